@@ -1,0 +1,147 @@
+"""Filters and dead rows cost no recall: random ones, with and against the query, and the other modality."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.figure import Figure
+from benchmarks.searched_index import (
+    Layout,
+    nearness,
+    pivot,
+    queries_of,
+    random_numbers,
+    recall,
+    searcher_of,
+    searcher_with_dead_rows,
+)
+from clip_index.content import Embeddings, Modality
+from clip_index.row_filter import InRange, RowFilter
+from clip_index.searcher import Hit, Searcher
+
+NAME = "filtered_search"
+MIN_RECALL, MAX_RATIO = 0.99, 4.0
+K = 10
+_SHARES = (0.5, 0.2, 0.1, 0.05, 0.005)
+_DEAD_SHARES = (0.01, 0.5, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """`filter_of(n)` is the filter of the n-th query, another one each time, so that nothing is cached."""
+
+    name: str
+    searcher: Searcher
+    is_eligible: NDArray[np.bool_]
+    filter_of: Callable[[int], RowFilter | None]
+    modality: Modality = "image"
+
+
+def measure(*, quick: bool) -> Figure:
+    """Recall@10 and p50 of single queries, each against an unfiltered one in the same round."""
+    layout = Layout(2_000 if quick else 100_000)
+    queries = _queries_around_the_pivot(10 if quick else 100)
+    searcher, rows = searcher_of(layout), layout.rows()
+    exact = queries @ rows.T
+    found = [_measure_case(case, searcher, queries, exact) for case in _cases(layout, searcher, rows)]
+    found.append(_measure_other_modality(layout, searcher, queries))
+    least = min(result["recall"] for result in found)
+    slowest = max(result["ratio"] for result in found)
+    is_full = all(result["has_k"] for result in found)
+    table = [("filter", "recall@10", "p50 ms", "÷ unfiltered")]
+    table += [(r["case"], f"{r['recall']:.4f}", f"{r['p50_ms']:.2f}", f"{r['ratio']:.2f}") for r in found]
+    return Figure(
+        NAME,
+        {"recall": round(least, 4), "ratio": round(slowest, 2)},
+        f"recall ≥ {MIN_RECALL} everywhere; p50 ≤ {MAX_RATIO:g}× unfiltered; always k live results",
+        least >= MIN_RECALL and slowest <= MAX_RATIO and is_full,
+        {"rows": layout.num_rows, "cases": found, "always_k": is_full},
+        table,
+    )
+
+
+def _queries_around_the_pivot(num_queries: int) -> Embeddings:
+    mixed = 0.7 * pivot() + 0.3 * queries_of("text", num_queries + 1)[1:]
+    unit: Embeddings = (mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def _cases(layout: Layout, searcher: Searcher, rows: Embeddings) -> list[_Case]:
+    random, near = random_numbers(layout), nearness(layout, rows)
+    cases = [_Case("none", searcher, np.ones(layout.num_rows, np.bool_), lambda _: None)]
+    for share in _SHARES:
+        cases.append(_Case(f"random {share:.1%}", searcher, random < share, _below("random", share)))
+        cases.append(_Case(f"with it {share:.1%}", searcher, near >= 1 - share, _from("near", 1 - share)))
+        cases.append(_Case(f"against it {share:.1%}", searcher, near < share, _below("near", share)))
+    for share in _DEAD_SHARES:
+        with_dead, is_alive = searcher_with_dead_rows(layout, share)
+        cases.append(_Case(f"dead {share:.0%}", with_dead, is_alive, lambda _: None))
+    return cases
+
+
+def _below(key: str, bound: float) -> Callable[[int], RowFilter]:
+    return lambda n: RowFilter(must=(InRange(f"metadata.{key}", lt=bound, gte=-1.0 - n),))
+
+
+def _from(key: str, bound: float) -> Callable[[int], RowFilter]:
+    return lambda n: RowFilter(must=(InRange(f"metadata.{key}", gte=bound, lt=2.0 + n),))
+
+
+def _measure_case(
+    case: _Case, plain: Searcher, queries: Embeddings, exact: NDArray[np.float32]
+) -> dict[str, Any]:
+    def ask(n: int) -> list[Hit]:
+        [hits] = case.searcher.search(
+            queries[n][None], k=K, modality=case.modality, row_filter=case.filter_of(n)
+        )
+        return hits
+
+    def ask_plain(n: int) -> list[Hit]:
+        return plain.search(queries[n][None], k=K, modality="image")[0]
+
+    ask(0), ask_plain(0)
+    answers, times, plain_times = [], [], []
+    for n in range(len(queries)):
+        began = time.perf_counter()
+        answers.append(ask(n))
+        between = time.perf_counter()
+        ask_plain(n)
+        times.append(between - began)
+        plain_times.append(time.perf_counter() - between)
+    eligible = np.where(case.is_eligible, exact, np.float32(-2))
+    return _result(case.name, recall(answers, eligible, K), times, plain_times, answers)
+
+
+def _measure_other_modality(layout: Layout, searcher: Searcher, queries: Embeddings) -> dict[str, Any]:
+    """Texts asked by texts, against images asked by texts."""
+    other = Layout(layout.num_rows, modality="text")
+    case = _Case(
+        "other modality",
+        searcher_of(other),
+        np.ones(other.num_rows, np.bool_),
+        lambda _: None,
+        modality="text",
+    )
+    return _measure_case(case, searcher, queries, queries @ other.rows().T)
+
+
+def _result(
+    name: str,
+    found_recall: float,
+    times: Sequence[float],
+    plain_times: Sequence[float],
+    answers: Sequence[Sequence[Hit]],
+) -> dict[str, Any]:
+    return {
+        "case": name,
+        "recall": round(found_recall, 4),
+        "p50_ms": round(float(np.median(times)) * 1000, 3),
+        "ratio": round(float(np.median(times) / np.median(plain_times)), 2),
+        "has_k": all(len(hits) == K for hits in answers),
+    }

@@ -1,0 +1,216 @@
+"""What queries cost and how long they take while vectors stream in, against an idle index."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from benchmarks.data import NUM_PARTITIONS
+from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
+from benchmarks.generated_encoder import FINGERPRINT
+from benchmarks.process_figures import cpu_seconds
+from benchmarks.search_connection import SearchConnection
+from benchmarks.searched_index import Layout, queries_of
+from benchmarks.segment_tax import LIVING
+from benchmarks.services import Program, Running, lay_index, open_site, running, running_broker
+from benchmarks.uploads import encode_upload
+from clip_index.generations import read_newest
+from clip_index.inverted_lists import MIN_NODES
+from event_log.kafka_publisher import KafkaPublisher
+from schemas.events import ImageContent
+
+NAME = "kept_under_ingest"
+RATES = (500, 1000)
+MAX_CPU, MAX_TAIL, MAX_UNLISTED = {500: 1.15, 1000: 1.3}, 1.5, 1.10
+TARGET = "CPU ≤ 1.15 and ≤ 1.3; p99 ≤ 1.5×; no failed request; rows in no lists ≤ 1.1×"
+_IDLE = 0
+_NUM_ASKING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One window: CPU seconds a query, the latencies, and the queries a second that were answered."""
+
+    cpu_seconds: float
+    latencies: list[float]
+    queries_per_second: float
+
+    @property
+    def p99(self) -> float:
+        return float(np.percentile(self.latencies, 99))
+
+
+@dataclass(slots=True)
+class Samples:
+    """Window by window of one rate of ingest."""
+
+    windows: list[Sample] = field(default_factory=list)
+    most: list[float] = field(default_factory=list)
+
+    @property
+    def cpu_seconds(self) -> list[float]:
+        return [window.cpu_seconds for window in self.windows]
+
+    @property
+    def p99s(self) -> list[float]:
+        return [window.p99 for window in self.windows]
+
+
+def measure(*, quick: bool) -> Figure:
+    """Vector queries at half of the idle maximum, by two clients; k = 10, exact-quality defaults.
+
+    Vectors come as uploads through the log and the consumer, whose encoder costs nothing.
+    After each change of the rate a second passes before the window begins.
+    """
+    num_rows, rounds, seconds = (2_000, 1, 1.0) if quick else (100_000, MIN_ROUNDS, 4.0)
+    rates = (_IDLE, *RATES)
+    samples = {rate: Samples() for rate in rates}
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        kafka = stack.enter_context(running_broker(directory))
+        site = open_site(kafka, directory, "vectors")
+        lay_index(site, Layout(num_rows, segment_shares=LIVING), FINGERPRINT)
+        program = Program("benchmarks.generated_consumer", "benchmarks.generated_query_service")
+        services = stack.enter_context(running(site, program))
+        publisher = stack.enter_context(closing(KafkaPublisher(kafka)))
+        ingest, queries = Ingest(services, publisher), Queries(services)
+        most = queries.ask(seconds).queries_per_second  # the warm-up
+        most = queries.ask(seconds).queries_per_second
+        before = num_rows_in_no_lists(services)
+        for _ in range(rounds):
+            for rate in rates:
+                with ingest.running(rate):
+                    time.sleep(0 if quick else 1)
+                    samples[rate].most.append(queries.ask(seconds / 4).queries_per_second)
+                    samples[rate].windows.append(queries.ask(seconds, rate=most / 2))
+        after = num_rows_in_no_lists(services)
+    return _figure(num_rows, samples, (before, after))
+
+
+class Ingest:
+    """Uploads of single vectors at a steady rate, from a thread of its own."""
+
+    def __init__(self, services: Running, publisher: KafkaPublisher) -> None:
+        self._topic = services.site.topic
+        self._publisher = publisher
+        self._numbers = itertools.count()
+
+    @contextmanager
+    def running(self, rate: float) -> Iterator[None]:
+        """Publish so many a second until the context ends; none at rate 0."""
+        done = Event()
+        with ThreadPoolExecutor(1) as pool:
+            publishing = pool.submit(self._publish, rate, done) if rate else None
+            try:
+                yield
+            finally:
+                done.set()
+            if publishing is not None:
+                publishing.result()
+
+    def _publish(self, rate: float, done: Event) -> None:
+        began, num_published = time.monotonic(), 0
+        while not done.wait(0.01):
+            due = int((time.monotonic() - began) * rate)
+            for _ in range(due - num_published):
+                self._publish_one(next(self._numbers))
+            num_published = max(due, num_published)
+
+    def _publish_one(self, number: int) -> None:
+        event = encode_upload(f"upload-{number}", ImageContent(str(number).encode()))
+        self._publisher.publish(self._topic, key=event.key, value=event.value)
+
+
+class Queries:
+    """Two clients that ask over connections that stay open; a failed request raises."""
+
+    def __init__(self, services: Running) -> None:
+        assert services.query_service is not None
+        self._port = services.port
+        self._pid = services.query_service.pid
+        vectors = queries_of("text", 500)
+        bodies = [{"vector": [round(float(x), 6) for x in v], "modality": "image", "k": 10} for v in vectors]
+        self._bodies = [json.dumps(body) for body in bodies]
+
+    def ask(self, seconds: float, *, rate: float | None = None) -> Sample:
+        """Ask at the rate, all clients together, or as fast as they can."""
+        interval = None if rate is None else _NUM_ASKING / rate
+        cpu_before, began = cpu_seconds(self._pid), time.perf_counter()
+        with ThreadPoolExecutor(_NUM_ASKING) as pool:
+            asked = [pool.submit(self._ask, seconds, interval, n) for n in range(_NUM_ASKING)]
+            latencies = [latency for one in asked for latency in one.result()]
+        took, cpu = time.perf_counter() - began, cpu_seconds(self._pid) - cpu_before
+        return Sample(cpu / len(latencies), latencies, len(latencies) / took)
+
+    def _ask(self, seconds: float, interval: float | None, first: int) -> list[float]:
+        latencies: list[float] = []
+        with closing(SearchConnection(self._port)) as connection:
+            began = due = time.perf_counter()
+            for body in itertools.islice(itertools.cycle(self._bodies), first * 100, None):
+                now = time.perf_counter()
+                if now - began >= seconds:
+                    break
+                if interval is not None:
+                    due = max(due + interval, now - interval)
+                    time.sleep(max(due - now, 0.0))
+                asked = time.perf_counter()
+                connection.search(body)
+                latencies.append(time.perf_counter() - asked)
+        return latencies
+
+
+def num_rows_in_no_lists(services: Running) -> int:
+    """Vectors in segments that are scanned, since they are smaller than lists are built for."""
+    manifests = [read_newest(services.site.shard_path(p)) for p in range(NUM_PARTITIONS)]
+    sizes = [n for m in manifests if m for entry in m.segments for n in entry.num_vectors.values()]
+    return sum(size for size in sizes if size < MIN_NODES)
+
+
+def _figure(num_rows: int, samples: dict[int, Samples], rows_in_no_lists: tuple[int, int]) -> Figure:
+    idle = samples[_IDLE]
+    cpu = {rate: median_ratio(samples[rate].cpu_seconds, idle.cpu_seconds) for rate in RATES}
+    tail = {rate: median_ratio(samples[rate].p99s, idle.p99s) for rate in RATES}
+    kept = {rate: median_ratio(samples[rate].most, idle.most) for rate in RATES}
+    before, after = rows_in_no_lists
+    growth = after / before
+    holds = (
+        all(cpu[rate].median <= MAX_CPU[rate] and tail[rate].median <= MAX_TAIL for rate in RATES)
+        and growth <= MAX_UNLISTED
+    )
+    value = {f"cpu_at_{rate}": round(ratio.median, 3) for rate, ratio in cpu.items()}
+    value["p99"] = round(max(ratio.median for ratio in tail.values()), 3)
+    value["in_no_lists"] = round(growth, 3)
+    return Figure(
+        NAME,
+        value,
+        TARGET,
+        holds,
+        {
+            "rows": num_rows,
+            "cpu": _as_dicts(cpu),
+            "p99": _as_dicts(tail),
+            "queries_per_second_kept": _as_dicts(kept),
+            "idle_ms_of_cpu_a_query": round(statistics.median(idle.cpu_seconds) * 1e3, 3),
+            "idle_queries_per_second": round(statistics.median(idle.most), 1),
+            "rows_in_no_lists": rows_in_no_lists,
+            "failed_requests": 0,  # a failed one ends the measurement
+        },
+        [("vectors/s", "CPU a query ÷ idle", "p99 ÷ idle", "queries/s ÷ idle")]
+        + [(str(rate), str(cpu[rate]), str(tail[rate]), str(kept[rate])) for rate in RATES]
+        + [("rows in no lists", f"{before:,} before", f"{after:,} after", f"{growth:.2f}")],
+    )
+
+
+def _as_dicts(ratios: Mapping[int, Ratio]) -> dict[str, dict[str, float]]:
+    return {str(rate): ratio.as_dict() for rate, ratio in ratios.items()}

@@ -1,0 +1,63 @@
+"""A text query through HTTP against the encoder's own time for that text, alone and among 16 clients."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+from benchmarks.clip_models import write_production_model
+from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
+from benchmarks.searched_index import Layout, open_index
+from benchmarks.served_queries import Clients, clients_of, serving
+from clip_index.encoder import Encoder
+from clip_index.open_clip_encoder import load_encoder
+
+NAME = "query_text"
+MAX_RATIO, MIN_SPEED_UP, NUM_CLIENTS = 1.3, 5.0, 16
+
+
+def measure(*, quick: bool) -> Figure:
+    """Each text is asked once, so that no cache answers."""
+    rounds, num_texts = (2, 2) if quick else (MIN_ROUNDS, 8)
+    reader = open_index(Layout(2_000 if quick else 100_000))
+    with tempfile.TemporaryDirectory() as directory:
+        encoder = load_encoder(write_production_model(Path(directory)))
+    own, through, together = [], [], []
+    with serving(encoder, reader) as port, clients_of(port) as clients:
+        for round_number in range(rounds + 1):
+            texts = [f"a photo of thing {round_number} {n}" for n in range(num_texts)]
+            own.append(statistics.median(_encode(encoder, text) for text in texts))
+            through.append(statistics.median(_ask_alone(clients, texts)))
+            together.append(_ask_together(clients, texts))
+    latency = median_ratio(through[1:], own[1:])
+    speed_up = median_ratio(through[1:], together[1:])
+    return Figure(
+        NAME,
+        {"latency": round(latency.median, 3), "speed_up": round(speed_up.median, 2)},
+        f"≤ {MAX_RATIO}; ≥ {MIN_SPEED_UP:g}",
+        latency.median <= MAX_RATIO and speed_up.median >= MIN_SPEED_UP,
+        {"latency": latency.as_dict(), "speed_up": speed_up.as_dict(), "clients": NUM_CLIENTS},
+        [("HTTP ÷ encoder", "16 clients ÷ one"), (str(latency), str(speed_up))],
+    )
+
+
+def _encode(encoder: Encoder, text: str) -> float:
+    return seconds_of(lambda: encoder.encode([encoder.prepare_text(text)]))
+
+
+def _ask_alone(clients: Clients, texts: list[str]) -> list[float]:
+    clients.prepare([[_body(text) for text in texts]])
+    [seconds] = clients.ask()
+    return seconds
+
+
+def _ask_together(clients: Clients, texts: list[str]) -> float:
+    """Return the seconds that a request takes on average while 16 clients ask at once."""
+    clients.prepare([[_body(f"{text} for {client}") for text in texts] for client in range(NUM_CLIENTS)])
+    return seconds_of(clients.ask) / (NUM_CLIENTS * len(texts))
+
+
+def _body(text: str) -> str:
+    return json.dumps({"text": text, "modality": "image"})

@@ -1,0 +1,131 @@
+"""Following the newest generation: how soon, and what a query notices of it."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.commit_cost import CommitLoop
+from benchmarks.data import draw_queries, draw_space
+from benchmarks.figure import Figure
+from clip_index.index_directory import IndexDirectory
+from clip_index.index_reader import IndexReader
+from clip_index.merge_policy import MergeSettings
+from clip_index.shard_writer import ShardWriter, WriterSettings
+
+NAME = "reload"
+MAX_MS, MAX_RATIO, MAX_TAIL, MAX_SWAP_SECONDS, MAX_MEMORY = 50.0, 1.3, 1.2, 2.0, 1.15
+TARGET = (
+    f"p99 ≤ {MAX_MS:g} ms, 200 k ÷ 20 k ≤ {MAX_RATIO}; after a merge p99 ≤ {MAX_TAIL}×, "
+    f"swap ≤ {MAX_SWAP_SECONDS:g} s; memory ≤ {MAX_MEMORY}×"
+)
+
+
+@dataclass(slots=True)
+class Watched:
+    """Queries of a thread of their own while reloads happen: seconds each, and peak anonymous bytes."""
+
+    seconds: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+
+
+def measure(*, quick: bool) -> Figure:
+    """Commits, merges and queries share the process's cores, as on one machine."""
+    sizes = (1_000, 5_000) if quick else (20_000, 200_000)
+    num_reloads = 20 if quick else 200
+    small = _follow_commits(sizes[0], num_reloads)
+    large = _follow_commits(sizes[1], num_reloads)
+    merged = _follow_a_merge(sizes[1])
+    ratio = statistics.median(large) / statistics.median(small)
+    p99_ms = float(np.percentile(large, 99)) * 1000
+    holds = (
+        p99_ms <= MAX_MS
+        and ratio <= MAX_RATIO
+        and merged["tail"] <= MAX_TAIL
+        and merged["swap_seconds"] <= MAX_SWAP_SECONDS
+        and merged["memory"] <= MAX_MEMORY
+    )
+    value = {"p99_ms": round(p99_ms, 1), "ratio": round(ratio, 2), **merged}
+    rows = [("measure", "value"), *((name, str(part)) for name, part in value.items())]
+    return Figure(NAME, value, TARGET, holds, {"rows": sizes, "reloads": num_reloads}, rows)
+
+
+def _follow_commits(num_rows: int, num_reloads: int) -> list[float]:
+    """Seconds from the end of an ordinary commit to the end of the first query on it."""
+    query = draw_queries(draw_space(1), "text", 1, seed=5)
+    seconds = []
+    with tempfile.TemporaryDirectory() as root, CommitLoop(num_rows, Path(root)) as loop:
+        reader = IndexReader(Path(root))
+        reader.reload()
+        for _ in range(num_reloads):
+            loop.commit_once()
+            start = time.perf_counter()
+            while not reader.reload():
+                pass
+            _ask(reader, query)
+            seconds.append(time.perf_counter() - start)
+    return seconds[num_reloads // 10 :]
+
+
+def _follow_a_merge(num_rows: int) -> dict[str, float]:
+    """One shard's segments become one: what queries notice, and when the merged segment serves."""
+    with tempfile.TemporaryDirectory() as root, CommitLoop(num_rows, Path(root)):
+        reader = IndexReader(Path(root))
+        reader.reload()
+        steady, during = Watched(), Watched()
+        _watch(reader, steady, threading.Event(), seconds=2.0)
+        _merge_all(Path(root))
+        stop = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(reader, during, stop))
+        watcher.start()
+        start = time.perf_counter()
+        while not reader.reload():
+            pass
+        swap_seconds = time.perf_counter() - start
+        time.sleep(0.5)
+        stop.set()
+        watcher.join()
+    tails = [float(np.percentile(watched.seconds, 99)) for watched in (during, steady)]
+    return {
+        "tail": round(tails[0] / tails[1], 2),
+        "swap_seconds": round(swap_seconds, 2),
+        "memory": round(during.peak_bytes / steady.peak_bytes, 3),
+    }
+
+
+def _merge_all(root: Path) -> None:
+    """Take one shard over and merge whatever it has."""
+    index = IndexDirectory.open(root)
+    settings = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=10**9))
+    writer = ShardWriter.take_over(index, 0, writer_id="merger", first_offset=0, settings=settings)
+    while len(writer.manifest.segments) > 1:
+        writer.tend()
+        time.sleep(0.01)
+    writer.close()
+
+
+def _watch(reader: IndexReader, watched: Watched, stop: threading.Event, seconds: float = 60.0) -> None:
+    query = draw_queries(draw_space(1), "text", 1, seed=6)
+    deadline = time.perf_counter() + seconds
+    while not stop.is_set() and time.perf_counter() < deadline:
+        start = time.perf_counter()
+        _ask(reader, query)
+        watched.seconds.append(time.perf_counter() - start)
+        watched.peak_bytes = max(watched.peak_bytes, anonymous_bytes())
+
+
+def _ask(reader: IndexReader, query: np.ndarray) -> None:
+    assert reader.searcher is not None
+    reader.searcher.search(query, k=10, modality="image")
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that no file backs (Linux's smaps_rollup)."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))

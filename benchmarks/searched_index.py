@@ -1,0 +1,161 @@
+"""Indexes that the search figures ask: built once by the real writer, kept under `.cache/`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
+from clip_index.content import Delta, Embeddings, EncodedContent, Modality
+from clip_index.encoder import EncoderFingerprint
+from clip_index.index_directory import IndexDescription, IndexDirectory
+from clip_index.index_reader import IndexReader
+from clip_index.searcher import Hit, Searcher, ShardSnapshot, ShardView
+from clip_index.segment_view import SegmentView
+from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.vector_file import write_fastest
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache" / "figures"
+SEED = 11
+_DONE = "complete"
+_AS_MERGED = WriterSettings(write_sealed=write_fastest)  # segments as merges leave them
+_TIE = 1e-3  # what fp16 cannot tell apart
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`num_rows` of one modality, split over shards; each shard has segments of these shares of its rows."""
+
+    num_rows: int
+    num_shards: int = 4
+    segment_shares: tuple[float, ...] = (1.0,)
+    modality: Modality = "image"
+
+    @property
+    def name(self) -> str:
+        shares = "-".join(f"{share:g}" for share in self.segment_shares)
+        return f"lists-{self.modality}-{self.num_rows}-{self.num_shards}-{shares}-{SEED}"
+
+    def rows(self) -> Embeddings:
+        """The rows' embeddings; row n has the content id `<modality>-<n>`."""
+        return draw_rows(draw_space(SEED), self.modality, self.num_rows, SEED)
+
+
+def queries_of(modality: Modality, num_queries: int) -> Embeddings:
+    return draw_queries(draw_space(SEED), modality, num_queries, SEED)
+
+
+def open_index(layout: Layout) -> IndexReader:
+    """Open the cached index of this layout, built first if it is not there."""
+    reader = IndexReader(_cached_root(layout))
+    reader.reload()
+    return reader
+
+
+def cached_index(layout: Layout) -> IndexDirectory:
+    """The directory of the same index."""
+    return IndexDirectory.open(_cached_root(layout))
+
+
+def _cached_root(layout: Layout) -> Path:
+    root = CACHE / layout.name
+    if not (root / _DONE).exists():
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        _build(root, layout)
+        (root / _DONE).touch()
+    return root
+
+
+def searcher_of(layout: Layout) -> Searcher:
+    searcher = open_index(layout).searcher
+    assert searcher is not None
+    return searcher
+
+
+def random_numbers(layout: Layout) -> NDArray[np.float64]:
+    """Return the `random` number from 0 to 1 that each row has in its metadata."""
+    random: NDArray[np.float64] = np.random.default_rng(SEED).random(layout.num_rows)
+    return random
+
+
+def nearness(layout: Layout, rows: Embeddings) -> NDArray[np.float64]:
+    """Return each row's `near`: its rank, from 0 to 1, by its cosine with the pivot of the queries."""
+    order = np.argsort(rows @ pivot(), kind="stable")
+    ranks = np.empty(layout.num_rows)
+    ranks[order] = np.arange(layout.num_rows) / layout.num_rows
+    return ranks
+
+
+def pivot() -> Embeddings:
+    first: Embeddings = queries_of("text", 1)[0]
+    return first
+
+
+def searcher_with_dead_rows(layout: Layout, share: float) -> tuple[Searcher, NDArray[np.bool_]]:
+    """Return the same index with a share of its rows dead, and which rows live."""
+    is_alive = np.random.default_rng(SEED + 1).random(layout.num_rows) >= share
+    shards = []
+    for shard in searcher_of(layout).shard_views:
+        views = []
+        for view in shard.segments:
+            numbers = [_number(view.segment.content_id(row)) for row in range(view.segment.num_rows)]
+            views.append(SegmentView(view.segment, BitMap(np.flatnonzero(~is_alive[numbers]).tolist())))
+        shards.append(ShardView(shard.name, ShardSnapshot(1, 0, 0, None, {}), tuple(views)))
+    return Searcher(shards, DIMENSION), is_alive
+
+
+def recall(answers: Sequence[Sequence[Hit]], scores: NDArray[np.float32], k: int) -> float:
+    """Return the share of the k best that was answered; `scores` is (queries, rows), −2 for the ineligible.
+
+    A hit whose exact score reaches the k-th best one counts: ties are no misses.
+    """
+    num_reached, num_wanted = 0, 0
+    for hits, exact in zip(answers, scores, strict=True):
+        num_eligible = min(k, int((exact > -2).sum()))
+        least = np.partition(exact, -num_eligible)[-num_eligible]
+        found = [_number(hit.content_id) for hit in hits]
+        num_reached += sum(bool(exact[n] >= least - _TIE) for n in found)
+        num_wanted += num_eligible
+    return num_reached / num_wanted
+
+
+def _number(content_id: str) -> int:
+    return int(content_id.rpartition("-")[2])
+
+
+def _build(root: Path, layout: Layout) -> None:
+    fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
+    description = IndexDescription("content-uploads", None, layout.num_shards, "cliptide-main", fingerprint)
+    index = IndexDirectory.create(root, "main", description)
+    rows = layout.rows()
+    random, near = random_numbers(layout), nearness(layout, rows)
+    for partition in range(layout.num_shards):
+        numbers = np.arange(partition, layout.num_rows, layout.num_shards)
+        writer = ShardWriter.take_over(
+            index, partition, writer_id="benchmark", first_offset=0, settings=_AS_MERGED
+        )
+        ends = np.cumsum(np.round(np.array(layout.segment_shares) * len(numbers)).astype(int))
+        for part in np.split(numbers, ends[:-1]):
+            start = writer.next_offset
+            changes = [
+                EncodedContent(
+                    f"{layout.modality}-{n}",
+                    start + place,
+                    layout.modality,
+                    rows[n][None],
+                    source="benchmark",
+                    occurred_at_ms=1_700_000_000_000 + int(n),
+                    metadata={"random": float(random[n]), "near": float(near[n])},
+                )
+                for place, n in enumerate(part)
+            ]
+            writer.add(Delta(start, start + len(changes), changes))
+            writer.commit()
+        writer.close()

@@ -1,0 +1,86 @@
+"""A query service in this process, and who asks it from another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import IO
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from clip_index.encoder import Encoder
+from clip_index.index_reader import IndexReader
+from query_api.app import AppSettings, build_app
+from query_api.listener import Address, ConnectionLimits, listening
+
+
+@contextmanager
+def serving(encoder: Encoder, reader: IndexReader) -> Iterator[int]:
+    """Serve an index on a free loopback port; yield the port.
+
+    Without percentiles, whose scales are built in the first seconds, beside what is measured.
+    """
+    settings = AppSettings(has_percentiles=False)
+    with serving_app(build_app(encoder, reader, CollectorRegistry(), settings)) as port:
+        yield port
+
+
+@contextmanager
+def serving_app(app: web.Application) -> Iterator[int]:
+    """Serve from a thread, through the service's own listener; yield the port."""
+    started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with listening(app, Address("127.0.0.1", 0), ConnectionLimits()) as address:
+            started.set_result((int(address.rpartition(":")[2]), asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=[serve()])
+    thread.start()
+    port, loop, stop = started.result(timeout=60)
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+class Clients:
+    """Clients in a child process: neither their CPU time nor their interpreter's lock is ours."""
+
+    def __init__(self, sending: IO[str], receiving: IO[str]) -> None:
+        self._sending = sending
+        self._receiving = receiving
+
+    def prepare(self, bodies: Sequence[Sequence[str]]) -> None:
+        """Hand over what each client will ask, one body after another."""
+        self._send(json.dumps(bodies))
+        if self._receiving.readline() != "ready\n":
+            raise RuntimeError("the clients did not start")
+
+    def ask(self) -> list[list[float]]:
+        """Let them ask what they were given last; return the seconds of each one's requests."""
+        self._send("")
+        seconds: list[list[float]] = json.loads(self._receiving.readline())
+        return seconds
+
+    def _send(self, line: str) -> None:
+        self._sending.write(line + "\n")
+        self._sending.flush()
+
+
+@contextmanager
+def clients_of(port: int) -> Iterator[Clients]:
+    command = [sys.executable, "-m", "benchmarks.search_client", str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield Clients(process.stdin, process.stdout)

@@ -1,0 +1,197 @@
+"""A broker, and a consumer and a query service on it, as the processes that a user runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.data import NUM_PARTITIONS
+from benchmarks.searched_index import Layout, cached_index
+from clip_index.encoder import EncoderFingerprint
+from clip_index.encoder_settings import EncoderSettings
+from clip_index.generations import read_newest
+from clip_index.index_directory import IndexDescription, IndexDirectory
+from cliptide.child_process import free_port
+from cliptide.demo.processes import Child
+from cliptide.embedded_broker import EmbeddedBroker
+from cliptide.query_client import QueryClient
+from event_log.kafka_admin import KafkaAdmin, TopicCreation
+from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka_settings import MAX_RECORD_BYTES, KafkaSettings
+
+PATIENCE_SECONDS = 120.0
+_POLL_SECONDS = 0.01
+_NUM_UNACKNOWLEDGED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One topic of four partitions, and the index of it; logs lie beside the index."""
+
+    kafka: KafkaSettings
+    topic: str
+    directory: Path
+
+    @property
+    def root(self) -> Path:
+        return self.directory / "index"
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return f"{self.topic}.dead-letters"
+
+    @property
+    def group_id(self) -> str:
+        return f"cliptide-{self.topic}"
+
+    def shard_path(self, partition: int) -> Path:
+        return self.root / "indexes" / "main" / f"{self.topic}-{partition}"
+
+    def generations(self) -> list[int]:
+        """The newest generation of each shard, 0 before the first."""
+        found = [read_newest(self.shard_path(p)) for p in range(NUM_PARTITIONS)]
+        return [manifest.generation if manifest else 0 for manifest in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What runs as consumer and as query service: the product's own, or the same with another encoder."""
+
+    consumer: str = "consumer"
+    query_service: str | None = "query_api"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The processes of a site; `port` is the query service's."""
+
+    site: Site
+    consumer: Child
+    query_service: Child | None
+    port: int
+
+    def check(self) -> None:
+        """Raise `ChildDied` when one ended by itself."""
+        self.consumer.check()
+        if self.query_service is not None:
+            self.query_service.check()
+
+    def wait(self, is_done: Callable[[], bool], timeout_seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until it is done; raises `ChildDied` and `TimeoutError`."""
+        deadline = time.monotonic() + timeout_seconds
+        while not is_done():
+            self.check()
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"{self.site.topic}: still waiting after {timeout_seconds:.0f} seconds")
+            time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def running_broker(directory: Path) -> Iterator[KafkaSettings]:
+    with EmbeddedBroker(log_path=directory / "broker.log") as broker:
+        yield KafkaSettings(broker.bootstrap_servers)
+
+
+def open_site(kafka: KafkaSettings, directory: Path, topic: str) -> Site:
+    """Create the topics and a directory of the topic's name."""
+    site = Site(kafka, topic, directory / topic)
+    site.directory.mkdir()
+    admin = KafkaAdmin(kafka)
+    config = {"max.message.bytes": MAX_RECORD_BYTES}
+    admin.create_topic(topic, TopicCreation(NUM_PARTITIONS, config=config))
+    admin.create_topic(site.dead_letter_topic, TopicCreation(1))
+    return site
+
+
+def lay_index(site: Site, layout: Layout, fingerprint: EncoderFingerprint) -> None:
+    """Give the site the rows of a layout, as if they had come from its topic.
+
+    The log gets as many records below the index's offsets (deletes of unknown ids), so
+    that a consumer goes on behind them.
+    """
+    description = IndexDescription(
+        topic=site.topic,
+        topic_id=KafkaAdmin(site.kafka).describe_topic(site.topic).topic_id,
+        num_partitions=NUM_PARTITIONS,
+        group_id=site.group_id,
+        fingerprint=fingerprint,
+    )
+    index, source = IndexDirectory.create(site.root, "main", description), cached_index(layout)
+    for partition in range(NUM_PARTITIONS):
+        shutil.copytree(source.shard_path(partition), index.shard_path(partition))
+    newest = [read_newest(site.shard_path(p)) for p in range(NUM_PARTITIONS)]
+    _fill_log(site, max(manifest.next_offset for manifest in newest if manifest))
+
+
+def _fill_log(site: Site, num_records: int) -> None:
+    """Publish deletes until every partition has so many records."""
+    publisher = KafkaPublisher(site.kafka)
+    lengths = [0] * NUM_PARTITIONS
+    number = 0
+    while min(lengths) < num_records:
+        wanted = (num_records - min(lengths)) * NUM_PARTITIONS
+        keys = [f"absent-{number + i}".encode() for i in range(min(wanted, _NUM_UNACKNOWLEDGED))]
+        number += len(keys)
+        for future in [publisher.publish(site.topic, key=key, value=None) for key in keys]:
+            delivery = future.result(PATIENCE_SECONDS)
+            lengths[delivery.partition] = max(lengths[delivery.partition], delivery.next_offset)
+    publisher.close()
+
+
+@contextmanager
+def running(site: Site, program: Program) -> Iterator[Running]:
+    """Start the processes; return when they own every shard, are caught up, and answer."""
+    port = free_port()
+    environment = {**_environment(site, port), **program.environment}
+    before = site.generations()
+    children: list[Child] = []
+
+    def start(module: str) -> Child:
+        children.append(Child(module, module, environment, site.directory / f"{module}.log"))
+        return children[-1]
+
+    try:
+        consumer = start(program.consumer)
+        query_service = start(program.query_service) if program.query_service else None
+        services = Running(site, consumer, query_service, port)
+        services.wait(lambda: all(a > b for a, b in zip(site.generations(), before, strict=True)))
+        if query_service is not None:
+            services.wait(QueryClient(f"http://127.0.0.1:{port}").is_ready)
+        yield services
+    finally:
+        for child in children:
+            child.ask_to_end()
+        for child in children:
+            child.stop()
+
+
+def encoder_environment(settings: EncoderSettings) -> dict[str, str]:
+    """The variables that make a process load this encoder."""
+    environment = {"CLIPTIDE_ENCODER__MODEL": settings.model}
+    if settings.pretrained is not None:
+        environment["CLIPTIDE_ENCODER__PRETRAINED"] = settings.pretrained
+    return environment
+
+
+def _environment(site: Site, port: int) -> dict[str, str]:
+    """This process's environment with the site's settings, and no others of cliptide's."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLIPTIDE_")}
+    return {
+        **inherited,
+        "CLIPTIDE_TOPIC": site.topic,
+        "CLIPTIDE_DEAD_LETTER_TOPIC": site.dead_letter_topic,
+        "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": site.kafka.bootstrap_servers,
+        "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(EmbeddedBroker.client_properties)),
+        "CLIPTIDE_INDEX__ROOT": str(site.root),
+        "CLIPTIDE_CONSUMER__GROUP_ID": site.group_id,
+        "CLIPTIDE_CONSUMER__HEALTH_PORT": "0",
+        "CLIPTIDE_QUERY_API__PORT": str(port),
+        "CLIPTIDE_QUERY_API__METRICS_PORT": "0",
+    }

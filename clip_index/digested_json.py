@@ -1,0 +1,38 @@
+"""JSON documents that carry a digest of themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from clip_index.errors import DamagedFile
+
+_DIGEST_FIELD = "self_xxh3_128"
+
+
+def dump_digested(fields: Mapping[str, Any]) -> bytes:
+    """Serialise with a digest over the canonical form of all other fields."""
+    return json.dumps({**fields, _DIGEST_FIELD: _digest(fields)}, sort_keys=True).encode()
+
+
+def parse_digested(data: bytes, path: Path) -> dict[str, Any]:
+    """Parse and check; `path` is for the `DamagedFile` that anything unexpected raises."""
+    try:
+        fields = json.loads(data)
+    except ValueError as error:
+        raise DamagedFile(path, f"not JSON ({error})") from error
+    if not isinstance(fields, dict) or _DIGEST_FIELD not in fields:
+        raise DamagedFile(path, "no self-digest")
+    expected = fields.pop(_DIGEST_FIELD)
+    if expected != (actual := _digest(fields)):
+        raise DamagedFile(path, f"self-digest {actual}, expected {expected}")
+    return fields
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return xxhash.xxh3_128_hexdigest(canonical.encode())

@@ -1,0 +1,109 @@
+"""Files that are either wholly there after a crash, or not there.
+
+Order of every write: temporary name → fsync → rename or link → fsync of the
+directory that got the name. After an error a file is discarded, never fsynced
+again: the kernel may have dropped the dirty pages and reported it only once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+READ_ONLY = 0o444
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def fsync_path(path: Path) -> None:
+    """Flush one file or directory to the device."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write and fsync a new read-only file; the directory is the caller's to fsync."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        os.fchmod(descriptor, READ_ONLY)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def seal_file(path: Path) -> None:
+    """Make a file that a library has written read-only and durable."""
+    path.chmod(READ_ONLY)
+    fsync_path(path)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and its missing parents, each of them durable.
+
+    One that exists may be of a process that died, or is about to, before its fsync.
+    """
+    missing = [p for p in path.parents if not p.exists()]
+    for directory in (*reversed(missing), path):
+        directory.mkdir(exist_ok=True)
+        fsync_path(directory.parent)
+
+
+def create_exclusively(path: Path, data: bytes) -> bool:
+    """Create `path` with `data` in one atomic step; False if the name is taken. Durable either way.
+
+    Uses a hard link, which fails when the name exists, where a rename would replace it.
+    """
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid4().hex}")
+    try:
+        write_file(temporary, data)
+        try:
+            os.link(temporary, path)
+            is_ours = True
+        except FileExistsError:
+            is_ours = False
+        fsync_path(path.parent)
+        return is_ours
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace `path` atomically for readers. Not durable: for files that may fall back after a crash."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid4().hex}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or directory; what is already gone is no error."""
+    if path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def has_hard_links(directory: Path) -> bool:
+    """Whether the file system of `directory` supports the exclusive create that commits rest on."""
+    probe = directory / f"{TEMPORARY_PREFIX}probe-{uuid4().hex}"
+    linked = probe.with_name(probe.name + "-link")
+    try:
+        probe.write_bytes(b"")
+        os.link(probe, linked)
+        return probe.stat().st_nlink == 2
+    except OSError:
+        return False
+    finally:
+        linked.unlink(missing_ok=True)
+        probe.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""The seam to a CLIP model: bytes and texts in, embeddings out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.content import Embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFingerprint:
+    """What decides an embedding, and so what may share an index (precision does not).
+
+    `weights_digest` is a hexadecimal digest of the tensors, `preprocessing` and
+    `windowing` canonical texts of their parameters.
+    """
+
+    architecture: str
+    weights_digest: str
+    dimension: int
+    preprocessing: str
+    windowing: str
+
+    @property
+    def short(self) -> str:
+        """Twelve hexadecimal digits for messages and logs."""
+        canonical = json.dumps(asdict(self), sort_keys=True).encode()
+        return hashlib.sha256(canonical).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        return f"{self.architecture} ({self.dimension} dimensions, fingerprint {self.short})"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """A decoded, resized and cropped picture: uint8, shape (height, width, 3), RGB, not normalised."""
+
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedText:
+    """A tokenised text: int32, shape (windows ≥ 1, context length), zero-padded."""
+
+    tokens: NDArray[np.int32]
+
+
+Prepared: TypeAlias = PreparedImage | PreparedText
+
+
+class Encoder(Protocol):
+    """Maps contents to embeddings.
+
+    The two `prepare_*` methods are thread-safe and run beside `encode`, which is
+    called from one thread at a time. They raise `BadContent` for what can never be
+    encoded; anything else they raise is a fault of the process.
+    """
+
+    @property
+    def fingerprint(self) -> EncoderFingerprint: ...
+
+    def prepare_image(self, data: bytes) -> PreparedImage: ...
+
+    def prepare_text(self, text: str) -> PreparedText: ...
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        """Return one (rows, dimension) float32 array of unit vectors for each item, in order."""

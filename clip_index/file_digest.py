@@ -1,0 +1,57 @@
+"""Size and digest of a file: what a manifest says, and whether the file is it."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from clip_index.errors import DamagedFile
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """`xxh3_128` is 32 hexadecimal digits over the whole file."""
+
+    size_bytes: int
+    xxh3_128: str
+
+
+def read_digest(path: Path) -> FileDigest:
+    """Read the whole file once and digest it."""
+    size_bytes = path.stat().st_size
+    if size_bytes == 0:
+        return FileDigest(0, xxhash.xxh3_128_hexdigest(b""))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return FileDigest(size_bytes, xxhash.xxh3_128_hexdigest(mapped))
+
+
+def verify_file(path: Path, expected: FileDigest) -> None:
+    """Raise `DamagedFile` if the file is not the expected one; a missing file stays `FileNotFoundError`."""
+    size_bytes = path.stat().st_size
+    if size_bytes != expected.size_bytes:
+        raise DamagedFile(path, f"{size_bytes} bytes, expected {expected.size_bytes}")
+    actual = read_digest(path)
+    if actual != expected:
+        raise DamagedFile(path, f"xxh3-128 {actual.xxh3_128}, expected {expected.xxh3_128}")
+
+
+class FileVerifier:
+    """Verifies every file once in a process: files never change under their name.
+
+    Keyed by path and digest; used by one thread.
+    """
+
+    def __init__(self) -> None:
+        self._verified: set[tuple[Path, FileDigest]] = set()
+
+    def verify(self, path: Path, expected: FileDigest) -> None:
+        if (path, expected) not in self._verified:
+            verify_file(path, expected)
+            self._verified.add((path, expected))
+
+    def retain(self, paths: set[Path]) -> None:
+        """Forget all files but these, so that the memory follows what is served."""
+        self._verified = {entry for entry in self._verified if entry[0] in paths}

@@ -1,0 +1,74 @@
+"""The map between the nodes of a vector file and the rows of its segment.
+
+On disk it is `nodes.npy`, (2, n) uint32: pairs of node and row, ascending by node. A row
+with several windows has several nodes, a node of identical contents several rows.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class NodeRows:
+    """Immutable and thread-safe; looked up by node at every search, by row for single contents."""
+
+    def __init__(self, pairs: NDArray[np.uint32], num_nodes: int) -> None:
+        pairs = pairs.view(np.ndarray)  # without the memmap class, whose every slice costs microseconds
+        self.nodes: NDArray[np.uint32] = pairs[0]
+        self.rows: NDArray[np.uint32] = pairs[1]
+        self._num_nodes = num_nodes
+        self._is_one_to_one = len(self.nodes) == num_nodes
+
+    @cached_property
+    def has_distinct_rows(self) -> bool:
+        """Whether no row has several nodes, as with images."""
+        if not len(self.rows):
+            return True
+        is_seen = np.zeros(int(self.rows.max()) + 1, np.bool_)
+        is_seen[self.rows] = True
+        return int(np.count_nonzero(is_seen)) == len(self.rows)
+
+    def rows_of(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return pairs, in the order of `nodes`: position in `nodes` and a row of that node."""
+        if self._is_one_to_one:
+            return np.arange(len(nodes)), self.rows[nodes].astype(np.int64)
+        first = self._first_pairs[nodes]
+        counts = self._first_pairs[nodes + 1] - first
+        if (counts == 1).all():
+            return np.arange(len(nodes)), self.rows[first].astype(np.int64)
+        positions = np.repeat(np.arange(len(nodes)), counts)
+        within = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return positions, self.rows[first[positions] + within].astype(np.int64)
+
+    def nodes_of(self, row: int) -> NDArray[np.int64]:
+        """Return the nodes of one row, ascending."""
+        by_row, rows = self._by_row
+        first, last = np.searchsorted(rows, np.array([row, row + 1], np.uint32))
+        return self.nodes[by_row[first:last]].astype(np.int64)
+
+    def eligible_nodes(self, is_eligible_row: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Return the bitmap (least significant bit first) of nodes with at least one eligible row."""
+        is_eligible = is_eligible_row[self.rows]
+        if not self._is_one_to_one:
+            is_pair, is_eligible = is_eligible, is_eligible[self._first_pairs[:-1]]
+            is_eligible[self.nodes[self._further_pairs[is_pair[self._further_pairs]]]] = True
+        return np.packbits(is_eligible, bitorder="little")
+
+    @cached_property
+    def _first_pairs(self) -> NDArray[np.int64]:
+        counts = np.bincount(self.nodes, minlength=self._num_nodes)
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+    @cached_property
+    def _further_pairs(self) -> NDArray[np.int64]:
+        """The pairs that are not the first of their node: few, since most contents are distinct."""
+        return np.flatnonzero(self.nodes[1:] == self.nodes[:-1]) + 1
+
+    @cached_property
+    def _by_row(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """The pairs' numbers ordered by row, and the rows in that order; built when first asked for."""
+        order = np.argsort(self.rows, kind="stable").astype(np.uint32)
+        return order, self.rows[order]

@@ -1,0 +1,142 @@
+"""The layers of CLIP's plain transformers, over weights laid out once for the processor.
+
+The arithmetic is open_clip's own (pre-norm residual blocks); what differs is the way:
+
+- oneDNN's prepacked weights, with GELU fused into the layer before it;
+- all tokens of a batch go through the linear layers as one matrix without padding, and only
+  attention looks at one group of equally long sequences at a time;
+- behind the last attention, only the rows that are pooled are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from open_clip.transformer import ResidualAttentionBlock, Transformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceGroup:
+    """Sequences of one length that lie next to each other in a matrix of tokens."""
+
+    num_sequences: int
+    length: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_sequences * self.length
+
+
+Groups: TypeAlias = Sequence[SequenceGroup]
+
+
+class PackedLinear:
+    """A linear layer, and the exact or tanh GELU behind it if there is one."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, gelu: nn.GELU | None = None) -> None:
+        self._weight = weight.detach().to(dtype).contiguous()
+        self._bias = bias.detach().to(dtype)
+        self._gelu = gelu
+        self._is_packed = _can_pack()
+        if self._is_packed:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if self._is_packed:
+            activation, algorithm = ("none", "") if self._gelu is None else ("gelu", self._gelu.approximate)
+            packed: Tensor = torch.ops.mkldnn._linear_pointwise(
+                rows, self._weight, self._bias, activation, [], algorithm
+            )
+            return packed
+        output = functional.linear(rows, self._weight, self._bias)
+        return output if self._gelu is None else self._gelu(output)
+
+
+class Norm:
+    """A LayerNorm over the last dimension."""
+
+    def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype) -> None:
+        self._width = norm.normalized_shape
+        self._weight, self._bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
+        self._eps = norm.eps
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return functional.layer_norm(rows, self._width, self._weight, self._bias, self._eps)
+
+
+class PackedBlock:
+    """One residual block."""
+
+    def __init__(self, block: ResidualAttentionBlock, dtype: torch.dtype, *, is_causal: bool) -> None:
+        attention, mlp = block.attn, block.mlp
+        self._num_heads = attention.num_heads
+        self._is_causal = is_causal
+        self._norm_1, self._norm_2 = Norm(block.ln_1, dtype), Norm(block.ln_2, dtype)
+        self._qkv = PackedLinear(attention.in_proj_weight, attention.in_proj_bias, dtype)
+        self._out = PackedLinear(attention.out_proj.weight, attention.out_proj.bias, dtype)
+        fused = mlp.gelu if isinstance(mlp.gelu, nn.GELU) else None
+        self._widen = PackedLinear(mlp.c_fc.weight, mlp.c_fc.bias, dtype, fused)
+        self._activate = nn.Identity() if fused is not None else mlp.gelu
+        self._narrow = PackedLinear(mlp.c_proj.weight, mlp.c_proj.bias, dtype)
+
+    def __call__(self, rows: Tensor, groups: Groups) -> Tensor:
+        return self._feed_forward(self._out(self._attend(rows, groups)).add_(rows))
+
+    def pooled(self, rows: Tensor, groups: Groups, wanted: Tensor) -> Tensor:
+        """The block's output for the rows `wanted` alone."""
+        return self._feed_forward(self._out(self._attend(rows, groups)[wanted]).add_(rows[wanted]))
+
+    def _feed_forward(self, rows: Tensor) -> Tensor:
+        return self._narrow(self._activate(self._widen(self._norm_2(rows)))).add_(rows)
+
+    def _attend(self, rows: Tensor, groups: Groups) -> Tensor:
+        qkv = self._qkv(self._norm_1(rows))
+        attended = torch.empty_like(rows)
+        start = 0
+        for group in groups:
+            stop = start + group.num_tokens
+            self._attend_group(qkv[start:stop], attended[start:stop], group)
+            start = stop
+        return attended
+
+    def _attend_group(self, qkv: Tensor, output: Tensor, group: SequenceGroup) -> None:
+        shape = (group.num_sequences, group.length, self._num_heads, -1)
+        query, key, value = qkv.view(*shape[:2], 3, *shape[2:]).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(query, key, value, is_causal=self._is_causal)
+        output.view(shape).copy_(attended.transpose(1, 2))
+
+
+class PackedTransformer:
+    """A stack of residual blocks that ends in pooled rows."""
+
+    def __init__(self, transformer: Transformer, dtype: torch.dtype, *, is_causal: bool) -> None:
+        self._blocks = [PackedBlock(block, dtype, is_causal=is_causal) for block in transformer.resblocks]
+
+    def __call__(self, rows: Tensor, groups: Groups, wanted: Tensor) -> Tensor:
+        """Map token rows (sum of the groups, width) to the rows `wanted` of the output, in their order."""
+        for block in self._blocks[:-1]:
+            rows = block(rows, groups)
+        return self._blocks[-1].pooled(rows, groups, wanted)
+
+
+def is_plain(transformer: nn.Module) -> bool:
+    """Whether the stack is what PackedTransformer computes: no layer scale, no variants."""
+    return isinstance(transformer, Transformer) and all(
+        type(block) is ResidualAttentionBlock
+        and isinstance(block.ls_1, nn.Identity)
+        and isinstance(block.ls_2, nn.Identity)
+        and isinstance(block.ln_1, nn.LayerNorm)
+        and not hasattr(block, "ln_1_kv")
+        and block.attn.in_proj_weight is not None
+        for block in transformer.resblocks
+    )
+
+
+def _can_pack() -> bool:
+    """torch's compiler packs by these operators; they are not promised to be there."""
+    return bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")

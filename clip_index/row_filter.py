@@ -1,0 +1,61 @@
+"""Which rows a search may answer: conditions on a content's fields, as plain values.
+
+Fields are `modality`, `source`, `owner_id`, `content_id`, `occurred_at` (milliseconds
+since 1970) and `metadata.<key>`. A condition on a field that a content has not is false.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from clip_index.content import MetadataValue
+
+TEXT_FIELDS = frozenset({"modality", "source", "owner_id", "content_id"})
+TIME_FIELD = "occurred_at"
+METADATA_PREFIX = "metadata."
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The field equals one of the values. Types count: neither "1" nor True is the number 1."""
+
+    field: str
+    values: tuple[MetadataValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InRange:
+    """The field is a number (or the time) inside all bounds that are given."""
+
+    field: str
+    gt: float | None = None
+    gte: float | None = None
+    lt: float | None = None
+    lte: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The field has a value, of whatever type; or has none, if not `is_present`."""
+
+    field: str
+    is_present: bool = True
+
+
+Condition: TypeAlias = AnyOf | InRange | Exists
+
+
+@dataclass(frozen=True, slots=True)
+class RowFilter:
+    """All of `must`, at least one of `should` (if there are any), none of `must_not`."""
+
+    must: tuple[Condition, ...] = ()
+    should: tuple[Condition, ...] = ()
+    must_not: tuple[Condition, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The same for filters that differ in order alone; unlike `==` it tells True from 1.0."""
+        parts = (self.must, self.should, self.must_not)
+        return repr([sorted(map(repr, conditions)) for conditions in parts])

@@ -1,0 +1,133 @@
+"""A segment together with its dead rows, as one generation shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from clip_index.bounded_cache import BoundedCache
+from clip_index.content import Embeddings, Modality
+from clip_index.flat_vectors import NodeSelection
+from clip_index.node_rows import NodeRows
+from clip_index.row_filter import RowFilter
+from clip_index.segment import FoundEntry, Segment
+from clip_index.tombstones import dead_rows_mask
+from clip_index.vector_file import VectorFile
+
+_NUM_CACHED_FILTERS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RowScores:
+    """The best live rows of one query: scores (n,) float32, best first, and rows (n,)."""
+
+    scores: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+    def first(self, k: int) -> RowScores:
+        return RowScores(self.scores[:k], self.rows[:k])
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """What may be answered: a (rows,) mask and the nodes that have such a row; None for all."""
+
+    is_row: NDArray[np.bool_] | None
+    nodes: NodeSelection | None
+
+
+class SegmentView:
+    """Immutable and thread-safe; cheap to make again when only the dead rows changed."""
+
+    def __init__(self, segment: Segment, dead: BitMap) -> None:
+        self.segment = segment
+        self.dead = dead
+        self._is_dead = dead_rows_mask(dead, segment.num_rows) if dead else None
+        self._eligible: BoundedCache[Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
+        self._num_live = self._count_live()
+
+    @property
+    def num_live(self) -> Mapping[Modality, int]:
+        return self._num_live
+
+    def _count_live(self) -> dict[Modality, int]:
+        is_image = self.segment.is_image
+        is_alive = np.ones(len(is_image), np.bool_) if self._is_dead is None else ~self._is_dead
+        num_images = int(np.count_nonzero(is_image & is_alive))
+        return {"image": num_images, "text": int(np.count_nonzero(is_alive)) - num_images}
+
+    def locate(self, row: int) -> tuple[SegmentView, int]:
+        return self, row
+
+    def is_live(self, row: int) -> bool:
+        return self._is_dead is None or not self._is_dead[row]
+
+    def find(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
+        """Yield `(position in ids, entry)` for live rows only."""
+        for position, found in self.segment.find_ids(ids, hashes):
+            if found.row is not None and self.is_live(found.row):
+                yield position, found
+
+    def search(
+        self, queries: Embeddings, k: int, modality: Modality, row_filter: RowFilter | None = None
+    ) -> list[RowScores]:
+        """Return up to k distinct live rows of each query, exactly k while that many exist."""
+        vectors = self.segment.vector_files.get(modality)
+        if vectors is None:
+            return [_NOTHING] * len(queries)
+        eligible = self._find_eligible(vectors, modality, row_filter)
+        num_nodes = min(k, vectors.num_nodes)
+        while True:
+            scores, nodes = vectors.search(queries, num_nodes, eligible.nodes)
+            found = [
+                expand(s, n, vectors.node_rows, eligible).first(k) for s, n in zip(scores, nodes, strict=True)
+            ]
+            is_exhausted = num_nodes >= vectors.num_nodes or bool((nodes[:, -1] < 0).all())
+            if is_exhausted or all(len(rows.rows) >= k for rows in found):
+                return found
+            num_nodes = min(2 * num_nodes, vectors.num_nodes)  # several windows of one text were found
+
+    def _find_eligible(
+        self, vectors: VectorFile, modality: Modality, row_filter: RowFilter | None
+    ) -> Eligible:
+        if row_filter is None and self._is_dead is None:
+            return ALL_ELIGIBLE
+        key = f"{modality} {row_filter.key if row_filter else ''}"
+        return self._eligible.find_or_build(key, lambda: self._build_eligible(vectors, row_filter))
+
+    def _build_eligible(self, vectors: VectorFile, row_filter: RowFilter | None) -> Eligible:
+        is_row = self.eligible_rows(row_filter)
+        return Eligible(is_row, vectors.select(vectors.node_rows.eligible_nodes(is_row)))
+
+    def eligible_rows(self, row_filter: RowFilter | None) -> NDArray[np.bool_]:
+        """Return the live rows that pass the filter: a (rows,) mask."""
+        is_row = np.ones(self.segment.num_rows, np.bool_)
+        if row_filter is not None:
+            is_row &= self.segment.row_mask(row_filter)
+        if self._is_dead is not None:
+            is_row &= ~self._is_dead
+        return is_row
+
+
+def expand(
+    scores: NDArray[np.float32], nodes: NDArray[np.int64], node_rows: NodeRows, eligible: Eligible
+) -> RowScores:
+    """Turn nodes into rows: several for identical contents, one for several windows of a text."""
+    if nodes[-1] < 0:
+        scores, nodes = scores[nodes >= 0], nodes[nodes >= 0]
+    positions, rows = node_rows.rows_of(nodes)
+    if eligible.is_row is not None:
+        is_kept = eligible.is_row[rows]
+        positions, rows = positions[is_kept], rows[is_kept]
+    if not node_rows.has_distinct_rows:
+        first = np.sort(np.unique(rows, return_index=True)[1])  # a text's best window comes first
+        positions, rows = positions[first], rows[first]
+    return RowScores(scores[positions], rows)
+
+
+ALL_ELIGIBLE = Eligible(None, None)
+_NOTHING = RowScores(np.empty(0, np.float32), np.empty(0, np.int64))

@@ -1,0 +1,69 @@
+"""Long texts as overlapping windows: nothing is cut at the model's context length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.errors import BadContent
+
+MAX_WINDOWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Windowing:
+    """Windows of `length` tokens, one every `stride`; consecutive ones share `length - stride`."""
+
+    length: int
+    stride: int
+    max_windows: int = MAX_WINDOWS
+
+    @classmethod
+    def for_context(cls, context_length: int) -> Windowing:
+        """The windows that leave room for a start and an end token: 75 with stride 60 for CLIP's 77."""
+        length = context_length - 2
+        return cls(length, max(1, length * 4 // 5))
+
+    @property
+    def max_tokens(self) -> int:
+        return self.length + self.stride * (self.max_windows - 1)
+
+    def __str__(self) -> str:
+        return f"{self.length}/{self.stride}/{self.max_windows}"
+
+    def ranges(self, num_tokens: int) -> list[range]:
+        """The windows of a text, as ranges of token positions; every token is in one."""
+        last_start = max(0, num_tokens - self.length)
+        starts = range(0, last_start + self.stride, self.stride)
+        return [range(start, min(start + self.length, num_tokens)) for start in starts]
+
+
+def check_not_blank(text: str) -> None:
+    """Raise BadContent `empty_text` for a text without a visible character."""
+    if not text.strip():
+        raise BadContent("empty_text", "the text is empty or white space alone")
+
+
+def build_windows(
+    token_ids: Sequence[int], windowing: Windowing, *, start_token: int, end_token: int
+) -> NDArray[np.int32]:
+    """Lay a tokenised text out as model input: int32, shape (windows, length + 2), zero-padded.
+
+    Each row is a start token, up to `length` tokens, an end token. Raises BadContent:
+    `empty_text` without tokens, `text_too_long` beyond `max_windows`.
+    """
+    if not token_ids:
+        raise BadContent("empty_text", "the text has no tokens")
+    if len(token_ids) > windowing.max_tokens:
+        raise BadContent("text_too_long", f"more than {windowing.max_tokens} tokens")
+    ids = np.asarray(token_ids, dtype=np.int32)
+    ranges = windowing.ranges(len(ids))
+    rows = np.zeros((len(ranges), windowing.length + 2), dtype=np.int32)
+    for row, window in zip(rows, ranges, strict=True):
+        row[0] = start_token
+        row[1 : len(window) + 1] = ids[window.start : window.stop]
+        row[len(window) + 1] = end_token
+    return rows

@@ -1,0 +1,57 @@
+"""The command line: `cliptide publish`, `search`, `delete`, `dead-letters`, `verify`, `snapshot`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from clip_index.errors import ClipIndexError
+from cliptide.console_logs import quieten_logs
+from cliptide.dead_letters_command import dead_letters_command
+from cliptide.delete_command import delete_command
+from cliptide.publish_command import publish_command
+from cliptide.query_client import QueryServiceError
+from cliptide.search_command import search_command
+from cliptide.snapshot_command import snapshot_command
+from cliptide.verify_command import verify_command
+from event_log.errors import EventLogError
+
+CONTEXT_SETTINGS = {
+    "auto_envvar_prefix": "CLIPTIDE",
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+    "show_default": True,
+}
+
+
+class Commands(click.Group):
+    """Says what went wrong outside in one line; anything else is a fault here and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (EventLogError, QueryServiceError, ClipIndexError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings=CONTEXT_SETTINGS)
+@click.version_option(package_name="cliptide")
+def main() -> None:
+    """Uploads flow in, and are searchable within a second.
+
+    Every flag has a variable: CLIPTIDE_, the command, the flag (CLIPTIDE_PUBLISH_RATE=50); the flags that
+    several commands share name theirs in --help.
+    """
+    quieten_logs()
+
+
+main.add_command(publish_command)
+main.add_command(search_command)
+main.add_command(delete_command)
+main.add_command(dead_letters_command)
+main.add_command(verify_command)
+main.add_command(snapshot_command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The query service's answers, as values the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from cliptide.gallery import GalleryItem, picture_from_link
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredHit:
+    """One hit of an answer."""
+
+    modality: str
+    content_id: str
+    score: float
+    text: str | None
+    link: str | None
+    thumbnail: str | None  # a WebP file in base64
+
+    def as_gallery_item(self) -> GalleryItem:
+        embedded = f"data:image/webp;base64,{self.thumbnail}" if self.thumbnail else None
+        return GalleryItem(self.content_id, self.score, embedded or picture_from_link(self.link), self.text)
+
+
+def hits_by_modality(answer: Mapping[str, Any]) -> dict[str, list[AnsweredHit]]:
+    """Read `{"results": {modality: {"hits": […]}}}`; hits stay best first."""
+    return {
+        modality: [_hit(modality, hit) for hit in result["hits"]]
+        for modality, result in answer["results"].items()
+    }
+
+
+def _hit(modality: str, hit: Mapping[str, Any]) -> AnsweredHit:
+    return AnsweredHit(
+        modality=modality,
+        content_id=hit["content_id"],
+        score=float(hit["score"]),
+        text=hit.get("text"),
+        link=hit.get("link"),
+        thumbnail=hit.get("thumbnail"),
+    )
+
+
+def build_table(title: str, hits: Sequence[AnsweredHit]) -> Table:
+    """A table of hits for a terminal."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("#", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("content id", overflow="fold")
+    table.add_column("text or link", overflow="ellipsis", no_wrap=True, max_width=60)
+    for rank, hit in enumerate(hits, start=1):
+        shown = (hit.text or hit.link or "").replace("\n", " ")
+        table.add_row(str(rank), f"{hit.score:.3f}", hit.content_id, shown)
+    return table

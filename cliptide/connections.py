@@ -1,0 +1,71 @@
+"""Kafka clients for one command: checked first, closed afterwards."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import click
+
+from event_log.errors import TransientLogError
+from event_log.kafka_admin import KafkaAdmin
+from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka_settings import KafkaSettings
+from event_log.kafka_source import KafkaRecordSource
+from event_log.publisher import Publisher
+from event_log.source import RecordSource
+
+REQUEST_TIMEOUT_SECONDS = 15.0
+
+Client = TypeVar("Client")
+
+
+@contextmanager
+def open_publisher(kafka: KafkaSettings, topic: str) -> Iterator[Publisher]:
+    """A publisher, once the broker has answered that the topic is there.
+
+    Raises an `EventLogError`, or `click.UsageError` for a property that librdkafka refuses.
+    """
+    admin = _built(lambda: KafkaAdmin(kafka, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS))
+    with _address_named(kafka):
+        admin.describe_topic(topic)
+    publisher = _built(lambda: KafkaPublisher(kafka))
+    try:
+        yield publisher
+    finally:
+        publisher.close()
+
+
+@contextmanager
+def open_source(kafka: KafkaSettings) -> Iterator[RecordSource]:
+    """A source in a group of its own, which disturbs no other reader and commits nothing.
+
+    Raises `click.UsageError` for a property that librdkafka refuses.
+    """
+    group_id = f"cliptide-{uuid.uuid4()}"
+    source = _built(
+        lambda: KafkaRecordSource(kafka, group_id, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS)
+    )
+    try:
+        with _address_named(kafka):
+            yield source
+    finally:
+        source.close()
+
+
+def _built(build: Callable[[], Client]) -> Client:
+    try:
+        return build()
+    except ValueError as error:  # in one line, and it names the variable
+        raise click.UsageError(str(error)) from error
+
+
+@contextmanager
+def _address_named(kafka: KafkaSettings) -> Iterator[None]:
+    """A broker that is away says nothing about itself: say where it was looked for."""
+    try:
+        yield
+    except TransientLogError as error:
+        raise TransientLogError(f"no answer from Kafka at {kafka.bootstrap_servers} ({error})") from error

@@ -1,0 +1,100 @@
+"""Reading dead letters: records set aside, with place, reason and error."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from event_log.records import EndOfPartition, Record
+from event_log.source import RecordSource
+
+CONNECT_PREFIX = "__connect.errors."
+REASON_HEADER = "cliptide.reason"
+POLL_SECONDS = 0.2
+MAX_RECORDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies, or lay, in a log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One record set aside. `origin` is None where the headers do not say it."""
+
+    place: Place
+    origin: Place | None
+    reason: str
+    error: str
+    content_id: str | None  # the record's key, as far as it is text
+    size_bytes: int
+    timestamp_ms: int
+
+
+def dead_letter_from_record(record: Record) -> DeadLetter:
+    """Read Kafka Connect's error headers and the reason code; the last header of a name counts."""
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    return DeadLetter(
+        place=Place(record.topic, record.partition, record.offset),
+        origin=_origin(headers),
+        reason=headers.get(REASON_HEADER, "unknown"),
+        error=headers.get(CONNECT_PREFIX + "exception.message", ""),
+        content_id=record.key.decode(errors="replace") if record.key is not None else None,
+        size_bytes=record.size_bytes,
+        timestamp_ms=record.timestamp_ms,
+    )
+
+
+def _origin(headers: Mapping[str, str]) -> Place | None:
+    try:
+        return Place(
+            headers[CONNECT_PREFIX + "topic"],
+            int(headers[CONNECT_PREFIX + "partition"]),
+            int(headers[CONNECT_PREFIX + "offset"]),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+class TopicScan:
+    """Reads a topic once from its start to its present end, committing nothing.
+
+    It joins a group of its own, so it sees every partition and disturbs no consumer.
+    """
+
+    def __init__(self, source: RecordSource, topic: str) -> None:
+        self._source = source
+        self._topic = topic
+        self._unfinished: set[int] = set()
+        self.first_offsets: dict[int, int] = {}
+
+    def records(self) -> Iterator[Record]:
+        """Yield every record; raises `TopicMissing` and the source's other errors."""
+        num_partitions = self._source.describe_topic(self._topic).num_partitions
+        self._unfinished = set(range(num_partitions))
+        self._source.subscribe(self._topic, self)
+        while self._unfinished:
+            for event in self._source.poll(MAX_RECORDS, POLL_SECONDS):
+                if isinstance(event, EndOfPartition):
+                    self._unfinished.discard(event.partition)
+                else:
+                    yield event
+
+    def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
+        first_offsets = {p: self._source.log_range(p).first_offset for p in partitions}
+        self.first_offsets.update(first_offsets)
+        return first_offsets
+
+    def partitions_revoked(self, partitions: Collection[int]) -> None:
+        """Nothing is kept for a partition."""
+
+    def partitions_lost(self, partitions: Collection[int]) -> None:
+        """Nothing is kept for a partition."""

@@ -1,0 +1,155 @@
+"""`cliptide dead-letters`: what was set aside, where it lay, and why; and back with it after a fix."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cliptide.connections import open_publisher, open_source
+from cliptide.dead_letters import DeadLetter, TopicScan, dead_letter_from_record
+from cliptide.options import kafka_options, option, topic_option
+from cliptide.pacer import Pacer
+from cliptide.publish import EventPublisher, Failed, Outcome, PlacedEvent, Published, check_events
+from cliptide.republishing import HARMLESS, Republishing
+from cliptide.searchable import wanted_offsets
+from event_log.errors import TopicMissing
+from event_log.kafka_settings import KafkaSettings
+from event_log.records import Record
+
+
+@click.command("dead-letters")
+@option(
+    "--dead-letter-topic",
+    default="content-uploads.dead-letters",
+    envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
+    help="The topic of dead letters.",
+)
+@kafka_options
+@option("--reason", help="Only those with this reason code.")
+@option("--last", type=click.IntRange(1), default=20, help="Show the last N; all are counted.")
+@option(
+    "--json",
+    "as_json",
+    envvar="CLIPTIDE_DEAD_LETTERS_JSON",
+    is_flag=True,
+    help="One JSON object a line instead of a table.",
+)
+@option("--republish", is_flag=True, help="Publish them to --topic again, as they were; no list.")
+@topic_option
+@option("--dry-run", is_flag=True, help="With --republish: count, and publish nothing.")
+def dead_letters_command(
+    dead_letter_topic: str, kafka: KafkaSettings, republish: bool, topic: str, dry_run: bool, **shown: Any
+) -> None:
+    """List the records that were set aside: place, reason, error.
+
+    --republish publishes their bytes, keys and headers again, those of --reason or all of them, unless
+    their key has a later record; it reads the whole topic for that. The last line of standard output is
+    a JSON summary; the exit code is 1 if any could not go back.
+    """
+    if republish:
+        chosen = Republishing(topic, shown["reason"])
+        raise SystemExit(_republish(chosen, dead_letter_topic, kafka, is_dry_run=dry_run))
+    if dry_run:
+        raise click.UsageError("--dry-run is for --republish: a list changes nothing")
+    _list(dead_letter_topic, kafka, **shown)
+
+
+def _list(
+    dead_letter_topic: str, kafka: KafkaSettings, *, reason: str | None, last: int, as_json: bool
+) -> None:
+    with open_source(kafka) as source:
+        records = TopicScan(source, dead_letter_topic).records()
+        try:
+            counts, shown = _tally(map(dead_letter_from_record, records), reason, last)
+        except TopicMissing:
+            counts, shown = Counter(), []  # it is created with the first dead letter
+    if as_json:
+        for letter in shown:
+            click.echo(json.dumps(_as_json(letter)))
+    else:
+        _print_table(Console(), counts, shown)
+
+
+def _republish(
+    chosen: Republishing, dead_letter_topic: str, kafka: KafkaSettings, *, is_dry_run: bool
+) -> int:
+    """Print what became of the letters and return the exit code."""
+    try:
+        chosen.offer(_scan(kafka, dead_letter_topic))
+    except TopicMissing:
+        outcomes: list[Outcome] = []  # it is created with the first dead letter
+    else:
+        chosen.compare(_scan(kafka, chosen.topic))
+        events = chosen.events(_scan(kafka, dead_letter_topic))
+        outcomes = list(check_events(events) if is_dry_run else _publish(events, kafka, chosen.topic))
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    for failure in failed:
+        click.echo(f"{failure.place}: {failure.reason}", err=True)
+    published = [outcome.delivery for outcome in outcomes if isinstance(outcome, Published)]
+    summary = {
+        "topic": chosen.topic,
+        "dry_run": is_dry_run,
+        "eligible": len(outcomes),
+        "republished": len(published),
+        "failed": len(failed),
+        "refused": dict(chosen.refused),
+        "next_offsets": wanted_offsets(published),
+    }
+    click.echo(json.dumps(summary))
+    return 1 if failed or chosen.refused.keys() - HARMLESS else 0
+
+
+def _publish(events: Iterator[PlacedEvent], kafka: KafkaSettings, topic: str) -> Iterator[Published | Failed]:
+    with open_publisher(kafka, topic) as publisher:
+        yield from EventPublisher(publisher, topic, pacer=Pacer(None)).publish(events)
+
+
+def _scan(kafka: KafkaSettings, topic: str) -> Iterator[Record]:
+    with open_source(kafka) as source:
+        yield from TopicScan(source, topic).records()
+
+
+def _tally(
+    letters: Iterable[DeadLetter], reason: str | None, last: int
+) -> tuple[Counter[str], Sequence[DeadLetter]]:
+    """Count by reason, and keep the last so many of the wanted reason."""
+    counts: Counter[str] = Counter()
+    shown: deque[DeadLetter] = deque(maxlen=last)
+    for letter in letters:
+        if reason in (None, letter.reason):
+            counts[letter.reason] += 1
+            shown.append(letter)
+    return counts, sorted(shown, key=lambda letter: letter.timestamp_ms)
+
+
+def _as_json(letter: DeadLetter) -> dict[str, Any]:
+    return asdict(letter) | {"at": _iso(letter.timestamp_ms)}
+
+
+def _print_table(console: Console, counts: Counter[str], letters: Sequence[DeadLetter]) -> None:
+    if not letters:
+        console.print("no dead letters")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("at", "was", "content id", "reason", "error"):
+        table.add_column(column, overflow="fold")
+    for letter in letters:
+        cells = (_iso(letter.timestamp_ms), str(letter.origin or letter.place), letter.content_id or "—")
+        table.add_row(*map(Text, (*cells, letter.reason, letter.error)))
+    console.print(table)
+    summary = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    console.print(Text(f"{counts.total()} dead letters: {summary}"))
+
+
+def _iso(timestamp_ms: int) -> str:
+    return datetime.fromtimestamp(timestamp_ms / 1000, timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,83 @@
+"""`cliptide delete`: delete events for contents."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from cliptide.connections import open_publisher
+from cliptide.options import kafka_options, option, topic_option
+from cliptide.pacer import Pacer
+from cliptide.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
+from cliptide.searchable import wanted_offsets
+from event_log.kafka_settings import KafkaSettings
+from schemas.errors import BadEvent
+from schemas.events import DeleteEvent
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """The flags of one run."""
+
+    topic: str
+    kafka: KafkaSettings
+    platform: str
+    version: int | None
+
+
+@click.command("delete")
+@click.argument("content_ids", nargs=-1, required=True, metavar="ID...")
+@topic_option
+@kafka_options
+@option("--platform", default="cliptide", help="The event's source.")
+@option(
+    "--version", type=int, help="Spare what is newer than this version. Default: delete whatever there is."
+)
+def delete_command(content_ids: tuple[str, ...], **flags: Any) -> None:
+    """Publish a delete event for each content ID; - alone reads them from standard input, one a line."""
+    options = DeleteOptions(**flags)
+    ids = _ids_from_input() if content_ids == ("-",) else content_ids
+    with open_publisher(options.kafka, options.topic) as publisher:
+        sender = EventPublisher(publisher, options.topic, pacer=Pacer(None))
+        outcomes = list(sender.publish(_delete_events(ids, options)))
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    for failure in failed:
+        click.echo(f"{failure.place}: {failure.reason}", err=True)
+    click.echo(json.dumps(_summary(options.topic, outcomes)))
+    raise SystemExit(1 if failed else 0)
+
+
+def _ids_from_input() -> list[str]:
+    return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+
+
+def _delete_events(content_ids: Sequence[str], options: DeleteOptions) -> Iterator[PlacedEvent | Failed]:
+    for content_id in content_ids:
+        event = DeleteEvent(
+            event_id=str(uuid.uuid4()),
+            content_id=content_id,
+            source=options.platform,
+            occurred_at=datetime.now(timezone.utc),
+            version=options.version,
+        )
+        try:
+            yield place_event(content_id, event)
+        except BadEvent as error:
+            yield Failed(content_id, str(error))
+
+
+def _summary(topic: str, outcomes: Sequence[Published | Failed]) -> dict[str, Any]:
+    published = [outcome.delivery for outcome in outcomes if isinstance(outcome, Published)]
+    return {
+        "topic": topic,
+        "published": len(published),
+        "failed": len(outcomes) - len(published),
+        "next_offsets": wanted_offsets(published),
+    }

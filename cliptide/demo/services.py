@@ -1,0 +1,136 @@
+"""The demo's broker, consumer and query service, each a process on a free loopback port."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cliptide.child_process import free_port
+from cliptide.demo.processes import Child, ChildDied, last_lines
+from cliptide.embedded_broker import EmbeddedBroker
+from cliptide.query_client import QueryClient, QueryServiceAway
+from event_log.kafka_admin import KafkaAdmin, TopicCreation
+from event_log.kafka_settings import MAX_RECORD_BYTES, KafkaSettings
+
+TOPIC = "content-uploads"
+DEAD_LETTER_TOPIC = "content-uploads.dead-letters"
+NUM_PARTITIONS = 2
+READY_POLL_SECONDS = 0.1
+THUMBNAIL_SIDE = 192  # pixels
+
+
+class NotReadyInTime(Exception):
+    """The services run, but are not ready to take uploads and answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerWatch:
+    """Whether the broker still runs, and where it writes."""
+
+    broker: EmbeddedBroker
+    log_path: Path
+
+    def check(self) -> None:
+        """Raise `ChildDied` unless it runs."""
+        if not self.broker.is_running:
+            raise ChildDied("broker", last_lines(self.log_path))
+
+
+@dataclass(frozen=True, slots=True)
+class DemoServices:
+    """The running services: how to reach them, and whether they still run."""
+
+    kafka: KafkaSettings
+    query_client: QueryClient
+    children: tuple[Child, ...]
+    broker: BrokerWatch | None = None
+
+    def check(self) -> None:
+        """Raise `ChildDied` when one ended by itself."""
+        if self.broker is not None:
+            self.broker.check()
+        for child in self.children:
+            child.check()
+
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """Return when a consumer owns every partition and the query service answers."""
+        deadline = time.monotonic() + timeout_seconds
+        while not self._is_ready():
+            self.check()
+            if time.monotonic() >= deadline:
+                raise NotReadyInTime(f"the services were not ready after {timeout_seconds:.0f} seconds")
+            time.sleep(READY_POLL_SECONDS)
+
+    def _is_ready(self) -> bool:
+        if not self.query_client.is_ready():
+            return False
+        try:
+            return self.query_client.index().num_owned == NUM_PARTITIONS
+        except QueryServiceAway:
+            return False
+
+
+@contextmanager
+def running_services(directory: Path, model_directory: Path) -> Iterator[DemoServices]:
+    """Start broker, consumer and query service; stop them in the opposite order.
+
+    Their index, their working files and their logs (`*.log`) lie in `directory`.
+    """
+    with ExitStack() as stack:
+        log_path = directory / "broker.log"
+        broker = stack.enter_context(EmbeddedBroker(log_path=log_path))
+        kafka = KafkaSettings(broker.bootstrap_servers, EmbeddedBroker.client_properties)
+        create_topics(kafka)
+        port = free_port()
+        environment = build_environment(directory, model_directory, kafka, port)
+        children = stack.enter_context(_running_children(environment, directory))
+        client = QueryClient(f"http://127.0.0.1:{port}")
+        yield DemoServices(kafka, client, children, BrokerWatch(broker, log_path))
+
+
+def create_topics(kafka: KafkaSettings) -> None:
+    admin = KafkaAdmin(kafka)
+    admin.create_topic(TOPIC, TopicCreation(NUM_PARTITIONS, config={"max.message.bytes": MAX_RECORD_BYTES}))
+    admin.create_topic(DEAD_LETTER_TOPIC, TopicCreation(1))
+
+
+def build_environment(
+    directory: Path, model_directory: Path, kafka: KafkaSettings, query_port: int
+) -> dict[str, str]:
+    """This process's environment with the demo's own settings, and nobody else's."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLIPTIDE_")}
+    own: Mapping[str, str] = {
+        "CLIPTIDE_TOPIC": TOPIC,
+        "CLIPTIDE_DEAD_LETTER_TOPIC": DEAD_LETTER_TOPIC,
+        "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(kafka.properties)),
+        "CLIPTIDE_INDEX__ROOT": str(directory / "index"),
+        "CLIPTIDE_ENCODER__MODEL": str(model_directory),
+        "CLIPTIDE_CONSUMER__HEALTH_PORT": "0",  # any free one
+        "CLIPTIDE_CONSUMER__THUMBNAIL_SIDE": str(THUMBNAIL_SIDE),
+        "CLIPTIDE_QUERY_API__PORT": str(query_port),
+        "CLIPTIDE_QUERY_API__CAN_PUBLISH": "true",
+        "CLIPTIDE_QUERY_API__METRICS_PORT": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**inherited, **own}
+
+
+@contextmanager
+def _running_children(environment: Mapping[str, str], directory: Path) -> Iterator[tuple[Child, ...]]:
+    """Consumer and query service, which end at the same time: neither waits for the other."""
+    children: list[Child] = []
+    try:
+        for name, module in (("consumer", "consumer"), ("query service", "query_api")):
+            children.append(Child(name, module, environment, directory / f"{module}.log"))
+        yield tuple(children)
+    finally:
+        for child in children:
+            child.ask_to_end()
+        for child in children:
+            child.stop()

@@ -1,0 +1,11 @@
+"""The garments' shapes."""
+
+from cliptide.demo.accessories import build_accessories
+from cliptide.demo.clothes import build_clothes
+from cliptide.demo.headwear_and_footwear import build_headwear_and_footwear
+from cliptide.demo.silhouette import Silhouette
+
+
+def build_silhouettes() -> dict[str, Silhouette]:
+    """Every garment's silhouette, by the garment's name."""
+    return {**build_clothes(), **build_headwear_and_footwear(), **build_accessories()}

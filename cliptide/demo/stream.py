@@ -1,0 +1,140 @@
+"""The demo's stream of uploads: published at a steady rate, followed until the last one is searchable."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+
+from rich.console import Console
+
+from cliptide.demo.catalogue import CatalogueContent
+from cliptide.demo.freshness import FreshnessLog, IndexWatch, TimedPublisher
+from cliptide.demo.services import TOPIC, DemoServices
+from cliptide.pacer import Pacer
+from cliptide.progress import ProgressView, show_progress
+from cliptide.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
+from cliptide.searchable import NotSearchableInTime, missing_offsets, wanted_offsets
+from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka_settings import KafkaSettings
+from event_log.records import Delivery
+from schemas.events import ImageContent, TextContent, UploadEvent
+
+SOURCE = "demo"
+LOOK_SECONDS = 0.05
+
+
+class NotPublished(Exception):
+    """The broker did not take an upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResult:
+    """What was published, and how long after its acknowledgement each upload was searchable."""
+
+    deliveries: dict[str, Delivery]
+    publish_seconds: float
+    seconds: float
+    searchable_after_seconds: list[float] = field(default_factory=list)
+
+    @property
+    def published_per_second(self) -> float:
+        """The rate that was reached: a busy machine may draw slower than asked for."""
+        return len(self.deliveries) / self.publish_seconds
+
+
+def upload_event(content: CatalogueContent, now: datetime) -> UploadEvent:
+    """The event that a platform would publish for this content."""
+    is_image = content.modality == "image"
+    return UploadEvent(
+        event_id=str(uuid.uuid4()),
+        content_id=content.content_id,
+        source=SOURCE,
+        occurred_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
+        content=ImageContent(content.image_bytes()) if is_image else TextContent(content.text),
+        owner_id=content.owner_id,
+        metadata=content.metadata,
+    )
+
+
+def upload_events(contents: Sequence[CatalogueContent]) -> Iterator[PlacedEvent]:
+    """Draw and encode one event after the other."""
+    for content in contents:
+        yield place_event(content.content_id, upload_event(content, datetime.now(timezone.utc)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One run of uploads through the services."""
+
+    services: DemoServices
+    console: Console
+    rate: float
+    timeout_seconds: float
+
+    def run(self, contents: Sequence[CatalogueContent]) -> StreamResult:
+        """Publish, and return when the index covers every delivery.
+
+        Raises `ChildDied`, `NotPublished` and `NotSearchableInTime`.
+        """
+        started = time.monotonic()
+        log = FreshnessLog()
+        totals = {"published": len(contents), "searchable": len(contents)}
+        with (
+            IndexWatch(self.services.query_client, log) as watch,
+            show_progress(self.console, totals) as progress,
+        ):
+            deliveries = self._publish(contents, log, watch, progress)
+            published = time.monotonic()
+            self._follow(deliveries, watch, progress)
+        return StreamResult(deliveries, published - started, time.monotonic() - started, log.seconds)
+
+    def _publish(
+        self,
+        contents: Sequence[CatalogueContent],
+        log: FreshnessLog,
+        watch: IndexWatch,
+        progress: ProgressView,
+    ) -> dict[str, Delivery]:
+        publisher = TimedPublisher(KafkaPublisher(_impatient(self.services.kafka)), log)
+        deliveries: dict[str, Delivery] = {}
+        try:
+            sender = EventPublisher(publisher, TOPIC, pacer=Pacer(self.rate))
+            for outcome in sender.publish(self._checked(upload_events(contents))):
+                deliveries |= _delivery(outcome)
+                progress.update("published", len(deliveries))
+                progress.update("searchable", watch.state.num_contents)
+        finally:
+            publisher.close()
+        return deliveries
+
+    def _checked(self, events: Iterator[PlacedEvent]) -> Iterator[PlacedEvent]:
+        """Look after the services before each event: without them no outcome may ever come."""
+        for event in events:
+            self.services.check()
+            yield event
+
+    def _follow(self, deliveries: dict[str, Delivery], watch: IndexWatch, progress: ProgressView) -> None:
+        """Wait by offset, not by count: what is set aside is covered too."""
+        wanted = wanted_offsets(deliveries.values())
+        deadline = time.monotonic() + self.timeout_seconds
+        while missing := missing_offsets(wanted, watch.state.next_offsets):
+            self.services.check()
+            if time.monotonic() >= deadline:
+                raise NotSearchableInTime(missing)
+            progress.update("searchable", watch.state.num_contents)
+            time.sleep(LOOK_SECONDS)
+        progress.update("searchable", watch.state.num_contents)
+
+
+def _impatient(kafka: KafkaSettings) -> KafkaSettings:
+    """A broker on this machine that does not answer for half a minute is not going to."""
+    return replace(kafka, properties={**kafka.properties, "message.timeout.ms": 30_000})
+
+
+def _delivery(outcome: Published | Failed) -> dict[str, Delivery]:
+    if isinstance(outcome, Failed):
+        raise NotPublished(f"{outcome.place}: {outcome.reason}")
+    return {outcome.content_id: outcome.delivery}

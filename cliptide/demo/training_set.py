@@ -1,0 +1,103 @@
+"""What the model learns from: drawn pictures and captions of the combinations that are not held out."""
+
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cliptide.demo.captions import Caption, write_full_caption, write_partial_caption
+from cliptide.demo.combinations import COLOURS, GARMENTS, PATTERNS, Combination
+from cliptide.demo.drawing import PictureDrawer
+from cliptide.demo.model import IMAGE_SIZE
+
+Pixels = npt.NDArray[np.uint8]  # (pictures, height, width, 3)
+Attributes = npt.NDArray[np.int64]  # (n, 3): garment, colour, pattern; OPEN where a caption names none
+
+OPEN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pictures and captions of one step; each side has the attributes that say who fits whom."""
+
+    pixels: Pixels
+    picture_attributes: Attributes
+    captions: npt.NDArray[np.int64]  # indices into the caption pool
+    caption_attributes: Attributes
+
+
+def draw_pictures(combination: Combination, num_pictures: int, seed: int) -> Pixels:
+    """Pictures (num_pictures, 64, 64, 3) of one combination; they depend on the arguments alone."""
+    drawer = PictureDrawer()
+    seeds = np.random.default_rng([seed, *attribute_row(combination)]).integers(2**62, size=num_pictures)
+    return np.stack([np.asarray(drawer.draw(combination, seed=int(s), size=IMAGE_SIZE)) for s in seeds])
+
+
+def draw_all_pictures(combinations: Sequence[Combination], num_each: int, seed: int) -> Iterator[Pixels]:
+    """Pictures of each combination in turn, drawn by as many processes as there are processors."""
+    with ProcessPoolExecutor() as pool:
+        yield from pool.map(
+            draw_pictures,
+            combinations,
+            [num_each] * len(combinations),
+            [seed] * len(combinations),
+            chunksize=4,
+        )
+
+
+def write_captions(combinations: Sequence[Combination], num_each: int, seed: int) -> list[Caption]:
+    """`num_each` captions of each combination in turn; three in four name all three attributes."""
+    rng = random.Random(seed)
+    return [
+        write_partial_caption(combination, rng) if i % 4 == 3 else write_full_caption(combination, rng)
+        for combination in combinations
+        for i in range(num_each)
+    ]
+
+
+def attribute_row(described: Combination | Caption) -> list[int]:
+    """Garment, colour and pattern as positions in their lists; OPEN for what a caption leaves open."""
+    return [
+        OPEN if described.garment is None else GARMENTS.index(described.garment),
+        OPEN if described.colour is None else COLOURS.index(described.colour),
+        OPEN if described.pattern is None else PATTERNS.index(described.pattern),
+    ]
+
+
+def attribute_rows(described: Sequence[Combination] | Sequence[Caption]) -> Attributes:
+    return np.array([attribute_row(one) for one in described], dtype=np.int64)
+
+
+class BatchSampler:
+    """Draws hard batches: of few garments and few colours, so that pictures meet captions that nearly fit.
+
+    Each picture comes with one caption of its own combination.
+    """
+
+    def __init__(
+        self,
+        combinations: Sequence[Combination],
+        pictures: Sequence[Pixels],
+        captions: Sequence[Caption],
+        rng: np.random.Generator,
+    ) -> None:
+        self._attributes = attribute_rows(combinations)
+        self._pictures = pictures
+        self._caption_attributes = attribute_rows(captions)
+        self._captions_each = len(captions) // len(combinations)
+        self._rng = rng
+
+    def sample(self, size: int) -> Batch:
+        chosen = self._rng.choice(self._candidates(), size=size)
+        captions = chosen * self._captions_each + self._rng.integers(self._captions_each, size=size)
+        pixels = np.stack([self._pictures[c][self._rng.integers(len(self._pictures[c]))] for c in chosen])
+        return Batch(pixels, self._attributes[chosen], captions, self._caption_attributes[captions])
+
+    def _candidates(self) -> npt.NDArray[np.int64]:
+        garments = self._rng.choice(len(GARMENTS), size=len(GARMENTS) // 2, replace=False)
+        colours = self._rng.choice(len(COLOURS), size=len(COLOURS) * 2 // 3, replace=False)
+        fits = np.isin(self._attributes[:, 0], garments) & np.isin(self._attributes[:, 1], colours)
+        return np.flatnonzero(fits)

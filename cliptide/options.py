@@ -1,0 +1,106 @@
+"""The flags that several commands share; each has its variable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from event_log.kafka_settings import KafkaSettings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Flag(click.Option):
+    """A flag that names its variable wherever it is explained, in --help and in errors."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        hint = super().get_error_hint(ctx)
+        if self.envvar is None and ctx is not None and ctx.auto_envvar_prefix is not None and self.name:
+            return f"{hint} (env var: '{ctx.auto_envvar_prefix}_{self.name.upper()}')"
+        return hint
+
+
+option = partial(click.option, cls=Flag, show_envvar=True)
+
+
+def _properties_from_json(_: click.Context, param: click.Parameter, value: str) -> dict[str, str]:
+    try:
+        properties = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"not JSON ({error})", param=param) from error
+    if not isinstance(properties, dict):
+        raise click.BadParameter("not a JSON object", param=param)
+    return {str(name): _property_text(setting) for name, setting in properties.items()}
+
+
+def _property_text(setting: Any) -> str:
+    return str(setting).lower() if isinstance(setting, bool) else str(setting)
+
+
+def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --bootstrap-servers and --kafka-properties; the command receives both as `kafka`."""
+
+    @option(
+        "--bootstrap-servers",
+        default="127.0.0.1:9092",
+        envvar="CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS",
+        help="Kafka's addresses, host:port, separated by commas.",
+    )
+    @option(
+        "--kafka-properties",
+        callback=_properties_from_json,
+        default="{}",
+        envvar="CLIPTIDE_KAFKA__PROPERTIES",
+        help="Further librdkafka properties (SASL, TLS …) as a JSON object.",
+    )
+    @wraps(command)
+    def with_kafka(*args: Any, bootstrap_servers: str, kafka_properties: dict[str, str], **flags: Any) -> Any:
+        try:
+            kafka = KafkaSettings(bootstrap_servers, kafka_properties)
+        except ValueError as error:  # a property on which a guarantee rests
+            raise click.UsageError(str(error)) from error
+        return command(*args, kafka=kafka, **flags)
+
+    return with_kafka
+
+
+def index_options(command: Command) -> Command:
+    """Add --index-root and --index-id."""
+    command = option(
+        "--index-id", default=None, envvar="CLIPTIDE_INDEX__ID", help="Default: the current index."
+    )(command)
+    return option(
+        "--index-root",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        default="index",
+        envvar="CLIPTIDE_INDEX__ROOT",
+        help="The directory that holds the index.",
+    )(command)
+
+
+def topic_option(command: Command) -> Command:
+    """Add --topic."""
+    return option(
+        "--topic", default="content-uploads", envvar="CLIPTIDE_TOPIC", help="The topic of upload events."
+    )(command)
+
+
+def query_options(command: Command) -> Command:
+    """Add --query-url and --api-key."""
+    command = option(
+        "--api-key",
+        default=None,
+        envvar="CLIPTIDE_API_KEY",
+        help="Sent to the query service as a bearer token.",
+    )(command)
+    return option(
+        "--query-url",
+        default="http://127.0.0.1:8080",
+        envvar="CLIPTIDE_QUERY_URL",
+        help="Where the query service answers.",
+    )(command)

@@ -1,0 +1,99 @@
+"""`cliptide search`: ask the query service from a terminal."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from cliptide.answers import AnsweredHit, build_table, hits_by_modality
+from cliptide.gallery import GallerySection, build_gallery
+from cliptide.options import option, query_options
+from cliptide.query_client import QueryClient
+
+SECTION_TITLES = {"image": "Pictures", "text": "Texts"}  # in their order on a page
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: a text or a picture, how many contents of which modality, and what of them."""
+
+    text: str | None
+    image: bytes | None
+    k: int
+    modality: str | None
+    include: tuple[str, ...] = ("text", "metadata")
+
+    def as_request(self) -> dict[str, Any]:
+        request: dict[str, Any] = {"k": self.k, "include": list(self.include)}
+        if self.text is not None:
+            request["text"] = self.text
+        if self.image is not None:
+            request["image"] = base64.b64encode(self.image).decode()
+        if self.modality is not None:
+            request["modality"] = self.modality
+        return request
+
+
+@click.command("search")
+@click.argument("text", required=False)
+@option(
+    "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Search by this picture."
+)
+@option("--k", type=click.IntRange(1), default=10, help="How many contents of a modality.")
+@option("--modality", type=click.Choice(["image", "text"]), help="Only contents of this modality.")
+@option(
+    "--json",
+    "as_json",
+    envvar="CLIPTIDE_SEARCH_JSON",
+    is_flag=True,
+    help="Print the service's answer as it is.",
+)
+@option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a gallery to this file.")
+@query_options
+def search_command(
+    text: str | None, image: Path | None, k: int, modality: str | None, query_url: str, **flags: Any
+) -> None:
+    """Search by TEXT or by a picture and print the best contents of each modality."""
+    if (text is None) == (image is None):
+        raise click.UsageError("give either a text or --image FILE")
+    question = Question(text, image.read_bytes() if image else None, k, modality)
+    if flags["html"] is not None:
+        question = replace(question, include=(*question.include, "thumbnail"))
+    answer = QueryClient(query_url, flags["api_key"]).search(question.as_request())
+    hits = hits_by_modality(answer)
+    if flags["html"] is not None:
+        title = text if text is not None else str(image)
+        flags["html"].write_text(_gallery(title, hits), encoding="utf-8")
+    if flags["as_json"]:
+        click.echo(json.dumps(answer))
+    else:
+        print_answer(Console(), hits, answer)
+
+
+def print_answer(
+    console: Console, hits: Mapping[str, Sequence[AnsweredHit]], answer: Mapping[str, Any]
+) -> None:
+    """One table for each modality, and which offsets the answer covers."""
+    for modality, found in hits.items():
+        console.print(build_table(modality, found) if found else Text(f"{modality}: nothing found"))
+    covered = ", ".join(
+        f"{shard} up to {state['next_offset']}" for shard, state in sorted(answer["snapshot"].items())
+    )
+    console.print(Text(f"covers {covered}" if covered else "covers no shard yet", style="dim"))
+
+
+def _gallery(title: str, hits: Mapping[str, Sequence[AnsweredHit]]) -> str:
+    sections = [
+        GallerySection(SECTION_TITLES[modality], [hit.as_gallery_item() for hit in hits[modality]])
+        for modality in SECTION_TITLES
+        if modality in hits
+    ]
+    return build_gallery(title, sections)

@@ -1,0 +1,194 @@
+"""`cliptide snapshot`: the generations of each shard, and going back to one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from clip_index.generations import GenerationTaken
+from clip_index.index_directory import IndexDirectory
+from clip_index.inspection import Inspection
+from clip_index.manifest import Manifest
+from clip_index.restoration import (
+    Restoration,
+    commit_restoration,
+    plan_refill,
+    plan_repair,
+    plan_rollback,
+)
+from cliptide.options import index_options, option
+from cliptide.shard_life import ALIVE_WITHIN_SECONDS, seems_alive
+from cliptide.snapshot_report import (
+    generation_fields,
+    print_generations,
+    print_restoration,
+    restoration_fields,
+)
+
+_MAX_TRIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class GoingBack:
+    """How a repair or rollback was asked for."""
+
+    is_dry_run: bool
+    accepts_running: bool
+    as_json: bool
+
+
+@click.group("snapshot")
+def snapshot_command() -> None:
+    """List the generations of each shard, repair damage, or go back to a former generation.
+
+    Going back is a new generation: nothing is removed, and the consumer reads from the log what lies
+    behind it.
+    """
+
+
+def _partition_option(*, is_required: bool) -> Callable[[Any], Any]:
+    text = "The shard's partition." if is_required else "The shard's partition. Default: every shard."
+    return option("--partition", type=click.IntRange(0), required=is_required, help=text)
+
+
+def _json_option(command: Any) -> Any:
+    return option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")(command)
+
+
+def _going_back_options(command: Any) -> Any:
+    for add in (
+        option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+        option(
+            "--while-running", is_flag=True, help="Even if a consumer seems to be running: it will be fenced."
+        ),
+        _json_option,
+    ):
+        command = add(command)
+    return command
+
+
+@snapshot_command.command("list")
+@index_options
+@_partition_option(is_required=False)
+@option("--last", type=click.IntRange(1), default=10, help="The newest N of each shard.")
+@_json_option
+def list_command(
+    index_root: Path, index_id: str | None, partition: int | None, last: int, as_json: bool
+) -> None:
+    """Show what each generation holds, and whether all of its files are what they should be.
+
+    The exit code is 1 if the newest generation of a shard is damaged.
+    """
+    is_damaged = False
+    with _disk_errors_named():
+        for shard_path in _shard_paths(index_root, index_id, partition):
+            found = list(islice(Inspection(shard_path).newest_first(), last))
+            is_damaged |= bool(found and found[0].damage)
+            if as_json:
+                for one in found:
+                    click.echo(json.dumps({"shard": shard_path.name, **generation_fields(one)}))
+            else:
+                print_generations(Console(), shard_path.name, found)
+    raise SystemExit(1 if is_damaged else 0)
+
+
+@snapshot_command.command("repair")
+@index_options
+@_partition_option(is_required=False)
+@option("--from-log", is_flag=True, help="Begin the shard anew at its first offset; needs --partition.")
+@_going_back_options
+def repair_command(
+    index_root: Path, index_id: str | None, partition: int | None, from_log: bool, **flags: bool
+) -> None:
+    """Commit a new generation from the newest good one, where the newest one is damaged.
+
+    A good generation's manifest and all of its files are what they should be. Where none is, --from-log
+    has the consumer index the shard's whole log again.
+    """
+    if from_log and partition is None:
+        raise click.UsageError("--from-log empties a shard: name its --partition")
+    plan = plan_refill if from_log else plan_repair
+    with _disk_errors_named():
+        for shard_path in _shard_paths(index_root, index_id, partition):
+            _go_back(shard_path, plan, _going_back(**flags))
+
+
+@snapshot_command.command("rollback")
+@index_options
+@_partition_option(is_required=True)
+@option("--generation", type=click.IntRange(1), required=True, help="The generation to go back to.")
+@_going_back_options
+def rollback_command(
+    index_root: Path, index_id: str | None, partition: int, generation: int, **flags: bool
+) -> None:
+    """Commit a new generation with the segments and the next offset of a former one."""
+    [shard_path] = _shard_paths(index_root, index_id, partition)
+    with _disk_errors_named():
+        _go_back(shard_path, lambda inspection: plan_rollback(inspection, generation), _going_back(**flags))
+
+
+def _going_back(*, dry_run: bool, while_running: bool, as_json: bool) -> GoingBack:
+    return GoingBack(is_dry_run=dry_run, accepts_running=while_running, as_json=as_json)
+
+
+def _go_back(
+    shard_path: Path, make_plan: Callable[[Inspection], Restoration | None], asked: GoingBack
+) -> None:
+    """Plan, commit unless it is a dry run, and say so. A plan that a writer overtook is made again."""
+    inspection, writer_id = Inspection(shard_path), f"snapshot-{os.getpid()}-{secrets.token_hex(4)}"
+    for _ in range(_MAX_TRIES):
+        plan = make_plan(inspection)
+        if plan is None or asked.is_dry_run:
+            return _report(shard_path.name, plan, None, asked)
+        if not asked.accepts_running:
+            _refuse_running(shard_path)
+        try:
+            committed = commit_restoration(shard_path, plan, writer_id=writer_id)
+        except GenerationTaken:
+            continue
+        return _report(shard_path.name, plan, committed, asked)
+    raise click.ClickException(f"{shard_path.name}: a consumer goes on committing: stop it first")
+
+
+def _refuse_running(shard_path: Path) -> None:
+    if seems_alive(shard_path, time.time()):
+        raise click.ClickException(
+            f"{shard_path.name}: a consumer has shown life within the last {ALIVE_WITHIN_SECONDS:.0f} "
+            "seconds: stop it and wait that long, or say --while-running to fence it"
+        )
+
+
+def _report(shard: str, plan: Restoration | None, committed: Manifest | None, asked: GoingBack) -> None:
+    if asked.as_json:
+        click.echo(json.dumps(restoration_fields(shard, plan, committed)))
+    else:
+        print_restoration(shard, plan, committed)
+
+
+def _shard_paths(index_root: Path, index_id: str | None, partition: int | None) -> Sequence[Path]:
+    index = IndexDirectory.open(index_root, index_id)
+    partitions = range(index.description.num_partitions)
+    if partition is None:
+        return [index.shard_path(number) for number in partitions]
+    if partition not in partitions:
+        raise click.BadParameter(f"the index has {len(partitions)} partitions", param_hint="--partition")
+    return [index.shard_path(partition)]
+
+
+@contextmanager
+def _disk_errors_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # a disk that fails or refuses is no fault here
+        raise click.ClickException(str(error)) from error

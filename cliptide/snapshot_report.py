@@ -1,0 +1,92 @@
+"""What `cliptide snapshot` says, for a person and for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clip_index.inspection import InspectedGeneration
+from clip_index.manifest import Manifest
+from clip_index.restoration import Restoration
+from consumer.start_check import ACCEPT_REWIND
+
+
+def generation_fields(found: InspectedGeneration) -> dict[str, Any]:
+    """One generation as JSON; what only a readable manifest tells is null without one."""
+    manifest = found.manifest
+    return {
+        "generation": found.generation,
+        "writer_epoch": manifest.writer_epoch if manifest else None,
+        "first_offset": manifest.first_offset if manifest else None,
+        "next_offset": manifest.next_offset if manifest else None,
+        "segments": len(manifest.segments) if manifest else None,
+        "contents": manifest.num_live() if manifest else None,
+        "damage": str(found.damage) if found.damage else None,
+    }
+
+
+def print_generations(console: Console, shard: str, generations: Sequence[InspectedGeneration]) -> None:
+    if not generations:
+        console.print(f"{shard}: no generation yet")
+        return
+    table = Table(box=box.SIMPLE_HEAD, title=shard, title_justify="left")
+    for column in ("generation", "epoch", "next offset", "segments", "contents"):
+        table.add_column(column, justify="right")
+    table.add_column("files", overflow="fold")
+    for found in generations:
+        fields = generation_fields(found)
+        numbers = (fields[name] for name in ("writer_epoch", "next_offset", "segments", "contents"))
+        cells = (str(found.generation), *("—" if number is None else f"{number:,}" for number in numbers))
+        table.add_row(*cells, Text(fields["damage"] or "good"))
+    console.print(table)
+
+
+def restoration_fields(shard: str, plan: Restoration | None, committed: Manifest | None) -> dict[str, Any]:
+    """A repair or rollback as JSON; `committed` is None when nothing was done."""
+    if plan is None:
+        return {"shard": shard, "committed": None, "damaged": False}
+    return {
+        "shard": shard,
+        "committed": committed.generation if committed else None,
+        "from_generation": plan.source.generation,
+        "next_offset": plan.source.next_offset,
+        "next_offset_before": plan.next_offset_before,
+        "left_behind": [
+            {"generation": found.generation, "damage": str(found.damage) if found.damage else None}
+            for found in plan.left_behind
+        ],
+        "left_segments": plan.left_segments,
+        "damaged": any(found.damage for found in plan.left_behind),
+    }
+
+
+def print_restoration(shard: str, plan: Restoration | None, committed: Manifest | None) -> None:
+    if plan is None:
+        click.echo(f"{shard}: the newest generation is good, nothing to do")
+        return
+    source = plan.source
+    generation = f"generation {plan.newest + 1} {'shows' if committed else 'would show'}"
+    num_contents = f"{source.num_live():,} contents in {len(source.segments)} segments"
+    click.echo(
+        f"{shard}: {generation} {num_contents}, "
+        f"from generation {source.generation}; next offset {source.next_offset}, "
+        f"before {'unknown' if plan.next_offset_before is None else plan.next_offset_before}"
+    )
+    for found in plan.left_behind:
+        click.echo(f"  left behind: generation {found.generation}{_reason(found)}")
+    if plan.left_segments:
+        click.echo(f"  left behind: segments {', '.join(plan.left_segments)}")
+    click.echo(
+        f"  the consumer reads the log again from {source.next_offset}; if its group has committed more, "
+        f"start it once with --accept-rewind ({ACCEPT_REWIND}=true)"
+    )
+
+
+def _reason(found: InspectedGeneration) -> str:
+    return f": {found.damage}" if found.damage else ""

@@ -1,0 +1,153 @@
+"""From a checked row to an upload event: read the file, or refer to it."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.parse import quote
+
+from cliptide.upload_row import UploadFields, UploadRow
+from cliptide.upload_sources import MODALITY_OF_SUFFIX
+from schemas.events import Content, ContentReference, ImageContent, Modality, TextContent, UploadEvent
+
+EVENT_NAMESPACE = uuid.UUID("5f0f2f0e-7a0c-5c0e-9d55-0d2a9d1c7b11")
+
+
+class BadUpload(Exception):
+    """This row gives no event; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class InlineLimit:
+    """Contents above `num_bytes` are refused, or published as references when `refer` is set.
+
+    A reference's address is `reference_base` + the path of the file below the source's
+    folder, or the file's own `file://` address without a base.
+    """
+
+    num_bytes: int
+    refer: bool = False
+    reference_base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventBuilder:
+    """Builds upload events. The same row gives the same content id and event id, run after run."""
+
+    source: str
+    inline_limit: InlineLimit
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+
+    def build(self, row: UploadRow) -> UploadEvent:
+        """Build the row's event; `BadUpload` when its file is missing, empty or too large."""
+        fields = row.fields
+        content_id = fields.content_id or default_content_id(fields)
+        source = fields.source or self.source
+        content = self._content(row)
+        return UploadEvent(
+            event_id=_event_id(source, content_id, fields.version, content),
+            content_id=content_id,
+            source=source,
+            occurred_at=_to_milliseconds(fields.occurred_at or self.now()),
+            content=content,
+            version=fields.version,
+            owner_id=fields.owner_id,
+            link=fields.link,
+            metadata=fields.metadata,
+        )
+
+    def _content(self, row: UploadRow) -> Content:
+        if row.fields.text is not None:
+            return TextContent(row.fields.text)
+        if row.fields.file is not None:
+            return self._content_of_file(row, row.fields.file)
+        return _reference_from_fields(row.fields)
+
+    def _content_of_file(self, row: UploadRow, name: str) -> Content:
+        path = row.folder / name
+        try:
+            modality = row.fields.modality or _modality_of(path)
+            size = path.stat().st_size
+            if size == 0:
+                raise BadUpload(f"{name} is empty")
+            if size > self.inline_limit.num_bytes:
+                return self._reference(path, name, modality, size)
+            return _inline(path.read_bytes(), name, modality)
+        except OSError as error:
+            raise BadUpload(f"{name} cannot be read ({error.strerror})") from error
+
+    def _reference(self, path: Path, name: str, modality: Modality, size: int) -> ContentReference:
+        limit = self.inline_limit
+        if not limit.refer:
+            raise BadUpload(f"{name}: {size} bytes, the inline limit is {limit.num_bytes} (see --reference)")
+        if limit.reference_base is None:
+            uri = path.resolve().as_uri()
+        else:
+            uri = f"{limit.reference_base.rstrip('/')}/{quote(Path(name).as_posix())}"
+        return ContentReference(uri, _sha256_of_file(path), size, modality)
+
+
+def default_content_id(fields: UploadFields) -> str:
+    """Name a content that came without an id by what does not change between two runs."""
+    if fields.file is not None:
+        return Path(fields.file).as_posix()
+    if fields.text is not None:
+        return f"text-{_sha256(fields.text)[:32]}"
+    return str(fields.link)
+
+
+def _reference_from_fields(fields: UploadFields) -> ContentReference:
+    if not (fields.link and fields.sha256 and fields.size_bytes and fields.modality):
+        raise BadUpload("a link without file or text needs sha256, size_bytes and modality")
+    return ContentReference(fields.link, fields.sha256, fields.size_bytes, fields.modality)
+
+
+def _inline(data: bytes, name: str, modality: Modality) -> Content:
+    if modality == "image":
+        return ImageContent(data)
+    try:
+        return TextContent(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadUpload(f"{name} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _modality_of(path: Path) -> Modality:
+    modality = MODALITY_OF_SUFFIX.get(path.suffix.lower())
+    if modality is None:
+        raise BadUpload(f"{path.name}: cannot tell picture from text by its name; give modality")
+    return modality
+
+
+def _event_id(source: str, content_id: str, version: int | None, content: Content) -> str:
+    name = "\n".join((source, content_id, str(version), _digest(content)))
+    return str(uuid.uuid5(EVENT_NAMESPACE, _sha256(name)))
+
+
+def _digest(content: Content) -> str:
+    if isinstance(content, ContentReference):
+        return content.sha256
+    if isinstance(content, TextContent):
+        return _sha256(content.text)
+    return hashlib.sha256(content.data).hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sha256_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _to_milliseconds(moment: datetime) -> datetime:
+    """Events carry UTC to the millisecond."""
+    utc = moment.astimezone(timezone.utc)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)

@@ -1,0 +1,95 @@
+"""Where uploads are read from: a folder of pictures and texts, a CSV, a JSONL."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cliptide.upload_row import BadRow, UploadRow, row_from_values
+from schemas.events import Modality
+
+MODALITY_OF_SUFFIX: dict[str, Modality] = {
+    ".jpg": "image",
+    ".jpeg": "image",
+    ".png": "image",
+    ".webp": "image",
+    ".gif": "image",
+    ".txt": "text",
+}
+METADATA_PREFIX = "metadata."
+MAX_CSV_FIELD_BYTES = 16 * 1024 * 1024
+
+
+class SourceUnreadable(Exception):
+    """Nothing can be read there: absent, of another type, or without a usable header."""
+
+
+def read_source(path: Path) -> Iterator[UploadRow | BadRow]:
+    """Yield the rows of a source in a stable order; `SourceUnreadable` when there can be none."""
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        raise SourceUnreadable(f"{path} does not exist")
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path)
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return _read_jsonl(path)
+    raise SourceUnreadable(f"{path} is neither a folder nor a .csv, .jsonl or .ndjson file")
+
+
+def _read_folder(folder: Path) -> Iterator[UploadRow | BadRow]:
+    """Yield every picture and text below the folder; hidden files and other types are passed over."""
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix.lower() in MODALITY_OF_SUFFIX and not is_hidden and path.is_file():
+            yield row_from_values(relative.as_posix(), {"file": relative.as_posix()}, folder)
+
+
+def _read_csv(path: Path) -> Iterator[UploadRow | BadRow]:
+    csv.field_size_limit(MAX_CSV_FIELD_BYTES)
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines, strict=True)
+        try:
+            if not reader.fieldnames:
+                raise SourceUnreadable(f"{path} has no header line")
+            for cells in reader:
+                yield _row_from_cells(f"line {reader.line_num}", cells, path.parent)
+        except (csv.Error, UnicodeDecodeError) as error:  # the rest of the file cannot be told apart
+            yield BadRow(f"line {reader.line_num + 1} and after", f"not readable as CSV ({error})")
+
+
+def _row_from_cells(place: str, cells: dict[str | None, Any], folder: Path) -> UploadRow | BadRow:
+    if None in cells:
+        return BadRow(place, "has more cells than the header has columns")
+    filled = {str(name).strip(): cell for name, cell in cells.items() if cell not in (None, "")}
+    try:
+        metadata = json.loads(filled.pop("metadata", "{}"))
+    except json.JSONDecodeError as error:
+        return BadRow(place, f"metadata: not a JSON object ({error})")
+    columns = [name for name in filled if name.startswith(METADATA_PREFIX)]
+    if columns and isinstance(metadata, dict):
+        metadata |= {name.removeprefix(METADATA_PREFIX): filled.pop(name) for name in columns}
+    return row_from_values(place, {**filled, "metadata": metadata}, folder)
+
+
+def _read_jsonl(path: Path) -> Iterator[UploadRow | BadRow]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _row_from_line(f"line {number}", line, path.parent)
+
+
+def _row_from_line(place: str, line: bytes, folder: Path) -> UploadRow | BadRow:
+    try:
+        values = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return BadRow(place, f"not JSON ({error})")
+    if not isinstance(values, dict):
+        return BadRow(place, "not a JSON object")
+    return row_from_values(
+        place, {name: value for name, value in values.items() if value is not None}, folder
+    )

@@ -1,0 +1,113 @@
+"""`cliptide verify`: does the index equal its log?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from clip_index.index_directory import IndexDirectory
+from clip_index.index_reader import IndexReader
+from clip_index.searcher import Searcher
+from cliptide.connections import open_source
+from cliptide.dead_letters import TopicScan, dead_letter_from_record
+from cliptide.options import index_options, kafka_options, option
+from cliptide.verification import LogFold, ShardDifference, covered_ranges
+from event_log.errors import TopicMissing
+from event_log.kafka_settings import KafkaSettings
+
+_NUM_SHOWN = 5
+
+
+@click.command("verify")
+@index_options
+@option(
+    "--dead-letter-topic",
+    default="content-uploads.dead-letters",
+    envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
+    help="The topic of dead letters.",
+)
+@kafka_options
+def verify_command(
+    index_root: Path, index_id: str | None, dead_letter_topic: str, kafka: KafkaSettings
+) -> None:
+    """Read the log again, fold it, and compare the index with it, content by content.
+
+    Every file of the index is checked against its digest on the way. The exit code is 0
+    only if the newest snapshot equals the fold of the offsets that it covers; the last
+    line of standard output is a JSON summary. The log must still hold those offsets.
+    """
+    reader = IndexReader(index_root, index_id)
+    reader.reload()
+    if reader.index is None or reader.searcher is None:
+        raise click.ClickException(f"no index in {index_root}")
+    folded = _fold(reader.index, reader.searcher, kafka, dead_letter_topic)
+    differences = folded.compare(reader.searcher, reader.index.partition_of)
+    is_equal = all(difference.is_equal for difference in differences)
+    _print_table(Console(), differences)
+    summary = {
+        "equal": is_equal,
+        "records": folded.num_records,
+        "contents": sum(difference.num_equal for difference in differences),
+        "differences": {d.shard: _counts(d) for d in differences if not d.is_equal},
+    }
+    click.echo(json.dumps(summary))
+    sys.exit(0 if is_equal else 1)
+
+
+def _fold(index: IndexDirectory, searcher: Searcher, kafka: KafkaSettings, dead_letter_topic: str) -> LogFold:
+    topic = index.description.topic
+    folded = LogFold(
+        covered_ranges(searcher, index.partition_of), _set_aside(kafka, dead_letter_topic, topic)
+    )
+    with open_source(kafka) as source:
+        scan = TopicScan(source, topic)
+        for record in scan.records():
+            folded.add(record)
+    for partition, covered in folded.covered.items():
+        _refuse_gap(topic, partition, covered, scan.first_offsets[partition])
+    return folded
+
+
+def _refuse_gap(topic: str, partition: int, covered: range, log_start: int) -> None:
+    if len(covered) and log_start > covered.start:
+        raise click.ClickException(
+            f"{topic}-{partition}: the index begins at {covered.start}, the log now at {log_start}: "
+            "what retention removed cannot be folded again"
+        )
+
+
+def _set_aside(kafka: KafkaSettings, dead_letter_topic: str, topic: str) -> set[tuple[int, int]]:
+    """The places of records that the consumer passed over."""
+    with open_source(kafka) as source:
+        try:
+            letters = [dead_letter_from_record(r) for r in TopicScan(source, dead_letter_topic).records()]
+        except TopicMissing:
+            return set()
+    origins = (letter.origin for letter in letters)
+    return {(origin.partition, origin.offset) for origin in origins if origin and origin.topic == topic}
+
+
+def _counts(difference: ShardDifference) -> dict[str, int]:
+    return {name: len(getattr(difference, name)) for name in ("missing", "surplus", "outdated")}
+
+
+def _print_table(console: Console, differences: Sequence[ShardDifference]) -> None:
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("shard", "equal", "missing", "surplus", "outdated"):
+        table.add_column(column, overflow="fold")
+    for difference in differences:
+        cells = (_shown(getattr(difference, name)) for name in ("missing", "surplus", "outdated"))
+        table.add_row(difference.shard, f"{difference.num_equal:,}", *cells)
+    console.print(table)
+
+
+def _shown(content_ids: Sequence[str]) -> str:
+    more = f" … ({len(content_ids):,} in all)" if len(content_ids) > _NUM_SHOWN else ""
+    return ", ".join(content_ids[:_NUM_SHOWN]) + more

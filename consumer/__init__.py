@@ -1,0 +1,1 @@
+"""The write side: records in, shards out."""

@@ -1,0 +1,150 @@
+"""What is read and not yet encoded: filled by the intake thread, emptied by the encoder thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from consumer.inflight import InFlightFile
+from consumer.lane import Lane
+from consumer.work import Outcome, Work
+from event_log.records import EndOfPartition, Record
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogLimits:
+    """Shared evenly by the assigned partitions: one that waits cannot starve the others.
+
+    `max_bytes` bounds records that are read, `max_prepared` works that are under
+    preparation or prepared (a prepared picture takes about 150 kB).
+    """
+
+    max_bytes: int = 256 * 1024 * 1024
+    max_prepared: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class FlowChange:
+    """Partitions to pause (their share is full) and to resume (half of it is free)."""
+
+    pause: frozenset[int] = frozenset()
+    resume: frozenset[int] = frozenset()
+
+
+class Backlog:
+    """One lane for each assigned partition. Thread-safe."""
+
+    def __init__(self, limits: BacklogLimits) -> None:
+        self._limits = limits
+        self._lanes: dict[int, Lane] = {}
+        self._changed = threading.Condition()
+        self._num_arrivals = 0
+        self._is_woken = False
+
+    def open(self, partition: int, assignment_epoch: int, next_offset: int, inflight: InFlightFile) -> None:
+        suspects_below = inflight.state.next_offset
+        with self._changed:
+            self._lanes[partition] = Lane(partition, assignment_epoch, next_offset, inflight, suspects_below)
+
+    def close(self, partition: int) -> None:
+        """Forget the partition's works; what is being prepared for it ends unheard."""
+        with self._changed:
+            lane = self._lanes.pop(partition, None)
+            works = list(lane.works) if lane else []
+        for work in works:
+            if work.outcome is not None:
+                work.outcome.cancel()
+
+    @property
+    def partitions(self) -> list[int]:
+        with self._changed:
+            return list(self._lanes)
+
+    def receive(self, received: Iterable[Record | EndOfPartition]) -> None:
+        """Append polled records; those of closed partitions and older assignments are dropped."""
+        with self._changed:
+            for one in received:
+                lane = self._lanes.get(one.partition)
+                if lane is not None and lane.receive(one, self._num_arrivals) is not None:
+                    self._num_arrivals += 1
+
+    def submittable(self) -> list[tuple[Lane, list[Work]]]:
+        with self._changed:
+            window = max(self._limits.max_prepared // max(len(self._lanes), 1), 1)
+            found = [(lane, lane.submittable(window)) for lane in self._lanes.values()]
+            return [(lane, works) for lane, works in found if works]
+
+    def submitted(self, lane: Lane, outcomes: Iterable[tuple[Work, Future[Outcome]]]) -> None:
+        """Remember that the works are under way; their outcomes wake the encoder thread."""
+        started = list(outcomes)
+        with self._changed:
+            for work, outcome in started:
+                work.outcome = outcome
+            lane.submitted(len(started))
+        for _, outcome in started:
+            outcome.add_done_callback(lambda _: self._notify())
+
+    def take(self, max_works: int, timeout_seconds: float) -> list[Work]:
+        """Wait for ready works; return them in order of arrival, as far as they are ready."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_woken or self._has_ready(), timeout_seconds)
+            self._is_woken = False
+            works: list[Work] = []
+            while len(works) < max_works and (lane := self._first_ready_lane()):
+                works.append(lane.take())
+            return works
+
+    def wake(self) -> None:
+        """Make a waiting `take` return."""
+        with self._changed:
+            self._is_woken = True
+            self._changed.notify_all()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether anything submitted is still to come."""
+        with self._changed:
+            return any(lane.num_submitted for lane in self._lanes.values())
+
+    @property
+    def size_bytes(self) -> int:
+        with self._changed:
+            return sum(lane.size_bytes for lane in self._lanes.values())
+
+    def position(self, partition: int) -> int | None:
+        """The offset up to which the partition is read; None when it is closed."""
+        with self._changed:
+            lane = self._lanes.get(partition)
+            return lane.next_offset if lane else None
+
+    def epoch(self, partition: int) -> int | None:
+        """The assignment epoch of an open partition."""
+        with self._changed:
+            lane = self._lanes.get(partition)
+            return lane.assignment_epoch if lane else None
+
+    def flow_change(self) -> FlowChange:
+        """What to pause and resume now; asked and obeyed by the intake thread alone."""
+        with self._changed:
+            share = self._limits.max_bytes // max(len(self._lanes), 1)
+            lanes = self._lanes.values()
+            pause = [lane for lane in lanes if not lane.is_paused and lane.size_bytes >= share]
+            resume = [lane for lane in lanes if lane.is_paused and lane.size_bytes <= share // 2]
+            for lane in (*pause, *resume):
+                lane.is_paused = not lane.is_paused
+        return FlowChange(
+            frozenset(lane.partition for lane in pause), frozenset(lane.partition for lane in resume)
+        )
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _has_ready(self) -> bool:
+        return any(lane.ready for lane in self._lanes.values())
+
+    def _first_ready_lane(self) -> Lane | None:
+        ready = [lane for lane in self._lanes.values() if lane.ready]
+        return min(ready, key=lambda lane: lane.works[0].arrival, default=None)

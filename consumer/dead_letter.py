@@ -1,0 +1,129 @@
+"""A record set aside: what is said about it, and its delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from consumer.backoff import Backoff
+from event_log.errors import EventLogError, RecordTooLarge, TransientLogError
+from event_log.publisher import Publisher
+from event_log.records import Delivery, Headers, Record
+
+REASON_HEADER = "cliptide.reason"
+VALUE_OMITTED_HEADER = "cliptide.value_omitted"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Why a record becomes a dead letter.
+
+    `reason` is a stable code, `detail` a sentence without content, `stage` what was
+    being done: decode, reference, prepare or quarantine.
+    """
+
+    reason: str
+    detail: str
+    stage: str
+    exception_class: str
+
+
+def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: str, worker_id: str) -> Headers:
+    """The record's own headers, then Kafka Connect's names (KIP-298), then the reason code."""
+    context = {
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "connector.name": connector,
+        "task.id": worker_id,
+        "stage": set_aside.stage.upper(),
+        "class.name": "consumer",
+        "exception.class.name": set_aside.exception_class,
+        "exception.message": set_aside.detail,
+        "exception.stacktrace": f"{set_aside.exception_class}: {set_aside.detail}",
+    }
+    connect = tuple((f"__connect.errors.{name}", text.encode()) for name, text in context.items())
+    return (*record.headers, *connect, (REASON_HEADER, set_aside.reason.encode()))
+
+
+class DeadLetters:
+    """Publishes dead letters with original key, value and headers; thread-safe."""
+
+    def __init__(self, publisher: Publisher, topic: str, *, connector: str, worker_id: str) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._connector = connector
+        self._worker_id = worker_id
+
+    def send(self, record: Record, set_aside: SetAside) -> DeadLetterDelivery:
+        headers = headers_from_set_aside(
+            record, set_aside, connector=self._connector, worker_id=self._worker_id
+        )
+        return DeadLetterDelivery(
+            whole=lambda: self._publish(record, record.value, headers),
+            without_value=lambda: self._publish(
+                record, None, (*headers, (VALUE_OMITTED_HEADER, b"too_large"))
+            ),
+        )
+
+    def _publish(self, record: Record, value: bytes | None, headers: Headers) -> Future[Delivery]:
+        return self._publisher.publish(self._topic, key=record.key, value=value, headers=headers)
+
+
+class DeadLetterDelivery:
+    """One dead letter on its way. Owned by the thread that asks `is_delivered`.
+
+    A transient failure is tried again; a record that its error headers make too large
+    for the broker goes without its value, which its place in the log still names.
+    """
+
+    def __init__(
+        self,
+        *,
+        whole: Callable[[], Future[Delivery]],
+        without_value: Callable[[], Future[Delivery]],
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+    ) -> None:
+        self._attempt = whole
+        self._without_value = without_value
+        self._backoff = backoff
+        self._failures = 0
+        self._retry_at: float | None = None
+        self._pending = self._begin()
+
+    def is_delivered(self, now: float) -> bool:
+        """Whether the broker acknowledged it; raises what is not worth retrying."""
+        if self._retry_at is not None:
+            return self._retry_when_due(now)
+        if not self._pending.done():
+            return False
+        error = self._pending.exception()
+        if error is None:
+            return True
+        self._react(error, now)
+        return False
+
+    def _begin(self) -> Future[Delivery]:
+        try:
+            return self._attempt()
+        except EventLogError as error:
+            failed: Future[Delivery] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def _react(self, error: BaseException, now: float) -> None:
+        if isinstance(error, RecordTooLarge) and self._attempt is not self._without_value:
+            self._attempt = self._without_value
+            self._pending = self._begin()
+        elif isinstance(error, TransientLogError):
+            self._failures += 1
+            self._retry_at = now + self._backoff.seconds(self._failures)
+        else:
+            raise error
+
+    def _retry_when_due(self, now: float) -> bool:
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self._pending = self._begin()
+        return False

@@ -1,0 +1,185 @@
+"""The encoder thread: ready works in, deltas out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from clip_index.content import Embeddings
+from clip_index.encoder import Encoder, Prepared
+from consumer.backlog import Backlog
+from consumer.batcher import Batcher, BatchLimits
+from consumer.dead_letter import DeadLetters, SetAside
+from consumer.dead_letter_limit import DeadLetterLimit
+from consumer.errors import ConsumerFault
+from consumer.handovers import Handled, build_handovers, encoded_content, removed_content
+from consumer.metrics import Metrics
+from consumer.risk_gate import RiskGate
+from consumer.work import AlreadyEncoded, Encodable, Handover, Outcome, Removal, Work
+from schemas.errors import UnknownSchema
+
+_LONGEST_WAIT_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SettledWork:
+    work: Work
+    outcome: Outcome
+
+    @property
+    def rows(self) -> int:
+        """How many rows the encoder has to compute for it."""
+        if not isinstance(self.outcome, Encodable):
+            return 0
+        tokens = getattr(self.outcome.prepared, "tokens", None)
+        return 1 if tokens is None else len(tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEncoder:
+    """The encoder as this thread uses it: timed, and never beside a quarantined content."""
+
+    encoder: Encoder
+    gate: RiskGate
+    metrics: Metrics
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        """Encode in one pass; whatever the encoder raises is a `ConsumerFault`."""
+        if not prepared:
+            return []
+        with self.gate.together(), self.metrics.measure("encode"):
+            try:
+                return self.encoder.encode(prepared)
+            except Exception as error:
+                raise ConsumerFault(f"encoding failed: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterOutlet:
+    """Where bad contents go, and how many of them are a flood."""
+
+    letters: DeadLetters
+    limit: DeadLetterLimit
+
+
+class Encoding:
+    """Closes batches, encodes them, hands deltas to the writer. `run` is the thread's body.
+
+    A batch closes when it is full, when it is old, or when nothing else is under way:
+    a lone upload does not wait for company.
+    """
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        encoder: BatchEncoder,
+        *,
+        outlet: DeadLetterOutlet,
+        limits: BatchLimits,
+        hand_over: Callable[[Handover], None],
+        metrics: Metrics,
+    ) -> None:
+        self._backlog = backlog
+        self._encoder = encoder
+        self._outlet = outlet
+        self._max_rows = limits.max_rows
+        self._batcher: Batcher[SettledWork] = Batcher(limits)
+        self._hand_over = hand_over
+        self._metrics = metrics
+        self._is_closing = False
+        self._settling: list[threading.Event] = []
+        self._settling_lock = threading.Lock()
+
+    def run(self) -> None:
+        """Work until closed. Faults, unknown schemas and floods end it."""
+        try:
+            while not self._is_closing:
+                self._turn()
+        finally:
+            self._is_closing = True
+            self._answer_settling()
+
+    def close(self) -> None:
+        self._is_closing = True
+        self._backlog.wake()
+
+    def settle(self, timeout_seconds: float) -> bool:
+        """Wait until everything taken so far is handed over; False when it takes too long."""
+        settled = threading.Event()
+        with self._settling_lock:
+            self._settling.append(settled)
+        if self._is_closing:
+            return True
+        self._backlog.wake()
+        return settled.wait(timeout_seconds)
+
+    def _turn(self) -> None:
+        wait = min(self._batcher.seconds_until_due(time.monotonic()), _LONGEST_WAIT_SECONDS)
+        for work in self._backlog.take(self._max_rows, max(wait, 0.0)):
+            self._add(work)
+        if self._settling or self._batcher.is_due(time.monotonic()) or not self._backlog.is_under_way:
+            self._encode_batch()
+        self._answer_settling()
+
+    def _add(self, work: Work) -> None:
+        settled = SettledWork(work, _outcome(work))
+        self._batcher.add(settled, rows=settled.rows, now=time.monotonic())
+        if self._batcher.is_full:
+            self._encode_batch()
+
+    def _encode_batch(self) -> None:
+        batch = self._batcher.close()
+        if not batch:
+            return
+        self._watch_for_flood(batch)
+        prepared = [one.outcome.prepared for one in batch if isinstance(one.outcome, Encodable)]
+        embeddings = iter(self._encoder.encode(prepared))
+        handled = [self._handle(one, embeddings.__next__) for one in batch]
+        self._metrics.batch_records.observe(len(batch))
+        for handover in build_handovers(handled):
+            self._hand_over(handover)
+
+    def _watch_for_flood(self, batch: Sequence[SettledWork]) -> None:
+        """Before anything of the batch is set aside, so that a flood leaves its batch where it is."""
+        for one in batch:
+            if isinstance(one.outcome, SetAside):
+                self._outlet.limit.set_aside(one.outcome.reason)
+            elif one.work.record is not None:
+                self._outlet.limit.passed()
+
+    def _handle(self, one: SettledWork, next_embeddings: Callable[[], Embeddings]) -> Handled:
+        work, outcome = one.work, one.outcome
+        if isinstance(outcome, Encodable):
+            return Handled(work, encoded_content(work, outcome.upload, next_embeddings()))
+        if isinstance(outcome, AlreadyEncoded):
+            return Handled(work, encoded_content(work, outcome.upload, outcome.embeddings))
+        if isinstance(outcome, Removal):
+            return Handled(work, removed_content(work, outcome.event))
+        if isinstance(outcome, SetAside):
+            return self._set_aside(work, outcome)
+        return Handled(work)
+
+    def _set_aside(self, work: Work, set_aside: SetAside) -> Handled:
+        assert work.record is not None
+        self._metrics.dead_letters.labels(set_aside.reason).inc()
+        return Handled(work, dead_letter=self._outlet.letters.send(work.record, set_aside))
+
+    def _answer_settling(self) -> None:
+        with self._settling_lock:
+            if len(self._batcher) and not self._is_closing:
+                return
+            answered, self._settling = self._settling, []
+        for settled in answered:
+            settled.set()
+
+
+def _outcome(work: Work) -> Outcome:
+    try:
+        return work.settled()
+    except UnknownSchema:
+        raise
+    except Exception as error:
+        place = f"partition {work.partition}, offset {work.next_offset}"
+        raise ConsumerFault(f"preparing failed before {place}: {type(error).__name__}: {error}") from error

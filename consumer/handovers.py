@@ -1,0 +1,82 @@
+"""From an encoded batch to contiguous deltas, and from several of a partition to one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from clip_index.content import Change, Delta, Embeddings, EncodedContent, RemovedContent
+from consumer.dead_letter import DeadLetterDelivery
+from consumer.work import Handover, Upload, Work
+from schemas.events import DeleteEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """A work and what came of it: a change, a dead letter on its way, or neither."""
+
+    work: Work
+    change: Change | None = None
+    dead_letter: DeadLetterDelivery | None = None
+
+
+def encoded_content(work: Work, upload: Upload, embeddings: Embeddings) -> EncodedContent:
+    assert work.record is not None
+    event = upload.event
+    return EncodedContent(
+        content_id=event.content_id,
+        offset=work.record.offset,
+        modality=upload.modality,
+        embeddings=embeddings,
+        source=event.source,
+        occurred_at_ms=round(event.occurred_at.timestamp() * 1000),
+        version=event.version,
+        owner_id=event.owner_id,
+        link=event.link,
+        text=upload.text,
+        metadata=event.metadata,
+        thumbnail=upload.thumbnail,
+    )
+
+
+def removed_content(work: Work, event: DeleteEvent) -> RemovedContent:
+    assert work.record is not None
+    return RemovedContent(event.content_id, work.record.offset, event.version)
+
+
+def build_handovers(batch: Iterable[Handled]) -> list[Handover]:
+    """One handover for each partition and assignment in the batch, in order of first arrival."""
+    groups: dict[tuple[int, int], list[Handled]] = {}
+    for handled in batch:
+        key = (handled.work.partition, handled.work.assignment_epoch)
+        groups.setdefault(key, []).append(handled)
+    return [_build_handover(group) for group in groups.values()]
+
+
+def _build_handover(group: Sequence[Handled]) -> Handover:
+    first, last = group[0].work, group[-1].work
+    changes = tuple(handled.change for handled in group if handled.change is not None)
+    return Handover(
+        partition=first.partition,
+        assignment_epoch=first.assignment_epoch,
+        delta=Delta(first.from_offset, last.next_offset, changes),
+        dead_letters=tuple(handled.dead_letter for handled in group if handled.dead_letter is not None),
+        timestamps_ms=tuple(handled.work.record.timestamp_ms for handled in group if handled.work.record),
+    )
+
+
+def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handover]:
+    """The first handovers whose dead letters are delivered, as far as one begins where another ends."""
+    delivered: list[Handover] = []
+    for handover in waiting:
+        is_next = not delivered or handover.delta.from_offset == delivered[-1].delta.next_offset
+        if not is_next or not all(letter.is_delivered(now) for letter in handover.dead_letters):
+            break
+        delivered.append(handover)
+    return delivered
+
+
+def joined_delta(handovers: Sequence[Handover]) -> Delta:
+    """One delta of contiguous handovers of a partition."""
+    changes = tuple(change for handover in handovers for change in handover.delta.changes)
+    return Delta(handovers[0].delta.from_offset, handovers[-1].delta.next_offset, changes)

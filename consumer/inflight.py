@@ -1,0 +1,120 @@
+"""What was being handled when the process died: `inflight.json` in a shard's directory.
+
+The set needs no entry per record. Offsets are handled in order and the manifest says
+what is committed, so after an unclean end the suspects are `[committed next offset,
+inflight next offset)`. The file therefore changes once for each group of records that
+is submitted, never at a commit: a commit empties the set by moving its lower end.
+
+It is replaced by rename and not fsynced: it must outlive the process, not the machine.
+A file that a power cut left empty names nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import structlog
+
+FILE_NAME = "inflight.json"
+MAX_DEATHS = 3
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Everything below `next_offset` that is not committed may have been under way.
+
+    `alone` is the offset being handled in quarantine, `deaths` counts the processes
+    that each offset took with it while it was alone.
+    """
+
+    next_offset: int = 0
+    alone: int | None = None
+    deaths: Mapping[int, int] = field(default_factory=dict)
+
+    def after_unclean_end(self, committed_next_offset: int) -> InFlight:
+        """Count a death against what was alone, and forget what is committed."""
+        deaths = dict(self.deaths)
+        if self.alone is not None:
+            deaths[self.alone] = deaths.get(self.alone, 0) + 1
+        kept = {offset: count for offset, count in deaths.items() if offset >= committed_next_offset}
+        return InFlight(self.next_offset, None, kept)
+
+    def kills(self, offset: int) -> bool:
+        return self.deaths.get(offset, 0) >= MAX_DEATHS
+
+
+class InFlightFile:
+    """The in-flight set of one shard; thread-safe. Writing raises `OSError`."""
+
+    def __init__(self, path: Path, state: InFlight) -> None:
+        self._path = path
+        self._state = state
+        self._lock = threading.Lock()
+
+    @classmethod
+    def recover(cls, shard_path: Path, committed_next_offset: int) -> InFlightFile:
+        """Read what the former process left behind, and make the counted death durable."""
+        path = shard_path / FILE_NAME
+        found = read_inflight(path)
+        state = found.after_unclean_end(committed_next_offset)
+        recovered = cls(path, state)
+        if state != found:
+            recovered._write(state)
+        return recovered
+
+    @property
+    def state(self) -> InFlight:
+        return self._state
+
+    def name(self, next_offset: int) -> None:
+        """Everything below `next_offset` may be under way from now on."""
+        if next_offset > self._state.next_offset:
+            self._replace(next_offset=next_offset)
+
+    def mark_alone(self, offset: int) -> None:
+        self._replace(alone=offset)
+
+    def unmark_alone(self) -> None:
+        self._replace(alone=None)
+
+    def clear(self) -> None:
+        """The process ends well: nothing is suspect."""
+        with self._lock:
+            self._path.unlink(missing_ok=True)
+            self._state = InFlight()
+
+    def _replace(self, **changes: int | None) -> None:
+        with self._lock:
+            state = replace(self._state, **changes)  # type: ignore[arg-type]
+            self._write(state)
+
+    def _write(self, state: InFlight) -> None:
+        content = {
+            "next_offset": state.next_offset,
+            "alone": state.alone,
+            "deaths": {str(offset): count for offset, count in state.deaths.items()},
+        }
+        temporary = self._path.with_name(f".{FILE_NAME}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(content))
+        temporary.replace(self._path)
+        self._state = state
+
+
+def read_inflight(path: Path) -> InFlight:
+    """Read the file; one that is absent or unreadable names nothing."""
+    try:
+        content = json.loads(path.read_text())
+        deaths = {int(offset): int(count) for offset, count in content["deaths"].items()}
+        return InFlight(int(content["next_offset"]), content["alone"], deaths)
+    except FileNotFoundError:
+        return InFlight()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("in-flight set unreadable, nothing is suspect", path=str(path), error=str(error))
+        return InFlight()

@@ -1,0 +1,170 @@
+"""The intake thread: the only one that touches the record source. It never encodes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from consumer.assignment import Assignment
+from consumer.backlog import Backlog
+from consumer.backoff import Backoff
+from consumer.dispatcher import Dispatcher
+from consumer.errors import FencedWhileAssigned, StartRefused
+from consumer.metrics import Metrics
+from consumer.progress import Progress
+from consumer.start_check import ACCEPT_DATA_LOSS, INDEX_ID
+from consumer.topic_watch import TopicWatch
+from consumer.work import Committed
+from event_log.errors import EventLogError, OffsetOutOfRange, TransientLogError
+from event_log.records import EndOfPartition, Record
+from event_log.source import RecordSource
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettings:
+    """`busy_wait_seconds` bounds a poll while works wait to be submitted, `idle_wait_seconds` otherwise."""
+
+    max_poll_records: int = 500
+    busy_wait_seconds: float = 0.01
+    idle_wait_seconds: float = 0.1
+    fenced_patience_seconds: float = 30.0
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeParts:
+    """What intake alone drives: the group's wishes, and what each turn goes through in this order."""
+
+    assignment: Assignment
+    backlog: Backlog
+    dispatcher: Dispatcher
+    progress: Progress
+    topic_watch: TopicWatch
+
+
+class Intake:
+    """`run` is the thread's body; `committed` and `fenced` are notices from the writer thread."""
+
+    def __init__(
+        self, source: RecordSource, parts: IntakeParts, *, settings: IntakeSettings, metrics: Metrics
+    ) -> None:
+        self._source = source
+        self._assignment = parts.assignment
+        self._backlog = parts.backlog
+        self._dispatcher = parts.dispatcher
+        self._progress = parts.progress
+        self._topic_watch = parts.topic_watch
+        self._metrics = metrics
+        self._settings = settings
+        self._commands: deque[Callable[[], None]] = deque()
+        self._positions: dict[int, int] = {}
+        self._fenced: dict[int, tuple[int, float]] = {}
+        self._num_failures = 0
+        self.last_turn_at = time.monotonic()
+
+    def run(self, is_stopping: Callable[[], bool]) -> None:
+        """Read until told to stop, then leave the group, which commits and closes the shards."""
+        try:
+            self._source.subscribe(self._topic_watch.topic, self._assignment)
+            while not is_stopping():
+                self._turn()
+        finally:
+            self._source.close()
+
+    def committed(self, committed: Committed) -> None:
+        self._commands.append(lambda: self._note(committed))
+
+    def fenced(self, partition: int, assignment_epoch: int) -> None:
+        self._commands.append(lambda: self._fence_off(partition, assignment_epoch))
+
+    def _turn(self) -> None:
+        self.last_turn_at = time.monotonic()
+        self._obey()
+        try:
+            self._backlog.receive(self._poll())
+            self._control_flow()
+            self._dispatcher.dispatch()
+            self._progress.follow(self._source)
+            self._topic_watch.follow()
+        except (TransientLogError, OSError) as error:
+            self._wait_after(error)
+        else:
+            self._num_failures = 0
+
+    def _obey(self) -> None:
+        while self._commands:
+            self._commands.popleft()()
+        if self._positions:
+            positions, self._positions = self._positions, {}
+            self._publish(positions)
+        for partition, (epoch, deadline) in list(self._fenced.items()):
+            self._check_fenced(partition, epoch, deadline)
+
+    def _note(self, committed: Committed) -> None:
+        self._positions[committed.partition] = committed.next_offset
+        self._progress.committed(committed)
+
+    def _publish(self, positions: dict[int, int]) -> None:
+        """Offset commit: a courtesy, so failing is only noted."""
+        try:
+            self._source.commit({p: n for p, n in positions.items() if p in self._assignment.partitions})
+        except EventLogError as error:
+            self._metrics.transient_errors.labels("offset_commit").inc()
+            _log.warning("offset commit failed", error=str(error))
+
+    def _poll(self) -> Sequence[Record | EndOfPartition]:
+        is_busy = bool(self._backlog.size_bytes)
+        wait = self._settings.busy_wait_seconds if is_busy else self._settings.idle_wait_seconds
+        try:
+            return self._source.poll(self._settings.max_poll_records, wait)
+        except OffsetOutOfRange as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OffsetOutOfRange) -> StartRefused:
+        position = self._backlog.position(error.partition)
+        log = self._source.log_range(error.partition)
+        return StartRefused(
+            f"{error.topic}-{error.partition}: at {position}, but the log holds "
+            f"[{log.first_offset}, {log.next_offset}); if retention removed records, set "
+            f"{ACCEPT_DATA_LOSS}=true to go on without them; if the topic was recreated, "
+            f"build an index of the new log under another {INDEX_ID}"
+        )
+
+    def _control_flow(self) -> None:
+        change = self._backlog.flow_change()
+        if change.pause:
+            self._source.pause(change.pause)
+            self._metrics.pauses.inc(len(change.pause))
+        if change.resume:
+            self._source.resume(change.resume)
+        self._metrics.buffered_bytes.set(self._backlog.size_bytes)
+
+    def _fence_off(self, partition: int, assignment_epoch: int) -> None:
+        """Another writer owns the shard. Usually the group will say so soon; wait for that."""
+        if self._backlog.epoch(partition) != assignment_epoch:
+            return
+        self._backlog.close(partition)
+        self._source.pause([partition])
+        deadline = time.monotonic() + self._settings.fenced_patience_seconds
+        self._fenced[partition] = (assignment_epoch, deadline)
+
+    def _check_fenced(self, partition: int, assignment_epoch: int, deadline: float) -> None:
+        is_given_away = partition not in self._assignment.partitions
+        is_ours_again = self._backlog.epoch(partition) is not None
+        if is_given_away or is_ours_again:
+            del self._fenced[partition]
+        elif time.monotonic() >= deadline:
+            raise FencedWhileAssigned(partition)
+
+    def _wait_after(self, error: TransientLogError | OSError) -> None:
+        self._num_failures += 1
+        place = "log" if isinstance(error, TransientLogError) else "inflight"
+        self._metrics.transient_errors.labels(place).inc()
+        _log.warning("intake is waiting", place=place, error=str(error))
+        time.sleep(min(self._settings.backoff.seconds(self._num_failures), 1.0))

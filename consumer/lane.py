@@ -1,0 +1,76 @@
+"""The records of one assigned partition, in offset order. Pure: no lock, no thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from consumer.inflight import InFlightFile
+from consumer.work import Work
+from event_log.records import EndOfPartition, Record
+
+
+@dataclass(slots=True)
+class Lane:
+    """Works wait to be submitted, then to be ready, then to be taken: always from the left.
+
+    `next_offset` is where the last received work ends. Offsets below `suspects_below`
+    were under way when a former process died: they are submitted one at a time.
+    """
+
+    partition: int
+    assignment_epoch: int
+    next_offset: int
+    inflight: InFlightFile
+    suspects_below: int = 0
+    size_bytes: int = 0
+    num_submitted: int = 0
+    works: deque[Work] = field(default_factory=deque)
+    is_paused: bool = False
+
+    def receive(self, received: Record | EndOfPartition, arrival: int) -> Work | None:
+        """Append what was polled; None for a stale epoch and for offsets already here."""
+        if received.assignment_epoch < self.assignment_epoch or received.next_offset <= self.next_offset:
+            return None
+        record = received if isinstance(received, Record) else None
+        work = Work(
+            partition=self.partition,
+            assignment_epoch=self.assignment_epoch,
+            from_offset=self.next_offset,
+            next_offset=received.next_offset,
+            record=record,
+            arrival=arrival,
+        )
+        self.works.append(work)
+        self.next_offset = work.next_offset
+        self.size_bytes += work.size_bytes
+        return work
+
+    def is_suspect(self, work: Work) -> bool:
+        return work.record is not None and work.record.offset < self.suspects_below
+
+    def submittable(self, window: int) -> list[Work]:
+        """The next works to submit so that at most `window` are under way; a suspect goes by itself."""
+        works: list[Work] = []
+        while self.num_submitted + len(works) < min(window, len(self.works)):
+            work = self.works[self.num_submitted + len(works)]
+            if self.is_suspect(work) and (self.num_submitted or works):
+                break
+            works.append(work)
+            if self.is_suspect(work):
+                break
+        return works
+
+    def submitted(self, num_works: int) -> None:
+        self.num_submitted += num_works
+
+    @property
+    def ready(self) -> Work | None:
+        """The work to take next, if it is ready."""
+        return self.works[0] if self.works and self.works[0].is_ready else None
+
+    def take(self) -> Work:
+        work = self.works.popleft()
+        self.num_submitted -= 1
+        self.size_bytes -= work.size_bytes
+        return work

@@ -1,0 +1,150 @@
+"""What the consumer exports. Built once, with a registry of its own, and handed down."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+Stage: TypeAlias = Literal["poll", "decode", "prepare", "encode", "add", "commit"]
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_FRESHNESS_SECONDS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class StageTimer(Protocol):
+    """Measures how long a stage takes."""
+
+    def measure(self, stage: Stage) -> AbstractContextManager[None]: ...
+
+
+class Metrics:
+    """Every metric of the consumer; thread-safe."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._build_flow()
+        self._build_progress()
+        self._build_trouble()
+        self._build_state()
+
+    def _build_flow(self) -> None:
+        registry = self.registry
+        self.records = Counter(
+            "cliptide_records_total",
+            "Records handed to the index, by what became of them: indexed, removed, dead_letter.",
+            ["status"],
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "cliptide_stage_seconds",
+            "Seconds spent in a stage, once for each record or batch.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._stages = {stage: self.stage_seconds.labels(stage) for stage in get_args(Stage)}
+        self.batch_records = Histogram(
+            "cliptide_batch_records", "Records in a batch.", buckets=_BATCH_SIZES, registry=registry
+        )
+        self.buffered_bytes = Gauge(
+            "cliptide_buffered_bytes", "Bytes of records read and not yet encoded.", registry=registry
+        )
+        self.pauses = Counter(
+            "cliptide_pauses_total", "Partitions paused because their buffer was full.", registry=registry
+        )
+
+    def _build_progress(self) -> None:
+        registry = self.registry
+        self.commits = Counter("cliptide_commits_total", "Commits.", ["shard"], registry=registry)
+        self.generation = Gauge(
+            "cliptide_generation", "Generation last committed.", ["shard"], registry=registry
+        )
+        self.next_offset = Gauge(
+            "cliptide_committed_next_offset", "Next offset last committed.", ["shard"], registry=registry
+        )
+        self.lag_records = Gauge(
+            "cliptide_lag_records", "Log end minus committed next offset.", ["shard"], registry=registry
+        )
+        self.lag_seconds = Gauge(
+            "cliptide_lag_seconds",
+            "Age of the newest committed record while there is lag, else 0.",
+            ["shard"],
+            registry=registry,
+        )
+        self.committed_after_event = Histogram(
+            "cliptide_committed_after_event_seconds",
+            "Seconds from a record's Kafka timestamp to the commit that covers it.",
+            buckets=_FRESHNESS_SECONDS,
+            registry=registry,
+        )
+
+    def _build_trouble(self) -> None:
+        registry = self.registry
+        self.dead_letters = Counter(
+            "cliptide_dead_letters_total", "Records set aside, by reason.", ["reason"], registry=registry
+        )
+        self.transient_errors = Counter(
+            "cliptide_transient_errors_total",
+            "Failures that were waited out and tried again, by place.",
+            ["place"],
+            registry=registry,
+        )
+        self.references_failing = Gauge(
+            "cliptide_references_failing", "References being tried again.", registry=registry
+        )
+        self.quarantined = Counter(
+            "cliptide_quarantined_records_total",
+            "Records handled one at a time because they were under way at an unclean end.",
+            registry=registry,
+        )
+        self.merge_debt = Gauge(
+            "cliptide_merge_debt", "Segments beyond what merging holds at rest.", ["shard"], registry=registry
+        )
+        self.merges_failed = Counter(
+            "cliptide_merges_failed_total", "Merges that failed and are tried again.", registry=registry
+        )
+        self.shards_fenced = Counter(
+            "cliptide_shards_fenced_total",
+            "Shards dropped because another writer owns them.",
+            registry=registry,
+        )
+
+    def _build_state(self) -> None:
+        self.ready = Gauge("cliptide_ready", "1 while /readyz is green, else 0.", registry=self.registry)
+        self.index_free_bytes = Gauge(
+            "cliptide_index_free_bytes", "Bytes free where the index lies.", registry=self.registry
+        )
+
+    def watch(self, *, is_ready: Callable[[], bool], index_root: Path) -> None:
+        """Ask for readiness and free disk space at every scrape."""
+        self.ready.set_function(lambda: float(is_ready()))
+        self.index_free_bytes.set_function(lambda: _free_bytes(index_root))
+
+    @contextmanager
+    def measure(self, stage: Stage) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._stages[stage].observe(time.perf_counter() - started)
+
+    def forget_shard(self, shard: str) -> None:
+        """A shard that is given away is no longer reported here."""
+        gauges = (self.generation, self.next_offset, self.lag_records, self.lag_seconds, self.merge_debt)
+        for gauge in gauges:
+            gauge.remove_by_labels({"shard": shard})
+
+
+def _free_bytes(index_root: Path) -> float:
+    """Not a number while the disk does not answer: readiness tells of that."""
+    try:
+        return float(shutil.disk_usage(index_root).free)
+    except OSError:
+        return math.nan

@@ -1,0 +1,61 @@
+"""From the settings' flat names to the pieces that the parts are given."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from clip_index.encoder_settings import EncoderSettings
+from clip_index.images import make_thumbnail
+from clip_index.shard_writer import WriterSettings
+from consumer.app import ConsumerOptions
+from consumer.backlog import BacklogLimits
+from consumer.batcher import BatchLimits
+from consumer.dead_letter_limit import FloodThreshold
+from consumer.owned_shard import CommitPolicy
+from consumer.preparation import PreparationOptions
+from consumer.reference_policy import ReferencePatience, ReferencePolicy
+from consumer.references import FetchLimits
+from consumer.settings import ConsumerSettings, Settings
+from consumer.start_check import StartOptions
+
+
+def options_from_settings(settings: Settings) -> ConsumerOptions:
+    consumer = settings.consumer
+    return ConsumerOptions(
+        backlog=BacklogLimits(consumer.buffer_bytes, consumer.max_prepared),
+        batches=BatchLimits(consumer.batch_max_rows, consumer.batch_max_age_seconds),
+        commits=CommitPolicy(interval_seconds=consumer.commit_interval_seconds),
+        writer=WriterSettings(retain_for_seconds=consumer.retain_for_seconds),
+        flood=FloodThreshold(consumer.flood_share, consumer.flood_min_dead_letters, consumer.flood_window),
+        preparation=_preparation(consumer, settings.encoder),
+        start=StartOptions(consumer.accept_data_loss, consumer.accept_rewind),
+        references=_reference_policy(consumer),
+        fetches=_fetch_limits(consumer),
+        stop_timeout_seconds=consumer.stop_timeout_seconds,
+    )
+
+
+def _preparation(consumer: ConsumerSettings, encoder: EncoderSettings) -> PreparationOptions:
+    side = consumer.thumbnail_side
+    return PreparationOptions(
+        num_threads=consumer.preparation_threads,
+        sets_unknown_schemas_aside=consumer.on_unknown_schema == "dead_letter",
+        make_thumbnail=partial(make_thumbnail, side=side, limits=encoder.image_limits) if side else None,
+    )
+
+
+def _reference_policy(consumer: ConsumerSettings) -> ReferencePolicy:
+    return ReferencePolicy(
+        hosts=frozenset(host.lower() for host in consumer.reference_hosts),
+        buckets=consumer.reference_buckets,
+        file_roots=consumer.reference_file_roots,
+        max_size_bytes=consumer.reference_max_bytes,
+    )
+
+
+def _fetch_limits(consumer: ConsumerSettings) -> FetchLimits:
+    return FetchLimits(
+        max_concurrent=consumer.reference_concurrency,
+        timeout_seconds=consumer.reference_timeout_seconds,
+        patience=ReferencePatience(consumer.reference_grace_seconds, consumer.reference_patience_seconds),
+    )

@@ -1,0 +1,180 @@
+"""From a record to something the encoder takes: decode, fetch, prepare.
+
+Decoding and preparing run in a pool of threads, fetching on the loop of `References`;
+a record that waits for its reference occupies no thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from clip_index.encoder import Encoder, Prepared
+from clip_index.errors import BadContent
+from consumer.dead_letter import SetAside
+from consumer.handling import Handling
+from consumer.metrics import StageTimer
+from consumer.references import ReferenceGivenUp
+from consumer.step_pool import StepPool
+from consumer.work import Outcome, Removal, Upload
+from event_log.records import Headers, Record
+from schemas.errors import BadEvent, UnknownSchema
+from schemas.events import (
+    ContentReference,
+    DeleteEvent,
+    Event,
+    ImageContent,
+    Modality,
+    TextContent,
+    UploadEvent,
+)
+
+
+class Decoder(Protocol):
+    """Decodes a record; raises `BadEvent` or `UnknownSchema`. Thread-safe."""
+
+    def decode(
+        self, *, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
+    ) -> Event: ...
+
+
+class Fetcher(Protocol):
+    """Fetches references; the future holds the bytes or `ReferenceGivenUp`."""
+
+    def fetch(self, reference: ContentReference) -> Future[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationOptions:
+    """`make_thumbnail` is given the bytes of a readable picture; None keeps no thumbnails."""
+
+    num_threads: int = 2
+    sets_unknown_schemas_aside: bool = False
+    make_thumbnail: Callable[[bytes], bytes] | None = None
+
+
+class Preparation:
+    """Turns records into outcomes. Thread-safe.
+
+    Bad content becomes a `SetAside`. Any other exception is the outcome's own: a fault
+    of the process, or an `UnknownSchema` that an operator must see.
+    """
+
+    def __init__(
+        self,
+        *,
+        decoder: Decoder,
+        encoder: Encoder,
+        references: Fetcher,
+        timer: StageTimer,
+        options: PreparationOptions,
+    ) -> None:
+        self._decoder = decoder
+        self._encoder = encoder
+        self._references = references
+        self._timer = timer
+        self._options = options
+        self._pool = StepPool(options.num_threads, "prepare")
+
+    def submit(self, record: Record, handling: Handling) -> Future[Outcome]:
+        """Begin; cancelling the outcome stops what has not begun and the fetch."""
+        outcome: Future[Outcome] = Future()
+        self._pool.submit(lambda: self._step(outcome, lambda: self._decode(record, handling, outcome)))
+        return outcome
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _step(self, outcome: Future[Outcome], step: Callable[[], Outcome | None]) -> None:
+        """Run one step; a result, a rejection or a fault settles the outcome, None leaves it open."""
+        if outcome.cancelled():
+            return
+        try:
+            result = step()
+        except Exception as error:  # noqa: BLE001 - carried by the future to the encoder thread
+            if outcome.set_running_or_notify_cancel():
+                self._settle_failed(outcome, error)
+        else:
+            if result is not None and outcome.set_running_or_notify_cancel():
+                outcome.set_result(result)
+
+    def _settle_failed(self, outcome: Future[Outcome], error: Exception) -> None:
+        set_aside = self._set_aside_from(error)
+        if set_aside is None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(set_aside)
+
+    def _set_aside_from(self, error: Exception) -> SetAside | None:
+        """The dead letter that an error means; None when it means no dead letter."""
+        name = f"{type(error).__module__}.{type(error).__qualname__}"
+        if isinstance(error, BadEvent):
+            return SetAside(error.reason, error.detail, "decode", name)
+        if isinstance(error, BadContent):
+            return SetAside(error.reason, error.detail, "prepare", name)
+        if isinstance(error, ReferenceGivenUp):
+            return SetAside(error.reason, str(error), "reference", name)
+        if isinstance(error, UnknownSchema) and self._options.sets_unknown_schemas_aside:
+            return SetAside("unknown_schema", str(error), "decode", name)
+        return None
+
+    def _decode(self, record: Record, handling: Handling, outcome: Future[Outcome]) -> Outcome | None:
+        with handling.risk():
+            with self._timer.measure("decode"):
+                event = self._decoder.decode(
+                    key=record.key,
+                    value=record.value,
+                    headers=record.headers,
+                    timestamp_ms=record.timestamp_ms,
+                )
+            if isinstance(event, DeleteEvent):
+                return Removal(event)
+            if not isinstance(event.content, ContentReference):
+                return self._prepare(event, event.content, handling)
+        self._fetch(event, event.content, handling, outcome)
+        return None
+
+    def _fetch(
+        self, event: UploadEvent, reference: ContentReference, handling: Handling, outcome: Future[Outcome]
+    ) -> None:
+        fetching = self._references.fetch(reference)
+        outcome.add_done_callback(lambda _: fetching.cancel())
+        fetching.add_done_callback(
+            lambda fetched: self._resume(outcome, lambda: self._prepare_fetched(event, fetched, handling))
+        )
+
+    def _resume(self, outcome: Future[Outcome], step: Callable[[], Outcome]) -> None:
+        if not outcome.cancelled():
+            self._pool.submit(lambda: self._step(outcome, step))
+
+    def _prepare_fetched(self, event: UploadEvent, fetched: Future[bytes], handling: Handling) -> Outcome:
+        assert isinstance(event.content, ContentReference)
+        data = fetched.result(timeout=0)
+        with handling.risk():
+            return self._prepare(event, _content_from_bytes(data, event.content.modality), handling)
+
+    def _prepare(
+        self, event: UploadEvent, content: TextContent | ImageContent, handling: Handling
+    ) -> Outcome:
+        with self._timer.measure("prepare"):
+            if isinstance(content, TextContent):
+                prepared: Prepared = self._encoder.prepare_text(content.text)
+                upload = Upload(event, "text", content.text)
+            else:
+                prepared = self._encoder.prepare_image(content.data)
+                upload = Upload(event, "image", None, self._thumbnail(content.data))
+        return handling.finish(upload, prepared)
+
+    def _thumbnail(self, data: bytes) -> bytes | None:
+        return self._options.make_thumbnail(data) if self._options.make_thumbnail else None
+
+
+def _content_from_bytes(data: bytes, modality: Modality) -> TextContent | ImageContent:
+    if modality == "image":
+        return ImageContent(data)
+    try:
+        return TextContent(data.decode())
+    except UnicodeDecodeError as error:
+        raise BadContent("not_unicode", "the referenced text is not UTF-8") from error

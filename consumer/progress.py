@@ -1,0 +1,75 @@
+"""How far the partitions are behind, and when they are caught up. Runs in the intake thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from consumer.backlog import Backlog
+from consumer.metrics import Metrics
+from consumer.work import CaughtUp, Committed
+from event_log.source import RecordSource
+
+
+class Progress:
+    """Asks the broker where the logs end, for each partition once in `probe_seconds`.
+
+    One partition is asked at a time: the answer may wait behind a long-polling fetch on the
+    same connection (`fetch.wait.max.ms`), and intake with it.
+
+    A position at the log's end, as the broker answers it, is what makes a partition caught
+    up. An end-of-partition event would not do: it may be older than the poll that returns
+    it, and while the platform is quiet it does not come again, so that silence could not be
+    told from an outage.
+    """
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        *,
+        shard_name: Callable[[int], str],
+        caught_up: Callable[[CaughtUp], None],
+        metrics: Metrics,
+        probe_seconds: float,
+    ) -> None:
+        self._backlog = backlog
+        self._shard_name = shard_name
+        self._caught_up = caught_up
+        self._metrics = metrics
+        self._probe_seconds = probe_seconds
+        self._probe_due_at = 0.0
+        self._num_probes = 0
+        self._committed: dict[int, Committed] = {}
+
+    def committed(self, committed: Committed) -> None:
+        self._committed[committed.partition] = committed
+
+    def follow(self, source: RecordSource) -> None:
+        """Ask for the end of the next partition's log when that is due."""
+        now = time.monotonic()
+        partitions = self._backlog.partitions
+        if not partitions or now < self._probe_due_at:
+            return
+        self._probe_due_at = now + self._probe_seconds / len(partitions)
+        self._num_probes += 1
+        self._probe(source, partitions[self._num_probes % len(partitions)])
+
+    def _probe(self, source: RecordSource, partition: int) -> None:
+        asked_at = time.time()
+        end = source.log_range(partition).next_offset
+        self._report_lag(partition, end)
+        position, epoch = self._backlog.position(partition), self._backlog.epoch(partition)
+        if position is not None and epoch is not None and end <= position:
+            self._caught_up(CaughtUp(partition, epoch, position, asked_at))
+
+    def _report_lag(self, partition: int, end: int) -> None:
+        committed = self._committed.get(partition)
+        if committed is None:
+            return
+        shard, lag = self._shard_name(partition), max(end - committed.next_offset, 0)
+        self._metrics.lag_records.labels(shard).set(lag)
+        if lag and committed.newest_timestamp_ms is not None:
+            age = max(time.time() - committed.newest_timestamp_ms / 1000, 0.0)
+            self._metrics.lag_seconds.labels(shard).set(age)
+        else:
+            self._metrics.lag_seconds.labels(shard).set(0.0)

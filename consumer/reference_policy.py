@@ -1,0 +1,120 @@
+"""Which references may be fetched, and how long a failing one is tried. Pure.
+
+Everything is refused until an operator names its host, bucket or root. A host is
+allowed by its name as the reference writes it: cliptide does not look at the address
+that the name resolves to, so name only hosts whose DNS you trust. Redirects are not
+followed, and an address literal (a link-local metadata service, say) is a host like
+any other: refused unless named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+from urllib.parse import SplitResult, unquote, urlsplit
+
+StoreKind: TypeAlias = Literal["http", "bucket", "file"]
+BUCKET_SCHEMES = frozenset({"s3", "gs", "az"})
+
+
+class ReferenceRefused(Exception):
+    """Not allowed by the settings: a dead letter at once."""
+
+
+class ReferenceAbsent(Exception):
+    """Not there, or not what the event says: a dead letter after the grace time.
+
+    `reason` is the dead letter's code.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class ReferenceUnreachable(Exception):
+    """The store did not answer: a dead letter after the patience, while others answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePolicy:
+    """What may be fetched. `hosts` are `name` or `name:port`; `buckets` are `s3://name`."""
+
+    hosts: frozenset[str] = frozenset()
+    buckets: frozenset[str] = frozenset()
+    file_roots: tuple[Path, ...] = ()
+    http_schemes: frozenset[str] = frozenset({"https"})
+    max_size_bytes: int = 64 * 1024 * 1024
+
+    def admit(self, uri: str, size_bytes: int) -> StoreKind:
+        """Say which kind of store serves the reference, or raise `ReferenceRefused`."""
+        if size_bytes > self.max_size_bytes:
+            raise ReferenceRefused(f"{size_bytes} bytes are more than {self.max_size_bytes} allowed")
+        parts = _split(uri)
+        if parts.scheme in self.http_schemes:
+            return self._admit_host(parts)
+        if parts.scheme in BUCKET_SCHEMES:
+            return self._admit_bucket(parts)
+        if parts.scheme == "file":
+            return "file"  # `file_path` decides: only the file system knows where a path ends
+        raise ReferenceRefused(f"the scheme {parts.scheme!r} is not allowed")
+
+    def file_path(self, uri: str) -> tuple[Path, Path]:
+        """Return (root, path inside it), symbolic links resolved on both sides."""
+        parts = _split(uri)
+        if parts.netloc not in ("", "localhost"):
+            raise ReferenceRefused("a file reference names no host")
+        path = Path(unquote(parts.path)).resolve()
+        for root in self.file_roots:
+            resolved = root.resolve()
+            if path.is_relative_to(resolved):
+                return resolved, path
+        raise ReferenceRefused("the file lies under no allowed root")
+
+    def _admit_host(self, parts: SplitResult) -> StoreKind:
+        if "@" in parts.netloc:
+            raise ReferenceRefused("credentials in a reference are not allowed")
+        if parts.netloc.lower() not in self.hosts:
+            raise ReferenceRefused(f"the host {parts.netloc!r} is not allowed")
+        return "http"
+
+    def _admit_bucket(self, parts: SplitResult) -> StoreKind:
+        bucket = f"{parts.scheme}://{parts.netloc}"
+        if bucket not in self.buckets:
+            raise ReferenceRefused(f"the bucket {bucket!r} is not allowed")
+        return "bucket"
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        raise ReferenceRefused(f"not a URI: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePatience:
+    """How long a failing reference is tried again."""
+
+    grace_seconds: float = 30.0
+    patience_seconds: float = 300.0
+
+    def is_over(
+        self,
+        error: ReferenceAbsent | ReferenceUnreachable,
+        *,
+        failing_since: float,
+        other_success_at: float | None,
+        now: float,
+    ) -> bool:
+        """Whether to set the record aside.
+
+        An unreachable store is blamed on the reference only while other fetches succeed
+        (`other_success_at` lies within the time it has been failing); otherwise the
+        network may be down, and nothing is lost by waiting.
+        """
+        if isinstance(error, ReferenceAbsent):
+            return now - failing_since >= self.grace_seconds
+        others_succeed = other_success_at is not None and other_success_at >= failing_since
+        return others_succeed and now - failing_since >= self.patience_seconds

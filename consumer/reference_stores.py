@@ -1,0 +1,133 @@
+"""Where referenced bytes come from: streams of chunks, whatever the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, from_url
+
+from consumer.reference_policy import (
+    ReferenceAbsent,
+    ReferencePolicy,
+    ReferenceRefused,
+    ReferenceUnreachable,
+)
+
+_CHUNK_BYTES = 256 * 1024
+_BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+class ReferenceStore(Protocol):
+    """Opens a reference for reading; closed when the context ends.
+
+    Raises `ReferenceRefused`, `ReferenceAbsent` or `ReferenceUnreachable`, on opening
+    and while streaming.
+    """
+
+    def stream(self, uri: str) -> AsyncIterator[bytes]: ...
+
+
+class HttpStore:
+    """`https://` through aiohttp: no redirects, no proxies or credentials from the environment."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def stream(self, uri: str) -> AsyncIterator[bytes]:
+        try:
+            async with self._session.get(uri, allow_redirects=False) as response:
+                _check_status(response.status)
+                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    yield chunk
+        except aiohttp.InvalidURL as error:
+            raise ReferenceRefused("not a URL") from error
+        except aiohttp.ClientError as error:
+            raise ReferenceUnreachable(f"{type(error).__name__}: {error}") from error
+
+
+def _check_status(status: int) -> None:
+    if status == HTTPStatus.OK:
+        return
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        raise ReferenceRefused(f"answered {status}: redirects are not followed")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BUSY:
+        raise ReferenceUnreachable(f"answered {status}")
+    raise ReferenceAbsent("reference_absent", f"answered {status}")
+
+
+@asynccontextmanager
+async def open_http_store(timeout_seconds: float) -> AsyncIterator[HttpStore]:
+    """An HTTP store for the life of the context; a request has `timeout_seconds` in all."""
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    headers = {"Accept-Encoding": "identity"}
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False, headers=headers) as session:
+        yield HttpStore(session)
+
+
+class BucketStore:
+    """`s3:// gs:// az://` through obstore, which finds its credentials where their tools keep them.
+
+    A reference names a bucket, never an endpoint. So plain HTTP is spoken only where the
+    operator's own endpoint (`AWS_ENDPOINT_URL`) says so, as for a store in a private network.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._store = lru_cache(maxsize=64)(self._build)
+
+    def _build(self, bucket: str) -> obstore.store.ObjectStore:
+        timeout = timedelta(seconds=self._timeout_seconds)
+        return from_url(
+            bucket,
+            client_options={"timeout": timeout, "connect_timeout": timeout, "allow_http": True},
+            retry_config={"max_retries": 0},
+        )
+
+    async def stream(self, uri: str) -> AsyncIterator[bytes]:
+        parts = urlsplit(uri)
+        key = unquote(parts.path).lstrip("/")
+        async for chunk in _stream_object(lambda: self._store(f"{parts.scheme}://{parts.netloc}"), key):
+            yield chunk
+
+
+class FileStore:
+    """`file://` through obstore. The path is resolved first, so no symbolic link leads out of a root.
+
+    Whoever may write inside a root while its files are fetched is trusted.
+    """
+
+    def __init__(self, policy: ReferencePolicy) -> None:
+        self._policy = policy
+
+    async def stream(self, uri: str) -> AsyncIterator[bytes]:
+        root, path = self._policy.file_path(uri)
+        if path.exists() and not path.is_file():
+            raise ReferenceRefused("not a regular file")
+        async for chunk in _stream_object(lambda: LocalStore(root), path.relative_to(root).as_posix()):
+            yield chunk
+
+
+class _OpensStore(Protocol):
+    def __call__(self) -> obstore.store.ObjectStore: ...
+
+
+async def _stream_object(open_store: _OpensStore, key: str) -> AsyncIterator[bytes]:
+    try:
+        found = await obstore.get_async(open_store(), key)
+        async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+            yield bytes(chunk)
+    except FileNotFoundError as error:
+        raise ReferenceAbsent("reference_absent", "no such object") from error
+    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+        raise ReferenceUnreachable(f"not permitted: {type(error).__name__}") from error
+    except (BaseError, OSError) as error:
+        raise ReferenceUnreachable(f"{type(error).__name__}") from error

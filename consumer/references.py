@@ -1,0 +1,171 @@
+"""Fetches what upload events only refer to: allowed, bounded in size and time, digest checked.
+
+All fetches run on one event loop in a thread of its own; callers get futures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from consumer.backoff import Backoff
+from consumer.reference_policy import (
+    ReferenceAbsent,
+    ReferencePatience,
+    ReferencePolicy,
+    ReferenceRefused,
+    ReferenceUnreachable,
+    StoreKind,
+)
+from consumer.reference_stores import BucketStore, FileStore, ReferenceStore, open_http_store
+from schemas.events import ContentReference
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """`max_concurrent` fetches at once, `timeout_seconds` for one attempt from start to digest."""
+
+    max_concurrent: int = 16
+    timeout_seconds: float = 30.0
+    patience: ReferencePatience = field(default_factory=ReferencePatience)
+    backoff: Backoff = field(default_factory=lambda: Backoff(first_seconds=0.5, longest_seconds=30.0))
+
+
+class ReferenceGivenUp(Exception):
+    """The reference is a dead letter; `reason` is its code."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class References:
+    """Fetches references until they are there, refused or given up. Thread-safe after `start`."""
+
+    def __init__(
+        self,
+        policy: ReferencePolicy,
+        limits: FetchLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        waiting: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._policy = policy
+        self._limits = limits
+        self._clock = clock
+        self._waiting = waiting
+        self._num_failing = 0
+        self._last_success_at: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="references", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._started.wait()
+
+    def fetch(self, reference: ContentReference) -> Future[bytes]:
+        """Return a future of the bytes or of `ReferenceGivenUp`; cancelling it stops the fetch."""
+        if self._loop is None:
+            raise RuntimeError("references are not started")
+        return asyncio.run_coroutine_threadsafe(self._persist(reference), self._loop)
+
+    def close(self) -> None:
+        """Stop the loop; what is still being fetched is cancelled."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._stopping = asyncio.Event()
+        self._slots = asyncio.Semaphore(self._limits.max_concurrent)
+        async with open_http_store(self._limits.timeout_seconds) as http:
+            self._stores: Mapping[StoreKind, ReferenceStore] = {
+                "http": http,
+                "bucket": BucketStore(self._limits.timeout_seconds),
+                "file": FileStore(self._policy),
+            }
+            self._loop = asyncio.get_running_loop()
+            self._started.set()
+            await self._stopping.wait()
+            await _cancel_all_others()
+
+    async def _persist(self, reference: ContentReference) -> bytes:
+        """Try until the bytes are there; a waiting retry holds no slot."""
+        failing_since: float | None = None
+        num_failures = 0
+        try:
+            while True:
+                try:
+                    return await self._attempt(reference)
+                except ReferenceRefused as error:
+                    raise ReferenceGivenUp("reference_refused", str(error)) from error
+                except (ReferenceAbsent, ReferenceUnreachable) as error:
+                    now = self._clock()
+                    if failing_since is None:
+                        failing_since = now
+                        self._count_failing(+1)
+                    num_failures += 1
+                    self._give_up_when_over(error, failing_since, now)
+                await asyncio.sleep(self._limits.backoff.seconds(num_failures))
+        finally:
+            if failing_since is not None:
+                self._count_failing(-1)
+
+    def _give_up_when_over(
+        self, error: ReferenceAbsent | ReferenceUnreachable, failing_since: float, now: float
+    ) -> None:
+        is_over = self._limits.patience.is_over(
+            error, failing_since=failing_since, other_success_at=self._last_success_at, now=now
+        )
+        if is_over:
+            reason = error.reason if isinstance(error, ReferenceAbsent) else "reference_unreachable"
+            raise ReferenceGivenUp(reason, str(error)) from error
+
+    def _count_failing(self, change: int) -> None:
+        self._num_failing += change
+        self._waiting(self._num_failing)
+
+    async def _attempt(self, reference: ContentReference) -> bytes:
+        kind = self._policy.admit(reference.uri, reference.size_bytes)
+        async with self._slots:
+            try:
+                reading = _read_checked(self._stores[kind], reference)
+                data = await asyncio.wait_for(reading, self._limits.timeout_seconds)
+            except asyncio.TimeoutError as error:
+                seconds = self._limits.timeout_seconds
+                raise ReferenceUnreachable(f"not there within {seconds} seconds") from error
+        self._last_success_at = self._clock()
+        return data
+
+
+async def _read_checked(store: ReferenceStore, reference: ContentReference) -> bytes:
+    """Read no more than the promised size (and one chunk), then compare size and digest."""
+    data = bytearray()
+    stream = store.stream(reference.uri)
+    async for chunk in stream:
+        data += chunk
+        if len(data) > reference.size_bytes:
+            await stream.aclose()  # type: ignore[attr-defined]
+            raise ReferenceAbsent("size_mismatch", f"more than the promised {reference.size_bytes} bytes")
+    if len(data) < reference.size_bytes:
+        detail = f"{len(data)} bytes instead of the promised {reference.size_bytes}"
+        raise ReferenceAbsent("size_mismatch", detail)
+    if hashlib.sha256(data).hexdigest() != reference.sha256:
+        raise ReferenceAbsent("digest_mismatch", "the bytes have another sha256 than promised")
+    return bytes(data)
+
+
+async def _cancel_all_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

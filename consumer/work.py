@@ -1,0 +1,118 @@
+"""The values that pass from thread to thread."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from clip_index.content import Delta, Embeddings
+from clip_index.encoder import Prepared
+from consumer.dead_letter import DeadLetterDelivery, SetAside
+from event_log.records import Record
+from schemas.events import DeleteEvent, Modality, UploadEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What the index keeps of an upload event, apart from its embeddings."""
+
+    event: UploadEvent
+    modality: Modality
+    text: str | None
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encodable:
+    """Ready for the encoder."""
+
+    upload: Upload
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyEncoded:
+    """Encoded alone, in quarantine."""
+
+    upload: Upload
+    embeddings: Embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A delete event: nothing to encode."""
+
+    event: DeleteEvent
+
+
+@dataclass(frozen=True, slots=True)
+class NothingThere:
+    """Offsets without a record: transaction markers, compacted gaps."""
+
+
+Outcome: TypeAlias = Encodable | AlreadyEncoded | Removal | SetAside | NothingThere
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One record and the half-open range of offsets that passing it covers.
+
+    `from_offset` is the previous work's `next_offset`, so that the works of a
+    partition cover the log without a hole. `outcome` is None until submitted.
+    """
+
+    partition: int
+    assignment_epoch: int
+    from_offset: int
+    next_offset: int
+    record: Record | None
+    arrival: int
+    outcome: Future[Outcome] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.record.size_bytes if self.record else 0
+
+    @property
+    def is_ready(self) -> bool:
+        return self.outcome is not None and self.outcome.done()
+
+    def settled(self) -> Outcome:
+        """The outcome of a ready work; raises what its preparation raised."""
+        assert self.outcome is not None
+        return self.outcome.result(timeout=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A delta on its way to its shard's writer.
+
+    The delta may be added only when every one of `dead_letters` is delivered.
+    `timestamps_ms` are those of its records, in offset order.
+    """
+
+    partition: int
+    assignment_epoch: int
+    delta: Delta
+    dead_letters: tuple[DeadLetterDelivery, ...] = ()
+    timestamps_ms: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """At `at_seconds` (wall clock, UTC) the log of the partition ended at `next_offset`."""
+
+    partition: int
+    assignment_epoch: int
+    next_offset: int
+    at_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A shard's progress; `newest_timestamp_ms` is None before this process committed a record."""
+
+    partition: int
+    next_offset: int
+    newest_timestamp_ms: int | None = None

@@ -1,0 +1,218 @@
+"""The writer thread: owns every shard of the process."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from clip_index.errors import Fenced
+from clip_index.shard_writer import ShardWriter
+from consumer.errors import ConsumerFault
+from consumer.metrics import Metrics
+from consumer.owned_shard import CommitPolicy, OwnedShard
+from consumer.work import CaughtUp, Committed, Handover
+
+ResultT = TypeVar("ResultT")
+_log = structlog.get_logger(__name__)
+_BUSY_WAIT_SECONDS = 0.01
+_IDLE_WAIT_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class WriterNotices:
+    """What the intake thread is told; called in the writer thread, must not block."""
+
+    committed: Callable[[Committed], None]
+    fenced: Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomLimits:
+    """Above these the encoder thread waits: handovers not yet added, bytes not yet committed."""
+
+    max_handovers: int = 64
+    max_bytes: int = 128 * 1024 * 1024
+
+
+class Writing:
+    """`run` is the thread's body; the other methods are for the other threads."""
+
+    def __init__(
+        self,
+        take_over: Callable[[int, int], ShardWriter],
+        *,
+        policy: CommitPolicy,
+        notices: WriterNotices,
+        metrics: Metrics,
+        room: RoomLimits | None = None,
+    ) -> None:
+        self._take_over = take_over
+        self._policy = policy
+        self._notices = notices
+        self._metrics = metrics
+        self._room = room or RoomLimits()
+        self._shards: dict[int, OwnedShard] = {}
+        self._requests: deque[Callable[[], None]] = deque()
+        self._handovers: deque[Handover] = deque()
+        self._changed = threading.Condition()
+        self._is_closing = False
+
+    def run(self) -> None:
+        """Serve until closed; at the end every shard is closed, uncommitted work included."""
+        try:
+            while not self._is_closing:
+                self._wait()
+                self._serve_requests()
+                self._accept_handovers()
+                for partition in list(self._shards):
+                    self._turn(partition)
+        finally:
+            self._end()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+
+    def hand_over(self, handover: Handover) -> None:
+        """Queue a delta; waits while the writer has no room."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: len(self._handovers) < self._room.max_handovers or self._is_closing
+            )
+            self._handovers.append(handover)
+            self._changed.notify_all()
+
+    def take_over(self, partition: int, first_offset: int, assignment_epoch: int) -> Future[int]:
+        """Begin to own a shard; the future holds the offset to start from, or why not."""
+        return self._request(lambda: self._open(partition, first_offset, assignment_epoch))
+
+    def release(self, partition: int, patience_seconds: float) -> Future[int | None]:
+        """Commit what was handed over and close the shard; None when it is not ours (any more)."""
+        return self._request(lambda: self._release(partition, patience_seconds))
+
+    def drop(self, partition: int) -> Future[None]:
+        """Close the shard without committing."""
+        return self._request(lambda: self._drop(partition))
+
+    def caught_up(self, caught_up: CaughtUp) -> None:
+        self._request(lambda: self._note(caught_up))
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a shard is waiting for its disk; a hint for readiness, read without a lock."""
+        return any(shard.is_failing for shard in list(self._shards.values()))
+
+    def _request(self, action: Callable[[], ResultT]) -> Future[ResultT]:
+        answer: Future[ResultT] = Future()
+        with self._changed:
+            if self._is_closing:
+                answer.set_exception(ConsumerFault("the writer thread has ended"))
+                return answer
+            self._requests.append(lambda: _answer(answer, action))
+            self._changed.notify_all()
+        return answer
+
+    def _wait(self) -> None:
+        is_busy = any(not shard.is_idle for shard in self._shards.values())
+        timeout = _BUSY_WAIT_SECONDS if is_busy else _IDLE_WAIT_SECONDS
+        with self._changed:
+            self._changed.wait_for(self._has_work, timeout)
+
+    def _has_work(self) -> bool:
+        return bool(self._requests) or self._is_closing or (bool(self._handovers) and self._has_room())
+
+    def _serve_requests(self) -> None:
+        while self._requests:
+            self._requests.popleft()()
+
+    def _has_room(self) -> bool:
+        shards = self._shards.values()
+        num_waiting = sum(shard.num_waiting for shard in shards)
+        num_bytes = sum(shard.buffered_bytes for shard in shards)
+        return num_waiting < self._room.max_handovers and num_bytes < self._room.max_bytes
+
+    def _accept_handovers(self) -> None:
+        while self._handovers and self._has_room():
+            self._accept_next()
+
+    def _accept_next(self) -> None:
+        """Pass a handover to its shard; one of an earlier assignment is dropped."""
+        with self._changed:
+            handover = self._handovers.popleft()
+            self._changed.notify_all()
+        shard = self._shards.get(handover.partition)
+        if shard is not None and shard.assignment_epoch == handover.assignment_epoch:
+            shard.accept(handover)
+
+    def _turn(self, partition: int) -> None:
+        try:
+            self._shards[partition].turn()
+        except Fenced as error:
+            self._fence_off(partition, error)
+
+    def _fence_off(self, partition: int, error: Fenced) -> None:
+        _log.warning("fenced, dropping the shard", shard=error.shard, found_epoch=error.found_epoch)
+        self._metrics.shards_fenced.inc()
+        shard = self._shards.pop(partition)
+        shard.close()
+        self._notices.fenced(partition, shard.assignment_epoch)
+
+    def _open(self, partition: int, first_offset: int, assignment_epoch: int) -> int:
+        self._drop(partition)
+        shard = OwnedShard(
+            lambda: self._take_over(partition, first_offset),
+            assignment_epoch,
+            policy=self._policy,
+            metrics=self._metrics,
+            committed=self._notices.committed,
+        )
+        assert shard.writer is not None
+        self._shards[partition] = shard
+        _log.info(
+            "took over", shard=shard.shard, epoch=shard.writer.epoch, next_offset=shard.writer.next_offset
+        )
+        return shard.writer.next_offset
+
+    def _release(self, partition: int, patience_seconds: float) -> int | None:
+        while self._handovers:  # all of them: what is encoded is committed
+            self._accept_next()
+        shard = self._shards.pop(partition, None)
+        if shard is None:
+            return None
+        try:
+            return shard.release(patience_seconds)
+        except Fenced as error:
+            self._metrics.shards_fenced.inc()
+            _log.warning("fenced at release", shard=error.shard, found_epoch=error.found_epoch)
+            shard.close()
+            return None
+
+    def _drop(self, partition: int) -> None:
+        shard = self._shards.pop(partition, None)
+        if shard is not None:
+            shard.close()
+
+    def _note(self, caught_up: CaughtUp) -> None:
+        shard = self._shards.get(caught_up.partition)
+        if shard is not None and shard.assignment_epoch == caught_up.assignment_epoch:
+            shard.caught_up(caught_up)
+
+    def _end(self) -> None:
+        self.close()
+        for partition in list(self._shards):
+            self._drop(partition)
+        self._serve_requests()
+
+
+def _answer(answer: Future[ResultT], action: Callable[[], ResultT]) -> None:
+    try:
+        answer.set_result(action())
+    except Exception as error:  # noqa: BLE001 - the asking thread raises it
+        answer.set_exception(error)

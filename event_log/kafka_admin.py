@@ -1,0 +1,108 @@
+"""Topics: described, and created when that is allowed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from event_log.errors import TopicMissing, TransientLogError
+from event_log.kafka_errors import mapped_kafka_errors
+from event_log.kafka_settings import KafkaSettings, build_admin_config, build_client
+from event_log.records import TopicDescription
+
+_NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zero bytes, how librdkafka shows a broker without topic ids
+_BROKER_DEFAULT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TopicCreation:
+    """How to create a topic. `config` is the broker's (`max.message.bytes`, `retention.ms`, …)."""
+
+    num_partitions: int
+    replication_factor: int = _BROKER_DEFAULT
+    config: Mapping[str, str | int] = field(default_factory=dict)
+
+
+class KafkaAdmin:
+    """Thread-safe. Every call answers within `request_timeout_seconds` or raises `TransientLogError`."""
+
+    def __init__(self, settings: KafkaSettings, *, request_timeout_seconds: float = 30.0) -> None:
+        self._timeout = request_timeout_seconds
+        self._client = build_client(AdminClient, build_admin_config(settings))
+
+    def check_reachable(self) -> None:
+        """Return when a broker answers."""
+        with mapped_kafka_errors():
+            self._client.list_topics(timeout=self._timeout)
+
+    def describe_topic(self, topic: str) -> TopicDescription:
+        """Describe the topic, or raise `TopicMissing`."""
+        futures = self._client.describe_topics(TopicCollection([topic]), request_timeout=self._timeout)
+        description = self._result(futures[topic], topic)
+        return TopicDescription(topic, _topic_id_from(description), len(description.partitions))
+
+    def create_topic(self, topic: str, creation: TopicCreation) -> TopicDescription:
+        """Create the topic if it is missing; return it as it is, whoever created it."""
+        new = NewTopic(
+            topic,
+            num_partitions=creation.num_partitions,
+            replication_factor=creation.replication_factor,
+            config={name: str(value) for name, value in creation.config.items()},
+        )
+        futures = self._client.create_topics([new], request_timeout=self._timeout)
+        with suppress(_AlreadyExists):
+            self._result(futures[topic], topic)
+        return self._wait_for_topic(topic)
+
+    def ensure_topic(self, topic: str, creation: TopicCreation | None) -> TopicDescription:
+        """Describe the topic; when it is missing, create it if told how, else raise `TopicMissing`."""
+        try:
+            return self.describe_topic(topic)
+        except TopicMissing:
+            if creation is None:
+                raise
+            return self.create_topic(topic, creation)
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete the topic, or raise `TopicMissing`."""
+        futures = self._client.delete_topics([topic], request_timeout=self._timeout)
+        self._result(futures[topic], topic)
+
+    def _wait_for_topic(self, topic: str) -> TopicDescription:
+        """A broker may not know a topic yet that its controller has just created."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return self.describe_topic(topic)
+            except TopicMissing:
+                if time.monotonic() >= deadline:
+                    raise TransientLogError(f"topic {topic!r} was created but does not show up") from None
+                time.sleep(0.05)
+
+    def _result(self, future: Future[Any], topic: str) -> Any:
+        with mapped_kafka_errors(topic=topic):
+            try:
+                return future.result(self._timeout + 5.0)  # librdkafka answers first
+            except TimeoutError as error:
+                raise TransientLogError(f"no answer about topic {topic!r}") from error
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise _AlreadyExists from error
+                raise
+
+
+class _AlreadyExists(Exception):
+    """Someone else created the topic."""
+
+
+def _topic_id_from(description: Any) -> str | None:
+    topic_id = None if description.topic_id is None else str(description.topic_id)
+    return None if topic_id == _NO_TOPIC_ID else topic_id

@@ -1,0 +1,89 @@
+"""The one place where confluent_kafka's errors become `event_log.errors`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import KafkaError, KafkaException
+
+from event_log.errors import (
+    EventLogError,
+    FatalLogError,
+    OffsetOutOfRange,
+    RecordTooLarge,
+    TopicMissing,
+    TransientLogError,
+)
+
+_MISSING_TOPIC = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID}
+)
+_OUT_OF_RANGE = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+# librdkafka marks errors as retriable for producers only, so the rest is named here.
+_TRANSIENT = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._FAIL,
+        KafkaError._MAX_POLL_EXCEEDED,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._PURGE_INFLIGHT,
+        KafkaError._PURGE_QUEUE,
+        KafkaError._QUEUE_FULL,
+        KafkaError._RESOLVE,
+        KafkaError._SSL,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TRANSPORT,
+        KafkaError._UNKNOWN_PARTITION,  # no leader is known, as when no broker answers
+        KafkaError._WAIT_COORD,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.THROTTLING_QUOTA_EXCEEDED,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+    }
+)
+
+
+def error_from_kafka(error: KafkaError, *, topic: str = "", partition: int = -1) -> EventLogError:
+    """Sort a Kafka error by what the caller does next; what is not known to pass by itself is fatal."""
+    text = f"{error.name()}: {error.str()}"
+    code = error.code()
+    if error.fatal():
+        return FatalLogError(text)
+    if code in _MISSING_TOPIC:
+        return TopicMissing(topic)
+    if code in _OUT_OF_RANGE:
+        return OffsetOutOfRange(topic, partition, text)
+    if code in _TOO_LARGE:
+        return RecordTooLarge(text)
+    if code in _TRANSIENT or error.retriable():
+        return TransientLogError(text)
+    return FatalLogError(text)
+
+
+@contextmanager
+def mapped_kafka_errors(*, topic: str = "", partition: int = -1) -> Iterator[None]:
+    """Raise what Kafka raises inside as an `EventLogError`."""
+    try:
+        yield
+    except KafkaException as error:
+        raise error_from_kafka(error.args[0], topic=topic, partition=partition) from error

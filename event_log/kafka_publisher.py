@@ -1,0 +1,109 @@
+"""A publisher over confluent_kafka's producer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, wait
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from event_log.errors import FatalLogError
+from event_log.kafka_errors import error_from_kafka
+from event_log.kafka_settings import KafkaSettings, build_client, build_producer_config
+from event_log.records import Delivery, Headers, next_offset_after
+
+_POLL_SECONDS = 0.1
+
+
+class KafkaPublisher:
+    """Implements `event_log.publisher.Publisher`: idempotent, acknowledged by all in-sync replicas.
+
+    Keys choose partitions as Java's client does (murmur2). A full queue (64 MiB unless
+    `queue.buffering.max.kbytes` says otherwise) makes `publish` wait. Futures are
+    resolved on the publisher's own thread: their callbacks must be quick.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, close_timeout_seconds: float = 10.0) -> None:
+        self._close_timeout = close_timeout_seconds
+        self._producer: Producer = build_client(Producer, build_producer_config(settings))
+        self._undelivered: set[Future[Delivery]] = set()
+        self._undelivered_lock = threading.Lock()
+        self._closing = threading.Event()
+        self._poller = threading.Thread(target=self._serve_deliveries, name="kafka-publisher", daemon=True)
+        self._poller.start()
+
+    def publish(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> Future[Delivery]:
+        """Queue one record; waits while the queue is full.
+
+        The future holds its delivery, or why there is none. `TransientLogError` comes after
+        librdkafka's `message.timeout.ms` and means unknown: the record may lie in the log.
+        """
+        future: Future[Delivery] = Future()
+        future.set_running_or_notify_cancel()  # a queued record cannot be taken back
+        if self._closing.is_set():
+            future.set_exception(FatalLogError("the publisher is closed"))
+            return future
+        with self._undelivered_lock:
+            self._undelivered.add(future)
+        future.add_done_callback(self._forget)
+        try:
+            self._produce(topic, key, value, headers, future)
+        except KafkaException as error:
+            future.set_exception(error_from_kafka(error.args[0], topic=topic))
+        return future
+
+    def flush(self, timeout_seconds: float) -> int:
+        """Wait until everything queued is acknowledged; return how many records are not.
+
+        librdkafka's own answer also counts its queued log lines and errors, so the futures are counted.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        self._producer.flush(timeout_seconds)
+        with self._undelivered_lock:
+            queued = set(self._undelivered)
+        return len(wait(queued, timeout=max(0.0, deadline - time.monotonic())).not_done)
+
+    def close(self) -> None:
+        """Deliver what is queued, within the close timeout; the futures of the rest fail."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._poller.join()
+        if self._producer.flush(self._close_timeout):
+            self._producer.purge()
+            self._producer.flush(1.0)
+
+    def _forget(self, future: Future[Delivery]) -> None:
+        with self._undelivered_lock:
+            self._undelivered.discard(future)
+
+    def _produce(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, future: Future[Delivery]
+    ) -> None:
+        def on_delivery(error: KafkaError | None, message: Any) -> None:
+            _resolve(future, topic, error, message)
+
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value=value, key=key, headers=list(headers), on_delivery=on_delivery
+                )
+                return
+            except BufferError:
+                self._producer.poll(_POLL_SECONDS)
+
+    def _serve_deliveries(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(_POLL_SECONDS)
+
+
+def _resolve(future: Future[Delivery], topic: str, error: KafkaError | None, message: Any) -> None:
+    if error is not None:
+        future.set_exception(error_from_kafka(error, topic=topic))
+        return
+    offset = message.offset()
+    future.set_result(Delivery(topic, message.partition(), offset, next_offset_after(offset)))

@@ -1,0 +1,75 @@
+"""The values that come out of an event log and go into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
+
+
+def next_offset_after(offset: int) -> int:
+    return offset + 1  # the one place where an offset becomes a next offset
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One undecoded record.
+
+    `timestamp_ms` is Kafka's record timestamp (milliseconds since 1970, UTC).
+    `assignment_epoch` grows with every assignment of the source; a record from an
+    earlier assignment than the partition's present one must be dropped by its reader.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+    assignment_epoch: int
+
+    @property
+    def next_offset(self) -> int:
+        return next_offset_after(self.offset)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.key or b"") + len(self.value or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfPartition:
+    """The reader has seen everything below `next_offset`, transaction markers and compacted gaps included."""
+
+    partition: int
+    next_offset: int
+    assignment_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogRange:
+    """The offsets that a partition holds now: `[first_offset, next_offset)`."""
+
+    first_offset: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """A topic as the broker describes it; `topic_id` is None where the broker has none."""
+
+    name: str
+    topic_id: str | None
+    num_partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where a published record came to lie, as the broker acknowledged it."""
+
+    topic: str
+    partition: int
+    offset: int
+    next_offset: int

@@ -1,0 +1,1 @@
+"""The read side: shards in, HTTP out."""

@@ -1,0 +1,164 @@
+"""`python -m query_api`: serve one index until SIGTERM or SIGINT.
+
+Exit codes: 0 after a signal, 1 when the index, the encoder or the address cannot be used,
+2 for bad settings. Each failure is one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from clip_index.canary import warm_up
+from clip_index.encoder import Encoder
+from clip_index.encoder_settings import EncoderSettings
+from clip_index.errors import ClipIndexError, IndexMissing
+from clip_index.index_reader import IndexReader
+from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka_settings import KafkaSettings
+from event_log.publisher import Publisher
+from query_api.api_keys import ApiKeys
+from query_api.app import AppSettings, build_app
+from query_api.large_contents import LargeContents
+from query_api.listener import Address, ConnectionLimits, listening
+from query_api.metrics_app import build_metrics_app
+from query_api.open_connections import bound_connections
+from query_api.processes import VARIABLE as MULTIPROC_VARIABLE
+from query_api.processes import scrape_registry
+from query_api.publishing import PublishSettings
+from query_api.query_encoder import QueryEncoderSettings
+from query_api.rate_limit import RateLimit
+from query_api.settings import IndexSettings, QueryApiSettings, Settings, read_settings
+from query_api.tracing import open_tracer
+from service.command_line import build_parser
+from service.logs import configure_logs
+from service.settings import BadSettings
+
+log = structlog.get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    build_parser("python -m query_api", __doc__).parse_args(arguments)
+    return run(_load_encoder)
+
+
+def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
+    """Read the environment, open everything, serve; return the exit code."""
+    try:
+        settings = read_settings()
+    except BadSettings as error:
+        return _refuse(str(error), exit_code=2)
+    configure_logs()
+    try:
+        encoder = load_encoder(settings.encoder)
+        reader = open_reader(settings.index, encoder)
+        registry = CollectorRegistry()
+        with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
+            with open_tracer(settings.query_api.otlp_endpoint) as tracer:
+                app = build_app(
+                    encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
+                )
+                asyncio.run(_serve(app, build_metrics_app(scraped), settings.query_api))
+    except ValueError as error:  # a property that librdkafka refuses; the message names its variable
+        return _refuse(str(error), exit_code=2)
+    except (ClipIndexError, OSError) as error:
+        return _refuse(str(error), exit_code=1)
+    return 0
+
+
+def _load_encoder(settings: EncoderSettings) -> Encoder:
+    from clip_index.open_clip_encoder import load_encoder  # torch takes seconds: settings are judged first
+
+    encoder = load_encoder(settings)
+    warm_up(encoder)
+    return encoder
+
+
+def open_reader(settings: IndexSettings, encoder: Encoder) -> IndexReader:
+    """Open what is served; no index yet is no error, a damaged or a foreign one is."""
+    reader = IndexReader(settings.root, settings.id, encoder.fingerprint)
+    try:
+        reader.reload()
+    except IndexMissing as error:
+        log.warning("waiting for an index", reason=str(error))
+    return reader
+
+
+@contextmanager
+def open_publisher(settings: Settings) -> Iterator[Publisher | None]:
+    """Connect to Kafka if uploads are taken; what is queued at the end is delivered first."""
+    if not settings.query_api.can_publish:
+        yield None
+        return
+    kafka = KafkaSettings(settings.kafka.bootstrap_servers, settings.kafka.properties)
+    with closing(KafkaPublisher(kafka)) as publisher:
+        yield publisher
+
+
+async def _serve(app: web.Application, metrics_app: web.Application, settings: QueryApiSettings) -> None:
+    """Answer until a signal; then stop listening, finish what is in flight, and return."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    limits = ConnectionLimits(
+        idle_seconds=settings.keepalive_seconds,
+        send_seconds=settings.send_timeout_seconds,
+        max_connections=bound_connections(settings.max_connections),
+    )
+    public = Address(settings.host, settings.port, settings.reuse_port)
+    private = Address(settings.metrics_host, settings.metrics_port, settings.reuse_port)
+    async with listening(metrics_app, private, limits) as metrics_address:
+        async with listening(app, public, limits, settings.shutdown_seconds) as address:
+            log.info("listening", addresses=[address], metrics=metrics_address)
+            await stop.wait()
+            log.info("stopping")
+
+
+def app_settings(all_settings: Settings) -> AppSettings:
+    settings = all_settings.query_api
+    return AppSettings(
+        max_body_bytes=settings.max_body_bytes,
+        num_workers=settings.num_workers or (os.cpu_count() or 1) + 2,
+        reload_interval_seconds=settings.reload_interval_seconds,
+        query_encoder=QueryEncoderSettings(
+            max_batch=settings.max_encoded_together, text_cache_entries=settings.text_cache_entries
+        ),
+        cursor_key=settings.cursor_key.get_secret_value() if settings.cursor_key else None,
+        keys=ApiKeys.from_hex(settings.read_keys, settings.write_keys),
+        cors_origins=settings.cors_origins,
+        rate_limit=RateLimit(settings.rate_per_second, settings.rate_burst),
+        receive_timeout_seconds=settings.receive_timeout_seconds,
+        slow_seconds=settings.slow_request_seconds,
+        max_wait_seconds=settings.max_wait_seconds,
+        max_concurrent_requests=settings.max_concurrent_requests,
+        link_hosts=settings.link_hosts,
+        has_percentiles=settings.percentiles,
+        publish=PublishSettings(
+            topic=all_settings.topic,
+            timeout_seconds=settings.publish_timeout_seconds,
+            large_contents=LargeContents(settings.inline_limit_bytes, settings.large_contents_directory),
+        ),
+    )
+
+
+def _shared_metrics() -> Path | None:
+    directory = os.environ.get(MULTIPROC_VARIABLE)
+    return Path(directory) if directory else None
+
+
+def _refuse(reason: str, *, exit_code: int) -> int:
+    print(f"query_api: {reason}", file=sys.stderr)  # noqa: T201 (one sentence for a person)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

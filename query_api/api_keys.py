@@ -1,0 +1,55 @@
+"""API keys: several, hashed at rest, reading and writing apart."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from query_api.errors import ApiError
+
+Access: TypeAlias = Literal["open", "read", "write"]
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """SHA-256 digests (32 bytes each) of the keys that may read, and of those that may write.
+
+    A key that may do both is among both. Without any key, everybody may do everything.
+    """
+
+    read: frozenset[bytes] = frozenset()
+    write: frozenset[bytes] = frozenset()
+
+    @classmethod
+    def from_hex(cls, read: Iterable[str], write: Iterable[str]) -> ApiKeys:
+        return cls(frozenset(map(bytes.fromhex, read)), frozenset(map(bytes.fromhex, write)))
+
+    @property
+    def are_required(self) -> bool:
+        return bool(self.read or self.write)
+
+    def check(self, digest: bytes | None, access: Access) -> None:
+        """Return if the key of this digest gives the access, else raise `ApiError` (401 or 403)."""
+        if access == "open" or not self.are_required:
+            return
+        if digest is None:
+            raise ApiError("key_required", "send an API key as a bearer token or api-key", headers=CHALLENGE)
+        may_read, may_write = _is_among(digest, self.read), _is_among(digest, self.write)
+        if not (may_read or may_write):
+            raise ApiError("unknown_key", "this API key is not known", headers=CHALLENGE)
+        if not (may_read if access == "read" else may_write):
+            raise ApiError("forbidden", f"this API key does not allow to {access}")
+
+
+def digest_of(key: str) -> bytes:
+    """Return what is kept of a key, 32 bytes."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _is_among(digest: bytes, known: frozenset[bytes]) -> bool:
+    """Compare with every key, so that the time taken tells nothing."""
+    return sum(hmac.compare_digest(digest, other) for other in known) > 0

@@ -1,0 +1,147 @@
+"""The application: what it holds, what runs beside the requests, and its routes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from opentelemetry.trace import Tracer
+from prometheus_client import CollectorRegistry
+
+from clip_index.encoder import Encoder
+from clip_index.index_reader import IndexReader
+from event_log.publisher import Publisher
+from query_api.access import build_access_check
+from query_api.api_keys import ApiKeys
+from query_api.app_keys import (
+    ACCESS,
+    CURSOR_KEY,
+    DOCUMENT,
+    ENDLESS,
+    LIVE_LISTENERS,
+    METRICS,
+    PAGE,
+    PERCENTILE_SCALES,
+    QUERY_ENCODER,
+    SERVED_INDEX,
+    SLOW_SECONDS,
+    TRACER,
+    UPLOADS,
+    WORKERS,
+)
+from query_api.cors import build_cors
+from query_api.live_listeners import LiveListeners
+from query_api.metrics import Metrics
+from query_api.middlewares import answer_errors, observe
+from query_api.openapi import build_document
+from query_api.page_files import PageSettings, read_page
+from query_api.percentile_scales import PercentileScales
+from query_api.publishing import PublishSettings, Uploads
+from query_api.query_encoder import QueryEncoder, QueryEncoderSettings
+from query_api.rate_limit import RateLimit, build_rate_limit, build_work_limit
+from query_api.receiving import build_receiver
+from query_api.route_table import ROUTES
+from query_api.served_index import ServedIndex
+from query_api.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """How one process serves. `num_workers` threads prepare, search and read columns."""
+
+    max_body_bytes: int = 16 * 2**20
+    num_workers: int = field(default_factory=lambda: (os.cpu_count() or 1) + 2)
+    reload_interval_seconds: float = 0.05
+    cursor_key: str | None = None
+    query_encoder: QueryEncoderSettings = field(default_factory=QueryEncoderSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+    keys: ApiKeys = field(default_factory=ApiKeys)
+    cors_origins: frozenset[str] = frozenset()
+    rate_limit: RateLimit = field(default_factory=RateLimit)
+    receive_timeout_seconds: float = 20.0
+    max_concurrent_requests: int = 128
+    max_wait_seconds: float = 60.0
+    slow_seconds: float = 1.0
+    link_hosts: tuple[str, ...] = ()
+    has_percentiles: bool = True
+
+
+def build_app(
+    encoder: Encoder,
+    reader: IndexReader,
+    registry: CollectorRegistry,
+    settings: AppSettings,
+    *,
+    publisher: Publisher | None = None,
+    tracer: Tracer | None = None,
+) -> web.Application:
+    """Build the query service around an encoder and a reader of the same fingerprint.
+
+    The reader may have no index yet: the service then serves, is not ready, and waits.
+    Without a publisher it takes no uploads. The caller closes the publisher.
+    """
+    metrics = Metrics(registry)
+    workers = Workers(settings.num_workers)
+    query_encoder = QueryEncoder(encoder, workers, metrics, settings.query_encoder)
+    served_index = ServedIndex(reader, metrics, settings.max_wait_seconds)
+    percentile_scales = PercentileScales(served_index, query_encoder)
+
+    async def run_workers(_: web.Application) -> AsyncIterator[None]:
+        with workers:
+            yield
+
+    async def run_encoder(_: web.Application) -> AsyncIterator[None]:
+        async with query_encoder.running():
+            yield
+
+    async def run_reloads(_: web.Application) -> AsyncIterator[None]:
+        async with served_index.reloading(settings.reload_interval_seconds):
+            yield
+
+    async def run_percentiles(_: web.Application) -> AsyncIterator[None]:
+        async with percentile_scales.renewing():
+            yield
+
+    app = web.Application(middlewares=build_middlewares(settings), client_max_size=settings.max_body_bytes)
+    app[METRICS] = metrics
+    app[WORKERS] = workers
+    app[QUERY_ENCODER] = query_encoder
+    app[SERVED_INDEX] = served_index
+    app[PERCENTILE_SCALES] = percentile_scales if settings.has_percentiles else None
+    app[CURSOR_KEY] = settings.cursor_key
+    app[UPLOADS] = Uploads(publisher, workers, settings.publish)
+    app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
+    app[LIVE_LISTENERS] = listeners = LiveListeners()
+    app.on_shutdown.append(listeners.stop)
+    app.cleanup_ctx.extend([run_workers, run_encoder, run_reloads])
+    if settings.has_percentiles:
+        app.cleanup_ctx.append(run_percentiles)
+    app[TRACER] = tracer
+    app[SLOW_SECONDS] = settings.slow_seconds
+    _add_routes(app, needs_key=settings.keys.are_required, dimension=encoder.fingerprint.dimension)
+    return app
+
+
+def _add_routes(app: web.Application, *, needs_key: bool, dimension: int) -> None:
+    """Add the table's routes, what the middlewares know of them, and the document that describes them."""
+    app[DOCUMENT] = json.dumps(build_document(ROUTES, needs_key=needs_key, dimension=dimension))
+    app[ENDLESS] = frozenset(route.path for route in ROUTES if route.is_endless)
+    app[ACCESS] = {route.key: route.access for route in ROUTES}
+    app.add_routes([route.definition() for route in ROUTES])
+
+
+def build_middlewares(settings: AppSettings) -> list[Middleware]:
+    """Build what a request passes on its way in: cheap refusals first, the body only after them."""
+    middlewares = [
+        observe,
+        answer_errors,
+        build_access_check(settings.keys, settings.cors_origins),
+        build_rate_limit(settings.rate_limit),
+        build_receiver(settings.receive_timeout_seconds),
+        build_work_limit(settings.max_concurrent_requests),
+    ]
+    return [build_cors(settings.cors_origins), *middlewares] if settings.cors_origins else middlewares

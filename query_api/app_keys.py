@@ -1,0 +1,38 @@
+"""What a running application holds; `build_app` puts it there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+
+from aiohttp import web
+from opentelemetry.trace import Tracer
+
+from query_api.api_keys import Access
+from query_api.live_listeners import LiveListeners
+from query_api.metrics import Metrics
+from query_api.page_files import Page
+from query_api.percentile_scales import PercentileScales
+from query_api.publishing import Uploads
+from query_api.query_encoder import QueryEncoder
+from query_api.served_index import ServedIndex
+from query_api.stages import Stages
+
+SERVED_INDEX = web.AppKey("served_index", ServedIndex)
+QUERY_ENCODER = web.AppKey("query_encoder", QueryEncoder)
+UPLOADS = web.AppKey("uploads", Uploads)
+ACCESS: web.AppKey[Mapping[tuple[str, str], Access]] = web.AppKey("access")  # by method and path
+CURSOR_KEY: web.AppKey[str | None] = web.AppKey("cursor_key")
+DOCUMENT = web.AppKey("document", str)  # OpenAPI, in JSON
+TRACER: web.AppKey[Tracer | None] = web.AppKey("tracer")
+SLOW_SECONDS = web.AppKey("slow_seconds", float)
+ENDLESS = web.AppKey("endless", frozenset[str])  # paths whose answers go on
+METRICS = web.AppKey("metrics", Metrics)
+LIVE_LISTENERS = web.AppKey("live_listeners", LiveListeners)
+PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")
+PAGE = web.AppKey("page", Page)
+WORKERS = web.AppKey("workers", Executor)  # blocking work: prepare, search, columns, large bodies
+
+STAGES = web.RequestKey("stages", Stages)
+REQUEST_ID = web.RequestKey("request_id", str)
+CALLER = web.RequestKey("caller", str)  # the digest of a known key, or an address

@@ -1,0 +1,32 @@
+"""Maximal marginal relevance: a ranking in which neighbours differ.
+
+Carbonell and Goldstein, SIGIR 1998.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.content import Embeddings
+
+
+def diversify(scores: Sequence[float], embeddings: Embeddings, k: int, diversity: float) -> list[int]:
+    """Return the places of up to k candidates in their new order.
+
+    Each is the one of the greatest `(1 − diversity) · score − diversity · (the greatest cosine with
+    one before it)`. `embeddings` is (candidates, dimension), unit vectors.
+    """
+    relevance = (1.0 - diversity) * np.asarray(scores, np.float64)
+    nearest: NDArray[np.float64] = np.full(len(relevance), -1.0)
+    is_left = np.ones(len(relevance), np.bool_)
+    chosen: list[int] = []
+    while len(chosen) < k and is_left.any():
+        penalty = diversity * nearest if chosen else 0.0
+        best = int(np.argmax(np.where(is_left, relevance - penalty, -np.inf)))
+        chosen.append(best)
+        is_left[best] = False
+        nearest = np.maximum(nearest, embeddings @ embeddings[best])
+    return chosen

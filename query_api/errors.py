@@ -1,0 +1,141 @@
+"""What a request can be refused for.
+
+An error answer is `{"error": {"code", "message", "request_id", "details"?}}`. Codes are
+stable: clients may switch on them; messages are for people.
+
+ApiError
+├── ContentRefused     the text or image asked by can never be encoded
+├── EventRefused       the event breaks a rule of the contract
+├── NoIndex            there is no index to search yet
+└── NotYetCovered      the offsets asked for are not searchable yet
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TypedDict
+
+from clip_index.errors import BadContent
+
+STATUSES: Mapping[str, int] = MappingProxyType(
+    {
+        "bad_request": 400,
+        "bad_body": 400,  # a Content-Encoding that does not decode, a body that breaks off
+        "bad_json": 400,
+        "bad_multipart": 400,
+        "key_required": 401,
+        "unknown_key": 401,
+        "forbidden": 403,
+        "publishing_off": 403,
+        "unknown_route": 404,
+        "no_thumbnail": 404,
+        "unknown_content": 404,
+        "bad_cursor": 400,
+        "generation_gone": 410,
+        "method_not_allowed": 405,
+        "request_timeout": 408,
+        "superseded": 409,
+        "body_too_large": 413,
+        "content_too_large": 413,
+        "unsupported_media_type": 415,
+        "unsupported_image": 415,
+        "not_an_image": 415,
+        "bad_base64": 422,
+        "invalid_value": 422,
+        "missing_field": 422,
+        "not_unicode": 422,
+        "set_aside": 422,
+        "percentiles_off": 422,
+        "not_finite": 422,
+        "one_query_required": 422,
+        "out_of_range": 422,
+        "unknown_field": 422,
+        "unknown_partition": 422,
+        "wrong_dimension": 422,
+        "zero_vector": 422,
+        "too_many_requests": 429,
+        "headers_too_large": 431,
+        "internal": 500,
+        "encoder_stopped": 503,
+        "no_index": 503,
+        "log_unavailable": 503,
+        "not_ready": 503,
+        "not_yet_covered": 503,
+        "overloaded": 503,
+        "reload_stopped": 503,
+        "not_searchable_in_time": 504,
+    }
+)
+
+
+class ErrorDetail(TypedDict, total=False):
+    """One thing that is wrong, or one thing that is waited for."""
+
+    field: str
+    code: str
+    message: str
+    shard: str
+    required_next_offset: int
+    offset: int
+    next_offset: int
+
+
+class ApiError(Exception):
+    """An answer that is not a success; `code` is a key of `STATUSES`."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        details: Sequence[ErrorDetail] = (),
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+        self.headers = headers
+
+    @property
+    def status(self) -> int:
+        return STATUSES[self.code]
+
+
+class ContentRefused(ApiError):
+    """The text or image of a request can never be encoded; the code is the reason of `BadContent`.
+
+    Bytes that are no picture of a kind that we take are a 415, everything else is a 422.
+    """
+
+    def __init__(self, error: BadContent) -> None:
+        super().__init__(error.reason, error.detail)
+
+    @property
+    def status(self) -> int:
+        return STATUSES.get(self.code, 422)
+
+
+class EventRefused(ApiError):
+    """The consumer would set this event aside; the code is the reason of `BadEvent`."""
+
+    @property
+    def status(self) -> int:
+        return 422
+
+
+class NoIndex(ApiError):
+    """Nobody has created the index yet."""
+
+    def __init__(self) -> None:
+        super().__init__("no_index", "there is no index to search yet", headers={"Retry-After": "1"})
+
+
+class NotYetCovered(ApiError):
+    """The searcher does not cover the offsets that the request demands; `details` name what is missing."""
+
+    def __init__(self, missing: Sequence[ErrorDetail]) -> None:
+        shards = ", ".join(detail["shard"] for detail in missing)
+        message = f"not searchable up to the demanded offsets yet: {shards}"
+        super().__init__("not_yet_covered", message, details=missing, headers={"Retry-After": "1"})

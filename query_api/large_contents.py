@@ -1,0 +1,45 @@
+"""Contents that are too large for the log: stored by digest, published as references."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clip_index.durable_files import create_exclusively, make_directory
+from query_api.errors import ApiError
+from schemas.events import ContentReference, ImageContent, TextContent, UploadEvent
+
+
+@dataclass(frozen=True, slots=True)
+class LargeContents:
+    """Contents above `inline_limit_bytes` go to `directory` (None: they are refused).
+
+    The consumer reads them from there: it needs the directory among its
+    `reference_file_roots`. A file is never replaced or removed: its name is its SHA-256 digest.
+    """
+
+    inline_limit_bytes: int = 10 * 2**20
+    directory: Path | None = None
+
+    def refer(self, event: UploadEvent) -> UploadEvent:
+        """Return the event as it can be published. Blocking; `ApiError` (content_too_large), `OSError`."""
+        content = event.content
+        if isinstance(content, ContentReference):
+            return event
+        data = _bytes_of(content)
+        if len(data) <= self.inline_limit_bytes:
+            return event
+        if self.directory is None:
+            message = f"the content has {len(data)} bytes, the limit is {self.inline_limit_bytes}"
+            raise ApiError("content_too_large", message)
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.directory.resolve() / digest[:2] / digest
+        if not path.exists():
+            make_directory(path.parent)
+            create_exclusively(path, data)
+        return replace(event, content=ContentReference(path.as_uri(), digest, len(data), content.modality))
+
+
+def _bytes_of(content: TextContent | ImageContent) -> bytes:
+    return content.text.encode() if isinstance(content, TextContent) else content.data

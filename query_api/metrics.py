@@ -1,0 +1,125 @@
+"""What the query service counts and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_FRESHNESS_SECONDS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+ChildT = TypeVar("ChildT")
+
+
+class Metrics:
+    """One process's metrics, in a registry of their own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "cliptide_query_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "cliptide_query_stage_seconds",
+            "Time spent in each stage of a request.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "cliptide_query_request_seconds",
+            "Time from a request's headers to its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.open_connections = Gauge(
+            "cliptide_query_open_connections",
+            "Connections that are open.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.connections = Counter(
+            "cliptide_query_connections",
+            "Connections by outcome: accepted, refused (all at work), displaced (closed for a newcomer).",
+            ["status"],
+            registry=registry,
+        )
+        self.text_cache_lookups = Counter(
+            "cliptide_query_text_cache_lookups",
+            "Query texts by whether their embedding was known (hit), being computed (joined) or not (miss).",
+            ["status"],
+            registry=registry,
+        )
+        self.encoded_batch_size = Histogram(
+            "cliptide_query_encoded_batch_size",
+            "Queries encoded together.",
+            buckets=_BATCH_SIZES,
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "cliptide_query_reloads",
+            "Looks at the index by outcome: reloaded, unchanged, missing, refused, damaged, failed.",
+            ["status"],
+            registry=registry,
+        )
+        self.searchable_after_event = Histogram(
+            "cliptide_searchable_after_event_seconds",
+            "Time from an upload's occurred_at to its being searchable here.",
+            buckets=_FRESHNESS_SECONDS,
+            registry=registry,
+        )
+        self.ready = Gauge(
+            "cliptide_query_ready",
+            "1 while there is an index to search and the loops run, as far as known without encoding.",
+            registry=registry,
+        )
+        self.searcher_generation = Gauge(
+            "cliptide_query_searcher_generation",
+            "Generation that is served; of several processes the oldest.",
+            ["shard"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.searcher_next_offset = Gauge(
+            "cliptide_query_searcher_next_offset",
+            "Offset below which every record is searchable; of several processes the least.",
+            ["shard"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.watermark_age_seconds = Gauge(
+            "cliptide_query_watermark_age_seconds",
+            "Time since the watermark: every record older than this is searchable.",
+            ["shard"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._requests_of = _Children(self.requests.labels)
+        self._request_seconds_of = _Children(self.request_seconds.labels)
+        self._stage_seconds_of = _Children(self.stage_seconds.labels)
+
+    def count_answer(self, labels: tuple[str, str, str], seconds: float, stages: Mapping[str, float]) -> None:
+        """Count an answer by method, route and status, the seconds it took and those of its stages."""
+        self._requests_of[labels].inc()
+        self._request_seconds_of[labels[1:2]].observe(seconds)
+        for stage, spent in stages.items():
+            self._stage_seconds_of[(stage,)].observe(spent)
+
+
+class _Children(dict[tuple[str, ...], ChildT], Generic[ChildT]):
+    """A metric's children by their labels: to look one up at the metric costs more than to count."""
+
+    def __init__(self, labels: Callable[..., ChildT]) -> None:
+        super().__init__()
+        self._labels = labels
+
+    def __missing__(self, labels: tuple[str, ...]) -> ChildT:
+        child = self[labels] = self._labels(*labels)
+        return child

@@ -1,0 +1,34 @@
+// The examples that were picked: more like these, less like those.
+
+import { build, find } from "./elements.js";
+import { nameOf } from "./cards.js";
+import { showPicture } from "./thumbnails.js";
+
+/** Show the basket of a question; `drop(hit, side)` takes an example out, `empty()` all of them. */
+export function showBasket({ more, less }, { drop, empty }) {
+  const basket = find("#basket");
+  basket.hidden = more.length + less.length === 0;
+  const groups = [["more", "More like", more], ["less", "Less like", less]]
+    .filter(([, , hits]) => hits.length > 0)
+    .map(([side, title, hits]) => buildGroup(side, title, hits, drop));
+  const clear = build("button", { type: "button", class: "text-button", text: "Clear", on: { click: empty } });
+  basket.replaceChildren(...groups, clear);
+}
+
+function buildGroup(side, title, hits, drop) {
+  const chips = hits.map((hit) => buildChip(side, hit, () => drop(hit, side)));
+  return build("div", { class: "group", role: "group", "aria-label": title }, build("span", { text: title }), ...chips);
+}
+
+function buildChip(side, hit, remove) {
+  const chip = build("button", {
+    type: "button", class: `chip ${side}`, title: "Take it out", "aria-label": `Take out ${nameOf(hit)}`, on: { click: remove },
+  });
+  if (hit.modality === "image") {
+    const image = build("img", { alt: "" });
+    showPicture(image, hit);
+    chip.append(image);
+  }
+  chip.append(build("span", { text: nameOf(hit) }), build("span", { "aria-hidden": "true", text: "×" }));
+  return chip;
+}

@@ -1,0 +1,41 @@
+// Elements without markup: whatever comes from events becomes text, never HTML.
+
+/** Build an element; `text`, `on` (listeners) and attributes are given by name, null leaves one out. */
+export function build(tag, { text = null, on = {}, ...attributes } = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  for (const [name, listener] of Object.entries(on)) element.addEventListener(name, listener);
+  if (text !== null) element.textContent = text;
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Build an icon of strokes on a 24 × 24 grid. */
+export function icon(path) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS(SVG, "path");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
+export const find = (selector) => document.querySelector(selector);
+
+const NUMBERS = new Intl.NumberFormat("en");
+export const spoken = (number) => NUMBERS.format(number);
+export const plural = (number, one, many) => `${spoken(number)} ${number === 1 ? one : many}`;
+
+/** Say how long ago an RFC 3339 time was. */
+export function ago(time, now = Date.now()) {
+  const seconds = Math.max(0, (now - Date.parse(time)) / 1000);
+  if (seconds < 10) return "just now";
+  const [size, unit] = [[31_536_000, "y"], [86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]]
+    .find(([length]) => seconds >= length);
+  return `${Math.floor(seconds / size)} ${unit} ago`;
+}

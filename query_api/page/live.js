@@ -1,0 +1,121 @@
+// What is searchable now, as the service tells it. EventSource cannot send a key, so the stream is read here.
+
+import { build, find, plural } from "./elements.js";
+import { call } from "./service.js";
+
+const SILENCE_MS = 6000; // the service speaks at least each second
+const RETRY_MS = [500, 1000, 2000, 5000, 10_000];
+const LATE_SECONDS = 30; // no consumer works, or it does not keep up
+const SPOKEN_EVERY_MS = 20_000; // a screen reader need not hear every second
+
+/** Watch the index while the page is seen; `changed(state)` is called when something new is searchable. */
+export function watchIndex(changed) {
+  const watch = new IndexWatch(changed);
+  document.addEventListener("visibilitychange", () => (document.hidden ? watch.stop() : watch.start()));
+  watch.start();
+  return watch;
+}
+
+class IndexWatch {
+  constructor(changed) {
+    this.changed = changed;
+    this.covered = null;
+    this.numFailed = 0;
+    this.spokenAt = -Infinity;
+  }
+
+  start() {
+    this.stop();
+    this.calls = new AbortController();
+    this.#listen(this.calls);
+  }
+
+  stop() {
+    this.calls?.abort();
+    clearTimeout(this.timer);
+  }
+
+  async #listen(calls) {
+    try {
+      const response = await call("/v1/live", { signal: calls.signal, headers: { Accept: "text/event-stream" } });
+      for await (const data of eventsOf(response.body, () => this.#expectMore(calls))) {
+        this.numFailed = 0;
+        this.#take(JSON.parse(data));
+      }
+    } catch {
+      // answered below: whatever ended the stream, it is opened again
+    }
+    if (calls !== this.calls || document.hidden) return;
+    this.#showAway();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.start(), RETRY_MS[Math.min(this.numFailed++, RETRY_MS.length - 1)]);
+  }
+
+  #expectMore(calls) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => calls.abort(), SILENCE_MS);
+  }
+
+  #take(state) {
+    const covered = JSON.stringify(Object.entries(state.snapshot).map(([shard, { next_offset }]) => [shard, next_offset]));
+    const isNew = this.covered !== null && this.covered !== covered;
+    this.covered = covered;
+    this.#show(state, isNew);
+    if (isNew) this.changed(state);
+  }
+
+  #show(state, isNew) {
+    const line = find("#live");
+    const words = wordsOf(state);
+    line.classList.add("is-live");
+    line.classList.toggle("is-moving", isNew);
+    line.classList.toggle("is-late", state.seconds_behind === null || state.seconds_behind > LATE_SECONDS);
+    line.title = Object.entries(state.snapshot)
+      .map(([shard, { generation, next_offset }]) => `${shard}: generation ${generation}, up to offset ${next_offset}`)
+      .join("\n");
+    find("#live-text").replaceChildren(
+      ...words.map((word, place) => build("span", { class: place < 2 ? null : "more-words", text: place === 0 ? word : ` · ${word}` })));
+    if (performance.now() - this.spokenAt < SPOKEN_EVERY_MS) return;
+    this.spokenAt = performance.now();
+    find("#live-spoken").textContent = words.join(", ");
+  }
+
+  #showAway() {
+    find("#live").classList.remove("is-live");
+    find("#live-text").textContent = "connecting again";
+  }
+}
+
+/** Say what is searchable in a few short phrases, the most telling first. */
+function wordsOf({ num_contents, seconds_behind, snapshot }) {
+  const generations = Object.values(snapshot).map(({ generation }) => generation);
+  const number = Object.values(num_contents).reduce((sum, one) => sum + one, 0);
+  return [
+    `${plural(number, "content", "contents")} searchable`,
+    seconds_behind === null ? null : `${lengthOf(seconds_behind)} behind`,
+    generations.length > 4 ? `newest generation ${Math.max(...generations)}` : `generation ${generations.join(" + ")}`,
+  ].filter(Boolean);
+}
+
+function lengthOf(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  return `${Math.floor(seconds / 3600)} h`;
+}
+
+/** Yield the data of each server-sent event; `heard` is called for every piece that arrives. */
+async function* eventsOf(stream, heard) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    heard();
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (rest + value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim());
+      if (data.length > 0) yield data.join("\n");
+    }
+  }
+}

@@ -1,0 +1,70 @@
+// The answer on the page. Elements are kept from answer to answer, so that nothing flickers.
+
+import { buildHit, updateHit } from "./cards.js";
+import { find } from "./elements.js";
+import { isAsking, sideOf } from "./question.js";
+
+const NUM_TEXTS_BESIDE_PICTURES = 6;
+
+export class Results {
+  constructor(actions) {
+    this.actions = actions;
+    this.items = new Map(); // content id and thumbnail → element
+    this.places = {
+      text: { section: find("#texts"), list: find("#texts ol") },
+      image: { section: find("#pictures"), list: find("#pictures ol") },
+    };
+    new ResizeObserver(() => settleRow(this.places.text.list)).observe(this.places.text.list);
+  }
+
+  /** Show an answer: `results` by modality; texts beside pictures are only the best few. */
+  show(results, { question, isNews }) {
+    const isMixed = question.modality === null && (results.image?.hits.length ?? 0) > 0;
+    const kept = new Map();
+    for (const modality of ["text", "image"]) {
+      const hits = results[modality]?.hits ?? [];
+      const shown = modality === "text" && isMixed ? hits.slice(0, NUM_TEXTS_BESIDE_PICTURES) : hits;
+      this.#fill(this.places[modality], shown, question, { kept, isNews });
+    }
+    this.items = kept;
+    this.places.text.list.classList.toggle("is-one-row", isMixed);
+    find("#all-texts").hidden = !isMixed || (results.text?.hits.length ?? 0) < 2;
+    find("#texts-title").textContent = isAsking(question) ? "Texts" : "Newest texts";
+    find("#pictures-title").textContent = isAsking(question) ? "Pictures" : "Newest pictures";
+  }
+
+  #fill({ section, list }, hits, question, { kept, isNews }) {
+    const best = Math.max(0, ...hits.map((hit) => hit.score ?? 0));
+    section.hidden = hits.length === 0;
+    const wanted = hits.map((hit) => {
+      const key = `${hit.modality} ${hit.content_id} ${hit.thumbnail_url ?? hit.occurred_at}`;
+      const item = this.items.get(key) ?? this.#build(hit, isNews);
+      updateHit(item, hit, { best, side: sideOf(question, hit) });
+      kept.set(key, item);
+      return item;
+    });
+    arrange(list, wanted);
+    settleRow(list);
+  }
+
+  #build(hit, isNews) {
+    const item = buildHit(hit, this.actions);
+    item.classList.toggle("is-new", isNews);
+    return item;
+  }
+}
+
+/** Give a list these children in this order, moving only what is not in its place. */
+function arrange(list, wanted) {
+  const isWanted = new Set(wanted);
+  for (const item of [...list.children]) if (!isWanted.has(item)) item.remove();
+  wanted.forEach((item, position) => {
+    if (list.children[position] !== item) list.insertBefore(item, list.children[position] ?? null);
+  });
+}
+
+/** Keep what a one-row list does not show out of the keyboard's way. */
+function settleRow(list) {
+  const isOneRow = list.classList.contains("is-one-row");
+  for (const item of list.children) item.inert = isOneRow && item.offsetTop > list.firstElementChild.offsetTop;
+}

@@ -1,0 +1,125 @@
+// Asking as one types: debounced, one answer at a time, older answers never overwrite newer ones.
+
+import { PAGE_SIZE, nextRequestOf, requestOf } from "./question.js";
+import { ask } from "./service.js";
+
+const PAUSE_MS = 120;
+const MAX_REPEATED = 288; // news are looked for among the best; what is loaded behind them stays
+const MAX_K = 1000;
+
+export class Search {
+  /** `show(results, {question, took, isNews})` gets every answer that counts, `fail(error)` every failure. */
+  constructor({ show, fail, busy }) {
+    this.show = show;
+    this.fail = fail;
+    this.busy = busy;
+    this.question = null;
+    this.results = {};
+    this.cursor = null;
+    this.number = 0; // of the newest request; an answer to another one is thrown away
+    this.timer = null;
+    this.calls = new AbortController();
+  }
+
+  /** Ask a new question, at once or when the typing pauses. */
+  ask(question, { atOnce = false } = {}) {
+    this.question = question;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#start(), atOnce ? 0 : PAUSE_MS);
+  }
+
+  get numLoaded() {
+    return Math.max(0, ...Object.values(this.results).map(({ hits }) => hits.length));
+  }
+
+  get isIdle() {
+    return this.running === null || this.running === undefined;
+  }
+
+  /** Ask the same question again, because the index has changed; what is running comes first. */
+  repeat() {
+    this.isStale = !this.isIdle;
+    if (this.isStale) return;
+    const k = Math.min(MAX_REPEATED, Math.max(PAGE_SIZE, this.numLoaded));
+    this.#run(requestOf(this.question, k), { isNews: true });
+  }
+
+  /** Load what comes after the last hit, if there is more. */
+  more() {
+    if (!this.isIdle || this.isComplete) return;
+    if (this.cursor !== null) this.#run(nextRequestOf(this.question, this.cursor), { isPage: true });
+    else this.#runWhole();
+  }
+
+  #start() {
+    this.calls.abort();
+    this.calls = new AbortController();
+    this.running = null;
+    this.isStale = false;
+    this.#run(requestOf(this.question, PAGE_SIZE), {});
+  }
+
+  /** Ask again for all that is loaded and a page more. */
+  #runWhole() {
+    this.#run(requestOf(this.question, Math.min(MAX_K, this.numLoaded + PAGE_SIZE)), {});
+  }
+
+  async #run(request, { isPage = false, isNews = false }) {
+    const number = ++this.number;
+    const question = this.question;
+    const began = performance.now();
+    this.running = number;
+    this.busy(!isNews);
+    try {
+      const answer = await ask(request.path, pagedBody(request), this.calls.signal);
+      if (number !== this.number) return;
+      this.running = null;
+      this.#take(answer, { k: request.body.k, isPage, isNews });
+      this.show(this.results, { question, isNews, took: performance.now() - began });
+    } catch (error) {
+      if (number !== this.number || error.name === "AbortError") return;
+      this.running = null;
+      if (isPage && error.status === 410) this.#runWhole(); // the first page's index is gone
+      else this.fail(error);
+    } finally {
+      if (number === this.number) this.busy(false);
+    }
+    if (this.isStale && this.isIdle) this.repeat();
+  }
+
+  #take(answer, { k, isPage, isNews }) {
+    const former = this.results;
+    if (isPage) {
+      this.results = mergeEach(former, answer.results, (before, hits) => [...before, ...without(hits, before)]);
+    } else if (isNews && this.numLoaded > k) {
+      this.results = mergeEach(former, answer.results, (before, hits) => [...hits, ...(hits.length < k ? [] : behind(before, hits))]);
+      return; // it goes on where it went on before
+    } else {
+      this.results = answer.results;
+    }
+    this.cursor = answer.next_cursor ?? null;
+    const isShort = Object.values(answer.results).every(({ hits }) => hits.length < k || hits.length >= MAX_K);
+    this.isComplete = this.cursor === null && (answer.next_cursor === null || isPage || isShort);
+  }
+}
+
+/** Merge the hits of each modality that was answered; one that has ended stays as it is. */
+function mergeEach(former, answered, merge) {
+  const merged = Object.entries(answered).map(([modality, { hits }]) => [modality, { hits: merge(former[modality]?.hits ?? [], hits) }]);
+  return { ...former, ...Object.fromEntries(merged) };
+}
+
+const idsOf = (hits) => new Set(hits.map(({ content_id }) => content_id));
+
+function without(hits, others) {
+  const known = idsOf(others);
+  return hits.filter(({ content_id }) => !known.has(content_id));
+}
+
+/** What of the hits before stands behind the newest ones: those after the last that is still among them. */
+function behind(before, newest) {
+  const known = idsOf(newest);
+  return without(before.slice(before.findLastIndex(({ content_id }) => known.has(content_id)) + 1), newest);
+}
+
+const pagedBody = ({ path, body }) => (path === "/v1/search" && body.cursor === undefined ? { ...body, paged: true } : body);

@@ -1,0 +1,51 @@
+// Pictures of hits: the kept thumbnail, else the content's link where its host is allowed, else none.
+
+import { call, hasKey } from "./service.js";
+import { find } from "./elements.js";
+
+const MAX_KEPT = 600;
+const fetched = new Map(); // thumbnail address → promise of an object address; only with an API key
+
+/** Return a promise of what `img` may show for a hit, or null. */
+export function pictureOf(hit) {
+  if (typeof hit.thumbnail_url === "string") return hasKey() ? fetchPicture(hit.thumbnail_url) : hit.thumbnail_url;
+  return hit.modality === "image" && isShowable(hit.link) ? hit.link : null;
+}
+
+/** Set an image's source when it is known; `img` cannot send a key, so with one it is fetched. */
+export async function showPicture(image, hit) {
+  const address = await pictureOf(hit);
+  if (address !== null && image.getAttribute("src") !== address) image.src = address;
+  return address !== null;
+}
+
+export function webLink(link) {
+  try {
+    return ["http:", "https:"].includes(new URL(link).protocol) ? link : null;
+  } catch {
+    return null;
+  }
+}
+
+function isShowable(link) {
+  if (webLink(link) === null) return false;
+  const { host, hostname } = new URL(link);
+  const allowed = find('meta[name="cliptide-link-hosts"]').content.split(" ").filter(Boolean);
+  return allowed.some((name) =>
+    name.startsWith("*.") ? hostname.endsWith(name.slice(1)) : [host, hostname].includes(name));
+}
+
+function fetchPicture(address) {
+  if (!fetched.has(address)) {
+    fetched.set(address, call(address).then(async (response) => URL.createObjectURL(await response.blob())).catch(() => null));
+    forgetOldest();
+  }
+  return fetched.get(address);
+}
+
+function forgetOldest() {
+  if (fetched.size <= MAX_KEPT) return;
+  const [address, object] = fetched.entries().next().value;
+  fetched.delete(address);
+  object.then((url) => url && URL.revokeObjectURL(url));
+}

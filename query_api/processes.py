@@ -1,0 +1,39 @@
+"""Metrics of several processes that share a port: each writes files, whichever is scraped adds them up."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: it looks for it when it is imported
+
+
+@contextmanager
+def scrape_registry(own: CollectorRegistry, directory: Path | None) -> Iterator[CollectorRegistry]:
+    """Yield what a scrape reads: this process's registry, or the files of all processes in the directory.
+
+    Gauges of processes that are gone leave the sum; their counters stay, so that sums never go back.
+    """
+    if directory is None:
+        yield own
+        return
+    for pid in _pids_with_gauges(directory):
+        if not Path(f"/proc/{pid}").exists():
+            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    try:
+        yield registry
+    finally:
+        mark_process_dead(os.getpid(), str(directory))  # type: ignore[no-untyped-call]
+
+
+def _pids_with_gauges(directory: Path) -> set[int]:
+    names = (re.fullmatch(r"gauge_live\w*_(\d+)\.db", path.name) for path in directory.iterdir())
+    return {int(name[1]) for name in names if name}

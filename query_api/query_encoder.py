@@ -1,0 +1,226 @@
+"""Queries into embeddings: encoded together, equal texts once, long ones and pictures prepared beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+from clip_index.content import Embeddings
+from clip_index.encoder import Encoder, EncoderFingerprint, Prepared
+from clip_index.errors import BadContent
+from query_api.errors import ContentRefused
+from query_api.gathering import Gathering
+from query_api.metrics import Metrics
+from query_api.query_embedding import unit_mean
+from query_api.workers import Workers
+
+_Raw = TypeVar("_Raw", str, bytes)
+_Waiting: TypeAlias = tuple[Callable[[], Prepared], "asyncio.Future[Embeddings]"]
+_SHORT_TEXT = 512  # characters that cost less to prepare than to hand to a worker and back
+_LOOK_SECONDS = 0.001  # how often to look who has come; as long must nothing be under way
+
+
+@dataclass(frozen=True, slots=True)
+class QueryEncoderSettings:
+    """`max_batch` bounds how many queries are encoded together, `text_cache_entries` the known texts.
+
+    `max_gather_seconds` bounds how long queries wait for others after a batch of several.
+    """
+
+    max_batch: int = 32
+    text_cache_entries: int = 10_000
+    max_gather_seconds: float = 0.03
+
+
+class QueryEncoder:
+    """The encoder as the event loop sees it.
+
+    One thread encodes. While it is idle a query starts at once; while it works, queries
+    collect and go in one batch as soon as it is free. After a batch of several they wait some
+    milliseconds more for those that are being prepared or answered (`Gathering`).
+    """
+
+    def __init__(
+        self, encoder: Encoder, workers: Workers, metrics: Metrics, settings: QueryEncoderSettings
+    ) -> None:
+        self._encoder = encoder
+        self._workers = workers
+        self._metrics = metrics
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        self._waiting: deque[_Waiting] = deque()
+        self._has_waiting = asyncio.Event()
+        self._texts = _TextCache(settings.text_cache_entries)
+        self._computing: dict[str, asyncio.Task[Embeddings]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._gathering = Gathering()
+
+    @property
+    def fingerprint(self) -> EncoderFingerprint:
+        return self._encoder.fingerprint
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop that feeds the encoder is alive."""
+        return self._task is not None and not self._task.done()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Encode what is asked for until the context ends."""
+        self._task = asyncio.create_task(self._encode_forever(), name="query encoder")
+        try:
+            yield
+        finally:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def encode_text(self, text: str) -> Embeddings:
+        """Return the embedding of a query text, shape (dimension,); `ContentRefused` if it has none.
+
+        A text of several windows is asked by the unit mean of their embeddings.
+        """
+        known = self._texts.find(text)
+        if known is not None:
+            self._metrics.text_cache_lookups.labels("hit").inc()
+            return known
+        task = self._computing.get(text)
+        self._metrics.text_cache_lookups.labels("joined" if task else "miss").inc()
+        if task is None:
+            task = self._computing[text] = asyncio.create_task(self._compute_text(text))
+        return await asyncio.shield(task)  # others may wait for it when this request goes away
+
+    async def encode_image(self, data: bytes) -> Embeddings:
+        """Return the embedding of an image file, shape (dimension,); `ContentRefused` if it has none."""
+        return await self._encode_prepared(self._encoder.prepare_image, data)
+
+    async def check(self, content: str | bytes) -> None:
+        """Raise `ContentRefused` for a text or image file that the consumer could not encode either."""
+        prepare: Callable[[Any], Prepared] = (
+            self._encoder.prepare_text if isinstance(content, str) else self._encoder.prepare_image
+        )
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._workers, prepare, content)
+        except BadContent as error:
+            raise ContentRefused(error) from error
+
+    async def encode_text_afresh(self, text: str) -> Embeddings:
+        """Return the embedding of a text without asking the cache: for a probe of the encoder itself."""
+        if len(text) > _SHORT_TEXT:
+            return await self._encode_prepared(self._encoder.prepare_text, text)
+        return await self._encode(partial(self._encoder.prepare_text, text))
+
+    async def _compute_text(self, text: str) -> Embeddings:
+        try:
+            embedding = await self.encode_text_afresh(text)
+            self._texts.keep(text, embedding)
+            return embedding
+        finally:
+            del self._computing[text]
+
+    async def _encode_prepared(self, prepare: Callable[[_Raw], Prepared], raw: _Raw) -> Embeddings:
+        """Prepare in a worker what would keep the encoder waiting."""
+        loop = asyncio.get_running_loop()
+        try:
+            prepared = await loop.run_in_executor(self._workers, prepare, raw)
+        except BadContent as error:
+            raise ContentRefused(error) from error
+        return await self._encode(lambda: prepared)
+
+    async def _encode(self, prepare: Callable[[], Prepared]) -> Embeddings:
+        future: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
+        self._waiting.append((prepare, future))
+        self._has_waiting.set()
+        try:
+            return unit_mean(await future)
+        except BadContent as error:
+            raise ContentRefused(error) from error
+
+    async def _encode_forever(self) -> None:
+        while True:
+            await self._has_waiting.wait()
+            await self._gather()
+            batch = self._take_batch()
+            if batch:
+                self._metrics.encoded_batch_size.observe(len(batch))
+                await self._encode_batch(batch)
+
+    async def _gather(self) -> None:
+        is_quiet = False
+        while not self._gathering.is_over(len(self._waiting), time.monotonic(), is_quiet=is_quiet):
+            was_busy = self._workers.is_busy
+            await asyncio.sleep(_LOOK_SECONDS)
+            is_quiet = not (was_busy or self._workers.is_busy)
+
+    def _take_batch(self) -> list[_Waiting]:
+        size = min(len(self._waiting), self._settings.max_batch)
+        taken = [self._waiting.popleft() for _ in range(size)]
+        if not self._waiting:
+            self._has_waiting.clear()
+        return [item for item in taken if not item[1].done()]  # done: its request went away
+
+    async def _encode_batch(self, batch: Sequence[_Waiting]) -> None:
+        calls = [prepare for prepare, _ in batch]
+        loop, began = asyncio.get_running_loop(), time.monotonic()
+        [outcome] = await asyncio.gather(
+            loop.run_in_executor(self._thread, _encode_each, self._encoder, calls), return_exceptions=True
+        )
+        self._gathering = Gathering.after(
+            len(batch),
+            len(self._waiting),
+            began=began,
+            ended=time.monotonic(),
+            max_seconds=self._settings.max_gather_seconds,
+        )
+        _answer_each(batch, [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome)
+
+
+def _encode_each(encoder: Encoder, calls: Sequence[Callable[[], Prepared]]) -> list[Embeddings | Exception]:
+    """Prepare and encode; what cannot be prepared fails alone."""
+    prepared = [_prepared_or_error(call) for call in calls]
+    good = [item for item in prepared if not isinstance(item, Exception)]
+    encoded = iter(encoder.encode(good) if good else ())
+    return [item if isinstance(item, Exception) else next(encoded) for item in prepared]
+
+
+def _prepared_or_error(call: Callable[[], Prepared]) -> Prepared | Exception:
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is raised where this query was asked)
+        return error
+
+
+def _answer_each(batch: Sequence[_Waiting], outcomes: Sequence[Embeddings | BaseException]) -> None:
+    for (_, future), outcome in zip(batch, outcomes, strict=True):
+        if future.done():  # its request went away
+            continue
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+class _TextCache:
+    """The embeddings of the texts asked for last, bounded in entries."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._embeddings: OrderedDict[str, Embeddings] = OrderedDict()
+
+    def find(self, text: str) -> Embeddings | None:
+        embedding = self._embeddings.get(text)
+        if embedding is not None:
+            self._embeddings.move_to_end(text)
+        return embedding
+
+    def keep(self, text: str, embedding: Embeddings) -> None:
+        self._embeddings[text] = embedding
+        while len(self._embeddings) > self._max_entries:
+            self._embeddings.popitem(last=False)

@@ -1,0 +1,91 @@
+"""How much one caller may ask for, and how much is worked on at once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from query_api.access import access_of
+from query_api.app_keys import CALLER, ENDLESS
+from query_api.errors import ApiError
+
+MAX_CALLERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """`per_second` requests of one caller in the long run, `burst` at once."""
+
+    per_second: float = 1000.0
+    burst: int = 2000
+
+
+class TokenBuckets:
+    """A bucket of tokens for each caller, full at first; the callers seen last are remembered."""
+
+    def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, as of when
+
+    def take(self, caller: str) -> float:
+        """Take one token; return 0.0, or the seconds until there is one."""
+        now = self._clock()
+        tokens, then = self._buckets.get(caller, (float(self._limit.burst), now))
+        tokens = min(float(self._limit.burst), tokens + (now - then) * self._limit.per_second)
+        has_token = tokens >= 1.0
+        self._buckets[caller] = (tokens - has_token, now)
+        self._buckets.move_to_end(caller)
+        if len(self._buckets) > MAX_CALLERS:
+            self._buckets.popitem(last=False)
+        return 0.0 if has_token else (1.0 - tokens) / self._limit.per_second
+
+
+def build_rate_limit(limit: RateLimit) -> Middleware:
+    """Build the middleware that answers 429 to a caller (a known key, else an address) beyond its rate."""
+    buckets = TokenBuckets(limit)
+
+    @web.middleware
+    async def limit_rate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        wait_seconds = buckets.take(request[CALLER])
+        if wait_seconds > 0.0:
+            headers = {"Retry-After": str(math.ceil(wait_seconds))}
+            raise ApiError("too_many_requests", "too many requests in a short time", headers=headers)
+        return await handler(request)
+
+    return limit_rate
+
+
+def build_work_limit(max_concurrent: int) -> Middleware:
+    """Build the middleware that answers 503 while `max_concurrent` requests are worked on.
+
+    It comes behind the one that receives bodies: a slow sender takes no place.
+    """
+    num_working = 0
+
+    @web.middleware
+    async def limit_work(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal num_working
+        if access_of(request) == "open" or _is_endless(request):
+            return await handler(request)
+        if num_working >= max_concurrent:
+            raise ApiError("overloaded", "too many requests are worked on", headers={"Retry-After": "1"})
+        num_working += 1
+        try:
+            return await handler(request)
+        finally:
+            num_working -= 1
+
+    return limit_work
+
+
+def _is_endless(request: web.Request) -> bool:
+    """Streams have a bound of their own: they would keep their places for hours."""
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical in request.app[ENDLESS]

@@ -1,0 +1,37 @@
+"""Rules that plain types cannot tell, as the OpenAPI document says them; the validators enforce them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+JsonSchema: TypeAlias = dict[str, Any]
+
+# White space as `str.strip` takes it, one by one: `\s` is another set in each dialect of patterns.
+BLANKS = r"\t-\r\x1C-\x20\x85\xA0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000"
+NOT_BLANK: JsonSchema = {"pattern": f"[^{BLANKS}]"}
+
+
+def is_given(name: str) -> JsonSchema:
+    """The field is there and not null."""
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
+
+def exactly_one_of(names: Iterable[str]) -> JsonSchema:
+    return {"oneOf": [is_given(name) for name in names]}
+
+
+def at_least_one_of(names: Iterable[str]) -> JsonSchema:
+    return {"anyOf": [is_given(name) for name in names]}
+
+
+def alone_with(name: str, companions: Iterable[str]) -> JsonSchema:
+    """The field is given, and no other fields than its companions are."""
+    return is_given(name) | {
+        "properties": {name: {"not": {"type": "null"}}, **dict.fromkeys(companions, True)},
+        "additionalProperties": False,
+    }
+
+
+def or_null(schema: JsonSchema) -> JsonSchema:
+    return {"anyOf": [schema, {"type": "null"}]}

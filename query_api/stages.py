@@ -1,0 +1,99 @@
+"""Where the time of one request goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+from clip_index.content import Modality
+from clip_index.searcher import SearchObserver
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One pass through a stage, by the clock of its `Stages`; `inside` are its parts."""
+
+    name: str
+    began: float
+    ended: float
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    inside: tuple[Interval, ...] = ()
+
+
+class Stages:
+    """Seconds spent in each stage of one request, in the order in which the stages began.
+
+    Written by the event loop and by the one worker that it waits for, never by both at once.
+    Single passes and their parts are kept for traces alone: `is_traced`.
+    """
+
+    __slots__ = ("_is_traced", "_parts", "_seconds", "began", "intervals", "now")
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, *, is_traced: bool = False) -> None:
+        self.now = clock
+        self.began = clock()
+        self.intervals: list[Interval] = []
+        self._seconds: dict[str, float] = {}
+        self._parts: list[Interval] = []
+        self._is_traced = is_traced
+
+    @property
+    def search_observer(self) -> SearchObserver | None:
+        """Who times the shards' parts of a search; None where nobody wants to know."""
+        return self if self._is_traced else None
+
+    def measure(self, stage: str) -> AbstractContextManager[None]:
+        """Return a context that adds its time to a stage."""
+        return _Measured(self, stage)
+
+    def add(self, stage: str, began: float, ended: float) -> None:
+        """Add one pass through a stage, which takes the parts that were timed in it."""
+        self._seconds[stage] += ended - began
+        if self._is_traced:
+            self.intervals.append(Interval(stage, began, ended, inside=tuple(self._parts)))
+            self._parts.clear()
+
+    def begin(self, stage: str) -> float:
+        """Give a stage its place among the others; return the time."""
+        self._seconds.setdefault(stage, 0.0)
+        return self.now()
+
+    @contextmanager
+    def searching(self, shard: str, modality: Modality, /) -> Iterator[None]:
+        """Time a shard's part of the stage that is being measured."""
+        began = self.now()
+        try:
+            yield
+        finally:
+            attributes = {"cliptide.shard": shard, "cliptide.modality": modality}
+            self._parts.append(Interval("search shard", began, self.now(), attributes))
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        return self._seconds
+
+    def as_milliseconds(self) -> dict[str, float]:
+        """Return `{"read_ms": 0.41, …}`, as answers carry it."""
+        return {f"{stage}_ms": round(seconds * 1000, 3) for stage, seconds in self._seconds.items()}
+
+    def as_server_timing(self) -> str:
+        """Return the value of a `Server-Timing` header (durations in milliseconds)."""
+        return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in self._seconds.items())
+
+
+class _Measured(AbstractContextManager[None]):
+    """A pass through a stage; a class, since a generator costs three times as much for each request."""
+
+    __slots__ = ("_began", "_stage", "_stages")
+
+    def __init__(self, stages: Stages, stage: str) -> None:
+        self._stages = stages
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._began = self._stages.begin(self._stage)
+
+    def __exit__(self, *_: object) -> None:
+        self._stages.add(self._stage, self._began, self._stages.now())

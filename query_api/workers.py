@@ -1,0 +1,39 @@
+"""Threads for blocking work that know how much of it is under way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Workers(ThreadPoolExecutor):
+    """A pool that counts what was submitted and is not done."""
+
+    def __init__(self, num_threads: int) -> None:
+        super().__init__(num_threads, thread_name_prefix="worker")
+        self._counting = threading.Lock()
+        self._num_busy = 0
+
+    @property
+    def is_busy(self) -> bool:
+        return self._num_busy > 0
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        with self._counting:
+            self._num_busy += 1
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except RuntimeError:  # shut down
+            self._count_done(None)
+            raise
+        future.add_done_callback(self._count_done)
+        return future
+
+    def _count_done(self, _: object) -> None:
+        with self._counting:
+            self._num_busy -= 1

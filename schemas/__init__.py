@@ -1,0 +1,1 @@
+"""The public contract: upload events, their Avro schema, their codec."""

@@ -1,0 +1,190 @@
+"""Avro single-object encoding: 0xC3 0x01, the schema's fingerprint, the datum.
+
+The one home of fastavro. See "Single-object encoding" and "Schema Fingerprints" in Avro's specification.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+import fastavro
+from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
+
+from schemas.avro_indices import index_check
+from schemas.clock_time import ms_from_time, time_from_ms
+from schemas.errors import BadEvent, UnknownSchema
+from schemas.events import (
+    Content,
+    ContentReference,
+    DeleteEvent,
+    Event,
+    ImageContent,
+    TextContent,
+    UploadEvent,
+)
+
+MARKER = b"\xc3\x01"
+FINGERPRINT_BYTES = 8
+_HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
+
+# Everything fastavro raises on bytes that are no datum. MemoryError is not among them: no length in the
+# input makes it allocate, so it would be this machine's fault, not the record's.
+_DATUM_ERRORS = (EOFError, IndexError, ValueError, OverflowError, TypeError, KeyError)
+
+
+@dataclass(frozen=True, slots=True)
+class AvroSchema:
+    """A schema parsed for fastavro, with its CRC-64-AVRO fingerprint in wire order (little-endian)."""
+
+    fingerprint: bytes
+    parsed: Any
+
+
+def parse_avro_schema(text: str) -> AvroSchema:
+    """Parse the text of an .avsc file, or raise ValueError."""
+    try:
+        parsed = fastavro.parse_schema(_without_logical_types(json.loads(text)))
+    except SchemaParseException as error:
+        raise ValueError(f"not an Avro schema: {error}") from error
+    return AvroSchema(bytes.fromhex(fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO")), parsed)
+
+
+def _without_logical_types(schema: Any) -> Any:
+    """Leave times as plain longs: fastavro raises on a long that is no datetime, and we say it better.
+
+    Logical types are no part of the canonical form, so the fingerprint stays.
+    """
+    if isinstance(schema, dict):
+        return {k: _without_logical_types(v) for k, v in schema.items() if k != "logicalType"}
+    if isinstance(schema, list):
+        return [_without_logical_types(item) for item in schema]
+    return schema
+
+
+@cache
+def current_schema() -> AvroSchema:
+    """The schema that events are written with."""
+    return parse_avro_schema(files("schemas").joinpath("upload_event.avsc").read_text("utf-8"))
+
+
+@cache
+def released_schemas() -> tuple[AvroSchema, ...]:
+    """Every schema that events were ever written with, the current one among them."""
+    history = files("schemas").joinpath("history").iterdir()
+    return tuple(parse_avro_schema(f.read_text("utf-8")) for f in history if f.name.endswith(".avsc"))
+
+
+class AvroReader:
+    """Reads events of any of the `written` schemas as events of the `current` one; thread-safe."""
+
+    def __init__(self, written: Iterable[AvroSchema], current: AvroSchema) -> None:
+        self._written: Mapping[bytes, AvroSchema] = {s.fingerprint: s for s in written}
+        self._checks = {s.fingerprint: index_check(s.parsed) for s in self._written.values()}
+        self._current = current
+
+    def read(self, value: bytes) -> Event:
+        """Decode one event that starts with `MARKER`; `BadEvent` or `UnknownSchema`. Does not validate."""
+        if len(value) < _HEADER_BYTES:
+            raise BadEvent("undecodable", f"single-object encoding of {len(value)} bytes: no fingerprint")
+        written = self._written.get(value[len(MARKER) : _HEADER_BYTES])
+        if written is None:
+            raise self._unknown(value[len(MARKER) : _HEADER_BYTES])
+        return _event_from_datum(self._read_datum(value, written))
+
+    def _read_datum(self, value: bytes, written: AvroSchema) -> Any:
+        reader_schema = None if written.fingerprint == self._current.fingerprint else self._current.parsed
+        stream = BytesIO(value)
+        stream.seek(_HEADER_BYTES)
+        try:
+            self._checks[written.fingerprint](value, _HEADER_BYTES)
+            datum: Any = fastavro.schemaless_reader(
+                stream, written.parsed, reader_schema, return_record_name=True
+            )
+        except UnicodeDecodeError:
+            raise BadEvent("not_unicode", "a string of the datum is not UTF-8") from None
+        except _DATUM_ERRORS as error:
+            raise BadEvent("undecodable", f"not a datum of its schema ({type(error).__name__})") from error
+        if stream.tell() != len(value):
+            raise BadEvent("undecodable", f"{len(value) - stream.tell()} bytes follow the datum")
+        return datum
+
+    def _unknown(self, written: bytes) -> UnknownSchema:
+        known = ", ".join(sorted(f.hex() for f in self._written))
+        return UnknownSchema(
+            f"fingerprint {written.hex()}",
+            f"known are {known}; consumers are upgraded before producers",
+        )
+
+
+def write_avro(event: Event) -> bytes:
+    """Encode a valid event with the current schema."""
+    schema = current_schema()
+    stream = BytesIO()
+    stream.write(MARKER + schema.fingerprint)
+    fastavro.schemaless_writer(stream, schema.parsed, _datum_from_event(event))
+    return stream.getvalue()
+
+
+def _datum_from_event(event: Event) -> dict[str, Any]:
+    datum: dict[str, Any] = {
+        "content_id": event.content_id,
+        "occurred_at": ms_from_time(event.occurred_at),
+        "operation": "delete",
+        "version": event.version,
+        "event_id": event.event_id,
+        "source": event.source,
+    }
+    if isinstance(event, UploadEvent):
+        datum |= {
+            "operation": "upsert",
+            "content": _branch_from_content(event.content),
+            "owner_id": event.owner_id,
+            "link": event.link,
+            "metadata": event.metadata,
+        }
+    return datum
+
+
+def _branch_from_content(content: Content) -> tuple[str, dict[str, Any]]:
+    if isinstance(content, TextContent):
+        return "cliptide.TextContent", {"text": content.text}
+    if isinstance(content, ImageContent):
+        return "cliptide.ImageContent", {"data": content.data}
+    return "cliptide.ContentReference", {
+        "uri": content.uri,
+        "sha256": bytes.fromhex(content.sha256),
+        "size_bytes": content.size_bytes,
+        "modality": content.modality,
+    }
+
+
+def _event_from_datum(datum: dict[str, Any]) -> Event:
+    common = {name: datum[name] for name in ("event_id", "content_id", "source", "version")}
+    occurred_at = time_from_ms(datum["occurred_at"])
+    if datum["operation"] == "delete":
+        return DeleteEvent(**common, occurred_at=occurred_at)
+    return UploadEvent(
+        **common,
+        occurred_at=occurred_at,
+        content=_content_from_branch(datum["content"]),
+        owner_id=datum["owner_id"],
+        link=datum["link"],
+        metadata=datum["metadata"],
+    )
+
+
+def _content_from_branch(branch: tuple[str, dict[str, Any]] | None) -> Content:
+    if branch is None:
+        raise BadEvent("empty_content", "an upsert without content")
+    name, fields = branch
+    if name == "cliptide.TextContent":
+        return TextContent(fields["text"])
+    if name == "cliptide.ImageContent":
+        return ImageContent(fields["data"])
+    return ContentReference(**{**fields, "sha256": fields["sha256"].hex()})

@@ -1,0 +1,129 @@
+"""Refuses Avro data whose enum or union indices are out of range.
+
+fastavro takes a negative index as Python does, counted from the end. One flipped bit then
+makes the first symbol of a two-symbol enum the second one: an upsert, silently, a delete.
+So the encoded datum is walked once, over lengths and indices alone, before fastavro reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+Walk: TypeAlias = Callable[[bytes, int], int]
+"""Steps over one value that begins at a position; returns where it ends.
+
+Raises ValueError for an index or length that cannot be, IndexError behind the data's end.
+"""
+
+_FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
+
+
+def index_check(parsed: Any) -> Walk:
+    """Build the walk over data of a schema as fastavro has parsed it."""
+    return _build(parsed, {})
+
+
+def _build(schema: Any, named: dict[str, Walk]) -> Walk:
+    if isinstance(schema, list):
+        return _walk_union([_build(branch, named) for branch in schema])
+    if isinstance(schema, str):
+        return named.get(schema) or _walk_primitive(schema)
+    kind = schema["type"]
+    if kind == "record":
+        return _named(
+            schema, named, lambda: _walk_record([_build(f["type"], named) for f in schema["fields"]])
+        )
+    if kind == "enum":
+        return _named(schema, named, lambda: _walk_enum(len(schema["symbols"])))
+    if kind == "fixed":
+        return _named(schema, named, lambda: _walk_fixed(schema["size"]))
+    if kind == "array":
+        return _walk_blocks(_build(schema["items"], named))
+    if kind == "map":
+        return _walk_blocks(_walk_record([_walk_bytes, _build(schema["values"], named)]))
+    return _build(kind, named)
+
+
+def _named(schema: Any, named: dict[str, Walk], build: Callable[[], Walk]) -> Walk:
+    """Build a named type, which may refer to itself."""
+    name = schema["name"]
+    named[name] = lambda data, position: walk(data, position)
+    walk = build()
+    named[name] = walk
+    return walk
+
+
+def _walk_primitive(name: str) -> Walk:
+    if name in ("int", "long"):
+        return lambda data, position: _read_long(data, position)[1]
+    if name in ("bytes", "string"):
+        return _walk_bytes
+    return _walk_fixed(_FIXED_SIZES[name])
+
+
+def _walk_bytes(data: bytes, position: int) -> int:
+    size, position = _read_long(data, position)
+    if size < 0:
+        raise ValueError(f"a length of {size}")
+    return position + size
+
+
+def _walk_fixed(size: int) -> Walk:
+    return lambda data, position: position + size
+
+
+def _walk_record(fields: Sequence[Walk]) -> Walk:
+    def walk(data: bytes, position: int) -> int:
+        for field in fields:
+            position = field(data, position)
+        return position
+
+    return walk
+
+
+def _walk_enum(num_symbols: int) -> Walk:
+    return lambda data, position: _read_index(data, position, num_symbols)[1]
+
+
+def _walk_union(branches: Sequence[Walk]) -> Walk:
+    def walk(data: bytes, position: int) -> int:
+        index, position = _read_index(data, position, len(branches))
+        return branches[index](data, position)
+
+    return walk
+
+
+def _walk_blocks(item: Walk) -> Walk:
+    """Arrays and maps: blocks of items, each with its count; a negative count is followed by a size."""
+
+    def walk(data: bytes, position: int) -> int:
+        while True:
+            count, position = _read_long(data, position)
+            if count == 0:
+                return position
+            if count < 0:
+                count, position = -count, _read_long(data, position)[1]
+            for _ in range(count):
+                position = item(data, position)
+
+    return walk
+
+
+def _read_index(data: bytes, position: int, limit: int) -> tuple[int, int]:
+    index, position = _read_long(data, position)
+    if not 0 <= index < limit:
+        raise ValueError(f"index {index} of {limit}")
+    return index, position
+
+
+def _read_long(data: bytes, position: int) -> tuple[int, int]:
+    """Read a zig-zag variable-length integer; return it and where it ends."""
+    number, shift = 0, 0
+    while True:
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (number >> 1) ^ -(number & 1), position
+        shift += 7

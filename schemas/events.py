@@ -1,0 +1,81 @@
+"""What a platform says: an upload event or a delete event, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+Modality: TypeAlias = Literal["text", "image"]
+MetadataValue: TypeAlias = str | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextContent:
+    """A text, carried in the event."""
+
+    text: str
+
+    @property
+    def modality(self) -> Modality:
+        return "text"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContent:
+    """The bytes of an image file, carried in the event."""
+
+    data: bytes
+
+    @property
+    def modality(self) -> Modality:
+        return "image"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentReference:
+    """A claim check: where the bytes lie and what they must be.
+
+    `sha256` is 64 lowercase hexadecimal digits, `size_bytes` the exact length.
+    """
+
+    uri: str
+    sha256: str
+    size_bytes: int
+    modality: Modality
+
+
+Content: TypeAlias = TextContent | ImageContent | ContentReference
+
+
+@dataclass(frozen=True, slots=True)
+class UploadEvent:
+    """A content was uploaded or replaced. `occurred_at` is aware, UTC, to the millisecond.
+
+    `event_id` and `source` are empty where the producer names none.
+    """
+
+    event_id: str
+    content_id: str
+    source: str
+    occurred_at: datetime
+    content: Content
+    version: int | None = None
+    owner_id: str | None = None
+    link: str | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteEvent:
+    """A content was removed; a Kafka null value is one without version."""
+
+    event_id: str
+    content_id: str
+    source: str
+    occurred_at: datetime
+    version: int | None = None
+
+
+Event: TypeAlias = UploadEvent | DeleteEvent

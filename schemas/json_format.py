@@ -1,0 +1,230 @@
+"""Plain JSON events: the form that any language can write without a library.
+
+A field may be left out, or be null, where the Avro schema gives it a default; `occurred_at` too, which
+is then the record's timestamp. Unknown fields are ignored, so that older consumers read newer events.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from schemas.clock_time import (
+    rfc_3339_from_time,
+    time_from_ms,
+    time_from_record_timestamp,
+    time_from_rfc_3339,
+)
+from schemas.errors import BadEvent
+from schemas.events import (
+    Content,
+    ContentReference,
+    DeleteEvent,
+    Event,
+    ImageContent,
+    MetadataValue,
+    TextContent,
+    UploadEvent,
+)
+
+_URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+
+def read_json(value: bytes, *, timestamp_ms: int) -> Event:
+    """Decode one event in UTF-8 JSON, or raise `BadEvent`. Does not validate."""
+    try:
+        document = json.loads(value.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BadEvent("not_unicode", "the JSON is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise BadEvent("undecodable", f"not JSON ({type(error).__name__})") from None
+    return event_from_json(document, timestamp_ms=timestamp_ms)
+
+
+def event_from_json(document: object, *, timestamp_ms: int) -> Event:
+    """The event that a parsed JSON document means, or `BadEvent`. Does not validate.
+
+    `timestamp_ms` stands in where the document has no `occurred_at`.
+    """
+    fields = _Fields(document, "event")
+    operation = fields.choice("operation", ("upsert", "delete"), default="upsert")
+    common: dict[str, Any] = {
+        "event_id": fields.text("event_id", default=""),
+        "content_id": fields.text("content_id"),
+        "source": fields.text("source", default=""),
+        "version": fields.optional_integer("version"),
+        "occurred_at": _occurred_at(fields, timestamp_ms),
+    }
+    if operation == "delete":
+        return DeleteEvent(**common)
+    return UploadEvent(
+        **common,
+        content=_content(fields.get("content")),
+        owner_id=fields.optional_text("owner_id"),
+        link=fields.optional_text("link"),
+        metadata=_metadata(fields.get("metadata")),
+    )
+
+
+def json_from_event(event: Event) -> dict[str, Any]:
+    """The JSON document of an event; fields that hold their default are left out."""
+    document: dict[str, Any] = {
+        "content_id": event.content_id,
+        "occurred_at": rfc_3339_from_time(event.occurred_at),
+        "operation": "delete",
+        "version": event.version,
+        "event_id": event.event_id or None,
+        "source": event.source or None,
+    }
+    if isinstance(event, UploadEvent):
+        document |= {
+            "operation": "upsert",
+            "content": _json_from_content(event.content),
+            "owner_id": event.owner_id,
+            "link": event.link,
+            "metadata": dict(event.metadata) or None,
+        }
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def write_json(event: Event) -> bytes:
+    """Encode a valid event."""
+    return json.dumps(
+        json_from_event(event), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    ).encode()
+
+
+class _Fields:
+    """A JSON object whose fields are read by type; errors name the field."""
+
+    def __init__(self, document: object, name: str) -> None:
+        if not isinstance(document, dict):
+            raise BadEvent("invalid_field", f"{name}: not an object")
+        self._document: Mapping[str, object] = document
+        self._prefix = "" if name == "event" else f"{name}."
+
+    def get(self, name: str) -> object:
+        return self._document.get(name)
+
+    def names(self) -> set[str]:
+        """The names of the fields that are there and not null."""
+        return {name for name, value in self._document.items() if value is not None}
+
+    def text(self, name: str, *, default: str | None = None) -> str:
+        value = self.optional_text(name)
+        if value is None:
+            value = default
+        if value is None:
+            raise BadEvent("invalid_field", f"{self._prefix}{name}: missing")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        value = self._document.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        raise BadEvent("invalid_field", f"{self._prefix}{name}: not a string")
+
+    def optional_integer(self, name: str) -> int | None:
+        value = self._document.get(name)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        raise BadEvent("invalid_field", f"{self._prefix}{name}: not an integer")
+
+    def integer(self, name: str) -> int:
+        value = self.optional_integer(name)
+        if value is None:
+            raise BadEvent("invalid_field", f"{self._prefix}{name}: missing")
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...], *, default: str | None = None) -> str:
+        value = self.text(name, default=default)
+        if value not in choices:
+            raise BadEvent("invalid_field", f"{self._prefix}{name}: none of {', '.join(choices)}")
+        return value
+
+
+def _occurred_at(fields: _Fields, timestamp_ms: int) -> datetime:
+    value = fields.get("occurred_at")
+    if value is None:
+        return time_from_record_timestamp(timestamp_ms)
+    if isinstance(value, str):
+        return time_from_rfc_3339(value)
+    return time_from_ms(fields.integer("occurred_at"))
+
+
+def _content(value: object) -> Content:
+    if value is None:
+        raise BadEvent("empty_content", "an upsert without content")
+    fields = _Fields(value, "content")
+    given = fields.names() & {"text", "image", "reference"}
+    if len(given) != 1:
+        raise BadEvent("invalid_field", f"content: {len(given)} of text, image and reference instead of one")
+    if given == {"text"}:
+        return TextContent(fields.text("text"))
+    if given == {"image"}:
+        return ImageContent(_bytes_from_base64(fields.text("image")))
+    return _reference(_Fields(fields.get("reference"), "content.reference"))
+
+
+def _reference(fields: _Fields) -> ContentReference:
+    return ContentReference(
+        uri=fields.text("uri"),
+        sha256=fields.text("sha256").lower(),
+        size_bytes=fields.integer("size_bytes"),
+        modality="text" if fields.choice("modality", ("text", "image")) == "text" else "image",
+    )
+
+
+def _bytes_from_base64(text: str) -> bytes:
+    """Standard or URL-safe alphabet, padded or not; nothing else may stand between."""
+    try:
+        digits = text.encode("ascii").translate(_URL_SAFE_TO_STANDARD).rstrip(b"=")
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        raise BadEvent("invalid_field", "content.image: not base64") from None
+
+
+def _metadata(value: object) -> dict[str, MetadataValue]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadEvent("invalid_field", "metadata: not an object")
+    return {key: _metadata_value(item) for key, item in value.items() if item is not None}
+
+
+def _metadata_value(value: object) -> MetadataValue:
+    if isinstance(value, (str, bool, float)):
+        return value
+    if not isinstance(value, int):
+        raise BadEvent("invalid_field", "metadata: a value that is no text, number or boolean")
+    return _double_from_integer(value)
+
+
+def _double_from_integer(value: int) -> float:
+    """Numbers are doubles; an integer that would change is refused (it is most likely an id)."""
+    try:
+        double = float(value)
+    except OverflowError:
+        double = float("inf")
+    if double != value:
+        raise BadEvent("invalid_field", "metadata: an integer that no double holds; send it as a text")
+    return double
+
+
+def _json_from_content(content: Content) -> dict[str, Any]:
+    if isinstance(content, TextContent):
+        return {"text": content.text}
+    if isinstance(content, ImageContent):
+        return {"image": base64.b64encode(content.data).decode("ascii")}
+    return {
+        "reference": {
+            "uri": content.uri,
+            "sha256": content.sha256,
+            "size_bytes": content.size_bytes,
+            "modality": content.modality,
+        }
+    }

@@ -1,0 +1,1 @@
+"""What every service process begins with: settings from its environment, and logs."""

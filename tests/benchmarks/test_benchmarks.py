@@ -1,0 +1,71 @@
+"""The figures' machinery; the figures themselves are measured, not tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.__main__ import find_figures, main
+from benchmarks.data import draw_queries, draw_rows, draw_space
+from benchmarks.figure import interleaved, median_ratio
+
+
+def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a @ b.T).mean())
+
+
+def test_the_generated_rows_have_clips_modality_gap() -> None:
+    space = draw_space(3)
+    texts, images = draw_rows(space, "text", 2000, 3), draw_rows(space, "image", 2000, 3)
+    assert mean_cosine(texts[:1000], texts[1000:]) == pytest.approx(0.5, abs=0.05)
+    assert mean_cosine(images[:1000], images[1000:]) == pytest.approx(0.5, abs=0.05)
+    assert mean_cosine(texts, images) == pytest.approx(0.2, abs=0.05)
+    assert np.linalg.norm(images, axis=1) == pytest.approx(np.ones(2000), abs=1e-5)
+
+
+def test_five_in_a_hundred_rows_repeat_another() -> None:
+    rows = draw_rows(draw_space(3), "image", 10_000, 3)
+    num_distinct = len(np.unique(rows, axis=0))
+    assert 0.93 < num_distinct / len(rows) < 0.97
+
+
+def test_rows_and_queries_follow_from_the_seed_and_differ() -> None:
+    space = draw_space(3)
+    assert (draw_rows(space, "text", 10, 4) == draw_rows(space, "text", 10, 4)).all()
+    assert not (draw_rows(space, "text", 10, 4) == draw_queries(space, "text", 10, 4)).any()
+
+
+def test_the_sides_are_timed_in_turn_after_a_warm_up() -> None:
+    calls: list[str] = []
+    seconds = interleaved(3, lambda: calls.append("a"), lambda: calls.append("b"))
+    assert "".join(calls) == "ab" * 4
+    assert [len(times) for times in seconds] == [3, 3]
+
+
+def test_the_median_is_of_the_rounds_ratios() -> None:
+    ratio = median_ratio([2.0, 3.0, 40.0], [1.0, 1.0, 10.0])
+    assert (ratio.median, ratio.minimum, ratio.maximum) == (3.0, 2.0, 4.0)
+
+
+def test_an_unknown_figure_is_named_beside_those_there_are() -> None:
+    result = CliRunner().invoke(main, ["no_such_figure"])
+    assert result.exit_code == 2
+    assert "commit_cost" in result.stderr
+
+
+def test_a_figure_prints_one_json_object_as_its_last_line() -> None:
+    result = CliRunner().invoke(main, ["commit_cost", "--quick", "--json"])
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout.splitlines()[-1])
+    assert answer["figure"] == "commit_cost"
+    assert isinstance(answer["holds"], bool)
+
+
+def test_every_figure_says_what_it_is() -> None:
+    for name, module in find_figures().items():
+        assert Path(module.__file__ or "").stem == name
+        assert module.__doc__

@@ -1,0 +1,75 @@
+"""Contents read back through views of the mapped columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clip_index.column_reader import ColumnReader
+from clip_index.columns import BufferedContent, contents_batch, open_columns, write_columns
+from clip_index.content import EncodedContent, StoredContent
+from tests.fakes.shards import content
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+encoded = st.builds(
+    content,
+    content_id=texts.filter(bool),
+    offset=st.integers(0, 2**62),
+    modality=st.sampled_from(["text", "image"]),
+    source=texts,
+    version=st.none() | st.integers(0, 2**62),
+    owner_id=st.none() | texts,
+    link=st.none() | texts,
+    text=st.none() | texts,
+    metadata=st.dictionaries(texts, texts | st.booleans() | st.floats(allow_nan=False), max_size=3),
+)
+
+
+def stored(sent: EncodedContent) -> StoredContent:
+    return StoredContent(**{name: getattr(sent, name) for name in StoredContent.__slots__})
+
+
+@settings(max_examples=60)
+@given(st.lists(encoded, min_size=1, max_size=20))
+def test_every_row_is_read_as_it_was_written(sent: list[EncodedContent]) -> None:
+    reader = ColumnReader(contents_batch([BufferedContent(item, None) for item in sent]))
+    assert [reader.read(row) for row in range(len(sent))] == [stored(item) for item in sent]
+
+
+def test_a_slice_is_read_at_its_own_rows() -> None:
+    sent = [content(f"c-{n}", n, version=n % 2 or None, metadata={"n": float(n)}) for n in range(20)]
+    reader = ColumnReader(contents_batch([BufferedContent(item, None) for item in sent]).slice(9))
+    assert reader.read(2) == stored(sent[11])
+
+
+def test_a_mapped_file_outlives_the_batch_that_it_was_opened_by(tmp_path: Path) -> None:
+    sent = content("c", 3, text="a text", link="https://x.test")
+    write_columns(tmp_path / "contents.arrow", contents_batch([BufferedContent(sent, None)]))
+    assert ColumnReader(open_columns(tmp_path / "contents.arrow")).read(0) == stored(sent)
+
+
+def test_long_values_are_read_only_where_they_are_wanted() -> None:
+    sent = content("c", 3, text="a text", metadata={"colour": "red"})
+    reader = ColumnReader(contents_batch([BufferedContent(sent, None)]))
+    assert (reader.read(0, ["text"]).text, reader.read(0, ["text"]).metadata) == ("a text", {})
+    assert (reader.read(0, ["metadata"]).text, reader.read(0, ["metadata"]).metadata) == (
+        None,
+        {"colour": "red"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        pytest.param({"version": 1}, {"version": 2, "occurred_at_ms": 1}, id="greater version"),
+        pytest.param({"version": None}, {"version": 0}, id="any version beats none"),
+        pytest.param({"occurred_at_ms": 1}, {"occurred_at_ms": 2}, id="later time at equal versions"),
+    ],
+)
+def test_recency_goes_by_version_then_time(older: dict[str, int], newer: dict[str, int]) -> None:
+    rows = [BufferedContent(content("c", **fields), None) for fields in (older, newer)]
+    reader = ColumnReader(contents_batch(rows))
+    assert reader.recency(0) < reader.recency(1)

@@ -1,0 +1,339 @@
+"""A writer on a disk that fails, fills up, or has a second writer on it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clip_index import generations
+from clip_index.errors import CommitUnknown, Fenced
+from clip_index.flat_vectors import write_flat
+from clip_index.generations import list_generations
+from clip_index.index_directory import IndexDirectory
+from clip_index.index_reader import IndexReader, ShardReader
+from clip_index.merge import MergeJob
+from clip_index.merge_policy import MergeSettings
+from clip_index.merge_worker import MergeFailed, MergeWorker
+from clip_index.shard_writer import ShardWriter, WriterSettings
+from tests.fakes.inline_merges import InlineLanes
+from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> IndexDirectory:
+    return create_index(tmp_path)
+
+
+@pytest.fixture
+def writer(index: IndexDirectory) -> ShardWriter:
+    return take_over(index)
+
+
+def live_ids(index: IndexDirectory) -> set[str]:
+    reader = IndexReader(index.path.parent.parent)
+    reader.reload()
+    assert reader.searcher is not None
+    return {hit.content_id for hit in reader.searcher.search(unit_vectors(1), k=100, modality="image")[0]}
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "input/output error")
+
+
+def fail_for_want_of_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
+def segment_names(writer: ShardWriter) -> set[str]:
+    return {path.name for path in (writer.path / "segments").iterdir()}
+
+
+@pytest.fixture
+def two_dead(index: IndexDirectory, writer: ShardWriter) -> ShardWriter:
+    """A writer that has committed three contents and buffered the deletes of two."""
+    add(writer, [lambda o, i=i: content(i, o) for i in "abc"])
+    writer.commit()
+    add(writer, [lambda o: removal("a", o), lambda o: removal("b", o)])
+    return writer
+
+
+def fail_to_unlink(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Path, "unlink", fail)
+    patch.setattr(os, "unlink", fail)
+
+
+def fail_to_list(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(generations, "list_generations", fail)
+
+
+@pytest.mark.parametrize("trouble", [fail_to_unlink, fail_to_list])
+def test_trouble_behind_the_link_never_looks_like_trouble_before_it(
+    index: IndexDirectory,
+    two_dead: ShardWriter,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    with monkeypatch.context() as patch:
+        trouble(patch)
+        with contextlib.suppress(CommitUnknown):
+            two_dead.commit()
+    assert live_ids(index) == {"c"}
+    assert take_over(index).next_offset == 5
+
+
+def test_a_segment_that_cannot_be_opened_is_never_committed(
+    index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(two_dead, [lambda o: content("d", o)])
+    before = segment_names(two_dead)
+    with monkeypatch.context() as patch:
+        patch.setattr("clip_index.shard_state.Segment", fail)
+        with pytest.raises(OSError, match="input/output"):
+            two_dead.commit()
+    assert live_ids(index) == {"a", "b", "c"}
+    assert segment_names(two_dead) == before, "an attempt that failed leaves no segment on a full disk"
+    two_dead.commit()
+    assert live_ids(index) == {"c", "d"}
+
+
+def test_a_writer_that_goes_on_after_an_unknown_outcome_harms_nothing(
+    index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next commit has the number, and so once had the file names, of the one on disk."""
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "fsync_path", fail)
+        with pytest.raises(CommitUnknown):
+            two_dead.commit()
+    add(two_dead, [lambda o: removal("c", o)])
+    with pytest.raises(CommitUnknown, match="is not the newest"):
+        two_dead.commit()
+    assert live_ids(index) == {"c"}
+
+
+def test_tombstones_left_by_a_failed_commit_do_not_stop_the_next(
+    index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", fail_for_want_of_room)
+        with pytest.raises(OSError, match="no space"):
+            two_dead.commit()
+    add(two_dead, [lambda o: removal("c", o)])
+    two_dead.commit()
+    assert live_ids(index) == set()
+
+
+def test_a_link_that_may_still_be_on_its_way_leaves_the_outcome_unknown(
+    index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network file system does it: the caller is told of an error, the server goes on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", fail)
+        with pytest.raises(CommitUnknown, match="input/output error"):
+            two_dead.commit()
+    assert live_ids(index) == {"a", "b", "c"}
+    assert take_over(index).next_offset == 3
+
+
+def test_a_link_that_happened_in_spite_of_its_error_is_a_commit(
+    index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_and_fail(source: Path, target: Path) -> None:
+        link(source, target)
+        fail()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", link_and_fail)
+        assert two_dead.commit() == 5
+    assert live_ids(index) == {"c"}
+
+
+def test_a_fenced_writer_that_tends_deletes_nothing_and_learns_of_it(index: IndexDirectory) -> None:
+    settings = WriterSettings(retain_for_seconds=0, collect_every_seconds=0)
+    former = take_over(index, settings=settings, clock=lambda: time.time() + 3600)
+    successor = take_over(index)
+    under_way = successor.path / "segments" / ".tmp-2-a-merge-of-the-successor"
+    under_way.mkdir()
+    for i in range(4):
+        add(successor, [lambda o, i=i: content(f"{i}", o)])
+        successor.commit()
+    before = list_generations(successor.path)
+    with pytest.raises(Fenced, match="own writer epoch 1, found 2"):
+        former.tend()
+    assert under_way.exists()
+    assert list_generations(successor.path) == before
+
+
+def test_a_former_writers_merge_in_the_same_process_is_never_committed(index: IndexDirectory) -> None:
+    lanes = InlineLanes()
+    settings = WriterSettings(merge=MergeSettings(merge_factor=2))
+    former = take_over(index, settings=settings, lanes=lanes)
+    for i in range(2):
+        add(former, [lambda o, i=i: content(f"{i}", o)])
+        former.commit()
+    former.tend()
+    assert lanes.running(former.path)
+    elsewhere = InlineLanes()
+    elsewhere.release(is_released=True)
+    other = take_over(index, settings=settings, lanes=elsewhere)
+    other.tend()
+    other.tend()
+    assert len(other.manifest.segments) == 1
+    again = take_over(index, settings=settings, lanes=lanes)
+    lanes.release(is_released=True)
+    again.tend()
+    assert live_ids(index) == {"0", "1"}
+    assert again.manifest.segments == other.manifest.segments
+
+
+def test_rows_that_died_during_a_merge_are_as_old_as_the_merge_not_as_those_it_dropped(
+    index: IndexDirectory,
+) -> None:
+    """Else a big segment under a stream of deletes would be rewritten without an end."""
+    now = [1_000_000.0]
+    lanes = InlineLanes()
+    merge = MergeSettings(merge_factor=100, max_dead_share=0.9, erase_within_seconds=3600)
+    writer = take_over(index, lanes=lanes, settings=WriterSettings(merge=merge), clock=lambda: now[0])
+    add(writer, [lambda o, i=i: content(f"{i}", o) for i in range(5)])
+    writer.commit()
+    add(writer, [lambda o: removal("0", o)])
+    writer.commit()
+    now[0] += 4000
+    writer.tend()
+    assert lanes.running(writer.path)
+    add(writer, [lambda o: removal("1", o)])
+    writer.commit()
+    lanes.release(is_released=True)
+    now[0] += 10
+    writer.tend()
+    [dead] = writer.manifest.tombstones.values()
+    assert (dead.num_dead, dead.oldest_dead_ms) == (1, 1_004_000_000)
+    assert not lanes.running(writer.path)
+
+
+def test_a_directory_that_a_dead_process_made_is_made_durable_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[tuple[int, int]] = set()
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.add((status.st_dev, status.st_ino))
+        fsync(descriptor)
+
+    root = tmp_path / "root"
+    create_index(root)
+    shard = root / "indexes" / "main" / "content-uploads-0"
+    shard.mkdir()
+    monkeypatch.setattr(os, "fsync", record)
+    take_over(create_index(root))
+    for directory in (tmp_path, root, root / "indexes", root / "indexes" / "main", shard):
+        status = directory.stat()
+        assert (status.st_dev, status.st_ino) in synced, directory
+
+
+def test_a_shard_that_moved_before_another_failed_is_served_by_the_next_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = create_index(tmp_path, num_partitions=2)
+    reader = IndexReader(tmp_path)
+    writer = take_over(index, 0)
+    reader.reload()
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    reload = ShardReader.reload
+
+    def fail_for_the_second(shard: ShardReader) -> bool:
+        return fail() if shard.view.name.endswith("-1") else reload(shard)  # type: ignore[return-value]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardReader, "reload", fail_for_the_second)
+        with pytest.raises(OSError, match="input/output"):
+            reader.reload()
+    assert reader.reload() is True
+    assert reader.searcher is not None
+    assert reader.searcher.find("a") is not None
+
+
+@pytest.fixture
+def small_files() -> Iterator[Callable[[int], None]]:
+    """Lets no file grow beyond a size, as on a full disk; the kernel's signal is ignored."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("num_rows", [20, 20_000])
+def test_a_vector_file_that_the_disk_does_not_take_is_an_os_error(
+    tmp_path: Path, small_files: Callable[[int], None], num_rows: int
+) -> None:
+    """The small one is lost where FAISS closes its file, which it only prints."""
+    small_files(500)
+    with pytest.raises(OSError, match="File too large"):
+        write_flat(tmp_path / "image.faiss", np.zeros((num_rows, 16), np.float16))
+
+
+def test_an_opened_segment_holds_no_file_descriptor(writer: ShardWriter) -> None:
+    add(writer, [lambda o: content("warm", o)])
+    writer.commit()
+    before = len(os.listdir("/proc/self/fd"))
+    for i in range(10):
+        image = content(f"{i}", writer.next_offset, owner_id="ann", thumbnail=b"webp")
+        text = content(f"t{i}", writer.next_offset + 1, modality="text", text="t")
+        add(writer, [image, text, lambda o, i=i: removal(f"gone-{i}", o, version=1)])
+        writer.commit()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def wait_for(worker: MergeWorker) -> None:
+    while worker.poll() is None:
+        time.sleep(0.01)
+
+
+def test_a_merge_is_polled_where_descriptors_pass_those_that_select_can_wait_for(
+    index: IndexDirectory, writer: ShardWriter
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1400:
+        pytest.skip("the limit of open files cannot be raised to 1,400 here (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1400), hard))
+    held = [os.dup(0) for _ in range(1100)]
+    worker = MergeWorker()
+    try:
+        worker.start(MergeJob(writer.path, 10**6, (), "1-none", 0))
+        with pytest.raises(MergeFailed, match="FileNotFoundError"):
+            wait_for(worker)
+    finally:
+        worker.kill()
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def test_a_merge_process_that_died_is_replaced_and_leaves_no_pipe(writer: ShardWriter) -> None:
+    worker = MergeWorker()
+    before = len(os.listdir("/proc/self/fd"))
+    job = MergeJob(writer.path, 10**6, (), "1-none", 0)
+    for _ in range(2):
+        worker.start(job)
+        child = worker._child
+        assert child is not None
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(MergeFailed, match="died"):
+            wait_for(worker)
+        child.wait()
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    worker.kill()
+    assert len(os.listdir("/proc/self/fd")) == before

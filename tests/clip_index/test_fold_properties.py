@@ -1,0 +1,175 @@
+"""However one log is cut into batches, commits, crashes, replays and merges, the index equals the fold."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clip_index.content import Delta, EncodedContent
+from clip_index.fold import UNSEEN, IdState, fold
+from clip_index.index_directory import IndexDirectory
+from clip_index.index_reader import IndexReader
+from clip_index.merge_policy import MergeSettings
+from clip_index.shard_writer import ShardWriter, WriterSettings
+from tests.fakes.inline_merges import InlineLanes
+from tests.fakes.shards import content, create_index, removal, take_over
+
+EAGER_MERGES = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=2, max_dead_share=0.2))
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of the log: `body` stands for the content and decides its embedding; None deletes."""
+
+    content_id: str
+    version: int | None
+    body: int | None
+
+
+events = st.builds(
+    Event,
+    st.sampled_from(["a", "b", "c", "d"]),
+    st.none() | st.integers(1, 4),
+    st.none() | st.integers(0, 50),
+)
+# What the writer does between two events of the log.
+steps = st.sampled_from(
+    ["go on", "cut", "commit", "crash", "tend", "hold merges", "release merges", "take over"]
+)
+
+
+def folded(log: list[Event]) -> dict[str, int]:
+    """The definition: content id → body of the live content."""
+    states: dict[str, IdState] = {}
+    bodies: dict[str, int] = {}
+    for event in log:
+        before = states.get(event.content_id, UNSEEN)
+        after = fold(before, version=event.version, is_delete=event.body is None)
+        if after is None:
+            continue
+        states[event.content_id] = after
+        bodies.pop(event.content_id, None)
+        if event.body is not None:
+            bodies[event.content_id] = event.body
+    return bodies
+
+
+def change_of(event: Event, offset: int) -> EncodedContent | object:
+    if event.body is None:
+        return removal(event.content_id, offset, event.version)
+    return content(
+        event.content_id, offset, version=event.version, seed=event.body, metadata={"body": float(event.body)}
+    )
+
+
+def indexed(index: IndexDirectory) -> dict[str, int]:
+    """What a reader sees: content id → body, checked to be one and the same on every way to it."""
+    reader = IndexReader(index.path.parent.parent)
+    reader.reload()
+    assert reader.searcher is not None
+    searcher = reader.searcher
+    seen: dict[str, int] = {}
+    for hit in searcher.search(content("query").embeddings, k=100, modality="image")[0]:
+        stored = searcher.read(hit.location)
+        assert hit.content_id not in seen, "found twice"
+        seen[hit.content_id] = int(stored.metadata["body"])
+        location = searcher.find(hit.content_id)
+        assert location is not None
+        assert searcher.read(location) == stored
+    assert sum(sum(s.num_contents.values()) for s in searcher.shards.values()) == len(seen)
+    return seen
+
+
+class Replayer:
+    """Feeds a log to a writer that is cut, crashed, merged and replaced as the steps say."""
+
+    def __init__(self, index: IndexDirectory) -> None:
+        self.index = index
+        self.lanes = InlineLanes()
+        self.lanes.release(is_released=True)
+        self.writer = self._take_over()
+        self.pending: list[EncodedContent | object] = []
+
+    def run(self, log: list[Event], plan: list[str]) -> None:
+        offset = self.writer.next_offset
+        position = 0
+        while offset < len(log):
+            self.pending.append(change_of(log[offset], offset))
+            offset += 1
+            step = plan[position % len(plan)] if plan else "go on"
+            position += 1
+            if position > 6 * len(log):
+                step = "go on"  # a plan of crashes alone would never end
+            offset = self.step(step, offset)
+        self.flush(offset)
+        self.writer.commit()
+
+    def step(self, step: str, offset: int) -> int:
+        if step in ("crash", "take over"):
+            if step == "take over":
+                self.flush(offset)
+            self.pending = []
+            self.writer = self._take_over()
+            return self.writer.next_offset
+        if step != "go on":
+            self.flush(offset)
+        if step == "commit":
+            self.writer.commit()
+        elif step == "tend":
+            self.writer.tend()
+        elif step.endswith("merges"):
+            self.lanes.release(is_released=step.startswith("release"))
+            self.writer.tend()
+        return offset
+
+    def flush(self, offset: int) -> None:
+        self.writer.add(Delta(self.writer.next_offset, offset, self.pending))
+        self.pending = []
+
+    def _take_over(self) -> ShardWriter:
+        for worker in self.lanes.workers.values():
+            worker.kill()
+        return take_over(self.index, settings=EAGER_MERGES, lanes=self.lanes)
+
+
+def index_of(log: list[Event], plan: list[str]) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as root:
+        index = create_index(Path(root))
+        replayer = Replayer(index)
+        replayer.run(log, plan)
+        before_last_merge = indexed(index)
+        replayer.lanes.release(is_released=True)
+        for _ in range(4):
+            replayer.writer.tend()
+        assert indexed(index) == before_last_merge
+        return before_last_merge
+
+
+@given(st.lists(events, max_size=30), st.lists(steps, max_size=20))
+@settings(max_examples=120)
+def test_the_index_equals_the_fold(log: list[Event], plan: list[str]) -> None:
+    assert index_of(log, plan) == folded(log)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_distinct_versions_in_any_order_give_the_same_index(data: st.DataObject) -> None:
+    log = [
+        Event(content_id, version, body)
+        for content_id in ("a", "b")
+        for version, body in enumerate(data.draw(st.lists(st.none() | st.integers(0, 50), max_size=6)))
+    ]
+    shuffled = data.draw(st.permutations(log))
+    plan = data.draw(st.lists(steps, max_size=12))
+    assert index_of(shuffled, plan) == folded(log)
+
+
+@given(st.lists(st.tuples(events, st.integers(1, 3)), max_size=15), st.lists(steps, max_size=12))
+@settings(max_examples=60)
+def test_repeating_events_in_place_changes_nothing(log: list[tuple[Event, int]], plan: list[str]) -> None:
+    repeated = [replace(event) for event, times in log for _ in range(times)]
+    assert index_of(repeated, plan) == folded([event for event, _ in log])

@@ -1,0 +1,323 @@
+"""What a reader promises while writers commit, merge, collect and damage strikes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from clip_index.digested_json import dump_digested, parse_digested
+from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused
+from clip_index.generations import manifest_path
+from clip_index.index_directory import IndexDirectory
+from clip_index.index_reader import IndexReader
+from clip_index.manifest import SegmentEntry
+from clip_index.newcomers import occurrence_times_of_newcomers
+from clip_index.segment import Segment
+from clip_index.shard_writer import WriterSettings
+from tests.fakes.shards import (
+    add,
+    content,
+    create_index,
+    description,
+    fingerprint,
+    removal,
+    take_over,
+    unit_vectors,
+)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> IndexDirectory:
+    return create_index(tmp_path)
+
+
+@pytest.fixture
+def reader(index: IndexDirectory) -> IndexReader:
+    return IndexReader(index.path.parent.parent, clock=lambda: time.monotonic() * 1000)
+
+
+def found_ids(reader: IndexReader) -> list[str]:
+    assert reader.searcher is not None
+    hits = reader.searcher.search(unit_vectors(1), k=100, modality="image")[0]
+    return sorted(hit.content_id for hit in hits)
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_an_index_that_is_not_there_yet_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(IndexMissing, match="no index in"):
+        IndexReader(tmp_path).reload()
+
+
+def test_a_shard_without_a_generation_is_shown_as_empty(reader: IndexReader) -> None:
+    assert reader.reload() is False
+    assert reader.searcher is not None
+    snapshot = reader.searcher.shards["content-uploads-0"]
+    assert (snapshot.generation, snapshot.next_offset, snapshot.watermark_ms) == (0, 0, None)
+
+
+def test_reload_follows_generations_and_keeps_the_former_searcher_valid(
+    index: IndexDirectory, reader: IndexReader
+) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    assert reader.reload() is True
+    former = reader.searcher
+    add(writer, [lambda o: content("b", o), lambda o: removal("a", o)])
+    writer.commit()
+    assert reader.reload() is True
+    assert reader.reload() is False
+    assert found_ids(reader) == ["b"]
+    assert former is not None
+    [hits] = former.search(unit_vectors(1), k=10, modality="image")
+    assert [hit.content_id for hit in hits] == ["a"]
+
+
+def test_unchanged_segments_are_shared_between_searchers(index: IndexDirectory, reader: IndexReader) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    reader.reload()
+    first = reader.searcher.find("a")
+    add(writer, [lambda o: content("b", o)])
+    writer.commit()
+    reader.reload()
+    second = reader.searcher.find("a")
+    assert first is not None
+    assert second is not None
+    assert first.view is second.view
+
+
+def test_a_damaged_new_file_is_named_and_the_old_snapshot_serves_on(
+    index: IndexDirectory, reader: IndexReader
+) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    reader.reload()
+    add(writer, [lambda o: content("b", o)])
+    writer.commit()
+    segment = writer.manifest.segments[-1].segment_id
+    flip_a_bit(writer.path / "segments" / segment / "image.faiss")
+    for _ in range(2):
+        with pytest.raises(DamagedFile, match=r"image\.faiss"):
+            reader.reload()
+        assert found_ids(reader) == ["a"]
+
+
+def test_a_damaged_shard_does_not_hold_the_others_back(tmp_path: Path) -> None:
+    index = create_index(tmp_path, num_partitions=2)
+    reader = IndexReader(tmp_path)
+    writers = [take_over(index, partition) for partition in range(2)]
+    for i, writer in enumerate(writers):
+        add(writer, [lambda o, i=i: content(f"old-{i}", o)])
+        writer.commit()
+    reader.reload()
+    for i, writer in enumerate(writers):
+        add(writer, [lambda o, i=i: content(f"new-{i}", o)])
+        writer.commit()
+    flip_a_bit(writers[0].path / "segments" / writers[0].manifest.segments[-1].segment_id / "contents.arrow")
+    with pytest.raises(DamagedFile):
+        reader.reload()
+    assert found_ids(reader) == ["new-1", "old-0", "old-1"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "segments/*/image.faiss",
+        "segments/*/image.nodes.npy",
+        "segments/*/contents.arrow",
+        "segments/*/deletes.arrow",
+        "segments/*/ids.npy",
+        "segments/*/owners.npy",
+        "tombstones/*",
+        "manifest-*4.json",
+    ],
+)
+@pytest.mark.parametrize("damage", ["bit", "truncation"])
+def test_a_damaged_old_file_is_refused_at_start(index: IndexDirectory, pattern: str, damage: str) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o, owner_id="ann"), lambda o: content("b", o)])
+    writer.commit()
+    add(writer, [lambda o: removal("x", o, version=1), lambda o: content("c", o)])
+    writer.commit()
+    add(writer, [lambda o: removal("b", o)])
+    writer.commit()
+    path = sorted(writer.path.glob(pattern))[-1]
+    if damage == "bit":
+        flip_a_bit(path)
+    else:
+        data = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(data[: len(data) // 2])
+    reader = IndexReader(index.path.parent.parent)
+    with pytest.raises(DamagedFile) as caught:
+        reader.reload()
+    assert caught.value.path == path
+    assert reader.searcher is None
+
+
+def test_a_missing_file_is_named(index: IndexDirectory) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    next(writer.path.glob("segments/*/ids.npy")).unlink()
+    with pytest.raises(DamagedFile, match="missing"):
+        IndexReader(index.path.parent.parent).reload()
+
+
+def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
+    index: IndexDirectory, reader: IndexReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    [collected] = writer.path.glob("segments/*/image.faiss")
+
+    def open_late(shard_path: Path, entry: SegmentEntry) -> Segment:
+        if collected.exists():
+            add(writer, [lambda o: removal("a", o), lambda o: content("b", o)])
+            writer.commit()
+            collected.unlink()
+        return Segment(shard_path, entry)
+
+    monkeypatch.setattr("clip_index.index_reader.Segment", open_late)
+    assert reader.reload() is True
+    assert found_ids(reader) == ["b"]
+
+
+def add_fields(path: Path, **fields: object) -> None:
+    """Rewrite a document as a later version of the same format would have written it."""
+    known = parse_digested(path.read_bytes(), path)
+    for name, value in fields.items():
+        known[name] = {**known[name], **value} if isinstance(value, dict) else value
+    path.chmod(0o644)
+    path.write_bytes(dump_digested(known))
+
+
+def test_fields_that_a_later_version_has_added_are_ignored(
+    index: IndexDirectory, reader: IndexReader
+) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    writer.renew_watermark(1_700_000_000_000)
+    add_fields(index.path / "index.json", since="2.0", fingerprint={"quantisation": "none"})
+    add_fields(writer.path / "watermark.json", host="consumer-7")
+    add_fields(manifest_path(writer.path, writer.generation), hint=1)
+    reader.reload()
+    assert found_ids(reader) == ["a"]
+    assert reader.searcher is not None
+    assert reader.searcher.shards["content-uploads-0"].watermark_ms == 1_700_000_000_000
+    assert create_index(index.path.parent.parent).description == index.description
+
+
+def test_a_reader_that_slept_past_collected_generations_catches_up(
+    index: IndexDirectory, reader: IndexReader
+) -> None:
+    now = time.time()
+    settings = WriterSettings(retain_for_seconds=0.0, collect_every_seconds=0.0)
+    writer = take_over(index, settings=settings, clock=lambda: now + 3600)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    reader.reload()
+    for i in range(6):
+        add(writer, [lambda o, i=i: content(f"{i}", o)])
+        writer.commit()
+        writer.tend()
+    assert reader.reload() is True
+    assert len(found_ids(reader)) == 7
+
+
+def test_a_second_encoder_of_the_same_dimension_is_refused_naming_both(index: IndexDirectory) -> None:
+    other = fingerprint(architecture="other-encoder", weights_digest="ff")
+    with pytest.raises(EncoderMismatch, match=r"test-encoder \(16 dim.*other-encoder \(16 dim"):
+        IndexReader(index.path.parent.parent, fingerprint=other).reload()
+    with pytest.raises(EncoderMismatch, match=r"test-encoder \(16 dim.*other-encoder \(16 dim"):
+        create_index(index.path.parent.parent, fingerprint=other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"num_partitions": 2}, r"num_partitions 1 \(now 2\)", id="partition count"),
+        pytest.param({"topic_id": "topic-id-2"}, "topic_id 'topic-id-1'", id="recreated topic"),
+        pytest.param({"group_id": "other"}, "group_id 'cliptide-main'", id="another group"),
+    ],
+)
+def test_an_index_built_for_something_else_is_refused(
+    index: IndexDirectory, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(IndexRefused, match=message):
+        create_index(index.path.parent.parent, **change)
+
+
+@pytest.mark.parametrize("index_id", ["../up", "", ".hidden", "a/b", "x" * 65])
+def test_an_index_id_is_a_plain_name(tmp_path: Path, index_id: str) -> None:
+    with pytest.raises(IndexRefused, match="must match"):
+        IndexDirectory.create(tmp_path, index_id, description())
+
+
+def test_the_watermark_moves_without_a_generation(index: IndexDirectory, reader: IndexReader) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    reader.reload()
+    writer.renew_watermark(1_700_000_000_000)
+    assert reader.reload() is False
+    assert reader.searcher.shards["content-uploads-0"].watermark_ms == 1_700_000_000_000
+
+
+def test_a_watermark_of_a_later_commit_is_not_claimed_for_an_earlier_generation(
+    index: IndexDirectory, reader: IndexReader
+) -> None:
+    writer = take_over(index)
+    reader.reload()
+    former = reader.searcher
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    writer.renew_watermark(1_700_000_000_000)
+    assert former.shards["content-uploads-0"].watermark_ms is None
+    reader.reload()
+    assert reader.searcher.shards["content-uploads-0"].watermark_ms == 1_700_000_000_000
+
+
+def test_one_id_in_two_partitions_is_found_once_the_greater_version_wins(tmp_path: Path) -> None:
+    index = create_index(tmp_path, num_partitions=2)
+    for partition, version in ((0, 2), (1, 1)):
+        writer = take_over(index, partition)
+        add(writer, [lambda o, v=version: content("a", o, version=v, seed=v)])
+        writer.commit()
+    reader = IndexReader(tmp_path)
+    reader.reload()
+    [hits] = reader.searcher.search(unit_vectors(1), k=5, modality="image")
+    assert [(hit.content_id, hit.location.shard) for hit in hits] == [("a", "content-uploads-0")]
+    assert reader.searcher.find("a").shard == "content-uploads-0"
+
+
+def test_newcomers_are_what_lies_beyond_the_former_searchers_offsets(
+    index: IndexDirectory, reader: IndexReader
+) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o, occurred_at_ms=100)])
+    writer.commit()
+    reader.reload()
+    former = reader.searcher
+    add(
+        writer, [lambda o: content("b", o, occurred_at_ms=200), lambda o: content("a", o, occurred_at_ms=300)]
+    )
+    writer.commit()
+    reader.reload()
+    assert former is not None
+    assert reader.searcher is not None
+    assert occurrence_times_of_newcomers(former, reader.searcher).tolist() == [200, 300]
+    assert occurrence_times_of_newcomers(reader.searcher, reader.searcher).tolist() == []

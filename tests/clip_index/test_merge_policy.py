@@ -1,0 +1,83 @@
+"""Which segments are merged: a table of sizes and what follows."""
+
+from __future__ import annotations
+
+import pytest
+
+from clip_index.file_digest import FileDigest
+from clip_index.manifest import Manifest, SegmentEntry, TombstonesEntry
+from clip_index.merge_policy import MergeSettings, merge_debt, plan_merges
+
+SETTINGS = MergeSettings(merge_factor=4, floor_entries=10, max_entries=1000, large_entries=300)
+DIGEST = FileDigest(1, "00")
+
+
+def manifest(sizes: list[int], dead: dict[int, tuple[int, int]] | None = None) -> Manifest:
+    """Segments `0`, `1`, … of these sizes; `dead` maps a segment to its dead rows and when they died."""
+    return Manifest(
+        generation=1,
+        writer_epoch=1,
+        writer_id="writer",
+        nonce="nonce",
+        first_offset=0,
+        next_offset=0,
+        segments=tuple(SegmentEntry(str(i), size, 0, {"image": size}, {}) for i, size in enumerate(sizes)),
+        tombstones={
+            str(i): TombstonesEntry(f"{i}-1", DIGEST, num_dead, died_ms)
+            for i, (num_dead, died_ms) in (dead or {}).items()
+        },
+    )
+
+
+def planned(shard: Manifest, busy: tuple[str, ...] = (), now_ms: int = 0) -> list[tuple[str, ...]]:
+    return [tuple(sorted(p.segment_ids)) for p in plan_merges(shard, SETTINGS, busy=busy, now_ms=now_ms)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "plans"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param([5, 5, 5], [], id="fewer than the factor"),
+        pytest.param([5, 5, 5, 5], [("0", "1", "2", "3")], id="a full tier"),
+        pytest.param([5, 5, 200, 200], [], id="two tiers, none full"),
+        pytest.param([400, 400, 400, 400], [("0", "1")], id="no further than the cap"),
+        pytest.param([900, 900, 900, 900], [], id="at the cap they rest"),
+    ],
+)
+def test_a_tier_is_merged_when_it_is_full(sizes: list[int], plans: list[tuple[str, ...]]) -> None:
+    assert planned(manifest(sizes)) == plans
+
+
+def test_busy_segments_are_left_out() -> None:
+    assert planned(manifest([5, 5, 5, 5]), busy=("2",)) == []
+
+
+@pytest.mark.parametrize(
+    ("dead", "now_ms", "plans"),
+    [
+        pytest.param({0: (40, 0)}, 0, [("0",)], id="too many dead rows"),
+        pytest.param({0: (1, 0)}, 1000, [], id="a few, lately"),
+        pytest.param({0: (1, 0)}, 25 * 3600 * 1000, [("0",)], id="a few, for too long"),
+    ],
+)
+def test_dead_rows_force_a_rewrite(
+    dead: dict[int, tuple[int, int]], now_ms: int, plans: list[tuple[str, ...]]
+) -> None:
+    assert planned(manifest([100], dead), now_ms=now_ms) == plans
+
+
+def test_large_merges_are_told_apart() -> None:
+    [plan] = plan_merges(manifest([90, 90, 90, 90]), SETTINGS, busy=(), now_ms=0)
+    assert plan.is_large
+
+
+@pytest.mark.parametrize(
+    ("sizes", "debt"),
+    [
+        pytest.param([5, 5, 5], 0, id="at rest"),
+        pytest.param([5] * 7, 4, id="behind"),
+        pytest.param([900] * 20, 0, id="segments at the cap are no debt"),
+    ],
+)
+def test_debt_is_what_merging_still_has_to_do(sizes: list[int], debt: int) -> None:
+    assert merge_debt(manifest(sizes), SETTINGS) == debt

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import skimage
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from clip_index.content import Embeddings
+from clip_index.encoder import Encoder, Prepared, PreparedImage, PreparedText
+from clip_index.encoder_settings import EncoderSettings
+from clip_index.errors import BadContent, EncoderBroken
+from clip_index.open_clip_encoder import load_encoder
+from clip_index.open_clip_encoder.encoder import multiplies_bf16
+from clip_index.open_clip_encoder.towers import (
+    EagerImageTower,
+    EagerTextTower,
+    PackedImageTower,
+    PackedTextTower,
+    build_image_tower,
+    build_text_tower,
+    length_groups,
+)
+from tests.fakes.tiny_clip import tiny_config, write_tiny_clip
+
+pytestmark = pytest.mark.encoder
+
+PHOTOGRAPHS = [
+    Path(skimage.__file__).parent / "data" / name for name in ("astronaut.png", "coffee.png", "chelsea.png")
+]
+TEXTS = [
+    "a",
+    "a red dress on a wooden table",
+    "Ein Kleid, zwei Schuhe & drei Taschen – für 19,99 €!",
+    "鞋子和裙子",
+    " ".join(f"word{number}" for number in range(22)),
+    "one two three four five",
+]
+
+CONFIGS = {
+    "plain": tiny_config(),
+    "quick gelu": tiny_config(quick_gelu=True),
+    "custom text": tiny_config(custom_text=True),
+    "pooled at eos": tiny_config(text={"pool_type": "eos", "eos_id": 49407}),
+    "projection with bias": tiny_config(text={"proj_bias": True}),
+    "no norm before": tiny_config(vision={"no_ln_pre": True}),
+    "patches leave a border": tiny_config(vision={"patch_size": 9, "image_size": 32}),
+    "one layer": tiny_config(vision={"layers": 1}, text={"layers": 1}),
+    "short context": tiny_config(text={"context_length": 16}),
+    "layer scale": tiny_config(vision={"ls_init_value": 0.1}, text={"ls_init_value": 0.1}),
+    "mean of patches": tiny_config(vision={"pool_type": "avg"}),
+    "not causal": tiny_config(custom_text=True, text={"no_causal_mask": True, "pool_type": "last"}),
+    "attention pool": tiny_config(vision={"attentional_pool": True, "attn_pooler_heads": 2}),
+}
+EAGER_TEXTS = {"layer scale", "not causal"}
+EAGER_IMAGES = {"layer scale", "mean of patches", "attention pool"}
+
+
+@pytest.fixture(scope="module")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    root = tmp_path_factory.mktemp("models")
+
+    def written(name: str) -> Path:
+        directory = root / name
+        return directory if directory.exists() else write_tiny_clip(directory, CONFIGS[name])
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def encoder(model_directory: Callable[[str], Path]) -> Encoder:
+    return load(model_directory("plain"))
+
+
+def load(directory: Path, precision: Any = "fp32", max_batch: int = 32) -> Encoder:
+    return load_encoder(EncoderSettings(model=str(directory), precision=precision, max_batch=max_batch))
+
+
+def prepare_all(encoder: Encoder) -> list[Prepared]:
+    """Texts and pictures in turn."""
+    texts = [encoder.prepare_text(text) for text in TEXTS]
+    images = [encoder.prepare_image(path.read_bytes()) for path in PHOTOGRAPHS]
+    return [item for pair in zip(texts, images * 2, strict=True) for item in pair]
+
+
+@torch.inference_mode()
+def encode_by_open_clip(directory: Path, prepared: list[Prepared]) -> list[Embeddings]:
+    """The same model, eager and padded, one item at a time."""
+    model = open_clip.create_model(f"local-dir:{directory}").eval()
+    config = model.visual.preprocess_cfg
+    mean, std = (torch.tensor(config[key]) for key in ("mean", "std"))
+
+    def embed(item: Prepared) -> Embeddings:
+        if isinstance(item, PreparedText):
+            embeddings = model.encode_text(torch.from_numpy(item.tokens).long(), normalize=True)
+        else:
+            pixels = (torch.from_numpy(item.pixels) / 255 - mean) / std
+            embeddings = model.encode_image(pixels.permute(2, 0, 1)[None], normalize=True)
+        return np.asarray(embeddings, dtype=np.float32)
+
+    return [embed(item) for item in prepared]
+
+
+def assert_close(ours: list[Embeddings], theirs: list[Embeddings], tolerance: float) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_embeddings_are_open_clips_own(name: str, model_directory: Callable[[str], Path]) -> None:
+    directory = model_directory(name)
+    encoder = load(directory)
+    prepared = prepare_all(encoder)
+    assert_close(encoder.encode(prepared), encode_by_open_clip(directory, prepared), 1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_bf16_stays_near(name: str, model_directory: Callable[[str], Path]) -> None:
+    directory = model_directory(name)
+    encoder = load(directory, "bf16")
+    prepared = prepare_all(encoder)
+    for ours, theirs in zip(encoder.encode(prepared), encode_by_open_clip(directory, prepared), strict=True):
+        assert (ours * theirs).sum(axis=1).min() > 0.998
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_plain_halves_are_packed_and_others_are_left_to_open_clip(
+    name: str, model_directory: Callable[[str], Path]
+) -> None:
+    model = open_clip.create_model(f"local-dir:{model_directory(name)}")
+    text = EagerTextTower if name in EAGER_TEXTS else PackedTextTower
+    image = EagerImageTower if name in EAGER_IMAGES else PackedImageTower
+    assert type(build_text_tower(model, torch.float32)) is text
+    assert type(build_image_tower(model, torch.float32)) is image
+
+
+def test_every_text_length_is_exact(encoder: Encoder, model_directory: Callable[[str], Path]) -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.permutation(np.arange(1, 76))
+    prepared: list[Prepared] = [encoder.prepare_text(" ".join(["dress"] * length)) for length in lengths]
+    assert_close(encoder.encode(prepared), encode_by_open_clip(model_directory("plain"), prepared), 1e-5)
+
+
+def test_the_real_architecture_is_exact(tmp_path: Path) -> None:
+    config = open_clip.get_model_config("ViT-B-32")
+    config["vision_cfg"]["layers"] = config["text_cfg"]["layers"] = 2
+    directory = write_tiny_clip(tmp_path / "model", config)
+    encoder = load(directory)
+    prepared = prepare_all(encoder)
+    assert_close(encoder.encode(prepared), encode_by_open_clip(directory, prepared), 1e-5)
+
+
+def test_pictures_are_preprocessed_as_open_clip_does(model_directory: Callable[[str], Path]) -> None:
+    directory = model_directory("plain")
+    encoder = load(directory)
+    model, transform = open_clip.create_model_from_pretrained(f"local-dir:{directory}", return_transform=True)
+    for path in PHOTOGRAPHS:
+        with Image.open(path) as image, torch.inference_mode():
+            theirs = model.encode_image(transform(image)[None], normalize=True).numpy()
+        ours = encoder.encode([encoder.prepare_image(path.read_bytes())])[0]
+        assert float(ours[0] @ theirs[0]) > 0.999
+
+
+def test_results_come_in_the_order_of_the_items(encoder: Encoder) -> None:
+    prepared = prepare_all(encoder)
+    together = encoder.encode(prepared)
+    assert_close(together, [encoder.encode([item])[0] for item in prepared], 1e-5)
+    assert_close(encoder.encode(prepared[::-1])[::-1], together, 1e-5)
+
+
+@pytest.mark.parametrize("max_batch", [1, 3, 64])
+def test_the_batch_size_changes_nothing(max_batch: int, model_directory: Callable[[str], Path]) -> None:
+    directory = model_directory("plain")
+    encoder = load(directory, max_batch=max_batch)
+    prepared = prepare_all(encoder)
+    assert_close(encoder.encode(prepared), encode_by_open_clip(directory, prepared), 1e-5)
+
+
+def test_rows_are_unit_vectors_of_float32(encoder: Encoder) -> None:
+    for rows in encoder.encode(prepare_all(encoder)):
+        assert rows.dtype == np.float32
+        assert rows.shape == (1, 16)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_a_long_text_has_a_row_for_each_window(encoder: Encoder) -> None:
+    long, short = encoder.encode([encoder.prepare_text("dress " * 200), encoder.prepare_text("dress")])
+    assert long.shape == (4, 16)
+    assert short.shape == (1, 16)
+
+
+def test_nothing_gives_nothing(encoder: Encoder) -> None:
+    assert encoder.encode([]) == []
+
+
+def test_tokens_are_open_clips_own(encoder: Encoder) -> None:
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    for text in TEXTS:
+        np.testing.assert_array_equal(encoder.prepare_text(text).tokens, tokenizer(text).numpy())
+
+
+def test_a_spelled_out_end_token_does_not_end_the_text(encoder: Encoder) -> None:
+    tokens = encoder.prepare_text("before <end_of_text> after").tokens[0].tolist()
+    assert tokens.count(49407) == 1
+    assert tokens[: tokens.index(49407)][-1] == encoder.prepare_text("after").tokens[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "empty_text", id="empty"),
+        pytest.param(" \n\t", "empty_text", id="blank"),
+        pytest.param("word " * 4000, "text_too_long", id="4000 words"),
+        pytest.param("a " * 100_000, "text_too_long", id="200000 characters"),
+        pytest.param("qzxj" * 20_000, "text_too_long", id="one endless word"),
+    ],
+)
+def test_texts_that_cannot_be_encoded_are_bad_contents(text: str, reason: str, encoder: Encoder) -> None:
+    with pytest.raises(BadContent) as caught:
+        encoder.prepare_text(text)
+    assert caught.value.reason == reason
+
+
+def test_a_lone_surrogate_is_text(encoder: Encoder) -> None:
+    assert encoder.prepare_text("dress \ud800 red").tokens.shape == (1, 77)
+
+
+def test_a_bad_picture_is_a_bad_content(encoder: Encoder) -> None:
+    with pytest.raises(BadContent, match="not_an_image"):
+        encoder.prepare_image(b"no picture")
+
+
+def test_many_threads_prepare_what_one_would(encoder: Encoder) -> None:
+    texts, pictures = TEXTS * 20, [path.read_bytes() for path in PHOTOGRAPHS * 4]
+    with ThreadPoolExecutor(8) as threads:
+        tokens = [threads.submit(encoder.prepare_text, text) for text in texts]
+        pixels = [threads.submit(encoder.prepare_image, data) for data in pictures]
+    for text, future in zip(texts, tokens, strict=True):
+        np.testing.assert_array_equal(future.result().tokens, encoder.prepare_text(text).tokens)
+    for data, image in zip(pictures, pixels, strict=True):
+        np.testing.assert_array_equal(image.result().pixels, encoder.prepare_image(data).pixels)
+
+
+def test_pixels_may_come_in_any_memory_layout(encoder: Encoder) -> None:
+    upright = encoder.prepare_image(PHOTOGRAPHS[0].read_bytes()).pixels
+    turned = PreparedImage(np.asfortranarray(upright))
+    assert_close(encoder.encode([turned]), encoder.encode([PreparedImage(upright)]), 1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0], ids=["nan", "infinity", "zero"])
+def test_a_broken_projection_is_noticed(value: float, tmp_path: Path) -> None:
+    directory = write_tiny_clip(tmp_path / "model", CONFIGS["plain"])
+    weights = load_file(directory / "open_clip_model.safetensors")
+    weights["text_projection"].fill_(value)
+    save_file(weights, directory / "open_clip_model.safetensors")
+    encoder = load(directory)
+    with pytest.raises(EncoderBroken):
+        encoder.encode([encoder.prepare_text("dress")])
+
+
+def test_lengths_that_are_close_share_a_group() -> None:
+    groups = length_groups([3, 3, 4, 5, 8, 20])
+    assert [(group.num_sequences, group.length) for group in groups] == [(3, 4), (2, 8), (1, 20)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param("flags\t\t: fpu avx512f avx512_bf16", True, id="avx512"),
+        pytest.param("flags\t\t: fpu amx_bf16 amx_tile", True, id="amx"),
+        pytest.param("flags\t\t: fpu avx2 avx512f", False, id="neither"),
+        pytest.param("", False, id="no flags"),
+    ],
+)
+def test_bf16_is_chosen_where_the_processor_has_it(flags: str, expected: bool, tmp_path: Path) -> None:
+    cpu_info = tmp_path / "cpuinfo"
+    cpu_info.write_text(f"processor\t: 0\n{flags}\n")
+    assert multiplies_bf16(cpu_info) is expected
+
+
+def test_without_a_description_of_the_processor_bf16_is_not_chosen(tmp_path: Path) -> None:
+    assert not multiplies_bf16(tmp_path / "cpuinfo")

@@ -1,0 +1,241 @@
+"""Going back to a former generation: what is found good, what is committed, and who is fenced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from clip_index.errors import DamagedFile, Fenced, IndexRefused
+from clip_index.garbage import GarbageCollector
+from clip_index.generations import GenerationTaken, list_generations, manifest_path, read_newest
+from clip_index.index_directory import IndexDirectory
+from clip_index.index_reader import IndexReader
+from clip_index.inspection import Inspection
+from clip_index.restoration import (
+    Restoration,
+    commit_restoration,
+    plan_refill,
+    plan_repair,
+    plan_rollback,
+)
+from clip_index.shard_writer import ShardWriter
+from clip_index.watermark import Watermark, write_watermark
+from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> IndexDirectory:
+    return create_index(tmp_path)
+
+
+@pytest.fixture
+def writer(index: IndexDirectory) -> ShardWriter:
+    """Generation 2 shows a; 3 shows a and b; 4 shows a, b and c: each has one segment more."""
+    writer = take_over(index)
+    for changes in ([content("a")], [content("b", 1)], [removal("nobody", 2), content("c", 3)]):
+        add(writer, changes)
+        writer.commit()
+    return writer
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def damage_manifests(writer: ShardWriter, *generations: int) -> None:
+    for generation in generations:
+        damage(manifest_path(writer.path, generation))
+
+
+def segment_file(writer: ShardWriter, number: int) -> Path:
+    return writer.path / "segments" / writer.manifest.segments[number].segment_id / "contents.arrow"
+
+
+def repair(path: Path) -> Restoration:
+    plan = plan_repair(Inspection(path))
+    assert plan is not None
+    commit_restoration(path, plan, writer_id="repair")
+    return plan
+
+
+def live_ids(index: IndexDirectory) -> list[str]:
+    reader = IndexReader(index.path.parent.parent)
+    reader.reload()
+    assert reader.searcher is not None
+    [hits] = reader.searcher.search(unit_vectors(1), k=100, modality="image")
+    return sorted(hit.content_id for hit in hits)
+
+
+def damages(writer: ShardWriter) -> dict[int, str | None]:
+    found = Inspection(writer.path).newest_first()
+    return {one.generation: one.damage.path.name if one.damage else None for one in found}
+
+
+def test_every_generation_names_its_first_damage(writer: ShardWriter) -> None:
+    damage_manifests(writer, 4)
+    damage(segment_file(writer, 1))
+    segment_file(writer, 0).unlink()
+    manifest = manifest_path(writer.path, 4).name
+    assert damages(writer) == {4: manifest, 3: "contents.arrow", 2: "contents.arrow", 1: None}
+
+
+def test_sound_generations_are_good(writer: ShardWriter) -> None:
+    assert damages(writer) == {4: None, 3: None, 2: None, 1: None}
+    assert plan_repair(Inspection(writer.path)) is None
+
+
+def test_a_shard_that_nobody_has_begun_needs_no_repair(tmp_path: Path) -> None:
+    assert plan_repair(Inspection(tmp_path)) is None
+
+
+def test_a_repair_shows_the_newest_good_generation_and_the_log_fills_in_the_rest(
+    index: IndexDirectory, writer: ShardWriter
+) -> None:
+    damage_manifests(writer, 4)
+    plan = repair(writer.path)
+    assert (plan.source.generation, plan.next_offset_before) == (3, None)
+    assert live_ids(index) == ["a", "b"]
+    successor = take_over(index)
+    assert (successor.generation, successor.next_offset) == (6, 2)
+    add(successor, [removal("a", 2), content("c", 3)])
+    successor.commit()
+    assert live_ids(index) == ["b", "c"]
+
+
+def test_a_repair_skips_generations_that_rest_on_a_damaged_segment(
+    index: IndexDirectory, writer: ShardWriter
+) -> None:
+    damage(segment_file(writer, 1))
+    with pytest.raises(DamagedFile):
+        take_over(index)  # which leaves a generation of its own behind
+    plan = repair(writer.path)
+    assert plan.source.generation == 2
+    assert [found.generation for found in plan.left_behind] == [5, 4, 3]
+    assert plan.next_offset_before == 4
+    assert plan.left_segments == sorted(entry.segment_id for entry in writer.manifest.segments[1:])
+    assert live_ids(index) == ["a"]
+
+
+def test_where_no_generation_is_good_only_the_log_can_help(
+    index: IndexDirectory, writer: ShardWriter
+) -> None:
+    damage(segment_file(writer, 0))
+    manifest_path(writer.path, 1).unlink()
+    with pytest.raises(IndexRefused, match=r"none of 3 generations is good.*contents\.arrow"):
+        plan_repair(Inspection(writer.path))
+    commit_restoration(writer.path, plan_refill(Inspection(writer.path)), writer_id="repair")
+    assert live_ids(index) == []
+    assert take_over(index).next_offset == 0
+
+
+def test_without_a_readable_manifest_nothing_is_known_of_the_shard(writer: ShardWriter) -> None:
+    damage_manifests(writer, 1, 2, 3, 4)
+    with pytest.raises(IndexRefused, match="no manifest can be read"):
+        plan_refill(Inspection(writer.path))
+
+
+def test_a_rollback_shows_a_former_generation(index: IndexDirectory, writer: ShardWriter) -> None:
+    plan = plan_rollback(Inspection(writer.path), 2)
+    assert plan.next_offset_before == 4
+    committed = commit_restoration(writer.path, plan, writer_id="rollback")
+    assert (committed.generation, committed.next_offset, committed.first_offset) == (5, 1, 0)
+    assert live_ids(index) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("generation", "sentence"),
+    [
+        pytest.param(1, r"generation 1 .*not JSON", id="unreadable"),
+        pytest.param(3, r"generation 3: .*contents\.arrow", id="a file of it is damaged"),
+        pytest.param(4, "is the newest already", id="the newest"),
+        pytest.param(9, "is not there", id="not there"),
+    ],
+)
+def test_a_rollback_to_what_cannot_serve_is_refused(
+    writer: ShardWriter, generation: int, sentence: str
+) -> None:
+    plan_rollback(Inspection(writer.path), 3)
+    damage_manifests(writer, 1)
+    if generation == 3:
+        damage(segment_file(writer, 1))
+    with pytest.raises(IndexRefused, match=sentence):
+        plan_rollback(Inspection(writer.path), generation)
+
+
+def test_a_running_writer_is_fenced_even_if_its_epoch_could_not_be_read(index: IndexDirectory) -> None:
+    writers = [take_over(index, writer_id=name) for name in ("one", "two", "three")]
+    damage_manifests(writers[0], 2, 3)
+    plan = repair(writers[0].path)
+    assert plan.source.writer_epoch == 1
+    add(writers[2], [content("a")])
+    with pytest.raises(Fenced):
+        writers[2].commit()
+
+
+def test_a_generation_that_nobody_has_looked_at_is_not_hidden(writer: ShardWriter) -> None:
+    plan = plan_rollback(Inspection(writer.path), 2)
+    add(writer, [content("d", 4)])
+    writer.commit()
+    with pytest.raises(GenerationTaken):
+        commit_restoration(writer.path, plan, writer_id="rollback")
+    assert list_generations(writer.path)[-1] == 5
+
+
+def test_files_that_garbage_collection_took_meanwhile_are_named(writer: ShardWriter) -> None:
+    plan = plan_rollback(Inspection(writer.path), 2)
+    segment_file(writer, 0).unlink()
+    with pytest.raises(DamagedFile, match="collected before generation 5 named it"):
+        commit_restoration(writer.path, plan, writer_id="rollback")
+
+
+def test_the_watermark_goes_back_with_the_offsets(index: IndexDirectory, writer: ShardWriter) -> None:
+    write_watermark(writer.path, Watermark(1_700_000_000_000, 4, writer.epoch))
+    reader = IndexReader(index.path.parent.parent)
+
+    def watermark() -> int | None:
+        reader.reload()
+        assert reader.searcher is not None
+        return reader.searcher.shards["content-uploads-0"].watermark_ms
+
+    assert watermark() == 1_700_000_000_000
+    commit_restoration(writer.path, plan_rollback(Inspection(writer.path), 2), writer_id="rollback")
+    assert watermark() is None
+
+
+def collect(writer: ShardWriter, at_seconds: float) -> Sequence[int]:
+    """Collect as if this many seconds had passed; return the generations that stay."""
+    newest = read_newest(writer.path)
+    assert newest is not None
+    now = os.stat(manifest_path(writer.path, newest.generation)).st_mtime + at_seconds
+    collector = GarbageCollector(writer.path, retain_for=600.0)
+    collector.collect(newest=newest.generation, in_flight=(), now=now)
+    return list_generations(writer.path)
+
+
+def test_garbage_stays_while_a_retained_manifest_is_damaged(writer: ShardWriter) -> None:
+    damage_manifests(writer, 4)
+    repair(writer.path)
+    left_behind = segment_file(writer, 2)
+    assert collect(writer, 10_000.0) == [3, 4, 5]
+    assert left_behind.exists()
+
+
+def test_what_a_repair_left_behind_is_collected_in_the_end(
+    index: IndexDirectory, writer: ShardWriter
+) -> None:
+    damage_manifests(writer, 4)
+    repair(writer.path)
+    left_behind = segment_file(writer, 2)
+    successor = take_over(index)
+    for offset in (2, 3):
+        add(successor, [content("again", offset)])
+        successor.commit()
+    assert collect(writer, 10_000.0) == [6, 7, 8]
+    assert not left_behind.exists()
+    assert live_ids(index) == ["a", "again", "b"]

@@ -1,0 +1,167 @@
+"""Filters on columns against the same filters on one content at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
+from clip_index.bounded_cache import BoundedCache
+from clip_index.columns import BufferedContent, contents_batch
+from clip_index.content import Delta, EncodedContent, MetadataValue, RemovedContent
+from clip_index.index_reader import IndexReader
+from clip_index.row_filter import AnyOf, Condition, Exists, InRange, RowFilter
+from clip_index.row_masks import RowMasks
+from clip_index.searcher import Searcher
+from tests.fakes.shards import content, create_index, fingerprint, take_over
+
+FIELDS = ["modality", "source", "owner_id", "content_id", "occurred_at", "metadata.a", "metadata.b"]
+numbers = st.sampled_from([-1.0, 0.0, 1.0, 2.5])
+values = st.sampled_from(["", "x", "y", "text", "1"]) | st.booleans() | numbers
+contents = st.builds(
+    content,
+    content_id=st.sampled_from(["x", "y", "z"]),
+    modality=st.sampled_from(["text", "image"]),
+    source=st.sampled_from(["x", "y"]),
+    owner_id=st.none() | st.sampled_from(["", "x", "y"]),
+    occurred_at_ms=st.integers(-1, 3),
+    metadata=st.dictionaries(st.sampled_from(["a", "b", "c"]), values, max_size=3),
+)
+fields = st.sampled_from(FIELDS)
+bounds = st.none() | numbers
+conditions = (
+    st.builds(AnyOf, fields, st.lists(values, max_size=3).map(tuple))
+    | st.builds(InRange, fields, bounds, bounds, bounds, bounds)
+    | st.builds(Exists, fields, st.booleans())
+)
+several = st.lists(conditions, max_size=3).map(tuple)
+
+
+def holds(row_filter: RowFilter, item: EncodedContent) -> bool:
+    return (
+        all(is_met(c, item) for c in row_filter.must)
+        and (not row_filter.should or any(is_met(c, item) for c in row_filter.should))
+        and not any(is_met(c, item) for c in row_filter.must_not)
+    )
+
+
+def is_met(condition: Condition, item: EncodedContent) -> bool:
+    value = value_of(condition.field, item)
+    if isinstance(condition, Exists):
+        return (value is not None) == condition.is_present
+    if isinstance(condition, AnyOf):
+        return any(value == wanted and kind(value) == kind(wanted) for wanted in condition.values)
+    if value is None or kind(value) != "number":
+        return False
+    assert not isinstance(value, str)
+    return (
+        (condition.gt is None or value > condition.gt)
+        and (condition.gte is None or value >= condition.gte)
+        and (condition.lt is None or value < condition.lt)
+        and (condition.lte is None or value <= condition.lte)
+    )
+
+
+def value_of(field: str, item: EncodedContent) -> MetadataValue | None:
+    if field == "occurred_at":
+        return item.occurred_at_ms
+    if field.startswith("metadata."):
+        return item.metadata.get(field.removeprefix("metadata."))
+    value: str | None = getattr(item, field)
+    return value
+
+
+def kind(value: MetadataValue | None) -> str:
+    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(type(value))
+
+
+@settings(max_examples=400)
+@given(st.lists(contents, max_size=8), st.builds(RowFilter, several, several, several))
+def test_a_mask_is_what_each_content_by_itself_says(
+    items: list[EncodedContent], row_filter: RowFilter
+) -> None:
+    columns = contents_batch([BufferedContent(item, None) for item in items])
+    assert RowMasks(columns).find(row_filter).tolist() == [holds(row_filter, item) for item in items]
+
+
+def test_a_field_that_contents_have_not_is_an_error() -> None:
+    columns = contents_batch([BufferedContent(content("a"), None)])
+    with pytest.raises(ValueError, match="no such field: colour"):
+        RowMasks(columns).find(RowFilter(must=(Exists("colour"),)))
+
+
+def test_keys_tell_types_apart_and_do_not_mind_order() -> None:
+    one, yes = AnyOf("metadata.a", (1.0,)), AnyOf("metadata.a", (True,))
+    assert RowFilter(must=(one,)).key != RowFilter(must=(yes,)).key
+    assert RowFilter(must=(one, yes)).key == RowFilter(must=(yes, one)).key
+    assert RowFilter(must=(one,)).key != RowFilter(should=(one,)).key
+
+
+def test_a_cache_forgets_what_was_used_longest_ago() -> None:
+    cache: BoundedCache[str] = BoundedCache(2)
+    built: list[str] = []
+
+    def find(key: str) -> str:
+        return cache.find_or_build(key, lambda: built.append(key) or key)  # type: ignore[func-returns-value]
+
+    for key in ("a", "b", "a", "c", "a", "b"):
+        assert find(key) == key
+    assert built == ["a", "b", "c", "b"]
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    return draw_rows(draw_space(5), "image", 14_000, 5)
+
+
+@pytest.fixture(scope="module")
+def searcher(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Searcher:
+    """Inverted lists and a tail of small segments, with dead rows; `metadata.n` is the row's number."""
+    root: Path = tmp_path_factory.mktemp("filtered")
+    writer = take_over(create_index(root, fingerprint=fingerprint(dimension=DIMENSION)))
+    for first, last in ((0, 13_000), (13_000, 13_900), (13_900, 14_000)):
+        start = writer.next_offset
+        changes = [
+            content(str(n), start + n - first, embeddings=rows[n][None], metadata={"n": float(n % 1000)})
+            for n in range(first, last)
+        ]
+        writer.add(Delta(start, start + len(changes), changes))
+        writer.commit()
+    start = writer.next_offset
+    dead = [RemovedContent(str(n), start + place) for place, n in enumerate(range(0, 14_000, 7))]
+    writer.add(Delta(start, start + len(dead), dead))
+    writer.commit()
+    reader = IndexReader(root)
+    reader.reload()
+    assert reader.searcher is not None
+    return reader.searcher
+
+
+@pytest.mark.parametrize("num_kept", [1000, 500, 310, 290, 100, 10, 1])
+def test_filtered_searches_find_what_a_scan_of_the_eligible_rows_finds(
+    searcher: Searcher, rows: np.ndarray, num_kept: int
+) -> None:
+    queries = draw_queries(draw_space(5), "text", 20, 8)
+    row_filter = RowFilter(must=(InRange("metadata.n", lt=float(num_kept)),))
+    number = np.arange(len(rows))
+    is_eligible = (number % 1000 < num_kept) & (number % 7 != 0)
+    answers = searcher.search(queries, k=10, modality="image", row_filter=row_filter)
+    num_reached = 0
+    for query, hits in zip(queries, answers, strict=True):
+        scores = np.where(is_eligible, rows @ query, -2)
+        least = np.sort(scores)[-10]
+        found = [int(hit.content_id) for hit in hits]
+        assert len(set(found)) == min(10, int(is_eligible.sum()))
+        assert is_eligible[found].all()
+        num_reached += sum(scores[n] >= least - 1e-3 for n in found)
+    assert num_reached / sum(map(len, answers)) >= 0.99
+
+
+def test_a_filter_that_nothing_passes_gives_nothing(searcher: Searcher) -> None:
+    queries = draw_queries(draw_space(5), "text", 2, 8)
+    nothing = RowFilter(must=(AnyOf("source", ("elsewhere",)),))
+    assert searcher.search(queries, k=3, modality="image", row_filter=nothing) == [[], []]

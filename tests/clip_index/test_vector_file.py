@@ -1,0 +1,86 @@
+"""Vector files: exact at any size and under any mask, with identical and missing neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.data import draw_queries, draw_rows, draw_space
+from clip_index.inverted_lists import MIN_NODES
+from clip_index.vector_file import VectorFile, build_node_map, write_fastest
+
+NUM_ROWS = 12_000
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> np.ndarray:
+    return draw_rows(draw_space(5), "image", NUM_ROWS, 5)
+
+
+@pytest.fixture(scope="module")
+def vectors(embeddings: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> VectorFile:
+    node_map = build_node_map(embeddings.astype(np.float16), np.arange(NUM_ROWS, dtype=np.uint32))
+    path = tmp_path_factory.mktemp("lists") / "image.faiss"
+    write_fastest(path, node_map.embeddings)
+    return VectorFile(path, node_map.node_rows)
+
+
+def recall(found: np.ndarray, scores: np.ndarray) -> float:
+    """Tie-aware: a node counts if its score reaches the k-th best exact one (within fp16)."""
+    kth = np.sort(scores, axis=1)[:, -found.shape[1]]
+    reached = np.take_along_axis(scores, found, axis=1) >= kth[:, None] - 1e-3
+    return float(reached.mean())
+
+
+def exact_scores(vectors: VectorFile, queries: np.ndarray) -> np.ndarray:
+    return queries @ vectors.embeddings_of(np.arange(vectors.num_nodes, dtype=np.uint32)).T
+
+
+def test_a_big_file_has_lists_of_distinct_embeddings(vectors: VectorFile) -> None:
+    assert not vectors.is_flat
+    assert MIN_NODES <= vectors.num_nodes < NUM_ROWS
+
+
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_probed_lists_hold_what_a_scan_finds(vectors: VectorFile, modality: str) -> None:
+    queries = draw_queries(draw_space(5), modality, 50, 6)
+    _, nodes = vectors.search(queries, 10, None)
+    assert recall(nodes, exact_scores(vectors, queries)) >= 0.99
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.5, 0.31, 0.29, 0.1, 0.01, 0.0005])
+def test_a_mask_never_costs_recall(vectors: VectorFile, share: float) -> None:
+    queries = draw_queries(draw_space(5), "text", 30, 7)
+    is_alive = np.random.default_rng(1).random(vectors.num_nodes) < share
+    k = min(10, int(is_alive.sum()))
+    _, nodes = vectors.search(queries, k, vectors.select(np.packbits(is_alive, bitorder="little")))
+    assert is_alive[nodes].all()
+    scores = np.where(is_alive, exact_scores(vectors, queries), -2)
+    assert recall(nodes, scores) >= 0.99
+
+
+def test_a_mask_against_the_query_still_gives_the_best_of_the_rest(vectors: VectorFile) -> None:
+    queries = draw_queries(draw_space(5), "image", 10, 8)
+    for query in queries:
+        scores = exact_scores(vectors, query[None])
+        is_alive = scores[0] < np.median(scores)
+        _, nodes = vectors.search(query[None], 10, vectors.select(np.packbits(is_alive, bitorder="little")))
+        assert recall(nodes, np.where(is_alive, scores, -2)) >= 0.99
+
+
+def test_asking_for_more_than_there_is_gives_all(vectors: VectorFile) -> None:
+    is_alive = np.zeros(vectors.num_nodes, np.bool_)
+    is_alive[[5, 77, 1234]] = True
+    _, nodes = vectors.search(
+        draw_queries(draw_space(5), "text", 1, 9),
+        10,
+        vectors.select(np.packbits(is_alive, bitorder="little")),
+    )
+    assert set(nodes[0].tolist()) == {5, 77, 1234, -1}
+
+
+def test_a_node_map_keeps_every_row_of_identical_embeddings() -> None:
+    rows = np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 1]], np.float16)
+    node_map = build_node_map(rows, np.array([10, 11, 12, 13, 10], np.uint32))
+    assert node_map.embeddings.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert node_map.node_rows.tolist() == [[0, 0, 1, 1, 2], [10, 12, 11, 13, 10]]

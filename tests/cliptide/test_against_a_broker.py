@@ -1,0 +1,215 @@
+"""The commands against the embedded broker: what they publish is what a consumer reads."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cliptide.__main__ import main
+from cliptide.connections import open_publisher, open_source
+from cliptide.dead_letters import TopicScan
+from consumer.dead_letter import SetAside, headers_from_set_aside
+from event_log.kafka_admin import KafkaAdmin, TopicCreation
+from event_log.kafka_settings import KafkaSettings
+from event_log.records import Headers, Record
+from schemas.codec import EventDecoder
+from schemas.events import DeleteEvent, Event, UploadEvent
+from tests.cliptide.stub_query_service import StubQueryService, refusal
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def kafka(embedded_settings: KafkaSettings) -> KafkaSettings:
+    return embedded_settings
+
+
+@pytest.fixture
+def topic(kafka: KafkaSettings, unique_name: Callable[[str], str]) -> str:
+    return KafkaAdmin(kafka).create_topic(unique_name("uploads"), TopicCreation(2)).name
+
+
+def run(kafka: KafkaSettings, *arguments: str, stdin: str | None = None) -> Result:
+    env = {
+        "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(kafka.properties)),
+    }
+    return CliRunner(env=env).invoke(main, list(arguments), input=stdin)
+
+
+def summary(result: Result) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return fields
+
+
+def events_in(kafka: KafkaSettings, topic: str) -> list[Event]:
+    decoder = EventDecoder()
+    with open_source(kafka) as source:
+        return [
+            decoder.decode(key=r.key, value=r.value, headers=r.headers, timestamp_ms=r.timestamp_ms)
+            for r in TopicScan(source, topic).records()
+        ]
+
+
+def write_source(folder: Path) -> Path:
+    (folder / "boot.png").write_bytes(b"a picture")
+    source = folder / "uploads.jsonl"
+    lines = [{"file": "boot.png", "owner": "ada"}, {"id": "t", "text": "a red boot"}, {"id": "nothing"}]
+    source.write_text("\n".join(map(json.dumps, lines)))
+    return source
+
+
+def test_what_can_be_published_is_in_the_log_and_the_rest_is_named(
+    kafka: KafkaSettings, topic: str, tmp_path: Path
+) -> None:
+    result = run(kafka, "publish", str(write_source(tmp_path)), "--topic", topic)
+    assert result.exit_code == 1
+    assert "line 3: has no file, text or link" in result.stderr
+    fields = summary(result)
+    assert (fields["rows"], fields["published"], fields["failed"]) == (3, 2, 1)
+    assert sum(fields["next_offsets"].values()) == 2
+    uploads = [event for event in events_in(kafka, topic) if isinstance(event, UploadEvent)]
+    assert {(upload.content_id, upload.owner_id) for upload in uploads} == {("boot.png", "ada"), ("t", None)}
+
+
+def test_a_repeated_run_names_the_same_contents_and_events(
+    kafka: KafkaSettings, topic: str, tmp_path: Path
+) -> None:
+    source = str(write_source(tmp_path))
+    for _ in range(2):
+        run(kafka, "publish", source, "--topic", topic)
+    events = events_in(kafka, topic)
+    assert len(events) == 4
+    assert len({(event.content_id, event.event_id) for event in events}) == 2
+
+
+def test_waiting_asks_for_every_content_and_names_what_is_not_there(
+    kafka: KafkaSettings, topic: str, tmp_path: Path
+) -> None:
+    shards = {
+        f"{topic}-{n}": {"generation": 1, "next_offset": 10, "num_contents": {"text": 1}} for n in (0, 1)
+    }
+    answers: dict[str, tuple[int, Any]] = {
+        "GET /v1/index": (200, {"shards": shards}),
+        "GET /v1/contents/t": (200, {"content": {"content_id": "t"}}),
+        "GET /v1/contents/boot.png": (404, refusal("unknown_content")),
+    }
+    with StubQueryService(answers).serving() as service:
+        arguments = ("--topic", topic, "--wait", "--query-url", service.url)
+        result = run(kafka, "publish", str(write_source(tmp_path)), *arguments)
+    assert result.exit_code == 1
+    assert summary(result)["searchable"] == 1
+    assert summary(result)["missing"] == ["boot.png"]
+
+
+def test_waiting_in_vain_says_how_far_the_index_is(kafka: KafkaSettings, topic: str, tmp_path: Path) -> None:
+    with StubQueryService({"GET /v1/index": (200, {"shards": {}})}).serving() as service:
+        arguments = ("--topic", topic, "--wait", "--wait-timeout", "0.2", "--query-url", service.url)
+        result = run(kafka, "publish", str(write_source(tmp_path)), *arguments)
+    assert result.exit_code == 1
+    assert "at 0 of" in summary(result)["problem"]
+
+
+def test_deletes_are_delete_events(kafka: KafkaSettings, topic: str) -> None:
+    result = run(kafka, "delete", "a", "b", "--version", "4", "--topic", topic)
+    assert result.exit_code == 0
+    assert summary(result)["published"] == 2
+    events = events_in(kafka, topic)
+    assert all(isinstance(event, DeleteEvent) and event.version == 4 for event in events)
+    assert {event.content_id for event in events} == {"a", "b"}
+
+
+def test_ids_to_delete_can_come_from_standard_input(kafka: KafkaSettings, topic: str) -> None:
+    result = run(kafka, "delete", "-", "--topic", topic, stdin=f"a b\n\n{'x' * 513}\n")
+    assert result.exit_code == 1
+    assert "content_id_too_long" in result.stderr
+    assert [event.content_id for event in events_in(kafka, topic)] == ["a b"]
+
+
+def test_a_topic_that_is_missing_is_named(kafka: KafkaSettings, tmp_path: Path) -> None:
+    result = run(kafka, "publish", str(write_source(tmp_path)), "--topic", "nowhere")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "Error: topic 'nowhere' does not exist"
+
+
+def letter_headers(reason: str, offset: int) -> Headers:
+    return (
+        ("__connect.errors.topic", b"content-uploads"),
+        ("__connect.errors.partition", b"1"),
+        ("__connect.errors.offset", str(offset).encode()),
+        ("__connect.errors.exception.message", b"truncated after 12 bytes"),
+        ("cliptide.reason", reason.encode()),
+    )
+
+
+@pytest.fixture
+def letters(kafka: KafkaSettings, topic: str) -> str:
+    with open_publisher(kafka, topic) as publisher:
+        for offset, reason in enumerate(["truncated_image", "empty_content", "truncated_image"]):
+            headers = letter_headers(reason, offset)
+            publisher.publish(topic, key=f"c{offset}".encode(), value=b"v", headers=headers).result(10)
+    return topic
+
+
+def test_dead_letters_are_listed_with_place_and_reason(kafka: KafkaSettings, letters: str) -> None:
+    result = run(kafka, "dead-letters", "--dead-letter-topic", letters, "--json")
+    assert result.exit_code == 0
+    listed = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["content_id"], one["reason"], one["origin"]["offset"]) for one in listed] == [
+        ("c0", "truncated_image", 0),
+        ("c1", "empty_content", 1),
+        ("c2", "truncated_image", 2),
+    ]
+    assert listed[0]["error"] == "truncated after 12 bytes"
+
+
+def test_dead_letters_are_counted_by_reason(kafka: KafkaSettings, letters: str) -> None:
+    result = run(
+        kafka, "dead-letters", "--dead-letter-topic", letters, "--last", "1", "--reason", "truncated_image"
+    )
+    assert "2 dead letters: truncated_image 2" in result.stdout
+    assert "c2" in result.stdout
+    assert "c0" not in result.stdout
+
+
+def test_no_topic_means_no_dead_letters(kafka: KafkaSettings) -> None:
+    result = run(kafka, "dead-letters", "--dead-letter-topic", "never-created")
+    assert result.exit_code == 0
+    assert "no dead letters" in result.stdout
+
+
+def test_dead_letters_go_back_once_and_never_as_deletes(kafka: KafkaSettings, topic: str) -> None:
+    letters = KafkaAdmin(kafka).create_topic(f"{topic}.letters", TopicCreation(1)).name
+    kept = {"boot": b"\x89a picture", "shoe": b"\x89another"}
+    with open_publisher(kafka, topic) as publisher:
+        places = {
+            key: publisher.publish(topic, key=key.encode(), value=value).result(10)
+            for key, value in {**kept, "large": b"too large"}.items()
+        }
+        for key, place in places.items():
+            origin = Record(topic, place.partition, place.offset, key.encode(), kept.get(key), (), 0, 1)
+            aside = SetAside("damaged_image", "why", "prepare", "BadContent")
+            headers = headers_from_set_aside(origin, aside, connector="cliptide", worker_id="w")
+            if origin.value is None:
+                headers = (*headers, ("cliptide.value_omitted", b"too_large"))
+            publisher.publish(letters, key=origin.key, value=origin.value, headers=headers).result(10)
+    arguments = ("dead-letters", "--republish", "--dead-letter-topic", letters, "--topic", topic)
+    dry = summary(run(kafka, *arguments, "--dry-run"))
+    assert (dry["eligible"], dry["republished"]) == (2, 0)
+    result = run(kafka, *arguments)
+    assert result.exit_code == 1
+    assert (summary(result)["republished"], summary(result)["refused"]) == (2, {"value_omitted": 1})
+    again = summary(run(kafka, *arguments))
+    assert (again["republished"], again["refused"]) == (0, {"value_omitted": 1, "superseded": 2})
+    with open_source(kafka) as source:
+        records = [(r.key or b"", r.value) for r in TopicScan(source, topic).records()]
+    assert sorted(records) == sorted(
+        [(k.encode(), v) for k, v in kept.items()] * 2 + [(b"large", b"too large")]
+    )
+
+
+def test_only_a_republication_can_be_a_dry_run(kafka: KafkaSettings) -> None:
+    assert run(kafka, "dead-letters", "--dry-run").exit_code == 2

@@ -1,0 +1,145 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from cliptide.__main__ import main
+from tests.cliptide.stub_query_service import StubQueryService, refusal
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    return CliRunner(env=env).invoke(main, list(arguments))
+
+
+def summary(result: Result) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return fields
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+
+
+def flags() -> list[Any]:
+    return [
+        pytest.param(name, command, flag, id=f"{name} {flag.opts[0]}")
+        for name, command in commands(main)
+        for flag in command.params
+        if isinstance(flag, click.Option)
+    ]
+
+
+@pytest.mark.parametrize(("name", "command", "flag"), flags())
+def test_every_flag_is_explained_and_names_its_variable(
+    name: str, command: click.Command, flag: click.Option
+) -> None:
+    prefix = f"CLIPTIDE_{name.replace(' ', '_')}".upper()
+    context = click.Context(command, info_name=command.name, auto_envvar_prefix=prefix)
+    extra = flag.get_help_extra(context)
+    assert flag.help
+    assert all(variable.startswith("CLIPTIDE_") for variable in extra["envvars"])
+
+
+def test_a_dry_run_counts_and_publishes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    (tmp_path / "b.txt").write_text("")
+    result = run("publish", str(tmp_path), "--dry-run")
+    assert result.exit_code == 1
+    assert "b.txt: b.txt is empty" in result.stderr
+    fields = summary(result)
+    assert (fields["rows"], fields["published"], fields["failed"], fields["dry_run"]) == (2, 0, 1, True)
+
+
+def test_a_clean_dry_run_exits_with_zero(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    assert run("publish", str(tmp_path), "--dry-run").exit_code == 0
+
+
+def test_a_flag_can_come_from_its_variable(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    result = run(
+        "publish", str(tmp_path), env={"CLIPTIDE_PUBLISH_DRY_RUN": "1", "CLIPTIDE_TOPIC": "elsewhere"}
+    )
+    assert result.exit_code == 0
+    assert summary(result)["topic"] == "elsewhere"
+
+
+BAD_VARIABLES = {
+    "CLIPTIDE_PUBLISH_RATE": "fast",
+    "CLIPTIDE_PUBLISH_INLINE_LIMIT": "0",
+    "CLIPTIDE_KAFKA__PROPERTIES": '{"acks": 0}',
+}
+
+
+@pytest.mark.parametrize(("variable", "value"), BAD_VARIABLES.items(), ids=BAD_VARIABLES.keys())
+def test_a_bad_variable_is_named(tmp_path: Path, variable: str, value: str) -> None:
+    result = run("publish", str(tmp_path), env={variable: value})
+    assert result.exit_code == 2
+    assert variable in result.stderr.splitlines()[-1]
+
+
+ANSWER = {
+    "results": {
+        "image": {"hits": [{"content_id": "boot-1", "score": 0.5, "link": "https://x/boot.jpg"}]},
+        "text": {"hits": []},
+    },
+    "snapshot": {"content-uploads-0": {"generation": 3, "next_offset": 42, "watermark": None}},
+    "timings": {},
+}
+
+
+def test_a_search_prints_a_table_and_what_it_covers() -> None:
+    with StubQueryService({"POST /v1/search": (200, ANSWER)}).serving() as service:
+        result = run("search", "red boot", "--query-url", service.url)
+    assert result.exit_code == 0
+    for words in ("boot-1", "0.500", "text: nothing found", "content-uploads-0 up to 42"):
+        assert words in result.stdout
+
+
+def test_a_search_prints_the_answer_as_json_and_a_gallery_beside_it(tmp_path: Path) -> None:
+    with StubQueryService({"POST /v1/search": (200, ANSWER)}).serving() as service:
+        result = run(
+            "search", "red boot", "--json", "--html", str(tmp_path / "g.html"), "--query-url", service.url
+        )
+    assert json.loads(result.stdout) == ANSWER
+    assert 'src="https://x/boot.jpg"' in (tmp_path / "g.html").read_text()
+
+
+def test_a_gallery_asks_for_thumbnails_and_carries_them(tmp_path: Path) -> None:
+    [hit] = ANSWER["results"]["image"]["hits"]
+    answer = {**ANSWER, "results": {"image": {"hits": [{**hit, "thumbnail": "d2VicA=="}]}}}
+    with StubQueryService({"POST /v1/search": (200, answer)}).serving() as service:
+        run("search", "red boot", "--html", str(tmp_path / "g.html"), "--query-url", service.url)
+        [(_, _, request)] = service.requests
+    assert request["include"] == ["text", "metadata", "thumbnail"]
+    page = (tmp_path / "g.html").read_text()
+    assert 'src="data:image/webp;base64,d2VicA=="' in page
+    assert "https://x/boot.jpg" not in page
+
+
+def test_a_search_by_picture_sends_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "boot.png").write_bytes(b"picture")
+    with StubQueryService({"POST /v1/search": (200, ANSWER)}).serving() as service:
+        run("search", "--image", str(tmp_path / "boot.png"), "--k", "3", "--query-url", service.url)
+        [(_, _, request)] = service.requests
+    assert request["image"] == "cGljdHVyZQ=="
+    assert request["k"] == 3
+    assert "text" not in request
+
+
+def test_a_search_needs_one_question() -> None:
+    assert run("search").exit_code == 2
+
+
+def test_a_refusal_is_one_line() -> None:
+    with StubQueryService({"POST /v1/search": (422, refusal("out_of_range"))}).serving() as service:
+        result = run("search", "red", "--query-url", service.url)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: 422 out_of_range: because of out_of_range\n"

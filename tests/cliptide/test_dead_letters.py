@@ -1,0 +1,75 @@
+import pytest
+
+from cliptide.dead_letters import Place, TopicScan, dead_letter_from_record
+from event_log.errors import TopicMissing
+from event_log.memory import MemoryLog, MemoryPublisher, MemoryRecordSource
+from event_log.records import Headers, Record
+
+CONTEXT: Headers = (
+    ("content-type", b"application/json"),
+    ("__connect.errors.topic", b"content-uploads"),
+    ("__connect.errors.partition", b"3"),
+    ("__connect.errors.offset", b"41"),
+    ("__connect.errors.exception.message", b"truncated after 12 bytes"),
+    ("cliptide.reason", b"truncated_image"),
+)
+
+
+def record(headers: Headers, key: bytes | None = b"boot-1") -> Record:
+    return Record("letters", 0, 7, key, b"value", headers, timestamp_ms=5, assignment_epoch=1)
+
+
+def test_a_dead_letter_says_place_reason_and_error() -> None:
+    letter = dead_letter_from_record(record(CONTEXT))
+    assert letter.origin == Place("content-uploads", 3, 41)
+    assert letter.place == Place("letters", 0, 7)
+    assert letter.reason == "truncated_image"
+    assert letter.error == "truncated after 12 bytes"
+    assert letter.content_id == "boot-1"
+    assert letter.size_bytes == 11
+
+
+def test_the_last_header_of_a_name_counts() -> None:
+    forged = (("cliptide.reason", b"forged by a producer"), *CONTEXT)
+    assert dead_letter_from_record(record(forged)).reason == "truncated_image"
+
+
+HEADERS_OF_OTHERS: dict[str, Headers] = {
+    "none": (),
+    "offset_in_words": (*CONTEXT, ("__connect.errors.offset", b"many")),
+    "null_topic_only": (("__connect.errors.topic", None),),
+}
+
+
+@pytest.mark.parametrize("headers", HEADERS_OF_OTHERS.values(), ids=HEADERS_OF_OTHERS.keys())
+def test_a_record_that_someone_else_put_there_is_listed_too(headers: Headers) -> None:
+    letter = dead_letter_from_record(record(headers, key=None))
+    assert letter.origin is None
+    assert letter.content_id is None
+
+
+def test_a_scan_reads_all_partitions_from_the_start_to_the_end() -> None:
+    log = MemoryLog()
+    log.create_topic("letters", num_partitions=3)
+    publisher = MemoryPublisher(log)
+    for n in range(50):
+        publisher.publish("letters", key=str(n).encode(), value=b"v")
+    source = MemoryRecordSource(log, "scan")
+    records = list(TopicScan(source, "letters").records())
+    source.close()
+    assert sorted(int(r.key or b"") for r in records) == list(range(50))
+    assert {r.partition for r in records} == {0, 1, 2}
+
+
+def test_a_scan_of_an_empty_topic_ends() -> None:
+    log = MemoryLog()
+    log.create_topic("letters", num_partitions=2)
+    source = MemoryRecordSource(log, "scan")
+    assert list(TopicScan(source, "letters").records()) == []
+    source.close()
+
+
+def test_a_topic_that_is_not_there_is_named() -> None:
+    source = MemoryRecordSource(MemoryLog(), "scan")
+    with pytest.raises(TopicMissing, match="letters"):
+        next(TopicScan(source, "letters").records())

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from cliptide.upload_row import BadRow, UploadRow
+from cliptide.upload_sources import SourceUnreadable, read_source
+
+
+def rows_of(path: Path) -> list[UploadRow | BadRow]:
+    return list(read_source(path))
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_folder_yields_its_pictures_and_texts_in_a_stable_order(tmp_path: Path) -> None:
+    for name in ("b/two.PNG", "a.txt", "b/one.jpeg", "notes.md", ".hidden/x.png", "b/.y.jpg"):
+        write(tmp_path / name, "x")
+    assert [row.place for row in rows_of(tmp_path)] == ["a.txt", "b/one.jpeg", "b/two.PNG"]
+
+
+def test_a_csv_row_carries_every_column(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "uploads.csv",
+        "id,file,owner,source,version,occurred_at,link,metadata,metadata.colour\n"
+        'boot-1,boot.png,ada,shop,3,2026-01-02T03:04:05Z,https://x/1,"{""price"": 9.5, ""new"": true}",red\n',
+    )
+    [row] = rows_of(source)
+    assert isinstance(row, UploadRow)
+    assert row.place == "line 2"
+    assert row.folder == tmp_path
+    assert row.fields.content_id == "boot-1"
+    assert row.fields.owner_id == "ada"
+    assert row.fields.version == 3
+    assert row.fields.occurred_at is not None
+    assert row.fields.metadata == {"price": 9.5, "new": True, "colour": "red"}
+
+
+def test_a_jsonl_line_carries_a_text(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "uploads.jsonl", '\n{"content_id": "t", "text": "a red boot", "owner_id": null}\n'
+    )
+    [row] = rows_of(source)
+    assert isinstance(row, UploadRow)
+    assert row.place == "line 2"
+    assert row.fields.text == "a red boot"
+    assert row.fields.owner_id is None
+
+
+BAD_LINES = {
+    "not_json": ("{", "not JSON"),
+    "not_an_object": ("[1]", "not a JSON object"),
+    "nothing_inside": ('{"content_id": "x"}', "has no file, text or link"),
+    "file_and_text": ('{"file": "a.png", "text": "b"}', "has both file and text"),
+    "bare_link": ('{"link": "https://x/1"}', "needs sha256, size_bytes, modality"),
+    "unknown_column": ('{"text": "b", "colour": "red"}', "colour: extra inputs"),
+    "naive_time": ('{"text": "b", "occurred_at": "2026-01-01T00:00:00"}', "occurred_at: "),
+    "version_in_words": ('{"text": "b", "version": "new"}', "version: "),
+    "nested_metadata": ('{"text": "b", "metadata": {"a": [1]}}', "metadata.a"),
+    "digest_too_short": ('{"link": "s3://x/1", "sha256": "ab"}', "sha256: "),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_LINES.values(), ids=BAD_LINES.keys())
+def test_a_bad_line_is_named_and_the_others_go_on(tmp_path: Path, line: str, reason: str) -> None:
+    source = write(tmp_path / "uploads.jsonl", f'{{"text": "before"}}\n{line}\n{{"text": "after"}}\n')
+    before, bad, after = rows_of(source)
+    assert isinstance(before, UploadRow)
+    assert isinstance(after, UploadRow)
+    assert isinstance(bad, BadRow)
+    assert bad.place == "line 2"
+    assert reason in bad.reason
+
+
+def test_a_csv_row_with_too_many_cells_is_bad(tmp_path: Path) -> None:
+    source = write(tmp_path / "uploads.csv", "text,owner\na,b,c\nd,e\n")
+    bad, good = rows_of(source)
+    assert bad == BadRow("line 2", "has more cells than the header has columns")
+    assert isinstance(good, UploadRow)
+
+
+def test_a_csv_cell_of_metadata_must_be_json(tmp_path: Path) -> None:
+    source = write(tmp_path / "uploads.csv", "text,metadata\na,{colour: red}\n")
+    [bad] = rows_of(source)
+    assert isinstance(bad, BadRow)
+    assert bad.reason.startswith("metadata: not a JSON object")
+
+
+def test_a_csv_that_breaks_off_inside_quotes_names_the_line(tmp_path: Path) -> None:
+    source = write(tmp_path / "uploads.csv", 'text\nfine\n"never closed\n')
+    good, bad = rows_of(source)
+    assert isinstance(good, UploadRow)
+    assert isinstance(bad, BadRow)
+    assert "not readable as CSV" in bad.reason
+
+
+UNREADABLE = {"absent": "nothing.csv", "another_type": "uploads.xlsx", "empty_csv": "empty.csv"}
+
+
+@pytest.mark.parametrize("name", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_a_source_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "uploads.xlsx", "x")
+    write(tmp_path / "empty.csv", "")
+    with pytest.raises(SourceUnreadable):
+        rows_of(tmp_path / name)

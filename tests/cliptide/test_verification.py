@@ -1,0 +1,79 @@
+"""The proof notices every way in which an index can differ from its log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from clip_index.content import Change
+from clip_index.index_reader import IndexReader
+from cliptide.verification import LogFold, ShardDifference, covered_ranges
+from event_log.records import Record
+from tests.fakes.shards import add, content, create_index, removal, take_over
+
+
+def record(offset: int, key: str, value: bytes | None, partition: int = 0) -> Record:
+    return Record("content-uploads", partition, offset, key.encode(), value, (), 1_700_000_000_000, 1)
+
+
+def upload(content_id: str) -> bytes:
+    return b'{"content_id": "%s", "content": {"text": "a red dress"}}' % content_id.encode()
+
+
+LOG = [
+    record(0, "a", upload("a")),
+    record(1, "b", upload("b")),
+    record(2, "poison", b"not an event"),
+    record(3, "c", upload("c")),
+    record(4, "a", upload("a")),
+    record(5, "b", None),
+    record(6, "set-aside", upload("set-aside")),
+]
+EQUAL = [
+    content("a", 0), content("b", 1), content("c", 3), content("a", 4), removal("b", 5)
+]  # fmt: skip
+
+
+def verify(root: Path, changes: Sequence[Change], log: Sequence[Record] = LOG) -> ShardDifference:
+    index = create_index(root)
+    writer = take_over(index)
+    add(writer, changes)
+    for _ in range(len(LOG) - len(changes)):
+        add(writer, [removal("nobody")])
+    writer.commit()
+    reader = IndexReader(root)
+    reader.reload()
+    assert reader.searcher is not None
+    folded = LogFold(covered_ranges(reader.searcher, index.partition_of), {(0, 6)})
+    for one in log:
+        folded.add(one)
+    [difference] = folded.compare(reader.searcher, index.partition_of)
+    return difference
+
+
+def test_an_index_that_equals_its_log_is_found_equal(tmp_path: Path) -> None:
+    assert verify(tmp_path, EQUAL) == ShardDifference("content-uploads-0", num_equal=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        pytest.param([EQUAL[0], EQUAL[3]], {"missing": ("c",), "num_equal": 1}, id="a content is missing"),
+        pytest.param(EQUAL[:4], {"surplus": ("b",), "num_equal": 2}, id="a delete was lost"),
+        pytest.param([EQUAL[0], EQUAL[2]], {"outdated": ("a",), "num_equal": 1}, id="an update was lost"),
+    ],
+)
+def test_every_difference_is_named(
+    tmp_path: Path, changes: list[Change], difference: dict[str, object]
+) -> None:
+    expected = {"shard": "content-uploads-0", "missing": (), "surplus": (), "outdated": (), **difference}
+    found = verify(tmp_path, changes)
+    assert {name: getattr(found, name) for name in expected} == expected
+    assert not found.is_equal
+
+
+def test_records_beyond_the_snapshot_are_not_expected(tmp_path: Path) -> None:
+    later = [*LOG, record(7, "later", upload("later"))]
+    assert verify(tmp_path, EQUAL, later).is_equal

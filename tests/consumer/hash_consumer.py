@@ -1,0 +1,33 @@
+"""`python -m tests.consumer.hash_consumer`: the real consumer process, with a hashing encoder.
+
+- `TESTS_KILLING_WORD`: a text that contains the word kills the process.
+- `TESTS_TALLY`: a file that grows by one byte for each content that is encoded.
+- `TESTS_HOLD`: a file; while it exists, encoding does not end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from clip_index.encoder import Encoder
+from clip_index.encoder_settings import EncoderSettings
+from consumer.__main__ import run
+from tests.consumer.encoders import FileHeldEncoder, KillingEncoder, TallyingEncoder
+from tests.fakes.hash_encoder import HashEncoder
+
+
+def load_encoder(settings: EncoderSettings) -> Encoder:
+    encoder: Encoder = HashEncoder()
+    if word := os.environ.get("TESTS_KILLING_WORD"):
+        encoder = KillingEncoder(encoder, word=word)
+    if tally := os.environ.get("TESTS_TALLY"):
+        encoder = TallyingEncoder(encoder, tally=Path(tally))
+    if hold := os.environ.get("TESTS_HOLD"):
+        encoder = FileHeldEncoder(encoder, hold=Path(hold))
+    return encoder
+
+
+if __name__ == "__main__":
+    os._exit(run(load_encoder, sys.argv[1:]))

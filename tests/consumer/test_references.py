@@ -1,0 +1,310 @@
+"""References: allowed or refused, checked, tried again, given up."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from consumer.backoff import Backoff
+from consumer.preparation import PreparationOptions
+from consumer.reference_policy import (
+    ReferenceAbsent,
+    ReferencePatience,
+    ReferencePolicy,
+    ReferenceRefused,
+    ReferenceUnreachable,
+)
+from consumer.references import FetchLimits, ReferenceGivenUp, References
+from schemas.events import ContentReference, Modality
+from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
+from tests.fakes.hash_encoder import draw_picture
+
+PICTURE = draw_picture(1)
+
+
+def reference(uri: str, data: bytes = PICTURE, modality: Modality = "image") -> ContentReference:
+    return ContentReference(uri, hashlib.sha256(data).hexdigest(), len(data), modality)
+
+
+class Store:
+    """An HTTP server on loopback whose answers tests change."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, bytes]] = {}
+        self.num_requests = 0
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def uri(self, path: str) -> str:
+        return f"http://{self.host}{path}"
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self._answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.port = runner.addresses[0][1]
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.num_requests += 1
+        status, body = self.answers.get(request.path, (404, b""))
+        if request.path == "/stalled":
+            await asyncio.sleep(0.8)
+        if request.path == "/endless":
+            return await self._stream_for_ever(request)
+        return web.Response(
+            status=status, body=body, headers={"Location": "/picture"} if status == 302 else {}
+        )
+
+    async def _stream_for_ever(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 65536)
+        except ConnectionError:
+            return response
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    server = Store()
+    server.start()
+    server.answers["/picture"] = (200, PICTURE)
+    yield server
+    server.close()
+
+
+def quick_limits(grace: float = 0.05, patience: float = 0.05, timeout: float = 20.0) -> FetchLimits:
+    return FetchLimits(
+        timeout_seconds=timeout,
+        patience=ReferencePatience(grace, patience),
+        backoff=Backoff(first_seconds=0.01, longest_seconds=0.02),
+    )
+
+
+@contextmanager
+def fetching(policy: ReferencePolicy, limits: FetchLimits) -> Iterator[References]:
+    references = References(policy, limits)
+    references.start()
+    try:
+        yield references
+    finally:
+        references.close()
+
+
+def allowing(store: Store) -> ReferencePolicy:
+    return ReferencePolicy(hosts=frozenset({store.host}), http_schemes=frozenset({"http"}))
+
+
+def reason_of(future: Future[bytes]) -> str:
+    error = future.exception(timeout=PATIENCE_SECONDS)
+    assert isinstance(error, ReferenceGivenUp), error
+    return error.reason
+
+
+def test_allowed_bytes_are_fetched(store: Store) -> None:
+    with fetching(allowing(store), quick_limits()) as references:
+        assert references.fetch(reference(store.uri("/picture"))).result(PATIENCE_SECONDS) == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "reason"),
+    [
+        pytest.param("/gone", 404, b"", "reference_absent", id="not there"),
+        pytest.param("/gone", 403, b"", "reference_absent", id="not allowed by the store"),
+        pytest.param("/other", 200, draw_picture(2)[: len(PICTURE)], None, id="other bytes"),
+        pytest.param("/short", 200, PICTURE[:-1], "size_mismatch", id="too short"),
+        pytest.param("/long", 200, PICTURE + b"x", "size_mismatch", id="too long"),
+        pytest.param("/moved", 302, b"", "reference_refused", id="a redirect"),
+    ],
+)
+def test_what_is_not_the_promised_content_is_given_up_after_the_grace_time(
+    store: Store, path: str, status: int, body: bytes, reason: str | None
+) -> None:
+    store.answers[path] = (status, body)
+    with fetching(allowing(store), quick_limits()) as references:
+        given = reason_of(references.fetch(reference(store.uri(path))))
+    assert given == reason or (reason is None and given in ("digest_mismatch", "size_mismatch"))
+
+
+def test_another_digest_is_given_up(store: Store) -> None:
+    wrong = ContentReference(store.uri("/picture"), "0" * 64, len(PICTURE), "image")
+    with fetching(allowing(store), quick_limits()) as references:
+        assert reason_of(references.fetch(wrong)) == "digest_mismatch"
+
+
+def test_no_more_than_the_promised_size_is_read(store: Store) -> None:
+    with fetching(allowing(store), quick_limits(grace=0.0)) as references:
+        assert reason_of(references.fetch(reference(store.uri("/endless")))) == "size_mismatch"
+
+
+def test_a_late_upload_is_waited_for(store: Store) -> None:
+    with fetching(allowing(store), quick_limits(grace=PATIENCE_SECONDS)) as references:
+        future = references.fetch(reference(store.uri("/late")))
+        eventually(lambda: store.num_requests >= 2)
+        store.answers["/late"] = (200, PICTURE)
+        assert future.result(PATIENCE_SECONDS) == PICTURE
+
+
+def test_an_unreachable_store_is_given_up_only_while_others_answer(store: Store) -> None:
+    store.answers["/broken"] = (503, b"")
+    with fetching(allowing(store), quick_limits(patience=0.05)) as references:
+        broken = references.fetch(reference(store.uri("/broken")))
+        eventually(lambda: store.num_requests >= 12)
+        assert not broken.done()
+        references.fetch(reference(store.uri("/picture"))).result(PATIENCE_SECONDS)
+        assert reason_of(broken) == "reference_unreachable"
+
+
+def test_a_stalled_store_meets_the_deadline(store: Store) -> None:
+    with fetching(allowing(store), quick_limits(patience=0.0, timeout=0.05)) as references:
+        stalled = references.fetch(reference(store.uri("/stalled")))
+        eventually(lambda: store.num_requests >= 2)
+        references.fetch(reference(store.uri("/picture"))).result(PATIENCE_SECONDS)
+        assert reason_of(stalled) == "reference_unreachable"
+
+
+def test_a_cancelled_fetch_ends(store: Store) -> None:
+    with fetching(allowing(store), quick_limits(grace=60)) as references:
+        future = references.fetch(reference(store.uri("/gone")))
+        eventually(lambda: store.num_requests >= 1)
+        assert future.cancel()
+
+
+def test_a_file_under_an_allowed_root_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "a picture.png").write_bytes(PICTURE)
+    with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits()) as references:
+        uri = f"file://{tmp_path}/a%20picture.png"
+        assert references.fetch(reference(uri)).result(PATIENCE_SECONDS) == PICTURE
+
+
+def test_a_file_that_is_not_there_is_absent(tmp_path: Path) -> None:
+    with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits()) as references:
+        assert reason_of(references.fetch(reference(f"file://{tmp_path}/none"))) == "reference_absent"
+
+
+@pytest.mark.parametrize("way", ["link", "dots", "encoded dots", "host", "directory"])
+def test_no_way_leads_out_of_a_root(tmp_path: Path, way: str) -> None:
+    root, secret = tmp_path / "root", tmp_path / "secret"
+    root.mkdir()
+    secret.write_bytes(PICTURE)
+    (root / "link").symlink_to(secret)
+    uris = {
+        "link": f"file://{root}/link",
+        "dots": f"file://{root}/../secret",
+        "encoded dots": f"file://{root}/%2e%2e/secret",
+        "host": f"file://elsewhere{root}/x",
+        "directory": f"file://{root}",
+    }
+    with fetching(ReferencePolicy(file_roots=(root,)), quick_limits()) as references:
+        assert reason_of(references.fetch(reference(uris[way]))) == "reference_refused"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://cdn.example/x",
+        "https://other.example/x",
+        "https://cdn.example:8443/x",
+        "https://user:word@cdn.example/x",
+        "https://cdn.example.evil.example/x",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1/x",
+        "s3://other/x",
+        "gs://photos/x",
+        "ftp://cdn.example/x",
+        "file:///etc/passwd-like",
+        "x",
+    ],
+)
+def test_everything_that_is_not_named_is_refused(uri: str) -> None:
+    policy = ReferencePolicy(hosts=frozenset({"cdn.example"}), buckets=frozenset({"s3://photos"}))
+    with fetching(policy, quick_limits()) as references:
+        assert reason_of(references.fetch(reference(uri))) == "reference_refused"
+
+
+def test_named_hosts_and_buckets_are_admitted() -> None:
+    policy = ReferencePolicy(hosts=frozenset({"cdn.example"}), buckets=frozenset({"s3://photos"}))
+    assert policy.admit("https://CDN.example/x?y", 9) == "http"
+    assert policy.admit("s3://photos/a/b", 9) == "bucket"
+
+
+def test_a_reference_above_the_size_limit_is_refused() -> None:
+    policy = ReferencePolicy(hosts=frozenset({"cdn.example"}), max_size_bytes=10)
+    with pytest.raises(ReferenceRefused):
+        policy.admit("https://cdn.example/x", 11)
+
+
+ABSENT, UNREACHABLE = ReferenceAbsent("reference_absent", ""), ReferenceUnreachable("")
+
+
+@pytest.mark.parametrize(
+    ("error", "now", "other_success_at", "expected"),
+    [
+        pytest.param(ABSENT, 109.0, None, False, id="absent, within grace"),
+        pytest.param(ABSENT, 110.0, None, True, id="absent, grace over"),
+        pytest.param(UNREACHABLE, 149.0, 140.0, False, id="unreachable, within patience"),
+        pytest.param(UNREACHABLE, 150.0, 140.0, True, id="unreachable, others succeed"),
+        pytest.param(UNREACHABLE, 999.0, None, False, id="unreachable, nobody ever succeeded"),
+        pytest.param(UNREACHABLE, 999.0, 99.0, False, id="unreachable, nobody succeeded since"),
+    ],
+)
+def test_patience(
+    error: ReferenceAbsent | ReferenceUnreachable, now: float, other_success_at: float | None, expected: bool
+) -> None:
+    patience = ReferencePatience(grace_seconds=10, patience_seconds=50)
+    assert (
+        patience.is_over(error, failing_since=100.0, other_success_at=other_success_at, now=now) is expected
+    )
+
+
+def test_a_waiting_reference_holds_its_partition_and_no_other(tmp_path: Path, store: Store) -> None:
+    world = World(tmp_path, num_partitions=2)
+    world.set_options(references=allowing(store), fetches=quick_limits(grace=60))
+    with world.running():
+        world.publish(upload("waits", reference(store.uri("/late"))), 0)
+        end = world.publish(upload("behind"), 0)
+        world.wait_committed(world.publish(upload("elsewhere"), 1), 1)
+        eventually(lambda: store.num_requests >= 2)
+        assert world.next_offset(0) == 0
+        store.answers["/late"] = (200, PICTURE)
+        world.wait_committed(end, 0)
+    assert all(world.searcher().find(name) for name in ("waits", "behind", "elsewhere"))
+
+
+def test_a_referenced_text_must_be_unicode(world: World, store: Store) -> None:
+    store.answers["/text"] = (200, b"\xff\xfe\x00")
+    world.set_options(references=allowing(store), preparation=PreparationOptions())
+    world.publish(upload("x", reference(store.uri("/text"), b"\xff\xfe\x00", "text")))
+    with world.running():
+        world.wait_committed(1)
+    assert world.reasons() == ["not_unicode"]

@@ -1,0 +1,167 @@
+"""The environment, read once; bad settings are one line that names the variable."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from clip_index.errors import CommitUnknown, EncoderMismatch, EncoderUnavailable, Fenced, IndexRefused
+from consumer.__main__ import exit_code_from, main, run
+from consumer.errors import ConsumerFault, DeadLetterFlood, FencedWhileAssigned, StartRefused
+from consumer.options_from_settings import options_from_settings
+from consumer.settings import (
+    ConsumerSettings,
+    IndexSettings,
+    KafkaSection,
+    Settings,
+    read_settings,
+)
+from event_log.errors import FatalLogError, TopicMissing
+from event_log.records import TopicDescription
+from schemas.errors import UnknownSchema
+from service.settings import BadSettings
+from tests.fakes.hash_encoder import HashEncoder, draw_picture
+
+
+def test_the_defaults_need_no_variable() -> None:
+    settings = read_settings()
+    assert settings.topic == "content-uploads"
+    assert settings.group_id == "cliptide-main"
+    options = options_from_settings(settings)
+    assert options.references.hosts == frozenset()
+    assert options.preparation.make_thumbnail is None
+
+
+def test_variables_reach_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ID", "shoes")
+    monkeypatch.setenv("CLIPTIDE_KAFKA__PROPERTIES", '{"client.rack": "a", "linger.ms": 9}')
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__REFERENCE_HOSTS", '["CDN.example"]')
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS", '["/srv/uploads"]')
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA", "dead_letter")
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__ACCEPT_REWIND", "true")
+    settings = read_settings()
+    options = options_from_settings(settings)
+    assert settings.group_id == "cliptide-shoes"
+    assert settings.kafka.connection().properties == {
+        "fetch.wait.max.ms": 50,
+        "client.rack": "a",
+        "linger.ms": 9,
+    }
+    assert options.references.hosts == {"cdn.example"}
+    assert options.references.file_roots == (Path("/srv/uploads"),)
+    assert options.preparation.sets_unknown_schemas_aside
+    assert options.start.accepts_rewind
+
+
+def test_thumbnails_are_kept_when_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__THUMBNAIL_SIDE", "16")
+    make_thumbnail = options_from_settings(read_settings()).preparation.make_thumbnail
+    assert make_thumbnail is not None
+    assert HashEncoder().prepare_image(make_thumbnail(draw_picture(1))).pixels.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("section", [Settings, KafkaSection, IndexSettings, ConsumerSettings])
+def test_every_setting_says_what_it_is(section: type[BaseModel]) -> None:
+    sections = {"kafka", "index", "encoder", "consumer"}
+    silent = [name for name, field in section.model_fields.items() if not field.description]
+    assert set(silent) <= sections
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CLIPTIDE_CONSUMER__HEALTH_PORT", "eighty"),
+        ("CLIPTIDE_CONSUMER__BATCH_MAX_ROWS", "0"),
+        ("CLIPTIDE_CONSUMER__NO_SUCH_THING", "1"),
+        ("CLIPTIDE_CONSUMER__REFERENCE_HOSTS", '["a"'),
+        ("CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA", "shrug"),
+        ("CLIPTIDE_KAFKA__PROPERTIES", "acks=1"),
+        ("CLIPTIDE_KAFKA__PROPERTIES", '{"acks": "1"}'),
+        ("CLIPTIDE_KAFKA__PROPERTIES", '{"client.id": {}}'),
+        ("CLIPTIDE_ENCODER__PRECISION", "fp8"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSettings, match=f"^{variable}: [^\n]+$"):
+        read_settings()
+
+
+def test_a_bad_setting_exits_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__HEALTH_PORT", "eighty")
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("consumer: CLIPTIDE_CONSUMER__HEALTH_PORT: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeError("a defect"), 1),
+        (ConsumerFault("a defect"), 1),
+        (BadSettings("CLIPTIDE_X: no"), 2),
+        (StartRefused("gone"), 3),
+        (IndexRefused("another topic"), 3),
+        (EncoderMismatch(HashEncoder().fingerprint, HashEncoder(seed=1).fingerprint), 3),
+        (UnknownSchema("x", "y"), 3),
+        (CommitUnknown("?"), 3),
+        (EncoderUnavailable("x", "y"), 4),
+        (FatalLogError("not authorised"), 5),
+        (TopicMissing("uploads"), 5),
+        (DeadLetterFlood(9, 10, "x"), 6),
+        (FencedWhileAssigned(0), 7),
+        (Fenced("uploads-0", 1, 2), 7),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_every_failure_has_its_exit_code(error: Exception, code: int) -> None:
+    assert exit_code_from(error) == code
+
+
+class Anywhere:
+    """As much of a broker as a start needs before it fails."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def ensure_topic(self, topic: str, creation: object) -> TopicDescription:
+        return TopicDescription(topic, "an id", 1)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def _broker_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for client in ("KafkaAdmin", "KafkaPublisher", "KafkaRecordSource"):
+        monkeypatch.setattr(f"consumer.__main__.{client}", Anywhere)
+    monkeypatch.setattr("consumer.__main__.Signals.listen", lambda self: None)
+
+
+@pytest.mark.usefixtures("_broker_anywhere")
+def test_an_index_root_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "file" / "index"))
+    assert run(lambda settings: HashEncoder(), []) == 2
+    assert f"CLIPTIDE_INDEX__ROOT: no index can be kept in {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_broker_anywhere")
+def test_a_health_port_in_use_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("CLIPTIDE_CONSUMER__HEALTH_PORT", str(port))
+        assert run(lambda settings: HashEncoder(), []) == 2
+    told = capsys.readouterr().err
+    assert f"CLIPTIDE_CONSUMER__HEALTH_PORT: nothing can listen on 127.0.0.1:{port}: " in told

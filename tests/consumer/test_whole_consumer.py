@@ -1,0 +1,246 @@
+"""Records in, a searchable index out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from clip_index.errors import EncoderMismatch
+from consumer.backlog import BacklogLimits
+from consumer.dead_letter_limit import FloodThreshold
+from consumer.errors import DeadLetterFlood
+from consumer.owned_shard import CommitPolicy
+from consumer.preparation import PreparationOptions
+from event_log.errors import FatalLogError, TransientLogError
+from schemas.codec import encode_event
+from schemas.errors import UnknownSchema
+from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent
+from tests.consumer.encoders import CountingEncoder
+from tests.consumer.running import TOPIC, World, eventually, upload
+from tests.fakes.hash_encoder import HashEncoder, draw_picture
+
+
+def test_texts_and_pictures_become_contents_of_the_index(world: World) -> None:
+    with world.running():
+        world.publish(upload("t1"))
+        end = world.publish(upload("p1", ImageContent(draw_picture(1))))
+        world.wait_committed(end)
+    searcher = world.searcher()
+    text, picture = searcher.find("t1"), searcher.find("p1")
+    assert text is not None
+    assert picture is not None
+    assert searcher.read(text).text == "a text about t1"
+    assert searcher.read(picture).modality == "image"
+    assert world.reasons() == []
+
+
+def test_every_partition_becomes_a_shard(tmp_path: Path) -> None:
+    world = World(tmp_path, num_partitions=3)
+    with world.running():
+        ends = [world.publish(upload(f"c{partition}"), partition) for partition in range(3)]
+        for partition, end in enumerate(ends):
+            world.wait_committed(end, partition)
+    assert sorted(world.searcher().shards) == [f"{TOPIC}-{partition}" for partition in range(3)]
+
+
+def test_a_delete_event_and_a_null_value_remove_contents(world: World) -> None:
+    with world.running():
+        for content_id in ("kept", "deleted", "nulled"):
+            world.publish(upload(content_id))
+        world.publish(DeleteEvent("e", "deleted", "tests", datetime.now(timezone.utc)))
+        world.wait_committed(world.append(b"nulled", None))
+    searcher = world.searcher()
+    assert [searcher.find(name) is not None for name in ("kept", "deleted", "nulled")] == [True, False, False]
+
+
+def test_transaction_markers_and_gaps_are_passed(world: World) -> None:
+    world.publish(upload("a"))
+    world.log.append_marker(TOPIC, 0)
+    world.publish(upload("removed"))
+    world.publish(upload("b"))
+    world.log.append_marker(TOPIC, 0)
+    world.log.remove(TOPIC, 0, 2)
+    with world.running():
+        world.wait_committed(5)
+    assert world.next_offset() == 5
+    assert world.searcher().find("b") is not None
+
+
+def test_a_graceful_stop_commits_what_is_encoded_and_the_group_learns_of_it(world: World) -> None:
+    world.set_options(commits=CommitPolicy(interval_seconds=60.0))
+    with world.running():
+        end = world.publish(upload("late"))
+        eventually(lambda: world.stage_count("add") == 1)
+    assert world.next_offset() == end
+    assert world.group_offset() == end
+    assert not (world.shard_path() / "inflight.json").exists()
+
+
+def test_after_a_graceful_restart_nothing_is_encoded_again(world: World) -> None:
+    world.encoder = encoder = CountingEncoder()
+    for number in range(20):
+        world.publish(upload(f"c{number}"))
+    with world.running():
+        world.wait_committed(10)
+    with world.running():
+        world.wait_committed(20)
+    assert encoder.num_encoded == 20
+
+
+def test_batches_are_encoded_together(world: World) -> None:
+    world.encoder = encoder = CountingEncoder()
+    for number in range(64):
+        world.publish(upload(f"c{number}"))
+    with world.running():
+        world.wait_committed(64)
+    assert encoder.num_calls < 32
+    assert encoder.largest_batch <= 32
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        pytest.param(b"x", b"\x01garbage", "undecodable", id="garbage"),
+        pytest.param(b"x", b"", "undecodable", id="empty value"),
+        pytest.param(b"x", b"{", "undecodable", id="broken JSON"),
+        pytest.param(None, encode_event(upload("x")).value, "missing_key", id="no key"),
+        pytest.param(b"y", encode_event(upload("x")).value, "key_mismatch", id="another key"),
+        pytest.param(b"\xff", None, "not_unicode", id="key is not Unicode"),
+        pytest.param(b"i" * 513, None, "content_id_too_long", id="id too long"),
+        pytest.param(b"x", encode_event(upload("x", ImageContent(b"no picture"))).value, None, id="no image"),
+        pytest.param(
+            b"x",
+            encode_event(upload("x", ImageContent(draw_picture(1, size=(200, 200))[:200]))).value,
+            None,
+            id="truncated image",
+        ),
+        pytest.param(
+            b"x",
+            encode_event(upload("x", TextContent("word " * 9000))).value,
+            "text_too_long",
+            id="text too long",
+        ),
+        pytest.param(
+            b"x",
+            encode_event(upload("x", ContentReference("https://evil.example/x", "0" * 64, 9, "image"))).value,
+            "reference_refused",
+            id="reference not allowed",
+        ),
+    ],
+)
+def test_bad_input_is_one_dead_letter_and_the_rest_goes_on(
+    world: World, key: bytes | None, value: bytes | None, reason: str | None
+) -> None:
+    world.publish(upload("before"))
+    world.append(key, value)
+    end = world.publish(upload("behind"))
+    with world.running():
+        world.wait_committed(end)
+    (letter,) = world.dead_letters()
+    assert (letter.key, letter.value) == (key, value)
+    assert reason is None or world.reasons() == [reason]
+    assert all(world.searcher().find(name) is not None for name in ("before", "behind"))
+    assert world.metrics.registry.get_sample_value("cliptide_records_total", {"status": "dead_letter"}) == 1
+
+
+def test_a_dead_letter_says_where_it_came_from(world: World) -> None:
+    world.log.append(TOPIC, 0, key=b"x", value=b"?", headers=(("trace", b"7"),))
+    with world.running():
+        world.wait_committed(1)
+    headers = dict(world.dead_letters()[0].headers)
+    assert headers["trace"] == b"7"
+    assert headers["__connect.errors.topic"] == TOPIC.encode()
+    assert headers["__connect.errors.partition"] == b"0"
+    assert headers["__connect.errors.offset"] == b"0"
+    assert headers["__connect.errors.stage"] == b"DECODE"
+    assert headers["__connect.errors.exception.class.name"] == b"schemas.errors.BadEvent"
+
+
+def test_an_offset_is_passed_only_when_its_dead_letter_is_delivered(world: World) -> None:
+    world.log.fail_next("publish", TransientLogError("broker away"), times=3)
+    world.append(b"x", b"garbage")
+    with world.running():
+        world.wait_committed(1)
+    assert world.reasons() == ["undecodable"]
+
+
+def test_a_flood_of_dead_letters_stops_the_consumer_before_its_offsets_are_passed(world: World) -> None:
+    world.set_options(flood=FloodThreshold(max_share=0.5, min_dead_letters=10, window=100))
+    for number in range(40):
+        world.append(b"x", b"garbage %d" % number)
+    error = world.failure()
+    assert isinstance(error, DeadLetterFlood)
+    assert len(world.dead_letters()) < 10
+    assert world.next_offset() < 40
+
+
+def test_an_unknown_schema_stops_the_consumer(world: World) -> None:
+    world.append(b"x", b"\x00\x00\x00\x00\x07rest")
+    assert isinstance(world.failure(), UnknownSchema)
+    assert world.next_offset() == 0
+
+
+def test_an_unknown_schema_is_set_aside_when_told_so(world: World) -> None:
+    world.set_options(preparation=PreparationOptions(sets_unknown_schemas_aside=True))
+    world.append(b"x", b"\x00\x00\x00\x00\x07rest")
+    with world.running():
+        world.wait_committed(1)
+    assert world.reasons() == ["unknown_schema"]
+
+
+@pytest.mark.parametrize("operation", ["poll", "log_range", "committed", "commit"])
+def test_a_log_that_does_not_answer_is_waited_for(
+    world: World, operation: Literal["poll", "log_range", "committed", "commit"]
+) -> None:
+    world.log.fail_next(operation, TransientLogError("away"), times=3)
+    with world.running():
+        world.wait_committed(world.publish(upload("a")))
+    assert world.reasons() == []
+    assert world.searcher().find("a") is not None
+
+
+def test_a_fatal_log_error_stops_the_consumer(world: World) -> None:
+    world.log.fail_next("poll", FatalLogError("not authorised"))
+    assert isinstance(world.failure(), FatalLogError)
+
+
+def test_another_encoder_is_refused(world: World) -> None:
+    with world.running():
+        pass
+    world.encoder = HashEncoder(seed=1)
+    with pytest.raises(EncoderMismatch):
+        world.build()
+
+
+def test_a_full_buffer_pauses_its_partition_and_resumes_it(world: World) -> None:
+    world.set_options(backlog=BacklogLimits(max_bytes=2000, max_prepared=2))
+    for number in range(60):
+        world.publish(upload(f"c{number}", TextContent("some words " * 10)))
+    world.set_options(intake=replace(world.options.intake, max_poll_records=5))
+    with world.running():
+        world.wait_committed(60)
+    pauses = world.metrics.registry.get_sample_value("cliptide_pauses_total")
+    assert pauses is not None
+    assert pauses >= 1
+
+
+def test_the_watermark_moves_on_while_the_platform_is_quiet(world: World) -> None:
+    with world.running():
+        world.wait_committed(world.publish(upload("a")))
+        published_at_ms = time.time() * 1000
+        eventually(lambda: (world.watermark_ms() or 0) > published_at_ms + 50)
+
+
+def test_a_watermark_is_not_renewed_while_the_broker_does_not_answer(world: World) -> None:
+    with world.running():
+        world.wait_committed(world.publish(upload("a")))
+        eventually(lambda: world.watermark_ms() is not None)
+        world.log.fail_next("log_range", TransientLogError("away"), times=10_000)
+        away_since_ms = time.time() * 1000
+        eventually(lambda: (world.failures("log") or 0) >= 16)
+        assert (world.watermark_ms() or 0) <= away_since_ms

@@ -1,0 +1,76 @@
+"""`python -m tests.crash.campaign`: kill, cut the power and damage files, and count what goes wrong.
+
+Prints one JSON object, and exits with 1 if there is any violation. Each campaign follows
+from its seed, but for kills at random times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+
+from tests.crash.damage import build_index, damaged_files
+from tests.crash.kills import kills_at_every_step, kills_at_random_times
+from tests.crash.power_failures import power_failures
+
+_MEMORY = Path("/dev/shm")  # a crash here is simulated, so that nothing needs a real disk
+
+
+def step_kills(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
+    """Steps of one history after another, until there are enough."""
+    histories = (kills_at_every_step(directory, seed=seed + i) for i in range(number))
+    return islice((violations for history in histories for violations in history), number)
+
+
+def random_kills(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
+    return kills_at_random_times(directory, seed=seed, number=number)
+
+
+def power_cuts(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
+    return power_failures(directory, seed=seed, number=number)
+
+
+def damages(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
+    root = directory / "damaged"
+    build_index(root)
+    for damage in damaged_files(root, seed=seed, number=number):
+        yield [f"{damage.kind}, {damage.change}: not noticed by the {opener}" for opener in damage.misses]
+
+
+CAMPAIGNS: dict[str, Callable[[Path, int, int], Iterable[list[str]]]] = {
+    "step_kills": step_kills,
+    "random_kills": random_kills,
+    "power_cuts": power_cuts,
+    "damages": damages,
+}
+LONG = {"step_kills": 900, "random_kills": 100, "power_cuts": 5000, "damages": 1000}
+
+
+def run(name: str, *, seed: int, number: int) -> dict[str, object]:
+    """Return how many were tried, how many violated, and the first of those violations."""
+    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as directory:
+        results = list(CAMPAIGNS[name](Path(directory), seed, number))
+    violations = [violation for found in results for violation in found]
+    num_violating = sum(1 for found in results if found)
+    return {"tried": len(results), "violating": num_violating, "violations": violations[:5]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CAMPAIGNS)}; all by default")
+    parser.add_argument("--number", type=int, help="how many of each")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    names = arguments.names or list(CAMPAIGNS)
+    found = {name: run(name, seed=arguments.seed, number=arguments.number or LONG[name]) for name in names}
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.exit(any(result["violating"] for result in found.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Files of an index with one flipped bit, or cut short: whoever opens them must refuse."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clip_index.content import Change
+from clip_index.errors import DamagedFile
+from clip_index.generations import manifest_path, read_newest
+from clip_index.index_directory import IndexDirectory
+from clip_index.index_reader import IndexReader
+from clip_index.inverted_lists import MIN_NODES
+from clip_index.shard_state import open_state
+from clip_index.shard_writer import ShardWriter
+from clip_index.watermark import read_watermark
+from tests.fakes.shards import add, content, create_index, removal, take_over
+
+
+@dataclass(frozen=True)
+class Damage:
+    """`kind` is the file's name without what differs between two indexes; `misses` who opened it."""
+
+    kind: str
+    change: str
+    misses: Sequence[str]
+
+
+def build_index(root: Path) -> None:
+    """An index with files of every kind: flat and walked vectors, tombstones, remembered deletes."""
+    writer = take_over(create_index(root))
+    _commit(writer, [content(f"{i}", i, seed=i) for i in range(MIN_NODES)])
+    texts = [content(f"text-{i}", modality="text", num_rows=3, text="t", owner_id="ann") for i in range(5)]
+    _commit(writer, [*texts, *(content(f"picture-{i}", thumbnail=b"webp") for i in range(5))])
+    _commit(writer, [removal("text-0"), *(removal(f"{i}", version=1) for i in range(40))])
+    writer.renew_watermark(1_700_000_000_000)
+    writer.close()
+
+
+def _commit(writer: ShardWriter, changes: Sequence[Change]) -> None:
+    add(writer, changes)
+    writer.commit()
+
+
+def damaged_files(root: Path, *, seed: int, number: int) -> Iterator[Damage]:
+    """Damage one file after another, all kinds in turn, and put it right again."""
+    dice = random.Random(seed)
+    files = _files(root)
+    kinds = sorted(files)
+    for i in range(number):
+        kind = kinds[i % len(kinds)]
+        path = dice.choice(files[kind])
+        whole = path.read_bytes()
+        path.chmod(0o644)
+        damage = dice.choice([_flip_a_bit, _cut_short])
+        path.write_bytes(damage(whole, dice))
+        yield Damage(kind, damage.__name__.strip("_"), _misses(root, kind))
+        path.write_bytes(whole)
+
+
+def _flip_a_bit(data: bytes, dice: random.Random) -> bytes:
+    position = dice.randrange(len(data))
+    return data[:position] + bytes([data[position] ^ (1 << dice.randrange(8))]) + data[position + 1 :]
+
+
+def _cut_short(data: bytes, dice: random.Random) -> bytes:
+    return data[: dice.randrange(len(data))]
+
+
+def _files(root: Path) -> dict[str, list[Path]]:
+    """Every file that a reader opens, by kind."""
+    index = IndexDirectory.open(root)
+    shard = index.shard_path(0)
+    newest = read_newest(shard)
+    assert newest is not None
+    named = [path for path, _ in newest.file_paths(shard)]
+    files: dict[str, list[Path]] = {
+        "current": [root / "current-1.json"],
+        "index.json": [index.path / "index.json"],
+        "manifest": [manifest_path(shard, newest.generation)],
+        "watermark.json": [shard / "watermark.json"],
+    }
+    for path in named:
+        kind = "tombstones" if path.parent.name == "tombstones" else path.name
+        files.setdefault(kind, []).append(path)
+    return files
+
+
+def _misses(root: Path, kind: str) -> list[str]:
+    if kind == "watermark.json":
+        shard = IndexDirectory.open(root).shard_path(0)
+        return [] if read_watermark(shard) is None else ["watermark"]
+    openers: dict[str, Callable[[Path], None]] = {"reader": _read, "writer": _write}
+    return [name for name, opens in openers.items() if not _is_refused(opens, root)]
+
+
+def _is_refused(opens: Callable[[Path], None], root: Path) -> bool:
+    try:
+        opens(root)
+    except DamagedFile:
+        return True
+    return False
+
+
+def _read(root: Path) -> None:
+    IndexReader(root).reload()
+
+
+def _write(root: Path) -> None:
+    """What a takeover opens, without the generation that it would commit."""
+    index = IndexDirectory.open(root)
+    shard = index.shard_path(0)
+    newest = read_newest(shard)
+    assert newest is not None
+    open_state(shard, newest)

@@ -1,0 +1,153 @@
+"""Writers killed by signal 9: at every call that changes the disk, or at random times.
+
+Needs a process that has run nothing yet (`python -m tests.crash.campaign`): every life is
+a fork of it, and a fork cannot use the threads that FAISS or Arrow may have started.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from clip_index.index_reader import IndexReader
+from clip_index.merge_worker import MergeLanes
+from tests.crash.shard_life import check, has_index, live, open_and_check, recover_and_check
+from tests.crash.small_log import Log, build_log
+from tests.crash.system_calls import Call, Observer, observed
+
+
+class _KillAtStep(Observer):
+    """Kills the process at its n-th step: in place of a call, or when a file is made and still empty."""
+
+    def __init__(self, number: int) -> None:
+        self._num_left = number
+
+    def before(self, call: Call) -> None:
+        self._step()
+
+    def after(self, call: Call) -> None:
+        if call.name == "open":
+            self._step()
+
+    def _step(self) -> None:
+        self._num_left -= 1
+        if self._num_left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kills_at_every_step(directory: Path, *, seed: int) -> Iterator[list[str]]:
+    """Yield the violations of each kill: a new index, and one that has a past."""
+    log = build_log(seed, 16)
+    empty = Path(tempfile.mkdtemp(dir=directory))
+    past = empty.with_name(empty.name + "-past")
+    _in_a_fork(lambda: live(past, log[:8], _ignore))
+    for start, until in ((empty, 4), (past, 16)):
+        number, was_killed = 1, True
+        while was_killed:
+            with tempfile.TemporaryDirectory(dir=directory) as root:
+                was_killed, violations = _kill_once(start, Path(root) / "root", log[:until], log, number)
+            if was_killed:
+                yield violations
+            number += 1
+
+
+def _kill_once(start: Path, root: Path, part: Log, log: Log, number: int) -> tuple[bool, list[str]]:
+    shutil.copytree(start, root)
+
+    def live_until_killed() -> None:
+        with observed(_KillAtStep(number)):
+            live(root, part, _ignore)
+
+    status = _wait(_fork(live_until_killed, root))
+    if status == 0:
+        return False, []
+    if status != -signal.SIGKILL:
+        return True, [f"the writer failed at step {number}: {_report(root)}"]
+    return True, _verdict(root, log, f"killed at step {number}")
+
+
+def kills_at_random_times(directory: Path, *, seed: int, number: int) -> Iterator[list[str]]:
+    """Yield the violations of each kill: one index, a log that never ends, and readers that look on.
+
+    Every tenth life merges in a child process, as the consumer does.
+    """
+    dice = random.Random(seed)
+    for start in range(0, number, 20):
+        with tempfile.TemporaryDirectory(dir=directory) as root:
+            for life in range(min(20, number - start)):
+                log = build_log(seed + start, 24 * (life + 1))
+                yield _kill_in_time(Path(root), log, dice.uniform(0.0, 0.15), has_child=life % 10 == 9)
+
+
+def _kill_in_time(root: Path, log: Log, seconds: float, *, has_child: bool) -> list[str]:
+    writer = _fork(lambda: live(root, log, _ignore, MergeLanes() if has_child else None), root)
+    reader = _fork(lambda: _look_on(root, log), root)
+    time.sleep(seconds + has_child)
+    os.kill(writer, signal.SIGKILL)
+    status = _wait(writer)
+    os.kill(reader, signal.SIGTERM)
+    if status not in (0, -signal.SIGKILL):
+        return [f"the writer failed: {_report(root)}"]
+    if _wait(reader) not in (0, -signal.SIGTERM):
+        return [f"a reader failed: {_report(root)}"]
+    return _verdict(root, log, f"killed after {seconds:.3f} s")
+
+
+def _look_on(root: Path, log: Log) -> None:
+    reader = IndexReader(root)
+    while True:
+        if has_index(root):
+            reader.reload()
+            assert reader.searcher is not None
+            check(reader.searcher, log)
+
+
+def _verdict(root: Path, log: Log, circumstance: str) -> list[str]:
+    def look_then_recover() -> None:
+        open_and_check(root, log)
+        recover_and_check(root, log)
+
+    return [] if _wait(_fork(look_then_recover, root)) == 0 else [f"{circumstance}: {_report(root)}"]
+
+
+def _ignore(generation: int, next_offset: int) -> None:
+    """The disk is asked instead."""
+
+
+def _in_a_fork(action: Callable[[], None]) -> None:
+    with tempfile.TemporaryDirectory() as reports:
+        if _wait(_fork(action, Path(reports))) != 0:
+            raise RuntimeError(_report(Path(reports)))
+
+
+def _fork(action: Callable[[], None], root: Path) -> int:
+    """Run an action in a fork that exits with 0, or with 1 and a report beside `root`."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        action()
+    except BaseException:  # noqa: BLE001  # the parent reports whatever it was
+        _report_path(root).write_text(traceback.format_exc())
+        os._exit(1)
+    os._exit(0)
+
+
+def _wait(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _report_path(root: Path) -> Path:
+    return root.with_name(root.name + ".report")
+
+
+def _report(root: Path) -> str:
+    path = _report_path(root)
+    return path.read_text() if path.exists() else "no report"

@@ -1,0 +1,109 @@
+"""Simulated power cuts: writers live and die on a recorded disk, and states of it are opened."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.crash.disk_model import DiskModel, write_state
+from tests.crash.shard_life import BATCH, Violation, live, open_and_check, recover_and_check
+from tests.crash.small_log import Log, build_log
+from tests.crash.system_calls import Call, Observer, observed
+
+_CUT_SHARE = 0.1
+
+
+class Died(BaseException):
+    """A process is no more; no clean-up of its own reaches the disk."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """A disk after a power cut, and the generation and next offset that were acknowledged before it."""
+
+    path: Path
+    acknowledged: tuple[int, int]
+
+
+class _Recorder(Observer):
+    """Follows the calls on a model, lets the process die at one, and cuts the power at some."""
+
+    def __init__(self, model: DiskModel, directory: Path, dice: random.Random) -> None:
+        self._model = model
+        self._directory = directory
+        self._dice = dice
+        self._calls_to_live = 0
+        self._is_cutting = False
+        self._acknowledged = (0, 0)
+        self.states: list[_State] = []
+
+    def live_for(self, num_calls: int) -> None:
+        self._calls_to_live = num_calls
+
+    def acknowledge(self, generation: int, next_offset: int) -> None:
+        self._acknowledged = (generation, next_offset)
+
+    def before(self, call: Call) -> None:
+        if self._is_cutting:
+            return
+        if self._calls_to_live == 0:
+            raise Died
+        self._calls_to_live -= 1
+
+    def after(self, call: Call) -> None:
+        if self._is_cutting:
+            return
+        self._model.follow(call)
+        if self._dice.random() < _CUT_SHARE:
+            self._is_cutting = True
+            state = _State(self._directory / f"state-{len(self.states)}", self._acknowledged)
+            write_state(self._model.top, state.path, self._dice)
+            self.states.append(state)
+            self._is_cutting = False
+
+
+def power_failures(directory: Path, *, seed: int, number: int) -> Iterator[list[str]]:
+    """Yield the violations of each of `number` states after a power cut."""
+    dice = random.Random(seed)
+    num_left = number
+    while num_left:
+        log = build_log(dice.randrange(10**6), 16)
+        with tempfile.TemporaryDirectory(dir=directory) as place:
+            for state in _record(Path(place), log, dice)[:num_left]:
+                num_left -= 1
+                yield _verdict(state, log)
+
+
+def _record(directory: Path, log: Log, dice: random.Random) -> list[_State]:
+    """Live through the log, dying a few times, and return the states of some power cuts."""
+    disk = directory / "disk"
+    disk.mkdir()
+    recorder = _Recorder(DiskModel(disk), directory, dice)
+    with observed(recorder):
+        for num_calls in (*_short_lives(dice), 10_000):
+            recorder.live_for(num_calls)
+            with contextlib.suppress(Died):
+                live(disk / "root", log, recorder.acknowledge)
+    return recorder.states
+
+
+def _short_lives(dice: random.Random) -> list[int]:
+    """Calls until a death: often so few that the index, the shard or the takeover is half made."""
+    return [dice.randint(1, dice.choice([20, 150])) for _ in range(dice.randint(0, 6))]
+
+
+def _verdict(state: _State, log: Log) -> list[str]:
+    root = state.path / "root"
+    try:
+        found = open_and_check(root, log)
+        if found[0] < state.acknowledged[0] or found[1] < state.acknowledged[1]:
+            raise Violation(f"acknowledged {state.acknowledged}, found {found}")
+        recover_and_check(root, log[: found[1] + BATCH])
+    except Exception:  # noqa: BLE001  # whatever stops a reader or a writer here is a violation
+        return [f"{state.path.name}: {traceback.format_exc()}"]
+    return []

@@ -1,0 +1,137 @@
+"""What a shard's writers do with a log, and what must hold of the index at any moment of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from clip_index.content import MODALITIES, Delta
+from clip_index.generations import list_generations, read_manifest
+from clip_index.index_reader import IndexReader
+from clip_index.merge_policy import MergeSettings
+from clip_index.merge_worker import MergeLanes
+from clip_index.searcher import Searcher
+from clip_index.shard_writer import ShardWriter, WriterSettings
+from tests.crash.small_log import Log, folded
+from tests.fakes.inline_merges import InlineLanes
+from tests.fakes.shards import create_index, take_over, unit_vectors
+
+BATCH = 4
+_MOST_UNDER_WAY = 4  # a merged segment and its row maps, in each of two lanes
+_SETTINGS = WriterSettings(
+    retain_for_seconds=0.0,
+    collect_every_seconds=0.0,
+    merge=MergeSettings(merge_factor=2, floor_entries=8, max_dead_share=0.4),
+)
+
+Acknowledge = Callable[[int, int], None]
+"""Called with a generation and its next offset when a writer knows that they are durable."""
+
+
+class Violation(Exception):
+    """The index is not what the log says, or something acknowledged is gone."""
+
+
+def live(root: Path, log: Log, acknowledge: Acknowledge, lanes: MergeLanes | None = None) -> None:
+    """Take the shard over and write the rest of the log, with merges and garbage in between."""
+    lanes = lanes or _inline_lanes()
+    index = create_index(root)
+    writer = take_over(index, settings=_SETTINGS, lanes=lanes, clock=lambda: time.time() + 1)
+    acknowledge(writer.generation, writer.committed_next_offset)
+    try:
+        while writer.next_offset < len(log):
+            _commit_batch(writer, log)
+            acknowledge(writer.generation, writer.committed_next_offset)
+            writer.tend()
+            acknowledge(writer.generation, writer.committed_next_offset)
+        writer.tend()
+    finally:
+        writer.close()
+
+
+def _commit_batch(writer: ShardWriter, log: Log) -> None:
+    first = writer.next_offset
+    last = min(first + BATCH, len(log))
+    writer.add(Delta(first, last, log[first:last]))
+    writer.commit()
+    writer.renew_watermark(first)
+
+
+def _inline_lanes() -> InlineLanes:
+    lanes = InlineLanes()
+    lanes.release(is_released=True)
+    return lanes
+
+
+def has_index(root: Path) -> bool:
+    return any(root.glob("current-*.json"))
+
+
+def open_and_check(root: Path, log: Log) -> tuple[int, int]:
+    """Open a fresh reader; return the generation and next offset, (0, 0) if there is no index yet."""
+    if not has_index(root):
+        return 0, 0
+    reader = IndexReader(root)
+    reader.reload()
+    assert reader.searcher is not None
+    check(reader.searcher, log)
+    [snapshot] = reader.searcher.shards.values()
+    return snapshot.generation, snapshot.next_offset
+
+
+def recover_and_check(root: Path, log: Log) -> None:
+    """Let a new writer finish the log, under the eyes of a reader from before it."""
+    reader = IndexReader(root, clock=_Ticks().tick)
+    if has_index(root):
+        reader.reload()
+    live(root, log, lambda generation, next_offset: None)
+    reader.reload()
+    assert reader.searcher is not None
+    check(reader.searcher, log)
+    [snapshot] = reader.searcher.shards.values()
+    if snapshot.next_offset != len(log):
+        raise Violation(f"the log ends at {len(log)}, the index at {snapshot.next_offset}")
+    _check_leftovers(root)
+
+
+class _Ticks:
+    """A clock of which every look is a second later, so that a reader lists each time."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def tick(self) -> float:
+        self._seconds += 1.0
+        return self._seconds
+
+
+def check(searcher: Searcher, log: Log) -> None:
+    """The searcher holds the fold of what it says it covers: each content once, with its embeddings."""
+    [snapshot] = searcher.shards.values()
+    expected = folded(log[: snapshot.next_offset])
+    found: dict[str, int] = {}
+    for modality in MODALITIES:
+        for hit in searcher.search(unit_vectors(1), k=100, modality=modality)[0]:
+            if hit.content_id in found:
+                raise Violation(f"{hit.content_id} is found twice")
+            found[hit.content_id] = searcher.read(hit.location).offset
+            embeddings = searcher.embeddings(hit.location)
+            if not np.allclose(embeddings, expected[hit.content_id].embeddings, atol=2e-3):
+                raise Violation(f"{hit.content_id} has other embeddings")
+    if found != (wanted := {content_id: content.offset for content_id, content in expected.items()}):
+        raise Violation(f"at {snapshot.next_offset} the index holds {found}, the log {wanted}")
+    if sum(snapshot.num_contents.values()) != len(expected):
+        raise Violation(f"{snapshot.num_contents} counted, {len(expected)} alive")
+
+
+def _check_leftovers(root: Path) -> None:
+    """Whatever crashes leave behind is collected, up to the files of the generations that stay."""
+    [shard] = (root / "indexes" / "main").glob("content-uploads-*")
+    named = {i for g in list_generations(shard) for i in read_manifest(shard, g).segment_ids()}
+    unnamed = set(os.listdir(shard / "segments")) - named
+    if len(unnamed) > _MOST_UNDER_WAY:
+        raise Violation(f"{len(unnamed)} entries of segments/ stay that no generation names")

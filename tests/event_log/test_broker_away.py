@@ -1,0 +1,107 @@
+"""What happens while no broker answers."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cliptide.embedded_broker import EmbeddedBroker
+from event_log.errors import TransientLogError
+from event_log.kafka_admin import KafkaAdmin
+from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka_settings import KafkaSettings
+from event_log.kafka_source import KafkaRecordSource
+from tests.event_log.event_logs import OnBroker, Reader, wait_until
+
+NOBODY = "127.0.0.1:1"  # a reserved port: connections are refused
+
+
+def _source() -> KafkaRecordSource:
+    return KafkaRecordSource(KafkaSettings(NOBODY), "group", request_timeout_seconds=0.3)
+
+
+def test_a_poll_comes_back_empty() -> None:
+    source = _source()
+    reader = Reader(source, "uploads")
+    reader.poll(timeout_seconds=0.3)
+    assert reader.records == []
+    source.close()
+
+
+def test_questions_are_answered_by_a_transient_error() -> None:
+    source = _source()
+    Reader(source, "uploads")
+    for ask in (
+        lambda: source.committed([0]),
+        lambda: source.log_range(0),
+        lambda: source.describe_topic("uploads"),
+    ):
+        with pytest.raises(TransientLogError):
+            ask()
+    source.close()
+
+
+def test_an_admin_says_that_nobody_is_reachable() -> None:
+    with pytest.raises(TransientLogError):
+        KafkaAdmin(KafkaSettings(NOBODY), request_timeout_seconds=0.3).check_reachable()
+
+
+def test_a_record_that_was_not_delivered_in_time_is_a_transient_error() -> None:
+    publisher = KafkaPublisher(KafkaSettings(NOBODY, {"message.timeout.ms": 300}))
+    future = publisher.publish("uploads", key=b"key", value=b"value")
+    with pytest.raises(TransientLogError):
+        future.result(10)
+    publisher.close()
+
+
+def test_closing_a_publisher_fails_what_could_not_be_delivered() -> None:
+    publisher = KafkaPublisher(KafkaSettings(NOBODY), close_timeout_seconds=0.1)
+    future = publisher.publish("uploads", key=b"key", value=b"value")
+    assert publisher.flush(0.1) == 1
+    publisher.close()
+    with pytest.raises(TransientLogError):
+        future.result(0)
+
+
+def test_publishing_into_a_full_queue_waits_for_room() -> None:
+    settings = KafkaSettings(NOBODY, {"queue.buffering.max.messages": 1, "message.timeout.ms": 400})
+    publisher = KafkaPublisher(settings)
+    started = time.monotonic()
+    first = publisher.publish("uploads", key=b"key", value=b"value")
+    second = publisher.publish("uploads", key=b"key", value=b"value")
+    assert time.monotonic() - started > 0.2
+    for future in (first, second):
+        with pytest.raises(TransientLogError):
+            future.result(10)
+    publisher.close()
+
+
+@pytest.mark.broker
+def test_a_reader_outlives_its_broker() -> None:
+    with EmbeddedBroker() as broker:
+        settings = KafkaSettings(broker.bootstrap_servers, {"session.timeout.ms": 1500})
+        log = OnBroker(settings)
+        topic = log.create_topic()
+        log.append(topic, 0, [b"value"])
+        source = KafkaRecordSource(settings, "group", request_timeout_seconds=0.5)
+        reader = Reader(source, topic)
+        reader.poll_to_ends({0: 1})
+    reader.poll(timeout_seconds=0.3)
+    with pytest.raises(TransientLogError):
+        source.log_range(0)
+    assert reader.values == [b"value"]
+    source.close()
+
+
+@pytest.mark.broker
+def test_what_is_published_when_the_broker_is_gone_is_a_transient_error() -> None:
+    with EmbeddedBroker() as broker:
+        settings = KafkaSettings(broker.bootstrap_servers, {"message.timeout.ms": 3000})
+        topic = OnBroker(settings).create_topic()
+        publisher = KafkaPublisher(settings)
+        publisher.publish(topic, key=b"key", value=b"value").result(10)
+    future = publisher.publish(topic, key=b"key", value=b"value")
+    wait_until(future.done)
+    assert isinstance(future.exception(), TransientLogError)
+    publisher.close()

@@ -1,0 +1,55 @@
+"""Topics: described, created when allowed, else named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from event_log.errors import TopicMissing
+from event_log.kafka_admin import KafkaAdmin, TopicCreation
+from event_log.kafka_settings import KafkaSettings
+
+UniqueName = Callable[[str], str]
+
+
+@pytest.fixture
+def admin(broker_settings: KafkaSettings) -> KafkaAdmin:
+    return KafkaAdmin(broker_settings, request_timeout_seconds=20.0)
+
+
+def test_a_missing_topic_is_created_when_that_is_allowed(admin: KafkaAdmin, unique_name: UniqueName) -> None:
+    topic = unique_name("uploads")
+    creation = TopicCreation(num_partitions=3, config={"max.message.bytes": 12_000_000})
+    created = admin.ensure_topic(topic, creation)
+    assert (created.name, created.num_partitions) == (topic, 3)
+    assert admin.describe_topic(topic) == created
+
+
+def test_a_missing_topic_is_named_when_creating_is_not_allowed(
+    admin: KafkaAdmin, unique_name: UniqueName
+) -> None:
+    topic = unique_name("uploads")
+    with pytest.raises(TopicMissing, match=topic):
+        admin.ensure_topic(topic, None)
+
+
+def test_a_topic_that_exists_stays_as_it_is(admin: KafkaAdmin, unique_name: UniqueName) -> None:
+    topic = unique_name("uploads")
+    first = admin.create_topic(topic, TopicCreation(num_partitions=2))
+    assert admin.create_topic(topic, TopicCreation(num_partitions=5)) == first
+    assert admin.ensure_topic(topic, TopicCreation(num_partitions=5)) == first
+
+
+def test_a_deleted_topic_is_missing(admin: KafkaAdmin, unique_name: UniqueName) -> None:
+    topic = unique_name("uploads")
+    admin.create_topic(topic, TopicCreation(num_partitions=1))
+    admin.delete_topic(topic)
+    with pytest.raises(TopicMissing, match=topic):
+        admin.describe_topic(topic)
+
+
+def test_deleting_a_missing_topic_names_it(admin: KafkaAdmin, unique_name: UniqueName) -> None:
+    topic = unique_name("uploads")
+    with pytest.raises(TopicMissing, match=topic):
+        admin.delete_topic(topic)

@@ -1,0 +1,76 @@
+"""An encoder without a model: words and pixels are hashed, so equal inputs meet and similar texts are near.
+
+Contents are prepared by the real code (decoding, windows, limits), so bad ones have their real reasons.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clip_index.content import Embeddings
+from clip_index.encoder import EncoderFingerprint, Prepared, PreparedImage, PreparedText
+from clip_index.images import ImageLimits, Resizing, read_pixels
+from clip_index.text_windows import Windowing, build_windows, check_not_blank
+
+START, END = 1, 2
+WINDOWING = Windowing.for_context(77)
+RESIZING = Resizing(8, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class HashEncoder:
+    """Another `seed` or `dimension` is another model: another fingerprint, other embeddings."""
+
+    dimension: int = 64
+    seed: int = 0
+    limits: ImageLimits = field(default_factory=ImageLimits)
+
+    @property
+    def fingerprint(self) -> EncoderFingerprint:
+        digest = f"{crc32(str(self.seed).encode()):08x}" * 8
+        return EncoderFingerprint("hash", digest, self.dimension, "8x8", f"{WINDOWING} tokenizer=words")
+
+    def prepare_image(self, data: bytes) -> PreparedImage:
+        return PreparedImage(read_pixels(data, RESIZING, self.limits))
+
+    def prepare_text(self, text: str) -> PreparedText:
+        check_not_blank(text)
+        words = re.findall(r"\w+|[^\w\s]", text.lower())
+        ids = [crc32(word.encode()) % (2**31 - 3) + 3 for word in words]
+        return PreparedText(build_windows(ids, WINDOWING, start_token=START, end_token=END))
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        return [self._embed(item) for item in prepared]
+
+    def _embed(self, item: Prepared) -> Embeddings:
+        if isinstance(item, PreparedImage):
+            return _unit(self._direction(crc32(item.pixels.tobytes()))[None])
+        return np.stack([self._embed_words(row[row > END]) for row in item.tokens])
+
+    def _embed_words(self, words: NDArray[np.int32]) -> Embeddings:
+        directions = np.stack([self._direction(int(word)) for word in words])
+        return _unit(directions.sum(axis=0))
+
+    def _direction(self, key: int) -> NDArray[np.float64]:
+        return np.random.default_rng((self.seed, key)).standard_normal(self.dimension)
+
+
+def _unit(vectors: NDArray[np.float64]) -> Embeddings:
+    unit: Embeddings = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def draw_picture(seed: int, *, size: tuple[int, int] = (32, 24), image_format: str = "PNG") -> bytes:
+    """A small coloured pattern as an image file; another seed is another picture."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    output = io.BytesIO()
+    Image.fromarray(pixels).resize(size).save(output, image_format)
+    return output.getvalue()

@@ -1,0 +1,81 @@
+"""Builders with a default for every argument: contents, deltas, indexes and writers on a temporary root."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clip_index.content import Change, Delta, EncodedContent, RemovedContent
+from clip_index.encoder import EncoderFingerprint
+from clip_index.index_directory import IndexDescription, IndexDirectory
+from clip_index.shard_writer import ShardWriter, WriterSettings
+
+DIMENSION = 16
+
+
+def fingerprint(**changes: Any) -> EncoderFingerprint:
+    fields: dict[str, Any] = {
+        "architecture": "test-encoder",
+        "weights_digest": "00",
+        "dimension": DIMENSION,
+        "preprocessing": "none",
+        "windowing": "none",
+    }
+    return EncoderFingerprint(**{**fields, **changes})
+
+
+def description(**changes: Any) -> IndexDescription:
+    fields: dict[str, Any] = {
+        "topic": "content-uploads",
+        "topic_id": "topic-id-1",
+        "num_partitions": 1,
+        "group_id": "cliptide-main",
+        "fingerprint": fingerprint(),
+    }
+    return IndexDescription(**{**fields, **changes})
+
+
+def create_index(root: Path, **changes: Any) -> IndexDirectory:
+    return IndexDirectory.create(root, "main", description(**changes))
+
+
+def unit_vectors(seed: int, num_rows: int = 1, dimension: int = DIMENSION) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((num_rows, dimension)).astype(np.float32)
+    normalised: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return normalised
+
+
+def content(content_id: str, offset: int = 0, **changes: Any) -> EncodedContent:
+    """A content whose embedding follows from its id, version and offset."""
+    seed = changes.pop("seed", zlib.crc32(f"{content_id} {changes.get('version')} {offset}".encode()))
+    fields: dict[str, Any] = {
+        "content_id": content_id,
+        "offset": offset,
+        "modality": "image",
+        "embeddings": unit_vectors(seed, changes.pop("num_rows", 1)),
+        "source": "shop",
+        "occurred_at_ms": 1_700_000_000_000 + offset,
+    }
+    return EncodedContent(**{**fields, **changes})
+
+
+def removal(content_id: str, offset: int = 0, version: int | None = None) -> RemovedContent:
+    return RemovedContent(content_id, offset, version)
+
+
+def take_over(
+    index: IndexDirectory, partition: int = 0, writer_id: str = "writer", **changes: Any
+) -> ShardWriter:
+    arguments: dict[str, Any] = {"first_offset": 0, "settings": WriterSettings(), **changes}
+    return ShardWriter.take_over(index, partition, writer_id=writer_id, **arguments)
+
+
+def add(writer: ShardWriter, changes: Sequence[Callable[[int], Change]] | Sequence[Change]) -> None:
+    """Add changes one after another at the writer's next offsets."""
+    first = writer.next_offset
+    placed = [c(first + i) if callable(c) else c for i, c in enumerate(changes)]
+    writer.add(Delta(first, first + len(placed), placed))

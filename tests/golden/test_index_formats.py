@@ -1,0 +1,98 @@
+"""Every released format of an index stays readable, and a writer of today can go on from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clip_index.content import Modality
+from clip_index.index_directory import FORMAT, IndexDirectory
+from clip_index.index_reader import IndexReader
+from clip_index.inverted_lists import has_lists
+from clip_index.searcher import Searcher
+from tests.fakes.shards import add, content, take_over, unit_vectors
+
+GOLDEN = Path(__file__).parent
+FORMATS = sorted(path.name for path in GOLDEN.glob("index-format-*"))
+
+
+@pytest.fixture(params=FORMATS)
+def golden(request: pytest.FixtureRequest) -> Path:
+    return GOLDEN / str(request.param)
+
+
+@pytest.fixture
+def expected(golden: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads((golden / "expected.json").read_text())
+    return fields
+
+
+def open_searcher(root: Path) -> Searcher:
+    reader = IndexReader(root)
+    reader.reload()
+    assert reader.searcher is not None
+    return reader.searcher
+
+
+def found_ids(searcher: Searcher, modality: Modality, query: list[float] | np.ndarray) -> list[str]:
+    [hits] = searcher.search(np.array([query], np.float32).reshape(1, -1), k=100, modality=modality)
+    return [hit.content_id for hit in hits]
+
+
+def test_the_current_format_has_a_golden_index() -> None:
+    assert f"index-format-{FORMAT}" in FORMATS
+
+
+def test_it_shows_what_its_logs_say(golden: Path, expected: dict[str, Any]) -> None:
+    searcher = open_searcher(golden / "root")
+    assert [shard.next_offset for shard in searcher.shards.values()] == expected["next_offsets"]
+    assert {shard.watermark_ms for shard in searcher.shards.values()} == {1_700_000_000_000}
+    assert sum(sum(s.num_contents.values()) for s in searcher.shards.values()) == len(expected["contents"])
+    for content_id, wanted in expected["contents"].items():
+        location = searcher.find(content_id)
+        assert location is not None, content_id
+        thumbnail, embeddings = wanted.pop("thumbnail"), wanted.pop("embeddings")
+        stored = searcher.read(location)
+        assert {name: getattr(stored, name) for name in wanted} == wanted
+        assert searcher.thumbnail(location) == (thumbnail.encode() if thumbnail else None)
+        assert searcher.embeddings(location) == pytest.approx(np.array(embeddings), abs=1e-3)
+
+
+def test_it_is_searched_in_the_same_order(golden: Path, expected: dict[str, Any]) -> None:
+    searcher = open_searcher(golden / "root")
+    for search in expected["searches"]:
+        assert found_ids(searcher, search["modality"], search["query"]) == search["best_first"]
+
+
+def test_it_has_files_of_every_kind(golden: Path) -> None:
+    """Else a change of format could pass unseen."""
+    names = {path.name for path in golden.glob("root/indexes/*/*/segments/*/*")}
+    assert names >= {"contents.arrow", "deletes.arrow", "thumbnails.arrow", "ids.npy", "owners.npy"}
+    assert names >= {"image.faiss", "image.nodes.npy", "text.faiss", "text.nodes.npy"}
+    assert list(golden.glob("root/indexes/*/*/tombstones/*"))
+    vector_files = list(golden.glob("root/indexes/*/*/segments/*/*.faiss"))
+    assert {has_lists(path) for path in vector_files} == {True, False}
+    assert all(len(list(shard.glob("segments/*"))) > 1 for shard in golden.glob("root/indexes/*/*-*"))
+
+
+def test_a_writer_of_today_goes_on_from_a_copy(
+    golden: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(golden / "root", root)
+    writer = take_over(IndexDirectory.open(root), 0)
+    assert writer.next_offset == expected["next_offsets"][0]
+    vector = unit_vectors(500, dimension=8)
+    for content_id, version in (("deleted at 5", 5), ("replaced", 3), ("new", None)):
+        add(writer, [lambda o, i=content_id, v=version: content(i, o, version=v, embeddings=vector)])
+    writer.commit()
+    writer.close()
+    searcher = open_searcher(root)
+    assert set(found_ids(searcher, "image", vector)[:2]) == {"new", "replaced"}
+    assert searcher.find("deleted at 5") is None, "the delete is remembered"
+    assert searcher.find("long text") is not None

@@ -1,0 +1,11 @@
+"""`python -m tests.integration.hash_query_service`: the real query service, with a hashing encoder."""
+
+from __future__ import annotations
+
+import sys
+
+from query_api.__main__ import run
+from tests.fakes.hash_encoder import HashEncoder
+
+if __name__ == "__main__":
+    sys.exit(run(lambda settings: HashEncoder()))

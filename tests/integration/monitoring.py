@@ -1,0 +1,129 @@
+"""Prometheus with the repository's own configuration, on loopback, and what its HTTP interface answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import urllib.parse
+import urllib.request
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from cliptide.child_process import LOOPBACK, end, free_port, read_tail, spawn
+from tests.consumer.running import eventually
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "cliptide.json"
+_METRIC = re.compile(r"\bcliptide_\w+")
+_SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("", "_total"), "gauge": ("",)}
+
+
+def program(name: str) -> str:
+    """Where one of Debian's programs lies; the test is skipped without it."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} not found: make system-deps")
+    return path
+
+
+def read_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def alert_rules() -> list[Mapping[str, Any]]:
+    groups = read_yaml(DEPLOY / "prometheus" / "alerts.yml")["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def dashboard_expressions() -> list[str]:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    return [target["expr"] for panel in panels for target in panel.get("targets", [])]
+
+
+def metrics_in(expressions: Collection[str]) -> set[str]:
+    return {name for expression in expressions for name in _METRIC.findall(expression)}
+
+
+def write_configuration(folder: Path, targets: Mapping[str, str]) -> Path:
+    """Copy the repository's configuration; each job's targets become one address, all is done quickly."""
+    shutil.copytree(DEPLOY / "prometheus", folder, dirs_exist_ok=True)
+    path = folder / "prometheus.yml"
+    configuration = read_yaml(path)
+    configuration["global"] = {"scrape_interval": "200ms", "evaluation_interval": "200ms"}
+    for job in configuration["scrape_configs"]:
+        for discovery in [key for key in job if key.endswith("_sd_configs")]:
+            del job[discovery]
+        job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
+    path.write_text(yaml.safe_dump(configuration))
+    return path
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    address: str
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """The `data` of a successful answer."""
+        url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            body = json.load(answer)
+        assert body["status"] == "success"
+        return body["data"]
+
+    def query(self, expression: str) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = self.get("query", query=expression)["result"]
+        return found
+
+    def value(self, expression: str) -> float | None:
+        """The single value of an expression, None without one."""
+        found = self.query(expression)
+        assert len(found) <= 1, found
+        return float(found[0]["value"][1]) if found else None
+
+    def exported(self) -> set[str]:
+        """Every metric of the targets by its HELP and TYPE lines, those without a sample included."""
+        metadata = self.get("metadata")
+        return {
+            name + suffix
+            for name, entries in metadata.items()
+            for suffix in _SUFFIXES.get(entries[0]["type"], ())
+        }
+
+    def alert_states(self) -> dict[str, str]:
+        rules = [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
+        assert [rule["name"] for rule in rules if rule.get("lastError")] == []
+        return {rule["name"]: rule["state"] for rule in rules}
+
+
+@contextmanager
+def running_prometheus(configuration: Path) -> Iterator[Prometheus]:
+    binary, address = program("prometheus"), f"{LOOPBACK}:{free_port()}"
+    command = [
+        binary,
+        f"--config.file={configuration}",
+        f"--storage.tsdb.path={configuration.parent / 'data'}",
+        f"--web.listen-address={address}",
+    ]
+    log = configuration.parent / "prometheus.log"
+    process = spawn(command, log)
+    try:
+        eventually(lambda: process.poll() is not None or _is_ready(address), 30.0)
+        assert process.poll() is None, read_tail(log)
+        yield Prometheus(address)
+    finally:
+        end(process, patience_seconds=10.0)
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/-/ready", timeout=1):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,41 @@
+"""A whole pipeline in one process: a log in memory, a consumer in its threads, a query service over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
+
+from clip_index.index_reader import IndexReader
+from event_log.memory import MemoryPublisher
+from query_api.app import AppSettings, build_app
+from query_api.publishing import PublishSettings
+from tests.consumer.running import TOPIC, World
+from tests.fakes.hash_encoder import HashEncoder
+
+
+def build_service(world: World, **settings: Any) -> web.Application:
+    """A query service of its own over the world's index, publishing to the world's log."""
+    reader = IndexReader(world.root, fingerprint=HashEncoder().fingerprint)
+    reader.reload()
+    return build_app(
+        HashEncoder(),
+        reader,
+        CollectorRegistry(),
+        AppSettings(publish=PublishSettings(topic=TOPIC), **settings),
+        publisher=MemoryPublisher(world.log),
+    )
+
+
+@asynccontextmanager
+async def running_pipeline(root: Path, **settings: Any) -> AsyncIterator[tuple[World, TestClient[Any, Any]]]:
+    """Start a consumer of two partitions and a query service; the client is the service's."""
+    world = World(root, num_partitions=2)
+    with world.running():
+        async with TestClient(TestServer(build_service(world, **settings))) as client:
+            yield world, client

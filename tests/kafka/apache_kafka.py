@@ -1,0 +1,136 @@
+"""One Apache Kafka broker (KRaft, controller and broker in one process) from its own jars."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from cliptide.child_process import LOOPBACK, end, free_port, read_tail, spawn
+from event_log.errors import TransientLogError
+from event_log.kafka_admin import KafkaAdmin
+from event_log.kafka_settings import KafkaSettings
+
+_POM = Path(__file__).with_name("pom.xml")
+_CACHE = Path(__file__).parents[2] / ".cache" / "kafka"
+_START_SECONDS = 60.0
+_MAX_RECORD_BYTES = 12 * 1024 * 1024
+
+
+class ApacheKafkaUnavailable(Exception):
+    """It cannot run here; the message says what is missing."""
+
+
+class ApacheKafka:
+    """`with ApacheKafka() as kafka:` runs a broker on free loopback ports until the end of the block."""
+
+    def __init__(self) -> None:
+        self.bootstrap_servers = ""
+        self._scratch = tempfile.TemporaryDirectory(prefix="cliptide-kafka-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> ApacheKafka:
+        try:
+            self._start(Path(self._scratch.name))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            end(self._process, patience_seconds=10.0)
+        self._scratch.cleanup()
+
+    def _start(self, folder: Path) -> None:
+        class_path = f"{_jars()}/*"
+        port = free_port()
+        properties = folder / "server.properties"
+        properties.write_text(_server_properties(folder / "data", port, free_port()))
+        _format_storage(class_path, properties)
+        log_path = folder / "kafka.log"
+        self._process = spawn([*_java(class_path), "kafka.Kafka", str(properties)], log_path)
+        self.bootstrap_servers = f"{LOOPBACK}:{port}"
+        self._wait_until_ready(self._process, log_path)
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
+        admin = KafkaAdmin(KafkaSettings(self.bootstrap_servers), request_timeout_seconds=1.0)
+        deadline = time.monotonic() + _START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                admin.check_reachable()
+                return
+            except TransientLogError:
+                time.sleep(0.05)
+        raise RuntimeError(f"Apache Kafka did not start: {read_tail(log_path)}")
+
+
+def _jars() -> Path:
+    """Return the folder of the jars that the pom names, fetched once and kept."""
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if missing:
+        raise ApacheKafkaUnavailable(
+            f"{' and '.join(missing)} not found: install a JDK 17 and Maven, or set KAFKA_BOOTSTRAP_SERVERS"
+        )
+    folder = _CACHE / hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]
+    if not folder.exists():
+        _fetch_jars(folder)
+    return folder
+
+
+def _fetch_jars(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
+    command = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies"]
+    fetched = subprocess.run(
+        [*command, f"-DoutputDirectory={partial}"], capture_output=True, text=True, check=False
+    )
+    if fetched.returncode != 0:
+        shutil.rmtree(partial)
+        raise ApacheKafkaUnavailable(f"Maven could not fetch Apache Kafka: {fetched.stdout[:500]}")
+    try:
+        os.rename(partial, folder)
+    except OSError:  # another test run was faster
+        shutil.rmtree(partial)
+
+
+def _java(class_path: str) -> list[str]:
+    return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", class_path]
+
+
+def _format_storage(class_path: str, properties: Path) -> None:
+    cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    command = [*_java(class_path), "kafka.tools.StorageTool", "format"]
+    subprocess.run(
+        [*command, "--cluster-id", f"c{cluster_id[1:]}", "--config", str(properties)],
+        capture_output=True,
+        check=True,
+    )
+
+
+def _server_properties(data: Path, port: int, controller_port: int) -> str:
+    properties = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": data,
+        "auto.create.topics.enable": "false",
+        "message.max.bytes": _MAX_RECORD_BYTES,
+        "offsets.topic.num.partitions": 1,
+        "offsets.topic.replication.factor": 1,
+        "transaction.state.log.num.partitions": 1,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,  # a test's group is complete when its first member joins
+    }
+    return "".join(f"{name}={value}\n" for name, value in properties.items())

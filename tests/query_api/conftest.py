@@ -1,0 +1,79 @@
+"""A running query service over a small index, for each test its own."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from aiohttp.test_utils import TestClient
+from prometheus_client import CollectorRegistry, generate_latest
+
+from clip_index.errors import IndexMissing
+from event_log.publisher import Publisher
+from query_api.app import AppSettings, build_app
+from query_api.app_keys import METRICS
+from tests.fakes.hash_encoder import HashEncoder, draw_picture
+from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
+
+SETTINGS = {"reload_interval_seconds": 0.01, "max_body_bytes": 1 << 20, "has_percentiles": False}
+StartService: TypeAlias = Callable[..., Awaitable[TestClient[Any, Any]]]
+
+
+@pytest.fixture(scope="session")
+def _filled_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    index = SmallIndex(tmp_path_factory.mktemp("filled") / "index").create()
+    index.commit(
+        0,
+        index.text("t-red", "a red dress", owner_id="ann", metadata={"price": 12.5, "new": True}),
+        index.text("t-blue", "a blue coat with buttons", version=7),
+        index.text("t-shoe", "white running shoes"),
+        watermark_ms=OCCURRED_AT_MS,
+    )
+    pictures = [index.image(f"p-{n}", draw_picture(n), link=f"https://x.test/{n}") for n in (1, 2, 3)]
+    index.commit(1, *pictures)
+    return index.root
+
+
+@pytest.fixture
+def small_index(_filled_root: Path, tmp_path: Path) -> SmallIndex:
+    """Two shards: three texts in the first, three pictures in the second. Each test has its own copy."""
+    shutil.copytree(_filled_root, tmp_path / "index")
+    return SmallIndex(tmp_path / "index").open()
+
+
+@pytest.fixture
+def start_service(aiohttp_client: Any) -> StartService:
+    """A factory: start a service over a `SmallIndex`, with another encoder or other settings if wished."""
+
+    async def start(
+        index: SmallIndex, *, encoder: Any = None, publisher: Publisher | None = None, **settings: Any
+    ) -> TestClient[Any, Any]:
+        reader = index.open_reader()
+        with contextlib.suppress(IndexMissing):
+            reader.reload()
+        app = build_app(
+            encoder or HashEncoder(),
+            reader,
+            CollectorRegistry(),
+            AppSettings(**{**SETTINGS, **settings}),
+            publisher=publisher,
+        )
+        client: TestClient[Any, Any] = await aiohttp_client(app)
+        return client
+
+    return start
+
+
+@pytest.fixture
+async def client(small_index: SmallIndex, start_service: StartService) -> TestClient[Any, Any]:
+    return await start_service(small_index)
+
+
+def metrics_of(client: TestClient[Any, Any]) -> str:
+    """What a scrape of the service would read."""
+    assert client.app is not None
+    return generate_latest(client.app[METRICS].registry).decode()

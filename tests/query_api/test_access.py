@@ -1,0 +1,180 @@
+"""Keys, rates and bounds: who is let in, how often, and what everybody else is told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from event_log.memory import MemoryLog, MemoryPublisher
+from query_api.api_keys import ApiKeys
+from query_api.rate_limit import RateLimit, TokenBuckets
+from tests.fakes.hash_encoder import HashEncoder
+from tests.query_api.conftest import StartService
+from tests.query_api.small_index import TOPIC, SmallIndex
+
+Client = TestClient[Any, Any]
+UPLOAD = {"content_id": "t-new", "content": {"text": "a red hat"}}
+READ, WRITE, BOTH, UNKNOWN = "key that reads", "key that writes", "key that does both", "key of nobody"
+
+
+def digests(*keys: str) -> list[str]:
+    return [hashlib.sha256(key.encode()).hexdigest() for key in keys]
+
+
+@pytest.fixture
+async def client(small_index: SmallIndex, start_service: StartService) -> Client:
+    log = MemoryLog()
+    log.create_topic(TOPIC, 1)
+    keys = ApiKeys.from_hex(digests(READ, BOTH), digests(WRITE, BOTH))
+    return await start_service(small_index, publisher=MemoryPublisher(log), keys=keys)
+
+
+KEYS = {
+    "no key": (None, (401, "key_required"), (401, "key_required")),
+    "an unknown key": (UNKNOWN, (401, "unknown_key"), (401, "unknown_key")),
+    "a key that reads": (READ, (200, None), (403, "forbidden")),
+    "a key that writes": (WRITE, (403, "forbidden"), (202, None)),
+    "a key that does both": (BOTH, (200, None), (202, None)),
+    "a key outside ASCII": ("schlüssel", (401, "unknown_key"), (401, "unknown_key")),
+}
+
+
+@pytest.mark.parametrize(("key", "reads", "writes"), KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("header", ["Authorization", "api-key"])
+async def test_a_key_opens_what_it_is_for(
+    client: Client, header: str, key: str | None, reads: Any, writes: Any
+) -> None:
+    value = f"Bearer {key}" if header == "Authorization" else str(key)
+    headers = {} if key is None else {header: value}
+    read = await client.get("/v1/search", params={"q": "red"}, headers=headers)
+    written = await client.post("/v1/contents", json=UPLOAD, headers=headers)
+    for response, (status, code) in ((read, reads), (written, writes)):
+        answer = await response.json()
+        assert (response.status, answer.get("error", {}).get("code")) == (status, code)
+        assert ("WWW-Authenticate" in response.headers) == (status == 401)
+
+
+async def test_health_is_open_and_unknown_paths_are_not_told_apart(client: Client) -> None:
+    assert (await client.get("/livez")).status == 200
+    assert (await client.get("/readyz")).status == 200
+    assert (await client.get("/no/such/path")).status == 404
+
+
+async def test_a_key_is_checked_before_the_body_is_asked_for(client: Client) -> None:
+    def ask(key: str) -> bytes:
+        head = (
+            f"POST /v1/search HTTP/1.1\r\nHost: x\r\napi-key: {key}\r\nContent-Type: application/json\r\n"
+            "Content-Length: 15\r\nExpect: 100-continue\r\n\r\n"
+        )
+        with socket.create_connection((str(client.host), int(str(client.port))), timeout=10) as connection:
+            connection.sendall(head.encode())
+            first = connection.recv(4096)
+            if first.startswith(b"HTTP/1.1 100"):
+                connection.sendall(b'{"text": "red"}')
+                first += connection.recv(65536)
+            return first
+
+    assert (await asyncio.to_thread(ask, UNKNOWN)).startswith(b"HTTP/1.1 401")
+    assert b"\r\n\r\nHTTP/1.1 200" in await asyncio.to_thread(ask, READ)
+
+
+async def test_a_caller_beyond_its_rate_is_told_when_to_come_back(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    keys = ApiKeys.from_hex(digests(READ, BOTH), [])
+    limit = RateLimit(per_second=0.5, burst=2)
+    client = await start_service(small_index, keys=keys, rate_limit=limit)
+    answers = [await client.get("/v1/index", headers={"api-key": READ}) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert answers[-1].headers["Retry-After"] == "2"
+    assert (await client.get("/v1/index", headers={"api-key": BOTH})).status == 200  # a bucket of its own
+
+
+def test_a_bucket_fills_again_and_never_above_its_burst() -> None:
+    now = 100.0
+    buckets = TokenBuckets(RateLimit(per_second=2.0, burst=3), clock=lambda: now)
+    assert [buckets.take("a") for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+    now += 0.5
+    assert [buckets.take("a"), buckets.take("a")] == [0.0, 0.5]
+    now += 3600
+    assert [buckets.take("a") for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+
+
+def test_only_the_callers_seen_last_are_remembered() -> None:
+    buckets = TokenBuckets(RateLimit(per_second=1.0, burst=1), clock=lambda: 0.0)
+    buckets.take("first")
+    for number in range(10_000):
+        buckets.take(str(number))
+    assert len(buckets._buckets) == 10_000
+    assert buckets.take("first") == 0.0  # forgotten, so its bucket is full
+
+
+async def test_too_much_work_at_once_is_a_503_but_health_is_still_told(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    client = await start_service(small_index, max_concurrent_requests=1)
+    body = {"text": "red", "min_offsets": {f"{TOPIC}-0": 99}, "timeout_ms": 20_000}
+    waiting = asyncio.create_task(client.post("/v1/search", json=body))
+    while (refused := await client.get("/v1/index")).status == 200:  # noqa: ASYNC110 (until the search waits)
+        await asyncio.sleep(0.01)
+    assert (refused.status, (await refused.json())["error"]["code"]) == (503, "overloaded")
+    assert refused.headers["Retry-After"] == "1"
+    assert (await client.get("/livez")).status == 200
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    while (await client.get("/v1/index")).status != 200:  # noqa: ASYNC110 (a client cannot be told)
+        await asyncio.sleep(0.01)
+
+
+ORIGIN = "https://page.example"
+PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+
+
+async def test_without_settings_no_other_origin_may_read_an_answer(client: Client) -> None:
+    response = await client.options("/v1/search", headers=PREFLIGHT)
+    assert response.status == 405
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_a_page_of_a_configured_origin_may_call_and_no_other(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    keys = ApiKeys.from_hex(digests(READ), [])
+    client = await start_service(small_index, cors_origins=frozenset({ORIGIN}), keys=keys)
+    preflight = await client.options("/v1/search", headers=PREFLIGHT)
+    assert (preflight.status, preflight.headers["Access-Control-Allow-Origin"]) == (204, ORIGIN)
+    assert "api-key" in preflight.headers["Access-Control-Allow-Headers"]
+    refused = await client.get("/v1/index", headers={"Origin": ORIGIN})
+    assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (401, ORIGIN)
+    other = await client.options("/v1/search", headers={**PREFLIGHT, "Origin": "https://other.example"})
+    assert (other.status, other.headers.get("Access-Control-Allow-Origin")) == (405, None)
+
+
+async def test_no_request_chooses_a_model_a_path_or_an_address(client: Client) -> None:
+    headers = {"api-key": BOTH}
+    for field in ("model", "path", "url", "index", "uri"):
+        search = await client.post("/v1/search", json={"text": "a", field: "/etc/passwd"}, headers=headers)
+        upload = await client.post("/v1/contents", json={**UPLOAD, field: "https://x.test"}, headers=headers)
+        for response in (search, upload):
+            assert (await response.json())["error"]["code"] == "unknown_field"
+
+
+async def test_an_encoder_that_is_asked_by_a_refused_caller_hears_nothing(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    heard: list[Any] = []
+
+    class ListeningEncoder(HashEncoder):
+        def encode(self, prepared: Any) -> Any:
+            heard.extend(prepared)
+            return super().encode(prepared)
+
+    keys = ApiKeys.from_hex(digests(READ), [])
+    client = await start_service(small_index, encoder=ListeningEncoder(), keys=keys)
+    assert (await client.post("/v1/search", json={"text": "red"})).status == 401
+    assert heard == []

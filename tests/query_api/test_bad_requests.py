@@ -1,0 +1,255 @@
+"""Every way to ask wrongly gets one JSON shape, a stable code and the right status: never a 500."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zlib
+from typing import Any
+
+import pytest
+from aiohttp import FormData
+from aiohttp.test_utils import TestClient
+
+from tests.fakes.hash_encoder import HashEncoder, draw_picture
+
+Client = TestClient[Any, Any]
+DIMENSION = HashEncoder().dimension
+PNG = draw_picture(1)
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def with_pixels(width: int, height: int) -> bytes:
+    """The picture with another size in its PNG header."""
+    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + PNG[24:29]
+    return PNG[:12] + header + zlib.crc32(header).to_bytes(4, "big") + PNG[33:]
+
+
+ONES = [1.0] * DIMENSION
+BODIES = {
+    "no query": ({}, 422, "one_query_required"),
+    "text and vector": ({"text": "a", "vector": ONES}, 422, "one_query_required"),
+    "text and content id": ({"text": "a", "content_id": "b"}, 422, "one_query_required"),
+    "all null": ({"text": None, "image": None}, 422, "one_query_required"),
+    "unknown field": ({"text": "a", "model": "mine"}, 422, "unknown_field"),
+    "empty text": ({"text": ""}, 422, "out_of_range"),
+    "blank text": ({"text": " \n "}, 422, "empty_text"),
+    "blank to Python alone": ({"text": "\x1c\x85"}, 422, "empty_text"),
+    "text too long": ({"text": "word " * 4000}, 422, "text_too_long"),
+    "text far too long": ({"text": "a" * 20_001}, 422, "out_of_range"),
+    "text is a number": ({"text": 5}, 422, "invalid_value"),
+    "vector too short": ({"vector": ONES[1:]}, 422, "wrong_dimension"),
+    "vector too long": ({"vector": [*ONES, 1.0]}, 422, "wrong_dimension"),
+    "vector empty": ({"vector": []}, 422, "wrong_dimension"),
+    "vector of zeros": ({"vector": [0] * DIMENSION}, 422, "zero_vector"),
+    "vector with NaN": ({"vector": [float("nan"), *ONES[1:]]}, 422, "not_finite"),
+    "vector with infinity": ({"vector": [float("-inf"), *ONES[1:]]}, 422, "not_finite"),
+    "vector of texts": ({"vector": ["1"] * DIMENSION}, 422, "invalid_value"),
+    "vector of lists": ({"vector": [ONES]}, 422, "invalid_value"),
+    "k zero": ({"text": "a", "k": 0}, 422, "out_of_range"),
+    "k negative": ({"text": "a", "k": -1}, 422, "out_of_range"),
+    "k too large": ({"text": "a", "k": 1001}, 422, "out_of_range"),
+    "k beyond any integer": ({"text": "a", "k": 10**40}, 422, "out_of_range"),
+    "k a fraction": ({"text": "a", "k": 1.5}, 422, "invalid_value"),
+    "k a text": ({"text": "a", "k": "5"}, 422, "invalid_value"),
+    "k true": ({"text": "a", "k": True}, 422, "invalid_value"),
+    "unknown modality": ({"text": "a", "modality": "audio"}, 422, "invalid_value"),
+    "min_score too large": ({"text": "a", "min_score": 1.1}, 422, "out_of_range"),
+    "min_score NaN": ({"text": "a", "min_score": float("nan")}, 422, "not_finite"),
+    "unknown include": ({"text": "a", "include": ["everything"]}, 422, "invalid_value"),
+    "include a text": ({"text": "a", "include": "text"}, 422, "invalid_value"),
+    "negative timeout": ({"text": "a", "timeout_ms": -1}, 422, "out_of_range"),
+    "endless timeout": ({"text": "a", "timeout_ms": 10**9}, 422, "out_of_range"),
+    "negative offset": ({"text": "a", "min_offsets": {"content-uploads-0": -1}}, 422, "out_of_range"),
+    "offset a text": ({"text": "a", "min_offsets": {"content-uploads-0": "1"}}, 422, "invalid_value"),
+    "unknown partition": ({"text": "a", "min_offsets": {"content-uploads-2": 1}}, 422, "unknown_partition"),
+    "another topic": ({"text": "a", "min_offsets": {"others-0": 0}}, 422, "unknown_partition"),
+    "unknown content id": ({"content_id": "nobody"}, 404, "unknown_content"),
+    "empty content id": ({"content_id": ""}, 422, "out_of_range"),
+    "content id too long": ({"content_id": "i" * 513}, 422, "out_of_range"),
+    "bad base64": ({"image": "not base64!"}, 422, "bad_base64"),
+    "unpadded base64": ({"image": "abc"}, 422, "bad_base64"),
+    "non-ascii base64": ({"image": "äöü="}, 422, "bad_base64"),
+    "image a number": ({"image": 5}, 422, "invalid_value"),
+    "empty image": ({"image": ""}, 422, "out_of_range"),
+    "no image": ({"image": encoded(b"just words")}, 415, "not_an_image"),
+    "unsupported image": ({"image": encoded(b"BM" + bytes(60))}, 415, "unsupported_image"),
+    "truncated image": ({"image": encoded(PNG[:-30])}, 422, "truncated_image"),
+    "decompression bomb": ({"image": encoded(with_pixels(60_000, 60_000))}, 422, "image_too_large"),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "code"), BODIES.values(), ids=BODIES)
+async def test_a_bad_search_is_refused(client: Client, body: Any, status: int, code: str) -> None:
+    await expect_error(await client.post("/v1/search", json=body), status, code)
+
+
+RAW_BODIES = {
+    "empty": (b"", 400, "bad_json"),
+    "no JSON": (b"{text: 1}", 400, "bad_json"),
+    "cut off": (b'{"text": "a', 400, "bad_json"),
+    "more behind the end": (b'{"text": "a"} x', 400, "bad_json"),
+    "not UTF-8": (b'{"text": "\xff"}', 400, "bad_json"),
+    "half a surrogate": (b'{"text": "\\ud800"}', 400, "bad_json"),
+    "nested deeply": (b"[" * 100_000, 400, "bad_json"),
+    "a list": (b"[]", 422, "invalid_value"),
+    "null": (b"null", 422, "invalid_value"),
+    "too large": (b'{"text": "' + b"a" * (1 << 20) + b'"}', 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "code"), RAW_BODIES.values(), ids=RAW_BODIES)
+async def test_a_body_that_is_no_json_object_is_refused(
+    client: Client, body: bytes, status: int, code: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = await client.post("/v1/search", data=io.BytesIO(body), headers=headers)
+    await expect_error(response, status, code)
+
+
+CONTENT_TYPES = {
+    "none": ({}, 415, "unsupported_media_type"),
+    "text": ({"Content-Type": "text/plain"}, 415, "unsupported_media_type"),
+    "form": ({"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"),
+    "nonsense": ({"Content-Type": "application/json/x;;"}, 415, "unsupported_media_type"),
+    "multipart without boundary": ({"Content-Type": "multipart/form-data"}, 400, "bad_multipart"),
+    "compressed but is not": (
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        400,
+        "bad_body",
+    ),
+}
+
+
+@pytest.mark.parametrize(("headers", "status", "code"), CONTENT_TYPES.values(), ids=CONTENT_TYPES)
+async def test_a_wrong_content_type_is_refused(
+    client: Client, headers: dict[str, str], status: int, code: str
+) -> None:
+    skip = ["Content-Type"]
+    response = await client.post("/v1/search", data=b'{"text": "a"}', headers=headers, skip_auto_headers=skip)
+    await expect_error(response, status, code)
+
+
+async def test_a_chunked_body_is_bounded_too(client: Client) -> None:
+    async def endless() -> Any:
+        for _ in range(64):
+            yield b" " * 65536
+
+    headers = {"Content-Type": "application/json"}
+    await expect_error(
+        await client.post("/v1/search", data=endless(), headers=headers), 413, "body_too_large"
+    )
+
+
+def form_with(*fields: tuple[str, Any]) -> FormData:
+    form = FormData(default_to_multipart=True)
+    for name, value in fields:
+        filename = "f.bin" if isinstance(value, bytes) else None
+        form.add_field(name, value, filename=filename, content_type=None if filename is None else "image/png")
+    return form
+
+
+FORMS = {
+    "two images": ((("image", PNG), ("image", PNG)), 400, "bad_multipart"),
+    "plain and query": ((("image", PNG), ("k", "1"), ("query", "{}")), 400, "bad_multipart"),
+    "query no JSON": ((("image", PNG), ("query", "{")), 400, "bad_json"),
+    "query a list": ((("image", PNG), ("query", "[]")), 422, "invalid_value"),
+    "query with NaN": ((("image", PNG), ("query", '{"min_score": NaN}')), 422, "not_finite"),
+    "unknown plain field": ((("image", PNG), ("model", "x")), 422, "unknown_field"),
+    "k no number": ((("image", PNG), ("k", "ten")), 422, "invalid_value"),
+    "text not UTF-8": ((("text", b"\xff\xfe"),), 400, "bad_multipart"),
+    "image and text": ((("image", PNG), ("text", "a")), 422, "one_query_required"),
+    "empty image": ((("image", b""),), 422, "out_of_range"),
+    "no image": ((("image", b"words"),), 415, "not_an_image"),
+    "too many parts": (tuple((f"f{n}", "x") for n in range(17)), 400, "bad_multipart"),
+    "too large": ((("image", bytes(1 << 20)), ("k", "1")), 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize(("fields", "status", "code"), FORMS.values(), ids=FORMS)
+async def test_a_bad_form_is_refused(client: Client, fields: Any, status: int, code: str) -> None:
+    await expect_error(await client.post("/v1/search", data=form_with(*fields)), status, code)
+
+
+async def test_a_malformed_multipart_body_is_refused(client: Client) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    for body in (
+        b"",
+        b"junk",
+        b"--b\r\n",
+        b"--b\r\n\r\nx",
+        b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--",
+    ):
+        response = await client.post("/v1/search", data=body, headers=headers)
+        assert response.status in (400, 422), body
+        assert (await response.json())["error"]["code"] in ("bad_multipart", "one_query_required")
+
+
+PARAMETERS = {
+    "no query": ("", 422, "one_query_required"),
+    "text and content id": ("q=a&content_id=b", 422, "one_query_required"),
+    "the body's field": ("text=a", 422, "unknown_field"),
+    "given twice": ("q=a&q=b", 422, "invalid_value"),
+    "k no number": ("q=a&k=x", 422, "invalid_value"),
+    "k a fraction": ("q=a&k=1.5", 422, "invalid_value"),
+    "k too large": ("q=a&k=1001", 422, "out_of_range"),
+    "k of many digits": ("q=a&k=" + "9" * 5000, 422, "invalid_value"),
+    "min_score NaN": ("q=a&min_score=nan", 422, "not_finite"),
+    "offsets without a number": ("q=a&min_offsets=content-uploads-0", 422, "invalid_value"),
+    "offsets with words": ("q=a&min_offsets=content-uploads-0:x", 422, "invalid_value"),
+    "unknown partition": ("q=a&min_offsets=others-0:1", 422, "unknown_partition"),
+    "unknown include": ("q=a&include=text,all", 422, "invalid_value"),
+}
+
+
+@pytest.mark.parametrize(("query", "status", "code"), PARAMETERS.values(), ids=PARAMETERS)
+async def test_a_bad_query_string_is_refused(client: Client, query: str, status: int, code: str) -> None:
+    await expect_error(await client.get(f"/v1/search?{query}"), status, code)
+
+
+ROUTES = {
+    "no such route": ("GET", "/v2/search", 404, "unknown_route"),
+    "no such method": ("DELETE", "/v1/search", 405, "method_not_allowed"),
+    "no such content": ("GET", "/v1/contents/nobody", 404, "unknown_content"),
+    "unknown parameter": ("GET", "/v1/contents/t-red?model=x", 422, "unknown_field"),
+    "bytes that are no text": ("GET", "/v1/contents/%ff%fe", 404, "unknown_content"),
+    "a zero byte": ("GET", "/v1/contents/%00", 404, "unknown_content"),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "status", "code"), ROUTES.values(), ids=ROUTES)
+async def test_a_bad_address_is_refused(
+    client: Client, method: str, path: str, status: int, code: str
+) -> None:
+    await expect_error(await client.request(method, path), status, code)
+
+
+async def test_a_wrong_method_names_the_right_ones(client: Client) -> None:
+    response = await client.delete("/v1/search")
+    assert set(response.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
+
+
+async def test_details_name_every_wrong_field_but_no_value(client: Client) -> None:
+    response = await client.post("/v1/search", json={"text": "secret words", "k": "secret", "x": "secret"})
+    text = await response.text()
+    details = {detail["field"]: detail["code"] for detail in json.loads(text)["error"]["details"]}
+    assert details == {"k": "invalid_value", "x": "unknown_field"}
+    assert "secret" not in text
+
+
+async def test_a_request_id_is_kept_if_it_is_a_plain_one(client: Client) -> None:
+    given = await client.get("/v1/index", headers={"X-Request-Id": "order-66"})
+    odd = await client.get("/v1/index", headers={"X-Request-Id": "<script>"})
+    assert given.headers["X-Request-Id"] == "order-66"
+    assert len(odd.headers["X-Request-Id"]) == 32
+
+
+async def expect_error(response: Any, status: int, code: str) -> None:
+    body = await response.json()
+    assert (response.status, body["error"]["code"]) == (status, code), body
+    assert body["error"]["message"]
+    assert body["error"]["request_id"] == response.headers["X-Request-Id"]

@@ -1,0 +1,171 @@
+"""Filters, collapsed pictures, combined queries and batches, over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from tests.fakes.hash_encoder import draw_picture
+from tests.query_api.conftest import StartService
+from tests.query_api.small_index import SmallIndex
+
+Client = TestClient[Any, Any]
+
+
+async def post(client: Client, **body: Any) -> tuple[int, dict[str, Any]]:
+    response = await client.post("/v1/search", json=body)
+    return response.status, await response.json()
+
+
+async def found(client: Client, **body: Any) -> list[str]:
+    status, answer = await post(client, text="red", **body)
+    assert status == 200, answer
+    hits = [hit for results in answer["results"].values() for hit in results["hits"]]
+    return sorted(hit["content_id"] for hit in hits)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        pytest.param({"field": "modality", "equals": "image"}, ["p-1", "p-2", "p-3"], id="modality"),
+        pytest.param({"field": "owner_id", "equals": "ann"}, ["t-red"], id="owner"),
+        pytest.param({"field": "owner_id", "exists": True}, ["t-red"], id="has an owner"),
+        pytest.param({"field": "content_id", "any_of": ["p-1", "t-red", "none"]}, ["p-1", "t-red"], id="ids"),
+        pytest.param({"field": "metadata.price", "gte": 12.5, "lt": 13}, ["t-red"], id="number"),
+        pytest.param({"field": "metadata.price", "equals": 12}, [], id="another number"),
+        pytest.param({"field": "metadata.new", "equals": True}, ["t-red"], id="boolean"),
+        pytest.param({"field": "metadata.new", "equals": 1}, [], id="a boolean is no number"),
+        pytest.param(
+            {"field": "occurred_at", "gt": "2023-11-14T23:13:19.999+01:00", "lte": "2023-11-14T22:13:20Z"},
+            ["p-1", "p-2", "p-3", "t-blue", "t-red", "t-shoe"],
+            id="time",
+        ),
+        pytest.param({"field": "occurred_at", "lt": "2023-11-14T22:13:20Z"}, [], id="earlier"),
+    ],
+)
+async def test_a_condition_decides_what_is_answered(
+    client: Client, wanted: dict[str, Any], expected: list[str]
+) -> None:
+    assert await found(client, filter={"must": [wanted]}) == expected
+    rest = sorted({"p-1", "p-2", "p-3", "t-blue", "t-red", "t-shoe"} - set(expected))
+    assert await found(client, filter={"must_not": [wanted]}) == rest
+
+
+async def test_should_needs_one_of_its_conditions(client: Client) -> None:
+    owner, number = {"field": "owner_id", "equals": "ann"}, {"field": "content_id", "equals": "p-3"}
+    assert await found(client, filter={"should": [owner, number]}) == ["p-3", "t-red"]
+    assert await found(client, filter={"should": [owner, number], "must": [number]}) == ["p-3"]
+
+
+async def test_an_empty_filter_lets_all_pass(client: Client) -> None:
+    assert len(await found(client, filter={})) == 6
+
+
+async def test_exists_false_means_that_there_is_no_value(client: Client) -> None:
+    wanted = {"must": [{"field": "metadata.price", "exists": False}]}
+    assert "t-red" not in await found(client, filter=wanted)
+    assert len(await found(client, filter=wanted)) == 5
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        pytest.param({"field": "colour", "equals": "red"}, id="unknown field"),
+        pytest.param({"field": "source"}, id="no test"),
+        pytest.param({"field": "source", "equals": "a", "any_of": ["b"]}, id="two tests"),
+        pytest.param({"field": "source", "gt": 1}, id="range of a text"),
+        pytest.param({"field": "metadata.a", "gt": "b"}, id="text as a bound"),
+        pytest.param({"field": "source", "equals": 1}, id="number for a text"),
+        pytest.param({"field": "occurred_at", "gt": "yesterday"}, id="no time"),
+        pytest.param({"field": "occurred_at", "gt": "2023-11-14T22:13:20"}, id="time without a zone"),
+        pytest.param({"field": "occurred_at", "equals": 5}, id="number for a time"),
+        pytest.param({"field": "metadata.a", "any_of": []}, id="any of nothing"),
+    ],
+)
+async def test_a_malformed_condition_is_named(client: Client, condition: dict[str, Any]) -> None:
+    status, answer = await post(client, text="red", filter={"must": [condition]})
+    assert status == 422
+    assert answer["error"]["details"][0]["field"].startswith("filter.must.0")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        pytest.param({"owner_id": "ann"}, ["t-red"], id="owner"),
+        pytest.param({"source": "nowhere"}, [], id="source"),
+        pytest.param({"metadata.price": "12.5"}, ["t-red"], id="number"),
+        pytest.param({"metadata.new": "true", "source": "shop"}, ["t-red"], id="boolean and source"),
+    ],
+)
+async def test_query_strings_filter_by_plain_fields(
+    client: Client, parameters: dict[str, str], expected: list[str]
+) -> None:
+    response = await client.get("/v1/search", params={"q": "red", **parameters})
+    hits = [hit for results in (await response.json())["results"].values() for hit in results["hits"]]
+    assert [hit["content_id"] for hit in hits] == expected
+
+
+async def test_identical_pictures_are_one_hit_on_demand(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    for partition in (0, 1):
+        small_index.commit(
+            partition, *(small_index.image(f"copy-{partition}-{n}", draw_picture(1)) for n in range(5))
+        )
+    client = await start_service(small_index)
+    everything = await found(client, modality="image", k=20)
+    collapsed = await found(client, modality="image", k=3, collapse_identical=True)
+    assert len(everything) == 13
+    assert collapsed == ["copy-0-0", "p-2", "p-3"]
+
+
+async def test_a_combined_query_is_pulled_and_pushed_by_its_terms(client: Client) -> None:
+    async def best(*terms: dict[str, Any]) -> str:
+        _, answer = await post(client, terms=list(terms), modality="text", k=1)
+        hit: str = answer["results"]["text"]["hits"][0]["content_id"]
+        return hit
+
+    red, blue = {"text": "a red dress"}, {"text": "a blue coat with buttons", "weight": 3.0}
+    assert await best(red, blue) == "t-blue"
+    assert await best(red, {**blue, "weight": -0.3}) == "t-red"
+
+
+async def test_contents_in_a_combined_query_are_not_answered(client: Client) -> None:
+    _, answer = await post(client, terms=[{"content_id": "t-red"}, {"text": "coat"}], modality="text")
+    assert [hit["content_id"] for hit in answer["results"]["text"]["hits"]] == ["t-blue", "t-shoe"]
+
+
+async def test_terms_that_cancel_out_ask_for_nothing(client: Client) -> None:
+    status, answer = await post(client, terms=[{"text": "red"}, {"text": "red", "weight": -1}])
+    assert (status, answer["error"]["code"]) == (422, "zero_vector")
+
+
+async def test_a_batch_is_answered_in_order_and_as_its_queries_one_by_one(client: Client) -> None:
+    queries: list[dict[str, Any]] = [
+        {"text": "red dress", "k": 2},
+        {"content_id": "p-1", "modality": "image"},
+        {"text": "blue coat", "k": 2, "include": ["text"]},
+        {"terms": [{"text": "shoes"}, {"text": "white"}], "filter": {"must_not": []}},
+    ]
+    status, batch = await post(client, queries=queries)
+    assert status == 200, batch
+    singles = [(await post(client, **query))[1]["results"] for query in queries]
+    assert [answer["results"] for answer in batch["answers"]] == singles
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param({"queries": []}, "out_of_range", id="none"),
+        pytest.param({"queries": [{"text": "red"}] * 65}, "out_of_range", id="too many"),
+        pytest.param({"queries": [{"text": "red"}], "k": 3}, "invalid_value", id="an option beside them"),
+        pytest.param({"queries": [{"text": "red"}], "text": "red"}, "one_query_required", id="two kinds"),
+        pytest.param({"queries": [{"k": 3}]}, "one_query_required", id="an empty one"),
+        pytest.param({"queries": [{"content_id": "gone"}]}, "unknown_content", id="an unknown id"),
+    ],
+)
+async def test_a_malformed_batch_is_refused(client: Client, body: dict[str, Any], code: str) -> None:
+    status, answer = await post(client, **body)
+    assert (status // 100, answer["error"]["code"]) == (4, code)

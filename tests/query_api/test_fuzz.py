@@ -1,0 +1,84 @@
+"""Whatever the OpenAPI document allows, and much that it forbids, is asked; answers must be as it says.
+
+`make fuzz-api` asks long; the suite asks a little of each operation. A consumer runs behind the
+service, so that uploads become searchable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from query_api.listener import Address, ConnectionLimits, listening
+from query_api.rate_limit import RateLimit
+from schemas.events import ImageContent
+from tests.consumer.running import World, upload
+from tests.fakes.hash_encoder import draw_picture
+from tests.integration.pipeline import build_service
+
+NUM_EXAMPLES = os.environ.get("CLIPTIDE_FUZZ_EXAMPLES")
+HOW_LONG = ("--phases=fuzzing", "--max-examples=10")
+if NUM_EXAMPLES:
+    HOW_LONG = ("--phases=examples,coverage,fuzzing,stateful", f"--max-examples={NUM_EXAMPLES}")
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+CHECKS = Path(__file__).with_name("fuzz_checks.py")
+OPTIONS = (
+    "--continue-on-failure",
+    "--exclude-path=/v1/live",  # its answer has no end
+    "--request-timeout=30",
+    "--no-color",
+    "--seed=1",
+)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service in a thread of its own, and a consumer."""
+    world = World(tmp_path_factory.mktemp("fuzzed") / "index", num_partitions=2)
+    has_begun, stopping = threading.Event(), asyncio.Event()
+    places: list[str] = []
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        limit = RateLimit(1e6, 1_000_000)
+        app = build_service(world, max_body_bytes=1 << 20, rate_limit=limit, max_wait_seconds=2.0)
+        async with listening(app, Address("127.0.0.1", 0), ConnectionLimits()) as place:
+            places.append(f"http://{place}")
+            has_begun.set()
+            await stopping.wait()
+
+    with world.running():
+        world.wait_committed(world.publish(upload("text")))
+        world.wait_committed(world.publish(upload("picture", ImageContent(draw_picture(1)))))
+        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="fuzzed service")
+        thread.start()
+        assert has_begun.wait(30)
+        yield places[0]
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(60)
+        loop.close()
+
+
+@pytest.mark.timeout(3600)
+def test_answers_are_as_the_document_says(address: str, tmp_path: Path) -> None:
+    asking = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
+    outcome = subprocess.run(
+        [*asking, f"{address}/openapi.json", *OPTIONS, *HOW_LONG],
+        cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(CHECKS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    [generated] = re.findall(r"(\d+) generated", outcome.stdout)
+    print(f"{generated} cases")  # noqa: T201 (for whoever asks long, with -s)
+    assert int(generated) > 100

@@ -1,0 +1,127 @@
+"""What a hostile client or page sends is refused for what it is, and never costs more than its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+
+from event_log.memory import MemoryLog, MemoryPublisher
+from query_api.app_keys import LIVE_LISTENERS
+from tests.query_api.conftest import StartService
+from tests.query_api.small_index import TOPIC, SmallIndex
+
+Client = TestClient[Any, Any]
+QUERY = b'{"text": "red"}'
+TYPED = {"Content-Type": "application/json"}
+
+
+async def error_of(response: ClientResponse) -> tuple[int, str]:
+    return response.status, (await response.json())["error"]["code"]
+
+
+DEEP = b'{"text": "a", "filter": ' + b'{"must": [' * 500 + b"]}" * 500 + b"}"
+BODIES = {
+    "nested beyond measure": (DEEP, 400, "bad_json"),
+    "a number of 5,000 digits": (b'{"text": "a", "k": ' + b"9" * 5000 + b"}", 400, "bad_json"),
+    "a number beyond a double": (b'{"text": "a", "min_score": 1e400}', 422, "not_finite"),
+    "half a surrogate as a key": (b'{"\\ud800": 1}', 400, "bad_json"),
+    "a surrogate in UTF-8": (b'{"text": "\xed\xa0\x80"}', 400, "bad_json"),
+    "UTF-16": ('{"text": "a"}'.encode("utf-16"), 400, "bad_json"),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "code"), BODIES.values(), ids=BODIES)
+async def test_hostile_json_is_refused(client: Client, body: bytes, status: int, code: str) -> None:
+    assert await error_of(await client.post("/v1/search", data=body, headers=TYPED)) == (status, code)
+
+
+async def test_of_a_repeated_key_the_last_one_counts(client: Client) -> None:
+    body = b'{"text": "blue", "text": "red", "k": 1000, "k": 1, "modality": "text"}'
+    response = await client.post("/v1/search", data=body, headers=TYPED)
+    hits = (await response.json())["results"]["text"]["hits"]
+    assert [hit["content_id"] for hit in hits] == ["t-red"]
+
+
+ENCODINGS = {
+    "an unknown one": ("x-y", QUERY, 400, "bad_body"),
+    "two": ("gzip, gzip", gzip.compress(gzip.compress(QUERY)), 400, "bad_body"),
+    "a bomb": ("gzip", gzip.compress(bytes(50_000_000)), 413, "body_too_large"),
+    "more behind its end": ("gzip", gzip.compress(QUERY) + b"junk", 400, "bad_body"),
+}
+
+
+@pytest.mark.parametrize(("encoding", "body", "status", "code"), ENCODINGS.values(), ids=ENCODINGS)
+async def test_an_encoding_that_is_not_what_it_says_is_refused(
+    client: Client, encoding: str, body: bytes, status: int, code: str
+) -> None:
+    headers = {**TYPED, "Content-Encoding": encoding}
+    response = await client.post("/v1/search", data=body, headers=headers)
+    assert await error_of(response) == (status, code)
+
+
+@pytest.mark.parametrize("path", ["/v1/browse", "/v1/counts", "/v1/recommend", "/v1/search"])
+async def test_json_is_taken_only_as_json(client: Client, path: str) -> None:
+    """A page of another origin can send text/plain without asking first, but no JSON."""
+    response = await client.post(path, data=b"{}", headers={"Content-Type": "text/plain"})
+    assert await error_of(response) == (415, "unsupported_media_type")
+
+
+@pytest.fixture
+async def writable(small_index: SmallIndex, start_service: StartService) -> Client:
+    log = MemoryLog()
+    log.create_topic(TOPIC, 1)
+    origins = frozenset({"https://shop.example"})
+    return await start_service(small_index, publisher=MemoryPublisher(log), cors_origins=origins)
+
+
+FOREIGN = {
+    "another site": {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
+    "a sandboxed page": {"Sec-Fetch-Site": "cross-site", "Origin": "null"},
+    "another port": {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
+    "an old browser": {"Origin": "https://evil.example"},
+}
+OWN = {
+    "a program": {},
+    "the page itself": {"Sec-Fetch-Site": "same-origin", "Origin": "https://behind-a-proxy.example"},
+    "a configured origin": {"Sec-Fetch-Site": "cross-site", "Origin": "https://shop.example"},
+}
+
+
+@pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
+async def test_a_foreign_page_cannot_make_a_browser_write(writable: Client, headers: dict[str, str]) -> None:
+    response = await writable.post("/v1/contents?content_id=x", data="words", headers=headers)
+    assert await error_of(response) == (403, "forbidden")
+    assert (await writable.get("/v1/search?q=red", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize("headers", OWN.values(), ids=OWN)
+async def test_programs_and_own_pages_can_write(writable: Client, headers: dict[str, str]) -> None:
+    response = await writable.post("/v1/contents?content_id=x", data="words", headers=headers)
+    assert response.status == 202
+
+
+IDS = ["a/../b", "a\r\nX: y", "a\x00b", "%2F", "ä/ö?ü#", "\u202e"]
+
+
+@pytest.mark.parametrize("content_id", IDS, ids=[json.dumps(i) for i in IDS])
+async def test_any_text_is_a_content_id(
+    small_index: SmallIndex, start_service: StartService, content_id: str
+) -> None:
+    small_index.commit(0, small_index.text(content_id, "an odd hat"))
+    client = await start_service(small_index)
+    path = "".join(f"%{byte:02x}" for byte in content_id.encode())
+    response = await client.get(f"/v1/contents/{path}")
+    assert (await response.json())["content"]["content_id"] == content_id
+
+
+async def test_head_of_the_stream_ends(client: Client) -> None:
+    assert client.app is not None
+    response = await asyncio.wait_for(client.head("/v1/live"), 10)
+    assert response.status == 200
+    assert client.app[LIVE_LISTENERS].num_listeners == 0

@@ -1,0 +1,45 @@
+"""Values on their way into and out of JSON."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from query_api.models import ErrorAnswer, rfc_time
+from query_api.search_models import SearchRequest
+from query_api.textual_models import SearchParameters
+
+TIMES = {
+    "a whole second": (1_700_000_000_000, "2023-11-14T22:13:20Z"),
+    "milliseconds": (1_700_000_000_007, "2023-11-14T22:13:20.007Z"),
+    "the beginning": (0, "1970-01-01T00:00:00Z"),
+    "before it": (-1, "1969-12-31T23:59:59.999Z"),
+}
+
+
+@pytest.mark.parametrize(("milliseconds", "text"), TIMES.values(), ids=TIMES)
+def test_times_are_rfc_3339_in_utc(milliseconds: int, text: str) -> None:
+    assert rfc_time(milliseconds) == text
+
+
+def test_parameters_are_texts_that_become_values() -> None:
+    texts = {"q": "red", "k": "3", "include": "text,vector", "min_offsets": "a-b:c-0:42,d-1:0"}
+    parameters = SearchParameters.model_validate_strings(texts)
+    assert parameters.k == 3
+    assert parameters.include == ["text", "vector"]
+    assert parameters.min_offsets == {"a-b:c-0": 42, "d-1": 0}
+
+
+def test_a_request_does_not_change() -> None:
+    request = SearchRequest(text="red")
+    with pytest.raises(ValidationError):
+        request.k = 5
+
+
+def test_schemas_forbid_what_parsing_forbids() -> None:
+    schema = SearchRequest.model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["k"]["maximum"] == 1000
+    assert {"code", "message", "request_id", "details"} == set(
+        ErrorAnswer.model_json_schema()["$defs"]["ErrorBody"]["properties"]
+    )

@@ -1,0 +1,109 @@
+"""The document says what is served, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from query_api.api_keys import ApiKeys
+from query_api.openapi import build_document, error_codes
+from query_api.route_table import ROUTES
+from query_api.schema_rules import NOT_BLANK
+from tests.query_api.conftest import StartService
+from tests.query_api.small_index import SmallIndex
+
+Client = TestClient[Any, Any]
+
+
+@pytest.fixture
+async def document(client: Client) -> Any:
+    return await (await client.get("/openapi.json")).json()
+
+
+async def test_every_route_is_documented_and_every_documented_one_is_served(
+    client: Client, document: Any
+) -> None:
+    assert client.app is not None
+    served = {
+        (route.method.lower(), route.resource.canonical)
+        for route in client.app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    documented = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    assert documented == served
+
+
+def test_every_reference_is_kept() -> None:
+    document = build_document(ROUTES, needs_key=True)
+    text = json.dumps(document)
+    schemas = document["components"]["schemas"]
+    for reference in {part.partition('"')[0] for part in text.split('"$ref": "')[1:]}:
+        assert reference.removeprefix("#/components/schemas/") in schemas
+
+
+def test_the_document_takes_for_blank_what_the_service_takes_for_blank() -> None:
+    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+    not_blank = re.compile(NOT_BLANK["pattern"])
+    assert [c for c in characters if not not_blank.search(c)] == [c for c in characters if not c.strip()]
+
+
+def test_no_pattern_has_a_class_that_differs_between_dialects() -> None:
+    document = json.dumps(build_document(ROUTES, needs_key=False))
+    patterns = [json.loads(text) for text in re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', document)]
+    assert len(patterns) > 5
+    anything = r"[\s\S]"
+    assert not [pattern for pattern in patterns if re.search(r"\\[dswDSW]", pattern.replace(anything, ""))]
+
+
+def test_keys_are_documented_where_there_are_any() -> None:
+    guarded = build_document(ROUTES, needs_key=True)["paths"]
+    free = build_document(ROUTES, needs_key=False)["paths"]
+    assert guarded["/v1/search"]["post"]["security"] == [{"bearer": []}, {"api-key": []}]
+    assert "security" not in guarded["/livez"]["get"]
+    assert "security" not in free["/v1/search"]["post"]
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = [route.handler.__name__ for route in ROUTES]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_a_route_tells_its_errors(route: Any) -> None:
+    assert {"bad_request", "too_many_requests"} <= error_codes(route)
+    assert ("key_required" in error_codes(route)) == (route.access != "open")
+
+
+async def test_the_docs_are_served_from_here_alone(client: Client) -> None:
+    page = await client.get("/docs")
+    text = await page.text()
+    assert (page.status, page.content_type) == (200, "text/html")
+    assert "http" not in text.replace("http-equiv", "")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    for name, kind in (
+        ("swagger-ui.css", "text/css"),
+        ("swagger-ui-bundle.js", "text/javascript"),
+        ("start.js", "text/javascript"),
+    ):
+        asset = await client.get(f"/docs/{name}")
+        assert (asset.status, asset.content_type) == (200, kind)
+        assert await asset.read()
+
+
+@pytest.mark.parametrize("name", ["index.html", "..%2F__init__.py", "%2Fetc%2Fpasswd", "LICENSE"])
+async def test_no_other_file_is_served(client: Client, name: str) -> None:
+    assert (await client.get(f"/docs/{name}")).status == 404
+
+
+async def test_with_keys_the_document_is_open_to_read(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+
+    client = await start_service(small_index, keys=ApiKeys(frozenset({bytes(32)}), frozenset()))
+    document = await (await client.get("/openapi.json")).json()
+    assert document["paths"]["/v1/search"]["get"]["security"]

@@ -1,0 +1,140 @@
+"""The page's files, and the fence around them."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from event_log.memory import MemoryLog, MemoryPublisher
+from query_api.api_keys import ApiKeys
+from query_api.page_files import PageSettings, read_page
+from tests.query_api.conftest import StartService
+from tests.query_api.small_index import SmallIndex
+
+Client = TestClient[Any, Any]
+PAGE_FILES = sorted(file.name for file in files("query_api").joinpath("page").iterdir())
+SCRIPTS = [name for name in PAGE_FILES if name.endswith(".js")]
+
+
+class Tags(HTMLParser):
+    """Collects every tag with its attributes, and the text inside scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+async def tags_of(client: Client) -> list[tuple[str, dict[str, str | None]]]:
+    parser = Tags()
+    parser.feed(await (await client.get("/")).text())
+    return parser.tags
+
+
+async def meta_of(client: Client, name: str) -> str | None:
+    [content] = [a["content"] for tag, a in await tags_of(client) if tag == "meta" and a.get("name") == name]
+    return content
+
+
+async def test_the_page_allows_itself_and_nothing_else(client: Client) -> None:
+    response = await client.get("/")
+    assert response.status == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["Content-Security-Policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    )
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_the_page_has_no_inline_code_and_refers_to_its_own_files_alone(client: Client) -> None:
+    tags = await tags_of(client)
+    for tag, attributes in tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
+        assert tag != "style"
+        address = attributes.get("src") or attributes.get("href")
+        assert address is None or address == "/" or address.startswith(("/page/", "#")), address
+    for address in [a["src"] for tag, a in tags if tag == "script"]:
+        assert (await client.get(str(address))).status == 200
+
+
+@pytest.mark.parametrize("name", PAGE_FILES)
+async def test_every_file_has_its_type_and_the_same_fence(client: Client, name: str) -> None:
+    response = await client.get(f"/page/{name}")
+    expected = {
+        "html": "text/html; charset=utf-8",
+        "css": "text/css; charset=utf-8",
+        "js": "text/javascript; charset=utf-8",
+        "svg": "image/svg+xml; charset=utf-8",
+    }
+    assert response.status == 200
+    assert response.headers["Content-Type"] == expected[name.rpartition(".")[2]]
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+
+
+async def test_a_file_that_the_browser_has_is_not_sent_again(client: Client) -> None:
+    first = await client.get("/page/page.js")
+    again = await client.get("/page/page.js", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status, await again.read()) == (304, b"")
+
+
+@pytest.mark.parametrize("name", ["none.js", "..%2Fapp.py", "%2e%2e%2fapp.py", "__init__.py"])
+async def test_nothing_but_the_page_is_sent(client: Client, name: str) -> None:
+    response = await client.get(f"/page/{name}")
+    assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_route")
+
+
+async def test_linked_pictures_are_allowed_from_configured_hosts(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    client = await start_service(small_index, link_hosts=("cdn.example", "*.pictures.example:8443"))
+    policy = (await client.get("/")).headers["Content-Security-Policy"]
+    assert "img-src 'self' data: blob: cdn.example *.pictures.example:8443;" in policy
+    assert await meta_of(client, "cliptide-link-hosts") == "cdn.example *.pictures.example:8443"
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a;script-src *", "*", "https://a.example", "'self'", "a\n"])
+def test_what_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="is no host"):
+        PageSettings(link_hosts=(host,))
+
+
+async def test_the_page_offers_uploads_where_the_service_takes_them(
+    client: Client, small_index: SmallIndex, start_service: StartService
+) -> None:
+    with_log = await start_service(small_index, publisher=MemoryPublisher(MemoryLog()))
+    assert await meta_of(client, "cliptide-can-publish") == "false"
+    assert await meta_of(with_log, "cliptide-can-publish") == "true"
+
+
+async def test_the_page_is_open_and_asks_for_the_key_itself(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    keys = ApiKeys(read=frozenset({b"\0" * 32}), write=frozenset())
+    client = await start_service(small_index, keys=keys)
+    assert [(await client.get(path)).status for path in ("/", "/page/page.js")] == [200, 200]
+    guarded = ("/v1/live", "/v1/contents/p-1/thumbnail")
+    assert [(await client.get(path)).status for path in guarded] == [401, 401]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_makes_no_markup_out_of_texts(name: str) -> None:
+    script = read_page(PageSettings()).files[name].body.decode()
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", script
+    )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_imports_scripts_that_are_there(name: str) -> None:
+    page = read_page(PageSettings())
+    imported = re.findall(r'from "\./([^"]+)"', page.files[name].body.decode())
+    assert set(imported) <= page.files.keys()

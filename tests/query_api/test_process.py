@@ -1,0 +1,178 @@
+"""`python -m query_api` as a process: how it starts, refuses to start, and stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from tests.fakes.hash_encoder import HashEncoder
+from tests.query_api.small_index import SmallIndex
+from tests.query_api.test_freshness import damage
+
+PROGRAM = """
+import sys, time
+from query_api.__main__ import run
+from tests.fakes.hash_encoder import HashEncoder
+
+class SlowEncoder(HashEncoder):
+    def encode(self, prepared):
+        time.sleep(0.3)
+        return super().encode(prepared)
+
+sys.exit(run(lambda settings: SlowEncoder()))
+"""
+Start: TypeAlias = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """A factory of query service processes whose encoder takes 0.3 s; the end kills them."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_process(**variables: str) -> subprocess.Popen[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CLIPTIDE_")}
+        ports = {"CLIPTIDE_QUERY_API__PORT": "0", "CLIPTIDE_QUERY_API__METRICS_PORT": "0"}
+        environment = {**kept, **ports, **variables}
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start_process
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    return addresses_of(process)[0]
+
+
+def addresses_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait until the process listens; return where, and where its metrics are."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        entry = json.loads(line)
+        if entry["event"] == "listening":
+            [address] = entry["addresses"]
+            return f"http://{address}", f"http://{entry['metrics']}"
+    raise AssertionError("the process ended before it listened")
+
+
+def refusal_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, told = process.communicate(timeout=120)
+    assert told.count("\n") == 1, told
+    return process.returncode, told
+
+
+def test_a_request_in_flight_is_answered_after_sigterm_and_the_exit_code_is_0(
+    small_index: SmallIndex, start: Start
+) -> None:
+    process = start(CLIPTIDE_INDEX__ROOT=str(small_index.root))
+    address, metrics_address = addresses_of(process)
+    answers: list[Any] = []
+
+    def ask() -> None:
+        with urllib.request.urlopen(f"{address}/v1/search?q=red+dress", timeout=30) as response:
+            answers.append(json.load(response))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until_counted(metrics_address, "encoded_batch_size_count 1.0")
+    process.send_signal(signal.SIGTERM)
+    asking.join(30)
+    assert answers[0]["results"]["text"]["hits"][0]["content_id"] == "t-red"
+    assert process.wait(30) == 0
+
+
+def test_it_starts_before_there_is_an_index(tmp_path: Path, start: Start) -> None:
+    process = start(CLIPTIDE_INDEX__ROOT=str(tmp_path / "none"))
+    with urllib.request.urlopen(f"{address_of(process)}/livez", timeout=30) as response:
+        assert response.status == 200
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+
+
+def test_a_damaged_file_is_named_and_refused(small_index: SmallIndex, start: Start) -> None:
+    damaged = damage(small_index.newest_segment(0))
+    exit_code, told = refusal_of(start(CLIPTIDE_INDEX__ROOT=str(small_index.root)))
+    assert exit_code == 1
+    assert str(damaged) in told
+
+
+def test_another_encoder_is_refused_and_both_are_named(tmp_path: Path, start: Start) -> None:
+    other = HashEncoder(seed=1)
+    index = SmallIndex(tmp_path / "index", encoder=other).create()
+    exit_code, told = refusal_of(start(CLIPTIDE_INDEX__ROOT=str(index.root)))
+    assert exit_code == 1
+    assert other.fingerprint.short in told
+    assert HashEncoder().fingerprint.short in told
+
+
+def test_a_port_in_use_is_named_and_refused(small_index: SmallIndex, start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        process = start(CLIPTIDE_INDEX__ROOT=str(small_index.root), CLIPTIDE_QUERY_API__PORT=port)
+        exit_code, told = refusal_of(process)
+    assert exit_code == 1
+    assert port in told
+
+
+def test_processes_that_share_a_port_show_the_metrics_of_all(
+    small_index: SmallIndex, start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics").mkdir()
+    port, metrics_port = free_ports()
+    shared = {
+        "CLIPTIDE_INDEX__ROOT": str(small_index.root),
+        "CLIPTIDE_QUERY_API__REUSE_PORT": "true",
+        "CLIPTIDE_QUERY_API__PORT": str(port),
+        "CLIPTIDE_QUERY_API__METRICS_PORT": str(metrics_port),
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
+    }
+    first = start(**shared)
+    address, metrics_address = addresses_of(first)
+    for _ in range(3):
+        urllib.request.urlopen(f"{address}/v1/index", timeout=30).close()
+    second = start(**shared)
+    assert addresses_of(second) == (address, metrics_address)
+    counted = 'cliptide_query_requests_total{method="GET",route="/v1/index",status="200"} '
+    wait_until_counted(metrics_address, counted + "3.0")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 0
+    urllib.request.urlopen(f"{address}/v1/index", timeout=30).close()
+    wait_until_counted(metrics_address, counted + "4.0")  # what the first has counted is not lost
+    wait_until_counted(metrics_address, 'cliptide_query_searcher_next_offset{shard="content-uploads-0"} 3.0')
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def test_a_bad_setting_is_one_line_and_exit_code_2(start: Start) -> None:
+    exit_code, told = refusal_of(start(CLIPTIDE_QUERY_API__PORT="http"))
+    assert exit_code == 2
+    assert "CLIPTIDE_QUERY_API__PORT" in told
+
+
+def wait_until_counted(address: str, line: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{address}/metrics", timeout=30) as response:
+            if line in response.read().decode():
+                return
+    raise AssertionError(f"{line} never came")

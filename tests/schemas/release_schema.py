@@ -1,0 +1,47 @@
+"""Record the current schema for ever: `python -m tests.schemas.release_schema`, from the project's root.
+
+Copies the schema into its history and writes the golden records of this release. Run it
+after every change of `upload_event.avsc`; it creates files and never touches one that is there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from schemas.avro_format import current_schema
+from schemas.codec import EncodedEvent, encode_event, encode_event_json
+from tests.schemas.sample_events import NOON_MS, SAMPLE_EVENTS, describe_event
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "schemas" / "upload_event.avsc"
+HISTORY = ROOT / "schemas" / "history"
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def release_schema() -> None:
+    release = current_schema().fingerprint.hex()
+    snapshot = HISTORY / f"{release}.avsc"
+    if not snapshot.exists():
+        shutil.copyfile(SCHEMA, snapshot)
+    for name, event in SAMPLE_EVENTS.items():
+        _write_golden(f"{release}-avro-{name}", encode_event(event), describe_event(event))
+        _write_golden(f"{release}-json-{name}", encode_event_json(event), describe_event(event))
+
+
+def _write_golden(name: str, encoded: EncodedEvent, expected: dict[str, Any]) -> None:
+    description = {
+        "key_hex": encoded.key.hex(),
+        "headers": {header: value.decode() for header, value in encoded.headers},
+        "timestamp_ms": NOON_MS,
+        "event": expected,
+    }
+    if not (GOLDEN / f"{name}.bin").exists():
+        (GOLDEN / f"{name}.bin").write_bytes(encoded.value)
+        (GOLDEN / f"{name}.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    release_schema()

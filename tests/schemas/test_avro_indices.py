@@ -1,0 +1,124 @@
+"""No flipped bit makes an event another one by an index that Avro does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.avro_indices import index_check
+from schemas.codec import EventDecoder, encode_event
+from schemas.errors import BadEvent, UnknownSchema
+from schemas.events import DeleteEvent, Event, UploadEvent
+from tests.schemas.sample_events import SAMPLE_EVENTS
+
+DECODER = EventDecoder()
+UPLOADS = {name: event for name, event in SAMPLE_EVENTS.items() if isinstance(event, UploadEvent)}
+UPSERT, DELETE = b"\x00", b"\x02"  # the operation's index as Avro writes it
+
+
+def decoded(key: bytes, value: bytes) -> Event | None:
+    try:
+        return DECODER.decode(key=key, value=value, timestamp_ms=0)
+    except (BadEvent, UnknownSchema):
+        return None
+
+
+def flips(value: bytes) -> Iterator[tuple[int, bytes]]:
+    """Every value that differs in one bit, with the place of its byte."""
+    for place in range(len(value)):
+        for bit in range(8):
+            yield place, value[:place] + bytes([value[place] ^ 1 << bit]) + value[place + 1 :]
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+def test_one_flipped_bit_makes_a_delete_only_by_naming_it(name: str) -> None:
+    """The one such flip leaves a delete event that carries a content, which producers may send."""
+    upload = UPLOADS[name]
+    encoded = encode_event(upload)
+    made = [
+        (encoded.value[place : place + 1], flipped[place : place + 1])
+        for place, flipped in flips(encoded.value)
+        if isinstance(decoded(encoded.key, flipped), DeleteEvent)
+    ]
+    assert made == [(UPSERT, DELETE)]
+
+
+def test_a_negative_operation_is_undecodable() -> None:
+    encoded = encode_event(UPLOADS["text"])
+    values = [flipped for place, flipped in flips(encoded.value) if flipped[place] == 0x01]
+    outcomes = [decoded(encoded.key, value) for value in values]
+    assert not any(isinstance(outcome, DeleteEvent) for outcome in outcomes)
+    assert None in outcomes
+
+
+SCHEMA: Any = fastavro.parse_schema(
+    {
+        "type": "record",
+        "name": "Node",
+        "fields": [
+            {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["a", "b"]}},
+            {"name": "again", "type": ["null", "Kind"]},
+            {"name": "next", "type": ["null", "Node"]},
+            {"name": "digest", "type": {"type": "fixed", "name": "Digest", "size": 3}},
+            {"name": "flags", "type": {"type": "array", "items": ["boolean", "float", "double", "int"]}},
+            {"name": "names", "type": {"type": "map", "values": ["null", "string", "bytes", "long"]}},
+        ],
+    }
+)
+CHECK = index_check(SCHEMA)
+
+
+def nodes() -> st.SearchStrategy[dict[str, Any]]:
+    kind = st.sampled_from("ab")
+    longs = st.integers(-(2**63), 2**63 - 1)
+    flags = st.lists(
+        st.booleans() | st.floats(allow_nan=False) | st.integers(-(2**31), 2**31 - 1), max_size=4
+    )
+    names = st.dictionaries(st.text(max_size=3), st.none() | st.text() | st.binary() | longs, max_size=4)
+    fields = {"kind": kind, "again": st.none() | kind, "digest": st.binary(min_size=3, max_size=3)}
+    leaves = st.fixed_dictionaries({**fields, "flags": flags, "names": names, "next": st.none()})
+    return st.recursive(
+        leaves,
+        lambda inner: st.fixed_dictionaries({**fields, "flags": flags, "names": names, "next": inner}),
+        max_leaves=3,
+    )
+
+
+@given(nodes())
+def test_whatever_is_well_written_is_walked_to_its_end(node: dict[str, Any]) -> None:
+    stream = BytesIO()
+    fastavro.schemaless_writer(stream, SCHEMA, node)
+    assert CHECK(stream.getvalue(), 0) == len(stream.getvalue())
+
+
+def test_blocks_may_name_their_size() -> None:
+    """As writers do that let readers skip a block: a negative count, then its bytes."""
+    head, blocks_of_two = b"\x00\x00\x00abc", b"\x03\x08\x00\x01\x00\x00\x00"
+    assert CHECK(head + blocks_of_two + b"\x00", 0) == len(head + blocks_of_two) + 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x01", id="negative symbol"),
+        pytest.param(b"\x04", id="symbol beyond the last"),
+        pytest.param(b"\x00\x01", id="negative branch"),
+        pytest.param(b"\x00\x04", id="branch beyond the last"),
+        pytest.param(b"\x00\x02\x01", id="negative symbol by reference"),
+        pytest.param(b"\x00\x00\x00abc\x00\x02\x01", id="negative length"),
+    ],
+)
+def test_an_index_that_cannot_be_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"index|length"):
+        CHECK(data, 0)
+
+
+def test_data_that_ends_early_is_refused() -> None:
+    with pytest.raises(IndexError):
+        CHECK(b"\x00\x00\x00abc", 0)

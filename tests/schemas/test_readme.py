@@ -1,0 +1,82 @@
+"""What the page for producers shows is what the decoder reads."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from schemas.avro_format import current_schema
+from schemas.codec import EventDecoder
+from schemas.errors import BAD_EVENT_REASONS
+from schemas.events import Event, TextContent, UploadEvent
+from tests.schemas.release_schema import SCHEMA
+from tests.schemas.sample_events import NOON, NOON_MS
+
+README = (Path(__file__).parents[2] / "schemas" / "README.md").read_text("utf-8")
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def table_names(heading: str) -> list[str]:
+    """The names in the first column of the first table below a heading."""
+    table = README.split(f"\n## {heading}\n")[1].split("\n\n|")[1].split("\n\n")[0]
+    return re.findall(r"^\| `(\w+)` ", table, re.MULTILINE)
+
+
+def decode(key: str, value: bytes) -> Event:
+    return EventDecoder().decode(key=key.encode(), value=value, timestamp_ms=NOON_MS)
+
+
+def test_there_are_json_examples() -> None:
+    assert len(code_blocks("json")) == 3
+
+
+@pytest.mark.parametrize("example", code_blocks("json"))
+def test_a_json_example_is_an_event(example: str) -> None:
+    decode("shoe-1", example.encode())
+
+
+def test_the_first_json_example_shows_every_field() -> None:
+    assert set(json.loads(code_blocks("json")[0])) == {f["name"] for f in current_schema().parsed["fields"]}
+
+
+def test_the_bytes_of_the_avro_example_are_the_event_that_it_explains() -> None:
+    (block,) = code_blocks("hex")
+    value = b"".join(bytes.fromhex(re.split(r"\s{2,}", line)[0]) for line in block.splitlines())
+    assert decode("shoe-1", value) == UploadEvent(
+        event_id="", content_id="shoe-1", source="shop", occurred_at=NOON, content=TextContent("a red shoe")
+    )
+
+
+def test_the_first_kcat_line_publishes_an_event_under_its_key() -> None:
+    words = shlex.split(code_blocks("")[0])
+    event = decode(words[words.index("-k") + 1], words[words.index("%s") + 1].encode())
+    assert isinstance(event, UploadEvent)
+
+
+def test_every_kcat_line_names_the_partitioner() -> None:
+    lines = [line for block in code_blocks("") for line in block.splitlines() if "kcat -P" in line]
+    assert len(lines) == 3
+    assert all("-X partitioner=murmur2_random" in line for line in lines)
+
+
+def test_the_event_of_the_python_example_decodes() -> None:
+    (block,) = code_blocks("python")
+    literal = re.search(r"^event = (.*)$", block, re.MULTILINE)
+    assert literal is not None
+    decode("shoe-1", literal.group(1).encode())  # this dict literal is JSON as well
+
+
+def test_every_field_of_the_schema_is_in_the_table() -> None:
+    names = [field["name"] for field in json.loads(SCHEMA.read_text("utf-8"))["fields"]]
+    assert table_names("The event") == names
+
+
+def test_every_reason_is_in_the_table() -> None:
+    assert sorted(table_names("When an event is not accepted")) == sorted(BAD_EVENT_REASONS)

@@ -1,0 +1,35 @@
+"""Both services say what they are, and take no flag that they do not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import pytest
+
+import consumer.__main__
+import query_api.__main__
+
+Main: TypeAlias = Callable[[Sequence[str]], int]
+SERVICES: dict[str, Main] = {"consumer": consumer.__main__.main, "query_api": query_api.__main__.main}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_help_tells_the_exit_codes_and_where_settings_come_from(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        SERVICES[name](["--help"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert f"python -m {name}" in told
+    for words in ("Exit codes", "bad settings", "CLIPTIDE_"):
+        assert words in told
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_flag_that_is_not_known_is_named(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        SERVICES[name](["--port", "1"])
+    assert ended.value.code == 2
+    assert "--port" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""What a service's log lines show, and what they never do."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+import structlog
+
+from service.logs import configure_logs
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def log_a_failure_beside_a_secret() -> None:
+    password = "".join(reversed("2retnuh"))  # noqa: F841 (what a traceback with variables would show)
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        structlog.get_logger().exception("failed", shard="uploads-0")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal], ids=["a file", "a terminal"])
+def test_a_traceback_is_shown_without_the_values_of_variables(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", shown := stream())
+    configure_logs()
+    log_a_failure_beside_a_secret()
+    assert "RuntimeError: broken" in shown.getvalue()
+    assert "hunter2" not in shown.getvalue()
+
+
+def test_away_from_a_terminal_a_line_is_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
+    configure_logs()
+    structlog.get_logger().info("committed", generation=41)
+    structlog.get_logger().debug("nothing to see")
+    entry = json.loads(shown.getvalue())
+    assert (entry["event"], entry["generation"], entry["level"]) == ("committed", 41, "info")

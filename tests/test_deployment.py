@@ -1,0 +1,146 @@
+"""What compose, images, alerts and the operator's page name exists in the code, and the other way round."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+import consumer.metrics
+import consumer.settings
+import query_api.metrics
+import query_api.settings
+from service.settings import PREFIX
+from tests.integration.monitoring import alert_rules
+from tests.settings_table import variables_of
+
+ROOT = Path(__file__).parent.parent
+COMPOSE = ROOT / "docker-compose.yml"
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+COMMANDS = re.findall(r'^CMD \["python", "-m", "([\w.]+)"\]$', DOCKERFILE, re.MULTILINE)
+SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+OWN = {"consumer": consumer.settings, "query_api": query_api.settings}
+_COUNTER_SUFFIX = "_total"
+
+
+def _each(services: Mapping[str, Any]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", sorted(services))
+
+
+def test_compose_accepts_the_file() -> None:
+    binary = shutil.which("docker-compose")
+    if binary is None:
+        pytest.skip("docker-compose not found: make system-deps")
+    command = [binary, "--file", str(COMPOSE), "config", "--quiet"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+@_each(OWN)
+def test_every_build_target_exists(name: str) -> None:
+    build = SERVICES[name]["build"]
+    assert (ROOT / build["context"] / build["dockerfile"]).is_file()
+    assert build["target"] in re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r'^CMD \["python", "-m", "([\w.]+)"\]$', DOCKERFILE, re.MULTILINE)
+)
+def test_every_command_is_a_program_of_the_repository(command: str) -> None:
+    assert importlib.util.find_spec(f"{command}.__main__") is not None
+
+
+def test_every_target_but_the_base_has_a_command() -> None:
+    targets = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE)
+    assert set(targets) == {"base", "consumer", "query_api", "demo"}
+    assert COMMANDS == ["consumer", "query_api", "cliptide.demo"]
+
+
+@pytest.mark.parametrize("path", re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE))
+def test_every_copied_path_exists(path: str) -> None:
+    assert all((ROOT / part).exists() for part in path.split())
+
+
+@_each(OWN)
+def test_every_variable_is_a_setting_of_its_service(name: str) -> None:
+    settings = OWN[name]
+    known = {variable for variable, _, _ in variables_of(settings.Settings, PREFIX)}
+    given = {variable for variable in SERVICES[name]["environment"] if variable.startswith("CLIPTIDE_")}
+    # What both services share is written once; a variable that one of them does not have is harmless.
+    shared = set(yaml.safe_load(COMPOSE.read_text())["x-cliptide"])
+    both = {v for module in OWN.values() for v, _, _ in variables_of(module.Settings, PREFIX)}
+    assert given - shared <= known
+    assert shared <= both
+
+
+@_each(OWN)
+def test_each_service_accepts_its_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [variable for variable in os.environ if variable.startswith("CLIPTIDE_")]:
+        monkeypatch.delenv(variable)
+    for variable, value in SERVICES[name]["environment"].items():
+        monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(value)))
+    read: Callable[[], Any] = OWN[name].read_settings
+    assert str(read().index.root) == "/var/lib/cliptide/index"
+
+
+@_each(SERVICES)
+def test_every_published_port_is_on_loopback(name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+
+
+@_each(SERVICES)
+def test_every_mounted_path_exists(name: str) -> None:
+    volumes = yaml.safe_load(COMPOSE.read_text())["volumes"]
+    sources = [volume.split(":")[0] for volume in SERVICES[name].get("volumes", [])]
+    assert [s for s in sources if not ((ROOT / s).exists() if s.startswith(".") else s in volumes)] == []
+
+
+@_each(SERVICES)
+def test_every_image_is_pinned_and_every_service_has_a_health_check(name: str) -> None:
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+@_each(OWN)
+def test_our_services_cannot_write_outside_their_volumes(name: str) -> None:
+    assert SERVICES[name]["read_only"] is True
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert "\nUSER cliptide\n" in DOCKERFILE
+
+
+def test_every_alert_has_its_heading_and_every_heading_its_alert() -> None:
+    headings = set(re.findall(r"^### (Cliptide\w+)$", OPERATIONS, re.MULTILINE))
+    assert headings == {rule["alert"] for rule in alert_rules()}
+
+
+def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
+    rows = set(re.findall(r"^\| `(cliptide_\w+)`", OPERATIONS, re.MULTILINE))
+    assert rows == set(_exported())
+
+
+def _exported() -> Iterator[str]:
+    """The names that Prometheus sees: a counter's ends in _total."""
+    services = prometheus_client.CollectorRegistry()
+    consumer.metrics.Metrics(services)
+    queries = prometheus_client.CollectorRegistry()
+    query_api.metrics.Metrics(queries)
+    for metric in [*services.collect(), *queries.collect()]:
+        yield metric.name + (_COUNTER_SUFFIX if metric.type == "counter" else "")
+
+
+def test_every_exit_code_of_the_consumer_is_documented() -> None:
+    import consumer.__main__ as program
+
+    assert program.__doc__ is not None
+    codes = re.findall(r"^(\d) ", program.__doc__, re.MULTILINE)
+    assert re.findall(r"^\| (\d) \|", OPERATIONS, re.MULTILINE) == codes

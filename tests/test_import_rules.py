@@ -1,0 +1,78 @@
+"""The house's walls: who may import whom, and where each foreign library lives."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("schemas", "event_log", "clip_index", "service", "consumer", "query_api", "cliptide")
+
+ALLOWED = {
+    "schemas": set(),
+    "event_log": set(),
+    "clip_index": set(),
+    "service": set(),
+    "consumer": {"schemas", "event_log", "clip_index", "service"},
+    "query_api": {"schemas", "event_log", "clip_index", "service"},
+    "cliptide": {"schemas", "event_log", "clip_index", "service", "consumer", "query_api"},
+}
+
+HOMES = {
+    "confluent_kafka": ("event_log/",),
+    "torch": ("clip_index/open_clip_encoder", "cliptide/demo/", "cliptide/training/"),
+    "open_clip": ("clip_index/open_clip_encoder", "cliptide/demo/", "cliptide/training/"),
+    "faiss": ("clip_index/vector_file.py", "clip_index/flat_vectors.py", "clip_index/inverted_lists.py"),
+    "PIL": ("clip_index/images.py", "cliptide/demo/", "cliptide/training/"),
+    "fastavro": ("schemas/",),
+    "aiohttp": ("query_api/", "consumer/references.py", "consumer/reference_"),
+    "obstore": ("consumer/references.py", "consumer/reference_"),
+    "pyarrow": ("clip_index/",),
+}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the top-level packages that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module.split(".")[0]
+
+
+def modules_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_those_below_it(package: str) -> None:
+    for path in modules_of(package):
+        ours = set(imports_of(path)) & set(PACKAGES) - {package}
+        assert ours <= ALLOWED[package], f"{path.relative_to(ROOT)} imports {ours - ALLOWED[package]}"
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_foreign_library_stays_at_home(library: str) -> None:
+    for package in PACKAGES:
+        for path in modules_of(package):
+            place = path.relative_to(ROOT).as_posix()
+            if library in set(imports_of(path)):
+                assert place.startswith(HOMES[library]), f"{place} imports {library}"
+
+
+def test_importing_the_engine_does_not_import_torch() -> None:
+    modules = ["clip_index." + p.stem for p in modules_of("clip_index") if p.parent.name == "clip_index"]
+    modules = [m for m in modules if not m.endswith(("__init__", "open_clip_encoder"))]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_no_test_or_tool_is_imported_by_a_package() -> None:
+    for package in PACKAGES:
+        for path in modules_of(package):
+            assert not {"tests", "benchmarks"} & set(imports_of(path)), path
