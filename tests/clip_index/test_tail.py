@@ -17,6 +17,7 @@ from pyroaring import BitMap
 from clip_index.content import EncodedContent, Modality
 from clip_index.index_reader import IndexReader
 from clip_index.merge_policy import MergeSettings
+from clip_index.queries import Queries
 from clip_index.row_filter import AnyOf, InRange, RowFilter
 from clip_index.searcher import Searcher, ShardSnapshot, ShardView
 from clip_index.segment import Segment
@@ -137,7 +138,7 @@ def test_a_tail_of_several_windows_still_gives_k_texts(segments: list[Segment]) 
     views = views_of(segments, [(place, (0.3, place)) for place in range(6)])
     tail = build_tails(views, {})["text"]
     num_live = sum(view.num_live["text"] for view in views)
-    [found] = tail.search(unit_vectors(5), num_live, "text")
+    [found] = tail.search(Queries(unit_vectors(5)), num_live, "text")
     assert len(set(found.rows.tolist())) == len(found.rows) == num_live
 
 
@@ -222,7 +223,7 @@ def test_an_appended_segment_alone_is_read_and_the_former_tail_stays(
     commit(writer, "a", "b", "c")
     commit(writer, "d", "e")
     former = tail_of(reader)
-    query = unit_vectors(1)
+    query = Queries(unit_vectors(1))
     [before] = former.search(query, 9, "image")
     counts = nodes_read(monkeypatch)
     commit(writer, "f")
@@ -240,9 +241,9 @@ def test_vectors_are_shared_when_only_rows_died(writer: ShardWriter, reader: Ind
     add(writer, [lambda o: removal("b", o)])
     writer.commit()
     newest = tail_of(reader)
-    assert newest.vectors is former.vectors
-    assert len(newest.search(unit_vectors(1), 9, "image")[0].rows) == 4
-    assert len(former.search(unit_vectors(1), 9, "image")[0].rows) == 5
+    assert newest.joined is former.joined
+    assert len(newest.search(Queries(unit_vectors(1)), 9, "image")[0].rows) == 4
+    assert len(former.search(Queries(unit_vectors(1)), 9, "image")[0].rows) == 5
 
 
 def test_a_merge_begins_a_new_tail(writer: ShardWriter, reader: IndexReader, lanes: InlineLanes) -> None:
@@ -254,7 +255,7 @@ def test_a_merge_begins_a_new_tail(writer: ShardWriter, reader: IndexReader, lan
     writer.tend()
     commit(writer, "d")
     newest = tail_of(reader)
-    assert newest.vectors.files[: len(former.vectors.files)] != former.vectors.files
-    [found] = newest.search(unit_vectors(1), 9, "image")
+    assert newest.joined.files[: len(former.joined.files)] != former.joined.files
+    [found] = newest.search(Queries(unit_vectors(1)), 9, "image")
     names = {view.segment.content_id(row) for view, row in map(newest.locate, found.rows.tolist())}
     assert names == {"a", "b", "c", "d"}
