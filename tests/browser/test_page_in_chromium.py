@@ -283,6 +283,19 @@ def test_an_upload_from_elsewhere_appears_and_moves_the_line(watched: Watched, s
     expect(page.locator("#live-text")).to_contain_text("generation")
 
 
+def test_an_upload_that_comes_before_the_line_is_live_appears_all_the_same(
+    watched: Watched, site: Site
+) -> None:
+    page, held = watched.page, []
+    page.route("**/v1/live", lambda route: held.append(route))  # playwright takes no built-in method
+    page.goto(f"{site.address}/?q=ivory+mittens")
+    expect(page.locator("#texts-title")).to_have_text("Texts")
+    site.world.publish(upload("t-mittens", TextContent("ivory mittens")), partition=1)
+    site.wait_until_served("t-mittens")
+    held[0].continue_()
+    expect(texts(page).first).to_have_attribute("data-id", "t-mittens")
+
+
 def test_an_upload_that_is_refused_says_why(watched: Watched) -> None:
     page = watched.page
     page.locator("#open-upload").click()
