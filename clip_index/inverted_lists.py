@@ -115,11 +115,11 @@ class InvertedLists:
         return self._search_among(queries, k, selection)
 
     def _search_all(self, queries: Queries, k: int) -> Found:
-        num_probed = min(self._num_lists, max(_MIN_LISTS_PROBED, _NODES_MET_OF_K * k // self._list_length))
+        num_probed = min(self._num_lists, -(-self._num_met(queries, k) // self._list_length))
         while True:
             nearest = queries.nearest(self.centroids, num_probed)
             found = self._scan_lists(queries, k, nearest, self._parameters_of(num_probed))
-            if num_probed == self._num_lists or found[1][:, -1].min() >= 0:
+            if num_probed == self._num_lists or queries.depth or found[1][:, -1].min() >= 0:
                 return found
             num_probed = min(4 * num_probed, self._num_lists)  # the lists near a query were short
 
@@ -130,7 +130,7 @@ class InvertedLists:
         """
         assert selection.num_in_list is not None
         num_selected = int(selection.num_in_list.sum())
-        num_wanted = self._num_wanted(k, num_selected / self.num_nodes)
+        num_wanted = self._num_wanted(queries, k, num_selected / self.num_nodes)
         num_ranked = self._num_lists * 2 * num_wanted // max(1, num_selected)  # twice the mean need
         while True:
             num_ranked = min(max(num_ranked, _MIN_LISTS_PROBED), self._num_lists)
@@ -147,10 +147,13 @@ class InvertedLists:
         parameters = faiss.SearchParametersIVF(nprobe=num_probed, sel=selector)
         return self._scan_lists(queries, k, nearest, parameters)
 
-    def _num_wanted(self, k: int, share: float) -> int:
+    def _num_wanted(self, queries: Queries, k: int, share: float) -> int:
         """The smaller the share, the less likely is a filter to be independent of the query."""
-        num_met = max(_MIN_LISTS_PROBED * self._list_length, _NODES_MET_OF_K * k)
-        return int(num_met * min(_MAX_THOROUGHNESS, 1 / max(share, 1e-9)))
+        return int(self._num_met(queries, k) * min(_MAX_THOROUGHNESS, 1 / max(share, 1e-9)))
+
+    def _num_met(self, queries: Queries, k: int) -> int:
+        """How many nodes a query should meet."""
+        return max(_MIN_LISTS_PROBED * self._list_length, queries.depth or _NODES_MET_OF_K * k)
 
     def _parameters_of(self, num_probed: int) -> Any:
         """Building them takes microseconds: once is enough."""

@@ -19,9 +19,13 @@ class Queries:
 
     A merged segment and the tail beside it have lists around the same centroids, which are
     ranked once for both: that is half of what a search of either costs.
+
+    With a `depth`, which lists are scanned depends on it and not on how many nodes are asked
+    for, so that what is found for a smaller k begins what is found for a greater one.
     """
 
-    def __init__(self, embeddings: Embeddings) -> None:
+    def __init__(self, embeddings: Embeddings, depth: int | None = None) -> None:
+        self.depth = depth
         self.embeddings: Embeddings = np.ascontiguousarray(embeddings, np.float32)
         self.pointer = faiss.swig_ptr(self.embeddings)
         self._ranked: dict[int, Found] = {}

@@ -110,13 +110,16 @@ class Searcher:
         modality: Modality,
         min_score: float | None = None,
         row_filter: RowFilter | None = None,
+        depth: int | None = None,
     ) -> list[list[Hit]]:
         """Return the k best live contents of each query (q, dimension) float32, best first.
 
         Fewer only where fewer exist, pass the filter and reach `min_score`. Equal scores are ordered by
-        content id, so that the same snapshot gives the same answer.
+        content id, so that the same snapshot gives the same answer. Answers of one `depth` continue each
+        other: what is found for a smaller k begins what is found for a greater one, up to that many hits,
+        beyond which there may be fewer than k.
         """
-        asked = Queries(queries)
+        asked = Queries(queries, depth)
         places, found = [], []
         for shard in self._shards:
             with self._observer.searching(shard.name, modality):
