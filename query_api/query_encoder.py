@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from clip_index.content import Embeddings
 from clip_index.encoder import Encoder, EncoderFingerprint, Prepared
@@ -21,7 +21,6 @@ from query_api.metrics import Metrics
 from query_api.query_embedding import unit_mean
 from query_api.workers import Workers
 
-_Raw = TypeVar("_Raw", str, bytes)
 _Waiting: TypeAlias = tuple[Callable[[], Prepared], "asyncio.Future[Embeddings]"]
 _SHORT_TEXT = 512  # characters that cost less to prepare than to hand to a worker and back
 _LOOK_SECONDS = 0.001  # how often to look who has come; as long must nothing be under way
@@ -99,23 +98,25 @@ class QueryEncoder:
 
     async def encode_image(self, data: bytes) -> Embeddings:
         """Return the embedding of an image file, shape (dimension,); `ContentRefused` if it has none."""
-        return await self._encode_prepared(self._encoder.prepare_image, data)
+        return unit_mean(await self.encode_content(data))
+
+    async def encode_content(self, content: str | bytes) -> Embeddings:
+        """Return all embeddings of a text or an image file, (windows, dimension); an image has one.
+
+        `ContentRefused` if it has none.
+        """
+        prepared = await self._prepare(content)
+        return await self._encode(lambda: prepared)
 
     async def check(self, content: str | bytes) -> None:
         """Raise `ContentRefused` for a text or image file that the consumer could not encode either."""
-        prepare: Callable[[Any], Prepared] = (
-            self._encoder.prepare_text if isinstance(content, str) else self._encoder.prepare_image
-        )
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._workers, prepare, content)
-        except BadContent as error:
-            raise ContentRefused(error) from error
+        await self._prepare(content)
 
     async def encode_text_afresh(self, text: str) -> Embeddings:
         """Return the embedding of a text without asking the cache: for a probe of the encoder itself."""
         if len(text) > _SHORT_TEXT:
-            return await self._encode_prepared(self._encoder.prepare_text, text)
-        return await self._encode(partial(self._encoder.prepare_text, text))
+            return unit_mean(await self.encode_content(text))
+        return unit_mean(await self._encode(partial(self._encoder.prepare_text, text)))
 
     async def _compute_text(self, text: str) -> Embeddings:
         try:
@@ -125,21 +126,22 @@ class QueryEncoder:
         finally:
             del self._computing[text]
 
-    async def _encode_prepared(self, prepare: Callable[[_Raw], Prepared], raw: _Raw) -> Embeddings:
+    async def _prepare(self, content: str | bytes) -> Prepared:
         """Prepare in a worker what would keep the encoder waiting."""
-        loop = asyncio.get_running_loop()
+        prepare: Callable[[Any], Prepared] = (
+            self._encoder.prepare_text if isinstance(content, str) else self._encoder.prepare_image
+        )
         try:
-            prepared = await loop.run_in_executor(self._workers, prepare, raw)
+            return await asyncio.get_running_loop().run_in_executor(self._workers, prepare, content)
         except BadContent as error:
             raise ContentRefused(error) from error
-        return await self._encode(lambda: prepared)
 
     async def _encode(self, prepare: Callable[[], Prepared]) -> Embeddings:
         future: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
         self._waiting.append((prepare, future))
         self._has_waiting.set()
         try:
-            return unit_mean(await future)
+            return await future
         except BadContent as error:
             raise ContentRefused(error) from error
 
