@@ -77,7 +77,9 @@ class Metrics:
         )
         self.ready = Gauge(
             "cliptide_query_ready",
-            "1 while there is an index to search and the loops run, as far as known without encoding.",
+            "1 while there is an index to search and the loops run, as far as known without encoding; of "
+            "several processes the least.",
+            multiprocess_mode="livemin",
             registry=registry,
         )
         self.searcher_generation = Gauge(

@@ -31,7 +31,9 @@ class KafkaSection(Section):
 class IndexSettings(Section):
     """Which index is served; without an id the one that is current when the service first sees one."""
 
-    root: Path = Field(default=Path("index"), description="The directory that consumers write into.")
+    root: Path = Field(
+        default=Path("index"), description="The directory that consumers and query services share."
+    )
     id: str | None = Field(default=None, description="None: the index that is current at the start.")
 
 
