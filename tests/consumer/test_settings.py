@@ -42,6 +42,7 @@ def test_variables_reach_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS", '["/srv/uploads"]')
     monkeypatch.setenv("CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA", "dead_letter")
     monkeypatch.setenv("CLIPTIDE_CONSUMER__ACCEPT_REWIND", "true")
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__ERASE_WITHIN_SECONDS", "3600")
     settings = read_settings()
     options = options_from_settings(settings)
     assert settings.group_id == "cliptide-shoes"
@@ -54,6 +55,7 @@ def test_variables_reach_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.references.file_roots == (Path("/srv/uploads"),)
     assert options.preparation.sets_unknown_schemas_aside
     assert options.start.accepts_rewind
+    assert options.writer.merge.erase_within_seconds == 3600.0
 
 
 def test_thumbnails_are_kept_when_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
