@@ -45,6 +45,7 @@ from query_api.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.rate_limit import RateLimit, build_rate_limit, build_work_limit
 from query_api.receiving import build_receiver
 from query_api.route_table import ROUTES
+from query_api.scrub import Scrub
 from query_api.served_index import ServedIndex
 from query_api.workers import Workers
 
@@ -68,6 +69,7 @@ class AppSettings:
     slow_seconds: float = 1.0
     link_hosts: tuple[str, ...] = ()
     has_percentiles: bool = True
+    scrub_seconds: float | None = None
 
 
 def build_app(
@@ -120,6 +122,9 @@ def build_app(
     app.cleanup_ctx.extend([run_workers, run_encoder, run_reloads])
     if settings.has_percentiles:
         app.cleanup_ctx.append(run_percentiles)
+    if settings.scrub_seconds is not None:
+        scrub = Scrub(reader, metrics, settings.scrub_seconds)
+        app.cleanup_ctx.append(lambda _: scrub.scrubbing())
     app[TRACER] = tracer
     app[SLOW_SECONDS] = settings.slow_seconds
     _add_routes(app, needs_key=settings.keys.are_required, dimension=encoder.fingerprint.dimension)

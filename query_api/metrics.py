@@ -69,6 +69,12 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.scrubbed_files = Counter(
+            "cliptide_query_scrubbed_files",
+            "Served files read again by outcome: good, damaged, gone, unreadable.",
+            ["status"],
+            registry=registry,
+        )
         self.searchable_after_event = Histogram(
             "cliptide_searchable_after_event_seconds",
             "Time from an upload's occurred_at to its being searchable here.",

@@ -125,6 +125,11 @@ class QueryApiSettings(Section):
     text_cache_entries: int = Field(
         default=10_000, ge=0, description="Query texts whose embeddings are remembered."
     )
+    scrub_hours: float = Field(
+        default=24.0,
+        ge=0,
+        description="Hours in which each served file is read again and compared with its digest; 0: never.",
+    )
     percentiles: bool = Field(
         default=True,
         description="Rate hits by percentile. It costs 256 phrases to encode at the start, and now and then "
