@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError
+from concurrent import futures
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_a_pass_is_spread_over_its_interval_and_ends_with_the_service(reader: In
     scrub = Scrub(reader, Metrics(CollectorRegistry()), interval_seconds=3600.0)
     with ThreadPoolExecutor(1) as threads:
         under_way = threads.submit(scrub.scrub_once, reader.served_files())
-        with pytest.raises(TimeoutError):
+        with pytest.raises(futures.TimeoutError):
             under_way.result(0.2)
         scrub._is_stopping.set()
         with pytest.raises(CancelledError):
