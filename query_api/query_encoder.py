@@ -107,7 +107,7 @@ class QueryEncoder:
             self._encoder.prepare_text if isinstance(content, str) else self._encoder.prepare_image
         )
         try:
-            await asyncio.get_running_loop().run_in_executor(self._workers, prepare, content)
+            await self._workers.run(prepare, content)
         except BadContent as error:
             raise ContentRefused(error) from error
 
@@ -127,9 +127,8 @@ class QueryEncoder:
 
     async def _encode_prepared(self, prepare: Callable[[_Raw], Prepared], raw: _Raw) -> Embeddings:
         """Prepare in a worker what would keep the encoder waiting."""
-        loop = asyncio.get_running_loop()
         try:
-            prepared = await loop.run_in_executor(self._workers, prepare, raw)
+            prepared = await self._workers.run(prepare, raw)
         except BadContent as error:
             raise ContentRefused(error) from error
         return await self._encode(lambda: prepared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -100,5 +99,5 @@ async def _search_batch(request: web.Request, searcher: Searcher, queries: Seque
 
 
 async def _answer(request: web.Request, build: Callable[[], bytes]) -> web.Response:
-    body = await asyncio.get_running_loop().run_in_executor(request.app[WORKERS], build)
+    body = await request.app[WORKERS].run(build)
     return web.Response(body=body, content_type="application/json", charset="utf-8")

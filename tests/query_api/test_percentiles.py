@@ -6,7 +6,6 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from query_api.percentile_scale import PercentileScale
 from query_api.percentile_scales import PercentileScales
 from query_api.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.served_index import ServedIndex
+from query_api.workers import Workers
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
@@ -162,7 +162,7 @@ async def test_scales_are_renewed_after_the_index_has_changed(tmp_path: Path) ->
     index.commit(0, index.text("t-red", "a red dress"))
     metrics = Metrics(CollectorRegistry())
     served = ServedIndex(index.open_reader(), metrics)
-    with ThreadPoolExecutor(1) as workers:
+    with Workers(1) as workers:
         encoder = QueryEncoder(HashEncoder(), workers, metrics, QueryEncoderSettings())
         scales = PercentileScales(served, encoder, min_pause_seconds=0.01)
         assert scales.find("text") is None
