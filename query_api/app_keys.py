@@ -35,4 +35,5 @@ WORKERS = web.AppKey("workers", Workers)  # blocking work: prepare, search, colu
 
 STAGES = web.RequestKey("stages", Stages)
 REQUEST_ID = web.RequestKey("request_id", str)
+NEEDED_ACCESS: web.RequestKey[Access] = web.RequestKey("needed_access")
 CALLER = web.RequestKey("caller", str)  # the digest of a known key, or an address

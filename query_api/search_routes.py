@@ -19,6 +19,8 @@ from query_api.query_resolution import embed_all, embed_query
 from query_api.request_reading import read_search_body, read_search_parameters
 from query_api.search_models import Query, RatedOptions, SearchRequest
 
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
+
 
 async def search_by_body(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
@@ -59,7 +61,7 @@ def _rate(request: web.Request, query: QueryEmbedding, options: RatedOptions) ->
     if scales is None and options.needs_percentiles:
         message = "the scale for percentiles is not built yet"
         raise ApiError("not_ready", message, headers={"Retry-After": "1"})
-    return replace(query, scales=scales or {})
+    return replace(query, scales=scales) if scales else query
 
 
 async def _search_on(request: web.Request, wanted: SearchRequest, cursor: str) -> web.Response:
@@ -100,4 +102,4 @@ async def _search_batch(request: web.Request, searcher: Searcher, queries: Seque
 
 async def _answer(request: web.Request, build: Callable[[], bytes]) -> web.Response:
     body = await request.app[WORKERS].run(build)
-    return web.Response(body=body, content_type="application/json", charset="utf-8")
+    return web.Response(body=body, headers=_JSON)
