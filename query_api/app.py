@@ -28,6 +28,7 @@ from query_api.app_keys import (
     PERCENTILE_SCALES,
     QUERY_ENCODER,
     SERVED_INDEX,
+    SHARED_SEARCHES,
     SLOW_SECONDS,
     TRACER,
     UPLOADS,
@@ -46,6 +47,7 @@ from query_api.rate_limit import RateLimit, build_rate_limit, build_work_limit
 from query_api.receiving import build_receiver
 from query_api.route_table import ROUTES
 from query_api.served_index import ServedIndex
+from query_api.shared_searches import SharedSearches
 from query_api.workers import Workers
 
 
@@ -113,6 +115,7 @@ def build_app(
     app[SERVED_INDEX] = served_index
     app[PERCENTILE_SCALES] = percentile_scales if settings.has_percentiles else None
     app[CURSOR_KEY] = settings.cursor_key
+    app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
     app[UPLOADS] = Uploads(publisher, workers, settings.publish)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
     app[LIVE_LISTENERS] = listeners = LiveListeners()

@@ -15,6 +15,7 @@ from query_api.percentile_scales import PercentileScales
 from query_api.publishing import Uploads
 from query_api.query_encoder import QueryEncoder
 from query_api.served_index import ServedIndex
+from query_api.shared_searches import SharedSearches
 from query_api.stages import Stages
 from query_api.workers import Workers
 
@@ -32,6 +33,7 @@ LIVE_LISTENERS = web.AppKey("live_listeners", LiveListeners)
 PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")
 PAGE = web.AppKey("page", Page)
 WORKERS = web.AppKey("workers", Workers)  # blocking work: prepare, search, columns, large bodies
+SHARED_SEARCHES = web.AppKey("shared_searches", SharedSearches)
 
 STAGES = web.RequestKey("stages", Stages)
 REQUEST_ID = web.RequestKey("request_id", str)

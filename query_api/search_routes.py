@@ -10,7 +10,7 @@ from aiohttp import web
 from clip_index.errors import GenerationGone
 from clip_index.searcher import Searcher
 from query_api import retrieval
-from query_api.app_keys import CURSOR_KEY, PERCENTILE_SCALES, SERVED_INDEX, STAGES, WORKERS
+from query_api.app_keys import CURSOR_KEY, PERCENTILE_SCALES, SERVED_INDEX, SHARED_SEARCHES, STAGES, WORKERS
 from query_api.cursors import Page, cursor_key, read_cursor
 from query_api.errors import ApiError
 from query_api.paging import first_page, search_page
@@ -18,6 +18,7 @@ from query_api.query_embedding import QueryEmbedding
 from query_api.query_resolution import embed_all, embed_query
 from query_api.request_reading import read_search_body, read_search_parameters
 from query_api.search_models import Query, RatedOptions, SearchRequest
+from query_api.shared_searches import can_share
 
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
@@ -49,6 +50,8 @@ async def _search(request: web.Request, wanted: SearchRequest) -> web.Response:
     query = _rate(request, query, wanted)
     if wanted.paged:
         return await _search_page(request, searcher, searcher, first_page(searcher, query, wanted))
+    if can_share(wanted, stages):
+        return _json(await request.app[SHARED_SEARCHES].search(searcher, query, wanted, stages))
     return await _answer(request, lambda: retrieval.search(searcher, query, wanted, stages))
 
 
@@ -101,5 +104,8 @@ async def _search_batch(request: web.Request, searcher: Searcher, queries: Seque
 
 
 async def _answer(request: web.Request, build: Callable[[], bytes]) -> web.Response:
-    body = await request.app[WORKERS].run(build)
+    return _json(await request.app[WORKERS].run(build))
+
+
+def _json(body: bytes) -> web.Response:
     return web.Response(body=body, headers=_JSON)
