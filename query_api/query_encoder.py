@@ -138,7 +138,7 @@ class QueryEncoder:
         self._waiting.append((prepare, future))
         self._has_waiting.set()
         try:
-            return unit_mean(await future)
+            return await future
         except BadContent as error:
             raise ContentRefused(error) from error
 
@@ -182,10 +182,14 @@ class QueryEncoder:
 
 
 def _encode_each(encoder: Encoder, calls: Sequence[Callable[[], Prepared]]) -> list[Embeddings | Exception]:
-    """Prepare and encode; what cannot be prepared fails alone."""
+    """Return one embedding for each, shape (dimension,); what cannot be prepared fails alone.
+
+    Means are taken here: numpy lets go of Python's lock for them, and the event loop would have to
+    wait for it again behind the workers, once for each query.
+    """
     prepared = [_prepared_or_error(call) for call in calls]
     good = [item for item in prepared if not isinstance(item, Exception)]
-    encoded = iter(encoder.encode(good) if good else ())
+    encoded = map(unit_mean, encoder.encode(good) if good else ())
     return [item if isinstance(item, Exception) else next(encoded) for item in prepared]
 
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from clip_index.searcher import Searcher
 from query_api.query_embedding import QueryEmbedding
-from query_api.retrieval import Asked, search_each
+from query_api.retrieval import Asked, search, search_each
 from query_api.search_models import RatedOptions
 from query_api.stages import Stages
 from query_api.workers import Workers
@@ -39,10 +39,21 @@ class SharedSearches:
         self, searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages
     ) -> bytes:
         """Return the answer as JSON, the very one that the search alone would give."""
+        if self._num_running < self._max_at_once:  # then nothing waits
+            return await self._search_at_once(searcher, query, options, stages)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting.append((searcher, Asked(query, options, stages), future))
-        self._start()
         return await future
+
+    async def _search_at_once(
+        self, searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages
+    ) -> bytes:
+        self._num_running += 1
+        try:
+            return await self._workers.run(search, searcher, query, options, stages)
+        finally:
+            self._num_running -= 1
+            self._start()
 
     def _start(self) -> None:
         while self._num_running < self._max_at_once and (taken := self._take()):

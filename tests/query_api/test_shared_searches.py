@@ -97,8 +97,8 @@ async def test_it_is_shared_out_among_the_calls_that_may_run_at_once(searcher: G
         asked = await ask_each(SharedSearches(workers, 2), searcher, TEXTS)
         searcher.gate.set()
         await asyncio.gather(*asked)
-    assert searcher.sizes[:3] == [1, 1, 3]
-    assert sum(searcher.sizes) == 8
+    assert searcher.sizes[:2] == [1, 1]
+    assert sorted(searcher.sizes[2:]) == [1, 2, 3]  # half of the six that waited, and so on
 
 
 async def test_as_many_go_together_as_are_bounded(searcher: GatedSearcher) -> None:
