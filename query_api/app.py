@@ -28,6 +28,7 @@ from query_api.app_keys import (
     PERCENTILE_SCALES,
     QUERY_ENCODER,
     SERVED_INDEX,
+    SHARED_SEARCHES,
     SLOW_SECONDS,
     TRACER,
     UPLOADS,
@@ -47,6 +48,7 @@ from query_api.receiving import build_receiver
 from query_api.route_table import ROUTES
 from query_api.scrub import Scrub
 from query_api.served_index import ServedIndex
+from query_api.shared_searches import SharedSearches
 from query_api.workers import Workers
 
 
@@ -115,6 +117,7 @@ def build_app(
     app[SERVED_INDEX] = served_index
     app[PERCENTILE_SCALES] = percentile_scales if settings.has_percentiles else None
     app[CURSOR_KEY] = settings.cursor_key
+    app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
     app[UPLOADS] = Uploads(publisher, workers, settings.publish)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
     app[LIVE_LISTENERS] = listeners = LiveListeners()

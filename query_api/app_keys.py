@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Executor
 
 from aiohttp import web
 from opentelemetry.trace import Tracer
@@ -16,7 +15,9 @@ from query_api.percentile_scales import PercentileScales
 from query_api.publishing import Uploads
 from query_api.query_encoder import QueryEncoder
 from query_api.served_index import ServedIndex
+from query_api.shared_searches import SharedSearches
 from query_api.stages import Stages
+from query_api.workers import Workers
 
 SERVED_INDEX = web.AppKey("served_index", ServedIndex)
 QUERY_ENCODER = web.AppKey("query_encoder", QueryEncoder)
@@ -31,8 +32,10 @@ METRICS = web.AppKey("metrics", Metrics)
 LIVE_LISTENERS = web.AppKey("live_listeners", LiveListeners)
 PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")
 PAGE = web.AppKey("page", Page)
-WORKERS = web.AppKey("workers", Executor)  # blocking work: prepare, search, columns, large bodies
+WORKERS = web.AppKey("workers", Workers)  # blocking work: prepare, search, columns, large bodies
+SHARED_SEARCHES = web.AppKey("shared_searches", SharedSearches)
 
 STAGES = web.RequestKey("stages", Stages)
 REQUEST_ID = web.RequestKey("request_id", str)
+NEEDED_ACCESS: web.RequestKey[Access] = web.RequestKey("needed_access")
 CALLER = web.RequestKey("caller", str)  # the digest of a known key, or an address

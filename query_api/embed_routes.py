@@ -25,8 +25,7 @@ async def embed(request: web.Request) -> web.Response:
         wanted = await read_json_body(request, EmbedRequest)
     with stages.measure("encode"):
         encoded = await asyncio.gather(*(_encode(encoder, content) for content in wanted.contents))
-    loop = asyncio.get_running_loop()
-    text = await loop.run_in_executor(request.app[WORKERS], _answer, encoded, encoder.fingerprint, stages)
+    text = await request.app[WORKERS].run(_answer, encoded, encoder.fingerprint, stages)
     return web.Response(text=text, content_type="application/json")
 
 

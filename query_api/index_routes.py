@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 
 from clip_index.content import MODALITIES
@@ -25,8 +23,7 @@ async def get_content(request: web.Request) -> web.Response:
         await served.reload()
     searcher = served.searcher
     with stages.measure("columns"):
-        content = await asyncio.get_running_loop().run_in_executor(
-            request.app[WORKERS],
+        content = await request.app[WORKERS].run(
             retrieval.read_content,
             searcher,
             request.match_info["content_id"],

@@ -21,9 +21,20 @@ from query_api.metrics import Metrics
 from query_api.query_embedding import unit_mean
 from query_api.workers import Workers
 
-_Waiting: TypeAlias = tuple[Callable[[], Prepared], "asyncio.Future[Embeddings]"]
+_Finish: TypeAlias = Callable[[Embeddings], Embeddings]
 _SHORT_TEXT = 512  # characters that cost less to prepare than to hand to a worker and back
 _LOOK_SECONDS = 0.001  # how often to look who has come; as long must nothing be under way
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One content to encode; `finish` makes what is wanted of its windows' embeddings."""
+
+    prepare: Callable[[], Prepared]
+    finish: _Finish
+
+
+_Waiting: TypeAlias = tuple[_Wanted, "asyncio.Future[Embeddings]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +109,8 @@ class QueryEncoder:
 
     async def encode_image(self, data: bytes) -> Embeddings:
         """Return the embedding of an image file, shape (dimension,); `ContentRefused` if it has none."""
-        return unit_mean(await self.encode_content(data))
+        prepared = await self._prepare(data)
+        return await self._encode(lambda: prepared, unit_mean)
 
     async def encode_content(self, content: str | bytes) -> Embeddings:
         """Return all embeddings of a text or an image file, (windows, dimension); an image has one.
@@ -106,7 +118,7 @@ class QueryEncoder:
         `ContentRefused` if it has none.
         """
         prepared = await self._prepare(content)
-        return await self._encode(lambda: prepared)
+        return await self._encode(lambda: prepared, _all_windows)
 
     async def check(self, content: str | bytes) -> None:
         """Raise `ContentRefused` for a text or image file that the consumer could not encode either."""
@@ -115,8 +127,9 @@ class QueryEncoder:
     async def encode_text_afresh(self, text: str) -> Embeddings:
         """Return the embedding of a text without asking the cache: for a probe of the encoder itself."""
         if len(text) > _SHORT_TEXT:
-            return unit_mean(await self.encode_content(text))
-        return unit_mean(await self._encode(partial(self._encoder.prepare_text, text)))
+            prepared = await self._prepare(text)
+            return await self._encode(lambda: prepared, unit_mean)
+        return await self._encode(partial(self._encoder.prepare_text, text), unit_mean)
 
     async def _compute_text(self, text: str) -> Embeddings:
         try:
@@ -132,13 +145,13 @@ class QueryEncoder:
             self._encoder.prepare_text if isinstance(content, str) else self._encoder.prepare_image
         )
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, prepare, content)
+            return await self._workers.run(prepare, content)
         except BadContent as error:
             raise ContentRefused(error) from error
 
-    async def _encode(self, prepare: Callable[[], Prepared]) -> Embeddings:
+    async def _encode(self, prepare: Callable[[], Prepared], finish: _Finish) -> Embeddings:
         future: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
-        self._waiting.append((prepare, future))
+        self._waiting.append((_Wanted(prepare, finish), future))
         self._has_waiting.set()
         try:
             return await future
@@ -169,10 +182,10 @@ class QueryEncoder:
         return [item for item in taken if not item[1].done()]  # done: its request went away
 
     async def _encode_batch(self, batch: Sequence[_Waiting]) -> None:
-        calls = [prepare for prepare, _ in batch]
+        wanted = [one for one, _ in batch]
         loop, began = asyncio.get_running_loop(), time.monotonic()
         [outcome] = await asyncio.gather(
-            loop.run_in_executor(self._thread, _encode_each, self._encoder, calls), return_exceptions=True
+            loop.run_in_executor(self._thread, _encode_each, self._encoder, wanted), return_exceptions=True
         )
         self._gathering = Gathering.after(
             len(batch),
@@ -184,12 +197,23 @@ class QueryEncoder:
         _answer_each(batch, [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome)
 
 
-def _encode_each(encoder: Encoder, calls: Sequence[Callable[[], Prepared]]) -> list[Embeddings | Exception]:
-    """Prepare and encode; what cannot be prepared fails alone."""
-    prepared = [_prepared_or_error(call) for call in calls]
+def _encode_each(encoder: Encoder, wanted: Sequence[_Wanted]) -> list[Embeddings | Exception]:
+    """Return what is wanted of each; what cannot be prepared fails alone.
+
+    Means are taken here: numpy lets go of Python's lock for them, and the event loop would have to
+    wait for it again behind the workers, once for each query.
+    """
+    prepared = [_prepared_or_error(one.prepare) for one in wanted]
     good = [item for item in prepared if not isinstance(item, Exception)]
     encoded = iter(encoder.encode(good) if good else ())
-    return [item if isinstance(item, Exception) else next(encoded) for item in prepared]
+    return [
+        item if isinstance(item, Exception) else one.finish(next(encoded))
+        for one, item in zip(wanted, prepared, strict=True)
+    ]
+
+
+def _all_windows(embeddings: Embeddings) -> Embeddings:
+    return embeddings
 
 
 def _prepared_or_error(call: Callable[[], Prepared]) -> Prepared | Exception:

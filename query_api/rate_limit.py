@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from query_api.access import access_of
-from query_api.app_keys import CALLER, ENDLESS
+from query_api.app_keys import CALLER, ENDLESS, NEEDED_ACCESS
 from query_api.errors import ApiError
 
 MAX_CALLERS = 10_000
@@ -72,7 +71,7 @@ def build_work_limit(max_concurrent: int) -> Middleware:
     @web.middleware
     async def limit_work(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal num_working
-        if access_of(request) == "open" or _is_endless(request):
+        if request[NEEDED_ACCESS] == "open" or _is_endless(request):
             return await handler(request)
         if num_working >= max_concurrent:
             raise ApiError("overloaded", "too many requests are worked on", headers={"Retry-After": "1"})

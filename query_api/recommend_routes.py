@@ -49,7 +49,7 @@ async def recommend(request: web.Request) -> web.Response:
     if wanted.positive is not None and not positive:
         raise ApiError("unknown_content", "none of the positive examples is a live content")
     build = partial(_answer, searcher, wanted, positive=positive, negative=negative, stages=stages)
-    text = await asyncio.get_running_loop().run_in_executor(request.app[WORKERS], build)
+    text = await request.app[WORKERS].run(build)
     return web.Response(text=text, content_type="application/json")
 
 

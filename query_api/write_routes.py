@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -72,8 +71,7 @@ async def wait_for_fate(
             raise _not_in_time(delivery, error.details) from error
         except ApiError as error:  # an index of another topic or with fewer partitions
             raise _not_in_time(delivery, ()) from error
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(request.app[WORKERS], fate_of, searcher, event, delivery), searcher
+    return await request.app[WORKERS].run(fate_of, searcher, event, delivery), searcher
 
 
 async def _check_content(request: web.Request, event: Event) -> None:

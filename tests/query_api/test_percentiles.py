@@ -6,7 +6,6 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +164,7 @@ async def test_scales_are_renewed_after_the_index_has_changed(tmp_path: Path) ->
     index.commit(0, index.text("t-red", "a red dress"))
     metrics = Metrics(CollectorRegistry())
     served = ServedIndex(index.open_reader(), metrics)
-    with ThreadPoolExecutor(1) as workers:
+    with Workers(1) as workers:
         encoder = QueryEncoder(HashEncoder(), workers, metrics, QueryEncoderSettings())
         scales = PercentileScales(served, encoder, min_pause_seconds=0.01)
         assert scales.find("text") is None
