@@ -8,6 +8,7 @@ from aiohttp import web
 from opentelemetry.trace import Tracer
 
 from query_api.api_keys import Access
+from query_api.canary_probe import CanaryProbe
 from query_api.live_listeners import LiveListeners
 from query_api.metrics import Metrics
 from query_api.page_files import Page
@@ -17,6 +18,7 @@ from query_api.query_encoder import QueryEncoder
 from query_api.served_index import ServedIndex
 from query_api.shared_searches import SharedSearches
 from query_api.stages import Stages
+from query_api.work_places import WorkPlaces
 from query_api.workers import Workers
 
 SERVED_INDEX = web.AppKey("served_index", ServedIndex)
@@ -33,6 +35,8 @@ LIVE_LISTENERS = web.AppKey("live_listeners", LiveListeners)
 PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")
 PAGE = web.AppKey("page", Page)
 WORKERS = web.AppKey("workers", Workers)  # blocking work: prepare, search, columns, large bodies
+CANARY_PROBE = web.AppKey("canary_probe", CanaryProbe)
+WORK_PLACES = web.AppKey("work_places", WorkPlaces)
 SHARED_SEARCHES = web.AppKey("shared_searches", SharedSearches)
 
 STAGES = web.RequestKey("stages", Stages)

@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import structlog
+
 from clip_index.searcher import Searcher
 from event_log.errors import EventLogError, RecordTooLarge, TopicMissing
 from event_log.publisher import Publisher
@@ -16,6 +18,8 @@ from query_api.large_contents import LargeContents
 from query_api.workers import Workers
 from schemas.codec import encode_event
 from schemas.events import DeleteEvent, Event, UploadEvent
+
+log = structlog.get_logger()
 
 Fate: TypeAlias = Literal["applied", "superseded", "set_aside"]
 RETRY_AFTER = {"Retry-After": "1"}
@@ -60,6 +64,11 @@ class Uploads:
             raise ApiError("log_unavailable", message, headers=RETRY_AFTER) from error
         except TopicMissing as error:
             raise ApiError("log_unavailable", str(error), headers=RETRY_AFTER) from error
+        except OSError as error:  # of the directory for large contents
+            log.error("content not stored", error=str(error))
+            raise ApiError(
+                "log_unavailable", "the content cannot be stored now", headers=RETRY_AFTER
+            ) from error
         except EventLogError as error:
             raise ApiError("log_unavailable", "the log takes no events now", headers=RETRY_AFTER) from error
 

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from clip_index.content import Modality
 from clip_index.searcher import Searcher
-from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
+from query_api.app_keys import STAGES, WORKERS
+from query_api.coverage import covered_searcher
 from query_api.errors import ApiError
 from query_api.interests import Interest
 from query_api.query_resolution import embed_example
@@ -40,9 +41,7 @@ async def recommend(request: web.Request) -> web.Response:
     with stages.measure("read"):
         wanted = await read_json_body(request, RecommendRequest)
     with stages.measure("wait"):
-        searcher = await request.app[SERVED_INDEX].covered_searcher(
-            wanted.min_offsets, wanted.timeout_ms / 1000
-        )
+        searcher = await covered_searcher(request, wanted.min_offsets, wanted.timeout_ms / 1000)
     with stages.measure("encode"):
         positive = await _embed_known(request, searcher, wanted.positive or [])
         negative = await _embed_known(request, searcher, wanted.negative)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import structlog
 from aiohttp import web
 
-from clip_index.errors import GenerationGone
+from clip_index.errors import DamagedFile, GenerationGone
 from clip_index.searcher import Searcher
 from query_api import retrieval
 from query_api.app_keys import CURSOR_KEY, PERCENTILE_SCALES, SERVED_INDEX, SHARED_SEARCHES, STAGES, WORKERS
+from query_api.coverage import covered_searcher
 from query_api.cursors import Page, cursor_key, read_cursor
 from query_api.errors import ApiError
 from query_api.paging import first_page, search_page
@@ -19,6 +21,8 @@ from query_api.query_resolution import embed_all, embed_query
 from query_api.request_reading import read_search_body, read_search_parameters
 from query_api.search_models import Query, RatedOptions, SearchRequest
 from query_api.shared_searches import can_share
+
+log = structlog.get_logger()
 
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
@@ -39,9 +43,7 @@ async def _search(request: web.Request, wanted: SearchRequest) -> web.Response:
     if wanted.cursor is not None:
         return await _search_on(request, wanted, wanted.cursor)
     with request[STAGES].measure("wait"):
-        searcher = await request.app[SERVED_INDEX].covered_searcher(
-            wanted.min_offsets, wanted.timeout_ms / 1000
-        )
+        searcher = await covered_searcher(request, wanted.min_offsets, wanted.timeout_ms / 1000)
     if wanted.queries is not None:
         return await _search_batch(request, searcher, wanted.queries)
     stages = request[STAGES]
@@ -79,6 +81,10 @@ async def _search_on(request: web.Request, wanted: SearchRequest, cursor: str) -
             searcher = await served.searcher_at(page.generations)
         except GenerationGone as error:
             message = f"{error}; begin again without a cursor"
+            raise ApiError("generation_gone", message) from None
+        except (DamagedFile, OSError) as error:
+            log.error("former generation cannot be opened", error=str(error))
+            message = "the first page's generation cannot be opened any more; begin again without a cursor"
             raise ApiError("generation_gone", message) from None
     return await _search_page(request, searcher, newest, page)
 

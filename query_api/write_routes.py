@@ -9,7 +9,8 @@ from aiohttp import web
 from clip_index.searcher import Searcher
 from event_log.records import Delivery
 from query_api import retrieval
-from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX, STAGES, UPLOADS, WORKERS
+from query_api.app_keys import QUERY_ENCODER, STAGES, UPLOADS, WORKERS
+from query_api.coverage import covered_searcher
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.publishing import Fate, fate_of, shard_of
 from query_api.upload_models import PublishedAnswer, SearchableAnswer, WriteParameters
@@ -61,11 +62,10 @@ async def wait_for_fate(
     request: web.Request, event: Event, delivery: Delivery, timeout_seconds: float
 ) -> tuple[Fate, Searcher]:
     """Wait until a searcher covers the event and say what became of it; `ApiError` (504) with its offset."""
-    served = request.app[SERVED_INDEX]
     with request[STAGES].measure("wait"):
         try:
-            searcher = await served.covered_searcher(
-                {shard_of(delivery): delivery.next_offset}, timeout_seconds
+            searcher = await covered_searcher(
+                request, {shard_of(delivery): delivery.next_offset}, timeout_seconds
             )
         except (NoIndex, NotYetCovered) as error:
             raise _not_in_time(delivery, error.details) from error

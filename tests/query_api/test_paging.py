@@ -133,6 +133,21 @@ async def test_a_collected_generation_is_gone(many_texts: SmallIndex, start_serv
     assert (status, answer["error"]["code"]) == (410, "generation_gone")
 
 
+async def test_a_damaged_former_generation_is_gone_too(
+    many_texts: SmallIndex, start_service: StartService
+) -> None:
+    one = await start_service(many_texts)
+    _, first = await post(one, text="red thing", modality="text", k=10, paged=True)
+    many_texts.commit(0, many_texts.text("new", "red thing"))
+    generation = first["snapshot"]["content-uploads-0"]["generation"]
+    [manifest] = many_texts.root.rglob(f"content-uploads-0/manifest-{generation:020d}.json")
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes().replace(b'"generation"', b'"generatioN"'))
+    other = await start_service(many_texts)
+    status, answer = await post(other, cursor=first["next_cursor"])
+    assert (status, answer["error"]["code"]) == (410, "generation_gone")
+
+
 async def test_a_generation_number_used_again_is_not_the_first_pages(
     many_texts: SmallIndex, start_service: StartService, tmp_path: Path
 ) -> None:

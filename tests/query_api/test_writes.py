@@ -240,6 +240,19 @@ async def test_a_content_above_the_inline_limit_is_stored_by_digest_and_referred
         assert event.content == ContentReference(stored.as_uri(), digest, len(PNG), "image")
 
 
+async def test_a_large_content_that_cannot_be_stored_is_a_503_and_published_nowhere(
+    small_index: SmallIndex, start_service: StartService, log: MemoryLog, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_text("no directory")
+    publish = PublishSettings(large_contents=LargeContents(10, tmp_path / "large"))
+    client = await start_service(small_index, publisher=MemoryPublisher(log), publish=publish)
+    response = await client.post("/v1/contents", json=changed(content={"text": "twelve bytes"}))
+    error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (503, "log_unavailable")
+    assert str(tmp_path) not in error["message"]
+    assert events_of(log) == []
+
+
 async def test_without_a_directory_for_large_contents_a_413_names_the_limit(
     small_index: SmallIndex, start_service: StartService, log: MemoryLog
 ) -> None:
