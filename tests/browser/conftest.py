@@ -172,7 +172,7 @@ def serving(app: web.Application) -> Iterator[str]:
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()], name="service")
     thread.start()
     try:
-        assert has_begun.wait(30)
+        assert has_begun.wait(PATIENCE_MS / 1000)
         yield places[0]
     finally:
         loop.call_soon_threadsafe(stopping.set)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from clip_index.errors import CommitUnknown, IndexRefused
 from clip_index.index_directory import IndexDirectory
 from clip_index.shard_writer import ShardWriter
 from consumer.backlog import BacklogLimits
+from consumer.encoding import Encoding
 from consumer.errors import FencedWhileAssigned, StartRefused
 from consumer.start_check import StartOptions, check_topic
 from event_log.records import TopicDescription
@@ -39,15 +41,28 @@ def test_two_consumers_share_the_partitions_and_nothing_is_encoded_twice(tmp_pat
     assert second.encoder.num_encoded > 0
 
 
-def test_a_revoke_waits_for_the_batch_at_hand_and_commits_it(tmp_path: Path) -> None:
+def test_a_revoke_waits_for_the_batch_at_hand_and_commits_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, is_settling = Encoding.settle, threading.Event()
+
+    def settle_and_tell(encoding: Encoding, timeout_seconds: float) -> bool:
+        is_settling.set()
+        return settle(encoding, timeout_seconds)
+
+    monkeypatch.setattr(Encoding, "settle", settle_and_tell)
     encoder = HeldEncoder()
     world = World(tmp_path, encoder=encoder)
     end = world.publish(upload("a"))
     pipeline = world.build()
     pipeline.start()
     assert encoder.is_encoding.wait(PATIENCE_SECONDS)
-    threading.Timer(0.1, encoder.may_encode.set).start()
-    pipeline.finish()
+    with ThreadPoolExecutor() as pool:
+        finishing = pool.submit(pipeline.finish)
+        assert is_settling.wait(PATIENCE_SECONDS)
+        assert wait([finishing], timeout=0.1).done == set()  # one that does not wait has the time to show it
+        encoder.may_encode.set()
+        finishing.result(PATIENCE_SECONDS)
     assert world.next_offset() == end
 
 
@@ -74,7 +89,7 @@ def test_records_that_retention_removes_before_they_are_read_stop_a_running_cons
         world.publish(upload(f"c{number}"))
     pipeline = world.build()
     pipeline.start()
-    assert encoder.is_encoding.wait(5)
+    assert encoder.is_encoding.wait(PATIENCE_SECONDS)
     world.log.truncate(TOPIC, 0, 39)
     encoder.may_encode.set()
     assert pipeline.wait(PATIENCE_SECONDS)

@@ -19,6 +19,7 @@ from query_api.large_contents import LargeContents
 from query_api.publishing import PublishSettings
 from schemas.codec import EventDecoder
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent, UploadEvent
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
@@ -279,14 +280,14 @@ async def test_an_upload_that_is_not_searchable_in_time_is_a_504_with_its_offset
 
 
 async def test_an_upload_is_awaited_until_a_commit_covers_it(
-    small_index: SmallIndex, client: Client, log: MemoryLog
+    small_index: SmallIndex, client: Client, has_to_wait: asyncio.Event
 ) -> None:
     for offset in range(3):
         await client.post("/v1/contents", json=changed(content_id=f"t-{offset}"))
     waiting = asyncio.create_task(
         client.post("/v1/contents", json=changed(version="left out"), params={"wait": "searchable"})
     )
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(has_to_wait.wait(), PATIENCE_SECONDS)
     assert not waiting.done()
     small_index.commit(0, small_index.text("t-new", "a red hat"))
     answer = await (await waiting).json()
@@ -304,6 +305,7 @@ FATES = {
 async def test_the_answer_says_why_an_upload_is_not_the_one_that_is_found(
     small_index: SmallIndex,
     client: Client,
+    has_to_wait: asyncio.Event,
     committed: str,
     fields: dict[str, Any],
     status: int,
@@ -314,7 +316,7 @@ async def test_the_answer_says_why_an_upload_is_not_the_one_that_is_found(
     body = changed(version="left out") | fields
     waiting = asyncio.create_task(client.post("/v1/contents", json=body, params={"wait": "searchable"}))
     changes = [small_index.text(name, "x", version=fields.get("version")) for name in committed.split()]
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(has_to_wait.wait(), PATIENCE_SECONDS)
     small_index.commit(0, *changes)
     response = await waiting
     assert (response.status, (await response.json())["error"]["code"]) == (status, code)
