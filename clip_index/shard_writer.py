@@ -168,7 +168,7 @@ class ShardWriter:
         except OSError:
             self._discard(sealed)
             raise
-        self._link(state.manifest)  # Step 4
+        self._link(state.manifest, sealed)  # Step 4
         self._state = state
         self._buffer = Buffer()
         return self.committed_next_offset
@@ -230,9 +230,9 @@ class ShardWriter:
         is_dead = len(dead.get(entry.segment_id, ())) == entry.num_contents
         return is_dead and entry.num_deletes == 0 and entry.segment_id not in self._merging()
 
-    def _discard(self, sealed: list[SegmentEntry]) -> None:
+    def _discard(self, added: list[SegmentEntry]) -> None:
         """A full disk must not fill up further with every attempt."""
-        for entry in sealed:
+        for entry in added:
             remove_tree(self.path / "segments" / entry.segment_id)
 
     def _write_tombstones(
@@ -272,9 +272,13 @@ class ShardWriter:
             tombstones=tombstones,
         )
 
-    def _link(self, manifest: Manifest) -> None:
+    def _link(self, manifest: Manifest, added: list[SegmentEntry]) -> None:
         with self._owning():
-            link_manifest(self.path, manifest)
+            try:
+                link_manifest(self.path, manifest)
+            except OSError:  # the one error that says that nothing was linked, so nobody names them
+                self._discard(added)
+                raise
         self._garbage.learn(manifest)
 
     @contextmanager
@@ -325,7 +329,7 @@ class ShardWriter:
         )
         state = next_state(self.path, self._state, manifest, dead)
         moved_in_buffer = self._moved(self._buffer.dead, result)
-        self._link(manifest)
+        self._link(manifest, [result.entry] if result.entry else [])
         self._buffer.follow_merge(job.merged_id, sources, moved_in_buffer)
         self._state = state
 
