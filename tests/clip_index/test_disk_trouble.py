@@ -20,9 +20,9 @@ from clip_index.flat_vectors import write_flat
 from clip_index.generations import list_generations
 from clip_index.index_directory import IndexDirectory
 from clip_index.index_reader import IndexReader, ShardReader
-from clip_index.merge import MergeJob
+from clip_index.merge import MergeJob, MergeResult, run_merge
 from clip_index.merge_policy import MergeSettings
-from clip_index.merge_worker import MergeFailed, MergeWorker
+from clip_index.merge_worker import MergeFailed, MergeLanes, MergeWorker
 from clip_index.shard_writer import ShardWriter, WriterSettings
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
@@ -176,6 +176,63 @@ def test_a_merge_without_room_for_its_manifest_leaves_no_segment_behind(
             writer.tend()
     assert segment_names(writer) == before
     assert live_ids(index) == {"a", "b"}
+
+
+class FailingWorker(MergeWorker):
+    """Fails every merge until it is repaired."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_attempts = 0
+        self.is_repaired = False
+
+    def start(self, job: MergeJob) -> None:
+        self._job = job
+        self.num_attempts += 1
+
+    def poll(self) -> MergeResult | None:
+        job, self._job = self._job, None
+        if job is None or self.is_repaired:
+            return job and run_merge(job)
+        raise MergeFailed("no space left on device")
+
+    def kill(self) -> None:
+        self._job = None
+
+
+class FailingLanes(MergeLanes):
+    def __init__(self) -> None:
+        self.small = FailingWorker()
+        self._lanes = {False: self.small, True: FailingWorker()}
+
+
+def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirectory) -> None:
+    now, lanes = [1_000_000.0], FailingLanes()
+    settings = WriterSettings(merge=MergeSettings(merge_factor=2))
+    writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: now[0])
+    for name in "ab":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    num_failed = 0
+    for _ in range(3000):
+        now[0] += 0.1
+        try:
+            writer.tend()
+        except MergeFailed:
+            num_failed += 1
+    assert num_failed == lanes.small.num_attempts
+    assert 9 <= num_failed <= 11, "after 1, 2, 4, 8, 16, 32, 60, 60 … seconds"
+    lanes.small.is_repaired = True
+    now[0] += 60
+    writer.tend()
+    writer.tend()
+    assert len(writer.manifest.segments) == 1
+    assert live_ids(index) == {"a", "b"}
+    lanes.small.is_repaired, before = False, lanes.small.num_attempts
+    add(writer, [lambda o: content("c", o)])
+    writer.commit()
+    writer.tend()
+    assert lanes.small.num_attempts == before + 1, "a merge that ended well ends the wait"
 
 
 def fail_to_fsync(patch: pytest.MonkeyPatch) -> None:
