@@ -49,7 +49,8 @@ class Dispatcher:
         offset = work.record.offset
         if lane.inflight.state.kills(offset):
             return _settled(_killer())
-        return self._preparation.submit(work.record, Alone(self._gate, self._encoder, lane.inflight, offset))
+        alone = Alone(self._gate, self._encoder, lane.inflight, offset, self._metrics)
+        return self._preparation.submit(work.record, alone)
 
 
 def _settled(outcome: Outcome) -> Future[Outcome]:

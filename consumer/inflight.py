@@ -50,13 +50,18 @@ class InFlight:
         return self.deaths.get(offset, 0) >= MAX_DEATHS
 
 
+class InFlightClosed(Exception):
+    """The shard is no longer ours, and with it the file: what is still under way ends unheard."""
+
+
 class InFlightFile:
-    """The in-flight set of one shard; thread-safe. Writing raises `OSError`."""
+    """The in-flight set of one shard; thread-safe. Writing raises `OSError`, and `InFlightClosed`."""
 
     def __init__(self, path: Path, state: InFlight) -> None:
         self._path = path
         self._state = state
         self._lock = threading.Lock()
+        self._is_closed = False
 
     @classmethod
     def recover(cls, shard_path: Path, committed_next_offset: int) -> InFlightFile:
@@ -89,9 +94,17 @@ class InFlightFile:
         with self._lock:
             self._path.unlink(missing_ok=True)
             self._state = InFlight()
+            self._is_closed = True
+
+    def close(self) -> None:
+        """Write no more: from now on the file is the next owner's."""
+        with self._lock:
+            self._is_closed = True
 
     def _replace(self, **changes: int | None) -> None:
         with self._lock:
+            if self._is_closed:
+                raise InFlightClosed
             state = replace(self._state, **changes)  # type: ignore[arg-type]
             self._write(state)
 

@@ -128,13 +128,19 @@ class Intake:
 
     def _refusal(self, error: OffsetOutOfRange) -> StartRefused:
         position = self._backlog.position(error.partition)
-        log = self._source.log_range(error.partition)
         return StartRefused(
-            f"{error.topic}-{error.partition}: at {position}, but the log holds "
-            f"[{log.first_offset}, {log.next_offset}); if retention removed records, set "
-            f"{ACCEPT_DATA_LOSS}=true to go on without them; if the topic was recreated, "
-            f"build an index of the new log under another {INDEX_ID}"
+            f"{error.topic}-{error.partition}: at {position}, but {self._held(error)}; "
+            f"if retention removed records, set {ACCEPT_DATA_LOSS}=true to go on without them; "
+            f"if the topic was recreated, build an index of the new log under another {INDEX_ID}"
         )
+
+    def _held(self, error: OffsetOutOfRange) -> str:
+        """What the log holds, as far as it says so now: the error is raised once, and must not be lost."""
+        try:
+            log = self._source.log_range(error.partition)
+        except TransientLogError:
+            return f"the log holds no such offset ({error})"
+        return f"the log holds [{log.first_offset}, {log.next_offset})"
 
     def _control_flow(self) -> None:
         change = self._backlog.flow_change()

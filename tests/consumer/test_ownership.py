@@ -16,6 +16,7 @@ from consumer.backlog import BacklogLimits
 from consumer.encoding import Encoding
 from consumer.errors import FencedWhileAssigned, StartRefused
 from consumer.start_check import StartOptions, check_topic
+from event_log.errors import TransientLogError
 from event_log.records import TopicDescription
 from tests.consumer.encoders import CountingEncoder, HeldEncoder
 from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
@@ -104,6 +105,22 @@ def test_records_that_retention_removes_before_they_are_read_stop_a_running_cons
     world.set_options(start=StartOptions(accepts_data_loss=True))
     with world.running():
         world.wait_committed(40)
+
+
+def test_a_position_out_of_range_ends_the_consumer_even_while_the_log_does_not_say_its_range(
+    world: World,
+) -> None:
+    pipeline = world.build()
+    pipeline.start()
+    world.wait_committed(world.publish(upload("a")))
+    with world.log.changed:
+        world.log.fail_next("log_range", TransientLogError("away"), times=10_000)
+        for _ in range(5):
+            world.log.append_marker(TOPIC, 0)
+        world.log.truncate(TOPIC, 0, 5)
+    assert pipeline.wait(PATIENCE_SECONDS)
+    with pytest.raises(StartRefused, match=r"at 1, but the log holds no such offset .*ACCEPT_DATA_LOSS"):
+        pipeline.finish()
 
 
 def test_a_fenced_writer_drops_its_shard_and_stops_when_the_partition_stays(world: World) -> None:

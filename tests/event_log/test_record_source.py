@@ -8,8 +8,10 @@ import pytest
 from confluent_kafka import murmur2
 
 from event_log.errors import OffsetOutOfRange, TopicMissing, TransientLogError
+from event_log.kafka_settings import KafkaSettings
 from event_log.records import LogRange
-from tests.event_log.event_logs import EventLogUnderTest, Reader, numbered, wait_until
+from tests.event_log.event_logs import EventLogUnderTest, OnBroker, Reader, numbered, wait_until
+from tests.event_log.raw_producing import produce_with_header
 
 
 def test_a_record_comes_out_as_it_was_published(event_log: EventLogUnderTest) -> None:
@@ -24,6 +26,23 @@ def test_a_record_comes_out_as_it_was_published(event_log: EventLogUnderTest) ->
     assert (record.topic, record.partition, record.offset, record.next_offset) == (topic, 0, 0, 1)
     assert (record.key, record.value, record.headers) == (b"key", b"\x00\xff", headers)
     assert before_ms <= record.timestamp_ms <= int(time.time() * 1000)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"trace-\xc3"])
+def test_a_header_whose_name_is_no_text_does_not_stop_the_log(
+    broker_settings: KafkaSettings, name: bytes
+) -> None:
+    log = OnBroker(broker_settings)
+    topic = log.create_topic()
+    produce_with_header(
+        broker_settings.bootstrap_servers, topic, key=b"key", value=b"value", header=(name, b"x")
+    )
+    log.publisher().publish(topic, key=b"behind", value=b"", headers=(("trace", b"8"),)).result(10)
+    reader = Reader(log.source("group"), topic)
+    reader.poll_to_ends({0: 2})
+    read = [(record.key, record.value, record.headers) for record in reader.records]
+    assert read == [(b"key", b"value", ()), (b"behind", b"", (("trace", b"8"),))]
+    log.close()
 
 
 def test_a_null_key_and_a_null_value_stay_null(event_log: EventLogUnderTest) -> None:
