@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import methodcaller
 from typing import Any
 
 import structlog
@@ -14,6 +15,9 @@ from event_log.kafka_errors import error_from_kafka, mapped_kafka_errors
 from event_log.kafka_settings import KafkaSettings, build_client, build_consumer_config
 from event_log.records import EndOfPartition, Headers, LogRange, Record, TopicDescription
 from event_log.source import AssignmentListener
+
+_checked_headers = methodcaller("headers")
+"""A call from C, which looks for an error left behind; what Python itself calls often it does not check."""
 
 
 class KafkaRecordSource:
@@ -185,7 +189,7 @@ class KafkaRecordSource:
         error still set, hence the SystemError): a record that nobody could read would stop the log.
         """
         try:
-            return tuple(message.headers() or ())
+            return tuple(_checked_headers(message) or ())
         except (SystemError, UnicodeDecodeError):
             place = f"{message.topic()}-{message.partition()}@{message.offset()}"
             self._log.warning("headers are unreadable and left out", record=place)
