@@ -68,12 +68,18 @@ class Intake:
         self._num_failures = 0
         self.last_turn_at = time.monotonic()
 
-    def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Read until told to stop, then leave the group, which commits and closes the shards."""
+    def run(self, is_stopping: Callable[[], bool], fail: Callable[[BaseException], None]) -> None:
+        """Read until told to stop, then leave the group, which commits and closes the shards.
+
+        An error goes to `fail` first: after a fault, leaving must not empty the in-flight set.
+        """
         try:
             self._source.subscribe(self._topic_watch.topic, self._assignment)
             while not is_stopping():
                 self._turn()
+        except BaseException as error:
+            fail(error)
+            raise
         finally:
             self._source.close()
 
