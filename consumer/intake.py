@@ -13,7 +13,7 @@ from consumer.assignment import Assignment
 from consumer.backlog import Backlog
 from consumer.backoff import Backoff
 from consumer.dispatcher import Dispatcher
-from consumer.errors import FencedWhileAssigned, StartRefused
+from consumer.errors import FencedWhileAssigned, StartRefused, TakeoverAbandoned
 from consumer.metrics import Metrics
 from consumer.progress import Progress
 from consumer.start_check import ACCEPT_DATA_LOSS, INDEX_ID
@@ -77,6 +77,8 @@ class Intake:
             self._source.subscribe(self._topic_watch.topic, self._assignment)
             while not is_stopping():
                 self._turn()
+        except TakeoverAbandoned as error:
+            _log.warning("taking over is abandoned", error=str(error))
         except BaseException as error:
             fail(error)
             raise
