@@ -13,7 +13,7 @@ from consumer.assignment import Assignment
 from consumer.backlog import Backlog
 from consumer.backoff import Backoff
 from consumer.dispatcher import Dispatcher
-from consumer.errors import FencedWhileAssigned, StartRefused
+from consumer.errors import FencedWhileAssigned, StartRefused, TakeoverAbandoned
 from consumer.metrics import Metrics
 from consumer.progress import Progress
 from consumer.start_check import ACCEPT_DATA_LOSS, INDEX_ID
@@ -68,12 +68,20 @@ class Intake:
         self._num_failures = 0
         self.last_turn_at = time.monotonic()
 
-    def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Read until told to stop, then leave the group, which commits and closes the shards."""
+    def run(self, is_stopping: Callable[[], bool], fail: Callable[[BaseException], None]) -> None:
+        """Read until told to stop, then leave the group, which commits and closes the shards.
+
+        An error goes to `fail` first: after a fault, leaving must not empty the in-flight set.
+        """
         try:
             self._source.subscribe(self._topic_watch.topic, self._assignment)
             while not is_stopping():
                 self._turn()
+        except TakeoverAbandoned as error:
+            _log.warning("taking over is abandoned", error=str(error))
+        except BaseException as error:
+            fail(error)
+            raise
         finally:
             self._source.close()
 

@@ -56,7 +56,7 @@ class HttpStore:
                     yield chunk
         except aiohttp.InvalidURL as error:
             raise ReferenceRefused("not a URL") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, ConnectionError) as error:
             raise ReferenceUnreachable(f"{type(error).__name__}: {error}") from error
 
 

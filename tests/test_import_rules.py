@@ -82,3 +82,14 @@ def test_no_test_or_tool_is_imported_by_a_package() -> None:
     for package in PACKAGES:
         for path in modules_of(package):
             assert not {"tests", "benchmarks"} & set(imports_of(path)), path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_time_out_is_caught_under_the_name_that_every_python_gives_it(package: str) -> None:
+    """Before Python 3.11 the builtin `TimeoutError` misses those that futures and asyncio raise."""
+    for path in modules_of(package):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+                names = [one.id for one in caught if isinstance(one, ast.Name)]
+                assert "TimeoutError" not in names, f"{path.relative_to(ROOT)}:{node.lineno}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from clip_index.errors import CommitUnknown, IndexRefused
 from clip_index.index_directory import IndexDirectory
 from clip_index.shard_writer import ShardWriter
 from consumer.backlog import BacklogLimits
+from consumer.backoff import Backoff
 from consumer.encoding import Encoding
 from consumer.errors import FencedWhileAssigned, StartRefused
 from consumer.start_check import StartOptions, check_topic
@@ -246,6 +248,25 @@ def test_a_group_offset_is_committed_behind_the_index(world: World) -> None:
         end = world.publish(upload("a"))
         eventually(lambda: world.group_offset() == end)
         assert world.next_offset() == end
+
+
+@pytest.mark.parametrize("away", ["log", "disk"])
+def test_a_stop_does_not_wait_for_a_takeover_that_does_not_succeed(
+    world: World, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    def failing_take_over(*_: object, **__: object) -> ShardWriter:
+        raise OSError(5, "Input/output error")
+
+    if away == "log":
+        world.log.fail_next("log_range", TransientLogError("away"), times=10_000)
+    else:
+        monkeypatch.setattr(ShardWriter, "take_over", failing_take_over)
+    slow = Backoff(first_seconds=PATIENCE_SECONDS / 2, longest_seconds=PATIENCE_SECONDS / 2)
+    world.set_options(patience=replace(world.options.patience, backoff=slow))
+    with world.running():
+        eventually(lambda: world.failures("assignment") == 1)
+        stopped_at = time.monotonic()
+    assert time.monotonic() - stopped_at < PATIENCE_SECONDS / 4
 
 
 def test_a_stop_does_not_wait_for_a_disk_that_keeps_failing(

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from clip_index.errors import CommitUnknown, DeltaMismatch
 from clip_index.index_reader import IndexReader
-from consumer.errors import ConsumerFault
+from consumer.errors import ConsumerFault, StartRefused
 from consumer.inflight import InFlight, InFlightClosed, InFlightFile, read_inflight
+from consumer.pipeline import PipelineState
+from event_log.errors import FatalLogError
+from event_log.memory import MemoryPublisher
+from schemas.errors import UnknownSchema
 from schemas.events import TextContent
 from tests.consumer.encoders import FailingEncoder
 from tests.consumer.killed_run import NUM_RECORDS, POISONED
-from tests.consumer.running import World, eventually, upload
+from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
 from tests.fakes.hash_encoder import HashEncoder
 
 _KILLED = 139
@@ -50,6 +55,49 @@ def test_a_fault_keeps_the_in_flight_set_and_names_its_place(world: World) -> No
     assert isinstance(error, ConsumerFault)
     assert "RuntimeError" in str(error)
     assert read_inflight(world.shard_path() / "inflight.json").next_offset == 2
+
+
+def test_an_error_of_the_encoder_thread_that_no_rule_expects_keeps_the_in_flight_set(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing_publish(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(MemoryPublisher, "publish", failing_publish)
+    world.append(b"x", b"garbage")
+    assert isinstance(world.failure(), RuntimeError)
+    assert read_inflight(world.shard_path() / "inflight.json").next_offset == 1
+
+
+def test_an_error_of_the_intake_thread_that_no_rule_expects_keeps_the_in_flight_set(world: World) -> None:
+    pipeline = world.build()
+    pipeline.start()
+    world.wait_committed(world.publish(upload("a")))
+    world.log.fail_next("poll", RuntimeError("a defect"))  # type: ignore[arg-type]
+    assert pipeline.wait(PATIENCE_SECONDS)
+    with pytest.raises(RuntimeError, match="a defect"):
+        pipeline.finish()
+    assert read_inflight(world.shard_path() / "inflight.json").next_offset == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_fault"),
+    [
+        pytest.param(RuntimeError(), True, id="a defect"),
+        pytest.param(OSError(), True, id="a disk where no rule waits for it"),
+        pytest.param(ConsumerFault(), True, id="a fault"),
+        pytest.param(DeltaMismatch("uploads-0", 1, 2), True, id="records skipped or repeated"),
+        pytest.param(StartRefused(), False, id="refused"),
+        pytest.param(FatalLogError(), False, id="the log cannot be used"),
+        pytest.param(CommitUnknown(), False, id="only the disk can tell"),
+        pytest.param(UnknownSchema("x", "y"), False, id="an unknown schema"),
+    ],
+)
+def test_a_fault_is_what_no_rule_expects(error: Exception, is_fault: bool) -> None:
+    state = PipelineState()
+    assert not state.has_faulted()
+    state.fail(error)
+    assert state.has_faulted() is is_fault
 
 
 def test_a_fault_alone_counts_as_a_death(world: World) -> None:
