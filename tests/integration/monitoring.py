@@ -97,6 +97,10 @@ class Prometheus:
             for suffix in _SUFFIXES.get(entries[0]["type"], ())
         }
 
+    def evaluated_at(self) -> list[str]:
+        """When the rules of each group were last evaluated."""
+        return [group["lastEvaluation"] for group in self.get("rules")["groups"]]
+
     def alert_states(self) -> dict[str, str]:
         rules = [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
         assert [rule["name"] for rule in rules if rule.get("lastError")] == []

@@ -136,6 +136,10 @@ def test_a_healthy_pipeline_raises_no_alert(watched: Watched) -> None:
     names = {rule["alert"] for rule in alert_rules()}
     watched.fleet.wait(lambda: prometheus.alert_states().keys() == names)
     watched.publish(40)
+    seen_uploads = "rate(cliptide_searchable_after_event_seconds_count[5m]) > 0"
+    watched.fleet.wait(lambda: bool(prometheus.query(seen_uploads)))
+    before = prometheus.evaluated_at()
+    watched.fleet.wait(lambda: prometheus.evaluated_at() != before)
     excused = {"CliptideDiskFilling"}  # how full the disk is, is this machine's business
     if watched.longest_seconds > 5:  # and so is that it stood still: this alert remembers it for minutes
         excused.add("CliptideSlowToSearchable")
