@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from clip_index.buffer import num_bytes_of
 from clip_index.content import Change, Delta, Embeddings, EncodedContent, RemovedContent
 from consumer.dead_letter import DeadLetterDelivery
 from consumer.work import Handover, Upload, Work
@@ -62,7 +63,13 @@ def _build_handover(group: Sequence[Handled]) -> Handover:
         delta=Delta(first.from_offset, last.next_offset, changes),
         dead_letters=tuple(handled.dead_letter for handled in group if handled.dead_letter is not None),
         timestamps_ms=tuple(handled.work.record.timestamp_ms for handled in group if handled.work.record),
+        size_bytes=sum(_size_bytes(handled) for handled in group),
     )
+
+
+def _size_bytes(handled: Handled) -> int:
+    """A dead letter holds its whole record until it is delivered."""
+    return num_bytes_of(handled.change) + (handled.work.size_bytes if handled.dead_letter else 0)
 
 
 def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handover]:

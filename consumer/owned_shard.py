@@ -79,9 +79,9 @@ class OwnedShard:
         self._report(self.writer)
 
     @property
-    def num_waiting(self) -> int:
+    def waiting_bytes(self) -> int:
         """Handovers whose dead letters are not delivered yet, or whose disk fails."""
-        return len(self._waiting)
+        return sum(handover.size_bytes for handover in self._waiting)
 
     @property
     def buffered_bytes(self) -> int:

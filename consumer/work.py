@@ -89,7 +89,8 @@ class Handover:
     """A delta on its way to its shard's writer.
 
     The delta may be added only when every one of `dead_letters` is delivered.
-    `timestamps_ms` are those of its records, in offset order.
+    `timestamps_ms` are those of its records, in offset order. `size_bytes` is roughly
+    what it holds in memory, the records of its dead letters included.
     """
 
     partition: int
@@ -97,6 +98,7 @@ class Handover:
     delta: Delta
     dead_letters: tuple[DeadLetterDelivery, ...] = ()
     timestamps_ms: tuple[int, ...] = ()
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
