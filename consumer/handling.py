@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from clip_index.encoder import Encoder, Prepared
@@ -13,11 +13,17 @@ from consumer.risk_gate import RiskGate
 from consumer.work import AlreadyEncoded, Encodable, Outcome, Upload
 from schemas.errors import BadEvent
 
+_NOTHING = nullcontext()  # holds no state, so one serves all threads
+
 
 class Handling(Protocol):
     """Surrounds every step in which a content could kill the process."""
 
-    def risk(self) -> AbstractContextManager[None]: ...
+    def company(self) -> AbstractContextManager[None]:
+        """Surrounds the steps of works that are prepared together."""
+
+    def risk(self) -> AbstractContextManager[None]:
+        """Surrounds the step of each of them, inside `company`."""
 
     def finish(self, upload: Upload, prepared: Prepared) -> Outcome:
         """Called inside `risk`."""
@@ -29,8 +35,11 @@ class Together:
     def __init__(self, gate: RiskGate) -> None:
         self._gate = gate
 
-    def risk(self) -> AbstractContextManager[None]:
+    def company(self) -> AbstractContextManager[None]:
         return self._gate.together()
+
+    def risk(self) -> AbstractContextManager[None]:
+        return _NOTHING
 
     def finish(self, upload: Upload, prepared: Prepared) -> Outcome:
         return Encodable(upload, prepared)
@@ -47,6 +56,9 @@ class Alone:
         self._encoder = encoder
         self._inflight = inflight
         self._offset = offset
+
+    def company(self) -> AbstractContextManager[None]:
+        return _NOTHING
 
     def risk(self) -> AbstractContextManager[None]:
         return self._marked()

@@ -1,12 +1,13 @@
 """From a record to something the encoder takes: decode, fetch, prepare.
 
 Decoding and preparing run in a pool of threads, fetching on the loop of `References`;
-a record that waits for its reference occupies no thread.
+a record that waits for its reference occupies no thread. Small records go through the
+pool in groups: passing each from thread to thread by itself costs more than decoding it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +19,7 @@ from consumer.handling import Handling
 from consumer.metrics import StageTimer
 from consumer.references import ReferenceGivenUp
 from consumer.step_pool import StepPool
-from consumer.work import Outcome, Removal, Upload
+from consumer.work import NothingThere, Outcome, Removal, Upload, Work
 from event_log.records import Headers, Record
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import (
@@ -56,9 +57,9 @@ class PreparationOptions:
 
 
 class Preparation:
-    """Turns records into outcomes. Thread-safe.
+    """Settles works. Thread-safe.
 
-    Bad content becomes a `SetAside`. Any other exception is the outcome's own: a fault
+    Bad content becomes a `SetAside`. Any other exception is the work's own `error`: a fault
     of the process, or an `UnknownSchema` that an operator must see.
     """
 
@@ -70,42 +71,39 @@ class Preparation:
         references: Fetcher,
         timer: StageTimer,
         options: PreparationOptions,
+        notify: Callable[[], None],
     ) -> None:
+        """`notify` is called in a thread of the pool whenever works have settled."""
         self._decoder = decoder
         self._encoder = encoder
         self._references = references
         self._timer = timer
         self._options = options
+        self._notify = notify
         self._pool = StepPool(options.num_threads, "prepare")
 
-    def submit(self, record: Record, handling: Handling) -> Future[Outcome]:
-        """Begin; cancelling the outcome stops what has not begun and the fetch."""
-        outcome: Future[Outcome] = Future()
-        self._pool.submit(lambda: self._step(outcome, lambda: self._decode(record, handling, outcome)))
-        return outcome
+    def submit(self, works: Sequence[Work], handling: Handling) -> None:
+        """Begin with works that one thread does one after the other; a cancelled one is passed over."""
+        self._pool.submit(lambda: self._run(works, handling, lambda work: self._decode(work, handling)))
 
     def close(self) -> None:
         self._pool.close()
 
-    def _step(self, outcome: Future[Outcome], step: Callable[[], Outcome | None]) -> None:
-        """Run one step; a result, a rejection or a fault settles the outcome, None leaves it open."""
-        if outcome.cancelled():
-            return
-        try:
-            result = step()
-        except Exception as error:  # noqa: BLE001 - carried by the future to the encoder thread
-            if outcome.set_running_or_notify_cancel():
-                self._settle_failed(outcome, error)
-        else:
-            if result is not None and outcome.set_running_or_notify_cancel():
-                outcome.set_result(result)
+    def _run(self, works: Sequence[Work], handling: Handling, step: Callable[[Work], Outcome | None]) -> None:
+        with handling.company():
+            for work in works:
+                if not work.is_cancelled:
+                    self._settle(work, step)
+        self._notify()
 
-    def _settle_failed(self, outcome: Future[Outcome], error: Exception) -> None:
-        set_aside = self._set_aside_from(error)
-        if set_aside is None:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(set_aside)
+    def _settle(self, work: Work, step: Callable[[Work], Outcome | None]) -> None:
+        """Run one step; a result, a rejection or a fault settles the work, None leaves it open."""
+        try:
+            work.outcome = step(work)
+        except Exception as error:  # noqa: BLE001 - carried by the work to the encoder thread
+            work.outcome = self._set_aside_from(error)
+            if work.outcome is None:
+                work.error = error
 
     def _set_aside_from(self, error: Exception) -> SetAside | None:
         """The dead letter that an error means; None when it means no dead letter."""
@@ -120,34 +118,32 @@ class Preparation:
             return SetAside("unknown_schema", str(error), "decode", name)
         return None
 
-    def _decode(self, record: Record, handling: Handling, outcome: Future[Outcome]) -> Outcome | None:
+    def _decode(self, work: Work, handling: Handling) -> Outcome | None:
+        if work.record is None:
+            return NothingThere()
         with handling.risk():
-            with self._timer.measure("decode"):
-                event = self._decoder.decode(
-                    key=record.key,
-                    value=record.value,
-                    headers=record.headers,
-                    timestamp_ms=record.timestamp_ms,
-                )
+            event = self._read(work.record)
             if isinstance(event, DeleteEvent):
                 return Removal(event)
             if not isinstance(event.content, ContentReference):
                 return self._prepare(event, event.content, handling)
-        self._fetch(event, event.content, handling, outcome)
+        self._fetch(event, event.content, work, handling)
         return None
 
-    def _fetch(
-        self, event: UploadEvent, reference: ContentReference, handling: Handling, outcome: Future[Outcome]
-    ) -> None:
-        fetching = self._references.fetch(reference)
-        outcome.add_done_callback(lambda _: fetching.cancel())
-        fetching.add_done_callback(
-            lambda fetched: self._resume(outcome, lambda: self._prepare_fetched(event, fetched, handling))
-        )
+    def _read(self, record: Record) -> Event:
+        with self._timer.measure("decode"):
+            return self._decoder.decode(
+                key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms
+            )
 
-    def _resume(self, outcome: Future[Outcome], step: Callable[[], Outcome]) -> None:
-        if not outcome.cancelled():
-            self._pool.submit(lambda: self._step(outcome, step))
+    def _fetch(self, event: UploadEvent, reference: ContentReference, work: Work, handling: Handling) -> None:
+        fetching = self._references.fetch(reference)
+        work.fetch(fetching)
+        fetching.add_done_callback(
+            lambda fetched: self._pool.submit(
+                lambda: self._run([work], handling, lambda _: self._prepare_fetched(event, fetched, handling))
+            )
+        )
 
     def _prepare_fetched(self, event: UploadEvent, fetched: Future[bytes], handling: Handling) -> Outcome:
         assert isinstance(event.content, ContentReference)

@@ -59,7 +59,11 @@ class Work:
     """One record and the half-open range of offsets that passing it covers.
 
     `from_offset` is the previous work's `next_offset`, so that the works of a
-    partition cover the log without a hole. `outcome` is None until submitted.
+    partition cover the log without a hole.
+
+    It settles once: a preparation thread sets `outcome` or `error`, and touches the work
+    no more. Until then it is nobody else's business, so a work needs no lock and no
+    future of its own; those were a tenth of what a small record cost.
     """
 
     partition: int
@@ -68,7 +72,10 @@ class Work:
     next_offset: int
     record: Record | None
     arrival: int
-    outcome: Future[Outcome] | None = None
+    outcome: Outcome | None = None
+    error: Exception | None = None
+    is_cancelled: bool = False
+    fetching: Future[bytes] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -76,12 +83,26 @@ class Work:
 
     @property
     def is_ready(self) -> bool:
-        return self.outcome is not None and self.outcome.done()
+        return self.outcome is not None or self.error is not None
 
     def settled(self) -> Outcome:
         """The outcome of a ready work; raises what its preparation raised."""
+        if self.error is not None:
+            raise self.error
         assert self.outcome is not None
-        return self.outcome.result(timeout=0)
+        return self.outcome
+
+    def fetch(self, fetching: Future[bytes]) -> None:
+        """Remember a fetch, which cancelling the work cancels."""
+        self.fetching = fetching
+        if self.is_cancelled:
+            fetching.cancel()
+
+    def cancel(self) -> None:
+        """Nobody waits for the outcome any more: what has not begun does not begin, a fetch ends."""
+        self.is_cancelled = True
+        if self.fetching is not None:
+            self.fetching.cancel()
 
 
 @dataclass(frozen=True, slots=True)
