@@ -12,9 +12,12 @@ from consumer.work import Handover, Upload, Work
 from schemas.events import DeleteEvent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handled:
-    """A work and what came of it: a change, a dead letter on its way, or neither."""
+    """A work and what came of it: a change, a dead letter on its way, or neither.
+
+    Lives for a moment, once for each record: freezing it costs more than the rest of it.
+    """
 
     work: Work
     change: Change | None = None
