@@ -193,10 +193,11 @@ class OwnedShard:
 
     def _observe(self, handover: Handover) -> None:
         """Count what a commit has made durable."""
-        now = time.time()
+        now, observe = time.time(), self._metrics.committed_after_event.observe
         for timestamp_ms in handover.timestamps_ms:
-            self._watermark.covered(timestamp_ms)
-            self._metrics.committed_after_event.observe(max(now - timestamp_ms / 1000, 0.0))
+            observe(max(now - timestamp_ms / 1000, 0.0))
+        if handover.timestamps_ms:
+            self._watermark.covered(max(handover.timestamps_ms))
         num_indexed = sum(isinstance(change, EncodedContent) for change in handover.delta.changes)
         records = self._metrics.records
         records.labels("indexed").inc(num_indexed)
