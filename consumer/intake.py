@@ -31,7 +31,7 @@ class IntakeSettings:
     """`busy_wait_seconds` bounds a poll while works wait to be submitted, `idle_wait_seconds` otherwise."""
 
     max_poll_records: int = 500
-    busy_wait_seconds: float = 0.005
+    busy_wait_seconds: float = 0.01
     idle_wait_seconds: float = 0.1
     fenced_patience_seconds: float = 30.0
     backoff: Backoff = field(default_factory=Backoff)

@@ -30,19 +30,21 @@ class Lane:
 
     def receive(self, received: Record | EndOfPartition, arrival: int) -> Work | None:
         """Append what was polled; None for a stale epoch and for offsets already here."""
-        if received.assignment_epoch < self.assignment_epoch or received.next_offset <= self.next_offset:
+        next_offset = received.next_offset
+        if received.assignment_epoch < self.assignment_epoch or next_offset <= self.next_offset:
             return None
         record = received if isinstance(received, Record) else None
         work = Work(
             partition=self.partition,
             assignment_epoch=self.assignment_epoch,
             from_offset=self.next_offset,
-            next_offset=received.next_offset,
+            next_offset=next_offset,
             record=record,
             arrival=arrival,
+            size_bytes=record.size_bytes if record else 0,
         )
         self.works.append(work)
-        self.next_offset = work.next_offset
+        self.next_offset = next_offset
         self.size_bytes += work.size_bytes
         return work
 

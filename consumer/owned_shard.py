@@ -69,6 +69,7 @@ class OwnedShard:
         self.writer: ShardWriter | None = take_over()
         self.shard = self.writer.shard
         self._waiting: deque[Handover] = deque()
+        self._waiting_bytes = 0
         self._added: deque[Handover] = deque()
         self._changed_at: float | None = None
         self._retry_at = 0.0
@@ -81,7 +82,7 @@ class OwnedShard:
     @property
     def waiting_bytes(self) -> int:
         """Handovers whose dead letters are not delivered yet, or whose disk fails."""
-        return sum(handover.size_bytes for handover in self._waiting)
+        return self._waiting_bytes
 
     @property
     def buffered_bytes(self) -> int:
@@ -97,6 +98,7 @@ class OwnedShard:
 
     def accept(self, handover: Handover) -> None:
         self._waiting.append(handover)
+        self._waiting_bytes += handover.size_bytes
 
     def caught_up(self, caught_up: CaughtUp) -> None:
         self._caught_up = caught_up
@@ -165,6 +167,7 @@ class OwnedShard:
                 self._observe(handover)
         self._added.clear()
         self._waiting = deque(kept)
+        self._waiting_bytes = sum(one.size_bytes for one in kept)
         self._changed_at = None
 
     def _add_delivered(self, writer: ShardWriter, now: float) -> None:
@@ -173,6 +176,7 @@ class OwnedShard:
             with self._metrics.measure("add"):
                 writer.add(joined_delta(delivered))
             self._added.extend(self._waiting.popleft() for _ in delivered)
+            self._waiting_bytes -= sum(one.size_bytes for one in delivered)
             if self._changed_at is None:
                 self._changed_at = now
 

@@ -72,14 +72,11 @@ class Work:
     next_offset: int
     record: Record | None
     arrival: int
+    size_bytes: int
     outcome: Outcome | None = None
     error: Exception | None = None
     is_cancelled: bool = False
     fetching: Future[bytes] | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        return self.record.size_bytes if self.record else 0
 
     @property
     def is_ready(self) -> bool:

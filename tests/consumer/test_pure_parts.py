@@ -8,11 +8,12 @@ from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_index.content import Delta, RemovedContent
+from clip_index.content import Delta, EncodedContent, RemovedContent
 from consumer.backlog import Backlog, BacklogLimits
 from consumer.backoff import Backoff
 from consumer.batcher import Batcher, BatchLimits
@@ -117,6 +118,7 @@ class TestLane:
         for received in (record(3), record(7), EndOfPartition(0, 10, 1)):
             one.receive(received, 0)
         assert [(work.from_offset, work.next_offset) for work in one.works] == [(3, 4), (4, 8), (8, 10)]
+        assert [work.size_bytes for work in one.works] == [10, 10, 0]
 
     @pytest.mark.parametrize(
         "received",
@@ -154,7 +156,7 @@ class TestLane:
 
 class TestWork:
     def work(self) -> Work:
-        return Work(0, 1, 4, 5, record(4), 0)
+        return Work(0, 1, 4, 5, record(4), 0, 10)
 
     def test_it_is_ready_with_an_outcome_or_an_error(self) -> None:
         good, bad, open_ = self.work(), self.work(), self.work()
@@ -177,7 +179,8 @@ class TestWork:
 class TestGroups:
     def works(self, *sizes: int) -> list[Work]:
         return [
-            Work(0, 1, offset, offset + 1, record(offset, size=size), 0) for offset, size in enumerate(sizes)
+            Work(0, 1, offset, offset + 1, record(offset, size=size), offset, size)
+            for offset, size in enumerate(sizes)
         ]
 
     @pytest.mark.parametrize(
@@ -283,7 +286,7 @@ class TestBacklog:
 
 class TestHandovers:
     def work(self, offset: int, partition: int = 0, epoch: int = 1) -> Work:
-        return Work(partition, epoch, offset, offset + 1, record(offset, partition=partition), offset)
+        return Work(partition, epoch, offset, offset + 1, record(offset, partition=partition), offset, 10)
 
     def test_one_delta_for_each_partition_and_assignment(self) -> None:
         batch = [
@@ -300,6 +303,17 @@ class TestHandovers:
         assert ranges == [(0, 1, 4, 6), (1, 1, 9, 10), (0, 2, 0, 1)]
         assert handovers[0].delta.changes == (RemovedContent("a", 4),)
         assert handovers[0].timestamps_ms == (1004, 1005)
+
+    def test_a_handover_weighs_its_changes_and_the_records_of_its_dead_letters(self) -> None:
+        letter = DeadLetterDelivery(whole=Future, without_value=Future)
+        vectors = np.zeros((4, 8), np.float32)
+        content = EncodedContent("a", 4, "text", vectors, "tests", 0, text="w" * 1000)
+        (light,) = build_handovers([Handled(self.work(4))])
+        (content_only,) = build_handovers([Handled(self.work(4), content)])
+        (both,) = build_handovers([Handled(self.work(4), content), Handled(self.work(5), dead_letter=letter)])
+        assert light.size_bytes > 0
+        assert content_only.size_bytes >= vectors.nbytes + 1000
+        assert both.size_bytes == content_only.size_bytes + light.size_bytes + self.work(5).size_bytes
 
     def handover(self, from_offset: int, next_offset: int) -> Handover:
         changes = [RemovedContent(str(offset), offset) for offset in range(from_offset, next_offset)]
