@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -19,9 +19,9 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class StageTimer(Protocol):
-    """Measures how long a stage takes."""
+    """Is told how long a stage took."""
 
-    def measure(self, stage: Stage) -> AbstractContextManager[None]: ...
+    def observe(self, stage: Stage, seconds: float) -> None: ...
 
 
 class Metrics:
@@ -44,7 +44,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "cliptide_stage_seconds",
-            "Seconds spent in a stage, once for each record or batch.",
+            "Seconds spent in a stage, once for each batch or group of small records.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -127,29 +127,22 @@ class Metrics:
         self.ready.set_function(lambda: float(is_ready()))
         self.index_free_bytes.set_function(lambda: _free_bytes(index_root))
 
-    def measure(self, stage: Stage) -> AbstractContextManager[None]:
-        return _Measurement(self._stages[stage])
+    def observe(self, stage: Stage, seconds: float) -> None:
+        self._stages[stage].observe(seconds)
+
+    @contextmanager
+    def measure(self, stage: Stage) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(stage, time.perf_counter() - started)
 
     def forget_shard(self, shard: str) -> None:
         """A shard that is given away is no longer reported here."""
         gauges = (self.generation, self.next_offset, self.lag_records, self.lag_seconds, self.merge_debt)
         for gauge in gauges:
             gauge.remove_by_labels({"shard": shard})
-
-
-class _Measurement:
-    """A context manager as a class: made for each record, a generator costs as much as what it measures."""
-
-    __slots__ = ("_seconds", "_started")
-
-    def __init__(self, seconds: Histogram) -> None:
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds.observe(time.perf_counter() - self._started)
 
 
 def _free_bytes(index_root: Path) -> float:

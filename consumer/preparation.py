@@ -7,10 +7,11 @@ pool in groups: passing each from thread to thread by itself costs more than dec
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from clip_index.encoder import Encoder, Prepared
 from clip_index.errors import BadContent
@@ -56,6 +57,19 @@ class PreparationOptions:
     make_thumbnail: Callable[[bytes], bytes] | None = None
 
 
+@dataclass(slots=True)
+class _Group:
+    """Works that one thread does one after the other, and what they have taken so far."""
+
+    works: Sequence[Work]
+    handling: Handling
+    decode_seconds: float = 0.0
+    prepare_seconds: float = 0.0
+
+
+_Step: TypeAlias = Callable[[Work, _Group], Outcome | None]
+
+
 class Preparation:
     """Settles works. Thread-safe.
 
@@ -84,26 +98,42 @@ class Preparation:
 
     def submit(self, works: Sequence[Work], handling: Handling) -> None:
         """Begin with works that one thread does one after the other; a cancelled one is passed over."""
-        self._pool.submit(lambda: self._run(works, handling, lambda work: self._decode(work, handling)))
+        self._submit(_Group(works, handling), self._decode)
 
     def close(self) -> None:
         self._pool.close()
 
-    def _run(self, works: Sequence[Work], handling: Handling, step: Callable[[Work], Outcome | None]) -> None:
-        with handling.company():
-            for work in works:
+    def _submit(self, group: _Group, step: _Step) -> None:
+        self._pool.submit(lambda: self._run(group, step))
+
+    def _run(self, group: _Group, step: _Step) -> None:
+        with group.handling.company():
+            for work in group.works:
                 if not work.is_cancelled:
-                    self._settle(work, step)
+                    self._settle(work, group, step)
+        self._observe(group)
         self._notify()
 
-    def _settle(self, work: Work, step: Callable[[Work], Outcome | None]) -> None:
-        """Run one step; a result, a rejection or a fault settles the work, None leaves it open."""
+    def _settle(self, work: Work, group: _Group, step: _Step) -> None:
+        """Run one step; a result, a rejection or a fault settles the work, None leaves it open.
+
+        An open one is left alone: another thread may have fetched and settled it by now.
+        """
         try:
-            work.outcome = step(work)
+            outcome = step(work, group)
         except Exception as error:  # noqa: BLE001 - carried by the work to the encoder thread
-            work.outcome = self._set_aside_from(error)
-            if work.outcome is None:
+            outcome = self._set_aside_from(error)
+            if outcome is None:
                 work.error = error
+        if outcome is not None:
+            work.outcome = outcome
+
+    def _observe(self, group: _Group) -> None:
+        """Once for a group: for each record it would cost as much as checking its event does."""
+        if group.decode_seconds:
+            self._timer.observe("decode", group.decode_seconds)
+        if group.prepare_seconds:
+            self._timer.observe("prepare", group.prepare_seconds)
 
     def _set_aside_from(self, error: Exception) -> SetAside | None:
         """The dead letter that an error means; None when it means no dead letter."""
@@ -118,50 +148,53 @@ class Preparation:
             return SetAside("unknown_schema", str(error), "decode", name)
         return None
 
-    def _decode(self, work: Work, handling: Handling) -> Outcome | None:
+    def _decode(self, work: Work, group: _Group) -> Outcome | None:
         if work.record is None:
             return NothingThere()
-        with handling.risk():
-            event = self._read(work.record)
+        with group.handling.risk():
+            event = self._read(work.record, group)
             if isinstance(event, DeleteEvent):
                 return Removal(event)
             if not isinstance(event.content, ContentReference):
-                return self._prepare(event, event.content, handling)
-        self._fetch(event, event.content, work, handling)
+                return self._prepare(event, event.content, group)
+        self._fetch(event, event.content, work, group)
         return None
 
-    def _read(self, record: Record) -> Event:
-        with self._timer.measure("decode"):
+    def _read(self, record: Record, group: _Group) -> Event:
+        started = time.perf_counter()
+        try:
             return self._decoder.decode(
                 key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms
             )
+        finally:
+            group.decode_seconds += time.perf_counter() - started
 
-    def _fetch(self, event: UploadEvent, reference: ContentReference, work: Work, handling: Handling) -> None:
+    def _fetch(self, event: UploadEvent, reference: ContentReference, work: Work, group: _Group) -> None:
         fetching = self._references.fetch(reference)
         work.fetch(fetching)
+        alone = _Group([work], group.handling)
         fetching.add_done_callback(
-            lambda fetched: self._pool.submit(
-                lambda: self._run([work], handling, lambda _: self._prepare_fetched(event, fetched, handling))
-            )
+            lambda _: self._submit(alone, lambda work, group: self._prepare_fetched(event, work, group))
         )
 
-    def _prepare_fetched(self, event: UploadEvent, fetched: Future[bytes], handling: Handling) -> Outcome:
+    def _prepare_fetched(self, event: UploadEvent, work: Work, group: _Group) -> Outcome:
         assert isinstance(event.content, ContentReference)
-        data = fetched.result(timeout=0)
-        with handling.risk():
-            return self._prepare(event, _content_from_bytes(data, event.content.modality), handling)
+        data = work.take_fetched()
+        with group.handling.risk():
+            return self._prepare(event, _content_from_bytes(data, event.content.modality), group)
 
-    def _prepare(
-        self, event: UploadEvent, content: TextContent | ImageContent, handling: Handling
-    ) -> Outcome:
-        with self._timer.measure("prepare"):
+    def _prepare(self, event: UploadEvent, content: TextContent | ImageContent, group: _Group) -> Outcome:
+        started = time.perf_counter()
+        try:
             if isinstance(content, TextContent):
                 prepared: Prepared = self._encoder.prepare_text(content.text)
                 upload = Upload(event, "text", content.text)
             else:
                 prepared = self._encoder.prepare_image(content.data)
                 upload = Upload(event, "image", None, self._thumbnail(content.data))
-        return handling.finish(upload, prepared)
+        finally:
+            group.prepare_seconds += time.perf_counter() - started
+        return group.handling.finish(upload, prepared)
 
     def _thumbnail(self, data: bytes) -> bytes | None:
         return self._options.make_thumbnail(data) if self._options.make_thumbnail else None

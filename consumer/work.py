@@ -95,11 +95,18 @@ class Work:
         if self.is_cancelled:
             fetching.cancel()
 
+    def take_fetched(self) -> bytes:
+        """The fetched bytes, of which the work lets go; raises what the fetch raised."""
+        assert self.fetching is not None
+        fetched, self.fetching = self.fetching, None
+        return fetched.result(timeout=0)
+
     def cancel(self) -> None:
         """Nobody waits for the outcome any more: what has not begun does not begin, a fetch ends."""
         self.is_cancelled = True
-        if self.fetching is not None:
-            self.fetching.cancel()
+        fetching = self.fetching
+        if fetching is not None:
+            fetching.cancel()
 
 
 @dataclass(frozen=True, slots=True)
