@@ -56,11 +56,11 @@ class Buffer:
         if after == before and content is None:
             return True  # what is deleted stays deleted: nothing to write
         if pending is not None:
-            self._num_bytes -= _num_bytes(pending.content)
+            self._num_bytes -= num_bytes_of(pending.content)
         elif known.place is not None:
             self._dead.setdefault(known.place.segment_id, BitMap()).add(known.place.row)
         self._pending[change.content_id] = _Pending(after, change.offset, content)
-        self._num_bytes += _num_bytes(content)
+        self._num_bytes += num_bytes_of(content)
         return True
 
     def contents(self) -> list[BufferedContent]:
@@ -82,8 +82,9 @@ class Buffer:
             self._dead[merged_id] = moved
 
 
-def _num_bytes(content: EncodedContent | None) -> int:
-    if content is None:
+def num_bytes_of(change: Change | None) -> int:
+    """Roughly what a change holds in memory."""
+    if not isinstance(change, EncodedContent):
         return 200
-    variable = len(content.text or "") + len(content.thumbnail or b"") + 64 * len(content.metadata)
-    return int(content.embeddings.nbytes) + variable + 400
+    variable = len(change.text or "") + len(change.thumbnail or b"") + 64 * len(change.metadata)
+    return int(change.embeddings.nbytes) + variable + 400

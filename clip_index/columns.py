@@ -6,15 +6,15 @@ batch, so that opening one reads a footer and a value is read where it lies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clip_index.content import EncodedContent
+from clip_index.content import EncodedContent, MetadataValue
 
 CONTENTS_SCHEMA = pa.schema(
     [
@@ -61,7 +61,10 @@ class RememberedDelete:
 
 
 def contents_batch(rows: Sequence[BufferedContent]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([_columns_of(row) for row in rows], CONTENTS_SCHEMA)
+    """Lay rows out column by column; a dictionary for each row would cost as much again."""
+    columns = _columns_of(rows)
+    arrays = [pa.array(columns[column.name], column.type) for column in CONTENTS_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=CONTENTS_SCHEMA)
 
 
 def deletes_batch(deletes: Sequence[RememberedDelete]) -> pa.RecordBatch:
@@ -86,40 +89,51 @@ def open_columns(path: Path) -> pa.RecordBatch:
         return reader.get_batch(0)
 
 
-def _columns_of(row: BufferedContent) -> dict[str, Any]:
-    content = row.content
-    texts, numbers, booleans = _split_metadata(content)
+def _columns_of(rows: Sequence[BufferedContent]) -> dict[str, list[Any]]:
+    contents = [row.content for row in rows]
+    metadata = [_split_metadata(content.metadata) for content in contents]
     return {
-        "content_id": content.content_id,
-        "offset": content.offset,
-        "floor": row.floor,
-        "version": content.version,
-        "modality": content.modality,
-        "source": content.source,
-        "owner_id": content.owner_id,
-        "occurred_at_ms": content.occurred_at_ms,
-        "link": content.link,
-        "text": content.text,
-        "metadata_text": texts,
-        "metadata_number": numbers,
-        "metadata_boolean": booleans,
+        "content_id": [content.content_id for content in contents],
+        "offset": [content.offset for content in contents],
+        "floor": [row.floor for row in rows],
+        "version": [content.version for content in contents],
+        "modality": [content.modality for content in contents],
+        "source": [content.source for content in contents],
+        "owner_id": [content.owner_id for content in contents],
+        "occurred_at_ms": [content.occurred_at_ms for content in contents],
+        "link": [content.link for content in contents],
+        "text": [content.text for content in contents],
+        "metadata_text": [split.texts for split in metadata],
+        "metadata_number": [split.numbers for split in metadata],
+        "metadata_boolean": [split.booleans for split in metadata],
     }
 
 
-def _split_metadata(
-    content: EncodedContent,
-) -> tuple[list[tuple[str, str]], list[tuple[str, float]], list[tuple[str, bool]]]:
+class _Metadata(NamedTuple):
+    """Metadata by the type of its values, as Arrow's maps want it."""
+
+    texts: Sequence[tuple[str, str]] = ()
+    numbers: Sequence[tuple[str, float]] = ()
+    booleans: Sequence[tuple[str, bool]] = ()
+
+
+_NO_METADATA = _Metadata()
+
+
+def _split_metadata(metadata: Mapping[str, MetadataValue]) -> _Metadata:
+    if not metadata:
+        return _NO_METADATA
     texts: list[tuple[str, str]] = []
     numbers: list[tuple[str, float]] = []
     booleans: list[tuple[str, bool]] = []
-    for key, value in content.metadata.items():
+    for key, value in metadata.items():
         if isinstance(value, bool):
             booleans.append((key, value))
         elif isinstance(value, str):
             texts.append((key, value))
         else:
             numbers.append((key, float(value)))
-    return texts, numbers, booleans
+    return _Metadata(texts, numbers, booleans)
 
 
 def count_column(column: pa.Array) -> pa.Table:

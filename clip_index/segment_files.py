@@ -80,7 +80,8 @@ def _vectors_of(contents: Sequence[BufferedContent], modality: Modality) -> Moda
     if not found:
         return None
     rows = np.repeat(np.array([row for row, _ in found], np.uint32), [len(e) for _, e in found])
-    return ModalityVectors(np.concatenate([e for _, e in found]).astype(np.float16), rows)
+    embeddings = np.concatenate([e for _, e in found], dtype=np.float16, casting="same_kind")
+    return ModalityVectors(embeddings, rows)
 
 
 def new_segment_id(writer_epoch: int) -> str:

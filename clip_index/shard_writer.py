@@ -30,6 +30,8 @@ from clip_index.tombstones import union_tombstones, write_tombstones
 from clip_index.vector_file import VectorWriter
 from clip_index.watermark import Watermark, write_watermark
 
+_NOTHING_KNOWN = KnownId()
+
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
@@ -144,9 +146,9 @@ class ShardWriter:
         if delta.from_offset != self._next_offset:
             raise DeltaMismatch(self.shard, self._next_offset, delta.from_offset)
         unbuffered = {c.content_id for c in delta.changes if c.content_id not in self._buffer}
-        known = self._state.find(sorted(unbuffered))
+        known = self._state.find(list(unbuffered))
         for change in delta.changes:
-            self._buffer.apply(change, known.get(change.content_id, KnownId()))
+            self._buffer.apply(change, known.get(change.content_id, _NOTHING_KNOWN))
         self._next_offset = delta.next_offset
 
     def commit(self) -> int:

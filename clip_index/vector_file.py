@@ -44,6 +44,8 @@ def build_node_map(embeddings: NDArray[np.float16], rows: NDArray[np.uint32]) ->
         np.uint32,
         len(contiguous),
     )
+    if len(node_of_digest) == len(contiguous):  # as nearly always in a commit
+        return NodeMap(contiguous, np.stack([nodes, rows.astype(np.uint32)]))
     order = np.argsort(nodes, kind="stable")
     first = np.unique(nodes, return_index=True)[1]
     return NodeMap(contiguous[first], np.stack([nodes[order], rows.astype(np.uint32)[order]]))

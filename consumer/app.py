@@ -135,6 +135,7 @@ def _build_preparation(house: _House, references: References) -> Preparation:
         references=references,
         timer=house.metrics,
         options=house.options.preparation,
+        notify=house.backlog.notify,
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from consumer.inflight import InFlightFile
 from consumer.lane import Lane
-from consumer.work import Outcome, Work
+from consumer.work import Work
 from event_log.records import EndOfPartition, Record
 
 
@@ -54,8 +53,7 @@ class Backlog:
             lane = self._lanes.pop(partition, None)
             works = list(lane.works) if lane else []
         for work in works:
-            if work.outcome is not None:
-                work.outcome.cancel()
+            work.cancel()
 
     @property
     def partitions(self) -> list[int]:
@@ -76,15 +74,15 @@ class Backlog:
             found = [(lane, lane.submittable(window)) for lane in self._lanes.values()]
             return [(lane, works) for lane, works in found if works]
 
-    def submitted(self, lane: Lane, outcomes: Iterable[tuple[Work, Future[Outcome]]]) -> None:
-        """Remember that the works are under way; their outcomes wake the encoder thread."""
-        started = list(outcomes)
+    def submitted(self, lane: Lane, num_works: int) -> None:
+        """The lane's next works are under way from now on; said before any of them can settle."""
         with self._changed:
-            for work, outcome in started:
-                work.outcome = outcome
-            lane.submitted(len(started))
-        for _, outcome in started:
-            outcome.add_done_callback(lambda _: self._notify())
+            lane.submitted(num_works)
+
+    def notify(self) -> None:
+        """Works have settled: the encoder thread may go on."""
+        with self._changed:
+            self._changed.notify_all()
 
     def take(self, max_works: int, timeout_seconds: float) -> list[Work]:
         """Wait for ready works; return them in order of arrival, as far as they are ready."""
@@ -92,8 +90,9 @@ class Backlog:
             self._changed.wait_for(lambda: self._is_woken or self._has_ready(), timeout_seconds)
             self._is_woken = False
             works: list[Work] = []
-            while len(works) < max_works and (lane := self._first_ready_lane()):
-                works.append(lane.take())
+            while len(works) < max_works and (ready := self._ready_lanes()):
+                before = ready[1].works[0].arrival if len(ready) > 1 else None
+                works += ready[0].take(max_works - len(works), before_arrival=before)
             return works
 
     def wake(self) -> None:
@@ -138,13 +137,10 @@ class Backlog:
             frozenset(lane.partition for lane in pause), frozenset(lane.partition for lane in resume)
         )
 
-    def _notify(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
     def _has_ready(self) -> bool:
-        return any(lane.ready for lane in self._lanes.values())
+        return any(lane.is_ready for lane in self._lanes.values())
 
-    def _first_ready_lane(self) -> Lane | None:
-        ready = [lane for lane in self._lanes.values() if lane.ready]
-        return min(ready, key=lambda lane: lane.works[0].arrival, default=None)
+    def _ready_lanes(self) -> list[Lane]:
+        """In order of arrival of what each is to give next."""
+        ready = [lane for lane in self._lanes.values() if lane.is_ready]
+        return sorted(ready, key=lambda lane: lane.works[0].arrival)

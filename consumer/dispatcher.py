@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 
 from clip_index.encoder import Encoder
 from consumer.backlog import Backlog
@@ -13,7 +13,10 @@ from consumer.lane import Lane
 from consumer.metrics import Metrics
 from consumer.preparation import Preparation
 from consumer.risk_gate import RiskGate
-from consumer.work import NothingThere, Outcome, Work
+from consumer.work import Work
+
+_GROUP_WORKS = 32
+_GROUP_BYTES = 32 * 1024
 
 
 class Dispatcher:
@@ -31,6 +34,7 @@ class Dispatcher:
         self._backlog = backlog
         self._preparation = preparation
         self._gate = gate
+        self._together = Together(gate)
         self._encoder = encoder
         self._metrics = metrics
 
@@ -38,25 +42,41 @@ class Dispatcher:
         """Submit what the windows allow; `OSError` when the in-flight set cannot be written."""
         for lane, works in self._backlog.submittable():
             lane.inflight.name(works[-1].next_offset)
-            self._backlog.submitted(lane, [(work, self._submit(lane, work)) for work in works])
+            self._backlog.submitted(lane, len(works))
+            if lane.is_suspect(works[0]):
+                self._submit_suspect(lane, works[0])
+            else:
+                self._submit(works)
 
-    def _submit(self, lane: Lane, work: Work) -> Future[Outcome]:
-        if work.record is None:
-            return _settled(NothingThere())
-        if not lane.is_suspect(work):
-            return self._preparation.submit(work.record, Together(self._gate))
+    def _submit(self, works: Sequence[Work]) -> None:
+        for group in grouped(works):
+            self._preparation.submit(group, self._together)
+
+    def _submit_suspect(self, lane: Lane, work: Work) -> None:
+        """A suspect is the only work of its lane that is under way."""
+        assert work.record is not None
         self._metrics.quarantined.inc()
         offset = work.record.offset
         if lane.inflight.state.kills(offset):
-            return _settled(_killer())
-        alone = Alone(self._gate, self._encoder, lane.inflight, offset, self._metrics)
-        return self._preparation.submit(work.record, alone)
+            work.outcome = _killer()
+            self._backlog.notify()
+        else:
+            alone = Alone(self._gate, self._encoder, lane.inflight, offset, self._metrics)
+            self._preparation.submit([work], alone)
 
 
-def _settled(outcome: Outcome) -> Future[Outcome]:
-    settled: Future[Outcome] = Future()
-    settled.set_result(outcome)
-    return settled
+def grouped(works: Sequence[Work]) -> Iterator[list[Work]]:
+    """Groups for one thread each: small records go together, a large one by itself."""
+    group: list[Work] = []
+    room = _GROUP_BYTES
+    for work in works:
+        if group and (len(group) == _GROUP_WORKS or work.size_bytes > room):
+            yield group
+            group, room = [], _GROUP_BYTES
+        group.append(work)
+        room -= work.size_bytes
+    if group:
+        yield group
 
 
 def _killer() -> SetAside:

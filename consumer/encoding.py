@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, Prepared
+from clip_index.encoder import Encoder, Prepared, PreparedText
 from consumer.backlog import Backlog
 from consumer.batcher import Batcher, BatchLimits
 from consumer.dead_letter import DeadLetters, SetAside
@@ -21,20 +21,6 @@ from consumer.work import AlreadyEncoded, Encodable, Handover, Outcome, Removal,
 from schemas.errors import UnknownSchema
 
 _LONGEST_WAIT_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class SettledWork:
-    work: Work
-    outcome: Outcome
-
-    @property
-    def rows(self) -> int:
-        """How many rows the encoder has to compute for it."""
-        if not isinstance(self.outcome, Encodable):
-            return 0
-        tokens = getattr(self.outcome.prepared, "tokens", None)
-        return 1 if tokens is None else len(tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +71,7 @@ class Encoding:
         self._encoder = encoder
         self._outlet = outlet
         self._max_rows = limits.max_rows
-        self._batcher: Batcher[SettledWork] = Batcher(limits)
+        self._batcher: Batcher[Work] = Batcher(limits)
         self._hand_over = hand_over
         self._metrics = metrics
         self._is_closing = False
@@ -124,8 +110,7 @@ class Encoding:
         self._answer_settling()
 
     def _add(self, work: Work) -> None:
-        settled = SettledWork(work, _outcome(work))
-        self._batcher.add(settled, rows=settled.rows, now=time.monotonic())
+        self._batcher.add(work, rows=_num_rows(_outcome(work)), now=time.monotonic())
         if self._batcher.is_full:
             self._encode_batch()
 
@@ -134,23 +119,23 @@ class Encoding:
         if not batch:
             return
         self._watch_for_flood(batch)
-        prepared = [one.outcome.prepared for one in batch if isinstance(one.outcome, Encodable)]
+        prepared = [work.outcome.prepared for work in batch if isinstance(work.outcome, Encodable)]
         embeddings = iter(self._encoder.encode(prepared))
-        handled = [self._handle(one, embeddings.__next__) for one in batch]
+        handled = [self._handle(work, embeddings.__next__) for work in batch]
         self._metrics.batch_records.observe(len(batch))
         for handover in build_handovers(handled):
             self._hand_over(handover)
 
-    def _watch_for_flood(self, batch: Sequence[SettledWork]) -> None:
+    def _watch_for_flood(self, batch: Sequence[Work]) -> None:
         """Before anything of the batch is set aside, so that a flood leaves its batch where it is."""
-        for one in batch:
-            if isinstance(one.outcome, SetAside):
-                self._outlet.limit.set_aside(one.outcome.reason)
-            elif one.work.record is not None:
+        for work in batch:
+            if isinstance(work.outcome, SetAside):
+                self._outlet.limit.set_aside(work.outcome.reason)
+            elif work.record is not None:
                 self._outlet.limit.passed()
 
-    def _handle(self, one: SettledWork, next_embeddings: Callable[[], Embeddings]) -> Handled:
-        work, outcome = one.work, one.outcome
+    def _handle(self, work: Work, next_embeddings: Callable[[], Embeddings]) -> Handled:
+        outcome = work.outcome
         if isinstance(outcome, Encodable):
             return Handled(work, encoded_content(work, outcome.upload, next_embeddings()))
         if isinstance(outcome, AlreadyEncoded):
@@ -173,6 +158,13 @@ class Encoding:
             answered, self._settling = self._settling, []
         for settled in answered:
             settled.set()
+
+
+def _num_rows(outcome: Outcome) -> int:
+    """How many rows the encoder has to compute for it."""
+    if not isinstance(outcome, Encodable):
+        return 0
+    return len(outcome.prepared.tokens) if isinstance(outcome.prepared, PreparedText) else 1
 
 
 def _outcome(work: Work) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import structlog
@@ -20,12 +20,17 @@ from schemas.errors import BadEvent
 
 _log = structlog.get_logger(__name__)
 _DISK_BACKOFF = Backoff(first_seconds=0.1, longest_seconds=1.0)
+_NOTHING = nullcontext()  # holds no state, so one serves all threads
 
 
 class Handling(Protocol):
     """Surrounds every step in which a content could kill the process."""
 
-    def risk(self) -> AbstractContextManager[None]: ...
+    def company(self) -> AbstractContextManager[None]:
+        """Surrounds the steps of works that are prepared together."""
+
+    def risk(self) -> AbstractContextManager[None]:
+        """Surrounds the step of each of them, inside `company`."""
 
     def finish(self, upload: Upload, prepared: Prepared) -> Outcome:
         """Called inside `risk`."""
@@ -37,8 +42,11 @@ class Together:
     def __init__(self, gate: RiskGate) -> None:
         self._gate = gate
 
-    def risk(self) -> AbstractContextManager[None]:
+    def company(self) -> AbstractContextManager[None]:
         return self._gate.together()
+
+    def risk(self) -> AbstractContextManager[None]:
+        return _NOTHING
 
     def finish(self, upload: Upload, prepared: Prepared) -> Outcome:
         return Encodable(upload, prepared)
@@ -59,6 +67,9 @@ class Alone:
         self._inflight = inflight
         self._offset = offset
         self._metrics = metrics
+
+    def company(self) -> AbstractContextManager[None]:
+        return _NOTHING
 
     def risk(self) -> AbstractContextManager[None]:
         return self._marked()

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from clip_index.buffer import num_bytes_of
 from clip_index.content import Change, Delta, Embeddings, EncodedContent, RemovedContent
 from consumer.dead_letter import DeadLetterDelivery
 from consumer.work import Handover, Upload, Work
 from schemas.events import DeleteEvent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handled:
-    """A work and what came of it: a change, a dead letter on its way, or neither."""
+    """A work and what came of it: a change, a dead letter on its way, or neither.
+
+    Lives for a moment, once for each record: freezing it costs more than the rest of it.
+    """
 
     work: Work
     change: Change | None = None
@@ -62,7 +66,13 @@ def _build_handover(group: Sequence[Handled]) -> Handover:
         delta=Delta(first.from_offset, last.next_offset, changes),
         dead_letters=tuple(handled.dead_letter for handled in group if handled.dead_letter is not None),
         timestamps_ms=tuple(handled.work.record.timestamp_ms for handled in group if handled.work.record),
+        size_bytes=sum(_size_bytes(handled) for handled in group),
     )
+
+
+def _size_bytes(handled: Handled) -> int:
+    """A dead letter holds its whole record until it is delivered."""
+    return num_bytes_of(handled.change) + (handled.work.size_bytes if handled.dead_letter else 0)
 
 
 def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handover]:

@@ -5,8 +5,11 @@ what is committed, so after an unclean end the suspects are `[committed next off
 inflight next offset)`. The file therefore changes once for each group of records that
 is submitted, never at a commit: a commit empties the set by moving its lower end.
 
-It is replaced by rename and not fsynced: it must outlive the process, not the machine.
-A file that a power cut left empty names nothing.
+It is not fsynced: it must outlive the process, not the machine. A file that a power cut
+left empty names nothing. Who is alone and who died is replaced by rename. The next offset
+is overwritten in place, in one write that a kill cannot tear: it moves with every window,
+and a rename waits for the journal that the commits' fsyncs keep busy (300 to 1,400 µs each,
+an overwrite 30 to 40).
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ import structlog
 
 FILE_NAME = "inflight.json"
 MAX_DEATHS = 3
+_PAGE_BYTES = 4096  # a write within one page is whole or not begun, whatever kills the process
+_PADDED_BYTES = 256
 
 _log = structlog.get_logger(__name__)
 
@@ -80,8 +85,10 @@ class InFlightFile:
 
     def name(self, next_offset: int) -> None:
         """Everything below `next_offset` may be under way from now on."""
-        if next_offset > self._state.next_offset:
-            self._replace(next_offset=next_offset)
+        with self._lock:
+            if next_offset > self._state.next_offset:
+                self._check_open()
+                self._overwrite(replace(self._state, next_offset=next_offset))
 
     def mark_alone(self, offset: int) -> None:
         self._replace(alone=offset)
@@ -101,23 +108,54 @@ class InFlightFile:
         with self._lock:
             self._is_closed = True
 
-    def _replace(self, **changes: int | None) -> None:
+    def _replace(self, *, alone: int | None) -> None:
         with self._lock:
-            if self._is_closed:
-                raise InFlightClosed
-            state = replace(self._state, **changes)  # type: ignore[arg-type]
+            self._check_open()
+            self._write(replace(self._state, alone=alone))
+
+    def _overwrite(self, state: InFlight) -> None:
+        """Write over a file of the same length; one of another length, or none, is replaced."""
+        content = _content_from(state)
+        if not _overwrite_page(self._path, content):
             self._write(state)
+        self._state = state
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InFlightClosed
 
     def _write(self, state: InFlight) -> None:
-        content = {
-            "next_offset": state.next_offset,
-            "alone": state.alone,
-            "deaths": {str(offset): count for offset, count in state.deaths.items()},
-        }
         temporary = self._path.with_name(f".{FILE_NAME}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(content))
+        temporary.write_bytes(_content_from(state))
         temporary.replace(self._path)
         self._state = state
+
+
+def _content_from(state: InFlight) -> bytes:
+    """JSON, padded so that the next state is as long."""
+    content = {
+        "next_offset": state.next_offset,
+        "alone": state.alone,
+        "deaths": {str(offset): count for offset, count in state.deaths.items()},
+    }
+    encoded = json.dumps(content).encode()
+    return encoded.ljust(-(-len(encoded) // _PADDED_BYTES) * _PADDED_BYTES)
+
+
+def _overwrite_page(path: Path, content: bytes) -> bool:
+    """Replace the content of a file in one write; False, and untouched, where that is not possible.
+
+    Opened and closed each time: network file systems pass a write on when the file is closed.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        is_possible = len(content) <= _PAGE_BYTES and os.fstat(descriptor).st_size == len(content)
+        return is_possible and os.pwrite(descriptor, content, 0) == len(content)
+    finally:
+        os.close(descriptor)
 
 
 def read_inflight(path: Path) -> InFlight:

@@ -30,19 +30,21 @@ class Lane:
 
     def receive(self, received: Record | EndOfPartition, arrival: int) -> Work | None:
         """Append what was polled; None for a stale epoch and for offsets already here."""
-        if received.assignment_epoch < self.assignment_epoch or received.next_offset <= self.next_offset:
+        next_offset = received.next_offset
+        if received.assignment_epoch < self.assignment_epoch or next_offset <= self.next_offset:
             return None
         record = received if isinstance(received, Record) else None
         work = Work(
             partition=self.partition,
             assignment_epoch=self.assignment_epoch,
             from_offset=self.next_offset,
-            next_offset=received.next_offset,
+            next_offset=next_offset,
             record=record,
             arrival=arrival,
+            size_bytes=record.size_bytes if record else 0,
         )
         self.works.append(work)
-        self.next_offset = work.next_offset
+        self.next_offset = next_offset
         self.size_bytes += work.size_bytes
         return work
 
@@ -65,12 +67,17 @@ class Lane:
         self.num_submitted += num_works
 
     @property
-    def ready(self) -> Work | None:
-        """The work to take next, if it is ready."""
-        return self.works[0] if self.works and self.works[0].is_ready else None
+    def is_ready(self) -> bool:
+        """Whether there is a work to take next, and it is ready."""
+        return bool(self.works) and self.works[0].is_ready
 
-    def take(self) -> Work:
-        work = self.works.popleft()
-        self.num_submitted -= 1
-        self.size_bytes -= work.size_bytes
-        return work
+    def take(self, max_works: int, before_arrival: int | None = None) -> list[Work]:
+        """Take the ready works at the front, as far as they arrived before another lane's."""
+        taken: list[Work] = []
+        while len(taken) < max_works and self.is_ready:
+            if before_arrival is not None and self.works[0].arrival > before_arrival:
+                break
+            taken.append(self.works.popleft())
+        self.num_submitted -= len(taken)
+        self.size_bytes -= sum(work.size_bytes for work in taken)
+        return taken

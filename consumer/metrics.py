@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -19,9 +19,9 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class StageTimer(Protocol):
-    """Measures how long a stage takes."""
+    """Is told how long a stage took."""
 
-    def measure(self, stage: Stage) -> AbstractContextManager[None]: ...
+    def observe(self, stage: Stage, seconds: float) -> None: ...
 
 
 class Metrics:
@@ -44,7 +44,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "cliptide_stage_seconds",
-            "Seconds spent in a stage, once for each record or batch.",
+            "Seconds spent in a stage, once for each batch or group of small records.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -127,13 +127,16 @@ class Metrics:
         self.ready.set_function(lambda: float(is_ready()))
         self.index_free_bytes.set_function(lambda: _free_bytes(index_root))
 
+    def observe(self, stage: Stage, seconds: float) -> None:
+        self._stages[stage].observe(seconds)
+
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
         started = time.perf_counter()
         try:
             yield
         finally:
-            self._stages[stage].observe(time.perf_counter() - started)
+            self.observe(stage, time.perf_counter() - started)
 
     def forget_shard(self, shard: str) -> None:
         """A shard that is given away is no longer reported here."""

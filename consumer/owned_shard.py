@@ -71,6 +71,7 @@ class OwnedShard:
         self.writer: ShardWriter | None = take_over()
         self.shard = self.writer.shard
         self._waiting: deque[Handover] = deque()
+        self._waiting_bytes = 0
         self._added: deque[Handover] = deque()
         self._changed_at: float | None = None
         self._retry_at = 0.0
@@ -82,9 +83,9 @@ class OwnedShard:
         self._report(self.writer)
 
     @property
-    def num_waiting(self) -> int:
+    def waiting_bytes(self) -> int:
         """Handovers whose dead letters are not delivered yet, or whose disk fails."""
-        return len(self._waiting)
+        return self._waiting_bytes
 
     @property
     def buffered_bytes(self) -> int:
@@ -100,6 +101,7 @@ class OwnedShard:
 
     def accept(self, handover: Handover) -> None:
         self._waiting.append(handover)
+        self._waiting_bytes += handover.size_bytes
 
     def caught_up(self, caught_up: CaughtUp) -> None:
         self._caught_up = caught_up
@@ -168,6 +170,7 @@ class OwnedShard:
                 self._observe(handover)
         self._added.clear()
         self._waiting = deque(kept)
+        self._waiting_bytes = sum(one.size_bytes for one in kept)
         self._changed_at = None
 
     def _add_delivered(self, writer: ShardWriter, now: float) -> None:
@@ -176,6 +179,7 @@ class OwnedShard:
             with self._metrics.measure("add"):
                 writer.add(joined_delta(delivered))
             self._added.extend(self._waiting.popleft() for _ in delivered)
+            self._waiting_bytes -= sum(one.size_bytes for one in delivered)
             if self._changed_at is None:
                 self._changed_at = now
 
@@ -196,10 +200,11 @@ class OwnedShard:
 
     def _observe(self, handover: Handover) -> None:
         """Count what a commit has made durable."""
-        now = time.time()
+        now, observe = time.time(), self._metrics.committed_after_event.observe
         for timestamp_ms in handover.timestamps_ms:
-            self._watermark.covered(timestamp_ms)
-            self._metrics.committed_after_event.observe(max(now - timestamp_ms / 1000, 0.0))
+            observe(max(now - timestamp_ms / 1000, 0.0))
+        if handover.timestamps_ms:
+            self._watermark.covered(max(handover.timestamps_ms))
         num_indexed = sum(isinstance(change, EncodedContent) for change in handover.delta.changes)
         records = self._metrics.records
         records.labels("indexed").inc(num_indexed)

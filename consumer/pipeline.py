@@ -12,8 +12,9 @@
   that window in the shard's `inflight.json` first. It never encodes and never waits for the
   others, except inside a rebalance.
 - **preparation** decodes, fetches references and prepares contents in a pool of threads and
-  one event loop. Outcomes come in any order and are taken in offset order: a lane's first work
-  holds back those behind it (a reference that is not there yet holds its partition, no other).
+  one event loop, small records in groups. Works settle in any order and are taken in offset
+  order: a lane's first work holds back those behind it (a reference that is not there yet
+  holds its partition, no other).
 - **encoder** (`Encoding`) takes ready works in order of arrival, closes batches, encodes, sends
   dead letters, and hands one contiguous delta for each partition to the writer.
 - **writer** (`Writing`) owns every shard. It adds a delta when its dead letters are delivered,

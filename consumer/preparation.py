@@ -1,15 +1,17 @@
 """From a record to something the encoder takes: decode, fetch, prepare.
 
 Decoding and preparing run in a pool of threads, fetching on the loop of `References`;
-a record that waits for its reference occupies no thread.
+a record that waits for its reference occupies no thread. Small records go through the
+pool in groups: passing each from thread to thread by itself costs more than decoding it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from clip_index.encoder import Encoder, Prepared
 from clip_index.errors import BadContent
@@ -18,7 +20,7 @@ from consumer.handling import Handling
 from consumer.metrics import StageTimer
 from consumer.references import ReferenceGivenUp
 from consumer.step_pool import StepPool
-from consumer.work import Outcome, Removal, Upload
+from consumer.work import NothingThere, Outcome, Removal, Upload, Work
 from event_log.records import Headers, Record
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import (
@@ -55,10 +57,23 @@ class PreparationOptions:
     make_thumbnail: Callable[[bytes], bytes] | None = None
 
 
-class Preparation:
-    """Turns records into outcomes. Thread-safe.
+@dataclass(slots=True)
+class _Group:
+    """Works that one thread does one after the other, and what they have taken so far."""
 
-    Bad content becomes a `SetAside`. Any other exception is the outcome's own: a fault
+    works: Sequence[Work]
+    handling: Handling
+    decode_seconds: float = 0.0
+    prepare_seconds: float = 0.0
+
+
+_Step: TypeAlias = Callable[[Work, _Group], Outcome | None]
+
+
+class Preparation:
+    """Settles works. Thread-safe.
+
+    Bad content becomes a `SetAside`. Any other exception is the work's own `error`: a fault
     of the process, or an `UnknownSchema` that an operator must see.
     """
 
@@ -70,42 +85,55 @@ class Preparation:
         references: Fetcher,
         timer: StageTimer,
         options: PreparationOptions,
+        notify: Callable[[], None],
     ) -> None:
+        """`notify` is called in a thread of the pool whenever works have settled."""
         self._decoder = decoder
         self._encoder = encoder
         self._references = references
         self._timer = timer
         self._options = options
+        self._notify = notify
         self._pool = StepPool(options.num_threads, "prepare")
 
-    def submit(self, record: Record, handling: Handling) -> Future[Outcome]:
-        """Begin; cancelling the outcome stops what has not begun and the fetch."""
-        outcome: Future[Outcome] = Future()
-        self._pool.submit(lambda: self._step(outcome, lambda: self._decode(record, handling, outcome)))
-        return outcome
+    def submit(self, works: Sequence[Work], handling: Handling) -> None:
+        """Begin with works that one thread does one after the other; a cancelled one is passed over."""
+        self._submit(_Group(works, handling), self._decode)
 
     def close(self) -> None:
         self._pool.close()
 
-    def _step(self, outcome: Future[Outcome], step: Callable[[], Outcome | None]) -> None:
-        """Run one step; a result, a rejection or a fault settles the outcome, None leaves it open."""
-        if outcome.cancelled():
-            return
-        try:
-            result = step()
-        except Exception as error:  # noqa: BLE001 - carried by the future to the encoder thread
-            if outcome.set_running_or_notify_cancel():
-                self._settle_failed(outcome, error)
-        else:
-            if result is not None and outcome.set_running_or_notify_cancel():
-                outcome.set_result(result)
+    def _submit(self, group: _Group, step: _Step) -> None:
+        self._pool.submit(lambda: self._run(group, step))
 
-    def _settle_failed(self, outcome: Future[Outcome], error: Exception) -> None:
-        set_aside = self._set_aside_from(error)
-        if set_aside is None:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(set_aside)
+    def _run(self, group: _Group, step: _Step) -> None:
+        with group.handling.company():
+            for work in group.works:
+                if not work.is_cancelled:
+                    self._settle(work, group, step)
+        self._observe(group)
+        self._notify()
+
+    def _settle(self, work: Work, group: _Group, step: _Step) -> None:
+        """Run one step; a result, a rejection or a fault settles the work, None leaves it open.
+
+        An open one is left alone: another thread may have fetched and settled it by now.
+        """
+        try:
+            outcome = step(work, group)
+        except Exception as error:  # noqa: BLE001 - carried by the work to the encoder thread
+            outcome = self._set_aside_from(error)
+            if outcome is None:
+                work.error = error
+        if outcome is not None:
+            work.outcome = outcome
+
+    def _observe(self, group: _Group) -> None:
+        """Once for a group: for each record it would cost as much as checking its event does."""
+        if group.decode_seconds:
+            self._timer.observe("decode", group.decode_seconds)
+        if group.prepare_seconds:
+            self._timer.observe("prepare", group.prepare_seconds)
 
     def _set_aside_from(self, error: Exception) -> SetAside | None:
         """The dead letter that an error means; None when it means no dead letter."""
@@ -120,52 +148,53 @@ class Preparation:
             return SetAside("unknown_schema", str(error), "decode", name)
         return None
 
-    def _decode(self, record: Record, handling: Handling, outcome: Future[Outcome]) -> Outcome | None:
-        with handling.risk():
-            with self._timer.measure("decode"):
-                event = self._decoder.decode(
-                    key=record.key,
-                    value=record.value,
-                    headers=record.headers,
-                    timestamp_ms=record.timestamp_ms,
-                )
+    def _decode(self, work: Work, group: _Group) -> Outcome | None:
+        if work.record is None:
+            return NothingThere()
+        with group.handling.risk():
+            event = self._read(work.record, group)
             if isinstance(event, DeleteEvent):
                 return Removal(event)
             if not isinstance(event.content, ContentReference):
-                return self._prepare(event, event.content, handling)
-        self._fetch(event, event.content, handling, outcome)
+                return self._prepare(event, event.content, group)
+        self._fetch(event, event.content, work, group)
         return None
 
-    def _fetch(
-        self, event: UploadEvent, reference: ContentReference, handling: Handling, outcome: Future[Outcome]
-    ) -> None:
+    def _read(self, record: Record, group: _Group) -> Event:
+        started = time.perf_counter()
+        try:
+            return self._decoder.decode(
+                key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms
+            )
+        finally:
+            group.decode_seconds += time.perf_counter() - started
+
+    def _fetch(self, event: UploadEvent, reference: ContentReference, work: Work, group: _Group) -> None:
         fetching = self._references.fetch(reference)
-        outcome.add_done_callback(lambda _: fetching.cancel())
+        work.fetch(fetching)
+        alone = _Group([work], group.handling)
         fetching.add_done_callback(
-            lambda fetched: self._resume(outcome, lambda: self._prepare_fetched(event, fetched, handling))
+            lambda _: self._submit(alone, lambda work, group: self._prepare_fetched(event, work, group))
         )
 
-    def _resume(self, outcome: Future[Outcome], step: Callable[[], Outcome]) -> None:
-        if not outcome.cancelled():
-            self._pool.submit(lambda: self._step(outcome, step))
-
-    def _prepare_fetched(self, event: UploadEvent, fetched: Future[bytes], handling: Handling) -> Outcome:
+    def _prepare_fetched(self, event: UploadEvent, work: Work, group: _Group) -> Outcome:
         assert isinstance(event.content, ContentReference)
-        data = fetched.result(timeout=0)
-        with handling.risk():
-            return self._prepare(event, _content_from_bytes(data, event.content.modality), handling)
+        data = work.take_fetched()
+        with group.handling.risk():
+            return self._prepare(event, _content_from_bytes(data, event.content.modality), group)
 
-    def _prepare(
-        self, event: UploadEvent, content: TextContent | ImageContent, handling: Handling
-    ) -> Outcome:
-        with self._timer.measure("prepare"):
+    def _prepare(self, event: UploadEvent, content: TextContent | ImageContent, group: _Group) -> Outcome:
+        started = time.perf_counter()
+        try:
             if isinstance(content, TextContent):
                 prepared: Prepared = self._encoder.prepare_text(content.text)
                 upload = Upload(event, "text", content.text)
             else:
                 prepared = self._encoder.prepare_image(content.data)
                 upload = Upload(event, "image", None, self._thumbnail(content.data))
-        return handling.finish(upload, prepared)
+        finally:
+            group.prepare_seconds += time.perf_counter() - started
+        return group.handling.finish(upload, prepared)
 
     def _thumbnail(self, data: bytes) -> bytes | None:
         return self._options.make_thumbnail(data) if self._options.make_thumbnail else None

@@ -34,10 +34,14 @@ class WriterNotices:
 
 @dataclass(frozen=True, slots=True)
 class RoomLimits:
-    """Above these the encoder thread waits: handovers not yet added, bytes not yet committed."""
+    """Above these the encoder thread waits: bytes not yet added, bytes not yet committed.
 
-    max_handovers: int = 64
-    max_bytes: int = 128 * 1024 * 1024
+    What is not yet added must last while other shards commit, which takes as long as the
+    disk does: a few dozen handovers did not, and the encoder stood still.
+    """
+
+    max_waiting_bytes: int = 32 * 1024 * 1024
+    max_buffered_bytes: int = 128 * 1024 * 1024
 
 
 class Writing:
@@ -60,6 +64,7 @@ class Writing:
         self._shards: dict[int, OwnedShard] = {}
         self._requests: deque[Callable[[], None]] = deque()
         self._handovers: deque[Handover] = deque()
+        self._handed_bytes = 0
         self._changed = threading.Condition()
         self._is_closing = False
 
@@ -84,9 +89,10 @@ class Writing:
         """Queue a delta; waits while the writer has no room."""
         with self._changed:
             self._changed.wait_for(
-                lambda: len(self._handovers) < self._room.max_handovers or self._is_closing
+                lambda: self._handed_bytes < self._room.max_waiting_bytes or self._is_closing
             )
             self._handovers.append(handover)
+            self._handed_bytes += handover.size_bytes
             self._changed.notify_all()
 
     def take_over(self, partition: int, first_offset: int, assignment_epoch: int) -> Future[int]:
@@ -134,9 +140,9 @@ class Writing:
 
     def _has_room(self) -> bool:
         shards = self._shards.values()
-        num_waiting = sum(shard.num_waiting for shard in shards)
-        num_bytes = sum(shard.buffered_bytes for shard in shards)
-        return num_waiting < self._room.max_handovers and num_bytes < self._room.max_bytes
+        waiting_bytes = sum(shard.waiting_bytes for shard in shards)
+        buffered_bytes = sum(shard.buffered_bytes for shard in shards)
+        return waiting_bytes < self._room.max_waiting_bytes and buffered_bytes < self._room.max_buffered_bytes
 
     def _accept_handovers(self) -> None:
         while self._handovers and self._has_room():
@@ -146,6 +152,7 @@ class Writing:
         """Pass a handover to its shard; one of an earlier assignment is dropped."""
         with self._changed:
             handover = self._handovers.popleft()
+            self._handed_bytes -= handover.size_bytes
             self._changed.notify_all()
         shard = self._shards.get(handover.partition)
         if shard is not None and shard.assignment_epoch == handover.assignment_epoch:

@@ -85,3 +85,11 @@ def test_a_node_map_keeps_every_row_of_identical_embeddings() -> None:
     node_map = build_node_map(rows, np.array([10, 11, 12, 13, 10], np.uint32))
     assert node_map.embeddings.tolist() == [[1, 0], [0, 1], [1, 1]]
     assert node_map.node_rows.tolist() == [[0, 0, 1, 1, 2], [10, 12, 11, 13, 10]]
+
+
+def test_distinct_embeddings_are_a_node_each_in_their_order() -> None:
+    rows = np.array([[0, 1], [1, 0], [1, 1]], np.float16)
+    node_map = build_node_map(rows, np.array([7, 9, 8], np.uint32))
+    assert node_map.embeddings.tolist() == rows.tolist()
+    assert node_map.node_rows.tolist() == [[0, 1, 2], [7, 9, 8]]
+    assert node_map.node_rows.dtype == np.uint32

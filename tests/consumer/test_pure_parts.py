@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_index.content import Delta, RemovedContent
+from clip_index.content import Delta, EncodedContent, RemovedContent
 from consumer.backlog import Backlog, BacklogLimits
 from consumer.backoff import Backoff
 from consumer.batcher import Batcher, BatchLimits
 from consumer.dead_letter import DeadLetterDelivery
 from consumer.dead_letter_limit import DeadLetterLimit, FloodThreshold
+from consumer.dispatcher import grouped
 from consumer.errors import DeadLetterFlood, StartRefused
 from consumer.handovers import Handled, build_handovers, delivered_handovers, joined_delta
 from consumer.inflight import InFlight, InFlightFile
@@ -22,7 +27,7 @@ from consumer.lane import Lane
 from consumer.owned_shard import CommitPolicy
 from consumer.start_check import StartNumbers, StartOptions, check_start
 from consumer.watermark import WatermarkClock
-from consumer.work import Handover, NothingThere, Outcome, Work
+from consumer.work import Handover, NothingThere, Work
 from event_log.records import EndOfPartition, LogRange, Record
 
 
@@ -113,6 +118,7 @@ class TestLane:
         for received in (record(3), record(7), EndOfPartition(0, 10, 1)):
             one.receive(received, 0)
         assert [(work.from_offset, work.next_offset) for work in one.works] == [(3, 4), (4, 8), (8, 10)]
+        assert [work.size_bytes for work in one.works] == [10, 10, 0]
 
     @pytest.mark.parametrize(
         "received",
@@ -135,8 +141,8 @@ class TestLane:
             one.submitted(len(works))
             assert not any(one.is_suspect(work) for work in one.submittable(10))
             for work in works:
-                work.outcome = settled()
-                assert one.take() is work
+                work.outcome = NothingThere()
+                assert one.take(1) == [work]
         assert sizes == [1, 1, 3]
 
     def test_the_window_bounds_what_is_under_way(self, tmp_path: Path) -> None:
@@ -148,10 +154,66 @@ class TestLane:
         assert len(one.submittable(6)) == 2
 
 
-def settled() -> Future[Outcome]:
-    future: Future[Outcome] = Future()
-    future.set_result(NothingThere())
-    return future
+class TestWork:
+    def work(self) -> Work:
+        return Work(0, 1, 4, 5, record(4), 0, 10)
+
+    def test_it_is_ready_with_an_outcome_or_an_error(self) -> None:
+        good, bad, open_ = self.work(), self.work(), self.work()
+        good.outcome, bad.error = NothingThere(), RuntimeError("a defect")
+        assert [work.is_ready for work in (good, bad, open_)] == [True, True, False]
+        assert good.settled() == NothingThere()
+        with pytest.raises(RuntimeError, match="a defect"):
+            bad.settled()
+
+    @pytest.mark.parametrize("is_early", [True, False], ids=["cancelled before", "cancelled after"])
+    def test_cancelling_cancels_the_fetch(self, is_early: bool) -> None:
+        work, fetching = self.work(), Future[bytes]()
+        if is_early:
+            work.cancel()
+        work.fetch(fetching)
+        work.cancel()
+        assert fetching.cancelled()
+
+
+class TestGroups:
+    def works(self, *sizes: int) -> list[Work]:
+        return [
+            Work(0, 1, offset, offset + 1, record(offset, size=size), offset, size)
+            for offset, size in enumerate(sizes)
+        ]
+
+    @pytest.mark.parametrize(
+        ("sizes", "expected"),
+        [
+            pytest.param([], [], id="none"),
+            pytest.param([10] * 70, [32, 32, 6], id="small ones"),
+            pytest.param([40_000, 40_000], [1, 1], id="large ones"),
+            pytest.param([10, 20_000, 20_000, 10], [2, 2], id="as many as are small together"),
+            pytest.param([10, 40_000, 10], [1, 1, 1], id="a large one among small ones"),
+        ],
+    )
+    def test_small_records_go_together_and_a_large_one_alone(
+        self, sizes: list[int], expected: list[int]
+    ) -> None:
+        works = self.works(*sizes)
+        groups = list(grouped(works))
+        assert [len(group) for group in groups] == expected
+        assert [work for group in groups for work in group] == works
+
+
+def submit_all(backlog: Backlog) -> dict[int, list[Work]]:
+    """Say that everything is under way; return the works by partition."""
+    submitted: dict[int, list[Work]] = {}
+    for lane, works in backlog.submittable():
+        backlog.submitted(lane, len(works))
+        submitted[lane.partition] = works
+    return submitted
+
+
+def settle_all(works: Iterable[Work]) -> None:
+    for work in works:
+        work.outcome = NothingThere()
 
 
 class TestBacklog:
@@ -164,20 +226,39 @@ class TestBacklog:
     def test_works_are_taken_in_order_of_arrival_across_partitions(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
         backlog.receive([record(0), record(0, partition=1), record(1), record(1, partition=1)])
-        for one, works in backlog.submittable():
-            backlog.submitted(one, [(work, settled()) for work in works])
+        settle_all(chain(*submit_all(backlog).values()))
         taken = backlog.take(10, 0.0)
         assert [(work.partition, work.from_offset) for work in taken] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+
+    def test_no_more_works_are_taken_than_asked_for(self, tmp_path: Path) -> None:
+        backlog = self.backlog(tmp_path)
+        received = [record(0), record(1), record(0, partition=1), record(2), record(1, partition=1)]
+        backlog.receive(received)
+        settle_all(chain(*submit_all(backlog).values()))
+        taken = [backlog.take(2, 0.0) for _ in range(4)]
+        assert [len(works) for works in taken] == [2, 2, 1, 0]
+        assert [work.record for works in taken for work in works] == received
+        assert backlog.size_bytes == 0
+        assert not backlog.is_under_way
+
+    def test_settled_works_wake_the_one_who_takes(self, tmp_path: Path) -> None:
+        backlog, taken = self.backlog(tmp_path), list[Work]()
+        backlog.receive([record(0)])
+        works = submit_all(backlog)[0]
+        taker = threading.Thread(target=lambda: taken.extend(backlog.take(1, 60.0)))
+        taker.start()
+        settle_all(works)
+        backlog.notify()
+        taker.join(60.0)
+        assert taken == works
 
     def test_a_work_that_is_not_ready_holds_back_its_partition_alone(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
         backlog.receive([record(0), record(1), record(0, partition=1)])
-        waiting: Future[Outcome] = Future()
-        for one, works in backlog.submittable():
-            first = waiting if one.partition == 0 else settled()
-            backlog.submitted(one, [(work, settled() if i else first) for i, work in enumerate(works)])
+        works = submit_all(backlog)
+        settle_all([works[0][1], *works[1]])
         assert [work.partition for work in backlog.take(10, 0.0)] == [1]
-        waiting.set_result(NothingThere())
+        settle_all([works[0][0]])
         assert [work.from_offset for work in backlog.take(10, 0.0)] == [0, 1]
 
     def test_a_partition_is_paused_once_and_resumed_when_half_is_free(self, tmp_path: Path) -> None:
@@ -185,8 +266,7 @@ class TestBacklog:
         backlog.receive([record(offset, size=10) for offset in range(5)])
         assert backlog.flow_change().pause == {0}
         assert backlog.flow_change().pause == frozenset()
-        for one, works in backlog.submittable():
-            backlog.submitted(one, [(work, settled()) for work in works])
+        settle_all(chain(*submit_all(backlog).values()))
         backlog.take(2, 0.0)
         assert backlog.flow_change().resume == frozenset()
         backlog.take(1, 0.0)
@@ -195,17 +275,18 @@ class TestBacklog:
     def test_closing_cancels_what_is_under_way(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
         backlog.receive([record(0)])
-        outcome: Future[Outcome] = Future()
-        for one, works in backlog.submittable():
-            backlog.submitted(one, [(works[0], outcome)])
+        (work,) = submit_all(backlog)[0]
+        fetching = Future[bytes]()
+        work.fetch(fetching)
         backlog.close(0)
-        assert outcome.cancelled()
+        assert work.is_cancelled
+        assert fetching.cancelled()
         assert backlog.partitions == [1]
 
 
 class TestHandovers:
     def work(self, offset: int, partition: int = 0, epoch: int = 1) -> Work:
-        return Work(partition, epoch, offset, offset + 1, record(offset, partition=partition), offset)
+        return Work(partition, epoch, offset, offset + 1, record(offset, partition=partition), offset, 10)
 
     def test_one_delta_for_each_partition_and_assignment(self) -> None:
         batch = [
@@ -222,6 +303,17 @@ class TestHandovers:
         assert ranges == [(0, 1, 4, 6), (1, 1, 9, 10), (0, 2, 0, 1)]
         assert handovers[0].delta.changes == (RemovedContent("a", 4),)
         assert handovers[0].timestamps_ms == (1004, 1005)
+
+    def test_a_handover_weighs_its_changes_and_the_records_of_its_dead_letters(self) -> None:
+        letter = DeadLetterDelivery(whole=Future, without_value=Future)
+        vectors = np.zeros((4, 8), np.float32)
+        content = EncodedContent("a", 4, "text", vectors, "tests", 0, text="w" * 1000)
+        (light,) = build_handovers([Handled(self.work(4))])
+        (content_only,) = build_handovers([Handled(self.work(4), content)])
+        (both,) = build_handovers([Handled(self.work(4), content), Handled(self.work(5), dead_letter=letter)])
+        assert light.size_bytes > 0
+        assert content_only.size_bytes >= vectors.nbytes + 1000
+        assert both.size_bytes == content_only.size_bytes + light.size_bytes + self.work(5).size_bytes
 
     def handover(self, from_offset: int, next_offset: int) -> Handover:
         changes = [RemovedContent(str(offset), offset) for offset in range(from_offset, next_offset)]

@@ -207,9 +207,30 @@ def test_a_shard_that_is_given_away_is_written_no_more(tmp_path: Path) -> None:
 def test_naming_less_than_is_named_writes_nothing(tmp_path: Path) -> None:
     inflight = InFlightFile.recover(tmp_path, 0)
     inflight.name(40)
-    written_at = (tmp_path / "inflight.json").stat().st_ino
+    (tmp_path / "inflight.json").write_text("as it was")
     inflight.name(39)
+    assert (tmp_path / "inflight.json").read_text() == "as it was"
+
+
+def test_a_growing_in_flight_set_is_overwritten_in_place(tmp_path: Path) -> None:
+    inflight = InFlightFile.recover(tmp_path, 0)
+    inflight.name(9)
+    written_at = (tmp_path / "inflight.json").stat().st_ino
+    for next_offset in (10, 10**18):
+        inflight.name(next_offset)
+        assert read_inflight(tmp_path / "inflight.json") == InFlight(next_offset)
     assert (tmp_path / "inflight.json").stat().st_ino == written_at
+
+
+@pytest.mark.parametrize("num_deaths", [0, 40, 2000], ids=["short", "padded longer", "beyond a page"])
+@pytest.mark.parametrize("former", ["", "{}", " " * 10_000])
+def test_a_file_of_another_length_is_replaced(tmp_path: Path, former: str, num_deaths: int) -> None:
+    state = InFlight(9, None, dict.fromkeys(range(num_deaths), 1))
+    inflight = InFlightFile(tmp_path / "inflight.json", state)
+    (tmp_path / "inflight.json").write_text(former)
+    for next_offset in (40, 41):
+        inflight.name(next_offset)
+        assert read_inflight(tmp_path / "inflight.json") == InFlight(next_offset, None, state.deaths)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"next_offset": 1}', '{"next_offset": "x"}'])

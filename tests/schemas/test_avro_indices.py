@@ -122,3 +122,50 @@ def test_an_index_that_cannot_be_is_refused(data: bytes) -> None:
 def test_data_that_ends_early_is_refused() -> None:
     with pytest.raises(IndexError):
         CHECK(b"\x00\x00\x00abc", 0)
+
+
+class TestLongIndices:
+    """What does not fit into one byte, or needlessly takes two."""
+
+    ENUM = staticmethod(
+        index_check({"type": "enum", "name": "Many", "symbols": [f"s{n}" for n in range(100)]})
+    )
+    STRING = staticmethod(index_check("string"))
+    MAP = staticmethod(index_check({"type": "map", "values": "long"}))
+
+    @staticmethod
+    def long(number: int) -> bytes:
+        stream = BytesIO()
+        fastavro.schemaless_writer(stream, "long", number)
+        return stream.getvalue()
+
+    @pytest.mark.parametrize("index", [0, 63, 64, 99])
+    def test_every_index_of_a_long_enum_is_walked(self, index: int) -> None:
+        encoded = self.long(index)
+        assert self.ENUM(encoded + b"rest", 0) == len(encoded)
+
+    @pytest.mark.parametrize("index", [-100, -65, -64, -1, 100, 2**40])
+    def test_an_index_out_of_range_is_refused(self, index: int) -> None:
+        with pytest.raises(ValueError, match=f"index {index} of 100"):
+            self.ENUM(self.long(index), 0)
+
+    @pytest.mark.parametrize("size", [0, 1, 63, 64, 10_000])
+    def test_a_string_of_any_length_is_stepped_over(self, size: int) -> None:
+        encoded = self.long(size) + b"x" * size
+        assert self.STRING(encoded + b"rest", 0) == len(encoded)
+
+    @pytest.mark.parametrize("size", [-1, -64, -65])
+    def test_a_negative_length_is_refused(self, size: int) -> None:
+        with pytest.raises(ValueError, match=f"a length of {size}"):
+            self.STRING(self.long(size), 0)
+
+    def test_a_number_that_takes_more_bytes_than_it_needs_means_the_same(self) -> None:
+        assert self.ENUM(b"\x82\x00", 0) == 2
+        assert self.STRING(b"\x82\x00x", 0) == 3
+        assert self.MAP(b"\x80\x00", 0) == 2
+
+    @pytest.mark.parametrize("cut", [b"", b"\x80", b"\x82"])
+    def test_an_end_within_a_number_is_behind_the_data(self, cut: bytes) -> None:
+        for check in (self.ENUM, self.STRING, self.MAP):
+            with pytest.raises(IndexError):
+                check(cut, 0)

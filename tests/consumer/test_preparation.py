@@ -1,0 +1,146 @@
+"""A group of works: each settles by itself, and the group is heard of once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import pytest
+
+from consumer.dead_letter import SetAside
+from consumer.handling import Handling, Together
+from consumer.metrics import Metrics
+from consumer.preparation import Fetcher, Preparation, PreparationOptions
+from consumer.risk_gate import RiskGate
+from consumer.work import Encodable, NothingThere, Removal, Work
+from event_log.records import Record
+from schemas.codec import EventDecoder, encode_event
+from schemas.events import Content, ContentReference, TextContent
+from tests.consumer.encoders import FailingEncoder
+from tests.consumer.running import upload
+
+PATIENCE_SECONDS = 30.0
+DATA = b"a referenced text"
+REFERENCE = ContentReference(
+    "https://h/x", hashlib.sha256(DATA).hexdigest(), size_bytes=len(DATA), modality="text"
+)
+
+
+class Fetched:
+    """Implements `Fetcher` with one future, whatever is asked for."""
+
+    def __init__(self, future: Future[bytes]) -> None:
+        self._future = future
+
+    def fetch(self, reference: ContentReference) -> Future[bytes]:
+        return self._future
+
+
+def work(content_id: str, value: bytes | None, offset: int = 0) -> Work:
+    record = Record("uploads", 0, offset, content_id.encode(), value, (), 1_700_000_000_000, 1)
+    return Work(0, 1, offset, record.next_offset, record, offset, record.size_bytes)
+
+
+def upload_work(content_id: str, content: Content) -> Work:
+    return work(content_id, encode_event(upload(content_id, content)).value)
+
+
+@contextmanager
+def preparing(
+    notify: Callable[[], None], fetcher: Fetcher | None = None, metrics: Metrics | None = None
+) -> Iterator[tuple[Preparation, Handling]]:
+    preparation = Preparation(
+        decoder=EventDecoder(),
+        encoder=FailingEncoder(),
+        references=fetcher or Fetched(Future()),
+        timer=metrics or Metrics(),
+        options=PreparationOptions(num_threads=2),
+        notify=notify,
+    )
+    yield preparation, Together(RiskGate())
+    preparation.close()
+
+
+def test_each_work_of_a_group_settles_by_itself() -> None:
+    settled = threading.Semaphore(0)
+    metrics = Metrics()
+    good, fault = (upload_work(word, TextContent(word)) for word in ("good", "poison"))
+    bad, removed, cancelled = work("bad", b"?"), work("removed", None), work("cancelled", None)
+    nothing = Work(0, 1, 8, 9, None, 8, 0)
+    cancelled.cancel()
+    with preparing(settled.release, metrics=metrics) as (preparation, handling):
+        preparation.submit([cancelled, bad, fault, removed, nothing, good], handling)
+        assert settled.acquire(timeout=PATIENCE_SECONDS)
+        preparation.submit([], handling)  # the next group's notice is the next one
+        assert settled.acquire(timeout=PATIENCE_SECONDS)
+        assert not settled.acquire(blocking=False)
+    assert isinstance(good.settled(), Encodable)
+    assert isinstance(removed.settled(), Removal)
+    assert nothing.settled() == NothingThere()
+    outcome = bad.settled()
+    assert isinstance(outcome, SetAside)
+    assert outcome.reason == "undecodable"
+    with pytest.raises(RuntimeError, match="a defect"):
+        fault.settled()
+    assert not cancelled.is_ready
+
+
+def test_the_stages_are_observed_once_for_a_group() -> None:
+    metrics, settled = Metrics(), threading.Semaphore(0)
+    works = [upload_work(f"c{number}", TextContent("words")) for number in range(5)]
+    with preparing(settled.release, metrics=metrics) as (preparation, handling):
+        preparation.submit(works, handling)
+        preparation.submit([work("removed", None)], handling)
+        for _ in range(2):
+            assert settled.acquire(timeout=PATIENCE_SECONDS)
+    counts = [
+        metrics.registry.get_sample_value("cliptide_stage_seconds_count", {"stage": stage})
+        for stage in ("decode", "prepare")
+    ]
+    assert counts == [2, 1]
+
+
+class HurriedFuture(Future[bytes]):
+    """Fetched at once: whoever asks to be called is held until another thread has settled the work."""
+
+    def __init__(self, settled: threading.Event) -> None:
+        super().__init__()
+        self._settled = settled
+        self.set_result(DATA)
+
+    def add_done_callback(self, fn: Callable[[Future[bytes]], object]) -> None:
+        super().add_done_callback(fn)
+        assert self._settled.wait(PATIENCE_SECONDS)
+
+
+def test_a_fetch_that_settles_before_its_group_goes_on_is_not_undone() -> None:
+    settled, done = threading.Event(), threading.Semaphore(0)
+    referring = upload_work("referring", REFERENCE)
+
+    def notify() -> None:
+        settled.set()
+        done.release()
+
+    with preparing(notify, Fetched(HurriedFuture(settled))) as (preparation, handling):
+        preparation.submit([referring], handling)
+        for _ in range(2):
+            assert done.acquire(timeout=PATIENCE_SECONDS)
+    outcome = referring.settled()
+    assert isinstance(outcome, Encodable)
+    assert outcome.upload.text == DATA.decode()
+    assert referring.fetching is None  # nothing keeps the bytes
+
+
+def test_cancelling_a_work_ends_its_fetch_and_settles_nothing() -> None:
+    settled, fetching = threading.Semaphore(0), Future[bytes]()
+    referring = upload_work("referring", REFERENCE)
+    with preparing(settled.release, Fetched(fetching)) as (preparation, handling):
+        preparation.submit([referring], handling)
+        assert settled.acquire(timeout=PATIENCE_SECONDS)
+        referring.cancel()
+        assert fetching.cancelled()
+        assert settled.acquire(timeout=PATIENCE_SECONDS)
+    assert not referring.is_ready
