@@ -10,24 +10,54 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from clip_index.encoder import Encoder
+from benchmarks.data import DIMENSION
+from clip_index.content import Embeddings
+from clip_index.encoder import Encoder, EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.index_reader import IndexReader
 from query_api.app import AppSettings, build_app
 from query_api.listener import Address, ConnectionLimits, listening
+from query_api.rate_limit import RateLimit
+
+_UNLIMITED = RateLimit(per_second=1e9, burst=10**9)
+
+
+class NoEncoder:
+    """Has the generated index's fingerprint, and ends the figure should a vector query be encoded."""
+
+    fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
+
+    def prepare_image(self, data: bytes) -> PreparedImage:
+        raise AssertionError("a vector query needs no encoder")
+
+    def prepare_text(self, text: str) -> PreparedText:
+        raise AssertionError("a vector query needs no encoder")
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        raise AssertionError("a vector query needs no encoder")
+
+
+def vector_body(query: Embeddings, **options: Any) -> dict[str, Any]:
+    """A query by a vector, as clients write it."""
+    return {"vector": [round(float(x), 7) for x in query], **options}
+
+
+def batch_body(queries: Sequence[dict[str, Any]]) -> str:
+    return json.dumps({"queries": queries})
 
 
 @contextmanager
 def serving(encoder: Encoder, reader: IndexReader) -> Iterator[int]:
     """Serve an index on a free loopback port; yield the port.
 
-    Without percentiles, whose scales are built in the first seconds, beside what is measured.
+    Without percentiles, whose scales are built in the first seconds, beside what is measured; and
+    however fast one caller asks.
     """
-    settings = AppSettings(has_percentiles=False)
+    settings = AppSettings(has_percentiles=False, rate_limit=_UNLIMITED)
     with serving_app(build_app(encoder, reader, CollectorRegistry(), settings)) as port:
         yield port
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
 
 from clip_index.errors import DamagedFile
+
+_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,9 @@ class FileDigest:
 
     size_bytes: int
     xxh3_128: str
+
+    def __str__(self) -> str:
+        return f"{self.size_bytes} bytes with xxh3-128 {self.xxh3_128}"
 
 
 def read_digest(path: Path) -> FileDigest:
@@ -36,6 +42,19 @@ def verify_file(path: Path, expected: FileDigest) -> None:
     actual = read_digest(path)
     if actual != expected:
         raise DamagedFile(path, f"xxh3-128 {actual.xxh3_128}, expected {expected.xxh3_128}")
+
+
+def verify_slowly(path: Path, expected: FileDigest, rest: Callable[[int], None]) -> None:
+    """As `verify_file`, in blocks: `rest` is told the bytes of each and may take its time, or raise."""
+    digest, size_bytes = xxhash.xxh3_128(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            size_bytes += len(block)
+            rest(len(block))
+    actual = FileDigest(size_bytes, digest.hexdigest())
+    if actual != expected:
+        raise DamagedFile(path, f"{actual}, expected {expected}")
 
 
 class FileVerifier:

@@ -4,27 +4,66 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
-
-Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Scores and nodes of each query, both (q, k), best first; nodes −1 where there are fewer."""
+from clip_index.queries import Found, Queries
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSelection:
     """The nodes that may be found: a bitmap of all, least significant bit first.
 
-    `num_in_list` counts those in each inverted list, (lists,) int64; None for a flat file.
+    `num_in_list` counts those in each inverted list, (lists,) int64; None where there are none.
     """
 
     bitmap: NDArray[np.uint8]
     num_in_list: NDArray[np.int64] | None = None
+
+
+class Vectors(Protocol):
+    """The embeddings of nodes 0 … `num_nodes` − 1, ready to be searched. Immutable and thread-safe."""
+
+    num_nodes: int
+
+    def search(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
+        """Return the k best nodes of each query among the selected ones; None for all, k ≤ `num_nodes`."""
+        ...
+
+    def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
+        """Prepare a mask of the nodes, (nodes,), for searches."""
+        ...
+
+    def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
+        """Return fp32 embeddings (nodes, dimension), as scores are computed from them."""
+        ...
+
+
+class FlatVectors:
+    """Vectors that are scanned, one after another, with exact answers."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+        self.num_nodes = int(index.ntotal)
+
+    def search(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
+        use_one_thread()
+        found = queries.empty(k)
+        into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
+        selector = faiss.IDSelectorBitmap(selection.bitmap) if selection else None
+        parameters = faiss.SearchParameters(sel=selector) if selector else None
+        self._index.search_c(len(queries), queries.pointer, k, *into, parameters)
+        return found
+
+    def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
+        return NodeSelection(np.packbits(is_node, bitorder="little"))
+
+    def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
+        return np.asarray(self._index.reconstruct_batch(nodes), np.float32)
 
 
 def build_flat(dimension: int) -> Any:
@@ -46,17 +85,6 @@ def write_index(path: Path, index: Any) -> None:
     """
     with path.open("wb") as file:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
-
-
-def scan(index: Any, queries: Embeddings, k: int, selection: NodeSelection | None) -> Found:
-    """Return the exact k best nodes of each query among the selected ones."""
-    use_one_thread()
-    if selection is None:
-        scores, nodes = index.search(queries, k)
-    else:
-        selector = faiss.IDSelectorBitmap(selection.bitmap)
-        scores, nodes = index.search(queries, k, params=faiss.SearchParameters(sel=selector))
-    return scores, nodes
 
 
 def use_one_thread() -> None:

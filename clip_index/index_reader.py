@@ -13,7 +13,7 @@ from pyroaring import BitMap
 from clip_index.content import Modality
 from clip_index.encoder import EncoderFingerprint
 from clip_index.errors import DamagedFile, EncoderMismatch, GenerationGone, IndexMissing
-from clip_index.file_digest import FileVerifier
+from clip_index.file_digest import FileDigest, FileVerifier
 from clip_index.generations import list_generations, manifest_path, read_manifest, read_newest
 from clip_index.index_directory import IndexDirectory
 from clip_index.manifest import NO_GENERATION, GenerationKey, Manifest, SegmentEntry, TombstonesEntry
@@ -39,6 +39,7 @@ class ShardReader:
         self._damage: tuple[int, DamagedFile] | None = None
         self._tombstones: Mapping[str, TombstonesEntry] = {}
         self.view = ShardView(shard_path.name, ShardSnapshot(0, 0, 0, None, {}))
+        self.files: Mapping[Path, FileDigest] = {}
 
     def reload(self) -> bool:
         """Switch to the newest generation if there is a newer one; True if there was.
@@ -82,6 +83,7 @@ class ShardReader:
             self._damage = (manifest.generation, damage)
             raise
         self._verifier.retain({path for path, _ in files})
+        self.files = dict(files)
         self._tombstones = manifest.tombstones
         known = self.view.snapshot
         has_gone_back = manifest.next_offset < known.next_offset  # a repair or rollback
@@ -208,6 +210,10 @@ class IndexReader:
             raise GenerationGone(strange[0], generations.get(strange[0], NO_GENERATION).number)
         views = [shards[name].open_former(generations[name]) for name in shards]
         return Searcher(views, self.index.description.fingerprint.dimension)
+
+    def served_files(self) -> dict[Path, FileDigest]:
+        """Return the files of the generations that are served, each verified before it was first opened."""
+        return {path: digest for shard in self._shards for path, digest in shard.files.items()}
 
     def _serve(self, views: list[ShardView], index: IndexDirectory) -> bool:
         """Compare with what is served, not with what this reload found: a former one may have failed."""

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
-from clip_index.flat_vectors import Found, NodeSelection, build_flat, use_one_thread, write_index
+from clip_index.flat_vectors import NodeSelection, build_flat, use_one_thread, write_index
+from clip_index.queries import Found, Queries
 
 MIN_NODES = 4_000
 """Below, a scan takes 0.2 ms at most (512 dimensions, one core), and the segment is soon merged."""
@@ -42,33 +43,44 @@ def write_lists(path: Path, embeddings: NDArray[np.float16]) -> None:
     Takes 0.06 ms of one core for a node of 512 dimensions in a segment of 25,000, and 0.09 ms
     in one of 200,000.
     """
-    num_nodes, dimension = embeddings.shape
-    num_lists = min(num_nodes, int(_LISTS_PER_ROOT * np.sqrt(num_nodes)))
-    centroids = build_flat(dimension)
-    index = faiss.IndexIVFScalarQuantizer(
-        centroids,
-        dimension,
-        num_lists,
-        faiss.ScalarQuantizer.QT_fp16,
-        faiss.METRIC_INNER_PRODUCT,
-        False,  # the embeddings themselves, not what they differ by from their centroid
-    )
-    _train(index, embeddings)
-    for first in range(0, num_nodes, _BLOCK):
+    centroids = build_flat(embeddings.shape[1])
+    centroids.add(_train(embeddings))
+    index = build_lists(centroids)
+    for first in range(0, len(embeddings), _BLOCK):
         index.add(embeddings[first : first + _BLOCK].astype(np.float32))
     write_index(path, index)
 
 
-def _train(index: Any, embeddings: NDArray[np.float16]) -> None:
-    num_nodes = min(len(embeddings), _TRAINING_NODES_OF_LIST * index.nlist)
+def build_lists(centroids: Any) -> Any:
+    """Return a FAISS index with empty lists around centroids, which are a FAISS index themselves."""
+    index = faiss.IndexIVFScalarQuantizer(
+        centroids,
+        centroids.d,
+        centroids.ntotal,
+        faiss.ScalarQuantizer.QT_fp16,
+        faiss.METRIC_INNER_PRODUCT,
+        False,  # the embeddings themselves, not what they differ by from their centroid
+    )
+    index.is_trained = True
+    return index
+
+
+def _train(embeddings: NDArray[np.float16]) -> Embeddings:
+    """Return unit centroids, (lists, dimension)."""
+    num_lists = min(len(embeddings), int(_LISTS_PER_ROOT * np.sqrt(len(embeddings))))
+    num_nodes = min(len(embeddings), _TRAINING_NODES_OF_LIST * num_lists)
     chosen = np.random.default_rng(_SEED).choice(len(embeddings), num_nodes, replace=False)
-    index.cp.niter = _TRAINING_ROUNDS
-    index.cp.min_points_per_centroid = 1
-    index.cp.spherical = True
-    in_fp32 = faiss.IndexFlatIP(index.d)  # its matrix products train faster than scans of fp16
-    index.clustering_index = in_fp32
-    index.train(embeddings[np.sort(chosen)].astype(np.float32))
-    index.clustering_index = None
+    clusters = faiss.Kmeans(
+        embeddings.shape[1],
+        num_lists,
+        niter=_TRAINING_ROUNDS,
+        spherical=True,
+        min_points_per_centroid=1,
+        seed=_SEED,
+    )
+    clusters.train(embeddings[np.sort(chosen)].astype(np.float32))
+    centroids: Embeddings = clusters.centroids
+    return centroids
 
 
 def has_lists(path: Path) -> bool:
@@ -78,62 +90,70 @@ def has_lists(path: Path) -> bool:
 
 
 class InvertedLists:
-    """The opened lists of one vector file; immutable and thread-safe.
+    """Vectors of which a search scans the nearest lists. Immutable and thread-safe.
 
     FAISS's C++ methods are called without their Python wrappers: one takes no parameters for
     assigned lists, and each takes microseconds of its own at every query.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Map the file. FAISS raises RuntimeError if it cannot be read."""
-        self.index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-        self._lists = faiss.downcast_InvertedLists(self.index.invlists)
+    def __init__(self, index: Any, centroids: Any) -> None:
+        """`index` is FAISS's, its nodes numbered from 0; `centroids` are its quantizer, or equal to it."""
+        self._index = index
+        self.centroids = centroids
+        self._lists = faiss.downcast_InvertedLists(index.invlists)
         self._lists.prefetch_nthread = 0  # FAISS would start 32 threads for each search
-        self._num_lists = int(self.index.nlist)
-        self._list_length = max(1, int(self.index.ntotal) // self._num_lists)  # in the mean
+        self.num_nodes = int(index.ntotal)
+        self._num_lists = int(index.nlist)
+        self._list_length = max(1, self.num_nodes // self._num_lists)  # in the mean
         self._parameters: dict[int, Any] = {}
 
-    def search(self, queries: Embeddings, k: int) -> Found:
-        """Return the k best nodes of each query, k ≤ all of them, that the probed lists hold."""
+    def search(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
+        """Return the k best nodes of each query in the probed lists; −1 only where fewer may be found."""
         use_one_thread()
-        queries = np.ascontiguousarray(queries, np.float32)
-        found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        arrays = [faiss.swig_ptr(array) for array in found]
-        num_probed = min(self._num_lists, max(_MIN_LISTS_PROBED, _NODES_MET_OF_K * k // self._list_length))
+        if selection is None:
+            return self._search_all(queries, k)
+        return self._search_among(queries, k, selection)
+
+    def _search_all(self, queries: Queries, k: int) -> Found:
+        num_probed = min(self._num_lists, -(-self._num_met(queries, k) // self._list_length))
         while True:
-            parameters = self._parameters_of(num_probed)
-            self.index.search_c(len(queries), faiss.swig_ptr(queries), k, *arrays, parameters)
-            if num_probed == self._num_lists or (found[1][:, -1] >= 0).all():
+            nearest = queries.nearest(self.centroids, num_probed)
+            found = self._scan_lists(queries, k, nearest, self._parameters_of(num_probed))
+            if num_probed == self._num_lists or queries.depth or found[1][:, -1].min() >= 0:
                 return found
             num_probed = min(4 * num_probed, self._num_lists)  # the lists near a query were short
 
-    def search_among(self, queries: Embeddings, k: int, selection: NodeSelection) -> Found:
-        """Return the k best selected nodes of each query; −1 only where fewer are selected.
+    def _search_among(self, queries: Queries, k: int, selection: NodeSelection) -> Found:
+        """Probe so many lists, the nearest first, that a query meets enough selected nodes.
 
-        So many lists are probed, the nearest first, that a query meets enough selected nodes: what
-        is not selected costs the test of a bit. Where few are selected, all of them are scanned.
+        What is not selected costs the test of a bit. Where few are selected, all of them are scanned.
         """
-        use_one_thread()
         assert selection.num_in_list is not None
         num_selected = int(selection.num_in_list.sum())
-        num_wanted = self._num_wanted(k, num_selected / int(self.index.ntotal))
+        num_wanted = self._num_wanted(queries, k, num_selected / self.num_nodes)
         num_ranked = self._num_lists * 2 * num_wanted // max(1, num_selected)  # twice the mean need
         while True:
             num_ranked = min(max(num_ranked, _MIN_LISTS_PROBED), self._num_lists)
-            scores, lists = self.index.quantizer.search(queries, num_ranked)
+            scores, lists = queries.nearest(self.centroids, num_ranked)
             num_met = np.cumsum(selection.num_in_list[lists], axis=1)
-            if num_ranked == self._num_lists or (num_met[:, -1] >= num_wanted).all():
+            if num_ranked == self._num_lists or num_met[:, -1].min() >= num_wanted:
                 break
             num_ranked = self._num_lists  # the filter goes against the query
         is_probed = num_met - selection.num_in_list[lists] < num_wanted
         num_probed = int(is_probed.sum(axis=1).max())
         probed = np.where(is_probed, lists, -1)[:, :num_probed]
-        return self._scan_lists(queries, k, probed, scores[:, :num_probed], selection)
+        nearest = np.ascontiguousarray(scores[:, :num_probed]), np.ascontiguousarray(probed)
+        selector = faiss.IDSelectorBitmap(selection.bitmap)
+        parameters = faiss.SearchParametersIVF(nprobe=num_probed, sel=selector)
+        return self._scan_lists(queries, k, nearest, parameters)
 
-    def _num_wanted(self, k: int, share: float) -> int:
+    def _num_wanted(self, queries: Queries, k: int, share: float) -> int:
         """The smaller the share, the less likely is a filter to be independent of the query."""
-        num_met = max(_MIN_LISTS_PROBED * self._list_length, _NODES_MET_OF_K * k)
-        return int(num_met * min(_MAX_THOROUGHNESS, 1 / max(share, 1e-9)))
+        return int(self._num_met(queries, k) * min(_MAX_THOROUGHNESS, 1 / max(share, 1e-9)))
+
+    def _num_met(self, queries: Queries, k: int) -> int:
+        """How many nodes a query should meet."""
+        return max(_MIN_LISTS_PROBED * self._list_length, queries.depth or _NODES_MET_OF_K * k)
 
     def _parameters_of(self, num_probed: int) -> Any:
         """Building them takes microseconds: once is enough."""
@@ -142,47 +162,52 @@ class InvertedLists:
             known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed)
         return known
 
-    def _scan_lists(
-        self,
-        queries: Embeddings,
-        k: int,
-        lists: NDArray[np.int64],
-        list_scores: NDArray[np.float32],
-        selection: NodeSelection,
-    ) -> Found:
-        """Scan each query's `lists`, (q, probes), −1 for none."""
-        queries, lists = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(lists)
-        list_scores = np.ascontiguousarray(list_scores)
-        selector = faiss.IDSelectorBitmap(selection.bitmap)
-        parameters = faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector)
-        found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        arrays = (faiss.swig_ptr(array) for array in (lists, list_scores, *found))
-        self.index.search_preassigned_c(
-            len(queries), faiss.swig_ptr(queries), k, *arrays, False, params=parameters
+    def _scan_lists(self, queries: Queries, k: int, nearest: Found, parameters: Any) -> Found:
+        """Scan the lists of each query: their scores and numbers, both (q, probes), −1 for none."""
+        found = queries.empty(k)
+        scores_and_lists = (faiss.swig_ptr(nearest[1]), faiss.swig_ptr(nearest[0]))
+        into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
+        self._index.search_preassigned_c(
+            len(queries), queries.pointer, k, *scores_and_lists, *into, False, parameters
         )
         return found
 
-    def select(self, bitmap: NDArray[np.uint8]) -> NodeSelection:
-        is_selected = np.unpackbits(bitmap, count=len(self._places[0]), bitorder="little").view(np.bool_)
-        counts = np.bincount(self._places[0][is_selected], minlength=self._num_lists)
-        return NodeSelection(bitmap, counts)
+    def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
+        nodes, starts = self._nodes_by_list
+        num_in_list = np.zeros(self._num_lists, np.int64)
+        has_nodes = self._has_nodes
+        counts = is_node.take(nodes).view(np.int8)
+        num_in_list[has_nodes] = np.add.reduceat(counts, starts[:-1][has_nodes], dtype=np.int64)
+        return NodeSelection(np.packbits(is_node, bitorder="little"), num_in_list)
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
-        """Return fp32 embeddings (nodes, dimension)."""
-        embeddings = np.empty((len(nodes), self.index.d), np.float32)
-        lists, positions = self._places
-        for place, node in enumerate(nodes):
-            row = faiss.swig_ptr(embeddings[place])
-            self.index.reconstruct_from_offset(int(lists[node]), int(positions[node]), row)
+        embeddings = np.empty((len(nodes), self._index.d), np.float32)
+        _, starts = self._nodes_by_list
+        for number, place in enumerate(self._places[nodes]):
+            list_number = int(np.searchsorted(starts, place, side="right")) - 1
+            row = faiss.swig_ptr(embeddings[number])
+            self._index.reconstruct_from_offset(list_number, int(place - starts[list_number]), row)
         return embeddings
 
     @cached_property
-    def _places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The list of each node and its position there; read when first asked for."""
-        num_nodes = int(self.index.ntotal)
-        lists, positions = np.empty(num_nodes, np.int32), np.empty(num_nodes, np.int32)
-        for number in range(self._num_lists):
-            length = self._lists.list_size(number)
-            nodes = faiss.rev_swig_ptr(self._lists.get_ids(number), length) if length else []
-            lists[nodes], positions[nodes] = number, np.arange(length)
-        return lists, positions
+    def _nodes_by_list(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The nodes list after list, where each list starts, and the last one's end; read when asked for."""
+        nodes = np.empty(self.num_nodes, np.int64)
+        lengths = [self._lists.list_size(number) for number in range(self._num_lists)]
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        for number, length in enumerate(lengths):
+            if length:
+                members = faiss.rev_swig_ptr(self._lists.get_ids(number), length)
+                nodes[starts[number] : starts[number + 1]] = members
+        return nodes, starts
+
+    @cached_property
+    def _has_nodes(self) -> NDArray[np.bool_]:
+        return np.diff(self._nodes_by_list[1]) > 0
+
+    @cached_property
+    def _places(self) -> NDArray[np.int32]:
+        """Where each node stands among the nodes list after list."""
+        places = np.empty(self.num_nodes, np.int32)
+        places[self._nodes_by_list[0]] = np.arange(self.num_nodes, dtype=np.int32)
+        return places

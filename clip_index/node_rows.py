@@ -31,14 +31,16 @@ class NodeRows:
         is_seen[self.rows] = True
         return int(np.count_nonzero(is_seen)) == len(self.rows)
 
-    def rows_of(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return pairs, in the order of `nodes`: position in `nodes` and a row of that node."""
-        if self._is_one_to_one:
-            return np.arange(len(nodes)), self.rows[nodes].astype(np.int64)
+    def rows_of(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+        """Return pairs, in the order of `nodes`: position in `nodes` and a row of that node.
+
+        No positions where each node has one row.
+        """
+        rows = self._first_rows[nodes]
+        if self._is_one_to_one or not self._has_further_rows[nodes].any():
+            return None, rows
         first = self._first_pairs[nodes]
         counts = self._first_pairs[nodes + 1] - first
-        if (counts == 1).all():
-            return np.arange(len(nodes)), self.rows[first].astype(np.int64)
         positions = np.repeat(np.arange(len(nodes)), counts)
         within = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
         return positions, self.rows[first[positions] + within].astype(np.int64)
@@ -49,13 +51,23 @@ class NodeRows:
         first, last = np.searchsorted(rows, np.array([row, row + 1], np.uint32))
         return self.nodes[by_row[first:last]].astype(np.int64)
 
-    def eligible_nodes(self, is_eligible_row: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Return the bitmap (least significant bit first) of nodes with at least one eligible row."""
-        is_eligible = is_eligible_row[self.rows]
+    def eligible_nodes(self, is_eligible_row: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the nodes with at least one eligible row, a mask (nodes,)."""
+        is_eligible: NDArray[np.bool_] = is_eligible_row.take(self._first_rows)
         if not self._is_one_to_one:
-            is_pair, is_eligible = is_eligible, is_eligible[self._first_pairs[:-1]]
-            is_eligible[self.nodes[self._further_pairs[is_pair[self._further_pairs]]]] = True
-        return np.packbits(is_eligible, bitorder="little")
+            further_pairs = self._further_pairs[is_eligible_row[self.rows[self._further_pairs]]]
+            is_eligible[self.nodes[further_pairs]] = True
+        return is_eligible
+
+    @cached_property
+    def _first_rows(self) -> NDArray[np.int64]:
+        """The first row of each node."""
+        rows = self.rows if self._is_one_to_one else self.rows[self._first_pairs[:-1]]
+        return rows.astype(np.int64)
+
+    @cached_property
+    def _has_further_rows(self) -> NDArray[np.bool_]:
+        return np.diff(self._first_pairs) > 1
 
     @cached_property
     def _first_pairs(self) -> NDArray[np.int64]:

@@ -34,10 +34,22 @@ _NUM_CACHED_KEYS = 32
 
 @dataclass(frozen=True, slots=True)
 class _KeyPlaces:
-    """Where a metadata key stands in a map column: positions of its items, and their rows, both (n,)."""
+    """Where a metadata key stands in a map column: positions of its items, and their rows, both (n,).
+
+    `rows` is None where every row has the key. `numbers` are the items' values, if that is what they are.
+    """
 
     items: NDArray[np.int64]
-    rows: NDArray[np.int64]
+    rows: NDArray[np.int64] | None
+    numbers: NDArray[np.float64] | None
+
+    def scatter(self, of_items: Mask, num_rows: int) -> Mask:
+        """Return a mask of rows from one of items."""
+        if self.rows is None:
+            return of_items
+        mask = np.zeros(num_rows, np.bool_)
+        mask[self.rows] = of_items
+        return mask
 
 
 class RowMasks:
@@ -87,14 +99,16 @@ class RowMasks:
             column = self._columns.column(name)
             if is_wanted(condition) and len(column.items):
                 places = self._places.find_or_build(f"{name} {key}", partial(_find_key, column, key))
-                mask[places.rows] |= _items_mask(column.items, places.items, condition)
+                mask |= places.scatter(_items_mask(column.items, places, condition), len(mask))
         return mask
 
 
 def _find_key(column: pa.MapArray, key: str) -> _KeyPlaces:
     items = np.flatnonzero(_equals_text(column.keys, [key]))
     row_of_item = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
-    return _KeyPlaces(items, row_of_item[items - column.offsets[0].as_py()])
+    rows = row_of_item[items - column.offsets[0].as_py()]
+    numbers = column.items.to_numpy()[items] if pa.types.is_floating(column.items.type) else None
+    return _KeyPlaces(items, rows if len(rows) < len(column) else None, numbers)
 
 
 def _any(masks: Sequence[Mask]) -> Mask:
@@ -132,16 +146,16 @@ def _number_mask(numbers: NDArray[Any], condition: Condition) -> Mask:
     return mask
 
 
-def _items_mask(items: pa.Array, chosen: NDArray[np.int64], condition: Condition) -> Mask:
-    """Evaluate a condition on the chosen ones of a map's items: (chosen,)."""
+def _items_mask(items: pa.Array, places: _KeyPlaces, condition: Condition) -> Mask:
+    """Evaluate a condition on those of a map's items that belong to one key: (n,)."""
     if isinstance(condition, Exists):
-        return np.ones(len(chosen), np.bool_)
+        return np.ones(len(places.items), np.bool_)
+    if places.numbers is not None:
+        return _number_mask(places.numbers, condition)
     if pa.types.is_string(items.type):
-        return _text_mask(items.take(pa.array(chosen)), condition)
-    if pa.types.is_floating(items.type):
-        return _number_mask(items.to_numpy()[chosen], condition)
+        return _text_mask(items.take(pa.array(places.items)), condition)
     wanted = condition.values if isinstance(condition, AnyOf) else ()
-    return np.isin(_as_mask(items)[chosen], [value for value in wanted if isinstance(value, bool)])
+    return np.isin(_as_mask(items)[places.items], [value for value in wanted if isinstance(value, bool)])
 
 
 def _is_number(value: MetadataValue) -> bool:

@@ -13,6 +13,7 @@ from clip_index.column_reader import StoredField
 from clip_index.content import Embeddings, Modality, StoredContent
 from clip_index.id_table import hash_ids
 from clip_index.manifest import GenerationKey
+from clip_index.queries import Queries
 from clip_index.row_filter import RowFilter
 from clip_index.segment_view import RowScores, SegmentView
 from clip_index.tail import Tail
@@ -109,19 +110,22 @@ class Searcher:
         modality: Modality,
         min_score: float | None = None,
         row_filter: RowFilter | None = None,
+        depth: int | None = None,
     ) -> list[list[Hit]]:
         """Return the k best live contents of each query (q, dimension) float32, best first.
 
         Fewer only where fewer exist, pass the filter and reach `min_score`. Equal scores are ordered by
-        content id, so that the same snapshot gives the same answer.
+        content id, so that the same snapshot gives the same answer. Answers of one `depth` continue each
+        other: what is found for a smaller k begins what is found for a greater one, up to that many hits,
+        beyond which there may be fewer than k.
         """
-        queries = np.ascontiguousarray(queries, np.float32)
+        asked = Queries(queries, depth)
         places, found = [], []
         for shard in self._shards:
             with self._observer.searching(shard.name, modality):
                 for source in shard.sources(modality):
                     places.append((shard.name, source))
-                    found.append(source.search(queries, k, modality, row_filter))
+                    found.append(source.search(asked, k, modality, row_filter))
         answers = []
         for query in range(len(queries)):
             candidates = _Candidates(places, [rows[query] for rows in found], modality)

@@ -119,8 +119,8 @@ class Segment:
 
     def embeddings(self, row: int) -> Embeddings:
         """Return the row's embeddings, (windows, dimension) float32."""
-        vectors = self.vector_files["image" if self.is_image[row] else "text"]
-        return vectors.embeddings_of(vectors.node_rows.nodes_of(row))
+        file = self.vector_files["image" if self.is_image[row] else "text"]
+        return file.vectors.embeddings_of(file.node_rows.nodes_of(row))
 
     def read_vectors(self) -> dict[Modality, ModalityVectors]:
         """Read all embeddings with their rows, as a merge needs them."""

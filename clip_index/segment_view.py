@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from clip_index.bounded_cache import BoundedCache
-from clip_index.content import Embeddings, Modality
+from clip_index.content import Modality
 from clip_index.flat_vectors import NodeSelection
 from clip_index.node_rows import NodeRows
+from clip_index.queries import Queries
 from clip_index.row_filter import RowFilter
 from clip_index.segment import FoundEntry, Segment
 from clip_index.tombstones import dead_rows_mask
@@ -29,7 +30,7 @@ class RowScores:
     rows: NDArray[np.int64]
 
     def first(self, k: int) -> RowScores:
-        return RowScores(self.scores[:k], self.rows[:k])
+        return self if len(self.rows) <= k else RowScores(self.scores[:k], self.rows[:k])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,35 +74,34 @@ class SegmentView:
                 yield position, found
 
     def search(
-        self, queries: Embeddings, k: int, modality: Modality, row_filter: RowFilter | None = None
+        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None = None
     ) -> list[RowScores]:
         """Return up to k distinct live rows of each query, exactly k while that many exist."""
-        vectors = self.segment.vector_files.get(modality)
-        if vectors is None:
+        file = self.segment.vector_files.get(modality)
+        if file is None:
             return [_NOTHING] * len(queries)
-        eligible = self._find_eligible(vectors, modality, row_filter)
-        num_nodes = min(k, vectors.num_nodes)
+        eligible = self._find_eligible(file, modality, row_filter)
+        num_nodes = min(k, file.num_nodes)
         while True:
-            scores, nodes = vectors.search(queries, num_nodes, eligible.nodes)
+            scores, nodes = file.vectors.search(queries, num_nodes, eligible.nodes)
             found = [
-                expand(s, n, vectors.node_rows, eligible).first(k) for s, n in zip(scores, nodes, strict=True)
+                expand(s, n, file.node_rows, eligible).first(k) for s, n in zip(scores, nodes, strict=True)
             ]
-            is_exhausted = num_nodes >= vectors.num_nodes or bool((nodes[:, -1] < 0).all())
-            if is_exhausted or all(len(rows.rows) >= k for rows in found):
+            if num_nodes == file.num_nodes or all(len(rows.rows) >= k for rows in found):
                 return found
-            num_nodes = min(2 * num_nodes, vectors.num_nodes)  # several windows of one text were found
+            if nodes[:, -1].max() < 0:
+                return found  # there are no more
+            num_nodes = min(2 * num_nodes, file.num_nodes)  # several windows of one text were found
 
-    def _find_eligible(
-        self, vectors: VectorFile, modality: Modality, row_filter: RowFilter | None
-    ) -> Eligible:
+    def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
         if row_filter is None and self._is_dead is None:
             return ALL_ELIGIBLE
         key = f"{modality} {row_filter.key if row_filter else ''}"
-        return self._eligible.find_or_build(key, lambda: self._build_eligible(vectors, row_filter))
+        return self._eligible.find_or_build(key, lambda: self._build_eligible(file, row_filter))
 
-    def _build_eligible(self, vectors: VectorFile, row_filter: RowFilter | None) -> Eligible:
+    def _build_eligible(self, file: VectorFile, row_filter: RowFilter | None) -> Eligible:
         is_row = self.eligible_rows(row_filter)
-        return Eligible(is_row, vectors.select(vectors.node_rows.eligible_nodes(is_row)))
+        return Eligible(is_row, file.vectors.select(file.node_rows.eligible_nodes(is_row)))
 
     def eligible_rows(self, row_filter: RowFilter | None) -> NDArray[np.bool_]:
         """Return the live rows that pass the filter: a (rows,) mask."""
@@ -120,13 +120,15 @@ def expand(
     if nodes[-1] < 0:
         scores, nodes = scores[nodes >= 0], nodes[nodes >= 0]
     positions, rows = node_rows.rows_of(nodes)
+    if positions is not None:
+        scores = scores[positions]
     if eligible.is_row is not None:
         is_kept = eligible.is_row[rows]
-        positions, rows = positions[is_kept], rows[is_kept]
+        scores, rows = scores[is_kept], rows[is_kept]
     if not node_rows.has_distinct_rows:
         first = np.sort(np.unique(rows, return_index=True)[1])  # a text's best window comes first
-        positions, rows = positions[first], rows[first]
-    return RowScores(scores[positions], rows)
+        scores, rows = scores[first], rows[first]
+    return RowScores(scores, rows)
 
 
 ALL_ELIGIBLE = Eligible(None, None)

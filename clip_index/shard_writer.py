@@ -20,8 +20,9 @@ from clip_index.generations import GenerationTaken, link_manifest, read_newest
 from clip_index.index_directory import IndexDirectory
 from clip_index.manifest import Manifest, SegmentEntry, TombstonesEntry
 from clip_index.merge import MergeJob, MergeResult, moved_rows
+from clip_index.merge_backoff import MergeBackoff
 from clip_index.merge_policy import MergePlan, MergeSettings, merge_debt, plan_merges
-from clip_index.merge_worker import MergeLanes
+from clip_index.merge_worker import MergeFailed, MergeLanes, MergeWorker
 from clip_index.segment_files import new_segment_id, rows_from_buffer, write_segment
 from clip_index.shard_state import KnownId, ShardState, next_state, open_state
 from clip_index.takeover import take_over_manifest
@@ -67,6 +68,7 @@ class ShardWriter:
         for worker in self._lanes.running(self.path):
             worker.kill()  # a merge of a former writer, which knew other segments
         self._owns_lanes = lanes is None
+        self._merge_backoff = MergeBackoff()
         self._clock = clock
         self._buffer = Buffer()
         self._next_offset = state.manifest.next_offset
@@ -170,7 +172,7 @@ class ShardWriter:
         except OSError:
             self._discard(sealed)
             raise
-        self._link(state.manifest)  # Step 4
+        self._link(state.manifest, sealed)  # Step 4
         self._state = state
         self._buffer = Buffer()
         return self.committed_next_offset
@@ -183,11 +185,11 @@ class ShardWriter:
         """Commit merges that have ended, start those that are due, collect garbage now and then.
 
         Raises what `commit` raises, `Fenced` even while there is nothing to commit; a failed
-        merge raises `MergeFailed` and may be tried again.
+        merge raises `MergeFailed` and is tried again after a while.
         """
         for worker in self._lanes.running(self.path):
             job = worker.job
-            result = worker.poll()
+            result = self._ended_merge(worker)
             if job is not None and result is not None:
                 self._commit_merge(job, result)
         self._start_merges()
@@ -232,9 +234,9 @@ class ShardWriter:
         is_dead = len(dead.get(entry.segment_id, ())) == entry.num_contents
         return is_dead and entry.num_deletes == 0 and entry.segment_id not in self._merging()
 
-    def _discard(self, sealed: list[SegmentEntry]) -> None:
+    def _discard(self, added: list[SegmentEntry]) -> None:
         """A full disk must not fill up further with every attempt."""
-        for entry in sealed:
+        for entry in added:
             remove_tree(self.path / "segments" / entry.segment_id)
 
     def _write_tombstones(
@@ -274,9 +276,13 @@ class ShardWriter:
             tombstones=tombstones,
         )
 
-    def _link(self, manifest: Manifest) -> None:
+    def _link(self, manifest: Manifest, added: list[SegmentEntry]) -> None:
         with self._owning():
-            link_manifest(self.path, manifest)
+            try:
+                link_manifest(self.path, manifest)
+            except OSError:  # the one error that says that nothing was linked, so nobody names them
+                self._discard(added)
+                raise
         self._garbage.learn(manifest)
 
     @contextmanager
@@ -290,11 +296,23 @@ class ShardWriter:
                 raise Fenced(self.shard, self.epoch, newest.writer_epoch) from None
             raise CommitUnknown(f"{self.shard}: generation {self.generation} is not the newest") from None
 
+    def _ended_merge(self, worker: MergeWorker) -> MergeResult | None:
+        is_large = worker is self._lanes.lane(is_large=True)
+        try:
+            result = worker.poll()
+        except MergeFailed:
+            self._merge_backoff.failed(is_large=is_large, now=self._clock())
+            raise
+        if result is not None:
+            self._merge_backoff.succeeded(is_large=is_large)
+        return result
+
     def _start_merges(self) -> None:
         busy, now_ms = self._merging(), int(self._clock() * 1000)
         for plan in plan_merges(self.manifest, self._settings.merge, busy=busy, now_ms=now_ms):
             worker = self._lanes.lane(is_large=plan.is_large)
-            if worker.job is None:
+            is_due = self._merge_backoff.is_due(is_large=plan.is_large, now=now_ms / 1000)
+            if worker.job is None and is_due:
                 worker.start(self._merge_job(plan))
 
     def _merge_job(self, plan: MergePlan) -> MergeJob:
@@ -327,7 +345,7 @@ class ShardWriter:
         )
         state = next_state(self.path, self._state, manifest, dead)
         moved_in_buffer = self._moved(self._buffer.dead, result)
-        self._link(manifest)
+        self._link(manifest, [result.entry] if result.entry else [])
         self._buffer.follow_merge(job.merged_id, sources, moved_in_buffer)
         self._state = state
 

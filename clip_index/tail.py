@@ -2,7 +2,8 @@
 
 Ingestion leaves a few large segments and a tail of small ones, whose scans cost less than
 what surrounds each of them. So the flat vector files of a shard are joined in memory, up to
-a bound. Answers are those of the segments searched one by one.
+a bound. Answers are those of the segments searched one by one; where the joined vectors are
+many, and so lie in lists around a merged segment's centroids, those of a merged segment.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.bounded_cache import BoundedCache
-from clip_index.content import Embeddings, Modality
-from clip_index.flat_vectors import NodeSelection
+from clip_index.content import Modality
+from clip_index.inverted_lists import InvertedLists
+from clip_index.joined_vectors import JoinedVectors, join_vectors
 from clip_index.node_rows import NodeRows
+from clip_index.queries import Queries
 from clip_index.row_filter import RowFilter
 from clip_index.segment_view import ALL_ELIGIBLE, Eligible, RowScores, SegmentView, expand
-from clip_index.vector_file import JoinedVectors
 
 _MAX_NODES = 20_000  # 20 MB of 512 dimensions, copied when a segment is appended
 _NUM_CACHED_FILTERS = 32
@@ -34,7 +36,18 @@ def build_tails(
     """
     modalities: set[Modality] = {modality for view in views for modality in view.segment.vector_files}
     joined = {modality: _find_small(views, modality, max_nodes) for modality in modalities}
-    return {m: Tail(small, m, former.get(m)) for m, small in joined.items() if len(small) > 1}
+    return {
+        m: Tail(small, m, _find_guide(views, m), former.get(m))
+        for m, small in joined.items()
+        if len(small) > 1
+    }
+
+
+def _find_guide(views: Iterable[SegmentView], modality: Modality) -> InvertedLists | None:
+    """Return the lists of the largest merged segment; None while there is no such segment."""
+    files = [view.segment.vector_files.get(modality) for view in views]
+    lists = [file.lists for file in files if file is not None and file.lists is not None]
+    return max(lists, key=lambda one: one.num_nodes, default=None)
 
 
 def _find_small(views: Iterable[SegmentView], modality: Modality, max_nodes: int) -> list[SegmentView]:
@@ -50,12 +63,17 @@ def _find_small(views: Iterable[SegmentView], modality: Modality, max_nodes: int
 class Tail:
     """Rows count through its segments, one after another. Immutable and thread-safe."""
 
-    def __init__(self, views: Sequence[SegmentView], modality: Modality, former: Tail | None = None) -> None:
-        """`views` have flat vector files of this modality."""
+    def __init__(
+        self,
+        views: Sequence[SegmentView],
+        modality: Modality,
+        guide: InvertedLists | None = None,
+        former: Tail | None = None,
+    ) -> None:
+        """`views` have flat vector files of this modality; `guide` are lists beside them."""
         self.views = tuple(views)
         files = tuple(view.segment.vector_files[modality] for view in views)
-        known = former.vectors if former else None
-        self.vectors: JoinedVectors = known if known and known.files == files else JoinedVectors(files, known)
+        self.joined: JoinedVectors = join_vectors(files, guide, former.joined if former else None)
         self._starts = _starts(view.segment.num_rows for view in views)
         self._node_rows = self._join_node_rows()
         self._has_dead = any(view.dead for view in views)
@@ -67,24 +85,24 @@ class Tail:
         return self.views[place], row - self._starts[place]
 
     def search(
-        self, queries: Embeddings, k: int, modality: Modality, row_filter: RowFilter | None = None
+        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None = None
     ) -> list[RowScores]:
         """Return the k best live rows of each query, and all others that score as the last of them.
 
         Of one segment no more than its own search would return. `modality` is the tail's own.
         """
         eligible = self._find_eligible(row_filter)
-        num_nodes = min(k + 1, self.vectors.num_nodes)
+        num_nodes = min(k + 1, self.joined.num_nodes)
         while True:
-            scores, nodes = self.vectors.search(queries, num_nodes, eligible.nodes)
+            scores, nodes = self.joined.vectors.search(queries, num_nodes, eligible.nodes)
             found = [expand(s, n, self._node_rows, eligible) for s, n in zip(scores, nodes, strict=True)]
             is_beyond = [
                 node < 0 or (len(rows.rows) >= k and score < rows.scores[k - 1])
                 for rows, node, score in zip(found, nodes[:, -1], scores[:, -1], strict=True)
             ]
-            if num_nodes == self.vectors.num_nodes or all(is_beyond):
+            if num_nodes == self.joined.num_nodes or all(is_beyond):
                 break
-            num_nodes = min(2 * num_nodes, self.vectors.num_nodes)  # windows, or equal scores
+            num_nodes = min(2 * num_nodes, self.joined.num_nodes)  # windows, or equal scores
         best = [_with_ties(rows, k) for rows in found]
         crowded = [self._crowded_places(rows, k) for rows in best]
         chosen = {p: self.views[p].search(queries, k, modality, row_filter) for p in set().union(*crowded)}
@@ -117,15 +135,15 @@ class Tail:
 
     def _build_eligible(self, row_filter: RowFilter | None) -> Eligible:
         is_row = np.concatenate([view.eligible_rows(row_filter) for view in self.views])
-        return Eligible(is_row, NodeSelection(self._node_rows.eligible_nodes(is_row)))
+        return Eligible(is_row, self.joined.vectors.select(self._node_rows.eligible_nodes(is_row)))
 
     def _join_node_rows(self) -> NodeRows:
-        files = self.vectors.files
+        files = self.joined.files
         first_nodes = _starts(file.num_nodes for file in files)
         nodes = [f.node_rows.nodes + np.uint32(first) for f, first in zip(files, first_nodes, strict=True)]
         rows = [f.node_rows.rows + np.uint32(first) for f, first in zip(files, self._starts, strict=True)]
         pairs: NDArray[np.uint32] = np.stack([np.concatenate(nodes), np.concatenate(rows)])
-        return NodeRows(pairs, self.vectors.num_nodes)
+        return NodeRows(pairs, self.joined.num_nodes)
 
 
 def _starts(counts: Iterable[int]) -> list[int]:

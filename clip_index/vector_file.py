@@ -7,7 +7,7 @@ lists node → row (`NodeRows`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,9 +18,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from clip_index import inverted_lists
-from clip_index.content import Embeddings
 from clip_index.errors import DamagedFile
-from clip_index.flat_vectors import Found, NodeSelection, build_flat, scan, write_flat
+from clip_index.flat_vectors import FlatVectors, Vectors, write_flat
 from clip_index.inverted_lists import InvertedLists, has_lists
 from clip_index.node_rows import NodeRows
 
@@ -73,12 +72,14 @@ class VectorFile:
         It must have been verified: a truncated mapped file kills the process.
         """
         try:
-            self._lists = InvertedLists(path) if has_lists(path) else None
-            self._index: Any = self._lists.index if self._lists else _open_flat(path)
+            self._index = _open_index(path)
         except RuntimeError as error:  # every FAISS exception arrives as one
             path.stat()  # a file that was collected is missing, not damaged
             raise DamagedFile(path, str(error).strip().splitlines()[-1]) from error
-        self.num_nodes = int(self._index.ntotal)
+        is_flat = not isinstance(self._index, faiss.IndexIVF)
+        self.lists = None if is_flat else InvertedLists(self._index, self._index.quantizer)
+        self.vectors: Vectors = self.lists or FlatVectors(self._index)
+        self.num_nodes = self.vectors.num_nodes
         self.node_rows = NodeRows(node_rows, self.num_nodes)
 
     @property
@@ -87,28 +88,7 @@ class VectorFile:
 
     @property
     def is_flat(self) -> bool:
-        return self._lists is None
-
-    def select(self, bitmap: NDArray[np.uint8]) -> NodeSelection:
-        """Prepare the nodes of a bitmap (least significant bit first) for searches."""
-        return self._lists.select(bitmap) if self._lists else NodeSelection(bitmap)
-
-    def search(self, queries: Embeddings, k: int, selection: NodeSelection | None) -> Found:
-        """Return the k best nodes of each query: scores and nodes, both (q, k), best first, −1 padded.
-
-        `selection` is of this file; None for all nodes, of which k ≤ `num_nodes` exist.
-        """
-        if self._lists is None:
-            return scan(self._index, queries, k, selection)
-        if selection is None:
-            return self._lists.search(queries, k)
-        return self._lists.search_among(queries, k, selection)
-
-    def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
-        """Return fp32 embeddings (nodes, dimension), as scores are computed from them."""
-        if self._lists is not None:
-            return self._lists.embeddings_of(nodes)
-        return np.asarray(self._index.reconstruct_batch(nodes), np.float32)
+        return self.lists is None
 
     def read_all(self) -> tuple[NDArray[np.float16], NDArray[np.uint32]]:
         """Return one fp16 embedding for each pair of the node map, and the pairs' rows."""
@@ -119,25 +99,7 @@ class VectorFile:
         return np.asarray(self._index.reconstruct_n(0, self.num_nodes), np.float16)
 
 
-def _open_flat(path: Path) -> Any:
+def _open_index(path: Path) -> Any:
+    if has_lists(path):
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-
-
-class JoinedVectors:
-    """Flat vector files copied to memory as one, node after node; immutable and thread-safe."""
-
-    def __init__(self, files: Sequence[VectorFile], former: JoinedVectors | None = None) -> None:
-        """`files` are at least one, of one dimension; only those not yet in `former` are read."""
-        self.files = tuple(files)
-        known = former.files if former else ()
-        if former is not None and self.files[: len(known)] == known:
-            self._index: Any = faiss.clone_index(former._index)
-        else:
-            known, self._index = (), build_flat(files[0].dimension)
-        for file in self.files[len(known) :]:
-            self._index.add_sa_codes(file.read_nodes().view(np.uint8))
-        self.num_nodes = int(self._index.ntotal)
-
-    def search(self, queries: Embeddings, k: int, selection: NodeSelection | None) -> Found:
-        """As `VectorFile.search`, with the very scores that it gives."""
-        return scan(self._index, queries, k, selection)

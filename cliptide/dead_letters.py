@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from event_log.records import EndOfPartition, Record
@@ -62,6 +64,29 @@ def _origin(headers: Mapping[str, str]) -> Place | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def tally(
+    letters: Iterable[DeadLetter], reason: str | None, last: int
+) -> tuple[Counter[str], Sequence[DeadLetter]]:
+    """Count by reason, and keep the latest of the wanted reason.
+
+    Partitions are read in any order, so it is their times that count, and not what is read last.
+    """
+    counts: Counter[str] = Counter()
+    latest: list[tuple[tuple[int, int], int, DeadLetter]] = []
+    for number, letter in enumerate(letters):
+        if reason in (None, letter.reason):
+            counts[letter.reason] += 1
+            heapq.heappush(latest, (_age(letter), number, letter))
+            if len(latest) > last:
+                heapq.heappop(latest)
+    return counts, [letter for _, _, letter in sorted(latest)]
+
+
+def _age(letter: DeadLetter) -> tuple[int, int]:
+    """Ascends with time; within a millisecond, with the place that the record had."""
+    return letter.timestamp_ms, (letter.origin or letter.place).offset
 
 
 class TopicScan:

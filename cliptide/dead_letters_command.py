@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cliptide.connections import open_publisher, open_source
-from cliptide.dead_letters import DeadLetter, TopicScan, dead_letter_from_record
+from cliptide.dead_letters import DeadLetter, TopicScan, dead_letter_from_record, tally
 from cliptide.options import kafka_options, option, topic_option
 from cliptide.pacer import Pacer
 from cliptide.publish import EventPublisher, Failed, Outcome, PlacedEvent, Published, check_events
@@ -70,7 +70,7 @@ def _list(
     with open_source(kafka) as source:
         records = TopicScan(source, dead_letter_topic).records()
         try:
-            counts, shown = _tally(map(dead_letter_from_record, records), reason, last)
+            counts, shown = tally(map(dead_letter_from_record, records), reason, last)
         except TopicMissing:
             counts, shown = Counter(), []  # it is created with the first dead letter
     if as_json:
@@ -117,19 +117,6 @@ def _publish(events: Iterator[PlacedEvent], kafka: KafkaSettings, topic: str) ->
 def _scan(kafka: KafkaSettings, topic: str) -> Iterator[Record]:
     with open_source(kafka) as source:
         yield from TopicScan(source, topic).records()
-
-
-def _tally(
-    letters: Iterable[DeadLetter], reason: str | None, last: int
-) -> tuple[Counter[str], Sequence[DeadLetter]]:
-    """Count by reason, and keep the last so many of the wanted reason."""
-    counts: Counter[str] = Counter()
-    shown: deque[DeadLetter] = deque(maxlen=last)
-    for letter in letters:
-        if reason in (None, letter.reason):
-            counts[letter.reason] += 1
-            shown.append(letter)
-    return counts, sorted(shown, key=lambda letter: letter.timestamp_ms)
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:

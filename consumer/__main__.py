@@ -17,8 +17,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 import structlog
@@ -87,7 +87,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
 
 def exit_code_from(error: Exception) -> int:
     """The documented code of a failure."""
-    if isinstance(error, (BadSettings, ValueError)):
+    if isinstance(error, BadSettings):
         return 2
     if isinstance(error, EncoderUnavailable):
         return 4
@@ -108,12 +108,13 @@ def _consume(
         topic = _wait_for_topics(settings, signals)
         if topic is None:
             return
-        publisher = stack.enter_context(closing(KafkaPublisher(settings.kafka.connection())))
-        source = KafkaRecordSource(
-            settings.kafka.connection(),
-            settings.group_id,
-            request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS,
-        )
+        with _judged_settings():
+            publisher = stack.enter_context(closing(KafkaPublisher(settings.kafka.connection())))
+            source = KafkaRecordSource(
+                settings.kafka.connection(),
+                settings.group_id,
+                request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS,
+            )
         connections = Connections(source, publisher, encoder, topic, settings.dead_letter_topic)
         place = IndexPlace(settings.index.root, settings.index.id, settings.group_id)
         metrics = Metrics()
@@ -125,6 +126,15 @@ def _consume(
         stack.callback(health.close)
         _log.info("consuming", topic=topic.name, index=settings.index.id, health_port=health.port)
         _supervise(pipeline, signals)
+
+
+@contextmanager
+def _judged_settings() -> Iterator[None]:
+    """Kafka's clients judge their properties: a `ValueError` here is no defect, as it is anywhere else."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadSettings(str(error)) from error
 
 
 def _build_pipeline(
@@ -160,7 +170,9 @@ def _supervise(pipeline: Pipeline, signals: Signals) -> None:
 
 def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription | None:
     """Describe the topic, created when allowed, as soon as a broker answers; None when told to stop."""
-    admin, backoff, num_failures = KafkaAdmin(settings.kafka.connection()), Backoff(0.5, 10.0), 0
+    with _judged_settings():
+        admin = KafkaAdmin(settings.kafka.connection())
+    backoff, num_failures = Backoff(0.5, 10.0), 0
     while not signals.is_stop_requested:
         try:
             admin.ensure_topic(settings.dead_letter_topic, _creation(settings, num_partitions=1))

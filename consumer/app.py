@@ -178,6 +178,7 @@ def _build_takeover(house: _House, writing: Writing) -> Takeover:
         options=replace(house.options.start, trusts_log_end=not has_topic_id),
         patience=house.options.patience,
         metrics=house.metrics,
+        stops_within=house.state.wait,
     )
 
 

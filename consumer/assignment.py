@@ -104,7 +104,9 @@ class Assignment:
 
     def _forget(self, partitions: Collection[int]) -> None:
         for partition in partitions:
-            self._inflight.pop(partition, None)
+            inflight = self._inflight.pop(partition, None)
+            if inflight is not None:
+                inflight.close()
             self._assigned.discard(partition)
 
     def _publish_positions(self, next_offsets: Mapping[int, int]) -> None:

@@ -61,7 +61,8 @@ class Dispatcher:
             work.outcome = _killer()
             self._backlog.notify()
         else:
-            self._preparation.submit([work], Alone(self._gate, self._encoder, lane.inflight, offset))
+            alone = Alone(self._gate, self._encoder, lane.inflight, offset, self._metrics)
+            self._preparation.submit([work], alone)
 
 
 def grouped(works: Sequence[Work]) -> Iterator[list[Work]]:

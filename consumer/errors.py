@@ -5,6 +5,7 @@ ConsumerError
 ├── DeadLetterFlood       too large a share of the records is set aside: something upstream is wrong
 ├── FencedWhileAssigned   another writer owns a shard whose partition is still ours: begin again
 ├── AssignmentFailed      a partition could not be taken over in time
+├── TakeoverAbandoned     told to stop while log or disk did not answer: no failure
 └── ConsumerFault         a defect: an exception that no rule expects; the in-flight set is kept
 """
 
@@ -45,6 +46,10 @@ class FencedWhileAssigned(ConsumerError):
 
 class AssignmentFailed(ConsumerError):
     """Log or disk did not answer while a partition was taken over."""
+
+
+class TakeoverAbandoned(ConsumerError):
+    """Log or disk did not answer while a partition was taken over, and then the consumer was to stop."""
 
 
 class ConsumerFault(ConsumerError):

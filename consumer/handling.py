@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
+import structlog
+
 from clip_index.encoder import Encoder, Prepared
 from clip_index.errors import BadContent
+from consumer.backoff import Backoff
 from consumer.inflight import InFlightFile
+from consumer.metrics import Metrics
 from consumer.risk_gate import RiskGate
 from consumer.work import AlreadyEncoded, Encodable, Outcome, Upload
 from schemas.errors import BadEvent
 
+_log = structlog.get_logger(__name__)
+_DISK_BACKOFF = Backoff(first_seconds=0.1, longest_seconds=1.0)
 _NOTHING = nullcontext()  # holds no state, so one serves all threads
 
 
@@ -48,14 +55,18 @@ class Together:
 class Alone:
     """Quarantine: the record has the process for itself, and the disk says so meanwhile.
 
-    While it waits for its reference it is not alone: waiting kills nobody.
+    While it waits for its reference it is not alone: waiting kills nobody. While it waits for
+    the disk it is: an offset that the disk names must be the only one under way.
     """
 
-    def __init__(self, gate: RiskGate, encoder: Encoder, inflight: InFlightFile, offset: int) -> None:
+    def __init__(
+        self, gate: RiskGate, encoder: Encoder, inflight: InFlightFile, offset: int, metrics: Metrics
+    ) -> None:
         self._gate = gate
         self._encoder = encoder
         self._inflight = inflight
         self._offset = offset
+        self._metrics = metrics
 
     def company(self) -> AbstractContextManager[None]:
         return _NOTHING
@@ -69,10 +80,23 @@ class Alone:
     @contextmanager
     def _marked(self) -> Iterator[None]:
         with self._gate.alone():
-            self._inflight.mark_alone(self._offset)
+            self._persist(lambda: self._inflight.mark_alone(self._offset))
             try:
                 yield
             except (BadEvent, BadContent):
-                self._inflight.unmark_alone()
+                self._persist(self._inflight.unmark_alone)
                 raise
-            self._inflight.unmark_alone()  # not behind other exceptions: a fault ends the process, and counts
+            # not behind other exceptions: a fault ends the process, and counts
+            self._persist(self._inflight.unmark_alone)
+
+    def _persist(self, write: Callable[[], None]) -> None:
+        """Try again while the disk does not take it, until the shard is given away (`InFlightClosed`)."""
+        num_failures = 0
+        while True:
+            try:
+                return write()
+            except OSError as error:
+                num_failures += 1
+                self._metrics.transient_errors.labels("inflight").inc()
+                _log.warning("quarantine is waiting for the disk", offset=self._offset, error=str(error))
+            time.sleep(_DISK_BACKOFF.seconds(num_failures))

@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,13 +56,18 @@ class InFlight:
         return self.deaths.get(offset, 0) >= MAX_DEATHS
 
 
+class InFlightClosed(Exception):
+    """The shard is no longer ours, and with it the file: what is still under way ends unheard."""
+
+
 class InFlightFile:
-    """The in-flight set of one shard; thread-safe. Writing raises `OSError`."""
+    """The in-flight set of one shard; thread-safe. Writing raises `OSError`, and `InFlightClosed`."""
 
     def __init__(self, path: Path, state: InFlight) -> None:
         self._path = path
         self._state = state
         self._lock = threading.Lock()
+        self._is_closed = False
 
     @classmethod
     def recover(cls, shard_path: Path, committed_next_offset: int) -> InFlightFile:
@@ -80,8 +86,8 @@ class InFlightFile:
 
     def name(self, next_offset: int) -> None:
         """Everything below `next_offset` may be under way from now on."""
-        with self._lock:
-            if next_offset > self._state.next_offset:
+        if next_offset > self._state.next_offset:
+            with self._owned():
                 self._overwrite(replace(self._state, next_offset=next_offset))
 
     def mark_alone(self, offset: int) -> None:
@@ -95,10 +101,23 @@ class InFlightFile:
         with self._lock:
             self._path.unlink(missing_ok=True)
             self._state = InFlight()
+            self._is_closed = True
+
+    def close(self) -> None:
+        """Write no more: from now on the file is the next owner's."""
+        with self._lock:
+            self._is_closed = True
 
     def _replace(self, *, alone: int | None) -> None:
-        with self._lock:
+        with self._owned():
             self._write(replace(self._state, alone=alone))
+
+    @contextmanager
+    def _owned(self) -> Iterator[None]:
+        with self._lock:
+            if self._is_closed:
+                raise InFlightClosed
+            yield
 
     def _overwrite(self, state: InFlight) -> None:
         """Write over a file of the same length; one of another length, or none, is replaced."""
@@ -126,7 +145,7 @@ def _content_from(state: InFlight) -> bytes:
 
 
 def _overwrite_page(path: Path, content: bytes) -> bool:
-    """Replace the content of a file in one write; False, and untouched, where that is not possible.
+    """Replace the content of a file in one write; False where that is not possible.
 
     Opened and closed each time: network file systems pass a write on when the file is closed.
     """

@@ -13,7 +13,7 @@ from consumer.assignment import Assignment
 from consumer.backlog import Backlog
 from consumer.backoff import Backoff
 from consumer.dispatcher import Dispatcher
-from consumer.errors import FencedWhileAssigned, StartRefused
+from consumer.errors import FencedWhileAssigned, StartRefused, TakeoverAbandoned
 from consumer.metrics import Metrics
 from consumer.progress import Progress
 from consumer.start_check import ACCEPT_DATA_LOSS, INDEX_ID
@@ -68,12 +68,20 @@ class Intake:
         self._num_failures = 0
         self.last_turn_at = time.monotonic()
 
-    def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Read until told to stop, then leave the group, which commits and closes the shards."""
+    def run(self, is_stopping: Callable[[], bool], fail: Callable[[BaseException], None]) -> None:
+        """Read until told to stop, then leave the group, which commits and closes the shards.
+
+        An error goes to `fail` first: after a fault, leaving must not empty the in-flight set.
+        """
         try:
             self._source.subscribe(self._topic_watch.topic, self._assignment)
             while not is_stopping():
                 self._turn()
+        except TakeoverAbandoned as error:
+            _log.warning("taking over is abandoned", error=str(error))
+        except BaseException as error:
+            fail(error)
+            raise
         finally:
             self._source.close()
 
@@ -128,13 +136,19 @@ class Intake:
 
     def _refusal(self, error: OffsetOutOfRange) -> StartRefused:
         position = self._backlog.position(error.partition)
-        log = self._source.log_range(error.partition)
         return StartRefused(
-            f"{error.topic}-{error.partition}: at {position}, but the log holds "
-            f"[{log.first_offset}, {log.next_offset}); if retention removed records, set "
-            f"{ACCEPT_DATA_LOSS}=true to go on without them; if the topic was recreated, "
-            f"build an index of the new log under another {INDEX_ID}"
+            f"{error.topic}-{error.partition}: at {position}, but {self._held(error)}; "
+            f"if retention removed records, set {ACCEPT_DATA_LOSS}=true to go on without them; "
+            f"if the topic was recreated, build an index of the new log under another {INDEX_ID}"
         )
+
+    def _held(self, error: OffsetOutOfRange) -> str:
+        """What the log holds, as far as it says so now: the error is raised once, and must not be lost."""
+        try:
+            log = self._source.log_range(error.partition)
+        except TransientLogError:
+            return f"the log holds no such offset ({error})"
+        return f"the log holds [{log.first_offset}, {log.next_offset})"
 
     def _control_flow(self) -> None:
         change = self._backlog.flow_change()

@@ -74,7 +74,7 @@ class Metrics:
         )
         self.lag_seconds = Gauge(
             "cliptide_lag_seconds",
-            "Age of the newest committed record while there is lag, else 0.",
+            "Age of the newest committed record (at first of the watermark) while there is lag, else 0.",
             ["shard"],
             registry=registry,
         )

@@ -6,6 +6,7 @@ from functools import partial
 
 from clip_index.encoder_settings import EncoderSettings
 from clip_index.images import make_thumbnail
+from clip_index.merge_policy import MergeSettings
 from clip_index.shard_writer import WriterSettings
 from consumer.app import ConsumerOptions
 from consumer.backlog import BacklogLimits
@@ -25,7 +26,7 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
         backlog=BacklogLimits(consumer.buffer_bytes, consumer.max_prepared),
         batches=BatchLimits(consumer.batch_max_rows, consumer.batch_max_age_seconds),
         commits=CommitPolicy(interval_seconds=consumer.commit_interval_seconds),
-        writer=WriterSettings(retain_for_seconds=consumer.retain_for_seconds),
+        writer=_writer(consumer),
         flood=FloodThreshold(consumer.flood_share, consumer.flood_min_dead_letters, consumer.flood_window),
         preparation=_preparation(consumer, settings.encoder),
         start=StartOptions(consumer.accept_data_loss, consumer.accept_rewind),
@@ -33,6 +34,11 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
         fetches=_fetch_limits(consumer),
         stop_timeout_seconds=consumer.stop_timeout_seconds,
     )
+
+
+def _writer(consumer: ConsumerSettings) -> WriterSettings:
+    merge = MergeSettings(erase_within_seconds=consumer.erase_within_seconds)
+    return WriterSettings(retain_for_seconds=consumer.retain_for_seconds, merge=merge)
 
 
 def _preparation(consumer: ConsumerSettings, encoder: EncoderSettings) -> PreparationOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,6 +14,7 @@ from clip_index.content import EncodedContent
 from clip_index.errors import CommitUnknown
 from clip_index.merge_worker import MergeFailed
 from clip_index.shard_writer import ShardWriter
+from clip_index.watermark import read_watermark
 from consumer.backoff import Backoff
 from consumer.errors import ConsumerFault
 from consumer.handovers import delivered_handovers, joined_delta
@@ -77,6 +79,7 @@ class OwnedShard:
         self._caught_up: CaughtUp | None = None
         self._watermark = WatermarkClock(round(policy.watermark_margin_seconds * 1000))
         self._watermark_due_at = 0.0
+        self._covered_at_start_ms = _covered_ms(self.writer)
         self._report(self.writer)
 
     @property
@@ -211,8 +214,9 @@ class OwnedShard:
     def _report(self, writer: ShardWriter) -> None:
         self._metrics.generation.labels(self.shard).set(writer.generation)
         self._metrics.next_offset.labels(self.shard).set(writer.committed_next_offset)
-        progress = Committed(writer.partition, writer.committed_next_offset, self._watermark.newest_ms)
-        self._committed(progress)
+        newest_ms = self._watermark.newest_ms
+        covered_ms = self._covered_at_start_ms if newest_ms is None else newest_ms
+        self._committed(Committed(writer.partition, writer.committed_next_offset, covered_ms))
 
     def _tend(self, writer: ShardWriter) -> None:
         try:
@@ -241,3 +245,12 @@ class OwnedShard:
         self._retry_at = now + self._policy.backoff.seconds(self._num_failures)
         self._metrics.transient_errors.labels("index").inc()
         _log.warning("index is not writable, waiting", shard=self.shard, error=str(error))
+
+
+def _covered_ms(writer: ShardWriter) -> int:
+    """Up to when the shard covers its log as it is taken over; now, where nothing on disk tells."""
+    with suppress(OSError):
+        watermark = read_watermark(writer.path)
+        if watermark is not None and watermark.next_offset <= writer.committed_next_offset:
+            return watermark.watermark_ms
+    return round(time.time() * 1000)

@@ -43,15 +43,19 @@ from dataclasses import dataclass
 
 import structlog
 
+from clip_index.errors import ClipIndexError, DeltaMismatch
 from clip_index.merge_worker import MergeLanes
 from consumer.encoding import Encoding
-from consumer.errors import ConsumerFault
+from consumer.errors import ConsumerError, ConsumerFault
 from consumer.intake import Intake
 from consumer.preparation import Preparation
 from consumer.references import References
 from consumer.writing import Writing
+from event_log.errors import EventLogError
+from schemas.errors import UnknownSchema
 
 _log = structlog.get_logger(__name__)
+_EXPECTED = (ConsumerError, EventLogError, ClipIndexError, UnknownSchema)
 
 
 class PipelineState:
@@ -70,7 +74,10 @@ class PipelineState:
         return self._stop.is_set()
 
     def has_faulted(self) -> bool:
-        return isinstance(self._failure, ConsumerFault)
+        """Whether what ended it is no error that a rule knows how to stop for."""
+        if isinstance(self._failure, (ConsumerFault, DeltaMismatch)):
+            return True
+        return self._failure is not None and not isinstance(self._failure, _EXPECTED)
 
     def stop(self) -> None:
         self._stop.set()
@@ -106,7 +113,7 @@ class Pipeline:
         self._threads = {
             "writer": self._thread("writer", parts.writing.run),
             "encoder": self._thread("encoder", parts.encoding.run),
-            "intake": self._thread("intake", lambda: parts.intake.run(state.is_stopping)),
+            "intake": self._thread("intake", lambda: parts.intake.run(state.is_stopping, state.fail)),
         }
 
     def start(self) -> None:

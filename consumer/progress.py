@@ -68,8 +68,5 @@ class Progress:
             return
         shard, lag = self._shard_name(partition), max(end - committed.next_offset, 0)
         self._metrics.lag_records.labels(shard).set(lag)
-        if lag and committed.newest_timestamp_ms is not None:
-            age = max(time.time() - committed.newest_timestamp_ms / 1000, 0.0)
-            self._metrics.lag_seconds.labels(shard).set(age)
-        else:
-            self._metrics.lag_seconds.labels(shard).set(0.0)
+        age = max(time.time() - committed.newest_timestamp_ms / 1000, 0.0)
+        self._metrics.lag_seconds.labels(shard).set(age if lag else 0.0)

@@ -65,7 +65,7 @@ class ReferencePolicy:
         parts = _split(uri)
         if parts.netloc not in ("", "localhost"):
             raise ReferenceRefused("a file reference names no host")
-        path = Path(unquote(parts.path)).resolve()
+        path = _resolve(parts.path)
         for root in self.file_roots:
             resolved = root.resolve()
             if path.is_relative_to(resolved):
@@ -91,6 +91,13 @@ def _split(uri: str) -> SplitResult:
         return urlsplit(uri)
     except ValueError as error:
         raise ReferenceRefused(f"not a URI: {error}") from error
+
+
+def _resolve(path: str) -> Path:
+    try:
+        return Path(unquote(path)).resolve()
+    except (ValueError, RuntimeError) as error:  # no name of a file; a loop of links, before Python 3.13
+        raise ReferenceRefused(f"not a path: {type(error).__name__}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import lru_cache
 from http import HTTPStatus
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +27,8 @@ from consumer.reference_policy import (
 )
 
 _CHUNK_BYTES = 256 * 1024
+_NO_NAME = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
+_RESERVED_BY_OBSTORE = re.compile(r".*#\d+", re.DOTALL)
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -50,7 +56,7 @@ class HttpStore:
                     yield chunk
         except aiohttp.InvalidURL as error:
             raise ReferenceRefused("not a URL") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ConnectionError) as error:
             raise ReferenceUnreachable(f"{type(error).__name__}: {error}") from error
 
 
@@ -110,10 +116,26 @@ class FileStore:
 
     async def stream(self, uri: str) -> AsyncIterator[bytes]:
         root, path = self._policy.file_path(uri)
-        if path.exists() and not path.is_file():
-            raise ReferenceRefused("not a regular file")
+        _check_file(path)
         async for chunk in _stream_object(lambda: LocalStore(root), path.relative_to(root).as_posix()):
             yield chunk
+
+
+def _check_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ReferenceAbsent("reference_absent", "no such file") from error
+    except PermissionError as error:
+        raise ReferenceUnreachable("not permitted") from error
+    except OSError as error:
+        if error.errno in _NO_NAME:
+            raise ReferenceRefused(f"not a path: {error.strerror}") from error
+        raise ReferenceUnreachable(f"{error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise ReferenceRefused("not a regular file")
+    if _RESERVED_BY_OBSTORE.fullmatch(path.name):
+        raise ReferenceRefused("a file name that ends in # and digits cannot be read")
 
 
 class _OpensStore(Protocol):
@@ -122,7 +144,12 @@ class _OpensStore(Protocol):
 
 async def _stream_object(open_store: _OpensStore, key: str) -> AsyncIterator[bytes]:
     try:
-        found = await obstore.get_async(open_store(), key)
+        store = open_store()
+        try:
+            found = await obstore.get_async(store, key)
+        except ValueError as error:
+            reason = "not a key that can be read: an empty, '.' or '..' part, or a control character"
+            raise ReferenceRefused(reason) from error
         async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
             yield bytes(chunk)
     except FileNotFoundError as error:

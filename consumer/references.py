@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import structlog
+
 from consumer.backoff import Backoff
 from consumer.reference_policy import (
     ReferenceAbsent,
@@ -24,6 +26,8 @@ from consumer.reference_policy import (
 )
 from consumer.reference_stores import BucketStore, FileStore, ReferenceStore, open_http_store
 from schemas.events import ContentReference
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class References:
         try:
             while True:
                 try:
-                    return await self._attempt(reference)
+                    return await self._attempt_or_wait(reference)
                 except ReferenceRefused as error:
                     raise ReferenceGivenUp("reference_refused", str(error)) from error
                 except (ReferenceAbsent, ReferenceUnreachable) as error:
@@ -133,6 +137,16 @@ class References:
     def _count_failing(self, change: int) -> None:
         self._num_failing += change
         self._waiting(self._num_failing)
+
+    async def _attempt_or_wait(self, reference: ContentReference) -> bytes:
+        """An error that no rule expects stops nobody: it is logged, and waited out like an outage."""
+        try:
+            return await self._attempt(reference)
+        except (ReferenceRefused, ReferenceAbsent, ReferenceUnreachable):
+            raise
+        except Exception as error:
+            _log.exception("fetching a reference failed unexpectedly")
+            raise ReferenceUnreachable(f"unexpected {type(error).__name__}") from error
 
     async def _attempt(self, reference: ContentReference) -> bytes:
         kind = self._policy.admit(reference.uri, reference.size_bytes)

@@ -101,6 +101,11 @@ class ConsumerSettings(Section):
     retain_for_seconds: float = Field(
         default=600.0, gt=0, description="How long replaced files stay for readers that are behind."
     )
+    erase_within_seconds: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="How long a deleted or replaced content may stay in a segment before that is rewritten.",
+    )
     accept_data_loss: bool = Field(
         default=False, description="Go on although the log begins behind the index's next offset."
     )

@@ -13,7 +13,7 @@ import structlog
 from clip_index.content import Delta
 from clip_index.errors import CommitUnknown
 from consumer.backoff import Backoff
-from consumer.errors import AssignmentFailed
+from consumer.errors import AssignmentFailed, TakeoverAbandoned
 from consumer.inflight import InFlightFile
 from consumer.metrics import Metrics
 from consumer.start_check import StartNumbers, StartOptions, check_start, is_beyond_end
@@ -61,6 +61,7 @@ class Takeover:
         options: StartOptions,
         patience: AssignmentPatience,
         metrics: Metrics,
+        stops_within: Callable[[float], bool],
     ) -> None:
         self._source = source
         self._writing = writing
@@ -68,6 +69,7 @@ class Takeover:
         self._options = options
         self._patience = patience
         self._metrics = metrics
+        self._stops_within = stops_within
 
     def take_over(self, partition: int, assignment_epoch: int) -> TakenOver:
         """Own the shard and check that index, log and group fit together; else `StartRefused`."""
@@ -84,7 +86,10 @@ class Takeover:
         return TakenOver(start, self.persist(lambda: InFlightFile.recover(shard_path, start)))
 
     def persist(self, action: Callable[[], ResultT]) -> ResultT:
-        """Try again while log or disk do not answer; `AssignmentFailed` after `take_over_seconds`."""
+        """Try again while log or disk do not answer; `AssignmentFailed` after `take_over_seconds`.
+
+        `TakeoverAbandoned` when the consumer is to stop meanwhile.
+        """
         deadline = time.monotonic() + self._patience.take_over_seconds
         num_failures = 0
         while True:
@@ -96,7 +101,8 @@ class Takeover:
                 _log.warning("taking over does not succeed yet", error=str(error))
                 if time.monotonic() >= deadline:
                     raise AssignmentFailed(f"a partition could not be taken over: {error}") from error
-            time.sleep(self._patience.backoff.seconds(num_failures))
+                if self._stops_within(self._patience.backoff.seconds(num_failures)):
+                    raise TakeoverAbandoned(f"stopped before a partition was taken over: {error}") from error
 
     def _numbers(
         self, shard: str, partition: int, *, next_offset: int, log: LogRange, group: int | None

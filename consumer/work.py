@@ -138,8 +138,10 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A shard's progress; `newest_timestamp_ms` is None before this process committed a record."""
+    """A shard's progress. `newest_timestamp_ms` is of its newest record, or as near as is known to it:
+    before this process has committed one, the watermark on disk, or without any the time of the takeover.
+    """
 
     partition: int
     next_offset: int
-    newest_timestamp_ms: int | None = None
+    newest_timestamp_ms: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent import futures as concurrent_futures
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ class KafkaAdmin:
         with mapped_kafka_errors(topic=topic):
             try:
                 return future.result(self._timeout + 5.0)  # librdkafka answers first
-            except TimeoutError as error:
+            except concurrent_futures.TimeoutError as error:  # the builtin one only since Python 3.11
                 raise TransientLogError(f"no answer about topic {topic!r}") from error
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:

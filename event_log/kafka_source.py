@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import methodcaller
 from typing import Any
 
 import structlog
@@ -12,8 +13,11 @@ from event_log.errors import FatalLogError, TransientLogError
 from event_log.kafka_admin import KafkaAdmin
 from event_log.kafka_errors import error_from_kafka, mapped_kafka_errors
 from event_log.kafka_settings import KafkaSettings, build_client, build_consumer_config
-from event_log.records import EndOfPartition, LogRange, Record, TopicDescription
+from event_log.records import EndOfPartition, Headers, LogRange, Record, TopicDescription
 from event_log.source import AssignmentListener
+
+_checked_headers = methodcaller("headers")
+"""A call from C, which looks for an error left behind; what Python itself calls often it does not check."""
 
 
 class KafkaRecordSource:
@@ -164,7 +168,32 @@ class KafkaRecordSource:
         if error is not None:
             # The offset of this event is where the next fetch starts: behind markers and gaps.
             return EndOfPartition(message.partition(), message.offset(), epoch)
-        return _record_from(message, epoch)
+        return self._record_from(message, epoch)
+
+    def _record_from(self, message: Any, assignment_epoch: int) -> Record:
+        return Record(
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+            key=message.key(),
+            value=message.value(),
+            headers=self._headers_from(message),
+            timestamp_ms=message.timestamp()[1],
+            assignment_epoch=assignment_epoch,
+        )
+
+    def _headers_from(self, message: Any) -> Headers:
+        """The record's headers; none where the name of one is not UTF-8.
+
+        Kafka takes any bytes for a name, confluent_kafka fails on them (it returns a result with the
+        error still set, hence the SystemError): a record that nobody could read would stop the log.
+        """
+        try:
+            return tuple(_checked_headers(message) or ())
+        except (SystemError, UnicodeDecodeError):
+            place = f"{message.topic()}-{message.partition()}@{message.offset()}"
+            self._log.warning("headers are unreadable and left out", record=place)
+            return ()
 
     def _on_message_error(self, error: KafkaError, message: Any) -> None:
         """Keep what the reader must hear of; librdkafka retries the rest by itself."""
@@ -240,16 +269,3 @@ class KafkaRecordSource:
 
 def _numbers(partitions: Sequence[TopicPartition]) -> list[int]:
     return [partition.partition for partition in partitions]
-
-
-def _record_from(message: Any, assignment_epoch: int) -> Record:
-    return Record(
-        topic=message.topic(),
-        partition=message.partition(),
-        offset=message.offset(),
-        key=message.key(),
-        value=message.value(),
-        headers=tuple(message.headers() or ()),
-        timestamp_ms=message.timestamp()[1],
-        assignment_epoch=assignment_epoch,
-    )

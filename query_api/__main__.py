@@ -142,6 +142,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
         max_concurrent_requests=settings.max_concurrent_requests,
         link_hosts=settings.link_hosts,
         has_percentiles=settings.percentiles,
+        scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,
         publish=PublishSettings(
             topic=all_settings.topic,
             timeout_seconds=settings.publish_timeout_seconds,

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from query_api.api_keys import Access, ApiKeys, digest_of
-from query_api.app_keys import ACCESS, CALLER
+from query_api.app_keys import ACCESS, CALLER, NEEDED_ACCESS
 from query_api.errors import ApiError
 
 
@@ -21,8 +21,9 @@ def build_access_check(keys: ApiKeys, allowed_origins: Collection[str] = ()) -> 
     @web.middleware
     async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
         digest = key_digest(request)
-        keys.check(digest, access_of(request))
-        if digest is None and access_of(request) == "write":
+        access = request[NEEDED_ACCESS] = access_of(request)
+        keys.check(digest, access)
+        if digest is None and access == "write":
             _refuse_foreign_page(request, allowed_origins)
         is_known = digest is not None and keys.are_required
         request[CALLER] = digest.hex() if is_known and digest else str(request.remote)

@@ -19,6 +19,7 @@ from query_api.access import build_access_check
 from query_api.api_keys import ApiKeys
 from query_api.app_keys import (
     ACCESS,
+    CANARY_PROBE,
     CURSOR_KEY,
     DOCUMENT,
     ENDLESS,
@@ -28,11 +29,14 @@ from query_api.app_keys import (
     PERCENTILE_SCALES,
     QUERY_ENCODER,
     SERVED_INDEX,
+    SHARED_SEARCHES,
     SLOW_SECONDS,
     TRACER,
     UPLOADS,
+    WORK_PLACES,
     WORKERS,
 )
+from query_api.canary_probe import CanaryProbe
 from query_api.cors import build_cors
 from query_api.live_listeners import LiveListeners
 from query_api.metrics import Metrics
@@ -42,10 +46,14 @@ from query_api.page_files import PageSettings, read_page
 from query_api.percentile_scales import PercentileScales
 from query_api.publishing import PublishSettings, Uploads
 from query_api.query_encoder import QueryEncoder, QueryEncoderSettings
-from query_api.rate_limit import RateLimit, build_rate_limit, build_work_limit
+from query_api.rate_limit import RateLimit, build_rate_limit
 from query_api.receiving import build_receiver
 from query_api.route_table import ROUTES
+from query_api.scrub import Scrub
 from query_api.served_index import ServedIndex
+from query_api.shared_searches import SharedSearches
+from query_api.work_limit import limit_work
+from query_api.work_places import WorkPlaces
 from query_api.workers import Workers
 
 
@@ -68,6 +76,7 @@ class AppSettings:
     slow_seconds: float = 1.0
     link_hosts: tuple[str, ...] = ()
     has_percentiles: bool = True
+    scrub_seconds: float | None = None
 
 
 def build_app(
@@ -113,6 +122,9 @@ def build_app(
     app[SERVED_INDEX] = served_index
     app[PERCENTILE_SCALES] = percentile_scales if settings.has_percentiles else None
     app[CURSOR_KEY] = settings.cursor_key
+    app[CANARY_PROBE] = CanaryProbe(query_encoder)
+    app[WORK_PLACES] = WorkPlaces(settings.max_concurrent_requests)
+    app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
     app[UPLOADS] = Uploads(publisher, workers, settings.publish)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
     app[LIVE_LISTENERS] = listeners = LiveListeners()
@@ -120,6 +132,9 @@ def build_app(
     app.cleanup_ctx.extend([run_workers, run_encoder, run_reloads])
     if settings.has_percentiles:
         app.cleanup_ctx.append(run_percentiles)
+    if settings.scrub_seconds is not None:
+        scrub = Scrub(reader, metrics, settings.scrub_seconds)
+        app.cleanup_ctx.append(lambda _: scrub.scrubbing())
     app[TRACER] = tracer
     app[SLOW_SECONDS] = settings.slow_seconds
     _add_routes(app, needs_key=settings.keys.are_required, dimension=encoder.fingerprint.dimension)
@@ -142,6 +157,6 @@ def build_middlewares(settings: AppSettings) -> list[Middleware]:
         build_access_check(settings.keys, settings.cors_origins),
         build_rate_limit(settings.rate_limit),
         build_receiver(settings.receive_timeout_seconds),
-        build_work_limit(settings.max_concurrent_requests),
+        limit_work,
     ]
     return [build_cors(settings.cors_origins), *middlewares] if settings.cors_origins else middlewares

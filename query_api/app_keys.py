@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Executor
 
 from aiohttp import web
 from opentelemetry.trace import Tracer
 
 from query_api.api_keys import Access
+from query_api.canary_probe import CanaryProbe
 from query_api.live_listeners import LiveListeners
 from query_api.metrics import Metrics
 from query_api.page_files import Page
@@ -16,7 +16,10 @@ from query_api.percentile_scales import PercentileScales
 from query_api.publishing import Uploads
 from query_api.query_encoder import QueryEncoder
 from query_api.served_index import ServedIndex
+from query_api.shared_searches import SharedSearches
 from query_api.stages import Stages
+from query_api.work_places import WorkPlaces
+from query_api.workers import Workers
 
 SERVED_INDEX = web.AppKey("served_index", ServedIndex)
 QUERY_ENCODER = web.AppKey("query_encoder", QueryEncoder)
@@ -31,8 +34,12 @@ METRICS = web.AppKey("metrics", Metrics)
 LIVE_LISTENERS = web.AppKey("live_listeners", LiveListeners)
 PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")
 PAGE = web.AppKey("page", Page)
-WORKERS = web.AppKey("workers", Executor)  # blocking work: prepare, search, columns, large bodies
+WORKERS = web.AppKey("workers", Workers)  # blocking work: prepare, search, columns, large bodies
+CANARY_PROBE = web.AppKey("canary_probe", CanaryProbe)
+WORK_PLACES = web.AppKey("work_places", WorkPlaces)
+SHARED_SEARCHES = web.AppKey("shared_searches", SharedSearches)
 
 STAGES = web.RequestKey("stages", Stages)
 REQUEST_ID = web.RequestKey("request_id", str)
+NEEDED_ACCESS: web.RequestKey[Access] = web.RequestKey("needed_access")
 CALLER = web.RequestKey("caller", str)  # the digest of a known key, or an address

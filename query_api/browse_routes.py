@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from aiohttp import web
@@ -102,5 +101,5 @@ def _field_counts(counted: ValueCounts) -> FieldCounts:
 
 
 async def _answer(request: web.Request, build: Callable[[], str]) -> web.Response:
-    text = await asyncio.get_running_loop().run_in_executor(request.app[WORKERS], build)
+    text = await request.app[WORKERS].run(build)
     return web.Response(text=text, content_type="application/json")

@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -23,7 +24,7 @@ from clip_index.content import Embeddings, Modality
 from clip_index.index_directory import IndexDescription
 from clip_index.manifest import GenerationKey
 from query_api.errors import ApiError
-from query_api.hit_selection import Place
+from query_api.hit_selection import MAX_DEPTH, Place
 from query_api.query_embedding import QueryEmbedding
 from query_api.search_models import RatedOptions
 
@@ -90,13 +91,19 @@ def read_cursor(cursor: str, key: bytes, dimension: int) -> Page:
     except ValidationError:
         message = "this cursor is of another release of the service; begin again without a cursor"
         raise ApiError("bad_cursor", message) from None
+    if any(place is not None and not _is_possible(place) for place in payload.places.values()):
+        raise _bad_cursor()
     embedding = _read_embedding(payload.embedding, dimension)
     query = QueryEmbedding(embedding, frozenset(payload.excluded_ids), payload.asked_by)
     return Page(query, payload.options, payload.generations, payload.places)
 
 
+def _is_possible(place: Place) -> bool:
+    return 0 < place.num_before < MAX_DEPTH and math.isfinite(place.score)
+
+
 def _read_embedding(text: str, dimension: int) -> Embeddings:
-    """The derived key is no secret, so that a signed embedding may still be anything."""
+    """The derived key is no secret, so that a signed embedding may still be anything, as may a place."""
     try:
         embedding = np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
     except ValueError:

@@ -14,6 +14,9 @@ from clip_index.row_filter import RowFilter
 from clip_index.searcher import Hit, Searcher
 from query_api.query_embedding import QueryEmbedding
 
+MAX_DEPTH = 10_000
+"""Hits behind which no page goes on: every page ranks all that stands before it again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -29,7 +32,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One ranking of one modality: best score first, equal scores by content id."""
+    """One ranking of one modality: best score first, equal scores by content id.
+
+    All pages of a ranking are found with the same `depth`; None for one without pages.
+    """
 
     query: QueryEmbedding
     modality: Modality
@@ -38,6 +44,7 @@ class Ask:
     row_filter: RowFilter | None = None
     is_collapsing: bool = False
     after: Place | None = None
+    depth: int | None = None
 
     @property
     def num_first_searched(self) -> int:
@@ -59,9 +66,8 @@ def find_all(searcher: Searcher, asks: Sequence[Ask], newest: Searcher | None = 
     """
     together: dict[object, list[int]] = defaultdict(list)
     for position, ask in enumerate(asks):
-        together[(ask.modality, ask.num_first_searched, ask.row_filter and ask.row_filter.key)].append(
-            position
-        )
+        kind = (ask.modality, ask.num_first_searched, ask.row_filter and ask.row_filter.key, ask.depth)
+        together[kind].append(position)
     found: dict[int, list[Hit]] = {}
     for positions in together.values():
         first = asks[positions[0]]
@@ -73,7 +79,9 @@ def find_all(searcher: Searcher, asks: Sequence[Ask], newest: Searcher | None = 
 def _search(searcher: Searcher, asks: Sequence[Ask], num_wanted: int) -> list[list[Hit]]:
     first = asks[0]
     queries = np.stack([ask.query.embedding for ask in asks])
-    return searcher.search(queries, k=num_wanted, modality=first.modality, row_filter=first.row_filter)
+    return searcher.search(
+        queries, k=num_wanted, modality=first.modality, row_filter=first.row_filter, depth=first.depth
+    )
 
 
 def _select(searcher: Searcher, ask: Ask, ranking: list[Hit], newest: Searcher | None) -> Selected:

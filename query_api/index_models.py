@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pydantic import Field
+from typing_extensions import Self
 
 from clip_index.content import MetadataValue, Modality
+from clip_index.encoder import EncoderFingerprint
 from query_api.models import Answer, RfcTime, ShardCoverage, Snapshot, Timings
 
 
@@ -65,6 +67,17 @@ class EncoderAnswer(Answer):
     preprocessing: str
     windowing: str
     fingerprint: str = Field(description="A short digest of all the others.")
+
+    @classmethod
+    def of(cls, fingerprint: EncoderFingerprint) -> Self:
+        return cls(
+            architecture=fingerprint.architecture,
+            dimension=fingerprint.dimension,
+            weights_digest=fingerprint.weights_digest,
+            preprocessing=fingerprint.preprocessing,
+            windowing=fingerprint.windowing,
+            fingerprint=fingerprint.short,
+        )
 
 
 class ShardAnswer(ShardCoverage):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 
 from clip_index.content import MODALITIES
-from clip_index.encoder import EncoderFingerprint
 from clip_index.index_directory import IndexDirectory
 from clip_index.searcher import Searcher
 from query_api import retrieval
@@ -26,8 +23,7 @@ async def get_content(request: web.Request) -> web.Response:
         await served.reload()
     searcher = served.searcher
     with stages.measure("columns"):
-        content = await asyncio.get_running_loop().run_in_executor(
-            request.app[WORKERS],
+        content = await request.app[WORKERS].run(
             retrieval.read_content,
             searcher,
             request.match_info["content_id"],
@@ -61,19 +57,8 @@ def _describe(index: IndexDirectory, searcher: Searcher) -> IndexAnswer:
         index_id=index.index_id,
         topic=index.description.topic,
         num_partitions=index.description.num_partitions,
-        encoder=_describe_encoder(index.description.fingerprint),
+        encoder=EncoderAnswer.of(index.description.fingerprint),
         num_contents={m: sum(shard.num_contents[m] for shard in shards.values()) for m in MODALITIES},
         shards=shards,
         snapshot=coverage,
-    )
-
-
-def _describe_encoder(fingerprint: EncoderFingerprint) -> EncoderAnswer:
-    return EncoderAnswer(
-        architecture=fingerprint.architecture,
-        dimension=fingerprint.dimension,
-        weights_digest=fingerprint.weights_digest,
-        preprocessing=fingerprint.preprocessing,
-        windowing=fingerprint.windowing,
-        fingerprint=fingerprint.short,
     )

@@ -6,8 +6,6 @@ link are passed over: there is nothing to send a browser to.
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 from pydantic import Field, TypeAdapter
 
@@ -81,10 +79,10 @@ async def _find(request: web.Request, embedding: Embeddings) -> list[LinkedImage
     served = request.app[SERVED_INDEX]
     with request[STAGES].measure("reload"):
         await served.reload()
-    loop, stages = asyncio.get_running_loop(), request[STAGES]
+    stages = request[STAGES]
     observed = served.searcher.observed_by(stages.search_observer)
     with stages.measure("search"):
-        return await loop.run_in_executor(request.app[WORKERS], find_linked_images, observed, embedding)
+        return await request.app[WORKERS].run(find_linked_images, observed, embedding)
 
 
 def find_linked_images(searcher: Searcher, embedding: Embeddings) -> list[LinkedImage]:

@@ -69,6 +69,12 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.scrubbed_files = Counter(
+            "cliptide_query_scrubbed_files",
+            "Served files read again by outcome: good, damaged, gone, unreadable.",
+            ["status"],
+            registry=registry,
+        )
         self.searchable_after_event = Histogram(
             "cliptide_searchable_after_event_seconds",
             "Time from an upload's occurred_at to its being searchable here.",
@@ -77,7 +83,9 @@ class Metrics:
         )
         self.ready = Gauge(
             "cliptide_query_ready",
-            "1 while there is an index to search and the loops run, as far as known without encoding.",
+            "1 while there is an index to search and the loops run, as far as known without encoding; of "
+            "several processes the least.",
+            multiprocess_mode="livemin",
             registry=registry,
         )
         self.searcher_generation = Gauge(

@@ -7,7 +7,6 @@ without a Content-Type. Whatever was added through any process is found by the n
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -173,7 +172,7 @@ async def _newest_searcher(request: web.Request) -> Searcher:
 
 async def _in_worker(request: web.Request, search: Callable[[], Answer]) -> web.Response:
     with request[STAGES].measure("search"):
-        answer = await asyncio.get_running_loop().run_in_executor(request.app[WORKERS], search)
+        answer = await request.app[WORKERS].run(search)
     return _answer(answer)
 
 

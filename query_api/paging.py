@@ -6,14 +6,11 @@ from dataclasses import replace
 
 from clip_index.searcher import Searcher
 from query_api.cursors import Page, write_cursor
-from query_api.hit_selection import find_all
+from query_api.hit_selection import MAX_DEPTH, find_all
 from query_api.query_embedding import QueryEmbedding
 from query_api.retrieval import build_rated_asks, build_results, modalities_of, write_answer
 from query_api.search_models import RatedOptions
 from query_api.stages import Stages
-
-MAX_DEPTH = 10_000
-"""Hits behind which no page goes on: every page ranks all that stands before it again."""
 
 
 def first_page(searcher: Searcher, query: QueryEmbedding, options: RatedOptions) -> Page:
@@ -29,7 +26,7 @@ def search_page(searcher: Searcher, newest: Searcher, page: Page, *, key: bytes,
     """
     with stages.measure("search"):
         asks = [
-            replace(ask, after=page.places[ask.modality])
+            replace(ask, after=page.places[ask.modality], depth=MAX_DEPTH)
             for ask in build_rated_asks(page.query, page.options)
             if ask.modality in page.places
         ]

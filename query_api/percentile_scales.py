@@ -70,6 +70,10 @@ class PercentileScales:
                 built_of = searcher
             except (ClipIndexError, ApiError, OSError) as error:
                 log.error("percentile scales not renewed", error=str(error))
+            except CancelledError:  # as the service stops
+                return
+            except Exception:
+                log.exception("percentile scales not renewed")  # and tried again, as searches would be
             pause_seconds = _REST_FACTOR * (time.monotonic() - began)
             await asyncio.sleep(max(self._min_pause_seconds, pause_seconds))
 

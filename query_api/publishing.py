@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+import structlog
 
 from clip_index.searcher import Searcher
 from event_log.errors import EventLogError, RecordTooLarge, TopicMissing
@@ -13,8 +15,11 @@ from event_log.publisher import Publisher
 from event_log.records import Delivery
 from query_api.errors import ApiError
 from query_api.large_contents import LargeContents
+from query_api.workers import Workers
 from schemas.codec import encode_event
 from schemas.events import DeleteEvent, Event, UploadEvent
+
+log = structlog.get_logger()
 
 Fate: TypeAlias = Literal["applied", "superseded", "set_aside"]
 RETRY_AFTER = {"Retry-After": "1"}
@@ -32,7 +37,7 @@ class PublishSettings:
 class Uploads:
     """The log as the event loop sees it; without a publisher nothing can be published."""
 
-    def __init__(self, publisher: Publisher | None, workers: Executor, settings: PublishSettings) -> None:
+    def __init__(self, publisher: Publisher | None, workers: Workers, settings: PublishSettings) -> None:
         self._publisher = publisher
         self._workers = workers
         self._settings = settings
@@ -49,9 +54,8 @@ class Uploads:
         After `log_unavailable` the event may lie in the log all the same: publishing it again does no harm.
         """
         publisher = self.require_publisher()
-        loop = asyncio.get_running_loop()
         try:
-            queued = await loop.run_in_executor(self._workers, self._queue, publisher, event)
+            queued = await self._workers.run(self._queue, publisher, event)
             return await asyncio.wait_for(asyncio.wrap_future(queued), self._settings.timeout_seconds)
         except RecordTooLarge as error:
             raise ApiError("content_too_large", f"the log takes no record of this size: {error}") from error
@@ -60,6 +64,11 @@ class Uploads:
             raise ApiError("log_unavailable", message, headers=RETRY_AFTER) from error
         except TopicMissing as error:
             raise ApiError("log_unavailable", str(error), headers=RETRY_AFTER) from error
+        except OSError as error:  # of the directory for large contents
+            log.error("content not stored", error=str(error))
+            raise ApiError(
+                "log_unavailable", "the content cannot be stored now", headers=RETRY_AFTER
+            ) from error
         except EventLogError as error:
             raise ApiError("log_unavailable", "the log takes no events now", headers=RETRY_AFTER) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -42,9 +43,8 @@ def embedding_from_numbers(numbers: Sequence[float], dimension: int) -> Embeddin
     if len(numbers) != dimension:
         message = f"vector has {len(numbers)} numbers, the encoder's embeddings have {dimension}"
         raise ApiError("wrong_dimension", message)
-    vector = np.array(numbers, np.float64)
-    with np.errstate(over="ignore"):  # huge numbers are seen to below
-        norm = math.sqrt(vector.dot(vector))
+    vector = np.frombuffer(struct.pack(f"{dimension}d", *numbers))  # np.array takes twice as long
+    norm = math.hypot(*numbers)
     if not _SAFE_NORM < norm < 1 / _SAFE_NORM:
         return _direction_of_extreme(vector)
     return (vector / norm).astype(np.float32)

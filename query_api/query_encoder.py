@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from clip_index.content import Embeddings
 from clip_index.encoder import Encoder, EncoderFingerprint, Prepared
@@ -21,10 +21,20 @@ from query_api.metrics import Metrics
 from query_api.query_embedding import unit_mean
 from query_api.workers import Workers
 
-_Raw = TypeVar("_Raw", str, bytes)
-_Waiting: TypeAlias = tuple[Callable[[], Prepared], "asyncio.Future[Embeddings]"]
+_Finish: TypeAlias = Callable[[Embeddings], Embeddings]
 _SHORT_TEXT = 512  # characters that cost less to prepare than to hand to a worker and back
 _LOOK_SECONDS = 0.001  # how often to look who has come; as long must nothing be under way
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One content to encode; `finish` makes what is wanted of its windows' embeddings."""
+
+    prepare: Callable[[], Prepared]
+    finish: _Finish
+
+
+_Waiting: TypeAlias = tuple[_Wanted, "asyncio.Future[Embeddings]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +109,27 @@ class QueryEncoder:
 
     async def encode_image(self, data: bytes) -> Embeddings:
         """Return the embedding of an image file, shape (dimension,); `ContentRefused` if it has none."""
-        return await self._encode_prepared(self._encoder.prepare_image, data)
+        prepared = await self._prepare(data)
+        return await self._encode(lambda: prepared, unit_mean)
+
+    async def encode_content(self, content: str | bytes) -> Embeddings:
+        """Return all embeddings of a text or an image file, (windows, dimension); an image has one.
+
+        `ContentRefused` if it has none.
+        """
+        prepared = await self._prepare(content)
+        return await self._encode(lambda: prepared, _all_windows)
 
     async def check(self, content: str | bytes) -> None:
         """Raise `ContentRefused` for a text or image file that the consumer could not encode either."""
-        prepare: Callable[[Any], Prepared] = (
-            self._encoder.prepare_text if isinstance(content, str) else self._encoder.prepare_image
-        )
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._workers, prepare, content)
-        except BadContent as error:
-            raise ContentRefused(error) from error
+        await self._prepare(content)
 
     async def encode_text_afresh(self, text: str) -> Embeddings:
         """Return the embedding of a text without asking the cache: for a probe of the encoder itself."""
         if len(text) > _SHORT_TEXT:
-            return await self._encode_prepared(self._encoder.prepare_text, text)
-        return await self._encode(partial(self._encoder.prepare_text, text))
+            prepared = await self._prepare(text)
+            return await self._encode(lambda: prepared, unit_mean)
+        return await self._encode(partial(self._encoder.prepare_text, text), unit_mean)
 
     async def _compute_text(self, text: str) -> Embeddings:
         try:
@@ -125,21 +139,22 @@ class QueryEncoder:
         finally:
             del self._computing[text]
 
-    async def _encode_prepared(self, prepare: Callable[[_Raw], Prepared], raw: _Raw) -> Embeddings:
+    async def _prepare(self, content: str | bytes) -> Prepared:
         """Prepare in a worker what would keep the encoder waiting."""
-        loop = asyncio.get_running_loop()
+        prepare: Callable[[Any], Prepared] = (
+            self._encoder.prepare_text if isinstance(content, str) else self._encoder.prepare_image
+        )
         try:
-            prepared = await loop.run_in_executor(self._workers, prepare, raw)
+            return await self._workers.run(prepare, content)
         except BadContent as error:
             raise ContentRefused(error) from error
-        return await self._encode(lambda: prepared)
 
-    async def _encode(self, prepare: Callable[[], Prepared]) -> Embeddings:
+    async def _encode(self, prepare: Callable[[], Prepared], finish: _Finish) -> Embeddings:
         future: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
-        self._waiting.append((prepare, future))
+        self._waiting.append((_Wanted(prepare, finish), future))
         self._has_waiting.set()
         try:
-            return unit_mean(await future)
+            return await future
         except BadContent as error:
             raise ContentRefused(error) from error
 
@@ -167,10 +182,10 @@ class QueryEncoder:
         return [item for item in taken if not item[1].done()]  # done: its request went away
 
     async def _encode_batch(self, batch: Sequence[_Waiting]) -> None:
-        calls = [prepare for prepare, _ in batch]
+        wanted = [one for one, _ in batch]
         loop, began = asyncio.get_running_loop(), time.monotonic()
         [outcome] = await asyncio.gather(
-            loop.run_in_executor(self._thread, _encode_each, self._encoder, calls), return_exceptions=True
+            loop.run_in_executor(self._thread, _encode_each, self._encoder, wanted), return_exceptions=True
         )
         self._gathering = Gathering.after(
             len(batch),
@@ -182,12 +197,23 @@ class QueryEncoder:
         _answer_each(batch, [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome)
 
 
-def _encode_each(encoder: Encoder, calls: Sequence[Callable[[], Prepared]]) -> list[Embeddings | Exception]:
-    """Prepare and encode; what cannot be prepared fails alone."""
-    prepared = [_prepared_or_error(call) for call in calls]
+def _encode_each(encoder: Encoder, wanted: Sequence[_Wanted]) -> list[Embeddings | Exception]:
+    """Return what is wanted of each; what cannot be prepared fails alone.
+
+    Means are taken here: numpy lets go of Python's lock for them, and the event loop would have to
+    wait for it again behind the workers, once for each query.
+    """
+    prepared = [_prepared_or_error(one.prepare) for one in wanted]
     good = [item for item in prepared if not isinstance(item, Exception)]
     encoded = iter(encoder.encode(good) if good else ())
-    return [item if isinstance(item, Exception) else next(encoded) for item in prepared]
+    return [
+        item if isinstance(item, Exception) else one.finish(next(encoded))
+        for one, item in zip(wanted, prepared, strict=True)
+    ]
+
+
+def _all_windows(embeddings: Embeddings) -> Embeddings:
+    return embeddings
 
 
 def _prepared_or_error(call: Callable[[], Prepared]) -> Prepared | Exception:

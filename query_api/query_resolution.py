@@ -50,7 +50,4 @@ async def embed_example(request: web.Request, searcher: Searcher, example: Examp
         return QueryEmbedding(await encoder.encode_image(example.image), modality="image")
     if example.vector is not None:
         return QueryEmbedding(embedding_from_numbers(example.vector, encoder.fingerprint.dimension))
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(
-        request.app[WORKERS], retrieval.query_like_content, searcher, example.content_id or ""
-    )
+    return await request.app[WORKERS].run(retrieval.query_like_content, searcher, example.content_id or "")

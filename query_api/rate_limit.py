@@ -1,4 +1,4 @@
-"""How much one caller may ask for, and how much is worked on at once."""
+"""How much one caller may ask for."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from query_api.access import access_of
-from query_api.app_keys import CALLER, ENDLESS
+from query_api.app_keys import CALLER
 from query_api.errors import ApiError
 
 MAX_CALLERS = 10_000
@@ -60,32 +59,3 @@ def build_rate_limit(limit: RateLimit) -> Middleware:
         return await handler(request)
 
     return limit_rate
-
-
-def build_work_limit(max_concurrent: int) -> Middleware:
-    """Build the middleware that answers 503 while `max_concurrent` requests are worked on.
-
-    It comes behind the one that receives bodies: a slow sender takes no place.
-    """
-    num_working = 0
-
-    @web.middleware
-    async def limit_work(request: web.Request, handler: Handler) -> web.StreamResponse:
-        nonlocal num_working
-        if access_of(request) == "open" or _is_endless(request):
-            return await handler(request)
-        if num_working >= max_concurrent:
-            raise ApiError("overloaded", "too many requests are worked on", headers={"Retry-After": "1"})
-        num_working += 1
-        try:
-            return await handler(request)
-        finally:
-            num_working -= 1
-
-    return limit_work
-
-
-def _is_endless(request: web.Request) -> bool:
-    """Streams have a bound of their own: they would keep their places for hours."""
-    resource = request.match_info.route.resource
-    return resource is not None and resource.canonical in request.app[ENDLESS]

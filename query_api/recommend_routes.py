@@ -10,7 +10,8 @@ from aiohttp import web
 
 from clip_index.content import Modality
 from clip_index.searcher import Searcher
-from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
+from query_api.app_keys import STAGES, WORKERS
+from query_api.coverage import covered_searcher
 from query_api.errors import ApiError
 from query_api.interests import Interest
 from query_api.query_resolution import embed_example
@@ -40,16 +41,14 @@ async def recommend(request: web.Request) -> web.Response:
     with stages.measure("read"):
         wanted = await read_json_body(request, RecommendRequest)
     with stages.measure("wait"):
-        searcher = await request.app[SERVED_INDEX].covered_searcher(
-            wanted.min_offsets, wanted.timeout_ms / 1000
-        )
+        searcher = await covered_searcher(request, wanted.min_offsets, wanted.timeout_ms / 1000)
     with stages.measure("encode"):
         positive = await _embed_known(request, searcher, wanted.positive or [])
         negative = await _embed_known(request, searcher, wanted.negative)
     if wanted.positive is not None and not positive:
         raise ApiError("unknown_content", "none of the positive examples is a live content")
     build = partial(_answer, searcher, wanted, positive=positive, negative=negative, stages=stages)
-    text = await asyncio.get_running_loop().run_in_executor(request.app[WORKERS], build)
+    text = await request.app[WORKERS].run(build)
     return web.Response(text=text, content_type="application/json")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -65,7 +64,7 @@ async def parse_body(request: web.Request, size_bytes: int, parse: Callable[[], 
     """Parse on the event loop what is small, in a worker what would hold the loop up."""
     if size_bytes <= SMALL_BODY_BYTES:
         return parse()
-    return await asyncio.get_running_loop().run_in_executor(request.app[WORKERS], parse)
+    return await request.app[WORKERS].run(parse)
 
 
 def read_search_parameters(request: web.Request) -> SearchRequest:

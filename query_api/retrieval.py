@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
+import structlog
 from pydantic_core import to_json
 
 from clip_index.column_reader import ALL_FIELDS, StoredField
@@ -23,6 +24,8 @@ from query_api.rating import RatedHit, bound, mix, rate
 from query_api.search_models import RankingOptions, RatedOptions
 from query_api.stages import Stages
 
+log = structlog.get_logger()
+
 Written: TypeAlias = dict[str, Any]
 """A part of an answer as it is written. Answers of many hits are not built of models first, which
 would cost more than all else about them; tests hold them to the models that document them."""
@@ -32,9 +35,61 @@ def search(searcher: Searcher, query: QueryEmbedding, options: RatedOptions, sta
     """Search, read the hits' columns and return the answer as JSON."""
     with stages.measure("search"):
         found = find_all(searcher.observed_by(stages.search_observer), build_rated_asks(query, options))
+    return _answer_of(searcher, query, _by_modality(found, options), options, stages)
+
+
+def _answer_of(
+    searcher: Searcher,
+    query: QueryEmbedding,
+    found: Mapping[Modality, Selected],
+    options: RatedOptions,
+    stages: Stages,
+) -> bytes:
     with stages.measure("columns"):
-        results = build_results(searcher, query, _by_modality(found, options), options)
+        results = build_results(searcher, query, found, options)
     return write_answer({"results": results}, searcher, stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request's search, when several requests are searched for in one call."""
+
+    query: QueryEmbedding
+    options: RatedOptions
+    stages: Stages
+
+
+def search_each(searcher: Searcher, asked: Sequence[Asked]) -> list[bytes | Exception]:
+    """Search for several requests together, and answer each by itself or say why it fails.
+
+    Should the common search fail, each is made alone: nobody pays for another's request.
+    """
+    if len(asked) > 1:
+        try:
+            return [*_search_for_all(searcher, asked)]
+        except Exception:
+            log.exception("shared search failed", searches=len(asked))
+    return [_search_alone(searcher, one) for one in asked]
+
+
+def _search_for_all(searcher: Searcher, asked: Sequence[Asked]) -> list[bytes]:
+    began = [one.stages.begin("search") for one in asked]
+    found = iter(
+        find_all(searcher, [ask for one in asked for ask in build_rated_asks(one.query, one.options)])
+    )
+    for one, moment in zip(asked, began, strict=True):
+        one.stages.add("search", moment, one.stages.now())
+    return [
+        _answer_of(searcher, one.query, _by_modality(found, one.options), one.options, one.stages)
+        for one in asked
+    ]
+
+
+def _search_alone(searcher: Searcher, asked: Asked) -> bytes | Exception:
+    try:
+        return search(searcher, asked.query, asked.options, asked.stages)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is raised where it was asked)
+        return error
 
 
 def search_together(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from query_api.document_routes import get_docs, get_docs_asset, get_document
+from query_api.embed_models import EmbedAnswer, EmbedRequest
+from query_api.embed_routes import embed
 from query_api.form_models import ImageQueryMultipart, SearchMultipart, UploadMultipart
 from query_api.health_routes import get_livez, get_readyz
 from query_api.html_gallery import HTML
@@ -154,6 +156,18 @@ CONTENT_ROUTES = (
         "GET", "/v1/index", get_index, "read", "What the index holds.", {200: IndexAnswer}, codes=SEARCHING
     ),
 )
+EMBED_ROUTES = (
+    Route(
+        "POST",
+        "/v1/embed",
+        embed,
+        "read",
+        "The embeddings of texts and images, as an index would hold them.",
+        {200: EmbedAnswer},
+        bodies={JSON: EmbedRequest},
+        codes=REFUSED_TEXT | REFUSED_IMAGE,
+    ),
+)
 MV_RETRIEVAL_ROUTES = (
     Route(
         "POST",
@@ -271,6 +285,7 @@ DOCUMENT_ROUTES = (
 ROUTES = (
     *SEARCH_ROUTES,
     *CONTENT_ROUTES,
+    *EMBED_ROUTES,
     *MV_RETRIEVAL_ROUTES,
     *LINK_ROUTES,
     *HEALTH_ROUTES,

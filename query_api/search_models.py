@@ -182,7 +182,9 @@ class SearchRequest(Query, FreshnessOptions):
         min_length=1,
         description="`next_cursor` of an earlier answer: the page after it, beside which only `k` may stand.",
     )
-    paged: bool = Field(default=False, description="Answer a `next_cursor` while there are more hits.")
+    paged: bool = Field(
+        default=False, description="Answer a `next_cursor` while there are more hits, up to 10,000 of them."
+    )
 
     @model_validator(mode="after")
     def _has_only_what_counts(self) -> Self:

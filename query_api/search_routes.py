@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import structlog
 from aiohttp import web
 
-from clip_index.errors import GenerationGone
+from clip_index.errors import DamagedFile, GenerationGone
 from clip_index.searcher import Searcher
 from query_api import retrieval
-from query_api.app_keys import CURSOR_KEY, PERCENTILE_SCALES, SERVED_INDEX, STAGES, WORKERS
+from query_api.app_keys import CURSOR_KEY, PERCENTILE_SCALES, SERVED_INDEX, SHARED_SEARCHES, STAGES, WORKERS
+from query_api.coverage import covered_searcher
 from query_api.cursors import Page, cursor_key, read_cursor
 from query_api.errors import ApiError
 from query_api.paging import first_page, search_page
@@ -19,6 +20,11 @@ from query_api.query_embedding import QueryEmbedding
 from query_api.query_resolution import embed_all, embed_query
 from query_api.request_reading import read_search_body, read_search_parameters
 from query_api.search_models import Query, RatedOptions, SearchRequest
+from query_api.shared_searches import can_share
+
+log = structlog.get_logger()
+
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 async def search_by_body(request: web.Request) -> web.Response:
@@ -37,9 +43,7 @@ async def _search(request: web.Request, wanted: SearchRequest) -> web.Response:
     if wanted.cursor is not None:
         return await _search_on(request, wanted, wanted.cursor)
     with request[STAGES].measure("wait"):
-        searcher = await request.app[SERVED_INDEX].covered_searcher(
-            wanted.min_offsets, wanted.timeout_ms / 1000
-        )
+        searcher = await covered_searcher(request, wanted.min_offsets, wanted.timeout_ms / 1000)
     if wanted.queries is not None:
         return await _search_batch(request, searcher, wanted.queries)
     stages = request[STAGES]
@@ -48,6 +52,8 @@ async def _search(request: web.Request, wanted: SearchRequest) -> web.Response:
     query = _rate(request, query, wanted)
     if wanted.paged:
         return await _search_page(request, searcher, searcher, first_page(searcher, query, wanted))
+    if can_share(wanted, stages):
+        return _json(await request.app[SHARED_SEARCHES].search(searcher, query, wanted, stages))
     return await _answer(request, lambda: retrieval.search(searcher, query, wanted, stages))
 
 
@@ -60,7 +66,7 @@ def _rate(request: web.Request, query: QueryEmbedding, options: RatedOptions) ->
     if scales is None and options.needs_percentiles:
         message = "the scale for percentiles is not built yet"
         raise ApiError("not_ready", message, headers={"Retry-After": "1"})
-    return replace(query, scales=scales or {})
+    return replace(query, scales=scales) if scales else query
 
 
 async def _search_on(request: web.Request, wanted: SearchRequest, cursor: str) -> web.Response:
@@ -75,6 +81,10 @@ async def _search_on(request: web.Request, wanted: SearchRequest, cursor: str) -
             searcher = await served.searcher_at(page.generations)
         except GenerationGone as error:
             message = f"{error}; begin again without a cursor"
+            raise ApiError("generation_gone", message) from None
+        except (DamagedFile, OSError) as error:
+            log.error("former generation cannot be opened", error=str(error))
+            message = "the first page's generation cannot be opened any more; begin again without a cursor"
             raise ApiError("generation_gone", message) from None
     return await _search_page(request, searcher, newest, page)
 
@@ -100,5 +110,8 @@ async def _search_batch(request: web.Request, searcher: Searcher, queries: Seque
 
 
 async def _answer(request: web.Request, build: Callable[[], bytes]) -> web.Response:
-    body = await asyncio.get_running_loop().run_in_executor(request.app[WORKERS], build)
-    return web.Response(body=body, content_type="application/json", charset="utf-8")
+    return _json(await request.app[WORKERS].run(build))
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, headers=_JSON)

@@ -136,13 +136,16 @@ class ServedIndex:
         self.keep_for_pages(searcher)
         return searcher
 
+    def covers(self, min_offsets: Mapping[str, int]) -> bool:
+        """Whether the newest searcher does; `ApiError` (unknown_partition)."""
+        self._refuse_unknown(min_offsets)
+        return not missing_offsets(self.searcher, min_offsets)
+
     async def covered_searcher(self, min_offsets: Mapping[str, int], timeout_seconds: float) -> Searcher:
         """Return a searcher with `next_offset` ≥ `min_offsets` in each shard named.
 
         Raises `ApiError` (unknown_partition) at once, `NotYetCovered` after the timeout.
         """
-        if not min_offsets:
-            return self.searcher
         self._refuse_unknown(min_offsets)
         wait_seconds = min(timeout_seconds, self._max_wait_seconds)
         with contextlib.suppress(asyncio.TimeoutError):

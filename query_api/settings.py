@@ -31,7 +31,9 @@ class KafkaSection(Section):
 class IndexSettings(Section):
     """Which index is served; without an id the one that is current when the service first sees one."""
 
-    root: Path = Field(default=Path("index"), description="The directory that consumers write into.")
+    root: Path = Field(
+        default=Path("index"), description="The directory that consumers and query services share."
+    )
     id: str | None = Field(default=None, description="None: the index that is current at the start.")
 
 
@@ -122,6 +124,11 @@ class QueryApiSettings(Section):
     max_encoded_together: int = Field(default=32, ge=1, description="Queries in one pass of the encoder.")
     text_cache_entries: int = Field(
         default=10_000, ge=0, description="Query texts whose embeddings are remembered."
+    )
+    scrub_hours: float = Field(
+        default=24.0,
+        ge=0,
+        description="Hours in which each served file is read again and compared with its digest; 0: never.",
     )
     percentiles: bool = Field(
         default=True,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 from pydantic import Field
 
@@ -32,8 +30,8 @@ async def get_thumbnail(request: web.Request) -> web.Response:
     offset = read_parameters(request, ThumbnailParameters).offset
     searcher = request.app[SERVED_INDEX].searcher
     with request[STAGES].measure("columns"):
-        thumbnail, found_offset = await asyncio.get_running_loop().run_in_executor(
-            request.app[WORKERS], read_thumbnail, searcher, request.match_info["content_id"]
+        thumbnail, found_offset = await request.app[WORKERS].run(
+            read_thumbnail, searcher, request.match_info["content_id"]
         )
     headers = {
         "Cache-Control": A_YEAR if offset == found_offset else "no-cache",

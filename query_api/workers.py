@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -22,6 +24,10 @@ class Workers(ThreadPoolExecutor):
     @property
     def is_busy(self) -> bool:
         return self._num_busy > 0
+
+    def run(self, call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
+        """Make a call in a thread, for the running event loop; not if it is cancelled before."""
+        return asyncio.get_running_loop().run_in_executor(self, partial(call, *args, **kwargs))
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         with self._counting:

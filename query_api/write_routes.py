@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -10,7 +9,8 @@ from aiohttp import web
 from clip_index.searcher import Searcher
 from event_log.records import Delivery
 from query_api import retrieval
-from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX, STAGES, UPLOADS, WORKERS
+from query_api.app_keys import QUERY_ENCODER, STAGES, UPLOADS, WORKERS
+from query_api.coverage import covered_searcher
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.publishing import Fate, fate_of, shard_of
 from query_api.upload_models import PublishedAnswer, SearchableAnswer, WriteParameters
@@ -62,18 +62,16 @@ async def wait_for_fate(
     request: web.Request, event: Event, delivery: Delivery, timeout_seconds: float
 ) -> tuple[Fate, Searcher]:
     """Wait until a searcher covers the event and say what became of it; `ApiError` (504) with its offset."""
-    served = request.app[SERVED_INDEX]
     with request[STAGES].measure("wait"):
         try:
-            searcher = await served.covered_searcher(
-                {shard_of(delivery): delivery.next_offset}, timeout_seconds
+            searcher = await covered_searcher(
+                request, {shard_of(delivery): delivery.next_offset}, timeout_seconds
             )
         except (NoIndex, NotYetCovered) as error:
             raise _not_in_time(delivery, error.details) from error
         except ApiError as error:  # an index of another topic or with fewer partitions
             raise _not_in_time(delivery, ()) from error
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(request.app[WORKERS], fate_of, searcher, event, delivery), searcher
+    return await request.app[WORKERS].run(fate_of, searcher, event, delivery), searcher
 
 
 async def _check_content(request: web.Request, event: Event) -> None:

@@ -44,15 +44,15 @@ def _as_text(default: Any) -> str:
 
 
 def build_table() -> str:
-    rows: dict[str, tuple[str, str, set[str]]] = {}
+    rows: dict[str, dict[tuple[str, str], list[str]]] = {}
     for service, settings in (("consumer", consumer.settings), ("query_api", query_api.settings)):
         for variable, default, description in variables_of(settings.Settings, PREFIX):
-            known = rows.setdefault(variable, (default, description, set()))
-            known[2].add(service)
+            rows.setdefault(variable, {}).setdefault((default, description), []).append(service)
     lines = ["| variable | default | read by | |", "|---|---|---|---|"]
-    for variable, (default, description, services) in rows.items():
-        shown = f"`{default}`" if default else ""
-        lines.append(f"| `{variable}` | {shown} | {', '.join(sorted(services))} | {description} |")
+    for variable, variants in rows.items():
+        for (default, description), services in variants.items():  # two lines where the services differ
+            shown = f"`{default}`" if default else ""
+            lines.append(f"| `{variable}` | {shown} | {', '.join(services)} | {description} |")
     return "\n".join(lines)
 
 

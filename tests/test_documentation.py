@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.published import build_table as build_figures_table
+from tests.flags_table import build_table as build_flags_table
 from tests.settings_table import build_table as build_settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,12 @@ def test_every_setting_is_documented_as_the_code_reads_it() -> None:
 def test_every_setting_says_what_it_does() -> None:
     undocumented = [line for line in build_settings_table().splitlines()[2:] if line.endswith("|  |")]
     assert undocumented == []
+
+
+def test_every_flag_of_the_command_line_has_its_variable_in_the_readme() -> None:
+    table = build_flags_table()
+    assert between(README.read_text(), "flags") == table.strip()
+    assert [line for line in table.splitlines()[2:] if line.endswith("|  |")] == []
 
 
 def test_the_figures_are_those_last_published() -> None:

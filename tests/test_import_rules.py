@@ -27,7 +27,13 @@ HOMES = {
     "confluent_kafka": ("event_log/",),
     "torch": ("clip_index/open_clip_encoder", "cliptide/demo/", "cliptide/training/"),
     "open_clip": ("clip_index/open_clip_encoder", "cliptide/demo/", "cliptide/training/"),
-    "faiss": ("clip_index/vector_file.py", "clip_index/flat_vectors.py", "clip_index/inverted_lists.py"),
+    "faiss": (
+        "clip_index/vector_file.py",
+        "clip_index/flat_vectors.py",
+        "clip_index/inverted_lists.py",
+        "clip_index/joined_vectors.py",
+        "clip_index/queries.py",
+    ),
     "PIL": ("clip_index/images.py", "cliptide/demo/", "cliptide/training/"),
     "fastavro": ("schemas/",),
     "aiohttp": ("query_api/", "consumer/references.py", "consumer/reference_"),
@@ -76,3 +82,14 @@ def test_no_test_or_tool_is_imported_by_a_package() -> None:
     for package in PACKAGES:
         for path in modules_of(package):
             assert not {"tests", "benchmarks"} & set(imports_of(path)), path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_time_out_is_caught_under_the_name_that_every_python_gives_it(package: str) -> None:
+    """Before Python 3.11 the builtin `TimeoutError` misses those that futures and asyncio raise."""
+    for path in modules_of(package):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+                names = [one.id for one in caught if isinstance(one, ast.Name)]
+                assert "TimeoutError" not in names, f"{path.relative_to(ROOT)}:{node.lineno}"

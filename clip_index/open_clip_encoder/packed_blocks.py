@@ -2,7 +2,7 @@
 
 The arithmetic is open_clip's own (pre-norm residual blocks); what differs is the way:
 
-- oneDNN's prepacked weights, with GELU fused into the layer before it;
+- oneDNN's prepacked weights, with GELU and the residual sum fused into the layer before them;
 - all tokens of a batch go through the linear layers as one matrix without padding, and only
   attention looks at one group of equally long sequences at a time;
 - behind the last attention, only the rows that are pooled are computed.
@@ -46,6 +46,15 @@ class PackedLinear:
         if self._is_packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
 
+    def plus(self, rows: Tensor, residual: Tensor) -> Tensor:
+        """The layer's output plus `residual`, for a layer without GELU."""
+        if self._is_packed:
+            summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+                rows, residual, self._weight, self._bias, "add"
+            )
+            return summed
+        return functional.linear(rows, self._weight, self._bias).add_(residual)
+
     def __call__(self, rows: Tensor) -> Tensor:
         if self._is_packed:
             activation, algorithm = ("none", "") if self._gelu is None else ("gelu", self._gelu.approximate)
@@ -85,30 +94,28 @@ class PackedBlock:
         self._narrow = PackedLinear(mlp.c_proj.weight, mlp.c_proj.bias, dtype)
 
     def __call__(self, rows: Tensor, groups: Groups) -> Tensor:
-        return self._feed_forward(self._out(self._attend(rows, groups)).add_(rows))
+        return self._feed_forward(self._out.plus(self._attend(rows, groups), rows))
 
     def pooled(self, rows: Tensor, groups: Groups, wanted: Tensor) -> Tensor:
         """The block's output for the rows `wanted` alone."""
-        return self._feed_forward(self._out(self._attend(rows, groups)[wanted]).add_(rows[wanted]))
+        return self._feed_forward(self._out.plus(self._attend(rows, groups)[wanted], rows[wanted]))
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
-        return self._narrow(self._activate(self._widen(self._norm_2(rows)))).add_(rows)
+        return self._narrow.plus(self._activate(self._widen(self._norm_2(rows))), rows)
 
     def _attend(self, rows: Tensor, groups: Groups) -> Tensor:
         qkv = self._qkv(self._norm_1(rows))
-        attended = torch.empty_like(rows)
-        start = 0
-        for group in groups:
-            stop = start + group.num_tokens
-            self._attend_group(qkv[start:stop], attended[start:stop], group)
-            start = stop
-        return attended
+        if len(groups) == 1:
+            return self._attend_group(qkv, groups[0])
+        parts = torch.split(qkv, [group.num_tokens for group in groups])
+        return torch.cat([self._attend_group(part, group) for part, group in zip(parts, groups, strict=True)])
 
-    def _attend_group(self, qkv: Tensor, output: Tensor, group: SequenceGroup) -> None:
-        shape = (group.num_sequences, group.length, self._num_heads, -1)
-        query, key, value = qkv.view(*shape[:2], 3, *shape[2:]).permute(2, 0, 3, 1, 4)
+    def _attend_group(self, qkv: Tensor, group: SequenceGroup) -> Tensor:
+        shape = (group.num_sequences, group.length, 3, self._num_heads, -1)
+        query, key, value = qkv.view(shape).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=self._is_causal)
-        output.view(shape).copy_(attended.transpose(1, 2))
+        # no copy: in memory torch's attention for processors already puts the heads of a token side by side
+        return attended.transpose(1, 2).reshape(group.num_tokens, -1)
 
 
 class PackedTransformer:
@@ -139,4 +146,5 @@ def is_plain(transformer: nn.Module) -> bool:
 
 def _can_pack() -> bool:
     """torch's compiler packs by these operators; they are not promised to be there."""
-    return bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    return bool(torch.backends.mkldnn.enabled) and hasattr(operator, "binary")

@@ -8,7 +8,7 @@ const RETRY_MS = [500, 1000, 2000, 5000, 10_000];
 const LATE_SECONDS = 30; // no consumer works, or it does not keep up
 const SPOKEN_EVERY_MS = 20_000; // a screen reader need not hear every second
 
-/** Watch the index while the page is seen; `changed(state)` is called when something new is searchable. */
+/** Watch the index while the page is seen; `changed(state)` is called at first, and when something new is searchable. */
 export function watchIndex(changed) {
   const watch = new IndexWatch(changed);
   document.addEventListener("visibilitychange", () => (document.hidden ? watch.stop() : watch.start()));
@@ -58,9 +58,9 @@ class IndexWatch {
 
   #take(state) {
     const covered = JSON.stringify(Object.entries(state.snapshot).map(([shard, { next_offset }]) => [shard, next_offset]));
-    const isNew = this.covered !== null && this.covered !== covered;
+    const isNew = this.covered !== covered;
+    this.#show(state, isNew && this.covered !== null);
     this.covered = covered;
-    this.#show(state, isNew);
     if (isNew) this.changed(state);
   }
 

@@ -18,6 +18,7 @@ const NEWS_EVERY_MS = 700;
 const input = find("#text");
 let question = questionOf(location.href);
 let newsTimer = null;
+let searchable = {}; // the newest snapshot that the service has told of
 let isSearchInTrouble = false; // an answer takes back what a failed search said, but nothing else
 
 const actions = {
@@ -95,11 +96,11 @@ function fillScreen() {
   if (top < window.innerHeight + 600) search.more();
 }
 
-/** Ask again soon; a stream of uploads is looked at together. */
+/** Ask again soon what was answered from an older index; a stream of uploads is looked at together. */
 function lookForNews() {
   newsTimer ??= setTimeout(() => {
     newsTimer = null;
-    search.repeat();
+    if (!search.covers(searchable)) search.repeat();
     filters.refresh(question);
   }, NEWS_EVERY_MS);
 }
@@ -151,4 +152,4 @@ window.addEventListener("scroll", fillScreen, { passive: true });
 window.addEventListener("popstate", () => change(questionOf(location.href)));
 showQuestion();
 search.ask(question, { atOnce: true });
-watchIndex(lookForNews);
+watchIndex((state) => { searchable = state.snapshot; lookForNews(); });

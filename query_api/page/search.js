@@ -16,6 +16,7 @@ export class Search {
     this.question = null;
     this.results = {};
     this.cursor = null;
+    this.snapshot = {}; // what the newest answer covers that was no later page
     this.number = 0; // of the newest request; an answer to another one is thrown away
     this.timer = null;
     this.calls = new AbortController();
@@ -34,6 +35,11 @@ export class Search {
 
   get isIdle() {
     return this.running === null || this.running === undefined;
+  }
+
+  /** Whether the answer that is shown has everything up to a snapshot's offsets. */
+  covers(snapshot) {
+    return Object.entries(snapshot).every(([shard, { next_offset }]) => this.snapshot[shard]?.next_offset >= next_offset);
   }
 
   /** Ask the same question again, because the index has changed; what is running comes first. */
@@ -89,6 +95,7 @@ export class Search {
 
   #take(answer, { k, isPage, isNews }) {
     const former = this.results;
+    if (!isPage) this.snapshot = answer.snapshot;
     if (isPage) {
       this.results = mergeEach(former, answer.results, (before, hits) => [...before, ...without(hits, before)]);
     } else if (isNews && this.numLoaded > k) {

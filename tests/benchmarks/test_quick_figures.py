@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import as_json, find_figures
+from benchmarks.served_rate import bodies_of_clients
 
 
 @pytest.mark.usefixtures("embedded_broker")
@@ -22,3 +26,19 @@ def test_a_quick_look_at_segments_counts_what_ingestion_writes() -> None:
     found = as_json(find_figures()["segment_tax"].measure(quick=True))
     assert found["value"]["amplification"] > 1
     assert found["bytes_written"]["merged"] > 0
+
+
+def test_a_quick_look_at_serving_gives_the_cost_of_a_query_and_the_queries_a_second() -> None:
+    found = as_json(find_figures()["served_cost"].measure(quick=True))
+    assert min(found["value"].values()) > 0
+    assert found["rate"]["recall"] > 0.95
+
+
+@pytest.mark.parametrize(("size", "num_clients"), [(1, 16), (16, 4)])
+def test_the_clients_ask_each_query_once(size: int, num_clients: int) -> None:
+    queries = np.arange(48, dtype=np.float32)[:, None]
+    clients = bodies_of_clients(queries, size)
+    requests = [json.loads(body) for bodies in clients for body in bodies]
+    asked = [query for request in requests for query in request.get("queries", [request])]
+    assert len(clients) == num_clients
+    assert sorted(query["vector"][0] for query in asked) == list(range(48))

@@ -6,12 +6,15 @@ import asyncio
 import hashlib
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 from aiohttp import web
@@ -54,6 +57,21 @@ class Site:
     world: World
     address: str
     guarded_address: str
+
+    def wait_until_served(self, content_id: str) -> None:
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while not self._is_served(content_id):
+            assert time.monotonic() < deadline, f"{content_id} was not served"
+            time.sleep(0.02)
+
+    def _is_served(self, content_id: str) -> bool:
+        try:
+            with urlopen(f"{self.address}/v1/contents/{content_id}") as answer:
+                return bool(answer.status == 200)
+        except HTTPError as error:
+            if error.code != 404:
+                raise
+            return False
 
 
 @dataclass(slots=True)
@@ -154,7 +172,7 @@ def serving(app: web.Application) -> Iterator[str]:
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()], name="service")
     thread.start()
     try:
-        assert has_begun.wait(30)
+        assert has_begun.wait(PATIENCE_MS / 1000)
         yield places[0]
     finally:
         loop.call_soon_threadsafe(stopping.set)

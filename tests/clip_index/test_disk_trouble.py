@@ -20,9 +20,9 @@ from clip_index.flat_vectors import write_flat
 from clip_index.generations import list_generations
 from clip_index.index_directory import IndexDirectory
 from clip_index.index_reader import IndexReader, ShardReader
-from clip_index.merge import MergeJob
+from clip_index.merge import MergeJob, MergeResult, run_merge
 from clip_index.merge_policy import MergeSettings
-from clip_index.merge_worker import MergeFailed, MergeWorker
+from clip_index.merge_worker import MergeFailed, MergeLanes, MergeWorker
 from clip_index.shard_writer import ShardWriter, WriterSettings
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
@@ -129,6 +129,148 @@ def test_tombstones_left_by_a_failed_commit_do_not_stop_the_next(
     add(two_dead, [lambda o: removal("c", o)])
     two_dead.commit()
     assert live_ids(index) == set()
+
+
+def no_room_to_write(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(generations, "write_file", fail_for_want_of_room)
+
+
+def no_room_to_link(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(os, "link", fail_for_want_of_room)
+
+
+@pytest.mark.parametrize("trouble", [no_room_to_write, no_room_to_link])
+def test_a_manifest_without_room_leaves_no_segment_behind(
+    index: IndexDirectory,
+    two_dead: ShardWriter,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    add(two_dead, [lambda o: content("d", o)])
+    before = segment_names(two_dead)
+    with monkeypatch.context() as patch:
+        trouble(patch)
+        for _ in range(3):
+            with pytest.raises(OSError, match="no space"):
+                two_dead.commit()
+    assert segment_names(two_dead) == before
+    two_dead.commit()
+    assert live_ids(index) == {"c", "d"}
+
+
+def test_a_merge_without_room_for_its_manifest_leaves_no_segment_behind(
+    index: IndexDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes = InlineLanes()
+    writer = take_over(index, lanes=lanes, settings=WriterSettings(merge=MergeSettings(merge_factor=2)))
+    for name in "ab":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    before = segment_names(writer)
+    writer.tend()
+    lanes.release(is_released=True)
+    assert len(segment_names(writer)) == 3
+    with monkeypatch.context() as patch:
+        no_room_to_write(patch)
+        with pytest.raises(OSError, match="no space"):
+            writer.tend()
+    assert segment_names(writer) == before
+    assert live_ids(index) == {"a", "b"}
+
+
+class FailingWorker(MergeWorker):
+    """Fails every merge until it is repaired."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_attempts = 0
+        self.is_repaired = False
+
+    def start(self, job: MergeJob) -> None:
+        self._job = job
+        self.num_attempts += 1
+
+    def poll(self) -> MergeResult | None:
+        job, self._job = self._job, None
+        if job is None or self.is_repaired:
+            return job and run_merge(job)
+        raise MergeFailed("no space left on device")
+
+    def kill(self) -> None:
+        self._job = None
+
+
+class FailingLanes(MergeLanes):
+    def __init__(self) -> None:
+        self.small = FailingWorker()
+        self._lanes = {False: self.small, True: FailingWorker()}
+
+
+def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirectory) -> None:
+    now, lanes = [1_000_000.0], FailingLanes()
+    settings = WriterSettings(merge=MergeSettings(merge_factor=2))
+    writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: now[0])
+    for name in "ab":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    num_failed = 0
+    for _ in range(3000):
+        now[0] += 0.1
+        try:
+            writer.tend()
+        except MergeFailed:
+            num_failed += 1
+    assert num_failed == lanes.small.num_attempts
+    assert 9 <= num_failed <= 11, "after 1, 2, 4, 8, 16, 32, 60, 60 … seconds"
+    lanes.small.is_repaired = True
+    now[0] += 60
+    writer.tend()
+    writer.tend()
+    assert len(writer.manifest.segments) == 1
+    assert live_ids(index) == {"a", "b"}
+    lanes.small.is_repaired, before = False, lanes.small.num_attempts
+    add(writer, [lambda o: content("c", o)])
+    writer.commit()
+    writer.tend()
+    assert lanes.small.num_attempts == before + 1, "a merge that ended well ends the wait"
+
+
+def fail_to_fsync(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(generations, "fsync_path", fail)
+
+
+def link_and_report_an_error(patch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def failing_link(source: Path, target: Path) -> None:
+        link(source, target)
+        patch.setattr(generations, "read_manifest", fail)
+        fail()
+
+    patch.setattr(os, "link", failing_link)
+
+
+def lose_the_race_and_fail_to_read(patch: pytest.MonkeyPatch) -> None:
+    """The link has happened, a greater generation is there, and then the disk does not answer."""
+    patch.setattr(generations, "_fsync_and_list", lambda _: 10**9)
+    patch.setattr("clip_index.shard_writer.read_newest", fail)
+
+
+@pytest.mark.parametrize("trouble", [fail_to_fsync, link_and_report_an_error, lose_the_race_and_fail_to_read])
+def test_behind_the_link_no_error_deletes_what_the_manifest_may_name(
+    index: IndexDirectory,
+    two_dead: ShardWriter,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    add(two_dead, [lambda o: content("d", o)])
+    before = segment_names(two_dead)
+    with monkeypatch.context() as patch:
+        trouble(patch)
+        with pytest.raises((CommitUnknown, OSError)):
+            two_dead.commit()
+    assert len(segment_names(two_dead) - before) == 1
+    assert live_ids(index) == {"c", "d"}
 
 
 def test_a_link_that_may_still_be_on_its_way_leaves_the_outcome_unknown(

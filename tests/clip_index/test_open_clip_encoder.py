@@ -121,6 +121,18 @@ def test_embeddings_are_open_clips_own(name: str, model_directory: Callable[[str
     assert_close(encoder.encode(prepared), encode_by_open_clip(directory, prepared), 1e-5)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_without_onednn_embeddings_are_the_same(
+    precision: str, model_directory: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = model_directory("plain")
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    encoder = load(directory, precision)
+    prepared = prepare_all(encoder)
+    tolerance = 1e-5 if precision == "fp32" else 0.05
+    assert_close(encoder.encode(prepared), encode_by_open_clip(directory, prepared), tolerance)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_bf16_stays_near(name: str, model_directory: Callable[[str], Path]) -> None:
     directory = model_directory(name)

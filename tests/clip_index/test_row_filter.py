@@ -14,9 +14,12 @@ from clip_index.bounded_cache import BoundedCache
 from clip_index.columns import BufferedContent, contents_batch
 from clip_index.content import Delta, EncodedContent, MetadataValue, RemovedContent
 from clip_index.index_reader import IndexReader
+from clip_index.inverted_lists import InvertedLists
 from clip_index.row_filter import AnyOf, Condition, Exists, InRange, RowFilter
 from clip_index.row_masks import RowMasks
 from clip_index.searcher import Searcher
+from clip_index.shard_writer import WriterSettings
+from clip_index.vector_file import write_fastest
 from tests.fakes.shards import content, create_index, fingerprint, take_over
 
 FIELDS = ["modality", "source", "owner_id", "content_id", "occurred_at", "metadata.a", "metadata.b"]
@@ -120,10 +123,11 @@ def rows() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def searcher(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Searcher:
-    """Inverted lists and a tail of small segments, with dead rows; `metadata.n` is the row's number."""
+    """Inverted lists and a tail in such lists, with dead rows; `metadata.n` is the row's number."""
     root: Path = tmp_path_factory.mktemp("filtered")
-    writer = take_over(create_index(root, fingerprint=fingerprint(dimension=DIMENSION)))
-    for first, last in ((0, 13_000), (13_000, 13_900), (13_900, 14_000)):
+    index = create_index(root, fingerprint=fingerprint(dimension=DIMENSION))
+    writer = take_over(index, settings=WriterSettings(write_sealed=write_fastest))
+    for first, last in ((0, 12_000), (12_000, 13_900), (13_900, 14_000)):
         start = writer.next_offset
         changes = [
             content(str(n), start + n - first, embeddings=rows[n][None], metadata={"n": float(n % 1000)})
@@ -138,6 +142,9 @@ def searcher(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Sear
     reader = IndexReader(root)
     reader.reload()
     assert reader.searcher is not None
+    [shard] = reader.searcher.shard_views
+    assert shard.segments[0].segment.vector_files["image"].lists is not None
+    assert isinstance(shard.tails["image"].joined.vectors, InvertedLists)
     return reader.searcher
 
 
@@ -159,6 +166,21 @@ def test_filtered_searches_find_what_a_scan_of_the_eligible_rows_finds(
         assert is_eligible[found].all()
         num_reached += sum(scores[n] >= least - 1e-3 for n in found)
     assert num_reached / sum(map(len, answers)) >= 0.99
+
+
+def test_without_a_filter_the_lists_and_the_tail_beside_them_find_what_a_scan_finds(
+    searcher: Searcher, rows: np.ndarray
+) -> None:
+    queries = draw_queries(draw_space(5), "text", 20, 9)
+    is_alive = np.arange(len(rows)) % 7 != 0
+    answers = searcher.search(queries, k=10, modality="image")
+    num_reached = 0
+    for query, hits in zip(queries, answers, strict=True):
+        scores = np.where(is_alive, rows @ query, -2)
+        found = [int(hit.content_id) for hit in hits]
+        assert [hit.score for hit in hits] == pytest.approx(scores[found], abs=1e-3)
+        num_reached += sum(scores[n] >= np.sort(scores)[-10] - 1e-3 for n in set(found))
+    assert num_reached / 200 >= 0.99
 
 
 def test_a_filter_that_nothing_passes_gives_nothing(searcher: Searcher) -> None:

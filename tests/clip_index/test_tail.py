@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from clip_index.content import EncodedContent, Modality
+from clip_index.flat_vectors import FlatVectors
 from clip_index.index_reader import IndexReader
 from clip_index.merge_policy import MergeSettings
+from clip_index.queries import Queries
 from clip_index.row_filter import AnyOf, InRange, RowFilter
 from clip_index.searcher import Searcher, ShardSnapshot, ShardView
 from clip_index.segment import Segment
@@ -137,7 +139,7 @@ def test_a_tail_of_several_windows_still_gives_k_texts(segments: list[Segment]) 
     views = views_of(segments, [(place, (0.3, place)) for place in range(6)])
     tail = build_tails(views, {})["text"]
     num_live = sum(view.num_live["text"] for view in views)
-    [found] = tail.search(unit_vectors(5), num_live, "text")
+    [found] = tail.search(Queries(unit_vectors(5)), num_live, "text")
     assert len(set(found.rows.tolist())) == len(found.rows) == num_live
 
 
@@ -166,16 +168,72 @@ def test_one_small_segment_alone_is_no_tail(segments: list[Segment]) -> None:
     assert build_tails(views, {}) == {}
 
 
-def test_a_graph_stays_beside_the_tail(tmp_path: Path) -> None:
-    writer = take_over(create_index(tmp_path), settings=WriterSettings(write_sealed=write_fastest))
-    for first, last in ((0, 10_050), (10_050, 10_060), (10_060, 10_070)):
-        rows = unit_vectors(first, last - first)
-        add(writer, [content(f"{first}-{n}", writer.next_offset + n, embeddings=row[None])
-                     for n, row in enumerate(rows)])  # fmt: skip
-        writer.commit()
+AS_MERGED = WriterSettings(write_sealed=write_fastest)
+"""Segments of 4,000 rows and more have lists as soon as they are committed."""
+
+
+def commit_rows(writer: ShardWriter, seed: int, num_rows: int) -> None:
+    items = [
+        content(f"{seed}-{n}", writer.next_offset + n, embeddings=row[None])
+        for n, row in enumerate(unit_vectors(seed, num_rows))
+    ]
+    add(writer, items)
+    writer.commit()
+
+
+def test_lists_stay_beside_the_tail(tmp_path: Path) -> None:
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    for seed, num_rows in enumerate((10_050, 10, 10)):
+        commit_rows(writer, seed, num_rows)
     shard = view_of(IndexReader(tmp_path))
     assert shard.tails["image"].views == shard.segments[1:]
     assert shard.sources("image") == [shard.tails["image"], shard.segments[0]]
+
+
+def test_a_long_tail_has_lists_around_the_centroids_of_the_largest_segment(tmp_path: Path) -> None:
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 5_000, 600, 300)):
+        commit_rows(writer, seed, num_rows)
+    assert isinstance(tail_of(reader).joined.vectors, FlatVectors), "900 are scanned"
+    commit_rows(writer, 4, 200)
+    shard = view_of(reader)
+    guide = shard.segments[1].segment.vector_files["image"].lists
+    assert shard.tails["image"].joined.guide is guide
+    commit_rows(writer, 5, 7)
+    extended = tail_of(reader)
+    assert (extended.joined.guide, extended.joined.num_nodes) == (guide, 1107)
+    for seed, num_rows in ((2, 600), (5, 7)):
+        queries = unit_vectors(seed, num_rows)[-5:]
+        found = extended.search(Queries(queries), 1, "image")
+        names = [
+            view.segment.content_id(row) for view, row in (extended.locate(int(f.rows[0])) for f in found)
+        ]
+        assert names == [f"{seed}-{n}" for n in range(num_rows - 5, num_rows)]
+
+
+def test_a_larger_segment_begins_new_lists_of_the_tail(tmp_path: Path) -> None:
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 700, 700)):
+        commit_rows(writer, seed, num_rows)
+    former, query = tail_of(reader), Queries(unit_vectors(1))
+    before = former.search(query, 9, "image")[0].rows.tolist()
+    commit_rows(writer, 3, 4_500)
+    newest = view_of(reader)
+    assert newest.tails["image"].joined.guide is newest.segments[3].segment.vector_files["image"].lists
+    assert former.search(query, 9, "image")[0].rows.tolist() == before
+
+
+def test_centroids_are_ranked_once_for_all_lists_around_them(tmp_path: Path) -> None:
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    for seed, num_rows in enumerate((4_100, 700, 700)):
+        commit_rows(writer, seed, num_rows)
+    shard = view_of(IndexReader(tmp_path))
+    queries = Queries(unit_vectors(1, 3))
+    for source in shard.sources("image"):
+        source.search(queries, 2, "image")
+    assert len(queries._ranked) == 1
 
 
 def view_of(reader: IndexReader) -> ShardView:
@@ -222,7 +280,7 @@ def test_an_appended_segment_alone_is_read_and_the_former_tail_stays(
     commit(writer, "a", "b", "c")
     commit(writer, "d", "e")
     former = tail_of(reader)
-    query = unit_vectors(1)
+    query = Queries(unit_vectors(1))
     [before] = former.search(query, 9, "image")
     counts = nodes_read(monkeypatch)
     commit(writer, "f")
@@ -240,9 +298,9 @@ def test_vectors_are_shared_when_only_rows_died(writer: ShardWriter, reader: Ind
     add(writer, [lambda o: removal("b", o)])
     writer.commit()
     newest = tail_of(reader)
-    assert newest.vectors is former.vectors
-    assert len(newest.search(unit_vectors(1), 9, "image")[0].rows) == 4
-    assert len(former.search(unit_vectors(1), 9, "image")[0].rows) == 5
+    assert newest.joined is former.joined
+    assert len(newest.search(Queries(unit_vectors(1)), 9, "image")[0].rows) == 4
+    assert len(former.search(Queries(unit_vectors(1)), 9, "image")[0].rows) == 5
 
 
 def test_a_merge_begins_a_new_tail(writer: ShardWriter, reader: IndexReader, lanes: InlineLanes) -> None:
@@ -254,7 +312,7 @@ def test_a_merge_begins_a_new_tail(writer: ShardWriter, reader: IndexReader, lan
     writer.tend()
     commit(writer, "d")
     newest = tail_of(reader)
-    assert newest.vectors.files[: len(former.vectors.files)] != former.vectors.files
-    [found] = newest.search(unit_vectors(1), 9, "image")
+    assert newest.joined.files[: len(former.joined.files)] != former.joined.files
+    [found] = newest.search(Queries(unit_vectors(1)), 9, "image")
     names = {view.segment.content_id(row) for view, row in map(newest.locate, found.rows.tolist())}
     assert names == {"a", "b", "c", "d"}

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.data import draw_queries, draw_rows, draw_space
 from clip_index.inverted_lists import MIN_NODES
+from clip_index.queries import Queries
 from clip_index.vector_file import VectorFile, build_node_map, write_fastest
 
 NUM_ROWS = 12_000
@@ -18,7 +19,7 @@ def embeddings() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def vectors(embeddings: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> VectorFile:
+def file(embeddings: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> VectorFile:
     node_map = build_node_map(embeddings.astype(np.float16), np.arange(NUM_ROWS, dtype=np.uint32))
     path = tmp_path_factory.mktemp("lists") / "image.faiss"
     write_fastest(path, node_map.embeddings)
@@ -32,49 +33,49 @@ def recall(found: np.ndarray, scores: np.ndarray) -> float:
     return float(reached.mean())
 
 
-def exact_scores(vectors: VectorFile, queries: np.ndarray) -> np.ndarray:
-    return queries @ vectors.embeddings_of(np.arange(vectors.num_nodes, dtype=np.uint32)).T
+def exact_scores(file: VectorFile, queries: np.ndarray) -> np.ndarray:
+    return queries @ file.vectors.embeddings_of(np.arange(file.num_nodes, dtype=np.uint32)).T
 
 
-def test_a_big_file_has_lists_of_distinct_embeddings(vectors: VectorFile) -> None:
-    assert not vectors.is_flat
-    assert MIN_NODES <= vectors.num_nodes < NUM_ROWS
+def test_a_big_file_has_lists_of_distinct_embeddings(file: VectorFile) -> None:
+    assert not file.is_flat
+    assert MIN_NODES <= file.num_nodes < NUM_ROWS
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])
-def test_probed_lists_hold_what_a_scan_finds(vectors: VectorFile, modality: str) -> None:
+def test_probed_lists_hold_what_a_scan_finds(file: VectorFile, modality: str) -> None:
     queries = draw_queries(draw_space(5), modality, 50, 6)
-    _, nodes = vectors.search(queries, 10, None)
-    assert recall(nodes, exact_scores(vectors, queries)) >= 0.99
+    _, nodes = file.vectors.search(Queries(queries), 10, None)
+    assert recall(nodes, exact_scores(file, queries)) >= 0.99
 
 
 @pytest.mark.parametrize("share", [1.0, 0.9, 0.5, 0.31, 0.29, 0.1, 0.01, 0.0005])
-def test_a_mask_never_costs_recall(vectors: VectorFile, share: float) -> None:
+def test_a_mask_never_costs_recall(file: VectorFile, share: float) -> None:
     queries = draw_queries(draw_space(5), "text", 30, 7)
-    is_alive = np.random.default_rng(1).random(vectors.num_nodes) < share
+    is_alive = np.random.default_rng(1).random(file.num_nodes) < share
     k = min(10, int(is_alive.sum()))
-    _, nodes = vectors.search(queries, k, vectors.select(np.packbits(is_alive, bitorder="little")))
+    _, nodes = file.vectors.search(Queries(queries), k, file.vectors.select(is_alive))
     assert is_alive[nodes].all()
-    scores = np.where(is_alive, exact_scores(vectors, queries), -2)
+    scores = np.where(is_alive, exact_scores(file, queries), -2)
     assert recall(nodes, scores) >= 0.99
 
 
-def test_a_mask_against_the_query_still_gives_the_best_of_the_rest(vectors: VectorFile) -> None:
+def test_a_mask_against_the_query_still_gives_the_best_of_the_rest(file: VectorFile) -> None:
     queries = draw_queries(draw_space(5), "image", 10, 8)
     for query in queries:
-        scores = exact_scores(vectors, query[None])
+        scores = exact_scores(file, query[None])
         is_alive = scores[0] < np.median(scores)
-        _, nodes = vectors.search(query[None], 10, vectors.select(np.packbits(is_alive, bitorder="little")))
+        _, nodes = file.vectors.search(Queries(query[None]), 10, file.vectors.select(is_alive))
         assert recall(nodes, np.where(is_alive, scores, -2)) >= 0.99
 
 
-def test_asking_for_more_than_there_is_gives_all(vectors: VectorFile) -> None:
-    is_alive = np.zeros(vectors.num_nodes, np.bool_)
+def test_asking_for_more_than_there_is_gives_all(file: VectorFile) -> None:
+    is_alive = np.zeros(file.num_nodes, np.bool_)
     is_alive[[5, 77, 1234]] = True
-    _, nodes = vectors.search(
-        draw_queries(draw_space(5), "text", 1, 9),
+    _, nodes = file.vectors.search(
+        Queries(draw_queries(draw_space(5), "text", 1, 9)),
         10,
-        vectors.select(np.packbits(is_alive, bitorder="little")),
+        file.vectors.select(is_alive),
     )
     assert set(nodes[0].tolist()) == {5, 77, 1234, -1}
 

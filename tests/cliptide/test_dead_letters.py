@@ -1,6 +1,6 @@
 import pytest
 
-from cliptide.dead_letters import Place, TopicScan, dead_letter_from_record
+from cliptide.dead_letters import DeadLetter, Place, TopicScan, dead_letter_from_record, tally
 from event_log.errors import TopicMissing
 from event_log.memory import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.records import Headers, Record
@@ -46,6 +46,17 @@ def test_a_record_that_someone_else_put_there_is_listed_too(headers: Headers) ->
     letter = dead_letter_from_record(record(headers, key=None))
     assert letter.origin is None
     assert letter.content_id is None
+
+
+def test_the_latest_are_shown_in_whatever_order_partitions_are_read() -> None:
+    def letter(name: str, timestamp_ms: int, offset: int) -> DeadLetter:
+        origin = Place("content-uploads", 0, offset)
+        return DeadLetter(origin, origin, "truncated_image", "", name, 1, timestamp_ms)
+
+    read = [letter("d", 9, 8), letter("b", 7, 5), letter("c", 9, 6), letter("a", 5, 7)]
+    counts, shown = tally(read, None, 2)
+    assert counts == {"truncated_image": 4}
+    assert [one.content_id for one in shown] == ["c", "d"]
 
 
 def test_a_scan_reads_all_partitions_from_the_start_to_the_end() -> None:

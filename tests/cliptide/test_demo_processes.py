@@ -11,6 +11,7 @@ import pytest
 
 from cliptide.demo.gallery_server import serving_page
 from cliptide.demo.processes import Child, ChildDied, last_lines
+from tests.fixtures.processes import is_running
 
 SLEEPER = """
 import pathlib, signal, sys, time
@@ -76,7 +77,7 @@ def test_children_die_with_their_parent(tmp_path: Path) -> None:
         wait_for(tmp_path / "ready")
         parent.kill()
     deadline = time.monotonic() + 20
-    while _is_running(pid):
+    while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -88,14 +89,6 @@ from cliptide.demo.processes import Child
 print(Child("sleeper", "child_under_test", dict(os.environ), pathlib.Path("log")).pid, flush=True)
 time.sleep(60)
 """
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_only_the_last_lines_of_a_log_are_shown(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from cliptide.embedded_broker import EmbeddedBroker
 from cliptide.pacer import Pacer
 from cliptide.publish import EventPublisher, Published
 from cliptide.query_client import QueryClient
-from cliptide.searchable import find_missing, wait_until_covered, wanted_offsets
+from cliptide.searchable import find_missing, missing_offsets, wait_until_covered, wanted_offsets
 from event_log.kafka_publisher import KafkaPublisher
 from event_log.kafka_settings import KafkaSettings
 from event_log.records import Delivery
@@ -144,10 +145,17 @@ def test_a_consumer_killed_in_the_middle_of_the_stream_loses_nothing_and_doubles
         with publishing(services, contents, rate=40) as outcomes, IndexWatch(client, FreshnessLog()) as watch:
             for outcome in outcomes:
                 deliveries[outcome.content_id] = outcome.delivery
-                if len(deliveries) == middle:
-                    wait_until(lambda: watch.state.num_contents >= 10)
-                    os.kill(consumer.pid, signal.SIGKILL)
-                    assert consumer.stop() == -signal.SIGKILL
+                if watch.state.num_contents >= 10 or len(deliveries) == middle:
+                    break
+            wait_until(lambda: watch.state.num_contents >= 10)
+            os.kill(consumer.pid, signal.SIGSTOP)  # whatever it is doing; what comes now, it cannot commit
+            for outcome in islice(outcomes, 20):
+                deliveries[outcome.content_id] = outcome.delivery
+            os.kill(consumer.pid, signal.SIGKILL)
+            assert consumer.stop() == -signal.SIGKILL
+            assert missing_offsets(wanted_offsets(deliveries.values()), client.index().next_offsets)
+            for outcome in outcomes:
+                deliveries[outcome.content_id] = outcome.delivery
         environment = build_environment(tmp_path, model, services.kafka, free_port())
         second = Child("second consumer", "consumer", environment, tmp_path / "second.log")
         try:

@@ -3,6 +3,7 @@
 - `TESTS_KILLING_WORD`: a text that contains the word kills the process.
 - `TESTS_TALLY`: a file that grows by one byte for each content that is encoded.
 - `TESTS_HOLD`: a file; while it exists, encoding does not end.
+- `TESTS_RELEASE_SECONDS`: how long a revoke waits for the batch at hand, which is also told in the log.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import os
 import sys
 from pathlib import Path
 
+import structlog
+
 from clip_index.encoder import Encoder
 from clip_index.encoder_settings import EncoderSettings
 from consumer.__main__ import run
+from consumer.encoding import Encoding
 from tests.consumer.encoders import FileHeldEncoder, KillingEncoder, TallyingEncoder
 from tests.fakes.hash_encoder import HashEncoder
 
@@ -29,5 +33,18 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
     return encoder
 
 
+def make_patient(release_seconds: float) -> None:
+    """Have a revoke wait longer for the batch at hand, and tell in the log that it waits."""
+    settle = Encoding.settle
+
+    def settle_and_tell(encoding: Encoding, _: float) -> bool:
+        structlog.get_logger(__name__).info("settling")
+        return settle(encoding, release_seconds)
+
+    Encoding.settle = settle_and_tell  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
+    if seconds := os.environ.get("TESTS_RELEASE_SECONDS"):
+        make_patient(float(seconds))
     os._exit(run(load_encoder, sys.argv[1:]))

@@ -162,6 +162,10 @@ class World:
     def stage_count(self, stage: str) -> float | None:
         return self.metrics.registry.get_sample_value("cliptide_stage_seconds_count", {"stage": stage})
 
+    def lag_seconds(self) -> float | None:
+        labels = {"shard": f"{TOPIC}-0"}
+        return self.metrics.registry.get_sample_value("cliptide_lag_seconds", labels)
+
     def failures(self, place: str) -> float | None:
         return self.metrics.registry.get_sample_value("cliptide_transient_errors_total", {"place": place})
 

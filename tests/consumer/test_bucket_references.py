@@ -107,6 +107,11 @@ def test_an_object_is_fetched(references: References, wanted: ContentReference, 
         pytest.param(
             reference("s3://photos/large.png", LARGE, 70_000), "size_mismatch", id="longer than promised"
         ),
+        pytest.param(reference("s3://photos/a//b.png"), "reference_refused", id="an empty part of a key"),
+        pytest.param(reference("s3://photos/.."), "reference_refused", id="dots for a key"),
+        pytest.param(reference("s3://photos/%00"), "reference_refused", id="a zero byte"),
+        pytest.param(reference("s3://photos/%0A"), "reference_refused", id="a line feed"),
+        pytest.param(reference("s3://photos/\ud800"), "reference_refused", id="half a surrogate pair"),
         pytest.param(reference("s3://elsewhere/x"), "reference_refused", id="a bucket that nobody allowed"),
     ],
 )

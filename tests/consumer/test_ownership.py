@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,11 @@ from clip_index.errors import CommitUnknown, IndexRefused
 from clip_index.index_directory import IndexDirectory
 from clip_index.shard_writer import ShardWriter
 from consumer.backlog import BacklogLimits
+from consumer.backoff import Backoff
+from consumer.encoding import Encoding
 from consumer.errors import FencedWhileAssigned, StartRefused
 from consumer.start_check import StartOptions, check_topic
+from event_log.errors import TransientLogError
 from event_log.records import TopicDescription
 from tests.consumer.encoders import CountingEncoder, HeldEncoder
 from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
@@ -39,15 +44,28 @@ def test_two_consumers_share_the_partitions_and_nothing_is_encoded_twice(tmp_pat
     assert second.encoder.num_encoded > 0
 
 
-def test_a_revoke_waits_for_the_batch_at_hand_and_commits_it(tmp_path: Path) -> None:
+def test_a_revoke_waits_for_the_batch_at_hand_and_commits_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, is_settling = Encoding.settle, threading.Event()
+
+    def settle_and_tell(encoding: Encoding, timeout_seconds: float) -> bool:
+        is_settling.set()
+        return settle(encoding, timeout_seconds)
+
+    monkeypatch.setattr(Encoding, "settle", settle_and_tell)
     encoder = HeldEncoder()
     world = World(tmp_path, encoder=encoder)
     end = world.publish(upload("a"))
     pipeline = world.build()
     pipeline.start()
     assert encoder.is_encoding.wait(PATIENCE_SECONDS)
-    threading.Timer(0.1, encoder.may_encode.set).start()
-    pipeline.finish()
+    with ThreadPoolExecutor() as pool:
+        finishing = pool.submit(pipeline.finish)
+        assert is_settling.wait(PATIENCE_SECONDS)
+        assert wait([finishing], timeout=0.1).done == set()  # one that does not wait has the time to show it
+        encoder.may_encode.set()
+        finishing.result(PATIENCE_SECONDS)
     assert world.next_offset() == end
 
 
@@ -74,7 +92,7 @@ def test_records_that_retention_removes_before_they_are_read_stop_a_running_cons
         world.publish(upload(f"c{number}"))
     pipeline = world.build()
     pipeline.start()
-    assert encoder.is_encoding.wait(5)
+    assert encoder.is_encoding.wait(PATIENCE_SECONDS)
     world.log.truncate(TOPIC, 0, 39)
     encoder.may_encode.set()
     assert pipeline.wait(PATIENCE_SECONDS)
@@ -89,6 +107,22 @@ def test_records_that_retention_removes_before_they_are_read_stop_a_running_cons
     world.set_options(start=StartOptions(accepts_data_loss=True))
     with world.running():
         world.wait_committed(40)
+
+
+def test_a_position_out_of_range_ends_the_consumer_even_while_the_log_does_not_say_its_range(
+    world: World,
+) -> None:
+    pipeline = world.build()
+    pipeline.start()
+    world.wait_committed(world.publish(upload("a")))
+    with world.log.changed:
+        world.log.fail_next("log_range", TransientLogError("away"), times=10_000)
+        for _ in range(5):
+            world.log.append_marker(TOPIC, 0)
+        world.log.truncate(TOPIC, 0, 5)
+    assert pipeline.wait(PATIENCE_SECONDS)
+    with pytest.raises(StartRefused, match=r"at 1, but the log holds no such offset .*ACCEPT_DATA_LOSS"):
+        pipeline.finish()
 
 
 def test_a_fenced_writer_drops_its_shard_and_stops_when_the_partition_stays(world: World) -> None:
@@ -214,6 +248,25 @@ def test_a_group_offset_is_committed_behind_the_index(world: World) -> None:
         end = world.publish(upload("a"))
         eventually(lambda: world.group_offset() == end)
         assert world.next_offset() == end
+
+
+@pytest.mark.parametrize("away", ["log", "disk"])
+def test_a_stop_does_not_wait_for_a_takeover_that_does_not_succeed(
+    world: World, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    def failing_take_over(*_: object, **__: object) -> ShardWriter:
+        raise OSError(5, "Input/output error")
+
+    if away == "log":
+        world.log.fail_next("log_range", TransientLogError("away"), times=10_000)
+    else:
+        monkeypatch.setattr(ShardWriter, "take_over", failing_take_over)
+    slow = Backoff(first_seconds=PATIENCE_SECONDS / 2, longest_seconds=PATIENCE_SECONDS / 2)
+    world.set_options(patience=replace(world.options.patience, backoff=slow))
+    with world.running():
+        eventually(lambda: world.failures("assignment") == 1)
+        stopped_at = time.monotonic()
+    assert time.monotonic() - stopped_at < PATIENCE_SECONDS / 4
 
 
 def test_a_stop_does_not_wait_for_a_disk_that_keeps_failing(

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from clip_index.errors import CommitUnknown, DeltaMismatch
 from clip_index.index_reader import IndexReader
-from consumer.errors import ConsumerFault
-from consumer.inflight import InFlight, InFlightFile, read_inflight
+from consumer.errors import ConsumerFault, StartRefused
+from consumer.inflight import InFlight, InFlightClosed, InFlightFile, read_inflight
+from consumer.pipeline import PipelineState
+from event_log.errors import FatalLogError
+from event_log.memory import MemoryPublisher
+from schemas.errors import UnknownSchema
 from schemas.events import TextContent
 from tests.consumer.encoders import FailingEncoder
 from tests.consumer.killed_run import NUM_RECORDS, POISONED
-from tests.consumer.running import World, upload
+from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
 from tests.fakes.hash_encoder import HashEncoder
 
 _KILLED = 139
@@ -52,6 +57,49 @@ def test_a_fault_keeps_the_in_flight_set_and_names_its_place(world: World) -> No
     assert read_inflight(world.shard_path() / "inflight.json").next_offset == 2
 
 
+def test_an_error_of_the_encoder_thread_that_no_rule_expects_keeps_the_in_flight_set(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing_publish(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(MemoryPublisher, "publish", failing_publish)
+    world.append(b"x", b"garbage")
+    assert isinstance(world.failure(), RuntimeError)
+    assert read_inflight(world.shard_path() / "inflight.json").next_offset == 1
+
+
+def test_an_error_of_the_intake_thread_that_no_rule_expects_keeps_the_in_flight_set(world: World) -> None:
+    pipeline = world.build()
+    pipeline.start()
+    world.wait_committed(world.publish(upload("a")))
+    world.log.fail_next("poll", RuntimeError("a defect"))  # type: ignore[arg-type]
+    assert pipeline.wait(PATIENCE_SECONDS)
+    with pytest.raises(RuntimeError, match="a defect"):
+        pipeline.finish()
+    assert read_inflight(world.shard_path() / "inflight.json").next_offset == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_fault"),
+    [
+        pytest.param(RuntimeError(), True, id="a defect"),
+        pytest.param(OSError(), True, id="a disk where no rule waits for it"),
+        pytest.param(ConsumerFault(), True, id="a fault"),
+        pytest.param(DeltaMismatch("uploads-0", 1, 2), True, id="records skipped or repeated"),
+        pytest.param(StartRefused(), False, id="refused"),
+        pytest.param(FatalLogError(), False, id="the log cannot be used"),
+        pytest.param(CommitUnknown(), False, id="only the disk can tell"),
+        pytest.param(UnknownSchema("x", "y"), False, id="an unknown schema"),
+    ],
+)
+def test_a_fault_is_what_no_rule_expects(error: Exception, is_fault: bool) -> None:
+    state = PipelineState()
+    assert not state.has_faulted()
+    state.fail(error)
+    assert state.has_faulted() is is_fault
+
+
 def test_a_fault_alone_counts_as_a_death(world: World) -> None:
     world.encoder = FailingEncoder()
     world.publish(upload("bad", TextContent("poison")))
@@ -73,6 +121,52 @@ def test_a_bad_content_in_quarantine_is_a_normal_dead_letter(world: World) -> No
     assert world.reasons()[-1] == "undecodable"
     assert world.searcher().find("bad") is not None
     assert world.metrics.registry.get_sample_value("cliptide_quarantined_records_total") in (1, 2)
+
+
+@pytest.mark.parametrize("operation", ["mark_alone", "unmark_alone"])
+def test_a_disk_that_fails_in_quarantine_is_waited_for_and_blamed_on_no_record(
+    world: World, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    world.encoder = FailingEncoder()
+    world.publish(upload("good"))
+    world.publish(upload("bad", TextContent("poison")))
+    assert isinstance(world.failure(), ConsumerFault)
+    world.encoder = HashEncoder()
+    write, failures = getattr(InFlightFile, operation), iter([OSError(28, "No space left on device")] * 3)
+
+    def failing_write(inflight: InFlightFile, *offset: int) -> None:
+        if failure := next(failures, None):
+            raise failure
+        write(inflight, *offset)
+
+    monkeypatch.setattr(InFlightFile, operation, failing_write)
+    with world.running():
+        world.wait_committed(2)
+        state = read_inflight(world.shard_path() / "inflight.json")
+        assert (state.alone, state.deaths) == (None, {})
+    assert world.reasons() == []
+    assert world.failures("inflight") == 3
+
+
+def test_a_stop_while_the_disk_fails_in_quarantine_counts_no_death(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.encoder = FailingEncoder()
+    world.publish(upload("bad", TextContent("poison")))
+    assert isinstance(world.failure(), ConsumerFault)
+    world.encoder = HashEncoder()
+
+    def failing_unmark(inflight: InFlightFile) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(InFlightFile, "unmark_alone", failing_unmark)
+        with world.running():
+            eventually(lambda: (world.failures("inflight") or 0) >= 2)
+    assert not (world.shard_path() / "inflight.json").exists()
+    with world.running():
+        world.wait_committed(1)
+    assert world.reasons() == []
 
 
 @pytest.mark.parametrize(
@@ -98,6 +192,16 @@ def test_the_in_flight_set_survives_its_process(tmp_path: Path) -> None:
     second = InFlightFile.recover(tmp_path, 5)
     assert second.state == InFlight(40, None, {7: 1})
     assert read_inflight(tmp_path / "inflight.json") == second.state
+
+
+def test_a_shard_that_is_given_away_is_written_no_more(tmp_path: Path) -> None:
+    inflight = InFlightFile.recover(tmp_path, 0)
+    inflight.mark_alone(7)
+    inflight.close()
+    successor = InFlightFile.recover(tmp_path, 0)
+    with pytest.raises(InFlightClosed):
+        inflight.unmark_alone()
+    assert read_inflight(tmp_path / "inflight.json") == successor.state == InFlight(0, None, {7: 1})
 
 
 def test_naming_less_than_is_named_writes_nothing(tmp_path: Path) -> None:

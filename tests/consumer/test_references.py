@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from consumer.backoff import Backoff
 from consumer.preparation import PreparationOptions
@@ -22,6 +27,7 @@ from consumer.reference_policy import (
     ReferenceRefused,
     ReferenceUnreachable,
 )
+from consumer.reference_stores import FileStore
 from consumer.references import FetchLimits, ReferenceGivenUp, References
 from schemas.events import ContentReference, Modality
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
@@ -227,6 +233,81 @@ def test_no_way_leads_out_of_a_root(tmp_path: Path, way: str) -> None:
     }
     with fetching(ReferencePolicy(file_roots=(root,)), quick_limits()) as references:
         assert reason_of(references.fetch(reference(uris[way]))) == "reference_refused"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        pytest.param("%00", "reference_refused", id="a zero byte"),
+        pytest.param("%0A", "reference_absent", id="a line feed, nothing there"),
+        pytest.param("loop", "reference_refused", id="a loop of links"),
+        pytest.param("x" * 256, "reference_refused", id="a name that is too long"),
+        pytest.param("x/" * 4096, "reference_refused", id="a path that is too long"),
+        pytest.param("picture/x", "reference_absent", id="below a file"),
+        pytest.param("line%0Afeed", "reference_refused", id="a line feed"),
+        pytest.param("picture%235", "reference_refused", id="a name that obstore keeps for itself"),
+        pytest.param("\ud800", "reference_refused", id="half a surrogate pair"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_one_dead_letter(tmp_path: Path, path: str, reason: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("picture", "line\nfeed", "picture#5"):
+        (tmp_path / name).write_bytes(PICTURE)
+    with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits()) as references:
+        assert reason_of(references.fetch(reference(f"file://{tmp_path}/{path}"))) == reason
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")]
+)
+def test_a_disk_that_does_not_let_us_look_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    (tmp_path / "picture").write_bytes(PICTURE)
+    stat, errors = Path.stat, iter([error] * 3)
+
+    def failing_stat(path: Path, **options: bool) -> os.stat_result:
+        if path.name == "picture" and (failure := next(errors, None)):
+            raise failure
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", failing_stat)
+    with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits(patience=0.0)) as references:
+        future = references.fetch(reference(f"file://{tmp_path}/picture"))
+        assert future.result(PATIENCE_SECONDS) == PICTURE
+
+
+@given(path=st.text(max_size=30) | st.binary(max_size=30).map(quote_from_bytes))
+def test_any_path_is_read_or_refused_by_name(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
+    root = tmp_path_factory.getbasetemp()
+    policy = ReferencePolicy(file_roots=(root,))
+
+    async def read() -> None:
+        with suppress(ReferenceRefused, ReferenceAbsent, ReferenceUnreachable):
+            policy.admit(f"file://{root}/{path}", 1)
+            async for _ in FileStore(policy).stream(f"file://{root}/{path}"):
+                pass
+
+    asyncio.run(read())
+
+
+def test_an_error_that_no_rule_expects_is_logged_and_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "picture").write_bytes(PICTURE)
+    file_path, errors = ReferencePolicy.file_path, iter([LookupError("a defect")] * 2)
+
+    def failing_file_path(policy: ReferencePolicy, uri: str) -> tuple[Path, Path]:
+        if failure := next(errors, None):
+            raise failure
+        return file_path(policy, uri)
+
+    monkeypatch.setattr(ReferencePolicy, "file_path", failing_file_path)
+    policy = ReferencePolicy(file_roots=(tmp_path,))
+    with capture_logs() as logs, fetching(policy, quick_limits()) as references:
+        future = references.fetch(reference(f"file://{tmp_path}/picture"))
+        assert future.result(PATIENCE_SECONDS) == PICTURE
+    assert [entry["event"] for entry in logs] == ["fetching a reference failed unexpectedly"] * 2
 
 
 @pytest.mark.parametrize(

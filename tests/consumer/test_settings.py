@@ -20,6 +20,9 @@ from consumer.settings import (
     read_settings,
 )
 from event_log.errors import FatalLogError, TopicMissing
+from event_log.kafka_admin import KafkaAdmin
+from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka_source import KafkaRecordSource
 from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
 from service.settings import BadSettings
@@ -42,6 +45,7 @@ def test_variables_reach_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS", '["/srv/uploads"]')
     monkeypatch.setenv("CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA", "dead_letter")
     monkeypatch.setenv("CLIPTIDE_CONSUMER__ACCEPT_REWIND", "true")
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__ERASE_WITHIN_SECONDS", "3600")
     settings = read_settings()
     options = options_from_settings(settings)
     assert settings.group_id == "cliptide-shoes"
@@ -54,6 +58,7 @@ def test_variables_reach_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.references.file_roots == (Path("/srv/uploads"),)
     assert options.preparation.sets_unknown_schemas_aside
     assert options.start.accepts_rewind
+    assert options.writer.merge.erase_within_seconds == 3600.0
 
 
 def test_thumbnails_are_kept_when_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +109,8 @@ def test_a_bad_setting_exits_with_2(
     ("error", "code"),
     [
         (RuntimeError("a defect"), 1),
+        (ValueError("a defect"), 1),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a defect"), 1),
         (ConsumerFault("a defect"), 1),
         (BadSettings("CLIPTIDE_X: no"), 2),
         (StartRefused("gone"), 3),
@@ -124,6 +131,30 @@ def test_every_failure_has_its_exit_code(error: Exception, code: int) -> None:
     assert exit_code_from(error) == code
 
 
+@pytest.mark.parametrize("client", [KafkaAdmin, KafkaPublisher, KafkaRecordSource])
+@pytest.mark.usefixtures("_broker_anywhere")
+def test_a_property_that_librdkafka_refuses_exits_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], client: type
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
+    monkeypatch.setenv("CLIPTIDE_KAFKA__PROPERTIES", '{"no.such.property": 1}')
+    monkeypatch.setattr(f"consumer.__main__.{client.__name__}", client)
+    assert run(lambda settings: HashEncoder(), []) == 2
+    assert capsys.readouterr().err.startswith("consumer: CLIPTIDE_KAFKA__PROPERTIES: ")
+
+
+@pytest.mark.usefixtures("_broker_anywhere")
+def test_a_value_error_of_a_running_consumer_is_a_fault_with_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__HEALTH_PORT", "0")
+    assert run(lambda settings: HashEncoder(), []) == 1
+    told = capsys.readouterr()
+    assert "consumer: no subscription is possible" in told.err
+    assert "Traceback" in told.out + told.err
+
+
 class Anywhere:
     """As much of a broker as a start needs before it fails."""
 
@@ -132,6 +163,9 @@ class Anywhere:
 
     def ensure_topic(self, topic: str, creation: object) -> TopicDescription:
         return TopicDescription(topic, "an id", 1)
+
+    def subscribe(self, topic: str, listener: object) -> None:
+        raise ValueError("no subscription is possible")
 
     def close(self) -> None:
         pass

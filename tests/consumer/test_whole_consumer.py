@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 
 from clip_index.errors import EncoderMismatch
+from clip_index.watermark import Watermark, write_watermark
 from consumer.backlog import BacklogLimits
 from consumer.dead_letter_limit import FloodThreshold
 from consumer.errors import DeadLetterFlood
@@ -20,8 +21,8 @@ from event_log.errors import FatalLogError, TransientLogError
 from schemas.codec import encode_event
 from schemas.errors import UnknownSchema
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent
-from tests.consumer.encoders import CountingEncoder
-from tests.consumer.running import TOPIC, World, eventually, upload
+from tests.consumer.encoders import CountingEncoder, HeldEncoder
+from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 
 
@@ -234,6 +235,32 @@ def test_the_watermark_moves_on_while_the_platform_is_quiet(world: World) -> Non
         world.wait_committed(world.publish(upload("a")))
         published_at_ms = time.time() * 1000
         eventually(lambda: (world.watermark_ms() or 0) > published_at_ms + 50)
+
+
+def test_a_consumer_that_is_stuck_on_its_first_record_reports_how_long(world: World) -> None:
+    world.encoder = held = HeldEncoder()
+    end = world.publish(upload("a"))
+    with world.running():
+        assert held.is_encoding.wait(PATIENCE_SECONDS)
+        eventually(lambda: (world.lag_seconds() or 0.0) > 0.3)
+        held.may_encode.set()
+        world.wait_committed(end)
+        eventually(lambda: world.lag_seconds() == 0.0)
+
+
+def test_the_lag_in_seconds_goes_on_from_the_watermark_after_a_restart(world: World) -> None:
+    with world.running():
+        world.wait_committed(world.publish(upload("a")))
+        eventually(lambda: world.watermark_ms() is not None)
+    an_hour_ago_ms = round((time.time() - 3600) * 1000)
+    write_watermark(world.shard_path(), Watermark(an_hour_ago_ms, 1, 1))
+    world.encoder = held = HeldEncoder()
+    end = world.publish(upload("b"))
+    with world.running():
+        eventually(lambda: (world.lag_seconds() or 0.0) >= 3600)
+        held.may_encode.set()
+        world.wait_committed(end)
+        eventually(lambda: world.lag_seconds() == 0.0)
 
 
 def test_a_watermark_is_not_renewed_while_the_broker_does_not_answer(world: World) -> None:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cliptide.child_process import spawn
 from cliptide.embedded_broker import EmbeddedBroker, EmbeddedBrokerError
 from event_log.errors import TransientLogError
 from event_log.kafka_admin import KafkaAdmin
 from event_log.kafka_settings import KafkaSettings
 from tests.event_log.event_logs import wait_until
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+from tests.fixtures.processes import is_running
 
 
 def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +34,7 @@ def test_it_answers_when_started_and_is_gone_when_stopped() -> None:
         assert broker.bootstrap_servers.startswith("127.0.0.1:")
         pid = broker.pid
     assert pid is not None
-    assert not _is_running(pid)
+    assert not is_running(pid)
     with pytest.raises(TransientLogError):
         KafkaAdmin(KafkaSettings(broker.bootstrap_servers), request_timeout_seconds=0.3).check_reachable()
 
@@ -67,15 +62,30 @@ def test_a_broker_that_ends_at_once_is_quoted(tmp_path: Path, monkeypatch: pytes
         EmbeddedBroker().start()
 
 
+@pytest.fixture
+def ignored_sigterm() -> Iterator[None]:
+    """Children inherit what is ignored: they are deaf before they have run a single instruction."""
+    former = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, former)
+
+
+@pytest.mark.usefixtures("ignored_sigterm")
 def test_a_broker_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deaf, pids = tmp_path / "tansu", tmp_path / "pids"
-    deaf.write_text(f"#!/bin/sh\ntrap '' TERM\necho $$ >> {pids}\nwhile true; do sleep 0.05; done\n")
+    deaf, started = tmp_path / "tansu", []
+    deaf.write_text("#!/bin/sh\nexec sleep 600\n")
     deaf.chmod(0o755)
+
+    def spawn_and_remember(*arguments: Any) -> subprocess.Popen[bytes]:
+        started.append(spawn(*arguments))
+        return started[-1]
+
     monkeypatch.setattr("cliptide.embedded_broker._find_binary", lambda: str(deaf))
+    monkeypatch.setattr("cliptide.embedded_broker.spawn", spawn_and_remember)
     with pytest.raises(EmbeddedBrokerError, match="did not start"):
         EmbeddedBroker(start_timeout_seconds=0.2).start()
-    started = pids.read_text().split() if pids.exists() else []
-    assert [pid for pid in started if _is_running(int(pid))] == []
+    assert started
+    assert {process.returncode for process in started} == {-signal.SIGKILL}
 
 
 @pytest.mark.broker
@@ -89,6 +99,6 @@ def test_it_dies_with_its_parent() -> None:
     assert parent.stdout is not None
     with parent, parent.stdout:
         pid = int(parent.stdout.readline())
-        assert _is_running(pid)
+        assert is_running(pid)
         parent.send_signal(signal.SIGKILL)
-    wait_until(lambda: not _is_running(pid))
+    wait_until(lambda: not is_running(pid))

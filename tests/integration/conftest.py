@@ -13,32 +13,46 @@ from tests.integration.history import History
 
 _QUICK = {"topic.metadata.refresh.interval.ms": 500}
 
+# Where nobody dies, nobody is to be taken for dead: longer than a machine stands still. The embedded
+# broker takes half of it for each rebalance.
+_LASTING_SESSION_MS = {"kafka_settings": 60_000, "embedded_settings": 10_000}
 
-def _fleet(kafka: KafkaSettings, topic: str, folder: Path) -> Iterator[Fleet]:
-    settings = KafkaSettings(kafka.bootstrap_servers, {**_QUICK, **kafka.properties})
+_EACH_BROKER = [
+    pytest.param("kafka_settings", id="Apache Kafka", marks=pytest.mark.kafka),
+    pytest.param("embedded_settings", id="embedded broker", marks=pytest.mark.broker),
+]
+
+
+def _fleet(kafka: KafkaSettings, topic: str, folder: Path, **properties: int) -> Iterator[Fleet]:
+    settings = KafkaSettings(kafka.bootstrap_servers, {**_QUICK, **kafka.properties, **properties})
     with running_fleet(settings, topic, folder) as fleet:
         yield fleet
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("kafka_settings", id="Apache Kafka", marks=pytest.mark.kafka),
-        pytest.param("embedded_settings", id="embedded broker", marks=pytest.mark.broker),
-    ]
-)
+@pytest.fixture(params=_EACH_BROKER)
 def fleet(
     request: pytest.FixtureRequest, unique_name: Callable[[str], str], tmp_path: Path
 ) -> Iterator[Fleet]:
-    """Four partitions and no consumer yet."""
+    """Four partitions and no consumer yet; members that die or stall are soon missed."""
     yield from _fleet(request.getfixturevalue(request.param), unique_name("uploads"), tmp_path)
+
+
+@pytest.fixture(params=_EACH_BROKER)
+def lasting_fleet(
+    request: pytest.FixtureRequest, unique_name: Callable[[str], str], tmp_path: Path
+) -> Iterator[Fleet]:
+    """A fleet whose members stay members until they leave."""
+    session = {"session.timeout.ms": _LASTING_SESSION_MS[request.param]}
+    yield from _fleet(request.getfixturevalue(request.param), unique_name("uploads"), tmp_path, **session)
 
 
 @pytest.fixture
 def kafka_fleet(
     kafka_settings: KafkaSettings, unique_name: Callable[[str], str], tmp_path: Path
 ) -> Iterator[Fleet]:
-    """A fleet for what only Apache Kafka does."""
-    yield from _fleet(kafka_settings, unique_name("uploads"), tmp_path)
+    """A lasting fleet for what only Apache Kafka does."""
+    session = {"session.timeout.ms": _LASTING_SESSION_MS["kafka_settings"]}
+    yield from _fleet(kafka_settings, unique_name("uploads"), tmp_path, **session)
 
 
 @pytest.fixture
@@ -52,6 +66,6 @@ def embedded_fleet(
 @pytest.fixture
 def history(request: pytest.FixtureRequest) -> History:
     """What is published to the fleet that the test takes."""
-    name = "kafka_fleet" if "kafka_fleet" in request.fixturenames else "fleet"
-    fleet: Fleet = request.getfixturevalue(name)
+    names = ("lasting_fleet", "kafka_fleet", "fleet")
+    fleet: Fleet = request.getfixturevalue(next(name for name in names if name in request.fixturenames))
     return History(fleet.kafka, fleet.topic)

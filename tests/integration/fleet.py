@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clip_index.errors import IndexMissing
 from clip_index.index_reader import IndexReader
@@ -32,6 +33,16 @@ PATIENCE_SECONDS = 120.0
 NUM_PARTITIONS = 4
 
 
+def first_entry(log: Path, event: str) -> Mapping[str, Any] | None:
+    """What a service logged when an event came for the first time; None if it has not come."""
+    for line in log.read_text().splitlines():
+        with suppress(ValueError):  # no JSON, or not all of it yet
+            entry = json.loads(line)
+            if entry["event"] == event:
+                return dict(entry)
+    return None
+
+
 @dataclass
 class Member:
     """A consumer process and what it says."""
@@ -46,6 +57,10 @@ class Member:
     @property
     def said(self) -> str:
         return self.log.read_text()
+
+    def told(self, event: str) -> Mapping[str, Any] | None:
+        """The fields of the first time that it logged an event."""
+        return first_entry(self.log, event)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -135,10 +150,11 @@ class Fleet:
         self.members.append(Member(process, path))
         return self.members[-1]
 
-    def start_static(self, instance_id: str) -> Member:
-        """A static member: the group keeps its partitions for it while it restarts."""
-        static = {"group.instance.id": instance_id, "session.timeout.ms": 20_000}
-        return self.start(CLIPTIDE_KAFKA__PROPERTIES=json.dumps({**self.kafka.properties, **static}))
+    def start_static(self, instance_id: str, *arguments: str) -> Member:
+        """A static member: the group keeps its partitions for it while it restarts or sleeps."""
+        static = {"group.instance.id": instance_id, "session.timeout.ms": 240_000}
+        properties = json.dumps({**self.kafka.properties, **static})
+        return self.start(*arguments, CLIPTIDE_KAFKA__PROPERTIES=properties)
 
     @contextmanager
     def guest(self) -> Iterator[None]:

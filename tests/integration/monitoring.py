@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from cliptide.child_process import LOOPBACK, end, free_port, read_tail, spawn
+from cliptide.child_process import LOOPBACK, end, read_tail, spawn
 from tests.consumer.running import eventually
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -52,11 +52,12 @@ def metrics_in(expressions: Collection[str]) -> set[str]:
 
 
 def write_configuration(folder: Path, targets: Mapping[str, str]) -> Path:
-    """Copy the repository's configuration; each job's targets become one address, all is done quickly."""
+    """Copy the repository's configuration; each job's targets become one address, all is done more often."""
     shutil.copytree(DEPLOY / "prometheus", folder, dirs_exist_ok=True)
     path = folder / "prometheus.yml"
     configuration = read_yaml(path)
-    configuration["global"] = {"scrape_interval": "200ms", "evaluation_interval": "200ms"}
+    # A scrape that takes longer than the interval says that its target is down.
+    configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "200ms"}
     for job in configuration["scrape_configs"]:
         for discovery in [key for key in job if key.endswith("_sd_configs")]:
             del job[discovery]
@@ -96,6 +97,10 @@ class Prometheus:
             for suffix in _SUFFIXES.get(entries[0]["type"], ())
         }
 
+    def evaluated_at(self) -> list[str]:
+        """When the rules of each group were last evaluated."""
+        return [group["lastEvaluation"] for group in self.get("rules")["groups"]]
+
     def alert_states(self) -> dict[str, str]:
         rules = [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
         assert [rule["name"] for rule in rules if rule.get("lastError")] == []
@@ -104,24 +109,32 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(configuration: Path) -> Iterator[Prometheus]:
-    binary, address = program("prometheus"), f"{LOOPBACK}:{free_port()}"
     command = [
-        binary,
+        program("prometheus"),
         f"--config.file={configuration}",
         f"--storage.tsdb.path={configuration.parent / 'data'}",
-        f"--web.listen-address={address}",
+        f"--web.listen-address={LOOPBACK}:0",
     ]
     log = configuration.parent / "prometheus.log"
     process = spawn(command, log)
     try:
-        eventually(lambda: process.poll() is not None or _is_ready(address), 30.0)
+        eventually(lambda: process.poll() is not None or _is_ready(log))
         assert process.poll() is None, read_tail(log)
-        yield Prometheus(address)
+        yield Prometheus(_address(log))
     finally:
         end(process, patience_seconds=10.0)
 
 
-def _is_ready(address: str) -> bool:
+def _address(log: Path) -> str:
+    """Where it listens, "" while it does not."""
+    said = re.search(r'"Listening on" address=(\S+)\s', log.read_text())
+    return said[1] if said else ""
+
+
+def _is_ready(log: Path) -> bool:
+    address = _address(log)
+    if not address:
+        return False
     try:
         with urllib.request.urlopen(f"http://{address}/-/ready", timeout=1):
             return True

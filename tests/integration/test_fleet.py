@@ -18,20 +18,20 @@ pytestmark = pytest.mark.timeout(int(os.environ.get("TESTS_FLEET_TIMEOUT_SECONDS
 MERGE_FACTOR = MergeSettings().merge_factor
 
 
-def test_members_join_and_leave_and_nothing_is_encoded_twice(fleet: Fleet, history: History) -> None:
-    first, second = fleet.start(), fleet.start()
+def test_members_join_and_leave_and_nothing_is_encoded_twice(lasting_fleet: Fleet, history: History) -> None:
+    first, second = lasting_fleet.start(), lasting_fleet.start()
     history.publish(150)
-    fleet.wait_for_owners(first, second)
-    late = fleet.start()
+    lasting_fleet.wait_for_owners(first, second)
+    late = lasting_fleet.start()
     history.publish(150)
-    fleet.wait_for_owners(first, second, late)
+    lasting_fleet.wait_for_owners(first, second, late)
     history.publish(150)
     assert second.stop() == 0
-    fleet.wait_for_owners(first, late)
+    lasting_fleet.wait_for_owners(first, late)
     history.publish(150)
-    history.wait_until_indexed(fleet)
+    history.wait_until_indexed(lasting_fleet)
     assert [first.stop(), late.stop()] == [0, 0]
-    assert fleet.num_encoded == history.num_uploads
+    assert lasting_fleet.num_encoded == history.num_uploads
 
 
 @pytest.mark.kafka
@@ -74,17 +74,18 @@ def test_what_a_killed_member_left_is_taken_over(fleet: Fleet, history: History)
     fleet.wait_for_owners(members[0], members[2])
 
 
-def test_a_revoke_waits_for_the_batch_that_is_being_encoded(fleet: Fleet, history: History) -> None:
-    fleet.hold.touch()
-    busy = fleet.start(is_held=True)
+def test_a_revoke_waits_for_the_batch_that_is_being_encoded(lasting_fleet: Fleet, history: History) -> None:
+    lasting_fleet.hold.touch()
+    busy = lasting_fleet.start(is_held=True, TESTS_RELEASE_SECONDS="120")
     history.publish(100)
-    fleet.wait(lambda: fleet.is_waiting_to_encode)
-    joining = fleet.start()
-    fleet.wait(lambda: "consuming" in joining.said)
-    fleet.hold.unlink()
-    fleet.wait_for_owners(busy, joining)
-    history.wait_until_indexed(fleet)
-    assert fleet.num_encoded == history.num_uploads
+    lasting_fleet.wait(lambda: lasting_fleet.is_waiting_to_encode)
+    joining = lasting_fleet.start()
+    lasting_fleet.wait(lambda: busy.told("settling") is not None)
+    assert busy.told("partitions revoked") is None
+    lasting_fleet.hold.unlink()
+    lasting_fleet.wait_for_owners(busy, joining)
+    history.wait_until_indexed(lasting_fleet)
+    assert lasting_fleet.num_encoded == history.num_uploads
 
 
 @pytest.mark.kafka

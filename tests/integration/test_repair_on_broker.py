@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from clip_index.generations import list_generations, manifest_path
+from clip_index.generations import list_generations, manifest_path, read_manifest
 from cliptide.__main__ import main
 from tests.integration.fleet import Fleet
 from tests.integration.history import History
@@ -37,6 +37,20 @@ def last_line(result: Result) -> dict[str, Any]:
     return fields
 
 
+def index_until_the_newest_generation_adds(fleet: Fleet, history: History, partition: int) -> Path:
+    """Return a shard whose newest generation covers more of the log than the one before: it is no merge."""
+    while True:
+        member = fleet.start()
+        for _ in range(2):
+            history.publish(100)
+            history.wait_until_indexed(fleet)
+        assert member.stop() == 0
+        shard = next(fleet.root.glob(f"indexes/main/*-{partition}"))
+        before, newest = (read_manifest(shard, number) for number in list_generations(shard)[-2:])
+        if newest.next_offset > before.next_offset:
+            return shard
+
+
 def damage_newest_manifest(shard: Path) -> Path:
     path = manifest_path(shard, list_generations(shard)[-1])
     path.chmod(0o644)
@@ -47,13 +61,7 @@ def damage_newest_manifest(shard: Path) -> Path:
 def test_a_damaged_manifest_is_refused_repaired_and_made_good_from_the_log(
     fleet: Fleet, history: History
 ) -> None:
-    history.publish(100)
-    member = fleet.start()
-    history.wait_until_indexed(fleet)
-    history.publish(100)
-    history.wait_until_indexed(fleet)
-    assert member.stop() == 0
-    shard = next(fleet.root.glob("indexes/main/*-2"))
+    shard = index_until_the_newest_generation_adds(fleet, history, partition=2)
     path = damage_newest_manifest(shard)
 
     refused = fleet.start()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,9 +14,12 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry, generate_latest
 
 from clip_index.errors import IndexMissing
+from clip_index.searcher import Searcher
 from event_log.publisher import Publisher
 from query_api.app import AppSettings, build_app
 from query_api.app_keys import METRICS
+from query_api.errors import ErrorDetail
+from query_api.served_index import missing_offsets
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 
@@ -71,6 +75,21 @@ def start_service(aiohttp_client: Any) -> StartService:
 @pytest.fixture
 async def client(small_index: SmallIndex, start_service: StartService) -> TestClient[Any, Any]:
     return await start_service(small_index)
+
+
+@pytest.fixture
+def has_to_wait(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set as soon as a request has seen that the index does not cover yet what it demands."""
+    event = asyncio.Event()
+
+    def look(searcher: Searcher, min_offsets: Mapping[str, int]) -> list[ErrorDetail]:
+        missing = missing_offsets(searcher, min_offsets)
+        if missing:
+            event.set()
+        return missing
+
+    monkeypatch.setattr("query_api.served_index.missing_offsets", look)
+    return event
 
 
 def metrics_of(client: TestClient[Any, Any]) -> str:

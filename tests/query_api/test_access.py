@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
 
+from clip_index.content import Embeddings
+from clip_index.encoder import Prepared
 from event_log.memory import MemoryLog, MemoryPublisher
 from query_api.api_keys import ApiKeys
+from query_api.app_keys import WORK_PLACES
 from query_api.rate_limit import RateLimit, TokenBuckets
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService
@@ -114,21 +119,47 @@ def test_only_the_callers_seen_last_are_remembered() -> None:
     assert buckets.take("first") == 0.0  # forgotten, so its bucket is full
 
 
+class HeldEncoder(HashEncoder):
+    """Encodes when it is let."""
+
+    gate = threading.Event()
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        assert self.gate.wait(60)
+        return super().encode(prepared)
+
+
 async def test_too_much_work_at_once_is_a_503_but_health_is_still_told(
     small_index: SmallIndex, start_service: StartService
 ) -> None:
-    client = await start_service(small_index, max_concurrent_requests=1)
-    body = {"text": "red", "min_offsets": {f"{TOPIC}-0": 99}, "timeout_ms": 20_000}
-    waiting = asyncio.create_task(client.post("/v1/search", json=body))
-    while (refused := await client.get("/v1/index")).status == 200:  # noqa: ASYNC110 (until the search waits)
+    client = await start_service(small_index, encoder=HeldEncoder(), max_concurrent_requests=1)
+    working = asyncio.create_task(client.post("/v1/search", json={"text": "red"}))
+    while (refused := await client.get("/v1/index")).status == 200:  # noqa: ASYNC110 (until it is encoded)
         await asyncio.sleep(0.01)
     assert (refused.status, (await refused.json())["error"]["code"]) == (503, "overloaded")
     assert refused.headers["Retry-After"] == "1"
     assert (await client.get("/livez")).status == 200
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    while (await client.get("/v1/index")).status != 200:  # noqa: ASYNC110 (a client cannot be told)
+    HeldEncoder.gate.set()
+    assert (await working).status == 200
+    assert (await client.get("/v1/index")).status == 200
+
+
+async def test_searches_that_wait_for_an_upload_keep_nobody_from_being_answered(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    client = await start_service(small_index, max_concurrent_requests=1)
+    body = {"text": "red", "min_offsets": {f"{TOPIC}-0": 4}, "timeout_ms": 60_000}
+    waiting = asyncio.create_task(client.post("/v1/search", json=body))
+    assert client.app is not None
+    while client.app[WORK_PLACES].num_waiting == 0:  # noqa: ASYNC110 (a client cannot be told)
         await asyncio.sleep(0.01)
+    assert (await client.get("/v1/index")).status == 200
+    refused = await client.post("/v1/search", json=body)  # as many may wait as may work
+    assert (refused.status, (await refused.json())["error"]["code"]) == (503, "overloaded")
+    assert refused.headers["Retry-After"] == "1"
+    assert not waiting.done()
+    small_index.commit(0, small_index.text("t-new", "a red hat"))
+    assert (await waiting).status == 200
 
 
 ORIGIN = "https://page.example"

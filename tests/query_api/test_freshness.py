@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from query_api.app_keys import SERVED_INDEX
 from query_api.metrics import Metrics
 from query_api.served_index import ServedIndex
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import SmallIndex
 
@@ -29,11 +30,11 @@ async def test_offsets_that_are_covered_are_answered_at_once(client: Client) -> 
 
 
 async def test_a_search_waits_until_its_offsets_are_searchable(
-    small_index: SmallIndex, client: Client
+    small_index: SmallIndex, client: Client, has_to_wait: asyncio.Event
 ) -> None:
     body = {"text": "a green hat", "modality": "text", "min_offsets": {SHARD: 4}, "timeout_ms": 20_000}
     waiting = asyncio.create_task(client.post("/v1/search", json=body))
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(has_to_wait.wait(), PATIENCE_SECONDS)
     assert not waiting.done()
     small_index.commit(0, small_index.text("t-hat", "a green hat"))
     answer = await (await waiting).json()
@@ -116,7 +117,7 @@ async def test_an_index_that_comes_later_is_served_without_a_restart(
     assert (before.status, (await before.json())["error"]["code"]) == (503, "no_index")
     assert (await client.get("/readyz")).status == 503
     index.create().commit(0, index.text("t", "a red dress"))
-    await asyncio.wait_for(until_ready(client), 60)
+    await asyncio.wait_for(until_ready(client), PATIENCE_SECONDS)
     after = await client.get("/v1/search", params={"q": "red dress"})
     assert (await after.json())["results"]["text"]["hits"][0]["content_id"] == "t"
 
@@ -162,7 +163,7 @@ async def test_calls_that_come_while_a_reload_runs_share_the_next_one(tmp_path: 
     reader = SlowReader()
     served = ServedIndex(reader, Metrics(CollectorRegistry()))  # type: ignore[arg-type]
     first = asyncio.create_task(served.reload())
-    await asyncio.to_thread(reader.has_begun.wait, 10)
+    assert await asyncio.to_thread(reader.has_begun.wait, PATIENCE_SECONDS)
     others = [asyncio.create_task(served.reload()) for _ in range(5)]
     await asyncio.sleep(0)
     reader.gate.set()
@@ -183,7 +184,7 @@ class SlowReader:
     def reload(self) -> bool:
         self.num_reloads += 1
         self.has_begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE_SECONDS)
         return False
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from query_api.gathering import Gathering
-from query_api.workers import Workers
 
 
 def after(num_encoded: int, num_waiting: int = 0, max_seconds: float = 1.0) -> Gathering:
@@ -37,22 +34,3 @@ def test_the_wait_is_bounded(max_seconds: float, until: float) -> None:
     gathering = after(2, max_seconds=max_seconds)
     assert not gathering.is_over(1, until - 0.01, is_quiet=False)
     assert gathering.is_over(1, until, is_quiet=False)
-
-
-def test_workers_are_busy_until_all_is_done() -> None:
-    gate = threading.Event()
-    with Workers(1) as workers:
-        waiting, failing = workers.submit(gate.wait, 10), workers.submit(int, "no number")
-        assert workers.is_busy
-        gate.set()
-        assert waiting.result()
-        assert isinstance(failing.exception(), ValueError)
-    assert not workers.is_busy
-
-
-def test_workers_that_were_stopped_are_not_busy() -> None:
-    workers = Workers(1)
-    workers.shutdown()
-    with pytest.raises(RuntimeError):
-        workers.submit(int)
-    assert not workers.is_busy

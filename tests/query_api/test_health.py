@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,26 @@ async def test_unsound_embeddings_are_not_ready(small_index: SmallIndex, start_s
     client = await start_service(small_index, encoder=SickEncoder())
     response = await client.get("/readyz")
     assert (response.status, (await response.json())["error"]["code"]) == (503, "not_ready")
+
+
+class CountingEncoder(HashEncoder):
+    """Counts what it encodes."""
+
+    num_encoded = 0
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        CountingEncoder.num_encoded += len(prepared)
+        return super().encode(prepared)
+
+
+async def test_whoever_asks_often_does_not_keep_the_encoder_busy(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    client = await start_service(small_index, encoder=CountingEncoder())
+    began = time.monotonic()
+    answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
+    assert {answer.status for answer in answers} == {200}
+    assert CountingEncoder.num_encoded <= 2 * (1 + int(time.monotonic() - began))
 
 
 async def test_a_fault_of_the_process_is_a_500_that_tells_nothing_of_it(

@@ -133,6 +133,21 @@ async def test_a_collected_generation_is_gone(many_texts: SmallIndex, start_serv
     assert (status, answer["error"]["code"]) == (410, "generation_gone")
 
 
+async def test_a_damaged_former_generation_is_gone_too(
+    many_texts: SmallIndex, start_service: StartService
+) -> None:
+    one = await start_service(many_texts)
+    _, first = await post(one, text="red thing", modality="text", k=10, paged=True)
+    many_texts.commit(0, many_texts.text("new", "red thing"))
+    generation = first["snapshot"]["content-uploads-0"]["generation"]
+    [manifest] = many_texts.root.rglob(f"content-uploads-0/manifest-{generation:020d}.json")
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes().replace(b'"generation"', b'"generatioN"'))
+    other = await start_service(many_texts)
+    status, answer = await post(other, cursor=first["next_cursor"])
+    assert (status, answer["error"]["code"]) == (410, "generation_gone")
+
+
 async def test_a_generation_number_used_again_is_not_the_first_pages(
     many_texts: SmallIndex, start_service: StartService, tmp_path: Path
 ) -> None:
@@ -162,13 +177,39 @@ async def test_a_cursor_of_the_former_format_is_refused_and_says_why(
 ) -> None:
     client = await start_service(small_index, cursor_key="key")
     _, first = await post(client, text="red", k=1, paged=True)
-    payload = json.loads(base64.urlsafe_b64decode(first["next_cursor"])[32:])
+    payload = payload_of(first)
     payload["generations"] = {name: number for name, (number, _) in payload["generations"].items()}
-    signed = json.dumps(payload).encode()
-    digest = hmac.digest(b"key", b"cliptide cursor 1\n" + signed, "sha256")
-    status, answer = await post(client, cursor=base64.urlsafe_b64encode(digest + signed).decode())
+    status, answer = await post(client, cursor=signed_with(b"key", payload))
     assert (status, answer["error"]["code"]) == (400, "bad_cursor")
     assert "another release" in answer["error"]["message"]
+
+
+def payload_of(answer: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(base64.urlsafe_b64decode(answer["next_cursor"])[32:])
+    return fields
+
+
+def signed_with(key: bytes, payload: dict[str, Any]) -> str:
+    signed = json.dumps(payload).encode()
+    digest = hmac.digest(key, b"cliptide cursor 1\n" + signed, "sha256")
+    return base64.urlsafe_b64encode(digest + signed).decode()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"num_before": -50}, {"num_before": 0}, {"num_before": 10**12}, {"score": float("nan")}],
+    ids=str,
+)
+async def test_a_place_that_no_page_ends_at_is_refused_whoever_signed_it(
+    small_index: SmallIndex, start_service: StartService, wrong: dict[str, Any]
+) -> None:
+    client = await start_service(small_index, cursor_key="key")
+    _, first = await post(client, text="red", modality="text", k=1, paged=True)
+    payload = payload_of(first)
+    assert (await post(client, cursor=signed_with(b"key", payload)))[0] == 200
+    payload["places"]["text"] |= wrong
+    status, answer = await post(client, cursor=signed_with(b"key", payload))
+    assert (status, answer["error"]["code"]) == (400, "bad_cursor")
 
 
 async def test_a_forged_cursor_is_refused(client: Client) -> None:

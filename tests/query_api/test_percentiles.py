@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,15 @@ import pytest
 from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 
+from clip_index.content import Embeddings
+from clip_index.encoder import Prepared
 from query_api.background_queries import read_phrases
 from query_api.metrics import Metrics
 from query_api.percentile_scale import PercentileScale
 from query_api.percentile_scales import PercentileScales
 from query_api.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.served_index import ServedIndex
+from query_api.workers import Workers
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
@@ -162,7 +164,7 @@ async def test_scales_are_renewed_after_the_index_has_changed(tmp_path: Path) ->
     index.commit(0, index.text("t-red", "a red dress"))
     metrics = Metrics(CollectorRegistry())
     served = ServedIndex(index.open_reader(), metrics)
-    with ThreadPoolExecutor(1) as workers:
+    with Workers(1) as workers:
         encoder = QueryEncoder(HashEncoder(), workers, metrics, QueryEncoderSettings())
         scales = PercentileScales(served, encoder, min_pause_seconds=0.01)
         assert scales.find("text") is None
@@ -171,6 +173,31 @@ async def test_scales_are_renewed_after_the_index_has_changed(tmp_path: Path) ->
             assert scales.find("image") == {}  # there is no picture to compare with
             index.commit(1, index.image("p-1", draw_picture(1)), index.image("p-2", draw_picture(2)))
             await until(lambda: (scales.find("image") or {}).keys() == {"text", "image"})
+
+
+class FaultyAtFirst(HashEncoder):
+    """The first batch meets an error that no rule expects."""
+
+    num_faults = 0
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        if FaultyAtFirst.num_faults == 0:
+            FaultyAtFirst.num_faults = 1
+            raise RuntimeError("no rule expects this")
+        return super().encode(prepared)
+
+
+async def test_an_unexpected_error_does_not_end_the_renewal(tmp_path: Path) -> None:
+    index = SmallIndex(tmp_path / "index").create()
+    index.commit(0, index.text("t-red", "a red dress"))
+    metrics = Metrics(CollectorRegistry())
+    served = ServedIndex(index.open_reader(), metrics)
+    with Workers(1) as workers:
+        encoder = QueryEncoder(FaultyAtFirst(), workers, metrics, QueryEncoderSettings())
+        scales = PercentileScales(served, encoder, min_pause_seconds=0.01)
+        async with encoder.running(), served.reloading(0.01), scales.renewing():
+            await until(lambda: scales.find("text") is not None)
+    assert FaultyAtFirst.num_faults == 1
 
 
 def test_a_score_has_the_percentile_exactly_from_its_least_score_on() -> None:

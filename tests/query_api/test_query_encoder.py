@@ -17,6 +17,7 @@ from query_api.errors import ContentRefused
 from query_api.metrics import Metrics
 from query_api.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.workers import Workers
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 
 
@@ -36,7 +37,7 @@ class GatedEncoder(HashEncoder):
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
         self.batch_sizes.append(len(prepared))
         self.has_begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE_SECONDS)
         return super().encode(prepared)
 
 
@@ -57,7 +58,7 @@ def encoder() -> GatedEncoder:
 async def test_an_idle_encoder_starts_at_once_and_a_busy_one_collects(encoder: GatedEncoder) -> None:
     async with running(encoder) as queries:
         asked = [asyncio.create_task(queries.encode_text("first"))]
-        await asyncio.to_thread(encoder.has_begun.wait, 10)
+        assert await asyncio.to_thread(encoder.has_begun.wait, PATIENCE_SECONDS)
         asked += [asyncio.create_task(queries.encode_text(f"text {n}")) for n in range(5)]
         await until_waiting(queries, 5)
         encoder.gate.set()
@@ -68,7 +69,7 @@ async def test_an_idle_encoder_starts_at_once_and_a_busy_one_collects(encoder: G
 async def test_a_batch_is_bounded(encoder: GatedEncoder) -> None:
     async with running(encoder, max_batch=4) as queries:
         asked = [asyncio.create_task(queries.encode_text("first"))]
-        await asyncio.to_thread(encoder.has_begun.wait, 10)
+        assert await asyncio.to_thread(encoder.has_begun.wait, PATIENCE_SECONDS)
         asked += [asyncio.create_task(queries.encode_text(f"text {n}")) for n in range(9)]
         await until_waiting(queries, 9)
         encoder.gate.set()
@@ -79,7 +80,7 @@ async def test_a_batch_is_bounded(encoder: GatedEncoder) -> None:
 async def test_equal_texts_are_encoded_once(encoder: GatedEncoder) -> None:
     async with running(encoder) as queries:
         asked = [asyncio.create_task(queries.encode_text("same")) for _ in range(3)]
-        await asyncio.to_thread(encoder.has_begun.wait, 10)
+        assert await asyncio.to_thread(encoder.has_begun.wait, PATIENCE_SECONDS)
         encoder.gate.set()
         first, *others = await asyncio.gather(*asked)
         others.append(await queries.encode_text("same"))
@@ -112,7 +113,7 @@ async def test_each_gets_its_own_embedding(encoder: GatedEncoder) -> None:
 async def test_a_request_that_goes_away_takes_nobody_with_it(encoder: GatedEncoder) -> None:
     async with running(encoder) as queries:
         leaving, staying = (asyncio.create_task(queries.encode_text("same")) for _ in range(2))
-        await asyncio.to_thread(encoder.has_begun.wait, 10)
+        assert await asyncio.to_thread(encoder.has_begun.wait, PATIENCE_SECONDS)
         leaving.cancel()
         encoder.gate.set()
         assert (await staying).shape == (encoder.dimension,)
@@ -131,7 +132,7 @@ async def test_a_bad_image_is_refused_and_the_next_one_encoded(encoder: GatedEnc
 async def test_a_text_that_cannot_be_prepared_fails_alone_in_its_batch(encoder: GatedEncoder) -> None:
     async with running(encoder) as queries:
         first = asyncio.create_task(queries.encode_text("first"))
-        await asyncio.to_thread(encoder.has_begun.wait, 10)
+        assert await asyncio.to_thread(encoder.has_begun.wait, PATIENCE_SECONDS)
         blank, good = (asyncio.create_task(queries.encode_text(text)) for text in (" ", "good"))
         await until_waiting(queries, 2)
         encoder.gate.set()
@@ -171,4 +172,4 @@ async def until_waiting(queries: QueryEncoder, number: int) -> None:
         while len(queries._waiting) < number:  # noqa: ASYNC110 (the encoder tells nobody)
             await asyncio.sleep(0.001)
 
-    await asyncio.wait_for(look(), 10)
+    await asyncio.wait_for(look(), PATIENCE_SECONDS)

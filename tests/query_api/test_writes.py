@@ -19,6 +19,7 @@ from query_api.large_contents import LargeContents
 from query_api.publishing import PublishSettings
 from schemas.codec import EventDecoder
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent, UploadEvent
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
@@ -240,6 +241,19 @@ async def test_a_content_above_the_inline_limit_is_stored_by_digest_and_referred
         assert event.content == ContentReference(stored.as_uri(), digest, len(PNG), "image")
 
 
+async def test_a_large_content_that_cannot_be_stored_is_a_503_and_published_nowhere(
+    small_index: SmallIndex, start_service: StartService, log: MemoryLog, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_text("no directory")
+    publish = PublishSettings(large_contents=LargeContents(10, tmp_path / "large"))
+    client = await start_service(small_index, publisher=MemoryPublisher(log), publish=publish)
+    response = await client.post("/v1/contents", json=changed(content={"text": "twelve bytes"}))
+    error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (503, "log_unavailable")
+    assert str(tmp_path) not in error["message"]
+    assert events_of(log) == []
+
+
 async def test_without_a_directory_for_large_contents_a_413_names_the_limit(
     small_index: SmallIndex, start_service: StartService, log: MemoryLog
 ) -> None:
@@ -266,14 +280,14 @@ async def test_an_upload_that_is_not_searchable_in_time_is_a_504_with_its_offset
 
 
 async def test_an_upload_is_awaited_until_a_commit_covers_it(
-    small_index: SmallIndex, client: Client, log: MemoryLog
+    small_index: SmallIndex, client: Client, has_to_wait: asyncio.Event
 ) -> None:
     for offset in range(3):
         await client.post("/v1/contents", json=changed(content_id=f"t-{offset}"))
     waiting = asyncio.create_task(
         client.post("/v1/contents", json=changed(version="left out"), params={"wait": "searchable"})
     )
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(has_to_wait.wait(), PATIENCE_SECONDS)
     assert not waiting.done()
     small_index.commit(0, small_index.text("t-new", "a red hat"))
     answer = await (await waiting).json()
@@ -291,6 +305,7 @@ FATES = {
 async def test_the_answer_says_why_an_upload_is_not_the_one_that_is_found(
     small_index: SmallIndex,
     client: Client,
+    has_to_wait: asyncio.Event,
     committed: str,
     fields: dict[str, Any],
     status: int,
@@ -301,7 +316,7 @@ async def test_the_answer_says_why_an_upload_is_not_the_one_that_is_found(
     body = changed(version="left out") | fields
     waiting = asyncio.create_task(client.post("/v1/contents", json=body, params={"wait": "searchable"}))
     changes = [small_index.text(name, "x", version=fields.get("version")) for name in committed.split()]
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(has_to_wait.wait(), PATIENCE_SECONDS)
     small_index.commit(0, *changes)
     response = await waiting
     assert (response.status, (await response.json())["error"]["code"]) == (status, code)

@@ -1,0 +1,24 @@
+"""Requests that wait until the index covers what they demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from clip_index.searcher import Searcher
+from query_api.app_keys import SERVED_INDEX, WORK_PLACES
+
+
+async def covered_searcher(
+    request: web.Request, min_offsets: Mapping[str, int], timeout_seconds: float
+) -> Searcher:
+    """Return a searcher with `next_offset` ≥ `min_offsets` in each shard named.
+
+    Raises `ApiError` (unknown_partition, overloaded) at once, `NotYetCovered` after the timeout.
+    """
+    served = request.app[SERVED_INDEX]
+    if served.covers(min_offsets):
+        return served.searcher
+    with request.app[WORK_PLACES].waiting():
+        return await served.covered_searcher(min_offsets, timeout_seconds)
