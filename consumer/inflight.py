@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -85,9 +86,8 @@ class InFlightFile:
 
     def name(self, next_offset: int) -> None:
         """Everything below `next_offset` may be under way from now on."""
-        with self._lock:
-            if next_offset > self._state.next_offset:
-                self._check_open()
+        if next_offset > self._state.next_offset:
+            with self._owned():
                 self._overwrite(replace(self._state, next_offset=next_offset))
 
     def mark_alone(self, offset: int) -> None:
@@ -109,9 +109,15 @@ class InFlightFile:
             self._is_closed = True
 
     def _replace(self, *, alone: int | None) -> None:
-        with self._lock:
-            self._check_open()
+        with self._owned():
             self._write(replace(self._state, alone=alone))
+
+    @contextmanager
+    def _owned(self) -> Iterator[None]:
+        with self._lock:
+            if self._is_closed:
+                raise InFlightClosed
+            yield
 
     def _overwrite(self, state: InFlight) -> None:
         """Write over a file of the same length; one of another length, or none, is replaced."""
@@ -119,10 +125,6 @@ class InFlightFile:
         if not _overwrite_page(self._path, content):
             self._write(state)
         self._state = state
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise InFlightClosed
 
     def _write(self, state: InFlight) -> None:
         temporary = self._path.with_name(f".{FILE_NAME}.{os.getpid()}.tmp")
@@ -143,7 +145,7 @@ def _content_from(state: InFlight) -> bytes:
 
 
 def _overwrite_page(path: Path, content: bytes) -> bool:
-    """Replace the content of a file in one write; False, and untouched, where that is not possible.
+    """Replace the content of a file in one write; False where that is not possible.
 
     Opened and closed each time: network file systems pass a write on when the file is closed.
     """
