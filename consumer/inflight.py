@@ -12,13 +12,14 @@ A file that a power cut left empty names nothing.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
+
+from clip_index.durable_files import replace_file
 
 FILE_NAME = "inflight.json"
 MAX_DEATHS = 3
@@ -114,9 +115,7 @@ class InFlightFile:
             "alone": state.alone,
             "deaths": {str(offset): count for offset, count in state.deaths.items()},
         }
-        temporary = self._path.with_name(f".{FILE_NAME}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(content))
-        temporary.replace(self._path)
+        replace_file(self._path, json.dumps(content).encode())
         self._state = state
 
 
