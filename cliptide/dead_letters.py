@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from event_log.errors import TransientLogError
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
 
@@ -14,6 +16,7 @@ CONNECT_PREFIX = "__connect.errors."
 REASON_HEADER = "cliptide.reason"
 POLL_SECONDS = 0.2
 MAX_RECORDS = 500
+PATIENCE_SECONDS = 60.0  # joining the group, a new leader for a partition: all far below
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +95,40 @@ def _age(letter: DeadLetter) -> tuple[int, int]:
 class TopicScan:
     """Reads a topic once from its start to its present end, committing nothing.
 
-    It joins a group of its own, so it sees every partition and disturbs no consumer.
+    It joins a group of its own, so it sees every partition and disturbs no consumer. While a
+    broker is away its source only returns nothing: so a scan to which nothing comes gives up.
     """
 
-    def __init__(self, source: RecordSource, topic: str) -> None:
+    def __init__(
+        self, source: RecordSource, topic: str, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._source = source
         self._topic = topic
+        self._patience_seconds = patience_seconds
         self._unfinished: set[int] = set()
         self.first_offsets: dict[int, int] = {}
 
     def records(self) -> Iterator[Record]:
-        """Yield every record; raises `TopicMissing` and the source's other errors."""
+        """Yield every record; raises `TopicMissing` and the source's other errors.
+
+        `TransientLogError` when nothing more comes and the end is not reached.
+        """
         num_partitions = self._source.describe_topic(self._topic).num_partitions
         self._unfinished = set(range(num_partitions))
         self._source.subscribe(self._topic, self)
+        came_at = time.monotonic()
         while self._unfinished:
-            for event in self._source.poll(MAX_RECORDS, POLL_SECONDS):
+            events = self._source.poll(MAX_RECORDS, POLL_SECONDS)
+            for event in events:
                 if isinstance(event, EndOfPartition):
                     self._unfinished.discard(event.partition)
                 else:
                     yield event
+            if events:
+                came_at = time.monotonic()
+            elif time.monotonic() - came_at >= self._patience_seconds:
+                seconds = f"{self._patience_seconds:g} seconds"
+                raise TransientLogError(f"nothing of {self._topic} came for {seconds}")
 
     def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
         first_offsets = {p: self._source.log_range(p).first_offset for p in partitions}

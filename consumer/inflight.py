@@ -24,6 +24,8 @@ from pathlib import Path
 
 import structlog
 
+from clip_index.durable_files import replace_file
+
 FILE_NAME = "inflight.json"
 MAX_DEATHS = 3
 _PAGE_BYTES = 4096  # a write within one page is whole or not begun, whatever kills the process
@@ -127,9 +129,7 @@ class InFlightFile:
         self._state = state
 
     def _write(self, state: InFlight) -> None:
-        temporary = self._path.with_name(f".{FILE_NAME}.{os.getpid()}.tmp")
-        temporary.write_bytes(_content_from(state))
-        temporary.replace(self._path)
+        replace_file(self._path, _content_from(state))
         self._state = state
 
 

@@ -1,9 +1,16 @@
+import time
+from collections.abc import Sequence
+
 import pytest
 
 from cliptide.dead_letters import DeadLetter, Place, TopicScan, dead_letter_from_record, tally
-from event_log.errors import TopicMissing
+from cliptide.embedded_broker import EmbeddedBroker
+from event_log.errors import TopicMissing, TransientLogError
+from event_log.kafka_admin import KafkaAdmin, TopicCreation
+from event_log.kafka_settings import KafkaSettings
+from event_log.kafka_source import KafkaRecordSource
 from event_log.memory import MemoryLog, MemoryPublisher, MemoryRecordSource
-from event_log.records import Headers, Record
+from event_log.records import EndOfPartition, Headers, Record, TopicDescription
 
 CONTEXT: Headers = (
     ("content-type", b"application/json"),
@@ -78,6 +85,63 @@ def test_a_scan_of_an_empty_topic_ends() -> None:
     source = MemoryRecordSource(log, "scan")
     assert list(TopicScan(source, "letters").records()) == []
     source.close()
+
+
+class SlowSource(MemoryRecordSource):
+    """Returns nothing at first, as often as it is told to."""
+
+    num_empty = 0
+
+    def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
+        if self.num_empty:
+            self.num_empty -= 1
+            time.sleep(0.01)
+            return ()
+        return super().poll(1, timeout_seconds)
+
+
+def test_a_scan_to_which_nothing_comes_any_more_gives_up() -> None:
+    log = MemoryLog()
+    log.create_topic("letters")
+    for _ in range(2):
+        log.append("letters", 0, value=b"v")
+    source = SlowSource(log, "scan")
+    records = TopicScan(source, "letters", patience_seconds=0.2).records()
+    next(records)
+    source.num_empty = 1_000_000
+    with pytest.raises(TransientLogError, match=r"nothing of letters came for 0\.2 seconds"):
+        next(records)
+
+
+def test_a_scan_that_is_slow_does_not_give_up() -> None:
+    log = MemoryLog()
+    log.create_topic("letters")
+    for _ in range(2):
+        log.append("letters", 0, value=b"v")
+    source = SlowSource(log, "scan")
+    source.num_empty = 5
+    records = TopicScan(source, "letters", patience_seconds=0.4).records()
+    next(records)
+    time.sleep(0.5)  # what its reader takes is none of its time
+    source.num_empty = 5
+    assert len(list(records)) == 1
+
+
+@pytest.mark.broker
+def test_a_scan_of_a_broker_that_goes_away_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedBroker() as broker:
+        settings = KafkaSettings(broker.bootstrap_servers)
+        described = KafkaAdmin(settings).create_topic("letters", TopicCreation(num_partitions=1))
+        source = KafkaRecordSource(settings, "scan", request_timeout_seconds=2.0)
+
+        def describe_and_stop(topic: str) -> TopicDescription:
+            broker.stop()
+            return described
+
+        monkeypatch.setattr(source, "describe_topic", describe_and_stop)
+        with pytest.raises(TransientLogError, match="nothing of letters came for 1 seconds"):
+            list(TopicScan(source, "letters", patience_seconds=1.0).records())
+        source.close()
 
 
 def test_a_topic_that_is_not_there_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -202,6 +203,35 @@ def test_a_shard_that_is_given_away_is_written_no_more(tmp_path: Path) -> None:
     with pytest.raises(InFlightClosed):
         inflight.unmark_alone()
     assert read_inflight(tmp_path / "inflight.json") == successor.state == InFlight(0, None, {7: 1})
+
+
+def test_two_writers_of_one_process_id_do_not_share_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In containers that share the root every process may have the id 1."""
+    first, second = InFlightFile.recover(tmp_path, 0), InFlightFile.recover(tmp_path, 0)
+    replace_name, others = os.replace, iter([second])
+
+    def replace_later(source: Path, target: Path) -> None:
+        if other := next(others, None):
+            other.name(50)
+        replace_name(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_later)
+    first.name(40)
+    assert read_inflight(tmp_path / "inflight.json").next_offset == 40
+    assert [path.name for path in tmp_path.iterdir()] == ["inflight.json"]
+
+
+def test_a_full_disk_is_left_without_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing_replace(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    inflight = InFlightFile.recover(tmp_path, 0)
+    monkeypatch.setattr(os, "replace", failing_replace)
+    with pytest.raises(OSError, match="No space"):
+        inflight.name(40)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_naming_less_than_is_named_writes_nothing(tmp_path: Path) -> None:
