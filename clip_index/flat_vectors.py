@@ -73,8 +73,13 @@ def build_flat(dimension: int) -> Any:
 def write_flat(path: Path, embeddings: NDArray[np.float16]) -> None:
     """Write an exact index: fp16 rows, inner product."""
     index = build_flat(embeddings.shape[1])
-    index.add(embeddings.astype(np.float32))
+    add_flat(index, embeddings)
     write_index(path, index)
+
+
+def add_flat(index: Any, embeddings: NDArray[np.float16]) -> None:
+    """Add embeddings to an index of `build_flat`: its codes are fp16 numbers as they are."""
+    index.add_sa_codes(np.ascontiguousarray(embeddings).view(np.uint8))
 
 
 def write_index(path: Path, index: Any) -> None:

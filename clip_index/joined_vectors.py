@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_index.flat_vectors import FlatVectors, Vectors, build_flat, use_one_thread
+from clip_index.flat_vectors import FlatVectors, Vectors, add_flat, build_flat, use_one_thread
 from clip_index.inverted_lists import InvertedLists, build_lists
 from clip_index.vector_file import VectorFile
 
@@ -47,7 +47,7 @@ class JoinedVectors:
         else:
             known, index = (), _build_empty(files[0].dimension, guide)
         for file in files[len(known) :]:
-            _add(index, file.read_nodes())
+            _add(index, file.read_nodes(), guide)
         self.index: Any = index
         self.vectors: Vectors = InvertedLists(index, guide.centroids) if guide else FlatVectors(index)
 
@@ -60,6 +60,9 @@ def _build_empty(dimension: int, guide: InvertedLists | None) -> Any:
     return build_lists(guide.centroids) if guide else build_flat(dimension)
 
 
-def _add(index: Any, embeddings: NDArray[np.float16]) -> None:
-    use_one_thread()
-    index.add(embeddings.astype(np.float32))  # whose fp16 codes are the very same
+def _add(index: Any, embeddings: NDArray[np.float16], guide: InvertedLists | None) -> None:
+    if guide is None:
+        add_flat(index, embeddings)
+    else:
+        use_one_thread()
+        index.add(embeddings.astype(np.float32))
