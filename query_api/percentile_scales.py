@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from concurrent.futures import CancelledError
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 
@@ -18,6 +17,7 @@ from query_api.background_queries import Scales, build_scales, read_phrases
 from query_api.errors import ApiError
 from query_api.query_encoder import QueryEncoder
 from query_api.served_index import ServedIndex
+from query_api.side_work import SideWork
 
 log = structlog.get_logger()
 _REST_FACTOR = 4  # after each search, and after each renewal: a twenty-fifth of one processor in all
@@ -30,8 +30,7 @@ class PercentileScales:
         self._served = served
         self._encoder = encoder
         self._min_pause_seconds = min_pause_seconds
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="percentiles")
-        self._is_stopping = threading.Event()
+        self._work = SideWork("percentiles")
         self._scales: Mapping[Modality, Scales] | None = None
 
     def find(self, asked_by: Modality | None) -> Scales | None:
@@ -43,17 +42,9 @@ class PercentileScales:
             return {}
         return None if self._scales is None else self._scales[asked_by]
 
-    @asynccontextmanager
-    async def renewing(self) -> AsyncIterator[None]:
+    def renewing(self) -> AbstractAsyncContextManager[None]:
         """Build the scales now, and again after changes of the index, until the context ends."""
-        task = asyncio.create_task(self._renew_forever(), name="percentiles")
-        try:
-            yield
-        finally:
-            self._is_stopping.set()
-            task.cancel()
-            await asyncio.wait([task])
-            self._thread.shutdown(wait=False, cancel_futures=True)
+        return self._work.going_on(self._renew_forever())
 
     async def _renew_forever(self) -> None:
         phrases: list[Embeddings] = []
@@ -63,10 +54,7 @@ class PercentileScales:
             began = time.monotonic()
             try:
                 phrases = phrases or await self._encode_phrases()
-                loop = asyncio.get_running_loop()
-                self._scales = await loop.run_in_executor(
-                    self._thread, build_scales, searcher, phrases, self._rest
-                )
+                self._scales = await self._work.run(build_scales, searcher, phrases, self._rest)
                 built_of = searcher
             except (ClipIndexError, ApiError, OSError) as error:
                 log.error("percentile scales not renewed", error=str(error))
@@ -82,8 +70,4 @@ class PercentileScales:
         return [await self._encoder.encode_text_afresh(phrase) for phrase in read_phrases()]
 
     def _rest(self, searched_seconds: float) -> None:
-        """Leave the processor to requests. No priority of the thread's: while it waited for its turn
-        with Python's lock in hand, every request would wait with it.
-        """
-        if self._is_stopping.wait(_REST_FACTOR * searched_seconds):
-            raise CancelledError
+        self._work.rest(_REST_FACTOR * searched_seconds)

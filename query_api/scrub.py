@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -17,6 +15,7 @@ from clip_index.errors import DamagedFile
 from clip_index.file_digest import FileDigest, verify_slowly
 from clip_index.index_reader import IndexReader
 from query_api.metrics import Metrics
+from query_api.side_work import SideWork
 
 log = structlog.get_logger()
 
@@ -35,42 +34,32 @@ class Scrub:
         self._reader = reader
         self._metrics = metrics
         self._interval_seconds = interval_seconds
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scrub")
-        self._is_stopping = threading.Event()
+        self._work = SideWork("scrub")
         for outcome in get_args(ScrubOutcome):
             metrics.scrubbed_files.labels(outcome)  # an alert sees the step from zero
 
-    @asynccontextmanager
-    async def scrubbing(self) -> AsyncIterator[None]:
+    def scrubbing(self) -> AbstractAsyncContextManager[None]:
         """Read on and on until the context ends."""
-        task = asyncio.create_task(self._scrub_forever(), name="scrub")
-        try:
-            yield
-        finally:
-            self._is_stopping.set()
-            task.cancel()
-            await asyncio.wait([task])
-            self._thread.shutdown(wait=False, cancel_futures=True)
+        return self._work.going_on(self._scrub_forever())
 
     async def _scrub_forever(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             began = time.monotonic()
-            await loop.run_in_executor(self._thread, self.scrub_once, self._reader.served_files())
+            await self._work.run(self.scrub_once, self._reader.served_files())
             spent_seconds = time.monotonic() - began
             await asyncio.sleep(max(MIN_PAUSE_SECONDS, self._interval_seconds - spent_seconds))
+
+    def stop(self) -> None:
+        """End the rests of a pass that is under way."""
+        self._work.stop()
 
     def scrub_once(self, files: Mapping[Path, FileDigest]) -> None:
         """Read all files, spread over the interval; `CancelledError` when the service stops."""
         num_bytes = sum(digest.size_bytes for digest in files.values())
         seconds_of_byte = self._interval_seconds / max(1, num_bytes)
         for path, digest in files.items():
-            outcome = _scrub(path, digest, lambda read: self._rest(read * seconds_of_byte))
+            outcome = _scrub(path, digest, lambda read: self._work.rest(read * seconds_of_byte))
             self._metrics.scrubbed_files.labels(outcome).inc()
-
-    def _rest(self, seconds: float) -> None:
-        if self._is_stopping.wait(seconds):
-            raise CancelledError
 
 
 def _scrub(path: Path, digest: FileDigest, rest: Callable[[int], None]) -> ScrubOutcome:

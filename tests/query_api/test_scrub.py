@@ -63,7 +63,7 @@ def test_a_pass_is_spread_over_its_interval_and_ends_with_the_service(reader: In
         under_way = threads.submit(scrub.scrub_once, reader.served_files())
         with pytest.raises(futures.TimeoutError):
             under_way.result(0.2)
-        scrub._is_stopping.set()
+        scrub.stop()
         with pytest.raises(CancelledError):
             under_way.result(60)
 
