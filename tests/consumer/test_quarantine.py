@@ -157,11 +157,15 @@ def test_a_stop_while_the_disk_fails_in_quarantine_counts_no_death(
     assert isinstance(world.failure(), ConsumerFault)
     world.encoder = HashEncoder()
 
-    def failing_unmark(inflight: InFlightFile) -> None:
-        raise OSError(28, "No space left on device")
+    write = InFlightFile._write
+
+    def failing_write(inflight: InFlightFile, state: InFlight) -> None:
+        if inflight.state.alone is not None and state.alone is None:
+            raise OSError(28, "No space left on device")
+        write(inflight, state)
 
     with monkeypatch.context() as patched:
-        patched.setattr(InFlightFile, "unmark_alone", failing_unmark)
+        patched.setattr(InFlightFile, "_write", failing_write)
         with world.running():
             eventually(lambda: (world.failures("inflight") or 0) >= 2)
     assert not (world.shard_path() / "inflight.json").exists()
