@@ -9,6 +9,7 @@ import pytest
 from event_log.errors import TopicMissing
 from event_log.kafka_admin import KafkaAdmin, TopicCreation
 from event_log.kafka_settings import KafkaSettings
+from tests.event_log.event_logs import wait_until
 
 UniqueName = Callable[[str], str]
 
@@ -45,8 +46,15 @@ def test_a_deleted_topic_is_missing(admin: KafkaAdmin, unique_name: UniqueName) 
     topic = unique_name("uploads")
     admin.create_topic(topic, TopicCreation(num_partitions=1))
     admin.delete_topic(topic)
-    with pytest.raises(TopicMissing, match=topic):
-        admin.describe_topic(topic)
+
+    def is_missing() -> bool:
+        try:
+            admin.describe_topic(topic)
+        except TopicMissing as error:
+            return topic in str(error)
+        return False
+
+    wait_until(is_missing)  # brokers hear of it one after the other
 
 
 def test_deleting_a_missing_topic_names_it(admin: KafkaAdmin, unique_name: UniqueName) -> None:
