@@ -16,7 +16,7 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from clip_index.content import Embeddings
 from clip_index.flat_vectors import NodeSelection, build_flat, use_one_thread, write_index
@@ -65,6 +65,12 @@ def build_lists(centroids: Any) -> Any:
     return index
 
 
+def add_listed(index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.int64]) -> None:
+    """Add embeddings to an index of `build_lists`, each to the list that it is assigned to."""
+    nodes = embeddings.astype(np.float32)
+    index.add_core(len(nodes), faiss.swig_ptr(nodes), None, faiss.swig_ptr(lists))
+
+
 def _train(embeddings: NDArray[np.float16]) -> Embeddings:
     """Return unit centroids, (lists, dimension)."""
     num_lists = min(len(embeddings), int(_LISTS_PER_ROOT * np.sqrt(len(embeddings))))
@@ -96,10 +102,14 @@ class InvertedLists:
     assigned lists, and each takes microseconds of its own at every query.
     """
 
-    def __init__(self, index: Any, centroids: Any) -> None:
-        """`index` is FAISS's, its nodes numbered from 0; `centroids` are its quantizer, or equal to it."""
+    def __init__(self, index: Any, centroids: Any, list_of_node: NDArray[np.int64] | None = None) -> None:
+        """`index` is FAISS's, its nodes numbered from 0; `centroids` are its quantizer, or equal to it.
+
+        `list_of_node` saves to look for them one list after the other, where it is known.
+        """
         self._index = index
         self.centroids = centroids
+        self._list_of_node = list_of_node
         self._lists = faiss.downcast_InvertedLists(index.invlists)
         self._lists.prefetch_nthread = 0  # FAISS would start 32 threads for each search
         self.num_nodes = int(index.ntotal)
@@ -172,6 +182,12 @@ class InvertedLists:
         )
         return found
 
+    def assign(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
+        """Return the list whose centroid is nearest to each embedding, (n,)."""
+        use_one_thread()
+        lists: NDArray[np.int64] = self.centroids.assign(embeddings.astype(np.float32), 1)[:, 0]
+        return np.ascontiguousarray(lists)
+
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
         nodes, starts = self._nodes_by_list
         num_in_list = np.zeros(self._num_lists, np.int64)
@@ -192,10 +208,12 @@ class InvertedLists:
     @cached_property
     def _nodes_by_list(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The nodes list after list, where each list starts, and the last one's end; read when asked for."""
+        if self._list_of_node is not None:
+            lengths = np.bincount(self._list_of_node, minlength=self._num_lists)
+            return np.argsort(self._list_of_node, kind="stable"), _starts(lengths)
         nodes = np.empty(self.num_nodes, np.int64)
-        lengths = [self._lists.list_size(number) for number in range(self._num_lists)]
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-        for number, length in enumerate(lengths):
+        starts = _starts([self._lists.list_size(number) for number in range(self._num_lists)])
+        for number, length in enumerate(np.diff(starts).tolist()):
             if length:
                 members = faiss.rev_swig_ptr(self._lists.get_ids(number), length)
                 nodes[starts[number] : starts[number + 1]] = members
@@ -211,3 +229,8 @@ class InvertedLists:
         places = np.empty(self.num_nodes, np.int32)
         places[self._nodes_by_list[0]] = np.arange(self.num_nodes, dtype=np.int32)
         return places
+
+
+def _starts(lengths: ArrayLike) -> NDArray[np.int64]:
+    """Return where each list starts, and the last one's end."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
-from clip_index.flat_vectors import FlatVectors, Vectors, add_flat, build_flat, use_one_thread
-from clip_index.inverted_lists import InvertedLists, build_lists
+from clip_index.flat_vectors import FlatVectors, Vectors, add_flat, build_flat
+from clip_index.inverted_lists import InvertedLists, add_listed, build_lists
 from clip_index.vector_file import VectorFile
 
 _MIN_LISTED_NODES = 1_000
@@ -47,9 +47,9 @@ class JoinedVectors:
         else:
             known, index = (), _build_empty(files[0].dimension, guide)
         for file in files[len(known) :]:
-            _add(index, file.read_nodes(), guide)
+            _add(index, file, guide)
         self.index: Any = index
-        self.vectors: Vectors = InvertedLists(index, guide.centroids) if guide else FlatVectors(index)
+        self.vectors: Vectors = _open(index, files, guide)
 
     @property
     def num_nodes(self) -> int:
@@ -60,9 +60,14 @@ def _build_empty(dimension: int, guide: InvertedLists | None) -> Any:
     return build_lists(guide.centroids) if guide else build_flat(dimension)
 
 
-def _add(index: Any, embeddings: NDArray[np.float16], guide: InvertedLists | None) -> None:
+def _add(index: Any, file: VectorFile, guide: InvertedLists | None) -> None:
     if guide is None:
-        add_flat(index, embeddings)
+        add_flat(index, file.read_nodes())
     else:
-        use_one_thread()
-        index.add(embeddings.astype(np.float32))
+        add_listed(index, file.read_nodes(), file.lists_around(guide))
+
+
+def _open(index: Any, files: Sequence[VectorFile], guide: InvertedLists | None) -> Vectors:
+    if guide is None:
+        return FlatVectors(index)
+    return InvertedLists(index, guide.centroids, np.concatenate([file.lists_around(guide) for file in files]))

@@ -81,6 +81,7 @@ class VectorFile:
         self.vectors: Vectors = self.lists or FlatVectors(self._index)
         self.num_nodes = self.vectors.num_nodes
         self.node_rows = NodeRows(node_rows, self.num_nodes)
+        self._around: tuple[InvertedLists, NDArray[np.int64]] | None = None
 
     @property
     def dimension(self) -> int:
@@ -97,6 +98,13 @@ class VectorFile:
     def read_nodes(self) -> NDArray[np.float16]:
         """Return the embedding of each node, (nodes, dimension)."""
         return np.asarray(self._index.reconstruct_n(0, self.num_nodes), np.float16)
+
+    def lists_around(self, guide: InvertedLists) -> NDArray[np.int64]:
+        """Return the list of `guide` that each node would lie in, (nodes,); remembered for the last guide."""
+        known = self._around
+        if known is None or known[0] is not guide:
+            known = self._around = (guide, guide.assign(self.read_nodes()))
+        return known[1]
 
 
 def _open_index(path: Path) -> Any:
