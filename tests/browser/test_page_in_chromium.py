@@ -77,6 +77,11 @@ def searchable(page: Any) -> int:
     return int(re.findall(r"([\d,]+) contents", words)[0].replace(",", ""))
 
 
+def wait_answered(page: Any) -> None:
+    """Wait for the first answer to what a new page is asked: before it, the line of the answer is empty."""
+    expect(page.locator("#answer")).to_contain_text("Answered in")
+
+
 def test_without_a_question_it_shows_what_is_newest_with_pictures(watched: Watched) -> None:
     page = watched.page
     expect(page.locator("#pictures-title")).to_have_text("Newest pictures")
@@ -304,7 +309,7 @@ def test_details_show_the_score_of_the_newest_answer(watched: Watched) -> None:
 def test_an_upload_appears_by_itself_in_the_search_that_it_matches(watched: Watched) -> None:
     page = watched.page
     page.locator("#text").fill("violet gloves")
-    expect(page.locator("#texts-title")).to_have_text("Texts")  # what is searched for is answered
+    wait_answered(page)
     before = searchable(page)
     page.locator("#open-upload").click()
     page.locator("#upload-text").fill("violet gloves of wool")
@@ -325,7 +330,7 @@ def test_an_upload_appears_by_itself_in_the_search_that_it_matches(watched: Watc
 def test_an_upload_from_elsewhere_appears_and_moves_the_line(watched: Watched, site: Site) -> None:
     page = watched.page
     page.locator("#text").fill("orange socks")
-    expect(page.locator("#texts-title")).to_have_text("Texts")  # what is searched for is answered
+    wait_answered(page)
     before = searchable(page)
     site.world.publish(upload("t-socks", TextContent("orange socks")), partition=1)
     expect(texts(page).first).to_have_attribute("data-id", "t-socks")
@@ -341,7 +346,7 @@ def test_an_upload_that_comes_before_the_line_is_live_appears_all_the_same(
     page, held = watched.page, []
     page.route("**/v1/live", lambda route: held.append(route))
     page.goto(f"{site.address}/?q=ivory+mittens")
-    expect(page.locator("#texts-title")).to_have_text("Texts")
+    wait_answered(page)
     site.world.publish(upload("t-mittens", TextContent("ivory mittens")), partition=1)
     site.wait_until_served("t-mittens")
     wait_until(page, lambda: bool(held))
