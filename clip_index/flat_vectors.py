@@ -38,6 +38,10 @@ class Vectors(Protocol):
         """Prepare a mask of the nodes, (nodes,), for searches."""
         ...
 
+    def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
+        """Return the selection without some of its nodes, (n,), each named once."""
+        ...
+
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
         """Return fp32 embeddings (nodes, dimension), as scores are computed from them."""
         ...
@@ -60,10 +64,25 @@ class FlatVectors:
         return found
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
-        return NodeSelection(np.packbits(is_node, bitorder="little"))
+        return NodeSelection(pack_bits(is_node))
+
+    def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
+        return NodeSelection(without_bits(selection.bitmap, nodes))
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
         return np.asarray(self._index.reconstruct_batch(nodes), np.float32)
+
+
+def pack_bits(is_node: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return a mask as a bitmap, least significant bit first."""
+    return np.packbits(is_node, bitorder="little")
+
+
+def without_bits(bitmap: NDArray[np.uint8], nodes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return a copy in which the bits of these nodes are 0."""
+    copy: NDArray[np.uint8] = bitmap.copy()
+    np.bitwise_and.at(copy, nodes >> 3, ~(np.uint8(1) << (nodes & 7).astype(np.uint8)))
+    return copy
 
 
 def build_flat(dimension: int) -> Any:

@@ -104,7 +104,7 @@ class ShardReader:
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
             return known
         dead = read_tombstones(self._path / "tombstones" / tombstones.file_name) if tombstones else BitMap()
-        return SegmentView(known.segment if known else Segment(self._path, entry), dead)
+        return SegmentView(known.segment if known else Segment(self._path, entry), dead, known)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""

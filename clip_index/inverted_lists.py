@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_index.content import Embeddings
-from clip_index.flat_vectors import NodeSelection, build_flat, use_one_thread, write_index
+from clip_index.flat_vectors import (
+    NodeSelection,
+    build_flat,
+    pack_bits,
+    use_one_thread,
+    without_bits,
+    write_index,
+)
 from clip_index.queries import Found, Queries
 
 MIN_NODES = 4_000
@@ -194,15 +201,26 @@ class InvertedLists:
         has_nodes = self._has_nodes
         counts = is_node.take(nodes).view(np.int8)
         num_in_list[has_nodes] = np.add.reduceat(counts, starts[:-1][has_nodes], dtype=np.int64)
-        return NodeSelection(np.packbits(is_node, bitorder="little"), num_in_list)
+        return NodeSelection(pack_bits(is_node), num_in_list)
+
+    def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
+        assert selection.num_in_list is not None
+        num_gone = np.bincount(self._lists_of(nodes), minlength=self._num_lists)
+        return NodeSelection(without_bits(selection.bitmap, nodes), selection.num_in_list - num_gone)
+
+    def _lists_of(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the list that each node lies in."""
+        _, starts = self._nodes_by_list
+        return np.searchsorted(starts, self._places[nodes], side="right") - 1
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
         embeddings = np.empty((len(nodes), self._index.d), np.float32)
         _, starts = self._nodes_by_list
-        for number, place in enumerate(self._places[nodes]):
-            list_number = int(np.searchsorted(starts, place, side="right")) - 1
-            row = faiss.swig_ptr(embeddings[number])
-            self._index.reconstruct_from_offset(list_number, int(place - starts[list_number]), row)
+        lists = self._lists_of(nodes)
+        for row, list_number, place in zip(
+            embeddings, lists.tolist(), self._places[nodes] - starts[lists], strict=True
+        ):
+            self._index.reconstruct_from_offset(list_number, int(place), faiss.swig_ptr(row))
         return embeddings
 
     @cached_property

@@ -88,8 +88,9 @@ class Manifest:
     def file_paths(self, shard_path: Path) -> Iterator[tuple[Path, FileDigest]]:
         """Every file that this generation rests on, with what it must be."""
         for entry in self.segments:
+            directory = shard_path / "segments" / entry.segment_id
             for name, digest in entry.files.items():
-                yield shard_path / "segments" / entry.segment_id / name, digest
+                yield directory / name, digest
         for dead in self.tombstones.values():
             yield shard_path / "tombstones" / dead.file_name, dead.digest
 

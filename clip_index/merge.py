@@ -18,7 +18,7 @@ from clip_index.generations import read_manifest
 from clip_index.manifest import Manifest, SegmentEntry
 from clip_index.segment import Segment
 from clip_index.segment_files import ModalityVectors, SegmentRows, write_segment
-from clip_index.tombstones import dead_rows_mask, read_tombstones
+from clip_index.tombstones import live_rows_mask, read_tombstones
 from clip_index.vector_file import write_fastest
 
 DROPPED = -1
@@ -88,7 +88,7 @@ def _open_sources(job: MergeJob, manifest: Manifest) -> list[_Source]:
     sources, num_rows = [], 0
     for entry in entries:
         segment = _open_verified(job.shard_path, entry)
-        is_alive = ~dead_rows_mask(_read_dead(job.shard_path, manifest, entry), entry.num_contents)
+        is_alive = live_rows_mask(_read_dead(job.shard_path, manifest, entry), entry.num_contents)
         row_map = np.where(is_alive, num_rows + np.cumsum(is_alive) - 1, DROPPED)
         num_rows += int(is_alive.sum())
         sources.append(_Source(segment, is_alive, row_map))

@@ -39,17 +39,30 @@ class NodeRows:
         rows = self._first_rows[nodes]
         if self._is_one_to_one or not self._has_further_rows[nodes].any():
             return None, rows
-        first = self._first_pairs[nodes]
-        counts = self._first_pairs[nodes + 1] - first
-        positions = np.repeat(np.arange(len(nodes)), counts)
-        within = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return positions, self.rows[first[positions] + within].astype(np.int64)
+        positions, pairs = _ranges(self._first_pairs[nodes], self._first_pairs[nodes + 1])
+        return positions, self.rows[pairs].astype(np.int64)
 
     def nodes_of(self, row: int) -> NDArray[np.int64]:
         """Return the nodes of one row, ascending."""
-        by_row, rows = self._by_row
-        first, last = np.searchsorted(rows, np.array([row, row + 1], np.uint32))
-        return self.nodes[by_row[first:last]].astype(np.int64)
+        return self._nodes_of_all(np.array([row]))
+
+    def _nodes_of_all(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the nodes of each row after those of the one before."""
+        by_row, ordered = self._by_row
+        wanted = rows.astype(np.uint32)  # of another type, all rows would be converted to it
+        _, places = _ranges(np.searchsorted(ordered, wanted), np.searchsorted(ordered, wanted, side="right"))
+        return self.nodes[by_row[places]].astype(np.int64)
+
+    def nodes_left_without(
+        self, is_eligible_row: NDArray[np.bool_], rows: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return those nodes of the given rows that have no eligible row, ascending."""
+        nodes = np.unique(self._nodes_of_all(rows))
+        positions, rows_of_nodes = self.rows_of(nodes)
+        is_eligible = is_eligible_row[rows_of_nodes]
+        if positions is None:
+            return nodes[~is_eligible]
+        return np.delete(nodes, positions[is_eligible])
 
     def eligible_nodes(self, is_eligible_row: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the nodes with at least one eligible row, a mask (nodes,)."""
@@ -84,3 +97,11 @@ class NodeRows:
         """The pairs' numbers ordered by row, and the rows in that order; built when first asked for."""
         order = np.argsort(self.rows, kind="stable").astype(np.uint32)
         return order, self.rows[order]
+
+
+def _ranges(first: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of each half-open range after those of the one before, and whose they are."""
+    lengths = end - first
+    positions = np.repeat(np.arange(len(first)), lengths)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    return positions, np.arange(len(positions)) + (first - starts)[positions]

@@ -16,7 +16,7 @@ from clip_index.node_rows import NodeRows
 from clip_index.queries import Queries
 from clip_index.row_filter import RowFilter
 from clip_index.segment import FoundEntry, Segment
-from clip_index.tombstones import dead_rows_mask
+from clip_index.tombstones import live_rows_mask, row_numbers
 from clip_index.vector_file import VectorFile
 
 _NUM_CACHED_FILTERS = 32
@@ -42,14 +42,35 @@ class Eligible:
 
 
 class SegmentView:
-    """Immutable and thread-safe; cheap to make again when only the dead rows changed."""
+    """Immutable and thread-safe; where more rows are dead than before, only those are looked at."""
 
-    def __init__(self, segment: Segment, dead: BitMap) -> None:
+    def __init__(self, segment: Segment, dead: BitMap, former: SegmentView | None = None) -> None:
+        """`former` shows the same segment, as an earlier generation or a later one does."""
         self.segment = segment
         self.dead = dead
-        self._is_dead = dead_rows_mask(dead, segment.num_rows) if dead else None
-        self._eligible: BoundedCache[Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
+        self._filtered: BoundedCache[Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
+        self._live_nodes: dict[Modality, NodeSelection] = {}
+        self._is_live: NDArray[np.bool_] | None = None
+        if former is not None and former._is_live is not None and former.dead.issubset(dead):
+            self._is_live = former._is_live.copy()
+            self._follow(former, self._is_live)
+            return
+        if dead:
+            self._is_live = live_rows_mask(dead, segment.num_rows)
         self._num_live = self._count_live()
+
+    def _follow(self, former: SegmentView, is_live: NDArray[np.bool_]) -> None:
+        """Take from what the former one knows, `is_live` first, the rows that have died since."""
+        died = row_numbers(self.dead - former.dead)
+        is_live[died] = False
+        num_images = int(np.count_nonzero(self.segment.is_image[died]))
+        num_died: dict[Modality, int] = {"image": num_images, "text": len(died) - num_images}
+        self._num_live = {modality: former.num_live[modality] - num_died[modality] for modality in num_died}
+        for modality, live_nodes in former._live_nodes.copy().items():
+            file = self.segment.vector_files[modality]
+            self._live_nodes[modality] = file.vectors.deselect(
+                live_nodes, file.node_rows.nodes_left_without(is_live, died)
+            )
 
     @property
     def num_live(self) -> Mapping[Modality, int]:
@@ -57,15 +78,15 @@ class SegmentView:
 
     def _count_live(self) -> dict[Modality, int]:
         is_image = self.segment.is_image
-        is_alive = np.ones(len(is_image), np.bool_) if self._is_dead is None else ~self._is_dead
-        num_images = int(np.count_nonzero(is_image & is_alive))
-        return {"image": num_images, "text": int(np.count_nonzero(is_alive)) - num_images}
+        is_live = np.ones(len(is_image), np.bool_) if self._is_live is None else self._is_live
+        num_images = int(np.count_nonzero(is_image & is_live))
+        return {"image": num_images, "text": int(np.count_nonzero(is_live)) - num_images}
 
     def locate(self, row: int) -> tuple[SegmentView, int]:
         return self, row
 
     def is_live(self, row: int) -> bool:
-        return self._is_dead is None or not self._is_dead[row]
+        return self._is_live is None or bool(self._is_live[row])
 
     def find(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
         """Yield `(position in ids, entry)` for live rows only."""
@@ -94,23 +115,29 @@ class SegmentView:
             num_nodes = min(2 * num_nodes, file.num_nodes)  # several windows of one text were found
 
     def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
-        if row_filter is None and self._is_dead is None:
+        if row_filter is not None:
+            key = f"{modality} {row_filter.key}"
+            return self._filtered.find_or_build(key, lambda: _select(file, self.eligible_rows(row_filter)))
+        if self._is_live is None:
             return ALL_ELIGIBLE
-        key = f"{modality} {row_filter.key if row_filter else ''}"
-        return self._eligible.find_or_build(key, lambda: self._build_eligible(file, row_filter))
-
-    def _build_eligible(self, file: VectorFile, row_filter: RowFilter | None) -> Eligible:
-        is_row = self.eligible_rows(row_filter)
-        return Eligible(is_row, file.vectors.select(file.node_rows.eligible_nodes(is_row)))
+        if modality not in self._live_nodes:
+            self._live_nodes[modality] = _select_nodes(file, self._is_live)
+        return Eligible(self._is_live, self._live_nodes[modality])
 
     def eligible_rows(self, row_filter: RowFilter | None) -> NDArray[np.bool_]:
         """Return the live rows that pass the filter: a (rows,) mask."""
-        is_row = np.ones(self.segment.num_rows, np.bool_)
+        is_row = np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live.copy()
         if row_filter is not None:
             is_row &= self.segment.row_mask(row_filter)
-        if self._is_dead is not None:
-            is_row &= ~self._is_dead
         return is_row
+
+
+def _select(file: VectorFile, is_row: NDArray[np.bool_]) -> Eligible:
+    return Eligible(is_row, _select_nodes(file, is_row))
+
+
+def _select_nodes(file: VectorFile, is_row: NDArray[np.bool_]) -> NodeSelection:
+    return file.vectors.select(file.node_rows.eligible_nodes(is_row))
 
 
 def expand(

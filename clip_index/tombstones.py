@@ -33,11 +33,16 @@ def read_tombstones(path: Path) -> BitMap:
         raise DamagedFile(path, f"not a bitmap ({error})") from error
 
 
-def dead_rows_mask(dead: BitMap, num_rows: int) -> NDArray[np.bool_]:
-    """Return a (rows,) mask, True where the row is dead."""
-    mask = np.zeros(num_rows, np.bool_)
-    mask[np.array(dead.to_array(), np.int64)] = True
+def live_rows_mask(dead: BitMap, num_rows: int) -> NDArray[np.bool_]:
+    """Return a (rows,) mask, False where the row is dead."""
+    mask = np.ones(num_rows, np.bool_)
+    mask[row_numbers(dead)] = False
     return mask
+
+
+def row_numbers(rows: BitMap) -> NDArray[np.int64]:
+    """Return the rows as numbers, (n,), ascending."""
+    return np.array(rows.to_array(), np.int64)
 
 
 def union_tombstones(committed: Mapping[str, BitMap], pending: Mapping[str, BitMap]) -> dict[str, BitMap]:

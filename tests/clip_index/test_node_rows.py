@@ -46,3 +46,22 @@ def test_a_node_is_eligible_while_one_of_its_rows_is(pairs: set[tuple[int, int]]
 def test_rows_are_distinct_where_none_has_several_nodes(pairs: set[tuple[int, int]]) -> None:
     rows = [row for _, row in pairs]
     assert open_map(pairs).has_distinct_rows == (len(rows) == len(set(rows)))
+
+
+@given(
+    maps,
+    st.lists(st.booleans(), min_size=NUM_ROWS, max_size=NUM_ROWS),
+    st.lists(st.integers(0, NUM_ROWS - 1), unique=True),
+)
+def test_nodes_are_left_without_an_eligible_row_when_their_last_one_goes(
+    pairs: set[tuple[int, int]], mask: list[bool], gone: list[int]
+) -> None:
+    before = open_map(pairs).eligible_nodes(np.array(mask))
+    is_eligible = np.array(mask)
+    is_eligible[gone] = False
+    left = open_map(pairs).nodes_left_without(is_eligible, np.array(gone, np.int64))
+    assert left.tolist() == sorted(
+        {n for n, r in pairs if r in gone} - {n for n, r in pairs if is_eligible[r]}
+    )
+    before[left] = False
+    assert before.tolist() == open_map(pairs).eligible_nodes(is_eligible).tolist()

@@ -122,6 +122,39 @@ def test_a_tail_answers_what_its_segments_answer_one_by_one(
     assert answers(joined, queries, **ask) == answers(apart, queries, **ask)
 
 
+@settings(max_examples=100)
+@given(
+    place=st.integers(0, 5),
+    deaths=st.lists(
+        st.tuples(st.sets(st.integers(0, 89), max_size=12), st.sampled_from(["image", "text", None])),
+        min_size=2,
+        max_size=6,
+    ),
+)
+def test_a_view_that_follows_deaths_shows_what_a_new_one_shows(
+    segments: list[Segment], place: int, deaths: list[tuple[set[int], Modality | None]]
+) -> None:
+    """Whether or not it was asked between two deaths, and for which modality."""
+    segment, dead = segments[place], BitMap()
+    view = SegmentView(segment, dead)
+    for died, asked in deaths:
+        dead = dead | BitMap([row for row in died if row < segment.num_rows])
+        view, new = SegmentView(segment, dead, view), SegmentView(segment, dead)
+        assert view.num_live == new.num_live
+        assert view.eligible_rows(None).tolist() == new.eligible_rows(None).tolist()
+        if asked is not None:
+            [found], [expected] = (one.search(Queries(AXES[:1]), 500, asked) for one in (view, new))
+            assert found.rows.tolist() == expected.rows.tolist()
+
+
+def test_a_view_can_go_back_to_fewer_dead_rows(segments: list[Segment]) -> None:
+    later = SegmentView(segments[1], BitMap([1, 2, 3]))
+    later.search(Queries(AXES[:1]), 5, "image")
+    former = SegmentView(segments[1], BitMap([2]), later)
+    assert np.flatnonzero(~former.eligible_rows(None)).tolist() == [2]
+    assert sum(former.num_live.values()) == segments[1].num_rows - 1
+
+
 @pytest.mark.parametrize("order", [(5, 4, 1), (4, 5, 1, 2), (1, 4, 5)], ids=str)
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_among_equal_scores_of_several_segments_content_ids_decide(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,28 @@ def test_a_mask_never_costs_recall(file: VectorFile, share: float) -> None:
     assert is_alive[nodes].all()
     scores = np.where(is_alive, exact_scores(file, queries), -2)
     assert recall(nodes, scores) >= 0.99
+
+
+@pytest.mark.parametrize("num_nodes", [11_000, 900], ids=["lists", "flat"])
+def test_a_selection_without_some_nodes_is_the_selection_of_the_rest(
+    embeddings: np.ndarray, num_nodes: int, tmp_path: Path
+) -> None:
+    node_map = build_node_map(
+        embeddings[:num_nodes].astype(np.float16), np.arange(num_nodes, dtype=np.uint32)
+    )
+    write_fastest(tmp_path / "image.faiss", node_map.embeddings)
+    vectors = VectorFile(tmp_path / "image.faiss", node_map.node_rows).vectors
+    random = np.random.default_rng(3)
+    is_node = random.random(vectors.num_nodes) < 0.7
+    gone = random.choice(np.flatnonzero(is_node), 200, replace=False)
+    before = vectors.select(is_node)
+    fewer = vectors.deselect(before, gone)
+    is_still_as_it_was = vectors.select(is_node)
+    assert before.bitmap.tolist() == is_still_as_it_was.bitmap.tolist()
+    is_node[gone] = False
+    expected = vectors.select(is_node)
+    assert fewer.bitmap.tolist() == expected.bitmap.tolist()
+    assert np.array_equal(fewer.num_in_list, expected.num_in_list)  # None where nothing lies in lists
 
 
 def test_a_mask_against_the_query_still_gives_the_best_of_the_rest(file: VectorFile) -> None:
