@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from clip_index.segment_files import (
     nodes_name,
     vectors_name,
 )
+from clip_index.time_blocks import TimeBlocks
 from clip_index.vector_file import VectorFile
 
 _NUM_CACHED_COUNTS = 8
@@ -66,6 +68,10 @@ class Segment:
         self.vector_files: Mapping[Modality, VectorFile] = {
             modality: self._open_vectors(modality) for modality in entry.num_vectors
         }
+
+    @cached_property
+    def time_blocks(self) -> TimeBlocks:
+        return TimeBlocks(self.contents.column("occurred_at_ms").to_numpy())
 
     @property
     def num_rows(self) -> int:

@@ -124,6 +124,13 @@ class SegmentView:
             self._live_nodes[modality] = _select_nodes(file, self._is_live)
         return Eligible(self._is_live, self._live_nodes[modality])
 
+    def are_eligible(self, rows: NDArray[np.int64], row_filter: RowFilter | None) -> NDArray[np.bool_]:
+        """Return which of some rows, (n,), live and pass the filter."""
+        are_eligible = np.ones(len(rows), np.bool_) if self._is_live is None else self._is_live[rows]
+        if row_filter is not None:
+            are_eligible &= self.segment.row_mask(row_filter)[rows]
+        return are_eligible
+
     def eligible_rows(self, row_filter: RowFilter | None) -> NDArray[np.bool_]:
         """Return the live rows that pass the filter: a (rows,) mask."""
         is_row = np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live.copy()
