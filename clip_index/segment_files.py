@@ -110,7 +110,11 @@ def write_segment(
         )
         fsync_path(directory)
         os.rename(directory, segments_path / segment_id)
-    fsync_path(segments_path)
+    try:
+        fsync_path(segments_path)
+    except OSError:
+        remove_tree(segments_path / segment_id)
+        raise
     return entry
 
 

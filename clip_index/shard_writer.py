@@ -188,10 +188,7 @@ class ShardWriter:
         merge raises `MergeFailed` and is tried again after a while.
         """
         for worker in self._lanes.running(self.path):
-            job = worker.job
-            result = self._ended_merge(worker)
-            if job is not None and result is not None:
-                self._commit_merge(job, result)
+            self._end_merge(worker)
         self._start_merges()
         now = self._clock()
         if now - self._collected_at >= self._settings.collect_every_seconds:
@@ -296,24 +293,32 @@ class ShardWriter:
                 raise Fenced(self.shard, self.epoch, newest.writer_epoch) from None
             raise CommitUnknown(f"{self.shard}: generation {self.generation} is not the newest") from None
 
-    def _ended_merge(self, worker: MergeWorker) -> MergeResult | None:
-        is_large = worker is self._lanes.lane(is_large=True)
-        try:
+    def _end_merge(self, worker: MergeWorker) -> None:
+        job, is_large = worker.job, worker is self._lanes.lane(is_large=True)
+        with self._backing_off(is_large=is_large):
             result = worker.poll()
-        except MergeFailed:
-            self._merge_backoff.failed(is_large=is_large, now=self._clock())
-            raise
-        if result is not None:
-            self._merge_backoff.succeeded(is_large=is_large)
-        return result
+            if job is None or result is None:
+                return
+            self._commit_merge(job, result)
+        self._merge_backoff.succeeded(is_large=is_large)
 
     def _start_merges(self) -> None:
-        busy, now_ms = self._merging(), int(self._clock() * 1000)
-        for plan in plan_merges(self.manifest, self._settings.merge, busy=busy, now_ms=now_ms):
+        busy, now = self._merging(), self._clock()
+        for plan in plan_merges(self.manifest, self._settings.merge, busy=busy, now_ms=int(now * 1000)):
             worker = self._lanes.lane(is_large=plan.is_large)
-            is_due = self._merge_backoff.is_due(is_large=plan.is_large, now=now_ms / 1000)
+            is_due = self._merge_backoff.is_due(is_large=plan.is_large, now=now)
             if worker.job is None and is_due:
-                worker.start(self._merge_job(plan))
+                with self._backing_off(is_large=plan.is_large):
+                    worker.start(self._merge_job(plan))
+
+    @contextmanager
+    def _backing_off(self, *, is_large: bool) -> Iterator[None]:
+        """Let a merge that fails rest for a while: commits and garbage do not wait for it."""
+        try:
+            yield
+        except (MergeFailed, OSError):
+            self._merge_backoff.failed(is_large=is_large, now=self._clock())
+            raise
 
     def _merge_job(self, plan: MergePlan) -> MergeJob:
         merged_id, now_ms = new_segment_id(self.epoch), int(self._clock() * 1000)
@@ -332,6 +337,18 @@ class ShardWriter:
         Either/or as in `commit`. Rows that died while the merge ran, committed or
         buffered, are translated to rows of the merged segment.
         """
+        merged = [result.entry] if result.entry else []
+        try:
+            state = self._merged_state(job, result)
+        except OSError:
+            self._discard(merged)
+            raise
+        moved_in_buffer = self._moved(self._buffer.dead, result)
+        self._link(state.manifest, merged)
+        self._buffer.follow_merge(job.merged_id, job.segment_ids, moved_in_buffer)
+        self._state = state
+
+    def _merged_state(self, job: MergeJob, result: MergeResult) -> ShardState:
         sources = set(job.segment_ids)
         moved = self._moved(self._state.dead, result)
         dead = {i: rows for i, rows in self._state.dead.items() if i not in sources}
@@ -343,11 +360,7 @@ class ShardWriter:
             segments=self._replace_segments(sources, result.entry),
             tombstones={**kept, **self._merged_tombstones(job, moved)},
         )
-        state = next_state(self.path, self._state, manifest, dead)
-        moved_in_buffer = self._moved(self._buffer.dead, result)
-        self._link(manifest, [result.entry] if result.entry else [])
-        self._buffer.follow_merge(job.merged_id, sources, moved_in_buffer)
-        self._state = state
+        return next_state(self.path, self._state, manifest, dead)
 
     def _replace_segments(self, sources: set[str], merged: SegmentEntry | None) -> tuple[SegmentEntry, ...]:
         kept = tuple(entry for entry in self.manifest.segments if entry.segment_id not in sources)

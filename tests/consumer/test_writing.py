@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 
 from clip_index.content import Delta, RemovedContent
 from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.shard_writer import ShardWriter
+from clip_index.merge_policy import MergeSettings
+from clip_index.shard_writer import ShardWriter, WriterSettings
 from consumer.dead_letter import DeadLetterDelivery
 from consumer.metrics import Metrics
 from consumer.owned_shard import CommitPolicy, OwnedShard
@@ -63,18 +66,42 @@ def test_what_the_writer_takes_makes_room(writing: Writing) -> None:
     assert not thread.is_alive()
 
 
-def test_a_shard_counts_what_waits_until_it_is_added(tmp_path: Path) -> None:
+def own_shard(root: Path, metrics: Metrics, settings: WriterSettings | None = None) -> OwnedShard:
     description = IndexDescription(
         topic="uploads", topic_id=None, num_partitions=1, group_id="g", fingerprint=HashEncoder().fingerprint
     )
-    index = IndexDirectory.create(tmp_path, "main", description)
-    shard = OwnedShard(
-        lambda: ShardWriter.take_over(index, 0, writer_id="w", first_offset=0),
+    index = IndexDirectory.create(root, "main", description)
+    return OwnedShard(
+        lambda: ShardWriter.take_over(index, 0, writer_id="w", first_offset=0, settings=settings),
         1,
-        policy=CommitPolicy(),
-        metrics=Metrics(),
+        policy=CommitPolicy(interval_seconds=0.0),
+        metrics=metrics,
         committed=lambda committed: None,
     )
+
+
+def test_a_merge_that_cannot_be_begun_holds_up_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_to_fork(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", fail_to_fork)
+    metrics = Metrics()
+    shard = own_shard(tmp_path, metrics, WriterSettings(merge=MergeSettings(merge_factor=2)))
+    for offset in range(4):
+        deletion = RemovedContent(f"{offset}", offset, version=1)
+        shard.accept(Handover(0, 1, Delta(offset, offset + 1, (deletion,))))
+        shard.turn()
+    assert shard.writer is not None
+    assert shard.writer.committed_next_offset == 4
+    assert not shard.is_failing
+    assert metrics.registry.get_sample_value("cliptide_merges_failed_total")
+    shard.close()
+
+
+def test_a_shard_counts_what_waits_until_it_is_added(tmp_path: Path) -> None:
+    shard = own_shard(tmp_path, Metrics())
     pending = Future[Delivery]()
     letter = DeadLetterDelivery(whole=lambda: pending, without_value=lambda: pending)
     shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0),)), size_bytes=10))
