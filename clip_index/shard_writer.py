@@ -191,7 +191,7 @@ class ShardWriter:
             self._end_merge(worker)
         self._start_merges()
         now = self._clock()
-        if now - self._collected_at >= self._settings.collect_every_seconds:
+        if not 0 <= now - self._collected_at < self._settings.collect_every_seconds:  # or it was set back
             self._collected_at = now
             with self._owning():
                 self._garbage.collect(newest=self.generation, in_flight=self._in_flight(), now=now)
