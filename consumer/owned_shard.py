@@ -204,7 +204,7 @@ class OwnedShard:
         for timestamp_ms in handover.timestamps_ms:
             observe(max(now - timestamp_ms / 1000, 0.0))
         if handover.timestamps_ms:
-            self._watermark.covered(max(handover.timestamps_ms))
+            self._watermark.covered(max(handover.timestamps_ms), now_ms=round(now * 1000))
         num_indexed = sum(isinstance(change, EncodedContent) for change in handover.delta.changes)
         records = self._metrics.records
         records.labels("indexed").inc(num_indexed)
@@ -232,7 +232,7 @@ class OwnedShard:
         seen = self._caught_up
         is_covered = seen is not None and seen.next_offset <= writer.committed_next_offset
         caught_up_at_ms = round(seen.at_seconds * 1000) if seen is not None and is_covered else None
-        moved = self._watermark.advance(now_ms=round(time.time() * 1000), caught_up_at_ms=caught_up_at_ms)
+        moved = self._watermark.advance(caught_up_at_ms=caught_up_at_ms)
         if moved is not None:
             writer.renew_watermark(moved)
             self._watermark_due_at = now + self._policy.watermark_every_seconds

@@ -24,6 +24,7 @@ from consumer.errors import DeadLetterFlood, StartRefused
 from consumer.handovers import Handled, build_handovers, delivered_handovers, joined_delta
 from consumer.inflight import InFlight, InFlightFile
 from consumer.lane import Lane
+from consumer.log_ends import LogEnds
 from consumer.owned_shard import CommitPolicy
 from consumer.start_check import StartNumbers, StartOptions, check_start
 from consumer.watermark import WatermarkClock
@@ -375,30 +376,62 @@ class TestStartCheck:
 class TestWatermark:
     def test_caught_up_it_is_the_time_of_the_answer_less_the_margin(self) -> None:
         clock = WatermarkClock(100)
-        assert clock.advance(now_ms=5000, caught_up_at_ms=4900) == 4800
+        assert clock.advance(caught_up_at_ms=4900) == 4800
 
     def test_behind_it_is_the_newest_timestamp_less_the_margin(self) -> None:
         clock = WatermarkClock(100)
-        clock.covered(3000)
-        clock.covered(2000)
-        assert clock.advance(now_ms=5000, caught_up_at_ms=None) == 2900
+        clock.covered(3000, now_ms=4000)
+        clock.covered(2000, now_ms=5000)
+        assert clock.advance(caught_up_at_ms=None) == 2900
 
-    def test_a_clock_in_the_future_promises_nothing(self) -> None:
+    def test_a_clock_in_the_future_promises_nothing_beyond_its_commit(self) -> None:
         clock = WatermarkClock(100)
-        clock.covered(9_999_999)
-        assert clock.advance(now_ms=5000, caught_up_at_ms=None) == 4900
+        clock.covered(9_999_999, now_ms=5000)
+        assert clock.advance(caught_up_at_ms=None) == 4900
+        clock.covered(3000, now_ms=6000)
+        assert clock.advance(caught_up_at_ms=None) is None
 
     def test_before_anything_is_known_there_is_none(self) -> None:
-        assert WatermarkClock(100).advance(now_ms=5000, caught_up_at_ms=None) is None
+        assert WatermarkClock(100).advance(caught_up_at_ms=None) is None
 
     @given(st.lists(st.tuples(st.integers(0, 10_000), st.none() | st.integers(0, 10_000))))
     def test_it_never_goes_back(self, steps: list[tuple[int, int | None]]) -> None:
         clock, last = WatermarkClock(100), -1_000_000
         for timestamp, caught_up_at in steps:
-            clock.covered(timestamp)
-            moved = clock.advance(now_ms=10_000, caught_up_at_ms=caught_up_at)
+            clock.covered(timestamp, now_ms=9_000)
+            moved = clock.advance(caught_up_at_ms=caught_up_at)
             assert moved is None or moved > last
             last = moved if moved is not None else last
+
+
+class TestLogEnds:
+    def test_the_lag_is_as_old_as_the_latest_end_that_is_committed(self) -> None:
+        ends = LogEnds()
+        for at, end in [(100.0, 5), (101.0, 7), (102.0, 9)]:
+            ends.observe(end, now=at)
+        assert ends.seconds_behind(6, newest_age=50_000.0, now=110.0) == 10.0
+        assert ends.seconds_behind(8, newest_age=-3600.0, now=110.0) == 9.0
+        assert ends.seconds_behind(8, newest_age=-3600.0, now=111.0) == 10.0
+
+    def test_before_an_end_is_committed_it_is_as_old_as_the_newest_record_or_the_first_end(self) -> None:
+        ends = LogEnds()
+        ends.observe(5, now=100.0)
+        assert ends.seconds_behind(3, newest_age=3600.0, now=102.0) == 3600.0
+        assert ends.seconds_behind(3, newest_age=-3600.0, now=102.0) == 2.0
+
+    def test_nothing_is_behind_the_end_that_was_seen_last(self) -> None:
+        ends = LogEnds()
+        ends.observe(5, now=100.0)
+        assert ends.seconds_behind(5, newest_age=3600.0, now=100.0) == 0.0
+
+    def test_a_long_lag_is_remembered_in_few_ends(self) -> None:
+        ends, day = LogEnds(), 24 * 3600
+        for second in range(day):
+            ends.observe(second, now=float(second))
+        assert len(ends) < 1000
+        for committed in (3600, day // 2, day - 60):
+            behind = ends.seconds_behind(committed, newest_age=-1.0, now=float(day))
+            assert 0 <= behind - (day - committed) <= 0.01 * committed
 
 
 def test_backoff_doubles_up_to_its_longest() -> None:
