@@ -271,6 +271,19 @@ def test_a_position_outside_the_log_is_out_of_range(complete_log: EventLogUnderT
     assert (caught.value.topic, caught.value.partition) == (topic, 0)
 
 
+def test_a_log_that_refused_a_position_is_asked_anew_where_it_ends(complete_log: EventLogUnderTest) -> None:
+    """What was read of a topic says nothing of another one under its name."""
+    topic = complete_log.create_topic()
+    complete_log.append(topic, 0, numbered(6))
+    reader = Reader(complete_log.source("group"), topic)
+    reader.poll_to_ends({0: 6})
+    complete_log.create_again(topic)
+    complete_log.append(topic, 0, numbered(2))
+    with pytest.raises(OffsetOutOfRange):
+        reader.poll_until(lambda: len(reader.records) > 6)
+    assert reader.source.log_range(0) == LogRange(0, 2)
+
+
 def test_a_topic_is_described_by_id_and_partition_count(event_log: EventLogUnderTest) -> None:
     topic = event_log.create_topic(3)
     described = event_log.source("group").describe_topic(topic)
