@@ -50,6 +50,7 @@ class KafkaRecordSource:
         self._paused: set[int] = set()
         self._ready: list[Record | EndOfPartition] = []
         self._failure: BaseException | None = None
+        self._num_unreadable = 0
 
     def subscribe(self, topic: str, listener: AssignmentListener) -> None:
         """Join the group; `listener` is called inside `poll` from now on."""
@@ -192,9 +193,15 @@ class KafkaRecordSource:
         try:
             return tuple(_checked_headers(message) or ())
         except (SystemError, UnicodeDecodeError):
-            place = f"{message.topic()}-{message.partition()}@{message.offset()}"
-            self._log.warning("headers are unreadable and left out", record=place)
+            self._note_unreadable(message)
             return ()
+
+    def _note_unreadable(self, message: Any) -> None:
+        """Log the first, second, fourth, eighth … of such records: a flood must not fill the log."""
+        self._num_unreadable += 1
+        if self._num_unreadable.bit_count() == 1:
+            place = f"{message.topic()}-{message.partition()}@{message.offset()}"
+            self._log.warning("headers are unreadable and left out", record=place, count=self._num_unreadable)
 
     def _on_message_error(self, error: KafkaError, message: Any) -> None:
         """Keep what the reader must hear of; librdkafka retries the rest by itself."""
