@@ -138,7 +138,7 @@ class Pipeline:
         self._join("encoder", deadline)
         self._join("writer", deadline)
         self._parts.merges.close()
-        self._parts.references.close()
+        self._parts.references.close(max(deadline - time.monotonic(), 0.0))
         self._parts.preparation.close()
         if self._state.failure is not None:
             raise self._state.failure

@@ -96,10 +96,13 @@ class Work:
             fetching.cancel()
 
     def take_fetched(self) -> bytes:
-        """The fetched bytes, of which the work lets go; raises what the fetch raised."""
+        """The fetched bytes, of which the work and the fetch let go; raises what the fetch raised."""
         assert self.fetching is not None
         fetched, self.fetching = self.fetching, None
-        return fetched.result(timeout=0)
+        try:
+            return fetched.result(timeout=0)
+        finally:
+            fetched.cancel()
 
     def cancel(self) -> None:
         """Nobody waits for the outcome any more: what has not begun does not begin, a fetch ends."""
