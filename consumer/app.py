@@ -33,7 +33,7 @@ from consumer.takeover import AssignmentPatience, Takeover
 from consumer.topic_watch import TopicWatch
 from consumer.work import Committed
 from consumer.writing import WriterNotices, Writing
-from event_log.publisher import Publisher
+from event_log.publisher import Offering
 from event_log.records import TopicDescription
 from event_log.source import RecordSource
 from schemas.codec import EventDecoder
@@ -64,7 +64,7 @@ class Connections:
     """What a consumer works between. The caller closes the publisher; intake closes the source."""
 
     source: RecordSource
-    publisher: Publisher
+    publisher: Offering
     encoder: Encoder
     topic: TopicDescription
     dead_letter_topic: str

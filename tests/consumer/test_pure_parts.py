@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from clip_index.content import Delta, EncodedContent, RemovedContent
 from consumer.backlog import Backlog, BacklogLimits
 from consumer.backoff import Backoff
 from consumer.batcher import Batcher, BatchLimits
-from consumer.dead_letter import DeadLetterDelivery
+from consumer.dead_letter import DeadLetterDelivery, DeadLetters, SetAside
 from consumer.dead_letter_limit import DeadLetterLimit, FloodThreshold
 from consumer.dispatcher import grouped
 from consumer.errors import DeadLetterFlood, StartRefused
@@ -29,7 +30,9 @@ from consumer.owned_shard import CommitPolicy
 from consumer.start_check import StartNumbers, StartOptions, check_start
 from consumer.watermark import WatermarkClock
 from consumer.work import Handover, NothingThere, Work
-from event_log.records import EndOfPartition, LogRange, Record
+from event_log.errors import TransientLogError
+from event_log.memory import MemoryLog, MemoryPublisher
+from event_log.records import Delivery, EndOfPartition, Headers, LogRange, Record
 
 
 def record(offset: int, *, epoch: int = 1, partition: int = 0, size: int = 10) -> Record:
@@ -336,6 +339,40 @@ class TestHandovers:
         waiting = [self.handover(4, 6), late, self.handover(7, 8)]
         assert delivered_handovers(waiting, now=0.0) == waiting[:1]
         assert delivered_handovers(waiting[1:], now=0.0) == []
+
+    def test_all_dead_letters_of_a_handover_are_tried_again_together(self) -> None:
+        attempts = [0, 0]
+
+        def attempt(number: int) -> Future[Delivery]:
+            attempts[number] += 1
+            failed = Future[Delivery]()
+            failed.set_exception(TransientLogError("away"))
+            return failed
+
+        letters = tuple(
+            DeadLetterDelivery(whole=partial(attempt, number), without_value=Future) for number in range(2)
+        )
+        waiting = [Handover(0, 1, Delta(6, 8), letters)]
+        for now in (0.0, 100.0):
+            assert delivered_handovers(waiting, now) == []
+        assert attempts == [2, 2]
+
+
+class WaitingPublisher(MemoryPublisher):
+    """Its queue is full, and its broker away."""
+
+    def publish(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> Future[Delivery]:
+        raise AssertionError("a thread of the consumer would wait here")
+
+
+def test_no_thread_waits_until_a_dead_letter_has_room() -> None:
+    log = MemoryLog()
+    log.create_topic("letters")
+    letters = DeadLetters(WaitingPublisher(log), "letters", connector="main", worker_id="w")
+    delivery = letters.send(record(4), SetAside("undecodable", "no JSON", "decode", "BadEvent"))
+    assert delivery.is_delivered(0.0)
 
 
 class TestStartCheck:
