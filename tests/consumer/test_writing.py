@@ -57,13 +57,15 @@ def test_many_small_handovers_have_room_where_few_large_ones_have_not(writing: W
 
 def test_what_the_writer_takes_makes_room(writing: Writing) -> None:
     writing.hand_over(handover(1000))
-    thread = threading.Thread(target=writing.run)
+    failures = list[BaseException]()
+    thread = threading.Thread(target=lambda: writing.run(failures.append))
     thread.start()
     for _ in range(3):
         writing.hand_over(handover(1000))
     writing.close()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
+    assert not failures
 
 
 def own_shard(root: Path, metrics: Metrics, settings: WriterSettings | None = None) -> OwnedShard:
