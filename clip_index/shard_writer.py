@@ -129,10 +129,6 @@ class ShardWriter:
         return self.manifest.next_offset
 
     @property
-    def buffered_bytes(self) -> int:
-        return self._buffer.num_bytes
-
-    @property
     def has_changes(self) -> bool:
         return self._next_offset != self.committed_next_offset
 

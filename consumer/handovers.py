@@ -72,7 +72,7 @@ def _build_handover(group: Sequence[Handled]) -> Handover:
 
 def _size_bytes(handled: Handled) -> int:
     """A dead letter holds its whole record until it is delivered."""
-    return num_bytes_of(handled.change) + (handled.work.size_bytes if handled.dead_letter else 0)
+    return num_bytes_of(handled.change) + (handled.work.held_bytes if handled.dead_letter else 0)
 
 
 def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handover]:

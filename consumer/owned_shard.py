@@ -73,6 +73,7 @@ class OwnedShard:
         self._waiting: deque[Handover] = deque()
         self._waiting_bytes = 0
         self._added: deque[Handover] = deque()
+        self._added_bytes = 0
         self._changed_at: float | None = None
         self._retry_at = 0.0
         self._num_failures = 0
@@ -89,7 +90,8 @@ class OwnedShard:
 
     @property
     def buffered_bytes(self) -> int:
-        return self.writer.buffered_bytes if self.writer else 0
+        """Handovers that are added and not committed: kept whole, however little is left of them to write."""
+        return self._added_bytes
 
     @property
     def is_idle(self) -> bool:
@@ -169,6 +171,7 @@ class OwnedShard:
             if handover.delta.next_offset <= next_offset:
                 self._observe(handover)
         self._added.clear()
+        self._added_bytes = 0
         self._waiting = deque(kept)
         self._waiting_bytes = sum(one.size_bytes for one in kept)
         self._changed_at = None
@@ -179,7 +182,9 @@ class OwnedShard:
             with self._metrics.measure("add"):
                 writer.add(joined_delta(delivered))
             self._added.extend(self._waiting.popleft() for _ in delivered)
-            self._waiting_bytes -= sum(one.size_bytes for one in delivered)
+            added_bytes = sum(one.size_bytes for one in delivered)
+            self._waiting_bytes -= added_bytes
+            self._added_bytes += added_bytes
             if self._changed_at is None:
                 self._changed_at = now
 
@@ -187,13 +192,14 @@ class OwnedShard:
         if not self._added or self._changed_at is None:
             return False
         is_old = now - self._changed_at >= self._policy.interval(writer.merge_debt)
-        return is_old or writer.buffered_bytes >= self._policy.max_bytes
+        return is_old or self._added_bytes >= self._policy.max_bytes
 
     def _commit(self, writer: ShardWriter) -> None:
         with self._metrics.measure("commit"):
             writer.commit()
         while self._added:
             self._observe(self._added.popleft())
+        self._added_bytes = 0
         self._changed_at = None
         self._metrics.commits.labels(self.shard).inc()
         self._report(writer)

@@ -12,6 +12,9 @@ from consumer.dead_letter import DeadLetterDelivery, SetAside
 from event_log.records import Record
 from schemas.events import DeleteEvent, Modality, UploadEvent
 
+WORK_BYTES = 500
+"""Roughly what a work and its record take in memory beside the bytes of the record."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -77,6 +80,10 @@ class Work:
     error: Exception | None = None
     is_cancelled: bool = False
     fetching: Future[bytes] | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        return WORK_BYTES + self.size_bytes
 
     @property
     def is_ready(self) -> bool:

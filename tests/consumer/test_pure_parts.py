@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -29,7 +30,7 @@ from consumer.log_ends import LogEnds
 from consumer.owned_shard import CommitPolicy
 from consumer.start_check import StartNumbers, StartOptions, check_start
 from consumer.watermark import WatermarkClock
-from consumer.work import Handover, NothingThere, Work
+from consumer.work import WORK_BYTES, Handover, NothingThere, Work
 from event_log.errors import TransientLogError
 from event_log.memory import MemoryLog, MemoryPublisher
 from event_log.records import Delivery, EndOfPartition, Headers, LogRange, Record
@@ -266,7 +267,7 @@ class TestBacklog:
         assert [work.from_offset for work in backlog.take(10, 0.0)] == [0, 1]
 
     def test_a_partition_is_paused_once_and_resumed_when_half_is_free(self, tmp_path: Path) -> None:
-        backlog = self.backlog(tmp_path, max_bytes=100)  # 50 for each
+        backlog = self.backlog(tmp_path, max_bytes=2 * 5 * (10 + WORK_BYTES))
         backlog.receive([record(offset, size=10) for offset in range(5)])
         assert backlog.flow_change().pause == {0}
         assert backlog.flow_change().pause == frozenset()
@@ -275,6 +276,16 @@ class TestBacklog:
         assert backlog.flow_change().resume == frozenset()
         backlog.take(1, 0.0)
         assert backlog.flow_change().resume == {0}
+
+    def test_many_small_records_fill_a_buffer_by_what_they_take_in_memory(self, tmp_path: Path) -> None:
+        backlog = self.backlog(tmp_path, max_bytes=2 * 100_000)
+        backlog.receive([record(offset, size=1) for offset in range(250)])
+        assert backlog.flow_change().pause == {0}
+
+    def test_headers_fill_a_buffer_too(self, tmp_path: Path) -> None:
+        backlog = self.backlog(tmp_path, max_bytes=2 * 100_000)
+        backlog.receive([replace(record(0), headers=(("trace", bytes(100_000)), ("none", None)))])
+        assert backlog.flow_change().pause == {0}
 
     def test_closing_cancels_what_is_under_way(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
@@ -317,7 +328,7 @@ class TestHandovers:
         (both,) = build_handovers([Handled(self.work(4), content), Handled(self.work(5), dead_letter=letter)])
         assert light.size_bytes > 0
         assert content_only.size_bytes >= vectors.nbytes + 1000
-        assert both.size_bytes == content_only.size_bytes + light.size_bytes + self.work(5).size_bytes
+        assert both.size_bytes == content_only.size_bytes + light.size_bytes + self.work(5).held_bytes
 
     def handover(self, from_offset: int, next_offset: int) -> Handover:
         changes = [RemovedContent(str(offset), offset) for offset in range(from_offset, next_offset)]

@@ -68,7 +68,9 @@ def test_what_the_writer_takes_makes_room(writing: Writing) -> None:
     assert not failures
 
 
-def own_shard(root: Path, metrics: Metrics, settings: WriterSettings | None = None) -> OwnedShard:
+def own_shard(
+    root: Path, metrics: Metrics, settings: WriterSettings | None = None, interval_seconds: float = 0.0
+) -> OwnedShard:
     description = IndexDescription(
         topic="uploads", topic_id=None, num_partitions=1, group_id="g", fingerprint=HashEncoder().fingerprint
     )
@@ -76,7 +78,7 @@ def own_shard(root: Path, metrics: Metrics, settings: WriterSettings | None = No
     return OwnedShard(
         lambda: ShardWriter.take_over(index, 0, writer_id="w", first_offset=0, settings=settings),
         1,
-        policy=CommitPolicy(interval_seconds=0.0),
+        policy=CommitPolicy(interval_seconds),
         metrics=metrics,
         committed=lambda committed: None,
     )
@@ -115,3 +117,25 @@ def test_a_shard_counts_what_waits_until_it_is_added(tmp_path: Path) -> None:
     shard.turn()
     assert shard.waiting_bytes == 0
     assert shard.release(PATIENCE_SECONDS) == 2
+
+
+def test_a_shard_counts_what_is_added_until_it_is_committed(tmp_path: Path) -> None:
+    """Folded into the buffer it may be little, or nothing; but it is kept until the commit covers it."""
+    shard = own_shard(tmp_path, Metrics(), interval_seconds=PATIENCE_SECONDS)
+    for offset in range(3):
+        deletion = RemovedContent("unknown", offset)
+        shard.accept(Handover(0, 1, Delta(offset, offset + 1, (deletion,)), size_bytes=10))
+    shard.turn()
+    assert shard.waiting_bytes == 0
+    assert shard.buffered_bytes == 30
+    assert shard.release(PATIENCE_SECONDS) == 3
+    assert shard.buffered_bytes == 0
+
+
+def test_what_is_added_is_committed_when_it_is_much(tmp_path: Path) -> None:
+    shard = own_shard(tmp_path, Metrics(), interval_seconds=PATIENCE_SECONDS)
+    shard.accept(Handover(0, 1, Delta(0, 1), size_bytes=CommitPolicy().max_bytes))
+    shard.turn()
+    assert shard.writer is not None
+    assert shard.writer.committed_next_offset == 1
+    shard.close()
