@@ -83,6 +83,7 @@ class ShardWriter:
         *,
         writer_id: str,
         first_offset: int,
+        own_epoch: int | None = None,
         settings: WriterSettings | None = None,
         lanes: MergeLanes | None = None,
         clock: Callable[[], float] = time.time,
@@ -90,14 +91,17 @@ class ShardWriter:
         """Become the shard's owner: commit a takeover generation with a greater writer epoch.
 
         `first_offset` (the log's start) is where a new shard begins; an existing one goes
-        on at its manifest's `next_offset`. `lanes` are the process's merge workers; without
-        them the writer starts its own. Raises `DamagedFile` naming a file that is not what
-        the manifest says.
+        on at its manifest's `next_offset`. `own_epoch` is that of the owner's former writer,
+        after `CommitUnknown`: raises `Fenced` if another owner has taken over since. `lanes`
+        are the process's merge workers; without them the writer starts its own. Raises
+        `DamagedFile` naming a file that is not what the manifest says.
         """
         shard_path = index.shard_path(partition)
         for directory in (shard_path, shard_path / "segments", shard_path / "tombstones"):
             make_directory(directory)
-        manifest = take_over_manifest(shard_path, writer_id=writer_id, first_offset=first_offset)
+        manifest = take_over_manifest(
+            shard_path, writer_id=writer_id, first_offset=first_offset, own_epoch=own_epoch
+        )
         state = open_state(shard_path, manifest)
         settings = settings or WriterSettings()
         return cls(index, partition, state=state, settings=settings, lanes=lanes, clock=clock)

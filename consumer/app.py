@@ -204,12 +204,13 @@ def _build_intake(house: _House, preparation: Preparation, encoding: Encoding, w
 
 
 def _build_writing(house: _House, lanes: MergeLanes, notices: _IntakeNotices) -> Writing:
-    def take_over(partition: int, first_offset: int) -> ShardWriter:
+    def take_over(partition: int, first_offset: int, own_epoch: int | None) -> ShardWriter:
         return ShardWriter.take_over(
             house.index,
             partition,
             writer_id=house.writer_id,
             first_offset=first_offset,
+            own_epoch=own_epoch,
             settings=house.options.writer,
             lanes=lanes,
         )

@@ -56,19 +56,21 @@ class OwnedShard:
 
     def __init__(
         self,
-        take_over: Callable[[], ShardWriter],
+        take_over: Callable[[int | None], ShardWriter],
         assignment_epoch: int,
         *,
         policy: CommitPolicy,
         metrics: Metrics,
         committed: Callable[[Committed], None],
     ) -> None:
+        """`take_over` is told the writer epoch that this shard has had, None at first."""
         self._take_over = take_over
         self._policy = policy
         self._metrics = metrics
         self._committed = committed
         self.assignment_epoch = assignment_epoch
-        self.writer: ShardWriter | None = take_over()
+        self.writer: ShardWriter | None = take_over(None)
+        self._epoch = self.writer.epoch
         self.shard = self.writer.shard
         self._waiting: deque[Handover] = deque()
         self._waiting_bytes = 0
@@ -155,9 +157,10 @@ class OwnedShard:
         return len(self._waiting) + len(self._added)
 
     def _recovered_writer(self) -> ShardWriter:
-        """The writer, taken over again if the last commit's outcome is unknown."""
+        """The writer, taken back if a commit's outcome is unknown; `Fenced` if it is somebody else's."""
         if self.writer is None:
-            self.writer = self._take_over()
+            self.writer = self._take_over(self._epoch)
+            self._epoch = self.writer.epoch
             self._return_uncommitted(self.writer.next_offset)
             self._report(self.writer)
             _log.info("recovered from disk", shard=self.shard, next_offset=self.writer.next_offset)

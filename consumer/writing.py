@@ -49,7 +49,7 @@ class Writing:
 
     def __init__(
         self,
-        take_over: Callable[[int, int], ShardWriter],
+        take_over: Callable[[int, int, int | None], ShardWriter],
         *,
         policy: CommitPolicy,
         notices: WriterNotices,
@@ -180,7 +180,7 @@ class Writing:
     def _open(self, partition: int, first_offset: int, assignment_epoch: int) -> int:
         self._drop(partition)
         shard = OwnedShard(
-            lambda: self._take_over(partition, first_offset),
+            lambda own_epoch: self._take_over(partition, first_offset, own_epoch),
             assignment_epoch,
             policy=self._policy,
             metrics=self._metrics,

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from clip_index import generations
 from clip_index.content import Delta, RemovedContent
+from clip_index.errors import Fenced
 from clip_index.index_directory import IndexDescription, IndexDirectory
 from clip_index.merge_policy import MergeSettings
 from clip_index.shard_writer import ShardWriter, WriterSettings
+from consumer.backoff import Backoff
 from consumer.dead_letter import DeadLetterDelivery
 from consumer.metrics import Metrics
 from consumer.owned_shard import CommitPolicy, OwnedShard
@@ -25,7 +28,7 @@ from tests.fakes.hash_encoder import HashEncoder
 PATIENCE_SECONDS = 30.0
 
 
-def no_shard(partition: int, first_offset: int) -> ShardWriter:
+def no_shard(partition: int, first_offset: int, own_epoch: int | None) -> ShardWriter:
     raise AssertionError("nothing is taken over here")
 
 
@@ -76,9 +79,11 @@ def own_shard(
     )
     index = IndexDirectory.create(root, "main", description)
     return OwnedShard(
-        lambda: ShardWriter.take_over(index, 0, writer_id="w", first_offset=0, settings=settings),
+        lambda own_epoch: ShardWriter.take_over(
+            index, 0, writer_id="w", first_offset=0, settings=settings, own_epoch=own_epoch
+        ),
         1,
-        policy=CommitPolicy(interval_seconds),
+        policy=CommitPolicy(interval_seconds, backoff=Backoff(0.0, 0.0)),
         metrics=metrics,
         committed=lambda committed: None,
     )
@@ -139,3 +144,35 @@ def test_what_is_added_is_committed_when_it_is_much(tmp_path: Path) -> None:
     assert shard.writer is not None
     assert shard.writer.committed_next_offset == 1
     shard.close()
+
+
+def fail(*_: object) -> None:
+    raise OSError(errno.EIO, "input/output error")
+
+
+def test_a_shard_recovers_from_an_unknown_outcome_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = own_shard(tmp_path, Metrics())
+    shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0, version=1),))))
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "fsync_path", fail)
+        for _ in range(3):
+            shard.turn()
+    assert shard.release(PATIENCE_SECONDS) == 1
+
+
+def test_a_shard_that_recovers_does_not_take_itself_back_from_a_new_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = own_shard(tmp_path, Metrics())
+    shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0, version=1),))))
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "fsync_path", fail)
+        shard.turn()
+    index = IndexDirectory.open(tmp_path, "main")
+    owner = ShardWriter.take_over(index, 0, writer_id="new", first_offset=0)
+    with pytest.raises(Fenced, match="own writer epoch 1, found 2"):
+        shard.turn()
+    owner.add(Delta(owner.next_offset, 9))
+    assert owner.commit() == 9
