@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -258,8 +257,7 @@ class OwnedShard:
 
 def _covered_ms(writer: ShardWriter) -> int:
     """Up to when the shard covers its log as it is taken over; now, where nothing on disk tells."""
-    with suppress(OSError):
-        watermark = read_watermark(writer.path)
-        if watermark is not None and watermark.next_offset <= writer.committed_next_offset:
-            return watermark.watermark_ms
+    watermark = read_watermark(writer.path)
+    if watermark is not None and watermark.next_offset <= writer.committed_next_offset:
+        return watermark.watermark_ms
     return round(time.time() * 1000)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clip_index import generations, merge_worker, segment_files
+from clip_index import file_digest, generations, merge_worker, segment_files
 from clip_index.errors import CommitUnknown, Fenced
 from clip_index.flat_vectors import write_flat
 from clip_index.generations import list_generations
@@ -497,6 +497,40 @@ def test_a_shard_that_moved_before_another_failed_is_served_by_the_next_reload(
     assert reader.reload() is True
     assert reader.searcher is not None
     assert reader.searcher.find("a") is not None
+
+
+def test_a_shard_that_the_disk_does_not_read_keeps_no_other_from_moving_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = create_index(tmp_path, num_partitions=2)
+    writers = [take_over(index, partition) for partition in range(2)]
+    reader = IndexReader(tmp_path)
+    reader.reload()
+    for writer, name in zip(writers, "ab", strict=True):
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    verify_file = file_digest.verify_file
+
+    def fail_for_the_first(path: Path, digest: file_digest.FileDigest) -> None:
+        fail() if writers[0].path in path.parents else verify_file(path, digest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_digest, "verify_file", fail_for_the_first)
+        with pytest.raises(OSError, match="input/output"):
+            reader.reload()
+        assert reader.searcher is not None
+        assert [reader.searcher.find(name) is not None for name in "ab"] == [False, True]
+    reader.reload()
+    assert [reader.searcher.find(name) is not None for name in "ab"] == [True, True]
+
+
+def test_a_watermark_that_the_disk_does_not_read_hides_no_content(
+    index: IndexDirectory, writer: ShardWriter
+) -> None:
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    (writer.path / "watermark.json").mkdir()
+    assert live_ids(index) == {"a"}
 
 
 @pytest.fixture
