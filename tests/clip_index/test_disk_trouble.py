@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -604,3 +605,15 @@ def test_a_merge_process_that_died_is_replaced_and_leaves_no_pipe(writer: ShardW
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     worker.kill()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels choose by other rules")
+def test_where_memory_ends_the_merge_process_goes_first(writer: ShardWriter) -> None:
+    """The consumer's own end would be blamed on the contents that it handles."""
+    worker = MergeWorker()
+    worker.start(MergeJob(writer.path, 10**6, (), "1-none", 0))
+    with pytest.raises(MergeFailed):
+        wait_for(worker)
+    assert worker._child is not None
+    assert Path(f"/proc/{worker._child.pid}/oom_score_adj").read_text().strip() == "1000"
+    worker.kill()
