@@ -132,13 +132,13 @@ class OwnedShard:
         What cannot be committed in time is left in the log for the next owner.
         """
         deadline = time.monotonic() + patience_seconds
-        while self._waiting or self._added:
+        while self._num_kept:
             self._changed_at = float("-inf")  # due at once
             self.turn()
-            if time.monotonic() >= deadline:
+            if self._num_kept and time.monotonic() >= deadline:
                 _log.warning("released with uncommitted handovers", shard=self.shard, count=self._num_kept)
                 break
-            if self._waiting or self._added:
+            if self._num_kept:
                 time.sleep(0.005)
         next_offset = self.writer.committed_next_offset if self.writer else None
         self.close()
