@@ -12,7 +12,7 @@ from pyroaring import BitMap
 
 from clip_index.buffer import Buffer
 from clip_index.content import Delta
-from clip_index.durable_files import fsync_path, make_directory, remove_tree
+from clip_index.durable_files import fsync_path, make_directory
 from clip_index.errors import CommitUnknown, DeltaMismatch, Fenced
 from clip_index.flat_vectors import write_flat
 from clip_index.garbage import GarbageCollector
@@ -23,7 +23,7 @@ from clip_index.merge import MergeJob, MergeResult, moved_rows
 from clip_index.merge_backoff import MergeBackoff
 from clip_index.merge_policy import MergePlan, MergeSettings, merge_debt, plan_merges
 from clip_index.merge_worker import MergeFailed, MergeLanes, MergeWorker
-from clip_index.segment_files import new_segment_id, rows_from_buffer, write_segment
+from clip_index.segment_files import new_segment_id, remove_segment, rows_from_buffer, write_segment
 from clip_index.shard_state import KnownId, ShardState, next_state, open_state
 from clip_index.takeover import take_over_manifest
 from clip_index.tombstones import union_tombstones, write_tombstones
@@ -234,7 +234,7 @@ class ShardWriter:
     def _discard(self, added: list[SegmentEntry]) -> None:
         """A full disk must not fill up further with every attempt."""
         for entry in added:
-            remove_tree(self.path / "segments" / entry.segment_id)
+            remove_segment(self.path / "segments", entry.segment_id)
 
     def _write_tombstones(
         self, changed: Mapping[str, BitMap], dead: Mapping[str, BitMap]
@@ -295,12 +295,22 @@ class ShardWriter:
 
     def _end_merge(self, worker: MergeWorker) -> None:
         job, is_large = worker.job, worker is self._lanes.lane(is_large=True)
+        if job is None:
+            return
         with self._backing_off(is_large=is_large):
-            result = worker.poll()
-            if job is None or result is None:
+            result = self._poll(worker, job)
+            if result is None:
                 return
             self._commit_merge(job, result)
         self._merge_backoff.succeeded(is_large=is_large)
+
+    def _poll(self, worker: MergeWorker, job: MergeJob) -> MergeResult | None:
+        """As the worker's own; what a failed merge leaves, if it was killed, goes at once."""
+        try:
+            return worker.poll()
+        except MergeFailed:
+            remove_segment(self.path / "segments", job.merged_id)
+            raise
 
     def _start_merges(self) -> None:
         busy, now = self._merging(), self._clock()

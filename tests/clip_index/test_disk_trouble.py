@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,42 @@ class FailingLanes(MergeLanes):
     def __init__(self) -> None:
         self.small = FailingWorker()
         self._lanes = {False: self.small, True: FailingWorker()}
+
+
+class DyingWorker(MergeWorker):
+    """Its child dies: while it writes the merged segment, or when that is complete."""
+
+    def start(self, job: MergeJob) -> None:
+        self._job = job
+        (job.shard_path / "segments" / f".tmp-{job.merged_id}").mkdir()
+        run_merge(replace(job, merged_id=f"{job.merged_id}x"))
+        os.rename(
+            job.shard_path / "segments" / f"{job.merged_id}x", job.shard_path / "segments" / job.merged_id
+        )
+
+    def poll(self) -> MergeResult | None:
+        self._job = None
+        raise MergeFailed("the merge process died")
+
+    def kill(self) -> None:
+        self._job = None
+
+
+def test_a_merge_that_died_leaves_nothing_that_fills_the_disk(index: IndexDirectory) -> None:
+    """Else each attempt's, one a minute, would stay until it is old enough to be garbage."""
+    lanes = MergeLanes()
+    lanes._lanes = {False: DyingWorker(), True: DyingWorker()}
+    writer = take_over(index, lanes=lanes, settings=WriterSettings(merge=MergeSettings(merge_factor=2)))
+    for name in "ab":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    before = segment_names(writer)
+    writer.tend()
+    assert len(segment_names(writer)) == 4
+    with pytest.raises(MergeFailed):
+        writer.tend()
+    assert segment_names(writer) == before
+    assert live_ids(index) == {"a", "b"}
 
 
 def test_a_segment_whose_name_is_not_durable_is_not_left_behind(
