@@ -26,7 +26,6 @@ class Buffer:
     def __init__(self) -> None:
         self._pending: dict[str, _Pending] = {}
         self._dead: dict[str, BitMap] = {}
-        self._num_bytes = 0
 
     def __contains__(self, content_id: str) -> bool:
         return content_id in self._pending
@@ -34,11 +33,6 @@ class Buffer:
     @property
     def is_empty(self) -> bool:
         return not self._pending
-
-    @property
-    def num_bytes(self) -> int:
-        """Roughly what the buffered contents hold in memory."""
-        return self._num_bytes
 
     @property
     def dead(self) -> Mapping[str, BitMap]:
@@ -55,12 +49,9 @@ class Buffer:
             return False
         if after == before and content is None:
             return True  # what is deleted stays deleted: nothing to write
-        if pending is not None:
-            self._num_bytes -= num_bytes_of(pending.content)
-        elif known.place is not None:
+        if pending is None and known.place is not None:
             self._dead.setdefault(known.place.segment_id, BitMap()).add(known.place.row)
         self._pending[change.content_id] = _Pending(after, change.offset, content)
-        self._num_bytes += num_bytes_of(content)
         return True
 
     def contents(self) -> list[BufferedContent]:

@@ -176,24 +176,24 @@ class IndexReader:
     def reload(self) -> bool:
         """Serve the newest generations; True if anything newer is served now.
 
-        Raises `IndexMissing`, `EncoderMismatch`, or `DamagedFile`: then the damaged shard
-        is served as before while the others move on; without a former view nothing is served.
+        Raises `IndexMissing`, `EncoderMismatch`, or the `DamagedFile` or `OSError` of a shard: then
+        that one is served as before while the others move on; without a former view nothing is.
         """
         if self.index is None:
             self.index = self._open_index()
             partitions = range(self.index.description.num_partitions)
             self._shards = [ShardReader(self.index.shard_path(p), self._clock) for p in partitions]
-        damages = []
+        failures = []
         for shard in self._shards:
             try:
                 shard.reload()
-            except DamagedFile as damage:
-                damages.append((shard, damage))
-        if any(shard.view.snapshot.generation == 0 for shard, _ in damages):
-            raise damages[0][1]
+            except (DamagedFile, OSError) as failure:
+                failures.append((shard, failure))
+        if any(shard.view.snapshot.generation == 0 for shard, _ in failures):
+            raise failures[0][1]
         has_newer = self._serve([shard.view for shard in self._shards], self.index)
-        if damages:
-            raise damages[0][1]
+        if failures:
+            raise failures[0][1]
         return has_newer
 
     def open_former(self, generations: Mapping[str, GenerationKey]) -> Searcher:

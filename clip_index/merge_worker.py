@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -29,7 +30,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class MergeFailed(ClipIndexError):
-    """The child reported an error or died; nothing was committed."""
+    """The child could not be started, reported an error or died; nothing was committed."""
 
 
 class MergeWorker:
@@ -45,16 +46,23 @@ class MergeWorker:
         return self._job
 
     def start(self, job: MergeJob) -> None:
-        """Begin a merge; the worker must be free. The child is started when there is none."""
+        """Begin a merge; the worker must be free. The child is started when there is none.
+
+        Raises `MergeFailed` where there is no process or memory for one, or it has just died.
+        """
         if self._job is not None:
             raise RuntimeError("the worker is busy")
         if self._child is not None and self._child.poll() is not None:
             self.kill()  # it is dead: release its pipes
-        if self._child is None:
-            self._child = _start_child()
-        self._job = job
         fields = {**_job_fields(job), "row_maps": str(_row_maps_path(job))}
-        _pipe(self._child.stdin).write(json.dumps(fields).encode() + b"\n")
+        try:
+            if self._child is None:
+                self._child = _start_child()
+            _pipe(self._child.stdin).write(json.dumps(fields).encode() + b"\n")
+        except OSError as error:
+            self.kill()
+            raise MergeFailed(f"{job.shard_path.name}: a merge could not be begun: {error}") from error
+        self._job = job
 
     def poll(self) -> MergeResult | None:
         """Return the result if the running merge has ended; raise `MergeFailed` if it failed."""
@@ -64,7 +72,10 @@ class MergeWorker:
         if not _has_input(output):
             return None
         job, self._job = self._job, None
-        return _result(job, output.readline())
+        try:
+            return _result(job, output.readline())
+        except OSError as error:
+            raise MergeFailed(f"{job.shard_path.name}: no result of a merge: {error}") from error
 
     def kill(self) -> None:
         """End the child at once; a running merge leaves only garbage behind."""
@@ -169,6 +180,8 @@ def _serve() -> None:
     os.nice(_NICENESS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError):  # where memory ends, a merge can be done again
+            Path("/proc/self/oom_score_adj").write_text("1000")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which ends this process
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(json.dumps(_answer(line)).encode() + b"\n")

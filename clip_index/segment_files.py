@@ -110,13 +110,27 @@ def write_segment(
         )
         fsync_path(directory)
         os.rename(directory, segments_path / segment_id)
-    fsync_path(segments_path)
+    try:
+        fsync_path(segments_path)
+    except OSError:
+        remove_tree(segments_path / segment_id)
+        raise
     return entry
+
+
+def remove_segment(segments_path: Path, segment_id: str) -> None:
+    """Remove what is there of a segment that nobody names, complete or not."""
+    remove_tree(segments_path / segment_id)
+    remove_tree(_temporary_path(segments_path, segment_id))
+
+
+def _temporary_path(segments_path: Path, segment_id: str) -> Path:
+    return segments_path / f"{TEMPORARY_PREFIX}{segment_id}"
 
 
 @contextmanager
 def _temporary_directory(segments_path: Path, segment_id: str) -> Iterator[Path]:
-    directory = segments_path / f"{TEMPORARY_PREFIX}{segment_id}"
+    directory = _temporary_path(segments_path, segment_id)
     directory.mkdir()
     try:
         yield directory

@@ -12,7 +12,7 @@ from pyroaring import BitMap
 
 from clip_index.buffer import Buffer
 from clip_index.content import Delta
-from clip_index.durable_files import fsync_path, make_directory, remove_tree
+from clip_index.durable_files import fsync_path, make_directory
 from clip_index.errors import CommitUnknown, DeltaMismatch, Fenced
 from clip_index.flat_vectors import write_flat
 from clip_index.garbage import GarbageCollector
@@ -23,7 +23,7 @@ from clip_index.merge import MergeJob, MergeResult, moved_rows
 from clip_index.merge_backoff import MergeBackoff
 from clip_index.merge_policy import MergePlan, MergeSettings, merge_debt, plan_merges
 from clip_index.merge_worker import MergeFailed, MergeLanes, MergeWorker
-from clip_index.segment_files import new_segment_id, rows_from_buffer, write_segment
+from clip_index.segment_files import new_segment_id, remove_segment, rows_from_buffer, write_segment
 from clip_index.shard_state import KnownId, ShardState, next_state, open_state
 from clip_index.takeover import take_over_manifest
 from clip_index.tombstones import union_tombstones, write_tombstones
@@ -83,6 +83,7 @@ class ShardWriter:
         *,
         writer_id: str,
         first_offset: int,
+        own_epoch: int | None = None,
         settings: WriterSettings | None = None,
         lanes: MergeLanes | None = None,
         clock: Callable[[], float] = time.time,
@@ -90,14 +91,17 @@ class ShardWriter:
         """Become the shard's owner: commit a takeover generation with a greater writer epoch.
 
         `first_offset` (the log's start) is where a new shard begins; an existing one goes
-        on at its manifest's `next_offset`. `lanes` are the process's merge workers; without
-        them the writer starts its own. Raises `DamagedFile` naming a file that is not what
-        the manifest says.
+        on at its manifest's `next_offset`. `own_epoch` is that of the owner's former writer,
+        after `CommitUnknown`: raises `Fenced` if another owner has taken over since. `lanes`
+        are the process's merge workers; without them the writer starts its own. Raises
+        `DamagedFile` naming a file that is not what the manifest says.
         """
         shard_path = index.shard_path(partition)
         for directory in (shard_path, shard_path / "segments", shard_path / "tombstones"):
             make_directory(directory)
-        manifest = take_over_manifest(shard_path, writer_id=writer_id, first_offset=first_offset)
+        manifest = take_over_manifest(
+            shard_path, writer_id=writer_id, first_offset=first_offset, own_epoch=own_epoch
+        )
         state = open_state(shard_path, manifest)
         settings = settings or WriterSettings()
         return cls(index, partition, state=state, settings=settings, lanes=lanes, clock=clock)
@@ -127,10 +131,6 @@ class ShardWriter:
     @property
     def committed_next_offset(self) -> int:
         return self.manifest.next_offset
-
-    @property
-    def buffered_bytes(self) -> int:
-        return self._buffer.num_bytes
 
     @property
     def has_changes(self) -> bool:
@@ -188,13 +188,10 @@ class ShardWriter:
         merge raises `MergeFailed` and is tried again after a while.
         """
         for worker in self._lanes.running(self.path):
-            job = worker.job
-            result = self._ended_merge(worker)
-            if job is not None and result is not None:
-                self._commit_merge(job, result)
+            self._end_merge(worker)
         self._start_merges()
         now = self._clock()
-        if now - self._collected_at >= self._settings.collect_every_seconds:
+        if not 0 <= now - self._collected_at < self._settings.collect_every_seconds:  # or it was set back
             self._collected_at = now
             with self._owning():
                 self._garbage.collect(newest=self.generation, in_flight=self._in_flight(), now=now)
@@ -237,7 +234,7 @@ class ShardWriter:
     def _discard(self, added: list[SegmentEntry]) -> None:
         """A full disk must not fill up further with every attempt."""
         for entry in added:
-            remove_tree(self.path / "segments" / entry.segment_id)
+            remove_segment(self.path / "segments", entry.segment_id)
 
     def _write_tombstones(
         self, changed: Mapping[str, BitMap], dead: Mapping[str, BitMap]
@@ -296,24 +293,42 @@ class ShardWriter:
                 raise Fenced(self.shard, self.epoch, newest.writer_epoch) from None
             raise CommitUnknown(f"{self.shard}: generation {self.generation} is not the newest") from None
 
-    def _ended_merge(self, worker: MergeWorker) -> MergeResult | None:
-        is_large = worker is self._lanes.lane(is_large=True)
+    def _end_merge(self, worker: MergeWorker) -> None:
+        job, is_large = worker.job, worker is self._lanes.lane(is_large=True)
+        if job is None:
+            return
+        with self._backing_off(is_large=is_large):
+            result = self._poll(worker, job)
+            if result is None:
+                return
+            self._commit_merge(job, result)
+        self._merge_backoff.succeeded(is_large=is_large)
+
+    def _poll(self, worker: MergeWorker, job: MergeJob) -> MergeResult | None:
+        """As the worker's own; what a failed merge leaves, if it was killed, goes at once."""
         try:
-            result = worker.poll()
+            return worker.poll()
         except MergeFailed:
-            self._merge_backoff.failed(is_large=is_large, now=self._clock())
+            remove_segment(self.path / "segments", job.merged_id)
             raise
-        if result is not None:
-            self._merge_backoff.succeeded(is_large=is_large)
-        return result
 
     def _start_merges(self) -> None:
-        busy, now_ms = self._merging(), int(self._clock() * 1000)
-        for plan in plan_merges(self.manifest, self._settings.merge, busy=busy, now_ms=now_ms):
+        busy, now = self._merging(), self._clock()
+        for plan in plan_merges(self.manifest, self._settings.merge, busy=busy, now_ms=int(now * 1000)):
             worker = self._lanes.lane(is_large=plan.is_large)
-            is_due = self._merge_backoff.is_due(is_large=plan.is_large, now=now_ms / 1000)
+            is_due = self._merge_backoff.is_due(is_large=plan.is_large, now=now)
             if worker.job is None and is_due:
-                worker.start(self._merge_job(plan))
+                with self._backing_off(is_large=plan.is_large):
+                    worker.start(self._merge_job(plan))
+
+    @contextmanager
+    def _backing_off(self, *, is_large: bool) -> Iterator[None]:
+        """Let a merge that fails rest for a while: commits and garbage do not wait for it."""
+        try:
+            yield
+        except (MergeFailed, OSError):
+            self._merge_backoff.failed(is_large=is_large, now=self._clock())
+            raise
 
     def _merge_job(self, plan: MergePlan) -> MergeJob:
         merged_id, now_ms = new_segment_id(self.epoch), int(self._clock() * 1000)
@@ -332,6 +347,18 @@ class ShardWriter:
         Either/or as in `commit`. Rows that died while the merge ran, committed or
         buffered, are translated to rows of the merged segment.
         """
+        merged = [result.entry] if result.entry else []
+        try:
+            state = self._merged_state(job, result)
+        except OSError:
+            self._discard(merged)
+            raise
+        moved_in_buffer = self._moved(self._buffer.dead, result)
+        self._link(state.manifest, merged)
+        self._buffer.follow_merge(job.merged_id, job.segment_ids, moved_in_buffer)
+        self._state = state
+
+    def _merged_state(self, job: MergeJob, result: MergeResult) -> ShardState:
         sources = set(job.segment_ids)
         moved = self._moved(self._state.dead, result)
         dead = {i: rows for i, rows in self._state.dead.items() if i not in sources}
@@ -343,11 +370,7 @@ class ShardWriter:
             segments=self._replace_segments(sources, result.entry),
             tombstones={**kept, **self._merged_tombstones(job, moved)},
         )
-        state = next_state(self.path, self._state, manifest, dead)
-        moved_in_buffer = self._moved(self._buffer.dead, result)
-        self._link(manifest, [result.entry] if result.entry else [])
-        self._buffer.follow_merge(job.merged_id, sources, moved_in_buffer)
-        self._state = state
+        return next_state(self.path, self._state, manifest, dead)
 
     def _replace_segments(self, sources: set[str], merged: SegmentEntry | None) -> tuple[SegmentEntry, ...]:
         kept = tuple(entry for entry in self.manifest.segments if entry.segment_id not in sources)

@@ -33,7 +33,7 @@ from consumer.takeover import AssignmentPatience, Takeover
 from consumer.topic_watch import TopicWatch
 from consumer.work import Committed
 from consumer.writing import WriterNotices, Writing
-from event_log.publisher import Publisher
+from event_log.publisher import Offering
 from event_log.records import TopicDescription
 from event_log.source import RecordSource
 from schemas.codec import EventDecoder
@@ -64,7 +64,7 @@ class Connections:
     """What a consumer works between. The caller closes the publisher; intake closes the source."""
 
     source: RecordSource
-    publisher: Publisher
+    publisher: Offering
     encoder: Encoder
     topic: TopicDescription
     dead_letter_topic: str
@@ -204,12 +204,13 @@ def _build_intake(house: _House, preparation: Preparation, encoding: Encoding, w
 
 
 def _build_writing(house: _House, lanes: MergeLanes, notices: _IntakeNotices) -> Writing:
-    def take_over(partition: int, first_offset: int) -> ShardWriter:
+    def take_over(partition: int, first_offset: int, own_epoch: int | None) -> ShardWriter:
         return ShardWriter.take_over(
             house.index,
             partition,
             writer_id=house.writer_id,
             first_offset=first_offset,
+            own_epoch=own_epoch,
             settings=house.options.writer,
             lanes=lanes,
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consumer.backoff import Backoff
 from event_log.errors import EventLogError, RecordTooLarge, TransientLogError
-from event_log.publisher import Publisher
+from event_log.publisher import Offering
 from event_log.records import Delivery, Headers, Record
 
 REASON_HEADER = "cliptide.reason"
@@ -48,9 +48,9 @@ def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: st
 
 
 class DeadLetters:
-    """Publishes dead letters with original key, value and headers; thread-safe."""
+    """Publishes dead letters with original key, value and headers; thread-safe, and waits for nobody."""
 
-    def __init__(self, publisher: Publisher, topic: str, *, connector: str, worker_id: str) -> None:
+    def __init__(self, publisher: Offering, topic: str, *, connector: str, worker_id: str) -> None:
         self._publisher = publisher
         self._topic = topic
         self._connector = connector
@@ -61,14 +61,12 @@ class DeadLetters:
             record, set_aside, connector=self._connector, worker_id=self._worker_id
         )
         return DeadLetterDelivery(
-            whole=lambda: self._publish(record, record.value, headers),
-            without_value=lambda: self._publish(
-                record, None, (*headers, (VALUE_OMITTED_HEADER, b"too_large"))
-            ),
+            whole=lambda: self._offer(record, record.value, headers),
+            without_value=lambda: self._offer(record, None, (*headers, (VALUE_OMITTED_HEADER, b"too_large"))),
         )
 
-    def _publish(self, record: Record, value: bytes | None, headers: Headers) -> Future[Delivery]:
-        return self._publisher.publish(self._topic, key=record.key, value=value, headers=headers)
+    def _offer(self, record: Record, value: bytes | None, headers: Headers) -> Future[Delivery]:
+        return self._publisher.offer(self._topic, key=record.key, value=value, headers=headers)
 
 
 class DeadLetterDelivery:

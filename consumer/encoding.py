@@ -78,14 +78,19 @@ class Encoding:
         self._settling: list[threading.Event] = []
         self._settling_lock = threading.Lock()
 
-    def run(self) -> None:
-        """Work until closed. Faults, unknown schemas and floods end it."""
+    def run(self, fail: Callable[[BaseException], None]) -> None:
+        """Work until closed. Faults, unknown schemas and floods end it.
+
+        An error goes to `fail` first: a revoke that waits here must not take the end for a good one.
+        """
         try:
             while not self._is_closing:
                 self._turn()
+        except BaseException as error:
+            fail(error)
+            raise
         finally:
-            self._is_closing = True
-            self._answer_settling()
+            self._end()
 
     def close(self) -> None:
         self._is_closing = True
@@ -107,6 +112,10 @@ class Encoding:
             self._add(work)
         if self._settling or self._batcher.is_due(time.monotonic()) or not self._backlog.is_under_way:
             self._encode_batch()
+        self._answer_settling()
+
+    def _end(self) -> None:
+        self._is_closing = True
         self._answer_settling()
 
     def _add(self, work: Work) -> None:

@@ -72,7 +72,7 @@ def _build_handover(group: Sequence[Handled]) -> Handover:
 
 def _size_bytes(handled: Handled) -> int:
     """A dead letter holds its whole record until it is delivered."""
-    return num_bytes_of(handled.change) + (handled.work.size_bytes if handled.dead_letter else 0)
+    return num_bytes_of(handled.change) + (handled.work.held_bytes if handled.dead_letter else 0)
 
 
 def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handover]:
@@ -80,10 +80,16 @@ def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handove
     delivered: list[Handover] = []
     for handover in waiting:
         is_next = not delivered or handover.delta.from_offset == delivered[-1].delta.next_offset
-        if not is_next or not all(letter.is_delivered(now) for letter in handover.dead_letters):
+        if not is_next or not _is_delivered(handover, now):
             break
         delivered.append(handover)
     return delivered
+
+
+def _is_delivered(handover: Handover, now: float) -> bool:
+    """Ask for each of its dead letters: it is by being asked that they are tried again."""
+    answers = [letter.is_delivered(now) for letter in handover.dead_letters]
+    return all(answers)
 
 
 def joined_delta(handovers: Sequence[Handover]) -> Delta:

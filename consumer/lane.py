@@ -14,8 +14,9 @@ from event_log.records import EndOfPartition, Record
 class Lane:
     """Works wait to be submitted, then to be ready, then to be taken: always from the left.
 
-    `next_offset` is where the last received work ends. Offsets below `suspects_below`
-    were under way when a former process died: they are submitted one at a time.
+    `next_offset` is where the last received work ends, `size_bytes` what all of them hold in
+    memory. Offsets below `suspects_below` were under way when a former process died: they are
+    submitted one at a time.
     """
 
     partition: int
@@ -45,7 +46,7 @@ class Lane:
         )
         self.works.append(work)
         self.next_offset = next_offset
-        self.size_bytes += work.size_bytes
+        self.size_bytes += work.held_bytes
         return work
 
     def is_suspect(self, work: Work) -> bool:
@@ -79,5 +80,5 @@ class Lane:
                 break
             taken.append(self.works.popleft())
         self.num_submitted -= len(taken)
-        self.size_bytes -= sum(work.size_bytes for work in taken)
+        self.size_bytes -= sum(work.held_bytes for work in taken)
         return taken

@@ -74,7 +74,7 @@ class Metrics:
         )
         self.lag_seconds = Gauge(
             "cliptide_lag_seconds",
-            "Age of the newest committed record (at first of the watermark) while there is lag, else 0.",
+            "How long ago the log ended at or before the committed next offset.",
             ["shard"],
             registry=registry,
         )

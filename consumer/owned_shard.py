@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -56,23 +55,26 @@ class OwnedShard:
 
     def __init__(
         self,
-        take_over: Callable[[], ShardWriter],
+        take_over: Callable[[int | None], ShardWriter],
         assignment_epoch: int,
         *,
         policy: CommitPolicy,
         metrics: Metrics,
         committed: Callable[[Committed], None],
     ) -> None:
+        """`take_over` is told the writer epoch that this shard has had, None at first."""
         self._take_over = take_over
         self._policy = policy
         self._metrics = metrics
         self._committed = committed
         self.assignment_epoch = assignment_epoch
-        self.writer: ShardWriter | None = take_over()
+        self.writer: ShardWriter | None = take_over(None)
+        self._epoch = self.writer.epoch
         self.shard = self.writer.shard
         self._waiting: deque[Handover] = deque()
         self._waiting_bytes = 0
         self._added: deque[Handover] = deque()
+        self._added_bytes = 0
         self._changed_at: float | None = None
         self._retry_at = 0.0
         self._num_failures = 0
@@ -89,7 +91,8 @@ class OwnedShard:
 
     @property
     def buffered_bytes(self) -> int:
-        return self.writer.buffered_bytes if self.writer else 0
+        """Handovers that are added and not committed: kept whole, however little is left of them to write."""
+        return self._added_bytes
 
     @property
     def is_idle(self) -> bool:
@@ -129,13 +132,13 @@ class OwnedShard:
         What cannot be committed in time is left in the log for the next owner.
         """
         deadline = time.monotonic() + patience_seconds
-        while self._waiting or self._added:
+        while self._num_kept:
             self._changed_at = float("-inf")  # due at once
             self.turn()
-            if time.monotonic() >= deadline:
+            if self._num_kept and time.monotonic() >= deadline:
                 _log.warning("released with uncommitted handovers", shard=self.shard, count=self._num_kept)
                 break
-            if self._waiting or self._added:
+            if self._num_kept:
                 time.sleep(0.005)
         next_offset = self.writer.committed_next_offset if self.writer else None
         self.close()
@@ -153,9 +156,10 @@ class OwnedShard:
         return len(self._waiting) + len(self._added)
 
     def _recovered_writer(self) -> ShardWriter:
-        """The writer, taken over again if the last commit's outcome is unknown."""
+        """The writer, taken back if a commit's outcome is unknown; `Fenced` if it is somebody else's."""
         if self.writer is None:
-            self.writer = self._take_over()
+            self.writer = self._take_over(self._epoch)
+            self._epoch = self.writer.epoch
             self._return_uncommitted(self.writer.next_offset)
             self._report(self.writer)
             _log.info("recovered from disk", shard=self.shard, next_offset=self.writer.next_offset)
@@ -169,6 +173,7 @@ class OwnedShard:
             if handover.delta.next_offset <= next_offset:
                 self._observe(handover)
         self._added.clear()
+        self._added_bytes = 0
         self._waiting = deque(kept)
         self._waiting_bytes = sum(one.size_bytes for one in kept)
         self._changed_at = None
@@ -179,7 +184,9 @@ class OwnedShard:
             with self._metrics.measure("add"):
                 writer.add(joined_delta(delivered))
             self._added.extend(self._waiting.popleft() for _ in delivered)
-            self._waiting_bytes -= sum(one.size_bytes for one in delivered)
+            added_bytes = sum(one.size_bytes for one in delivered)
+            self._waiting_bytes -= added_bytes
+            self._added_bytes += added_bytes
             if self._changed_at is None:
                 self._changed_at = now
 
@@ -187,13 +194,14 @@ class OwnedShard:
         if not self._added or self._changed_at is None:
             return False
         is_old = now - self._changed_at >= self._policy.interval(writer.merge_debt)
-        return is_old or writer.buffered_bytes >= self._policy.max_bytes
+        return is_old or self._added_bytes >= self._policy.max_bytes
 
     def _commit(self, writer: ShardWriter) -> None:
         with self._metrics.measure("commit"):
             writer.commit()
         while self._added:
             self._observe(self._added.popleft())
+        self._added_bytes = 0
         self._changed_at = None
         self._metrics.commits.labels(self.shard).inc()
         self._report(writer)
@@ -204,7 +212,7 @@ class OwnedShard:
         for timestamp_ms in handover.timestamps_ms:
             observe(max(now - timestamp_ms / 1000, 0.0))
         if handover.timestamps_ms:
-            self._watermark.covered(max(handover.timestamps_ms))
+            self._watermark.covered(max(handover.timestamps_ms), now_ms=round(now * 1000))
         num_indexed = sum(isinstance(change, EncodedContent) for change in handover.delta.changes)
         records = self._metrics.records
         records.labels("indexed").inc(num_indexed)
@@ -232,7 +240,7 @@ class OwnedShard:
         seen = self._caught_up
         is_covered = seen is not None and seen.next_offset <= writer.committed_next_offset
         caught_up_at_ms = round(seen.at_seconds * 1000) if seen is not None and is_covered else None
-        moved = self._watermark.advance(now_ms=round(time.time() * 1000), caught_up_at_ms=caught_up_at_ms)
+        moved = self._watermark.advance(caught_up_at_ms=caught_up_at_ms)
         if moved is not None:
             writer.renew_watermark(moved)
             self._watermark_due_at = now + self._policy.watermark_every_seconds
@@ -249,8 +257,7 @@ class OwnedShard:
 
 def _covered_ms(writer: ShardWriter) -> int:
     """Up to when the shard covers its log as it is taken over; now, where nothing on disk tells."""
-    with suppress(OSError):
-        watermark = read_watermark(writer.path)
-        if watermark is not None and watermark.next_offset <= writer.committed_next_offset:
-            return watermark.watermark_ms
+    watermark = read_watermark(writer.path)
+    if watermark is not None and watermark.next_offset <= writer.committed_next_offset:
+        return watermark.watermark_ms
     return round(time.time() * 1000)

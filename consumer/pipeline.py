@@ -111,8 +111,8 @@ class Pipeline:
         self._state = state
         self._stop_timeout = stop_timeout_seconds
         self._threads = {
-            "writer": self._thread("writer", parts.writing.run),
-            "encoder": self._thread("encoder", parts.encoding.run),
+            "writer": self._thread("writer", lambda: parts.writing.run(state.fail)),
+            "encoder": self._thread("encoder", lambda: parts.encoding.run(state.fail)),
             "intake": self._thread("intake", lambda: parts.intake.run(state.is_stopping, state.fail)),
         }
 
@@ -138,7 +138,7 @@ class Pipeline:
         self._join("encoder", deadline)
         self._join("writer", deadline)
         self._parts.merges.close()
-        self._parts.references.close()
+        self._parts.references.close(max(deadline - time.monotonic(), 0.0))
         self._parts.preparation.close()
         if self._state.failure is not None:
             raise self._state.failure

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from consumer.backlog import Backlog
+from consumer.log_ends import LogEnds
 from consumer.metrics import Metrics
 from consumer.work import CaughtUp, Committed
 from event_log.source import RecordSource
@@ -40,6 +41,7 @@ class Progress:
         self._probe_due_at = 0.0
         self._num_probes = 0
         self._committed: dict[int, Committed] = {}
+        self._ends: dict[int, LogEnds] = {}
 
     def committed(self, committed: Committed) -> None:
         self._committed[committed.partition] = committed
@@ -48,6 +50,7 @@ class Progress:
         """Ask for the end of the next partition's log when that is due."""
         now = time.monotonic()
         partitions = self._backlog.partitions
+        self._ends = {partition: ends for partition, ends in self._ends.items() if partition in partitions}
         if not partitions or now < self._probe_due_at:
             return
         self._probe_due_at = now + self._probe_seconds / len(partitions)
@@ -55,18 +58,20 @@ class Progress:
         self._probe(source, partitions[self._num_probes % len(partitions)])
 
     def _probe(self, source: RecordSource, partition: int) -> None:
-        asked_at = time.time()
+        now, asked_at = time.monotonic(), time.time()
         end = source.log_range(partition).next_offset
-        self._report_lag(partition, end)
+        self._report_lag(partition, end, now)
         position, epoch = self._backlog.position(partition), self._backlog.epoch(partition)
         if position is not None and epoch is not None and end <= position:
             self._caught_up(CaughtUp(partition, epoch, position, asked_at))
 
-    def _report_lag(self, partition: int, end: int) -> None:
+    def _report_lag(self, partition: int, end: int, now: float) -> None:
         committed = self._committed.get(partition)
         if committed is None:
             return
-        shard, lag = self._shard_name(partition), max(end - committed.next_offset, 0)
-        self._metrics.lag_records.labels(shard).set(lag)
-        age = max(time.time() - committed.newest_timestamp_ms / 1000, 0.0)
-        self._metrics.lag_seconds.labels(shard).set(age if lag else 0.0)
+        shard, ends = self._shard_name(partition), self._ends.setdefault(partition, LogEnds())
+        ends.observe(end, now=now)
+        newest_age = time.time() - committed.newest_timestamp_ms / 1000
+        seconds = ends.seconds_behind(committed.next_offset, newest_age=newest_age, now=now)
+        self._metrics.lag_records.labels(shard).set(max(end - committed.next_offset, 0))
+        self._metrics.lag_seconds.labels(shard).set(seconds)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -48,6 +49,20 @@ class ReferenceGivenUp(Exception):
         self.reason = reason
 
 
+class Fetch(Future[bytes]):
+    """The bytes of one reference, or `ReferenceGivenUp`.
+
+    Bytes that are there keep the fetch's place among `max_concurrent` until it is cancelled: by
+    whoever has taken them, or does not want them any more. So no more of them are in memory.
+    """
+
+    delivering: Future[None]
+
+    def cancel(self) -> bool:
+        self.delivering.cancel()
+        return super().cancel()
+
+
 class References:
     """Fetches references until they are there, refused or given up. Thread-safe after `start`."""
 
@@ -66,27 +81,36 @@ class References:
         self._num_failing = 0
         self._last_success_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._started = threading.Event()
+        self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="references", daemon=True)
 
     def start(self) -> None:
+        """Start the loop, or raise what keeps it from starting."""
         self._thread.start()
-        self._started.wait()
+        self._started.result()
 
     def fetch(self, reference: ContentReference) -> Future[bytes]:
-        """Return a future of the bytes or of `ReferenceGivenUp`; cancelling it stops the fetch."""
+        """Return a `Fetch`, to be cancelled also when its bytes are taken."""
         if self._loop is None:
             raise RuntimeError("references are not started")
-        return asyncio.run_coroutine_threadsafe(self._persist(reference), self._loop)
+        fetch = Fetch()
+        fetch.delivering = asyncio.run_coroutine_threadsafe(self._deliver(reference, fetch), self._loop)
+        return fetch
 
-    def close(self) -> None:
-        """Stop the loop; what is still being fetched is cancelled."""
+    def close(self, timeout_seconds: float) -> None:
+        """Stop the loop; what is still being fetched is cancelled. A disk that hangs is not waited for."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
+            with suppress(RuntimeError):  # closed before
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._loop is not None:
+                raise
+            self._started.set_exception(error)
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
@@ -98,12 +122,27 @@ class References:
                 "file": FileStore(self._policy),
             }
             self._loop = asyncio.get_running_loop()
-            self._started.set()
+            self._started.set_result(None)
             await self._stopping.wait()
             await _cancel_all_others()
 
+    async def _deliver(self, reference: ContentReference, fetch: Fetch) -> None:
+        """What is fetched comes with its slot, which is free when `Fetch.cancel` ends the waiting."""
+        try:
+            data = await self._persist(reference)
+        except Exception as error:  # noqa: BLE001 - whoever asks for the bytes raises it
+            if fetch.set_running_or_notify_cancel():
+                fetch.set_exception(error)
+            return
+        try:
+            if fetch.set_running_or_notify_cancel():
+                fetch.set_result(data)
+                await asyncio.Event().wait()
+        finally:
+            self._slots.release()
+
     async def _persist(self, reference: ContentReference) -> bytes:
-        """Try until the bytes are there; a waiting retry holds no slot."""
+        """Try until the bytes are there, with their slot; a waiting retry holds none."""
         failing_since: float | None = None
         num_failures = 0
         try:
@@ -149,16 +188,23 @@ class References:
             raise ReferenceUnreachable(f"unexpected {type(error).__name__}") from error
 
     async def _attempt(self, reference: ContentReference) -> bytes:
+        """Fetch once; what it returns still holds a slot."""
         kind = self._policy.admit(reference.uri, reference.size_bytes)
-        async with self._slots:
-            try:
-                reading = _read_checked(self._stores[kind], reference)
-                data = await asyncio.wait_for(reading, self._limits.timeout_seconds)
-            except asyncio.TimeoutError as error:
-                seconds = self._limits.timeout_seconds
-                raise ReferenceUnreachable(f"not there within {seconds} seconds") from error
+        await self._slots.acquire()
+        try:
+            data = await self._read_in_time(kind, reference)
+        except BaseException:
+            self._slots.release()
+            raise
         self._last_success_at = self._clock()
         return data
+
+    async def _read_in_time(self, kind: StoreKind, reference: ContentReference) -> bytes:
+        seconds = self._limits.timeout_seconds
+        try:
+            return await asyncio.wait_for(_read_checked(self._stores[kind], reference), seconds)
+        except asyncio.TimeoutError as error:
+            raise ReferenceUnreachable(f"not there within {seconds} seconds") from error
 
 
 async def _read_checked(store: ReferenceStore, reference: ContentReference) -> bytes:

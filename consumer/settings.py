@@ -90,7 +90,9 @@ class ConsumerSettings(Section):
     reference_max_bytes: int = Field(
         default=64 * 2**20, ge=1, description="Larger references are dead letters."
     )
-    reference_concurrency: int = Field(default=16, ge=1, description="Fetches at once.")
+    reference_concurrency: int = Field(
+        default=16, ge=1, description="Fetched at once, or waiting to be prepared."
+    )
     reference_timeout_seconds: float = Field(default=30.0, gt=0, description="For one fetch.")
     reference_grace_seconds: float = Field(
         default=30.0, ge=0, description="How long an absent or wrong content is fetched again."

@@ -6,8 +6,8 @@ producers set the timestamps, and late ones exist. So, as stream processors do, 
 assume that a record comes into the log at most `margin_ms` after its timestamp:
 
 - caught up (at wall clock t the log ended at a committed offset): T = t − margin;
-- otherwise: T = the newest covered timestamp − margin, no later than now − margin,
-  so that a producer's clock in the future promises nothing.
+- otherwise: T = the newest covered timestamp − margin, no later than its commit − margin,
+  so that a producer's clock in the future promises nothing of what comes later.
 
 A watermark never goes back. A record later than the margin is searchable when it is
 covered, like any other; only the statement about its time was too early.
@@ -26,15 +26,14 @@ class WatermarkClock:
     newest_ms: int | None = None
     _watermark_ms: int | None = None
 
-    def covered(self, timestamp_ms: int) -> None:
-        """A record with this timestamp is committed."""
-        self.newest_ms = timestamp_ms if self.newest_ms is None else max(self.newest_ms, timestamp_ms)
+    def covered(self, timestamp_ms: int, *, now_ms: int) -> None:
+        """A record with this timestamp is committed now."""
+        known_ms = min(timestamp_ms, now_ms)
+        self.newest_ms = known_ms if self.newest_ms is None else max(self.newest_ms, known_ms)
 
-    def advance(self, *, now_ms: int, caught_up_at_ms: int | None) -> int | None:
+    def advance(self, *, caught_up_at_ms: int | None) -> int | None:
         """Return the watermark if it moved since it was last returned, else None."""
-        candidates = [] if caught_up_at_ms is None else [caught_up_at_ms]
-        if self.newest_ms is not None:
-            candidates.append(min(self.newest_ms, now_ms))
+        candidates = [ms for ms in (caught_up_at_ms, self.newest_ms) if ms is not None]
         if not candidates:
             return None
         watermark = max(candidates) - self.margin_ms

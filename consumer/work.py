@@ -12,6 +12,9 @@ from consumer.dead_letter import DeadLetterDelivery, SetAside
 from event_log.records import Record
 from schemas.events import DeleteEvent, Modality, UploadEvent
 
+WORK_BYTES = 500
+"""Roughly what a work and its record take in memory beside the bytes of the record."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -79,6 +82,10 @@ class Work:
     fetching: Future[bytes] | None = None
 
     @property
+    def held_bytes(self) -> int:
+        return WORK_BYTES + self.size_bytes
+
+    @property
     def is_ready(self) -> bool:
         return self.outcome is not None or self.error is not None
 
@@ -96,10 +103,13 @@ class Work:
             fetching.cancel()
 
     def take_fetched(self) -> bytes:
-        """The fetched bytes, of which the work lets go; raises what the fetch raised."""
+        """The fetched bytes, of which the work and the fetch let go; raises what the fetch raised."""
         assert self.fetching is not None
         fetched, self.fetching = self.fetching, None
-        return fetched.result(timeout=0)
+        try:
+            return fetched.result(timeout=0)
+        finally:
+            fetched.cancel()
 
     def cancel(self) -> None:
         """Nobody waits for the outcome any more: what has not begun does not begin, a fetch ends."""

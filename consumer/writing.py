@@ -49,7 +49,7 @@ class Writing:
 
     def __init__(
         self,
-        take_over: Callable[[int, int], ShardWriter],
+        take_over: Callable[[int, int, int | None], ShardWriter],
         *,
         policy: CommitPolicy,
         notices: WriterNotices,
@@ -68,8 +68,11 @@ class Writing:
         self._changed = threading.Condition()
         self._is_closing = False
 
-    def run(self) -> None:
-        """Serve until closed; at the end every shard is closed, uncommitted work included."""
+    def run(self, fail: Callable[[BaseException], None]) -> None:
+        """Serve until closed; at the end every shard is closed, uncommitted work included.
+
+        An error goes to `fail` first: those who ask this thread then hear only that it has ended.
+        """
         try:
             while not self._is_closing:
                 self._wait()
@@ -77,6 +80,9 @@ class Writing:
                 self._accept_handovers()
                 for partition in list(self._shards):
                     self._turn(partition)
+        except BaseException as error:
+            fail(error)
+            raise
         finally:
             self._end()
 
@@ -174,7 +180,7 @@ class Writing:
     def _open(self, partition: int, first_offset: int, assignment_epoch: int) -> int:
         self._drop(partition)
         shard = OwnedShard(
-            lambda: self._take_over(partition, first_offset),
+            lambda own_epoch: self._take_over(partition, first_offset, own_epoch),
             assignment_epoch,
             policy=self._policy,
             metrics=self._metrics,

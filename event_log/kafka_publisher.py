@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from event_log.errors import FatalLogError
+from event_log.errors import FatalLogError, TransientLogError
 from event_log.kafka_errors import error_from_kafka
 from event_log.kafka_settings import KafkaSettings, build_client, build_producer_config
 from event_log.records import Delivery, Headers, next_offset_after
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.1
 
 
 class KafkaPublisher:
-    """Implements `event_log.publisher.Publisher`: idempotent, acknowledged by all in-sync replicas.
+    """Implements `event_log.publisher.Offering`: idempotent, acknowledged by all in-sync replicas.
 
     Keys choose partitions as Java's client does (murmur2). A full queue (64 MiB unless
     `queue.buffering.max.kbytes` says otherwise) makes `publish` wait. Futures are
@@ -42,19 +42,22 @@ class KafkaPublisher:
         The future holds its delivery, or why there is none. `TransientLogError` comes after
         librdkafka's `message.timeout.ms` and means unknown: the record may lie in the log.
         """
-        future: Future[Delivery] = Future()
-        future.set_running_or_notify_cancel()  # a queued record cannot be taken back
-        if self._closing.is_set():
-            future.set_exception(FatalLogError("the publisher is closed"))
-            return future
-        with self._undelivered_lock:
-            self._undelivered.add(future)
-        future.add_done_callback(self._forget)
+        while True:
+            try:
+                return self._queue(topic, key, value, headers)
+            except BufferError:
+                self._producer.poll(_POLL_SECONDS)
+
+    def offer(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> Future[Delivery]:
+        """As `publish`, but without waiting: a full queue is a `TransientLogError`."""
         try:
-            self._produce(topic, key, value, headers, future)
-        except KafkaException as error:
-            future.set_exception(error_from_kafka(error.args[0], topic=topic))
-        return future
+            return self._queue(topic, key, value, headers)
+        except BufferError as error:
+            future: Future[Delivery] = Future()
+            future.set_exception(TransientLogError(str(error)))
+            return future
 
     def flush(self, timeout_seconds: float) -> int:
         """Wait until everything queued is acknowledged; return how many records are not.
@@ -81,20 +84,32 @@ class KafkaPublisher:
         with self._undelivered_lock:
             self._undelivered.discard(future)
 
-    def _produce(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, future: Future[Delivery]
-    ) -> None:
+    def _queue(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers
+    ) -> Future[Delivery]:
+        """Queue one record; `BufferError` while the queue is full."""
+        future: Future[Delivery] = Future()
+        future.set_running_or_notify_cancel()  # a queued record cannot be taken back
+        if self._closing.is_set():
+            future.set_exception(FatalLogError("the publisher is closed"))
+            return future
+        with self._undelivered_lock:
+            self._undelivered.add(future)
+        future.add_done_callback(self._forget)
+
         def on_delivery(error: KafkaError | None, message: Any) -> None:
             _resolve(future, topic, error, message)
 
-        while True:
-            try:
-                self._producer.produce(
-                    topic, value=value, key=key, headers=list(headers), on_delivery=on_delivery
-                )
-                return
-            except BufferError:
-                self._producer.poll(_POLL_SECONDS)
+        try:
+            self._producer.produce(
+                topic, value=value, key=key, headers=list(headers), on_delivery=on_delivery
+            )
+        except BufferError:
+            self._forget(future)
+            raise
+        except KafkaException as error:
+            future.set_exception(error_from_kafka(error.args[0], topic=topic))
+        return future
 
     def _serve_deliveries(self) -> None:
         while not self._closing.is_set():

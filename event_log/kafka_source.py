@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from event_log.errors import FatalLogError, TransientLogError
+from event_log.errors import FatalLogError, OffsetOutOfRange, TransientLogError
 from event_log.kafka_admin import KafkaAdmin
 from event_log.kafka_errors import error_from_kafka, mapped_kafka_errors
 from event_log.kafka_settings import KafkaSettings, build_client, build_consumer_config
@@ -50,6 +50,7 @@ class KafkaRecordSource:
         self._paused: set[int] = set()
         self._ready: list[Record | EndOfPartition] = []
         self._failure: BaseException | None = None
+        self._num_unreadable = 0
 
     def subscribe(self, topic: str, listener: AssignmentListener) -> None:
         """Join the group; `listener` is called inside `poll` from now on."""
@@ -115,7 +116,8 @@ class KafkaRecordSource:
     def log_range(self, partition: int) -> LogRange:
         """Ask the broker; records of transactions still open are beyond the range.
 
-        The range ends nowhere before what this source has read, whatever the broker answers.
+        The range ends nowhere before what this source has read, whatever the broker answers,
+        unless it has refused to read on from there.
         """
         with mapped_kafka_errors(topic=self._topic, partition=partition):
             offsets = self._consumer.get_watermark_offsets(
@@ -191,9 +193,15 @@ class KafkaRecordSource:
         try:
             return tuple(_checked_headers(message) or ())
         except (SystemError, UnicodeDecodeError):
-            place = f"{message.topic()}-{message.partition()}@{message.offset()}"
-            self._log.warning("headers are unreadable and left out", record=place)
+            self._note_unreadable(message)
             return ()
+
+    def _note_unreadable(self, message: Any) -> None:
+        """Log the first, second, fourth, eighth … of such records: a flood must not fill the log."""
+        self._num_unreadable += 1
+        if self._num_unreadable.bit_count() == 1:
+            place = f"{message.topic()}-{message.partition()}@{message.offset()}"
+            self._log.warning("headers are unreadable and left out", record=place, count=self._num_unreadable)
 
     def _on_message_error(self, error: KafkaError, message: Any) -> None:
         """Keep what the reader must hear of; librdkafka retries the rest by itself."""
@@ -201,8 +209,14 @@ class KafkaRecordSource:
         mapped = error_from_kafka(error, topic=topic, partition=message.partition())
         if isinstance(mapped, TransientLogError):
             self._log.warning("event log is not answering", error=str(mapped))
-        else:
-            self._fail(mapped)
+            return
+        if isinstance(mapped, OffsetOutOfRange):
+            self._forget_read(mapped.partition)  # it may have been read of a log that is gone
+        self._fail(mapped)
+
+    def _forget_read(self, partition: int) -> None:
+        self._positions.pop(partition, None)
+        self._ends.pop(partition, None)
 
     def _on_client_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
@@ -237,8 +251,7 @@ class KafkaRecordSource:
             self._fail(error)
         for number in read:
             del self._epochs[number]
-            self._positions.pop(number, None)
-            self._ends.pop(number, None)
+            self._forget_read(number)
         # librdkafka would keep a partition paused that leaves and comes back
         self.resume(self._paused.intersection(read))
         self._answer_rebalance(self._consumer.incremental_unassign, self._topic_partitions(read))

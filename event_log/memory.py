@@ -198,7 +198,7 @@ class MemoryRecordSource:
 
 
 class MemoryPublisher:
-    """Implements `event_log.publisher.Publisher` over a `MemoryLog`; delivers at once.
+    """Implements `event_log.publisher.Offering` over a `MemoryLog`; delivers at once.
 
     Keys choose partitions as Kafka's own clients do, records without a key go round robin.
     """
@@ -221,6 +221,8 @@ class MemoryPublisher:
         except EventLogError as error:
             future.set_exception(error)
         return future
+
+    offer = publish  # no queue, so no wait
 
     def flush(self, timeout_seconds: float) -> int:
         return 0

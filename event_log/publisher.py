@@ -14,9 +14,21 @@ class Publisher(Protocol):
     def publish(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> Future[Delivery]:
-        """Queue one record; the future holds its delivery or an `EventLogError`."""
+        """Queue one record; waits while the queue is full.
+
+        The future holds its delivery or an `EventLogError`.
+        """
 
     def flush(self, timeout_seconds: float) -> int:
         """Wait until everything queued is acknowledged; return how many records are not."""
 
     def close(self) -> None: ...
+
+
+class Offering(Publisher, Protocol):
+    """A publisher for threads that must not wait."""
+
+    def offer(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> Future[Delivery]:
+        """As `publish`, but without waiting: a full queue is a `TransientLogError`."""

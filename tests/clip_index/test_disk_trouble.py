@@ -7,14 +7,17 @@ import errno
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clip_index import generations
+from clip_index import file_digest, generations, merge_worker, segment_files
 from clip_index.errors import CommitUnknown, Fenced
 from clip_index.flat_vectors import write_flat
 from clip_index.generations import list_generations
@@ -49,7 +52,7 @@ def fail(*_: object, **__: object) -> None:
     raise OSError(errno.EIO, "input/output error")
 
 
-def fail_for_want_of_room(*_: object) -> None:
+def fail_for_want_of_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "no space left on device")
 
 
@@ -158,24 +161,96 @@ def test_a_manifest_without_room_leaves_no_segment_behind(
     assert live_ids(index) == {"c", "d"}
 
 
-def test_a_merge_without_room_for_its_manifest_leaves_no_segment_behind(
-    index: IndexDirectory, monkeypatch: pytest.MonkeyPatch
+def no_room_for_tombstones(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("clip_index.shard_writer.write_tombstones", fail_for_want_of_room)
+
+
+@pytest.mark.parametrize("trouble", [no_room_to_write, no_room_for_tombstones])
+def test_a_merge_without_room_for_its_commit_leaves_no_segment_behind_and_rests(
+    index: IndexDirectory, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
-    lanes = InlineLanes()
-    writer = take_over(index, lanes=lanes, settings=WriterSettings(merge=MergeSettings(merge_factor=2)))
+    lanes, now = InlineLanes(), [time.time()]
+    settings = WriterSettings(merge=MergeSettings(merge_factor=2, max_dead_share=1.0))
+    writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: now[0])
+    for name in "ab":
+        add(writer, [lambda o, name=name: content(name, o), lambda o, name=name: content(name * 2, o)])
+        writer.commit()
+    writer.tend()
+    add(writer, [lambda o: removal("a", o)])
+    writer.commit()
+    before = segment_names(writer)
+    lanes.release(is_released=True)
+    with monkeypatch.context() as patch:
+        trouble(patch)
+        with pytest.raises(OSError, match="no space"):
+            writer.tend()
+        writer.tend()
+        assert not lanes.running(writer.path), "it would be merged again for nothing, and at once"
+    assert len(segment_names(writer)) == len(before) - 1, "the merged segment is gone"
+    assert live_ids(index) == {"aa", "b", "bb"}
+    now[0] += 1
+    writer.tend()
+    writer.tend()
+    assert len(writer.manifest.segments) == 1
+    assert live_ids(index) == {"aa", "b", "bb"}
+
+
+def no_processes(patch: pytest.MonkeyPatch) -> None:
+    def fail_to_fork(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "resource temporarily unavailable")
+
+    patch.setattr(subprocess, "Popen", fail_to_fork)
+
+
+def a_process_that_is_gone(patch: pytest.MonkeyPatch) -> None:
+    start_child = merge_worker._start_child
+
+    def start_and_kill() -> subprocess.Popen[bytes]:
+        child = start_child()
+        child.kill()
+        child.wait()
+        return child
+
+    patch.setattr(merge_worker, "_start_child", start_and_kill)
+
+
+@pytest.mark.parametrize("trouble", [no_processes, a_process_that_is_gone])
+def test_a_merge_that_cannot_be_begun_has_failed_and_garbage_is_collected_meanwhile(
+    index: IndexDirectory, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    now = [time.time() + 3600]
+    settings = WriterSettings(60, collect_every_seconds=0, merge=MergeSettings(merge_factor=2))
+    writer = take_over(index, settings=settings, clock=lambda: now[0])
+    for name in "abcd":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    with monkeypatch.context() as patch:
+        trouble(patch)
+        with pytest.raises(MergeFailed):
+            writer.tend()
+        now[0] += 0.5
+        writer.tend()
+        assert len(list_generations(writer.path)) == 3
+        now[0] += 1
+        with pytest.raises(MergeFailed):
+            writer.tend()
+    writer.close()
+
+
+def test_row_maps_that_cannot_be_read_are_a_failed_merge(writer: ShardWriter) -> None:
+    worker = MergeWorker()
     for name in "ab":
         add(writer, [lambda o, name=name: content(name, o)])
         writer.commit()
-    before = segment_names(writer)
-    writer.tend()
-    lanes.release(is_released=True)
-    assert len(segment_names(writer)) == 3
-    with monkeypatch.context() as patch:
-        no_room_to_write(patch)
-        with pytest.raises(OSError, match="no space"):
-            writer.tend()
-    assert segment_names(writer) == before
-    assert live_ids(index) == {"a", "b"}
+    segment_ids = tuple(entry.segment_id for entry in writer.manifest.segments)
+    worker.start(MergeJob(writer.path, writer.generation, segment_ids, "1-merged", 0))
+    maps: list[Path] = []
+    while not maps:
+        maps = list((writer.path / "segments").glob(".tmp-rows-*.npz"))
+    maps[0].unlink()
+    with pytest.raises(MergeFailed, match="No such file"):
+        wait_for(worker)
+    worker.kill()
 
 
 class FailingWorker(MergeWorker):
@@ -204,6 +279,60 @@ class FailingLanes(MergeLanes):
     def __init__(self) -> None:
         self.small = FailingWorker()
         self._lanes = {False: self.small, True: FailingWorker()}
+
+
+class DyingWorker(MergeWorker):
+    """Its child dies: while it writes the merged segment, or when that is complete."""
+
+    def start(self, job: MergeJob) -> None:
+        self._job = job
+        (job.shard_path / "segments" / f".tmp-{job.merged_id}").mkdir()
+        run_merge(replace(job, merged_id=f"{job.merged_id}x"))
+        os.rename(
+            job.shard_path / "segments" / f"{job.merged_id}x", job.shard_path / "segments" / job.merged_id
+        )
+
+    def poll(self) -> MergeResult | None:
+        self._job = None
+        raise MergeFailed("the merge process died")
+
+    def kill(self) -> None:
+        self._job = None
+
+
+def test_a_merge_that_died_leaves_nothing_that_fills_the_disk(index: IndexDirectory) -> None:
+    """Else each attempt's, one a minute, would stay until it is old enough to be garbage."""
+    lanes = MergeLanes()
+    lanes._lanes = {False: DyingWorker(), True: DyingWorker()}
+    writer = take_over(index, lanes=lanes, settings=WriterSettings(merge=MergeSettings(merge_factor=2)))
+    for name in "ab":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    before = segment_names(writer)
+    writer.tend()
+    assert len(segment_names(writer)) == 4
+    with pytest.raises(MergeFailed):
+        writer.tend()
+    assert segment_names(writer) == before
+    assert live_ids(index) == {"a", "b"}
+
+
+def test_a_segment_whose_name_is_not_durable_is_not_left_behind(
+    index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(two_dead, [lambda o: content("d", o)])
+    before, fsync_path = segment_names(two_dead), segment_files.fsync_path
+
+    def fail_for_the_last(path: Path) -> None:
+        fail() if path.name == "segments" else fsync_path(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_files, "fsync_path", fail_for_the_last)
+        with pytest.raises(OSError, match="input/output"):
+            two_dead.commit()
+    assert segment_names(two_dead) == before
+    two_dead.commit()
+    assert live_ids(index) == {"c", "d"}
 
 
 def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirectory) -> None:
@@ -408,6 +537,40 @@ def test_a_shard_that_moved_before_another_failed_is_served_by_the_next_reload(
     assert reader.searcher.find("a") is not None
 
 
+def test_a_shard_that_the_disk_does_not_read_keeps_no_other_from_moving_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = create_index(tmp_path, num_partitions=2)
+    writers = [take_over(index, partition) for partition in range(2)]
+    reader = IndexReader(tmp_path)
+    reader.reload()
+    for writer, name in zip(writers, "ab", strict=True):
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    verify_file = file_digest.verify_file
+
+    def fail_for_the_first(path: Path, digest: file_digest.FileDigest) -> None:
+        fail() if writers[0].path in path.parents else verify_file(path, digest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_digest, "verify_file", fail_for_the_first)
+        with pytest.raises(OSError, match="input/output"):
+            reader.reload()
+        assert reader.searcher is not None
+        assert [reader.searcher.find(name) is not None for name in "ab"] == [False, True]
+    reader.reload()
+    assert [reader.searcher.find(name) is not None for name in "ab"] == [True, True]
+
+
+def test_a_watermark_that_the_disk_does_not_read_hides_no_content(
+    index: IndexDirectory, writer: ShardWriter
+) -> None:
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    (writer.path / "watermark.json").mkdir()
+    assert live_ids(index) == {"a"}
+
+
 @pytest.fixture
 def small_files() -> Iterator[Callable[[int], None]]:
     """Lets no file grow beyond a size, as on a full disk; the kernel's signal is ignored."""
@@ -479,3 +642,15 @@ def test_a_merge_process_that_died_is_replaced_and_leaves_no_pipe(writer: ShardW
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     worker.kill()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels choose by other rules")
+def test_where_memory_ends_the_merge_process_goes_first(writer: ShardWriter) -> None:
+    """The consumer's own end would be blamed on the contents that it handles."""
+    worker = MergeWorker()
+    worker.start(MergeJob(writer.path, 10**6, (), "1-none", 0))
+    with pytest.raises(MergeFailed):
+        wait_for(worker)
+    assert worker._child is not None
+    assert Path(f"/proc/{worker._child.pid}/oom_score_adj").read_text().strip() == "1000"
+    worker.kill()

@@ -10,6 +10,7 @@ import pytest
 
 from clip_index.content import Change
 from clip_index.garbage import retained_generations
+from clip_index.generations import list_generations
 from clip_index.index_directory import IndexDirectory
 from clip_index.index_reader import IndexReader
 from clip_index.manifest import Manifest, SegmentEntry, TombstonesEntry
@@ -158,6 +159,17 @@ def test_a_running_merge_is_no_garbage_however_long_it_takes(
         writer.commit()
     merge_once(writer, lanes)
     assert is_found(index, "a")
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_collection(index: IndexDirectory) -> None:
+    now = [time.time() + 7200]
+    writer = take_over(index, settings=WriterSettings(retain_for_seconds=60), clock=lambda: now[0])
+    for i in "abcd":
+        add(writer, [lambda o, i=i: content(i, o)])
+        writer.commit()
+    now[0] -= 3600
+    writer.tend()
+    assert len(list_generations(writer.path)) == 3
 
 
 def test_a_generation_is_retained_from_when_its_successor_came(index: IndexDirectory) -> None:

@@ -74,7 +74,7 @@ def references() -> Iterator[References]:
     references = References(POLICY, LIMITS)
     references.start()
     yield references
-    references.close()
+    references.close(PATIENCE_SECONDS)
 
 
 def reference(uri: str, data: bytes = PICTURE, size_bytes: int | None = None) -> ContentReference:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,14 @@ from clip_index.shard_writer import ShardWriter
 from consumer.backlog import BacklogLimits
 from consumer.backoff import Backoff
 from consumer.encoding import Encoding
-from consumer.errors import FencedWhileAssigned, StartRefused
+from consumer.errors import ConsumerFault, FencedWhileAssigned, StartRefused
 from consumer.start_check import StartOptions, check_topic
-from event_log.errors import TransientLogError
+from consumer.writing import Writing
+from event_log.errors import FatalLogError, TransientLogError
 from event_log.records import TopicDescription
 from tests.consumer.encoders import CountingEncoder, HeldEncoder
 from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
+from tests.fakes.hash_encoder import HashEncoder
 
 
 def test_two_consumers_share_the_partitions_and_nothing_is_encoded_twice(tmp_path: Path) -> None:
@@ -67,6 +70,44 @@ def test_a_revoke_waits_for_the_batch_at_hand_and_commits_it(
         encoder.may_encode.set()
         finishing.result(PATIENCE_SECONDS)
     assert world.next_offset() == end
+
+
+def fail_to_encode(world: World, monkeypatch: pytest.MonkeyPatch) -> type:
+    def fail(encoder: HashEncoder, prepared: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(HashEncoder, "encode", fail)
+    world.publish(upload("a"))
+    return Encoding
+
+
+def fail_to_deliver(world: World, monkeypatch: pytest.MonkeyPatch) -> type:
+    world.log.fail_next("publish", FatalLogError("not authorised"))
+    world.append(b"a", b"no event")
+    return Writing
+
+
+@pytest.mark.parametrize("trouble", [fail_to_encode, fail_to_deliver])
+def test_a_thread_that_fails_says_so_before_it_answers_those_who_wait_for_it(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Callable[[World, pytest.MonkeyPatch], type],
+) -> None:
+    """Else a revoke that goes on meanwhile would take the end for a good one."""
+    failing = trouble(world, monkeypatch)
+    end, failures = failing._end, list[BaseException | None]()  # type: ignore[attr-defined]
+
+    def note_and_end(thread: object) -> None:
+        failures.append(pipeline.failure)
+        end(thread)
+
+    monkeypatch.setattr(failing, "_end", note_and_end)
+    pipeline = world.build()
+    pipeline.start()
+    assert pipeline.wait(PATIENCE_SECONDS)
+    with pytest.raises((ConsumerFault, FatalLogError)) as raised:
+        pipeline.finish()
+    assert failures == [raised.value]
 
 
 def test_a_lost_partition_is_dropped_without_a_commit(tmp_path: Path) -> None:

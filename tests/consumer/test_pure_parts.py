@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -17,18 +19,21 @@ from clip_index.content import Delta, EncodedContent, RemovedContent
 from consumer.backlog import Backlog, BacklogLimits
 from consumer.backoff import Backoff
 from consumer.batcher import Batcher, BatchLimits
-from consumer.dead_letter import DeadLetterDelivery
+from consumer.dead_letter import DeadLetterDelivery, DeadLetters, SetAside
 from consumer.dead_letter_limit import DeadLetterLimit, FloodThreshold
 from consumer.dispatcher import grouped
 from consumer.errors import DeadLetterFlood, StartRefused
 from consumer.handovers import Handled, build_handovers, delivered_handovers, joined_delta
 from consumer.inflight import InFlight, InFlightFile
 from consumer.lane import Lane
+from consumer.log_ends import LogEnds
 from consumer.owned_shard import CommitPolicy
 from consumer.start_check import StartNumbers, StartOptions, check_start
 from consumer.watermark import WatermarkClock
-from consumer.work import Handover, NothingThere, Work
-from event_log.records import EndOfPartition, LogRange, Record
+from consumer.work import WORK_BYTES, Handover, NothingThere, Work
+from event_log.errors import TransientLogError
+from event_log.memory import MemoryLog, MemoryPublisher
+from event_log.records import Delivery, EndOfPartition, Headers, LogRange, Record
 
 
 def record(offset: int, *, epoch: int = 1, partition: int = 0, size: int = 10) -> Record:
@@ -262,7 +267,7 @@ class TestBacklog:
         assert [work.from_offset for work in backlog.take(10, 0.0)] == [0, 1]
 
     def test_a_partition_is_paused_once_and_resumed_when_half_is_free(self, tmp_path: Path) -> None:
-        backlog = self.backlog(tmp_path, max_bytes=100)  # 50 for each
+        backlog = self.backlog(tmp_path, max_bytes=2 * 5 * (10 + WORK_BYTES))
         backlog.receive([record(offset, size=10) for offset in range(5)])
         assert backlog.flow_change().pause == {0}
         assert backlog.flow_change().pause == frozenset()
@@ -271,6 +276,16 @@ class TestBacklog:
         assert backlog.flow_change().resume == frozenset()
         backlog.take(1, 0.0)
         assert backlog.flow_change().resume == {0}
+
+    def test_many_small_records_fill_a_buffer_by_what_they_take_in_memory(self, tmp_path: Path) -> None:
+        backlog = self.backlog(tmp_path, max_bytes=2 * 100_000)
+        backlog.receive([record(offset, size=1) for offset in range(250)])
+        assert backlog.flow_change().pause == {0}
+
+    def test_headers_fill_a_buffer_too(self, tmp_path: Path) -> None:
+        backlog = self.backlog(tmp_path, max_bytes=2 * 100_000)
+        backlog.receive([replace(record(0), headers=(("trace", bytes(100_000)), ("none", None)))])
+        assert backlog.flow_change().pause == {0}
 
     def test_closing_cancels_what_is_under_way(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
@@ -313,7 +328,7 @@ class TestHandovers:
         (both,) = build_handovers([Handled(self.work(4), content), Handled(self.work(5), dead_letter=letter)])
         assert light.size_bytes > 0
         assert content_only.size_bytes >= vectors.nbytes + 1000
-        assert both.size_bytes == content_only.size_bytes + light.size_bytes + self.work(5).size_bytes
+        assert both.size_bytes == content_only.size_bytes + light.size_bytes + self.work(5).held_bytes
 
     def handover(self, from_offset: int, next_offset: int) -> Handover:
         changes = [RemovedContent(str(offset), offset) for offset in range(from_offset, next_offset)]
@@ -335,6 +350,40 @@ class TestHandovers:
         waiting = [self.handover(4, 6), late, self.handover(7, 8)]
         assert delivered_handovers(waiting, now=0.0) == waiting[:1]
         assert delivered_handovers(waiting[1:], now=0.0) == []
+
+    def test_all_dead_letters_of_a_handover_are_tried_again_together(self) -> None:
+        attempts = [0, 0]
+
+        def attempt(number: int) -> Future[Delivery]:
+            attempts[number] += 1
+            failed = Future[Delivery]()
+            failed.set_exception(TransientLogError("away"))
+            return failed
+
+        letters = tuple(
+            DeadLetterDelivery(whole=partial(attempt, number), without_value=Future) for number in range(2)
+        )
+        waiting = [Handover(0, 1, Delta(6, 8), letters)]
+        for now in (0.0, 100.0):
+            assert delivered_handovers(waiting, now) == []
+        assert attempts == [2, 2]
+
+
+class WaitingPublisher(MemoryPublisher):
+    """Its queue is full, and its broker away."""
+
+    def publish(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> Future[Delivery]:
+        raise AssertionError("a thread of the consumer would wait here")
+
+
+def test_no_thread_waits_until_a_dead_letter_has_room() -> None:
+    log = MemoryLog()
+    log.create_topic("letters")
+    letters = DeadLetters(WaitingPublisher(log), "letters", connector="main", worker_id="w")
+    delivery = letters.send(record(4), SetAside("undecodable", "no JSON", "decode", "BadEvent"))
+    assert delivery.is_delivered(0.0)
 
 
 class TestStartCheck:
@@ -375,30 +424,62 @@ class TestStartCheck:
 class TestWatermark:
     def test_caught_up_it_is_the_time_of_the_answer_less_the_margin(self) -> None:
         clock = WatermarkClock(100)
-        assert clock.advance(now_ms=5000, caught_up_at_ms=4900) == 4800
+        assert clock.advance(caught_up_at_ms=4900) == 4800
 
     def test_behind_it_is_the_newest_timestamp_less_the_margin(self) -> None:
         clock = WatermarkClock(100)
-        clock.covered(3000)
-        clock.covered(2000)
-        assert clock.advance(now_ms=5000, caught_up_at_ms=None) == 2900
+        clock.covered(3000, now_ms=4000)
+        clock.covered(2000, now_ms=5000)
+        assert clock.advance(caught_up_at_ms=None) == 2900
 
-    def test_a_clock_in_the_future_promises_nothing(self) -> None:
+    def test_a_clock_in_the_future_promises_nothing_beyond_its_commit(self) -> None:
         clock = WatermarkClock(100)
-        clock.covered(9_999_999)
-        assert clock.advance(now_ms=5000, caught_up_at_ms=None) == 4900
+        clock.covered(9_999_999, now_ms=5000)
+        assert clock.advance(caught_up_at_ms=None) == 4900
+        clock.covered(3000, now_ms=6000)
+        assert clock.advance(caught_up_at_ms=None) is None
 
     def test_before_anything_is_known_there_is_none(self) -> None:
-        assert WatermarkClock(100).advance(now_ms=5000, caught_up_at_ms=None) is None
+        assert WatermarkClock(100).advance(caught_up_at_ms=None) is None
 
     @given(st.lists(st.tuples(st.integers(0, 10_000), st.none() | st.integers(0, 10_000))))
     def test_it_never_goes_back(self, steps: list[tuple[int, int | None]]) -> None:
         clock, last = WatermarkClock(100), -1_000_000
         for timestamp, caught_up_at in steps:
-            clock.covered(timestamp)
-            moved = clock.advance(now_ms=10_000, caught_up_at_ms=caught_up_at)
+            clock.covered(timestamp, now_ms=9_000)
+            moved = clock.advance(caught_up_at_ms=caught_up_at)
             assert moved is None or moved > last
             last = moved if moved is not None else last
+
+
+class TestLogEnds:
+    def test_the_lag_is_as_old_as_the_latest_end_that_is_committed(self) -> None:
+        ends = LogEnds()
+        for at, end in [(100.0, 5), (101.0, 7), (102.0, 9)]:
+            ends.observe(end, now=at)
+        assert ends.seconds_behind(6, newest_age=50_000.0, now=110.0) == 10.0
+        assert ends.seconds_behind(8, newest_age=-3600.0, now=110.0) == 9.0
+        assert ends.seconds_behind(8, newest_age=-3600.0, now=111.0) == 10.0
+
+    def test_before_an_end_is_committed_it_is_as_old_as_the_newest_record_or_the_first_end(self) -> None:
+        ends = LogEnds()
+        ends.observe(5, now=100.0)
+        assert ends.seconds_behind(3, newest_age=3600.0, now=102.0) == 3600.0
+        assert ends.seconds_behind(3, newest_age=-3600.0, now=102.0) == 2.0
+
+    def test_nothing_is_behind_the_end_that_was_seen_last(self) -> None:
+        ends = LogEnds()
+        ends.observe(5, now=100.0)
+        assert ends.seconds_behind(5, newest_age=3600.0, now=100.0) == 0.0
+
+    def test_a_long_lag_is_remembered_in_few_ends(self) -> None:
+        ends, day = LogEnds(), 24 * 3600
+        for second in range(day):
+            ends.observe(second, now=float(second))
+        assert len(ends) < 1000
+        for committed in (3600, day // 2, day - 60):
+            behind = ends.seconds_behind(committed, newest_age=-1.0, now=float(day))
+            assert 0 <= behind - (day - committed) <= 0.01 * committed
 
 
 def test_backoff_doubles_up_to_its_longest() -> None:

@@ -64,7 +64,7 @@ def test_an_error_of_the_encoder_thread_that_no_rule_expects_keeps_the_in_flight
     def failing_publish(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(MemoryPublisher, "publish", failing_publish)
+    monkeypatch.setattr(MemoryPublisher, "offer", failing_publish)
     world.append(b"x", b"garbage")
     assert isinstance(world.failure(), RuntimeError)
     assert read_inflight(world.shard_path() / "inflight.json").next_offset == 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
@@ -29,6 +31,7 @@ from consumer.reference_policy import (
 )
 from consumer.reference_stores import FileStore
 from consumer.references import FetchLimits, ReferenceGivenUp, References
+from consumer.work import Work
 from schemas.events import ContentReference, Modality
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
 from tests.fakes.hash_encoder import draw_picture
@@ -124,7 +127,7 @@ def fetching(policy: ReferencePolicy, limits: FetchLimits) -> Iterator[Reference
     try:
         yield references
     finally:
-        references.close()
+        references.close(PATIENCE_SECONDS)
 
 
 def allowing(store: Store) -> ReferencePolicy:
@@ -204,6 +207,50 @@ def test_a_cancelled_fetch_ends(store: Store) -> None:
         future = references.fetch(reference(store.uri("/gone")))
         eventually(lambda: store.num_requests >= 1)
         assert future.cancel()
+
+
+def test_fetched_bytes_keep_their_place_until_they_are_taken_or_nobody_wants_them(tmp_path: Path) -> None:
+    """Else all that preparation has not come to yet would be held in memory."""
+    (tmp_path / "picture").write_bytes(PICTURE)
+    picture = reference(f"file://{tmp_path}/picture")
+    limits = replace(quick_limits(), max_concurrent=1)
+    with fetching(ReferencePolicy(file_roots=(tmp_path,)), limits) as references:
+        works = [Work(0, 1, offset, offset + 1, None, offset, 0) for offset in range(3)]
+        first, second, third = (references.fetch(picture) for _ in works)
+        for work, fetch in zip(works, (first, second, third), strict=True):
+            work.fetch(fetch)
+        assert wait([first, second], PATIENCE_SECONDS, FIRST_COMPLETED).done == {first}
+        assert not wait([second], timeout=0.1).done
+        assert works[0].take_fetched() == PICTURE
+        assert wait([second, third], PATIENCE_SECONDS, FIRST_COMPLETED).done == {second}
+        works[1].cancel()
+        assert third.result(PATIENCE_SECONDS) == PICTURE
+
+
+def test_a_loop_that_does_not_begin_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptors(_: float) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("consumer.references.open_http_store", no_descriptors)
+    with pytest.raises(OSError, match="too many open files"):
+        References(ReferencePolicy(), quick_limits()).start()
+
+
+def test_closing_does_not_wait_for_a_disk_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked, answers = threading.Event(), threading.Event()
+
+    def wait_for_the_disk(_: Path) -> None:
+        is_asked.set()
+        assert answers.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr("consumer.reference_stores._check_file", wait_for_the_disk)
+    with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits()) as references:
+        references.fetch(reference(f"file://{tmp_path}/picture"))
+        assert is_asked.wait(PATIENCE_SECONDS)
+        references.close(timeout_seconds=0.0)
+        answers.set()
 
 
 def test_a_file_under_an_allowed_root_is_fetched(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from consumer.errors import DeadLetterFlood
 from consumer.owned_shard import CommitPolicy
 from consumer.preparation import PreparationOptions
 from event_log.errors import FatalLogError, TransientLogError
+from event_log.memory import MemoryLog
 from schemas.codec import encode_event
 from schemas.errors import UnknownSchema
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent
@@ -243,6 +244,26 @@ def test_a_consumer_that_is_stuck_on_its_first_record_reports_how_long(world: Wo
     with world.running():
         assert held.is_encoding.wait(PATIENCE_SECONDS)
         eventually(lambda: (world.lag_seconds() or 0.0) > 0.3)
+        held.may_encode.set()
+        world.wait_committed(end)
+        eventually(lambda: world.lag_seconds() == 0.0)
+
+
+def test_producers_with_a_clock_in_the_future_hide_no_lag_and_stop_the_watermark_with_the_commits(
+    tmp_path: Path,
+) -> None:
+    held = HeldEncoder()
+    world = World(tmp_path, log=MemoryLog(clock=lambda: time.time() + 3600), encoder=held)
+    held.may_encode.set()
+    with world.running():
+        world.wait_committed(world.publish(upload("a")))
+        held.may_encode.clear()
+        held.is_encoding.clear()
+        end = world.publish(upload("b"))
+        assert held.is_encoding.wait(PATIENCE_SECONDS)
+        stuck_since_ms = time.time() * 1000
+        eventually(lambda: (world.lag_seconds() or 0.0) > 0.5)
+        assert (world.watermark_ms() or 0) < stuck_since_ms
         held.may_encode.set()
         world.wait_committed(end)
         eventually(lambda: world.lag_seconds() == 0.0)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from clip_index import generations
 from clip_index.content import Delta, RemovedContent
+from clip_index.errors import Fenced
 from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.shard_writer import ShardWriter
+from clip_index.merge_policy import MergeSettings
+from clip_index.shard_writer import ShardWriter, WriterSettings
+from consumer.backoff import Backoff
 from consumer.dead_letter import DeadLetterDelivery
 from consumer.metrics import Metrics
 from consumer.owned_shard import CommitPolicy, OwnedShard
@@ -22,7 +29,7 @@ from tests.fakes.hash_encoder import HashEncoder
 PATIENCE_SECONDS = 30.0
 
 
-def no_shard(partition: int, first_offset: int) -> ShardWriter:
+def no_shard(partition: int, first_offset: int, own_epoch: int | None) -> ShardWriter:
     raise AssertionError("nothing is taken over here")
 
 
@@ -54,27 +61,57 @@ def test_many_small_handovers_have_room_where_few_large_ones_have_not(writing: W
 
 def test_what_the_writer_takes_makes_room(writing: Writing) -> None:
     writing.hand_over(handover(1000))
-    thread = threading.Thread(target=writing.run)
+    failures = list[BaseException]()
+    thread = threading.Thread(target=lambda: writing.run(failures.append))
     thread.start()
     for _ in range(3):
         writing.hand_over(handover(1000))
     writing.close()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
+    assert not failures
 
 
-def test_a_shard_counts_what_waits_until_it_is_added(tmp_path: Path) -> None:
+def own_shard(
+    root: Path, metrics: Metrics, settings: WriterSettings | None = None, interval_seconds: float = 0.0
+) -> OwnedShard:
     description = IndexDescription(
         topic="uploads", topic_id=None, num_partitions=1, group_id="g", fingerprint=HashEncoder().fingerprint
     )
-    index = IndexDirectory.create(tmp_path, "main", description)
-    shard = OwnedShard(
-        lambda: ShardWriter.take_over(index, 0, writer_id="w", first_offset=0),
+    index = IndexDirectory.create(root, "main", description)
+    return OwnedShard(
+        lambda own_epoch: ShardWriter.take_over(
+            index, 0, writer_id="w", first_offset=0, settings=settings, own_epoch=own_epoch
+        ),
         1,
-        policy=CommitPolicy(),
-        metrics=Metrics(),
+        policy=CommitPolicy(interval_seconds, backoff=Backoff(0.0, 0.0)),
+        metrics=metrics,
         committed=lambda committed: None,
     )
+
+
+def test_a_merge_that_cannot_be_begun_holds_up_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_to_fork(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", fail_to_fork)
+    metrics = Metrics()
+    shard = own_shard(tmp_path, metrics, WriterSettings(merge=MergeSettings(merge_factor=2)))
+    for offset in range(4):
+        deletion = RemovedContent(f"{offset}", offset, version=1)
+        shard.accept(Handover(0, 1, Delta(offset, offset + 1, (deletion,))))
+        shard.turn()
+    assert shard.writer is not None
+    assert shard.writer.committed_next_offset == 4
+    assert not shard.is_failing
+    assert metrics.registry.get_sample_value("cliptide_merges_failed_total")
+    shard.close()
+
+
+def test_a_shard_counts_what_waits_until_it_is_added(tmp_path: Path) -> None:
+    shard = own_shard(tmp_path, Metrics())
     pending = Future[Delivery]()
     letter = DeadLetterDelivery(whole=lambda: pending, without_value=lambda: pending)
     shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0),)), size_bytes=10))
@@ -86,3 +123,65 @@ def test_a_shard_counts_what_waits_until_it_is_added(tmp_path: Path) -> None:
     shard.turn()
     assert shard.waiting_bytes == 0
     assert shard.release(PATIENCE_SECONDS) == 2
+
+
+def test_a_shard_counts_what_is_added_until_it_is_committed(tmp_path: Path) -> None:
+    """Folded into the buffer it may be little, or nothing; but it is kept until the commit covers it."""
+    shard = own_shard(tmp_path, Metrics(), interval_seconds=PATIENCE_SECONDS)
+    for offset in range(3):
+        deletion = RemovedContent("unknown", offset)
+        shard.accept(Handover(0, 1, Delta(offset, offset + 1, (deletion,)), size_bytes=10))
+    shard.turn()
+    assert shard.waiting_bytes == 0
+    assert shard.buffered_bytes == 30
+    assert shard.release(PATIENCE_SECONDS) == 3
+    assert shard.buffered_bytes == 0
+
+
+def test_what_is_added_is_committed_when_it_is_much(tmp_path: Path) -> None:
+    shard = own_shard(tmp_path, Metrics(), interval_seconds=PATIENCE_SECONDS)
+    shard.accept(Handover(0, 1, Delta(0, 1), size_bytes=CommitPolicy().max_bytes))
+    shard.turn()
+    assert shard.writer is not None
+    assert shard.writer.committed_next_offset == 1
+    shard.close()
+
+
+def fail(*_: object) -> None:
+    raise OSError(errno.EIO, "input/output error")
+
+
+def test_a_shard_recovers_from_an_unknown_outcome_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = own_shard(tmp_path, Metrics())
+    shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0, version=1),))))
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "fsync_path", fail)
+        for _ in range(3):
+            shard.turn()
+    assert shard.release(PATIENCE_SECONDS) == 1
+
+
+def test_a_shard_that_recovers_does_not_take_itself_back_from_a_new_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = own_shard(tmp_path, Metrics())
+    shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0, version=1),))))
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "fsync_path", fail)
+        shard.turn()
+    index = IndexDirectory.open(tmp_path, "main")
+    owner = ShardWriter.take_over(index, 0, writer_id="new", first_offset=0)
+    with pytest.raises(Fenced, match="own writer epoch 1, found 2"):
+        shard.turn()
+    owner.add(Delta(owner.next_offset, 9))
+    assert owner.commit() == 9
+
+
+def test_a_release_without_patience_commits_what_it_can_at_once_and_does_not_complain(tmp_path: Path) -> None:
+    shard = own_shard(tmp_path, Metrics())
+    shard.accept(Handover(0, 1, Delta(0, 1)))
+    with capture_logs() as lines:
+        assert shard.release(0.0) == 1
+    assert not lines

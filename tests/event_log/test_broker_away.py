@@ -77,6 +77,16 @@ def test_publishing_into_a_full_queue_waits_for_room() -> None:
     publisher.close()
 
 
+def test_what_is_offered_to_a_full_queue_is_a_transient_error_at_once() -> None:
+    settings = KafkaSettings(NOBODY, {"queue.buffering.max.messages": 1})
+    publisher = KafkaPublisher(settings, close_timeout_seconds=0.1)
+    first = publisher.offer("uploads", key=b"key", value=b"value")
+    second = publisher.offer("uploads", key=b"key", value=b"value")
+    assert not first.done()
+    assert isinstance(second.exception(timeout=0), TransientLogError)
+    publisher.close()
+
+
 @pytest.mark.broker
 def test_a_reader_outlives_its_broker() -> None:
     with EmbeddedBroker() as broker:

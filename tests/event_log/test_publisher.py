@@ -20,6 +20,15 @@ def test_a_delivery_says_where_the_record_lies(event_log: EventLogUnderTest) -> 
     assert deliveries == [Delivery(topic, 0, offset, offset + 1) for offset in range(3)]
 
 
+def test_what_is_offered_is_delivered_as_well(event_log: EventLogUnderTest) -> None:
+    topic = event_log.create_topic()
+    publisher = event_log.publisher()
+    offered = publisher.offer(topic, key=b"key", value=b"value", headers=(("name", b"value"),))
+    assert offered.result(30) == Delivery(topic, 0, 0, 1)
+    refused = publisher.offer(topic, key=b"key", value=bytes(MAX_RECORD_BYTES + 1))
+    assert isinstance(refused.exception(30), RecordTooLarge)
+
+
 def test_records_of_one_key_keep_their_order(event_log: EventLogUnderTest) -> None:
     topic = event_log.create_topic(4)
     publisher = event_log.publisher()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from confluent_kafka import murmur2
+from structlog.testing import capture_logs
 
 from event_log.errors import OffsetOutOfRange, TopicMissing, TransientLogError
 from event_log.kafka_settings import KafkaSettings
@@ -49,6 +50,21 @@ def test_a_header_whose_name_is_no_text_does_not_stop_the_log(
     reader.poll_to_ends({0: NUM_WARMING + 2})
     read = [(record.key, record.value, record.headers) for record in reader.records[NUM_WARMING:]]
     assert read == [(b"key", b"value", ()), (b"behind", b"", (("trace", b"8"),))]
+    log.close()
+
+
+def test_of_many_unreadable_headers_a_few_are_logged(broker_settings: KafkaSettings) -> None:
+    log = OnBroker(broker_settings)
+    topic = log.create_topic()
+    for _ in range(9):
+        produce_with_header(
+            broker_settings.bootstrap_servers, topic, key=b"key", value=b"", header=(b"\xff", b"x")
+        )
+    with capture_logs() as lines:
+        reader = Reader(log.source("group"), topic)
+        reader.poll_to_ends({0: 9})
+    said = [(line["record"], line["count"]) for line in lines if "headers" in line["event"]]
+    assert said == [(f"{topic}-0@{count - 1}", count) for count in (1, 2, 4, 8)]
     log.close()
 
 
@@ -269,6 +285,19 @@ def test_a_position_outside_the_log_is_out_of_range(complete_log: EventLogUnderT
     with pytest.raises(OffsetOutOfRange) as caught:
         reader.poll_until(lambda: bool(reader.records))
     assert (caught.value.topic, caught.value.partition) == (topic, 0)
+
+
+def test_a_log_that_refused_a_position_is_asked_anew_where_it_ends(complete_log: EventLogUnderTest) -> None:
+    """What was read of a topic says nothing of another one under its name."""
+    topic = complete_log.create_topic()
+    complete_log.append(topic, 0, numbered(6))
+    reader = Reader(complete_log.source("group"), topic)
+    reader.poll_to_ends({0: 6})
+    complete_log.create_again(topic)
+    complete_log.append(topic, 0, numbered(2))
+    with pytest.raises(OffsetOutOfRange):
+        reader.poll_until(lambda: len(reader.records) > 6)
+    assert reader.source.log_range(0) == LogRange(0, 2)
 
 
 def test_a_topic_is_described_by_id_and_partition_count(event_log: EventLogUnderTest) -> None:
