@@ -28,16 +28,21 @@ class CommitWatch:
         self._covered = [0] * NUM_PARTITIONS
         for partition in range(NUM_PARTITIONS):
             self._read(partition)
+        self._newest = Mark(time.perf_counter(), sum(self._covered))
 
     def look(self) -> Mark:
         """Return what is covered now."""
         for partition in range(NUM_PARTITIONS):
             self._follow(partition)
-        return Mark(time.perf_counter(), sum(self._covered))
+        self._newest = Mark(time.perf_counter(), sum(self._covered))
+        return self._newest
 
     def follow(self, until: int) -> list[Mark]:
-        """Look until so many records are covered; return a mark for each look that found more."""
-        marks = [self.look()]
+        """Look until so many records are covered.
+
+        Returns the mark of the look before, and one for each look that found more.
+        """
+        marks = [self._newest]
 
         def is_done() -> bool:
             mark = self.look()
@@ -46,7 +51,7 @@ class CommitWatch:
             return mark.num_records >= until
 
         self._services.wait(is_done)
-        return marks[1:]
+        return marks
 
     def _follow(self, partition: int) -> None:
         path, known = self._services.site.shard_path(partition), self._generations[partition]
@@ -61,6 +66,12 @@ class CommitWatch:
 
 
 def records_per_second(marks: Sequence[Mark]) -> float:
-    """The rate from the first commit to the last, without what the first one covered."""
+    """The rate from the first mark to the last, without what the first one covered."""
     first, last = marks[0], marks[-1]
     return (last.num_records - first.num_records) / (last.seconds - first.seconds)
+
+
+def burst_per_second(marks: Sequence[Mark]) -> float:
+    """The rate from a burst's first commit to its last; where one look found all, from the mark before it."""
+    _, *commits = marks
+    return records_per_second(commits if len(commits) > 1 else marks)

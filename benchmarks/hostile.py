@@ -145,10 +145,12 @@ def asking(port: int, statuses: Counter[str]) -> Iterator[list[float]]:
 
     def run() -> None:
         with closing(SearchConnection(port)) as connection:
-            while not done.wait(1 / _QUERIES_PER_SECOND):
+            while True:
                 began = time.perf_counter()
                 statuses[_status(connection, body)] += 1
                 seconds.append(time.perf_counter() - began)
+                if done.wait(1 / _QUERIES_PER_SECOND):
+                    break
 
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(run)

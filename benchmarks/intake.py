@@ -18,7 +18,7 @@ import fastavro
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.clip_models import write_model
-from benchmarks.commits import CommitWatch, records_per_second
+from benchmarks.commits import CommitWatch, burst_per_second
 from benchmarks.data import NUM_PARTITIONS
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
 from benchmarks.photographs import crop_images
@@ -75,7 +75,7 @@ def _consume(services: Running, publisher: KafkaPublisher, first: int, num_recor
             publisher.publish(services.site.topic, key=event.key, value=event.value)
         if publisher.flush(_PATIENCE_SECONDS):
             raise TimeoutError("the broker does not take the records")
-    return records_per_second(watch.follow(before + num_records))
+    return burst_per_second(watch.follow(before + num_records))
 
 
 @contextmanager

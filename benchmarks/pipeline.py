@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 from PIL import Image
 
 from benchmarks.clip_models import NaiveClip, write_model
-from benchmarks.commits import CommitWatch, records_per_second
+from benchmarks.commits import CommitWatch, burst_per_second
 from benchmarks.data import DIMENSION, NUM_PARTITIONS
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
 from benchmarks.photographs import crop_jpegs
@@ -102,7 +102,7 @@ class Stream:
         for picture in itertools.islice(itertools.cycle(pictures), num_uploads):
             event = encode_upload(f"upload-{next(self._numbers)}", ImageContent(picture))
             self._publisher.publish(self._services.site.topic, key=event.key, value=event.value)
-        return records_per_second(watch.follow(before + num_uploads))
+        return burst_per_second(watch.follow(before + num_uploads))
 
 
 class NaiveLoop:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import time
 from pathlib import Path
+
+_ALL_THREADS = 2  # Linux: a clock of a process is named by its id's complement and what it counts
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process's threads so far, in ticks of 10 ms, without its children's."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    user, system = (int(field) for field in fields[11:13])
-    return (user + system) / os.sysconf("SC_CLK_TCK")
+    """CPU time of a process's threads so far, without its children's."""
+    return time.clock_gettime(~pid << 3 | _ALL_THREADS)
 
 
 def forget_peak_memory(pid: int) -> None:

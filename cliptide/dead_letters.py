@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from event_log.errors import TransientLogError
@@ -100,11 +100,17 @@ class TopicScan:
     """
 
     def __init__(
-        self, source: RecordSource, topic: str, *, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        source: RecordSource,
+        topic: str,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._topic = topic
         self._patience_seconds = patience_seconds
+        self._clock = clock
         self._unfinished: set[int] = set()
         self.first_offsets: dict[int, int] = {}
 
@@ -116,7 +122,7 @@ class TopicScan:
         num_partitions = self._source.describe_topic(self._topic).num_partitions
         self._unfinished = set(range(num_partitions))
         self._source.subscribe(self._topic, self)
-        came_at = time.monotonic()
+        came_at = self._clock()
         while self._unfinished:
             events = self._source.poll(MAX_RECORDS, POLL_SECONDS)
             for event in events:
@@ -125,8 +131,8 @@ class TopicScan:
                 else:
                     yield event
             if events:
-                came_at = time.monotonic()
-            elif time.monotonic() - came_at >= self._patience_seconds:
+                came_at = self._clock()
+            elif self._clock() - came_at >= self._patience_seconds:
                 seconds = f"{self._patience_seconds:g} seconds"
                 raise TransientLogError(f"nothing of {self._topic} came for {seconds}")
 

@@ -25,6 +25,15 @@ export function icon(path) {
   return svg;
 }
 
+/** Give an element these children in this order, moving only what is not in its place. */
+export function arrange(parent, wanted) {
+  const isWanted = new Set(wanted);
+  for (const item of [...parent.children]) if (!isWanted.has(item)) item.remove();
+  wanted.forEach((item, position) => {
+    if (parent.children[position] !== item) parent.insertBefore(item, parent.children[position] ?? null);
+  });
+}
+
 export const find = (selector) => document.querySelector(selector);
 
 const NUMBERS = new Intl.NumberFormat("en");

@@ -1,6 +1,7 @@
 // Filters with counts: one modality or all, any of the sources, any of the owners.
+// Elements are kept from count to count: a click that has begun on one ends on it.
 
-import { build, find, spoken } from "./elements.js";
+import { arrange, build, find, spoken } from "./elements.js";
 import { ask } from "./service.js";
 
 const NAMES = { image: "Pictures", text: "Texts" };
@@ -14,6 +15,8 @@ export class Filters {
     this.change = change;
     this.counts = null;
     this.isWhole = {};
+    this.elements = new Map(); // what is shown, by id or title
+    this.former = this.elements;
     this.timer = null;
     this.countedAt = -Infinity;
   }
@@ -38,24 +41,26 @@ export class Filters {
 
   #show() {
     const focused = document.activeElement?.closest("#filters [id]")?.id;
-    const fieldsets = FIELDS.map(([field, title]) => this.#buildValues(field, title));
-    find("#filters").replaceChildren(this.#buildModalities(), ...fieldsets.filter(Boolean));
+    this.former = this.elements;
+    this.elements = new Map();
+    const fieldsets = FIELDS.map(([field, title]) => this.#showValues(field, title));
+    arrange(find("#filters"), [this.#showModalities(), ...fieldsets.filter(Boolean)]);
     if (focused) document.getElementById(focused)?.focus();
   }
 
-  #buildModalities() {
+  #showModalities() {
     const counts = Object.fromEntries(this.counts.modality.values.map(({ value, count }) => [value, count]));
     const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
     const choices = [[null, "Everything", all], ...Object.entries(NAMES).map(([value, name]) => [value, name, counts[value] ?? 0])];
-    return fieldset("Show", choices.map(([value, name, count]) =>
-      choice({
+    return this.#showFieldset("Show", choices.map(([value, name, count]) =>
+      this.#showChoice({
         id: `show-${value ?? "all"}`, type: "radio", name, count,
         isChosen: this.question.modality === value,
         choose: () => this.change({ modality: value }),
       })));
   }
 
-  #buildValues(field, title) {
+  #showValues(field, title) {
     const chosen = this.question[field];
     const counted = this.counts[field].values.filter(({ value }) => value !== "");
     const gone = chosen.filter((value) => !counted.some((other) => other.value === value));
@@ -63,25 +68,46 @@ export class Filters {
     if (values.length === 0) return null;
     const isShown = ({ value }, place) => this.isWhole[field] || place < NUM_FIRST || chosen.includes(value);
     const choices = values.filter(isShown).map(({ value, count }) =>
-      choice({
+      this.#showChoice({
         id: `${field}-${value}`, type: "checkbox", name: value, count,
         isChosen: chosen.includes(value),
         choose: (isChosen) => this.change({ [field]: isChosen ? [...chosen, value] : chosen.filter((other) => other !== value) }),
       }));
-    if (values.length > choices.length) choices.push(this.#buildMore(field, values.length - choices.length));
-    return fieldset(title, choices);
+    if (values.length > choices.length) choices.push(this.#showMore(field, values.length - choices.length));
+    return this.#showFieldset(title, choices);
   }
 
-  #buildMore(field, number) {
-    const show = () => { this.isWhole[field] = true; this.#show(); };
-    return build("button", { type: "button", class: "text-button", id: `whole-${field}`, text: `${spoken(number)} more`, on: { click: show } });
+  #showMore(field, number) {
+    const id = `whole-${field}`;
+    const button = this.#keep(id, () => build("button", { type: "button", class: "text-button", id }));
+    button.textContent = `${spoken(number)} more`;
+    button.onclick = () => { this.isWhole[field] = true; this.#show(); };
+    return button;
+  }
+
+  #showChoice({ id, type, name, count, isChosen, choose }) {
+    const label = this.#keep(id, () => buildChoice({ id, type, name }));
+    const input = label.querySelector("input");
+    input.checked = isChosen;
+    input.onchange = () => choose(input.checked);
+    label.querySelector("small").textContent = spoken(count);
+    return label;
+  }
+
+  #showFieldset(title, choices) {
+    const fieldset = this.#keep(title, () => build("fieldset", {}, build("legend", { text: title })));
+    arrange(fieldset, [fieldset.querySelector("legend"), ...choices]);
+    return fieldset;
+  }
+
+  #keep(id, make) {
+    const element = this.former.get(id) ?? make();
+    this.elements.set(id, element);
+    return element;
   }
 }
 
-const fieldset = (title, choices) => build("fieldset", {}, build("legend", { text: title }), ...choices);
-
-function choice({ id, type, name, count, isChosen, choose }) {
-  const input = build("input", { id, type, name: type === "radio" ? "show" : null, on: { change: (event) => choose(event.target.checked) } });
-  input.checked = isChosen;
-  return build("label", {}, input, build("span", { text: name, title: name }), build("small", { text: spoken(count) }));
+function buildChoice({ id, type, name }) {
+  const input = build("input", { id, type, name: type === "radio" ? "show" : null });
+  return build("label", {}, input, build("span", { text: name, title: name }), build("small"));
 }

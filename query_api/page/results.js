@@ -1,7 +1,7 @@
 // The answer on the page. Elements are kept from answer to answer, so that nothing flickers.
 
 import { buildHit, updateHit } from "./cards.js";
-import { find } from "./elements.js";
+import { arrange, find } from "./elements.js";
 import { isAsking, sideOf } from "./question.js";
 
 const NUM_TEXTS_BESIDE_PICTURES = 6;
@@ -52,15 +52,6 @@ export class Results {
     item.classList.toggle("is-new", isNews);
     return item;
   }
-}
-
-/** Give a list these children in this order, moving only what is not in its place. */
-function arrange(list, wanted) {
-  const isWanted = new Set(wanted);
-  for (const item of [...list.children]) if (!isWanted.has(item)) item.remove();
-  wanted.forEach((item, position) => {
-    if (list.children[position] !== item) list.insertBefore(item, list.children[position] ?? null);
-  });
 }
 
 /** Keep what a one-row list does not show out of the keyboard's way. */

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import find_figures, main
+from benchmarks.commits import Mark, burst_per_second
 from benchmarks.data import draw_queries, draw_rows, draw_space
 from benchmarks.figure import interleaved, median_ratio
+from benchmarks.process_figures import cpu_seconds
 
 
 def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -49,6 +53,19 @@ def test_the_sides_are_timed_in_turn_after_a_warm_up() -> None:
 def test_the_median_is_of_the_rounds_ratios() -> None:
     ratio = median_ratio([2.0, 3.0, 40.0], [1.0, 1.0, 10.0])
     assert (ratio.median, ratio.minimum, ratio.maximum) == (3.0, 2.0, 4.0)
+
+
+def test_a_burst_has_its_rate_from_its_first_commit_on() -> None:
+    assert burst_per_second([Mark(0.0, 0), Mark(10.0, 50), Mark(11.0, 100), Mark(12.0, 150)]) == 50.0
+
+
+def test_a_burst_that_one_look_found_has_its_rate_from_the_look_before() -> None:
+    assert burst_per_second([Mark(1.0, 0), Mark(3.0, 100)]) == 50.0
+
+
+def test_the_cpu_time_of_a_process_is_what_its_own_clock_shows() -> None:
+    before, own = cpu_seconds(os.getpid()), time.process_time()
+    assert before <= own <= cpu_seconds(os.getpid())
 
 
 def test_an_unknown_figure_is_named_beside_those_there_are() -> None:

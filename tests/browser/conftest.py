@@ -176,7 +176,7 @@ def serving(app: web.Application) -> Iterator[str]:
         yield places[0]
     finally:
         loop.call_soon_threadsafe(stopping.set)
-        thread.join(30)
+        thread.join(PATIENCE_MS / 1000)
         loop.close()
 
 

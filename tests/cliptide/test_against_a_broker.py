@@ -150,7 +150,7 @@ def letters(kafka: KafkaSettings, topic: str) -> str:
     with open_publisher(kafka, topic) as publisher:
         for offset, reason in enumerate(["truncated_image", "empty_content", "truncated_image"]):
             headers = letter_headers(reason, offset)
-            publisher.publish(topic, key=f"c{offset}".encode(), value=b"v", headers=headers).result(10)
+            publisher.publish(topic, key=f"c{offset}".encode(), value=b"v", headers=headers).result(60)
     return topic
 
 
@@ -186,7 +186,7 @@ def test_dead_letters_go_back_once_and_never_as_deletes(kafka: KafkaSettings, to
     kept = {"boot": b"\x89a picture", "shoe": b"\x89another"}
     with open_publisher(kafka, topic) as publisher:
         places = {
-            key: publisher.publish(topic, key=key.encode(), value=value).result(10)
+            key: publisher.publish(topic, key=key.encode(), value=value).result(60)
             for key, value in {**kept, "large": b"too large"}.items()
         }
         for key, place in places.items():
@@ -195,7 +195,7 @@ def test_dead_letters_go_back_once_and_never_as_deletes(kafka: KafkaSettings, to
             headers = headers_from_set_aside(origin, aside, connector="cliptide", worker_id="w")
             if origin.value is None:
                 headers = (*headers, ("cliptide.value_omitted", b"too_large"))
-            publisher.publish(letters, key=origin.key, value=origin.value, headers=headers).result(10)
+            publisher.publish(letters, key=origin.key, value=origin.value, headers=headers).result(60)
     arguments = ("dead-letters", "--republish", "--dead-letter-topic", letters, "--topic", topic)
     dry = summary(run(kafka, *arguments, "--dry-run"))
     assert (dry["eligible"], dry["republished"]) == (2, 0)

@@ -1,4 +1,3 @@
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -88,14 +87,15 @@ def test_a_scan_of_an_empty_topic_ends() -> None:
 
 
 class SlowSource(MemoryRecordSource):
-    """Returns nothing at first, as often as it is told to."""
+    """Returns nothing at first, as often as it is told to; each time takes 0.1 s by its own clock."""
 
     num_empty = 0
+    now = 0.0
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
         if self.num_empty:
             self.num_empty -= 1
-            time.sleep(0.01)
+            self.now += 0.1
             return ()
         return super().poll(1, timeout_seconds)
 
@@ -106,7 +106,7 @@ def test_a_scan_to_which_nothing_comes_any_more_gives_up() -> None:
     for _ in range(2):
         log.append("letters", 0, value=b"v")
     source = SlowSource(log, "scan")
-    records = TopicScan(source, "letters", patience_seconds=0.2).records()
+    records = TopicScan(source, "letters", patience_seconds=0.2, clock=lambda: source.now).records()
     next(records)
     source.num_empty = 1_000_000
     with pytest.raises(TransientLogError, match=r"nothing of letters came for 0\.2 seconds"):
@@ -120,9 +120,9 @@ def test_a_scan_that_is_slow_does_not_give_up() -> None:
         log.append("letters", 0, value=b"v")
     source = SlowSource(log, "scan")
     source.num_empty = 5
-    records = TopicScan(source, "letters", patience_seconds=0.4).records()
+    records = TopicScan(source, "letters", patience_seconds=0.65, clock=lambda: source.now).records()
     next(records)
-    time.sleep(0.5)  # what its reader takes is none of its time
+    source.now += 3600.0  # what its reader takes is none of its time
     source.num_empty = 5
     assert len(list(records)) == 1
 

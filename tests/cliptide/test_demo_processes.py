@@ -11,6 +11,7 @@ import pytest
 
 from cliptide.demo.gallery_server import serving_page
 from cliptide.demo.processes import Child, ChildDied, last_lines
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fixtures.processes import is_running
 
 SLEEPER = """
@@ -39,7 +40,7 @@ def start(code: str, tmp_path: Path) -> Child:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -61,7 +62,7 @@ def test_a_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
 
 def test_a_child_that_died_is_named_with_its_last_words(tmp_path: Path) -> None:
     child = start("print('first'); raise SystemExit('the disk is full')", tmp_path)
-    child._process.wait(20)
+    child._process.wait(PATIENCE_SECONDS)
     with pytest.raises(ChildDied, match="sleeper ended with exit code 1") as raised:
         child.check()
     assert str(raised.value).endswith("first\nthe disk is full")
@@ -76,7 +77,7 @@ def test_children_die_with_their_parent(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         wait_for(tmp_path / "ready")
         parent.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -99,11 +100,11 @@ def test_only_the_last_lines_of_a_log_are_shown(tmp_path: Path) -> None:
 
 def test_the_gallery_is_served_while_the_demo_runs() -> None:
     with serving_page("<p>gállery</p>") as address:
-        with urllib.request.urlopen(address, timeout=5) as answer:
+        with urllib.request.urlopen(address, timeout=PATIENCE_SECONDS) as answer:
             assert answer.read().decode() == "<p>gállery</p>"
             assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         with pytest.raises(urllib.error.HTTPError, match="404") as refused:
-            urllib.request.urlopen(address + "../secrets", timeout=5)
+            urllib.request.urlopen(address + "../secrets", timeout=PATIENCE_SECONDS)
         refused.value.close()
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(address, timeout=5)
+        urllib.request.urlopen(address, timeout=PATIENCE_SECONDS)

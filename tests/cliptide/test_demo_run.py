@@ -71,7 +71,7 @@ def test_it_stays_until_ctrl_c_and_then_stops_everything(tmp_path: Path) -> None
         shown = shown_by(process)
         client = QueryClient(shown["query service"])
         assert client.index().num_contents == 120
-        with urllib.request.urlopen(shown["gallery of the answers"], timeout=10) as page:
+        with urllib.request.urlopen(shown["gallery of the answers"], timeout=60) as page:
             assert b"data:image/jpeg;base64," in page.read()
         use_the_command_line(shown, tmp_path / "uploads")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everything in the foreground

@@ -7,6 +7,7 @@ import hashlib
 import socket
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from aiohttp.test_utils import TestClient
 from clip_index.content import Embeddings
 from clip_index.encoder import Prepared
 from event_log.memory import MemoryLog, MemoryPublisher
+from query_api import rate_limit
 from query_api.api_keys import ApiKeys
 from query_api.app_keys import WORK_PLACES
 from query_api.rate_limit import RateLimit, TokenBuckets
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
@@ -76,7 +79,8 @@ async def test_a_key_is_checked_before_the_body_is_asked_for(client: Client) -> 
             f"POST /v1/search HTTP/1.1\r\nHost: x\r\napi-key: {key}\r\nContent-Type: application/json\r\n"
             "Content-Length: 15\r\nExpect: 100-continue\r\n\r\n"
         )
-        with socket.create_connection((str(client.host), int(str(client.port))), timeout=10) as connection:
+        place = (str(client.host), int(str(client.port)))
+        with socket.create_connection(place, timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(head.encode())
             first = connection.recv(4096)
             if first.startswith(b"HTTP/1.1 100"):
@@ -89,8 +93,9 @@ async def test_a_key_is_checked_before_the_body_is_asked_for(client: Client) -> 
 
 
 async def test_a_caller_beyond_its_rate_is_told_when_to_come_back(
-    small_index: SmallIndex, start_service: StartService
+    small_index: SmallIndex, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rate_limit, "TokenBuckets", partial(TokenBuckets, clock=lambda: 0.0))
     keys = ApiKeys.from_hex(digests(READ, BOTH), [])
     limit = RateLimit(per_second=0.5, burst=2)
     client = await start_service(small_index, keys=keys, rate_limit=limit)
@@ -125,7 +130,7 @@ class HeldEncoder(HashEncoder):
     gate = threading.Event()
 
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
-        assert self.gate.wait(60)
+        assert self.gate.wait(PATIENCE_SECONDS)
         return super().encode(prepared)
 
 

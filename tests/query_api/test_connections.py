@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from query_api.app import AppSettings, build_app
 from query_api.listener import Address, ConnectionLimits, listening
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex
 
@@ -61,7 +63,7 @@ async def talk(address: tuple[str, int], *parts: str, every_seconds: float = 0.0
             break
         writer.write(part.encode("latin-1"))
         await asyncio.sleep(every_seconds)
-    answer = await asyncio.wait_for(reading, 60)
+    answer = await asyncio.wait_for(reading, PATIENCE_SECONDS)
     writer.close()
     return answer, time.monotonic() - began
 
@@ -125,12 +127,42 @@ async def test_a_chunked_body_that_never_ends_is_a_408(address: tuple[str, int])
     assert error_of(answer) == (408, "request_timeout")
 
 
-async def test_each_request_has_its_own_time(small_index: SmallIndex) -> None:
-    get = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+async def test_each_request_has_its_own_time(
+    small_index: SmallIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with serving(small_index, ConnectionLimits(idle_seconds=2.0), receive_seconds=2.0) as address:
-        answer, seconds = await talk(address, *[get] * 9, every_seconds=0.25)
-    assert answer.count(b"HTTP/1.1 200") == 9
-    assert seconds > 2.0
+        reader, writer = await asyncio.open_connection(*address)
+        with stopped_clock(monkeypatch) as move:
+            for _ in range(9):
+                writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await read_answer(reader)).startswith(b"HTTP/1.1 200")
+                await move(1.5)
+            while not reader.at_eof():
+                await move(1.5)
+        writer.close()
+
+
+@contextlib.contextmanager
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Awaitable[None]]]:
+    """The event loop's clock goes only as it is moved; yields what moves it."""
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+
+    async def move(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        await asyncio.sleep(0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "time", lambda: now)
+        yield move
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one answer, and leave the connection open."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    [length] = re.findall(rb"Content-Length: (\d+)", head)
+    return head + await reader.readexactly(int(length))
 
 
 async def test_an_answer_that_nobody_reads_is_given_up(address: tuple[str, int]) -> None:
@@ -139,7 +171,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(address: tuple[str, int])
     body = json.dumps({"text": "red", "include": ["vector", "text"], "k": 1000})
     ask = f"{HEAD.replace('1000', str(len(body)))}{body}".encode()
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(write_for_ever(writer, ask), 60)
+        await asyncio.wait_for(write_for_ever(writer, ask), PATIENCE_SECONDS)
     writer.close()
 
 

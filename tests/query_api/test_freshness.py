@@ -20,6 +20,7 @@ from tests.query_api.small_index import SmallIndex
 
 Client = TestClient[Any, Any]
 SHARD = "content-uploads-0"
+PATIENCE_MS = int(1000 * PATIENCE_SECONDS)
 
 
 async def test_offsets_that_are_covered_are_answered_at_once(client: Client) -> None:
@@ -32,7 +33,7 @@ async def test_offsets_that_are_covered_are_answered_at_once(client: Client) -> 
 async def test_a_search_waits_until_its_offsets_are_searchable(
     small_index: SmallIndex, client: Client, has_to_wait: asyncio.Event
 ) -> None:
-    body = {"text": "a green hat", "modality": "text", "min_offsets": {SHARD: 4}, "timeout_ms": 20_000}
+    body = {"text": "a green hat", "modality": "text", "min_offsets": {SHARD: 4}, "timeout_ms": PATIENCE_MS}
     waiting = asyncio.create_task(client.post("/v1/search", json=body))
     await asyncio.wait_for(has_to_wait.wait(), PATIENCE_SECONDS)
     assert not waiting.done()
@@ -61,7 +62,7 @@ async def test_a_known_partition_without_a_shard_is_waited_for(
     response = await client.post("/v1/search", json=body)
     [missing] = (await response.json())["error"]["details"]
     assert missing == {"shard": "content-uploads-1", "required_next_offset": 1, "next_offset": 0}
-    body["timeout_ms"] = 20_000
+    body["timeout_ms"] = PATIENCE_MS
     waiting = asyncio.create_task(client.post("/v1/search", json=body))
     index.commit(1, index.text("u", "a blue coat"))
     assert (await waiting).status == 200
@@ -83,7 +84,7 @@ async def test_no_search_fails_while_generations_come_and_go(small_index: SmallI
     for number in range(20):
         change = small_index.text(f"t-{number}", f"number {number}")
         next_offset = await asyncio.to_thread(small_index.commit, 0, change)
-        body = {"text": "red", "min_offsets": {SHARD: next_offset}, "timeout_ms": 20_000}
+        body = {"text": "red", "min_offsets": {SHARD: next_offset}, "timeout_ms": PATIENCE_MS}
         assert (await client.post("/v1/search", json=body)).status == 200
         while next_offset not in seen:  # noqa: ASYNC110 (they really are answered from every generation)
             await asyncio.sleep(0.001)
@@ -102,7 +103,7 @@ async def test_a_content_is_found_as_soon_as_its_commit_has_returned(
 
 async def test_a_removed_content_is_found_no_more(small_index: SmallIndex, client: Client) -> None:
     next_offset = small_index.commit(0, small_index.removal("t-red"))
-    body = {"text": "red dress", "min_offsets": {SHARD: next_offset}, "timeout_ms": 20_000}
+    body = {"text": "red dress", "min_offsets": {SHARD: next_offset}, "timeout_ms": PATIENCE_MS}
     hits = (await (await client.post("/v1/search", json=body)).json())["results"]["text"]["hits"]
     assert "t-red" not in [hit["content_id"] for hit in hits]
     assert (await client.get("/v1/contents/t-red")).status == 404
@@ -154,7 +155,7 @@ async def test_a_damaged_shard_does_not_hold_back_the_others(
     small_index.commit(0, small_index.text("t-new", "new"))
     damage(small_index.newest_segment(0))
     small_index.commit(1, small_index.text("u-new", "newer"))
-    body = {"text": "newer", "min_offsets": {"content-uploads-1": 4}, "timeout_ms": 20_000}
+    body = {"text": "newer", "min_offsets": {"content-uploads-1": 4}, "timeout_ms": PATIENCE_MS}
     answer = await (await client.post("/v1/search", json=body)).json()
     assert answer["results"]["text"]["hits"][0]["content_id"] == "u-new"
 

@@ -20,7 +20,7 @@ import pytest
 from query_api.listener import Address, ConnectionLimits, listening
 from query_api.rate_limit import RateLimit
 from schemas.events import ImageContent
-from tests.consumer.running import World, upload
+from tests.consumer.running import PATIENCE_SECONDS, World, upload
 from tests.fakes.hash_encoder import draw_picture
 from tests.integration.pipeline import build_service
 
@@ -33,7 +33,8 @@ CHECKS = Path(__file__).with_name("fuzz_checks.py")
 OPTIONS = (
     "--continue-on-failure",
     "--exclude-path=/v1/live",  # its answer has no end
-    "--request-timeout=30",
+    "--request-timeout=60",
+    "--suppress-health-check=too_slow",  # how fast cases are made is the machine's business
     "--no-color",
     "--seed=1",
 )
@@ -60,10 +61,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         world.wait_committed(world.publish(upload("picture", ImageContent(draw_picture(1)))))
         thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="fuzzed service")
         thread.start()
-        assert has_begun.wait(30)
+        assert has_begun.wait(PATIENCE_SECONDS)
         yield places[0]
         loop.call_soon_threadsafe(stopping.set)
-        thread.join(60)
+        thread.join(PATIENCE_SECONDS)
         loop.close()
 
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from clip_index.content import Embeddings
 from clip_index.encoder import Prepared
 from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import SmallIndex
@@ -108,6 +109,7 @@ async def test_an_ended_loop_is_red(client: Client) -> None:
 
 
 async def test_the_metrics_tell_requests_stages_generations_and_reloads(client: Client) -> None:
+    await asyncio.wait_for(until_looked_for_news(client), PATIENCE_SECONDS)
     await client.post("/v1/search", json={"text": "red"})
     await client.post("/v1/search", json={"text": "red"})
     await client.get("/no/such/route")
@@ -122,3 +124,9 @@ async def test_the_metrics_tell_requests_stages_generations_and_reloads(client: 
     assert float(values['cliptide_query_searcher_generation{shard="content-uploads-0"}']) >= 1
     assert float(values['cliptide_query_watermark_age_seconds{shard="content-uploads-0"}']) > 1e6
     assert float(values['cliptide_query_reloads_total{status="unchanged"}']) >= 1
+
+
+async def until_looked_for_news(client: Client) -> None:
+    """The reload loop has looked once, and brought the ages up to date."""
+    while "cliptide_query_watermark_age_seconds{" not in metrics_of(client):  # noqa: ASYNC110 (it tells nobody)
+        await asyncio.sleep(0.01)

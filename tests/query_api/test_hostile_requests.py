@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from event_log.memory import MemoryLog, MemoryPublisher
 from query_api.app_keys import LIVE_LISTENERS
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
 
@@ -122,6 +123,6 @@ async def test_any_text_is_a_content_id(
 
 async def test_head_of_the_stream_ends(client: Client) -> None:
     assert client.app is not None
-    response = await asyncio.wait_for(client.head("/v1/live"), 10)
+    response = await asyncio.wait_for(client.head("/v1/live"), PATIENCE_SECONDS)
     assert response.status == 200
     assert client.app[LIVE_LISTENERS].num_listeners == 0

@@ -17,6 +17,7 @@ from query_api.app import AppSettings, build_app
 from query_api.listener import Address, Connection, ConnectionLimits, listening
 from query_api.metrics import Metrics
 from query_api.open_connections import OpenConnections, is_loopback
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex
 from tests.query_api.test_connections import HEAD, read_all
@@ -100,7 +101,7 @@ async def ask(address: tuple[str, int]) -> bytes:
     reader, writer = await asyncio.open_connection(*address)
     writer.write(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     try:
-        return await asyncio.wait_for(read_all(reader), 10)
+        return await asyncio.wait_for(read_all(reader), PATIENCE_SECONDS)
     finally:
         writer.close()
 
@@ -122,7 +123,7 @@ async def test_idle_and_slow_connections_make_room(serve: Serve, sent: bytes) ->
         held = [await hold(stack, address, sent) for _ in range(4)]
         for _ in range(6):
             assert (await ask(address)).startswith(b"HTTP/1.1 200")
-        assert await asyncio.wait_for(read_all(held[0]), 10) == b""
+        assert await asyncio.wait_for(read_all(held[0]), PATIENCE_SECONDS) == b""
 
 
 async def test_where_every_connection_is_at_work_newcomers_get_a_503(serve: Serve) -> None:
@@ -154,14 +155,14 @@ async def hold_at_work(stack: AsyncExitStack, address: tuple[str, int]) -> None:
     """Begin a request and send no body; back when the service works on it, as its 100 tells."""
     head = HEAD.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n")
     reader = await hold(stack, address, head.encode())
-    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 100")
+    assert (await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS)).startswith(b"HTTP/1.1 100")
 
 
 async def listen(address: tuple[str, int]) -> bytes:
     """Connect and only read."""
     reader, writer = await asyncio.open_connection(*address)
     with contextlib.closing(writer):
-        return await asyncio.wait_for(read_all(reader), 10)
+        return await asyncio.wait_for(read_all(reader), PATIENCE_SECONDS)
 
 
 class UnreadTransport(asyncio.Transport):
@@ -191,7 +192,7 @@ async def test_a_last_answer_that_nobody_reads_does_not_keep_its_connection() ->
     connection = Connection(runner, limits, places)
     connection.connection_made(transport)
     connection.data_received(GET)
-    await asyncio.wait_for(transport.is_aborted.wait(), 10)
+    await asyncio.wait_for(transport.is_aborted.wait(), PATIENCE_SECONDS)
     connection.connection_lost(None)
     assert len(places) == 0
     await runner.cleanup()

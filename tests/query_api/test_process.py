@@ -12,33 +12,36 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex
 from tests.query_api.test_freshness import damage
 
 PROGRAM = """
-import sys, time
+import os, pathlib, sys, time
 from query_api.__main__ import run
 from tests.fakes.hash_encoder import HashEncoder
 
-class SlowEncoder(HashEncoder):
+class GatedEncoder(HashEncoder):
     def encode(self, prepared):
-        time.sleep(0.3)
+        while not pathlib.Path(os.environ.get("GATE", "/")).exists():
+            time.sleep(0.01)
         return super().encode(prepared)
 
-sys.exit(run(lambda settings: SlowEncoder()))
+sys.exit(run(lambda settings: GatedEncoder()))
 """
 Start: TypeAlias = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """A factory of query service processes whose encoder takes 0.3 s; the end kills them."""
+    """A factory of query service processes whose encoder waits for the file GATE; the end kills them."""
     started: list[subprocess.Popen[str]] = []
 
     def start_process(**variables: str) -> subprocess.Popen[str]:
@@ -63,13 +66,19 @@ def address_of(process: subprocess.Popen[str]) -> str:
 
 def addresses_of(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Wait until the process listens; return where, and where its metrics are."""
+    entry = told_by(process, "listening")
+    [address] = entry["addresses"]
+    return f"http://{address}", f"http://{entry['metrics']}"
+
+
+def told_by(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """Read the process's log up to an event."""
     assert process.stderr is not None
     for line in process.stderr:
-        entry = json.loads(line)
-        if entry["event"] == "listening":
-            [address] = entry["addresses"]
-            return f"http://{address}", f"http://{entry['metrics']}"
-    raise AssertionError("the process ended before it listened")
+        entry: dict[str, Any] = json.loads(line)
+        if entry["event"] == event:
+            return entry
+    raise AssertionError(f"the process ended without a word of {event}")
 
 
 def refusal_of(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -79,31 +88,37 @@ def refusal_of(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def test_a_request_in_flight_is_answered_after_sigterm_and_the_exit_code_is_0(
-    small_index: SmallIndex, start: Start
+    small_index: SmallIndex, start: Start, tmp_path: Path
 ) -> None:
-    process = start(CLIPTIDE_INDEX__ROOT=str(small_index.root))
+    process = start(
+        CLIPTIDE_INDEX__ROOT=str(small_index.root),
+        CLIPTIDE_QUERY_API__PERCENTILES="false",  # what is encoded is the request, and not their phrases
+        GATE=str(tmp_path / "gate"),
+    )
     address, metrics_address = addresses_of(process)
     answers: list[Any] = []
 
     def ask() -> None:
-        with urllib.request.urlopen(f"{address}/v1/search?q=red+dress", timeout=30) as response:
+        with urllib.request.urlopen(f"{address}/v1/search?q=red+dress", timeout=PATIENCE_SECONDS) as response:
             answers.append(json.load(response))
 
     asking = threading.Thread(target=ask)
     asking.start()
     wait_until_counted(metrics_address, "encoded_batch_size_count 1.0")
     process.send_signal(signal.SIGTERM)
-    asking.join(30)
+    told_by(process, "stopping")
+    (tmp_path / "gate").touch()
+    asking.join(PATIENCE_SECONDS)
     assert answers[0]["results"]["text"]["hits"][0]["content_id"] == "t-red"
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_it_starts_before_there_is_an_index(tmp_path: Path, start: Start) -> None:
     process = start(CLIPTIDE_INDEX__ROOT=str(tmp_path / "none"))
-    with urllib.request.urlopen(f"{address_of(process)}/livez", timeout=30) as response:
+    with urllib.request.urlopen(f"{address_of(process)}/livez", timeout=PATIENCE_SECONDS) as response:
         assert response.status == 200
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_damaged_file_is_named_and_refused(small_index: SmallIndex, start: Start) -> None:
@@ -135,32 +150,37 @@ def test_processes_that_share_a_port_show_the_metrics_of_all(
     small_index: SmallIndex, start: Start, tmp_path: Path
 ) -> None:
     (tmp_path / "metrics").mkdir()
-    port, metrics_port = free_ports()
-    shared = {
-        "CLIPTIDE_INDEX__ROOT": str(small_index.root),
-        "CLIPTIDE_QUERY_API__REUSE_PORT": "true",
-        "CLIPTIDE_QUERY_API__PORT": str(port),
-        "CLIPTIDE_QUERY_API__METRICS_PORT": str(metrics_port),
-        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
-    }
-    first = start(**shared)
-    address, metrics_address = addresses_of(first)
-    for _ in range(3):
-        urllib.request.urlopen(f"{address}/v1/index", timeout=30).close()
-    second = start(**shared)
-    assert addresses_of(second) == (address, metrics_address)
-    counted = 'cliptide_query_requests_total{method="GET",route="/v1/index",status="200"} '
-    wait_until_counted(metrics_address, counted + "3.0")
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(30) == 0
-    urllib.request.urlopen(f"{address}/v1/index", timeout=30).close()
-    wait_until_counted(metrics_address, counted + "4.0")  # what the first has counted is not lost
-    wait_until_counted(metrics_address, 'cliptide_query_searcher_next_offset{shard="content-uploads-0"} 3.0')
+    with reserved_port() as port, reserved_port() as metrics_port:
+        shared = {
+            "CLIPTIDE_INDEX__ROOT": str(small_index.root),
+            "CLIPTIDE_QUERY_API__REUSE_PORT": "true",
+            "CLIPTIDE_QUERY_API__PORT": str(port),
+            "CLIPTIDE_QUERY_API__METRICS_PORT": str(metrics_port),
+            "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
+        }
+        first = start(**shared)
+        address, metrics_address = addresses_of(first)
+        for _ in range(3):
+            urllib.request.urlopen(f"{address}/v1/index", timeout=PATIENCE_SECONDS).close()
+        second = start(**shared)
+        assert addresses_of(second) == (address, metrics_address)
+        counted = 'cliptide_query_requests_total{method="GET",route="/v1/index",status="200"} '
+        wait_until_counted(metrics_address, counted + "3.0")
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(PATIENCE_SECONDS) == 0
+        urllib.request.urlopen(f"{address}/v1/index", timeout=PATIENCE_SECONDS).close()
+        wait_until_counted(metrics_address, counted + "4.0")  # what the first has counted is not lost
+        served = 'cliptide_query_searcher_next_offset{shard="content-uploads-0"} 3.0'
+        wait_until_counted(metrics_address, served)
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that nobody takes but who shares it: it is bound here, and nobody listens."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def test_a_bad_setting_is_one_line_and_exit_code_2(start: Start) -> None:
@@ -170,9 +190,9 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(start: Start) -> None:
 
 
 def wait_until_counted(address: str, line: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"{address}/metrics", timeout=30) as response:
+        with urllib.request.urlopen(f"{address}/metrics", timeout=PATIENCE_SECONDS) as response:
             if line in response.read().decode():
                 return
     raise AssertionError(f"{line} never came")

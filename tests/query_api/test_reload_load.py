@@ -75,7 +75,7 @@ async def ask_until(done: asyncio.Event, client: TestClient[Any, Any]) -> list[i
 
 
 async def wait_until_covered(client: TestClient[Any, Any], next_offset: int) -> int:
-    body = {"text": "number", "k": 1, "min_offsets": {SHARD: next_offset}, "timeout_ms": 20_000}
+    body = {"text": "number", "k": 1, "min_offsets": {SHARD: next_offset}, "timeout_ms": 60_000}
     async with client.post("/v1/search", json=body) as response:
         answer = await response.json()
         assert response.status == 200, answer

@@ -21,6 +21,7 @@ from query_api.search_models import RatedOptions
 from query_api.shared_searches import MAX_K, MAX_TOGETHER, SharedSearches, can_share
 from query_api.stages import Stages
 from query_api.workers import Workers
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex
 
@@ -28,17 +29,18 @@ TEXTS = [f"thing number {number}" for number in range(8)]
 
 
 class GatedSearcher(Searcher):
-    """Waits in its first search until the gate is open; remembers how many queries came together."""
+    """Waits in each search until the gate is open; remembers how many queries came together."""
 
     def __init__(self, searcher: Searcher) -> None:
         super().__init__(searcher.shard_views, searcher.dimension)
-        self.gate = threading.Event()
+        self.gate, self.begun = threading.Event(), threading.Semaphore(0)
         self.sizes: list[int] = []
         self.fails: Callable[[int], bool] = lambda num_queries: False
 
     def search(self, queries: Any, **options: Any) -> list[list[Hit]]:
         self.sizes.append(len(queries))
-        assert self.gate.wait(10)
+        self.begun.release()
+        assert self.gate.wait(PATIENCE_SECONDS)
         if self.fails(len(queries)):
             raise ArithmeticError("cannot be searched")
         return super().search(queries, **options)
@@ -72,11 +74,18 @@ def ask(searches: SharedSearches, searcher: Searcher, text: str, **fields: Any) 
 
 
 async def ask_each(
-    searches: SharedSearches, searcher: Searcher, texts: Sequence[str], **fields: Any
+    searches: SharedSearches, searcher: GatedSearcher, texts: Sequence[str], **fields: Any
 ) -> list[asyncio.Task[bytes]]:
+    """All have asked, and the first search has begun."""
     asked = [ask(searches, searcher, text, **fields) for text in texts]
-    await asyncio.sleep(0.05)  # all have asked, the first runs
+    await until_begun(searcher)
     return asked
+
+
+async def until_begun(searcher: GatedSearcher, number: int = 1) -> None:
+    """Wait until so many more searches are under way; whatever can run on the event loop has run by then."""
+    for _ in range(number):
+        assert await asyncio.to_thread(searcher.begun.acquire, timeout=PATIENCE_SECONDS)
 
 
 def hits(answer: bytes) -> list[dict[str, Any]]:
@@ -95,6 +104,7 @@ async def test_what_comes_while_a_search_runs_goes_together(searcher: GatedSearc
 async def test_it_is_shared_out_among_the_calls_that_may_run_at_once(searcher: GatedSearcher) -> None:
     with Workers(3) as workers:
         asked = await ask_each(SharedSearches(workers, 2), searcher, TEXTS)
+        await until_begun(searcher)  # the second
         searcher.gate.set()
         await asyncio.gather(*asked)
     assert searcher.sizes[:2] == [1, 1]
@@ -127,7 +137,7 @@ async def test_each_has_its_own_options(searcher: GatedSearcher) -> None:
         searches = SharedSearches(workers, 1)
         asked = [ask(searches, searcher, TEXTS[0], k=k) for k in (1, 2, 1, 4, 3)]
         asked.append(ask(searches, searcher, TEXTS[0], min_score=0.99))
-        await asyncio.sleep(0.05)
+        await until_begun(searcher)
         searcher.gate.set()
         answers = await asyncio.gather(*asked)
     assert [len(hits(answer)) for answer in answers] == [1, 2, 1, 4, 3, 1]
@@ -138,7 +148,7 @@ async def test_searches_of_another_searcher_are_not_mixed_in(searcher: GatedSear
     with Workers(1) as workers:
         searches = SharedSearches(workers, 1)
         asked = [ask(searches, one, "a") for one in (searcher, searcher, newer, newer, searcher)]
-        await asyncio.sleep(0.05)
+        await until_begun(searcher)
         searcher.gate.set()
         newer.gate.set()
         await asyncio.gather(*asked)
@@ -169,7 +179,7 @@ async def test_what_cannot_be_searched_fails_alone(
     with Workers(1) as workers:
         searches = SharedSearches(workers, 1)
         asked = [ask(searches, searcher, TEXTS[0], k=k) for k in (1, 2, 3)]
-        await asyncio.sleep(0.05)
+        await until_begun(searcher)
         searcher.gate.set()
         first, second, third = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(second, ApiError)

@@ -26,6 +26,7 @@ from query_api.openapi import error_codes, status_of
 from query_api.rate_limit import RateLimit
 from query_api.route import JSON, Route
 from query_api.route_table import ROUTES
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
@@ -278,7 +279,7 @@ async def answer_raw(stage: Stage, text: str) -> int:
         host, _, port = place.rpartition(":")
         socket_reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(text.encode("latin-1"))
-        head = await asyncio.wait_for(socket_reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(socket_reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         writer.close()
     return int(head.split()[1])
 

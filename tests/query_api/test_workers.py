@@ -8,12 +8,13 @@ import threading
 import pytest
 
 from query_api.workers import Workers
+from tests.consumer.running import PATIENCE_SECONDS
 
 
 async def test_workers_are_busy_until_all_is_done() -> None:
     gate = threading.Event()
     with Workers(1) as workers:
-        waiting, failing = workers.run(gate.wait, 10), workers.run(int, "no number")
+        waiting, failing = workers.run(gate.wait, PATIENCE_SECONDS), workers.run(int, "no number")
         assert workers.is_busy
         gate.set()
         assert await waiting
@@ -31,7 +32,7 @@ async def test_workers_that_have_ended_take_nothing_and_are_not_busy() -> None:
 
 
 async def test_as_many_calls_run_at_once_as_there_are_threads() -> None:
-    barrier = threading.Barrier(3, timeout=10)
+    barrier = threading.Barrier(3, timeout=PATIENCE_SECONDS)
     with Workers(3) as workers:
         assert len(await asyncio.gather(*(workers.run(barrier.wait) for _ in range(6)))) == 6
 
@@ -46,8 +47,9 @@ async def test_calls_begin_in_the_order_in_which_they_came() -> None:
 async def test_a_call_that_nobody_waits_for_any_more_is_not_made() -> None:
     gate, made = threading.Event(), threading.Event()
     with Workers(1) as workers:
-        running, given_up = workers.run(gate.wait, 10), workers.run(made.set)
+        running, given_up = workers.run(gate.wait, PATIENCE_SECONDS), workers.run(made.set)
         given_up.cancel()
+        await asyncio.sleep(0)  # the event loop hands it on to the thread's side
         gate.set()
         assert await running
         await workers.run(int)
@@ -58,7 +60,7 @@ async def test_a_call_that_nobody_waits_for_any_more_is_not_made() -> None:
 async def test_what_was_given_up_while_it_ran_harms_nobody() -> None:
     gate = threading.Event()
     with Workers(1) as workers:
-        given_up = workers.run(gate.wait, 10)
+        given_up = workers.run(gate.wait, PATIENCE_SECONDS)
         given_up.cancel()
         gate.set()
         assert await workers.run(int) == 0
