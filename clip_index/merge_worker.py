@@ -121,7 +121,7 @@ def _start_child() -> subprocess.Popen[bytes]:
     package_root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "clip_index.merge_worker"],
+        [sys.executable, "-m", "clip_index.merge_worker", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
@@ -176,12 +176,14 @@ def _answer(line: bytes) -> dict[str, Any]:
     return {"entry": segment_fields(result.entry) if result.entry else None, "row_maps": row_maps}
 
 
-def _serve() -> None:
+def _serve(parent_pid: int) -> None:
     os.nice(_NICENESS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError):  # where memory ends, a merge can be done again
             Path("/proc/self/oom_score_adj").write_text("1000")
+    if os.getppid() != parent_pid:
+        return  # it died before the kernel was told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which ends this process
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(json.dumps(_answer(line)).encode() + b"\n")
@@ -189,4 +191,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(int(sys.argv[1]))

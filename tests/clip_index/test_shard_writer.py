@@ -259,7 +259,7 @@ def test_remembered_deletes_survive_the_writer(index: IndexDirectory, writer: Sh
     assert live_ids(index) == {"a"}
 
 
-def merge_until_quiet(writer: ShardWriter, deadline_seconds: float = 30.0) -> None:
+def merge_until_quiet(writer: ShardWriter, deadline_seconds: float = 60.0) -> None:
     deadline = time.monotonic() + deadline_seconds
     writer.tend()
     while writer._lanes.running(writer.path):

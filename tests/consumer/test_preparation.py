@@ -20,9 +20,8 @@ from event_log.records import Record
 from schemas.codec import EventDecoder, encode_event
 from schemas.events import Content, ContentReference, TextContent
 from tests.consumer.encoders import FailingEncoder
-from tests.consumer.running import upload
+from tests.consumer.running import PATIENCE_SECONDS, upload
 
-PATIENCE_SECONDS = 30.0
 DATA = b"a referenced text"
 REFERENCE = ContentReference(
     "https://h/x", hashlib.sha256(DATA).hexdigest(), size_bytes=len(DATA), modality="text"

@@ -86,7 +86,7 @@ class Store:
         self.num_requests += 1
         status, body = self.answers.get(request.path, (404, b""))
         if request.path == "/stalled":
-            await asyncio.sleep(0.8)
+            await self._stop.wait()
         if request.path == "/endless":
             return await self._stream_for_ever(request)
         return web.Response(

@@ -24,9 +24,8 @@ from consumer.owned_shard import CommitPolicy, OwnedShard
 from consumer.work import Handover
 from consumer.writing import RoomLimits, WriterNotices, Writing
 from event_log.records import Delivery
+from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
-
-PATIENCE_SECONDS = 30.0
 
 
 def no_shard(partition: int, first_offset: int, own_epoch: int | None) -> ShardWriter:

@@ -19,7 +19,7 @@ from event_log.publisher import Offering
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0  # what ends a test that waits in vain; a busy machine is waited for
 
 Opened = TypeVar("Opened", KafkaRecordSource, KafkaPublisher)
 
@@ -96,7 +96,7 @@ class OnBroker:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._admin = KafkaAdmin(settings)
+        self._admin = KafkaAdmin(settings, request_timeout_seconds=DEADLINE_SECONDS)
         self._opened: list[KafkaRecordSource | KafkaPublisher] = []
         self._group_suffix = uuid.uuid4().hex[:8]
 
@@ -184,11 +184,13 @@ class RecordingListener:
         self.assigned: set[int] = set()
         self.calls: list[tuple[str, tuple[int, ...]]] = []
         self.epochs: list[int] = []
+        self.epoch_of: dict[int, int] = {}
         self.fail_on: dict[str, Exception] = {}
 
     def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
         self._note("assigned", partitions)
         self.epochs.append(assignment_epoch)
+        self.epoch_of |= dict.fromkeys(partitions, assignment_epoch)
         self.assigned |= set(partitions)
         return {partition: self.checkpoint.get(partition, 0) for partition in partitions}
 

@@ -6,6 +6,8 @@ import socket
 import struct
 import time
 
+from tests.event_log.event_logs import DEADLINE_SECONDS
+
 _ANY_PRODUCER = (-1, -1, -1)  # producer id, epoch, base sequence
 
 
@@ -14,12 +16,12 @@ def produce_with_header(
 ) -> None:
     """Append one record to partition 0 of a topic of a single broker (Kafka's Produce request, version 3)."""
     batch = _record_batch(_record(key, value, header))
-    body = struct.pack(">hhi", -1, -1, 10_000)  # no transaction, all replicas, ten seconds
+    body = struct.pack(">hhi", -1, -1, round(DEADLINE_SECONDS * 1000))  # no transaction, all replicas
     body += struct.pack(">i", 1) + _text(topic)
     body += struct.pack(">iii", 1, 0, len(batch)) + batch
     request = struct.pack(">hhi", 0, 3, 1) + _text("raw") + body
     host, port = bootstrap_servers.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=DEADLINE_SECONDS) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)
         answer = connection.makefile("rb")
         (size,) = struct.unpack(">i", answer.read(4))

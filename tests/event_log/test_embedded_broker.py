@@ -16,7 +16,7 @@ from cliptide.embedded_broker import EmbeddedBroker, EmbeddedBrokerError
 from event_log.errors import TransientLogError
 from event_log.kafka_admin import KafkaAdmin
 from event_log.kafka_settings import KafkaSettings
-from tests.event_log.event_logs import wait_until
+from tests.event_log.event_logs import DEADLINE_SECONDS, wait_until
 from tests.fixtures.processes import is_running
 
 
@@ -29,7 +29,7 @@ def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 @pytest.mark.broker
 def test_it_answers_when_started_and_is_gone_when_stopped() -> None:
     with EmbeddedBroker() as broker:
-        admin = KafkaAdmin(KafkaSettings(broker.bootstrap_servers), request_timeout_seconds=5.0)
+        admin = KafkaAdmin(KafkaSettings(broker.bootstrap_servers), request_timeout_seconds=DEADLINE_SECONDS)
         admin.check_reachable()
         assert broker.bootstrap_servers.startswith("127.0.0.1:")
         pid = broker.pid

@@ -9,14 +9,14 @@ import pytest
 from event_log.errors import TopicMissing
 from event_log.kafka_admin import KafkaAdmin, TopicCreation
 from event_log.kafka_settings import KafkaSettings
-from tests.event_log.event_logs import wait_until
+from tests.event_log.event_logs import DEADLINE_SECONDS, wait_until
 
 UniqueName = Callable[[str], str]
 
 
 @pytest.fixture
 def admin(broker_settings: KafkaSettings) -> KafkaAdmin:
-    return KafkaAdmin(broker_settings, request_timeout_seconds=20.0)
+    return KafkaAdmin(broker_settings, request_timeout_seconds=DEADLINE_SECONDS)
 
 
 def test_a_missing_topic_is_created_when_that_is_allowed(admin: KafkaAdmin, unique_name: UniqueName) -> None:

@@ -258,7 +258,7 @@ class Fleet:
 @contextmanager
 def running_fleet(kafka: KafkaSettings, topic: str, folder: Path) -> Iterator[Fleet]:
     fleet = Fleet(kafka, topic, folder)
-    admin = KafkaAdmin(kafka)
+    admin = KafkaAdmin(kafka, request_timeout_seconds=PATIENCE_SECONDS)
     admin.create_topic(topic, TopicCreation(fleet.num_partitions))
     admin.create_topic(fleet.dead_letter_topic, TopicCreation(1))
     try:

@@ -18,7 +18,7 @@ from schemas.codec import EncodedEvent, encode_event
 from schemas.events import Content, DeleteEvent, ImageContent, TextContent, UploadEvent
 from tests.consumer.running import upload
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
-from tests.integration.fleet import Fleet
+from tests.integration.fleet import PATIENCE_SECONDS, Fleet
 
 _ENCODER = HashEncoder()
 
@@ -44,10 +44,10 @@ class History:
         events = [self._next_event() for _ in range(num_events)]
         encoded = [encode_event(event) for event in events]
         futures = [publisher.publish(self.topic, key=one.key, value=one.value) for one in encoded]
-        assert publisher.flush(30.0) == 0
+        assert publisher.flush(PATIENCE_SECONDS) == 0
         for event, future in zip(events, futures, strict=True):
             self._remember(event)
-            place = future.result(1.0)
+            place = future.result(0)
             self.ends[place.partition] = max(self.ends.get(place.partition, 0), place.next_offset)
         publisher.close()
 

@@ -17,7 +17,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from cliptide.child_process import LOOPBACK, end, read_tail, spawn
-from tests.consumer.running import eventually
+from tests.consumer.running import PATIENCE_SECONDS, eventually
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "cliptide.json"
@@ -73,7 +73,7 @@ class Prometheus:
     def get(self, path: str, **parameters: str) -> Any:
         """The `data` of a successful answer."""
         url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
             body = json.load(answer)
         assert body["status"] == "success"
         return body["data"]

@@ -13,7 +13,7 @@ from schemas.events import ImageContent, TextContent
 from tests.consumer.running import upload
 from tests.event_log.event_logs import Reader
 from tests.fakes.hash_encoder import draw_picture
-from tests.integration.fleet import Fleet
+from tests.integration.fleet import PATIENCE_SECONDS, Fleet
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
@@ -34,8 +34,8 @@ def publish(fleet: Fleet, numbers: range, make: Callable[[int], bytes | None] = 
         encoded = encode_event(upload(f"c{number}", content))
         value = make(number) or encoded.value
         futures.append(publisher.publish(fleet.topic, key=encoded.key, value=value))
-    assert publisher.flush(30.0) == 0
-    assert all(future.result(1.0).next_offset for future in futures)
+    assert publisher.flush(PATIENCE_SECONDS) == 0
+    assert all(future.result(0).next_offset for future in futures)
     publisher.close()
 
 

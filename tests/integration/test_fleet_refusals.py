@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import uuid
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -57,6 +58,8 @@ def add_partitions(fleet: Fleet, num_partitions: int) -> None:
     admin = admin_of(fleet)
     for future in admin.create_partitions([NewPartitions(fleet.topic, num_partitions)]).values():
         future.result(DEADLINE_SECONDS)
+    described = KafkaAdmin(fleet.kafka)
+    fleet.wait(lambda: described.describe_topic(fleet.topic).num_partitions == num_partitions)
 
 
 def recreate_topic(fleet: Fleet) -> None:
@@ -65,6 +68,12 @@ def recreate_topic(fleet: Fleet) -> None:
     admin.delete_topic(fleet.topic)
     creation = TopicCreation(old.num_partitions)
     fleet.wait(lambda: admin.create_topic(fleet.topic, creation).topic_id != old.topic_id)
+
+
+def link_what_stays(source: str, target: str) -> None:
+    """What `cp -al` does, which also passes over a temporary name that is gone meanwhile."""
+    with suppress(FileNotFoundError):
+        os.link(source, target)
 
 
 def publish_transaction(fleet: Fleet, history: History, *, is_committed: bool) -> None:
@@ -120,7 +129,7 @@ def test_a_restored_backup_is_refused_until_the_rewind_is_accepted(fleet: Fleet,
     member = fleet.start()
     history.wait_until_indexed(fleet)
     backup = fleet.folder / "backup"
-    shutil.copytree(fleet.root, backup, copy_function=os.link)  # cp -al, while the consumer runs
+    shutil.copytree(fleet.root, backup, copy_function=link_what_stays)  # while the consumer runs
     behind = fleet.next_offsets()
     history.publish(100)
     history.wait_until_indexed(fleet)

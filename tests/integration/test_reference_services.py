@@ -146,7 +146,7 @@ async def gallery(tmp_path: Path) -> AsyncIterator[Client]:
         for name, link in (("hostile", HOSTILE), ("unlinked", None)):
             image = ImageContent((PHOTOGRAPHS / "coffee.png").read_bytes())
             next_offset = world.publish(with_link(name, image, link))
-        params = {"q": "a", "min_offsets": f"uploads-0:{next_offset}", "timeout_ms": "20000"}
+        params = {"q": "a", "min_offsets": f"uploads-0:{next_offset}", "timeout_ms": "60000"}
         assert (await client.get("/v1/search", params=params)).status == 200
         yield client
 

@@ -20,6 +20,7 @@ from event_log.kafka_settings import KafkaSettings
 _POM = Path(__file__).with_name("pom.xml")
 _CACHE = Path(__file__).parents[2] / ".cache" / "kafka"
 _START_SECONDS = 60.0
+_ATTEMPTS = 3
 _MAX_RECORD_BYTES = 12 * 1024 * 1024
 
 
@@ -50,25 +51,30 @@ class ApacheKafka:
 
     def _start(self, folder: Path) -> None:
         class_path = f"{_jars()}/*"
-        port = free_port()
-        properties = folder / "server.properties"
-        properties.write_text(_server_properties(folder / "data", port, free_port()))
-        _format_storage(class_path, properties)
         log_path = folder / "kafka.log"
-        self._process = spawn([*_java(class_path), "kafka.Kafka", str(properties)], log_path)
-        self.bootstrap_servers = f"{LOOPBACK}:{port}"
-        self._wait_until_ready(self._process, log_path)
+        for attempt in range(_ATTEMPTS):  # a port was free a moment ago; someone may have taken it since
+            port = free_port()
+            properties = folder / f"server-{attempt}.properties"
+            properties.write_text(_server_properties(folder / f"data-{attempt}", port, free_port()))
+            _format_storage(class_path, properties)
+            self._process = spawn([*_java(class_path), "kafka.Kafka", str(properties)], log_path)
+            self.bootstrap_servers = f"{LOOPBACK}:{port}"
+            if self._is_ready(self._process):
+                return
+            end(self._process, patience_seconds=10.0)
+        raise RuntimeError(f"Apache Kafka did not start: {read_tail(log_path)}")
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
+    def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait until the broker answers; False when it has ended, or does not answer in time."""
         admin = KafkaAdmin(KafkaSettings(self.bootstrap_servers), request_timeout_seconds=1.0)
         deadline = time.monotonic() + _START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             try:
                 admin.check_reachable()
-                return
+                return process.poll() is None
             except TransientLogError:
                 time.sleep(0.05)
-        raise RuntimeError(f"Apache Kafka did not start: {read_tail(log_path)}")
+        return False
 
 
 def _jars() -> Path:

@@ -28,3 +28,22 @@ def test_jars_that_cannot_be_fetched_leave_no_half_filled_cache(
     with pytest.raises(ApacheKafkaUnavailable, match="no route to host"):
         ApacheKafka().__enter__()
     assert list(cache.iterdir()) == []
+
+
+def test_a_broker_that_ends_at_once_is_started_again_and_quoted_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ports were free when they were chosen, and may be another process's when it begins."""
+    started = tmp_path / "started"
+    scripts = {
+        "mvn": "exit 0",
+        "java": f'case "$*" in *kafka.Kafka*) echo "$*" >> {started}; echo address in use; exit 1;; esac',
+    }
+    for tool, script in scripts.items():
+        (tmp_path / tool).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(apache_kafka, "_CACHE", tmp_path / "cache")
+    with pytest.raises(RuntimeError, match="address in use"):
+        ApacheKafka().__enter__()
+    assert len(set(started.read_text().splitlines())) == 3
