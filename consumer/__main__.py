@@ -209,6 +209,7 @@ def _with_flags(settings: Settings, accepted: dict[str, bool]) -> Settings:
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
+    _log.info("loading the encoder", model=settings.model)
     from clip_index.open_clip_encoder import load_encoder  # torch takes seconds: settings are judged first
 
     encoder = load_encoder(settings)
