@@ -107,3 +107,29 @@ async def test_with_keys_the_document_is_open_to_read(
     client = await start_service(small_index, keys=ApiKeys(frozenset({bytes(32)}), frozenset()))
     document = await (await client.get("/openapi.json")).json()
     assert document["paths"]["/v1/search"]["get"]["security"]
+
+
+BODY_EXAMPLES = {
+    f"{route.path}: {name}": (route, body) for route in ROUTES for name, body in route.examples.items()
+}
+
+
+@pytest.mark.parametrize(("route", "body"), BODY_EXAMPLES.values(), ids=BODY_EXAMPLES)
+def test_an_example_is_a_body_that_is_taken(route: Any, body: Any) -> None:
+    route.bodies["application/json"].model_validate_json(json.dumps(body))
+
+
+def test_examples_are_shown_where_a_body_cannot_be_empty() -> None:
+    paths = build_document(ROUTES, needs_key=False)["paths"]
+    for path in ("/v1/search", "/v1/recommend", "/v1/contents", "/v1/embed"):
+        assert paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_every_route_stands_under_a_heading() -> None:
+    document = build_document(ROUTES, needs_key=False)
+    headings = [tag["name"] for tag in document["tags"]]
+    assert len(set(headings)) == len(headings)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            [heading] = operation["tags"]
+            assert heading in headings
