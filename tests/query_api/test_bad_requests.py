@@ -249,8 +249,10 @@ TOLD = {
     ),
     "a filter of metadata without its prefix": (
         {"text": "a", "filter": {"must": [{"field": "price", "lt": 5}]}},
-        "filter.must.0.field: is none of modality, source, owner_id, content_id, occurred_at "
-        "and metadata.<key>",
+        (
+            "filter.must.0.field: is none of modality, source, owner_id, content_id, occurred_at "
+            "and metadata.<key>"
+        ),
     ),
     "a partition too many": (
         {"text": "a", "min_offsets": {"content-uploads-9": 1}},

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp.test_utils import TestClient
@@ -107,6 +111,22 @@ async def test_with_keys_the_document_is_open_to_read(
     client = await start_service(small_index, keys=ApiKeys(frozenset({bytes(32)}), frozenset()))
     document = await (await client.get("/openapi.json")).json()
     assert document["paths"]["/v1/search"]["get"]["security"]
+
+
+def curl_bodies() -> Iterator[Any]:
+    """Path and body of each call of README that sends JSON."""
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8").replace("\\\n", "")
+    for line in re.findall(r"^curl .* -d .*$", text, re.MULTILINE):
+        words = shlex.split(line)
+        [address] = [word for word in words if word.startswith("http://")]
+        yield pytest.param(urlsplit(address).path, words[words.index("-d") + 1], id=line[:70])
+
+
+@pytest.mark.parametrize(("path", "body"), curl_bodies())
+def test_a_call_of_the_readme_is_taken(path: str, body: str) -> None:
+    [route] = [route for route in ROUTES if route.key == ("POST", path)]
+    model: Any = route.bodies["application/json"]
+    model.model_validate_json(body)
 
 
 BODY_EXAMPLES = {
