@@ -26,7 +26,7 @@ import structlog
 from clip_index.canary import warm_up
 from clip_index.encoder import Encoder
 from clip_index.encoder_settings import EncoderSettings
-from clip_index.errors import ClipIndexError, EncoderUnavailable, Fenced
+from clip_index.errors import ClipIndexError, DamagedFile, EncoderUnavailable, Fenced
 from consumer.app import Connections, IndexPlace, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
@@ -222,6 +222,10 @@ def _refuse(error: Exception) -> int:
     if code == 1:
         _log.error("fault", exc_info=error)
     sentence = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, DamagedFile):
+        sentence += (
+            "; `cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
+        )
     print(f"consumer: {sentence}", file=sys.stderr)  # noqa: T201 (one sentence for a person)
     return code
 

@@ -122,7 +122,7 @@ def curl_bodies() -> Iterator[Any]:
         yield pytest.param(urlsplit(address).path, words[words.index("-d") + 1], id=line[:70])
 
 
-@pytest.mark.parametrize(("path", "body"), curl_bodies())
+@pytest.mark.parametrize(("path", "body"), list(curl_bodies()))
 def test_a_call_of_the_readme_is_taken(path: str, body: str) -> None:
     [route] = [route for route in ROUTES if route.key == ("POST", path)]
     model: Any = route.bodies["application/json"]
