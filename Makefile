@@ -12,7 +12,7 @@ help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "installing into $(VENV): PyTorch's Linux build is a download of about 3 GB (6 GB on disk); once only"
+	@echo "installing into $(VENV): PyTorch's Linux build is a download of about 3 GB (6 GB on disk), minutes without another word; once only"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -68,4 +68,5 @@ def _address_named(kafka: KafkaSettings) -> Iterator[None]:
     try:
         yield
     except TransientLogError as error:
-        raise TransientLogError(f"no answer from Kafka at {kafka.bootstrap_servers} ({error})") from error
+        away = f"no answer from Kafka at {kafka.bootstrap_servers} ({error}): see --bootstrap-servers"
+        raise TransientLogError(away) from error

@@ -135,7 +135,8 @@ def _print_table(console: Console, counts: Counter[str], letters: Sequence[DeadL
         table.add_row(*map(Text, (*cells, letter.reason, letter.error)))
     console.print(table)
     summary = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
-    console.print(Text(f"{counts.total()} dead letters: {summary}"))
+    word = "letter" if counts.total() == 1 else "letters"
+    console.print(Text(f"{counts.total()} dead {word}: {summary}"))
 
 
 def _iso(timestamp_ms: int) -> str:

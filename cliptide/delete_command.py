@@ -32,7 +32,7 @@ class DeleteOptions:
     version: int | None
 
 
-@click.command("delete")
+@click.command("delete", short_help="Publish a delete event for each content id.")
 @click.argument("content_ids", nargs=-1, required=True, metavar="ID...")
 @topic_option
 @kafka_options

@@ -90,6 +90,12 @@ def topic_option(command: Command) -> Command:
     )(command)
 
 
+def _http_address(_: click.Context, param: click.Parameter, value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{value!r} does not begin with http:// or https://", param=param)
+    return value
+
+
 def query_options(command: Command) -> Command:
     """Add --query-url and --api-key."""
     command = option(
@@ -101,6 +107,7 @@ def query_options(command: Command) -> Command:
     return option(
         "--query-url",
         default="http://127.0.0.1:8080",
+        callback=_http_address,
         envvar="CLIPTIDE_QUERY_URL",
         help="Where the query service answers.",
     )(command)

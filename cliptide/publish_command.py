@@ -25,7 +25,7 @@ from cliptide.publish import (
     check_events,
     encode_rows,
 )
-from cliptide.query_client import QueryClient, QueryServiceError
+from cliptide.query_client import QueryClient, QueryServiceAway, QueryServiceError
 from cliptide.searchable import NotSearchableInTime, find_missing, wait_until_covered, wanted_offsets
 from cliptide.upload_event import EventBuilder, InlineLimit
 from cliptide.upload_sources import SourceUnreadable, read_source
@@ -101,23 +101,31 @@ class PublishSummary:
     "--reference-base",
     help="Address that stands for the source's folder, such as https://cdn.example/. Default: file://.",
 )
-@option("--dry-run", is_flag=True, help="Read and check every row, publish nothing.")
+@option(
+    "--dry-run",
+    is_flag=True,
+    help="Read and check every row, publish nothing. Pictures are decoded by the consumer alone.",
+)
 @option("--wait", is_flag=True, help="Return when every published content is searchable.")
 @option("--wait-timeout", type=float, default=300.0, help="Seconds that --wait waits at most.")
 @query_options
 def publish_command(source: Path, **flags: Any) -> None:
     """Publish the uploads of SOURCE: a folder of pictures and texts, a CSV, or a JSONL.
 
+    Of a folder, all files ending in .jpg, .jpeg, .png, .webp, .gif and .txt are published.
+
     Columns (all but one of file, text, link are optional): content_id, file, text, link, owner_id,
     source, version, occurred_at (ISO 8601 with a zone), metadata (a JSON object; in a CSV also
-    columns named metadata.KEY), modality, sha256, size_bytes. Without a content_id, a file's path is
-    its id, so that a half-finished run can be repeated: it replaces, it never doubles.
+    columns named metadata.KEY, whose values are texts), modality, sha256, size_bytes. Without a
+    content_id, a file's path is its id, so that a half-finished run can be repeated: it replaces, it
+    never doubles.
 
     Rows that fail are named on standard error and the others go on; the exit code is then 1. The last
     line of standard output is a JSON summary.
     """
     run = PublishRun(source, PublishOptions(**flags), Console(stderr=True))
     started = time.monotonic()
+    run.greet()
     run.publish()
     run.wait()
     run.summary.seconds = time.monotonic() - started
@@ -135,6 +143,15 @@ class PublishRun:
         self._console = console
         self._content_ids: dict[str, None] = {}  # in order, without doubles; kept only for --wait
 
+    def greet(self) -> None:
+        """With --wait: a query service that refuses us ends the run here; one that is away is named."""
+        if not self._waits:
+            return
+        try:
+            self._client.index()
+        except QueryServiceAway as error:
+            self._say(f"{error}: --wait goes on asking it for {self._options.wait_timeout:g} s")
+
     def publish(self) -> None:
         try:
             total = sum(1 for _ in read_source(self._source))
@@ -149,9 +166,9 @@ class PublishRun:
 
     def wait(self) -> None:
         """With --wait: return when all that was published is covered, and look each content up."""
-        if not self._options.wait or self._options.dry_run:
+        if not self._waits:
             return
-        client = QueryClient(self._options.query_url, self._options.api_key)
+        client = self._client
         try:
             with self._console.status("waiting until searchable"):
                 wait_until_covered(
@@ -165,6 +182,14 @@ class PublishRun:
         self.summary.searchable = len(self._content_ids) - len(missing)
         for content_id in missing:
             self._say(f"{content_id}: not searchable (set aside as a dead letter, deleted, or superseded)")
+
+    @property
+    def _waits(self) -> bool:
+        return self._options.wait and not self._options.dry_run
+
+    @property
+    def _client(self) -> QueryClient:
+        return QueryClient(self._options.query_url, self._options.api_key)
 
     def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
         options = self._options

@@ -62,27 +62,28 @@ def _partition_option(*, is_required: bool) -> Callable[[Any], Any]:
     return option("--partition", type=click.IntRange(0), required=is_required, help=text)
 
 
-def _json_option(command: Any) -> Any:
-    return option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")(command)
+def _json_option(command_name: str) -> Callable[[Any], Any]:
+    variable = f"CLIPTIDE_SNAPSHOT_{command_name.upper()}_JSON"
+    text = "One JSON object a line instead of text."
+    return option("--json", "as_json", envvar=variable, is_flag=True, help=text)
 
 
-def _going_back_options(command: Any) -> Any:
-    for add in (
-        option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
-        option(
-            "--while-running", is_flag=True, help="Even if a consumer seems to be running: it will be fenced."
-        ),
-        _json_option,
-    ):
-        command = add(command)
-    return command
+def _going_back_options(command_name: str) -> Callable[[Any], Any]:
+    running = "Even if a consumer seems to be running: it will be fenced."
+
+    def add_all(command: Any) -> Any:
+        command = option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
+        command = option("--while-running", is_flag=True, help=running)(command)
+        return _json_option(command_name)(command)
+
+    return add_all
 
 
 @snapshot_command.command("list")
 @index_options
 @_partition_option(is_required=False)
 @option("--last", type=click.IntRange(1), default=10, help="The newest N of each shard.")
-@_json_option
+@_json_option("list")
 def list_command(
     index_root: Path, index_id: str | None, partition: int | None, last: int, as_json: bool
 ) -> None:
@@ -107,7 +108,7 @@ def list_command(
 @index_options
 @_partition_option(is_required=False)
 @option("--from-log", is_flag=True, help="Begin the shard anew at its first offset; needs --partition.")
-@_going_back_options
+@_going_back_options("repair")
 def repair_command(
     index_root: Path, index_id: str | None, partition: int | None, from_log: bool, **flags: bool
 ) -> None:
@@ -128,7 +129,7 @@ def repair_command(
 @index_options
 @_partition_option(is_required=True)
 @option("--generation", type=click.IntRange(1), required=True, help="The generation to go back to.")
-@_going_back_options
+@_going_back_options("rollback")
 def rollback_command(
     index_root: Path, index_id: str | None, partition: int, generation: int, **flags: bool
 ) -> None:

@@ -9,7 +9,6 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from clip_index.inspection import InspectedGeneration
 from clip_index.manifest import Manifest
@@ -38,13 +37,16 @@ def print_generations(console: Console, shard: str, generations: Sequence[Inspec
     table = Table(box=box.SIMPLE_HEAD, title=shard, title_justify="left")
     for column in ("generation", "epoch", "next offset", "segments", "contents"):
         table.add_column(column, justify="right")
-    table.add_column("files", overflow="fold")
+    table.add_column("files")
     for found in generations:
         fields = generation_fields(found)
         numbers = (fields[name] for name in ("writer_epoch", "next_offset", "segments", "contents"))
         cells = (str(found.generation), *("—" if number is None else f"{number:,}" for number in numbers))
-        table.add_row(*cells, Text(fields["damage"] or "good"))
+        table.add_row(*cells, "damaged" if found.damage else "good")
     console.print(table)
+    for found in generations:
+        if found.damage:
+            click.echo(f"generation {found.generation}: {found.damage}")
 
 
 def restoration_fields(shard: str, plan: Restoration | None, committed: Manifest | None) -> dict[str, Any]:

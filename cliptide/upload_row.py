@@ -88,4 +88,6 @@ def _reference_row(place: str, fields: UploadFields, folder: Path) -> UploadRow 
 def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     column = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{column}: there is no such column; there are {', '.join(UploadFields.model_fields)}"
     return f"{column}: {first['msg'].lower()}"

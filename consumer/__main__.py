@@ -26,7 +26,7 @@ import structlog
 from clip_index.canary import warm_up
 from clip_index.encoder import Encoder
 from clip_index.encoder_settings import EncoderSettings
-from clip_index.errors import ClipIndexError, EncoderUnavailable, Fenced
+from clip_index.errors import ClipIndexError, DamagedFile, EncoderUnavailable, Fenced
 from consumer.app import Connections, IndexPlace, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
@@ -209,6 +209,7 @@ def _with_flags(settings: Settings, accepted: dict[str, bool]) -> Settings:
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
+    _log.info("loading the encoder", model=settings.model)
     from clip_index.open_clip_encoder import load_encoder  # torch takes seconds: settings are judged first
 
     encoder = load_encoder(settings)
@@ -221,6 +222,10 @@ def _refuse(error: Exception) -> int:
     if code == 1:
         _log.error("fault", exc_info=error)
     sentence = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, DamagedFile):
+        sentence += (
+            "; `cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
+        )
     print(f"consumer: {sentence}", file=sys.stderr)  # noqa: T201 (one sentence for a person)
     return code
 

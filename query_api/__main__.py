@@ -1,7 +1,7 @@
 """`python -m query_api`: serve one index until SIGTERM or SIGINT.
 
-Exit codes: 0 after a signal, 1 when the index, the encoder or the address cannot be used,
-2 for bad settings. Each failure is one sentence on stderr.
+Exit codes: 0 after a signal, 1 when the index or the encoder cannot be used,
+2 for bad settings, an address that is taken included. Each failure is one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from event_log.publisher import Publisher
 from query_api.api_keys import ApiKeys
 from query_api.app import AppSettings, build_app
 from query_api.large_contents import LargeContents
-from query_api.listener import Address, ConnectionLimits, listening
+from query_api.listener import Address, AddressRefused, ConnectionLimits, listening
 from query_api.metrics_app import build_metrics_app
 from query_api.open_connections import bound_connections
 from query_api.processes import VARIABLE as MULTIPROC_VARIABLE
@@ -37,7 +37,7 @@ from query_api.processes import scrape_registry
 from query_api.publishing import PublishSettings
 from query_api.query_encoder import QueryEncoderSettings
 from query_api.rate_limit import RateLimit
-from query_api.settings import IndexSettings, QueryApiSettings, Settings, read_settings
+from query_api.settings import SECTION, IndexSettings, QueryApiSettings, Settings, read_settings
 from query_api.tracing import open_tracer
 from service.command_line import build_parser
 from service.logs import configure_logs
@@ -68,14 +68,19 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
                     encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
                 )
                 asyncio.run(_serve(app, build_metrics_app(scraped), settings.query_api))
+    except AddressRefused as error:
+        return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
     except ValueError as error:  # a property that librdkafka refuses; the message names its variable
         return _refuse(str(error), exit_code=2)
     except (ClipIndexError, OSError) as error:
         return _refuse(str(error), exit_code=1)
+    except KeyboardInterrupt:  # while the encoder is loaded, before there is a loop to take signals
+        log.info("stopping")
     return 0
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
+    log.info("loading the encoder", model=settings.model)
     from clip_index.open_clip_encoder import load_encoder  # torch takes seconds: settings are judged first
 
     encoder = load_encoder(settings)
@@ -114,13 +119,21 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: Q
         send_seconds=settings.send_timeout_seconds,
         max_connections=bound_connections(settings.max_connections),
     )
-    public = Address(settings.host, settings.port, settings.reuse_port)
-    private = Address(settings.metrics_host, settings.metrics_port, settings.reuse_port)
-    async with listening(metrics_app, private, limits) as metrics_address:
+    async with listening(metrics_app, _metrics_address(settings), limits) as metrics_address:
+        public = Address(settings.host, settings.port, settings.reuse_port)
         async with listening(app, public, limits, settings.shutdown_seconds) as address:
             log.info("listening", addresses=[address], metrics=metrics_address)
             await stop.wait()
             log.info("stopping")
+
+
+def _metrics_address(settings: QueryApiSettings) -> Address:
+    return Address(settings.metrics_host, settings.metrics_port, settings.reuse_port)
+
+
+def _variable_of(refused: AddressRefused, settings: QueryApiSettings) -> str:
+    place = "METRICS_" if refused.address == _metrics_address(settings) else ""
+    return SECTION + place + ("HOST" if refused.is_unknown_host else "PORT")
 
 
 def app_settings(all_settings: Settings) -> AppSettings:

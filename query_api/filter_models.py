@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Annotated, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -28,6 +29,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _RANGE = ("gt", "gte", "lt", "lte")
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+_FIELD = r"^(modality|source|owner_id|content_id|occurred_at|metadata\.[\s\S]+)$"
+_UNKNOWN_FIELD = "is none of modality, source, owner_id, content_id, occurred_at and metadata.<key>"
 
 Text = Annotated[str, Field(max_length=4096)]
 Value: TypeAlias = Text | bool | float
@@ -58,14 +62,20 @@ def _comparing(field: JsonSchema, *, equals: JsonSchema | None, bound: JsonSchem
     return {"properties": rules}
 
 
+def _known_field(name: str) -> str:
+    if not re.fullmatch(_FIELD, name):
+        raise PydanticCustomError("invalid_value", _UNKNOWN_FIELD)
+    return name
+
+
 class FieldCondition(_Part):
     """One field and one test: `equals`, `any_of`, `exists`, or a range of one to four bounds."""
 
     model_config = ConfigDict(json_schema_extra=_say_its_tests)
 
-    field: str = Field(
+    field: Annotated[str, AfterValidator(_known_field)] = Field(
         max_length=512,
-        pattern=r"^(modality|source|owner_id|content_id|occurred_at|metadata\.[\s\S]+)$",
+        json_schema_extra={"pattern": _FIELD},
         description="modality, source, owner_id, content_id, occurred_at, or metadata.<key>.",
     )
     equals: Value | None = Field(default=None, description="Types count: the text 1 is not the number 1.")

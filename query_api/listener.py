@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,22 +53,30 @@ class Address:
     is_shared: bool = False
 
 
+class AddressRefused(Exception):
+    """The system lets nobody listen there, or knows no such host."""
+
+    def __init__(self, address: Address, error: OSError) -> None:
+        self.address = address
+        self.is_unknown_host = isinstance(error, socket.gaierror)
+        # asyncio puts the address, and more, into what the system says of it
+        reason = error.strerror if self.is_unknown_host else os.strerror(error.errno or 0)
+        super().__init__(f"nothing can listen on {address.host}:{address.port}: {reason}")
+
+
 @asynccontextmanager
 async def listening(
     app: web.Application, address: Address, limits: ConnectionLimits, shutdown_seconds: float = 30.0
 ) -> AsyncIterator[str]:
-    """Start the application and listen; yields `host:port`. The end finishes what is in flight."""
+    """Start the application and listen; yields `host:port`. The end finishes what is in flight.
+
+    Raises `AddressRefused`.
+    """
     runner = web.AppRunner(app, shutdown_timeout=shutdown_seconds)
     places = OpenConnections(limits.max_connections, limits.num_reserved, app.get(METRICS))
     await runner.setup()
     try:
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(runner, limits, places),
-            address.host,
-            address.port,
-            backlog=min(1024, limits.max_connections),  # asyncio accepts as many at once
-            reuse_port=address.is_shared or None,
-        )
+        server = await _open_server(address, lambda: Connection(runner, limits, places), limits)
         try:
             host, port, *_ = server.sockets[0].getsockname()
             yield f"{host}:{port}"
@@ -74,6 +84,21 @@ async def listening(
             server.close()
     finally:
         await runner.cleanup()
+
+
+async def _open_server(
+    address: Address, connect: Callable[[], Connection], limits: ConnectionLimits
+) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(
+            connect,
+            address.host,
+            address.port,
+            backlog=min(1024, limits.max_connections),  # asyncio accepts as many at once
+            reuse_port=address.is_shared or None,
+        )
+    except OSError as error:
+        raise AddressRefused(address, error) from error
 
 
 class Connection(web.RequestHandler):

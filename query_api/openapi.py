@@ -56,6 +56,7 @@ def build_document(
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": "cliptide", "version": API_VERSION, "description": DESCRIPTION},
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
         "components": {"schemas": definitions["$defs"], "securitySchemes": SECURITY_SCHEMES},
     }
@@ -113,12 +114,17 @@ def _models_of(routes: Iterable[Route]) -> Iterable[tuple[type[BaseModel], Mode]
 def _operation(route: Route, names: Names, definitions: Mapping[str, Any], needs_key: bool) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
+        "tags": [route.tag],
         "summary": route.summary,
         "parameters": [*_path_parameters(route), *_query_parameters(route, names, definitions)],
         "responses": {**_answers(route, names), **_errors(route, names)},
     }
     if route.bodies:
-        content = {kind: {"schema": _schema(d, names, "validation")} for kind, d in route.bodies.items()}
+        content: dict[str, dict[str, Any]] = {
+            kind: {"schema": _schema(body, names, "validation")} for kind, body in route.bodies.items()
+        }
+        if route.examples:
+            content[JSON]["examples"] = {name: {"value": body} for name, body in route.examples.items()}
         operation["requestBody"] = {"required": True, "content": content}
     if route.access != "open" and needs_key:
         operation["security"] = [{name: []} for name in SECURITY_SCHEMES]

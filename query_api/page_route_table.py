@@ -42,8 +42,6 @@ BROWSE_ROUTES = (
         parameters=ThumbnailParameters,
         codes=frozenset({"no_index", "no_thumbnail", "unknown_content"}),
     ),
-)
-PAGE_ROUTES = (
     Route(
         "GET",
         "/v1/live",
@@ -55,6 +53,8 @@ PAGE_ROUTES = (
         codes=frozenset({"no_index"}),
         is_endless=True,
     ),
+)
+PAGE_ROUTES = (
     Route("GET", "/", get_page, "open", "The page for people.", {200: {"type": "string"}}, HTML),
     Route(
         "GET",

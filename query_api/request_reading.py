@@ -38,6 +38,10 @@ _CODES = {
     "bad_base64": "bad_base64",
     "one_query_required": "one_query_required",
 }
+_MESSAGES = {  # in place of what pydantic says, which speaks to who wrote the model
+    "extra_forbidden": "there is no such field",
+    "missing": "is missing",
+}
 ModelT = TypeVar("ModelT", bound=Request)
 ParsedT = TypeVar("ParsedT")
 
@@ -73,6 +77,8 @@ def read_search_parameters(request: web.Request) -> SearchRequest:
     metadata = {name: text for name, text in request.query.items() if name.startswith(METADATA_PREFIX)}
     texts = {name: text for name, text in request.query.items() if name not in metadata}
     fields = model_from_texts(SearchParameters, texts).model_dump(exclude_unset=True)
+    if ("q" in fields) == ("content_id" in fields):
+        raise ApiError("one_query_required", "needs either q, a text, or content_id")
     if "q" in fields:
         fields["text"] = fields.pop("q")
     wanted = {name: fields.pop(name) for name in ("source", "owner_id") if name in fields} | metadata
@@ -202,5 +208,5 @@ def _detail(item: ErrorDetails) -> ErrorDetail:
     return {
         "field": ".".join(str(part) for part in item["loc"]),
         "code": _CODES.get(item["type"], "invalid_value"),
-        "message": item["msg"],
+        "message": _MESSAGES.get(item["type"], item["msg"]),
     }

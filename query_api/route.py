@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
 from query_api.api_keys import Access
+from query_api.body_examples import Examples
 from query_api.receiving import defer_continue
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -26,7 +27,8 @@ class Route:
     """One method of one path. The table of routes is what is served and what is documented.
 
     `answers` are the successes by status, `codes` the errors of its own; those that any
-    route of its kind may give are added by `error_codes`. `bodies` are by content type.
+    route of its kind may give are added by `error_codes`. `bodies` are by content type,
+    `examples` are JSON bodies. Routes of one `tag` stand together in the document.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -41,6 +43,8 @@ class Route:
     bodies: Mapping[str, Described] = field(default_factory=dict)
     codes: frozenset[str] = frozenset()
     is_endless: bool = False  # its answer goes on until the client leaves
+    examples: Examples = field(default_factory=dict)
+    tag: str = ""
 
     @property
     def key(self) -> tuple[str, str]:

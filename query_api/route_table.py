@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from query_api.body_examples import EMBEDDINGS, RECOMMENDATIONS, SEARCHES, UPLOADS
 from query_api.document_routes import get_docs, get_docs_asset, get_document
 from query_api.embed_models import EmbedAnswer, EmbedRequest
 from query_api.embed_routes import embed
@@ -77,6 +79,7 @@ SEARCH_ROUTES = (
         "Search by a text, an image, a content or a vector, by weighted ones, or for up to 64 queries.",
         {200: SearchAnswerOrBatch},
         bodies={JSON: SearchRequest, FORM: SearchMultipart},
+        examples=SEARCHES,
         codes=SEARCHING
         | REFUSED_TEXT
         | REFUSED_IMAGE
@@ -108,6 +111,7 @@ SEARCH_ROUTES = (
         "Recommend by examples, or by what an owner uploaded before.",
         {200: RecommendAnswer},
         bodies={JSON: RecommendRequest},
+        examples=RECOMMENDATIONS,
         codes=SEARCHING
         | REFUSED_TEXT
         | REFUSED_IMAGE
@@ -140,6 +144,7 @@ CONTENT_ROUTES = (
             "text/plain": {"type": "string"} | NOT_BLANK,
             **dict.fromkeys(IMAGE_TYPES, BINARY),
         },
+        examples=UPLOADS,
         codes=WRITING | REFUSED_TEXT | REFUSED_IMAGE | {"bad_multipart"},
     ),
     Route(
@@ -165,6 +170,7 @@ EMBED_ROUTES = (
         "The embeddings of texts and images, as an index would hold them.",
         {200: EmbedAnswer},
         bodies={JSON: EmbedRequest},
+        examples=EMBEDDINGS,
         codes=REFUSED_TEXT | REFUSED_IMAGE,
     ),
 )
@@ -282,14 +288,15 @@ DOCUMENT_ROUTES = (
         codes=frozenset({"unknown_route"}),
     ),
 )
-ROUTES = (
-    *SEARCH_ROUTES,
-    *CONTENT_ROUTES,
-    *EMBED_ROUTES,
-    *MV_RETRIEVAL_ROUTES,
-    *LINK_ROUTES,
-    *HEALTH_ROUTES,
-    *DOCUMENT_ROUTES,
-    *BROWSE_ROUTES,
-    *PAGE_ROUTES,
+ROUTES = tuple(
+    replace(route, tag=tag)
+    for tag, routes in {
+        "search": (*SEARCH_ROUTES, *EMBED_ROUTES),
+        "contents": CONTENT_ROUTES,
+        "what there is": BROWSE_ROUTES,
+        "health": HEALTH_ROUTES,
+        "as two earlier services answered": (*MV_RETRIEVAL_ROUTES, *LINK_ROUTES),
+        "pages": (*DOCUMENT_ROUTES, *PAGE_ROUTES),
+    }.items()
+    for route in routes
 )

@@ -172,7 +172,8 @@ class ServedIndex:
     def _refuse_unknown(self, min_offsets: Mapping[str, int]) -> None:
         if unknown := sorted(min_offsets.keys() - self.searcher.shards.keys()):
             details: list[ErrorDetail] = [{"field": f"min_offsets.{name}"} for name in unknown]
-            message = "min_offsets names a partition that the index has not"
+            known = ", ".join(sorted(self.searcher.shards))
+            message = f"min_offsets: there is no {', '.join(unknown)}; the index has {known}"
             raise ApiError("unknown_partition", message, details=details)
 
     async def _reload_forever(self, interval_seconds: float) -> None:

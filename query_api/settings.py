@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from clip_index.encoder_settings import EncoderSettings
 from query_api.open_connections import is_loopback
@@ -15,8 +16,22 @@ from query_api.processes import VARIABLE as MULTIPROC_VARIABLE
 from service.settings import PREFIX, EnvironmentSettings, Section, read_environment
 
 SECTION = f"{PREFIX}QUERY_API__"
-KeyDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-LinkHost = Annotated[str, StringConstraints(pattern=f"^{HOST_PATTERN}$")]
+
+
+def _as_digest(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError("takes digests of keys, not keys: the 64 digits of printf %s KEY | sha256sum")
+    return text
+
+
+def _as_host(text: str) -> str:
+    if not re.fullmatch(HOST_PATTERN, text):
+        raise ValueError("takes hosts such as img.example.com or *.example.com, without https://")
+    return text
+
+
+KeyDigest = Annotated[str, AfterValidator(_as_digest)]
+LinkHost = Annotated[str, AfterValidator(_as_host)]
 
 
 class KafkaSection(Section):

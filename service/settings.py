@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,17 +39,34 @@ def read_environment(settings: type[SettingsT]) -> SettingsT:
     try:
         return settings()
     except ValidationError as error:
-        raise BadSettings(_first_problem(error)) from None
+        raise BadSettings(_first_problem(error, settings)) from None
     except SettingsError as error:
         raise BadSettings(f"{_unparsable_variable(error)}: must be JSON") from None
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if message.startswith(PREFIX):
         return message  # raised by a part that knows its own variables
-    return f"{_variable(first['loc'])}: {message}"
+    variable = _variable(first["loc"])
+    if first["type"] == "extra_forbidden":
+        message = f"there is no such setting{_suggestion(variable, settings)}"
+    return f"{variable}: {message}"
+
+
+def _suggestion(variable: str, settings: type[BaseModel]) -> str:
+    near = get_close_matches(variable, variables_of(settings), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def variables_of(settings: type[BaseModel], section: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every variable that these settings are read from."""
+    for name, field in settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from variables_of(field.annotation, (*section, name))
+        else:
+            yield _name((*section, name))
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

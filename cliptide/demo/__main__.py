@@ -35,7 +35,14 @@ INTERRUPTED = 130
 PLAIN_WIDTH = 110
 
 
-@click.command(context_settings={"auto_envvar_prefix": "CLIPTIDE_DEMO", "show_default": True})
+CONTEXT_SETTINGS = {
+    "auto_envvar_prefix": "CLIPTIDE_DEMO",
+    "help_option_names": ["-h", "--help"],
+    "show_default": True,
+}
+
+
+@click.command(context_settings=CONTEXT_SETTINGS)
 @option("--once", is_flag=True, help="End after the sample queries, with a JSON report as the last line.")
 @option("--num-images", type=click.IntRange(1), default=2_000, help="Pictures in the catalogue.")
 @option("--num-texts", type=click.IntRange(0), default=200, help="Texts in the catalogue.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import sys
@@ -22,7 +23,7 @@ from cliptide.demo.gallery_server import serving_page
 from cliptide.demo.model import write_model_directory
 from cliptide.demo.questions import AnsweredQuery, ask, gallery_sections, mean_precision
 from cliptide.demo.report import DemoReport, build_answers_table
-from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoServices, running_services
+from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoServices, index_root, running_services
 from cliptide.demo.stream import Stream, StreamResult
 from cliptide.gallery import build_gallery
 from cliptide.searchable import find_missing
@@ -79,11 +80,21 @@ class DemoRun:
             self._say(f"query service:           {url}")
             self._say(f"broker:                  {self.services.kafka.bootstrap_servers}")
             self._say(f"logs and index:          {self.directory}")
-            self._say(f'try:  {_command()} search "a dotted yellow umbrella" --query-url {url}')
+            self._say("for the command line, in another terminal:")
+            for name, value in self._command_line_variables().items():
+                self._say(f"  export {name}={shlex.quote(value)}")
+            self._say(f'  {_command()} search "a dotted yellow umbrella"')
             self._say("Ctrl-C stops everything.")
             while True:
                 self.services.check()
                 threading.Event().wait(CHECK_SECONDS)
+
+    def _command_line_variables(self) -> dict[str, str]:
+        return {
+            "CLIPTIDE_QUERY_URL": self.services.query_client.url,
+            "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": self.services.kafka.bootstrap_servers,
+            "CLIPTIDE_INDEX__ROOT": str(index_root(self.directory)),
+        }
 
     def _report(self, result: StreamResult, answered: Sequence[AnsweredQuery]) -> DemoReport:
         self._say("looking up every published content, and the dead letters")

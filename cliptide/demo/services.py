@@ -99,6 +99,10 @@ def create_topics(kafka: KafkaSettings) -> None:
     admin.create_topic(DEAD_LETTER_TOPIC, TopicCreation(1))
 
 
+def index_root(directory: Path) -> Path:
+    return directory / "index"
+
+
 def build_environment(
     directory: Path, model_directory: Path, kafka: KafkaSettings, query_port: int
 ) -> dict[str, str]:
@@ -109,7 +113,7 @@ def build_environment(
         "CLIPTIDE_DEAD_LETTER_TOPIC": DEAD_LETTER_TOPIC,
         "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(kafka.properties)),
-        "CLIPTIDE_INDEX__ROOT": str(directory / "index"),
+        "CLIPTIDE_INDEX__ROOT": str(index_root(directory)),
         "CLIPTIDE_ENCODER__MODEL": str(model_directory),
         "CLIPTIDE_CONSUMER__HEALTH_PORT": "0",  # any free one
         "CLIPTIDE_CONSUMER__THUMBNAIL_SIDE": str(THUMBNAIL_SIDE),

@@ -413,6 +413,18 @@ def test_the_page_is_used_by_keyboard_alone(watched: Watched) -> None:
     expect(page.locator("#text")).to_be_focused()
 
 
+def test_the_ring_around_a_focused_filter_is_not_cut(watched: Watched) -> None:
+    page = watched.page
+    expect(page.locator(".filters input").first).to_be_visible()
+    room = page.evaluate(
+        """() => {
+            const left = (place) => document.querySelector(place).getBoundingClientRect().left;
+            return left(".filters input") - left(".filters");
+        }"""
+    )
+    assert room >= 4  # an outline of two pixels, two pixels off
+
+
 def test_every_control_has_a_name(watched: Watched) -> None:
     page = watched.page
     expect(pictures(page).first).to_be_visible()

@@ -47,6 +47,14 @@ def test_every_flag_is_explained_and_names_its_variable(
     assert all(variable.startswith("CLIPTIDE_") for variable in extra["envvars"])
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, command in commands(main) if any("--json" in p.opts for p in command.params)]
+)
+def test_json_is_asked_for_by_a_variable_named_like_the_flag(name: str) -> None:
+    variable = f"CLIPTIDE_{name.replace(' ', '_').replace('-', '_').upper()}_JSON"
+    assert variable in run(*name.split(), "--help").stdout
+
+
 def test_a_dry_run_counts_and_publishes_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a red boot")
     (tmp_path / "b.txt").write_text("")
@@ -136,6 +144,29 @@ def test_a_search_by_picture_sends_its_bytes(tmp_path: Path) -> None:
 
 def test_a_search_needs_one_question() -> None:
     assert run("search").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "command", [("search", "a red boot"), ("publish", ".", "--wait")], ids=lambda c: c[0]
+)
+def test_an_address_without_its_scheme_is_named(command: tuple[str, ...]) -> None:
+    result = run(*command, "--query-url", "search.example:8080")
+    assert result.exit_code == 2
+    assert "'search.example:8080' does not begin with http:// or https://" in result.stderr
+    assert "CLIPTIDE_QUERY_URL" in result.stderr
+
+
+def test_nothing_is_published_for_a_query_service_that_refuses_the_key(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    unreachable = "127.0.0.1:1"
+    with StubQueryService({"GET /v1/index": (401, refusal("key_required"))}).serving() as service:
+        result = run(
+            *("publish", str(tmp_path), "--wait"),
+            *("--query-url", service.url, "--bootstrap-servers", unreachable),
+        )
+    assert result.exit_code == 1
+    assert "401 key_required" in result.stderr
+    assert unreachable not in result.stderr
 
 
 def test_a_refusal_is_one_line() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import pytest
 from click.testing import CliRunner
 
 from cliptide.__main__ import main
-from cliptide.embedded_broker import EmbeddedBroker
 from cliptide.query_client import QueryClient
 from cliptide.searchable import wait_until_covered
 
@@ -58,8 +58,9 @@ def shown_by(process: subprocess.Popen[str]) -> dict[str, str]:
     """Read until the demo stays; what it named, by name."""
     shown = {}
     for line in lines_of(process):
-        name, _, value = line.partition(":  ")
-        shown[name] = value.strip()
+        separator = "=" if line.startswith("  export ") else ":  "
+        name, _, value = line.removeprefix("  export ").partition(separator)
+        shown[name] = " ".join(shlex.split(value)) if separator == "=" else value.strip()
         if line.startswith("Ctrl-C"):
             return shown
     raise AssertionError(f"the demo ended: {shown}")
@@ -84,13 +85,7 @@ def test_it_stays_until_ctrl_c_and_then_stops_everything(tmp_path: Path) -> None
 
 def use_the_command_line(shown: dict[str, str], folder: Path) -> None:
     """Upload a text and a broken picture to the running services, and find out what became of them."""
-    runner = CliRunner(
-        env={
-            "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": shown["broker"],
-            "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(EmbeddedBroker.client_properties)),
-            "CLIPTIDE_QUERY_URL": shown["query service"],
-        }
-    )
+    runner = CliRunner(env={name: value for name, value in shown.items() if name.startswith("CLIPTIDE_")})
     folder.mkdir()
     (folder / "note.txt").write_text("a checked teal bow tie")
     (folder / "broken.png").write_bytes(b"no picture at all")
@@ -112,3 +107,6 @@ def use_the_command_line(shown: dict[str, str], folder: Path) -> None:
     client = QueryClient(shown["query service"])
     wait_until_covered(client, offsets, timeout_seconds=60)
     assert client.content("note.txt") is None
+
+    verified = runner.invoke(main, ["verify"])
+    assert verified.exit_code == 0, verified.output

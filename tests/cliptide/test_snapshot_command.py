@@ -62,7 +62,7 @@ def test_a_list_shows_every_generation_and_what_is_damaged(tmp_path: Path, damag
     assert listed == [*names, ("content-uploads-1", 3, None), ("content-uploads-1", 2, 1)]
     assert [bool(one["damage"]) for one in answers(result)] == [False, False, True, False]
     table = run(tmp_path, "list", "--partition", "1")
-    assert "damaged file" in table.stdout
+    assert f"generation 3: damaged file {manifest_path(damaged.path, 3)}" in table.stdout
     assert "content-uploads-0" not in table.stdout
 
 

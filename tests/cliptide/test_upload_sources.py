@@ -56,7 +56,10 @@ BAD_LINES = {
     "nothing_inside": ('{"content_id": "x"}', "has no file, text or link"),
     "file_and_text": ('{"file": "a.png", "text": "b"}', "has both file and text"),
     "bare_link": ('{"link": "https://x/1"}', "needs sha256, size_bytes, modality"),
-    "unknown_column": ('{"text": "b", "colour": "red"}', "colour: extra inputs"),
+    "unknown_column": (
+        '{"text": "b", "colour": "red"}',
+        "colour: there is no such column; there are content_id, file, text, ",
+    ),
     "naive_time": ('{"text": "b", "occurred_at": "2026-01-01T00:00:00"}', "occurred_at: "),
     "version_in_words": ('{"text": "b", "version": "new"}', "version: "),
     "nested_metadata": ('{"text": "b", "metadata": {"a": [1]}}', "metadata.a"),

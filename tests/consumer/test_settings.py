@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from clip_index.errors import CommitUnknown, EncoderMismatch, EncoderUnavailable, Fenced, IndexRefused
+from clip_index.encoder_settings import EncoderSettings
+from clip_index.errors import (
+    CommitUnknown,
+    DamagedFile,
+    EncoderMismatch,
+    EncoderUnavailable,
+    Fenced,
+    IndexRefused,
+)
 from consumer.__main__ import exit_code_from, main, run
 from consumer.errors import ConsumerFault, DeadLetterFlood, FencedWhileAssigned, StartRefused
 from consumer.options_from_settings import options_from_settings
@@ -199,3 +207,16 @@ def test_a_health_port_in_use_is_named(
         assert run(lambda settings: HashEncoder(), []) == 2
     told = capsys.readouterr().err
     assert f"CLIPTIDE_CONSUMER__HEALTH_PORT: nothing can listen on 127.0.0.1:{port}: " in told
+
+
+def test_a_damaged_file_is_named_with_the_way_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find_damage(settings: EncoderSettings) -> HashEncoder:
+        raise DamagedFile(Path("index/ids.npy"), "another digest")
+
+    monkeypatch.setattr("consumer.__main__.Signals.listen", lambda self: None)
+    assert run(find_damage, []) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("consumer: damaged file index/ids.npy: another digest; `cliptide snapshot list`")
+    assert "`cliptide snapshot repair`" in told

@@ -241,6 +241,39 @@ async def test_details_name_every_wrong_field_but_no_value(client: Client) -> No
     assert "secret" not in text
 
 
+TOLD = {
+    "a misspelt field": ({"text": "a", "kk": 1}, "kk: there is no such field"),
+    "a filter by name": (
+        {"text": "a", "filter": {"source": "shop"}},
+        "filter.source: there is no such field",
+    ),
+    "a filter of metadata without its prefix": (
+        {"text": "a", "filter": {"must": [{"field": "price", "lt": 5}]}},
+        (
+            "filter.must.0.field: is none of modality, source, owner_id, content_id, occurred_at "
+            "and metadata.<key>"
+        ),
+    ),
+    "a partition too many": (
+        {"text": "a", "min_offsets": {"content-uploads-9": 1}},
+        "min_offsets: there is no content-uploads-9; the index has content-uploads-0, content-uploads-1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "message"), TOLD.values(), ids=TOLD)
+async def test_a_message_says_what_to_write_instead(client: Client, body: Any, message: str) -> None:
+    answer = await (await client.post("/v1/search", json=body)).json()
+    assert answer["error"]["message"] == message
+
+
+@pytest.mark.parametrize("query", ["", "k=3", "q=a&content_id=b"])
+async def test_a_query_string_without_one_question_is_told_its_own_names(client: Client, query: str) -> None:
+    answer = await (await client.get(f"/v1/search?{query}")).json()
+    assert answer["error"]["code"] == "one_query_required"
+    assert answer["error"]["message"] == "needs either q, a text, or content_id"
+
+
 async def test_a_request_id_is_kept_if_it_is_a_plain_one(client: Client) -> None:
     given = await client.get("/v1/index", headers={"X-Request-Id": "order-66"})
     odd = await client.get("/v1/index", headers={"X-Request-Id": "<script>"})

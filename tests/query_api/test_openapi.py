@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp.test_utils import TestClient
@@ -107,3 +111,45 @@ async def test_with_keys_the_document_is_open_to_read(
     client = await start_service(small_index, keys=ApiKeys(frozenset({bytes(32)}), frozenset()))
     document = await (await client.get("/openapi.json")).json()
     assert document["paths"]["/v1/search"]["get"]["security"]
+
+
+def curl_bodies() -> Iterator[Any]:
+    """Path and body of each call of README that sends JSON."""
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8").replace("\\\n", "")
+    for line in re.findall(r"^curl .* -d .*$", text, re.MULTILINE):
+        words = shlex.split(line)
+        [address] = [word for word in words if word.startswith("http://")]
+        yield pytest.param(urlsplit(address).path, words[words.index("-d") + 1], id=line[:70])
+
+
+@pytest.mark.parametrize(("path", "body"), list(curl_bodies()))
+def test_a_call_of_the_readme_is_taken(path: str, body: str) -> None:
+    [route] = [route for route in ROUTES if route.key == ("POST", path)]
+    model: Any = route.bodies["application/json"]
+    model.model_validate_json(body)
+
+
+BODY_EXAMPLES = {
+    f"{route.path}: {name}": (route, body) for route in ROUTES for name, body in route.examples.items()
+}
+
+
+@pytest.mark.parametrize(("route", "body"), BODY_EXAMPLES.values(), ids=BODY_EXAMPLES)
+def test_an_example_is_a_body_that_is_taken(route: Any, body: Any) -> None:
+    route.bodies["application/json"].model_validate_json(json.dumps(body))
+
+
+def test_examples_are_shown_where_a_body_cannot_be_empty() -> None:
+    paths = build_document(ROUTES, needs_key=False)["paths"]
+    for path in ("/v1/search", "/v1/recommend", "/v1/contents", "/v1/embed"):
+        assert paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_every_route_stands_under_a_heading() -> None:
+    document = build_document(ROUTES, needs_key=False)
+    headings = [tag["name"] for tag in document["tags"]]
+    assert len(set(headings)) == len(headings)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            [heading] = operation["tags"]
+            assert heading in headings

@@ -36,6 +36,16 @@ class GatedEncoder(HashEncoder):
 
 sys.exit(run(lambda settings: GatedEncoder()))
 """
+LOADING = """
+import signal, sys
+from query_api.__main__ import run
+
+def load(settings):
+    print("loading", file=sys.stderr, flush=True)
+    signal.pause()
+
+sys.exit(run(load))
+"""
 Start: TypeAlias = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -44,12 +54,12 @@ def start() -> Iterator[Start]:
     """A factory of query service processes whose encoder waits for the file GATE; the end kills them."""
     started: list[subprocess.Popen[str]] = []
 
-    def start_process(**variables: str) -> subprocess.Popen[str]:
+    def start_process(program: str = PROGRAM, **variables: str) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CLIPTIDE_")}
         ports = {"CLIPTIDE_QUERY_API__PORT": "0", "CLIPTIDE_QUERY_API__METRICS_PORT": "0"}
         environment = {**kept, **ports, **variables}
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], env=environment, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True
         )
         started.append(process)
         return process
@@ -142,8 +152,29 @@ def test_a_port_in_use_is_named_and_refused(small_index: SmallIndex, start: Star
         port = str(listener.getsockname()[1])
         process = start(CLIPTIDE_INDEX__ROOT=str(small_index.root), CLIPTIDE_QUERY_API__PORT=port)
         exit_code, told = refusal_of(process)
-    assert exit_code == 1
-    assert port in told
+    assert exit_code == 2
+    assert told == (
+        f"query_api: CLIPTIDE_QUERY_API__PORT: nothing can listen on 127.0.0.1:{port}: "
+        "Address already in use\n"
+    )
+
+
+def test_an_unknown_host_of_the_metrics_is_named_and_refused(small_index: SmallIndex, start: Start) -> None:
+    host = "a host.invalid"
+    process = start(CLIPTIDE_INDEX__ROOT=str(small_index.root), CLIPTIDE_QUERY_API__METRICS_HOST=host)
+    exit_code, told = refusal_of(process)
+    assert exit_code == 2
+    assert f"CLIPTIDE_QUERY_API__METRICS_HOST: nothing can listen on {host}:0" in told
+
+
+def test_an_interrupt_while_the_encoder_is_loaded_is_no_fault(start: Start) -> None:
+    process = start(program=LOADING)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert [json.loads(line)["event"] for line in told.splitlines()] == ["stopping"]
 
 
 def test_processes_that_share_a_port_show_the_metrics_of_all(

@@ -6,8 +6,10 @@ import json
 import re
 import shlex
 from pathlib import Path
+from zlib import crc32
 
 import pytest
+from confluent_kafka import murmur2
 
 from schemas.avro_format import current_schema
 from schemas.codec import EventDecoder
@@ -64,6 +66,31 @@ def test_every_kcat_line_names_the_partitioner() -> None:
     lines = [line for block in code_blocks("") for line in block.splitlines() if "kcat -P" in line]
     assert len(lines) == 3
     assert all("-X partitioner=murmur2_random" in line for line in lines)
+
+
+def test_the_keys_that_show_a_partitioner_are_placed_as_the_page_says() -> None:
+    [placed] = re.findall(r"of four partitions (.*)\.$", README, re.MULTILINE)
+    said = {
+        key: int(partition)
+        for keys, partition in re.findall(r"((?:`[\w-]+`(?: and )?)+) (?:goes )?into (\d)", placed)
+        for key in re.findall(r"`([\w-]+)`", keys)
+    }
+    assert len(set(said.values())) > 1
+    assert said == {key: murmur2(key.encode(), 4) for key in said}
+    assert said != {key: crc32(key.encode()) % 4 for key in said}
+
+
+def test_the_event_of_the_javascript_example_decodes() -> None:
+    (block,) = code_blocks("js")
+    literal = re.search(r"const event = (.*);$", block, re.MULTILINE)
+    assert literal is not None
+    decode("shoe-1", re.sub(r"(\w+):", r'"\1":', literal.group(1)).encode())
+
+
+def test_the_event_of_the_go_example_decodes() -> None:
+    (block,) = code_blocks("go")
+    [value] = re.findall("`(.*)`", block)
+    decode("shoe-1", value.encode())
 
 
 def test_the_event_of_the_python_example_decodes() -> None:

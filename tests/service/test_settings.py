@@ -38,3 +38,12 @@ def test_the_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, v
     monkeypatch.setenv(variable, value)
     with pytest.raises(BadSettings, match=f"^{variable}: [^\n]+$"):
         read_environment(Town)
+
+
+def test_a_misspelt_setting_is_told_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPTIDE_SHOP__DOOR", "3")
+    with pytest.raises(BadSettings) as refused:
+        read_environment(Town)
+    assert str(refused.value) == (
+        "CLIPTIDE_SHOP__DOOR: there is no such setting; did you mean CLIPTIDE_SHOP__DOORS?"
+    )
