@@ -9,6 +9,8 @@ from consumer.inflight import InFlightFile
 from consumer.work import Work
 from event_log.records import EndOfPartition, Record
 
+_WORK_BYTES = 400  # a work and its record beside what the record carries, which is little for a delete
+
 
 @dataclass(slots=True)
 class Lane:
@@ -16,6 +18,7 @@ class Lane:
 
     `next_offset` is where the last received work ends. Offsets below `suspects_below`
     were under way when a former process died: they are submitted one at a time.
+    `size_bytes` is roughly what the works hold in memory.
     """
 
     partition: int
@@ -45,7 +48,7 @@ class Lane:
         )
         self.works.append(work)
         self.next_offset = next_offset
-        self.size_bytes += work.size_bytes
+        self.size_bytes += _WORK_BYTES + work.size_bytes
         return work
 
     def is_suspect(self, work: Work) -> bool:
@@ -79,5 +82,5 @@ class Lane:
                 break
             taken.append(self.works.popleft())
         self.num_submitted -= len(taken)
-        self.size_bytes -= sum(work.size_bytes for work in taken)
+        self.size_bytes -= sum(_WORK_BYTES + work.size_bytes for work in taken)
         return taken

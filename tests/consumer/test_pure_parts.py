@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -119,6 +120,11 @@ class TestLane:
             one.receive(received, 0)
         assert [(work.from_offset, work.next_offset) for work in one.works] == [(3, 4), (4, 8), (8, 10)]
         assert [work.size_bytes for work in one.works] == [10, 10, 0]
+
+    def test_headers_weigh_as_much_as_values(self, tmp_path: Path) -> None:
+        one = lane(tmp_path)
+        one.receive(replace(record(0), headers=(("trace", b"t" * 90), ("empty", None))), 0)
+        assert one.works[0].size_bytes == 10 + 5 + 90 + 5
 
     @pytest.mark.parametrize(
         "received",
@@ -262,8 +268,8 @@ class TestBacklog:
         assert [work.from_offset for work in backlog.take(10, 0.0)] == [0, 1]
 
     def test_a_partition_is_paused_once_and_resumed_when_half_is_free(self, tmp_path: Path) -> None:
-        backlog = self.backlog(tmp_path, max_bytes=100)  # 50 for each
-        backlog.receive([record(offset, size=10) for offset in range(5)])
+        backlog = self.backlog(tmp_path, max_bytes=100_000)  # 50,000 for each
+        backlog.receive([record(offset, size=10_000) for offset in range(5)])
         assert backlog.flow_change().pause == {0}
         assert backlog.flow_change().pause == frozenset()
         settle_all(chain(*submit_all(backlog).values()))
@@ -271,6 +277,13 @@ class TestBacklog:
         assert backlog.flow_change().resume == frozenset()
         backlog.take(1, 0.0)
         assert backlog.flow_change().resume == {0}
+
+    def test_records_that_carry_next_to_nothing_fill_the_buffer_too(self, tmp_path: Path) -> None:
+        """A log of deletes, read ahead while a reference is waited for."""
+        backlog = self.backlog(tmp_path, max_bytes=100_000)
+        backlog.receive([record(offset, size=1) for offset in range(200)])
+        assert backlog.size_bytes >= 200 * 300
+        assert backlog.flow_change().pause == {0}
 
     def test_closing_cancels_what_is_under_way(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
