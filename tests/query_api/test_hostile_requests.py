@@ -106,7 +106,7 @@ async def test_programs_and_own_pages_can_write(writable: Client, headers: dict[
     assert response.status == 202
 
 
-IDS = ["a/../b", "a\r\nX: y", "a\x00b", "%2F", "ä/ö?ü#", "\u202e"]
+IDS = ["a/../b", "{id}", "a}", "a\r\nX: y", "a\x00b", "%2F", "ä/ö?ü#", "\u202e"]
 
 
 @pytest.mark.parametrize("content_id", IDS, ids=[json.dumps(i) for i in IDS])
