@@ -37,6 +37,7 @@ _CODES = {
     "bytes_too_short": "out_of_range",
     "bad_base64": "bad_base64",
     "one_query_required": "one_query_required",
+    "too_many_hits": "too_many_hits",
 }
 ModelT = TypeVar("ModelT", bound=Request)
 ParsedT = TypeVar("ParsedT")

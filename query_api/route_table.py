@@ -83,6 +83,7 @@ SEARCH_ROUTES = (
         | {
             "bad_cursor",
             "generation_gone",
+            "too_many_hits",
             "bad_multipart",
             "unknown_content",
             "unknown_partition",
