@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -119,8 +120,14 @@ class Connection(web.RequestHandler):
 
     async def start(self) -> None:
         """Answer requests; behind the last one the transport is closing."""
-        await super().start()
-        self._begin_counting()
+        try:
+            await super().start()
+        except UnicodeError as error:  # of the host in an absolute URL, which aiohttp decodes unguarded
+            log.info("unreadable request", code="bad_request", error=type(error).__name__)
+            if self._socket is not None:
+                _answer_and_close(self._socket, "bad_request")
+        finally:
+            self._begin_counting()
 
     def force_close(self) -> None:
         super().force_close()
@@ -191,12 +198,16 @@ _MESSAGES = {
 
 def _refuse(transport: asyncio.Transport) -> None:
     """Say why and close, before a request is read."""
-    text = _error_text("overloaded").encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n"
-        f"Retry-After: 1\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n"
-    )
     transport.set_protocol(asyncio.Protocol())
+    _answer_and_close(transport, "overloaded", "Retry-After: 1\r\n")
+
+
+def _answer_and_close(transport: asyncio.Transport, code: str, headers: str = "") -> None:
+    status, text = HTTPStatus(STATUSES[code]), _error_text(code).encode()
+    head = (
+        f"HTTP/1.1 {status:d} {status.phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
+        f"{headers}Connection: close\r\nContent-Length: {len(text)}\r\n\r\n"
+    )
     transport.write(head.encode() + text)
     transport.close()
 

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from event_log.memory import MemoryLog, MemoryPublisher
 from query_api.app_keys import LIVE_LISTENERS
-from tests.query_api.conftest import StartService
+from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import TOPIC, SmallIndex
 
 Client = TestClient[Any, Any]
@@ -63,6 +63,21 @@ async def test_an_encoding_that_is_not_what_it_says_is_refused(
     headers = {**TYPED, "Content-Encoding": encoding}
     response = await client.post("/v1/search", data=body, headers=headers)
     assert await error_of(response) == (status, code)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_ours(client: Client) -> None:
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b'{"text": ')
+    writer.close()
+    answered = 'cliptide_query_requests_total{method="POST",route="/v1/search",status="'
+    while answered not in metrics_of(client):  # noqa: ASYNC110 (nobody is left to be answered)
+        await asyncio.sleep(0)
+    assert f'{answered}400"}} 1.0' in metrics_of(client)
 
 
 @pytest.mark.parametrize("path", ["/v1/browse", "/v1/counts", "/v1/recommend", "/v1/search"])
