@@ -21,6 +21,8 @@ from query_api.open_connections import OpenConnections
 
 log = structlog.get_logger()
 
+_HOST_ERRORS = (UnicodeError, IndexError)  # of a host in the request line, which aiohttp reads unguarded
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -122,12 +124,16 @@ class Connection(web.RequestHandler):
         """Answer requests; behind the last one the transport is closing."""
         try:
             await super().start()
-        except UnicodeError as error:  # of the host in an absolute URL, which aiohttp decodes unguarded
-            log.info("unreadable request", code="bad_request", error=type(error).__name__)
-            if self._socket is not None:
-                _answer_and_close(self._socket, "bad_request")
+        except _HOST_ERRORS as error:
+            self._give_up(error)
         finally:
             self._begin_counting()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except _HOST_ERRORS as error:
+            self._give_up(error)
 
     def force_close(self) -> None:
         super().force_close()
@@ -172,6 +178,11 @@ class Connection(web.RequestHandler):
             log.info("unreadable rest of a body")
         else:
             super().log_exception(*args, **kw)
+
+    def _give_up(self, error: Exception) -> None:
+        log.info("unreadable request", code="bad_request", error=type(error).__name__)
+        if self._socket is not None:
+            _answer_and_close(self._socket, "bad_request")
 
     def _begin_counting(self) -> None:
         if self._socket is not None and self._stalled is None:

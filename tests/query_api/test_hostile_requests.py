@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
+from yarl import URL
 
 from event_log.memory import MemoryLog, MemoryPublisher
 from query_api.app_keys import LIVE_LISTENERS
@@ -133,6 +134,22 @@ async def test_any_text_is_a_content_id(
     path = "".join(f"%{byte:02x}" for byte in content_id.encode())
     response = await client.get(f"/v1/contents/{path}")
     assert (await response.json())["content"]["content_id"] == content_id
+
+
+LATIN = {
+    "upload": ("POST", "/v1/contents?content_id=caf%E9"),
+    "delete": ("DELETE", "/v1/contents/caf%E9"),
+    "read": ("GET", "/v1/contents/caf%E9"),
+    "search": ("GET", "/v1/search?q=caf%E9"),
+    "surrogate": ("GET", "/v1/search?q=%ED%A0%80"),
+}
+
+
+@pytest.mark.parametrize(("method", "path"), LATIN.values(), ids=LATIN)
+async def test_an_address_in_another_encoding_is_refused(writable: Client, method: str, path: str) -> None:
+    """caf%E9 and caf%E8 would be one content, caf�."""
+    response = await writable.request(method, URL(path, encoded=True), data="words")
+    assert await error_of(response) == (400, "bad_request")
 
 
 async def test_head_of_the_stream_ends(client: Client) -> None:
