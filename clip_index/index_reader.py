@@ -176,24 +176,24 @@ class IndexReader:
     def reload(self) -> bool:
         """Serve the newest generations; True if anything newer is served now.
 
-        Raises `IndexMissing`, `EncoderMismatch`, or `DamagedFile`: then the damaged shard
-        is served as before while the others move on; without a former view nothing is served.
+        Raises `IndexMissing`, `EncoderMismatch`, or of one shard `DamagedFile` or `OSError`: then that
+        shard is served as before while the others move on; without a former view nothing is served.
         """
         if self.index is None:
             self.index = self._open_index()
             partitions = range(self.index.description.num_partitions)
             self._shards = [ShardReader(self.index.shard_path(p), self._clock) for p in partitions]
-        damages = []
+        failures: list[tuple[ShardReader, DamagedFile | OSError]] = []
         for shard in self._shards:
             try:
                 shard.reload()
-            except DamagedFile as damage:
-                damages.append((shard, damage))
-        if any(shard.view.snapshot.generation == 0 for shard, _ in damages):
-            raise damages[0][1]
+            except (DamagedFile, OSError) as error:
+                failures.append((shard, error))
+        if any(shard.view.snapshot.generation == 0 for shard, _ in failures):
+            raise failures[0][1]
         has_newer = self._serve([shard.view for shard in self._shards], self.index)
-        if damages:
-            raise damages[0][1]
+        if failures:
+            raise failures[0][1]
         return has_newer
 
     def open_former(self, generations: Mapping[str, GenerationKey]) -> Searcher:
