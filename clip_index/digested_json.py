@@ -23,7 +23,7 @@ def parse_digested(data: bytes, path: Path) -> dict[str, Any]:
     """Parse and check; `path` is for the `DamagedFile` that anything unexpected raises."""
     try:
         fields = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFile(path, f"not JSON ({error})") from error
     if not isinstance(fields, dict) or _DIGEST_FIELD not in fields:
         raise DamagedFile(path, "no self-digest")

@@ -115,7 +115,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     fields = parse_digested(data, path)
     try:
         return _manifest_from_fields(fields, path)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DamagedFile(path, f"unexpected content ({error!r})") from error
 
 

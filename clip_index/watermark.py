@@ -27,10 +27,10 @@ def write_watermark(shard_path: Path, watermark: Watermark) -> None:
 
 
 def read_watermark(shard_path: Path) -> Watermark | None:
-    """Read the watermark; None if there is none, or the disk or a crash has left none that can be read."""
+    """Read the watermark; None if there is none, or one that cannot be read or understood."""
     path = shard_path / FILE_NAME
     try:
         fields = parse_digested(path.read_bytes(), path)
-        return Watermark(**{name: fields[name] for name in Watermark.__slots__})
-    except (OSError, DamagedFile, KeyError):
+        return Watermark(**{name: int(fields[name]) for name in Watermark.__slots__})
+    except (OSError, DamagedFile, KeyError, TypeError, ValueError):
         return None  # it is renewed within seconds, and nothing rests on it but a display

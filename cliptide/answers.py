@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from cliptide.gallery import GalleryItem, picture_from_link
+from cliptide.plain_text import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +57,5 @@ def build_table(title: str, hits: Sequence[AnsweredHit]) -> Table:
     table.add_column("text or link", overflow="ellipsis", no_wrap=True, max_width=60)
     for rank, hit in enumerate(hits, start=1):
         shown = (hit.text or hit.link or "").replace("\n", " ")
-        table.add_row(str(rank), f"{hit.score:.3f}", hit.content_id, shown)
+        table.add_row(str(rank), f"{hit.score:.3f}", plain(hit.content_id), plain(shown))
     return table

@@ -19,6 +19,7 @@ from cliptide.connections import open_publisher, open_source
 from cliptide.dead_letters import DeadLetter, TopicScan, dead_letter_from_record, tally
 from cliptide.options import kafka_options, option, topic_option
 from cliptide.pacer import Pacer
+from cliptide.plain_text import plain
 from cliptide.publish import EventPublisher, Failed, Outcome, PlacedEvent, Published, check_events
 from cliptide.republishing import HARMLESS, Republishing
 from cliptide.searchable import wanted_offsets
@@ -132,7 +133,7 @@ def _print_table(console: Console, counts: Counter[str], letters: Sequence[DeadL
         table.add_column(column, overflow="fold")
     for letter in letters:
         cells = (_iso(letter.timestamp_ms), str(letter.origin or letter.place), letter.content_id or "—")
-        table.add_row(*map(Text, (*cells, letter.reason, letter.error)))
+        table.add_row(*map(plain, (*cells, letter.reason, letter.error)))
     console.print(table)
     summary = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
     word = "letter" if counts.total() == 1 else "letters"

@@ -6,7 +6,8 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from urllib.parse import urlsplit
+
+from query_api.html_gallery import is_web_link
 
 STYLE = """
 :root {
@@ -65,7 +66,7 @@ def picture_from_bytes(data: bytes, media_type: str) -> str:
 
 def picture_from_link(link: str | None) -> str | None:
     """The link, if a browser may show it: http(s) only."""
-    return link if link is not None and urlsplit(link).scheme in ("http", "https") else None
+    return link if is_web_link(link) else None
 
 
 def build_gallery(title: str, sections: Sequence[GallerySection]) -> str:

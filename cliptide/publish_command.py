@@ -16,6 +16,7 @@ from rich.console import Console
 from cliptide.connections import open_publisher
 from cliptide.options import kafka_options, option, query_options, topic_option
 from cliptide.pacer import Pacer
+from cliptide.plain_text import without_controls
 from cliptide.progress import show_progress
 from cliptide.publish import (
     EventPublisher,
@@ -213,4 +214,4 @@ class PublishRun:
                 self._content_ids[outcome.content_id] = None
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(without_controls(line), markup=False, highlight=False, soft_wrap=True)

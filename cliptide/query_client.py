@@ -90,6 +90,9 @@ class QueryClient:
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise QueryServiceAway(f"no answer from the query service at {self.url} ({reason})") from error
+        except ValueError:  # its text could hold the key
+            message = f"{self.url} is no http:// or https:// address, or the API key holds what no header can"
+            raise QueryServiceError(message) from None
 
     def _request(self, path: str, body: Json | None = None) -> urllib.request.Request:
         headers = {"Accept": "application/json"}

@@ -79,6 +79,8 @@ class EventBuilder:
             return _inline(path.read_bytes(), name, modality)
         except OSError as error:
             raise BadUpload(f"{name} cannot be read ({error.strerror})") from error
+        except ValueError as error:  # a zero byte in the name
+            raise BadUpload(f"{name} cannot be read ({error})") from error
 
     def _reference(self, path: Path, name: str, modality: Modality, size: int) -> ContentReference:
         limit = self.inline_limit
@@ -149,5 +151,8 @@ def _sha256_of_file(path: Path) -> str:
 
 def _to_milliseconds(moment: datetime) -> datetime:
     """Events carry UTC to the millisecond."""
-    utc = moment.astimezone(timezone.utc)
+    try:
+        utc = moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise BadUpload("occurred_at: before the first or after the last year in UTC") from None
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)

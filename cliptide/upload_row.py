@@ -10,15 +10,34 @@ from pydantic import (
     AliasChoices,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
 )
+from pydantic_core import PydanticCustomError
 
+from schemas.errors import BadEvent
 from schemas.events import MetadataValue, Modality
+from schemas.json_format import double_from_integer
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _exact(value: object) -> object:
+    """Numbers are doubles; an integer that would become another one is refused, as in JSON events."""
+    if type(value) is not int:
+        return value
+    try:
+        return double_from_integer(value)
+    except BadEvent as error:
+        raise PydanticCustomError(
+            "invalid_value", "an integer that no double holds; send it as a text"
+        ) from error
+
+
+Value = Annotated[MetadataValue, BeforeValidator(_exact)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -39,7 +58,7 @@ class UploadFields(BaseModel):
     source: Text | None = None
     version: int | None = None
     occurred_at: AwareDatetime | None = None
-    metadata: dict[str, MetadataValue] = Field(default_factory=dict)
+    metadata: dict[str, Value] = Field(default_factory=dict)
     sha256: Sha256 | None = None
     size_bytes: int | None = Field(None, ge=1)
     modality: Modality | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ MODALITY_OF_SUFFIX: dict[str, Modality] = {
 }
 METADATA_PREFIX = "metadata."
 MAX_CSV_FIELD_BYTES = 16 * 1024 * 1024
+_JSON_ERRORS = (ValueError, RecursionError)  # syntax, encoding, a number of too many digits; depth
 
 
 class SourceUnreadable(Exception):
@@ -54,12 +56,18 @@ def _read_csv(path: Path) -> Iterator[UploadRow | BadRow]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, strict=True)
         try:
-            if not reader.fieldnames:
-                raise SourceUnreadable(f"{path} has no header line")
+            _check_header(path, reader.fieldnames)
             for cells in reader:
                 yield _row_from_cells(f"line {reader.line_num}", cells, path.parent)
         except (csv.Error, UnicodeDecodeError) as error:  # the rest of the file cannot be told apart
             yield BadRow(f"line {reader.line_num + 1} and after", f"not readable as CSV ({error})")
+
+
+def _check_header(path: Path, names: Sequence[str] | None) -> None:
+    if not names:
+        raise SourceUnreadable(f"{path} has no header line")
+    if repeated := [name for name, count in Counter(name.strip() for name in names).items() if count > 1]:
+        raise SourceUnreadable(f"{path} names a column twice: {', '.join(repeated)}")
 
 
 def _row_from_cells(place: str, cells: dict[str | None, Any], folder: Path) -> UploadRow | BadRow:
@@ -68,7 +76,7 @@ def _row_from_cells(place: str, cells: dict[str | None, Any], folder: Path) -> U
     filled = {str(name).strip(): cell for name, cell in cells.items() if cell not in (None, "")}
     try:
         metadata = json.loads(filled.pop("metadata", "{}"))
-    except json.JSONDecodeError as error:
+    except _JSON_ERRORS as error:
         return BadRow(place, f"metadata: not a JSON object ({error})")
     columns = [name for name in filled if name.startswith(METADATA_PREFIX)]
     if columns and isinstance(metadata, dict):
@@ -86,7 +94,7 @@ def _read_jsonl(path: Path) -> Iterator[UploadRow | BadRow]:
 def _row_from_line(place: str, line: bytes, folder: Path) -> UploadRow | BadRow:
     try:
         values = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except _JSON_ERRORS as error:
         return BadRow(place, f"not JSON ({error})")
     if not isinstance(values, dict):
         return BadRow(place, "not a JSON object")

@@ -18,6 +18,7 @@ from clip_index.searcher import Searcher
 from cliptide.connections import open_source
 from cliptide.dead_letters import TopicScan, dead_letter_from_record
 from cliptide.options import index_options, kafka_options, option
+from cliptide.plain_text import plain
 from cliptide.verification import LogFold, ShardDifference, covered_ranges
 from event_log.errors import TopicMissing
 from event_log.kafka_settings import KafkaSettings
@@ -50,7 +51,7 @@ def verify_command(
     folded = _fold(reader.index, reader.searcher, kafka, dead_letter_topic)
     differences = folded.compare(reader.searcher, reader.index.partition_of)
     is_equal = all(difference.is_equal for difference in differences)
-    _print_table(Console(), differences)
+    print_table(Console(), differences)
     summary = {
         "equal": is_equal,
         "records": folded.num_records,
@@ -98,13 +99,13 @@ def _counts(difference: ShardDifference) -> dict[str, int]:
     return {name: len(getattr(difference, name)) for name in ("missing", "surplus", "outdated")}
 
 
-def _print_table(console: Console, differences: Sequence[ShardDifference]) -> None:
+def print_table(console: Console, differences: Sequence[ShardDifference]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("shard", "equal", "missing", "surplus", "outdated"):
         table.add_column(column, overflow="fold")
     for difference in differences:
         cells = (_shown(getattr(difference, name)) for name in ("missing", "surplus", "outdated"))
-        table.add_row(difference.shard, f"{difference.num_equal:,}", *cells)
+        table.add_row(difference.shard, f"{difference.num_equal:,}", *map(plain, cells))
     console.print(table)
 
 

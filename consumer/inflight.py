@@ -165,9 +165,10 @@ def read_inflight(path: Path) -> InFlight:
     try:
         content = json.loads(path.read_text())
         deaths = {int(offset): int(count) for offset, count in content["deaths"].items()}
-        return InFlight(int(content["next_offset"]), content["alone"], deaths)
+        alone = content["alone"]
+        return InFlight(int(content["next_offset"]), None if alone is None else int(alone), deaths)
     except FileNotFoundError:
         return InFlight()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         _log.warning("in-flight set unreadable, nothing is suspect", path=str(path), error=str(error))
         return InFlight()

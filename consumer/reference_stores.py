@@ -75,7 +75,10 @@ async def open_http_store(timeout_seconds: float) -> AsyncIterator[HttpStore]:
     """An HTTP store for the life of the context; a request has `timeout_seconds` in all."""
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     headers = {"Accept-Encoding": "identity"}
-    async with aiohttp.ClientSession(timeout=timeout, trust_env=False, headers=headers) as session:
+    no_cookies = aiohttp.DummyCookieJar()  # a jar would grow with the paths that are fetched
+    async with aiohttp.ClientSession(
+        timeout=timeout, trust_env=False, headers=headers, cookie_jar=no_cookies
+    ) as session:
         yield HttpStore(session)
 
 

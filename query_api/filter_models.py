@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -154,8 +155,8 @@ def _readings(field: str, text: str) -> list[MetadataValue]:
     if field.startswith(METADATA_PREFIX):
         if text in ("true", "false"):
             readings.append(text == "true")
-        if len(text) < 32 and _NUMBER.fullmatch(text):
-            readings.append(float(text))
+        if len(text) < 32 and _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
+            readings.append(number)
     return readings
 
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -21,6 +22,8 @@ from query_api.models import ErrorAnswer, ErrorBody
 from query_api.open_connections import OpenConnections
 
 log = structlog.get_logger()
+
+_HOST_ERRORS = (UnicodeError, IndexError)  # of a host in the request line, which aiohttp reads unguarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,18 @@ class Connection(web.RequestHandler):
 
     async def start(self) -> None:
         """Answer requests; behind the last one the transport is closing."""
-        await super().start()
-        self._begin_counting()
+        try:
+            await super().start()
+        except _HOST_ERRORS as error:
+            self._give_up(error)
+        finally:
+            self._begin_counting()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except _HOST_ERRORS as error:
+            self._give_up(error)
 
     def force_close(self) -> None:
         super().force_close()
@@ -191,6 +204,11 @@ class Connection(web.RequestHandler):
         else:
             super().log_exception(*args, **kw)
 
+    def _give_up(self, error: Exception) -> None:
+        log.info("unreadable request", code="bad_request", error=type(error).__name__)
+        if self._socket is not None:
+            _answer_and_close(self._socket, "bad_request")
+
     def _begin_counting(self) -> None:
         if self._socket is not None and self._stalled is None:
             self._stalled = asyncio.get_running_loop().call_later(self._limits.send_seconds, self._abort)
@@ -216,12 +234,16 @@ _MESSAGES = {
 
 def _refuse(transport: asyncio.Transport) -> None:
     """Say why and close, before a request is read."""
-    text = _error_text("overloaded").encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n"
-        f"Retry-After: 1\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n"
-    )
     transport.set_protocol(asyncio.Protocol())
+    _answer_and_close(transport, "overloaded", "Retry-After: 1\r\n")
+
+
+def _answer_and_close(transport: asyncio.Transport, code: str, headers: str = "") -> None:
+    status, text = HTTPStatus(STATUSES[code]), _error_text(code).encode()
+    head = (
+        f"HTTP/1.1 {status:d} {status.phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
+        f"{headers}Connection: close\r\nContent-Length: {len(text)}\r\n\r\n"
+    )
     transport.write(head.encode() + text)
     transport.close()
 

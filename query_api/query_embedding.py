@@ -15,7 +15,7 @@ from query_api.errors import ApiError
 from query_api.percentile_scale import PercentileScale
 
 _SAFE_NORM = 1e-100
-MIN_NORM = 1e-6  # below, a sum of unit vectors is rounding
+MIN_NORM = 1e-6  # below, a sum of unit vectors whose weights add up to 1 is rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,6 @@ def combined_embedding(embeddings: Sequence[Embeddings], weights: Sequence[float
     """Return the direction of a weighted sum of unit vectors; `ApiError` where they cancel out."""
     total = np.asarray(weights, np.float64) @ np.stack(embeddings).astype(np.float64)
     norm = float(np.linalg.norm(total))
-    if norm < MIN_NORM:
+    if norm <= MIN_NORM * np.abs(weights).sum():
         raise ApiError("zero_vector", "the terms cancel each other out: their sum has no direction")
     return np.asarray(total / norm, dtype=np.float32)

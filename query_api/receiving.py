@@ -50,3 +50,5 @@ async def _receive(request: web.Request, timeout_seconds: float) -> None:
         raise ApiError("request_timeout", message) from None
     except web.RequestPayloadError:
         raise ApiError("bad_body", "the body does not decode as its Content-Encoding says") from None
+    except ConnectionError:
+        raise ApiError("bad_body", "the client left before the body was whole") from None

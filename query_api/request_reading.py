@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -20,6 +21,7 @@ from query_api.textual_models import SearchForm, SearchParameters
 
 MAX_PARTS = 16
 MAX_DETAILS = 10
+_AS_IT_IS = ("7bit", "8bit", "binary")
 SMALL_BODY_BYTES = 64 * 1024  # parsed on the event loop; larger ones in a worker
 
 _CODES = {
@@ -37,6 +39,7 @@ _CODES = {
     "bytes_too_short": "out_of_range",
     "bad_base64": "bad_base64",
     "one_query_required": "one_query_required",
+    "too_many_hits": "too_many_hits",
 }
 _MESSAGES = {  # in place of what pydantic says, which speaks to who wrote the model
     "extra_forbidden": "there is no such field",
@@ -73,7 +76,7 @@ async def parse_body(request: web.Request, size_bytes: int, parse: Callable[[], 
 
 def read_search_parameters(request: web.Request) -> SearchRequest:
     """Read a search from the query string; `q` is its text."""
-    refuse_repeated(request)
+    refuse_ambiguous(request)
     metadata = {name: text for name, text in request.query.items() if name.startswith(METADATA_PREFIX)}
     texts = {name: text for name, text in request.query.items() if name not in metadata}
     fields = model_from_texts(SearchParameters, texts).model_dump(exclude_unset=True)
@@ -95,13 +98,24 @@ def _filter_of(wanted: Mapping[str, str]) -> Filter:
 
 
 def read_parameters(request: web.Request, model: type[ModelT]) -> ModelT:
-    refuse_repeated(request)
+    refuse_ambiguous(request)
     return model_from_texts(model, dict(request.query))
 
 
-def refuse_repeated(request: web.Request) -> None:
+def refuse_ambiguous(request: web.Request) -> None:
+    """Refuse an address that would be guessed at: a second value, bytes that are no text."""
+    if "%" in request.raw_path and not _is_utf8(unquote_to_bytes(request.raw_path)):
+        raise ApiError("bad_request", "the address is not UTF-8")
     if len(request.query) != len(set(request.query)):
         raise ApiError("invalid_value", "a parameter is given twice")
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def model_from_json(model: type[ModelT], body: bytes) -> ModelT:
@@ -190,6 +204,8 @@ def _stream_of(request: web.Request, body: bytes) -> StreamReader:
 async def _read_part(part: object) -> tuple[str, bytes]:
     if not isinstance(part, BodyPartReader) or not part.name:
         raise ApiError("bad_multipart", "every part needs a name, and none may hold parts of its own")
+    if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in _AS_IT_IS:
+        raise ApiError("bad_multipart", "send parts as they are, without a Content-Transfer-Encoding")
     return part.name, bytes(await part.read())
 
 

@@ -51,7 +51,11 @@ class Route:
         return self.method, self.path
 
     def definition(self) -> web.RouteDef:
-        """Return the route as aiohttp registers it; HEAD comes with GET."""
+        """Return the route as aiohttp registers it; HEAD comes with GET.
+
+        A name stands for anything but a slash: by itself aiohttp leaves out braces, which ids may have.
+        """
+        path = self.path.replace("}", ":[^/]+}")
         if self.method == "GET":
-            return web.get(self.path, self.handler, expect_handler=defer_continue)
-        return web.route(self.method, self.path, self.handler, expect_handler=defer_continue)
+            return web.get(path, self.handler, expect_handler=defer_continue)
+        return web.route(self.method, path, self.handler, expect_handler=defer_continue)

@@ -86,6 +86,7 @@ SEARCH_ROUTES = (
         | {
             "bad_cursor",
             "generation_gone",
+            "too_many_hits",
             "bad_multipart",
             "unknown_content",
             "unknown_partition",

@@ -28,6 +28,7 @@ from query_api.schema_rules import JsonSchema, alone_with, exactly_one_of
 
 MAX_TERMS = 16
 MAX_QUERIES = 64
+MAX_BATCH_K = 6400  # with embeddings of 512 numbers that is an answer of 140 MB
 MAX_WEIGHT = 100.0
 
 
@@ -175,7 +176,8 @@ class SearchRequest(Query, FreshnessOptions):
         default=None,
         min_length=1,
         max_length=MAX_QUERIES,
-        description="Answered in order; everything but `min_offsets` and `timeout_ms` stands in each query.",
+        description="Answered in order; everything but `min_offsets` and `timeout_ms` stands in each query. "
+        f"Their `k` may add up to {MAX_BATCH_K}.",
     )
     cursor: str | None = Field(
         default=None,
@@ -185,6 +187,16 @@ class SearchRequest(Query, FreshnessOptions):
     paged: bool = Field(
         default=False, description="Answer a `next_cursor` while there are more hits, up to 10,000 of them."
     )
+
+    @model_validator(mode="after")
+    def _has_an_answer_of_bounded_size(self) -> Self:
+        if (total := sum(query.k for query in self.queries or ())) > MAX_BATCH_K:
+            raise PydanticCustomError(
+                "too_many_hits",
+                "the k of all queries add up to {total}, at most {most} are answered together",
+                {"total": total, "most": MAX_BATCH_K},
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_only_what_counts(self) -> Self:

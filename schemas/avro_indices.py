@@ -137,12 +137,15 @@ def _read_index(data: bytes, position: int, limit: int) -> tuple[int, int]:
 
 
 def _read_long(data: bytes, position: int) -> tuple[int, int]:
-    """Read a zig-zag variable-length integer; return it and where it ends."""
-    number, shift = 0, 0
-    while True:
+    """Read a zig-zag variable-length integer; return it and where it ends.
+
+    A longer one than any long is refused at once: Python would take the square of its length in time.
+    """
+    number = 0
+    for shift in range(0, 64, 7):
         byte = data[position]
         position += 1
         number |= (byte & 0x7F) << shift
         if byte < _CONTINUED:
             return (number >> 1) ^ -(number & 1), position
-        shift += 7
+    raise ValueError("a number of more than 64 bits")

@@ -201,10 +201,10 @@ def _metadata_value(value: object) -> MetadataValue:
         return value
     if not isinstance(value, int):
         raise BadEvent("invalid_field", "metadata: a value that is no text, number or boolean")
-    return _double_from_integer(value)
+    return double_from_integer(value)
 
 
-def _double_from_integer(value: int) -> float:
+def double_from_integer(value: int) -> float:
     """Numbers are doubles; an integer that would change is refused (it is most likely an id)."""
     try:
         double = float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,16 @@ def test_a_damaged_new_file_is_named_and_the_old_snapshot_serves_on(
         assert found_ids(reader) == ["a"]
 
 
-def test_a_damaged_shard_does_not_hold_the_others_back(tmp_path: Path) -> None:
+def lead_nowhere(path: Path) -> None:
+    """A file that is there and cannot be opened, as with a failing disk or without the right to."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize(("strike", "error"), [(flip_a_bit, DamagedFile), (lead_nowhere, OSError)])
+def test_a_shard_that_cannot_be_read_does_not_hold_the_others_back(
+    tmp_path: Path, strike: Callable[[Path], None], error: type[Exception]
+) -> None:
     index = create_index(tmp_path, num_partitions=2)
     reader = IndexReader(tmp_path)
     writers = [take_over(index, partition) for partition in range(2)]
@@ -124,10 +134,46 @@ def test_a_damaged_shard_does_not_hold_the_others_back(tmp_path: Path) -> None:
     for i, writer in enumerate(writers):
         add(writer, [lambda o, i=i: content(f"new-{i}", o)])
         writer.commit()
-    flip_a_bit(writers[0].path / "segments" / writers[0].manifest.segments[-1].segment_id / "contents.arrow")
-    with pytest.raises(DamagedFile):
+    strike(writers[0].path / "segments" / writers[0].manifest.segments[-1].segment_id / "contents.arrow")
+    with pytest.raises(error):
         reader.reload()
     assert found_ids(reader) == ["new-1", "old-0", "old-1"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[" * 100_000, dump_digested({"format": []}), dump_digested({"format": [1, 0], "segments": 7})],
+    ids=["nested beyond measure", "no format", "other types"],
+)
+def test_a_manifest_of_anything_else_is_damaged(
+    index: IndexDirectory, reader: IndexReader, text: bytes
+) -> None:
+    writer = take_over(index)
+    manifest_path(writer.path, writer.generation + 1).write_bytes(text)
+    with pytest.raises(DamagedFile, match="manifest"):
+        reader.reload()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"[" * 100_000, dump_digested({"watermark_ms": "x", "next_offset": None, "writer_epoch": 1}), None],
+    ids=["empty", "nested beyond measure", "other types", "not to be opened"],
+)
+def test_a_watermark_that_cannot_be_read_is_none(
+    index: IndexDirectory, reader: IndexReader, text: bytes | None
+) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    writer.renew_watermark(1_700_000_000_000)
+    if text is None:
+        lead_nowhere(writer.path / "watermark.json")
+    else:
+        (writer.path / "watermark.json").write_bytes(text)
+    reader.reload()
+    assert found_ids(reader) == ["a"]
+    assert reader.searcher is not None
+    assert reader.searcher.shards["content-uploads-0"].watermark_ms is None
 
 
 @pytest.mark.parametrize(

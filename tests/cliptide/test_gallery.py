@@ -60,6 +60,7 @@ LINKS = {
     "http": ("http://x/1.jpg", True),
     "script": ("javascript:alert(1)", False),
     "file": ("file:///etc/passwd", False),
+    "half_an_address": ("http://[x/1.jpg", False),
     "none": (None, False),
 }
 

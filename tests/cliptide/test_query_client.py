@@ -70,6 +70,20 @@ def test_nobody_listening_is_worth_a_retry() -> None:
     assert not client.is_ready()
 
 
+@pytest.mark.parametrize("url", ["search.example", "http://[x"], ids=["no_scheme", "half_an_address"])
+def test_an_address_that_is_none_is_named(url: str) -> None:
+    with pytest.raises(QueryServiceError, match="http://") as raised:
+        QueryClient(url).index()
+    assert url in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["secret\n", "sécret€"], ids=["line", "unicode"])
+def test_a_key_that_no_header_can_hold_is_not_told(key: str) -> None:
+    with pytest.raises(QueryServiceError, match="API key") as raised:
+        QueryClient("http://127.0.0.1:1", api_key=key).index()
+    assert key.strip() not in str(raised.value)
+
+
 def test_readiness_is_the_services_own_word() -> None:
     with StubQueryService({"GET /readyz": (200, {"status": "ok"})}).serving() as service:
         assert QueryClient(service.url).is_ready()

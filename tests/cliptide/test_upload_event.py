@@ -90,6 +90,7 @@ BAD_FILES = {
     "too_large": ("big.png", "the inline limit is 100"),
     "not_utf8": ("latin.txt", "not UTF-8"),
     "unknown_suffix": ("data.bin", "give modality"),
+    "no_file_name": ("zero\0byte.png", "cannot be read"),
 }
 
 
@@ -101,6 +102,12 @@ def test_a_file_that_gives_no_event_says_why(tmp_path: Path, name: str, reason: 
     (tmp_path / "data.bin").write_bytes(b"p")
     with pytest.raises(BadUpload, match=reason):
         builder().build(row(tmp_path, file=name))
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00"])
+def test_a_time_that_no_calendar_has_in_utc_gives_no_event(tmp_path: Path, time: str) -> None:
+    with pytest.raises(BadUpload, match="occurred_at"):
+        builder().build(row(tmp_path, text="words", occurred_at=time))
 
 
 def test_a_stated_modality_tells_a_file_without_a_known_suffix(tmp_path: Path) -> None:

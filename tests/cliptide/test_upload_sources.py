@@ -52,6 +52,8 @@ def test_a_jsonl_line_carries_a_text(tmp_path: Path) -> None:
 
 BAD_LINES = {
     "not_json": ("{", "not JSON"),
+    "nested_beyond_measure": ('{"text": "b", "metadata": ' + "[" * 100_000, "not JSON"),
+    "a_number_of_5000_digits": ('{"text": "b", "version": ' + "9" * 5000 + "}", "not JSON"),
     "not_an_object": ("[1]", "not a JSON object"),
     "nothing_inside": ('{"content_id": "x"}', "has no file, text or link"),
     "file_and_text": ('{"file": "a.png", "text": "b"}', "has both file and text"),
@@ -62,6 +64,10 @@ BAD_LINES = {
     ),
     "naive_time": ('{"text": "b", "occurred_at": "2026-01-01T00:00:00"}', "occurred_at: "),
     "version_in_words": ('{"text": "b", "version": "new"}', "version: "),
+    "an_integer_that_would_change": (
+        '{"text": "b", "metadata": {"a": 9007199254740993}}',
+        "a: an integer that no double holds; send it as a text",
+    ),
     "nested_metadata": ('{"text": "b", "metadata": {"a": [1]}}', "metadata.a"),
     "digest_too_short": ('{"link": "s3://x/1", "sha256": "ab"}', "sha256: "),
 }
@@ -85,8 +91,9 @@ def test_a_csv_row_with_too_many_cells_is_bad(tmp_path: Path) -> None:
     assert isinstance(good, UploadRow)
 
 
-def test_a_csv_cell_of_metadata_must_be_json(tmp_path: Path) -> None:
-    source = write(tmp_path / "uploads.csv", "text,metadata\na,{colour: red}\n")
+@pytest.mark.parametrize("metadata", ["{colour: red}", "[" * 100_000], ids=["words", "nested"])
+def test_a_csv_cell_of_metadata_must_be_json(tmp_path: Path, metadata: str) -> None:
+    source = write(tmp_path / "uploads.csv", f"text,metadata\na,{metadata}\n")
     [bad] = rows_of(source)
     assert isinstance(bad, BadRow)
     assert bad.reason.startswith("metadata: not a JSON object")
@@ -100,12 +107,18 @@ def test_a_csv_that_breaks_off_inside_quotes_names_the_line(tmp_path: Path) -> N
     assert "not readable as CSV" in bad.reason
 
 
-UNREADABLE = {"absent": "nothing.csv", "another_type": "uploads.xlsx", "empty_csv": "empty.csv"}
+UNREADABLE = {
+    "absent": "nothing.csv",
+    "another_type": "uploads.xlsx",
+    "empty_csv": "empty.csv",
+    "a_column_twice": "twice.csv",
+}
 
 
 @pytest.mark.parametrize("name", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_a_source_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path / "uploads.xlsx", "x")
     write(tmp_path / "empty.csv", "")
+    write(tmp_path / "twice.csv", "id,text, id\na,words,b\n")
     with pytest.raises(SourceUnreadable):
         rows_of(tmp_path / name)

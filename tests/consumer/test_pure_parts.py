@@ -125,6 +125,11 @@ class TestLane:
         assert [(work.from_offset, work.next_offset) for work in one.works] == [(3, 4), (4, 8), (8, 10)]
         assert [work.size_bytes for work in one.works] == [10, 10, 0]
 
+    def test_headers_weigh_as_much_as_values(self, tmp_path: Path) -> None:
+        one = lane(tmp_path)
+        one.receive(replace(record(0), headers=(("trace", b"t" * 90), ("empty", None))), 0)
+        assert one.works[0].size_bytes == 10 + 5 + 90 + 5
+
     @pytest.mark.parametrize(
         "received",
         [

@@ -267,7 +267,20 @@ def test_a_file_of_another_length_is_replaced(tmp_path: Path, former: str, num_d
         assert read_inflight(tmp_path / "inflight.json") == InFlight(next_offset, None, state.deaths)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"next_offset": 1}', '{"next_offset": "x"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"next_offset": 1}',
+        '{"next_offset": "x"}',
+        '{"next_offset": 1, "alone": "x", "deaths": {}}',
+        '{"next_offset": 1e999, "alone": null, "deaths": {}}',
+        "[" * 100_000,
+    ],
+    ids=lambda content: content[:20],
+)
 def test_an_unreadable_in_flight_set_names_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "inflight.json").write_text(content)
     assert InFlightFile.recover(tmp_path, 0).state == InFlight()

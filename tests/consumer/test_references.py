@@ -49,6 +49,7 @@ class Store:
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.num_requests = 0
+        self.cookies: list[str] = []
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -84,14 +85,14 @@ class Store:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.num_requests += 1
+        self.cookies += request.cookies
         status, body = self.answers.get(request.path, (404, b""))
         if request.path == "/stalled":
             await self._stop.wait()
         if request.path == "/endless":
             return await self._stream_for_ever(request)
-        return web.Response(
-            status=status, body=body, headers={"Location": "/picture"} if status == 302 else {}
-        )
+        headers = {"Location": "/picture"} if status == 302 else {"Set-Cookie": "visit=1"}
+        return web.Response(status=status, body=body, headers=headers)
 
     async def _stream_for_ever(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -138,6 +139,17 @@ def reason_of(future: Future[bytes]) -> str:
     error = future.exception(timeout=PATIENCE_SECONDS)
     assert isinstance(error, ReferenceGivenUp), error
     return error.reason
+
+
+def test_no_cookie_is_kept(store: Store) -> None:
+    """Each path would have its own, for ever."""
+    host = f"localhost:{store.port}"  # of bare addresses aiohttp keeps none anyhow
+    policy = ReferencePolicy(hosts=frozenset({host}), http_schemes=frozenset({"http"}))
+    with fetching(policy, quick_limits()) as references:
+        for _ in range(2):
+            references.fetch(reference(f"http://{host}/picture")).result(PATIENCE_SECONDS)
+    assert store.num_requests == 2
+    assert store.cookies == []
 
 
 def test_allowed_bytes_are_fetched(store: Store) -> None:

@@ -28,6 +28,7 @@ NO_SCHEMA_SAYS = MappingProxyType(
         "set_aside": "what the consumer finds when it decodes the picture",
         "superseded": "which version is there already",
         "text_too_long": "how many tokens a text has",
+        "too_many_hits": "what numbers add up to",
         "truncated_image": "which bytes are a whole picture",
         "unknown_content": "which contents there are",
         "unknown_partition": "which partitions there are",

@@ -175,6 +175,15 @@ async def test_a_bad_form_is_refused(client: Client, fields: Any, status: int, c
     await expect_error(await client.post("/v1/search", data=form_with(*fields)), status, code)
 
 
+async def test_an_encoded_part_is_refused_and_not_taken_for_a_text(client: Client) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    for encoding, status in (("base64", 400), ("Quoted-Printable", 400), ("8bit", 200)):
+        part = f'Content-Disposition: form-data; name="text"\r\nContent-Transfer-Encoding: {encoding}'
+        body = f"--b\r\n{part}\r\n\r\ncmVkIGRyZXNz\r\n--b--\r\n"
+        response = await client.post("/v1/search", data=body, headers=headers)
+        assert response.status == status, encoding
+
+
 async def test_a_malformed_multipart_body_is_refused(client: Client) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     for body in (
@@ -216,7 +225,7 @@ ROUTES = {
     "no such method": ("DELETE", "/v1/search", 405, "method_not_allowed"),
     "no such content": ("GET", "/v1/contents/nobody", 404, "unknown_content"),
     "unknown parameter": ("GET", "/v1/contents/t-red?model=x", 422, "unknown_field"),
-    "bytes that are no text": ("GET", "/v1/contents/%ff%fe", 404, "unknown_content"),
+    "bytes that are no text": ("GET", "/v1/contents/%ff%fe", 400, "bad_request"),
     "a zero byte": ("GET", "/v1/contents/%00", 404, "unknown_content"),
 }
 

@@ -85,6 +85,8 @@ UNREADABLE = {
         f"GET / HTTP/1.1\r\nHost: x\r\nX-Long: {'a' * 9000}\r\n\r\n",
         (431, "headers_too_large"),
     ),
+    "a host that is none": ("GET http://xn--/livez HTTP/1.1\r\nHost: x\r\n\r\n", (400, "bad_request")),
+    "brackets without a host": ("GET http://[]@/livez HTTP/1.1\r\nHost: x\r\n\r\n", (400, "bad_request")),
     "a long path": (f"GET /{'a' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n", (431, "headers_too_large")),
 }
 

@@ -97,11 +97,14 @@ async def test_a_malformed_condition_is_named(client: Client, condition: dict[st
         pytest.param({"source": "nowhere"}, [], id="source"),
         pytest.param({"metadata.price": "12.5"}, ["t-red"], id="number"),
         pytest.param({"metadata.new": "true", "source": "shop"}, ["t-red"], id="boolean and source"),
+        pytest.param({"metadata.commit": "1e999"}, ["t-odd"], id="a text that no double holds"),
     ],
 )
 async def test_query_strings_filter_by_plain_fields(
-    client: Client, parameters: dict[str, str], expected: list[str]
+    small_index: SmallIndex, start_service: StartService, parameters: dict[str, str], expected: list[str]
 ) -> None:
+    small_index.commit(0, small_index.text("t-odd", "an odd hat", metadata={"commit": "1e999"}))
+    client = await start_service(small_index)
     response = await client.get("/v1/search", params={"q": "red", **parameters})
     hits = [hit for results in (await response.json())["results"].values() for hit in results["hits"]]
     assert [hit["content_id"] for hit in hits] == expected
@@ -142,6 +145,17 @@ async def test_terms_that_cancel_out_ask_for_nothing(client: Client) -> None:
     assert (status, answer["error"]["code"]) == (422, "zero_vector")
 
 
+async def test_only_the_ratio_of_weights_counts(client: Client) -> None:
+    weights = {"red dress": 1.0, "blue coat": -0.5}
+    answers = []
+    for scale in (1, 2**-40):
+        terms = [{"text": text, "weight": scale * weight} for text, weight in weights.items()]
+        status, answer = await post(client, terms=terms)
+        assert status == 200, answer
+        answers.append(answer["results"])
+    assert answers[0] == answers[1]
+
+
 async def test_a_batch_is_answered_in_order_and_as_its_queries_one_by_one(client: Client) -> None:
     queries: list[dict[str, Any]] = [
         {"text": "red dress", "k": 2},
@@ -160,6 +174,7 @@ async def test_a_batch_is_answered_in_order_and_as_its_queries_one_by_one(client
     [
         pytest.param({"queries": []}, "out_of_range", id="none"),
         pytest.param({"queries": [{"text": "red"}] * 65}, "out_of_range", id="too many"),
+        pytest.param({"queries": [{"text": "red", "k": 1000}] * 7}, "too_many_hits", id="too many hits"),
         pytest.param({"queries": [{"text": "red"}], "k": 3}, "invalid_value", id="an option beside them"),
         pytest.param({"queries": [{"text": "red"}], "text": "red"}, "one_query_required", id="two kinds"),
         pytest.param({"queries": [{"k": 3}]}, "one_query_required", id="an empty one"),

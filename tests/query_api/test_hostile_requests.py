@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
+from yarl import URL
 
 from event_log.memory import MemoryLog, MemoryPublisher
 from query_api.app_keys import LIVE_LISTENERS
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.query_api.conftest import StartService
+from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import TOPIC, SmallIndex
 
 Client = TestClient[Any, Any]
@@ -66,6 +67,21 @@ async def test_an_encoding_that_is_not_what_it_says_is_refused(
     assert await error_of(response) == (status, code)
 
 
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_ours(client: Client) -> None:
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b'{"text": ')
+    writer.close()
+    answered = 'cliptide_query_requests_total{method="POST",route="/v1/search",status="'
+    while answered not in metrics_of(client):  # noqa: ASYNC110 (nobody is left to be answered)
+        await asyncio.sleep(0)
+    assert f'{answered}400"}} 1.0' in metrics_of(client)
+
+
 @pytest.mark.parametrize("path", ["/v1/browse", "/v1/counts", "/v1/recommend", "/v1/search"])
 async def test_json_is_taken_only_as_json(client: Client, path: str) -> None:
     """A page of another origin can send text/plain without asking first, but no JSON."""
@@ -107,7 +123,7 @@ async def test_programs_and_own_pages_can_write(writable: Client, headers: dict[
     assert response.status == 202
 
 
-IDS = ["a/../b", "a\r\nX: y", "a\x00b", "%2F", "ä/ö?ü#", "\u202e"]
+IDS = ["a/../b", "{id}", "a}", "a\r\nX: y", "a\x00b", "%2F", "ä/ö?ü#", "\u202e"]
 
 
 @pytest.mark.parametrize("content_id", IDS, ids=[json.dumps(i) for i in IDS])
@@ -119,6 +135,22 @@ async def test_any_text_is_a_content_id(
     path = "".join(f"%{byte:02x}" for byte in content_id.encode())
     response = await client.get(f"/v1/contents/{path}")
     assert (await response.json())["content"]["content_id"] == content_id
+
+
+LATIN = {
+    "upload": ("POST", "/v1/contents?content_id=caf%E9"),
+    "delete": ("DELETE", "/v1/contents/caf%E9"),
+    "read": ("GET", "/v1/contents/caf%E9"),
+    "search": ("GET", "/v1/search?q=caf%E9"),
+    "surrogate": ("GET", "/v1/search?q=%ED%A0%80"),
+}
+
+
+@pytest.mark.parametrize(("method", "path"), LATIN.values(), ids=LATIN)
+async def test_an_address_in_another_encoding_is_refused(writable: Client, method: str, path: str) -> None:
+    """caf%E9 and caf%E8 would be one content, caf�."""
+    response = await writable.request(method, URL(path, encoded=True), data="words")
+    assert await error_of(response) == (400, "bad_request")
 
 
 async def test_head_of_the_stream_ends(client: Client) -> None:

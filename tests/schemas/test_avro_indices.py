@@ -164,6 +164,16 @@ class TestLongIndices:
         assert self.STRING(b"\x82\x00x", 0) == 3
         assert self.MAP(b"\x80\x00", 0) == 2
 
+    @pytest.mark.parametrize("end", [b"", b"\x00"])
+    def test_a_number_of_more_than_64_bits_is_refused(self, end: bytes) -> None:
+        """Summing up megabytes of it would take hours: the time grows with the square of its length."""
+        for check in (self.ENUM, self.STRING, self.MAP):
+            with pytest.raises(ValueError, match="more than 64 bits"):
+                check(b"\x80" * 10 + end, 0)
+
+    def test_a_number_of_64_bits_is_read(self) -> None:
+        assert self.ENUM(b"\x80" * 9 + b"\x00", 0) == 10
+
     @pytest.mark.parametrize("cut", [b"", b"\x80", b"\x82"])
     def test_an_end_within_a_number_is_behind_the_data(self, cut: bytes) -> None:
         for check in (self.ENUM, self.STRING, self.MAP):

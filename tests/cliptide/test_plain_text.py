@@ -1,0 +1,39 @@
+"""What uploads hold is printed, and neither read as markup nor obeyed by the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cliptide.answers import AnsweredHit, build_table
+from cliptide.plain_text import without_controls
+from cliptide.verification import ShardDifference
+from cliptide.verify_command import print_table
+
+HOSTILE = "[/b] \x1b]0;title\x07 \x9b2J \u202egnp"
+HARMLESS = r"[/b] \x1b]0;title\x07 \x9b2J \u202egnp"
+
+
+def printed_on(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def test_other_scripts_stay_as_they_are() -> None:
+    assert without_controls("日本　語 עברית 👨\u200d👩 é") == "日本　語 עברית 👨\u200d👩 é"
+
+
+def test_hits_are_printed_as_they_are(console: Console) -> None:
+    console.print(build_table("text", [AnsweredHit("text", HOSTILE, 0.5, f"{HOSTILE}\nnext", None, None)]))
+    assert printed_on(console).count(HARMLESS) == 2
+    assert f"{HARMLESS} next" in printed_on(console)
+
+
+def test_differences_are_printed_as_they_are(console: Console) -> None:
+    print_table(console, [ShardDifference("uploads-0", 1, missing=(HOSTILE,))])
+    assert HARMLESS in printed_on(console)
