@@ -29,6 +29,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from clip_index.errors import BadContent
+from clip_index.jpeg_scans import has_more_scans
 
 ResizeMode: TypeAlias = Literal["shortest", "longest", "squash"]
 Interpolation: TypeAlias = Literal["bicubic", "bilinear"]
@@ -71,6 +72,7 @@ _FOREIGN_SIGNATURES = {
     b"%PDF": "PDF",
     b"<svg": "SVG",
 }
+_MAX_SCANS = 20  # of a picture of the most pixels; encoders make up to 18
 _REDUCING_GAP = 3.0  # Pillow: "close to fair resampling" from 3.0 on, and much faster for big pictures
 
 
@@ -156,6 +158,8 @@ class _Picture:
             raise BadContent("image_too_large", f"{len(data)} bytes, the limit is {limits.max_bytes}")
         image = _plugin(data)(io.BytesIO(data))
         _check_size(image, limits)
+        if "progressive" in image.info:
+            _check_scans(data, image, limits)
         if not isinstance(image, JpegImageFile):  # a JPEG waits until its scale is known
             image.load()
         return cls(image, _orientation(image))
@@ -209,6 +213,14 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
         limit = f"{limits.max_pixels} pixels and {limits.max_side} a side"
         raise BadContent("image_too_large", f"{width}x{height} pixels, the limit is {limit}")
+
+
+def _check_scans(data: bytes, image: Image.Image, limits: ImageLimits) -> None:
+    """A scan takes its time in the smallest picture, too."""
+    pixels = max(image.width * image.height, limits.max_pixels // _MAX_SCANS)
+    most = _MAX_SCANS * limits.max_pixels // pixels
+    if has_more_scans(data, most):
+        raise BadContent("image_too_large", f"more than {most} scans of {image.width}x{image.height} pixels")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -253,6 +253,39 @@ def jpeg_header(width: int, height: int) -> bytes:
     return real[:at] + struct.pack(">HH", height, width) + real[at + 4 :]
 
 
+NUM_GREY_SCANS = 6  # that Pillow makes
+
+
+def progressive(num_scans: int, *, between: bytes = b"", **options: object) -> bytes:
+    """A progressive JPEG of 40 x 30 grey pixels whose last scan is repeated, `between` before each copy."""
+    data = encoded(filled("L", 128), "JPEG", progressive=True, **options).removesuffix(b"\xff\xd9")
+    last = data[data.rindex(b"\xff\xda") :]
+    return data + (between + last) * (num_scans - NUM_GREY_SCANS) + b"\xff\xd9"
+
+
+class TestScans:
+    """Each takes as long as decoding all pixels, and as little room as its author likes."""
+
+    LIMITS = ImageLimits(max_pixels=40 * 30)
+
+    def test_what_encoders_make_is_taken(self) -> None:
+        assert read(progressive(20), limits=self.LIMITS).shape == (64, 64, 3)
+
+    @pytest.mark.parametrize("between", [b"", b"\xff\x01", b"\xff\xff\xff", b"\xff\xfe\0\4\xff\xd9"])
+    def test_more_are_refused_wherever_they_hide(self, between: bytes) -> None:
+        assert reason_of(progressive(21, between=between), self.LIMITS) == "image_too_large"
+
+    def test_a_small_picture_may_have_more_but_not_any_number(self) -> None:
+        limits = ImageLimits(max_pixels=400 * 300)
+        assert read(progressive(300), limits=limits).shape == (64, 64, 3)
+        assert reason_of(progressive(401), limits) == "image_too_large"
+
+    def test_pictures_inside_and_behind_do_not_count(self) -> None:
+        preview = b"Exif\0\0" + progressive(15)
+        data = progressive(15, exif=preview) + progressive(15)
+        assert read(data, limits=self.LIMITS).shape == (64, 64, 3)
+
+
 class TestHostile:
     @pytest.mark.parametrize(
         "data",
