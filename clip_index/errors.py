@@ -11,7 +11,8 @@ ClipIndexError
 ├── GenerationGone        begin again with the newest generation
 ├── DamagedFile           refuse to use the file, name it
 └── IndexRefused          stop: configuration and index do not fit together
-    └── EncoderMismatch   the index was built by another encoder
+    ├── EncoderMismatch   the index was built by another encoder
+    └── OtherFormat       another version wrote what this one cannot read
 """
 
 from __future__ import annotations
@@ -95,6 +96,16 @@ class DamagedFile(ClipIndexError):
 
 class IndexRefused(ClipIndexError):
     """Index, log and settings contradict each other."""
+
+
+class OtherFormat(IndexRefused):
+    """Sound, but of a format that this version does not read; nothing of it may be repaired away."""
+
+    def __init__(self, path: Path, found: object, readable: int) -> None:
+        super().__init__(
+            f"{path} has format {found}, and this version of cliptide reads {readable}: "
+            "run the version that wrote it"
+        )
 
 
 class EncoderMismatch(IndexRefused):

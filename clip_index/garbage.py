@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_index.durable_files import TEMPORARY_PREFIX, remove_tree
-from clip_index.errors import DamagedFile
+from clip_index.errors import DamagedFile, OtherFormat
 from clip_index.generations import GenerationTaken, list_generations, manifest_path, read_manifest
 from clip_index.manifest import Manifest
 
@@ -85,12 +85,12 @@ class GarbageCollector:
         return {generation: path.stat().st_mtime for generation, path in paths.items()}
 
     def _named_by(self, retained: Collection[int]) -> list[NamedFiles] | None:
-        """What the retained generations name; None if one of them is damaged, as after a repair."""
+        """What the retained generations name; None if one of them cannot be read, as after a repair."""
         self._named = {g: names for g, names in self._named.items() if g in retained}
         for generation in retained - self._named.keys():
             try:
                 self.learn(read_manifest(self._shard_path, generation))
-            except DamagedFile:
+            except (DamagedFile, OtherFormat):
                 return None
         return list(self._named.values())
 

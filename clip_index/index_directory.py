@@ -10,7 +10,7 @@ from typing import Any
 from clip_index.digested_json import dump_digested, parse_digested
 from clip_index.durable_files import create_exclusively, has_hard_links, make_directory
 from clip_index.encoder import EncoderFingerprint
-from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused
+from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused, OtherFormat
 
 FORMAT = 1
 _INDEX_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -77,12 +77,12 @@ class IndexDirectory:
 
 
 def read_description(path: Path) -> IndexDescription:
-    """Read `index.json`; `DamagedFile` if it is not what it says."""
+    """Read `index.json`; `DamagedFile` if it is not what it says, or `OtherFormat`."""
     file = path / "index.json"
     fields = parse_digested(file.read_bytes(), file)
     try:
-        if fields.pop("format") != FORMAT:
-            raise DamagedFile(file, f"only format {FORMAT} is readable by this version")
+        if (found := fields.pop("format")) != FORMAT:
+            raise OtherFormat(file, found, FORMAT)
         fingerprint = EncoderFingerprint(**_known(EncoderFingerprint, fields.pop("fingerprint")))
         return IndexDescription(fingerprint=fingerprint, **_known(IndexDescription, fields))
     except (KeyError, TypeError, AttributeError) as error:

@@ -12,7 +12,7 @@ from pyroaring import BitMap
 
 from clip_index.content import Modality
 from clip_index.encoder import EncoderFingerprint
-from clip_index.errors import DamagedFile, EncoderMismatch, GenerationGone, IndexMissing
+from clip_index.errors import DamagedFile, EncoderMismatch, GenerationGone, IndexMissing, OtherFormat
 from clip_index.file_digest import FileDigest, FileVerifier
 from clip_index.generations import list_generations, manifest_path, read_manifest, read_newest
 from clip_index.index_directory import IndexDirectory
@@ -176,8 +176,8 @@ class IndexReader:
     def reload(self) -> bool:
         """Serve the newest generations; True if anything newer is served now.
 
-        Raises `IndexMissing`, `EncoderMismatch`, or the `DamagedFile` or `OSError` of a shard: then
-        that one is served as before while the others move on; without a former view nothing is.
+        Raises `IndexMissing`, `EncoderMismatch`, or the `DamagedFile`, `OtherFormat` or `OSError` of a
+        shard: then that one is served as before while the others move on; without a former view nothing is.
         """
         if self.index is None:
             self.index = self._open_index()
@@ -187,7 +187,7 @@ class IndexReader:
         for shard in self._shards:
             try:
                 shard.reload()
-            except (DamagedFile, OSError) as failure:
+            except (DamagedFile, OtherFormat, OSError) as failure:
                 failures.append((shard, failure))
         if any(shard.view.snapshot.generation == 0 for shard, _ in failures):
             raise failures[0][1]

@@ -11,7 +11,7 @@ import xxhash
 
 from clip_index.content import Modality
 from clip_index.digested_json import dump_digested, parse_digested
-from clip_index.errors import DamagedFile
+from clip_index.errors import DamagedFile, OtherFormat
 from clip_index.file_digest import FileDigest
 
 FORMAT_MAJOR = 1
@@ -111,7 +111,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
 
 
 def parse_manifest(data: bytes, path: Path) -> Manifest:
-    """Parse any minor version of this major format; raise `DamagedFile` otherwise."""
+    """Parse any minor version of this major format; raise `OtherFormat` or `DamagedFile` otherwise."""
     fields = parse_digested(data, path)
     try:
         return _manifest_from_fields(fields, path)
@@ -122,7 +122,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
 def _manifest_from_fields(fields: dict[str, Any], path: Path) -> Manifest:
     major = fields["format"][0]
     if major != FORMAT_MAJOR:
-        raise DamagedFile(path, f"format {major} is not readable by this version, which reads {FORMAT_MAJOR}")
+        raise OtherFormat(path, major, FORMAT_MAJOR)
     return Manifest(
         generation=int(fields["generation"]),
         writer_epoch=int(fields["writer_epoch"]),
