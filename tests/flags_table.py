@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from cliptide.__main__ import CONTEXT_SETTINGS, main
+from tests.settings_table import cell
 
 PREFIX = str(CONTEXT_SETTINGS["auto_envvar_prefix"])
 
@@ -43,7 +44,7 @@ def build_table() -> str:
     for (flag, variable, explanation), commands in sorted(
         rows.items(), key=lambda row: (-len(row[1]), row[1], row[0])
     ):
-        lines.append(f"| `{flag}` | `{variable}` | {', '.join(commands)} | {explanation} |")
+        lines.append(f"| `{flag}` | `{variable}` | {', '.join(commands)} | {cell(explanation)} |")
     return "\n".join(lines)
 
 

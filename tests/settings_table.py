@@ -43,6 +43,11 @@ def _as_text(default: Any) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
+def cell(text: str) -> str:
+    """Return a text as a cell of a table, which a bar would end."""
+    return text.replace("|", "\\|")
+
+
 def build_table() -> str:
     rows: dict[str, dict[tuple[str, str], list[str]]] = {}
     for service, settings in (("consumer", consumer.settings), ("query_api", query_api.settings)):
@@ -52,7 +57,7 @@ def build_table() -> str:
     for variable, variants in rows.items():
         for (default, description), services in variants.items():  # two lines where the services differ
             shown = f"`{default}`" if default else ""
-            lines.append(f"| `{variable}` | {shown} | {', '.join(services)} | {description} |")
+            lines.append(f"| `{variable}` | {shown} | {', '.join(services)} | {cell(description)} |")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def test_the_figures_are_those_last_published() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_row_of_a_table_has_the_cells_of_its_head(page: Path) -> None:
+    bars = [
+        len(re.findall(r"(?<!\\)\|", line)) * line.startswith("|") for line in page.read_text().splitlines()
+    ]
+    tables = [list(rows) for is_table, rows in groupby(bars, key=bool) if is_table]
+    assert [len(set(rows)) for rows in tables] == [1] * len(tables)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
