@@ -571,23 +571,26 @@ def test_a_watermark_that_the_disk_does_not_read_hides_no_content(
     assert live_ids(index) == {"a"}
 
 
-@pytest.fixture
-def small_files() -> Iterator[Callable[[int], None]]:
-    """Lets no file grow beyond a size, as on a full disk; the kernel's signal is ignored."""
+@contextlib.contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size, as on a full disk; the kernel's signal is ignored.
+
+    No longer than for a call: what reports on the tests may go to a file as well.
+    """
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("num_rows", [20, 20_000])
-def test_a_vector_file_that_the_disk_does_not_take_is_an_os_error(
-    tmp_path: Path, small_files: Callable[[int], None], num_rows: int
-) -> None:
+def test_a_vector_file_that_the_disk_does_not_take_is_an_os_error(tmp_path: Path, num_rows: int) -> None:
     """The small one is lost where FAISS closes its file, which it only prints."""
-    small_files(500)
-    with pytest.raises(OSError, match="File too large"):
+    with small_files(500), pytest.raises(OSError, match="File too large"):
         write_flat(tmp_path / "image.faiss", np.zeros((num_rows, 16), np.float16))
 
 
