@@ -16,16 +16,14 @@ _NAME_AND_OFFSET = f"[^:,{BLANKS}]+:[0-9]{{1,18}}"
 
 
 def _split_list(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return [part.strip() for part in value.split(",")] if value else []
+    return value.split(",") if isinstance(value, str) else value
 
 
 def _split_offsets(value: object) -> object:
     """Read `content-uploads-0:42,content-uploads-3:7`."""
     if not isinstance(value, str):
         return value
-    pairs = [part.strip().rpartition(":") for part in value.split(",")]
+    pairs = [part.rpartition(":") for part in value.split(",")]
     if not all(
         name and digits.isascii() and digits.isdigit() and len(digits) < 20 for name, _, digits in pairs
     ):
@@ -35,10 +33,13 @@ def _split_offsets(value: object) -> object:
     return {name: int(digits) for name, _, digits in pairs}
 
 
-class _TextualOptions(SearchOptions):
-    """Options as texts: lists are separated by commas."""
+_Separated = Field(min_length=1, max_length=8)  # "" separates nothing: it is one item without a name
 
-    include: Annotated[list[Include], BeforeValidator(_split_list)] = Field(default=[], max_length=8)
+
+class _TextualOptions(SearchOptions):
+    """Options as texts: lists are separated by commas, and one that is empty is left out."""
+
+    include: Annotated[list[Include], BeforeValidator(_split_list), _Separated] = Field(default_factory=list)
     min_offsets: Annotated[
         dict[str, NextOffset],
         BeforeValidator(_split_offsets),
@@ -65,13 +66,14 @@ class SearchForm(_TextualOptions):
     include: Annotated[
         list[Include],
         BeforeValidator(_split_list),
+        _Separated,
         WithJsonSchema({"type": "string", "pattern": f"^({_INCLUDES})(,({_INCLUDES})){{0,7}}$"}),
-    ] = Field(default=[])
+    ] = Field(default_factory=list)
 
 
 class ContentParameters(Request):
     """The query string of `GET /v1/contents/{content_id}`."""
 
-    include: Annotated[list[Literal["vector"]], BeforeValidator(_split_list)] = Field(
-        default=[], max_length=8
+    include: Annotated[list[Literal["vector"]], BeforeValidator(_split_list), _Separated] = Field(
+        default_factory=list
     )

@@ -156,6 +156,10 @@ def form_with(*fields: tuple[str, Any]) -> FormData:
 FORMS = {
     "two images": ((("image", PNG), ("image", PNG)), 400, "bad_multipart"),
     "plain and query": ((("image", PNG), ("k", "1"), ("query", "{}")), 400, "bad_multipart"),
+    "include empty": ((("text", "red"), ("include", "")), 422, "invalid_value"),
+    "include with an empty item": ((("text", "red"), ("include", "text,")), 422, "invalid_value"),
+    "include with a blank": ((("text", "red"), ("include", "text, vector")), 422, "invalid_value"),
+    "too many includes": ((("text", "red"), ("include", ",".join(["text"] * 9))), 422, "out_of_range"),
     "query no JSON": ((("image", PNG), ("query", "{")), 400, "bad_json"),
     "query a list": ((("image", PNG), ("query", "[]")), 422, "invalid_value"),
     "query with NaN": ((("image", PNG), ("query", '{"min_score": NaN}')), 422, "not_finite"),
@@ -211,7 +215,16 @@ PARAMETERS = {
     "offsets without a number": ("q=a&min_offsets=content-uploads-0", 422, "invalid_value"),
     "offsets with words": ("q=a&min_offsets=content-uploads-0:x", 422, "invalid_value"),
     "unknown partition": ("q=a&min_offsets=others-0:1", 422, "unknown_partition"),
+    "offsets after a blank": (
+        "q=a&min_offsets=content-uploads-0:0,%20content-uploads-1:0",
+        422,
+        "unknown_partition",
+    ),
     "unknown include": ("q=a&include=text,all", 422, "invalid_value"),
+    "empty include": ("q=a&include=", 422, "invalid_value"),
+    "include with an empty item": ("q=a&include=text,", 422, "invalid_value"),
+    "include with a blank": ("q=a&include=text,%20vector", 422, "invalid_value"),
+    "too many includes": ("q=a&include=" + ",".join(["text"] * 9), 422, "out_of_range"),
 }
 
 
@@ -225,6 +238,8 @@ ROUTES = {
     "no such method": ("DELETE", "/v1/search", 405, "method_not_allowed"),
     "no such content": ("GET", "/v1/contents/nobody", 404, "unknown_content"),
     "unknown parameter": ("GET", "/v1/contents/t-red?model=x", 422, "unknown_field"),
+    "empty include": ("GET", "/v1/contents/t-red?include=", 422, "invalid_value"),
+    "another include": ("GET", "/v1/contents/t-red?include=vector,text", 422, "invalid_value"),
     "bytes that are no text": ("GET", "/v1/contents/%ff%fe", 400, "bad_request"),
     "a zero byte": ("GET", "/v1/contents/%00", 404, "unknown_content"),
 }

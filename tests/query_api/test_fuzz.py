@@ -36,7 +36,7 @@ OPTIONS = (
     "--request-timeout=60",
     "--suppress-health-check=too_slow",  # how fast cases are made is the machine's business
     "--no-color",
-    "--seed=1",
+    f"--seed={os.environ.get('CLIPTIDE_FUZZ_SEED', '1')}",
 )
 
 

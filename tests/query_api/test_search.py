@@ -127,7 +127,7 @@ async def test_a_search_from_the_query_string_equals_one_from_a_body(client: Cli
             "q": "red dress",
             "k": "2",
             "modality": "text",
-            "include": "text, metadata",
+            "include": "text,metadata",
             "min_score": "-1",
         },
     )
