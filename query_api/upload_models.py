@@ -26,6 +26,13 @@ EncodedImage = Annotated[
     StringConstraints(min_length=1),
     WithJsonSchema(BASE64),
 ]
+ObjectText = Annotated[
+    str,
+    Field(
+        description="A JSON object of texts, numbers and booleans.",
+        json_schema_extra={"pattern": r"^[ \t\n\r]*\{[\s\S]*\}[ \t\n\r]*$"},
+    ),
+]
 UploadText = Annotated[str, Field(json_schema_extra=NOT_BLANK)]
 
 
@@ -81,14 +88,14 @@ class UploadForm(_UploadFields):
 
     text: UploadText | None = None
     occurred_at: str | None = None
-    metadata: str | None = Field(default=None, description="A JSON object of texts, numbers and booleans.")
+    metadata: ObjectText | None = None
 
 
 class RawUploadParameters(_UploadFields, WriteParameters):
     """The query string of an upload whose body is the content itself."""
 
     occurred_at: str | None = None
-    metadata: str | None = Field(default=None, description="A JSON object of texts, numbers and booleans.")
+    metadata: ObjectText | None = None
 
 
 class DeleteParameters(WriteParameters):

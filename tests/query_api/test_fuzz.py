@@ -36,8 +36,12 @@ OPTIONS = (
     "--request-timeout=60",
     "--suppress-health-check=too_slow",  # how fast cases are made is the machine's business
     "--no-color",
-    f"--seed={os.environ.get('CLIPTIDE_FUZZ_SEED', '1')}",
 )
+FIRST_SEED = int(os.environ.get("CLIPTIDE_FUZZ_SEED", "1"))
+NUM_SEEDS = 5
+FINDING = re.compile(r"^_+ (.+?) _+$", re.MULTILINE)
+# schemathesis 4.32 leaves an operation when it has drawn rules that no array can follow: its issue 4282.
+GAVE_UP = re.compile(r"^_+ (.+?) _+\nSchema Error\n\nCannot generate an array with ", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +74,30 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.timeout(3600)
 def test_answers_are_as_the_document_says(address: str, tmp_path: Path) -> None:
+    num_cases = 0
+    operations: list[str] = []  # none: all
+    for seed in range(FIRST_SEED, FIRST_SEED + NUM_SEEDS):
+        outcome = _ask(address, tmp_path, seed, operations)
+        num_cases += sum(map(int, re.findall(r"(\d+) generated", outcome.stdout)))
+        operations = GAVE_UP.findall(outcome.stdout)
+        if not operations:
+            break
+        assert FINDING.findall(outcome.stdout) == operations, outcome.stdout
+        assert f"Schema Error: {len(operations)}\n" in outcome.stdout, outcome.stdout
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    print(f"{num_cases} cases")  # noqa: T201 (for whoever asks long, with -s)
+    assert num_cases > 100
+
+
+def _ask(address: str, directory: Path, seed: int, operations: list[str]) -> subprocess.CompletedProcess[str]:
+    """Ask the operations, or all; what schemathesis gave up is to be asked again with another seed."""
     asking = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
-    outcome = subprocess.run(
-        [*asking, f"{address}/openapi.json", *OPTIONS, *HOW_LONG],
-        cwd=tmp_path,
+    which = [f"--include-name={name}" for name in operations]
+    return subprocess.run(
+        [*asking, f"{address}/openapi.json", *OPTIONS, *HOW_LONG, f"--seed={seed}", *which],
+        cwd=directory,
         env={**os.environ, "SCHEMATHESIS_HOOKS": str(CHECKS)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    [generated] = re.findall(r"(\d+) generated", outcome.stdout)
-    print(f"{generated} cases")  # noqa: T201 (for whoever asks long, with -s)
-    assert int(generated) > 100
