@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 PREFIX = "CLIPTIDE_"
+MISSPELT_SIMILARITY = (
+    0.9  # a letter or two wrong; names of two services that stand for two things are below 0.8
+)
 
 
 class BadSettings(Exception):
@@ -37,6 +41,7 @@ SettingsT = TypeVar("SettingsT", bound=EnvironmentSettings)
 def read_environment(settings: type[SettingsT]) -> SettingsT:
     """Read the environment; `BadSettings` names the first variable that cannot be used."""
     try:
+        _refuse_misspelt(settings)
         return settings()
     except ValidationError as error:
         raise BadSettings(_first_problem(error, settings)) from None
@@ -44,28 +49,45 @@ def read_environment(settings: type[SettingsT]) -> SettingsT:
         raise BadSettings(f"{_unparsable_variable(error)}: must be JSON") from None
 
 
-def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
+def _refuse_misspelt(settings: type[BaseModel]) -> None:
+    """Refuse variables that look like a setting and are none, in whose place the default would be taken.
+
+    Inside a section every unknown name is refused. Elsewhere other services and commands have theirs:
+    what is refused is close to a setting of this service, such as one with a single underscore.
+    """
+    known = {name.replace("__", "_"): name for name in variables_of(settings)}
+    sections = {PREFIX + name.upper() for name in settings.model_fields}
+    for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
+        if variable.partition("__")[0] in sections:
+            continue
+        flat = variable.replace("__", "_")
+        near = get_close_matches(flat, known, n=1, cutoff=MISSPELT_SIMILARITY)
+        if near:
+            raise BadSettings(f"{variable}: there is no such setting; did you mean {known[near[0]]}?")
+
+
+def _first_problem(error: ValidationError, settings: type) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if message.startswith(PREFIX):
         return message  # raised by a part that knows its own variables
     variable = _variable(first["loc"])
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         message = f"there is no such setting{_suggestion(variable, settings)}"
     return f"{variable}: {message}"
 
 
-def _suggestion(variable: str, settings: type[BaseModel]) -> str:
+def _suggestion(variable: str, settings: type) -> str:
     near = get_close_matches(variable, variables_of(settings), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def variables_of(settings: type[BaseModel], section: tuple[str, ...] = ()) -> Iterator[str]:
+def variables_of(settings: type, section: tuple[str, ...] = ()) -> Iterator[str]:
     """Every variable that these settings are read from."""
-    for name, field in settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from variables_of(field.annotation, (*section, name))
-        else:
+    for name, kind in get_type_hints(settings).items():
+        if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
+            yield from variables_of(kind, (*section, name))
+        elif name != "model_config":
             yield _name((*section, name))
 
 

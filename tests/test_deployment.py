@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import prometheus_client
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -19,7 +20,10 @@ import consumer.metrics
 import consumer.settings
 import query_api.metrics
 import query_api.settings
+import service.settings
+from cliptide.__main__ import main
 from service.settings import PREFIX
+from tests.flags_table import commands_of, variable_of
 from tests.integration.monitoring import alert_rules
 from tests.settings_table import variables_of
 
@@ -35,6 +39,23 @@ _COUNTER_SUFFIX = "_total"
 
 def _each(services: Mapping[str, Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", sorted(services))
+
+
+@_each(OWN)
+def test_a_service_ignores_what_others_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One environment may hold the variables of both services and of every command."""
+    own = {variable for variable, *_ in variables_of(OWN[name].Settings, PREFIX)}
+    assert set(service.settings.variables_of(OWN[name].Settings)) == own
+    others = {
+        variable for settings in OWN.values() for variable, *_ in variables_of(settings.Settings, PREFIX)
+    }
+    for words, command in commands_of(main):
+        others.update(variable_of(flag, words) for flag in command.params if isinstance(flag, click.Option))
+    for variable in os.environ.keys() & own:
+        monkeypatch.delenv(variable)
+    for variable in others - own:
+        monkeypatch.setenv(variable, "x")
+    assert OWN[name].read_settings() == OWN[name].Settings()
 
 
 def test_compose_accepts_the_file() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from pydantic import Field
 
@@ -13,8 +15,14 @@ class Shop(Section):
     doors: int = 1
 
 
+@dataclass(frozen=True)
+class Square:
+    trees: int = 3
+
+
 class Town(EnvironmentSettings):
     name: str = "here"
+    square: Square = Square()
     shop: Shop = Shop()
 
 
@@ -40,10 +48,32 @@ def test_the_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, v
         read_environment(Town)
 
 
-def test_a_misspelt_setting_is_told_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPTIDE_SHOP__DOOR", "3")
+MISSPELT = {
+    "a setting": ("CLIPTIDE_SHOP__DOOR", "CLIPTIDE_SHOP__DOORS"),
+    "a setting of a dataclass": ("CLIPTIDE_SQUARE__TREE", "CLIPTIDE_SQUARE__TREES"),
+    "a section": ("CLIPTIDE_SHOPS__DOORS", "CLIPTIDE_SHOP__DOORS"),
+    "one underscore": ("CLIPTIDE_SHOP_DOORS", "CLIPTIDE_SHOP__DOORS"),
+    "a name outside sections": ("CLIPTIDE_NAMES", "CLIPTIDE_NAME"),
+}
+
+
+@pytest.mark.parametrize(("variable", "meant"), MISSPELT.values(), ids=MISSPELT)
+def test_a_misspelt_setting_is_told_its_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(variable, "3")
     with pytest.raises(BadSettings) as refused:
         read_environment(Town)
-    assert str(refused.value) == (
-        "CLIPTIDE_SHOP__DOOR: there is no such setting; did you mean CLIPTIDE_SHOP__DOORS?"
-    )
+    assert str(refused.value) == f"{variable}: there is no such setting; did you mean {meant}?"
+
+
+def test_what_is_like_no_setting_is_someone_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CLIPTIDE_MARKET__STALLS", "CLIPTIDE_SHOPPING", "CLIPTIDE_"):
+        monkeypatch.setenv(variable, "3")
+    assert read_environment(Town) == Town()
+
+
+def test_a_section_and_what_lies_inside_a_setting_are_no_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPTIDE_SHOP", '{"doors": 2}')
+    monkeypatch.setenv("CLIPTIDE_SHOP__HATS__RED", "4")
+    assert read_environment(Town).shop == Shop(doors=2, hats={"red": 4})
