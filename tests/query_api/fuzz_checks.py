@@ -1,6 +1,7 @@
 """What schemathesis checks beside its own: valid requests are refused only for what no schema can say.
 
 Stricter than its `positive_data_acceptance`, which looks at statuses: one 422 would excuse all others.
+And what it has to be told: writes are seen by those who wait for them.
 """
 
 from __future__ import annotations
@@ -71,3 +72,15 @@ def valid_requests_are_refused_only_for_what_no_schema_says(_: Any, response: An
         or (case.media_type == "multipart/form-data" and error["code"] in ONLY_IN_FORMS)
     )
     assert is_excused or error["message"].endswith(NO_INTEGER), f"{error['code']}: {error['message']}"
+
+
+@schemathesis.hook
+def before_call(_: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Where one call follows another, wait for what the former wrote: without, it is there some time later.
+
+    schemathesis holds that a content can be read as soon as it is created, and no more once it is deleted.
+    """
+    del kwargs
+    is_write = case.method in ("POST", "DELETE") and case.operation.path.startswith("/v1/contents")
+    if is_write and case.meta is not None and case.meta.phase.name == "stateful":
+        case.query["wait"] = "searchable"
