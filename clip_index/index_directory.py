@@ -119,4 +119,7 @@ def _read_current(root: Path) -> str:
     if not numbers:
         raise IndexMissing(f"no index in {root} yet")
     path = root / f"current-{max(numbers)}.json"
-    return str(parse_digested(path.read_bytes(), path)["index_id"])
+    index_id = parse_digested(path.read_bytes(), path).get("index_id")
+    if not isinstance(index_id, str) or not _INDEX_ID.fullmatch(index_id):
+        raise DamagedFile(path, f"no index has the id {index_id!r}")
+    return index_id

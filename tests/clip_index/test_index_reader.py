@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -305,6 +306,15 @@ def test_an_index_built_for_something_else_is_refused(
 ) -> None:
     with pytest.raises(IndexRefused, match=message):
         create_index(index.path.parent.parent, **change)
+
+
+@pytest.mark.parametrize("fields", [{}, {"index_id": None}, {"index_id": "../elsewhere"}], ids=str)
+def test_a_pointer_to_no_index_is_damaged(index: IndexDirectory, fields: dict[str, Any]) -> None:
+    root = index.path.parent.parent
+    (root / "current-2.json").write_bytes(dump_digested(fields))
+    with pytest.raises(DamagedFile, match=r"current-2\.json: no index has the id"):
+        IndexDirectory.open(root)
+    assert IndexDirectory.open(root, index.index_id).index_id == index.index_id
 
 
 @pytest.mark.parametrize("index_id", ["../up", "", ".hidden", "a/b", "x" * 65])
