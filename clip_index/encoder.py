@@ -44,12 +44,22 @@ class PreparedImage:
 
     pixels: NDArray[np.uint8]
 
+    @property
+    def num_rows(self) -> int:
+        """How many embeddings it becomes."""
+        return 1
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedText:
     """A tokenised text: int32, shape (windows ≥ 1, context length), zero-padded."""
 
     tokens: NDArray[np.int32]
+
+    @property
+    def num_rows(self) -> int:
+        """How many embeddings it becomes: one for each window."""
+        return len(self.tokens)
 
 
 Prepared: TypeAlias = PreparedImage | PreparedText

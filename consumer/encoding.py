@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, Prepared, PreparedText
+from clip_index.encoder import Encoder, Prepared
 from consumer.backlog import Backlog
 from consumer.batcher import Batcher, BatchLimits
 from consumer.dead_letter import DeadLetters, SetAside
@@ -171,9 +171,7 @@ class Encoding:
 
 def _num_rows(outcome: Outcome) -> int:
     """How many rows the encoder has to compute for it."""
-    if not isinstance(outcome, Encodable):
-        return 0
-    return len(outcome.prepared.tokens) if isinstance(outcome.prepared, PreparedText) else 1
+    return outcome.prepared.num_rows if isinstance(outcome, Encodable) else 0
 
 
 def _outcome(work: Work) -> Outcome:

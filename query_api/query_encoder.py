@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from clip_index.content import Embeddings
 from clip_index.encoder import Encoder, EncoderFingerprint, Prepared
 from clip_index.errors import BadContent
+from query_api.encoder_queue import EncoderQueue
 from query_api.errors import ContentRefused
 from query_api.gathering import Gathering
 from query_api.metrics import Metrics
@@ -39,8 +40,9 @@ _Waiting: TypeAlias = tuple[_Wanted, "asyncio.Future[Embeddings]"]
 
 @dataclass(frozen=True, slots=True)
 class QueryEncoderSettings:
-    """`max_batch` bounds how many queries are encoded together, `text_cache_entries` the known texts.
+    """`max_batch` bounds how many queries (a long text's windows) are encoded together.
 
+    `text_cache_entries` bounds the known texts.
     `max_gather_seconds` bounds how long queries wait for others after a batch of several.
     """
 
@@ -65,7 +67,7 @@ class QueryEncoder:
         self._metrics = metrics
         self._settings = settings
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: EncoderQueue[_Waiting] = EncoderQueue()
         self._has_waiting = asyncio.Event()
         self._texts = _TextCache(settings.text_cache_entries)
         self._computing: dict[str, asyncio.Task[Embeddings]] = {}
@@ -110,7 +112,7 @@ class QueryEncoder:
     async def encode_image(self, data: bytes) -> Embeddings:
         """Return the embedding of an image file, shape (dimension,); `ContentRefused` if it has none."""
         prepared = await self._prepare(data)
-        return await self._encode(lambda: prepared, unit_mean)
+        return await self._encode(lambda: prepared, unit_mean, prepared.num_rows)
 
     async def encode_content(self, content: str | bytes) -> Embeddings:
         """Return all embeddings of a text or an image file, (windows, dimension); an image has one.
@@ -118,7 +120,7 @@ class QueryEncoder:
         `ContentRefused` if it has none.
         """
         prepared = await self._prepare(content)
-        return await self._encode(lambda: prepared, _all_windows)
+        return await self._encode(lambda: prepared, _all_windows, prepared.num_rows)
 
     async def check(self, content: str | bytes) -> None:
         """Raise `ContentRefused` for a text or image file that the consumer could not encode either."""
@@ -128,7 +130,7 @@ class QueryEncoder:
         """Return the embedding of a text without asking the cache: for a probe of the encoder itself."""
         if len(text) > _SHORT_TEXT:
             prepared = await self._prepare(text)
-            return await self._encode(lambda: prepared, unit_mean)
+            return await self._encode(lambda: prepared, unit_mean, prepared.num_rows)
         return await self._encode(partial(self._encoder.prepare_text, text), unit_mean)
 
     async def _compute_text(self, text: str) -> Embeddings:
@@ -149,9 +151,11 @@ class QueryEncoder:
         except BadContent as error:
             raise ContentRefused(error) from error
 
-    async def _encode(self, prepare: Callable[[], Prepared], finish: _Finish) -> Embeddings:
+    async def _encode(
+        self, prepare: Callable[[], Prepared], finish: _Finish, num_rows: int = 1
+    ) -> Embeddings:
         future: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
-        self._waiting.append((_Wanted(prepare, finish), future))
+        self._waiting.put((_Wanted(prepare, finish), future), num_rows)
         self._has_waiting.set()
         try:
             return await future
@@ -175,8 +179,7 @@ class QueryEncoder:
             is_quiet = not (was_busy or self._workers.is_busy)
 
     def _take_batch(self) -> list[_Waiting]:
-        size = min(len(self._waiting), self._settings.max_batch)
-        taken = [self._waiting.popleft() for _ in range(size)]
+        taken = self._waiting.take(self._settings.max_batch)
         if not self._waiting:
             self._has_waiting.clear()
         return [item for item in taken if not item[1].done()]  # done: its request went away

@@ -136,7 +136,9 @@ class QueryApiSettings(Section):
     reload_interval_seconds: float = Field(
         default=0.05, gt=0, description="Between two looks for a newer generation."
     )
-    max_encoded_together: int = Field(default=32, ge=1, description="Queries in one pass of the encoder.")
+    max_encoded_together: int = Field(
+        default=32, ge=1, description="Queries (of a long text its windows) in one pass of the encoder."
+    )
     text_cache_entries: int = Field(
         default=10_000, ge=0, description="Query texts whose embeddings are remembered."
     )

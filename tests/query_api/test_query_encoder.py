@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from clip_index.content import Embeddings
 from clip_index.encoder import Prepared
+from query_api.encoder_queue import EncoderQueue
 from query_api.errors import ContentRefused
 from query_api.metrics import Metrics
 from query_api.query_encoder import QueryEncoder, QueryEncoderSettings
@@ -75,6 +76,42 @@ async def test_a_batch_is_bounded(encoder: GatedEncoder) -> None:
         encoder.gate.set()
         await asyncio.gather(*asked)
     assert encoder.batch_sizes == [1, 4, 4, 1]
+
+
+async def test_a_request_of_many_windows_holds_nobody_up_for_longer_than_one_text(
+    encoder: GatedEncoder,
+) -> None:
+    long_texts = [" ".join(f"word{text}" for _ in range(300)) for text in range(10)]
+    num_windows = encoder.prepare_text(long_texts[0]).num_rows
+    assert num_windows > 4
+    async with running(encoder, max_batch=4) as queries:
+        embedding = [asyncio.create_task(queries.encode_content(text)) for text in long_texts]
+        assert await asyncio.to_thread(encoder.has_begun.wait, PATIENCE_SECONDS)
+        await until_waiting(queries, 9)
+        searching = [asyncio.create_task(queries.encode_text(f"text {n}")) for n in range(3)]
+        await until_waiting(queries, 12)
+        encoder.gate.set()
+        rows = await asyncio.gather(*embedding)
+        await asyncio.gather(*searching)
+    assert encoder.batch_sizes == [1, 3 + 1, *[1] * 8]
+    assert all(len(windows) == num_windows for windows in rows)
+
+
+def test_texts_of_few_windows_share_a_batch_with_each_other_and_with_the_rest() -> None:
+    queue: EncoderQueue[str] = EncoderQueue()
+    for name, num_rows in {"A": 64, "a": 1, "B": 2, "b": 1, "C": 3, "D": 2, "c": 1}.items():
+        queue.put(name, num_rows)
+    assert len(queue) == 7
+    assert [queue.take(6) for _ in range(3)] == [["a", "b", "c", "A"], ["B", "C"], ["D"]]
+    assert (queue.take(6), len(queue)) == ([], 0)
+
+
+def test_single_rows_do_not_keep_a_long_text_waiting() -> None:
+    queue: EncoderQueue[int] = EncoderQueue()
+    queue.put(-1, 64)
+    for number in range(10):
+        queue.put(number, 1)
+    assert queue.take(4) == [0, 1, 2, 3, -1]
 
 
 async def test_equal_texts_are_encoded_once(encoder: GatedEncoder) -> None:
