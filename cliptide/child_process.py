@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 _LOG_TAIL_BYTES = 2000
+_UNCHOSEN_PORTS = range(20_000, 32_768)  # below Linux's ip_local_port_range, and IANA's from 49,152 on
 
 
 def spawn(
@@ -45,10 +48,16 @@ def end(process: subprocess.Popen[bytes], patience_seconds: float) -> None:
 
 
 def free_port() -> int:
-    """Return a loopback port that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that is free at this moment.
+
+    Not one that the system would choose: until the child listens, any connection could be given that.
+    """
+    while True:
+        with socket.socket() as probe:
+            port = random.SystemRandom().choice(_UNCHOSEN_PORTS)
+            with suppress(OSError):
+                probe.bind((LOOPBACK, port))
+                return port
 
 
 def accepts_connections(port: int) -> bool:
