@@ -45,6 +45,11 @@ _MESSAGES = {  # in place of what pydantic says, which speaks to who wrote the m
     "extra_forbidden": "there is no such field",
     "missing": "is missing",
 }
+_EXAMPLE_OF = {  # of objects that people write as a plain text first
+    "Term": '{"text": "a red shoe"}',
+    "WeightedExample": '{"content_id": "shoe-1"}',
+    "FieldCondition": '{"field": "source", "equals": "shop"}',
+}
 ModelT = TypeVar("ModelT", bound=Request)
 ParsedT = TypeVar("ParsedT")
 
@@ -210,7 +215,7 @@ async def _read_part(part: object) -> tuple[str, bytes]:
 
 
 def _error_from_validation(error: ValidationError) -> ApiError:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return ApiError("bad_json", found[0]["msg"])
     details = [_detail(item) for item in found[:MAX_DETAILS]]
@@ -224,5 +229,12 @@ def _detail(item: ErrorDetails) -> ErrorDetail:
     return {
         "field": ".".join(str(part) for part in item["loc"]),
         "code": _CODES.get(item["type"], "invalid_value"),
-        "message": _MESSAGES.get(item["type"], item["msg"]),
+        "message": _message(item),
     }
+
+
+def _message(item: ErrorDetails) -> str:
+    example = _EXAMPLE_OF.get(item.get("ctx", {}).get("class_name", ""))
+    if item["type"] == "model_type" and example is not None:
+        return f"must be an object such as {example}"
+    return _MESSAGES.get(item["type"], item["msg"])

@@ -278,6 +278,14 @@ TOLD = {
             "and metadata.<key>"
         ),
     ),
+    "a term as a plain text": (
+        {"terms": ["a red shoe"]},
+        'terms.0: must be an object such as {"text": "a red shoe"}',
+    ),
+    "a condition as a plain text": (
+        {"text": "a", "filter": {"must": ["shop"]}},
+        'filter.must.0: must be an object such as {"field": "source", "equals": "shop"}',
+    ),
     "a partition too many": (
         {"text": "a", "min_offsets": {"content-uploads-9": 1}},
         "min_offsets: there is no content-uploads-9; the index has content-uploads-0, content-uploads-1",
