@@ -16,7 +16,12 @@ _NAME_AND_OFFSET = f"[^:,{BLANKS}]+:[0-9]{{1,18}}"
 
 
 def _split_list(value: object) -> object:
-    return value.split(",") if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    items = value.split(",")
+    if any(not item or item != item.strip() for item in items):
+        raise PydanticCustomError("invalid_value", "must be names separated by commas alone, without blanks")
+    return items
 
 
 def _split_offsets(value: object) -> object:
@@ -33,7 +38,7 @@ def _split_offsets(value: object) -> object:
     return {name: int(digits) for name, _, digits in pairs}
 
 
-_Separated = Field(min_length=1, max_length=8)  # "" separates nothing: it is one item without a name
+_Separated = Field(min_length=1, max_length=8)
 
 
 class _TextualOptions(SearchOptions):

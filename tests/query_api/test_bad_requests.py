@@ -293,6 +293,13 @@ TOLD = {
 }
 
 
+@pytest.mark.parametrize("include", ["", "text,", "text, vector"])
+async def test_a_list_in_a_query_string_is_told_what_separates_it(client: Client, include: str) -> None:
+    response = await client.get("/v1/search", params={"q": "red", "include": include})
+    message = (await response.json())["error"]["message"]
+    assert message == "include: must be names separated by commas alone, without blanks"
+
+
 @pytest.mark.parametrize(("body", "message"), TOLD.values(), ids=TOLD)
 async def test_a_message_says_what_to_write_instead(client: Client, body: Any, message: str) -> None:
     answer = await (await client.post("/v1/search", json=body)).json()
