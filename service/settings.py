@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from typing import TypeVar, get_type_hints
@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 PREFIX = "CLIPTIDE_"
-MISSPELT_SIMILARITY = (
-    0.9  # a letter or two wrong; names of two services that stand for two things are below 0.8
-)
+MISSPELT_SIMILARITY = 0.8  # one letter wrong in five; no names of two services are as near
+
+# Kubernetes tells a pod of each Service by such variables: CLIPTIDE_QUERY_API_PORT=tcp://10.0.0.11:8080
+_SERVICE_LINKS = ("tcp://", "udp://", "sctp://")
 
 
 class BadSettings(Exception):
@@ -50,20 +51,34 @@ def read_environment(settings: type[SettingsT]) -> SettingsT:
 
 
 def _refuse_misspelt(settings: type[BaseModel]) -> None:
-    """Refuse variables that look like a setting and are none, in whose place the default would be taken.
+    """Refuse a variable that looks like a setting and is none, in whose place the default would be taken.
 
-    Inside a section every unknown name is refused. Elsewhere other services and commands have theirs:
-    what is refused is close to a setting of this service, such as one with a single underscore.
+    Inside a section every unknown name is refused anyway. Elsewhere other services and commands have
+    their variables: refused is a section or a name that is nearly one of this service's, or a
+    setting with one underscore for two.
     """
-    known = {name.replace("__", "_"): name for name in variables_of(settings)}
+    known = list(variables_of(settings))
     sections = {PREFIX + name.upper() for name in settings.model_fields}
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
-        if variable.partition("__")[0] in sections:
+        if variable.partition("__")[0] in sections or os.environ[variable].startswith(_SERVICE_LINKS):
             continue
-        flat = variable.replace("__", "_")
-        near = get_close_matches(flat, known, n=1, cutoff=MISSPELT_SIMILARITY)
-        if near:
-            raise BadSettings(f"{variable}: there is no such setting; did you mean {known[near[0]]}?")
+        if (meant := _meant(variable, known)) is not None:
+            raise BadSettings(f"{variable}: there is no such setting; did you mean {meant}?")
+
+
+def _meant(variable: str, known: Sequence[str]) -> str | None:
+    """The setting that a variable outside of this service's sections is nearly."""
+    section, separator, _ = variable.removeprefix(PREFIX).partition("__")
+    if not separator and (flat := [name for name in known if name.replace("__", "_") == variable]):
+        return flat[0]
+    first_parts = {
+        name.removeprefix(PREFIX).partition("__")[0] for name in known if ("__" in name) == bool(separator)
+    }
+    near = get_close_matches(section, first_parts, n=1, cutoff=MISSPELT_SIMILARITY)
+    if not near:
+        return None
+    spelt = variable.replace(section, near[0], 1)
+    return next(iter(get_close_matches(spelt, known, n=1)), spelt)
 
 
 def _first_problem(error: ValidationError, settings: type) -> str:

@@ -35,6 +35,15 @@ COMMANDS = re.findall(r'^CMD \["python", "-m", "([\w.]+)"\]$', DOCKERFILE, re.MU
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
 OWN = {"consumer": consumer.settings, "query_api": query_api.settings}
 _COUNTER_SUFFIX = "_total"
+KUBERNETES_LINKS = (  # what a pod is told of a Service, beside addresses
+    "SERVICE_HOST",
+    "SERVICE_PORT",
+    "SERVICE_PORT_HTTP",
+    "SERVICE_PORT_METRICS",
+    "PORT_8080_TCP_PROTO",
+    "PORT_8080_TCP_PORT",
+    "PORT_8080_TCP_ADDR",
+)
 
 
 def _each(services: Mapping[str, Any]) -> pytest.MarkDecorator:
@@ -51,6 +60,8 @@ def test_a_service_ignores_what_others_read(name: str, monkeypatch: pytest.Monke
     }
     for words, command in commands_of(main):
         others.update(variable_of(flag, words) for flag in command.params if isinstance(flag, click.Option))
+    for other in ("CONSUMER", "QUERY_API", "INDEX", "KAFKA", "ENCODER", "TOPIC"):
+        others.update(f"CLIPTIDE_{other}_{link}" for link in KUBERNETES_LINKS)
     for variable in os.environ.keys() & own:
         monkeypatch.delenv(variable)
     for variable in others - own:

@@ -20,7 +20,13 @@ class Square:
     trees: int = 3
 
 
+class Harbour(Section):
+    host: str = "localhost"
+    port: int = 80
+
+
 class Town(EnvironmentSettings):
+    harbour: Harbour = Harbour()
     name: str = "here"
     square: Square = Square()
     shop: Shop = Shop()
@@ -71,6 +77,24 @@ def test_what_is_like_no_setting_is_someone_elses(monkeypatch: pytest.MonkeyPatc
     for variable in ("CLIPTIDE_MARKET__STALLS", "CLIPTIDE_SHOPPING", "CLIPTIDE_"):
         monkeypatch.setenv(variable, "3")
     assert read_environment(Town) == Town()
+
+
+def test_what_kubernetes_tells_of_services_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service called cliptide-harbour, in a pod that has service links, as it has by default."""
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.11",
+        "SERVICE_PORT": "6379",
+        "PORT": "tcp://10.0.0.11:6379",
+        "PORT_6379_TCP": "tcp://10.0.0.11:6379",
+        "PORT_6379_TCP_PROTO": "tcp",
+        "PORT_6379_TCP_PORT": "6379",
+        "PORT_6379_TCP_ADDR": "10.0.0.11",
+    }.items():
+        monkeypatch.setenv(f"CLIPTIDE_HARBOUR_{name}", value)
+    assert read_environment(Town) == Town()
+    monkeypatch.setenv("CLIPTIDE_HARBOUR_PORT", "6379")
+    with pytest.raises(BadSettings, match="did you mean CLIPTIDE_HARBOUR__PORT"):
+        read_environment(Town)
 
 
 def test_a_section_and_what_lies_inside_a_setting_are_no_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
