@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
@@ -55,8 +55,12 @@ def free_port() -> int:
     while True:
         with socket.socket() as probe:
             port = random.SystemRandom().choice(_UNCHOSEN_PORTS)
-            with suppress(OSError):
+            try:
                 probe.bind((LOOPBACK, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
                 return port
 
 

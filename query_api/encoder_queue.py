@@ -11,9 +11,9 @@ ItemT = TypeVar("ItemT")
 class EncoderQueue(Generic[ItemT]):
     """Contents that wait, each with the rows that the encoder makes of it: a text has one per window.
 
-    Texts of several windows have a line of their own. Of it every batch takes the first, however
-    long, and more only where the others leave room: thousands of windows of one request hold
-    nobody else up for longer than one text's, nor do those who come meanwhile hold up the request.
+    Texts of several windows have a line of their own, in which those pass that fit a batch; the
+    first that does not fit goes with them, one in a batch. So thousands of windows of one request
+    hold nobody else up for longer than one text's, nor do those who come meanwhile hold it up.
     """
 
     def __init__(self) -> None:
@@ -30,13 +30,17 @@ class EncoderQueue(Generic[ItemT]):
             self._long.append((item, num_rows))
 
     def take(self, max_rows: int) -> list[ItemT]:
-        """Take the next batch: up to `max_rows` rows, beyond which goes only the first long text."""
+        """Take the next batch: of each line up to `max_rows` rows, and one text that has more."""
         taken = [self._single.popleft() for _ in range(min(len(self._single), max_rows))]
-        room = max_rows - len(taken)
-        is_first = True
-        while self._long and (is_first or self._long[0][1] <= room):
+        room, has_one_beyond = max_rows, False
+        for _ in range(len(self._long)):
             item, num_rows = self._long.popleft()
-            taken.append(item)
-            room -= num_rows
-            is_first = False
+            if num_rows <= room:
+                taken.append(item)
+                room -= num_rows
+            elif not has_one_beyond:
+                taken.append(item)
+                has_one_beyond = True
+            else:
+                self._long.append((item, num_rows))  # once around, so that the order stays
         return taken

@@ -23,7 +23,7 @@ from query_api.query_embedding import unit_mean
 from query_api.workers import Workers
 
 _Finish: TypeAlias = Callable[[Embeddings], Embeddings]
-_SHORT_TEXT = 512  # characters that cost less to prepare than to hand to a worker and back
+_SHORT_TEXT_BYTES = 256  # cost less to prepare than to hand to a worker and back; at most five windows
 _LOOK_SECONDS = 0.001  # how often to look who has come; as long must nothing be under way
 
 
@@ -128,7 +128,7 @@ class QueryEncoder:
 
     async def encode_text_afresh(self, text: str) -> Embeddings:
         """Return the embedding of a text without asking the cache: for a probe of the encoder itself."""
-        if len(text) > _SHORT_TEXT:
+        if not _is_short(text):
             prepared = await self._prepare(text)
             return await self._encode(lambda: prepared, unit_mean, prepared.num_rows)
         return await self._encode(partial(self._encoder.prepare_text, text), unit_mean)
@@ -213,6 +213,11 @@ def _encode_each(encoder: Encoder, wanted: Sequence[_Wanted]) -> list[Embeddings
         item if isinstance(item, Exception) else one.finish(next(encoded))
         for one, item in zip(wanted, prepared, strict=True)
     ]
+
+
+def _is_short(text: str) -> bool:
+    """In bytes: of those a token has one or more, of characters (Chinese ones) it may have a third."""
+    return len(text) <= _SHORT_TEXT_BYTES and len(text.encode("utf-8", "surrogatepass")) <= _SHORT_TEXT_BYTES
 
 
 def _all_windows(embeddings: Embeddings) -> Embeddings:

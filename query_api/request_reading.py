@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -45,11 +46,17 @@ _MESSAGES = {  # in place of what pydantic says, which speaks to who wrote the m
     "extra_forbidden": "there is no such field",
     "missing": "is missing",
 }
-_EXAMPLE_OF = {  # of objects that people write as a plain text first
-    "Term": '{"text": "a red shoe"}',
-    "WeightedExample": '{"content_id": "shoe-1"}',
-    "FieldCondition": '{"field": "source", "equals": "shop"}',
-}
+EXAMPLES: Mapping[str, str] = MappingProxyType(  # of objects that people write as a plain text first
+    {
+        "EmbedContent": '{"text": "a red shoe"}',
+        "FieldCondition": '{"field": "source", "equals": "shop"}',
+        "Filter": '{"must": [{"field": "source", "equals": "shop"}]}',
+        "Query": '{"text": "a red shoe"}',
+        "Term": '{"text": "a red shoe"}',
+        "UploadContent": '{"text": "a red shoe"}',
+        "WeightedExample": '{"content_id": "shoe-1"}',
+    }
+)
 ModelT = TypeVar("ModelT", bound=Request)
 ParsedT = TypeVar("ParsedT")
 
@@ -234,7 +241,7 @@ def _detail(item: ErrorDetails) -> ErrorDetail:
 
 
 def _message(item: ErrorDetails) -> str:
-    example = _EXAMPLE_OF.get(item.get("ctx", {}).get("class_name", ""))
+    example = EXAMPLES.get(item.get("ctx", {}).get("class_name", ""))
     if item["type"] == "model_type" and example is not None:
         return f"must be an object such as {example}"
     return _MESSAGES.get(item["type"], item["msg"])

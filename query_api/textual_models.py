@@ -30,10 +30,15 @@ def _split_offsets(value: object) -> object:
         return value
     pairs = [part.rpartition(":") for part in value.split(",")]
     if not all(
-        name and digits.isascii() and digits.isdigit() and len(digits) < 20 for name, _, digits in pairs
+        name
+        and not any(map(str.isspace, name))
+        and digits.isascii()
+        and digits.isdigit()
+        and len(digits) < 20
+        for name, _, digits in pairs
     ):
         raise PydanticCustomError(
-            "invalid_value", "must be a list like content-uploads-0:42,content-uploads-1:7"
+            "invalid_value", "must be a list like content-uploads-0:42,content-uploads-1:7, without blanks"
         )
     return {name: int(digits) for name, _, digits in pairs}
 

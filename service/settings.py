@@ -58,27 +58,33 @@ def _refuse_misspelt(settings: type[BaseModel]) -> None:
     setting with one underscore for two.
     """
     known = list(variables_of(settings))
-    sections = {PREFIX + name.upper() for name in settings.model_fields}
-    for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
-        if variable.partition("__")[0] in sections or os.environ[variable].startswith(_SERVICE_LINKS):
+    sections = {_first_part(name) for name in known if "__" in name}
+    for variable, value in sorted(os.environ.items()):
+        is_ours = variable in known or _first_part(variable) in sections
+        if is_ours or not variable.startswith(PREFIX) or not value or value.startswith(_SERVICE_LINKS):
             continue
         if (meant := _meant(variable, known)) is not None:
             raise BadSettings(f"{variable}: there is no such setting; did you mean {meant}?")
 
 
 def _meant(variable: str, known: Sequence[str]) -> str | None:
-    """The setting that a variable outside of this service's sections is nearly."""
-    section, separator, _ = variable.removeprefix(PREFIX).partition("__")
-    if not separator and (flat := [name for name in known if name.replace("__", "_") == variable]):
-        return flat[0]
-    first_parts = {
-        name.removeprefix(PREFIX).partition("__")[0] for name in known if ("__" in name) == bool(separator)
-    }
-    near = get_close_matches(section, first_parts, n=1, cutoff=MISSPELT_SIMILARITY)
+    """The setting, or its section, that a variable outside of this service's sections is nearly."""
+    for name in known:
+        if name.replace("__", "_") == variable.replace("__", "_"):
+            return name
+    is_nested = "__" in variable
+    first_part = _first_part(variable)
+    known_parts = {_first_part(name) for name in known if ("__" in name) == is_nested}
+    near = get_close_matches(first_part, known_parts, n=1, cutoff=MISSPELT_SIMILARITY)
     if not near:
         return None
-    spelt = variable.replace(section, near[0], 1)
-    return next(iter(get_close_matches(spelt, known, n=1)), spelt)
+    spelt = PREFIX + near[0] + variable.removeprefix(PREFIX + first_part)
+    section = [name for name in known if _first_part(name) == near[0]]
+    return next(iter(get_close_matches(spelt, section, n=1, cutoff=0.9)), f"{PREFIX}{near[0]}__…")
+
+
+def _first_part(variable: str) -> str:
+    return variable.removeprefix(PREFIX).partition("__")[0]
 
 
 def _first_problem(error: ValidationError, settings: type) -> str:

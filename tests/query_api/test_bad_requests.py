@@ -218,7 +218,7 @@ PARAMETERS = {
     "offsets after a blank": (
         "q=a&min_offsets=content-uploads-0:0,%20content-uploads-1:0",
         422,
-        "unknown_partition",
+        "invalid_value",
     ),
     "unknown include": ("q=a&include=text,all", 422, "invalid_value"),
     "empty include": ("q=a&include=", 422, "invalid_value"),

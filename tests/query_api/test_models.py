@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from query_api.embed_models import EmbedContent
+from query_api.filter_models import FieldCondition, Filter
 from query_api.models import ErrorAnswer, rfc_time
-from query_api.search_models import SearchRequest
+from query_api.recommend_models import WeightedExample
+from query_api.request_reading import EXAMPLES
+from query_api.search_models import Query, SearchRequest, Term
 from query_api.textual_models import SearchParameters
+from query_api.upload_models import UploadContent
 
 TIMES = {
     "a whole second": (1_700_000_000_000, "2023-11-14T22:13:20Z"),
@@ -28,6 +33,15 @@ def test_parameters_are_texts_that_become_values() -> None:
     assert parameters.k == 3
     assert parameters.include == ["text", "vector"]
     assert parameters.min_offsets == {"a-b:c-0": 42, "d-1": 0}
+
+
+OBJECTS = (EmbedContent, FieldCondition, Filter, Query, Term, UploadContent, WeightedExample)
+
+
+@pytest.mark.parametrize("model", OBJECTS, ids=[model.__name__ for model in OBJECTS])
+def test_who_writes_a_text_for_an_object_is_told_an_object_that_is_right(model: type[BaseModel]) -> None:
+    model.model_validate_json(EXAMPLES[model.__name__])
+    assert set(EXAMPLES) == {model.__name__ for model in OBJECTS}
 
 
 def test_a_request_does_not_change() -> None:

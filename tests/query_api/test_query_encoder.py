@@ -97,12 +97,12 @@ async def test_a_request_of_many_windows_holds_nobody_up_for_longer_than_one_tex
     assert all(len(windows) == num_windows for windows in rows)
 
 
-def test_texts_of_few_windows_share_a_batch_with_each_other_and_with_the_rest() -> None:
+def test_texts_of_few_windows_pass_those_of_many() -> None:
     queue: EncoderQueue[str] = EncoderQueue()
-    for name, num_rows in {"A": 64, "a": 1, "B": 2, "b": 1, "C": 3, "D": 2, "c": 1}.items():
+    for name, num_rows in {"A": 64, "B": 64, "a": 1, "C": 2, "b": 1, "D": 3, "E": 2, "F": 64}.items():
         queue.put(name, num_rows)
-    assert len(queue) == 7
-    assert [queue.take(6) for _ in range(3)] == [["a", "b", "c", "A"], ["B", "C"], ["D"]]
+    assert len(queue) == 8
+    assert [queue.take(6) for _ in range(3)] == [["a", "b", "A", "C", "D"], ["B", "E"], ["F"]]
     assert (queue.take(6), len(queue)) == ([], 0)
 
 
@@ -112,6 +112,17 @@ def test_single_rows_do_not_keep_a_long_text_waiting() -> None:
     for number in range(10):
         queue.put(number, 1)
     assert queue.take(4) == [0, 1, 2, 3, -1]
+
+
+async def test_the_windows_of_a_text_are_counted_whatever_its_script(encoder: GatedEncoder) -> None:
+    texts = ["👟" * 400 + str(number) for number in range(8)]  # a token each
+    async with running(encoder, max_batch=4) as queries:
+        asked = [asyncio.create_task(queries.encode_text(text)) for text in texts]
+        assert await asyncio.to_thread(encoder.has_begun.wait, PATIENCE_SECONDS)
+        await until_waiting(queries, 7)
+        encoder.gate.set()
+        await asyncio.gather(*asked)
+    assert encoder.batch_sizes == [1] * 8
 
 
 async def test_equal_texts_are_encoded_once(encoder: GatedEncoder) -> None:

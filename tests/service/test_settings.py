@@ -16,8 +16,14 @@ class Shop(Section):
 
 
 @dataclass(frozen=True)
+class Lamps:
+    number: int = 4
+
+
+@dataclass(frozen=True)
 class Square:
     trees: int = 3
+    lamps: Lamps = Lamps()
 
 
 class Harbour(Section):
@@ -58,7 +64,9 @@ MISSPELT = {
     "a setting": ("CLIPTIDE_SHOP__DOOR", "CLIPTIDE_SHOP__DOORS"),
     "a setting of a dataclass": ("CLIPTIDE_SQUARE__TREE", "CLIPTIDE_SQUARE__TREES"),
     "a section": ("CLIPTIDE_SHOPS__DOORS", "CLIPTIDE_SHOP__DOORS"),
+    "a section, with a name that is unlike any": ("CLIPTIDE_SHOPS__WINDOWS", "CLIPTIDE_SHOP__…"),
     "one underscore": ("CLIPTIDE_SHOP_DOORS", "CLIPTIDE_SHOP__DOORS"),
+    "one underscore of several": ("CLIPTIDE_SQUARE_LAMPS__NUMBER", "CLIPTIDE_SQUARE__LAMPS__NUMBER"),
     "a name outside sections": ("CLIPTIDE_NAMES", "CLIPTIDE_NAME"),
 }
 
@@ -74,8 +82,9 @@ def test_a_misspelt_setting_is_told_its_name(
 
 
 def test_what_is_like_no_setting_is_someone_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("CLIPTIDE_MARKET__STALLS", "CLIPTIDE_SHOPPING", "CLIPTIDE_"):
+    for variable in ("CLIPTIDE_MARKET__STALLS", "CLIPTIDE_SHOPPING", "CLIPTIDE_", "MYCLIPTIDE_NAMES"):
         monkeypatch.setenv(variable, "3")
+    monkeypatch.setenv("CLIPTIDE_SHOP_DOORS", "")
     assert read_environment(Town) == Town()
 
 
