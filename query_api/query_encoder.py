@@ -23,7 +23,7 @@ from query_api.query_embedding import unit_mean
 from query_api.workers import Workers
 
 _Finish: TypeAlias = Callable[[Embeddings], Embeddings]
-_SHORT_TEXT_BYTES = 256  # cost less to prepare than to hand to a worker and back; at most five windows
+_SHORT_TEXT_BYTES = 256  # cost less to prepare than to hand to a worker and back; up to five windows
 _LOOK_SECONDS = 0.001  # how often to look who has come; as long must nothing be under way
 
 
