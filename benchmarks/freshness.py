@@ -36,7 +36,7 @@ from benchmarks.services import (
 )
 from benchmarks.uploads import encode_upload, publish_steadily
 from clip_index.open_clip_encoder import load_encoder
-from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka.publisher import KafkaPublisher
 from event_log.records import Delivery
 from schemas.events import ImageContent
 

@@ -30,7 +30,7 @@ from benchmarks.uploads import encode_upload
 from clip_index.encoder_settings import EncoderSettings
 from cliptide.demo.model import model_config, write_model_directory
 from cliptide.query_client import QueryClient
-from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import ImageContent
 
 NAME = "hostile"

@@ -25,7 +25,7 @@ from benchmarks.photographs import crop_images
 from benchmarks.services import Program, Running, open_site, running, running_broker
 from benchmarks.uploads import encode_upload
 from clip_index.open_clip_encoder import load_encoder
-from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka.publisher import KafkaPublisher
 from schemas.avro_format import FINGERPRINT_BYTES, MARKER, current_schema
 from schemas.events import ImageContent
 

@@ -27,7 +27,7 @@ from benchmarks.services import Program, Running, lay_index, open_site, running,
 from benchmarks.uploads import encode_upload
 from clip_index.generations import read_newest
 from clip_index.inverted_lists import MIN_NODES
-from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import ImageContent
 
 NAME = "kept_under_ingest"

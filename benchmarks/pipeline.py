@@ -29,7 +29,7 @@ from benchmarks.uploads import encode_upload
 from clip_index.encoder import Encoder
 from clip_index.encoder_settings import EncoderSettings
 from clip_index.open_clip_encoder import load_encoder
-from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka.publisher import KafkaPublisher
 from schemas.codec import EventDecoder
 from schemas.events import ImageContent, UploadEvent
 

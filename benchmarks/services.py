@@ -21,9 +21,9 @@ from cliptide.child_process import free_port
 from cliptide.demo.processes import Child
 from cliptide.embedded_broker import EmbeddedBroker
 from cliptide.query_client import QueryClient
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import MAX_RECORD_BYTES, KafkaSettings
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 
 PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.01

@@ -10,10 +10,10 @@ from typing import TypeVar
 import click
 
 from event_log.errors import TransientLogError
-from event_log.kafka_admin import KafkaAdmin
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import KafkaSettings
-from event_log.kafka_source import KafkaRecordSource
+from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import KafkaSettings
+from event_log.kafka.source import KafkaRecordSource
 from event_log.publisher import Publisher
 from event_log.source import RecordSource
 

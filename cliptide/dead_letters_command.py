@@ -24,7 +24,7 @@ from cliptide.publish import EventPublisher, Failed, Outcome, PlacedEvent, Publi
 from cliptide.republishing import HARMLESS, Republishing
 from cliptide.searchable import wanted_offsets
 from event_log.errors import TopicMissing
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 from event_log.records import Record
 
 

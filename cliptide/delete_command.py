@@ -17,7 +17,7 @@ from cliptide.options import kafka_options, option, topic_option
 from cliptide.pacer import Pacer
 from cliptide.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
 from cliptide.searchable import wanted_offsets
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 from schemas.errors import BadEvent
 from schemas.events import DeleteEvent
 

@@ -26,8 +26,8 @@ from types import MappingProxyType, TracebackType
 
 from cliptide.child_process import LOOPBACK, accepts_connections, end, free_port, read_tail, spawn
 from event_log.errors import EventLogError
-from event_log.kafka_admin import KafkaAdmin
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.settings import KafkaSettings
 
 _ATTEMPTS = 3
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

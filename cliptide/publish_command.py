@@ -30,7 +30,7 @@ from cliptide.query_client import QueryClient, QueryServiceAway, QueryServiceErr
 from cliptide.searchable import NotSearchableInTime, find_missing, wait_until_covered, wanted_offsets
 from cliptide.upload_event import EventBuilder, InlineLimit
 from cliptide.upload_sources import SourceUnreadable, read_source
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery
 
 DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - 64 * 1024  # room for the event's other fields below 10 MiB

@@ -21,7 +21,7 @@ from cliptide.options import index_options, kafka_options, option
 from cliptide.plain_text import plain
 from cliptide.verification import LogFold, ShardDifference, covered_ranges
 from event_log.errors import TopicMissing
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 
 _NUM_SHOWN = 5
 

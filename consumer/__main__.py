@@ -36,10 +36,10 @@ from consumer.options_from_settings import options_from_settings
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
 from event_log.errors import EventLogError, TransientLogError
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import MAX_RECORD_BYTES
-from event_log.kafka_source import KafkaRecordSource
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import MAX_RECORD_BYTES
+from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
 from service.collection import spare_what_stays

@@ -23,8 +23,8 @@ from clip_index.encoder import Encoder
 from clip_index.encoder_settings import EncoderSettings
 from clip_index.errors import ClipIndexError, IndexMissing
 from clip_index.index_reader import IndexReader
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import KafkaSettings
 from event_log.publisher import Publisher
 from query_api.api_keys import ApiKeys
 from query_api.app import AppSettings, build_app

@@ -27,7 +27,7 @@ from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoServices, index_root, 
 from cliptide.demo.stream import Stream, StreamResult
 from cliptide.gallery import build_gallery
 from cliptide.searchable import find_missing
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 
 READY_TIMEOUT_SECONDS = 120.0
 CHECK_SECONDS = 0.5

@@ -14,8 +14,8 @@ from cliptide.child_process import free_port
 from cliptide.demo.processes import Child, ChildDied, last_lines
 from cliptide.embedded_broker import EmbeddedBroker
 from cliptide.query_client import QueryClient, QueryServiceAway
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
-from event_log.kafka_settings import MAX_RECORD_BYTES, KafkaSettings
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
+from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 
 TOPIC = "content-uploads"
 DEAD_LETTER_TOPIC = "content-uploads.dead-letters"

@@ -17,8 +17,8 @@ from cliptide.pacer import Pacer
 from cliptide.progress import ProgressView, show_progress
 from cliptide.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
 from cliptide.searchable import NotSearchableInTime, missing_offsets, wanted_offsets
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery
 from schemas.events import ImageContent, TextContent, UploadEvent
 

@@ -12,8 +12,8 @@ from cliptide.__main__ import main
 from cliptide.connections import open_publisher, open_source
 from cliptide.dead_letters import TopicScan
 from consumer.dead_letter import SetAside, headers_from_set_aside
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
+from event_log.kafka.settings import KafkaSettings
 from event_log.records import Headers, Record
 from schemas.codec import EventDecoder
 from schemas.events import DeleteEvent, Event, UploadEvent

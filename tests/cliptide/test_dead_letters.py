@@ -5,10 +5,10 @@ import pytest
 from cliptide.dead_letters import DeadLetter, Place, TopicScan, dead_letter_from_record, tally
 from cliptide.embedded_broker import EmbeddedBroker
 from event_log.errors import TopicMissing, TransientLogError
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
-from event_log.kafka_settings import KafkaSettings
-from event_log.kafka_source import KafkaRecordSource
-from event_log.memory import MemoryLog, MemoryPublisher, MemoryRecordSource
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
+from event_log.kafka.settings import KafkaSettings
+from event_log.kafka.source import KafkaRecordSource
+from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.records import EndOfPartition, Headers, Record, TopicDescription
 
 CONTEXT: Headers = (

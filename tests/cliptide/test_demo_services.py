@@ -32,8 +32,8 @@ from cliptide.pacer import Pacer
 from cliptide.publish import EventPublisher, Published
 from cliptide.query_client import QueryClient
 from cliptide.searchable import find_missing, missing_offsets, wait_until_covered, wanted_offsets
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery
 from schemas.events import ImageContent, TextContent
 from tests.cliptide.stub_query_service import StubQueryService

@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from event_log.memory import MemoryLog
+from event_log.memory.clients import MemoryLog
 from event_log.records import TopicDescription
 from schemas.events import TextContent
 from tests.consumer.encoders import KillingEncoder

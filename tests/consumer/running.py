@@ -21,7 +21,7 @@ from consumer.metrics import Metrics
 from consumer.owned_shard import CommitPolicy
 from consumer.pipeline import Pipeline
 from consumer.takeover import AssignmentPatience
-from event_log.memory import MemoryLog, MemoryPublisher, MemoryRecordSource
+from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.records import Record
 from schemas.codec import encode_event
 from schemas.events import Content, DeleteEvent, TextContent, UploadEvent

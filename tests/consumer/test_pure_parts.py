@@ -32,7 +32,7 @@ from consumer.start_check import StartNumbers, StartOptions, check_start
 from consumer.watermark import WatermarkClock
 from consumer.work import WORK_BYTES, Handover, NothingThere, Work
 from event_log.errors import TransientLogError
-from event_log.memory import MemoryLog, MemoryPublisher
+from event_log.memory.clients import MemoryLog, MemoryPublisher
 from event_log.records import Delivery, EndOfPartition, Headers, LogRange, Record
 
 

@@ -16,7 +16,7 @@ from consumer.errors import ConsumerFault, StartRefused
 from consumer.inflight import InFlight, InFlightClosed, InFlightFile, read_inflight
 from consumer.pipeline import PipelineState
 from event_log.errors import FatalLogError
-from event_log.memory import MemoryPublisher
+from event_log.memory.clients import MemoryPublisher
 from schemas.errors import UnknownSchema
 from schemas.events import TextContent
 from tests.consumer.encoders import FailingEncoder

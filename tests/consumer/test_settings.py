@@ -28,9 +28,9 @@ from consumer.settings import (
     read_settings,
 )
 from event_log.errors import FatalLogError, TopicMissing
-from event_log.kafka_admin import KafkaAdmin
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_source import KafkaRecordSource
+from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
 from service.settings import BadSettings

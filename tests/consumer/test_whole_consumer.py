@@ -18,7 +18,7 @@ from consumer.errors import DeadLetterFlood
 from consumer.owned_shard import CommitPolicy
 from consumer.preparation import PreparationOptions
 from event_log.errors import FatalLogError, TransientLogError
-from event_log.memory import MemoryLog
+from event_log.memory.clients import MemoryLog
 from schemas.codec import encode_event
 from schemas.errors import UnknownSchema
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent

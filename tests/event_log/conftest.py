@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 from tests.event_log.event_logs import EventLogUnderTest, InMemory, OnBroker
 
 IN_MEMORY = pytest.param("memory", id="in memory")

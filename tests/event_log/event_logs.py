@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeVar
 from confluent_kafka import ConsumerGroupState, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import MAX_RECORD_BYTES, KafkaSettings
-from event_log.kafka_source import KafkaRecordSource
-from event_log.memory import MemoryLog, MemoryPublisher, MemoryRecordSource
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
+from event_log.kafka.source import KafkaRecordSource
+from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.publisher import Offering
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource

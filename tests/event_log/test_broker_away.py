@@ -8,10 +8,10 @@ import pytest
 
 from cliptide.embedded_broker import EmbeddedBroker
 from event_log.errors import TransientLogError
-from event_log.kafka_admin import KafkaAdmin
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import KafkaSettings
-from event_log.kafka_source import KafkaRecordSource
+from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import KafkaSettings
+from event_log.kafka.source import KafkaRecordSource
 from tests.event_log.event_logs import DEADLINE_SECONDS, OnBroker, Reader, wait_until
 
 NOBODY = "127.0.0.1:1"  # a reserved port: connections are refused

@@ -14,8 +14,8 @@ import pytest
 from cliptide.child_process import spawn
 from cliptide.embedded_broker import EmbeddedBroker, EmbeddedBrokerError
 from event_log.errors import TransientLogError
-from event_log.kafka_admin import KafkaAdmin
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.settings import KafkaSettings
 from tests.event_log.event_logs import DEADLINE_SECONDS, wait_until
 from tests.fixtures.processes import is_running
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from event_log.errors import TopicMissing
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
+from event_log.kafka.settings import KafkaSettings
 from tests.event_log.event_logs import DEADLINE_SECONDS, wait_until
 
 UniqueName = Callable[[str], str]

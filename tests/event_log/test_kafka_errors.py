@@ -13,7 +13,7 @@ from event_log.errors import (
     TopicMissing,
     TransientLogError,
 )
-from event_log.kafka_errors import error_from_kafka, mapped_kafka_errors
+from event_log.kafka.errors import error_from_kafka, mapped_kafka_errors
 
 
 @pytest.mark.parametrize(

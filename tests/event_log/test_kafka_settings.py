@@ -6,9 +6,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from event_log.kafka_admin import KafkaAdmin
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import (
+from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import (
     KafkaSettings,
     LibrdkafkaLog,
     Property,
@@ -16,7 +16,7 @@ from event_log.kafka_settings import (
     build_consumer_config,
     build_producer_config,
 )
-from event_log.kafka_source import KafkaRecordSource
+from event_log.kafka.source import KafkaRecordSource
 
 
 @pytest.mark.parametrize(

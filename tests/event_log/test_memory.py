@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from event_log.errors import RecordTooLarge, TopicMissing, TransientLogError
-from event_log.memory import MemoryLog, MemoryPublisher, MemoryRecordSource
-from event_log.memory_group import balance
-from event_log.memory_log import Operation
+from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
+from event_log.memory.group import balance
+from event_log.memory.log import Operation
 from tests.event_log.event_logs import Reader, numbered
 
 

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import murmur2
 
 from event_log.errors import FatalLogError, RecordTooLarge
-from event_log.kafka_settings import MAX_RECORD_BYTES
+from event_log.kafka.settings import MAX_RECORD_BYTES
 from event_log.records import Delivery
 from tests.event_log.event_logs import DEADLINE_SECONDS, EventLogUnderTest, Reader
 

@@ -9,7 +9,7 @@ from confluent_kafka import murmur2
 from structlog.testing import capture_logs
 
 from event_log.errors import OffsetOutOfRange, TopicMissing, TransientLogError
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 from event_log.records import LogRange
 from tests.event_log.event_logs import (
     DEADLINE_SECONDS,

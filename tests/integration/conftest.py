@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 from tests.integration.fleet import Fleet, running_fleet
 from tests.integration.history import History
 

@@ -20,10 +20,10 @@ from clip_index.index_reader import IndexReader
 from clip_index.searcher import Searcher
 from consumer.app import Connections, ConsumerOptions, IndexPlace, build_consumer
 from consumer.metrics import Metrics
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import KafkaSettings
-from event_log.kafka_source import KafkaRecordSource
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import KafkaSettings
+from event_log.kafka.source import KafkaRecordSource
 from event_log.records import LogRange
 from tests.consumer.encoders import TallyingEncoder
 from tests.consumer.running import eventually

@@ -12,8 +12,8 @@ import numpy as np
 from clip_index.content import Embeddings
 from clip_index.fold import UNSEEN, IdState, fold
 from clip_index.searcher import Searcher
-from event_log.kafka_publisher import KafkaPublisher
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.publisher import KafkaPublisher
+from event_log.kafka.settings import KafkaSettings
 from schemas.codec import EncodedEvent, encode_event
 from schemas.events import Content, DeleteEvent, ImageContent, TextContent, UploadEvent
 from tests.consumer.running import upload

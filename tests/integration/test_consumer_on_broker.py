@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from event_log.kafka_publisher import KafkaPublisher
+from event_log.kafka.publisher import KafkaPublisher
 from schemas.codec import encode_event
 from schemas.events import ImageContent, TextContent
 from tests.consumer.running import upload

@@ -14,7 +14,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from event_log.kafka_admin import KafkaAdmin, TopicCreation
+from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from tests.event_log.event_logs import DEADLINE_SECONDS
 from tests.integration.fleet import Fleet, Member
 from tests.integration.history import History

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cliptide.child_process import LOOPBACK, end, read_tail, spawn
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.settings import KafkaSettings
 from tests.integration.fleet import Fleet, Member, first_entry, running_fleet
 from tests.integration.history import History
 from tests.integration.monitoring import (

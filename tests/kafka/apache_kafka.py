@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cliptide.child_process import LOOPBACK, end, free_port, read_tail, spawn
 from event_log.errors import TransientLogError
-from event_log.kafka_admin import KafkaAdmin
-from event_log.kafka_settings import KafkaSettings
+from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.settings import KafkaSettings
 
 _POM = Path(__file__).with_name("pom.xml")
 _CACHE = Path(__file__).parents[2] / ".cache" / "kafka"

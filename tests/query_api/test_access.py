@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient
 
 from clip_index.content import Embeddings
 from clip_index.encoder import Prepared
-from event_log.memory import MemoryLog, MemoryPublisher
+from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api import rate_limit
 from query_api.api_keys import ApiKeys
 from query_api.app_keys import WORK_PLACES

@@ -12,7 +12,7 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 from yarl import URL
 
-from event_log.memory import MemoryLog, MemoryPublisher
+from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.app_keys import LIVE_LISTENERS
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of

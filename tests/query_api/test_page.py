@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from event_log.memory import MemoryLog, MemoryPublisher
+from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.api_keys import ApiKeys
 from query_api.page_files import PageSettings, read_page
 from tests.query_api.conftest import StartService

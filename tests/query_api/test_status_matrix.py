@@ -16,7 +16,7 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 
-from event_log.memory import MemoryLog, MemoryPublisher
+from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.api_keys import ApiKeys, digest_of
 from query_api.app import AppSettings, build_app
 from query_api.app_keys import SERVED_INDEX

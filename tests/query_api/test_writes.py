@@ -14,7 +14,7 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
 from event_log.errors import RecordTooLarge, TopicMissing, TransientLogError
-from event_log.memory import MemoryLog, MemoryPublisher
+from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.large_contents import LargeContents
 from query_api.publishing import PublishSettings
 from schemas.codec import EventDecoder

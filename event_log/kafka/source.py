@@ -10,9 +10,9 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from event_log.errors import FatalLogError, OffsetOutOfRange, TransientLogError
-from event_log.kafka_admin import KafkaAdmin
-from event_log.kafka_errors import error_from_kafka, mapped_kafka_errors
-from event_log.kafka_settings import KafkaSettings, build_client, build_consumer_config
+from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.errors import error_from_kafka, mapped_kafka_errors
+from event_log.kafka.settings import KafkaSettings, build_client, build_consumer_config
 from event_log.records import EndOfPartition, Headers, LogRange, Record, TopicDescription
 from event_log.source import AssignmentListener
 

@@ -10,8 +10,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from event_log.errors import FatalLogError, TransientLogError
-from event_log.kafka_errors import error_from_kafka
-from event_log.kafka_settings import KafkaSettings, build_client, build_producer_config
+from event_log.kafka.errors import error_from_kafka
+from event_log.kafka.settings import KafkaSettings, build_client, build_producer_config
 from event_log.records import Delivery, Headers, next_offset_after
 
 _POLL_SECONDS = 0.1

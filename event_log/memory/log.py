@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Literal, TypeAlias
 
 from event_log.errors import EventLogError, RecordTooLarge, TopicMissing
-from event_log.memory_group import Group
+from event_log.memory.group import Group
 from event_log.records import (
     Delivery,
     Headers,

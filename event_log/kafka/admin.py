@@ -15,8 +15,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from event_log.errors import TopicMissing, TransientLogError
-from event_log.kafka_errors import mapped_kafka_errors
-from event_log.kafka_settings import KafkaSettings, build_admin_config, build_client
+from event_log.kafka.errors import mapped_kafka_errors
+from event_log.kafka.settings import KafkaSettings, build_admin_config, build_client
 from event_log.records import TopicDescription
 
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zero bytes, how librdkafka shows a broker without topic ids

@@ -11,8 +11,8 @@ from dataclasses import replace
 from confluent_kafka import murmur2
 
 from event_log.errors import EventLogError, FatalLogError, OffsetOutOfRange
-from event_log.memory_group import Group
-from event_log.memory_log import MemoryLog
+from event_log.memory.group import Group
+from event_log.memory.log import MemoryLog
 from event_log.records import Delivery, EndOfPartition, Headers, LogRange, Record, TopicDescription
 from event_log.source import AssignmentListener
 

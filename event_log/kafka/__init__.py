@@ -1,0 +1,1 @@
+"""Kafka through confluent_kafka, which nothing else in the project imports."""

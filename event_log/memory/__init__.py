@@ -1,0 +1,1 @@
+"""A log in memory that keeps the same promises, for tests."""
