@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from clip_index.content import Embeddings
-from clip_index.encoder import PreparedImage
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.protocol import PreparedImage
+from clip_index.encoder.settings import EncoderSettings
 from tests.fakes.tiny_clip import tiny_config, write_tiny_clip
 
 PRODUCTION_NAME = "ViT-B-32"

@@ -12,10 +12,10 @@ import numpy as np
 from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_rows, draw_space
 from benchmarks.figure import MIN_ROUNDS, Figure, interleaved, median_ratio
 from clip_index.content import Change, Delta, EncodedContent, RemovedContent
-from clip_index.encoder import EncoderFingerprint
-from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.shard_writer import ShardWriter, WriterSettings
-from clip_index.vector_file import write_fastest
+from clip_index.encoder.protocol import EncoderFingerprint
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.vectors.vector_file import write_fastest
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 NAME = "commit_cost"
 TARGET = 1.3

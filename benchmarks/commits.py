@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.data import NUM_PARTITIONS
 from benchmarks.services import Running
-from clip_index.generations import manifest_path, read_manifest
+from clip_index.generations.history import manifest_path, read_manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from PIL import Image
 from benchmarks.clip_models import NaiveClip, cosines, write_production_model
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, interleaved, median_ratio
 from benchmarks.photographs import build_jpeg
-from clip_index.encoder import Encoder
-from clip_index.encoder_settings import EncoderSettings
-from clip_index.open_clip_encoder import load_encoder
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
 from cliptide.demo.model import write_model_directory
 
 NAME = "decode"

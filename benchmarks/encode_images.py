@@ -11,9 +11,9 @@ from benchmarks.clip_models import NaiveClip, cosines, overlap_at_10, write_prod
 from benchmarks.figure import MIN_ROUNDS, Figure, interleaved, median_ratio
 from benchmarks.photographs import crop_images
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, PreparedImage
-from clip_index.encoder_settings import EncoderSettings
-from clip_index.open_clip_encoder import load_encoder
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.protocol import Encoder, PreparedImage
+from clip_index.encoder.settings import EncoderSettings
 from cliptide.demo.catalogue import build_catalogue
 from cliptide.demo.model import write_model_directory
 

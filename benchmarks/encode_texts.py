@@ -11,9 +11,9 @@ import numpy as np
 from benchmarks.clip_models import NaiveClip, cosines, write_production_model
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, interleaved, median_ratio
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, PreparedText
-from clip_index.encoder_settings import EncoderSettings
-from clip_index.open_clip_encoder import load_encoder
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.protocol import Encoder, PreparedText
+from clip_index.encoder.settings import EncoderSettings
 
 NAME = "encode_texts"
 _TARGETS = {1: 5.0, 32: 12.0}

@@ -22,8 +22,8 @@ from benchmarks.searched_index import (
     searcher_with_dead_rows,
 )
 from clip_index.content import Embeddings, Modality
+from clip_index.reading.searcher import Hit, Searcher
 from clip_index.row_filter import InRange, RowFilter
-from clip_index.searcher import Hit, Searcher
 
 NAME = "filtered_search"
 MIN_RECALL, MAX_RATIO = 0.99, 4.0

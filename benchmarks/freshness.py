@@ -35,7 +35,7 @@ from benchmarks.services import (
     running_broker,
 )
 from benchmarks.uploads import encode_upload, publish_steadily
-from clip_index.open_clip_encoder import load_encoder
+from clip_index.encoder.open_clip import load_encoder
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.records import Delivery
 from schemas.events import ImageContent

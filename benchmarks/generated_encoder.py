@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.data import DIMENSION, draw_rows, draw_space
 from benchmarks.searched_index import SEED
 from clip_index.content import Embeddings
-from clip_index.encoder import EncoderFingerprint, Prepared, PreparedImage, PreparedText
+from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 
 FINGERPRINT = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
 NUM_ROWS = 65_536

@@ -27,7 +27,7 @@ from benchmarks.process_figures import forget_peak_memory, peak_memory_bytes
 from benchmarks.search_connection import Refused, SearchConnection
 from benchmarks.services import Program, Running, encoder_environment, open_site, running, running_broker
 from benchmarks.uploads import encode_upload
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.settings import EncoderSettings
 from cliptide.demo.model import model_config, write_model_directory
 from cliptide.query_client import QueryClient
 from event_log.kafka.publisher import KafkaPublisher

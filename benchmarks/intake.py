@@ -24,7 +24,7 @@ from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
 from benchmarks.photographs import crop_images
 from benchmarks.services import Program, Running, open_site, running, running_broker
 from benchmarks.uploads import encode_upload
-from clip_index.open_clip_encoder import load_encoder
+from clip_index.encoder.open_clip import load_encoder
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.avro_format import FINGERPRINT_BYTES, MARKER, current_schema
 from schemas.events import ImageContent

@@ -25,8 +25,8 @@ from benchmarks.searched_index import Layout, queries_of
 from benchmarks.segment_tax import LIVING
 from benchmarks.services import Program, Running, lay_index, open_site, running, running_broker
 from benchmarks.uploads import encode_upload
-from clip_index.generations import read_newest
-from clip_index.inverted_lists import MIN_NODES
+from clip_index.generations.history import read_newest
+from clip_index.vectors.inverted_lists import MIN_NODES
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import ImageContent
 

@@ -9,7 +9,7 @@ import numpy as np
 import skimage
 from PIL import Image, ImageOps
 
-from clip_index.encoder import PreparedImage
+from clip_index.encoder.protocol import PreparedImage
 
 _NAMES = (
     "astronaut.png",

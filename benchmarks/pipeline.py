@@ -26,9 +26,9 @@ from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
 from benchmarks.photographs import crop_jpegs
 from benchmarks.services import Program, Running, encoder_environment, open_site, running, running_broker
 from benchmarks.uploads import encode_upload
-from clip_index.encoder import Encoder
-from clip_index.encoder_settings import EncoderSettings
-from clip_index.open_clip_encoder import load_encoder
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.codec import EventDecoder
 from schemas.events import ImageContent, UploadEvent

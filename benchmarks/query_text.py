@@ -11,8 +11,8 @@ from benchmarks.clip_models import write_production_model
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
 from benchmarks.searched_index import Layout, open_index
 from benchmarks.served_queries import Clients, clients_of, serving
-from clip_index.encoder import Encoder
-from clip_index.open_clip_encoder import load_encoder
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.protocol import Encoder
 
 NAME = "query_text"
 MAX_RATIO, MIN_SPEED_UP, NUM_CLIENTS = 1.3, 5.0, 16

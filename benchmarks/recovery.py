@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_rows, draw_space
 from clip_index.content import Delta, Embeddings, EncodedContent
-from clip_index.encoder import EncoderFingerprint
-from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.shard_writer import ShardWriter
+from clip_index.encoder.protocol import EncoderFingerprint
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.writing.shard_writer import ShardWriter
 
 
 def build_index(root: Path, num_rows: int) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from benchmarks.commit_cost import CommitLoop
 from benchmarks.data import draw_queries, draw_space
 from benchmarks.figure import Figure
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.merge_policy import MergeSettings
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.reading.index_reader import IndexReader
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 NAME = "reload"
 MAX_MS, MAX_RATIO, MAX_TAIL, MAX_SWAP_SECONDS, MAX_MEMORY = 50.0, 1.3, 1.2, 2.0, 1.15

@@ -13,13 +13,13 @@ from pyroaring import BitMap
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.content import Delta, Embeddings, EncodedContent, Modality
-from clip_index.encoder import EncoderFingerprint
-from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.searcher import Hit, Searcher, ShardSnapshot, ShardView
-from clip_index.segment_view import SegmentView
-from clip_index.shard_writer import ShardWriter, WriterSettings
-from clip_index.vector_file import write_fastest
+from clip_index.encoder.protocol import EncoderFingerprint
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Hit, Searcher, ShardSnapshot, ShardView
+from clip_index.reading.segment_view import SegmentView
+from clip_index.vectors.vector_file import write_fastest
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "figures"
 SEED = 11

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.data import DIMENSION
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, EncoderFingerprint, Prepared, PreparedImage, PreparedText
-from clip_index.index_reader import IndexReader
+from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared, PreparedImage, PreparedText
+from clip_index.reading.index_reader import IndexReader
 from query_api.app import AppSettings, build_app
 from query_api.listener import Address, ConnectionLimits, listening
 from query_api.rate_limit import RateLimit

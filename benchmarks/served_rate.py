@@ -11,7 +11,7 @@ from benchmarks.figure import MIN_ROUNDS, seconds_of
 from benchmarks.searched_index import Layout, open_index, queries_of, recall
 from benchmarks.served_queries import Clients, NoEncoder, batch_body, clients_of, serving, vector_body
 from clip_index.content import Embeddings, Modality
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 
 MODALITY: Modality = "image"
 K, BATCH = 10, 16

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from benchmarks.data import NUM_PARTITIONS
 from benchmarks.searched_index import Layout, cached_index
-from clip_index.encoder import EncoderFingerprint
-from clip_index.encoder_settings import EncoderSettings
-from clip_index.generations import read_newest
-from clip_index.index_directory import IndexDescription, IndexDirectory
+from clip_index.encoder.protocol import EncoderFingerprint
+from clip_index.encoder.settings import EncoderSettings
+from clip_index.generations.history import read_newest
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from cliptide.child_process import free_port
 from cliptide.demo.processes import Child
 from cliptide.embedded_broker import EmbeddedBroker

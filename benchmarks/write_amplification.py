@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks.data import DIMENSION, draw_rows, draw_space
 from clip_index.content import Delta, EncodedContent
-from clip_index.encoder import EncoderFingerprint
-from clip_index.generations import manifest_path
-from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.shard_writer import ShardWriter
+from clip_index.encoder.protocol import EncoderFingerprint
+from clip_index.generations.history import manifest_path
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.writing.shard_writer import ShardWriter
 
 ROWS_A_COMMIT = 25
 """What a shard commits at once when 500 uploads a second are spread over four shards."""

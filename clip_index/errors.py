@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clip_index.encoder import EncoderFingerprint
+from clip_index.encoder.protocol import EncoderFingerprint
 
 
 class ClipIndexError(Exception):

@@ -16,11 +16,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from clip_index.generations import GenerationTaken
-from clip_index.index_directory import IndexDirectory
-from clip_index.inspection import Inspection
-from clip_index.manifest import Manifest
-from clip_index.restoration import (
+from clip_index.generations.history import GenerationTaken
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.inspection import Inspection
+from clip_index.generations.manifest import Manifest
+from clip_index.generations.restoration import (
     Restoration,
     commit_restoration,
     plan_refill,

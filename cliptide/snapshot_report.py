@@ -10,9 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from clip_index.inspection import InspectedGeneration
-from clip_index.manifest import Manifest
-from clip_index.restoration import Restoration
+from clip_index.generations.inspection import InspectedGeneration
+from clip_index.generations.manifest import Manifest
+from clip_index.generations.restoration import Restoration
 from consumer.start_check import ACCEPT_REWIND
 
 

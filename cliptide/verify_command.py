@@ -12,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.searcher import Searcher
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
 from cliptide.connections import open_source
 from cliptide.dead_letters import TopicScan, dead_letter_from_record
 from cliptide.options import index_options, kafka_options, option

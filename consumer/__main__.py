@@ -23,9 +23,9 @@ from types import FrameType
 
 import structlog
 
-from clip_index.canary import warm_up
-from clip_index.encoder import Encoder
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.canary import warm_up
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, EncoderUnavailable, Fenced
 from consumer.app import Connections, IndexPlace, build_consumer
 from consumer.backoff import Backoff
@@ -210,7 +210,7 @@ def _with_flags(settings: Settings, accepted: dict[str, bool]) -> Settings:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     _log.info("loading the encoder", model=settings.model)
-    from clip_index.open_clip_encoder import load_encoder  # torch takes seconds: settings are judged first
+    from clip_index.encoder.open_clip import load_encoder  # torch takes seconds: settings are judged first
 
     encoder = load_encoder(settings)
     warm_up(encoder)

@@ -8,10 +8,10 @@ import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from clip_index.encoder import Encoder
-from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.merge_worker import MergeLanes
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.encoder.protocol import Encoder
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.writing.merge_worker import MergeLanes
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from consumer.assignment import Assignment, Stages
 from consumer.backlog import Backlog, BacklogLimits
 from consumer.batcher import BatchLimits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from clip_index.encoder import Encoder
+from clip_index.encoder.protocol import Encoder
 from consumer.backlog import Backlog
 from consumer.dead_letter import SetAside
 from consumer.handling import Alone, Together

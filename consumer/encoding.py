@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, Prepared
+from clip_index.encoder.protocol import Encoder, Prepared
 from consumer.backlog import Backlog
 from consumer.batcher import Batcher, BatchLimits
 from consumer.dead_letter import DeadLetters, SetAside

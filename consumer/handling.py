@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from clip_index.encoder import Encoder, Prepared
+from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
 from consumer.backoff import Backoff
 from consumer.inflight import InFlightFile

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from clip_index.buffer import num_bytes_of
 from clip_index.content import Change, Delta, Embeddings, EncodedContent, RemovedContent
+from clip_index.writing.buffer import num_bytes_of
 from consumer.dead_letter import DeadLetterDelivery
 from consumer.work import Handover, Upload, Work
 from schemas.events import DeleteEvent

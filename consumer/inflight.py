@@ -24,7 +24,7 @@ from pathlib import Path
 
 import structlog
 
-from clip_index.durable_files import replace_file
+from clip_index.storage.durable_files import replace_file
 
 FILE_NAME = "inflight.json"
 MAX_DEATHS = 3

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from clip_index.encoder_settings import EncoderSettings
-from clip_index.images import make_thumbnail
-from clip_index.merge_policy import MergeSettings
-from clip_index.shard_writer import WriterSettings
+from clip_index.encoder.images import make_thumbnail
+from clip_index.encoder.settings import EncoderSettings
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import WriterSettings
 from consumer.app import ConsumerOptions
 from consumer.backlog import BacklogLimits
 from consumer.batcher import BatchLimits

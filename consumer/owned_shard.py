@@ -11,9 +11,9 @@ import structlog
 
 from clip_index.content import EncodedContent
 from clip_index.errors import CommitUnknown
-from clip_index.merge_worker import MergeFailed
-from clip_index.shard_writer import ShardWriter
-from clip_index.watermark import read_watermark
+from clip_index.generations.watermark import read_watermark
+from clip_index.writing.merge_worker import MergeFailed
+from clip_index.writing.shard_writer import ShardWriter
 from consumer.backoff import Backoff
 from consumer.errors import ConsumerFault
 from consumer.handovers import delivered_handovers, joined_delta

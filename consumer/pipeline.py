@@ -44,7 +44,7 @@ from dataclasses import dataclass
 import structlog
 
 from clip_index.errors import ClipIndexError, DeltaMismatch
-from clip_index.merge_worker import MergeLanes
+from clip_index.writing.merge_worker import MergeLanes
 from consumer.encoding import Encoding
 from consumer.errors import ConsumerError, ConsumerFault
 from consumer.intake import Intake

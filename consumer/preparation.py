@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from clip_index.encoder import Encoder, Prepared
+from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
 from consumer.dead_letter import SetAside
 from consumer.handling import Handling

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.settings import EncoderSettings
 from event_log.kafka.settings import KafkaSettings
 from service.settings import EnvironmentSettings, Section, read_environment
 

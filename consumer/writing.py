@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 
 from clip_index.errors import Fenced
-from clip_index.shard_writer import ShardWriter
+from clip_index.writing.shard_writer import ShardWriter
 from consumer.errors import ConsumerFault
 from consumer.metrics import Metrics
 from consumer.owned_shard import CommitPolicy, OwnedShard

@@ -18,11 +18,11 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from clip_index.canary import warm_up
-from clip_index.encoder import Encoder
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.canary import warm_up
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, IndexMissing
-from clip_index.index_reader import IndexReader
+from clip_index.reading.index_reader import IndexReader
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
 from event_log.publisher import Publisher
@@ -81,7 +81,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     log.info("loading the encoder", model=settings.model)
-    from clip_index.open_clip_encoder import load_encoder  # torch takes seconds: settings are judged first
+    from clip_index.encoder.open_clip import load_encoder  # torch takes seconds: settings are judged first
 
     encoder = load_encoder(settings)
     warm_up(encoder)

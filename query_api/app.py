@@ -12,8 +12,8 @@ from aiohttp.typedefs import Middleware
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
-from clip_index.encoder import Encoder
-from clip_index.index_reader import IndexReader
+from clip_index.encoder.protocol import Encoder
+from clip_index.reading.index_reader import IndexReader
 from event_log.publisher import Publisher
 from query_api.access import build_access_check
 from query_api.api_keys import ApiKeys

@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from clip_index.content import MODALITIES, Embeddings, Modality
-from clip_index.sampling import sample_contents
-from clip_index.searcher import Searcher
+from clip_index.reading.sampling import sample_contents
+from clip_index.reading.searcher import Searcher
 from query_api.percentile_scale import PercentileScale
 from query_api.query_embedding import unit_mean
 

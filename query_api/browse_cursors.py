@@ -14,8 +14,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
-from clip_index.browsing import BrowsePlace
 from clip_index.content import Modality
+from clip_index.reading.browsing import BrowsePlace
 from query_api.errors import ApiError
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from clip_index.content import Modality
-from clip_index.value_counts import CountedField
+from clip_index.reading.value_counts import CountedField
 from query_api.filter_models import Filter
 from query_api.index_models import ContentHeadline
 from query_api.models import MAX_K, Answer, Include, Request, Snapshot, Timings

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from aiohttp import web
 
-from clip_index.browsing import BrowsePlace, NewestContent, find_newest
 from clip_index.content import MODALITIES, Modality
-from clip_index.searcher import Searcher
-from clip_index.value_counts import ValueCounts, count_values
+from clip_index.reading.browsing import BrowsePlace, NewestContent, find_newest
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.value_counts import ValueCounts, count_values
 from query_api import retrieval
 from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
 from query_api.browse_cursors import read_browse_cursor, write_browse_cursor

@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 
-from clip_index.canary import CANARY_PNG, CANARY_TEXT
 from clip_index.content import Embeddings
+from clip_index.encoder.canary import CANARY_PNG, CANARY_TEXT
 from clip_index.errors import EncoderBroken
 from query_api.query_encoder import QueryEncoder
 

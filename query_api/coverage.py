@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api.app_keys import SERVED_INDEX, WORK_PLACES
 
 

@@ -21,8 +21,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clip_index.content import Embeddings, Modality
-from clip_index.index_directory import IndexDescription
-from clip_index.manifest import GenerationKey
+from clip_index.generations.index_directory import IndexDescription
+from clip_index.generations.manifest import GenerationKey
 from query_api.errors import ApiError
 from query_api.hit_selection import MAX_DEPTH, Place
 from query_api.query_embedding import QueryEmbedding

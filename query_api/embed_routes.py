@@ -9,7 +9,7 @@ import numpy as np
 from aiohttp import web
 
 from clip_index.content import Embeddings
-from clip_index.encoder import EncoderFingerprint
+from clip_index.encoder.protocol import EncoderFingerprint
 from query_api.app_keys import QUERY_ENCODER, STAGES, WORKERS
 from query_api.embed_models import EmbedAnswer, EmbedContent, EmbedRequest
 from query_api.index_models import EncoderAnswer

@@ -10,8 +10,8 @@ from itertools import islice
 import numpy as np
 
 from clip_index.content import Modality
+from clip_index.reading.searcher import Hit, Searcher
 from clip_index.row_filter import RowFilter
-from clip_index.searcher import Hit, Searcher
 from query_api.query_embedding import QueryEmbedding
 
 MAX_DEPTH = 10_000

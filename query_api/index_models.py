@@ -6,7 +6,7 @@ from pydantic import Field
 from typing_extensions import Self
 
 from clip_index.content import MetadataValue, Modality
-from clip_index.encoder import EncoderFingerprint
+from clip_index.encoder.protocol import EncoderFingerprint
 from query_api.models import Answer, RfcTime, ShardCoverage, Snapshot, Timings
 
 

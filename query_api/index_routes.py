@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from clip_index.content import MODALITIES
-from clip_index.index_directory import IndexDirectory
-from clip_index.searcher import Searcher
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.reading.searcher import Searcher
 from query_api import retrieval
 from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
 from query_api.index_models import ContentAnswer, EncoderAnswer, IndexAnswer, ShardAnswer

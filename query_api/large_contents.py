@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clip_index.durable_files import create_exclusively, make_directory
+from clip_index.storage.durable_files import create_exclusively, make_directory
 from query_api.errors import ApiError
 from schemas.events import ContentReference, ImageContent, TextContent, UploadEvent
 

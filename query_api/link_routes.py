@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from clip_index.content import Embeddings
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX, STAGES, WORKERS
 from query_api.errors import ApiError
 from query_api.html_gallery import HEADERS, HTML, LinkedImage, build_gallery, is_web_link

@@ -8,7 +8,7 @@ import time
 from aiohttp import web
 
 from clip_index.content import MODALITIES
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api import retrieval
 from query_api.app_keys import LIVE_LISTENERS, REQUEST_ID, SERVED_INDEX
 from query_api.live_models import LiveState

@@ -15,7 +15,7 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from clip_index.content import MODALITIES, Embeddings, Modality
-from clip_index.searcher import Hit, Searcher
+from clip_index.reading.searcher import Hit, Searcher
 from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX, STAGES, UPLOADS, WORKERS
 from query_api.errors import ApiError
 from query_api.models import MAX_K, Answer, Request

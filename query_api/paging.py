@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api.cursors import Page, write_cursor
 from query_api.hit_selection import MAX_DEPTH, find_all
 from query_api.query_embedding import QueryEmbedding

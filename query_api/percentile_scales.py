@@ -12,7 +12,7 @@ import structlog
 
 from clip_index.content import Embeddings, Modality
 from clip_index.errors import ClipIndexError
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api.background_queries import Scales, build_scales, read_phrases
 from query_api.errors import ApiError
 from query_api.query_encoder import QueryEncoder

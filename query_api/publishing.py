@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import structlog
 
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from event_log.errors import EventLogError, RecordTooLarge, TopicMissing
 from event_log.publisher import Publisher
 from event_log.records import Delivery

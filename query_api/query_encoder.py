@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, EncoderFingerprint, Prepared
+from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared
 from clip_index.errors import BadContent
 from query_api.encoder_queue import EncoderQueue
 from query_api.errors import ContentRefused

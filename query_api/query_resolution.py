@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api import retrieval
 from query_api.app_keys import QUERY_ENCODER, WORKERS
 from query_api.query_embedding import QueryEmbedding, combined_embedding, embedding_from_numbers

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from clip_index.content import Modality
-from clip_index.searcher import Hit
+from clip_index.reading.searcher import Hit
 from query_api.hit_selection import Ask, Selected
 from query_api.query_embedding import QueryEmbedding
 

@@ -9,7 +9,7 @@ from functools import partial
 from aiohttp import web
 
 from clip_index.content import Modality
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api.app_keys import STAGES, WORKERS
 from query_api.coverage import covered_searcher
 from query_api.errors import ApiError

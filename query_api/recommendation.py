@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.searcher import Hit, Searcher
+from clip_index.reading.searcher import Hit, Searcher
 from query_api.diversity import diversify
 from query_api.hit_selection import Ask, find_all
 from query_api.interests import Interest, PastUpload, find_interests, shares

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import structlog
 from pydantic_core import to_json
 
-from clip_index.column_reader import ALL_FIELDS, StoredField
 from clip_index.content import MODALITIES, Modality, StoredContent
+from clip_index.reading.searcher import Hit, Location, Searcher
 from clip_index.row_filter import AnyOf, RowFilter
-from clip_index.searcher import Hit, Location, Searcher
+from clip_index.segments.column_reader import ALL_FIELDS, StoredField
 from query_api.errors import ApiError
 from query_api.hit_selection import Ask, Selected, find_all
 from query_api.index_models import ContentFields

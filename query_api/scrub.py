@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias, get_args
 import structlog
 
 from clip_index.errors import DamagedFile
-from clip_index.file_digest import FileDigest, verify_slowly
-from clip_index.index_reader import IndexReader
+from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.file_digest import FileDigest, verify_slowly
 from query_api.metrics import Metrics
 from query_api.side_work import SideWork
 

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from clip_index.errors import DamagedFile, GenerationGone
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api import retrieval
 from query_api.app_keys import CURSOR_KEY, PERCENTILE_SCALES, SERVED_INDEX, SHARED_SEARCHES, STAGES, WORKERS
 from query_api.coverage import covered_searcher

@@ -14,11 +14,11 @@ from typing import Literal, TypeAlias
 import structlog
 
 from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing, IndexRefused
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.manifest import GenerationKey
-from clip_index.newcomers import occurrence_times_of_newcomers
-from clip_index.searcher import Searcher
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.manifest import GenerationKey
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.newcomers import occurrence_times_of_newcomers
+from clip_index.reading.searcher import Searcher
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.metrics import Metrics
 

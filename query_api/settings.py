@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.settings import EncoderSettings
 from query_api.open_connections import is_loopback
 from query_api.page_files import HOST_PATTERN
 from query_api.processes import VARIABLE as MULTIPROC_VARIABLE

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeAlias
 
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api.query_embedding import QueryEmbedding
 from query_api.retrieval import Asked, search, search_each
 from query_api.search_models import RatedOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import Field
 
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from query_api import retrieval
 from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
 from query_api.errors import ApiError

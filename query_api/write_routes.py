@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from event_log.records import Delivery
 from query_api import retrieval
 from query_api.app_keys import QUERY_ENCODER, STAGES, UPLOADS, WORKERS

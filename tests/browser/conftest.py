@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 from aiohttp import web
 
-from clip_index.images import ImageLimits, make_thumbnail
+from clip_index.encoder.images import ImageLimits, make_thumbnail
 from consumer.preparation import PreparationOptions
 from query_api.api_keys import ApiKeys
 from query_api.listener import Address, ConnectionLimits, listening

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_index.browsing import BrowsePlace, find_newest
 from clip_index.content import Modality
-from clip_index.index_reader import IndexReader
+from clip_index.reading.browsing import BrowsePlace, find_newest
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AnyOf, RowFilter
-from clip_index.searcher import Searcher
-from clip_index.time_blocks import TimeBlocks
+from clip_index.segments.time_blocks import TimeBlocks
 from tests.fakes.shards import add, content, create_index, removal, take_over
 
 BLOCK_ROWS = 4

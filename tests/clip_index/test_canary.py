@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clip_index.canary import CANARY_PNG, CANARY_TEXT, warm_up
 from clip_index.content import Embeddings
-from clip_index.encoder import EncoderFingerprint, Prepared, PreparedImage, PreparedText
+from clip_index.encoder.canary import CANARY_PNG, CANARY_TEXT, warm_up
+from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from tests.fakes.hash_encoder import HashEncoder
 
 

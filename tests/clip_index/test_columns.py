@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clip_index.columns import (
+from clip_index.content import EncodedContent, MetadataValue
+from clip_index.segments.columns import (
     CONTENTS_SCHEMA,
     BufferedContent,
     contents_batch,
     open_columns,
     write_columns,
 )
-from clip_index.content import EncodedContent, MetadataValue
 
 EMBEDDINGS = np.zeros((1, 2), np.float32)
 PLAIN = EncodedContent("plain", 4, "image", EMBEDDINGS, "tests", 1000)

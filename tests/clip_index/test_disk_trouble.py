@@ -17,16 +17,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clip_index import file_digest, generations, merge_worker, segment_files
 from clip_index.errors import CommitUnknown, Fenced
-from clip_index.flat_vectors import write_flat
-from clip_index.generations import list_generations
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader, ShardReader
-from clip_index.merge import MergeJob, MergeResult, run_merge
-from clip_index.merge_policy import MergeSettings
-from clip_index.merge_worker import MergeFailed, MergeLanes, MergeWorker
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.generations import history
+from clip_index.generations.history import list_generations
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.reading.index_reader import IndexReader, ShardReader
+from clip_index.segments import segment_files
+from clip_index.storage import file_digest
+from clip_index.vectors.flat_vectors import write_flat
+from clip_index.writing import merge_worker
+from clip_index.writing.merge import MergeJob, MergeResult, run_merge
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
 
@@ -75,7 +78,7 @@ def fail_to_unlink(patch: pytest.MonkeyPatch) -> None:
 
 
 def fail_to_list(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(generations, "list_generations", fail)
+    patch.setattr(history, "list_generations", fail)
 
 
 @pytest.mark.parametrize("trouble", [fail_to_unlink, fail_to_list])
@@ -99,7 +102,7 @@ def test_a_segment_that_cannot_be_opened_is_never_committed(
     add(two_dead, [lambda o: content("d", o)])
     before = segment_names(two_dead)
     with monkeypatch.context() as patch:
-        patch.setattr("clip_index.shard_state.Segment", fail)
+        patch.setattr("clip_index.writing.shard_state.Segment", fail)
         with pytest.raises(OSError, match="input/output"):
             two_dead.commit()
     assert live_ids(index) == {"a", "b", "c"}
@@ -113,7 +116,7 @@ def test_a_writer_that_goes_on_after_an_unknown_outcome_harms_nothing(
 ) -> None:
     """Its next commit has the number, and so once had the file names, of the one on disk."""
     with monkeypatch.context() as patch:
-        patch.setattr(generations, "fsync_path", fail)
+        patch.setattr(history, "fsync_path", fail)
         with pytest.raises(CommitUnknown):
             two_dead.commit()
     add(two_dead, [lambda o: removal("c", o)])
@@ -135,7 +138,7 @@ def test_tombstones_left_by_a_failed_commit_do_not_stop_the_next(
 
 
 def no_room_to_write(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(generations, "write_file", fail_for_want_of_room)
+    patch.setattr(history, "write_file", fail_for_want_of_room)
 
 
 def no_room_to_link(patch: pytest.MonkeyPatch) -> None:
@@ -162,7 +165,7 @@ def test_a_manifest_without_room_leaves_no_segment_behind(
 
 
 def no_room_for_tombstones(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("clip_index.shard_writer.write_tombstones", fail_for_want_of_room)
+    patch.setattr("clip_index.writing.shard_writer.write_tombstones", fail_for_want_of_room)
 
 
 @pytest.mark.parametrize("trouble", [no_room_to_write, no_room_for_tombstones])
@@ -365,7 +368,7 @@ def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirec
 
 
 def fail_to_fsync(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(generations, "fsync_path", fail)
+    patch.setattr(history, "fsync_path", fail)
 
 
 def link_and_report_an_error(patch: pytest.MonkeyPatch) -> None:
@@ -373,7 +376,7 @@ def link_and_report_an_error(patch: pytest.MonkeyPatch) -> None:
 
     def failing_link(source: Path, target: Path) -> None:
         link(source, target)
-        patch.setattr(generations, "read_manifest", fail)
+        patch.setattr(history, "read_manifest", fail)
         fail()
 
     patch.setattr(os, "link", failing_link)
@@ -381,8 +384,8 @@ def link_and_report_an_error(patch: pytest.MonkeyPatch) -> None:
 
 def lose_the_race_and_fail_to_read(patch: pytest.MonkeyPatch) -> None:
     """The link has happened, a greater generation is there, and then the disk does not answer."""
-    patch.setattr(generations, "_fsync_and_list", lambda _: 10**9)
-    patch.setattr("clip_index.shard_writer.read_newest", fail)
+    patch.setattr(history, "_fsync_and_list", lambda _: 10**9)
+    patch.setattr("clip_index.writing.shard_writer.read_newest", fail)
 
 
 @pytest.mark.parametrize("trouble", [fail_to_fsync, link_and_report_an_error, lose_the_race_and_fail_to_read])

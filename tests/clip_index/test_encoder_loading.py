@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clip_index.encoder import EncoderFingerprint
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.protocol import EncoderFingerprint
+from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
-from clip_index.open_clip_encoder import load_encoder
 from tests.fakes.tiny_clip import tiny_config, write_tiny_clip
 
 pytestmark = pytest.mark.encoder
@@ -189,9 +189,9 @@ class TestRefusals:
 
     def test_weights_that_cannot_be_fetched(self, tmp_path: Path) -> None:
         code = (
-            "from pathlib import Path; from clip_index.encoder_settings import EncoderSettings\n"
+            "from pathlib import Path; from clip_index.encoder.settings import EncoderSettings\n"
             "from clip_index.errors import EncoderUnavailable\n"
-            "from clip_index.open_clip_encoder import load_encoder\n"
+            "from clip_index.encoder.open_clip import load_encoder\n"
             f"for model in ('ViT-B-32', 'hf-hub:owner/name'):\n"
             f"    try: load_encoder(EncoderSettings(model=model, cache_dir=Path({str(tmp_path)!r})))\n"
             "    except EncoderUnavailable as error: print(error)\n"
@@ -207,8 +207,8 @@ class TestRefusals:
 
 def test_settings_and_errors_do_not_load_torch() -> None:
     code = (
-        "import sys, clip_index, clip_index.encoder, clip_index.errors, clip_index.images, "
-        "clip_index.text_windows, clip_index.encoder_settings; "
+        "import sys, clip_index, clip_index.encoder.protocol, clip_index.errors, clip_index.encoder.images, "
+        "clip_index.encoder.text_windows, clip_index.encoder.settings; "
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

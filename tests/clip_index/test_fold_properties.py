@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from clip_index.content import Delta, EncodedContent
 from clip_index.fold import UNSEEN, IdState, fold
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.merge_policy import MergeSettings
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.reading.index_reader import IndexReader
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import content, create_index, removal, take_over
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from clip_index.digested_json import dump_digested, parse_digested
 from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused
-from clip_index.generations import manifest_path
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.manifest import SegmentEntry
-from clip_index.newcomers import occurrence_times_of_newcomers
-from clip_index.segment import Segment
-from clip_index.shard_writer import WriterSettings
+from clip_index.generations.history import manifest_path
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.manifest import SegmentEntry
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.newcomers import occurrence_times_of_newcomers
+from clip_index.segments.segment import Segment
+from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.writing.shard_writer import WriterSettings
 from tests.fakes.shards import (
     add,
     content,
@@ -237,7 +237,7 @@ def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
             collected.unlink()
         return Segment(shard_path, entry)
 
-    monkeypatch.setattr("clip_index.index_reader.Segment", open_late)
+    monkeypatch.setattr("clip_index.reading.index_reader.Segment", open_late)
     assert reader.reload() is True
     assert found_ids(reader) == ["b"]
 

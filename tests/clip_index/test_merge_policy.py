@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from clip_index.file_digest import FileDigest
-from clip_index.manifest import Manifest, SegmentEntry, TombstonesEntry
-from clip_index.merge_policy import MergeSettings, merge_debt, plan_merges
+from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
+from clip_index.storage.file_digest import FileDigest
+from clip_index.writing.merge_policy import MergeSettings, merge_debt, plan_merges
 
 SETTINGS = MergeSettings(merge_factor=4, floor_entries=10, max_entries=1000, large_entries=300)
 DIGEST = FileDigest(1, "00")

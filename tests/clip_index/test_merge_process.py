@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clip_index.index_directory import IndexDirectory
-from clip_index.merge import MergeJob
-from clip_index.merge_worker import MergeWorker
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.writing.merge import MergeJob
+from clip_index.writing.merge_worker import MergeWorker
 from tests.fakes.shards import add, content, create_index, take_over
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from clip_index.content import Change
-from clip_index.garbage import retained_generations
-from clip_index.generations import list_generations
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.manifest import Manifest, SegmentEntry, TombstonesEntry
-from clip_index.merge_policy import MergeSettings, merge_debt, plan_merges
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.generations.garbage import retained_generations
+from clip_index.generations.history import list_generations
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
+from clip_index.reading.index_reader import IndexReader
+from clip_index.writing.merge_policy import MergeSettings, merge_debt, plan_merges
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import add, content, create_index, removal, take_over
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_index.node_rows import NodeRows
+from clip_index.vectors.node_rows import NodeRows
 
 NUM_NODES, NUM_ROWS = 6, 8
 rows_of_a_node = st.sets(st.integers(0, NUM_ROWS - 1), min_size=1, max_size=4)

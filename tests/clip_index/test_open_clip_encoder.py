@@ -14,12 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, Prepared, PreparedImage, PreparedText
-from clip_index.encoder_settings import EncoderSettings
-from clip_index.errors import BadContent, EncoderBroken
-from clip_index.open_clip_encoder import load_encoder
-from clip_index.open_clip_encoder.encoder import multiplies_bf16
-from clip_index.open_clip_encoder.towers import (
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.open_clip.encoder import multiplies_bf16
+from clip_index.encoder.open_clip.towers import (
     EagerImageTower,
     EagerTextTower,
     PackedImageTower,
@@ -28,6 +25,9 @@ from clip_index.open_clip_encoder.towers import (
     build_text_tower,
     length_groups,
 )
+from clip_index.encoder.protocol import Encoder, Prepared, PreparedImage, PreparedText
+from clip_index.encoder.settings import EncoderSettings
+from clip_index.errors import BadContent, EncoderBroken
 from tests.fakes.tiny_clip import tiny_config, write_tiny_clip
 
 pytestmark = pytest.mark.encoder

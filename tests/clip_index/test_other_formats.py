@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from clip_index.digested_json import dump_digested, parse_digested
 from clip_index.errors import OtherFormat
-from clip_index.generations import list_generations, manifest_path
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.inspection import Inspection
-from clip_index.restoration import plan_refill, plan_repair
+from clip_index.generations.history import list_generations, manifest_path
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.inspection import Inspection
+from clip_index.generations.restoration import plan_refill, plan_repair
+from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.digested_json import dump_digested, parse_digested
 from tests.fakes.shards import add, content, create_index, take_over
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import DamagedFile, Fenced, IndexRefused
-from clip_index.garbage import GarbageCollector
-from clip_index.generations import GenerationTaken, list_generations, manifest_path, read_newest
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.inspection import Inspection
-from clip_index.restoration import (
+from clip_index.generations.garbage import GarbageCollector
+from clip_index.generations.history import GenerationTaken, list_generations, manifest_path, read_newest
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.inspection import Inspection
+from clip_index.generations.restoration import (
     Restoration,
     commit_restoration,
     plan_refill,
     plan_repair,
     plan_rollback,
 )
-from clip_index.shard_writer import ShardWriter
-from clip_index.watermark import Watermark, write_watermark
+from clip_index.generations.watermark import Watermark, write_watermark
+from clip_index.reading.index_reader import IndexReader
+from clip_index.writing.shard_writer import ShardWriter
 from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
 
 

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
-from clip_index.bounded_cache import BoundedCache
-from clip_index.columns import BufferedContent, contents_batch
 from clip_index.content import Delta, EncodedContent, MetadataValue, RemovedContent
-from clip_index.index_reader import IndexReader
-from clip_index.inverted_lists import InvertedLists
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AnyOf, Condition, Exists, InRange, RowFilter
-from clip_index.row_masks import RowMasks
-from clip_index.searcher import Searcher
-from clip_index.shard_writer import WriterSettings
-from clip_index.vector_file import write_fastest
+from clip_index.segments.columns import BufferedContent, contents_batch
+from clip_index.segments.row_masks import RowMasks
+from clip_index.storage.bounded_cache import BoundedCache
+from clip_index.vectors.inverted_lists import InvertedLists
+from clip_index.vectors.vector_file import write_fastest
+from clip_index.writing.shard_writer import WriterSettings
 from tests.fakes.shards import content, create_index, fingerprint, take_over
 
 FIELDS = ["modality", "source", "owner_id", "content_id", "occurred_at", "metadata.a", "metadata.b"]

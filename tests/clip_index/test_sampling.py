@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from clip_index.sampling import sample_contents
-from clip_index.searcher import Searcher
+from clip_index.reading.sampling import sample_contents
+from clip_index.reading.searcher import Searcher
 from tests.fakes.hash_encoder import draw_picture
 from tests.query_api.small_index import SmallIndex
 

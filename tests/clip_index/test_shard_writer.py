@@ -12,12 +12,12 @@ import pytest
 
 from clip_index.content import Delta
 from clip_index.errors import CommitUnknown, DamagedFile, DeltaMismatch, Fenced
-from clip_index.generations import list_generations, manifest_path, read_newest
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.merge_policy import MergeSettings
-from clip_index.searcher import Searcher
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.generations.history import list_generations, manifest_path, read_newest
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clip_index.open_clip_encoder.shared_tower import SharedTower, count_shares
+from clip_index.encoder.open_clip.shared_tower import SharedTower, count_shares
 
 pytestmark = pytest.mark.encoder
 

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from clip_index.content import EncodedContent, Modality
-from clip_index.flat_vectors import FlatVectors
-from clip_index.index_reader import IndexReader
-from clip_index.merge_policy import MergeSettings
-from clip_index.queries import Queries
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher, ShardSnapshot, ShardView
+from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.tail import Tail, build_tails
 from clip_index.row_filter import AnyOf, InRange, RowFilter
-from clip_index.searcher import Searcher, ShardSnapshot, ShardView
-from clip_index.segment import Segment
-from clip_index.segment_view import SegmentView
-from clip_index.shard_writer import ShardWriter, WriterSettings
-from clip_index.tail import Tail, build_tails
-from clip_index.vector_file import VectorFile, write_fastest
+from clip_index.segments.segment import Segment
+from clip_index.vectors.flat_vectors import FlatVectors
+from clip_index.vectors.queries import Queries
+from clip_index.vectors.vector_file import VectorFile, write_fastest
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import DIMENSION, add, content, create_index, removal, take_over, unit_vectors
 

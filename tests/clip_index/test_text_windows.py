@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clip_index.encoder.text_windows import Windowing, build_windows, check_not_blank
 from clip_index.errors import BadContent
-from clip_index.text_windows import Windowing, build_windows, check_not_blank
 
 CLIP = Windowing.for_context(77)
 START, END = 49406, 49407

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.data import draw_queries, draw_rows, draw_space
-from clip_index.inverted_lists import MIN_NODES
-from clip_index.queries import Queries
-from clip_index.vector_file import VectorFile, build_node_map, write_fastest
+from clip_index.vectors.inverted_lists import MIN_NODES
+from clip_index.vectors.queries import Queries
+from clip_index.vectors.vector_file import VectorFile, build_node_map, write_fastest
 
 NUM_ROWS = 12_000
 

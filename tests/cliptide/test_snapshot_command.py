@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cliptide.snapshot_command
-from clip_index.generations import GenerationTaken, list_generations, manifest_path
-from clip_index.shard_writer import ShardWriter
+from clip_index.generations.history import GenerationTaken, list_generations, manifest_path
+from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
 from tests.fakes.shards import add, content, create_index, take_over
 

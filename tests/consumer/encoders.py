@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, EncoderFingerprint, Prepared, PreparedImage, PreparedText
+from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from tests.fakes.hash_encoder import HashEncoder
 
 

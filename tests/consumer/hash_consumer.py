@@ -14,8 +14,8 @@ from pathlib import Path
 
 import structlog
 
-from clip_index.encoder import Encoder
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
 from consumer.__main__ import run
 from consumer.encoding import Encoding
 from tests.consumer.encoders import FileHeldEncoder, KillingEncoder, TallyingEncoder

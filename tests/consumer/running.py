@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from clip_index.encoder import Encoder
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.searcher import Searcher
+from clip_index.encoder.protocol import Encoder
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
 from consumer.app import Connections, ConsumerOptions, IndexPlace, build_consumer
 from consumer.backoff import Backoff
 from consumer.intake import IntakeSettings

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import CommitUnknown, IndexRefused
-from clip_index.index_directory import IndexDirectory
-from clip_index.shard_writer import ShardWriter
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.writing.shard_writer import ShardWriter
 from consumer.backlog import BacklogLimits
 from consumer.backoff import Backoff
 from consumer.encoding import Encoding

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import CommitUnknown, DeltaMismatch
-from clip_index.index_reader import IndexReader
+from clip_index.reading.index_reader import IndexReader
 from consumer.errors import ConsumerFault, StartRefused
 from consumer.inflight import InFlight, InFlightClosed, InFlightFile, read_inflight
 from consumer.pipeline import PipelineState

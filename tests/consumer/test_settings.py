@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from clip_index.encoder_settings import EncoderSettings
+from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import (
     CommitUnknown,
     DamagedFile,

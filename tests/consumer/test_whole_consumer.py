@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from clip_index.errors import EncoderMismatch
-from clip_index.watermark import Watermark, write_watermark
+from clip_index.generations.watermark import Watermark, write_watermark
 from consumer.backlog import BacklogLimits
 from consumer.dead_letter_limit import FloodThreshold
 from consumer.errors import DeadLetterFlood

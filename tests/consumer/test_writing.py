@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from clip_index import generations
 from clip_index.content import Delta, RemovedContent
 from clip_index.errors import Fenced
-from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.merge_policy import MergeSettings
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.generations import history
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from consumer.backoff import Backoff
 from consumer.dead_letter import DeadLetterDelivery
 from consumer.metrics import Metrics
@@ -156,7 +156,7 @@ def test_a_shard_recovers_from_an_unknown_outcome_by_itself(
     shard = own_shard(tmp_path, Metrics())
     shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0, version=1),))))
     with monkeypatch.context() as patch:
-        patch.setattr(generations, "fsync_path", fail)
+        patch.setattr(history, "fsync_path", fail)
         for _ in range(3):
             shard.turn()
     assert shard.release(PATIENCE_SECONDS) == 1
@@ -168,7 +168,7 @@ def test_a_shard_that_recovers_does_not_take_itself_back_from_a_new_owner(
     shard = own_shard(tmp_path, Metrics())
     shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0, version=1),))))
     with monkeypatch.context() as patch:
-        patch.setattr(generations, "fsync_path", fail)
+        patch.setattr(history, "fsync_path", fail)
         shard.turn()
     index = IndexDirectory.open(tmp_path, "main")
     owner = ShardWriter.take_over(index, 0, writer_id="new", first_offset=0)

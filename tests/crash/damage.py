@@ -9,13 +9,13 @@ from pathlib import Path
 
 from clip_index.content import Change
 from clip_index.errors import DamagedFile
-from clip_index.generations import manifest_path, read_newest
-from clip_index.index_directory import IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.inverted_lists import MIN_NODES
-from clip_index.shard_state import open_state
-from clip_index.shard_writer import ShardWriter
-from clip_index.watermark import read_watermark
+from clip_index.generations.history import manifest_path, read_newest
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.watermark import read_watermark
+from clip_index.reading.index_reader import IndexReader
+from clip_index.vectors.inverted_lists import MIN_NODES
+from clip_index.writing.shard_state import open_state
+from clip_index.writing.shard_writer import ShardWriter
 from tests.fakes.shards import add, content, create_index, removal, take_over
 
 

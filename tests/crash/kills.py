@@ -16,8 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from clip_index.index_reader import IndexReader
-from clip_index.merge_worker import MergeLanes
+from clip_index.reading.index_reader import IndexReader
+from clip_index.writing.merge_worker import MergeLanes
 from tests.crash.shard_life import check, has_index, live, open_and_check, recover_and_check
 from tests.crash.small_log import Log, build_log
 from tests.crash.system_calls import Call, Observer, observed

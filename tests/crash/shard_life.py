@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from clip_index.content import MODALITIES, Delta
-from clip_index.generations import list_generations, read_manifest
-from clip_index.index_reader import IndexReader
-from clip_index.merge_policy import MergeSettings
-from clip_index.merge_worker import MergeLanes
-from clip_index.searcher import Searcher
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.generations.history import list_generations, read_manifest
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.merge_worker import MergeLanes
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.crash.small_log import Log, folded
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import create_index, take_over, unit_vectors

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_index.content import Embeddings
-from clip_index.encoder import EncoderFingerprint, Prepared, PreparedImage, PreparedText
-from clip_index.images import ImageLimits, Resizing, read_pixels
-from clip_index.text_windows import Windowing, build_windows, check_not_blank
+from clip_index.encoder.images import ImageLimits, Resizing, read_pixels
+from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
+from clip_index.encoder.text_windows import Windowing, build_windows, check_not_blank
 
 START, END = 1, 2
 WINDOWING = Windowing.for_context(77)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clip_index.merge import MergeJob, MergeResult, run_merge
-from clip_index.merge_worker import MergeLanes, MergeWorker
+from clip_index.writing.merge import MergeJob, MergeResult, run_merge
+from clip_index.writing.merge_worker import MergeLanes, MergeWorker
 
 
 class InlineWorker(MergeWorker):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from clip_index.content import Change, Delta, EncodedContent, RemovedContent
-from clip_index.encoder import EncoderFingerprint
-from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.encoder.protocol import EncoderFingerprint
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 DIMENSION = 16
 

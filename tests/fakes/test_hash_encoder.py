@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Encoder, Prepared
+from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from clip_index.content import Modality
-from clip_index.index_directory import FORMAT, IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.inverted_lists import has_lists
-from clip_index.searcher import Searcher
+from clip_index.generations.index_directory import FORMAT, IndexDirectory
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
+from clip_index.vectors.inverted_lists import has_lists
 from tests.fakes.shards import add, content, take_over, unit_vectors
 
 GOLDEN = Path(__file__).parent

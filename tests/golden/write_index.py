@@ -16,12 +16,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from clip_index import inverted_lists
 from clip_index.content import MODALITIES, Change, Delta, EncodedContent
-from clip_index.generations import manifest_path
-from clip_index.index_directory import IndexDirectory
-from clip_index.merge_policy import MergeSettings
-from clip_index.shard_writer import ShardWriter, WriterSettings
+from clip_index.generations.history import manifest_path
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.vectors import inverted_lists
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.crash.small_log import folded
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import content, create_index, fingerprint, removal, take_over, unit_vectors

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from clip_index.errors import IndexMissing
-from clip_index.index_reader import IndexReader
-from clip_index.searcher import Searcher
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
 from consumer.app import Connections, ConsumerOptions, IndexPlace, build_consumer
 from consumer.metrics import Metrics
 from event_log.kafka.admin import KafkaAdmin, TopicCreation

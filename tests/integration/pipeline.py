@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
-from clip_index.index_reader import IndexReader
+from clip_index.reading.index_reader import IndexReader
 from event_log.memory.clients import MemoryPublisher
 from query_api.app import AppSettings, build_app
 from query_api.publishing import PublishSettings

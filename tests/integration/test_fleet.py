@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_index.merge_policy import MergeSettings
+from clip_index.writing.merge_policy import MergeSettings
 from tests.integration.fleet import Fleet, Member
 from tests.integration.history import History
 

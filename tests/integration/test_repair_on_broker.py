@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from clip_index.generations import list_generations, manifest_path, read_manifest
+from clip_index.generations.history import list_generations, manifest_path, read_manifest
 from cliptide.__main__ import main
 from tests.integration.fleet import Fleet
 from tests.integration.history import History

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry, generate_latest
 
 from clip_index.errors import IndexMissing
-from clip_index.searcher import Searcher
+from clip_index.reading.searcher import Searcher
 from event_log.publisher import Publisher
 from query_api.app import AppSettings, build_app
 from query_api.app_keys import METRICS

@@ -15,10 +15,10 @@ from clip_index.content import (
     Modality,
     RemovedContent,
 )
-from clip_index.encoder import Encoder
-from clip_index.index_directory import IndexDescription, IndexDirectory
-from clip_index.index_reader import IndexReader
-from clip_index.shard_writer import ShardWriter
+from clip_index.encoder.protocol import Encoder
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.reading.index_reader import IndexReader
+from clip_index.writing.shard_writer import ShardWriter
 from tests.fakes.hash_encoder import HashEncoder
 
 TOPIC = "content-uploads"

@@ -14,7 +14,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Prepared
+from clip_index.encoder.protocol import Prepared
 from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api import rate_limit
 from query_api.api_keys import ApiKeys

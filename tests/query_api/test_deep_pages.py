@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from clip_index.content import Delta
-from clip_index.index_reader import IndexReader
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import InRange, RowFilter
-from clip_index.searcher import Searcher
-from clip_index.shard_writer import WriterSettings
-from clip_index.vector_file import write_fastest
+from clip_index.vectors.vector_file import write_fastest
+from clip_index.writing.shard_writer import WriterSettings
 from query_api.hit_selection import MAX_DEPTH, Ask, find_all
 from query_api.query_embedding import QueryEmbedding
 from tests.fakes.shards import content, create_index, fingerprint, take_over, unit_vectors

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from structlog.testing import capture_logs
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Prepared
+from clip_index.encoder.protocol import Prepared
 from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder

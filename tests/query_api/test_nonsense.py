@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import pytest
 
 from clip_index.content import Embeddings, EncodedContent, Modality
-from clip_index.encoder import Encoder
-from clip_index.encoder_settings import EncoderSettings
-from clip_index.open_clip_encoder import load_encoder
-from clip_index.searcher import Searcher
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
+from clip_index.reading.searcher import Searcher
 from cliptide.demo.catalogue import CatalogueContent, build_catalogue
 from cliptide.demo.model import write_model_directory
 from query_api.background_queries import Scales, build_scales, read_phrases

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Prepared
+from clip_index.encoder.protocol import Prepared
 from query_api.background_queries import read_phrases
 from query_api.metrics import Metrics
 from query_api.percentile_scale import PercentileScale

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_index.content import Embeddings
-from clip_index.encoder import Prepared
+from clip_index.encoder.protocol import Prepared
 from query_api.encoder_queue import EncoderQueue
 from query_api.errors import ContentRefused
 from query_api.metrics import Metrics

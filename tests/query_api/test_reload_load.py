@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp.test_utils import TestClient
 
 from clip_index.content import Delta, EncodedContent
-from clip_index.index_directory import IndexDirectory
-from clip_index.shard_writer import ShardWriter
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.writing.shard_writer import ShardWriter
 from query_api.app_keys import SERVED_INDEX
 from query_api.served_index import ServedIndex
 from tests.fakes.inline_merges import InlineLanes

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_index.index_reader import IndexReader
+from clip_index.reading.index_reader import IndexReader
 from query_api.metrics import Metrics
 from query_api.scrub import Scrub
 from tests.query_api.conftest import StartService, metrics_of

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_index.searcher import Hit, Searcher
+from clip_index.reading.searcher import Hit, Searcher
 from query_api import retrieval
 from query_api.errors import ApiError
 from query_api.filter_models import Filter

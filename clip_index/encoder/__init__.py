@@ -1,0 +1,1 @@
+"""The encoder: its protocol, its settings, and how pictures and texts are prepared for it."""

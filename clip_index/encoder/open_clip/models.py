@@ -1,0 +1,200 @@
+"""Models by name, hub address, directory or file: found, loaded in fp32, and identified."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from open_clip.pretrained import download_pretrained_from_hf
+from safetensors import SafetensorError
+
+from clip_index.encoder.settings import EncoderSettings
+from clip_index.errors import EncoderUnavailable
+
+_HUB, _LOCAL = "hf-hub:", "local-dir:"
+_CONFIG_FILE, _WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+
+# What open_clip, its downloads and safetensors raise for models that are not there or do not fit.
+_LOAD_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ImportError,
+    AssertionError,
+    SafetensorError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An open_clip model (untyped) for evaluation in fp32, its tokenizer, and the `model_cfg` of both."""
+
+    module: Any
+    tokenizer: open_clip.SimpleTokenizer
+    config: Mapping[str, Any]
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """open_clip's preprocess_cfg: size, mean, std, interpolation, resize_mode, fill_color."""
+        preprocessing: Mapping[str, Any] = self.module.visual.preprocess_cfg
+        return preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a model comes from, in open_clip's words; `weights` is the safetensors file of a local one."""
+
+    name: str
+    tag: str | None = None
+    weights: Path | None = None
+
+
+class _Refused(Exception):
+    """A model that is not even tried, with the reason."""
+
+
+def load_model(settings: EncoderSettings) -> Model:
+    """Raises EncoderUnavailable, with one sentence, for whatever cannot be had."""
+    try:
+        with _muted_log():
+            return _load(_find(settings), settings)
+    except _Refused as refused:
+        raise EncoderUnavailable(settings.model, str(refused)) from None
+    except _LOAD_ERRORS as error:
+        raise EncoderUnavailable(settings.model, _one_line(error)) from error
+
+
+def architecture_name(config: Mapping[str, Any]) -> str:
+    """open_clip's name of an architecture, or a digest of its description when it has none."""
+    for name in open_clip.list_models():
+        if open_clip.get_model_config(name) == config:
+            return str(name)
+    return "clip-" + hashlib.sha256(canonical_json(config).encode()).hexdigest()[:12]
+
+
+def weights_digest(module: Any) -> str:
+    """SHA-256 over names, shapes and values of all tensors in order of their names; copies none of them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().reshape(-1).numpy())
+    return digest.hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _find(settings: EncoderSettings) -> _Source:
+    name = settings.model
+    if name.startswith(_HUB):
+        return _Source(name)
+    path = Path(name.removeprefix(_LOCAL))
+    if path.suffix == ".safetensors":
+        return _local_source(path.parent, path)
+    if name.startswith((_LOCAL, ".")) or path.is_absolute() or path.is_dir():
+        return _local_source(path, _weights_in(path))
+    return _named_source(name.replace("/", "-"), settings.pretrained)
+
+
+def _local_source(directory: Path, weights: Path) -> _Source:
+    for file in (directory / _CONFIG_FILE, weights):
+        if not file.is_file():
+            raise _Refused(f"there is no file {file}")
+    return _Source(f"{_LOCAL}{directory}", weights=weights)
+
+
+def _weights_in(directory: Path) -> Path:
+    found = sorted(directory.glob("*.safetensors"))
+    preferred = directory / _WEIGHTS_FILE
+    if preferred in found or len(found) != 1:
+        return preferred
+    return found[0]
+
+
+def _named_source(name: str, pretrained: str | None) -> _Source:
+    if name not in open_clip.list_models():
+        raise _Refused(f"open_clip knows no such model{_nearest(name, open_clip.list_models())}")
+    if pretrained is None:
+        raise _Refused("weights are missing: name one of open_clip's tags or a safetensors file")
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained in tags:
+        return _Source(name, tag=pretrained)
+    path = Path(pretrained)
+    if not path.is_file():
+        raise _Refused(f"{pretrained} is neither a tag of its weights nor a file{_nearest(pretrained, tags)}")
+    if path.suffix != ".safetensors":
+        raise _Refused(f"{path} is no safetensors file, and other formats can run code when they are loaded")
+    return _Source(name, weights=path)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=3)
+    return f"; near are {', '.join(near)}" if near else ""
+
+
+def _load(source: _Source, settings: EncoderSettings) -> Model:
+    cache_dir = None if settings.cache_dir is None else str(settings.cache_dir)
+    config = _read_config(source.name, cache_dir)
+    tokenizer = _tokenizer(source.name, config, cache_dir)
+    module = open_clip.create_model(
+        source.name,
+        source.tag,
+        load_weights=source.weights is None,
+        require_pretrained=source.weights is None,
+        pretrained_text=False,
+        cache_dir=cache_dir,
+    )
+    if source.weights is not None:
+        open_clip.load_checkpoint(module, str(source.weights))
+    return Model(module.eval().requires_grad_(False), tokenizer, config)
+
+
+def _read_config(name: str, cache_dir: str | None) -> dict[str, Any]:
+    if name.startswith(_HUB):
+        address = name.removeprefix(_HUB)
+        file = download_pretrained_from_hf(address, filename=_CONFIG_FILE, cache_dir=cache_dir)
+    elif name.startswith(_LOCAL):
+        file = str(Path(name.removeprefix(_LOCAL)) / _CONFIG_FILE)
+    else:
+        return dict(open_clip.get_model_config(name))
+    config = json.loads(Path(file).read_text(encoding="utf-8"))
+    return dict(config["model_cfg"])
+
+
+def _tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> open_clip.SimpleTokenizer:
+    text_config = config["text_cfg"]
+    is_foreign = any(text_config.get(key) for key in ("hf_model_name", "hf_tokenizer_name"))
+    if is_foreign or "siglip" in name.lower():
+        raise _Refused("its tokenizer is not CLIP's own, and only that one is supported")
+    tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
+    vocabulary = text_config.get("vocab_size", tokenizer.vocab_size)
+    if vocabulary < tokenizer.vocab_size:
+        raise _Refused(f"its vocabulary has {vocabulary} tokens, its tokenizer {tokenizer.vocab_size}")
+    return tokenizer
+
+
+def _one_line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
+
+
+@contextmanager
+def _muted_log() -> Iterator[None]:
+    """open_clip and the hub's client tell the root logger what the raised error says again."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)

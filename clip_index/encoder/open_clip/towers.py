@@ -1,0 +1,199 @@
+"""CLIP's two halves: pixels to embeddings, tokens to embeddings.
+
+The packed towers compute plain CLIP transformers; the eager ones let open_clip run any other
+architecture. Both return float32 rows that are not normalised yet.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from open_clip.transformer import TextTransformer, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clip_index.encoder.open_clip.packed_blocks import (
+    Norm,
+    PackedLinear,
+    PackedTransformer,
+    SequenceGroup,
+    is_plain,
+)
+
+# Sequences whose lengths differ by less are padded to one length: fewer, larger groups.
+_LENGTH_STEP = 4
+
+ClipModule: TypeAlias = Any  # open_clip's models are untyped
+
+
+class Tower(Protocol):
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Map uint8 pixels (n, height, width, 3) or int32 tokens (n, length) to float32 (n, dimension)."""
+
+
+def build_image_tower(model: ClipModule, dtype: torch.dtype) -> Tower:
+    visual = model.visual
+    if isinstance(visual, VisionTransformer) and _is_plain_vision(visual):
+        return PackedImageTower(visual, dtype)
+    return EagerImageTower(model, dtype)
+
+
+def build_text_tower(model: ClipModule, dtype: torch.dtype) -> Tower:
+    text = getattr(model, "text", model)  # open_clip.CLIP holds the text tower's parts itself
+    if is_plain(getattr(text, "transformer", nn.Identity())) and _is_plain_causal_text(text):
+        return PackedTextTower(text, dtype)
+    return EagerTextTower(model, dtype)
+
+
+def _is_plain_vision(visual: VisionTransformer) -> bool:
+    return visual.attn_pool is None and visual.pool_type == "tok" and is_plain(visual.transformer)
+
+
+def _is_plain_causal_text(text: ClipModule) -> bool:
+    if isinstance(text, TextTransformer) and (text.cls_emb is not None or text.use_pad_mask):
+        return False
+    return text.attn_mask is not None and _part(text, "pool_type") in ("argmax", "eos")
+
+
+def _part(text: ClipModule, name: str) -> Any:
+    """open_clip.CLIP puts `text_` before some names of its text tower."""
+    return getattr(text, f"text_{name}") if hasattr(text, f"text_{name}") else getattr(text, name)
+
+
+class PackedImageTower:
+    """A vision transformer that reads pixels as they are: normalisation is part of its first layer."""
+
+    def __init__(self, visual: VisionTransformer, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._grid, self._patch = visual.grid_size, visual.patch_size
+        self._embed = _patch_layer(visual, dtype)
+        position = visual.positional_embedding.detach()
+        self._first = (visual.class_embedding.detach() + position[0]).to(dtype)
+        self._position = position[1:].to(dtype)
+        self._norm_before = Norm(visual.ln_pre, dtype) if isinstance(visual.ln_pre, nn.LayerNorm) else None
+        self._transformer = PackedTransformer(visual.transformer, dtype, is_causal=False)
+        self._norm_after = Norm(visual.ln_post, torch.float32)
+        self._projection: Tensor = visual.proj.detach()
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        rows = self._tokens(batch)
+        num_images, length, width = rows.shape
+        first_rows = torch.arange(num_images) * length
+        group = SequenceGroup(num_images, length)
+        pooled = self._transformer(rows.reshape(-1, width), [group], first_rows)
+        return self._norm_after(pooled.float()) @ self._projection
+
+    def _tokens(self, pixels: Tensor) -> Tensor:
+        patches = self._embed(self._patches(pixels)) + self._position
+        first = self._first.expand(len(pixels), 1, -1)
+        tokens = torch.cat([first, patches], dim=1)
+        return tokens if self._norm_before is None else self._norm_before(tokens)
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        (rows, columns), (height, width) = self._grid, self._patch
+        whole = pixels[:, : rows * height, : columns * width]
+        tiles = whole.reshape(len(pixels), rows, height, columns, width, 3).transpose(2, 3)
+        return tiles.reshape(len(pixels), rows * columns, -1).to(self._dtype).sub_(128)
+
+
+def _patch_layer(visual: VisionTransformer, dtype: torch.dtype) -> PackedLinear:
+    """The patch convolution with the normalisation folded in, for pixel values less 128.
+
+    Whole numbers from -128 to 127 are exact in bf16, normalised pixels would be rounded.
+    """
+    mean, std = (torch.tensor(visual.preprocess_cfg[key], dtype=torch.float64) for key in ("mean", "std"))
+    weight = (
+        visual.conv1.weight.detach().double().permute(0, 2, 3, 1)
+    )  # (width, patch height, patch width, 3)
+    bias = (weight * ((128 / 255 - mean) / std)).sum((1, 2, 3))
+    return PackedLinear((weight / (255 * std)).flatten(1), bias, dtype)
+
+
+class PackedTextTower:
+    """A causal text transformer that stops at each text's end token.
+
+    With causal attention and pooling at the end token, what follows that token changes nothing.
+    """
+
+    def __init__(self, text: ClipModule, dtype: torch.dtype) -> None:
+        self._end_token = _part(text, "eos_id") if _part(text, "pool_type") == "eos" else None
+        self._embedding = text.token_embedding.weight.detach().to(dtype)
+        self._position = text.positional_embedding.detach().to(dtype)
+        self._transformer = PackedTransformer(text.transformer, dtype, is_causal=True)
+        self._norm_after = Norm(text.ln_final, torch.float32)
+        self._projection = text.text_projection
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        ends = self._end_positions(batch)
+        order = torch.argsort(ends, stable=True)
+        groups = length_groups((ends[order] + 1).tolist())
+        rows, first_rows = self._tokens(batch[order], groups)
+        pooled = self._norm_after(self._transformer(rows, groups, first_rows + ends[order]).float())
+        return self._project(pooled)[torch.argsort(order)]
+
+    def _end_positions(self, tokens: Tensor) -> Tensor:
+        # argmax: the end token has the greatest id of all, and the first of equals counts
+        scores = tokens if self._end_token is None else torch.eq(tokens, self._end_token).int()
+        return scores.argmax(dim=-1)
+
+    def _tokens(self, tokens: Tensor, groups: Sequence[SequenceGroup]) -> tuple[Tensor, Tensor]:
+        """The embedded tokens of all groups as one matrix, and the row where each sequence begins."""
+        rows, first_rows = [], []
+        start = num_rows = 0
+        for group in groups:
+            members = tokens[start : start + group.num_sequences, : group.length]
+            embedded = functional.embedding(members, self._embedding) + self._position[: group.length]
+            rows.append(embedded.flatten(0, 1))
+            first_rows.append(torch.arange(group.num_sequences) * group.length + num_rows)
+            start += group.num_sequences
+            num_rows += group.num_tokens
+        return torch.cat(rows), torch.cat(first_rows)
+
+    def _project(self, pooled: Tensor) -> Tensor:
+        if self._projection is None:
+            return pooled
+        projected: Tensor = (
+            self._projection(pooled) if isinstance(self._projection, nn.Linear) else pooled @ self._projection
+        )
+        return projected
+
+
+def length_groups(lengths: Sequence[int]) -> list[SequenceGroup]:
+    """Put ascending lengths that are close to each other into one group, as long as its longest."""
+    steps = itertools.groupby(lengths, key=lambda length: (length - 1) // _LENGTH_STEP)
+    return [SequenceGroup(len(members), members[-1]) for members in (list(group) for _, group in steps)]
+
+
+class EagerImageTower:
+    """open_clip's own image half, whatever it is made of."""
+
+    def __init__(self, model: ClipModule, dtype: torch.dtype) -> None:
+        self._model, self._dtype = model, dtype
+        config = model.visual.preprocess_cfg
+        self._mean, self._std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        normalised = (batch.permute(0, 3, 1, 2) / 255 - self._mean) / self._std
+        with _lowered(self._dtype):
+            embeddings: Tensor = self._model.encode_image(normalised)
+        return embeddings.float()
+
+
+class EagerTextTower:
+    """open_clip's own text half, padded to the context length."""
+
+    def __init__(self, model: ClipModule, dtype: torch.dtype) -> None:
+        self._model, self._dtype = model, dtype
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        with _lowered(self._dtype):
+            embeddings: Tensor = self._model.encode_text(batch.long())
+        return embeddings.float()
+
+
+def _lowered(dtype: torch.dtype) -> AbstractContextManager[object]:
+    return torch.autocast("cpu", dtype, enabled=dtype is not torch.float32)

@@ -1,0 +1,1 @@
+"""What is current: manifests, their history, takeovers, tombstones, watermarks and garbage."""

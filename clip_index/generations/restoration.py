@@ -1,0 +1,130 @@
+"""Going back: a new generation that shows what a former one showed.
+
+Nothing is removed and no number is used again: readers and writers meet the new
+generation as they meet any other, and the log fills in what lies between its
+`next_offset` and the log's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+from clip_index.errors import DamagedFile, IndexRefused
+from clip_index.generations.history import GenerationTaken, link_manifest, list_generations
+from clip_index.generations.inspection import InspectedGeneration, Inspection
+from clip_index.generations.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What going back means; nothing is done yet.
+
+    The next generation will show what `source` shows. `left_behind` are generations newer
+    than the source: all of them for a repair, the newest one for a rollback.
+    """
+
+    source: Manifest
+    newest: int
+    left_behind: tuple[InspectedGeneration, ...]
+
+    @property
+    def next_offset_before(self) -> int | None:
+        """Where the index went on so far; None if no manifest that is left behind can be read."""
+        return max((found.manifest.next_offset for found in self.left_behind if found.manifest), default=None)
+
+    @property
+    def left_segments(self) -> list[str]:
+        """The segments that only readable generations left behind name."""
+        named = {i for found in self.left_behind if found.manifest for i in found.manifest.segment_ids()}
+        return sorted(named - self.source.segment_ids())
+
+
+def plan_repair(inspection: Inspection) -> Restoration | None:
+    """Go back to the newest good generation; None if the newest one is good, or there is none at all.
+
+    Raises `IndexRefused` if not one is good.
+    """
+    left_behind: list[InspectedGeneration] = []
+    for found in inspection.newest_first():
+        if found.manifest is None or found.damage is not None:
+            left_behind.append(found)
+        elif left_behind:
+            return _restoration(found.manifest, left_behind)
+        else:
+            return None
+    if left_behind:
+        raise IndexRefused(
+            f"{inspection.shard_path.name}: none of {len(left_behind)} generations is good; "
+            f"the newest one has {left_behind[0].damage}"
+        )
+    return None
+
+
+def plan_refill(inspection: Inspection) -> Restoration:
+    """Go back to an empty shard at the log's first offset, as the newest readable manifest names it.
+
+    Raises `IndexRefused` if no manifest can be read.
+    """
+    left_behind: list[InspectedGeneration] = []
+    for found in inspection.newest_first():
+        left_behind.append(found)
+        if found.manifest is not None:
+            start = found.manifest.first_offset
+            empty = replace(found.manifest, next_offset=start, segments=(), tombstones={})
+            return _restoration(empty, left_behind)
+    shard = inspection.shard_path.name
+    raise IndexRefused(f"{shard}: no manifest can be read, so its first offset is unknown")
+
+
+def plan_rollback(inspection: Inspection, generation: int) -> Restoration:
+    """Go back to a generation by its number; `IndexRefused` if it is not there, not good, or the newest."""
+    shard = inspection.shard_path.name
+    found = inspection.inspect(generation)
+    if found is None or found.manifest is None:
+        raise IndexRefused(f"{shard}: generation {generation} {found.damage if found else 'is not there'}")
+    if found.damage is not None:
+        raise IndexRefused(f"{shard}: generation {generation}: {found.damage}")
+    newest = next(inspection.newest_first(), found)
+    if newest.generation == generation:
+        raise IndexRefused(f"{shard}: generation {generation} is the newest already")
+    return _restoration(found.manifest, [newest])
+
+
+def _restoration(source: Manifest, left_behind: Sequence[InspectedGeneration]) -> Restoration:
+    return Restoration(source, left_behind[0].generation, tuple(left_behind))
+
+
+def commit_restoration(shard_path: Path, plan: Restoration, *, writer_id: str) -> Manifest:
+    """Make the planned generation current and fence every former writer of the shard.
+
+    Either this returns, and the generation is durable and the newest; or it raises as
+    `link_manifest` does: `GenerationTaken` if anything was committed since the plan was
+    made, so that a plan never hides a generation that it has not seen.
+
+    The writer epoch becomes the generation's number. An epoch never exceeds the number of
+    its generation (both begin at 1, a takeover adds 1 to both, a commit to the number
+    alone), so this one exceeds even the epoch that an unreadable manifest holds.
+    """
+    if list_generations(shard_path)[-1:] != [plan.newest]:
+        raise GenerationTaken
+    generation = plan.newest + 1
+    manifest = replace(
+        plan.source,
+        generation=generation,
+        writer_epoch=generation,
+        writer_id=writer_id,
+        nonce=uuid4().hex,
+    )
+    link_manifest(shard_path, manifest)
+    _refuse_collected(shard_path, manifest)
+    return manifest
+
+
+def _refuse_collected(shard_path: Path, manifest: Manifest) -> None:
+    """A writer that was fenced by the link may have been collecting garbage until then."""
+    for path, _ in manifest.file_paths(shard_path):
+        if not path.exists():
+            raise DamagedFile(path, f"collected before generation {manifest.generation} named it")

@@ -1,0 +1,60 @@
+"""How a writer becomes the owner of a shard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+from clip_index.errors import Fenced
+from clip_index.generations.history import GenerationTaken, link_manifest, read_newest
+from clip_index.generations.manifest import Manifest
+
+
+def take_over_manifest(
+    shard_path: Path, *, writer_id: str, first_offset: int, own_epoch: int | None = None
+) -> Manifest:
+    """Commit a generation with the same content and a greater writer epoch; retry until it wins.
+
+    A former owner may commit between the reading and the link: then its generation is
+    read and taken over. When this returns, every commit that the former owner still
+    tries finds its number taken, or a greater generation.
+
+    With `own_epoch` the shard is only taken back: `Fenced` if somebody else has taken it since.
+    """
+    while True:
+        newest = read_newest(shard_path)
+        if newest is not None and own_epoch is not None:
+            _check_own(shard_path, newest, writer_id, own_epoch)
+        manifest = _successor(newest, writer_id) if newest else _first(writer_id, first_offset)
+        try:
+            link_manifest(shard_path, manifest)
+        except GenerationTaken:
+            continue
+        return manifest
+
+
+def _check_own(shard_path: Path, newest: Manifest, writer_id: str, own_epoch: int) -> None:
+    if newest.writer_epoch > own_epoch and newest.writer_id != writer_id:
+        raise Fenced(shard_path.name, own_epoch, newest.writer_epoch)
+
+
+def _successor(newest: Manifest, writer_id: str) -> Manifest:
+    return replace(
+        newest,
+        generation=newest.generation + 1,
+        writer_epoch=newest.writer_epoch + 1,
+        writer_id=writer_id,
+        nonce=uuid4().hex,
+    )
+
+
+def _first(writer_id: str, first_offset: int) -> Manifest:
+    return Manifest(
+        generation=1,
+        writer_epoch=1,
+        writer_id=writer_id,
+        nonce=uuid4().hex,
+        first_offset=first_offset,
+        next_offset=first_offset,
+    )

@@ -1,0 +1,1 @@
+"""A searcher over the newest generations, and what it answers."""

@@ -1,0 +1,30 @@
+"""Which contents a new searcher shows that the former one did not: for measuring freshness."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.reading.searcher import Searcher, ShardView
+
+
+def occurrence_times_of_newcomers(former: Searcher, searcher: Searcher) -> NDArray[np.int64]:
+    """Return `occurred_at_ms` (ms since 1970) of every row beyond the former's next offsets, shape (n,)."""
+    known = {shard.name: shard for shard in former.shard_views}
+    times = [_times_beyond(shard, known.get(shard.name)) for shard in searcher.shard_views]
+    return np.concatenate([np.empty(0, np.int64), *times])
+
+
+def _times_beyond(shard: ShardView, former: ShardView | None) -> NDArray[np.int64]:
+    """Segments that were there before hold nothing new, and may be large."""
+    next_offset = former.snapshot.next_offset if former else 0
+    if shard.snapshot.next_offset <= next_offset:
+        return np.empty(0, np.int64)
+    known = {view.segment.segment_id for view in former.segments} if former else set()
+    parts = [np.empty(0, np.int64)]
+    for view in shard.segments:
+        if view.segment.segment_id in known:
+            continue
+        offsets = np.asarray(view.segment.contents.column("offset"))
+        parts.append(np.asarray(view.segment.contents.column("occurred_at_ms"))[offsets >= next_offset])
+    return np.concatenate(parts)

@@ -1,0 +1,160 @@
+"""The small segments of a shard, searched as one.
+
+Ingestion leaves a few large segments and a tail of small ones, whose scans cost less than
+what surrounds each of them. So the flat vector files of a shard are joined in memory, up to
+a bound. Answers are those of the segments searched one by one; where the joined vectors are
+many, and so lie in lists around a merged segment's centroids, those of a merged segment.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.content import Modality
+from clip_index.reading.segment_view import ALL_ELIGIBLE, Eligible, RowScores, SegmentView, expand
+from clip_index.row_filter import RowFilter
+from clip_index.storage.bounded_cache import BoundedCache
+from clip_index.vectors.inverted_lists import InvertedLists
+from clip_index.vectors.joined_vectors import JoinedVectors, join_vectors
+from clip_index.vectors.node_rows import NodeRows
+from clip_index.vectors.queries import Queries
+
+_MAX_NODES = 20_000  # 20 MB of 512 dimensions, copied when a segment is appended
+_NUM_CACHED_FILTERS = 32
+
+
+def build_tails(
+    views: Sequence[SegmentView], former: Mapping[Modality, Tail], max_nodes: int = _MAX_NODES
+) -> dict[Modality, Tail]:
+    """Join the smallest flat files of each modality while they have up to `max_nodes` nodes together.
+
+    The vectors of `former` are shared if they are the same, and extended if there are only more.
+    """
+    modalities: set[Modality] = {modality for view in views for modality in view.segment.vector_files}
+    joined = {modality: _find_small(views, modality, max_nodes) for modality in modalities}
+    return {
+        m: Tail(small, m, _find_guide(views, m), former.get(m))
+        for m, small in joined.items()
+        if len(small) > 1
+    }
+
+
+def _find_guide(views: Iterable[SegmentView], modality: Modality) -> InvertedLists | None:
+    """Return the lists of the largest merged segment; None while there is no such segment."""
+    files = [view.segment.vector_files.get(modality) for view in views]
+    lists = [file.lists for file in files if file is not None and file.lists is not None]
+    return max(lists, key=lambda one: one.num_nodes, default=None)
+
+
+def _find_small(views: Iterable[SegmentView], modality: Modality, max_nodes: int) -> list[SegmentView]:
+    """Return the small segments in their order, which appending and killing rows leave as it is."""
+    files = [(view, view.segment.vector_files.get(modality)) for view in views]
+    flat = [(view, file.num_nodes) for view, file in files if file is not None and file.is_flat]
+    order = sorted(range(len(flat)), key=lambda place: flat[place][1])
+    totals = np.cumsum([flat[place][1] for place in order], dtype=np.int64)
+    num_small = int(np.searchsorted(totals, max_nodes, side="right"))
+    return [flat[place][0] for place in sorted(order[:num_small])]
+
+
+class Tail:
+    """Rows count through its segments, one after another. Immutable and thread-safe."""
+
+    def __init__(
+        self,
+        views: Sequence[SegmentView],
+        modality: Modality,
+        guide: InvertedLists | None = None,
+        former: Tail | None = None,
+    ) -> None:
+        """`views` have flat vector files of this modality; `guide` are lists beside them."""
+        self.views = tuple(views)
+        files = tuple(view.segment.vector_files[modality] for view in views)
+        self.joined: JoinedVectors = join_vectors(files, guide, former.joined if former else None)
+        self._starts = _starts(view.segment.num_rows for view in views)
+        self._node_rows = self._join_node_rows()
+        self._has_dead = any(view.dead for view in views)
+        self._eligible: BoundedCache[Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
+
+    def locate(self, row: int) -> tuple[SegmentView, int]:
+        """Return the segment that a row of the tail lies in, and its row there."""
+        place = bisect_right(self._starts, row) - 1
+        return self.views[place], row - self._starts[place]
+
+    def search(
+        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None = None
+    ) -> list[RowScores]:
+        """Return the k best live rows of each query, and all others that score as the last of them.
+
+        Of one segment no more than its own search would return. `modality` is the tail's own.
+        """
+        eligible = self._find_eligible(row_filter)
+        num_nodes = min(k + 1, self.joined.num_nodes)
+        while True:
+            scores, nodes = self.joined.vectors.search(queries, num_nodes, eligible.nodes)
+            found = [expand(s, n, self._node_rows, eligible) for s, n in zip(scores, nodes, strict=True)]
+            is_beyond = [
+                node < 0 or (len(rows.rows) >= k and score < rows.scores[k - 1])
+                for rows, node, score in zip(found, nodes[:, -1], scores[:, -1], strict=True)
+            ]
+            if num_nodes == self.joined.num_nodes or all(is_beyond):
+                break
+            num_nodes = min(2 * num_nodes, self.joined.num_nodes)  # windows, or equal scores
+        best = [_with_ties(rows, k) for rows in found]
+        crowded = [self._crowded_places(rows, k) for rows in best]
+        chosen = {p: self.views[p].search(queries, k, modality, row_filter) for p in set().union(*crowded)}
+        return [
+            self._replace(rows, {p: chosen[p][query] for p in places}) if places else rows
+            for query, (rows, places) in enumerate(zip(best, crowded, strict=True))
+        ]
+
+    def _crowded_places(self, found: RowScores, k: int) -> list[int]:
+        """Return the segments with more than k of the rows, by equal scores: they choose among them."""
+        if len(found.rows) <= k:
+            return []
+        counts = np.bincount(self._places_of(found))
+        return [int(place) for place in np.flatnonzero(counts > k)]
+
+    def _replace(self, found: RowScores, chosen: Mapping[int, RowScores]) -> RowScores:
+        is_kept = ~np.isin(self._places_of(found), list(chosen))
+        scores = [found.scores[is_kept], *(rows.scores for rows in chosen.values())]
+        rows = [found.rows[is_kept], *(rows.rows + self._starts[place] for place, rows in chosen.items())]
+        return RowScores(np.concatenate(scores), np.concatenate(rows))
+
+    def _places_of(self, found: RowScores) -> NDArray[np.int64]:
+        return np.searchsorted(self._starts, found.rows, side="right") - 1
+
+    def _find_eligible(self, row_filter: RowFilter | None) -> Eligible:
+        if row_filter is None and not self._has_dead:
+            return ALL_ELIGIBLE
+        key = row_filter.key if row_filter else ""
+        return self._eligible.find_or_build(key, lambda: self._build_eligible(row_filter))
+
+    def _build_eligible(self, row_filter: RowFilter | None) -> Eligible:
+        is_row = np.concatenate([view.eligible_rows(row_filter) for view in self.views])
+        return Eligible(is_row, self.joined.vectors.select(self._node_rows.eligible_nodes(is_row)))
+
+    def _join_node_rows(self) -> NodeRows:
+        files = self.joined.files
+        first_nodes = _starts(file.num_nodes for file in files)
+        nodes = [f.node_rows.nodes + np.uint32(first) for f, first in zip(files, first_nodes, strict=True)]
+        rows = [f.node_rows.rows + np.uint32(first) for f, first in zip(files, self._starts, strict=True)]
+        pairs: NDArray[np.uint32] = np.stack([np.concatenate(nodes), np.concatenate(rows)])
+        return NodeRows(pairs, self.joined.num_nodes)
+
+
+def _starts(counts: Iterable[int]) -> list[int]:
+    starts = [0]
+    for count in counts:
+        starts.append(starts[-1] + count)
+    return starts[:-1]
+
+
+def _with_ties(rows: RowScores, k: int) -> RowScores:
+    """Keep the k best and what equals the last of them: content ids decide there, not the order of rows."""
+    if len(rows.rows) <= k:
+        return rows
+    return rows.first(int(np.count_nonzero(rows.scores >= rows.scores[k - 1])))

@@ -1,0 +1,1 @@
+"""One immutable segment: its columns, its rows and its files."""

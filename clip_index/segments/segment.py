@@ -1,0 +1,162 @@
+"""An opened segment: immutable rows, looked up by id and searched by embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from clip_index.content import Embeddings, Modality, StoredContent
+from clip_index.errors import DamagedFile
+from clip_index.generations.manifest import SegmentEntry
+from clip_index.row_filter import RowFilter
+from clip_index.segments.column_reader import ALL_FIELDS, ColumnReader, StoredField
+from clip_index.segments.columns import count_column, open_columns
+from clip_index.segments.id_table import find_entries, open_id_table
+from clip_index.segments.row_masks import RowMasks
+from clip_index.segments.segment_files import (
+    CONTENTS,
+    DELETES,
+    IDS,
+    OWNERS,
+    THUMBNAILS,
+    ModalityVectors,
+    nodes_name,
+    vectors_name,
+)
+from clip_index.segments.time_blocks import TimeBlocks
+from clip_index.storage.bounded_cache import BoundedCache
+from clip_index.storage.mapped_array import map_array
+from clip_index.vectors.vector_file import VectorFile
+
+_NUM_CACHED_COUNTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEntry:
+    """What a segment knows of an id: a row (dead or alive) or a remembered delete (`row` is None)."""
+
+    segment_id: str
+    row: int | None
+    offset: int
+    floor: int | None
+
+
+class Segment:
+    """Immutable and thread-safe. Its files must have been verified before."""
+
+    def __init__(self, shard_path: Path, entry: SegmentEntry) -> None:
+        """Map the files; `FileNotFoundError` if one was collected, `DamagedFile` if unreadable."""
+        self.entry = entry
+        self.segment_id = entry.segment_id
+        self._path = shard_path / "segments" / entry.segment_id
+        self.contents = self._open_columns(CONTENTS)
+        self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
+        self._reader = ColumnReader(self.contents)
+        self._row_masks = RowMasks(self.contents)
+        self._value_counts: BoundedCache[pa.Table] = BoundedCache(_NUM_CACHED_COUNTS)
+        self.deletes = self._open_columns(DELETES) if DELETES in entry.files else None
+        self._thumbnails = self._open_columns(THUMBNAILS) if THUMBNAILS in entry.files else None
+        self._ids = open_id_table(self._path / IDS)
+        self._owners = open_id_table(self._path / OWNERS) if OWNERS in entry.files else None
+        self.vector_files: Mapping[Modality, VectorFile] = {
+            modality: self._open_vectors(modality) for modality in entry.num_vectors
+        }
+
+    @cached_property
+    def time_blocks(self) -> TimeBlocks:
+        return TimeBlocks(self.contents.column("occurred_at_ms").to_numpy())
+
+    @property
+    def num_rows(self) -> int:
+        return self.entry.num_contents
+
+    def find_ids(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
+        """Yield `(position in ids, entry)` for every id that this segment has an entry of."""
+        for position, entry in find_entries(self._ids, hashes):
+            found = self._entry(entry)
+            if self._entry_id(entry) == ids[position]:
+                yield position, found
+
+    def find_owner_rows(self, owner_id: str, owner_hash: NDArray[np.uint64]) -> list[int]:
+        """Return the rows, dead ones included, whose owner this is; `owner_hash` has shape (1,)."""
+        if self._owners is None:
+            return []
+        column = self.contents.column("owner_id")
+        rows = (row for _, row in find_entries(self._owners, owner_hash))
+        return [row for row in rows if column[row].as_py() == owner_id]
+
+    def content_id(self, row: int) -> str:
+        return self._reader.content_id(row)
+
+    def recency(self, row: int) -> tuple[int, int]:
+        """Greater version, then later time: the rule between shards, whose offsets do not compare."""
+        return self._reader.recency(row)
+
+    def read(self, row: int, fields: Collection[StoredField] = ALL_FIELDS) -> StoredContent:
+        """Read one content; what `fields` leaves out is None or empty."""
+        return self._reader.read(row, fields)
+
+    def row_mask(self, row_filter: RowFilter) -> NDArray[np.bool_]:
+        """Return the rows, dead ones included, that a filter lets through: (rows,), not to be written."""
+        return self._row_masks.find(row_filter)
+
+    def count_values(self, field: str, row_filter: RowFilter | None) -> pa.Table:
+        """Return how often each value of a text field occurs in the rows, dead ones included."""
+
+        def build() -> pa.Table:
+            column = self.contents.column(field)
+            return count_column(column if row_filter is None else column.filter(self.row_mask(row_filter)))
+
+        key = f"{field} {'' if row_filter is None else row_filter.key}"
+        return self._value_counts.find_or_build(key, build)
+
+    def thumbnail(self, row: int) -> bytes | None:
+        if self._thumbnails is None:
+            return None
+        thumbnail: bytes | None = self._thumbnails.column("thumbnail")[row].as_py()
+        return thumbnail
+
+    def embeddings(self, row: int) -> Embeddings:
+        """Return the row's embeddings, (windows, dimension) float32."""
+        file = self.vector_files["image" if self.is_image[row] else "text"]
+        return file.vectors.embeddings_of(file.node_rows.nodes_of(row))
+
+    def read_vectors(self) -> dict[Modality, ModalityVectors]:
+        """Read all embeddings with their rows, as a merge needs them."""
+        return {m: ModalityVectors(*vectors.read_all()) for m, vectors in self.vector_files.items()}
+
+    @property
+    def thumbnails(self) -> pa.RecordBatch | None:
+        return self._thumbnails
+
+    def _entry(self, entry: int) -> FoundEntry:
+        columns, row = self._place(entry)
+        offset, floor = columns.column("offset")[row].as_py(), columns.column("floor")[row].as_py()
+        return FoundEntry(self.segment_id, row if columns is self.contents else None, offset, floor)
+
+    def _entry_id(self, entry: int) -> str:
+        columns, row = self._place(entry)
+        return str(columns.column("content_id")[row])
+
+    def _place(self, entry: int) -> tuple[pa.RecordBatch, int]:
+        if entry < self.num_rows:
+            return self.contents, entry
+        return self.deletes, entry - self.num_rows
+
+    def _open_columns(self, name: str) -> pa.RecordBatch:
+        path = self._path / name
+        try:
+            return open_columns(path)
+        except pa.ArrowInvalid as error:
+            raise DamagedFile(path, str(error)) from error
+
+    def _open_vectors(self, modality: Modality) -> VectorFile:
+        node_rows = map_array(self._path / nodes_name(modality))
+        return VectorFile(self._path / vectors_name(modality), node_rows)

@@ -1,0 +1,163 @@
+"""Turning rows into the immutable files of a segment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from clip_index.content import MODALITIES, Modality
+from clip_index.generations.manifest import SegmentEntry
+from clip_index.segments.columns import (
+    BufferedContent,
+    RememberedDelete,
+    contents_batch,
+    deletes_batch,
+    thumbnails_batch,
+    write_columns,
+)
+from clip_index.segments.id_table import build_id_table, hash_ids, id_table_from
+from clip_index.storage.durable_files import TEMPORARY_PREFIX, fsync_path, remove_tree, seal_file
+from clip_index.storage.file_digest import read_digest
+from clip_index.vectors.vector_file import VectorWriter, build_node_map
+
+CONTENTS = "contents.arrow"
+DELETES = "deletes.arrow"
+THUMBNAILS = "thumbnails.arrow"
+IDS = "ids.npy"
+OWNERS = "owners.npy"
+
+
+def vectors_name(modality: Modality) -> str:
+    return f"{modality}.faiss"
+
+
+def nodes_name(modality: Modality) -> str:
+    return f"{modality}.nodes.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityVectors:
+    """fp16 embeddings (n, dimension) and the row of the segment that each belongs to, (n,) uint32."""
+
+    embeddings: NDArray[np.float16]
+    rows: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRows:
+    """Everything that a segment will hold, in the order of its rows.
+
+    An id may stand in `contents` or in `deletes`, never in both.
+    """
+
+    contents: pa.RecordBatch
+    deletes: pa.RecordBatch
+    thumbnails: pa.RecordBatch | None
+    vectors: Mapping[Modality, ModalityVectors]
+
+
+def rows_from_buffer(contents: Sequence[BufferedContent], deletes: Sequence[RememberedDelete]) -> SegmentRows:
+    """Lay out what the writer has buffered."""
+    has_thumbnails = any(row.content.thumbnail is not None for row in contents)
+    return SegmentRows(
+        contents=contents_batch(contents),
+        deletes=deletes_batch(deletes),
+        thumbnails=thumbnails_batch(contents) if has_thumbnails else None,
+        vectors={m: vectors for m in MODALITIES if (vectors := _vectors_of(contents, m))},
+    )
+
+
+def _vectors_of(contents: Sequence[BufferedContent], modality: Modality) -> ModalityVectors | None:
+    found = [(i, c.content.embeddings) for i, c in enumerate(contents) if c.content.modality == modality]
+    if not found:
+        return None
+    rows = np.repeat(np.array([row for row, _ in found], np.uint32), [len(e) for _, e in found])
+    embeddings = np.concatenate([e for _, e in found], dtype=np.float16, casting="same_kind")
+    return ModalityVectors(embeddings, rows)
+
+
+def new_segment_id(writer_epoch: int) -> str:
+    return f"{writer_epoch}-{uuid4().hex[:16]}"
+
+
+def write_segment(
+    segments_path: Path, segment_id: str, rows: SegmentRows, write_vectors: VectorWriter
+) -> SegmentEntry:
+    """Write a segment's files and make them durable under their final name.
+
+    Either the directory `segment_id` is complete and durable when this returns, or it
+    raises and leaves no directory of that name.
+    """
+    with _temporary_directory(segments_path, segment_id) as directory:
+        num_vectors = _write_files(directory, rows, write_vectors)
+        files = {path.name: path for path in sorted(directory.iterdir())}
+        for path in files.values():
+            seal_file(path)
+        entry = SegmentEntry(
+            segment_id,
+            num_contents=rows.contents.num_rows,
+            num_deletes=rows.deletes.num_rows,
+            num_vectors=num_vectors,
+            files={name: read_digest(path) for name, path in files.items()},
+        )
+        fsync_path(directory)
+        os.rename(directory, segments_path / segment_id)
+    try:
+        fsync_path(segments_path)
+    except OSError:
+        remove_tree(segments_path / segment_id)
+        raise
+    return entry
+
+
+def remove_segment(segments_path: Path, segment_id: str) -> None:
+    """Remove what is there of a segment that nobody names, complete or not."""
+    remove_tree(segments_path / segment_id)
+    remove_tree(_temporary_path(segments_path, segment_id))
+
+
+def _temporary_path(segments_path: Path, segment_id: str) -> Path:
+    return segments_path / f"{TEMPORARY_PREFIX}{segment_id}"
+
+
+@contextmanager
+def _temporary_directory(segments_path: Path, segment_id: str) -> Iterator[Path]:
+    directory = _temporary_path(segments_path, segment_id)
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        remove_tree(directory)  # already renamed when all went well
+
+
+def _write_files(directory: Path, rows: SegmentRows, write_vectors: VectorWriter) -> dict[Modality, int]:
+    write_columns(directory / CONTENTS, rows.contents)
+    if rows.deletes.num_rows:
+        write_columns(directory / DELETES, rows.deletes)
+    if rows.thumbnails is not None:
+        write_columns(directory / THUMBNAILS, rows.thumbnails)
+    _write_tables(directory, rows)
+    num_vectors: dict[Modality, int] = {}
+    for modality, vectors in rows.vectors.items():
+        node_map = build_node_map(vectors.embeddings, vectors.rows)
+        np.save(directory / nodes_name(modality), node_map.node_rows, allow_pickle=False)
+        write_vectors(directory / vectors_name(modality), node_map.embeddings)
+        num_vectors[modality] = len(node_map.embeddings)
+    return num_vectors
+
+
+def _write_tables(directory: Path, rows: SegmentRows) -> None:
+    """Entries below the number of contents are rows, the ones above remembered deletes."""
+    ids = rows.contents.column("content_id").to_pylist() + rows.deletes.column("content_id").to_pylist()
+    np.save(directory / IDS, build_id_table(hash_ids(ids), np.arange(len(ids), dtype=np.uint64)))
+    owners = id_table_from(enumerate(rows.contents.column("owner_id").to_pylist()))
+    if owners.shape[1]:
+        np.save(directory / OWNERS, owners, allow_pickle=False)

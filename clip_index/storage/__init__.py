@@ -1,0 +1,1 @@
+"""Files that survive a power cut, their digests, and what is kept of them in memory."""

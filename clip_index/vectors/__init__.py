@@ -1,0 +1,1 @@
+"""Embeddings in files that FAISS searches; FAISS is imported nowhere else."""

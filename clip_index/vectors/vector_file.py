@@ -1,0 +1,113 @@
+"""The embeddings of one modality in one segment: FAISS's home.
+
+A vector file holds one fp16 node per *distinct* embedding: identical pictures are
+normal on platforms, and are stored and scored once. Beside it, `nodes.npy`
+lists node → row (`NodeRows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import faiss
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from clip_index.errors import DamagedFile
+from clip_index.vectors import inverted_lists
+from clip_index.vectors.flat_vectors import FlatVectors, Vectors, write_flat
+from clip_index.vectors.inverted_lists import InvertedLists, has_lists
+from clip_index.vectors.node_rows import NodeRows
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMap:
+    """Distinct fp16 embeddings of shape (nodes, dimension) and the (2, n) map node → row."""
+
+    embeddings: NDArray[np.float16]
+    node_rows: NDArray[np.uint32]
+
+
+def build_node_map(embeddings: NDArray[np.float16], rows: NDArray[np.uint32]) -> NodeMap:
+    """Collapse bit-equal embeddings: one node each, in order of first appearance."""
+    contiguous = np.ascontiguousarray(embeddings)
+    node_of_digest: dict[int, int] = {}
+    nodes = np.fromiter(
+        (
+            node_of_digest.setdefault(xxhash.xxh3_128_intdigest(vector.data), len(node_of_digest))
+            for vector in contiguous
+        ),
+        np.uint32,
+        len(contiguous),
+    )
+    if len(node_of_digest) == len(contiguous):  # as nearly always in a commit
+        return NodeMap(contiguous, np.stack([nodes, rows.astype(np.uint32)]))
+    order = np.argsort(nodes, kind="stable")
+    first = np.unique(nodes, return_index=True)[1]
+    return NodeMap(contiguous[first], np.stack([nodes[order], rows.astype(np.uint32)[order]]))
+
+
+VectorWriter: TypeAlias = Callable[[Path, NDArray[np.float16]], None]
+"""Writes distinct fp16 embeddings (nodes, dimension) as a vector file."""
+
+
+def write_fastest(path: Path, embeddings: NDArray[np.float16]) -> None:
+    """Write distinct embeddings in the form that is fastest to search; lists take their time."""
+    if len(embeddings) >= inverted_lists.MIN_NODES:
+        inverted_lists.write_lists(path, embeddings)
+    else:
+        write_flat(path, embeddings)
+
+
+class VectorFile:
+    """One opened vector file with its node map; immutable and thread-safe."""
+
+    def __init__(self, path: Path, node_rows: NDArray[np.uint32]) -> None:
+        """Map the file; `FileNotFoundError` if it was collected.
+
+        It must have been verified: a truncated mapped file kills the process.
+        """
+        try:
+            self._index = _open_index(path)
+        except RuntimeError as error:  # every FAISS exception arrives as one
+            path.stat()  # a file that was collected is missing, not damaged
+            raise DamagedFile(path, str(error).strip().splitlines()[-1]) from error
+        is_flat = not isinstance(self._index, faiss.IndexIVF)
+        self.lists = None if is_flat else InvertedLists(self._index, self._index.quantizer)
+        self.vectors: Vectors = self.lists or FlatVectors(self._index)
+        self.num_nodes = self.vectors.num_nodes
+        self.node_rows = NodeRows(node_rows, self.num_nodes)
+        self._around: tuple[InvertedLists, NDArray[np.int64]] | None = None
+
+    @property
+    def dimension(self) -> int:
+        return int(self._index.d)
+
+    @property
+    def is_flat(self) -> bool:
+        return self.lists is None
+
+    def read_all(self) -> tuple[NDArray[np.float16], NDArray[np.uint32]]:
+        """Return one fp16 embedding for each pair of the node map, and the pairs' rows."""
+        return self.read_nodes()[self.node_rows.nodes], self.node_rows.rows
+
+    def read_nodes(self) -> NDArray[np.float16]:
+        """Return the embedding of each node, (nodes, dimension)."""
+        return np.asarray(self._index.reconstruct_n(0, self.num_nodes), np.float16)
+
+    def lists_around(self, guide: InvertedLists) -> NDArray[np.int64]:
+        """Return the list of `guide` that each node would lie in, (nodes,); remembered for the last guide."""
+        known = self._around
+        if known is None or known[0] is not guide:
+            known = self._around = (guide, guide.assign(self.read_nodes()))
+        return known[1]
+
+
+def _open_index(path: Path) -> Any:
+    if has_lists(path):
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)

@@ -1,0 +1,1 @@
+"""The one writer of a shard: buffer, commit and merges."""

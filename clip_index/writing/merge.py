@@ -1,0 +1,176 @@
+"""Rewriting several segments as one, without their dead rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from clip_index.content import MODALITIES, Modality
+from clip_index.generations.history import read_manifest
+from clip_index.generations.manifest import Manifest, SegmentEntry
+from clip_index.generations.tombstones import live_rows_mask, read_tombstones
+from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, THUMBNAILS_SCHEMA
+from clip_index.segments.segment import Segment
+from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
+from clip_index.storage.file_digest import verify_file
+from clip_index.vectors.vector_file import write_fastest
+
+DROPPED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class MergeJob:
+    """Merge `segment_ids`, as `generation` of the shard shows them, into a segment `merged_id`.
+
+    `started_ms` (ms since 1970) is when that generation was the newest.
+    """
+
+    shard_path: Path
+    generation: int
+    segment_ids: tuple[str, ...]
+    merged_id: str
+    started_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """The merged segment and, for each source, its row map: (rows,) int64, new row or `DROPPED`.
+
+    `entry` is None if nothing was alive.
+    """
+
+    entry: SegmentEntry | None
+    row_maps: dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    segment: Segment
+    is_alive: NDArray[np.bool_]
+    row_map: NDArray[np.int64]
+
+
+def run_merge(job: MergeJob) -> MergeResult:
+    """Verify and read the sources, write the merged segment durably, return how rows moved.
+
+    The shard's manifest is not touched: the merged directory is garbage until its writer
+    commits it. A damaged source raises `DamagedFile` rather than being given a new digest.
+    """
+    manifest = read_manifest(job.shard_path, job.generation)
+    sources = _open_sources(job, manifest)
+    rows = SegmentRows(
+        contents=_merge_contents(sources),
+        deletes=_merge_deletes(sources),
+        thumbnails=_merge_thumbnails(sources),
+        vectors=_merge_vectors(sources),
+    )
+    row_maps = {source.segment.segment_id: source.row_map for source in sources}
+    if rows.contents.num_rows + rows.deletes.num_rows == 0:
+        return MergeResult(None, row_maps)
+    entry = write_segment(job.shard_path / "segments", job.merged_id, rows, write_fastest)
+    return MergeResult(entry, row_maps)
+
+
+def moved_rows(row_map: NDArray[np.int64], dead: BitMap) -> BitMap:
+    """Translate dead rows of a source to rows of the merged segment; dropped ones are gone."""
+    rows = row_map[np.array(dead.to_array(), np.int64)]
+    return BitMap(rows[rows != DROPPED].tolist())
+
+
+def _open_sources(job: MergeJob, manifest: Manifest) -> list[_Source]:
+    entries = [entry for entry in manifest.segments if entry.segment_id in job.segment_ids]
+    sources, num_rows = [], 0
+    for entry in entries:
+        segment = _open_verified(job.shard_path, entry)
+        is_alive = live_rows_mask(_read_dead(job.shard_path, manifest, entry), entry.num_contents)
+        row_map = np.where(is_alive, num_rows + np.cumsum(is_alive) - 1, DROPPED)
+        num_rows += int(is_alive.sum())
+        sources.append(_Source(segment, is_alive, row_map))
+    return sources
+
+
+def _open_verified(shard_path: Path, entry: SegmentEntry) -> Segment:
+    for name, digest in entry.files.items():
+        verify_file(shard_path / "segments" / entry.segment_id / name, digest)
+    return Segment(shard_path, entry)
+
+
+def _read_dead(shard_path: Path, manifest: Manifest, entry: SegmentEntry) -> BitMap:
+    tombstones = manifest.tombstones.get(entry.segment_id)
+    if tombstones is None:
+        return BitMap()
+    path = shard_path / "tombstones" / tombstones.file_name
+    verify_file(path, tombstones.digest)
+    return read_tombstones(path)
+
+
+def _merge_contents(sources: Sequence[_Source]) -> pa.RecordBatch:
+    batches = [source.segment.contents.filter(pa.array(source.is_alive)) for source in sources]
+    return _concatenate(batches, CONTENTS_SCHEMA)
+
+
+def _merge_thumbnails(sources: Sequence[_Source]) -> pa.RecordBatch | None:
+    if all(source.segment.thumbnails is None for source in sources):
+        return None
+    batches = []
+    for source in sources:
+        thumbnails = source.segment.thumbnails
+        if thumbnails is None:
+            thumbnails = pa.record_batch(
+                [pa.nulls(source.segment.num_rows, THUMBNAILS_SCHEMA.field(0).type)], THUMBNAILS_SCHEMA
+            )
+        batches.append(thumbnails.filter(pa.array(source.is_alive)))
+    return _concatenate(batches, THUMBNAILS_SCHEMA)
+
+
+def _merge_deletes(sources: Sequence[_Source]) -> pa.RecordBatch:
+    """Keep the newest delete of each id, unless the sources hold something newer of it."""
+    newest: dict[str, int] = {}
+    for source in sources:
+        for columns in (source.segment.contents, source.segment.deletes):
+            if columns is None:
+                continue
+            ids, offsets = columns.column("content_id").to_pylist(), columns.column("offset").to_pylist()
+            for content_id, offset in zip(ids, offsets, strict=True):
+                newest[content_id] = max(offset, newest.get(content_id, -1))
+    batches = [s.segment.deletes for s in sources if s.segment.deletes is not None]
+    kept = [deletes.filter(pa.array(_is_newest(deletes, newest), pa.bool_())) for deletes in batches]
+    return _concatenate(kept, DELETES_SCHEMA)
+
+
+def _is_newest(deletes: pa.RecordBatch, newest: dict[str, int]) -> list[bool]:
+    pairs = zip(deletes.column("content_id").to_pylist(), deletes.column("offset").to_pylist(), strict=True)
+    return [newest[content_id] == offset for content_id, offset in pairs]
+
+
+def _merge_vectors(sources: Sequence[_Source]) -> dict[Modality, ModalityVectors]:
+    parts: dict[Modality, list[ModalityVectors]] = {modality: [] for modality in MODALITIES}
+    for source in sources:
+        for modality, vectors in source.segment.read_vectors().items():
+            keep = source.is_alive[vectors.rows]
+            rows = source.row_map[vectors.rows[keep]].astype(np.uint32)
+            parts[modality].append(ModalityVectors(vectors.embeddings[keep], rows))
+    return {m: joined for m, p in parts.items() if (joined := _join_vectors(p)) is not None}
+
+
+def _join_vectors(parts: Sequence[ModalityVectors]) -> ModalityVectors | None:
+    if sum(len(part.rows) for part in parts) == 0:
+        return None
+    return ModalityVectors(
+        np.concatenate([part.embeddings for part in parts]), np.concatenate([part.rows for part in parts])
+    )
+
+
+def _concatenate(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """Join the batches; `MemoryError` if a column passes Arrow's 2 GiB, which would be cut in two."""
+    table = pa.Table.from_batches(batches, schema).combine_chunks()
+    joined = table.to_batches() or [pa.RecordBatch.from_pylist([], schema)]
+    if len(joined) > 1:
+        raise MemoryError("a merged column would exceed 2 GiB")
+    return joined[0]

@@ -1,0 +1,194 @@
+"""Merges run in a child process: low priority, killable, away from the encoder.
+
+The child is `python -m clip_index.writing.merge_worker`: one JSON job a line on standard input,
+one JSON answer a line on standard output. It ends with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+import numpy as np
+
+from clip_index.errors import ClipIndexError, DamagedFile
+from clip_index.generations.manifest import segment_fields, segment_from_fields
+from clip_index.storage.durable_files import TEMPORARY_PREFIX
+from clip_index.writing.merge import MergeJob, MergeResult, run_merge
+
+_NICENESS = 10
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class MergeFailed(ClipIndexError):
+    """The child could not be started, reported an error or died; nothing was committed."""
+
+
+class MergeWorker:
+    """One child process that runs one merge at a time; owned by one thread."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._job: MergeJob | None = None
+
+    @property
+    def job(self) -> MergeJob | None:
+        """The merge that is running."""
+        return self._job
+
+    def start(self, job: MergeJob) -> None:
+        """Begin a merge; the worker must be free. The child is started when there is none.
+
+        Raises `MergeFailed` where there is no process or memory for one, or it has just died.
+        """
+        if self._job is not None:
+            raise RuntimeError("the worker is busy")
+        if self._child is not None and self._child.poll() is not None:
+            self.kill()  # it is dead: release its pipes
+        fields = {**_job_fields(job), "row_maps": str(_row_maps_path(job))}
+        try:
+            if self._child is None:
+                self._child = _start_child()
+            _pipe(self._child.stdin).write(json.dumps(fields).encode() + b"\n")
+        except OSError as error:
+            self.kill()
+            raise MergeFailed(f"{job.shard_path.name}: a merge could not be begun: {error}") from error
+        self._job = job
+
+    def poll(self) -> MergeResult | None:
+        """Return the result if the running merge has ended; raise `MergeFailed` if it failed."""
+        if self._job is None or self._child is None:
+            return None
+        output = _pipe(self._child.stdout)
+        if not _has_input(output):
+            return None
+        job, self._job = self._job, None
+        try:
+            return _result(job, output.readline())
+        except OSError as error:
+            raise MergeFailed(f"{job.shard_path.name}: no result of a merge: {error}") from error
+
+    def kill(self) -> None:
+        """End the child at once; a running merge leaves only garbage behind."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            for pipe in (self._child.stdin, self._child.stdout):
+                _pipe(pipe).close()
+        self._child = self._job = None
+
+
+class MergeLanes:
+    """Two workers: small merges never wait for a large one. Shared by the shards of a process."""
+
+    def __init__(self) -> None:
+        self._lanes = {False: MergeWorker(), True: MergeWorker()}
+
+    def lane(self, *, is_large: bool) -> MergeWorker:
+        return self._lanes[is_large]
+
+    def running(self, shard_path: Path) -> list[MergeWorker]:
+        """Return the workers that are merging for this shard."""
+        return [w for w in self._lanes.values() if w.job and w.job.shard_path == shard_path]
+
+    def close(self) -> None:
+        for worker in self._lanes.values():
+            worker.kill()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise RuntimeError("the child was started without pipes")
+    return pipe
+
+
+def _has_input(pipe: IO[bytes]) -> bool:
+    poll = select.poll()  # select() cannot wait for descriptors above 1023
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _start_child() -> subprocess.Popen[bytes]:
+    package_root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "clip_index.writing.merge_worker", str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def _row_maps_path(job: MergeJob) -> Path:
+    return job.shard_path / "segments" / f"{TEMPORARY_PREFIX}rows-{uuid4().hex}.npz"
+
+
+def _job_fields(job: MergeJob) -> dict[str, Any]:
+    return {
+        "shard_path": str(job.shard_path),
+        "generation": job.generation,
+        "segment_ids": job.segment_ids,
+        "merged_id": job.merged_id,
+        "started_ms": job.started_ms,
+    }
+
+
+def _result(job: MergeJob, line: bytes) -> MergeResult:
+    if not line:
+        raise MergeFailed(f"{job.shard_path.name}: the merge process died")
+    answer = json.loads(line)
+    if "damaged" in answer:
+        raise DamagedFile(Path(answer["damaged"]), answer["error"])
+    if "error" in answer:
+        raise MergeFailed(f"{job.shard_path.name}: {answer['error']}")
+    path = Path(answer["row_maps"])
+    with np.load(path, allow_pickle=False) as arrays:
+        row_maps = {name: arrays[name] for name in arrays.files}
+    path.unlink()
+    entry = segment_from_fields(answer["entry"]) if answer["entry"] else None
+    return MergeResult(entry, row_maps)
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    """Run one job in the child."""
+    fields = json.loads(line)
+    row_maps = fields.pop("row_maps")
+    fields["shard_path"] = Path(fields["shard_path"])
+    fields["segment_ids"] = tuple(fields["segment_ids"])
+    try:
+        result = run_merge(MergeJob(**fields))
+        arrays: dict[str, Any] = dict(result.row_maps)
+        np.savez(row_maps, **arrays)
+    except DamagedFile as error:
+        return {"damaged": str(error.path), "error": error.detail}
+    except (ClipIndexError, OSError, MemoryError) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"entry": segment_fields(result.entry) if result.entry else None, "row_maps": row_maps}
+
+
+def _serve(parent_pid: int) -> None:
+    os.nice(_NICENESS)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError):  # where memory ends, a merge can be done again
+            Path("/proc/self/oom_score_adj").write_text("1000")
+    if os.getppid() != parent_pid:
+        return  # it died before the kernel was told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which ends this process
+    for line in sys.stdin.buffer:
+        sys.stdout.buffer.write(json.dumps(_answer(line)).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
