@@ -18,7 +18,7 @@ from cliptide.dead_letters import (
     dead_letter_from_record,
 )
 from cliptide.publish import PlacedEvent
-from consumer.dead_letter import VALUE_OMITTED_HEADER
+from consumer.dead_letters.dead_letter import VALUE_OMITTED_HEADER
 from event_log.records import Headers, Record
 from schemas.codec import EncodedEvent
 

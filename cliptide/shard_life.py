@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_index.generations.watermark import FILE_NAME as WATERMARK
-from consumer.inflight import FILE_NAME as IN_FLIGHT
+from consumer.quarantine.inflight import FILE_NAME as IN_FLIGHT
 
 ALIVE_WITHIN_SECONDS = 10.0
 

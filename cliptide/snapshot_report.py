@@ -13,7 +13,7 @@ from rich.table import Table
 from clip_index.generations.inspection import InspectedGeneration
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.restoration import Restoration
-from consumer.start_check import ACCEPT_REWIND
+from consumer.intake.start_check import ACCEPT_REWIND
 
 
 def generation_fields(found: InspectedGeneration) -> dict[str, Any]:

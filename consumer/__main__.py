@@ -31,10 +31,10 @@ from consumer.app import Connections, IndexPlace, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
 from consumer.health import Health, HealthListener, check_health
-from consumer.metrics import Metrics
 from consumer.options_from_settings import options_from_settings
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
+from consumer.telemetry.metrics import Metrics
 from event_log.errors import EventLogError, TransientLogError
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher

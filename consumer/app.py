@@ -12,27 +12,27 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from consumer.assignment import Assignment, Stages
-from consumer.backlog import Backlog, BacklogLimits
-from consumer.batcher import BatchLimits
-from consumer.dead_letter import DeadLetters
-from consumer.dead_letter_limit import DeadLetterLimit, FloodThreshold
-from consumer.dispatcher import Dispatcher
-from consumer.encoding import BatchEncoder, DeadLetterOutlet, Encoding
-from consumer.intake import Intake, IntakeParts, IntakeSettings
-from consumer.metrics import Metrics
-from consumer.owned_shard import CommitPolicy
+from consumer.backlog.backlog import Backlog, BacklogLimits
+from consumer.dead_letters.dead_letter import DeadLetters
+from consumer.dead_letters.dead_letter_limit import DeadLetterLimit, FloodThreshold
+from consumer.encoding.batcher import BatchLimits
+from consumer.encoding.thread import BatchEncoder, DeadLetterOutlet, Encoding
+from consumer.intake.assignment import Assignment, Stages
+from consumer.intake.dispatcher import Dispatcher
+from consumer.intake.progress import Progress
+from consumer.intake.start_check import StartOptions
+from consumer.intake.takeover import AssignmentPatience, Takeover
+from consumer.intake.thread import Intake, IntakeParts, IntakeSettings
+from consumer.intake.topic_watch import TopicWatch
 from consumer.pipeline import Pipeline, PipelineParts, PipelineState
-from consumer.preparation import Preparation, PreparationOptions
-from consumer.progress import Progress
-from consumer.reference_policy import ReferencePolicy
-from consumer.references import FetchLimits, References
-from consumer.risk_gate import RiskGate
-from consumer.start_check import StartOptions
-from consumer.takeover import AssignmentPatience, Takeover
-from consumer.topic_watch import TopicWatch
+from consumer.preparation.steps import Preparation, PreparationOptions
+from consumer.quarantine.risk_gate import RiskGate
+from consumer.references.fetching import FetchLimits, References
+from consumer.references.policy import ReferencePolicy
+from consumer.telemetry.metrics import Metrics
 from consumer.work import Committed
-from consumer.writing import WriterNotices, Writing
+from consumer.writing.owned_shard import CommitPolicy
+from consumer.writing.thread import WriterNotices, Writing
 from event_log.publisher import Offering
 from event_log.records import TopicDescription
 from event_log.source import RecordSource

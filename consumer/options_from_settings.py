@@ -9,15 +9,15 @@ from clip_index.encoder.settings import EncoderSettings
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import WriterSettings
 from consumer.app import ConsumerOptions
-from consumer.backlog import BacklogLimits
-from consumer.batcher import BatchLimits
-from consumer.dead_letter_limit import FloodThreshold
-from consumer.owned_shard import CommitPolicy
-from consumer.preparation import PreparationOptions
-from consumer.reference_policy import ReferencePatience, ReferencePolicy
-from consumer.references import FetchLimits
+from consumer.backlog.backlog import BacklogLimits
+from consumer.dead_letters.dead_letter_limit import FloodThreshold
+from consumer.encoding.batcher import BatchLimits
+from consumer.intake.start_check import StartOptions
+from consumer.preparation.steps import PreparationOptions
+from consumer.references.fetching import FetchLimits
+from consumer.references.policy import ReferencePatience, ReferencePolicy
 from consumer.settings import ConsumerSettings, Settings
-from consumer.start_check import StartOptions
+from consumer.writing.owned_shard import CommitPolicy
 
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:

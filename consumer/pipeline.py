@@ -45,12 +45,12 @@ import structlog
 
 from clip_index.errors import ClipIndexError, DeltaMismatch
 from clip_index.writing.merge_worker import MergeLanes
-from consumer.encoding import Encoding
+from consumer.encoding.thread import Encoding
 from consumer.errors import ConsumerError, ConsumerFault
-from consumer.intake import Intake
-from consumer.preparation import Preparation
-from consumer.references import References
-from consumer.writing import Writing
+from consumer.intake.thread import Intake
+from consumer.preparation.steps import Preparation
+from consumer.references.fetching import References
+from consumer.writing.thread import Writing
 from event_log.errors import EventLogError
 from schemas.errors import UnknownSchema
 

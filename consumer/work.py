@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from clip_index.content import Delta, Embeddings
 from clip_index.encoder.protocol import Prepared
-from consumer.dead_letter import DeadLetterDelivery, SetAside
+from consumer.dead_letters.dead_letter import DeadLetterDelivery, SetAside
 from event_log.records import Record
 from schemas.events import DeleteEvent, Modality, UploadEvent
 

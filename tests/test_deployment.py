@@ -16,8 +16,8 @@ import prometheus_client
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-import consumer.metrics
 import consumer.settings
+import consumer.telemetry.metrics
 import query_api.metrics
 import query_api.settings
 import service.settings
@@ -163,7 +163,7 @@ def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
 def _exported() -> Iterator[str]:
     """The names that Prometheus sees: a counter's ends in _total."""
     services = prometheus_client.CollectorRegistry()
-    consumer.metrics.Metrics(services)
+    consumer.telemetry.metrics.Metrics(services)
     queries = prometheus_client.CollectorRegistry()
     query_api.metrics.Metrics(queries)
     for metric in [*services.collect(), *queries.collect()]:

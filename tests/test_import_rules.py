@@ -30,8 +30,8 @@ HOMES = {
     "faiss": ("clip_index/vectors/",),
     "PIL": ("clip_index/encoder/images.py", "cliptide/demo/", "cliptide/training/"),
     "fastavro": ("schemas/",),
-    "aiohttp": ("query_api/", "consumer/references.py", "consumer/reference_"),
-    "obstore": ("consumer/references.py", "consumer/reference_"),
+    "aiohttp": ("query_api/", "consumer/references/"),
+    "obstore": ("consumer/references/"),
     "pyarrow": ("clip_index/",),
 }
 

@@ -20,7 +20,7 @@ import pytest
 from aiohttp import web
 
 from clip_index.encoder.images import ImageLimits, make_thumbnail
-from consumer.preparation import PreparationOptions
+from consumer.preparation.steps import PreparationOptions
 from query_api.api_keys import ApiKeys
 from query_api.listener import Address, ConnectionLimits, listening
 from schemas.events import ImageContent, TextContent, UploadEvent

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from cliptide.__main__ import main
 from cliptide.connections import open_publisher, open_source
 from cliptide.dead_letters import TopicScan
-from consumer.dead_letter import SetAside, headers_from_set_aside
+from consumer.dead_letters.dead_letter import SetAside, headers_from_set_aside
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Headers, Record

@@ -17,7 +17,7 @@ import structlog
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from consumer.__main__ import run
-from consumer.encoding import Encoding
+from consumer.encoding.thread import Encoding
 from tests.consumer.encoders import FileHeldEncoder, KillingEncoder, TallyingEncoder
 from tests.fakes.hash_encoder import HashEncoder
 

@@ -16,11 +16,11 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from consumer.app import Connections, ConsumerOptions, IndexPlace, build_consumer
 from consumer.backoff import Backoff
-from consumer.intake import IntakeSettings
-from consumer.metrics import Metrics
-from consumer.owned_shard import CommitPolicy
+from consumer.intake.takeover import AssignmentPatience
+from consumer.intake.thread import IntakeSettings
 from consumer.pipeline import Pipeline
-from consumer.takeover import AssignmentPatience
+from consumer.telemetry.metrics import Metrics
+from consumer.writing.owned_shard import CommitPolicy
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.records import Record
 from schemas.codec import encode_event

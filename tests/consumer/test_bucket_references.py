@@ -13,8 +13,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from consumer.backoff import Backoff
-from consumer.reference_policy import ReferencePatience, ReferencePolicy
-from consumer.references import FetchLimits, ReferenceGivenUp, References
+from consumer.references.fetching import FetchLimits, ReferenceGivenUp, References
+from consumer.references.policy import ReferencePatience, ReferencePolicy
 from schemas.events import ContentReference
 from tests.consumer.running import PATIENCE_SECONDS, World, upload
 from tests.fakes.hash_encoder import draw_picture

@@ -14,8 +14,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from consumer.health import HealthListener, check_health
-from consumer.metrics import Metrics
 from consumer.pipeline import Pipeline
+from consumer.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
 
 

@@ -14,12 +14,12 @@ import pytest
 from clip_index.errors import CommitUnknown, IndexRefused
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
-from consumer.backlog import BacklogLimits
+from consumer.backlog.backlog import BacklogLimits
 from consumer.backoff import Backoff
-from consumer.encoding import Encoding
+from consumer.encoding.thread import Encoding
 from consumer.errors import ConsumerFault, FencedWhileAssigned, StartRefused
-from consumer.start_check import StartOptions, check_topic
-from consumer.writing import Writing
+from consumer.intake.start_check import StartOptions, check_topic
+from consumer.writing.thread import Writing
 from event_log.errors import FatalLogError, TransientLogError
 from event_log.records import TopicDescription
 from tests.consumer.encoders import CountingEncoder, HeldEncoder

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from consumer.dead_letter import SetAside
-from consumer.handling import Handling, Together
-from consumer.metrics import Metrics
-from consumer.preparation import Fetcher, Preparation, PreparationOptions
-from consumer.risk_gate import RiskGate
+from consumer.dead_letters.dead_letter import SetAside
+from consumer.preparation.steps import Fetcher, Preparation, PreparationOptions
+from consumer.quarantine.handling import Handling, Together
+from consumer.quarantine.risk_gate import RiskGate
+from consumer.telemetry.metrics import Metrics
 from consumer.work import Encodable, NothingThere, Removal, Work
 from event_log.records import Record
 from schemas.codec import EventDecoder, encode_event

@@ -16,21 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_index.content import Delta, EncodedContent, RemovedContent
-from consumer.backlog import Backlog, BacklogLimits
+from consumer.backlog.backlog import Backlog, BacklogLimits
+from consumer.backlog.lane import Lane
 from consumer.backoff import Backoff
-from consumer.batcher import Batcher, BatchLimits
-from consumer.dead_letter import DeadLetterDelivery, DeadLetters, SetAside
-from consumer.dead_letter_limit import DeadLetterLimit, FloodThreshold
-from consumer.dispatcher import grouped
+from consumer.dead_letters.dead_letter import DeadLetterDelivery, DeadLetters, SetAside
+from consumer.dead_letters.dead_letter_limit import DeadLetterLimit, FloodThreshold
+from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import DeadLetterFlood, StartRefused
-from consumer.handovers import Handled, build_handovers, delivered_handovers, joined_delta
-from consumer.inflight import InFlight, InFlightFile
-from consumer.lane import Lane
-from consumer.log_ends import LogEnds
-from consumer.owned_shard import CommitPolicy
-from consumer.start_check import StartNumbers, StartOptions, check_start
-from consumer.watermark import WatermarkClock
+from consumer.intake.dispatcher import grouped
+from consumer.intake.log_ends import LogEnds
+from consumer.intake.start_check import StartNumbers, StartOptions, check_start
+from consumer.quarantine.inflight import InFlight, InFlightFile
 from consumer.work import WORK_BYTES, Handover, NothingThere, Work
+from consumer.writing.handovers import Handled, build_handovers, delivered_handovers, joined_delta
+from consumer.writing.owned_shard import CommitPolicy
+from consumer.writing.watermark import WatermarkClock
 from event_log.errors import TransientLogError
 from event_log.memory.clients import MemoryLog, MemoryPublisher
 from event_log.records import Delivery, EndOfPartition, Headers, LogRange, Record

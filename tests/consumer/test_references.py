@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from consumer.backoff import Backoff
-from consumer.preparation import PreparationOptions
-from consumer.reference_policy import (
+from consumer.preparation.steps import PreparationOptions
+from consumer.references.fetching import FetchLimits, ReferenceGivenUp, References
+from consumer.references.policy import (
     ReferenceAbsent,
     ReferencePatience,
     ReferencePolicy,
     ReferenceRefused,
     ReferenceUnreachable,
 )
-from consumer.reference_stores import FileStore
-from consumer.references import FetchLimits, ReferenceGivenUp, References
+from consumer.references.stores import FileStore
 from consumer.work import Work
 from schemas.events import ContentReference, Modality
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
@@ -243,7 +243,7 @@ def test_a_loop_that_does_not_begin_says_why(monkeypatch: pytest.MonkeyPatch) ->
     def no_descriptors(_: float) -> None:
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr("consumer.references.open_http_store", no_descriptors)
+    monkeypatch.setattr("consumer.references.fetching.open_http_store", no_descriptors)
     with pytest.raises(OSError, match="too many open files"):
         References(ReferencePolicy(), quick_limits()).start()
 
@@ -257,7 +257,7 @@ def test_closing_does_not_wait_for_a_disk_that_does_not_answer(
         is_asked.set()
         assert answers.wait(PATIENCE_SECONDS)
 
-    monkeypatch.setattr("consumer.reference_stores._check_file", wait_for_the_disk)
+    monkeypatch.setattr("consumer.references.stores._check_file", wait_for_the_disk)
     with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits()) as references:
         references.fetch(reference(f"file://{tmp_path}/picture"))
         assert is_asked.wait(PATIENCE_SECONDS)

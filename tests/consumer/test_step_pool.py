@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from consumer.step_pool import StepPool
+from consumer.preparation.step_pool import StepPool
 from tests.consumer.running import PATIENCE_SECONDS
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from clip_index.errors import EncoderMismatch
 from clip_index.generations.watermark import Watermark, write_watermark
-from consumer.backlog import BacklogLimits
-from consumer.dead_letter_limit import FloodThreshold
+from consumer.backlog.backlog import BacklogLimits
+from consumer.dead_letters.dead_letter_limit import FloodThreshold
 from consumer.errors import DeadLetterFlood
-from consumer.owned_shard import CommitPolicy
-from consumer.preparation import PreparationOptions
+from consumer.preparation.steps import PreparationOptions
+from consumer.writing.owned_shard import CommitPolicy
 from event_log.errors import FatalLogError, TransientLogError
 from event_log.memory.clients import MemoryLog
 from schemas.codec import encode_event

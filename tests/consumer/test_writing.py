@@ -18,11 +18,11 @@ from clip_index.generations.index_directory import IndexDescription, IndexDirect
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from consumer.backoff import Backoff
-from consumer.dead_letter import DeadLetterDelivery
-from consumer.metrics import Metrics
-from consumer.owned_shard import CommitPolicy, OwnedShard
+from consumer.dead_letters.dead_letter import DeadLetterDelivery
+from consumer.telemetry.metrics import Metrics
 from consumer.work import Handover
-from consumer.writing import RoomLimits, WriterNotices, Writing
+from consumer.writing.owned_shard import CommitPolicy, OwnedShard
+from consumer.writing.thread import RoomLimits, WriterNotices, Writing
 from event_log.records import Delivery
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder

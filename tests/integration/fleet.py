@@ -19,7 +19,7 @@ from clip_index.errors import IndexMissing
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from consumer.app import Connections, ConsumerOptions, IndexPlace, build_consumer
-from consumer.metrics import Metrics
+from consumer.telemetry.metrics import Metrics
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings

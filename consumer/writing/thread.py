@@ -14,9 +14,9 @@ import structlog
 from clip_index.errors import Fenced
 from clip_index.writing.shard_writer import ShardWriter
 from consumer.errors import ConsumerFault
-from consumer.metrics import Metrics
-from consumer.owned_shard import CommitPolicy, OwnedShard
+from consumer.telemetry.metrics import Metrics
 from consumer.work import CaughtUp, Committed, Handover
+from consumer.writing.owned_shard import CommitPolicy, OwnedShard
 
 ResultT = TypeVar("ResultT")
 _log = structlog.get_logger(__name__)

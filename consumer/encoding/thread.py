@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Encoder, Prepared
-from consumer.backlog import Backlog
-from consumer.batcher import Batcher, BatchLimits
-from consumer.dead_letter import DeadLetters, SetAside
-from consumer.dead_letter_limit import DeadLetterLimit
+from consumer.backlog.backlog import Backlog
+from consumer.dead_letters.dead_letter import DeadLetters, SetAside
+from consumer.dead_letters.dead_letter_limit import DeadLetterLimit
+from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
-from consumer.handovers import Handled, build_handovers, encoded_content, removed_content
-from consumer.metrics import Metrics
-from consumer.risk_gate import RiskGate
+from consumer.quarantine.risk_gate import RiskGate
+from consumer.telemetry.metrics import Metrics
 from consumer.work import AlreadyEncoded, Encodable, Handover, Outcome, Removal, Work
+from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
 from schemas.errors import UnknownSchema
 
 _LONGEST_WAIT_SECONDS = 0.5

@@ -14,11 +14,11 @@ from clip_index.content import Delta
 from clip_index.errors import CommitUnknown
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, TakeoverAbandoned
-from consumer.inflight import InFlightFile
-from consumer.metrics import Metrics
-from consumer.start_check import StartNumbers, StartOptions, check_start, is_beyond_end
+from consumer.intake.start_check import StartNumbers, StartOptions, check_start, is_beyond_end
+from consumer.quarantine.inflight import InFlightFile
+from consumer.telemetry.metrics import Metrics
 from consumer.work import Handover
-from consumer.writing import Writing
+from consumer.writing.thread import Writing
 from event_log.errors import TransientLogError
 from event_log.records import LogRange
 from event_log.source import RecordSource

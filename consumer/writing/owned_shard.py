@@ -16,10 +16,10 @@ from clip_index.writing.merge_worker import MergeFailed
 from clip_index.writing.shard_writer import ShardWriter
 from consumer.backoff import Backoff
 from consumer.errors import ConsumerFault
-from consumer.handovers import delivered_handovers, joined_delta
-from consumer.metrics import Metrics
-from consumer.watermark import WatermarkClock
+from consumer.telemetry.metrics import Metrics
 from consumer.work import CaughtUp, Committed, Handover
+from consumer.writing.handovers import delivered_handovers, joined_delta
+from consumer.writing.watermark import WatermarkClock
 
 _log = structlog.get_logger(__name__)
 _LONGEST_INTERVAL_SECONDS = 5.0

@@ -15,11 +15,11 @@ from typing import Protocol, TypeAlias
 
 from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
-from consumer.dead_letter import SetAside
-from consumer.handling import Handling
-from consumer.metrics import StageTimer
-from consumer.references import ReferenceGivenUp
-from consumer.step_pool import StepPool
+from consumer.dead_letters.dead_letter import SetAside
+from consumer.preparation.step_pool import StepPool
+from consumer.quarantine.handling import Handling
+from consumer.references.fetching import ReferenceGivenUp
+from consumer.telemetry.metrics import StageTimer
 from consumer.work import NothingThere, Outcome, Removal, Upload, Work
 from event_log.records import Headers, Record
 from schemas.errors import BadEvent, UnknownSchema

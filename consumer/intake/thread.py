@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from consumer.assignment import Assignment
-from consumer.backlog import Backlog
+from consumer.backlog.backlog import Backlog
 from consumer.backoff import Backoff
-from consumer.dispatcher import Dispatcher
 from consumer.errors import FencedWhileAssigned, StartRefused, TakeoverAbandoned
-from consumer.metrics import Metrics
-from consumer.progress import Progress
-from consumer.start_check import ACCEPT_DATA_LOSS, INDEX_ID
-from consumer.topic_watch import TopicWatch
+from consumer.intake.assignment import Assignment
+from consumer.intake.dispatcher import Dispatcher
+from consumer.intake.progress import Progress
+from consumer.intake.start_check import ACCEPT_DATA_LOSS, INDEX_ID
+from consumer.intake.topic_watch import TopicWatch
+from consumer.telemetry.metrics import Metrics
 from consumer.work import Committed
 from event_log.errors import EventLogError, OffsetOutOfRange, TransientLogError
 from event_log.records import EndOfPartition, Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from consumer.inflight import InFlightFile
+from consumer.quarantine.inflight import InFlightFile
 from consumer.work import Work
 from event_log.records import EndOfPartition, Record
 

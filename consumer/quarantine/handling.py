@@ -12,9 +12,9 @@ import structlog
 from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
 from consumer.backoff import Backoff
-from consumer.inflight import InFlightFile
-from consumer.metrics import Metrics
-from consumer.risk_gate import RiskGate
+from consumer.quarantine.inflight import InFlightFile
+from consumer.quarantine.risk_gate import RiskGate
+from consumer.telemetry.metrics import Metrics
 from consumer.work import AlreadyEncoded, Encodable, Outcome, Upload
 from schemas.errors import BadEvent
 

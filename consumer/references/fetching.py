@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from consumer.backoff import Backoff
-from consumer.reference_policy import (
+from consumer.references.policy import (
     ReferenceAbsent,
     ReferencePatience,
     ReferencePolicy,
@@ -25,7 +25,7 @@ from consumer.reference_policy import (
     ReferenceUnreachable,
     StoreKind,
 )
-from consumer.reference_stores import BucketStore, FileStore, ReferenceStore, open_http_store
+from consumer.references.stores import BucketStore, FileStore, ReferenceStore, open_http_store
 from schemas.events import ContentReference
 
 _log = structlog.get_logger(__name__)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from clip_index.encoder.protocol import Encoder
-from consumer.backlog import Backlog
-from consumer.dead_letter import SetAside
-from consumer.handling import Alone, Together
-from consumer.inflight import MAX_DEATHS
-from consumer.lane import Lane
-from consumer.metrics import Metrics
-from consumer.preparation import Preparation
-from consumer.risk_gate import RiskGate
+from consumer.backlog.backlog import Backlog
+from consumer.backlog.lane import Lane
+from consumer.dead_letters.dead_letter import SetAside
+from consumer.preparation.steps import Preparation
+from consumer.quarantine.handling import Alone, Together
+from consumer.quarantine.inflight import MAX_DEATHS
+from consumer.quarantine.risk_gate import RiskGate
+from consumer.telemetry.metrics import Metrics
 from consumer.work import Work
 
 _GROUP_WORKS = 32
@@ -81,4 +81,4 @@ def grouped(works: Sequence[Work]) -> Iterator[list[Work]]:
 
 def _killer() -> SetAside:
     detail = f"{MAX_DEATHS} processes died while they handled nothing but this record"
-    return SetAside("kills_process", detail, "quarantine", "consumer.inflight.KillsProcess")
+    return SetAside("kills_process", detail, "quarantine", "consumer.quarantine.inflight.KillsProcess")

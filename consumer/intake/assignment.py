@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from consumer.backlog import Backlog
-from consumer.encoding import Encoding
-from consumer.inflight import InFlightFile
-from consumer.takeover import Takeover
-from consumer.writing import Writing
+from consumer.backlog.backlog import Backlog
+from consumer.encoding.thread import Encoding
+from consumer.intake.takeover import Takeover
+from consumer.quarantine.inflight import InFlightFile
+from consumer.writing.thread import Writing
 from event_log.errors import EventLogError
 from event_log.source import RecordSource
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumer.inflight import InFlightFile
-from consumer.lane import Lane
+from consumer.backlog.lane import Lane
+from consumer.quarantine.inflight import InFlightFile
 from consumer.work import Work
 from event_log.records import EndOfPartition, Record
 

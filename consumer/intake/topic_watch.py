@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from consumer.start_check import check_topic
+from consumer.intake.start_check import check_topic
 from event_log.records import TopicDescription
 from event_log.source import RecordSource
 

@@ -19,7 +19,7 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, from_url
 
-from consumer.reference_policy import (
+from consumer.references.policy import (
     ReferenceAbsent,
     ReferencePolicy,
     ReferenceRefused,

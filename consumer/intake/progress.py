@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from consumer.backlog import Backlog
-from consumer.log_ends import LogEnds
-from consumer.metrics import Metrics
+from consumer.backlog.backlog import Backlog
+from consumer.intake.log_ends import LogEnds
+from consumer.telemetry.metrics import Metrics
 from consumer.work import CaughtUp, Committed
 from event_log.source import RecordSource
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from clip_index.content import Change, Delta, Embeddings, EncodedContent, RemovedContent
 from clip_index.writing.buffer import num_bytes_of
-from consumer.dead_letter import DeadLetterDelivery
+from consumer.dead_letters.dead_letter import DeadLetterDelivery
 from consumer.work import Handover, Upload, Work
 from schemas.events import DeleteEvent
 

@@ -1,0 +1,1 @@
+"""Records read ahead of the encoder, a lane for each partition."""

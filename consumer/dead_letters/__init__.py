@@ -1,0 +1,1 @@
+"""Records that are set aside, and when so many are a flood."""

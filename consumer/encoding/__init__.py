@@ -1,0 +1,1 @@
+"""The thread that encodes, and the batches it encodes."""

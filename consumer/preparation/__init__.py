@@ -1,0 +1,1 @@
+"""The pool of threads that decodes records and prepares pixels and tokens."""
