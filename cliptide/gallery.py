@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from query_api.html_gallery import is_web_link
+from query_api.compat.html_gallery import is_web_link
 
 STYLE = """
 :root {

@@ -26,19 +26,19 @@ from clip_index.reading.index_reader import IndexReader
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
 from event_log.publisher import Publisher
-from query_api.api_keys import ApiKeys
 from query_api.app import AppSettings, build_app
-from query_api.large_contents import LargeContents
-from query_api.listener import Address, AddressRefused, ConnectionLimits, listening
-from query_api.metrics_app import build_metrics_app
-from query_api.open_connections import bound_connections
-from query_api.processes import VARIABLE as MULTIPROC_VARIABLE
-from query_api.processes import scrape_registry
-from query_api.publishing import PublishSettings
-from query_api.query_encoder import QueryEncoderSettings
-from query_api.rate_limit import RateLimit
+from query_api.encoding.query_encoder import QueryEncoderSettings
+from query_api.http.api_keys import ApiKeys
+from query_api.http.listener import Address, AddressRefused, ConnectionLimits, listening
+from query_api.http.open_connections import bound_connections
+from query_api.http.rate_limit import RateLimit
 from query_api.settings import SECTION, IndexSettings, QueryApiSettings, Settings, read_settings
-from query_api.tracing import open_tracer
+from query_api.telemetry.metrics_app import build_metrics_app
+from query_api.telemetry.multiprocess import VARIABLE as MULTIPROC_VARIABLE
+from query_api.telemetry.multiprocess import scrape_registry
+from query_api.telemetry.tracing import open_tracer
+from query_api.uploads.large_contents import LargeContents
+from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
 from service.logs import configure_logs
 from service.settings import BadSettings

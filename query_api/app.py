@@ -15,8 +15,6 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.protocol import Encoder
 from clip_index.reading.index_reader import IndexReader
 from event_log.publisher import Publisher
-from query_api.access import build_access_check
-from query_api.api_keys import ApiKeys
 from query_api.app_keys import (
     ACCESS,
     CANARY_PROBE,
@@ -36,25 +34,27 @@ from query_api.app_keys import (
     WORK_PLACES,
     WORKERS,
 )
-from query_api.canary_probe import CanaryProbe
-from query_api.cors import build_cors
+from query_api.contract.openapi import build_document
+from query_api.encoding.canary_probe import CanaryProbe
+from query_api.encoding.query_encoder import QueryEncoder, QueryEncoderSettings
+from query_api.http.access import build_access_check
+from query_api.http.api_keys import ApiKeys
+from query_api.http.cors import build_cors
+from query_api.http.middlewares import answer_errors, observe
+from query_api.http.rate_limit import RateLimit, build_rate_limit
+from query_api.http.receiving import build_receiver
+from query_api.http.work_limit import limit_work
 from query_api.live_listeners import LiveListeners
-from query_api.metrics import Metrics
-from query_api.middlewares import answer_errors, observe
-from query_api.openapi import build_document
-from query_api.page_files import PageSettings, read_page
-from query_api.percentile_scales import PercentileScales
-from query_api.publishing import PublishSettings, Uploads
-from query_api.query_encoder import QueryEncoder, QueryEncoderSettings
-from query_api.rate_limit import RateLimit, build_rate_limit
-from query_api.receiving import build_receiver
+from query_api.page.files import PageSettings, read_page
+from query_api.percentiles.renewal import PercentileScales
 from query_api.route_table import ROUTES
-from query_api.scrub import Scrub
-from query_api.served_index import ServedIndex
-from query_api.shared_searches import SharedSearches
-from query_api.work_limit import limit_work
-from query_api.work_places import WorkPlaces
-from query_api.workers import Workers
+from query_api.search.shared_searches import SharedSearches
+from query_api.serving.scrub import Scrub
+from query_api.serving.served_index import ServedIndex
+from query_api.serving.work_places import WorkPlaces
+from query_api.serving.workers import Workers
+from query_api.telemetry.metrics import Metrics
+from query_api.uploads.publishing import PublishSettings, Uploads
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from aiohttp import web
 from opentelemetry.trace import Tracer
 
-from query_api.api_keys import Access
-from query_api.canary_probe import CanaryProbe
+from query_api.encoding.canary_probe import CanaryProbe
+from query_api.encoding.query_encoder import QueryEncoder
+from query_api.http.api_keys import Access
 from query_api.live_listeners import LiveListeners
-from query_api.metrics import Metrics
-from query_api.page_files import Page
-from query_api.percentile_scales import PercentileScales
-from query_api.publishing import Uploads
-from query_api.query_encoder import QueryEncoder
-from query_api.served_index import ServedIndex
-from query_api.shared_searches import SharedSearches
-from query_api.stages import Stages
-from query_api.work_places import WorkPlaces
-from query_api.workers import Workers
+from query_api.page.files import Page
+from query_api.percentiles.renewal import PercentileScales
+from query_api.search.shared_searches import SharedSearches
+from query_api.serving.served_index import ServedIndex
+from query_api.serving.work_places import WorkPlaces
+from query_api.serving.workers import Workers
+from query_api.telemetry.metrics import Metrics
+from query_api.telemetry.stages import Stages
+from query_api.uploads.publishing import Uploads
 
 SERVED_INDEX = web.AppKey("served_index", ServedIndex)
 QUERY_ENCODER = web.AppKey("query_encoder", QueryEncoder)

@@ -6,9 +6,9 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from query_api.index_models import EncoderAnswer
-from query_api.models import Answer, Base64Bytes, QueryText, Request, Timings
-from query_api.schema_rules import exactly_one_of
+from query_api.contents.index_models import EncoderAnswer
+from query_api.contract.models import Answer, Base64Bytes, QueryText, Request, Timings
+from query_api.contract.schema_rules import exactly_one_of
 
 MAX_CONTENTS = 64
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
-from query_api.models import Request
-from query_api.textual_models import SearchForm
-from query_api.upload_models import UploadForm
+from query_api.contract.models import Request
+from query_api.search.texts import SearchForm
+from query_api.uploads.models import UploadForm
 
 FilePart = Annotated[
     bytes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from clip_index.content import Modality
-from query_api.models import Answer, Snapshot
+from query_api.contract.models import Answer, Snapshot
 
 
 class LiveState(Answer):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from query_api.browse_models import BrowseAnswer, BrowseRequest, CountAnswer, CountRequest
-from query_api.browse_routes import browse, count
-from query_api.html_gallery import HTML
-from query_api.live_routes import EVENT_STREAM, get_live
-from query_api.page_routes import get_page, get_page_file
-from query_api.route import BINARY, JSON, Route
-from query_api.thumbnail_routes import WEBP, ThumbnailParameters, get_thumbnail
+from query_api.compat.html_gallery import HTML
+from query_api.contents.browse_models import BrowseAnswer, BrowseRequest, CountAnswer, CountRequest
+from query_api.contents.browse_routes import browse, count
+from query_api.contents.live_routes import EVENT_STREAM, get_live
+from query_api.contents.thumbnail_routes import WEBP, ThumbnailParameters, get_thumbnail
+from query_api.contract.route import BINARY, JSON, Route
+from query_api.page.routes import get_page, get_page_file
 
 BROWSE_ROUTES = (
     Route(

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from query_api.api_docs import get_docs, get_docs_asset, get_document
 from query_api.body_examples import EMBEDDINGS, RECOMMENDATIONS, SEARCHES, UPLOADS
-from query_api.document_routes import get_docs, get_docs_asset, get_document
-from query_api.embed_models import EmbedAnswer, EmbedRequest
-from query_api.embed_routes import embed
-from query_api.form_models import ImageQueryMultipart, SearchMultipart, UploadMultipart
-from query_api.health_routes import get_livez, get_readyz
-from query_api.html_gallery import HTML
-from query_api.index_models import ContentAnswer, IndexAnswer
-from query_api.index_routes import get_content, get_index
-from query_api.link_routes import (
+from query_api.compat.html_gallery import HTML
+from query_api.compat.links import (
     LINKS_SCHEMA,
     NoParameters,
     TextQueryParameters,
@@ -23,8 +17,7 @@ from query_api.link_routes import (
     image_url,
     text_url,
 )
-from query_api.models import StatusAnswer
-from query_api.mv_retrieval_routes import (
+from query_api.compat.mv_retrieval import (
     AddedAnswer,
     AddParameters,
     RecommendedAnswer,
@@ -35,23 +28,30 @@ from query_api.mv_retrieval_routes import (
     recommend_contents,
     retrieve_contents,
 )
+from query_api.contents.index_models import ContentAnswer, IndexAnswer
+from query_api.contents.index_routes import get_content, get_index
+from query_api.contract.models import StatusAnswer
+from query_api.contract.route import BINARY, FORM, JSON, OCTETS, Described, Route
+from query_api.contract.schema_rules import NOT_BLANK
+from query_api.embed_models import EmbedAnswer, EmbedRequest
+from query_api.form_models import ImageQueryMultipart, SearchMultipart, UploadMultipart
+from query_api.health import get_livez, get_readyz
 from query_api.page_route_table import BROWSE_ROUTES, PAGE_ROUTES
-from query_api.recommend_models import RecommendAnswer, RecommendRequest
-from query_api.recommend_routes import recommend
-from query_api.route import BINARY, FORM, JSON, OCTETS, Described, Route
-from query_api.schema_rules import NOT_BLANK
-from query_api.search_models import SearchAnswer, SearchAnswerOrBatch, SearchRequest
-from query_api.search_routes import search_by_body, search_by_parameters
-from query_api.textual_models import ContentParameters, SearchParameters
-from query_api.upload_models import (
+from query_api.recommend.models import RecommendAnswer, RecommendRequest
+from query_api.recommend.routes import recommend
+from query_api.search.embed import embed
+from query_api.search.models import SearchAnswer, SearchAnswerOrBatch, SearchRequest
+from query_api.search.routes import search_by_body, search_by_parameters
+from query_api.search.texts import ContentParameters, SearchParameters
+from query_api.uploads.models import (
     DeleteParameters,
     PublishedAnswer,
     RawUploadParameters,
     SearchableAnswer,
     UploadRequest,
 )
-from query_api.upload_reading import IMAGE_TYPES
-from query_api.write_routes import delete_content, post_content
+from query_api.uploads.reading import IMAGE_TYPES
+from query_api.uploads.routes import delete_content, post_content
 
 REFUSED_TEXT = frozenset({"empty_text", "text_too_long"})
 REFUSED_IMAGE = frozenset({"not_an_image", "unsupported_image", "image_too_large", "truncated_image"})

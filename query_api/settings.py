@@ -10,9 +10,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
-from query_api.open_connections import is_loopback
-from query_api.page_files import HOST_PATTERN
-from query_api.processes import VARIABLE as MULTIPROC_VARIABLE
+from query_api.http.open_connections import is_loopback
+from query_api.page.files import HOST_PATTERN
+from query_api.telemetry.multiprocess import VARIABLE as MULTIPROC_VARIABLE
 from service.settings import PREFIX, EnvironmentSettings, Section, read_environment
 
 SECTION = f"{PREFIX}QUERY_API__"

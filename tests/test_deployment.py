@@ -18,8 +18,8 @@ import yaml  # type: ignore[import-untyped]
 
 import consumer.settings
 import consumer.telemetry.metrics
-import query_api.metrics
 import query_api.settings
+import query_api.telemetry.metrics
 import service.settings
 from cliptide.__main__ import main
 from service.settings import PREFIX
@@ -165,7 +165,7 @@ def _exported() -> Iterator[str]:
     services = prometheus_client.CollectorRegistry()
     consumer.telemetry.metrics.Metrics(services)
     queries = prometheus_client.CollectorRegistry()
-    query_api.metrics.Metrics(queries)
+    query_api.telemetry.metrics.Metrics(queries)
     for metric in [*services.collect(), *queries.collect()]:
         yield metric.name + (_COUNTER_SUFFIX if metric.type == "counter" else "")
 

@@ -19,7 +19,7 @@ from event_log.publisher import Publisher
 from query_api.app import AppSettings, build_app
 from query_api.app_keys import METRICS
 from query_api.errors import ErrorDetail
-from query_api.served_index import missing_offsets
+from query_api.serving.served_index import missing_offsets
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 
@@ -88,7 +88,7 @@ def has_to_wait(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
             event.set()
         return missing
 
-    monkeypatch.setattr("query_api.served_index.missing_offsets", look)
+    monkeypatch.setattr("query_api.serving.served_index.missing_offsets", look)
     return event
 
 

@@ -14,8 +14,8 @@ from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import InRange, RowFilter
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
-from query_api.hit_selection import MAX_DEPTH, Ask, find_all
-from query_api.query_embedding import QueryEmbedding
+from query_api.search.query_embedding import QueryEmbedding
+from query_api.search.ranking import MAX_DEPTH, Ask, find_all
 from tests.fakes.shards import content, create_index, fingerprint, take_over, unit_vectors
 
 DIMENSION, NUM_ROWS, PAGE, NUM_PAGES = 32, 24_000, 20, 20

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from query_api.app_keys import SERVED_INDEX
-from query_api.metrics import Metrics
-from query_api.served_index import ServedIndex
+from query_api.serving.served_index import ServedIndex
+from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import SmallIndex

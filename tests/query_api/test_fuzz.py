@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from query_api.listener import Address, ConnectionLimits, listening
-from query_api.rate_limit import RateLimit
+from query_api.http.listener import Address, ConnectionLimits, listening
+from query_api.http.rate_limit import RateLimit
 from schemas.events import ImageContent
 from tests.consumer.running import PATIENCE_SECONDS, World, upload
 from tests.fakes.hash_encoder import draw_picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from query_api.html_gallery import build_gallery, is_web_link
+from query_api.compat.html_gallery import build_gallery, is_web_link
 
 LINKS = {
     "https": ("https://x.test/a", True),

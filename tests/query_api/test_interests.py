@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.diversity import diversify
-from query_api.interests import HALF_LIFE_MS, PastUpload, find_interests, shares
+from query_api.recommend.diversity import diversify
+from query_api.recommend.interests import HALF_LIFE_MS, PastUpload, find_interests, shares
 
 DIMENSION = 64
 

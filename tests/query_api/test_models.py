@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from query_api.contract.filters import FieldCondition, Filter
+from query_api.contract.models import ErrorAnswer, rfc_time
+from query_api.contract.validation import EXAMPLES
 from query_api.embed_models import EmbedContent
-from query_api.filter_models import FieldCondition, Filter
-from query_api.models import ErrorAnswer, rfc_time
-from query_api.recommend_models import WeightedExample
-from query_api.request_reading import EXAMPLES
-from query_api.search_models import Query, SearchRequest, Term
-from query_api.textual_models import SearchParameters
-from query_api.upload_models import UploadContent
+from query_api.recommend.models import WeightedExample
+from query_api.search.models import Query, SearchRequest, Term
+from query_api.search.texts import SearchParameters
+from query_api.uploads.models import UploadContent
 
 TIMES = {
     "a whole second": (1_700_000_000_000, "2023-11-14T22:13:20Z"),

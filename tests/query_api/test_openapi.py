@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp.test_utils import TestClient
 
-from query_api.api_keys import ApiKeys
-from query_api.openapi import build_document, error_codes
+from query_api.contract.openapi import build_document, error_codes
+from query_api.contract.schema_rules import NOT_BLANK
+from query_api.http.api_keys import ApiKeys
 from query_api.route_table import ROUTES
-from query_api.schema_rules import NOT_BLANK
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

@@ -11,13 +11,13 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
-from query_api.api_keys import ApiKeys
-from query_api.page_files import PageSettings, read_page
+from query_api.http.api_keys import ApiKeys
+from query_api.page.files import PageSettings, read_page
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 
 Client = TestClient[Any, Any]
-PAGE_FILES = sorted(file.name for file in files("query_api").joinpath("page").iterdir())
+PAGE_FILES = sorted(file.name for file in files("query_api.page").joinpath("static").iterdir())
 SCRIPTS = [name for name in PAGE_FILES if name.endswith(".js")]
 
 

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_index.reading.index_reader import IndexReader
-from query_api.metrics import Metrics
-from query_api.scrub import Scrub
+from query_api.serving.scrub import Scrub
+from query_api.telemetry.metrics import Metrics
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import SmallIndex
 

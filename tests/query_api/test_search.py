@@ -13,7 +13,7 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 from pydantic import BaseModel
 
-from query_api.search_models import BatchAnswer, SearchAnswer
+from query_api.search.models import BatchAnswer, SearchAnswer
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from clip_index.reading.searcher import Hit, Searcher
-from query_api import retrieval
+from query_api.contract.filters import Filter
 from query_api.errors import ApiError
-from query_api.filter_models import Filter
-from query_api.query_embedding import QueryEmbedding
-from query_api.search_models import RatedOptions
-from query_api.shared_searches import MAX_K, MAX_TOGETHER, SharedSearches, can_share
-from query_api.stages import Stages
-from query_api.workers import Workers
+from query_api.search import retrieval
+from query_api.search.models import RatedOptions
+from query_api.search.query_embedding import QueryEmbedding
+from query_api.search.shared_searches import MAX_K, MAX_TOGETHER, SharedSearches, can_share
+from query_api.serving.workers import Workers
+from query_api.telemetry.stages import Stages
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex

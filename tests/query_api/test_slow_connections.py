@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from query_api.app import AppSettings, build_app
-from query_api.listener import Address, ConnectionLimits, listening
+from query_api.http.listener import Address, ConnectionLimits, listening
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex
 from tests.query_api.test_connections import HEAD, talk

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from query_api.app import AppSettings, build_app
-from query_api.stages import Stages
-from query_api.tracing import open_tracer, record_request
+from query_api.telemetry.stages import Stages
+from query_api.telemetry.tracing import open_tracer, record_request
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex

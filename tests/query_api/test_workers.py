@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from query_api.workers import Workers
+from query_api.serving.workers import Workers
 from tests.consumer.running import PATIENCE_SECONDS
 
 

@@ -15,8 +15,8 @@ from aiohttp.test_utils import TestClient
 
 from event_log.errors import RecordTooLarge, TopicMissing, TransientLogError
 from event_log.memory.clients import MemoryLog, MemoryPublisher
-from query_api.large_contents import LargeContents
-from query_api.publishing import PublishSettings
+from query_api.uploads.large_contents import LargeContents
+from query_api.uploads.publishing import PublishSettings
 from schemas.codec import EventDecoder
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent, UploadEvent
 from tests.consumer.running import PATIENCE_SECONDS

@@ -1,0 +1,67 @@
+"""`/openapi.json`, and `/docs`, which shows it with the assets of a package: nothing from other hosts."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from aiohttp import web
+
+from query_api.app_keys import DOCUMENT
+from query_api.compat.html_gallery import HTML
+from query_api.errors import ApiError
+
+SCRIPT = "start.js"
+JAVASCRIPT = "text/javascript"
+ASSETS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": JAVASCRIPT}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>cliptide API</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="document"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+_START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#document", deepLinking: true});\n'
+
+
+async def get_document(request: web.Request) -> web.Response:
+    """Answer the OpenAPI document of this service."""
+    return web.Response(text=request.app[DOCUMENT], content_type="application/json")
+
+
+async def get_docs(_: web.Request) -> web.Response:
+    """Answer the page that shows the document."""
+    return web.Response(text=_PAGE, content_type=HTML, headers=HEADERS)
+
+
+async def get_docs_asset(request: web.Request) -> web.StreamResponse:
+    """Answer a script or style of the page; only those that it needs."""
+    name = request.match_info["asset"]
+    if name == SCRIPT:
+        return web.Response(text=_START, content_type=JAVASCRIPT, headers=HEADERS)
+    if name not in ASSETS:
+        raise ApiError("unknown_route", "there is no such file")
+    headers = {**HEADERS, "Content-Type": ASSETS[name]}
+    return web.FileResponse(_assets_directory() / name, headers=headers)
+
+
+def _assets_directory() -> Path:
+    """Where Swagger UI's files lie; its package is found, but not imported: it brings a template engine."""
+    package = find_spec("swagger_ui")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "static"

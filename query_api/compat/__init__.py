@@ -1,0 +1,1 @@
+"""The calls of two earlier services, answered in their shapes."""

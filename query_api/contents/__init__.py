@@ -1,0 +1,1 @@
+"""Contents of the index: read, browse, thumbnails, live news of them."""

@@ -1,0 +1,50 @@
+"""`/v1/contents/{content_id}/thumbnail`: the small picture that is kept with the index."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import Field
+
+from clip_index.reading.searcher import Searcher
+from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
+from query_api.contract.models import NextOffset, Request
+from query_api.contract.validation import read_parameters
+from query_api.errors import ApiError
+from query_api.search import retrieval
+
+WEBP = "image/webp"
+A_YEAR = "private, max-age=31536000, immutable"
+
+
+class ThumbnailParameters(Request):
+    """The query string of a thumbnail."""
+
+    offset: NextOffset | None = Field(
+        default=None,
+        description="The upload's offset: if it is still the content's, keep the answer for good.",
+    )
+
+
+async def get_thumbnail(request: web.Request) -> web.Response:
+    """Send a content's thumbnail."""
+    offset = read_parameters(request, ThumbnailParameters).offset
+    searcher = request.app[SERVED_INDEX].searcher
+    with request[STAGES].measure("columns"):
+        thumbnail, found_offset = await request.app[WORKERS].run(
+            read_thumbnail, searcher, request.match_info["content_id"]
+        )
+    headers = {
+        "Cache-Control": A_YEAR if offset == found_offset else "no-cache",
+        "Content-Security-Policy": "default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.Response(body=thumbnail, content_type=WEBP, headers=headers)
+
+
+def read_thumbnail(searcher: Searcher, content_id: str) -> tuple[bytes, int]:
+    """Return a WebP file and its content's offset, or raise `ApiError`. Blocking."""
+    location = retrieval.locate(searcher, content_id)
+    thumbnail = searcher.thumbnail(location)
+    if thumbnail is None:
+        raise ApiError("no_thumbnail", "no thumbnail is kept of this content")
+    return thumbnail, searcher.read(location).offset

@@ -1,0 +1,1 @@
+"""What a route promises, in code and in the OpenAPI document."""

@@ -1,0 +1,171 @@
+"""Filters as requests write them, and as the engine takes them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Annotated, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from clip_index.content import MetadataValue
+from clip_index.row_filter import METADATA_PREFIX, TIME_FIELD, AnyOf, Condition, Exists, InRange, RowFilter
+from query_api.contract.schema_rules import JsonSchema, at_least_one_of, is_given, or_null
+
+MAX_CONDITIONS = 32
+MAX_VALUES = 256
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_RANGE = ("gt", "gte", "lt", "lte")
+_TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+_FIELD = r"^(modality|source|owner_id|content_id|occurred_at|metadata\.[\s\S]+)$"
+_UNKNOWN_FIELD = "is none of modality, source, owner_id, content_id, occurred_at and metadata.<key>"
+
+Text = Annotated[str, Field(max_length=4096)]
+Value: TypeAlias = Text | bool | float
+Bound: TypeAlias = float | Text
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+def _say_its_tests(schema: JsonSchema) -> None:
+    """Which values a field is compared with, and that there is one test."""
+    text, time = {"type": "string"}, {"type": "string", "format": "date-time"}
+    a_range = at_least_one_of(_RANGE)
+    schema["oneOf"] = [is_given("equals"), is_given("any_of"), is_given("exists"), a_range]
+    schema["anyOf"] = [
+        _comparing({"enum": ["modality", "source", "owner_id", "content_id"]}, equals=text, bound=None),
+        _comparing({"const": TIME_FIELD}, equals=time, bound=time),
+        _comparing({"pattern": r"^metadata\.[\s\S]+$"}, equals=None, bound={"type": "number"}),
+    ]
+
+
+def _comparing(field: JsonSchema, *, equals: JsonSchema | None, bound: JsonSchema | None) -> JsonSchema:
+    rules: JsonSchema = {"field": field}
+    if equals is not None:
+        rules |= {"equals": or_null(equals), "any_of": or_null({"type": "array", "items": equals})}
+    rules |= dict.fromkeys(_RANGE, {"type": "null"} if bound is None else or_null(bound))
+    return {"properties": rules}
+
+
+def _known_field(name: str) -> str:
+    if not re.fullmatch(_FIELD, name):
+        raise PydanticCustomError("invalid_value", _UNKNOWN_FIELD)
+    return name
+
+
+class FieldCondition(_Part):
+    """One field and one test: `equals`, `any_of`, `exists`, or a range of one to four bounds."""
+
+    model_config = ConfigDict(json_schema_extra=_say_its_tests)
+
+    field: Annotated[str, AfterValidator(_known_field)] = Field(
+        max_length=512,
+        json_schema_extra={"pattern": _FIELD},
+        description="modality, source, owner_id, content_id, occurred_at, or metadata.<key>.",
+    )
+    equals: Value | None = Field(default=None, description="Types count: the text 1 is not the number 1.")
+    any_of: list[Value] | None = Field(default=None, min_length=1, max_length=MAX_VALUES)
+    gt: Bound | None = Field(default=None, description="A number; for occurred_at an RFC 3339 time.")
+    gte: Bound | None = None
+    lt: Bound | None = None
+    lte: Bound | None = None
+    exists: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_one_test(self) -> FieldCondition:
+        tests = [name for name in ("equals", "any_of", "exists") if getattr(self, name) is not None]
+        is_range = any(getattr(self, name) is not None for name in _RANGE)
+        if len(tests) + is_range != 1:
+            raise PydanticCustomError(
+                "invalid_value", "needs exactly one of equals, any_of, exists and a range (gt, gte, lt, lte)"
+            )
+        if is_range and self.field != TIME_FIELD and not self.field.startswith(METADATA_PREFIX):
+            raise PydanticCustomError(
+                "invalid_value", "has a range, but its field is neither number nor time"
+            )
+        self.as_condition()
+        return self
+
+    def as_condition(self) -> Condition:
+        if self.exists is not None:
+            return Exists(self.field, self.exists)
+        if self.equals is not None:
+            return AnyOf(self.field, (self._comparable(self.equals),))
+        if self.any_of is not None:
+            return AnyOf(self.field, tuple(self._comparable(value) for value in self.any_of))
+        return InRange(self.field, **{name: self._bound(getattr(self, name)) for name in _RANGE})
+
+    def _comparable(self, value: MetadataValue) -> MetadataValue:
+        if self.field == TIME_FIELD:
+            return _milliseconds(value)
+        if not self.field.startswith(METADATA_PREFIX) and not isinstance(value, str):
+            raise PydanticCustomError("invalid_value", "compares a text field with something else")
+        return value
+
+    def _bound(self, bound: float | str | None) -> float | None:
+        if bound is None:
+            return None
+        if self.field == TIME_FIELD:
+            return _milliseconds(bound)
+        if isinstance(bound, str):
+            raise PydanticCustomError(
+                "invalid_value", "has a text as a bound; only numbers and times have ranges"
+            )
+        return bound
+
+
+class Filter(_Part):
+    """All of `must`, at least one of `should` if it has any, none of `must_not`."""
+
+    must: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
+    should: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
+    must_not: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
+
+    def as_row_filter(self) -> RowFilter | None:
+        """Return None where every row passes."""
+        row_filter = RowFilter(
+            *(tuple(c.as_condition() for c in part) for part in (self.must, self.should, self.must_not))
+        )
+        return None if row_filter == RowFilter() else row_filter
+
+
+def filter_from_texts(texts: Mapping[str, str]) -> Filter:
+    """Build the filter of a query string: every field equals its text, or what the text reads as."""
+    return Filter(must=[FieldCondition(field=name, any_of=_readings(name, t)) for name, t in texts.items()])
+
+
+def _readings(field: str, text: str) -> list[MetadataValue]:
+    readings: list[MetadataValue] = [text]
+    if field.startswith(METADATA_PREFIX):
+        if text in ("true", "false"):
+            readings.append(text == "true")
+        if len(text) < 32 and _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
+            readings.append(number)
+    return readings
+
+
+def _milliseconds(value: MetadataValue) -> float:
+    """Milliseconds since 1970 of an RFC 3339 time, exact to the microsecond."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("invalid_value", "compares a time with something else")
+    try:
+        time = _TIME.validate_strings(value)
+    except ValidationError:
+        raise PydanticCustomError("invalid_value", "needs an RFC 3339 time with its zone") from None
+    return (time - _EPOCH).total_seconds() * 1000

@@ -1,0 +1,35 @@
+"""`/livez` and `/readyz`: for the machinery around the service."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from query_api.app_keys import CANARY_PROBE, QUERY_ENCODER, SERVED_INDEX
+from query_api.contract.models import StatusAnswer
+from query_api.errors import ApiError
+
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+async def get_livez(request: web.Request) -> web.Response:
+    """Green while the loops that the service lives by run; red means: restart it."""
+    if not request.app[SERVED_INDEX].is_reloading:
+        raise ApiError("reload_stopped", "the reload loop has ended", headers=RETRY_AFTER)
+    if not request.app[QUERY_ENCODER].is_running:
+        raise ApiError("encoder_stopped", "the encoder loop has ended", headers=RETRY_AFTER)
+    return _ok()
+
+
+async def get_readyz(request: web.Request) -> web.Response:
+    """Green when there is an index to search and the encoder gives sound embeddings; red means: wait."""
+    served = request.app[SERVED_INDEX]
+    if not served.has_searcher:
+        why = served.last_failure or "not looked yet"
+        raise ApiError("not_ready", f"there is no index to search yet: {why}", headers=RETRY_AFTER)
+    if (complaint := await request.app[CANARY_PROBE].complaint()) is not None:
+        raise ApiError("not_ready", complaint, headers=RETRY_AFTER)
+    return _ok()
+
+
+def _ok() -> web.Response:
+    return web.Response(text=StatusAnswer().model_dump_json(), content_type="application/json")

@@ -1,0 +1,1 @@
+"""Connections, keys, limits and bodies: everything before a handler sees a request."""

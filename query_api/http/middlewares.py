@@ -1,0 +1,112 @@
+"""What happens to every request: it gets an id, is measured, and every error becomes the one JSON shape."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from query_api.app_keys import ENDLESS, METRICS, REQUEST_ID, SLOW_SECONDS, STAGES, TRACER
+from query_api.contract.models import ErrorAnswer, ErrorBody
+from query_api.errors import ApiError
+from query_api.telemetry.stages import Stages
+from query_api.telemetry.tracing import record_request
+
+log = structlog.get_logger()
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BODY_IS_UNREAD = (401, 403, 408, 413, 429)
+_CODES = {
+    400: "bad_request",
+    404: "unknown_route",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, time its stages and its whole, count its answer."""
+    app = request.app
+    stages = request[STAGES] = Stages(is_traced=app[TRACER] is not None)
+    request_id = request[REQUEST_ID] = _request_id(request)
+    response = await handler(request)
+    if not response.prepared:
+        response.headers["X-Request-Id"] = request_id
+        if stages.seconds:
+            response.headers["Server-Timing"] = stages.as_server_timing()
+    seconds, method, route = stages.now() - stages.began, _method(request), _route(request)
+    app[METRICS].count_answer((method, route, str(response.status)), seconds, stages.seconds)
+    if seconds >= app[SLOW_SECONDS] and route not in app[ENDLESS]:
+        _tell_slow(request, response.status, seconds)
+    if (tracer := app[TRACER]) is not None:
+        record_request(
+            tracer, stages, method=method, route=route, status=response.status, headers=request.headers
+        )
+    return response
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return _error_response(request, error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _error_response(request, _from_http_exception(error), allow=error.headers.get("Allow"))
+    except Exception:
+        log.exception("request failed", request_id=request[REQUEST_ID], route=_route(request))
+        return _error_response(
+            request, ApiError("internal", "internal error; the log has it by its request id")
+        )
+
+
+def _request_id(request: web.Request) -> str:
+    """An id is no secret, and the system's randomness would let another thread have Python's lock."""
+    given = request.headers.get("X-Request-Id", "")
+    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+
+
+def _from_http_exception(error: web.HTTPException) -> ApiError:
+    return ApiError(_CODES.get(error.status, "bad_request"), error.reason)
+
+
+def _error_response(request: web.Request, error: ApiError, allow: str | None = None) -> web.Response:
+    body = ErrorBody(
+        code=error.code,
+        message=error.message,
+        request_id=request[REQUEST_ID],
+        details=[dict(detail) for detail in error.details] or None,
+    )
+    headers = dict(error.headers) | ({"Allow": allow} if allow else {})
+    text = ErrorAnswer(error=body).model_dump_json(exclude_none=True)
+    response = web.Response(text=text, status=error.status, headers=headers, content_type="application/json")
+    if error.status in _BODY_IS_UNREAD:
+        response.force_close()
+    return response
+
+
+def _tell_slow(request: web.Request, status: int, seconds: float) -> None:
+    log.warning(
+        "slow request",
+        route=_route(request),
+        status=status,
+        seconds=round(seconds, 3),
+        stages=request[STAGES].as_milliseconds(),
+        request_id=request[REQUEST_ID],
+    )
+
+
+def _route(request: web.Request) -> str:
+    """The route's pattern, never the path itself: clients would choose the metric's labels."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "unmatched"
+
+
+def _method(request: web.Request) -> str:
+    return request.method if request.method in {"GET", "HEAD", "POST", "DELETE", "OPTIONS"} else "other"

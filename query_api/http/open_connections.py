@@ -1,0 +1,95 @@
+"""How many connections a listener holds, and who makes room for whom."""
+
+from __future__ import annotations
+
+import ipaddress
+import resource
+from typing import Protocol
+
+import structlog
+
+from query_api.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+SHARE_OF_FILES = 4  # one in four of a process's files may be a connection: the others are the index
+
+
+class Holder(Protocol):
+    """A connection, as far as its place is concerned."""
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when (seconds of the loop's clock) it waits for a request, None while it is at work."""
+        ...
+
+    def force_close(self) -> None: ...
+
+
+class OpenConnections:
+    """The places of one listener.
+
+    When none is free, the connection that has waited longest for a request, whether idle or
+    slow with its headers, is closed for the newcomer. Where all are at work the newcomer is
+    refused. Callers on this machine find `num_reserved` places more: health checks get through.
+    """
+
+    def __init__(self, max_connections: int, num_reserved: int, metrics: Metrics | None = None) -> None:
+        self._max_connections = max_connections
+        self._num_reserved = num_reserved
+        self._metrics = metrics
+        self._held: set[Holder] = set()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def admit(self, connection: Holder, peer_host: str) -> bool:
+        """Give a connection a place, or return False."""
+        num_places = self._max_connections + (self._num_reserved if is_loopback(peer_host) else 0)
+        if len(self._held) >= num_places and not self._displace_one():
+            self._count("refused")
+            return False
+        self._held.add(connection)
+        self._count("accepted")
+        return True
+
+    def release(self, connection: Holder) -> None:
+        self._held.discard(connection)
+        self._show()
+
+    def _displace_one(self) -> bool:
+        waiting = [(since, one) for one in self._held if (since := one.waits_since) is not None]
+        if not waiting:
+            return False
+        _, longest = min(waiting, key=lambda pair: pair[0])
+        self._held.discard(longest)
+        longest.force_close()
+        self._count("displaced")
+        return True
+
+    def _count(self, status: str) -> None:
+        if self._metrics is not None:
+            self._metrics.connections.labels(status).inc()
+        self._show()
+
+    def _show(self) -> None:
+        if self._metrics is not None:
+            self._metrics.open_connections.set(len(self._held))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own; a name is one only if it is `localhost`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bound_connections(wanted: int) -> int:
+    """Let this process open as many files as it may ever; return how many of them can be connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY or wanted * SHARE_OF_FILES <= hard:
+        return wanted
+    bound = max(1, hard // SHARE_OF_FILES)
+    log.warning("fewer connections than configured: too few open files are allowed", bound=bound, files=hard)
+    return bound

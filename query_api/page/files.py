@@ -1,0 +1,98 @@
+"""What the page is made of: files of the package, and the headers that fence it in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+
+TYPES: Mapping[str, str] = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+}
+INDEX = "index.html"
+HOST_PATTERN = r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """One file as it is sent."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page's files by name, and the headers that go with each."""
+
+    files: Mapping[str, PageFile]
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PageSettings:
+    """`link_hosts` are the hosts whose pictures the page may show by their links (`*.` for all below one)."""
+
+    link_hosts: tuple[str, ...] = ()
+    can_publish: bool = False
+
+    def __post_init__(self) -> None:
+        """`ValueError` for what is no host: it would end up in a header."""
+        for host in self.link_hosts:
+            if not re.fullmatch(HOST_PATTERN, host):
+                raise ValueError(f"{host!r} is no host")
+
+
+def read_page(settings: PageSettings) -> Page:
+    """Read the page's files out of the package."""
+    directory = files("query_api.page").joinpath("static")
+    bodies = {file.name: file.read_bytes() for file in directory.iterdir() if _type_of(file.name)}
+    values = {
+        "link_hosts": " ".join(settings.link_hosts),
+        "can_publish": "true" if settings.can_publish else "false",
+    }
+    bodies[INDEX] = _filled(bodies[INDEX].decode(), values).encode()
+    return Page(
+        {name: _page_file(name, body) for name, body in bodies.items()}, _headers(settings.link_hosts)
+    )
+
+
+def _headers(link_hosts: Iterable[str]) -> dict[str, str]:
+    """Allow what the page does and nothing else: no inline code, no other host but for linked pictures."""
+    policy = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": " ".join(["'self'", "data:", "blob:", *link_hosts]),
+        "connect-src": "'self'",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+    }
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        template = template.replace("{{" + name + "}}", escape(value))
+    return template
+
+
+def _page_file(name: str, body: bytes) -> PageFile:
+    return PageFile(body, _type_of(name) or "", f'"{sha256(body).hexdigest()[:32]}"')
+
+
+def _type_of(name: str) -> str | None:
+    return TYPES.get(name.rpartition(".")[2])

@@ -1,0 +1,1 @@
+"""What a score means: its rank among the scores of background queries."""

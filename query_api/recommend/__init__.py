@@ -1,0 +1,1 @@
+"""Recommendations from positive and negative examples or an owner's interests."""

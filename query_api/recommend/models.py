@@ -1,0 +1,87 @@
+"""The body that `/v1/recommend` takes, and its answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
+
+from clip_index.content import Modality
+from query_api.contract.models import Answer, ContentId, Snapshot, Timings
+from query_api.contract.schema_rules import JsonSchema, exactly_one_of, is_given
+from query_api.search.models import MAX_WEIGHT, Example, FreshnessOptions, HitAnswer, RankingOptions
+
+MAX_EXAMPLES = 64
+
+
+class WeightedExample(Example):
+    weight: float = Field(default=1.0, gt=0, le=MAX_WEIGHT)
+
+
+def _say_its_forms(schema: JsonSchema) -> None:
+    schema |= exactly_one_of(("positive", "owner_id"))
+    schema["anyOf"] = [is_given("positive"), {"properties": {"negative": {"maxItems": 0}}}]
+
+
+class RecommendRequest(RankingOptions, FreshnessOptions):
+    """Either `positive` examples (and `negative` ones), or the `owner_id` whose uploads are the examples."""
+
+    model_config = ConfigDict(json_schema_extra=_say_its_forms)
+
+    positive: list[WeightedExample] | None = Field(default=None, min_length=1, max_length=MAX_EXAMPLES)
+    negative: list[WeightedExample] = Field(
+        default=[], max_length=MAX_EXAMPLES, description="What the hits are to be unlike."
+    )
+    owner_id: ContentId | None = Field(
+        default=None, description="Recommend by what this owner uploaded; those contents are not answered."
+    )
+    novelty: float = Field(
+        default=0.2, ge=0, le=1, description="With `owner_id`: the share of hits outside the known interests."
+    )
+    diversity: float = Field(
+        default=0.0, ge=0, le=1, description="How much hits should differ: 0 is by score alone."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.positive is None) == (self.owner_id is None):
+            raise PydanticCustomError(
+                "one_query_required", "needs either positive examples or an owner_id, and not both"
+            )
+        if self.negative and self.positive is None:
+            raise PydanticCustomError("invalid_value", "negative examples need positive ones beside them")
+        return self
+
+
+class Because(Answer):
+    """What pulled a hit in."""
+
+    kind: Literal["example", "interest", "novelty"]
+    content_id: str | None = Field(
+        description="The example's content id, if it has one; the upload that stands for the interest."
+    )
+    example: int | None = Field(default=None, description="The position of the example in `positive`.")
+
+
+class RecommendedHit(HitAnswer):
+    because: Because
+
+
+class RecommendedHits(Answer):
+    hits: list[RecommendedHit] = Field(description="Best first.")
+
+
+class InterestAnswer(Answer):
+    content_id: str = Field(description="The upload that stands for this interest.")
+    num_uploads: int
+    weight: float = Field(description="By size and recency; the weights sum to 1.")
+
+
+class RecommendAnswer(Answer):
+    results: dict[Modality, RecommendedHits] = Field(description="One entry for each modality asked for.")
+    missing_ids: list[str] = Field(description="Examples that are no live contents; they were skipped.")
+    interests: list[InterestAnswer] = Field(description="What the owner's uploads show; heaviest first.")
+    snapshot: Snapshot
+    timings: Timings

@@ -1,0 +1,1 @@
+"""Search: from the question to the ranked hits."""

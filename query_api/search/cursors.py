@@ -1,0 +1,121 @@
+"""Opaque, signed cursors: everything that the next page needs, whichever process answers it.
+
+A cursor holds the query's embedding (so that nothing is encoded again: the size of an
+encoder's batch shifts its result), the generations of the first page by number and digest,
+the options, and the last hit of each modality. Base64url of an HMAC-SHA-256 and the JSON that
+it signs.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clip_index.content import Embeddings, Modality
+from clip_index.generations.index_directory import IndexDescription
+from clip_index.generations.manifest import GenerationKey
+from query_api.errors import ApiError
+from query_api.search.models import RatedOptions
+from query_api.search.query_embedding import QueryEmbedding
+from query_api.search.ranking import MAX_DEPTH, Place
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where a ranking goes on (None: at its start); modalities that have ended are not in `places`."""
+
+    query: QueryEmbedding
+    options: RatedOptions
+    generations: Mapping[str, GenerationKey]
+    places: Mapping[Modality, Place | None]
+
+
+class _Payload(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    embedding: str
+    excluded_ids: list[str]
+    asked_by: Modality | None
+    options: RatedOptions
+    generations: dict[str, GenerationKey]
+    places: dict[Modality, Place | None]
+
+
+def cursor_key(configured: str | None, description: IndexDescription) -> bytes:
+    """Return the key that all processes of one index share.
+
+    Without a configured one it follows from what the index was built for: enough against
+    accidents, not against somebody who knows that. A cursor gives no access that a search
+    does not give.
+    """
+    if configured is not None:
+        return configured.encode()
+    return json.dumps(asdict(description), sort_keys=True).encode()
+
+
+def write_cursor(page: Page, key: bytes) -> str:
+    payload = _Payload(
+        embedding=base64.b64encode(page.query.embedding.astype("<f4").tobytes()).decode(),
+        excluded_ids=sorted(page.query.excluded_ids),
+        asked_by=page.query.modality,
+        options=page.options,
+        generations=dict(page.generations),
+        places=dict(page.places),
+    )
+    signed = payload.model_dump_json(exclude_defaults=True).encode()
+    return base64.urlsafe_b64encode(_digest(signed, key) + signed).decode()
+
+
+def read_cursor(cursor: str, key: bytes, dimension: int) -> Page:
+    """Return the page that a cursor stands for; `bad_cursor` if this index's services did not write it."""
+    try:
+        decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise _bad_cursor() from None
+    digest, signed = decoded[:_DIGEST_BYTES], decoded[_DIGEST_BYTES:]
+    if not hmac.compare_digest(digest, _digest(signed, key)):
+        raise _bad_cursor()
+    try:
+        payload = _Payload.model_validate_json(signed)
+    except ValidationError:
+        message = "this cursor is of another release of the service; begin again without a cursor"
+        raise ApiError("bad_cursor", message) from None
+    if any(place is not None and not _is_possible(place) for place in payload.places.values()):
+        raise _bad_cursor()
+    embedding = _read_embedding(payload.embedding, dimension)
+    query = QueryEmbedding(embedding, frozenset(payload.excluded_ids), payload.asked_by)
+    return Page(query, payload.options, payload.generations, payload.places)
+
+
+def _is_possible(place: Place) -> bool:
+    return 0 < place.num_before < MAX_DEPTH and math.isfinite(place.score)
+
+
+def _read_embedding(text: str, dimension: int) -> Embeddings:
+    """The derived key is no secret, so that a signed embedding may still be anything, as may a place."""
+    try:
+        embedding = np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+    except ValueError:
+        raise _bad_cursor() from None
+    if embedding.shape != (dimension,) or not np.isfinite(embedding).all():
+        raise _bad_cursor()
+    return embedding
+
+
+def _digest(signed: bytes, key: bytes) -> bytes:
+    return hmac.new(key, b"cliptide cursor 1\n" + signed, hashlib.sha256).digest()
+
+
+def _bad_cursor() -> ApiError:
+    return ApiError("bad_cursor", "this is no cursor of this index")

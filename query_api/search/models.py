@@ -1,0 +1,251 @@
+"""What a search takes, and its answer."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict, Field, RootModel, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
+
+from clip_index.content import Modality
+from query_api.contents.index_models import ContentHeadline
+from query_api.contract.filters import Filter
+from query_api.contract.models import (
+    MAX_K,
+    MAX_WAIT_MS,
+    Answer,
+    Base64Bytes,
+    ContentId,
+    Include,
+    NextOffset,
+    QueryText,
+    Request,
+    Snapshot,
+    Timings,
+)
+from query_api.contract.schema_rules import JsonSchema, alone_with, exactly_one_of
+
+MAX_TERMS = 16
+MAX_QUERIES = 64
+MAX_BATCH_K = 6400  # with embeddings of 512 numbers that is an answer of 140 MB
+MAX_WEIGHT = 100.0
+
+
+class RankingOptions(Request):
+    """Which contents are answered for what is asked."""
+
+    k: int = Field(default=10, ge=1, le=MAX_K, description="How many contents of each modality to answer.")
+    modality: Modality | None = Field(
+        default=None, description="Answer this modality alone; without it both are answered, each by itself."
+    )
+    min_score: float | None = Field(
+        default=None, ge=-1, le=1, description="The least cosine similarity of a hit."
+    )
+    filter: Filter | None = Field(default=None, description="Only contents that pass are answered.")
+    collapse_identical: bool = Field(
+        default=False, description="Of contents with the same embedding (the same picture) answer only one."
+    )
+    include: list[Include] = Field(
+        default=[], max_length=8, description="What hits carry beside their usual fields."
+    )
+
+
+class RatedOptions(RankingOptions):
+    """Options of a search, whose scores can be compared with those of other queries."""
+
+    min_percentile: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The least percentile of a hit. At 0.9 a text without sense finds little or nothing.",
+    )
+    by_modality: bool = Field(
+        default=True,
+        description="False: one ranking of all modalities by percentile, under `all`; not in pages.",
+    )
+
+    @property
+    def needs_percentiles(self) -> bool:
+        return self.min_percentile is not None or not self.by_modality
+
+
+class FreshnessOptions(Request):
+    """What the answer must cover."""
+
+    min_offsets: dict[str, NextOffset] = Field(
+        default={},
+        description="Shard → next offset that must be searchable: every event below it is covered.",
+    )
+    timeout_ms: int = Field(
+        default=1000, ge=0, le=MAX_WAIT_MS, description="How long to wait for `min_offsets`."
+    )
+
+
+class SearchOptions(RatedOptions, FreshnessOptions):
+    """How to search, whatever is searched for."""
+
+
+_NULL: JsonSchema = {"type": "null"}
+_COMPARABLE: JsonSchema = {
+    "anyOf": [
+        {"properties": {"min_percentile": _NULL, "by_modality": {"const": True}}},
+        {"properties": {"vector": _NULL, "terms": _NULL}},
+    ]
+}
+_MIXED_PAGES: JsonSchema = {
+    "required": ["paged", "by_modality"],
+    "properties": {"paged": {"const": True}, "by_modality": {"const": False}},
+}
+
+
+def _say_its_kinds(schema: JsonSchema, model: type[Example]) -> None:
+    schema |= exactly_one_of(model.kinds)
+    if "min_percentile" in model.model_fields:
+        schema |= _COMPARABLE
+
+
+class Example(Request):
+    """Exactly one of `text`, `image`, `content_id` and `vector`."""
+
+    model_config = ConfigDict(json_schema_extra=_say_its_kinds)
+
+    kinds: ClassVar[tuple[str, ...]] = ("text", "image", "content_id", "vector")
+
+    text: QueryText | None = None
+    image: Base64Bytes | None = Field(default=None, description="A JPEG, PNG, WebP or GIF file.")
+    content_id: ContentId | None = Field(
+        default=None, description="Search by the embedding of this content; it is not among the hits itself."
+    )
+    vector: list[float] | None = Field(
+        default=None, description="One number for each dimension of the encoder."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_query(self) -> Self:
+        given = [name for name in self.kinds if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "one_query_required",
+                "needs exactly one of {kinds}, not {number}",
+                {"kinds": ", ".join(self.kinds), "number": len(given)},
+            )
+        return self
+
+
+class Term(Example):
+    """A part of a combined query; what a negative weight names is to be far away."""
+
+    weight: float = Field(default=1.0, ge=-MAX_WEIGHT, le=MAX_WEIGHT)
+
+
+class Query(RatedOptions, Example):
+    """One thing to search for, and how."""
+
+    kinds: ClassVar[tuple[str, ...]] = (*Example.kinds, "terms")
+
+    terms: list[Term] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_TERMS,
+        description="The weighted sum of several embeddings is searched for.",
+    )
+
+    @model_validator(mode="after")
+    def _is_comparable(self) -> Self:
+        if self.needs_percentiles and (self.vector is not None or self.terms is not None):
+            raise PydanticCustomError("invalid_value", "percentiles need a text, an image or a content_id")
+        return self
+
+
+def _say_its_forms(schema: JsonSchema, model: type[Example]) -> None:
+    batch, page = alone_with("queries", ["min_offsets", "timeout_ms"]), alone_with("cursor", ["k"])
+    kinds = exactly_one_of(Query.kinds) | {"properties": {"queries": _NULL, "cursor": _NULL}}
+    schema["oneOf"] = [kinds, batch, page]
+    schema |= _COMPARABLE | {"not": _MIXED_PAGES}
+
+
+class SearchRequest(Query, FreshnessOptions):
+    """One query; or up to 64 of them, encoded and searched together; or the next page of an earlier one."""
+
+    model_config = ConfigDict(json_schema_extra=_say_its_forms)
+
+    kinds: ClassVar[tuple[str, ...]] = (*Query.kinds, "queries", "cursor")
+
+    queries: list[Query] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_QUERIES,
+        description="Answered in order; everything but `min_offsets` and `timeout_ms` stands in each query. "
+        f"Their `k` may add up to {MAX_BATCH_K}.",
+    )
+    cursor: str | None = Field(
+        default=None,
+        min_length=1,
+        description="`next_cursor` of an earlier answer: the page after it, beside which only `k` may stand.",
+    )
+    paged: bool = Field(
+        default=False, description="Answer a `next_cursor` while there are more hits, up to 10,000 of them."
+    )
+
+    @model_validator(mode="after")
+    def _has_an_answer_of_bounded_size(self) -> Self:
+        if (total := sum(query.k for query in self.queries or ())) > MAX_BATCH_K:
+            raise PydanticCustomError(
+                "too_many_hits",
+                "the k of all queries add up to {total}, at most {most} are answered together",
+                {"total": total, "most": MAX_BATCH_K},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_only_what_counts(self) -> Self:
+        allowed = self.model_fields_set
+        if self.paged and not self.by_modality:
+            raise PydanticCustomError("invalid_value", "pages go on by modality")
+        if self.queries is not None:
+            allowed = {"queries", "min_offsets", "timeout_ms"}
+        elif self.cursor is not None:
+            allowed = {"cursor", "k"}
+        if surplus := sorted(self.model_fields_set - allowed):
+            raise PydanticCustomError(
+                "invalid_value",
+                "cannot stand beside {kind}: {names}",
+                {"kind": "queries" if self.queries else "cursor", "names": ", ".join(surplus)},
+            )
+        return self
+
+
+class HitAnswer(ContentHeadline):
+    score: float = Field(description="Cosine similarity with what was searched for.")
+    percentile: float | None = Field(
+        default=None,
+        description="The share of background queries whose best hit rises less above their mean score: "
+        "nonsense for a text, the index's own pictures for a picture. Absent for other searches.",
+    )
+
+
+class ModalityResults(Answer):
+    hits: list[HitAnswer] = Field(description="Best first.")
+
+
+class QueryAnswer(Answer):
+    results: dict[Modality | Literal["all"], ModalityResults] = Field(
+        description="One entry for each modality asked for; or `all`, without `by_modality`."
+    )
+
+
+class SearchAnswer(QueryAnswer):
+    next_cursor: str | None = Field(default=None, description="On demand, while there are more hits.")
+    snapshot: Snapshot
+    timings: Timings
+
+
+class BatchAnswer(Answer):
+    answers: list[QueryAnswer] = Field(description="One for each query, in order.")
+    snapshot: Snapshot
+    timings: Timings
+
+
+class SearchAnswerOrBatch(RootModel[SearchAnswer | BatchAnswer]):
+    """A batch answers a batch."""

@@ -1,0 +1,102 @@
+"""Searches that come while others run are made together: that costs far less than one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeAlias
+
+from clip_index.reading.searcher import Searcher
+from query_api.search.models import RatedOptions
+from query_api.search.query_embedding import QueryEmbedding
+from query_api.search.retrieval import Asked, search, search_each
+from query_api.serving.workers import Workers
+from query_api.telemetry.stages import Stages
+
+MAX_TOGETHER = 16
+MAX_K = 100
+
+_Waiting: TypeAlias = tuple[Searcher, Asked, "asyncio.Future[bytes]"]
+
+
+class SharedSearches:
+    """Searches as the event loop asks for them, `max_at_once` calls of workers under way.
+
+    While fewer are, a search starts at once. What comes meanwhile waits for the first of them to
+    end, and is then shared out among the calls, up to `MAX_TOGETHER` searches of one searcher each.
+    """
+
+    def __init__(self, workers: Workers, max_at_once: int) -> None:
+        self._workers = workers
+        self._max_at_once = max_at_once
+        self._num_running = 0
+        self._waiting: deque[_Waiting] = deque()
+
+    async def search(
+        self, searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages
+    ) -> bytes:
+        """Return the answer as JSON, the very one that the search alone would give."""
+        if self._num_running < self._max_at_once:  # then nothing waits
+            return await self._search_at_once(searcher, query, options, stages)
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting.append((searcher, Asked(query, options, stages), future))
+        return await future
+
+    async def _search_at_once(
+        self, searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages
+    ) -> bytes:
+        self._num_running += 1
+        try:
+            return await self._workers.run(search, searcher, query, options, stages)
+        finally:
+            self._num_running -= 1
+            self._start()
+
+    def _start(self) -> None:
+        while self._num_running < self._max_at_once and (taken := self._take()):
+            self._num_running += 1
+            searcher, asked = taken[0][0], [one for _, one, _ in taken]
+            call = self._workers.run(search_each, searcher, asked)
+            call.add_done_callback(partial(self._end, [future for _, _, future in taken]))
+
+    def _take(self) -> list[_Waiting]:
+        """Take so many that as many are left for each of the other calls."""
+        size = min(MAX_TOGETHER, math.ceil(len(self._waiting) / self._max_at_once))
+        taken: list[_Waiting] = []
+        while self._waiting and len(taken) < size:
+            searcher, _, future = self._waiting[0]
+            if taken and searcher is not taken[0][0]:
+                break
+            first = self._waiting.popleft()
+            if not future.done():  # done: its request went away
+                taken.append(first)
+        return taken
+
+    def _end(
+        self,
+        futures: Sequence[asyncio.Future[bytes]],
+        call: asyncio.Future[list[bytes | Exception]],
+    ) -> None:
+        self._num_running -= 1
+        self._start()
+        failure = call.exception()
+        outcomes = call.result() if failure is None else [failure] * len(futures)
+        for future, outcome in zip(futures, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+def can_share(options: RatedOptions, stages: Stages) -> bool:
+    """Whether a search takes about as long as any other, so that none waits for a long one.
+
+    A traced search has its shards' parts timed, which are its own only if it is alone.
+    """
+    is_plain = options.filter is None and not options.collapse_identical and options.k <= MAX_K
+    return is_plain and stages.search_observer is None

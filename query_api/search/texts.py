@@ -1,0 +1,89 @@
+"""Searches as query strings and form fields write them: every value is a text, and is converted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from query_api.contract.models import ContentId, FieldText, Include, NextOffset, QueryText, Request
+from query_api.contract.schema_rules import BLANKS, exactly_one_of
+from query_api.search.models import SearchOptions
+
+_INCLUDES = "|".join(get_args(Include))
+_NAME_AND_OFFSET = f"[^:,{BLANKS}]+:[0-9]{{1,18}}"
+
+
+def _split_list(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    items = value.split(",")
+    if any(not item or item != item.strip() for item in items):
+        raise PydanticCustomError("invalid_value", "must be names separated by commas alone, without blanks")
+    return items
+
+
+def _split_offsets(value: object) -> object:
+    """Read `content-uploads-0:42,content-uploads-3:7`."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.rpartition(":") for part in value.split(",")]
+    if not all(
+        name
+        and not any(map(str.isspace, name))
+        and digits.isascii()
+        and digits.isdigit()
+        and len(digits) < 20
+        for name, _, digits in pairs
+    ):
+        raise PydanticCustomError(
+            "invalid_value", "must be a list like content-uploads-0:42,content-uploads-1:7, without blanks"
+        )
+    return {name: int(digits) for name, _, digits in pairs}
+
+
+_Separated = Field(min_length=1, max_length=8)
+
+
+class _TextualOptions(SearchOptions):
+    """Options as texts: lists are separated by commas, and one that is empty is left out."""
+
+    include: Annotated[list[Include], BeforeValidator(_split_list), _Separated] = Field(default_factory=list)
+    min_offsets: Annotated[
+        dict[str, NextOffset],
+        BeforeValidator(_split_offsets),
+        WithJsonSchema({"type": "string", "pattern": f"^{_NAME_AND_OFFSET}(,{_NAME_AND_OFFSET})*$"}),
+    ] = Field(default={})
+    content_id: ContentId | None = None
+    filter: None = None  # in forms and query strings fields are named one by one
+
+
+class SearchParameters(_TextualOptions):
+    """The query string of `GET /v1/search`; beside these, `metadata.<key>` is what a key must equal."""
+
+    q: QueryText | None = None
+    source: FieldText | None = None
+    owner_id: FieldText | None = None
+
+    model_config = ConfigDict(json_schema_extra=exactly_one_of(("q", "content_id")))
+
+
+class SearchForm(_TextualOptions):
+    """The plain fields of a multipart search; its file part is `image`."""
+
+    text: QueryText | None = None
+    include: Annotated[
+        list[Include],
+        BeforeValidator(_split_list),
+        _Separated,
+        WithJsonSchema({"type": "string", "pattern": f"^({_INCLUDES})(,({_INCLUDES})){{0,7}}$"}),
+    ] = Field(default_factory=list)
+
+
+class ContentParameters(Request):
+    """The query string of `GET /v1/contents/{content_id}`."""
+
+    include: Annotated[list[Literal["vector"]], BeforeValidator(_split_list), _Separated] = Field(
+        default_factory=list
+    )

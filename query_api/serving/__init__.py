@@ -1,0 +1,1 @@
+"""The index that is served, and the threads that search it."""

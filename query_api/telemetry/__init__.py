@@ -1,0 +1,1 @@
+"""Metrics, stages of a request and traces."""

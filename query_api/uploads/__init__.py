@@ -1,0 +1,1 @@
+"""Uploads and deletes that callers publish through the service."""

@@ -1,0 +1,124 @@
+"""What the writing routes take and answer.
+
+An upload has the fields of a JSON event (`schemas/README.md`), with two differences: a field that
+the event does not have is an error here, and references are not taken: no request chooses an
+address that the consumer then fetches.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
+
+from query_api.contract.models import BASE64, MAX_WAIT_MS, Answer, ContentId, Request, Snapshot, Timings
+from query_api.contract.schema_rules import NOT_BLANK, JsonSchema, exactly_one_of, is_given
+
+MAX_FIELD_CHARACTERS = 8192
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+Version = Annotated[int, Field(ge=INT64_MIN, le=INT64_MAX)]
+Name = Annotated[str, StringConstraints(max_length=512)]
+OwnerId = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Link = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FIELD_CHARACTERS)]
+EncodedImage = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    WithJsonSchema(BASE64),
+]
+ObjectText = Annotated[
+    str,
+    Field(
+        description="A JSON object of texts, numbers and booleans.",
+        json_schema_extra={"pattern": r"^[ \t\n\r]*\{[\s\S]*\}[ \t\n\r]*$"},
+    ),
+]
+UploadText = Annotated[str, Field(json_schema_extra=NOT_BLANK)]
+
+
+class WriteParameters(Request):
+    """The query string of every writing route."""
+
+    wait: Literal["searchable"] | None = Field(
+        default=None, description="Answer when a search can see the event, not when the log has it."
+    )
+    timeout_ms: int = Field(
+        default=10_000, ge=0, le=MAX_WAIT_MS, description="How long to wait for `searchable`."
+    )
+
+
+class UploadContent(Request):
+    """Exactly one of `text` and `image`."""
+
+    model_config = ConfigDict(json_schema_extra=exactly_one_of(("text", "image")))
+
+    text: UploadText | None = None
+    image: EncodedImage | None = Field(default=None, description="A JPEG, PNG, WebP or GIF file in base64.")
+
+
+class _UploadFields(Request):
+    content_id: ContentId
+    version: Version | None = Field(default=None, description="Grows with each change of the content.")
+    event_id: Name = ""
+    source: Name = Field(default="", description="The platform, to filter by.")
+    owner_id: OwnerId | None = None
+    link: Link | None = Field(default=None, description="Where people can look at the content.")
+
+
+def _say_when_it_has_content(schema: JsonSchema) -> None:
+    is_delete = {"required": ["operation"], "properties": {"operation": {"const": "delete"}}}
+    schema["anyOf"] = [is_given("content"), is_delete]
+
+
+class UploadRequest(_UploadFields):
+    """An upload or a delete event."""
+
+    model_config = ConfigDict(json_schema_extra=_say_when_it_has_content)
+
+    operation: Literal["upsert", "delete"] = "upsert"
+    occurred_at: str | int | None = Field(
+        default=None, description="RFC 3339 with time zone, or milliseconds since 1970; left out: now."
+    )
+    content: UploadContent | None = None
+    metadata: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+
+class UploadForm(_UploadFields):
+    """The plain fields of a multipart upload; its file part is `image`."""
+
+    text: UploadText | None = None
+    occurred_at: str | None = None
+    metadata: ObjectText | None = None
+
+
+class RawUploadParameters(_UploadFields, WriteParameters):
+    """The query string of an upload whose body is the content itself."""
+
+    occurred_at: str | None = None
+    metadata: ObjectText | None = None
+
+
+class DeleteParameters(WriteParameters):
+    """The query string of a delete."""
+
+    version: Version | None = None
+    source: Name = ""
+    event_id: Name = ""
+
+
+class PublishedAnswer(Answer):
+    """Where the event lies in the log; a search with `min_offsets: {shard: next_offset}` sees it."""
+
+    content_id: str
+    topic: str
+    partition: int
+    offset: int
+    next_offset: int
+    shard: str
+    timings: Timings
+
+
+class SearchableAnswer(PublishedAnswer):
+    """The event is searchable."""
+
+    snapshot: Snapshot

@@ -1,0 +1,141 @@
+"""Requests into upload and delete events: JSON, a form with the picture, or the content itself as the body.
+
+Events are checked by the rules that the consumer checks them by (`schemas.validation`), so
+that what is refused here is what would have become a dead letter there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+
+from query_api.contract.models import Request
+from query_api.contract.validation import (
+    model_from_texts,
+    model_from_values,
+    object_from_json,
+    parse_body,
+    read_body,
+    read_json_body,
+    read_parameters,
+    read_parts,
+)
+from query_api.errors import ApiError, EventRefused
+from query_api.uploads.models import (
+    DeleteParameters,
+    RawUploadParameters,
+    UploadForm,
+    UploadRequest,
+    WriteParameters,
+)
+from schemas.errors import BadEvent
+from schemas.events import Event, ImageContent, TextContent, UploadEvent
+from schemas.json_format import event_from_json
+from schemas.validation import validate_event
+
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")
+_OF_THE_REQUEST = frozenset(WriteParameters.model_fields)
+
+
+async def read_upload(request: web.Request) -> tuple[Event, WriteParameters]:
+    """Read a valid event and what to wait for, or raise `ApiError`."""
+    content_type = request.content_type
+    if content_type == "application/json":
+        parameters = read_parameters(request, WriteParameters)
+        upload = await read_json_body(request, UploadRequest)
+        return await parse_body(request, request.content_length or 0, lambda: build_event(upload)), parameters
+    if content_type == "multipart/form-data":
+        parameters = read_parameters(request, WriteParameters)
+        return _event_from_parts(await read_parts(request)), parameters
+    if content_type == "text/plain" or content_type in IMAGE_TYPES:
+        return await _read_raw(request, content_type)
+    message = f"send application/json, multipart/form-data, text/plain or an image, not {content_type}"
+    raise ApiError("unsupported_media_type", message)
+
+
+def read_delete(request: web.Request) -> tuple[Event, WriteParameters]:
+    """Read the delete event that the path and the query string mean."""
+    parameters = read_parameters(request, DeleteParameters)
+    fields = parameters.model_dump(exclude=set(_OF_THE_REQUEST))
+    document = {**fields, "content_id": request.match_info["content_id"], "operation": "delete"}
+    return _checked(_event_from_document(document)), parameters
+
+
+def build_event(upload: UploadRequest, content: TextContent | ImageContent | None = None) -> Event:
+    """Build the event of a request, with a content that came beside it if there is one; `EventRefused`."""
+    document = upload.model_dump(exclude_none=True)
+    if content is None:
+        return _checked(_event_from_document(document))
+    event = _event_from_document({**document, "content": {"text": ""}})
+    return _checked(replace(event, content=content) if isinstance(event, UploadEvent) else event)
+
+
+async def _read_raw(request: web.Request, content_type: str) -> tuple[Event, WriteParameters]:
+    parameters = read_parameters(request, RawUploadParameters)
+    upload = _upload_from_texts(parameters, without=_OF_THE_REQUEST)
+    body = await read_body(request)
+    if content_type == "text/plain":
+        return build_event(upload, TextContent(text_from_bytes(body))), parameters
+    return build_event(upload, ImageContent(body)), parameters
+
+
+def _event_from_parts(parts: Mapping[str, bytes]) -> Event:
+    """A part `event` in JSON or plain fields say what the content is; `image` is the picture itself."""
+    fields = dict(parts)
+    image = fields.pop("image", None)
+    event = fields.pop("event", None)
+    if event is not None:
+        if fields:
+            raise ApiError(
+                "bad_multipart", "give the fields in a JSON part named event or as plain parts, not both"
+            )
+        upload = model_from_values(UploadRequest, object_from_json(event, "event"))
+        return build_event(upload, _one_content(image, None, has_another=upload.content is not None))
+    texts = {name: text_from_bytes(value) for name, value in fields.items()}
+    form = model_from_texts(UploadForm, texts)
+    return build_event(_upload_from_texts(form, without=frozenset({"text"})), _one_content(image, form.text))
+
+
+def _one_content(
+    image: bytes | None, text: str | None, *, has_another: bool = False
+) -> TextContent | ImageContent | None:
+    if (image is not None) + (text is not None) + has_another > 1:
+        raise ApiError("bad_multipart", "give one content: an image or a text")
+    if image is not None:
+        return ImageContent(image)
+    return None if text is None else TextContent(text)
+
+
+def _upload_from_texts(texts: Request, *, without: frozenset[str]) -> UploadRequest:
+    values: dict[str, Any] = texts.model_dump(exclude_unset=True, exclude=set(without))
+    if values.get("metadata") is not None:
+        values["metadata"] = object_from_json(values["metadata"], "metadata")
+    if str(values.get("occurred_at", "")).isdecimal():
+        values["occurred_at"] = int(values["occurred_at"][:20])
+    return model_from_values(UploadRequest, values)
+
+
+def text_from_bytes(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise ApiError("not_unicode", "the text is not UTF-8") from None
+
+
+def _event_from_document(document: Mapping[str, Any]) -> Event:
+    try:
+        return event_from_json(document, timestamp_ms=int(time.time() * 1000))
+    except BadEvent as error:
+        raise EventRefused(error.reason, error.detail) from None
+
+
+def _checked(event: Event) -> Event:
+    try:
+        validate_event(event)
+    except BadEvent as error:
+        raise EventRefused(error.reason, error.detail) from None
+    return event
