@@ -14,7 +14,7 @@ from clip_index.content import Embeddings
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder, PreparedImage
 from clip_index.encoder.settings import EncoderSettings
-from cliptide.demo.catalogue import build_catalogue
+from cliptide.demo.garments.catalogue import build_catalogue
 from cliptide.demo.model import write_model_directory
 
 NAME = "encode_images"

@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from clip_index.errors import ClipIndexError
-from cliptide.console_logs import quieten_logs
-from cliptide.dead_letters_command import dead_letters_command
-from cliptide.delete_command import delete_command
-from cliptide.publish_command import publish_command
-from cliptide.query_client import QueryServiceError
-from cliptide.search_command import search_command
-from cliptide.snapshot_command import snapshot_command
-from cliptide.verify_command import verify_command
+from cliptide.dead_letters.command import dead_letters_command
+from cliptide.publishing.delete_command import delete_command
+from cliptide.publishing.publish_command import publish_command
+from cliptide.searching.query_client import QueryServiceError
+from cliptide.searching.search_command import search_command
+from cliptide.snapshot.command import snapshot_command
+from cliptide.terminal.console_logs import quieten_logs
+from cliptide.verify.command import verify_command
 from event_log.errors import EventLogError
 
 CONTEXT_SETTINGS = {

@@ -9,16 +9,16 @@ from typing import Any
 import click
 from rich.console import Console
 
-from cliptide.console_logs import quieten_logs
+from cliptide.demo.embedded_broker import EmbeddedBrokerError
 from cliptide.demo.processes import ChildDied
 from cliptide.demo.report import DemoReport
 from cliptide.demo.run import DemoOptions, DirectoryNotEmpty, running_demo
 from cliptide.demo.services import NotReadyInTime
 from cliptide.demo.stream import NotPublished
-from cliptide.embedded_broker import EmbeddedBrokerError
-from cliptide.options import option
-from cliptide.query_client import QueryServiceError
-from cliptide.searchable import NotSearchableInTime
+from cliptide.searching.query_client import QueryServiceError
+from cliptide.searching.searchable import NotSearchableInTime
+from cliptide.terminal.console_logs import quieten_logs
+from cliptide.terminal.options import option
 from event_log.errors import EventLogError
 
 FAILURES = (

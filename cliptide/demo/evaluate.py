@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.progress import track
 from torch.nn import functional
 
-from cliptide.demo.captions import write_full_caption
-from cliptide.demo.combinations import Combination, held_out_combinations
-from cliptide.demo.drawing import PictureDrawer
+from cliptide.demo.garments.captions import write_full_caption
+from cliptide.demo.garments.combinations import Combination, held_out_combinations
+from cliptide.demo.garments.drawing import PictureDrawer
 from cliptide.demo.model import write_model_directory
 
 PICTURES_EACH = 10

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from cliptide.query_client import IndexState, QueryServiceAway, QueryServiceError
-from cliptide.searchable import IndexView, shard_of
+from cliptide.searching.query_client import IndexState, QueryServiceAway, QueryServiceError
+from cliptide.searching.searchable import IndexView, shard_of
 from event_log.errors import EventLogError
 from event_log.publisher import Publisher
 from event_log.records import Delivery, Headers

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cliptide.child_process import end, spawn
+from cliptide.demo.child_process import end, spawn
 
 NUM_LOG_LINES = 20
 STOP_PATIENCE_SECONDS = 20.0

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cliptide.answers import AnsweredHit, hits_by_modality
-from cliptide.demo.catalogue import CatalogueContent, SampleQuery
-from cliptide.gallery import GalleryItem, GallerySection, picture_from_bytes
-from cliptide.query_client import QueryClient
+from cliptide.demo.garments.catalogue import CatalogueContent, SampleQuery
+from cliptide.searching.answers import AnsweredHit, hits_by_modality
+from cliptide.searching.gallery import GalleryItem, GallerySection, picture_from_bytes
+from cliptide.searching.query_client import QueryClient
 
 K = 8
 JPEG = "image/jpeg"

@@ -16,17 +16,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from cliptide.connections import open_source
-from cliptide.dead_letters import TopicScan
-from cliptide.demo.catalogue import CatalogueContent, build_catalogue, sample_queries
+from cliptide.dead_letters.reading import TopicScan
 from cliptide.demo.gallery_server import serving_page
+from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue, sample_queries
 from cliptide.demo.model import write_model_directory
 from cliptide.demo.questions import AnsweredQuery, ask, gallery_sections, mean_precision
 from cliptide.demo.report import DemoReport, build_answers_table
 from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoServices, index_root, running_services
 from cliptide.demo.stream import Stream, StreamResult
-from cliptide.gallery import build_gallery
-from cliptide.searchable import find_missing
+from cliptide.searching.gallery import build_gallery
+from cliptide.searching.searchable import find_missing
+from cliptide.terminal.connections import open_source
 from event_log.kafka.settings import KafkaSettings
 
 READY_TIMEOUT_SECONDS = 120.0

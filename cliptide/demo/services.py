@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cliptide.child_process import free_port
+from cliptide.demo.child_process import free_port
+from cliptide.demo.embedded_broker import EmbeddedBroker
 from cliptide.demo.processes import Child, ChildDied, last_lines
-from cliptide.embedded_broker import EmbeddedBroker
-from cliptide.query_client import QueryClient, QueryServiceAway
+from cliptide.searching.query_client import QueryClient, QueryServiceAway
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cliptide.demo.outlines import Outline, Stroke
+from cliptide.demo.garments.outlines import Outline, Stroke
 
 
 @dataclass(frozen=True, slots=True)

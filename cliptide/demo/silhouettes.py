@@ -1,8 +1,8 @@
 """The garments' shapes."""
 
-from cliptide.demo.accessories import build_accessories
-from cliptide.demo.clothes import build_clothes
-from cliptide.demo.headwear_and_footwear import build_headwear_and_footwear
+from cliptide.demo.garments.accessories import build_accessories
+from cliptide.demo.garments.clothes import build_clothes
+from cliptide.demo.garments.headwear_and_footwear import build_headwear_and_footwear
 from cliptide.demo.silhouette import Silhouette
 
 

@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 
 from rich.console import Console
 
-from cliptide.demo.catalogue import CatalogueContent
 from cliptide.demo.freshness import FreshnessLog, IndexWatch, TimedPublisher
+from cliptide.demo.garments.catalogue import CatalogueContent
 from cliptide.demo.services import TOPIC, DemoServices
-from cliptide.pacer import Pacer
-from cliptide.progress import ProgressView, show_progress
-from cliptide.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
-from cliptide.searchable import NotSearchableInTime, missing_offsets, wanted_offsets
+from cliptide.publishing.pacer import Pacer
+from cliptide.publishing.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
+from cliptide.searching.searchable import NotSearchableInTime, missing_offsets, wanted_offsets
+from cliptide.terminal.progress import ProgressView, show_progress
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery

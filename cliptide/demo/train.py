@@ -15,8 +15,14 @@ from open_clip.tokenizer import SimpleTokenizer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn import functional
 
-from cliptide.demo.captions import Caption
-from cliptide.demo.combinations import COLOURS, GARMENTS, PATTERNS, Combination, training_combinations
+from cliptide.demo.garments.captions import Caption
+from cliptide.demo.garments.combinations import (
+    COLOURS,
+    GARMENTS,
+    PATTERNS,
+    Combination,
+    training_combinations,
+)
 from cliptide.demo.model import (
     PIXEL_MEAN,
     PIXEL_STD,

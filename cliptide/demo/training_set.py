@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cliptide.demo.captions import Caption, write_full_caption, write_partial_caption
-from cliptide.demo.combinations import COLOURS, GARMENTS, PATTERNS, Combination
-from cliptide.demo.drawing import PictureDrawer
+from cliptide.demo.garments.captions import Caption, write_full_caption, write_partial_caption
+from cliptide.demo.garments.combinations import COLOURS, GARMENTS, PATTERNS, Combination
+from cliptide.demo.garments.drawing import PictureDrawer
 from cliptide.demo.model import IMAGE_SIZE
 
 Pixels = npt.NDArray[np.uint8]  # (pictures, height, width, 3)

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cliptide.__main__ import main
-from cliptide.connections import open_publisher, open_source
-from cliptide.dead_letters import TopicScan
+from cliptide.dead_letters.reading import TopicScan
+from cliptide.terminal.connections import open_publisher, open_source
 from consumer.dead_letters.dead_letter import SetAside, headers_from_set_aside
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.settings import KafkaSettings

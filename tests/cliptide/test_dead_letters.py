@@ -2,8 +2,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from cliptide.dead_letters import DeadLetter, Place, TopicScan, dead_letter_from_record, tally
-from cliptide.embedded_broker import EmbeddedBroker
+from cliptide.dead_letters.reading import DeadLetter, Place, TopicScan, dead_letter_from_record, tally
+from cliptide.demo.embedded_broker import EmbeddedBroker
 from event_log.errors import TopicMissing, TransientLogError
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.settings import KafkaSettings

@@ -2,11 +2,11 @@ import json
 
 from rich.console import Console
 
-from cliptide.answers import AnsweredHit
-from cliptide.demo.catalogue import CatalogueContent, SampleQuery, build_catalogue, sample_queries
+from cliptide.demo.garments.catalogue import CatalogueContent, SampleQuery, build_catalogue, sample_queries
 from cliptide.demo.questions import AnsweredQuery, ask, gallery_sections, mean_precision
 from cliptide.demo.report import DemoReport, build_answers_table
-from cliptide.query_client import QueryClient
+from cliptide.searching.answers import AnsweredHit
+from cliptide.searching.query_client import QueryClient
 from tests.cliptide.stub_query_service import StubQueryService
 
 CATALOGUE = build_catalogue(60, 5, seed=3)

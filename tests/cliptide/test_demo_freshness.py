@@ -4,7 +4,7 @@ from concurrent.futures import Future
 import pytest
 
 from cliptide.demo.freshness import FreshnessLog, IndexWatch, TimedPublisher, percentile
-from cliptide.query_client import IndexState, QueryRefused, QueryServiceAway
+from cliptide.searching.query_client import IndexState, QueryRefused, QueryServiceAway
 from event_log.errors import RecordTooLarge
 from event_log.memory.clients import MemoryLog, MemoryPublisher
 from event_log.records import Delivery, Headers

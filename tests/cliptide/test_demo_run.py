@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from cliptide.__main__ import main
-from cliptide.query_client import QueryClient
-from cliptide.searchable import wait_until_covered
+from cliptide.searching.query_client import QueryClient
+from cliptide.searching.searchable import wait_until_covered
 
 pytestmark = [pytest.mark.broker, pytest.mark.encoder]
 

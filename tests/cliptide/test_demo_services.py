@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cliptide.child_process import free_port
-from cliptide.demo.catalogue import CatalogueContent, build_catalogue
+from cliptide.demo.child_process import free_port
+from cliptide.demo.embedded_broker import EmbeddedBroker
 from cliptide.demo.freshness import FreshnessLog, IndexWatch
+from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
 from cliptide.demo.processes import Child, ChildDied
 from cliptide.demo.run import DemoOptions, DirectoryNotEmpty, running_demo
 from cliptide.demo.services import (
@@ -27,11 +28,10 @@ from cliptide.demo.services import (
     running_services,
 )
 from cliptide.demo.stream import NotPublished, upload_event, upload_events
-from cliptide.embedded_broker import EmbeddedBroker
-from cliptide.pacer import Pacer
-from cliptide.publish import EventPublisher, Published
-from cliptide.query_client import QueryClient
-from cliptide.searchable import find_missing, missing_offsets, wait_until_covered, wanted_offsets
+from cliptide.publishing.pacer import Pacer
+from cliptide.publishing.publish import EventPublisher, Published
+from cliptide.searching.query_client import QueryClient
+from cliptide.searching.searchable import find_missing, missing_offsets, wait_until_covered, wanted_offsets
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery

@@ -2,8 +2,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from cliptide.answers import hits_by_modality
-from cliptide.gallery import (
+from cliptide.searching.answers import hits_by_modality
+from cliptide.searching.gallery import (
     GalleryItem,
     GallerySection,
     build_gallery,

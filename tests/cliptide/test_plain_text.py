@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from cliptide.answers import AnsweredHit, build_table
-from cliptide.plain_text import without_controls
-from cliptide.verification import ShardDifference
-from cliptide.verify_command import print_table
+from cliptide.searching.answers import AnsweredHit, build_table
+from cliptide.terminal.plain_text import without_controls
+from cliptide.verify.command import print_table
+from cliptide.verify.verification import ShardDifference
 
 HOSTILE = "[/b] \x1b]0;title\x07 \x9b2J \u202egnp"
 HARMLESS = r"[/b] \x1b]0;title\x07 \x9b2J \u202egnp"

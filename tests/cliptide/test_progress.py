@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from cliptide.progress import PlainProgress, show_progress
+from cliptide.terminal.progress import PlainProgress, show_progress
 
 
 def test_without_a_terminal_there_is_a_plain_line_now_and_then() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cliptide.pacer import Pacer
-from cliptide.publish import (
+from cliptide.publishing.pacer import Pacer
+from cliptide.publishing.publish import (
     Checked,
     EventPublisher,
     Failed,
@@ -18,8 +18,8 @@ from cliptide.publish import (
     encode_rows,
     place_event,
 )
-from cliptide.upload_event import EventBuilder, InlineLimit
-from cliptide.upload_row import BadRow, UploadRow, row_from_values
+from cliptide.publishing.upload_event import EventBuilder, InlineLimit
+from cliptide.publishing.upload_row import BadRow, UploadRow, row_from_values
 from event_log.errors import EventLogError, FatalLogError, RecordTooLarge, TransientLogError
 from event_log.records import Delivery, Headers
 from schemas.events import DeleteEvent, UploadEvent

@@ -2,7 +2,13 @@ from typing import Any
 
 import pytest
 
-from cliptide.query_client import IndexState, QueryClient, QueryRefused, QueryServiceAway, QueryServiceError
+from cliptide.searching.query_client import (
+    IndexState,
+    QueryClient,
+    QueryRefused,
+    QueryServiceAway,
+    QueryServiceError,
+)
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 
 INDEX = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cliptide.republishing import Republishing
+from cliptide.dead_letters.republishing import Republishing
 from consumer.dead_letters.dead_letter import VALUE_OMITTED_HEADER, SetAside, headers_from_set_aside
 from event_log.records import Headers, Record
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from cliptide.query_client import IndexState, QueryServiceAway
-from cliptide.searchable import (
+from cliptide.searching.query_client import IndexState, QueryServiceAway
+from cliptide.searching.searchable import (
     NotSearchableInTime,
     find_missing,
     missing_offsets,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import cliptide.snapshot_command
+import cliptide.snapshot.command
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_path
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
@@ -123,7 +123,7 @@ def test_a_shard_can_be_filled_from_the_log_again(tmp_path: Path, writers: list[
 def test_a_plan_that_a_writer_overtook_is_made_again(
     tmp_path: Path, writers: list[ShardWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit, num_overtaken = cliptide.snapshot_command.commit_restoration, 0
+    commit, num_overtaken = cliptide.snapshot.command.commit_restoration, 0
 
     def overtaken_once(*arguments: Any, **named: Any) -> Any:
         nonlocal num_overtaken
@@ -136,7 +136,7 @@ def test_a_plan_that_a_writer_overtook_is_made_again(
             raise GenerationTaken
         return commit(*arguments, **named)
 
-    monkeypatch.setattr(cliptide.snapshot_command, "commit_restoration", overtaken_once)
+    monkeypatch.setattr(cliptide.snapshot.command, "commit_restoration", overtaken_once)
     result = run(tmp_path, "rollback", "--partition", "0", "--generation", "2", "--json")
     [answer] = answers(result)
     assert (answer["committed"], answer["next_offset_before"]) == (5, 3)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cliptide.upload_event import BadUpload, EventBuilder, InlineLimit
-from cliptide.upload_row import UploadRow, row_from_values
+from cliptide.publishing.upload_event import BadUpload, EventBuilder, InlineLimit
+from cliptide.publishing.upload_row import UploadRow, row_from_values
 from schemas.events import ContentReference, ImageContent, TextContent
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891_234, tzinfo=timezone.utc)

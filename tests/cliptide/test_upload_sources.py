@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from cliptide.upload_row import BadRow, UploadRow
-from cliptide.upload_sources import SourceUnreadable, read_source
+from cliptide.publishing.upload_row import BadRow, UploadRow
+from cliptide.publishing.upload_sources import SourceUnreadable, read_source
 
 
 def rows_of(path: Path) -> list[UploadRow | BadRow]:

@@ -9,7 +9,7 @@ import pytest
 
 from clip_index.content import Change
 from clip_index.reading.index_reader import IndexReader
-from cliptide.verification import LogFold, ShardDifference, covered_ranges
+from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.records import Record
 from tests.fakes.shards import add, content, create_index, removal, take_over
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cliptide.embedded_broker import EmbeddedBroker
+from cliptide.demo.embedded_broker import EmbeddedBroker
 from event_log.errors import TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.publisher import KafkaPublisher

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cliptide.child_process import spawn
-from cliptide.embedded_broker import EmbeddedBroker, EmbeddedBrokerError
+from cliptide.demo.child_process import spawn
+from cliptide.demo.embedded_broker import EmbeddedBroker, EmbeddedBrokerError
 from event_log.errors import TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.settings import KafkaSettings
@@ -57,7 +57,7 @@ def test_a_broker_that_ends_at_once_is_quoted(tmp_path: Path, monkeypatch: pytes
     broken = tmp_path / "tansu"
     broken.write_text("#!/bin/sh\necho no such storage\nexit 3\n")
     broken.chmod(0o755)
-    monkeypatch.setattr("cliptide.embedded_broker._find_binary", lambda: str(broken))
+    monkeypatch.setattr("cliptide.demo.embedded_broker._find_binary", lambda: str(broken))
     with pytest.raises(EmbeddedBrokerError, match="no such storage"):
         EmbeddedBroker().start()
 
@@ -80,8 +80,8 @@ def test_a_broker_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: py
         started.append(spawn(*arguments))
         return started[-1]
 
-    monkeypatch.setattr("cliptide.embedded_broker._find_binary", lambda: str(deaf))
-    monkeypatch.setattr("cliptide.embedded_broker.spawn", spawn_and_remember)
+    monkeypatch.setattr("cliptide.demo.embedded_broker._find_binary", lambda: str(deaf))
+    monkeypatch.setattr("cliptide.demo.embedded_broker.spawn", spawn_and_remember)
     with pytest.raises(EmbeddedBrokerError, match="did not start"):
         EmbeddedBroker(start_timeout_seconds=0.2).start()
     assert started
@@ -92,7 +92,7 @@ def test_a_broker_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: py
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
 def test_it_dies_with_its_parent() -> None:
     script = (
-        "import time; from cliptide.embedded_broker import EmbeddedBroker\n"
+        "import time; from cliptide.demo.embedded_broker import EmbeddedBroker\n"
         "broker = EmbeddedBroker(); broker.start(); print(broker.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from cliptide.child_process import LOOPBACK, end, read_tail, spawn
+from cliptide.demo.child_process import LOOPBACK, end, read_tail, spawn
 from tests.consumer.running import PATIENCE_SECONDS, eventually
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

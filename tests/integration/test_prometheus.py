@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cliptide.child_process import LOOPBACK, end, read_tail, spawn
+from cliptide.demo.child_process import LOOPBACK, end, read_tail, spawn
 from event_log.kafka.settings import KafkaSettings
 from tests.integration.fleet import Fleet, Member, first_entry, running_fleet
 from tests.integration.history import History

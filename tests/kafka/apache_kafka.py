@@ -12,7 +12,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from cliptide.child_process import LOOPBACK, end, free_port, read_tail, spawn
+from cliptide.demo.child_process import LOOPBACK, end, free_port, read_tail, spawn
 from event_log.errors import TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.settings import KafkaSettings

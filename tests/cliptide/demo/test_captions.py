@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from cliptide.demo.captions import (
+from cliptide.demo.garments.captions import (
     COLOUR_WORDS,
     GARMENT_WORDS,
     PATTERN_ADJECTIVES,
@@ -12,7 +12,7 @@ from cliptide.demo.captions import (
     write_full_caption,
     write_partial_caption,
 )
-from cliptide.demo.combinations import COLOURS, GARMENTS, PATTERNS, Combination, all_combinations
+from cliptide.demo.garments.combinations import COLOURS, GARMENTS, PATTERNS, Combination, all_combinations
 
 RED_DRESS = Combination("dress", "red", "striped")
 

@@ -4,13 +4,13 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from cliptide.demo.catalogue import (
+from cliptide.demo.garments.catalogue import (
     MIN_PICTURES_PER_QUERY,
     CatalogueContent,
     build_catalogue,
     sample_queries,
 )
-from cliptide.demo.combinations import is_held_out
+from cliptide.demo.garments.combinations import is_held_out
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from cliptide.demo.combinations import (
+from cliptide.demo.garments.combinations import (
     COLOURS,
     GARMENTS,
     PATTERNS,

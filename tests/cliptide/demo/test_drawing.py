@@ -6,9 +6,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from cliptide.demo.combinations import COLOURS, GARMENTS, Combination
-from cliptide.demo.drawing import PictureDrawer, shadow
-from cliptide.demo.outlines import box, ellipse, mirrored, rounded
+from cliptide.demo.garments.combinations import COLOURS, GARMENTS, Combination
+from cliptide.demo.garments.drawing import PictureDrawer, shadow
+from cliptide.demo.garments.outlines import box, ellipse, mirrored, rounded
 from cliptide.demo.silhouette import Silhouette
 from cliptide.demo.silhouettes import build_silhouettes
 

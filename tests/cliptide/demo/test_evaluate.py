@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from cliptide.demo.combinations import Combination, held_out_combinations
 from cliptide.demo.evaluate import PICTURES_EACH, Figures, draw_files, figures, main
+from cliptide.demo.garments.combinations import Combination, held_out_combinations
 
 NORTH, EAST = [0.0, 1.0], [1.0, 0.0]
 

@@ -8,8 +8,8 @@ from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.numpy import load
 
-from cliptide.demo.captions import Caption
-from cliptide.demo.combinations import training_combinations
+from cliptide.demo.garments.captions import Caption
+from cliptide.demo.garments.combinations import training_combinations
 from cliptide.demo.model import EMBEDDING_KEY, UNKNOWN_WORD_ROW, model_config
 from cliptide.demo.train import (
     WARMUP_STEPS,

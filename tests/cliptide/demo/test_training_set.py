@@ -2,8 +2,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cliptide.demo.captions import Caption
-from cliptide.demo.combinations import (
+from cliptide.demo.garments.captions import Caption
+from cliptide.demo.garments.combinations import (
     COLOURS,
     GARMENTS,
     PATTERNS,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from cliptide.query_client import IndexState, QueryServiceAway
+from cliptide.searching.query_client import IndexState, QueryServiceAway
 from event_log.records import Delivery
 
 NUM_ASKING = 8

@@ -9,8 +9,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from cliptide.gallery import GalleryItem, picture_from_link
-from cliptide.plain_text import plain
+from cliptide.searching.gallery import GalleryItem, picture_from_link
+from cliptide.terminal.plain_text import plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import quote
 
-from cliptide.upload_row import UploadFields, UploadRow
-from cliptide.upload_sources import MODALITY_OF_SUFFIX
+from cliptide.publishing.upload_row import UploadFields, UploadRow
+from cliptide.publishing.upload_sources import MODALITY_OF_SUFFIX
 from schemas.events import Content, ContentReference, ImageContent, Modality, TextContent, UploadEvent
 
 EVENT_NAMESPACE = uuid.UUID("5f0f2f0e-7a0c-5c0e-9d55-0d2a9d1c7b11")

@@ -13,10 +13,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cliptide.answers import AnsweredHit, build_table, hits_by_modality
-from cliptide.gallery import GallerySection, build_gallery
-from cliptide.options import option, query_options
-from cliptide.query_client import QueryClient
+from cliptide.searching.answers import AnsweredHit, build_table, hits_by_modality
+from cliptide.searching.gallery import GallerySection, build_gallery
+from cliptide.searching.query_client import QueryClient
+from cliptide.terminal.options import option, query_options
 
 SECTION_TITLES = {"image": "Pictures", "text": "Texts"}  # in their order on a page
 

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from cliptide.demo.combinations import Combination
+from cliptide.demo.garments.combinations import Combination
 
 GARMENT_WORDS = {
     "dress": ("dress", "frock", "gown"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cliptide.upload_row import BadRow, UploadRow, row_from_values
+from cliptide.publishing.upload_row import BadRow, UploadRow, row_from_values
 from schemas.events import Modality
 
 MODALITY_OF_SUFFIX: dict[str, Modality] = {

@@ -6,10 +6,10 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from cliptide.demo.cloth import cloth_colour, contrast_colour, trim_colour, woven
-from cliptide.demo.combinations import Combination
-from cliptide.demo.outlines import Outline, Stroke, rounded
-from cliptide.demo.placement import Field, Placement, random_placement
+from cliptide.demo.garments.cloth import cloth_colour, contrast_colour, trim_colour, woven
+from cliptide.demo.garments.combinations import Combination
+from cliptide.demo.garments.outlines import Outline, Stroke, rounded
+from cliptide.demo.garments.placement import Field, Placement, random_placement
 from cliptide.demo.silhouette import Silhouette
 from cliptide.demo.silhouettes import build_silhouettes
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from cliptide.demo.placement import Field, Placement
+from cliptide.demo.garments.placement import Field, Placement
 
 _CREAM = (0.98, 0.96, 0.91)
 _BASE_COLOURS = {

@@ -1,6 +1,6 @@
 """What is worn on the body, in garment coordinates."""
 
-from cliptide.demo.outlines import Stroke, both_outlines, both_sides, box, mirrored
+from cliptide.demo.garments.outlines import Stroke, both_outlines, both_sides, box, mirrored
 from cliptide.demo.silhouette import Silhouette
 
 

@@ -1,6 +1,6 @@
 """What is carried or put on last, in garment coordinates."""
 
-from cliptide.demo.outlines import Stroke, both_outlines, both_sides, box, ellipse, mirrored
+from cliptide.demo.garments.outlines import Stroke, both_outlines, both_sides, box, ellipse, mirrored
 from cliptide.demo.silhouette import Silhouette
 
 

@@ -1,6 +1,6 @@
 """What is worn on head and feet, in garment coordinates."""
 
-from cliptide.demo.outlines import Stroke, box, ellipse, mirrored
+from cliptide.demo.garments.outlines import Stroke, box, ellipse, mirrored
 from cliptide.demo.silhouette import Silhouette
 
 

@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cliptide.pacer import Pacer
-from cliptide.upload_event import BadUpload
-from cliptide.upload_row import BadRow, UploadRow
+from cliptide.publishing.pacer import Pacer
+from cliptide.publishing.upload_event import BadUpload
+from cliptide.publishing.upload_row import BadRow, UploadRow
 from event_log.errors import RecordTooLarge, TransientLogError
 from event_log.publisher import Publisher
 from event_log.records import Delivery

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cliptide.dead_letters import (
+from cliptide.dead_letters.reading import (
     CONNECT_PREFIX,
     DeadLetter,
     Place,
     dead_letter_from_record,
 )
-from cliptide.publish import PlacedEvent
+from cliptide.publishing.publish import PlacedEvent
 from consumer.dead_letters.dead_letter import VALUE_OMITTED_HEADER
 from event_log.records import Headers, Record
 from schemas.codec import EncodedEvent

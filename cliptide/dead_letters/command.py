@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cliptide.connections import open_publisher, open_source
-from cliptide.dead_letters import DeadLetter, TopicScan, dead_letter_from_record, tally
-from cliptide.options import kafka_options, option, topic_option
-from cliptide.pacer import Pacer
-from cliptide.plain_text import plain
-from cliptide.publish import EventPublisher, Failed, Outcome, PlacedEvent, Published, check_events
-from cliptide.republishing import HARMLESS, Republishing
-from cliptide.searchable import wanted_offsets
+from cliptide.dead_letters.reading import DeadLetter, TopicScan, dead_letter_from_record, tally
+from cliptide.dead_letters.republishing import HARMLESS, Republishing
+from cliptide.publishing.pacer import Pacer
+from cliptide.publishing.publish import EventPublisher, Failed, Outcome, PlacedEvent, Published, check_events
+from cliptide.searching.searchable import wanted_offsets
+from cliptide.terminal.connections import open_publisher, open_source
+from cliptide.terminal.options import kafka_options, option, topic_option
+from cliptide.terminal.plain_text import plain
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Record

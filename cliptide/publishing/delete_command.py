@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from cliptide.connections import open_publisher
-from cliptide.options import kafka_options, option, topic_option
-from cliptide.pacer import Pacer
-from cliptide.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
-from cliptide.searchable import wanted_offsets
+from cliptide.publishing.pacer import Pacer
+from cliptide.publishing.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
+from cliptide.searching.searchable import wanted_offsets
+from cliptide.terminal.connections import open_publisher
+from cliptide.terminal.options import kafka_options, option, topic_option
 from event_log.kafka.settings import KafkaSettings
 from schemas.errors import BadEvent
 from schemas.events import DeleteEvent

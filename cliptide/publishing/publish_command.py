@@ -13,12 +13,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from cliptide.connections import open_publisher
-from cliptide.options import kafka_options, option, query_options, topic_option
-from cliptide.pacer import Pacer
-from cliptide.plain_text import without_controls
-from cliptide.progress import show_progress
-from cliptide.publish import (
+from cliptide.publishing.pacer import Pacer
+from cliptide.publishing.publish import (
     EventPublisher,
     Failed,
     Outcome,
@@ -26,10 +22,19 @@ from cliptide.publish import (
     check_events,
     encode_rows,
 )
-from cliptide.query_client import QueryClient, QueryServiceAway, QueryServiceError
-from cliptide.searchable import NotSearchableInTime, find_missing, wait_until_covered, wanted_offsets
-from cliptide.upload_event import EventBuilder, InlineLimit
-from cliptide.upload_sources import SourceUnreadable, read_source
+from cliptide.publishing.upload_event import EventBuilder, InlineLimit
+from cliptide.publishing.upload_sources import SourceUnreadable, read_source
+from cliptide.searching.query_client import QueryClient, QueryServiceAway, QueryServiceError
+from cliptide.searching.searchable import (
+    NotSearchableInTime,
+    find_missing,
+    wait_until_covered,
+    wanted_offsets,
+)
+from cliptide.terminal.connections import open_publisher
+from cliptide.terminal.options import kafka_options, option, query_options, topic_option
+from cliptide.terminal.plain_text import without_controls
+from cliptide.terminal.progress import show_progress
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery
 

@@ -27,14 +27,14 @@ from clip_index.generations.restoration import (
     plan_repair,
     plan_rollback,
 )
-from cliptide.options import index_options, option
-from cliptide.shard_life import ALIVE_WITHIN_SECONDS, seems_alive
-from cliptide.snapshot_report import (
+from cliptide.snapshot.report import (
     generation_fields,
     print_generations,
     print_restoration,
     restoration_fields,
 )
+from cliptide.snapshot.shard_life import ALIVE_WITHIN_SECONDS, seems_alive
+from cliptide.terminal.options import index_options, option
 
 _MAX_TRIES = 100
 

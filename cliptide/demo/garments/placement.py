@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cliptide.demo.outlines import Outline
+from cliptide.demo.garments.outlines import Outline
 
 Field = npt.NDArray[np.float32]  # masks (height, width), planes (3, height, width), colours (3,): 0 … 1
 

@@ -15,11 +15,11 @@ from rich.table import Table
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
-from cliptide.connections import open_source
-from cliptide.dead_letters import TopicScan, dead_letter_from_record
-from cliptide.options import index_options, kafka_options, option
-from cliptide.plain_text import plain
-from cliptide.verification import LogFold, ShardDifference, covered_ranges
+from cliptide.dead_letters.reading import TopicScan, dead_letter_from_record
+from cliptide.terminal.connections import open_source
+from cliptide.terminal.options import index_options, kafka_options, option
+from cliptide.terminal.plain_text import plain
+from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
 

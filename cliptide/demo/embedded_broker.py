@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
-from cliptide.child_process import LOOPBACK, accepts_connections, end, free_port, read_tail, spawn
+from cliptide.demo.child_process import LOOPBACK, accepts_connections, end, free_port, read_tail, spawn
 from event_log.errors import EventLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.settings import KafkaSettings

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cliptide.demo.captions import plain_query, write_full_caption
-from cliptide.demo.combinations import Combination, all_combinations
-from cliptide.demo.drawing import DEFAULT_SIZE, PictureDrawer
+from cliptide.demo.garments.captions import plain_query, write_full_caption
+from cliptide.demo.garments.combinations import Combination, all_combinations
+from cliptide.demo.garments.drawing import DEFAULT_SIZE, PictureDrawer
 
 Modality = Literal["image", "text"]
 

@@ -1,0 +1,1 @@
+"""The command that lists dead letters and publishes them again."""

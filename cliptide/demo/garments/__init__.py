@@ -1,0 +1,1 @@
+"""The demo's catalogue: garments that are drawn, with their captions."""

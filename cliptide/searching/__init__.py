@@ -1,0 +1,1 @@
+"""The command that searches, and how its answers are shown."""

@@ -1,0 +1,1 @@
+"""The command that lists, repairs and rolls back generations."""
