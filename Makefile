@@ -33,10 +33,10 @@ fleet-long: install ## force 400 rebalances on a fleet under load (about ten min
 	@TESTS_FLEET_REBALANCES=400 TESTS_FLEET_TIMEOUT_SECONDS=3600 $(BIN)/python -m pytest -q tests/integration/test_fleet.py $(ARGS)
 
 fuzz-api: install ## ask the query service whatever its OpenAPI document allows, 5,000 cases and more (minutes)
-	@CLIPTIDE_FUZZ_EXAMPLES=$${CLIPTIDE_FUZZ_EXAMPLES:-150} $(BIN)/python -m pytest -q -s tests/query_api/test_fuzz.py
+	@CLIPTIDE_FUZZ_EXAMPLES=$${CLIPTIDE_FUZZ_EXAMPLES:-150} $(BIN)/python -m pytest -q -s tests/query_api/contract/test_fuzz.py
 
 slow-long: install ## hold 500 slow connections for 30 s against a query service with its usual deadlines
-	@CLIPTIDE_TEST_SLOW_CONNECTIONS=500 $(BIN)/python -m pytest -q tests/query_api/test_slow_connections.py
+	@CLIPTIDE_TEST_SLOW_CONNECTIONS=500 $(BIN)/python -m pytest -q tests/query_api/http/test_slow_connections.py
 
 lint: install ## check style and types (never edits)
 	@$(BIN)/ruff check .

@@ -20,8 +20,8 @@ import pytest
 
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
+from tests.query_api.serving.test_freshness import damage
 from tests.query_api.small_index import SmallIndex
-from tests.query_api.test_freshness import damage
 
 PROGRAM = """
 import os, pathlib, sys, time

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry
 from query_api.app import AppSettings, build_app
 from query_api.http.listener import Address, ConnectionLimits, listening
 from tests.fakes.hash_encoder import HashEncoder
+from tests.query_api.http.test_connections import HEAD, talk
 from tests.query_api.small_index import SmallIndex
-from tests.query_api.test_connections import HEAD, talk
 
 NUM_SLOW = int(os.environ.get("CLIPTIDE_TEST_SLOW_CONNECTIONS", "50"))
 DEADLINE_SECONDS = 30.0 if NUM_SLOW > 50 else 3.0

@@ -19,8 +19,8 @@ from query_api.http.open_connections import OpenConnections, is_loopback
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
+from tests.query_api.http.test_connections import HEAD, read_all
 from tests.query_api.small_index import SmallIndex
-from tests.query_api.test_connections import HEAD, read_all
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 Serve: TypeAlias = Callable[[ConnectionLimits], Any]

@@ -115,7 +115,7 @@ async def test_with_keys_the_document_is_open_to_read(
 
 def curl_bodies() -> Iterator[Any]:
     """Path and body of each call of README that sends JSON."""
-    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8").replace("\\\n", "")
+    text = (Path(__file__).parents[3] / "README.md").read_text("utf-8").replace("\\\n", "")
     for line in re.findall(r"^curl .* -d .*$", text, re.MULTILINE):
         words = shlex.split(line)
         [address] = [word for word in words if word.startswith("http://")]

@@ -85,7 +85,7 @@ def test_children_die_with_their_parent(tmp_path: Path) -> None:
 
 PARENT = f"""
 import os, pathlib, sys, time
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 from cliptide.demo.processes import Child
 print(Child("sleeper", "child_under_test", dict(os.environ), pathlib.Path("log")).pid, flush=True)
 time.sleep(60)
