@@ -7,9 +7,11 @@ from pathlib import Path
 
 from aiohttp import web
 
-from query_api.app_keys import DOCUMENT
-from query_api.compat.html_gallery import HTML
+from query_api.contract.route import HTML, Route
 from query_api.errors import ApiError
+
+DOCUMENT = web.AppKey("document", str)  # OpenAPI, in JSON
+
 
 SCRIPT = "start.js"
 JAVASCRIPT = "text/javascript"
@@ -65,3 +67,34 @@ def _assets_directory() -> Path:
     assert package is not None
     assert package.origin is not None
     return Path(package.origin).parent / "static"
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/openapi.json",
+        handler=get_document,
+        access="open",
+        summary="This document.",
+        answers={200: {"type": "object"}},
+    ),
+    Route(
+        method="GET",
+        path="/docs",
+        handler=get_docs,
+        access="open",
+        summary="This document, shown.",
+        answers={200: {"type": "string"}},
+        answer_type=HTML,
+    ),
+    Route(
+        method="GET",
+        path="/docs/{asset}",
+        handler=get_docs_asset,
+        access="open",
+        summary="A script or style of `/docs`.",
+        answers={200: {"type": "string"}},
+        answer_type="text/*",
+        codes=frozenset({"unknown_route"}),
+    ),
+)

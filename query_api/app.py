@@ -15,28 +15,12 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.protocol import Encoder
 from clip_index.reading.index_reader import IndexReader
 from event_log.publisher import Publisher
-from query_api.app_keys import (
-    ACCESS,
-    CANARY_PROBE,
-    CURSOR_KEY,
-    DOCUMENT,
-    ENDLESS,
-    LIVE_LISTENERS,
-    METRICS,
-    PAGE,
-    PERCENTILE_SCALES,
-    QUERY_ENCODER,
-    SERVED_INDEX,
-    SHARED_SEARCHES,
-    SLOW_SECONDS,
-    TRACER,
-    UPLOADS,
-    WORK_PLACES,
-    WORKERS,
-)
+from query_api.api_docs import DOCUMENT
+from query_api.contents.live_routes import LIVE_LISTENERS, LiveListeners
 from query_api.contract.openapi import build_document
-from query_api.encoding.canary_probe import CanaryProbe
-from query_api.encoding.query_encoder import QueryEncoder, QueryEncoderSettings
+from query_api.contract.route import ACCESS, ENDLESS
+from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
+from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
 from query_api.http.access import build_access_check
 from query_api.http.api_keys import ApiKeys
 from query_api.http.cors import build_cors
@@ -44,17 +28,19 @@ from query_api.http.middlewares import answer_errors, observe
 from query_api.http.rate_limit import RateLimit, build_rate_limit
 from query_api.http.receiving import build_receiver
 from query_api.http.work_limit import limit_work
-from query_api.live_listeners import LiveListeners
-from query_api.page.files import PageSettings, read_page
-from query_api.percentiles.renewal import PercentileScales
+from query_api.page.files import PAGE, PageSettings, read_page
+from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.route_table import ROUTES
-from query_api.search.shared_searches import SharedSearches
+from query_api.search.cursors import CURSOR_KEY
+from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
 from query_api.serving.scrub import Scrub
-from query_api.serving.served_index import ServedIndex
-from query_api.serving.work_places import WorkPlaces
-from query_api.serving.workers import Workers
-from query_api.telemetry.metrics import Metrics
-from query_api.uploads.publishing import PublishSettings, Uploads
+from query_api.serving.served_index import SERVED_INDEX, ServedIndex
+from query_api.serving.work_places import WORK_PLACES, WorkPlaces
+from query_api.serving.workers import WORKERS, Workers
+from query_api.telemetry.metrics import METRICS, Metrics
+from query_api.telemetry.stages import SLOW_SECONDS
+from query_api.telemetry.tracing import TRACER
+from query_api.uploads.publishing import UPLOADS, PublishSettings, Uploads
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from query_api.app_keys import CANARY_PROBE, QUERY_ENCODER, SERVED_INDEX
 from query_api.contract.models import StatusAnswer
+from query_api.contract.route import Route
+from query_api.encoding.canary_probe import CANARY_PROBE
+from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.serving.served_index import SERVED_INDEX
 
 RETRY_AFTER = {"Retry-After": "1"}
 
@@ -33,3 +36,25 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 def _ok() -> web.Response:
     return web.Response(text=StatusAnswer().model_dump_json(), content_type="application/json")
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/livez",
+        handler=get_livez,
+        access="open",
+        summary="Whether the process works.",
+        answers={200: StatusAnswer},
+        codes=frozenset({"reload_stopped", "encoder_stopped"}),
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        handler=get_readyz,
+        access="open",
+        summary="Whether searches can be answered.",
+        answers={200: StatusAnswer},
+        codes=frozenset({"not_ready"}),
+    ),
+)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import urlsplit
 
-HTML = "text/html"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src https: http:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

@@ -6,16 +6,30 @@ link are passed over: there is nothing to send a browser to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from clip_index.content import Embeddings
 from clip_index.reading.searcher import Searcher
-from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX, STAGES, WORKERS
-from query_api.compat.html_gallery import HEADERS, HTML, LinkedImage, build_gallery, is_web_link
-from query_api.contract.models import QueryText, Request
-from query_api.contract.validation import read_parameters, read_parts
+from query_api.compat.html_gallery import HEADERS, LinkedImage, build_gallery, is_web_link
+from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
+from query_api.contract.models import FilePart, QueryText, Request
+from query_api.contract.route import FORM, HTML, Described, Route
+from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.bodies import read_parameters, read_parts
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES
+
+
+class ImageQueryMultipart(Request):
+    """A search by image alone."""
+
+    image_file: FilePart
+
 
 NUM_IMAGES = 8
 MAX_CANDIDATES = 4096
@@ -108,3 +122,54 @@ def _links(images: list[LinkedImage]) -> web.Response:
 
 def _page(title: str, images: list[LinkedImage]) -> web.Response:
     return web.Response(text=build_gallery(title, images), content_type=HTML, headers=HEADERS)
+
+
+BY_IMAGE: Mapping[str, Described] = {FORM: ImageQueryMultipart}
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/text_url",
+        handler=text_url,
+        access="read",
+        summary="The links of the best images for a text.",
+        answers={200: LINKS_SCHEMA},
+        parameters=TextQueryParameters,
+        codes=SEARCHING | REFUSED_TEXT,
+    ),
+    Route(
+        method="POST",
+        path="/image_url",
+        handler=image_url,
+        access="read",
+        summary="The links of the best images for an image.",
+        answers={200: LINKS_SCHEMA},
+        parameters=NoParameters,
+        bodies=BY_IMAGE,
+        codes=SEARCHING | REFUSED_IMAGE | {"bad_multipart"},
+    ),
+    Route(
+        method="POST",
+        path="/display_text",
+        handler=display_text,
+        access="read",
+        summary="The best images for a text, shown.",
+        answers={200: {"type": "string"}},
+        answer_type=HTML,
+        parameters=TextQueryParameters,
+        codes=SEARCHING | REFUSED_TEXT,
+    ),
+    Route(
+        method="POST",
+        path="/display_image",
+        handler=display_image,
+        access="read",
+        summary="The best images for an image, shown.",
+        answers={200: {"type": "string"}},
+        answer_type=HTML,
+        parameters=NoParameters,
+        bodies=BY_IMAGE,
+        codes=SEARCHING | REFUSED_IMAGE | {"bad_multipart"},
+    ),
+)

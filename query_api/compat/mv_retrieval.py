@@ -16,14 +16,20 @@ from pydantic import Field, StringConstraints
 
 from clip_index.content import MODALITIES, Embeddings, Modality
 from clip_index.reading.searcher import Hit, Searcher
-from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX, STAGES, UPLOADS, WORKERS
+from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING, WRITING
 from query_api.contract.models import MAX_K, Answer, Request
-from query_api.contract.validation import read_body, read_parameters
+from query_api.contract.route import BINARY, OCTETS, Route
+from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.bodies import read_body, read_parameters
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
 from query_api.search.retrieval import without_owner
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES
 from query_api.uploads.models import Name, UploadRequest
+from query_api.uploads.publishing import UPLOADS
 from query_api.uploads.reading import build_event, text_from_bytes
 from query_api.uploads.routes import MESSAGES, publish_event, wait_for_fate
 from schemas.events import ImageContent, TextContent
@@ -178,3 +184,39 @@ async def _in_worker(request: web.Request, search: Callable[[], Answer]) -> web.
 
 def _answer(answer: Answer) -> web.Response:
     return web.Response(text=answer.model_dump_json(), content_type="application/json")
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/mv_retrieval/v0.1/add_content",
+        handler=add_content,
+        access="write",
+        summary="Upload a text or an image; answered when it is searchable.",
+        answers={200: AddedAnswer},
+        parameters=AddParameters,
+        bodies={OCTETS: BINARY},
+        codes=WRITING - {"superseded"} | REFUSED_TEXT | REFUSED_IMAGE,
+    ),
+    Route(
+        method="POST",
+        path="/mv_retrieval/v0.1/retrieve_contents",
+        handler=retrieve_contents,
+        access="read",
+        summary="The contents nearest to a text or an image.",
+        answers={200: RetrievedAnswer},
+        parameters=RetrieveParameters,
+        bodies={OCTETS: BINARY},
+        codes=SEARCHING | REFUSED_TEXT | REFUSED_IMAGE,
+    ),
+    Route(
+        method="POST",
+        path="/mv_retrieval/v0.1/recommend_contents",
+        handler=recommend_contents,
+        access="read",
+        summary="What others uploaded that fits the interests of a user's uploads.",
+        answers={200: RecommendedAnswer},
+        parameters=RecommendParameters,
+        codes=SEARCHING,
+    ),
+)

@@ -6,9 +6,10 @@ from pydantic import Field
 
 from clip_index.content import Modality
 from clip_index.reading.value_counts import CountedField
-from query_api.contents.index_models import ContentHeadline
+from query_api.answers.headlines import ContentHeadline
+from query_api.answers.snapshot import Snapshot
 from query_api.contract.filters import Filter
-from query_api.contract.models import MAX_K, Answer, Include, Request, Snapshot, Timings
+from query_api.contract.models import MAX_K, Answer, Include, Request, Timings
 
 
 class BrowseRequest(Request):

@@ -10,7 +10,8 @@ from clip_index.content import MODALITIES, Modality
 from clip_index.reading.browsing import BrowsePlace, NewestContent, find_newest
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.value_counts import ValueCounts, count_values
-from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
+from query_api.answers.headlines import ContentHeadline, read_headlines
+from query_api.answers.snapshot import build_snapshot
 from query_api.contents.browse_cursors import read_browse_cursor, write_browse_cursor
 from query_api.contents.browse_models import (
     BrowseAnswer,
@@ -21,11 +22,12 @@ from query_api.contents.browse_models import (
     NewestContents,
     ValueCount,
 )
-from query_api.contents.index_models import ContentHeadline
 from query_api.contract.models import Include
-from query_api.contract.validation import read_json_body
-from query_api.search import retrieval
-from query_api.telemetry.stages import Stages
+from query_api.contract.route import JSON, Route
+from query_api.http.bodies import read_json_body
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES, Stages
 
 
 async def browse(request: web.Request) -> web.Response:
@@ -59,7 +61,7 @@ def build_browse_answer(searcher: Searcher, wanted: BrowseRequest, stages: Stage
     answer = BrowseAnswer(
         results=results,
         next_cursor=write_browse_cursor(ends) if ends else None,
-        snapshot=retrieval.build_snapshot(searcher),
+        snapshot=build_snapshot(searcher),
         timings=stages.as_milliseconds(),
     )
     return answer.model_dump_json(exclude_unset=True)
@@ -76,7 +78,7 @@ def _headlines(
     searcher: Searcher, newest: Sequence[NewestContent], include: Collection[Include]
 ) -> list[ContentHeadline]:
     locations = [content.location for content in newest]
-    return [ContentHeadline(**line) for line in retrieval.read_headlines(searcher, locations, include)]
+    return [ContentHeadline(**line) for line in read_headlines(searcher, locations, include)]
 
 
 def build_count_answer(searcher: Searcher, wanted: CountRequest, stages: Stages) -> str:
@@ -89,7 +91,7 @@ def build_count_answer(searcher: Searcher, wanted: CountRequest, stages: Stages)
         }
     answer = CountAnswer(
         fields=fields,
-        snapshot=retrieval.build_snapshot(searcher),
+        snapshot=build_snapshot(searcher),
         timings=stages.as_milliseconds(),
     )
     return answer.model_dump_json()
@@ -103,3 +105,27 @@ def _field_counts(counted: ValueCounts) -> FieldCounts:
 async def _answer(request: web.Request, build: Callable[[], str]) -> web.Response:
     text = await request.app[WORKERS].run(build)
     return web.Response(text=text, content_type="application/json")
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/browse",
+        handler=browse,
+        access="read",
+        summary="The newest contents.",
+        answers={200: BrowseAnswer},
+        bodies={JSON: BrowseRequest},
+        codes=frozenset({"bad_cursor", "no_index"}),
+    ),
+    Route(
+        method="POST",
+        path="/v1/counts",
+        handler=count,
+        access="read",
+        summary="How many contents there are of each modality, source and owner.",
+        answers={200: CountAnswer},
+        bodies={JSON: CountRequest},
+        codes=frozenset({"no_index"}),
+    ),
+)

@@ -7,11 +7,15 @@ from aiohttp import web
 from clip_index.content import MODALITIES
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.searcher import Searcher
-from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
-from query_api.contents.index_models import ContentAnswer, EncoderAnswer, IndexAnswer, ShardAnswer
-from query_api.contract.validation import read_parameters
-from query_api.search import retrieval
-from query_api.search.texts import ContentParameters
+from query_api.answers.headlines import read_content
+from query_api.answers.snapshot import EncoderAnswer, build_snapshot
+from query_api.contents.index_models import ContentAnswer, ContentParameters, IndexAnswer, ShardAnswer
+from query_api.contract.error_codes import SEARCHING
+from query_api.contract.route import Route
+from query_api.http.bodies import read_parameters
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES
 
 
 async def get_content(request: web.Request) -> web.Response:
@@ -24,14 +28,14 @@ async def get_content(request: web.Request) -> web.Response:
     searcher = served.searcher
     with stages.measure("columns"):
         content = await request.app[WORKERS].run(
-            retrieval.read_content,
+            read_content,
             searcher,
             request.match_info["content_id"],
             include,
         )
     answer = ContentAnswer(
         content=content,
-        snapshot=retrieval.build_snapshot(searcher),
+        snapshot=build_snapshot(searcher),
         timings=stages.as_milliseconds(),
     )
     return web.Response(text=answer.model_dump_json(exclude_unset=True), content_type="application/json")
@@ -44,7 +48,7 @@ async def get_index(request: web.Request) -> web.Response:
 
 
 def _describe(index: IndexDirectory, searcher: Searcher) -> IndexAnswer:
-    coverage = retrieval.build_snapshot(searcher)
+    coverage = build_snapshot(searcher)
     shards = {
         name: ShardAnswer(
             **dict(coverage[name]),
@@ -62,3 +66,26 @@ def _describe(index: IndexDirectory, searcher: Searcher) -> IndexAnswer:
         shards=shards,
         snapshot=coverage,
     )
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/contents/{content_id}",
+        handler=get_content,
+        access="read",
+        summary="Read a content.",
+        answers={200: ContentAnswer},
+        parameters=ContentParameters,
+        codes=SEARCHING | {"unknown_content"},
+    ),
+    Route(
+        method="GET",
+        path="/v1/index",
+        handler=get_index,
+        access="read",
+        summary="What the index holds.",
+        answers={200: IndexAnswer},
+        codes=SEARCHING,
+    ),
+)

@@ -4,14 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
+from pydantic import Field
 
-from clip_index.content import MODALITIES
+from clip_index.content import MODALITIES, Modality
 from clip_index.reading.searcher import Searcher
-from query_api.app_keys import LIVE_LISTENERS, REQUEST_ID, SERVED_INDEX
-from query_api.live_models import LiveState
-from query_api.search import retrieval
+from query_api.answers.snapshot import Snapshot, build_snapshot
+from query_api.contract.models import Answer
+from query_api.contract.route import Route
+from query_api.errors import ApiError
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.telemetry.stages import REQUEST_ID
+
+MAX_LISTENERS = 32
+
+
+class LiveListeners:
+    """Who listens, at most `max_listeners`, until the service stops."""
+
+    def __init__(self, max_listeners: int = MAX_LISTENERS) -> None:
+        self._max_listeners = max_listeners
+        self._num_listeners = 0
+        self.stopping = asyncio.Event()
+
+    @property
+    def num_listeners(self) -> int:
+        return self._num_listeners
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place for as long as the block runs; `ApiError` (overloaded) when there is none."""
+        if self._num_listeners >= self._max_listeners:
+            raise ApiError("overloaded", "too many are listening", headers={"Retry-After": "5"})
+        self._num_listeners += 1
+        try:
+            yield
+        finally:
+            self._num_listeners -= 1
+
+    async def stop(self, _: web.Application) -> None:
+        """End every stream: a stopping service waits for its requests."""
+        self.stopping.set()
+
+
+class LiveState(Answer):
+    """The data of each event."""
+
+    num_contents: dict[Modality, int] = Field(description="Live contents.")
+    seconds_behind: float | None = Field(
+        description="Every record older than this is covered; null until each shard has told once."
+    )
+    snapshot: Snapshot
+
 
 EVENT_STREAM = "text/event-stream"
 SILENCE_SECONDS = 1.0  # an event at least this often, so that both sides notice a dead connection
@@ -64,5 +111,23 @@ def describe(searcher: Searcher, now_seconds: float) -> LiveState:
     return LiveState(
         num_contents={m: sum(shard.num_contents.get(m, 0) for shard in shards) for m in MODALITIES},
         seconds_behind=None if behind is None or len(watermarks) < len(shards) else round(behind, 2),
-        snapshot=retrieval.build_snapshot(searcher),
+        snapshot=build_snapshot(searcher),
     )
+
+
+LIVE_LISTENERS = web.AppKey("live_listeners", LiveListeners)
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/live",
+        handler=get_live,
+        access="read",
+        summary="What is searchable now, as server-sent events that do not end.",
+        answers={200: {"type": "string"}},
+        answer_type=EVENT_STREAM,
+        codes=frozenset({"no_index"}),
+        is_endless=True,
+    ),
+)

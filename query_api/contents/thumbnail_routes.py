@@ -6,11 +6,14 @@ from aiohttp import web
 from pydantic import Field
 
 from clip_index.reading.searcher import Searcher
-from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
+from query_api.answers.headlines import locate
 from query_api.contract.models import NextOffset, Request
-from query_api.contract.validation import read_parameters
+from query_api.contract.route import BINARY, Route
 from query_api.errors import ApiError
-from query_api.search import retrieval
+from query_api.http.bodies import read_parameters
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES
 
 WEBP = "image/webp"
 A_YEAR = "private, max-age=31536000, immutable"
@@ -43,8 +46,23 @@ async def get_thumbnail(request: web.Request) -> web.Response:
 
 def read_thumbnail(searcher: Searcher, content_id: str) -> tuple[bytes, int]:
     """Return a WebP file and its content's offset, or raise `ApiError`. Blocking."""
-    location = retrieval.locate(searcher, content_id)
+    location = locate(searcher, content_id)
     thumbnail = searcher.thumbnail(location)
     if thumbnail is None:
         raise ApiError("no_thumbnail", "no thumbnail is kept of this content")
     return thumbnail, searcher.read(location).offset
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/contents/{content_id}/thumbnail",
+        handler=get_thumbnail,
+        access="read",
+        summary="The small picture that is kept of a content.",
+        answers={200: BINARY},
+        answer_type=WEBP,
+        parameters=ThumbnailParameters,
+        codes=frozenset({"no_index", "no_thumbnail", "unknown_content"}),
+    ),
+)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
@@ -19,7 +18,6 @@ MAX_K = 1000
 MAX_CONTENT_ID_BYTES = 512
 MAX_TEXT_CHARACTERS = 20_000
 MAX_WAIT_MS = 60_000
-_EPOCH = datetime(1970, 1, 1)  # UTC, without saying so in each text made from it
 
 Include = Literal["text", "metadata", "vector", "thumbnail", "thumbnail_url"]
 
@@ -63,25 +61,9 @@ QueryText = Annotated[
     Field(json_schema_extra=NOT_BLANK),
 ]
 FieldText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
-RfcTime = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-
-
-def rfc_time(milliseconds: int) -> str:
-    """Write a time in milliseconds since 1970 as RFC 3339, UTC."""
-    text = (_EPOCH + timedelta(0, 0, 0, milliseconds)).isoformat()  # microseconds, unless they are zero
-    return text[:23] + "Z"
-
-
-class ShardCoverage(Answer):
-    """What one shard's snapshot covers: every event below `next_offset`, every one up to the watermark."""
-
-    generation: int
-    next_offset: int
-    watermark: RfcTime | None
 
 
 Timings = Annotated[dict[str, float], Field(description="Milliseconds spent in each stage.")]
-Snapshot = Annotated[dict[str, ShardCoverage], Field(description="Shard → what the answer covers of it.")]
 
 
 class StatusAnswer(Answer):
@@ -97,3 +79,22 @@ class ErrorBody(Answer):
 
 class ErrorAnswer(Answer):
     error: ErrorBody
+
+
+FilePart = Annotated[
+    bytes,
+    Field(min_length=1, description="A JPEG, PNG, WebP or GIF file."),
+    WithJsonSchema({"type": "string", "format": "binary", "minLength": 1}),
+]
+
+
+def _split_list(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    items = value.split(",")
+    if any(not item or item != item.strip() for item in items):
+        raise PydanticCustomError("invalid_value", "must be names separated by commas alone, without blanks")
+    return items
+
+
+_Separated = Field(min_length=1, max_length=8)

@@ -10,9 +10,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from query_api.body_examples import Examples
-from query_api.http.api_keys import Access
-from query_api.http.receiving import defer_continue
+HTML = "text/html"
+
+
+Access: TypeAlias = Literal["open", "read", "write"]
+
+
+Examples: TypeAlias = Mapping[str, Any]  # what it is good for → the body
+
 
 Schema: TypeAlias = Mapping[str, Any]
 Described: TypeAlias = type[BaseModel] | Schema
@@ -59,3 +64,13 @@ class Route:
         if self.method == "GET":
             return web.get(path, self.handler, expect_handler=defer_continue)
         return web.route(self.method, path, self.handler, expect_handler=defer_continue)
+
+
+async def defer_continue(_: web.Request) -> None:
+    """Replace aiohttp's answer to `Expect: 100-continue`, which would come before keys are checked."""
+
+
+ACCESS: web.AppKey[Mapping[tuple[str, str], Access]] = web.AppKey("access")  # by method and path
+
+
+ENDLESS = web.AppKey("endless", frozenset[str])  # paths whose answers go on

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import numpy as np
+from aiohttp import web
 
 from clip_index.content import Embeddings
 from clip_index.encoder.canary import CANARY_PNG, CANARY_TEXT
@@ -51,3 +52,6 @@ class CanaryProbe:
 
 def _is_unit(embedding: Embeddings) -> bool:
     return bool(abs(float(np.linalg.norm(embedding)) - 1.0) < 1e-2)
+
+
+CANARY_PROBE = web.AppKey("canary_probe", CanaryProbe)

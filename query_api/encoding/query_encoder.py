@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
+from aiohttp import web
+
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared
 from clip_index.errors import BadContent
-from query_api.encoding.encoder_queue import EncoderQueue
+from query_api.encoding.encoder_queue import EncoderQueue, Gathering
 from query_api.errors import ContentRefused
-from query_api.gathering import Gathering
 from query_api.search.query_embedding import unit_mean
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
@@ -258,3 +259,6 @@ class _TextCache:
         self._embeddings[text] = embedding
         while len(self._embeddings) > self._max_entries:
             self._embeddings.popitem(last=False)
+
+
+QUERY_ENCODER = web.AppKey("query_encoder", QueryEncoder)

@@ -7,9 +7,14 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from query_api.app_keys import ACCESS, CALLER, NEEDED_ACCESS
+from query_api.contract.route import ACCESS, Access
 from query_api.errors import ApiError
-from query_api.http.api_keys import Access, ApiKeys, digest_of
+from query_api.http.api_keys import ApiKeys, digest_of
+
+NEEDED_ACCESS: web.RequestKey[Access] = web.RequestKey("needed_access")
+
+
+CALLER = web.RequestKey("caller", str)  # the digest of a known key, or an address
 
 
 def build_access_check(keys: ApiKeys, allowed_origins: Collection[str] = ()) -> Middleware:

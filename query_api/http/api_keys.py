@@ -6,11 +6,10 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
+from query_api.contract.route import Access
 from query_api.errors import ApiError
 
-Access: TypeAlias = Literal["open", "read", "write"]
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 

@@ -16,10 +16,10 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from query_api.app_keys import METRICS
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.errors import STATUSES
 from query_api.http.open_connections import OpenConnections
+from query_api.telemetry.metrics import METRICS
 
 log = structlog.get_logger()
 

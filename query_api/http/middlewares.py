@@ -9,11 +9,12 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from query_api.app_keys import ENDLESS, METRICS, REQUEST_ID, SLOW_SECONDS, STAGES, TRACER
 from query_api.contract.models import ErrorAnswer, ErrorBody
+from query_api.contract.route import ENDLESS
 from query_api.errors import ApiError
-from query_api.telemetry.stages import Stages
-from query_api.telemetry.tracing import record_request
+from query_api.telemetry.metrics import METRICS
+from query_api.telemetry.stages import REQUEST_ID, SLOW_SECONDS, STAGES, Stages
+from query_api.telemetry.tracing import TRACER, record_request
 
 log = structlog.get_logger()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from query_api.app_keys import CALLER
 from query_api.errors import ApiError
+from query_api.http.access import CALLER
 
 MAX_CALLERS = 10_000
 

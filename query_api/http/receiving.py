@@ -7,8 +7,8 @@ import asyncio
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
-from query_api.app_keys import STAGES
 from query_api.errors import ApiError
+from query_api.telemetry.stages import STAGES
 
 _ENCODINGS = ("identity", "gzip", "deflate", "br", "zstd")  # aiohttp's; it passes others through as they are
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -25,10 +25,6 @@ def build_receiver(timeout_seconds: float) -> Middleware:
         return await handler(request)
 
     return receive
-
-
-async def defer_continue(_: web.Request) -> None:
-    """Replace aiohttp's answer to `Expect: 100-continue`, which would come before keys are checked."""
 
 
 async def _receive(request: web.Request, timeout_seconds: float) -> None:

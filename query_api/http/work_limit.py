@@ -5,7 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from query_api.app_keys import ENDLESS, NEEDED_ACCESS, WORK_PLACES
+from query_api.contract.route import ENDLESS
+from query_api.http.access import NEEDED_ACCESS
+from query_api.serving.work_places import WORK_PLACES
 
 
 @web.middleware

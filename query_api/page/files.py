@@ -9,6 +9,8 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 
+from aiohttp import web
+
 TYPES: Mapping[str, str] = {
     "html": "text/html",
     "css": "text/css",
@@ -96,3 +98,6 @@ def _page_file(name: str, body: bytes) -> PageFile:
 
 def _type_of(name: str) -> str | None:
     return TYPES.get(name.rpartition(".")[2])
+
+
+PAGE = web.AppKey("page", Page)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from query_api.app_keys import PAGE
+from query_api.contract.route import BINARY, HTML, Route
 from query_api.errors import ApiError
-from query_api.page.files import INDEX
+from query_api.page.files import INDEX, PAGE
 
 
 async def get_page(request: web.Request) -> web.Response:
@@ -28,3 +28,26 @@ def _send(request: web.Request, name: str) -> web.Response:
     if request.headers.get("If-None-Match") == file.etag:
         return web.Response(status=304, headers=headers)
     return web.Response(body=file.body, content_type=file.content_type, charset="utf-8", headers=headers)
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/",
+        handler=get_page,
+        access="open",
+        summary="The page for people.",
+        answers={200: {"type": "string"}},
+        answer_type=HTML,
+    ),
+    Route(
+        method="GET",
+        path="/page/{name}",
+        handler=get_page_file,
+        access="open",
+        summary="A file of the page.",
+        answers={200: BINARY},
+        answer_type="application/octet-stream",
+        codes=frozenset({"unknown_route"}),
+    ),
+)

@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager
 
 import structlog
+from aiohttp import web
 
 from clip_index.content import Embeddings, Modality
 from clip_index.errors import ClipIndexError
@@ -71,3 +72,6 @@ class PercentileScales:
 
     def _rest(self, searched_seconds: float) -> None:
         self._work.rest(_REST_FACTOR * searched_seconds)
+
+
+PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")

@@ -9,9 +9,11 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from clip_index.content import Modality
-from query_api.contract.models import Answer, ContentId, Snapshot, Timings
+from query_api.answers.snapshot import Snapshot
+from query_api.contract.models import Answer, ContentId, Timings
 from query_api.contract.schema_rules import JsonSchema, exactly_one_of, is_given
-from query_api.search.models import MAX_WEIGHT, Example, FreshnessOptions, HitAnswer, RankingOptions
+from query_api.search.models import MAX_WEIGHT, Example, HitAnswer
+from query_api.search.options import FreshnessOptions, RankingOptions
 
 MAX_EXAMPLES = 64
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from types import MappingProxyType
 
 from aiohttp import web
 
 from clip_index.content import Modality
 from clip_index.reading.searcher import Searcher
-from query_api.app_keys import STAGES, WORKERS
-from query_api.contract.validation import read_json_body
+from query_api.answers.snapshot import build_snapshot
+from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
+from query_api.contract.route import JSON, Examples, Route
 from query_api.errors import ApiError
+from query_api.http.bodies import read_json_body
 from query_api.recommend.interests import Interest
 from query_api.recommend.models import (
     InterestAnswer,
@@ -30,9 +33,10 @@ from query_api.recommend.recommendation import (
     recommend_by_interests,
 )
 from query_api.search.query_resolution import embed_example
-from query_api.search.retrieval import build_hits, build_snapshot
+from query_api.search.retrieval import build_hits
 from query_api.serving.coverage import covered_searcher
-from query_api.telemetry.stages import Stages
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES, Stages
 
 
 async def recommend(request: web.Request) -> web.Response:
@@ -124,3 +128,33 @@ def _describe(interest: Interest) -> InterestAnswer:
         num_uploads=interest.num_uploads,
         weight=round(interest.weight, 4),
     )
+
+
+RECOMMENDATIONS: Examples = MappingProxyType(
+    {
+        "more like this, less like that": {
+            "positive": [{"content_id": "shoe-1"}, {"text": "summer", "weight": 0.5}],
+            "negative": [{"text": "leather"}],
+            "k": 5,
+        },
+        "for an owner": {"owner_id": "owner-9", "modality": "image", "k": 5},
+    }
+)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/recommend",
+        handler=recommend,
+        access="read",
+        summary="Recommend by examples, or by what an owner uploaded before.",
+        answers={200: RecommendAnswer},
+        bodies={JSON: RecommendRequest},
+        examples=RECOMMENDATIONS,
+        codes=SEARCHING
+        | REFUSED_TEXT
+        | REFUSED_IMAGE
+        | {"unknown_content", "unknown_partition", "not_yet_covered"},
+    ),
+)

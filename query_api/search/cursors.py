@@ -18,15 +18,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clip_index.content import Embeddings, Modality
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from query_api.errors import ApiError
-from query_api.search.models import RatedOptions
+from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import MAX_DEPTH, Place
+
+CURSOR_KEY: web.AppKey[str | None] = web.AppKey("cursor_key")
+
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 

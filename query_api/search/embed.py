@@ -4,18 +4,57 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 from aiohttp import web
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import EncoderFingerprint
-from query_api.app_keys import QUERY_ENCODER, STAGES, WORKERS
-from query_api.contents.index_models import EncoderAnswer
-from query_api.contract.validation import read_json_body
-from query_api.embed_models import EmbedAnswer, EmbedContent, EmbedRequest
-from query_api.encoding.query_encoder import QueryEncoder
-from query_api.telemetry.stages import Stages
+from query_api.answers.snapshot import EncoderAnswer
+from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT
+from query_api.contract.models import Answer, Base64Bytes, QueryText, Request, Timings
+from query_api.contract.route import JSON, Examples, Route
+from query_api.contract.schema_rules import exactly_one_of
+from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
+from query_api.http.bodies import read_json_body
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES, Stages
+
+MAX_CONTENTS = 64
+
+
+class EmbedContent(Request):
+    """Exactly one of `text` and `image`."""
+
+    model_config = ConfigDict(json_schema_extra=exactly_one_of(("text", "image")))
+
+    text: QueryText | None = None
+    image: Base64Bytes | None = Field(default=None, description="A JPEG, PNG, WebP or GIF file.")
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if (self.text is None) == (self.image is None):
+            raise PydanticCustomError("one_query_required", "needs exactly one of text and image")
+        return self
+
+
+class EmbedRequest(Request):
+    contents: list[EmbedContent] = Field(
+        min_length=1, max_length=MAX_CONTENTS, description="Encoded together, and answered in this order."
+    )
+
+
+class EmbedAnswer(Answer):
+    embeddings: list[list[list[float]]] = Field(
+        description="For each content the unit vectors that an index holds of it: one of a picture, and one "
+        "for each window of a text, of which most have one."
+    )
+    encoder: EncoderAnswer
+    timings: Timings
 
 
 async def embed(request: web.Request) -> web.Response:
@@ -41,3 +80,23 @@ def _answer(encoded: Sequence[Embeddings], fingerprint: EncoderFingerprint, stag
     return EmbedAnswer(
         embeddings=stored, encoder=EncoderAnswer.of(fingerprint), timings=stages.as_milliseconds()
     ).model_dump_json()
+
+
+EMBEDDINGS: Examples = MappingProxyType(
+    {"two texts": {"contents": [{"text": "a red dress"}, {"text": "a blue hat"}]}}
+)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/embed",
+        handler=embed,
+        access="read",
+        summary="The embeddings of texts and images, as an index would hold them.",
+        answers={200: EmbedAnswer},
+        bodies={JSON: EmbedRequest},
+        examples=EMBEDDINGS,
+        codes=REFUSED_TEXT | REFUSED_IMAGE,
+    ),
+)

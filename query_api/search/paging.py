@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from clip_index.reading.searcher import Searcher
 from query_api.search.cursors import Page, write_cursor
-from query_api.search.models import RatedOptions
+from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import MAX_DEPTH, find_all
 from query_api.search.retrieval import build_rated_asks, build_results, modalities_of, write_answer

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from clip_index.reading.searcher import Searcher
-from query_api.app_keys import QUERY_ENCODER, WORKERS
+from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.search import retrieval
 from query_api.search.models import Example, Query, Term
 from query_api.search.query_embedding import QueryEmbedding, combined_embedding, embedding_from_numbers
+from query_api.serving.workers import WORKERS
 
 
 async def embed_all(

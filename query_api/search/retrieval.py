@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
-from urllib.parse import quote
 
 import structlog
 from pydantic_core import to_json
 
-from clip_index.content import MODALITIES, Modality, StoredContent
-from clip_index.reading.searcher import Hit, Location, Searcher
+from clip_index.content import MODALITIES, Modality
+from clip_index.reading.searcher import Hit, Searcher
 from clip_index.row_filter import AnyOf, RowFilter
-from clip_index.segments.column_reader import ALL_FIELDS, StoredField
-from query_api.contents.index_models import ContentFields
-from query_api.contract.models import Include, ShardCoverage, rfc_time
-from query_api.errors import ApiError
-from query_api.search.models import RankingOptions, RatedOptions
+from query_api.answers.headlines import Written, locate, read_headlines
+from query_api.answers.snapshot import build_snapshot
+from query_api.contract.models import Include
+from query_api.search.options import RankingOptions, RatedOptions
 from query_api.search.query_embedding import QueryEmbedding, unit_mean
 from query_api.search.ranking import Ask, Selected, find_all
 from query_api.search.rating import RatedHit, bound, mix, rate
 from query_api.telemetry.stages import Stages
 
 log = structlog.get_logger()
-
-Written: TypeAlias = dict[str, Any]
-"""A part of an answer as it is written. Answers of many hits are not built of models first, which
-would cost more than all else about them; tests hold them to the models that document them."""
 
 
 def search(searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages) -> bytes:
@@ -185,103 +177,9 @@ def query_like_content(searcher: Searcher, content_id: str) -> QueryEmbedding:
     return QueryEmbedding(embedding, frozenset({content_id}), stored.modality)
 
 
-def locate(searcher: Searcher, content_id: str) -> Location:
-    location = searcher.find(content_id)
-    if location is None:
-        raise ApiError("unknown_content", "there is no live content with this id")
-    return location
-
-
 def build_hits(searcher: Searcher, hits: Sequence[Hit], include: Collection[Include]) -> list[Written]:
     """Read what the answer shows of each hit, the fields of a `HitAnswer`, and no more."""
     written = read_headlines(searcher, [hit.location for hit in hits], include)
     for hit, fields in zip(hits, written, strict=True):
         fields["score"] = hit.score
     return written
-
-
-def read_headlines(
-    searcher: Searcher, locations: Sequence[Location], include: Collection[Include]
-) -> list[Written]:
-    """Read the fields of a `ContentHeadline` for each location."""
-    fields: list[StoredField] = [field for field in ALL_FIELDS if field in include]
-    stored = searcher.read_many(locations, fields)
-    written = [_write_headline(content) for content in stored]
-    if include:
-        for location, content, headline in zip(locations, stored, written, strict=True):
-            headline.update(_included(searcher, location, content, include))
-    return written
-
-
-def _write_headline(content: StoredContent) -> Written:
-    return {
-        "content_id": content.content_id,
-        "modality": content.modality,
-        "source": content.source,
-        "owner_id": content.owner_id,
-        "occurred_at": rfc_time(content.occurred_at_ms),
-        "link": content.link,
-        "version": content.version,
-    }
-
-
-def _included(
-    searcher: Searcher, location: Location, content: StoredContent, include: Collection[Include]
-) -> Written:
-    included: Written = {}
-    if "text" in include:
-        included["text"] = content.text
-    if "metadata" in include:
-        included["metadata"] = content.metadata
-    if "vector" in include:
-        included["vector"] = unit_mean(searcher.embeddings(location)).tolist()
-    if "thumbnail" in include or "thumbnail_url" in include:
-        included.update(_thumbnail(searcher.thumbnail(location), content, include))
-    return included
-
-
-def _thumbnail(
-    thumbnail: bytes | None, content: StoredContent, include: Collection[Include]
-) -> dict[str, str | None]:
-    values = {
-        "thumbnail": base64.b64encode(thumbnail).decode() if thumbnail else None,
-        "thumbnail_url": thumbnail_url(content) if thumbnail else None,
-    }
-    return {name: value for name, value in values.items() if name in include}
-
-
-def thumbnail_url(content: StoredContent) -> str:
-    """Return the path of a thumbnail; the offset makes it another one when the content changes."""
-    return f"/v1/contents/{quote(content.content_id, safe='')}/thumbnail?offset={content.offset}"
-
-
-def read_content(searcher: Searcher, content_id: str, include: Collection[str]) -> ContentFields:
-    """Return all that is kept of a live content; `unknown_content` if there is none."""
-    location = locate(searcher, content_id)
-    stored = searcher.read(location)
-    vector = {"vector": unit_mean(searcher.embeddings(location)).tolist()} if "vector" in include else {}
-    return ContentFields(
-        content_id=stored.content_id,
-        modality=stored.modality,
-        source=stored.source,
-        owner_id=stored.owner_id,
-        occurred_at=rfc_time(stored.occurred_at_ms),
-        link=stored.link,
-        version=stored.version,
-        text=stored.text,
-        metadata=dict(stored.metadata),
-        offset=stored.offset,
-        **vector,
-    )
-
-
-def build_snapshot(searcher: Searcher) -> dict[str, ShardCoverage]:
-    """Say what a searcher covers, shard by shard."""
-    return {
-        name: ShardCoverage(
-            generation=shard.generation,
-            next_offset=shard.next_offset,
-            watermark=None if shard.watermark_ms is None else rfc_time(shard.watermark_ms),
-        )
-        for name, shard in searcher.shards.items()
-    }

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import structlog
 from aiohttp import web
 
 from clip_index.errors import DamagedFile, GenerationGone
 from clip_index.reading.searcher import Searcher
-from query_api.app_keys import CURSOR_KEY, PERCENTILE_SCALES, SERVED_INDEX, SHARED_SEARCHES, STAGES, WORKERS
-from query_api.contract.validation import read_search_body, read_search_parameters
+from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
+from query_api.contract.route import FORM, JSON, Examples, Route
 from query_api.errors import ApiError
+from query_api.percentiles.renewal import PERCENTILE_SCALES
 from query_api.search import retrieval
-from query_api.search.cursors import Page, cursor_key, read_cursor
-from query_api.search.models import Query, RatedOptions, SearchRequest
+from query_api.search.cursors import CURSOR_KEY, Page, cursor_key, read_cursor
+from query_api.search.models import Query, SearchAnswer, SearchAnswerOrBatch, SearchRequest
+from query_api.search.options import RatedOptions
 from query_api.search.paging import first_page, search_page
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.query_resolution import embed_all, embed_query
-from query_api.search.shared_searches import can_share
+from query_api.search.reading import read_search_body, read_search_parameters
+from query_api.search.shared_searches import SHARED_SEARCHES, can_share
+from query_api.search.texts import SearchMultipart, SearchParameters
 from query_api.serving.coverage import covered_searcher
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES
 
 log = structlog.get_logger()
 
@@ -115,3 +123,62 @@ async def _answer(request: web.Request, build: Callable[[], bytes]) -> web.Respo
 
 def _json(body: bytes) -> web.Response:
     return web.Response(body=body, headers=_JSON)
+
+
+SEARCHES: Examples = MappingProxyType(
+    {
+        "pictures for a text": {"text": "a red dress", "k": 5, "modality": "image"},
+        "with a filter, metadata beside the hits": {
+            "text": "a red dress",
+            "filter": {
+                "must": [
+                    {"field": "source", "any_of": ["shop", "demo"]},
+                    {"field": "metadata.price", "lt": 20},
+                ]
+            },
+            "include": ["text", "metadata"],
+        },
+        "nothing for nonsense": {"text": "a red dress", "min_percentile": 0.9},
+        "what is like a content": {"content_id": "shoe-1", "k": 5},
+        "this, but less of that": {"terms": [{"text": "a red dress"}, {"text": "stripes", "weight": -0.5}]},
+        "two queries at once": {"queries": [{"text": "a red dress"}, {"text": "a blue hat", "k": 3}]},
+        "in pages: next_cursor leads on": {"text": "a red dress", "modality": "image", "paged": True},
+    }
+)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/search",
+        handler=search_by_body,
+        access="read",
+        summary="Search by a text, an image, a content, a vector or weighted ones, or for up to 64 queries.",
+        answers={200: SearchAnswerOrBatch},
+        bodies={JSON: SearchRequest, FORM: SearchMultipart},
+        examples=SEARCHES,
+        codes=SEARCHING
+        | REFUSED_TEXT
+        | REFUSED_IMAGE
+        | {
+            "bad_cursor",
+            "generation_gone",
+            "too_many_hits",
+            "bad_multipart",
+            "unknown_content",
+            "unknown_partition",
+            "not_yet_covered",
+        }
+        | RATING,
+    ),
+    Route(
+        method="GET",
+        path="/v1/search",
+        handler=search_by_parameters,
+        access="read",
+        summary="Search by a text or a content.",
+        answers={200: SearchAnswer},
+        parameters=SearchParameters,
+        codes=SEARCHING | REFUSED_TEXT | {"unknown_content", "unknown_partition", "not_yet_covered"} | RATING,
+    ),
+)

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeAlias
 
+from aiohttp import web
+
 from clip_index.reading.searcher import Searcher
-from query_api.search.models import RatedOptions
+from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.retrieval import Asked, search, search_each
 from query_api.serving.workers import Workers
@@ -100,3 +102,6 @@ def can_share(options: RatedOptions, stages: Stages) -> bool:
     """
     is_plain = options.filter is None and not options.collapse_identical and options.k <= MAX_K
     return is_plain and stages.search_observer is None
+
+
+SHARED_SEARCHES = web.AppKey("shared_searches", SharedSearches)

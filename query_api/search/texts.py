@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from query_api.contract.models import ContentId, FieldText, Include, NextOffset, QueryText, Request
+from query_api.contract.models import (
+    ContentId,
+    FieldText,
+    FilePart,
+    Include,
+    NextOffset,
+    QueryText,
+    _Separated,
+    _split_list,
+)
 from query_api.contract.schema_rules import BLANKS, exactly_one_of
-from query_api.search.models import SearchOptions
+from query_api.search.options import SearchOptions
 
 _INCLUDES = "|".join(get_args(Include))
 _NAME_AND_OFFSET = f"[^:,{BLANKS}]+:[0-9]{{1,18}}"
-
-
-def _split_list(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    items = value.split(",")
-    if any(not item or item != item.strip() for item in items):
-        raise PydanticCustomError("invalid_value", "must be names separated by commas alone, without blanks")
-    return items
 
 
 def _split_offsets(value: object) -> object:
@@ -41,9 +41,6 @@ def _split_offsets(value: object) -> object:
             "invalid_value", "must be a list like content-uploads-0:42,content-uploads-1:7, without blanks"
         )
     return {name: int(digits) for name, _, digits in pairs}
-
-
-_Separated = Field(min_length=1, max_length=8)
 
 
 class _TextualOptions(SearchOptions):
@@ -81,9 +78,7 @@ class SearchForm(_TextualOptions):
     ] = Field(default_factory=list)
 
 
-class ContentParameters(Request):
-    """The query string of `GET /v1/contents/{content_id}`."""
+class SearchMultipart(SearchForm):
+    """A search as a form: the picture, and either plain fields or a JSON part named `query`."""
 
-    include: Annotated[list[Literal["vector"]], BeforeValidator(_split_list), _Separated] = Field(
-        default_factory=list
-    )
+    image: FilePart | None = None

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from clip_index.reading.searcher import Searcher
-from query_api.app_keys import SERVED_INDEX, WORK_PLACES
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.work_places import WORK_PLACES
 
 
 async def covered_searcher(

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
 
 import structlog
+from aiohttp import web
 
 from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing, IndexRefused
 from clip_index.generations.index_directory import IndexDirectory
@@ -239,3 +240,6 @@ def _outcome_of_failure(error: Exception) -> ReloadOutcome:
     if isinstance(error, DamagedFile):
         return "damaged"
     return "refused" if isinstance(error, IndexRefused) else "failed"
+
+
+SERVED_INDEX = web.AppKey("served_index", ServedIndex)

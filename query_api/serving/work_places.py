@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aiohttp import web
+
 from query_api.errors import ApiError
 
 
@@ -51,3 +53,6 @@ class WorkPlaces:
 
 def _overloaded(message: str) -> ApiError:
     return ApiError("overloaded", message, headers={"Retry-After": "1"})
+
+
+WORK_PLACES = web.AppKey("work_places", WorkPlaces)

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from aiohttp import web
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -43,3 +45,6 @@ class Workers(ThreadPoolExecutor):
     def _count_done(self, _: object) -> None:
         with self._counting:
             self._num_busy -= 1
+
+
+WORKERS = web.AppKey("workers", Workers)  # blocking work: prepare, search, columns, large bodies

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -131,3 +132,6 @@ class _Children(dict[tuple[str, ...], ChildT], Generic[ChildT]):
     def __missing__(self, labels: tuple[str, ...]) -> ChildT:
         child = self[labels] = self._labels(*labels)
         return child
+
+
+METRICS = web.AppKey("metrics", Metrics)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from aiohttp import web
+
 from clip_index.content import Modality
 from clip_index.reading.searcher import SearchObserver
 
@@ -97,3 +99,12 @@ class _Measured(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self._stages.add(self._stage, self._began, self._stages.now())
+
+
+SLOW_SECONDS = web.AppKey("slow_seconds", float)
+
+
+STAGES = web.RequestKey("stages", Stages)
+
+
+REQUEST_ID = web.RequestKey("request_id", str)

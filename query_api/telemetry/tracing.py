@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from aiohttp import web
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -79,3 +80,6 @@ def open_tracer(endpoint: str | None) -> Iterator[Tracer | None]:
         yield provider.get_tracer("query_api")
     finally:
         provider.shutdown()
+
+
+TRACER: web.AppKey[Tracer | None] = web.AppKey("tracer")

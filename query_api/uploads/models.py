@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from query_api.contract.models import BASE64, MAX_WAIT_MS, Answer, ContentId, Request, Snapshot, Timings
+from query_api.answers.snapshot import Snapshot
+from query_api.contract.models import BASE64, MAX_WAIT_MS, Answer, ContentId, FilePart, Request, Timings
 from query_api.contract.schema_rules import NOT_BLANK, JsonSchema, exactly_one_of, is_given
 
 MAX_FIELD_CHARACTERS = 8192
@@ -122,3 +123,9 @@ class SearchableAnswer(PublishedAnswer):
     """The event is searchable."""
 
     snapshot: Snapshot
+
+
+class UploadMultipart(UploadForm):
+    """An upload as a form: the picture, and either plain fields or a JSON part named `event`."""
+
+    image: FilePart | None = None

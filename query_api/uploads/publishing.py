@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import structlog
+from aiohttp import web
 
 from clip_index.reading.searcher import Searcher
 from event_log.errors import EventLogError, RecordTooLarge, TopicMissing
@@ -104,3 +105,6 @@ def fate_of(searcher: Searcher, event: Event, delivery: Delivery) -> Fate:
     floor = searcher.floor(event.content_id)
     is_below = event.version is not None and floor is not None and event.version <= floor
     return "superseded" if is_below else "set_aside"
+
+
+UPLOADS = web.AppKey("uploads", Uploads)

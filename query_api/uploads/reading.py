@@ -14,17 +14,9 @@ from typing import Any
 from aiohttp import web
 
 from query_api.contract.models import Request
-from query_api.contract.validation import (
-    model_from_texts,
-    model_from_values,
-    object_from_json,
-    parse_body,
-    read_body,
-    read_json_body,
-    read_parameters,
-    read_parts,
-)
+from query_api.contract.validation import model_from_texts, model_from_values, object_from_json
 from query_api.errors import ApiError, EventRefused
+from query_api.http.bodies import parse_body, read_body, read_json_body, read_parameters, read_parts
 from query_api.uploads.models import (
     DeleteParameters,
     RawUploadParameters,

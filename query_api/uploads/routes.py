@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from aiohttp import web
 
 from clip_index.reading.searcher import Searcher
 from event_log.records import Delivery
-from query_api.app_keys import QUERY_ENCODER, STAGES, UPLOADS, WORKERS
+from query_api.answers.snapshot import build_snapshot
+from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, WRITING
+from query_api.contract.route import BINARY, FORM, JSON, Described, Examples, Route
+from query_api.contract.schema_rules import NOT_BLANK
+from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
-from query_api.search import retrieval
 from query_api.serving.coverage import covered_searcher
-from query_api.uploads.models import PublishedAnswer, SearchableAnswer, WriteParameters
-from query_api.uploads.publishing import Fate, fate_of, shard_of
-from query_api.uploads.reading import read_delete, read_upload
+from query_api.serving.workers import WORKERS
+from query_api.telemetry.stages import STAGES
+from query_api.uploads.models import (
+    DeleteParameters,
+    PublishedAnswer,
+    RawUploadParameters,
+    SearchableAnswer,
+    UploadMultipart,
+    UploadRequest,
+    WriteParameters,
+)
+from query_api.uploads.publishing import UPLOADS, Fate, fate_of, shard_of
+from query_api.uploads.reading import IMAGE_TYPES, read_delete, read_upload
 from schemas.events import DeleteEvent, Event, ImageContent, TextContent
 
 MESSAGES: dict[Fate, str] = {
@@ -43,9 +57,7 @@ async def _write(request: web.Request, event: Event, parameters: WriteParameters
     fate, searcher = await wait_for_fate(request, event, delivery, parameters.timeout_ms / 1000)
     if fate != "applied":
         raise ApiError(fate, MESSAGES[fate], details=[_place(delivery)])
-    answer = SearchableAnswer(
-        **dict(_published(request, event, delivery)), snapshot=retrieval.build_snapshot(searcher)
-    )
+    answer = SearchableAnswer(**dict(_published(request, event, delivery)), snapshot=build_snapshot(searcher))
     return _answer(200, answer)
 
 
@@ -110,3 +122,52 @@ def _published(request: web.Request, event: Event, delivery: Delivery) -> Publis
 
 def _answer(status: int, answer: PublishedAnswer) -> web.Response:
     return web.Response(text=answer.model_dump_json(), status=status, content_type="application/json")
+
+
+WRITTEN: Mapping[int, Described] = {200: SearchableAnswer, 202: PublishedAnswer}
+
+
+UPLOAD_EXAMPLES: Examples = MappingProxyType(
+    {
+        "a text": {
+            "content_id": "shoe-1",
+            "source": "shop",
+            "owner_id": "owner-9",
+            "link": "https://shop.example/shoe-1",
+            "content": {"text": "a red shoe"},
+            "metadata": {"colour": "red", "price": 49.5, "in_stock": True},
+        }
+    }
+)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/contents",
+        handler=post_content,
+        access="write",
+        summary="Upload a content.",
+        answers=WRITTEN,
+        parameters=RawUploadParameters,
+        required_parameters=frozenset(),  # JSON and forms carry the content id themselves
+        bodies={
+            JSON: UploadRequest,
+            FORM: UploadMultipart,
+            "text/plain": {"type": "string"} | NOT_BLANK,
+            **dict.fromkeys(IMAGE_TYPES, BINARY),
+        },
+        examples=UPLOAD_EXAMPLES,
+        codes=WRITING | REFUSED_TEXT | REFUSED_IMAGE | {"bad_multipart"},
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/contents/{content_id}",
+        handler=delete_content,
+        access="write",
+        summary="Delete a content.",
+        answers=WRITTEN,
+        parameters=DeleteParameters,
+        codes=WRITING - {"content_too_large"},
+    ),
+)

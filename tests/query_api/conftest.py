@@ -17,9 +17,9 @@ from clip_index.errors import IndexMissing
 from clip_index.reading.searcher import Searcher
 from event_log.publisher import Publisher
 from query_api.app import AppSettings, build_app
-from query_api.app_keys import METRICS
 from query_api.errors import ErrorDetail
 from query_api.serving.served_index import missing_offsets
+from query_api.telemetry.metrics import METRICS
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Prepared
-from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX
+from query_api.encoding.query_encoder import QUERY_ENCODER
+from query_api.serving.served_index import SERVED_INDEX
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService, metrics_of

@@ -13,8 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from clip_index.content import EncodedContent
 from clip_index.encoder.images import ImageLimits, make_thumbnail
-from query_api.app_keys import SERVED_INDEX
-from query_api.serving.served_index import ServedIndex
+from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from tests.fakes.hash_encoder import draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex

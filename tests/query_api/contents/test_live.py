@@ -10,9 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 
-from query_api.app_keys import LIVE_LISTENERS
-from query_api.contents.live_routes import describe
-from query_api.live_listeners import MAX_LISTENERS, LiveListeners
+from query_api.contents.live_routes import LIVE_LISTENERS, MAX_LISTENERS, LiveListeners, describe
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import OCCURRED_AT_MS, TOPIC, SmallIndex
 

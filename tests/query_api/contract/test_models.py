@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from query_api.answers.snapshot import rfc_time
 from query_api.contract.filters import FieldCondition, Filter
-from query_api.contract.models import ErrorAnswer, rfc_time
+from query_api.contract.models import ErrorAnswer
 from query_api.contract.validation import EXAMPLES
-from query_api.embed_models import EmbedContent
 from query_api.recommend.models import WeightedExample
+from query_api.search.embed import EmbedContent
 from query_api.search.models import Query, SearchRequest, Term
 from query_api.search.texts import SearchParameters
 from query_api.uploads.models import UploadContent

@@ -18,7 +18,6 @@ from prometheus_client import CollectorRegistry
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.app import AppSettings, build_app
-from query_api.app_keys import SERVED_INDEX
 from query_api.contract.openapi import error_codes, status_of
 from query_api.contract.route import JSON, Route
 from query_api.errors import STATUSES
@@ -26,6 +25,7 @@ from query_api.http.api_keys import ApiKeys, digest_of
 from query_api.http.listener import Address, ConnectionLimits, listening
 from query_api.http.rate_limit import RateLimit
 from query_api.route_table import ROUTES
+from query_api.serving.served_index import SERVED_INDEX
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.conftest import StartService

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from query_api.gathering import Gathering
+from query_api.encoding.encoder_queue import Gathering
 
 
 def after(num_encoded: int, num_waiting: int = 0, max_seconds: float = 1.0) -> Gathering:

@@ -16,10 +16,10 @@ from aiohttp.test_utils import TestClient
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Prepared
 from event_log.memory.clients import MemoryLog, MemoryPublisher
-from query_api.app_keys import WORK_PLACES
 from query_api.http import rate_limit
 from query_api.http.api_keys import ApiKeys
 from query_api.http.rate_limit import RateLimit, TokenBuckets
+from query_api.serving.work_places import WORK_PLACES
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService

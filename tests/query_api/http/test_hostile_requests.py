@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
-from query_api.app_keys import LIVE_LISTENERS
+from query_api.contents.live_routes import LIVE_LISTENERS
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import TOPIC, SmallIndex

@@ -16,7 +16,7 @@ from clip_index.reading.searcher import Hit, Searcher
 from query_api.contract.filters import Filter
 from query_api.errors import ApiError
 from query_api.search import retrieval
-from query_api.search.models import RatedOptions
+from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.shared_searches import MAX_K, MAX_TOGETHER, SharedSearches, can_share
 from query_api.serving.workers import Workers

@@ -11,8 +11,7 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from query_api.app_keys import SERVED_INDEX
-from query_api.serving.served_index import ServedIndex
+from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of

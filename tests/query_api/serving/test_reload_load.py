@@ -16,8 +16,7 @@ from aiohttp.test_utils import TestClient
 from clip_index.content import Delta, EncodedContent
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
-from query_api.app_keys import SERVED_INDEX
-from query_api.serving.served_index import ServedIndex
+from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from tests.fakes.inline_merges import InlineLanes
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex

@@ -1,0 +1,67 @@
+"""What every answer says of the snapshot that it comes from."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import Field
+from typing_extensions import Self
+
+from clip_index.encoder.protocol import EncoderFingerprint
+from clip_index.reading.searcher import Searcher
+from query_api.contract.models import Answer
+
+_EPOCH = datetime(1970, 1, 1)  # UTC, without saying so in each text made from it
+
+
+RfcTime = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+def rfc_time(milliseconds: int) -> str:
+    """Write a time in milliseconds since 1970 as RFC 3339, UTC."""
+    text = (_EPOCH + timedelta(0, 0, 0, milliseconds)).isoformat()  # microseconds, unless they are zero
+    return text[:23] + "Z"
+
+
+class ShardCoverage(Answer):
+    """What one shard's snapshot covers: every event below `next_offset`, every one up to the watermark."""
+
+    generation: int
+    next_offset: int
+    watermark: RfcTime | None
+
+
+Snapshot = Annotated[dict[str, ShardCoverage], Field(description="Shard → what the answer covers of it.")]
+
+
+class EncoderAnswer(Answer):
+    architecture: str
+    dimension: int
+    weights_digest: str
+    preprocessing: str
+    windowing: str
+    fingerprint: str = Field(description="A short digest of all the others.")
+
+    @classmethod
+    def of(cls, fingerprint: EncoderFingerprint) -> Self:
+        return cls(
+            architecture=fingerprint.architecture,
+            dimension=fingerprint.dimension,
+            weights_digest=fingerprint.weights_digest,
+            preprocessing=fingerprint.preprocessing,
+            windowing=fingerprint.windowing,
+            fingerprint=fingerprint.short,
+        )
+
+
+def build_snapshot(searcher: Searcher) -> dict[str, ShardCoverage]:
+    """Say what a searcher covers, shard by shard."""
+    return {
+        name: ShardCoverage(
+            generation=shard.generation,
+            next_offset=shard.next_offset,
+            watermark=None if shard.watermark_ms is None else rfc_time(shard.watermark_ms),
+        )
+        for name, shard in searcher.shards.items()
+    }

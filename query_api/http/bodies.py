@@ -1,0 +1,96 @@
+"""Bodies and query strings into bytes, parts and models, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from query_api.contract.validation import ModelT, model_from_json, model_from_texts
+from query_api.errors import ApiError
+from query_api.serving.workers import WORKERS
+
+MAX_PARTS = 16
+
+
+_AS_IT_IS = ("7bit", "8bit", "binary")
+
+
+SMALL_BODY_BYTES = 64 * 1024  # parsed on the event loop; larger ones in a worker
+
+
+ParsedT = TypeVar("ParsedT")
+
+
+async def read_json_body(request: web.Request, model: type[ModelT]) -> ModelT:
+    if request.content_type != "application/json":
+        raise ApiError("unsupported_media_type", f"send application/json, not {request.content_type}")
+    body = await read_body(request)
+    return await parse_body(request, len(body), lambda: model_from_json(model, body))
+
+
+async def parse_body(request: web.Request, size_bytes: int, parse: Callable[[], ParsedT]) -> ParsedT:
+    """Parse on the event loop what is small, in a worker what would hold the loop up."""
+    if size_bytes <= SMALL_BODY_BYTES:
+        return parse()
+    return await request.app[WORKERS].run(parse)
+
+
+def read_parameters(request: web.Request, model: type[ModelT]) -> ModelT:
+    refuse_ambiguous(request)
+    return model_from_texts(model, dict(request.query))
+
+
+def refuse_ambiguous(request: web.Request) -> None:
+    """Refuse an address that would be guessed at: a second value, bytes that are no text."""
+    if "%" in request.raw_path and not _is_utf8(unquote_to_bytes(request.raw_path)):
+        raise ApiError("bad_request", "the address is not UTF-8")
+    if len(request.query) != len(set(request.query)):
+        raise ApiError("invalid_value", "a parameter is given twice")
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the body, which the receiver has read and bounded."""
+    return await request.read()
+
+
+async def read_parts(request: web.Request) -> dict[str, bytes]:
+    """Read the parts of a form, bounded in number; the receiver has bounded their bytes together."""
+    parts: dict[str, bytes] = {}
+    try:
+        reader = MultipartReader(request.headers, _stream_of(request, await request.read()))
+        while (part := await reader.next()) is not None:
+            name, value = await _read_part(part)
+            if name in parts or len(parts) == MAX_PARTS:
+                raise ApiError("bad_multipart", f"a part is given twice, or there are more than {MAX_PARTS}")
+            parts[name] = value
+    except (ValueError, AssertionError, HttpProcessingError) as error:  # aiohttp's for malformed parts
+        raise ApiError("bad_multipart", str(error) or "malformed multipart body") from None
+    return parts
+
+
+def _stream_of(request: web.Request, body: bytes) -> StreamReader:
+    """A body that is there already, as aiohttp's reader of parts takes it."""
+    stream = StreamReader(request.protocol, limit=len(body) + 1)  # never so full that the socket is paused
+    stream.feed_data(body)
+    stream.feed_eof()
+    return stream
+
+
+async def _read_part(part: object) -> tuple[str, bytes]:
+    if not isinstance(part, BodyPartReader) or not part.name:
+        raise ApiError("bad_multipart", "every part needs a name, and none may hold parts of its own")
+    if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in _AS_IT_IS:
+        raise ApiError("bad_multipart", "send parts as they are, without a Content-Transfer-Encoding")
+    return part.name, bytes(await part.read())

@@ -1,0 +1,78 @@
+"""A search request from JSON, a form or a query string."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from clip_index.row_filter import METADATA_PREFIX
+from query_api.contract.filters import Filter, filter_from_texts
+from query_api.contract.validation import (
+    _error_from_validation,
+    model_from_texts,
+    model_from_values,
+    object_from_json,
+)
+from query_api.errors import ApiError
+from query_api.http.bodies import parse_body, read_json_body, read_parts, refuse_ambiguous
+from query_api.search.models import SearchRequest
+from query_api.search.texts import SearchForm, SearchParameters
+
+
+async def read_search_body(request: web.Request) -> SearchRequest:
+    """Read a search from a JSON or a multipart body."""
+    if request.content_type == "application/json":
+        return await read_json_body(request, SearchRequest)
+    if request.content_type == "multipart/form-data":
+        parts = await read_parts(request)
+        return await parse_body(request, len(parts.get("query", b"")), lambda: _search_from_parts(parts))
+    message = f"send application/json or multipart/form-data, not {request.content_type}"
+    raise ApiError("unsupported_media_type", message)
+
+
+def read_search_parameters(request: web.Request) -> SearchRequest:
+    """Read a search from the query string; `q` is its text."""
+    refuse_ambiguous(request)
+    metadata = {name: text for name, text in request.query.items() if name.startswith(METADATA_PREFIX)}
+    texts = {name: text for name, text in request.query.items() if name not in metadata}
+    fields = model_from_texts(SearchParameters, texts).model_dump(exclude_unset=True)
+    if ("q" in fields) == ("content_id" in fields):
+        raise ApiError("one_query_required", "needs either q, a text, or content_id")
+    if "q" in fields:
+        fields["text"] = fields.pop("q")
+    wanted = {name: fields.pop(name) for name in ("source", "owner_id") if name in fields} | metadata
+    if wanted:
+        fields["filter"] = _filter_of(wanted)
+    return model_from_values(SearchRequest, fields)
+
+
+def _filter_of(wanted: Mapping[str, str]) -> Filter:
+    try:
+        return filter_from_texts(wanted)
+    except ValidationError as error:
+        raise _error_from_validation(error) from None
+
+
+def _search_from_parts(parts: Mapping[str, bytes]) -> SearchRequest:
+    fields = dict(parts)
+    image = fields.pop("image", None)
+    query = fields.pop("query", None)
+    if query is not None and fields:
+        raise ApiError(
+            "bad_multipart", "give the fields in a JSON part named query or as plain parts, not both"
+        )
+    values = object_from_json(query, "query") if query is not None else _values_from_plain_fields(fields)
+    if image is not None:
+        values["image"] = image
+    return model_from_values(SearchRequest, values)
+
+
+def _values_from_plain_fields(fields: Mapping[str, bytes]) -> dict[str, Any]:
+    try:
+        texts = {name: value.decode() for name, value in fields.items()}
+    except UnicodeDecodeError:
+        raise ApiError("bad_multipart", "a plain part is not UTF-8") from None
+    return model_from_texts(SearchForm, texts).model_dump(exclude_unset=True)
