@@ -29,8 +29,8 @@ from consumer.preparation.steps import Preparation, PreparationOptions
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.references.fetching import FetchLimits, References
 from consumer.references.policy import ReferencePolicy
+from consumer.tasks import Committed
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Committed
 from consumer.writing.owned_shard import CommitPolicy
 from consumer.writing.thread import WriterNotices, Writing
 from event_log.publisher import Offering

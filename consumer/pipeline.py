@@ -1,6 +1,6 @@
-"""The threads of a consumer, and how work passes between them.
+"""The threads of a consumer, and how tasks pass between them.
 
-    broker ◄─► intake ──works──► encoder ──handovers──► writer ──► shards on disk
+    broker ◄─► intake ──tasks──► encoder ──handovers──► writer ──► shards on disk
                │    ▲             ▲                      │  ▲
                │    └─ notices ───┼── committed, fenced ─┘  └── dead letters delivered?
                └──► preparation ──┘
@@ -8,14 +8,14 @@
 
 - **intake** (`Intake`) alone touches the record source. Records go into one lane for each
   partition (`Backlog`), bounded in bytes; a partition whose share is full is paused once and
-  resumed when half of it is free. It submits works to preparation, a window ahead, and names
+  resumed when half of it is free. It submits tasks to preparation, a window ahead, and names
   that window in the shard's `inflight.json` first. It never encodes and never waits for the
   others, except inside a rebalance.
 - **preparation** decodes, fetches references and prepares contents in a pool of threads and
   one event loop, small records in groups. Works settle in any order and are taken in offset
-  order: a lane's first work holds back those behind it (a reference that is not there yet
+  order: a lane's first task holds back those behind it (a reference that is not there yet
   holds its partition, no other).
-- **encoder** (`Encoding`) takes ready works in order of arrival, closes batches, encodes, sends
+- **encoder** (`Encoding`) takes ready tasks in order of arrival, closes batches, encodes, sends
   dead letters, and hands one contiguous delta for each partition to the writer.
 - **writer** (`Writing`) owns every shard. It adds a delta when its dead letters are delivered,
   commits, merges, renews watermarks. It waits for nobody, so everybody may wait for it.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consumer.backlog.lane import Lane
 from consumer.quarantine.inflight import InFlightFile
-from consumer.work import Work
+from consumer.tasks import Task
 from event_log.records import EndOfPartition, Record
 
 
@@ -16,7 +16,7 @@ from event_log.records import EndOfPartition, Record
 class BacklogLimits:
     """Shared evenly by the assigned partitions: one that waits cannot starve the others.
 
-    `max_bytes` bounds records that are read, `max_prepared` works that are under
+    `max_bytes` bounds records that are read, `max_prepared` tasks that are under
     preparation or prepared (a prepared picture takes about 150 kB).
     """
 
@@ -48,12 +48,12 @@ class Backlog:
             self._lanes[partition] = Lane(partition, assignment_epoch, next_offset, inflight, suspects_below)
 
     def close(self, partition: int) -> None:
-        """Forget the partition's works; what is being prepared for it ends unheard."""
+        """Forget the partition's tasks; what is being prepared for it ends unheard."""
         with self._changed:
             lane = self._lanes.pop(partition, None)
-            works = list(lane.works) if lane else []
-        for work in works:
-            work.cancel()
+            tasks = list(lane.tasks) if lane else []
+        for task in tasks:
+            task.cancel()
 
     @property
     def partitions(self) -> list[int]:
@@ -68,32 +68,32 @@ class Backlog:
                 if lane is not None and lane.receive(one, self._num_arrivals) is not None:
                     self._num_arrivals += 1
 
-    def submittable(self) -> list[tuple[Lane, list[Work]]]:
+    def submittable(self) -> list[tuple[Lane, list[Task]]]:
         with self._changed:
             window = max(self._limits.max_prepared // max(len(self._lanes), 1), 1)
             found = [(lane, lane.submittable(window)) for lane in self._lanes.values()]
-            return [(lane, works) for lane, works in found if works]
+            return [(lane, tasks) for lane, tasks in found if tasks]
 
-    def submitted(self, lane: Lane, num_works: int) -> None:
-        """The lane's next works are under way from now on; said before any of them can settle."""
+    def submitted(self, lane: Lane, num_tasks: int) -> None:
+        """The lane's next tasks are under way from now on; said before any of them can settle."""
         with self._changed:
-            lane.submitted(num_works)
+            lane.submitted(num_tasks)
 
     def notify(self) -> None:
         """Works have settled: the encoder thread may go on."""
         with self._changed:
             self._changed.notify_all()
 
-    def take(self, max_works: int, timeout_seconds: float) -> list[Work]:
-        """Wait for ready works; return them in order of arrival, as far as they are ready."""
+    def take(self, max_tasks: int, timeout_seconds: float) -> list[Task]:
+        """Wait for ready tasks; return them in order of arrival, as far as they are ready."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_woken or self._has_ready(), timeout_seconds)
             self._is_woken = False
-            works: list[Work] = []
-            while len(works) < max_works and (ready := self._ready_lanes()):
-                before = ready[1].works[0].arrival if len(ready) > 1 else None
-                works += ready[0].take(max_works - len(works), before_arrival=before)
-            return works
+            tasks: list[Task] = []
+            while len(tasks) < max_tasks and (ready := self._ready_lanes()):
+                before = ready[1].tasks[0].arrival if len(ready) > 1 else None
+                tasks += ready[0].take(max_tasks - len(tasks), before_arrival=before)
+            return tasks
 
     def wake(self) -> None:
         """Make a waiting `take` return."""
@@ -143,4 +143,4 @@ class Backlog:
     def _ready_lanes(self) -> list[Lane]:
         """In order of arrival of what each is to give next."""
         ready = [lane for lane in self._lanes.values() if lane.is_ready]
-        return sorted(ready, key=lambda lane: lane.works[0].arrival)
+        return sorted(ready, key=lambda lane: lane.tasks[0].arrival)

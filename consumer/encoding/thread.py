@@ -1,4 +1,4 @@
-"""The encoder thread: ready works in, deltas out."""
+"""The encoder thread: ready tasks in, deltas out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from consumer.dead_letters.dead_letter_limit import DeadLetterLimit
 from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.tasks import AlreadyEncoded, Encodable, Handover, Outcome, Removal, Task
 from consumer.telemetry.metrics import Metrics
-from consumer.work import AlreadyEncoded, Encodable, Handover, Outcome, Removal, Work
 from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
 from schemas.errors import UnknownSchema
 
@@ -71,7 +71,7 @@ class Encoding:
         self._encoder = encoder
         self._outlet = outlet
         self._max_rows = limits.max_rows
-        self._batcher: Batcher[Work] = Batcher(limits)
+        self._batcher: Batcher[Task] = Batcher(limits)
         self._hand_over = hand_over
         self._metrics = metrics
         self._is_closing = False
@@ -108,8 +108,8 @@ class Encoding:
 
     def _turn(self) -> None:
         wait = min(self._batcher.seconds_until_due(time.monotonic()), _LONGEST_WAIT_SECONDS)
-        for work in self._backlog.take(self._max_rows, max(wait, 0.0)):
-            self._add(work)
+        for task in self._backlog.take(self._max_rows, max(wait, 0.0)):
+            self._add(task)
         if self._settling or self._batcher.is_due(time.monotonic()) or not self._backlog.is_under_way:
             self._encode_batch()
         self._answer_settling()
@@ -118,8 +118,8 @@ class Encoding:
         self._is_closing = True
         self._answer_settling()
 
-    def _add(self, work: Work) -> None:
-        self._batcher.add(work, rows=_num_rows(_outcome(work)), now=time.monotonic())
+    def _add(self, task: Task) -> None:
+        self._batcher.add(task, rows=_num_rows(_outcome(task)), now=time.monotonic())
         if self._batcher.is_full:
             self._encode_batch()
 
@@ -128,37 +128,37 @@ class Encoding:
         if not batch:
             return
         self._watch_for_flood(batch)
-        prepared = [work.outcome.prepared for work in batch if isinstance(work.outcome, Encodable)]
+        prepared = [task.outcome.prepared for task in batch if isinstance(task.outcome, Encodable)]
         embeddings = iter(self._encoder.encode(prepared))
-        handled = [self._handle(work, embeddings.__next__) for work in batch]
+        handled = [self._handle(task, embeddings.__next__) for task in batch]
         self._metrics.batch_records.observe(len(batch))
         for handover in build_handovers(handled):
             self._hand_over(handover)
 
-    def _watch_for_flood(self, batch: Sequence[Work]) -> None:
+    def _watch_for_flood(self, batch: Sequence[Task]) -> None:
         """Before anything of the batch is set aside, so that a flood leaves its batch where it is."""
-        for work in batch:
-            if isinstance(work.outcome, SetAside):
-                self._outlet.limit.set_aside(work.outcome.reason)
-            elif work.record is not None:
+        for task in batch:
+            if isinstance(task.outcome, SetAside):
+                self._outlet.limit.set_aside(task.outcome.reason)
+            elif task.record is not None:
                 self._outlet.limit.passed()
 
-    def _handle(self, work: Work, next_embeddings: Callable[[], Embeddings]) -> Handled:
-        outcome = work.outcome
+    def _handle(self, task: Task, next_embeddings: Callable[[], Embeddings]) -> Handled:
+        outcome = task.outcome
         if isinstance(outcome, Encodable):
-            return Handled(work, encoded_content(work, outcome.upload, next_embeddings()))
+            return Handled(task, encoded_content(task, outcome.upload, next_embeddings()))
         if isinstance(outcome, AlreadyEncoded):
-            return Handled(work, encoded_content(work, outcome.upload, outcome.embeddings))
+            return Handled(task, encoded_content(task, outcome.upload, outcome.embeddings))
         if isinstance(outcome, Removal):
-            return Handled(work, removed_content(work, outcome.event))
+            return Handled(task, removed_content(task, outcome.event))
         if isinstance(outcome, SetAside):
-            return self._set_aside(work, outcome)
-        return Handled(work)
+            return self._set_aside(task, outcome)
+        return Handled(task)
 
-    def _set_aside(self, work: Work, set_aside: SetAside) -> Handled:
-        assert work.record is not None
+    def _set_aside(self, task: Task, set_aside: SetAside) -> Handled:
+        assert task.record is not None
         self._metrics.dead_letters.labels(set_aside.reason).inc()
-        return Handled(work, dead_letter=self._outlet.letters.send(work.record, set_aside))
+        return Handled(task, dead_letter=self._outlet.letters.send(task.record, set_aside))
 
     def _answer_settling(self) -> None:
         with self._settling_lock:
@@ -174,11 +174,11 @@ def _num_rows(outcome: Outcome) -> int:
     return outcome.prepared.num_rows if isinstance(outcome, Encodable) else 0
 
 
-def _outcome(work: Work) -> Outcome:
+def _outcome(task: Task) -> Outcome:
     try:
-        return work.settled()
+        return task.settled()
     except UnknownSchema:
         raise
     except Exception as error:
-        place = f"partition {work.partition}, offset {work.next_offset}"
+        place = f"partition {task.partition}, offset {task.next_offset}"
         raise ConsumerFault(f"preparing failed before {place}: {type(error).__name__}: {error}") from error

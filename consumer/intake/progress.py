@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from consumer.backlog.backlog import Backlog
 from consumer.intake.log_ends import LogEnds
+from consumer.tasks import CaughtUp, Committed
 from consumer.telemetry.metrics import Metrics
-from consumer.work import CaughtUp, Committed
 from event_log.source import RecordSource
 
 

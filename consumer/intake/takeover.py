@@ -16,8 +16,8 @@ from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, TakeoverAbandoned
 from consumer.intake.start_check import StartNumbers, StartOptions, check_start, is_beyond_end
 from consumer.quarantine.inflight import InFlightFile
+from consumer.tasks import Handover
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Handover
 from consumer.writing.thread import Writing
 from event_log.errors import TransientLogError
 from event_log.records import LogRange

@@ -17,8 +17,8 @@ from consumer.intake.dispatcher import Dispatcher
 from consumer.intake.progress import Progress
 from consumer.intake.start_check import ACCEPT_DATA_LOSS, INDEX_ID
 from consumer.intake.topic_watch import TopicWatch
+from consumer.tasks import Committed
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Committed
 from event_log.errors import EventLogError, OffsetOutOfRange, TransientLogError
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class IntakeSettings:
-    """`busy_wait_seconds` bounds a poll while works wait to be submitted, `idle_wait_seconds` otherwise."""
+    """`busy_wait_seconds` bounds a poll while tasks wait to be submitted, `idle_wait_seconds` otherwise."""
 
     max_poll_records: int = 500
     busy_wait_seconds: float = 0.01

@@ -19,8 +19,8 @@ from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.handling import Handling
 from consumer.references.fetching import ReferenceGivenUp
+from consumer.tasks import NothingThere, Outcome, Removal, Task, Upload
 from consumer.telemetry.metrics import StageTimer
-from consumer.work import NothingThere, Outcome, Removal, Upload, Work
 from event_log.records import Headers, Record
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import (
@@ -61,19 +61,19 @@ class PreparationOptions:
 class _Group:
     """Works that one thread does one after the other, and what they have taken so far."""
 
-    works: Sequence[Work]
+    tasks: Sequence[Task]
     handling: Handling
     decode_seconds: float = 0.0
     prepare_seconds: float = 0.0
 
 
-_Step: TypeAlias = Callable[[Work, _Group], Outcome | None]
+_Step: TypeAlias = Callable[[Task, _Group], Outcome | None]
 
 
 class Preparation:
-    """Settles works. Thread-safe.
+    """Settles tasks. Thread-safe.
 
-    Bad content becomes a `SetAside`. Any other exception is the work's own `error`: a fault
+    Bad content becomes a `SetAside`. Any other exception is the task's own `error`: a fault
     of the process, or an `UnknownSchema` that an operator must see.
     """
 
@@ -87,7 +87,7 @@ class Preparation:
         options: PreparationOptions,
         notify: Callable[[], None],
     ) -> None:
-        """`notify` is called in a thread of the pool whenever works have settled."""
+        """`notify` is called in a thread of the pool whenever tasks have settled."""
         self._decoder = decoder
         self._encoder = encoder
         self._references = references
@@ -96,9 +96,9 @@ class Preparation:
         self._notify = notify
         self._pool = StepPool(options.num_threads, "prepare")
 
-    def submit(self, works: Sequence[Work], handling: Handling) -> None:
-        """Begin with works that one thread does one after the other; a cancelled one is passed over."""
-        self._submit(_Group(works, handling), self._decode)
+    def submit(self, tasks: Sequence[Task], handling: Handling) -> None:
+        """Begin with tasks that one thread does one after the other; a cancelled one is passed over."""
+        self._submit(_Group(tasks, handling), self._decode)
 
     def close(self) -> None:
         self._pool.close()
@@ -108,25 +108,25 @@ class Preparation:
 
     def _run(self, group: _Group, step: _Step) -> None:
         with group.handling.company():
-            for work in group.works:
-                if not work.is_cancelled:
-                    self._settle(work, group, step)
+            for task in group.tasks:
+                if not task.is_cancelled:
+                    self._settle(task, group, step)
         self._observe(group)
         self._notify()
 
-    def _settle(self, work: Work, group: _Group, step: _Step) -> None:
-        """Run one step; a result, a rejection or a fault settles the work, None leaves it open.
+    def _settle(self, task: Task, group: _Group, step: _Step) -> None:
+        """Run one step; a result, a rejection or a fault settles the task, None leaves it open.
 
         An open one is left alone: another thread may have fetched and settled it by now.
         """
         try:
-            outcome = step(work, group)
-        except Exception as error:  # noqa: BLE001 - carried by the work to the encoder thread
+            outcome = step(task, group)
+        except Exception as error:  # noqa: BLE001 - carried by the task to the encoder thread
             outcome = self._set_aside_from(error)
             if outcome is None:
-                work.error = error
+                task.error = error
         if outcome is not None:
-            work.outcome = outcome
+            task.outcome = outcome
 
     def _observe(self, group: _Group) -> None:
         """Once for a group: for each record it would cost as much as checking its event does."""
@@ -148,16 +148,16 @@ class Preparation:
             return SetAside("unknown_schema", str(error), "decode", name)
         return None
 
-    def _decode(self, work: Work, group: _Group) -> Outcome | None:
-        if work.record is None:
+    def _decode(self, task: Task, group: _Group) -> Outcome | None:
+        if task.record is None:
             return NothingThere()
         with group.handling.risk():
-            event = self._read(work.record, group)
+            event = self._read(task.record, group)
             if isinstance(event, DeleteEvent):
                 return Removal(event)
             if not isinstance(event.content, ContentReference):
                 return self._prepare(event, event.content, group)
-        self._fetch(event, event.content, work, group)
+        self._fetch(event, event.content, task, group)
         return None
 
     def _read(self, record: Record, group: _Group) -> Event:
@@ -169,17 +169,17 @@ class Preparation:
         finally:
             group.decode_seconds += time.perf_counter() - started
 
-    def _fetch(self, event: UploadEvent, reference: ContentReference, work: Work, group: _Group) -> None:
+    def _fetch(self, event: UploadEvent, reference: ContentReference, task: Task, group: _Group) -> None:
         fetching = self._references.fetch(reference)
-        work.fetch(fetching)
-        alone = _Group([work], group.handling)
+        task.fetch(fetching)
+        alone = _Group([task], group.handling)
         fetching.add_done_callback(
-            lambda _: self._submit(alone, lambda work, group: self._prepare_fetched(event, work, group))
+            lambda _: self._submit(alone, lambda task, group: self._prepare_fetched(event, task, group))
         )
 
-    def _prepare_fetched(self, event: UploadEvent, work: Work, group: _Group) -> Outcome:
+    def _prepare_fetched(self, event: UploadEvent, task: Task, group: _Group) -> Outcome:
         assert isinstance(event.content, ContentReference)
-        data = work.take_fetched()
+        data = task.take_fetched()
         with group.handling.risk():
             return self._prepare(event, _content_from_bytes(data, event.content.modality), group)
 

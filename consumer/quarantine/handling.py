@@ -14,8 +14,8 @@ from clip_index.errors import BadContent
 from consumer.backoff import Backoff
 from consumer.quarantine.inflight import InFlightFile
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Upload
 from consumer.telemetry.metrics import Metrics
-from consumer.work import AlreadyEncoded, Encodable, Outcome, Upload
 from schemas.errors import BadEvent
 
 _log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ class Handling(Protocol):
     """Surrounds every step in which a content could kill the process."""
 
     def company(self) -> AbstractContextManager[None]:
-        """Surrounds the steps of works that are prepared together."""
+        """Surrounds the steps of tasks that are prepared together."""
 
     def risk(self) -> AbstractContextManager[None]:
         """Surrounds the step of each of them, inside `company`."""

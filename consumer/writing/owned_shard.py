@@ -16,8 +16,8 @@ from clip_index.writing.merge_worker import MergeFailed
 from clip_index.writing.shard_writer import ShardWriter
 from consumer.backoff import Backoff
 from consumer.errors import ConsumerFault
+from consumer.tasks import CaughtUp, Committed, Handover
 from consumer.telemetry.metrics import Metrics
-from consumer.work import CaughtUp, Committed, Handover
 from consumer.writing.handovers import delivered_handovers, joined_delta
 from consumer.writing.watermark import WatermarkClock
 

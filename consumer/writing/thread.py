@@ -14,8 +14,8 @@ import structlog
 from clip_index.errors import Fenced
 from clip_index.writing.shard_writer import ShardWriter
 from consumer.errors import ConsumerFault
+from consumer.tasks import CaughtUp, Committed, Handover
 from consumer.telemetry.metrics import Metrics
-from consumer.work import CaughtUp, Committed, Handover
 from consumer.writing.owned_shard import CommitPolicy, OwnedShard
 
 ResultT = TypeVar("ResultT")

@@ -27,7 +27,7 @@ from consumer.intake.dispatcher import grouped
 from consumer.intake.log_ends import LogEnds
 from consumer.intake.start_check import StartNumbers, StartOptions, check_start
 from consumer.quarantine.inflight import InFlight, InFlightFile
-from consumer.work import WORK_BYTES, Handover, NothingThere, Work
+from consumer.tasks import TASK_BYTES, Handover, NothingThere, Task
 from consumer.writing.handovers import Handled, build_handovers, delivered_handovers, joined_delta
 from consumer.writing.owned_shard import CommitPolicy
 from consumer.writing.watermark import WatermarkClock
@@ -118,17 +118,17 @@ class TestDeadLetterLimit:
 
 
 class TestLane:
-    def test_works_cover_the_log_without_a_hole(self, tmp_path: Path) -> None:
+    def test_tasks_cover_the_log_without_a_hole(self, tmp_path: Path) -> None:
         one = lane(tmp_path, next_offset=3)
         for received in (record(3), record(7), EndOfPartition(0, 10, 1)):
             one.receive(received, 0)
-        assert [(work.from_offset, work.next_offset) for work in one.works] == [(3, 4), (4, 8), (8, 10)]
-        assert [work.size_bytes for work in one.works] == [10, 10, 0]
+        assert [(task.from_offset, task.next_offset) for task in one.tasks] == [(3, 4), (4, 8), (8, 10)]
+        assert [task.size_bytes for task in one.tasks] == [10, 10, 0]
 
     def test_headers_weigh_as_much_as_values(self, tmp_path: Path) -> None:
         one = lane(tmp_path)
         one.receive(replace(record(0), headers=(("trace", b"t" * 90), ("empty", None))), 0)
-        assert one.works[0].size_bytes == 10 + 5 + 90 + 5
+        assert one.tasks[0].size_bytes == 10 + 5 + 90 + 5
 
     @pytest.mark.parametrize(
         "received",
@@ -146,13 +146,13 @@ class TestLane:
         for offset in range(5):
             one.receive(record(offset), offset)
         sizes = []
-        while works := one.submittable(10):
-            sizes.append(len(works))
-            one.submitted(len(works))
-            assert not any(one.is_suspect(work) for work in one.submittable(10))
-            for work in works:
-                work.outcome = NothingThere()
-                assert one.take(1) == [work]
+        while tasks := one.submittable(10):
+            sizes.append(len(tasks))
+            one.submitted(len(tasks))
+            assert not any(one.is_suspect(task) for task in one.submittable(10))
+            for task in tasks:
+                task.outcome = NothingThere()
+                assert one.take(1) == [task]
         assert sizes == [1, 1, 3]
 
     def test_the_window_bounds_what_is_under_way(self, tmp_path: Path) -> None:
@@ -164,32 +164,32 @@ class TestLane:
         assert len(one.submittable(6)) == 2
 
 
-class TestWork:
-    def work(self) -> Work:
-        return Work(0, 1, 4, 5, record(4), 0, 10)
+class TestTask:
+    def task(self) -> Task:
+        return Task(0, 1, 4, 5, record(4), 0, 10)
 
     def test_it_is_ready_with_an_outcome_or_an_error(self) -> None:
-        good, bad, open_ = self.work(), self.work(), self.work()
+        good, bad, open_ = self.task(), self.task(), self.task()
         good.outcome, bad.error = NothingThere(), RuntimeError("a defect")
-        assert [work.is_ready for work in (good, bad, open_)] == [True, True, False]
+        assert [task.is_ready for task in (good, bad, open_)] == [True, True, False]
         assert good.settled() == NothingThere()
         with pytest.raises(RuntimeError, match="a defect"):
             bad.settled()
 
     @pytest.mark.parametrize("is_early", [True, False], ids=["cancelled before", "cancelled after"])
     def test_cancelling_cancels_the_fetch(self, is_early: bool) -> None:
-        work, fetching = self.work(), Future[bytes]()
+        task, fetching = self.task(), Future[bytes]()
         if is_early:
-            work.cancel()
-        work.fetch(fetching)
-        work.cancel()
+            task.cancel()
+        task.fetch(fetching)
+        task.cancel()
         assert fetching.cancelled()
 
 
 class TestGroups:
-    def works(self, *sizes: int) -> list[Work]:
+    def tasks(self, *sizes: int) -> list[Task]:
         return [
-            Work(0, 1, offset, offset + 1, record(offset, size=size), offset, size)
+            Task(0, 1, offset, offset + 1, record(offset, size=size), offset, size)
             for offset, size in enumerate(sizes)
         ]
 
@@ -206,24 +206,24 @@ class TestGroups:
     def test_small_records_go_together_and_a_large_one_alone(
         self, sizes: list[int], expected: list[int]
     ) -> None:
-        works = self.works(*sizes)
-        groups = list(grouped(works))
+        tasks = self.tasks(*sizes)
+        groups = list(grouped(tasks))
         assert [len(group) for group in groups] == expected
-        assert [work for group in groups for work in group] == works
+        assert [task for group in groups for task in group] == tasks
 
 
-def submit_all(backlog: Backlog) -> dict[int, list[Work]]:
-    """Say that everything is under way; return the works by partition."""
-    submitted: dict[int, list[Work]] = {}
-    for lane, works in backlog.submittable():
-        backlog.submitted(lane, len(works))
-        submitted[lane.partition] = works
+def submit_all(backlog: Backlog) -> dict[int, list[Task]]:
+    """Say that everything is under way; return the tasks by partition."""
+    submitted: dict[int, list[Task]] = {}
+    for lane, tasks in backlog.submittable():
+        backlog.submitted(lane, len(tasks))
+        submitted[lane.partition] = tasks
     return submitted
 
 
-def settle_all(works: Iterable[Work]) -> None:
-    for work in works:
-        work.outcome = NothingThere()
+def settle_all(tasks: Iterable[Task]) -> None:
+    for task in tasks:
+        task.outcome = NothingThere()
 
 
 class TestBacklog:
@@ -233,46 +233,46 @@ class TestBacklog:
             backlog.open(partition, 1, 0, InFlightFile(tmp_path / f"{partition}.json", InFlight()))
         return backlog
 
-    def test_works_are_taken_in_order_of_arrival_across_partitions(self, tmp_path: Path) -> None:
+    def test_tasks_are_taken_in_order_of_arrival_across_partitions(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
         backlog.receive([record(0), record(0, partition=1), record(1), record(1, partition=1)])
         settle_all(chain(*submit_all(backlog).values()))
         taken = backlog.take(10, 0.0)
-        assert [(work.partition, work.from_offset) for work in taken] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+        assert [(task.partition, task.from_offset) for task in taken] == [(0, 0), (1, 0), (0, 1), (1, 1)]
 
-    def test_no_more_works_are_taken_than_asked_for(self, tmp_path: Path) -> None:
+    def test_no_more_tasks_are_taken_than_asked_for(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
         received = [record(0), record(1), record(0, partition=1), record(2), record(1, partition=1)]
         backlog.receive(received)
         settle_all(chain(*submit_all(backlog).values()))
         taken = [backlog.take(2, 0.0) for _ in range(4)]
-        assert [len(works) for works in taken] == [2, 2, 1, 0]
-        assert [work.record for works in taken for work in works] == received
+        assert [len(tasks) for tasks in taken] == [2, 2, 1, 0]
+        assert [task.record for tasks in taken for task in tasks] == received
         assert backlog.size_bytes == 0
         assert not backlog.is_under_way
 
-    def test_settled_works_wake_the_one_who_takes(self, tmp_path: Path) -> None:
-        backlog, taken = self.backlog(tmp_path), list[Work]()
+    def test_settled_tasks_wake_the_one_who_takes(self, tmp_path: Path) -> None:
+        backlog, taken = self.backlog(tmp_path), list[Task]()
         backlog.receive([record(0)])
-        works = submit_all(backlog)[0]
+        tasks = submit_all(backlog)[0]
         taker = threading.Thread(target=lambda: taken.extend(backlog.take(1, 60.0)))
         taker.start()
-        settle_all(works)
+        settle_all(tasks)
         backlog.notify()
         taker.join(60.0)
-        assert taken == works
+        assert taken == tasks
 
-    def test_a_work_that_is_not_ready_holds_back_its_partition_alone(self, tmp_path: Path) -> None:
+    def test_a_task_that_is_not_ready_holds_back_its_partition_alone(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
         backlog.receive([record(0), record(1), record(0, partition=1)])
-        works = submit_all(backlog)
-        settle_all([works[0][1], *works[1]])
-        assert [work.partition for work in backlog.take(10, 0.0)] == [1]
-        settle_all([works[0][0]])
-        assert [work.from_offset for work in backlog.take(10, 0.0)] == [0, 1]
+        tasks = submit_all(backlog)
+        settle_all([tasks[0][1], *tasks[1]])
+        assert [task.partition for task in backlog.take(10, 0.0)] == [1]
+        settle_all([tasks[0][0]])
+        assert [task.from_offset for task in backlog.take(10, 0.0)] == [0, 1]
 
     def test_a_partition_is_paused_once_and_resumed_when_half_is_free(self, tmp_path: Path) -> None:
-        backlog = self.backlog(tmp_path, max_bytes=2 * 5 * (10 + WORK_BYTES))
+        backlog = self.backlog(tmp_path, max_bytes=2 * 5 * (10 + TASK_BYTES))
         backlog.receive([record(offset, size=10) for offset in range(5)])
         assert backlog.flow_change().pause == {0}
         assert backlog.flow_change().pause == frozenset()
@@ -295,25 +295,25 @@ class TestBacklog:
     def test_closing_cancels_what_is_under_way(self, tmp_path: Path) -> None:
         backlog = self.backlog(tmp_path)
         backlog.receive([record(0)])
-        (work,) = submit_all(backlog)[0]
+        (task,) = submit_all(backlog)[0]
         fetching = Future[bytes]()
-        work.fetch(fetching)
+        task.fetch(fetching)
         backlog.close(0)
-        assert work.is_cancelled
+        assert task.is_cancelled
         assert fetching.cancelled()
         assert backlog.partitions == [1]
 
 
 class TestHandovers:
-    def work(self, offset: int, partition: int = 0, epoch: int = 1) -> Work:
-        return Work(partition, epoch, offset, offset + 1, record(offset, partition=partition), offset, 10)
+    def task(self, offset: int, partition: int = 0, epoch: int = 1) -> Task:
+        return Task(partition, epoch, offset, offset + 1, record(offset, partition=partition), offset, 10)
 
     def test_one_delta_for_each_partition_and_assignment(self) -> None:
         batch = [
-            Handled(self.work(4), RemovedContent("a", 4)),
-            Handled(self.work(9, partition=1)),
-            Handled(self.work(5)),
-            Handled(self.work(0, epoch=2)),
+            Handled(self.task(4), RemovedContent("a", 4)),
+            Handled(self.task(9, partition=1)),
+            Handled(self.task(5)),
+            Handled(self.task(0, epoch=2)),
         ]
         handovers = build_handovers(batch)
         ranges = [
@@ -328,12 +328,12 @@ class TestHandovers:
         letter = DeadLetterDelivery(whole=Future, without_value=Future)
         vectors = np.zeros((4, 8), np.float32)
         content = EncodedContent("a", 4, "text", vectors, "tests", 0, text="w" * 1000)
-        (light,) = build_handovers([Handled(self.work(4))])
-        (content_only,) = build_handovers([Handled(self.work(4), content)])
-        (both,) = build_handovers([Handled(self.work(4), content), Handled(self.work(5), dead_letter=letter)])
+        (light,) = build_handovers([Handled(self.task(4))])
+        (content_only,) = build_handovers([Handled(self.task(4), content)])
+        (both,) = build_handovers([Handled(self.task(4), content), Handled(self.task(5), dead_letter=letter)])
         assert light.size_bytes > 0
         assert content_only.size_bytes >= vectors.nbytes + 1000
-        assert both.size_bytes == content_only.size_bytes + light.size_bytes + self.work(5).held_bytes
+        assert both.size_bytes == content_only.size_bytes + light.size_bytes + self.task(5).held_bytes
 
     def handover(self, from_offset: int, next_offset: int) -> Handover:
         changes = [RemovedContent(str(offset), offset) for offset in range(from_offset, next_offset)]

@@ -31,7 +31,7 @@ from consumer.references.policy import (
     ReferenceUnreachable,
 )
 from consumer.references.stores import FileStore
-from consumer.work import Work
+from consumer.tasks import Task
 from schemas.events import ContentReference, Modality
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
 from tests.fakes.hash_encoder import draw_picture
@@ -227,15 +227,15 @@ def test_fetched_bytes_keep_their_place_until_they_are_taken_or_nobody_wants_the
     picture = reference(f"file://{tmp_path}/picture")
     limits = replace(quick_limits(), max_concurrent=1)
     with fetching(ReferencePolicy(file_roots=(tmp_path,)), limits) as references:
-        works = [Work(0, 1, offset, offset + 1, None, offset, 0) for offset in range(3)]
-        first, second, third = (references.fetch(picture) for _ in works)
-        for work, fetch in zip(works, (first, second, third), strict=True):
-            work.fetch(fetch)
+        tasks = [Task(0, 1, offset, offset + 1, None, offset, 0) for offset in range(3)]
+        first, second, third = (references.fetch(picture) for _ in tasks)
+        for task, fetch in zip(tasks, (first, second, third), strict=True):
+            task.fetch(fetch)
         assert wait([first, second], PATIENCE_SECONDS, FIRST_COMPLETED).done == {first}
         assert not wait([second], timeout=0.1).done
-        assert works[0].take_fetched() == PICTURE
+        assert tasks[0].take_fetched() == PICTURE
         assert wait([second, third], PATIENCE_SECONDS, FIRST_COMPLETED).done == {second}
-        works[1].cancel()
+        tasks[1].cancel()
         assert third.result(PATIENCE_SECONDS) == PICTURE
 
 

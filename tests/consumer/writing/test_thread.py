@@ -19,8 +19,8 @@ from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from consumer.backoff import Backoff
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
+from consumer.tasks import Handover
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Handover
 from consumer.writing.owned_shard import CommitPolicy, OwnedShard
 from consumer.writing.thread import RoomLimits, WriterNotices, Writing
 from event_log.records import Delivery

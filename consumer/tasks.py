@@ -12,8 +12,8 @@ from consumer.dead_letters.dead_letter import DeadLetterDelivery, SetAside
 from event_log.records import Record
 from schemas.events import DeleteEvent, Modality, UploadEvent
 
-WORK_BYTES = 500
-"""Roughly what a work and its record take in memory beside the bytes of the record."""
+TASK_BYTES = 500
+"""Roughly what a task and its record take in memory beside the bytes of the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ Outcome: TypeAlias = Encodable | AlreadyEncoded | Removal | SetAside | NothingTh
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class Task:
     """One record and the half-open range of offsets that passing it covers.
 
-    `from_offset` is the previous work's `next_offset`, so that the works of a
+    `from_offset` is the previous task's `next_offset`, so that the tasks of a
     partition cover the log without a hole.
 
-    It settles once: a preparation thread sets `outcome` or `error`, and touches the work
-    no more. Until then it is nobody else's business, so a work needs no lock and no
+    It settles once: a preparation thread sets `outcome` or `error`, and touches the task
+    no more. Until then it is nobody else's business, so a task needs no lock and no
     future of its own; those were a tenth of what a small record cost.
     """
 
@@ -83,27 +83,27 @@ class Work:
 
     @property
     def held_bytes(self) -> int:
-        return WORK_BYTES + self.size_bytes
+        return TASK_BYTES + self.size_bytes
 
     @property
     def is_ready(self) -> bool:
         return self.outcome is not None or self.error is not None
 
     def settled(self) -> Outcome:
-        """The outcome of a ready work; raises what its preparation raised."""
+        """The outcome of a ready task; raises what its preparation raised."""
         if self.error is not None:
             raise self.error
         assert self.outcome is not None
         return self.outcome
 
     def fetch(self, fetching: Future[bytes]) -> None:
-        """Remember a fetch, which cancelling the work cancels."""
+        """Remember a fetch, which cancelling the task cancels."""
         self.fetching = fetching
         if self.is_cancelled:
             fetching.cancel()
 
     def take_fetched(self) -> bytes:
-        """The fetched bytes, of which the work and the fetch let go; raises what the fetch raised."""
+        """The fetched bytes, of which the task and the fetch let go; raises what the fetch raised."""
         assert self.fetching is not None
         fetched, self.fetching = self.fetching, None
         try:
