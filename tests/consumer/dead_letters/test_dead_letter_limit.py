@@ -15,6 +15,8 @@ class TestDeadLetterLimit:
         limit = DeadLetterLimit(FloodThreshold(max_share=0.1, min_dead_letters=10, window=100))
         for _ in range(9):
             limit.set_aside("undecodable")
+        with pytest.raises(DeadLetterFlood, match="10 of the latest 10"):
+            limit.set_aside("undecodable")
 
     def test_many_dead_letters_of_a_large_share_are_a_flood(self) -> None:
         limit = DeadLetterLimit(FloodThreshold(max_share=0.5, min_dead_letters=10, window=100))
@@ -26,9 +28,11 @@ class TestDeadLetterLimit:
 
     def test_old_records_leave_the_window(self) -> None:
         limit = DeadLetterLimit(FloodThreshold(max_share=0.5, min_dead_letters=5, window=10))
-        for _ in range(50):
-            limit.set_aside("x") if _ < 4 else limit.passed()
-        for _ in range(4):
+        for number in range(50):
+            limit.set_aside("x") if number < 4 else limit.passed()
+        for _ in range(5):
+            limit.set_aside("x")
+        with pytest.raises(DeadLetterFlood, match="6 of the latest 10"):
             limit.set_aside("x")
 
     @given(st.lists(st.booleans(), max_size=80))
