@@ -24,7 +24,8 @@ from consumer.intake.start_check import StartOptions
 from consumer.intake.takeover import AssignmentPatience, Takeover
 from consumer.intake.thread import Intake, IntakeParts, IntakeSettings
 from consumer.intake.topic_watch import TopicWatch
-from consumer.pipeline import Pipeline, PipelineParts, PipelineState
+from consumer.pipeline import Pipeline, PipelineParts
+from consumer.pipeline_state import PipelineState
 from consumer.preparation.steps import Preparation, PreparationOptions
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.references.fetching import FetchLimits, References

@@ -43,54 +43,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from clip_index.errors import ClipIndexError, DeltaMismatch
 from clip_index.writing.merge_worker import MergeLanes
 from consumer.encoding.thread import Encoding
-from consumer.errors import ConsumerError, ConsumerFault
+from consumer.errors import ConsumerFault
 from consumer.intake.thread import Intake
+from consumer.pipeline_state import PipelineState
 from consumer.preparation.steps import Preparation
 from consumer.references.fetching import References
 from consumer.writing.thread import Writing
-from event_log.errors import EventLogError
-from schemas.errors import UnknownSchema
 
 _log = structlog.get_logger(__name__)
-_EXPECTED = (ConsumerError, EventLogError, ClipIndexError, UnknownSchema)
-
-
-class PipelineState:
-    """Whether the pipeline is to stop, and why; shared by its threads."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._failure: BaseException | None = None
-
-    @property
-    def failure(self) -> BaseException | None:
-        return self._failure
-
-    def is_stopping(self) -> bool:
-        return self._stop.is_set()
-
-    def has_faulted(self) -> bool:
-        """Whether what ended it is no error that a rule knows how to stop for."""
-        if isinstance(self._failure, (ConsumerFault, DeltaMismatch)):
-            return True
-        return self._failure is not None and not isinstance(self._failure, _EXPECTED)
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def fail(self, error: BaseException) -> None:
-        """Stop because of an error; the first one counts, later ones are its consequences."""
-        with self._lock:
-            if self._failure is None:
-                self._failure = error
-        self._stop.set()
-
-    def wait(self, timeout_seconds: float) -> bool:
-        return self._stop.wait(timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +73,9 @@ class Pipeline:
         self._state = state
         self._stop_timeout = stop_timeout_seconds
         self._threads = {
-            "writer": self._thread("writer", lambda: parts.writing.run(state.fail)),
-            "encoder": self._thread("encoder", lambda: parts.encoding.run(state.fail)),
-            "intake": self._thread("intake", lambda: parts.intake.run(state.is_stopping, state.fail)),
+            "writer": self._thread("writer", lambda: parts.writing.run(state)),
+            "encoder": self._thread("encoder", lambda: parts.encoding.run(state)),
+            "intake": self._thread("intake", lambda: parts.intake.run(state)),
         }
 
     def start(self) -> None:

@@ -14,6 +14,7 @@ from consumer.dead_letters.dead_letter import DeadLetters, SetAside
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit
 from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
+from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.tasks import AlreadyEncoded, Encodable, Handover, Outcome, Removal, Task
 from consumer.telemetry.metrics import Metrics
@@ -78,16 +79,16 @@ class Encoding:
         self._settling: list[threading.Event] = []
         self._settling_lock = threading.Lock()
 
-    def run(self, fail: Callable[[BaseException], None]) -> None:
+    def run(self, state: PipelineState) -> None:
         """Work until closed. Faults, unknown schemas and floods end it.
 
-        An error goes to `fail` first: a revoke that waits here must not take the end for a good one.
+        An error goes to `state` first: a revoke that waits here must not take the end for a good one.
         """
         try:
             while not self._is_closing:
                 self._turn()
         except BaseException as error:
-            fail(error)
+            state.fail(error)
             raise
         finally:
             self._end()

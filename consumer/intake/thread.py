@@ -17,6 +17,7 @@ from consumer.intake.dispatcher import Dispatcher
 from consumer.intake.progress import Progress
 from consumer.intake.start_check import ACCEPT_DATA_LOSS, INDEX_ID
 from consumer.intake.topic_watch import TopicWatch
+from consumer.pipeline_state import PipelineState
 from consumer.tasks import Committed
 from consumer.telemetry.metrics import Metrics
 from event_log.errors import EventLogError, OffsetOutOfRange, TransientLogError
@@ -68,19 +69,19 @@ class Intake:
         self._num_failures = 0
         self.last_turn_at = time.monotonic()
 
-    def run(self, is_stopping: Callable[[], bool], fail: Callable[[BaseException], None]) -> None:
+    def run(self, state: PipelineState) -> None:
         """Read until told to stop, then leave the group, which commits and closes the shards.
 
-        An error goes to `fail` first: after a fault, leaving must not empty the in-flight set.
+        An error goes to `state` first: after a fault, leaving must not empty the in-flight set.
         """
         try:
             self._source.subscribe(self._topic_watch.topic, self._assignment)
-            while not is_stopping():
+            while not state.is_stopping():
                 self._turn()
         except TakeoverAbandoned as error:
             _log.warning("taking over is abandoned", error=str(error))
         except BaseException as error:
-            fail(error)
+            state.fail(error)
             raise
         finally:
             self._source.close()

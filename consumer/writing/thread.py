@@ -14,6 +14,7 @@ import structlog
 from clip_index.errors import Fenced
 from clip_index.writing.shard_writer import ShardWriter
 from consumer.errors import ConsumerFault
+from consumer.pipeline_state import PipelineState
 from consumer.tasks import CaughtUp, Committed, Handover
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.owned_shard import CommitPolicy, OwnedShard
@@ -68,10 +69,10 @@ class Writing:
         self._changed = threading.Condition()
         self._is_closing = False
 
-    def run(self, fail: Callable[[BaseException], None]) -> None:
+    def run(self, state: PipelineState) -> None:
         """Serve until closed; at the end every shard is closed, uncommitted work included.
 
-        An error goes to `fail` first: those who ask this thread then hear only that it has ended.
+        An error goes to `state` first: those who ask this thread then hear only that it has ended.
         """
         try:
             while not self._is_closing:
@@ -81,7 +82,7 @@ class Writing:
                 for partition in list(self._shards):
                     self._turn(partition)
         except BaseException as error:
-            fail(error)
+            state.fail(error)
             raise
         finally:
             self._end()

@@ -19,6 +19,7 @@ from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from consumer.backoff import Backoff
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
+from consumer.pipeline_state import PipelineState
 from consumer.tasks import Handover
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.owned_shard import CommitPolicy, OwnedShard
@@ -60,15 +61,15 @@ def test_many_small_handovers_have_room_where_few_large_ones_have_not(writing: W
 
 def test_what_the_writer_takes_makes_room(writing: Writing) -> None:
     writing.hand_over(handover(1000))
-    failures = list[BaseException]()
-    thread = threading.Thread(target=lambda: writing.run(failures.append))
+    state = PipelineState()
+    thread = threading.Thread(target=lambda: writing.run(state))
     thread.start()
     for _ in range(3):
         writing.hand_over(handover(1000))
     writing.close()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
-    assert not failures
+    assert state.failure is None
 
 
 def own_shard(
