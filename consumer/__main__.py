@@ -27,7 +27,7 @@ from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, EncoderUnavailable, Fenced
-from consumer.app import Connections, IndexPlace, build_consumer
+from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
 from consumer.health import Health, HealthListener, check_health
@@ -116,9 +116,9 @@ def _consume(
                 request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS,
             )
         connections = Connections(source, publisher, encoder, topic, settings.dead_letter_topic)
-        place = IndexPlace(settings.index.root, settings.index.id, settings.group_id)
+        location = IndexLocation(settings.index.root, settings.index.id, settings.group_id)
         metrics = Metrics()
-        pipeline = _build_pipeline(connections, place, settings, metrics)
+        pipeline = _build_pipeline(connections, location, settings, metrics)
         health = _build_health(settings, pipeline, metrics)
         spare_what_stays()
         pipeline.start()
@@ -138,12 +138,12 @@ def _judged_settings() -> Iterator[None]:
 
 
 def _build_pipeline(
-    connections: Connections, place: IndexPlace, settings: Settings, metrics: Metrics
+    connections: Connections, location: IndexLocation, settings: Settings, metrics: Metrics
 ) -> Pipeline:
     try:
-        return build_consumer(connections, place, options_from_settings(settings), metrics)
+        return build_consumer(connections, location, options_from_settings(settings), metrics)
     except OSError as error:
-        reason = f"CLIPTIDE_INDEX__ROOT: no index can be kept in {place.root}: {error.strerror}"
+        reason = f"CLIPTIDE_INDEX__ROOT: no index can be kept in {location.root}: {error.strerror}"
         raise BadSettings(reason) from error
 
 

@@ -17,7 +17,7 @@ from consumer.preparation.steps import PreparationOptions
 from consumer.references.fetching import FetchLimits
 from consumer.references.policy import ReferencePatience, ReferencePolicy
 from consumer.settings import ConsumerSettings, Settings
-from consumer.writing.owned_shard import CommitPolicy
+from consumer.writing.commit_policy import CommitPolicy
 
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:

@@ -43,13 +43,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from clip_index.writing.merge_worker import MergeLanes
 from consumer.encoding.thread import Encoding
 from consumer.errors import ConsumerFault
 from consumer.intake.thread import Intake
 from consumer.pipeline_state import PipelineState
 from consumer.preparation.steps import Preparation
 from consumer.references.fetching import References
+from consumer.writing.shard_writer import Shards
 from consumer.writing.thread import Writing
 
 _log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class PipelineParts:
     references: References
     encoding: Encoding
     writing: Writing
-    merges: MergeLanes
+    shards: Shards
 
 
 class Pipeline:
@@ -99,7 +99,7 @@ class Pipeline:
         self._parts.writing.close()
         self._join("encoder", deadline)
         self._join("writer", deadline)
-        self._parts.merges.close()
+        self._parts.shards.close()
         self._parts.references.close(max(deadline - time.monotonic(), 0.0))
         self._parts.preparation.close()
         if self._state.failure is not None:

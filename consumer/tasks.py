@@ -120,6 +120,15 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class AssignedPartition:
+    """A partition that the group has given to this process. Its log begins at `first_offset`."""
+
+    partition: int
+    assignment_epoch: int
+    first_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Handover:
     """A delta on its way to its shard's writer.
 
@@ -144,14 +153,3 @@ class CaughtUp:
     assignment_epoch: int
     next_offset: int
     at_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A shard's progress. `newest_timestamp_ms` is of its newest record, or as near as is known to it:
-    before this process has committed one, the watermark on disk, or without any the time of the takeover.
-    """
-
-    partition: int
-    next_offset: int
-    newest_timestamp_ms: int

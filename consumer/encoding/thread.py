@@ -16,9 +16,10 @@ from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
 from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
-from consumer.tasks import AlreadyEncoded, Encodable, Handover, Outcome, Removal, Task
+from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Removal, Task
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
+from consumer.writing.thread import Writing
 from schemas.errors import UnknownSchema
 
 _LONGEST_WAIT_SECONDS = 0.5
@@ -65,7 +66,7 @@ class Encoding:
         *,
         outlet: DeadLetterOutlet,
         limits: BatchLimits,
-        hand_over: Callable[[Handover], None],
+        writing: Writing,
         metrics: Metrics,
     ) -> None:
         self._backlog = backlog
@@ -73,7 +74,7 @@ class Encoding:
         self._outlet = outlet
         self._max_rows = limits.max_rows
         self._batcher: Batcher[Task] = Batcher(limits)
-        self._hand_over = hand_over
+        self._writing = writing
         self._metrics = metrics
         self._is_closing = False
         self._settling: list[threading.Event] = []
@@ -134,7 +135,7 @@ class Encoding:
         handled = [self._handle(task, embeddings.__next__) for task in batch]
         self._metrics.batch_records.observe(len(batch))
         for handover in build_handovers(handled):
-            self._hand_over(handover)
+            self._writing.hand_over(handover)
 
     def _watch_for_flood(self, batch: Sequence[Task]) -> None:
         """Before anything of the batch is set aside, so that a flood leaves its batch where it is."""

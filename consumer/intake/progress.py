@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import Protocol
 
 from consumer.backlog.backlog import Backlog
 from consumer.intake.log_ends import LogEnds
-from consumer.tasks import CaughtUp, Committed
+from consumer.notices import Committed
+from consumer.tasks import CaughtUp
 from consumer.telemetry.metrics import Metrics
+from consumer.writing.thread import Writing
 from event_log.source import RecordSource
+
+
+class ShardNames(Protocol):
+    """How the shard of a partition is called in metrics."""
+
+    def shard_name(self, partition: int) -> str: ...
 
 
 class Progress:
@@ -28,14 +36,14 @@ class Progress:
         self,
         backlog: Backlog,
         *,
-        shard_name: Callable[[int], str],
-        caught_up: Callable[[CaughtUp], None],
+        shard_names: ShardNames,
+        writing: Writing,
         metrics: Metrics,
         probe_seconds: float,
     ) -> None:
         self._backlog = backlog
-        self._shard_name = shard_name
-        self._caught_up = caught_up
+        self._shard_names = shard_names
+        self._writing = writing
         self._metrics = metrics
         self._probe_seconds = probe_seconds
         self._probe_due_at = 0.0
@@ -63,13 +71,13 @@ class Progress:
         self._report_lag(partition, end, now)
         position, epoch = self._backlog.position(partition), self._backlog.epoch(partition)
         if position is not None and epoch is not None and end <= position:
-            self._caught_up(CaughtUp(partition, epoch, position, asked_at))
+            self._writing.caught_up(CaughtUp(partition, epoch, position, asked_at))
 
     def _report_lag(self, partition: int, end: int, now: float) -> None:
         committed = self._committed.get(partition)
         if committed is None:
             return
-        shard, ends = self._shard_name(partition), self._ends.setdefault(partition, LogEnds())
+        shard, ends = self._shard_names.shard_name(partition), self._ends.setdefault(partition, LogEnds())
         ends.observe(end, now=now)
         newest_age = time.time() - committed.newest_timestamp_ms / 1000
         seconds = ends.seconds_behind(committed.next_offset, newest_age=newest_age, now=now)

@@ -48,6 +48,12 @@ class Fetcher(Protocol):
     def fetch(self, reference: ContentReference) -> Future[bytes]: ...
 
 
+class SettledTasks(Protocol):
+    """Is told that tasks have settled. Called in a thread of the pool."""
+
+    def notify(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PreparationOptions:
     """`make_thumbnail` is given the bytes of a readable picture; None keeps no thumbnails."""
@@ -85,15 +91,14 @@ class Preparation:
         references: Fetcher,
         timer: StageTimer,
         options: PreparationOptions,
-        notify: Callable[[], None],
+        settled: SettledTasks,
     ) -> None:
-        """`notify` is called in a thread of the pool whenever tasks have settled."""
         self._decoder = decoder
         self._encoder = encoder
         self._references = references
         self._timer = timer
         self._options = options
-        self._notify = notify
+        self._settled = settled
         self._pool = StepPool(options.num_threads, "prepare")
 
     def submit(self, tasks: Sequence[Task], handling: Handling) -> None:
@@ -112,7 +117,7 @@ class Preparation:
                 if not task.is_cancelled:
                     self._settle(task, group, step)
         self._observe(group)
-        self._notify()
+        self._settled.notify()
 
     def _settle(self, task: Task, group: _Group, step: _Step) -> None:
         """Run one step; a result, a rejection or a fault settles the task, None leaves it open.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -63,6 +64,12 @@ class Fetch(Future[bytes]):
         return super().cancel()
 
 
+class FailingGauge(Protocol):
+    """Is told how many references are being tried again."""
+
+    def set(self, value: float) -> None: ...
+
+
 class References:
     """Fetches references until they are there, refused or given up. Thread-safe after `start`."""
 
@@ -71,13 +78,13 @@ class References:
         policy: ReferencePolicy,
         limits: FetchLimits,
         *,
+        failing: FailingGauge,
         clock: Callable[[], float] = time.monotonic,
-        waiting: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._policy = policy
         self._limits = limits
         self._clock = clock
-        self._waiting = waiting
+        self._failing = failing
         self._num_failing = 0
         self._last_success_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -175,7 +182,7 @@ class References:
 
     def _count_failing(self, change: int) -> None:
         self._num_failing += change
-        self._waiting(self._num_failing)
+        self._failing.set(self._num_failing)
 
     async def _attempt_or_wait(self, reference: ContentReference) -> bytes:
         """An error that no rule expects stops nobody: it is logged, and waited out like an outage."""

@@ -38,6 +38,13 @@ class Fetched:
         return self._future
 
 
+class Settled:
+    """Implements `SettledTasks` with a function."""
+
+    def __init__(self, notify: Callable[[], object]) -> None:
+        self.notify = notify
+
+
 def task(content_id: str, value: bytes | None, offset: int = 0) -> Task:
     record = Record("uploads", 0, offset, content_id.encode(), value, (), 1_700_000_000_000, 1)
     return Task(0, 1, offset, record.next_offset, record, offset, record.size_bytes)
@@ -57,7 +64,7 @@ def preparing(
         references=fetcher or Fetched(Future()),
         timer=metrics or Metrics(),
         options=PreparationOptions(num_threads=2),
-        notify=notify,
+        settled=Settled(notify),
     )
     yield preparation, Together(RiskGate())
     preparation.close()

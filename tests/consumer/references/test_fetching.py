@@ -32,6 +32,7 @@ from consumer.references.policy import (
 )
 from consumer.references.stores import FileStore
 from consumer.tasks import Task
+from consumer.telemetry.metrics import Metrics
 from schemas.events import ContentReference, Modality
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
 from tests.fakes.hash_encoder import draw_picture
@@ -123,7 +124,7 @@ def quick_limits(grace: float = 0.05, patience: float = 0.05, timeout: float = 2
 
 @contextmanager
 def fetching(policy: ReferencePolicy, limits: FetchLimits) -> Iterator[References]:
-    references = References(policy, limits)
+    references = References(policy, limits, failing=Metrics().references_failing)
     references.start()
     try:
         yield references
@@ -245,7 +246,7 @@ def test_a_loop_that_does_not_begin_says_why(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("consumer.references.fetching.open_http_store", no_descriptors)
     with pytest.raises(OSError, match="too many open files"):
-        References(ReferencePolicy(), quick_limits()).start()
+        References(ReferencePolicy(), quick_limits(), failing=Metrics().references_failing).start()
 
 
 def test_closing_does_not_wait_for_a_disk_that_does_not_answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer.writing.owned_shard import CommitPolicy
+from consumer.writing.commit_policy import CommitPolicy
 
 
 def test_commits_stretch_while_merging_falls_behind() -> None:
