@@ -13,7 +13,7 @@ from consumer.tasks import Handover, Task
 from consumer.writing.handovers import Handled, build_handovers, delivered_handovers, joined_delta
 from event_log.errors import TransientLogError
 from event_log.records import Delivery
-from tests.consumer.records import record
+from tests.consumer.records import Letter, record
 
 
 class TestHandovers:
@@ -37,7 +37,7 @@ class TestHandovers:
         assert handovers[0].timestamps_ms == (1004, 1005)
 
     def test_a_handover_weighs_its_changes_and_the_records_of_its_dead_letters(self) -> None:
-        letter = DeadLetterDelivery(whole=Future, without_value=Future)
+        letter = DeadLetterDelivery(Letter(Future))
         vectors = np.zeros((4, 8), np.float32)
         content = EncodedContent("a", 4, "text", vectors, "tests", 0, text="w" * 1000)
         (light,) = build_handovers([Handled(self.task(4))])
@@ -62,7 +62,7 @@ class TestHandovers:
         assert delivered_handovers(waiting, now=0.0) == waiting[:1]
 
     def test_what_follows_an_undelivered_dead_letter_waits_with_it(self) -> None:
-        letter = DeadLetterDelivery(whole=Future, without_value=Future)
+        letter = DeadLetterDelivery(Letter(Future))
         late = Handover(0, 1, Delta(6, 7), (letter,))
         waiting = [self.handover(4, 6), late, self.handover(7, 8)]
         assert delivered_handovers(waiting, now=0.0) == waiting[:1]
@@ -77,9 +77,7 @@ class TestHandovers:
             failed.set_exception(TransientLogError("away"))
             return failed
 
-        letters = tuple(
-            DeadLetterDelivery(whole=partial(attempt, number), without_value=Future) for number in range(2)
-        )
+        letters = tuple(DeadLetterDelivery(Letter(partial(attempt, number))) for number in range(2))
         waiting = [Handover(0, 1, Delta(6, 8), letters)]
         for now in (0.0, 100.0):
             assert delivered_handovers(waiting, now) == []

@@ -29,6 +29,7 @@ from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.owned_shard import OwnedShard
 from consumer.writing.thread import RoomLimits, Writing
 from event_log.records import Delivery
+from tests.consumer.records import Letter
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 
@@ -124,7 +125,7 @@ def test_a_merge_that_cannot_be_begun_holds_up_no_commit(
 def test_a_shard_counts_what_waits_until_it_is_added(tmp_path: Path) -> None:
     shard = own_shard(tmp_path, Metrics())
     pending = Future[Delivery]()
-    letter = DeadLetterDelivery(whole=lambda: pending, without_value=lambda: pending)
+    letter = DeadLetterDelivery(Letter(lambda: pending))
     shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0),)), size_bytes=10))
     shard.accept(Handover(0, 1, Delta(1, 2), (letter,), size_bytes=20))
     assert shard.waiting_bytes == 30
