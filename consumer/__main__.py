@@ -30,7 +30,7 @@ from clip_index.errors import ClipIndexError, DamagedFile, EncoderUnavailable, F
 from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
-from consumer.health import Health, HealthListener, check_health
+from consumer.health import HealthCheck, HealthServer
 from consumer.options_from_settings import options_from_settings
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
@@ -147,14 +147,12 @@ def _build_pipeline(
         raise BadSettings(reason) from error
 
 
-def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> HealthListener:
-    def check() -> Health:
-        return check_health(pipeline, stalled_after_seconds=_STALLED_AFTER_SECONDS)
-
-    metrics.watch(is_ready=lambda: not check().not_ready, index_root=settings.index.root)
+def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> HealthServer:
+    check = HealthCheck(pipeline, _STALLED_AFTER_SECONDS)
+    metrics.watch(is_ready=check.is_ready, index_root=settings.index.root)
     host, port = settings.consumer.health_host, settings.consumer.health_port
     try:
-        return HealthListener(host, port, check=check, registry=metrics.registry)
+        return HealthServer(host, port, check=check, registry=metrics.registry)
     except OSError as error:
         reason = f"CLIPTIDE_CONSUMER__HEALTH_PORT: nothing can listen on {host}:{port}: {error.strerror}"
         raise BadSettings(reason) from error

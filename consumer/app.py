@@ -109,7 +109,7 @@ def build_consumer(
 ) -> Pipeline:
     """Build everything, start nothing. Raises `IndexRefused`."""
     index = open_index(location, connections.topic, connections.encoder)
-    return _Assembly(connections, location, options, metrics, index).build()
+    return _Assembly(connections, location, index=index, options=options, metrics=metrics).build()
 
 
 class _Assembly:
@@ -119,9 +119,10 @@ class _Assembly:
         self,
         connections: Connections,
         location: IndexLocation,
+        *,
+        index: IndexDirectory,
         options: ConsumerOptions,
         metrics: Metrics,
-        index: IndexDirectory,
     ) -> None:
         self._connections = connections
         self._location = location

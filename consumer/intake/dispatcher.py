@@ -9,7 +9,7 @@ from consumer.backlog.backlog import Backlog
 from consumer.backlog.lane import Lane
 from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.steps import Preparation
-from consumer.quarantine.handling import Alone, Together
+from consumer.quarantine.handling import NormalHandling, QuarantineHandling
 from consumer.quarantine.inflight import MAX_DEATHS
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.tasks import Task
@@ -34,7 +34,7 @@ class Dispatcher:
         self._backlog = backlog
         self._preparation = preparation
         self._gate = gate
-        self._together = Together(gate)
+        self._normal = NormalHandling(gate)
         self._encoder = encoder
         self._metrics = metrics
 
@@ -50,7 +50,7 @@ class Dispatcher:
 
     def _submit(self, tasks: Sequence[Task]) -> None:
         for group in grouped(tasks):
-            self._preparation.submit(group, self._together)
+            self._preparation.submit(group, self._normal)
 
     def _submit_suspect(self, lane: Lane, task: Task) -> None:
         """A suspect is the only task of its lane that is under way."""
@@ -61,8 +61,10 @@ class Dispatcher:
             task.outcome = _killer()
             self._backlog.notify()
         else:
-            alone = Alone(self._gate, self._encoder, lane.inflight, offset, self._metrics)
-            self._preparation.submit([task], alone)
+            quarantine = QuarantineHandling(
+                self._gate, self._encoder, inflight=lane.inflight, offset=offset, metrics=self._metrics
+            )
+            self._preparation.submit([task], quarantine)
 
 
 def grouped(tasks: Sequence[Task]) -> Iterator[list[Task]]:

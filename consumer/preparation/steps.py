@@ -112,7 +112,7 @@ class Preparation:
         self._pool.submit(lambda: self._run(group, step))
 
     def _run(self, group: _Group, step: _Step) -> None:
-        with group.handling.company():
+        with group.handling.around_group():
             for task in group.tasks:
                 if not task.is_cancelled:
                     self._settle(task, group, step)
@@ -156,7 +156,7 @@ class Preparation:
     def _decode(self, task: Task, group: _Group) -> Outcome | None:
         if task.record is None:
             return NothingThere()
-        with group.handling.risk():
+        with group.handling.around_step():
             event = self._read(task.record, group)
             if isinstance(event, DeleteEvent):
                 return Removal(event)
@@ -185,7 +185,7 @@ class Preparation:
     def _prepare_fetched(self, event: UploadEvent, task: Task, group: _Group) -> Outcome:
         assert isinstance(event.content, ContentReference)
         data = task.take_fetched()
-        with group.handling.risk():
+        with group.handling.around_step():
             return self._prepare(event, _content_from_bytes(data, event.content.modality), group)
 
     def _prepare(self, event: UploadEvent, content: TextContent | ImageContent, group: _Group) -> Outcome:

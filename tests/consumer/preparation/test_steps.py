@@ -12,7 +12,7 @@ import pytest
 
 from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.steps import Fetcher, Preparation, PreparationOptions
-from consumer.quarantine.handling import Handling, Together
+from consumer.quarantine.handling import Handling, NormalHandling
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.tasks import Encodable, NothingThere, Removal, Task
 from consumer.telemetry.metrics import Metrics
@@ -66,7 +66,7 @@ def preparing(
         options=PreparationOptions(num_threads=2),
         settled=Settled(notify),
     )
-    yield preparation, Together(RiskGate())
+    yield preparation, NormalHandling(RiskGate())
     preparation.close()
 
 
