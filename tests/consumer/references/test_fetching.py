@@ -22,6 +22,8 @@ from structlog.testing import capture_logs
 
 from consumer.backoff import Backoff
 from consumer.preparation.steps import PreparationOptions
+from consumer.references import fetching as fetching_module
+from consumer.references import stores
 from consumer.references.fetching import FetchLimits, ReferenceGivenUp, References
 from consumer.references.policy import (
     ReferenceAbsent,
@@ -244,7 +246,7 @@ def test_a_loop_that_does_not_begin_says_why(monkeypatch: pytest.MonkeyPatch) ->
     def no_descriptors(_: float) -> None:
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr("consumer.references.fetching.open_http_store", no_descriptors)
+    monkeypatch.setattr(fetching_module, "open_http_store", no_descriptors)
     with pytest.raises(OSError, match="too many open files"):
         References(ReferencePolicy(), quick_limits(), failing=Metrics().references_failing).start()
 
@@ -258,7 +260,7 @@ def test_closing_does_not_wait_for_a_disk_that_does_not_answer(
         is_asked.set()
         assert answers.wait(PATIENCE_SECONDS)
 
-    monkeypatch.setattr("consumer.references.stores._check_file", wait_for_the_disk)
+    monkeypatch.setattr(stores, "_check_file", wait_for_the_disk)
     with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits()) as references:
         references.fetch(reference(f"file://{tmp_path}/picture"))
         assert is_asked.wait(PATIENCE_SECONDS)
