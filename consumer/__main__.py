@@ -1,14 +1,14 @@
 """`python -m consumer`: read one topic into one index until SIGTERM or SIGINT.
 
-Exit codes, each failure with one sentence on stderr:
-0 stopped by a signal, everything encoded is committed;
-1 a fault: what was in flight is handled one at a time at the next start;
+Exit codes; each failure also prints one sentence on stderr:
+0 a signal stopped the consumer, and everything encoded is committed;
+1 a fault: the next start handles the records that were in flight one at a time;
 2 bad settings;
 3 refused: index, log, group, schema and settings do not fit together, or a file is damaged;
 4 the encoder cannot be loaded;
-5 the log cannot be used: unauthorised, misconfigured, a missing topic, no take-over in time;
+5 the log cannot be used: unauthorised, misconfigured, a missing topic, no takeover in time;
 6 a flood of dead letters;
-7 another writer owns a shard of ours: start again.
+7 another writer owns a shard of this consumer: start again.
 """
 
 from __future__ import annotations
@@ -48,13 +48,16 @@ from service.logs import configure_logs
 from service.settings import BadSettings
 
 _STALLED_AFTER_SECONDS = 120.0
-_REQUEST_TIMEOUT_SECONDS = 5.0  # intake waits for an answer, and so does a stop
+_REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake
 _SIGNAL_POLL_SECONDS = 0.1
 _log = structlog.get_logger(__name__)
 
 
 class Signals:
-    """Remembers that a stop was asked for. A handler may do no more: locks could be held."""
+    """Remembers that a stop was asked for.
+
+    A signal handler must not do more, because the interrupted thread may hold any lock.
+    """
 
     def __init__(self) -> None:
         self.is_stop_requested = False
@@ -130,7 +133,10 @@ def _consume(
 
 @contextmanager
 def _judged_settings() -> Iterator[None]:
-    """Kafka's clients judge their properties: a `ValueError` here is no defect, as it is anywhere else."""
+    """Turns a `ValueError` of Kafka's clients into `BadSettings`, because it is about their properties.
+
+    Anywhere else a `ValueError` is a defect.
+    """
     try:
         yield
     except ValueError as error:
@@ -167,7 +173,7 @@ def _supervise(pipeline: Pipeline, signals: Signals) -> None:
 
 
 def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription | None:
-    """Describe the topic, created when allowed, as soon as a broker answers; None when told to stop."""
+    """Wait for a broker, create missing topics if allowed, and describe the topic; None when told to stop."""
     with _judged_settings():
         admin = KafkaAdmin(settings.kafka.connection())
     backoff, num_failures = Backoff(0.5, 10.0), 0
@@ -192,7 +198,7 @@ def _creation(settings: Settings, *, num_partitions: int) -> TopicCreation | Non
 
 
 def _accepted(arguments: Sequence[str] | None) -> dict[str, bool]:
-    """What the flags say yes to, once, for this start; the variables say the same."""
+    """Read the flags. Each accepts for this start what the setting of the same name accepts for every one."""
     parser = build_parser("python -m consumer", __doc__)
     parser.add_argument(
         "--accept-rewind", action="store_true", help="read records again from the index's offset"
@@ -208,7 +214,7 @@ def _with_flags(settings: Settings, accepted: dict[str, bool]) -> Settings:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     _log.info("loading the encoder", model=settings.model)
-    from clip_index.encoder.open_clip import load_encoder  # torch takes seconds: settings are judged first
+    from clip_index.encoder.open_clip import load_encoder  # here, because importing torch takes seconds
 
     encoder = load_encoder(settings)
     warm_up(encoder)
@@ -229,7 +235,7 @@ def _refuse(error: Exception) -> int:
 
 
 def _leave(exit_code: int) -> None:
-    """End now: a thread that is stuck in a decoder must not keep a stopped process alive."""
+    """End the process at once, so that a thread stuck in a decoder cannot keep it alive."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

@@ -6,32 +6,34 @@
                └──► preparation ──┘
                     (pool, references)
 
-- **intake** (`Intake`) alone touches the record source. Records go into one lane for each
-  partition (`Backlog`), bounded in bytes; a partition whose share is full is paused once and
-  resumed when half of it is free. It submits tasks to preparation, a window ahead, and names
-  that window in the shard's `inflight.json` first. It never encodes and never waits for the
-  others, except inside a rebalance.
-- **preparation** decodes, fetches references and prepares contents in a pool of threads and
-  one event loop, small records in groups. Works settle in any order and are taken in offset
-  order: a lane's first task holds back those behind it (a reference that is not there yet
-  holds its partition, no other).
-- **encoder** (`Encoding`) takes ready tasks in order of arrival, closes batches, encodes, sends
-  dead letters, and hands one contiguous delta for each partition to the writer.
+- **intake** (`Intake`) is the only thread that uses the record source. It puts records into one
+  lane for each partition (`Backlog`), whose bytes are bounded: a partition is paused once when its
+  share is full, and resumed when half of the share is free. Intake submits tasks to preparation,
+  a window ahead of the encoder, and first names that window in the shard's `inflight.json`. It
+  never encodes, and waits for other threads only inside a rebalance.
+- **preparation** decodes records, fetches references and prepares contents, in a pool of threads
+  and one event loop. Small records go through it in groups. Tasks settle in any order but are
+  taken in offset order, so a lane's first task holds back those behind it: a reference that is
+  not there yet holds its own partition and no other.
+- **encoder** (`Encoding`) takes ready tasks in order of arrival, closes batches, encodes them,
+  sends dead letters, and hands one contiguous delta for each partition to the writer.
 - **writer** (`Writing`) owns every shard. It adds a delta when its dead letters are delivered,
-  commits, merges, renews watermarks. It waits for nobody, so everybody may wait for it.
+  commits, merges and renews watermarks. It waits for no other thread.
 
-Who waits for whom: encoder → writer (room), intake → encoder and writer (rebalance, stop),
-both with a bound. Nobody waits for intake: notices to it are a queue. So there is no cycle.
+Who waits for whom: the encoder waits for the writer when the writer has no room. Intake waits for
+encoder and writer in a rebalance and at a stop, each time with a bound. No thread waits for intake,
+because notices to it go into a mailbox (`Notices`). So no threads wait for each other in a circle.
 
-A delta carries its assignment's epoch from the record to the writer, and everything of an
-older epoch is dropped where it is met. On revoke the lane is closed, the batch at hand is
-encoded and committed, the shard's writer is closed, and only then is the group answered.
+Everything carries the epoch of its assignment, from the record to the writer, and is dropped where
+a newer epoch is known. At a revoke the lane is closed, the batch at hand is encoded and committed,
+the shard's writer is closed, and only then is the group answered.
 
-Quarantine: what an unclean end left in flight is handled alone (`RiskGate`): nothing else is
-decoded, prepared or encoded meanwhile, so that a death has one suspect.
+Quarantine: records that were in flight at an unclean end are handled one at a time (`RiskGate`).
+Meanwhile nothing else is decoded, prepared or encoded, so that another death has one suspect.
 
-The first error of any thread stops all; the shards are then left as on a normal stop. After a
-fault (an exception no rule expects) the in-flight set stays, so that the next start quarantines.
+The first error of any thread stops all threads. The shards are then left as at a normal stop. After
+a fault (an exception that no rule expects) the in-flight set stays on disk, so that the next start
+handles the records in it in quarantine.
 """
 
 from __future__ import annotations
@@ -84,13 +86,13 @@ class Pipeline:
             thread.start()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until the pipeline stops or is asked to; False after the timeout."""
+        """Wait until the pipeline is to stop; False after the timeout."""
         return self._state.wait(timeout_seconds)
 
     def finish(self) -> None:
-        """Stop within `stop_timeout_seconds`: intake leaves the group, which commits; then the rest.
+        """Stop within `stop_timeout_seconds`, intake first: when it leaves the group, all shards commit.
 
-        Raises the error that ended the pipeline, if one did.
+        Raises the error that ended the pipeline, if there was one.
         """
         self._state.stop()
         deadline = time.monotonic() + self._stop_timeout
@@ -115,7 +117,7 @@ class Pipeline:
 
     @property
     def is_writable(self) -> bool:
-        """Whether no shard waits for its disk."""
+        """Whether every shard can be written; false while one waits for its disk."""
         return not self._parts.writing.is_failing
 
     @property

@@ -13,7 +13,7 @@ _EXPECTED = (ConsumerError, EventLogError, ClipIndexError, UnknownSchema)
 
 
 class PipelineState:
-    """Whether the pipeline is to stop, and why; shared by its threads."""
+    """Whether the pipeline is to stop, and the error if there is one. All threads share it."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -28,7 +28,10 @@ class PipelineState:
         return self._stop.is_set()
 
     def has_faulted(self) -> bool:
-        """Whether what ended it is no error that a rule knows how to stop for."""
+        """Whether a fault has ended the pipeline: an error that does not say how to go on.
+
+        `ConsumerFault` and `DeltaMismatch` are faults although they belong to the error trees.
+        """
         if isinstance(self._failure, (ConsumerFault, DeltaMismatch)):
             return True
         return self._failure is not None and not isinstance(self._failure, _EXPECTED)
@@ -37,11 +40,13 @@ class PipelineState:
         self._stop.set()
 
     def fail(self, error: BaseException) -> None:
-        """Stop because of an error; the first one counts, later ones are its consequences."""
+        """Stop because of an error. Only the first one is kept, because later ones may follow from it."""
         with self._lock:
             if self._failure is None:
                 self._failure = error
         self._stop.set()
 
     def wait(self, timeout_seconds: float) -> bool:
+        """Wait until the pipeline is to stop; False after the timeout."""
+        """Wait until the pipeline is to stop; False after the timeout."""
         return self._stop.wait(timeout_seconds)

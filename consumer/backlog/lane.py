@@ -1,4 +1,4 @@
-"""The records of one assigned partition, in offset order. Pure: no lock, no thread."""
+"""The tasks of one assigned partition, in offset order. Pure: no lock, no thread."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from event_log.records import EndOfPartition, Record
 
 @dataclass(slots=True)
 class Lane:
-    """Works wait to be submitted, then to be ready, then to be taken: always from the left.
+    """A queue of tasks: they are appended on the right, and submitted and taken from the left.
 
-    `next_offset` is where the last received task ends, `size_bytes` what all of them hold in
-    memory. Offsets below `suspects_below` were under way when a former process died: they are
+    `next_offset` is where the last received task ends. `size_bytes` is what all tasks hold in
+    memory. Offsets below `suspects_below` were in flight when a former process died; they are
     submitted one at a time.
     """
 
@@ -30,7 +30,7 @@ class Lane:
     is_paused: bool = False
 
     def receive(self, received: Record | EndOfPartition, arrival: int) -> Task | None:
-        """Append what was polled; None for a stale epoch and for offsets already here."""
+        """Append what was polled; None if it is of an older assignment or its offsets are here already."""
         next_offset = received.next_offset
         if received.assignment_epoch < self.assignment_epoch or next_offset <= self.next_offset:
             return None
@@ -53,7 +53,7 @@ class Lane:
         return task.record is not None and task.record.offset < self.suspects_below
 
     def submittable(self, window: int) -> list[Task]:
-        """The next tasks to submit so that at most `window` are under way; a suspect goes by itself."""
+        """The next tasks to submit, so that at most `window` are under way. A suspect is submitted alone."""
         tasks: list[Task] = []
         while self.num_submitted + len(tasks) < min(window, len(self.tasks)):
             task = self.tasks[self.num_submitted + len(tasks)]
@@ -69,11 +69,11 @@ class Lane:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a task to take next, and it is ready."""
+        """Whether the first task is there and ready to be taken."""
         return bool(self.tasks) and self.tasks[0].is_ready
 
     def take(self, max_tasks: int, before_arrival: int | None = None) -> list[Task]:
-        """Take the ready tasks at the front, as far as they arrived before another lane's."""
+        """Take the ready tasks on the left, up to the first that arrived after `before_arrival`."""
         taken: list[Task] = []
         while len(taken) < max_tasks and self.is_ready:
             if before_arrival is not None and self.tasks[0].arrival > before_arrival:

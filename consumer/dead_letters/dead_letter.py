@@ -1,4 +1,4 @@
-"""A record set aside: what is said about it, and its delivery."""
+"""A record that is set aside: what its dead letter says, and how the dead letter is delivered."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ VALUE_OMITTED_HEADER = "cliptide.value_omitted"
 class SetAside:
     """Why a record becomes a dead letter.
 
-    `reason` is a stable code, `detail` a sentence without content, `stage` what was
-    being done: decode, reference, prepare or quarantine.
+    `reason` is a stable code. `detail` is a sentence that quotes nothing of the content. `stage`
+    says what was being done: decode, reference, prepare or quarantine.
     """
 
     reason: str
@@ -30,7 +30,7 @@ class SetAside:
 
 
 def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: str, worker_id: str) -> Headers:
-    """The record's own headers, then Kafka Connect's names (KIP-298), then the reason code."""
+    """The record's own headers, then those that Kafka Connect writes (KIP-298), then the reason code."""
     context = {
         "topic": record.topic,
         "partition": str(record.partition),

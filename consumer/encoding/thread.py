@@ -1,4 +1,4 @@
-"""The encoder thread: ready tasks in, deltas out."""
+"""The encoder thread: it takes ready tasks and hands over deltas."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _LONGEST_WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class BatchEncoder:
-    """The encoder as this thread uses it: timed, and never beside a quarantined content."""
+    """The encoder as this thread uses it: timed, and never while a quarantined content is handled."""
 
     encoder: Encoder
     gate: RiskGate
     metrics: Metrics
 
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
-        """Encode in one pass; whatever the encoder raises is a `ConsumerFault`."""
+        """Encode in one pass. Whatever the encoder raises becomes a `ConsumerFault`."""
         if not prepared:
             return []
         with self.gate.together(), self.metrics.measure("encode"):
@@ -46,17 +46,17 @@ class BatchEncoder:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOutlet:
-    """Where bad contents go, and how many of them are a flood."""
+    """Where bad contents are sent, and how many of them are a flood."""
 
     letters: DeadLetters
     limit: DeadLetterLimit
 
 
 class Encoding:
-    """Closes batches, encodes them, hands deltas to the writer. `run` is the thread's body.
+    """Closes batches, encodes them and hands deltas to the writer. `run` is the thread's body.
 
-    A batch closes when it is full, when it is old, or when nothing else is under way:
-    a lone upload does not wait for company.
+    A batch closes when it is full, when it is old, or when no other task is under way. So a single
+    upload is encoded at once.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Encoding:
         self._settling_lock = threading.Lock()
 
     def run(self, state: PipelineState) -> None:
-        """Work until closed. Faults, unknown schemas and floods end it.
+        """Encode until closed. Faults, unknown schemas and floods end it with an error.
 
-        An error goes to `state` first: a revoke that waits here must not take the end for a good one.
+        `state` is told of the error first, so that a revoke that waits in `settle` knows of it.
         """
         try:
             while not self._is_closing:
@@ -99,7 +99,7 @@ class Encoding:
         self._backlog.wake()
 
     def settle(self, timeout_seconds: float) -> bool:
-        """Wait until everything taken so far is handed over; False when it takes too long."""
+        """Wait until every task taken so far is handed over; False after the timeout."""
         settled = threading.Event()
         with self._settling_lock:
             self._settling.append(settled)
@@ -138,7 +138,7 @@ class Encoding:
             self._writing.hand_over(handover)
 
     def _watch_for_flood(self, batch: Sequence[Task]) -> None:
-        """Before anything of the batch is set aside, so that a flood leaves its batch where it is."""
+        """Count dead letters before any of the batch is sent, so that a flood sends none of its batch."""
         for task in batch:
             if isinstance(task.outcome, SetAside):
                 self._outlet.limit.set_aside(task.outcome.reason)
@@ -172,7 +172,7 @@ class Encoding:
 
 
 def _num_rows(outcome: Outcome) -> int:
-    """How many rows the encoder has to compute for it."""
+    """How many rows the encoder has to compute for this outcome."""
     return outcome.prepared.num_rows if isinstance(outcome, Encodable) else 0
 
 
@@ -182,5 +182,5 @@ def _outcome(task: Task) -> Outcome:
     except UnknownSchema:
         raise
     except Exception as error:
-        place = f"partition {task.partition}, offset {task.next_offset}"
-        raise ConsumerFault(f"preparing failed before {place}: {type(error).__name__}: {error}") from error
+        where = f"partition {task.partition}, next offset {task.next_offset}"
+        raise ConsumerFault(f"preparing failed in {where}: {type(error).__name__}: {error}") from error

@@ -1,8 +1,8 @@
-"""From a record to something the encoder takes: decode, fetch, prepare.
+"""Three steps from a record to what the encoder takes: decode, fetch, prepare.
 
-Decoding and preparing run in a pool of threads, fetching on the loop of `References`;
-a record that waits for its reference occupies no thread. Small records go through the
-pool in groups: passing each from thread to thread by itself costs more than decoding it.
+Decoding and preparing run in a pool of threads, fetching on the event loop of `References`. So a
+record that waits for its reference occupies no thread. Small records go through the pool in groups,
+because passing a record from thread to thread costs more than decoding it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from schemas.events import (
 
 
 class Decoder(Protocol):
-    """Decodes a record; raises `BadEvent` or `UnknownSchema`. Thread-safe."""
+    """Decodes records. `decode` raises `BadEvent` or `UnknownSchema`. Thread-safe."""
 
     def decode(
         self, *, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
@@ -43,7 +43,7 @@ class Decoder(Protocol):
 
 
 class Fetcher(Protocol):
-    """Fetches references; the future holds the bytes or `ReferenceGivenUp`."""
+    """Fetches references. The future holds the bytes, or `ReferenceGivenUp`."""
 
     def fetch(self, reference: ContentReference) -> Future[bytes]: ...
 
@@ -56,7 +56,7 @@ class SettledTasks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PreparationOptions:
-    """`make_thumbnail` is given the bytes of a readable picture; None keeps no thumbnails."""
+    """`make_thumbnail` gets the bytes of a readable picture; where it is None, no thumbnails are kept."""
 
     num_threads: int = 2
     sets_unknown_schemas_aside: bool = False
@@ -65,7 +65,7 @@ class PreparationOptions:
 
 @dataclass(slots=True)
 class _Group:
-    """Works that one thread does one after the other, and what they have taken so far."""
+    """Tasks that one thread does one after the other, and the seconds spent on them so far."""
 
     tasks: Sequence[Task]
     handling: Handling
@@ -79,8 +79,8 @@ _Step: TypeAlias = Callable[[Task, _Group], Outcome | None]
 class Preparation:
     """Settles tasks. Thread-safe.
 
-    Bad content becomes a `SetAside`. Any other exception is the task's own `error`: a fault
-    of the process, or an `UnknownSchema` that an operator must see.
+    A bad content becomes a `SetAside`. Any other exception becomes the task's `error`: a fault of
+    the process, or an `UnknownSchema` that an operator must see.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Preparation:
         self._pool = StepPool(options.num_threads, "prepare")
 
     def submit(self, tasks: Sequence[Task], handling: Handling) -> None:
-        """Begin with tasks that one thread does one after the other; a cancelled one is passed over."""
+        """Begin a group of tasks, which one thread does one after the other. Cancelled tasks are skipped."""
         self._submit(_Group(tasks, handling), self._decode)
 
     def close(self) -> None:
@@ -120,13 +120,14 @@ class Preparation:
         self._settled.notify()
 
     def _settle(self, task: Task, group: _Group, step: _Step) -> None:
-        """Run one step; a result, a rejection or a fault settles the task, None leaves it open.
+        """Run one step of a task. An outcome or an error settles the task.
 
-        An open one is left alone: another thread may have fetched and settled it by now.
+        None means that the task waits for its reference. This thread must not touch it any more,
+        because another thread may have fetched the reference and settled the task by now.
         """
         try:
             outcome = step(task, group)
-        except Exception as error:  # noqa: BLE001 - carried by the task to the encoder thread
+        except Exception as error:  # noqa: BLE001 - the encoder thread raises it
             outcome = self._set_aside_from(error)
             if outcome is None:
                 task.error = error
@@ -134,14 +135,14 @@ class Preparation:
             task.outcome = outcome
 
     def _observe(self, group: _Group) -> None:
-        """Once for a group: for each record it would cost as much as checking its event does."""
+        """Observe once for a group: once for each record would cost as much as validating its event."""
         if group.decode_seconds:
             self._timer.observe("decode", group.decode_seconds)
         if group.prepare_seconds:
             self._timer.observe("prepare", group.prepare_seconds)
 
     def _set_aside_from(self, error: Exception) -> SetAside | None:
-        """The dead letter that an error means; None when it means no dead letter."""
+        """Why an error makes the record a dead letter; None when it does not."""
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         if isinstance(error, BadEvent):
             return SetAside(error.reason, error.detail, "decode", name)

@@ -1,6 +1,7 @@
-"""Fetches what upload events only refer to: allowed, bounded in size and time, digest checked.
+"""Fetches contents that upload events only refer to.
 
-All fetches run on one event loop in a thread of its own; callers get futures.
+A reference must be allowed, its size and time are bounded, and its digest is checked. All fetches
+run on one event loop in a thread of its own. Callers get futures.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """`max_concurrent` fetches at once, `timeout_seconds` for one attempt from start to digest."""
+    """At most `max_concurrent` contents are being fetched or waiting to be taken.
+
+    `timeout_seconds` bounds one attempt, from its start to the checked digest.
+    """
 
     max_concurrent: int = 16
     timeout_seconds: float = 30.0
@@ -43,7 +47,7 @@ class FetchLimits:
 
 
 class ReferenceGivenUp(Exception):
-    """The reference is a dead letter; `reason` is its code."""
+    """The reference is not tried again, and its record becomes a dead letter with this reason code."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -53,8 +57,9 @@ class ReferenceGivenUp(Exception):
 class Fetch(Future[bytes]):
     """The bytes of one reference, or `ReferenceGivenUp`.
 
-    Bytes that are there keep the fetch's place among `max_concurrent` until it is cancelled: by
-    whoever has taken them, or does not want them any more. So no more of them are in memory.
+    A fetch that is done keeps its slot among `max_concurrent` until `cancel` is called. The caller
+    must do that when it has taken the bytes, or no longer wants them. So the bytes of at most
+    `max_concurrent` references are in memory.
     """
 
     delivering: Future[None]
@@ -71,7 +76,7 @@ class FailingGauge(Protocol):
 
 
 class References:
-    """Fetches references until they are there, refused or given up. Thread-safe after `start`."""
+    """Tries each reference until it is fetched, refused or given up. Thread-safe after `start`."""
 
     def __init__(
         self,
@@ -97,7 +102,7 @@ class References:
         self._started.result()
 
     def fetch(self, reference: ContentReference) -> Future[bytes]:
-        """Return a `Fetch`, to be cancelled also when its bytes are taken."""
+        """Return a `Fetch`. The caller cancels it, also after taking its bytes."""
         if self._loop is None:
             raise RuntimeError("references are not started")
         fetch = Fetch()
@@ -105,9 +110,9 @@ class References:
         return fetch
 
     def close(self, timeout_seconds: float) -> None:
-        """Stop the loop; what is still being fetched is cancelled. A disk that hangs is not waited for."""
+        """Stop the loop and cancel what is being fetched. Do not wait longer, even if a disk hangs."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # closed before
+            with suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(timeout_seconds)
 
@@ -134,10 +139,10 @@ class References:
             await _cancel_all_others()
 
     async def _deliver(self, reference: ContentReference, fetch: Fetch) -> None:
-        """What is fetched comes with its slot, which is free when `Fetch.cancel` ends the waiting."""
+        """Deliver the bytes and then hold their slot, until `Fetch.cancel` ends the waiting."""
         try:
             data = await self._persist(reference)
-        except Exception as error:  # noqa: BLE001 - whoever asks for the bytes raises it
+        except Exception as error:  # noqa: BLE001 - asking the fetch for its bytes raises it
             if fetch.set_running_or_notify_cancel():
                 fetch.set_exception(error)
             return
@@ -149,7 +154,7 @@ class References:
             self._slots.release()
 
     async def _persist(self, reference: ContentReference) -> bytes:
-        """Try until the bytes are there, with their slot; a waiting retry holds none."""
+        """Try until the bytes are there. They come with a slot; while a retry waits, it holds none."""
         failing_since: float | None = None
         num_failures = 0
         try:
@@ -185,7 +190,7 @@ class References:
         self._failing.set(self._num_failing)
 
     async def _attempt_or_wait(self, reference: ContentReference) -> bytes:
-        """An error that no rule expects stops nobody: it is logged, and waited out like an outage."""
+        """Attempt once. An error that no rule expects is logged and tried again, like an outage."""
         try:
             return await self._attempt(reference)
         except (ReferenceRefused, ReferenceAbsent, ReferenceUnreachable):
@@ -195,7 +200,7 @@ class References:
             raise ReferenceUnreachable(f"unexpected {type(error).__name__}") from error
 
     async def _attempt(self, reference: ContentReference) -> bytes:
-        """Fetch once; what it returns still holds a slot."""
+        """Fetch once. On success a slot stays acquired, which the caller releases."""
         kind = self._policy.admit(reference.uri, reference.size_bytes)
         await self._slots.acquire()
         try:
@@ -215,7 +220,7 @@ class References:
 
 
 async def _read_checked(store: ReferenceStore, reference: ContentReference) -> bytes:
-    """Read no more than the promised size (and one chunk), then compare size and digest."""
+    """Read at most one chunk more than the promised size, then compare size and digest."""
     data = bytearray()
     stream = store.stream(reference.uri)
     async for chunk in stream:
