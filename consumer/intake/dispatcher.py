@@ -1,4 +1,4 @@
-"""Submits tasks to preparation, suspects apart. Runs in the intake thread."""
+"""Submits tasks to preparation, and suspects one at a time. Runs in the intake thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GROUP_BYTES = 32 * 1024
 
 
 class Dispatcher:
-    """Keeps preparation busy, and the in-flight set on disk ahead of it."""
+    """Keeps preparation busy, and names each task in the in-flight file before it is submitted."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Dispatcher:
         self._metrics = metrics
 
     def dispatch(self) -> None:
-        """Submit what the windows allow; `OSError` when the in-flight set cannot be written."""
+        """Submit what the windows allow; raises `OSError` when an in-flight file cannot be written."""
         for lane, tasks in self._backlog.submittable():
             lane.inflight.name(tasks[-1].next_offset)
             self._backlog.submitted(lane, len(tasks))
@@ -53,7 +53,7 @@ class Dispatcher:
             self._preparation.submit(group, self._normal)
 
     def _submit_suspect(self, lane: Lane, task: Task) -> None:
-        """A suspect is the only task of its lane that is under way."""
+        """Submit a suspect, while no other task of its lane is under way."""
         assert task.record is not None
         self._metrics.quarantined.inc()
         offset = task.record.offset
@@ -68,7 +68,7 @@ class Dispatcher:
 
 
 def grouped(tasks: Sequence[Task]) -> Iterator[list[Task]]:
-    """Groups for one thread each: small records go together, a large one by itself."""
+    """Split tasks into groups, each for one thread: small records together, a large one by itself."""
     group: list[Task] = []
     room = _GROUP_BYTES
     for task in tasks:

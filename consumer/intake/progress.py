@@ -1,4 +1,4 @@
-"""How far the partitions are behind, and when they are caught up. Runs in the intake thread."""
+"""How far partitions are behind, and when they have caught up. Runs in the intake thread."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ class ShardNames(Protocol):
 
 
 class Progress:
-    """Asks the broker where the logs end, for each partition once in `probe_seconds`.
+    """Asks the broker where each log ends, once in `probe_seconds` for each partition.
 
-    One partition is asked at a time: the answer may wait behind a long-polling fetch on the
-    same connection (`fetch.wait.max.ms`), and intake with it.
+    It asks for one partition at a time, because the answer may wait behind a long-polling fetch on
+    the same connection (`fetch.wait.max.ms`), and intake waits with it.
 
-    A position at the log's end, as the broker answers it, is what makes a partition caught
-    up. An end-of-partition event would not do: it may be older than the poll that returns
-    it, and while the platform is quiet it does not come again, so that silence could not be
-    told from an outage.
+    A partition has caught up when everything up to the broker's answer is read. An end-of-partition
+    event does not show that: it may be older than the poll that returns it, and it does not come
+    again while the platform is quiet, so that a quiet platform would look like an outage.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Progress:
         self._committed[committed.partition] = committed
 
     def follow(self, source: RecordSource) -> None:
-        """Ask for the end of the next partition's log when that is due."""
+        """Ask where the next partition's log ends, if that is due."""
         now = time.monotonic()
         partitions = self._backlog.partitions
         self._ends = {partition: ends for partition, ends in self._ends.items() if partition in partitions}

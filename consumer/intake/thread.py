@@ -1,4 +1,4 @@
-"""The intake thread: the only one that touches the record source. It never encodes."""
+"""The intake thread: the only one that uses the record source. It never encodes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class IntakeSettings:
-    """`busy_wait_seconds` bounds a poll while tasks wait to be submitted, `idle_wait_seconds` otherwise."""
+    """`busy_wait_seconds` bounds a poll while there are tasks in the backlog, `idle_wait_seconds` otherwise.
+
+    `fenced_patience_seconds` is how long a fenced partition may stay assigned to this process.
+    """
 
     max_poll_records: int = 500
     busy_wait_seconds: float = 0.01
@@ -39,7 +42,7 @@ class IntakeSettings:
 
 @dataclass(frozen=True, slots=True)
 class IntakeParts:
-    """What intake alone drives: the group's wishes, and what each turn goes through in this order."""
+    """What intake drives: rebalances through `assignment`, and the others at each turn, in this order."""
 
     assignment: Assignment
     backlog: Backlog
@@ -49,7 +52,7 @@ class IntakeParts:
 
 
 class Intake:
-    """`run` is the thread's body."""
+    """Reads records, submits tasks and answers the group. `run` is the thread's body."""
 
     def __init__(
         self,
@@ -74,9 +77,9 @@ class Intake:
         self.last_turn_at = time.monotonic()
 
     def run(self, state: PipelineState) -> None:
-        """Read until told to stop, then leave the group, which commits and closes the shards.
+        """Read until told to stop, then leave the group; leaving commits and closes the shards.
 
-        An error goes to `state` first: after a fault, leaving must not empty the in-flight set.
+        `state` is told of an error first, because leaving after a fault must keep the in-flight set.
         """
         try:
             self._source.subscribe(self._topic_watch.topic, self._assignment)
@@ -117,7 +120,7 @@ class Intake:
             self._publish(positions)
 
     def _publish(self, positions: dict[int, int]) -> None:
-        """Offset commit: a courtesy, so failing is only noted."""
+        """Commit offsets to the group. A failure is only logged, because the manifest is what counts."""
         try:
             self._source.commit({p: n for p, n in positions.items() if p in self._assignment.partitions})
         except EventLogError as error:
@@ -141,7 +144,7 @@ class Intake:
         )
 
     def _held(self, error: OffsetOutOfRange) -> str:
-        """What the log holds, as far as it says so now: the error is raised once, and must not be lost."""
+        """What the log holds. The question may fail, but the error is raised only once and must be told."""
         try:
             log = self._source.log_range(error.partition)
         except TransientLogError:

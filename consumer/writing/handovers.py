@@ -1,4 +1,4 @@
-"""From an encoded batch to contiguous deltas, and from several of a partition to one. Pure."""
+"""From an encoded batch to contiguous deltas, and from several deltas of a partition to one. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from schemas.events import DeleteEvent
 
 @dataclass(slots=True)
 class Handled:
-    """A task and what came of it: a change, a dead letter on its way, or neither.
+    """A task and what became of it: a change, a dead letter on its way, or neither.
 
-    Lives for a moment, once for each record: freezing it costs more than the rest of it.
+    It is not frozen, because there is one for each record and freezing costs more than all the rest.
     """
 
     task: Task
@@ -49,7 +49,7 @@ def removed_content(task: Task, event: DeleteEvent) -> RemovedContent:
 
 
 def build_handovers(batch: Iterable[Handled]) -> list[Handover]:
-    """One handover for each partition and assignment in the batch, in order of first arrival."""
+    """One handover for each partition and assignment in the batch, in order of their first records."""
     groups: dict[tuple[int, int], list[Handled]] = {}
     for handled in batch:
         key = (handled.task.partition, handled.task.assignment_epoch)
@@ -71,12 +71,12 @@ def _build_handover(group: Sequence[Handled]) -> Handover:
 
 
 def _size_bytes(handled: Handled) -> int:
-    """A dead letter holds its whole record until it is delivered."""
+    """What it holds in memory. A dead letter holds its whole record until it is delivered."""
     return num_bytes_of(handled.change) + (handled.task.held_bytes if handled.dead_letter else 0)
 
 
 def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handover]:
-    """The first handovers whose dead letters are delivered, as far as one begins where another ends."""
+    """The first handovers whose dead letters are delivered, as far as each begins where the last one ends."""
     delivered: list[Handover] = []
     for handover in waiting:
         is_next = not delivered or handover.delta.from_offset == delivered[-1].delta.next_offset
@@ -87,12 +87,12 @@ def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handove
 
 
 def _is_delivered(handover: Handover, now: float) -> bool:
-    """Ask for each of its dead letters: it is by being asked that they are tried again."""
+    """Whether all its dead letters are delivered. Each is asked, because that is what tries it again."""
     answers = [letter.is_delivered(now) for letter in handover.dead_letters]
     return all(answers)
 
 
 def joined_delta(handovers: Sequence[Handover]) -> Delta:
-    """One delta of contiguous handovers of a partition."""
+    """Join contiguous handovers of a partition into one delta."""
     changes = tuple(change for handover in handovers for change in handover.delta.changes)
     return Delta(handovers[0].delta.from_offset, handovers[-1].delta.next_offset, changes)

@@ -29,10 +29,11 @@ _IDLE_WAIT_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class RoomLimits:
-    """Above these the encoder thread waits: bytes not yet added, bytes not yet committed.
+    """Above one of these bounds the encoder thread waits.
 
-    What is not yet added must last while other shards commit, which takes as long as the
-    disk does: a few dozen handovers did not, and the encoder stood still.
+    `max_waiting_bytes` bounds the handovers that are not added. It must be enough for the time in
+    which other shards commit, which depends on the disk: with a bound of a few dozen handovers the
+    encoder stood still. `max_buffered_bytes` bounds what is added and not committed.
     """
 
     max_waiting_bytes: int = 32 * 1024 * 1024
@@ -40,7 +41,7 @@ class RoomLimits:
 
 
 class Writing:
-    """`run` is the thread's body; the other methods are for the other threads."""
+    """Owns every shard of the process. `run` is the thread's body; other threads call the other methods."""
 
     def __init__(
         self,
@@ -64,9 +65,9 @@ class Writing:
         self._is_closing = False
 
     def run(self, state: PipelineState) -> None:
-        """Serve until closed; at the end every shard is closed, uncommitted work included.
+        """Serve until closed, then close every shard without committing.
 
-        An error goes to `state` first: those who ask this thread then hear only that it has ended.
+        `state` is told of an error first, because threads that ask this one learn only that it has ended.
         """
         try:
             while not self._is_closing:
@@ -87,7 +88,7 @@ class Writing:
             self._changed.notify_all()
 
     def hand_over(self, handover: Handover) -> None:
-        """Queue a delta; waits while the writer has no room."""
+        """Queue a delta. Waits while the writer has no room."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._handed_bytes < self._room.max_waiting_bytes or self._is_closing
@@ -104,7 +105,10 @@ class Writing:
         return self._request(lambda: self._open(assigned))
 
     def release(self, partition: int, patience_seconds: float) -> Future[int | None]:
-        """Commit what was handed over and close the shard; None when it is not ours (any more)."""
+        """Commit what was handed over and close the shard.
+
+        The future holds the committed next offset, None when the shard is not ours (any more).
+        """
         return self._request(lambda: self._release(partition, patience_seconds))
 
     def drop(self, partition: int) -> Future[None]:
@@ -116,7 +120,7 @@ class Writing:
 
     @property
     def is_failing(self) -> bool:
-        """Whether a shard is waiting for its disk; a hint for readiness, read without a lock."""
+        """Whether a shard waits for its disk. Read without a lock, because readiness needs only a hint."""
         return any(shard.is_failing for shard in list(self._owned.values()))
 
     def _request(self, action: Callable[[], ResultT]) -> Future[ResultT]:
@@ -153,7 +157,7 @@ class Writing:
             self._accept_next()
 
     def _accept_next(self) -> None:
-        """Pass a handover to its shard; one of an earlier assignment is dropped."""
+        """Pass a handover to its shard; drop it if it is of an earlier assignment."""
         with self._changed:
             handover = self._handovers.popleft()
             self._handed_bytes -= handover.size_bytes
@@ -188,7 +192,7 @@ class Writing:
         return shard.writer.next_offset
 
     def _release(self, partition: int, patience_seconds: float) -> int | None:
-        while self._handovers:  # all of them: what is encoded is committed
+        while self._handovers:  # whatever their size, because everything encoded is to be committed
             self._accept_next()
         shard = self._owned.pop(partition, None)
         if shard is None:
