@@ -1,4 +1,4 @@
-"""From the settings' flat names to the pieces that the parts are given."""
+"""Turns the settings, which are flat, into the options that each part is given."""
 
 from __future__ import annotations
 

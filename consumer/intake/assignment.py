@@ -107,7 +107,7 @@ class Assignment:
         try:
             inflight.clear()
         except OSError as error:
-            _log.warning("in-flight set not cleared", partition=partition, error=str(error))
+            _log.warning("in-flight file could not be removed", partition=partition, error=str(error))
 
     def _forget(self, partitions: Collection[int]) -> None:
         for partition in partitions:

@@ -54,7 +54,7 @@ class TakeoverRetry:
             except (TransientLogError, OSError, CommitUnknown) as error:
                 num_failures += 1
                 self._metrics.transient_errors.labels("assignment").inc()
-                _log.warning("taking over does not succeed yet", error=str(error))
+                _log.warning("takeover failed, trying again", error=str(error))
                 if time.monotonic() >= deadline:
                     raise AssignmentFailed(f"a partition could not be taken over: {error}") from error
                 if self._state.wait(self._patience.backoff.seconds(num_failures)):

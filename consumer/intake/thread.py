@@ -86,7 +86,7 @@ class Intake:
             while not state.is_stopping():
                 self._turn()
         except TakeoverAbandoned as error:
-            _log.warning("taking over is abandoned", error=str(error))
+            _log.warning("takeover abandoned", error=str(error))
         except BaseException as error:
             state.fail(error)
             raise

@@ -173,5 +173,5 @@ def read_inflight(path: Path) -> InFlight:
     except FileNotFoundError:
         return InFlight()
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        _log.warning("in-flight set unreadable, nothing is suspect", path=str(path), error=str(error))
+        _log.warning("in-flight file unreadable: no suspects", path=str(path), error=str(error))
         return InFlight()

@@ -216,7 +216,7 @@ class References:
         try:
             return await asyncio.wait_for(_read_checked(self._stores[kind], reference), seconds)
         except asyncio.TimeoutError as error:
-            raise ReferenceUnreachable(f"not there within {seconds} seconds") from error
+            raise ReferenceUnreachable(f"no complete answer within {seconds} seconds") from error
 
 
 async def _read_checked(store: ReferenceStore, reference: ContentReference) -> bytes:

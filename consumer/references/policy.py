@@ -63,13 +63,13 @@ class ReferencePolicy:
         """Return the root and the path inside it, with symbolic links resolved in both."""
         parts = _split(uri)
         if parts.netloc not in ("", "localhost"):
-            raise ReferenceRefused("a file reference names no host")
+            raise ReferenceRefused("a file reference must not name a host")
         path = _resolve(parts.path)
         for root in self.file_roots:
             resolved = root.resolve()
             if path.is_relative_to(resolved):
                 return resolved, path
-        raise ReferenceRefused("the file lies under no allowed root")
+        raise ReferenceRefused("the file is not below an allowed root")
 
     def _admit_host(self, parts: SplitResult) -> StoreKind:
         if "@" in parts.netloc:
