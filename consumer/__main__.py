@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[str] | None = None) -> int:
     """Read settings, open everything, consume; return the exit code."""
-    accepted = _accepted(arguments)
+    accepted = _read_flags(arguments)
     signals = Signals()
     signals.listen()
     try:
@@ -89,7 +89,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
 
 
 def exit_code_from(error: Exception) -> int:
-    """The documented code of a failure."""
+    """The exit code of a failure, as the module's docstring lists it."""
     if isinstance(error, BadSettings):
         return 2
     if isinstance(error, EncoderUnavailable):
@@ -111,17 +111,8 @@ def _consume(
         topic = _wait_for_topics(settings, signals)
         if topic is None:
             return
-        with _judged_settings():
-            publisher = stack.enter_context(closing(KafkaPublisher(settings.kafka.connection())))
-            source = KafkaRecordSource(
-                settings.kafka.connection(),
-                settings.group_id,
-                request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS,
-            )
-        connections = Connections(source, publisher, encoder, topic, settings.dead_letter_topic)
-        location = IndexLocation(settings.index.root, settings.index.id, settings.group_id)
-        metrics = Metrics()
-        pipeline = _build_pipeline(connections, location, settings, metrics)
+        connections, metrics = _connect(settings, topic, encoder, stack), Metrics()
+        pipeline = _build_pipeline(connections, settings, metrics)
         health = _build_health(settings, pipeline, metrics)
         spare_what_stays()
         pipeline.start()
@@ -131,8 +122,17 @@ def _consume(
         _supervise(pipeline, signals)
 
 
+def _connect(settings: Settings, topic: TopicDescription, encoder: Encoder, stack: ExitStack) -> Connections:
+    """Open Kafka's clients. The stack closes the publisher; the intake thread closes the source."""
+    kafka = settings.kafka.connection()
+    with _refusing_bad_properties():
+        publisher = stack.enter_context(closing(KafkaPublisher(kafka)))
+        source = KafkaRecordSource(kafka, settings.group_id, request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS)
+    return Connections(source, publisher, encoder, topic, settings.dead_letter_topic)
+
+
 @contextmanager
-def _judged_settings() -> Iterator[None]:
+def _refusing_bad_properties() -> Iterator[None]:
     """Turns a `ValueError` of Kafka's clients into `BadSettings`, because it is about their properties.
 
     Anywhere else a `ValueError` is a defect.
@@ -143,9 +143,8 @@ def _judged_settings() -> Iterator[None]:
         raise BadSettings(str(error)) from error
 
 
-def _build_pipeline(
-    connections: Connections, location: IndexLocation, settings: Settings, metrics: Metrics
-) -> Pipeline:
+def _build_pipeline(connections: Connections, settings: Settings, metrics: Metrics) -> Pipeline:
+    location = IndexLocation(settings.index.root, settings.index.id, settings.group_id)
     try:
         return build_consumer(connections, location, options_from_settings(settings), metrics)
     except OSError as error:
@@ -174,14 +173,14 @@ def _supervise(pipeline: Pipeline, signals: Signals) -> None:
 
 def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription | None:
     """Wait for a broker, create missing topics if allowed, and describe the topic; None when told to stop."""
-    with _judged_settings():
+    with _refusing_bad_properties():
         admin = KafkaAdmin(settings.kafka.connection())
     backoff, num_failures = Backoff(0.5, 10.0), 0
     while not signals.is_stop_requested:
         try:
-            admin.ensure_topic(settings.dead_letter_topic, _creation(settings, num_partitions=1))
+            admin.ensure_topic(settings.dead_letter_topic, _topic_creation(settings, num_partitions=1))
             return admin.ensure_topic(
-                settings.topic, _creation(settings, num_partitions=settings.consumer.num_partitions)
+                settings.topic, _topic_creation(settings, num_partitions=settings.consumer.num_partitions)
             )
         except TransientLogError as error:
             num_failures += 1
@@ -191,13 +190,13 @@ def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription |
     return None
 
 
-def _creation(settings: Settings, *, num_partitions: int) -> TopicCreation | None:
+def _topic_creation(settings: Settings, *, num_partitions: int) -> TopicCreation | None:
     if not settings.consumer.create_topics:
         return None
     return TopicCreation(num_partitions, config={"max.message.bytes": MAX_RECORD_BYTES})
 
 
-def _accepted(arguments: Sequence[str] | None) -> dict[str, bool]:
+def _read_flags(arguments: Sequence[str] | None) -> dict[str, bool]:
     """Read the flags. Each accepts for this start what the setting of the same name accepts for every one."""
     parser = build_parser("python -m consumer", __doc__)
     parser.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from clip_index.content import Embeddings
@@ -132,7 +132,7 @@ class Encoding:
         self._watch_for_flood(batch)
         prepared = [task.outcome.prepared for task in batch if isinstance(task.outcome, Encodable)]
         embeddings = iter(self._encoder.encode(prepared))
-        handled = [self._handle(task, embeddings.__next__) for task in batch]
+        handled = [self._handle(task, embeddings) for task in batch]
         self._metrics.batch_records.observe(len(batch))
         for handover in build_handovers(handled):
             self._writing.hand_over(handover)
@@ -145,10 +145,11 @@ class Encoding:
             elif task.record is not None:
                 self._outlet.limit.passed()
 
-    def _handle(self, task: Task, next_embeddings: Callable[[], Embeddings]) -> Handled:
+    def _handle(self, task: Task, embeddings: Iterator[Embeddings]) -> Handled:
+        """Make a change or a dead letter of a task; an encodable one takes the next embeddings."""
         outcome = task.outcome
         if isinstance(outcome, Encodable):
-            return Handled(task, encoded_content(task, outcome.upload, next_embeddings()))
+            return Handled(task, encoded_content(task, outcome.upload, next(embeddings)))
         if isinstance(outcome, AlreadyEncoded):
             return Handled(task, encoded_content(task, outcome.upload, outcome.embeddings))
         if isinstance(outcome, Removal):
