@@ -1,1 +1,1 @@
-"""The write side: records in, shards out."""
+"""The write side: reads records from the log and writes them into shards."""

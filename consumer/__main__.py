@@ -1,14 +1,14 @@
 """`python -m consumer`: read one topic into one index until SIGTERM or SIGINT.
 
-Exit codes, each failure with one sentence on stderr:
-0 stopped by a signal, everything encoded is committed;
-1 a fault: what was in flight is handled one at a time at the next start;
+Exit codes; each failure also prints one sentence on stderr:
+0 a signal stopped the consumer, and everything encoded is committed;
+1 a fault: the next start handles the records that were in flight one at a time;
 2 bad settings;
 3 refused: index, log, group, schema and settings do not fit together, or a file is damaged;
 4 the encoder cannot be loaded;
-5 the log cannot be used: unauthorised, misconfigured, a missing topic, no take-over in time;
+5 the log cannot be used: unauthorised, misconfigured, a missing topic, no takeover in time;
 6 a flood of dead letters;
-7 another writer owns a shard of ours: start again.
+7 another writer owns a shard of this consumer: start again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, EncoderUnavailable, Fenced
-from consumer.app import Connections, IndexPlace, build_consumer
+from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
-from consumer.health import Health, HealthListener, check_health
+from consumer.health import HealthCheck, HealthServer
 from consumer.options_from_settings import options_from_settings
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
@@ -48,13 +48,16 @@ from service.logs import configure_logs
 from service.settings import BadSettings
 
 _STALLED_AFTER_SECONDS = 120.0
-_REQUEST_TIMEOUT_SECONDS = 5.0  # intake waits for an answer, and so does a stop
+_REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake
 _SIGNAL_POLL_SECONDS = 0.1
 _log = structlog.get_logger(__name__)
 
 
 class Signals:
-    """Remembers that a stop was asked for. A handler may do no more: locks could be held."""
+    """Remembers that a stop was asked for.
+
+    A signal handler must not do more, because the interrupted thread may hold any lock.
+    """
 
     def __init__(self) -> None:
         self.is_stop_requested = False
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[str] | None = None) -> int:
     """Read settings, open everything, consume; return the exit code."""
-    accepted = _accepted(arguments)
+    accepted = _read_flags(arguments)
     signals = Signals()
     signals.listen()
     try:
@@ -86,7 +89,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
 
 
 def exit_code_from(error: Exception) -> int:
-    """The documented code of a failure."""
+    """The exit code of a failure, as the module's docstring lists it."""
     if isinstance(error, BadSettings):
         return 2
     if isinstance(error, EncoderUnavailable):
@@ -108,17 +111,8 @@ def _consume(
         topic = _wait_for_topics(settings, signals)
         if topic is None:
             return
-        with _judged_settings():
-            publisher = stack.enter_context(closing(KafkaPublisher(settings.kafka.connection())))
-            source = KafkaRecordSource(
-                settings.kafka.connection(),
-                settings.group_id,
-                request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS,
-            )
-        connections = Connections(source, publisher, encoder, topic, settings.dead_letter_topic)
-        place = IndexPlace(settings.index.root, settings.index.id, settings.group_id)
-        metrics = Metrics()
-        pipeline = _build_pipeline(connections, place, settings, metrics)
+        connections, metrics = _connect(settings, topic, encoder, stack), Metrics()
+        pipeline = _build_pipeline(connections, settings, metrics)
         health = _build_health(settings, pipeline, metrics)
         spare_what_stays()
         pipeline.start()
@@ -128,33 +122,42 @@ def _consume(
         _supervise(pipeline, signals)
 
 
+def _connect(settings: Settings, topic: TopicDescription, encoder: Encoder, stack: ExitStack) -> Connections:
+    """Open Kafka's clients. The stack closes the publisher; the intake thread closes the source."""
+    kafka = settings.kafka.connection()
+    with _refusing_bad_properties():
+        publisher = stack.enter_context(closing(KafkaPublisher(kafka)))
+        source = KafkaRecordSource(kafka, settings.group_id, request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS)
+    return Connections(source, publisher, encoder, topic, settings.dead_letter_topic)
+
+
 @contextmanager
-def _judged_settings() -> Iterator[None]:
-    """Kafka's clients judge their properties: a `ValueError` here is no defect, as it is anywhere else."""
+def _refusing_bad_properties() -> Iterator[None]:
+    """Turns a `ValueError` of Kafka's clients into `BadSettings`, because it is about their properties.
+
+    Anywhere else a `ValueError` is a defect.
+    """
     try:
         yield
     except ValueError as error:
         raise BadSettings(str(error)) from error
 
 
-def _build_pipeline(
-    connections: Connections, place: IndexPlace, settings: Settings, metrics: Metrics
-) -> Pipeline:
+def _build_pipeline(connections: Connections, settings: Settings, metrics: Metrics) -> Pipeline:
+    location = IndexLocation(settings.index.root, settings.index.id, settings.group_id)
     try:
-        return build_consumer(connections, place, options_from_settings(settings), metrics)
+        return build_consumer(connections, location, options_from_settings(settings), metrics)
     except OSError as error:
-        reason = f"CLIPTIDE_INDEX__ROOT: no index can be kept in {place.root}: {error.strerror}"
+        reason = f"CLIPTIDE_INDEX__ROOT: no index can be kept in {location.root}: {error.strerror}"
         raise BadSettings(reason) from error
 
 
-def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> HealthListener:
-    def check() -> Health:
-        return check_health(pipeline, stalled_after_seconds=_STALLED_AFTER_SECONDS)
-
-    metrics.watch(is_ready=lambda: not check().not_ready, index_root=settings.index.root)
+def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> HealthServer:
+    check = HealthCheck(pipeline, _STALLED_AFTER_SECONDS)
+    metrics.watch(is_ready=check.is_ready, index_root=settings.index.root)
     host, port = settings.consumer.health_host, settings.consumer.health_port
     try:
-        return HealthListener(host, port, check=check, registry=metrics.registry)
+        return HealthServer(host, port, check=check, registry=metrics.registry)
     except OSError as error:
         reason = f"CLIPTIDE_CONSUMER__HEALTH_PORT: nothing can listen on {host}:{port}: {error.strerror}"
         raise BadSettings(reason) from error
@@ -169,15 +172,15 @@ def _supervise(pipeline: Pipeline, signals: Signals) -> None:
 
 
 def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription | None:
-    """Describe the topic, created when allowed, as soon as a broker answers; None when told to stop."""
-    with _judged_settings():
+    """Wait for a broker, create missing topics if allowed, and describe the topic; None when told to stop."""
+    with _refusing_bad_properties():
         admin = KafkaAdmin(settings.kafka.connection())
     backoff, num_failures = Backoff(0.5, 10.0), 0
     while not signals.is_stop_requested:
         try:
-            admin.ensure_topic(settings.dead_letter_topic, _creation(settings, num_partitions=1))
+            admin.ensure_topic(settings.dead_letter_topic, _topic_creation(settings, num_partitions=1))
             return admin.ensure_topic(
-                settings.topic, _creation(settings, num_partitions=settings.consumer.num_partitions)
+                settings.topic, _topic_creation(settings, num_partitions=settings.consumer.num_partitions)
             )
         except TransientLogError as error:
             num_failures += 1
@@ -187,14 +190,14 @@ def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription |
     return None
 
 
-def _creation(settings: Settings, *, num_partitions: int) -> TopicCreation | None:
+def _topic_creation(settings: Settings, *, num_partitions: int) -> TopicCreation | None:
     if not settings.consumer.create_topics:
         return None
     return TopicCreation(num_partitions, config={"max.message.bytes": MAX_RECORD_BYTES})
 
 
-def _accepted(arguments: Sequence[str] | None) -> dict[str, bool]:
-    """What the flags say yes to, once, for this start; the variables say the same."""
+def _read_flags(arguments: Sequence[str] | None) -> dict[str, bool]:
+    """Read the flags. Each accepts for this start what the setting of the same name accepts for every one."""
     parser = build_parser("python -m consumer", __doc__)
     parser.add_argument(
         "--accept-rewind", action="store_true", help="read records again from the index's offset"
@@ -210,7 +213,7 @@ def _with_flags(settings: Settings, accepted: dict[str, bool]) -> Settings:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     _log.info("loading the encoder", model=settings.model)
-    from clip_index.encoder.open_clip import load_encoder  # torch takes seconds: settings are judged first
+    from clip_index.encoder.open_clip import load_encoder  # here, because importing torch takes seconds
 
     encoder = load_encoder(settings)
     warm_up(encoder)
@@ -231,7 +234,7 @@ def _refuse(error: Exception) -> int:
 
 
 def _leave(exit_code: int) -> None:
-    """End now: a thread that is stuck in a decoder must not keep a stopped process alive."""
+    """End the process at once, so that a thread stuck in a decoder cannot keep it alive."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

@@ -10,29 +10,31 @@ from pathlib import Path
 
 from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
-from clip_index.writing.merge_worker import MergeLanes
-from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from clip_index.writing.shard_writer import WriterSettings
 from consumer.backlog.backlog import Backlog, BacklogLimits
 from consumer.dead_letters.dead_letter import DeadLetters
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit, FloodThreshold
+from consumer.directory_shards import DirectoryShards
 from consumer.encoding.batcher import BatchLimits
 from consumer.encoding.thread import BatchEncoder, DeadLetterOutlet, Encoding
-from consumer.intake.assignment import Assignment, Stages
+from consumer.intake.assignment import Assignment, RecordPath
 from consumer.intake.dispatcher import Dispatcher
+from consumer.intake.patience import AssignmentPatience, TakeoverRetry
 from consumer.intake.progress import Progress
 from consumer.intake.start_check import StartOptions
-from consumer.intake.takeover import AssignmentPatience, Takeover
+from consumer.intake.takeover import StartFinder, Takeover
 from consumer.intake.thread import Intake, IntakeParts, IntakeSettings
 from consumer.intake.topic_watch import TopicWatch
-from consumer.pipeline import Pipeline, PipelineParts, PipelineState
+from consumer.notices import Notices
+from consumer.pipeline import Pipeline, PipelineParts
+from consumer.pipeline_state import PipelineState
 from consumer.preparation.steps import Preparation, PreparationOptions
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.references.fetching import FetchLimits, References
 from consumer.references.policy import ReferencePolicy
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Committed
-from consumer.writing.owned_shard import CommitPolicy
-from consumer.writing.thread import WriterNotices, Writing
+from consumer.writing.commit_policy import CommitPolicy
+from consumer.writing.thread import Writing
 from event_log.publisher import Offering
 from event_log.records import TopicDescription
 from event_log.source import RecordSource
@@ -41,7 +43,7 @@ from schemas.codec import EventDecoder
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """Everything about a consumer that is not a connection, with defaults for one machine."""
+    """Everything about a consumer that is not a connection. The defaults suit one machine."""
 
     backlog: BacklogLimits = field(default_factory=BacklogLimits)
     batches: BatchLimits = field(default_factory=BatchLimits)
@@ -61,7 +63,10 @@ class ConsumerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """What a consumer works between. The caller closes the publisher; intake closes the source."""
+    """What a consumer reads from, publishes to and encodes with.
+
+    The caller closes the publisher; the intake thread closes the source.
+    """
 
     source: RecordSource
     publisher: Offering
@@ -71,165 +76,156 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexPlace:
-    """Where the index lies and whose it is."""
+class IndexLocation:
+    """Where the index lies, and which consumer group writes it."""
 
     root: Path
     index_id: str
     group_id: str
 
 
-def open_index(place: IndexPlace, topic: TopicDescription, encoder: Encoder) -> IndexDirectory:
-    """Create the index or open the one there; `IndexRefused` when it is not this log's and encoder's."""
+def open_index(location: IndexLocation, topic: TopicDescription, encoder: Encoder) -> IndexDirectory:
+    """Create the index, or open the one that is there.
+
+    Raises `IndexRefused` when it was built from another log, group or encoder.
+    """
     description = IndexDescription(
         topic=topic.name,
         topic_id=topic.topic_id,
         num_partitions=topic.num_partitions,
-        group_id=place.group_id,
+        group_id=location.group_id,
         fingerprint=encoder.fingerprint,
     )
-    return IndexDirectory.create(place.root, place.index_id, description)
+    return IndexDirectory.create(location.root, location.index_id, description)
 
 
 def build_writer_id() -> str:
-    """Unlike any other process's, and readable in a manifest."""
+    """A name that no other process has, and that tells a reader of a manifest where the writer ran."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def build_consumer(
-    connections: Connections, place: IndexPlace, options: ConsumerOptions, metrics: Metrics
+    connections: Connections, location: IndexLocation, options: ConsumerOptions, metrics: Metrics
 ) -> Pipeline:
     """Build everything, start nothing. Raises `IndexRefused`."""
-    index = open_index(place, connections.topic, connections.encoder)
-    backlog = Backlog(options.backlog)
-    house = _House(connections, place, index, options, metrics, backlog, build_writer_id())
-    notices, lanes = _IntakeNotices(), MergeLanes()
-    writing = _build_writing(house, lanes, notices)
-    references = References(options.references, options.fetches, waiting=metrics.references_failing.set)
-    preparation = _build_preparation(house, references)
-    encoding = _build_encoding(house, writing)
-    notices.intake = intake = _build_intake(house, preparation, encoding, writing)
-    parts = PipelineParts(intake, preparation, references, encoding, writing, lanes)
-    return Pipeline(parts, house.state, stop_timeout_seconds=options.stop_timeout_seconds)
+    index = open_index(location, connections.topic, connections.encoder)
+    return _Assembly(connections, location, index=index, options=options, metrics=metrics).build()
 
 
-@dataclass(frozen=True, slots=True)
-class _House:
-    """What several parts are built with."""
+class _Assembly:
+    """Builds the parts of one consumer; its attributes are what several parts are built with."""
 
-    connections: Connections
-    place: IndexPlace
-    index: IndexDirectory
-    options: ConsumerOptions
-    metrics: Metrics
-    backlog: Backlog
-    writer_id: str
-    state: PipelineState = field(default_factory=PipelineState)
-    gate: RiskGate = field(default_factory=RiskGate)
+    def __init__(
+        self,
+        connections: Connections,
+        location: IndexLocation,
+        *,
+        index: IndexDirectory,
+        options: ConsumerOptions,
+        metrics: Metrics,
+    ) -> None:
+        self._connections = connections
+        self._location = location
+        self._options = options
+        self._metrics = metrics
+        self._index = index
+        self._shards = DirectoryShards(index, build_writer_id(), options.writer)
+        self._backlog = Backlog(options.backlog)
+        self._gate = RiskGate()
+        self._notices = Notices()
+        self._state = PipelineState()
 
+    def build(self) -> Pipeline:
+        """A part is handed parts that exist already, so the writer, which needs no other, comes first."""
+        options = self._options
+        writing = Writing(self._shards, policy=options.commits, notices=self._notices, metrics=self._metrics)
+        encoding = self._build_encoding(writing)
+        references = References(options.references, options.fetches, failing=self._metrics.references_failing)
+        preparation = self._build_preparation(references)
+        intake = self._build_intake(RecordPath(self._backlog, encoding, writing), preparation)
+        parts = PipelineParts(intake, preparation, references, encoding, writing, self._shards)
+        return Pipeline(parts, self._state, stop_timeout_seconds=options.stop_timeout_seconds)
 
-def _build_preparation(house: _House, references: References) -> Preparation:
-    return Preparation(
-        decoder=EventDecoder(),
-        encoder=house.connections.encoder,
-        references=references,
-        timer=house.metrics,
-        options=house.options.preparation,
-        notify=house.backlog.notify,
-    )
-
-
-def _build_encoding(house: _House, writing: Writing) -> Encoding:
-    dead_letters = DeadLetters(
-        house.connections.publisher,
-        house.connections.dead_letter_topic,
-        connector=house.place.group_id,
-        worker_id=house.writer_id,
-    )
-    return Encoding(
-        house.backlog,
-        BatchEncoder(house.connections.encoder, house.gate, house.metrics),
-        outlet=DeadLetterOutlet(dead_letters, DeadLetterLimit(house.options.flood)),
-        limits=house.options.batches,
-        hand_over=writing.hand_over,
-        metrics=house.metrics,
-    )
-
-
-def _build_assignment(
-    house: _House, topic_watch: TopicWatch, encoding: Encoding, writing: Writing
-) -> Assignment:
-    return Assignment(
-        _build_takeover(house, writing),
-        Stages(house.backlog, encoding, writing),
-        source=house.connections.source,
-        check_topic=topic_watch.check,
-        release_seconds=house.options.patience.release_seconds,
-        has_faulted=house.state.has_faulted,
-    )
-
-
-def _build_takeover(house: _House, writing: Writing) -> Takeover:
-    has_topic_id = house.connections.topic.topic_id is not None
-    return Takeover(
-        house.connections.source,
-        writing,
-        shard_path=house.index.shard_path,
-        options=replace(house.options.start, trusts_log_end=not has_topic_id),
-        patience=house.options.patience,
-        metrics=house.metrics,
-        stops_within=house.state.wait,
-    )
-
-
-def _build_intake(house: _House, preparation: Preparation, encoding: Encoding, writing: Writing) -> Intake:
-    backlog, encoder, metrics = house.backlog, house.connections.encoder, house.metrics
-    source, topic = house.connections.source, house.connections.topic
-    topic_watch = TopicWatch(source, topic, every_seconds=house.options.topic_check_seconds)
-    progress = Progress(
-        backlog,
-        shard_name=house.index.shard_name,
-        caught_up=writing.caught_up,
-        metrics=metrics,
-        probe_seconds=house.options.probe_seconds,
-    )
-    parts = IntakeParts(
-        assignment=_build_assignment(house, topic_watch, encoding, writing),
-        backlog=backlog,
-        dispatcher=Dispatcher(backlog, preparation, gate=house.gate, encoder=encoder, metrics=metrics),
-        progress=progress,
-        topic_watch=topic_watch,
-    )
-    return Intake(source, parts, settings=house.options.intake, metrics=metrics)
-
-
-def _build_writing(house: _House, lanes: MergeLanes, notices: _IntakeNotices) -> Writing:
-    def take_over(partition: int, first_offset: int, own_epoch: int | None) -> ShardWriter:
-        return ShardWriter.take_over(
-            house.index,
-            partition,
-            writer_id=house.writer_id,
-            first_offset=first_offset,
-            own_epoch=own_epoch,
-            settings=house.options.writer,
-            lanes=lanes,
+    def _build_encoding(self, writing: Writing) -> Encoding:
+        dead_letters = DeadLetters(
+            self._connections.publisher,
+            self._connections.dead_letter_topic,
+            connector=self._location.group_id,
+            worker_id=self._shards.writer_id,
+        )
+        return Encoding(
+            self._backlog,
+            BatchEncoder(self._connections.encoder, self._gate, self._metrics),
+            outlet=DeadLetterOutlet(dead_letters, DeadLetterLimit(self._options.flood)),
+            limits=self._options.batches,
+            writing=writing,
+            metrics=self._metrics,
         )
 
-    return Writing(
-        take_over,
-        policy=house.options.commits,
-        notices=WriterNotices(notices.committed, notices.fenced),
-        metrics=house.metrics,
-    )
+    def _build_preparation(self, references: References) -> Preparation:
+        return Preparation(
+            decoder=EventDecoder(),
+            encoder=self._connections.encoder,
+            references=references,
+            timer=self._metrics,
+            options=self._options.preparation,
+            settled=self._backlog,
+        )
 
+    def _build_intake(self, path: RecordPath, preparation: Preparation) -> Intake:
+        source, options = self._connections.source, self._options
+        topic_watch = TopicWatch(source, self._connections.topic, every_seconds=options.topic_check_seconds)
+        parts = IntakeParts(
+            assignment=self._build_assignment(path, topic_watch),
+            backlog=self._backlog,
+            dispatcher=self._build_dispatcher(preparation),
+            progress=self._build_progress(path.writing),
+            topic_watch=topic_watch,
+        )
+        return Intake(source, parts, notices=self._notices, settings=options.intake, metrics=self._metrics)
 
-class _IntakeNotices:
-    """Lets the writer be built before the intake thread that it tells of its commits."""
+    def _build_assignment(self, path: RecordPath, topic_watch: TopicWatch) -> Assignment:
+        return Assignment(
+            self._build_takeover(path.writing, topic_watch),
+            path,
+            source=self._connections.source,
+            release_seconds=self._options.patience.release_seconds,
+            state=self._state,
+        )
 
-    intake: Intake
+    def _build_takeover(self, writing: Writing, topic_watch: TopicWatch) -> Takeover:
+        source, patience = self._connections.source, self._options.patience
+        retry = TakeoverRetry(patience, self._state, self._metrics)
+        has_topic_id = self._connections.topic.topic_id is not None
+        start_finder = StartFinder(
+            source,
+            retry,
+            options=replace(self._options.start, trusts_log_end=not has_topic_id),
+            log_end_seconds=patience.log_end_seconds,
+        )
+        return Takeover(
+            source,
+            writing,
+            topic_watch=topic_watch,
+            shard_paths=self._index,
+            start_finder=start_finder,
+            retry=retry,
+        )
 
-    def committed(self, committed: Committed) -> None:
-        self.intake.committed(committed)
+    def _build_dispatcher(self, preparation: Preparation) -> Dispatcher:
+        return Dispatcher(
+            self._backlog,
+            preparation,
+            gate=self._gate,
+            encoder=self._connections.encoder,
+            metrics=self._metrics,
+        )
 
-    def fenced(self, partition: int, assignment_epoch: int) -> None:
-        self.intake.fenced(partition, assignment_epoch)
+    def _build_progress(self, writing: Writing) -> Progress:
+        return Progress(
+            self._backlog,
+            shard_names=self._index,
+            writing=writing,
+            metrics=self._metrics,
+            probe_seconds=self._options.probe_seconds,
+        )

@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""How long to wait before something that failed is tried again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ class Backoff:
     longest_seconds: float = 10.0
 
     def seconds(self, num_failures: int) -> float:
-        """The wait after the `num_failures`-th failure in a row (1, 2, …)."""
+        """The wait after this many failures in a row (1, 2, …)."""
         doublings = min(max(num_failures - 1, 0), 32)
         return min(self.first_seconds * 2.0**doublings, self.longest_seconds)

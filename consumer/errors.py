@@ -1,12 +1,12 @@
-"""Why a consumer stops, beyond the errors of the log and the index.
+"""Why a consumer stops, in addition to the errors of the log and the index.
 
 ConsumerError
 ├── StartRefused          log, index and group contradict each other: an operator decides
 ├── DeadLetterFlood       too large a share of the records is set aside: something upstream is wrong
-├── FencedWhileAssigned   another writer owns a shard whose partition is still ours: begin again
-├── AssignmentFailed      a partition could not be taken over in time
-├── TakeoverAbandoned     told to stop while log or disk did not answer: no failure
-└── ConsumerFault         a defect: an exception that no rule expects; the in-flight set is kept
+├── FencedWhileAssigned   another writer owns a shard of an assigned partition: start again
+├── AssignmentFailed      a partition could not be taken over in time: look at log and disk
+├── TakeoverAbandoned     the consumer was told to stop during a takeover: an ordinary stop
+└── ConsumerFault         a defect, an exception that no rule expects: the in-flight set is kept
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class ConsumerError(Exception):
 
 
 class StartRefused(ConsumerError):
-    """Going on would lose or repeat something without anybody having said so."""
+    """Going on would lose or repeat records, and no operator has accepted that."""
 
 
 class DeadLetterFlood(ConsumerError):
@@ -26,7 +26,7 @@ class DeadLetterFlood(ConsumerError):
     def __init__(self, num_dead_letters: int, num_records: int, reason: str) -> None:
         super().__init__(
             f"{num_dead_letters} of the latest {num_records} records were set aside, "
-            f"the last one as {reason}: stopping before more are"
+            f"the last one as {reason}: stopping before more are set aside"
         )
         self.num_dead_letters = num_dead_letters
         self.num_records = num_records
@@ -34,7 +34,7 @@ class DeadLetterFlood(ConsumerError):
 
 
 class FencedWhileAssigned(ConsumerError):
-    """A greater writer epoch owns the shard, and the group still gives its partition to us."""
+    """Another process has become the shard's owner, but its partition is still assigned to this one."""
 
     def __init__(self, partition: int) -> None:
         super().__init__(
@@ -45,16 +45,16 @@ class FencedWhileAssigned(ConsumerError):
 
 
 class AssignmentFailed(ConsumerError):
-    """Log or disk did not answer while a partition was taken over."""
+    """Log or disk did not answer in time while a partition was taken over."""
 
 
 class TakeoverAbandoned(ConsumerError):
-    """Log or disk did not answer while a partition was taken over, and then the consumer was to stop."""
+    """The consumer was told to stop while a takeover waited for log or disk."""
 
 
 class ConsumerFault(ConsumerError):
-    """Decoding, preparing or encoding raised what it never should.
+    """A step raised an exception that no rule expects.
 
-    The record at fault is unknown, so the in-flight set stays on disk and the next
-    start handles what it names one at a time.
+    Which record is the cause is unknown. Therefore the in-flight set stays on disk, and the next
+    start handles the records in it one at a time.
     """

@@ -1,15 +1,14 @@
-"""`/livez`, `/readyz` and `/metrics`, on a listener of their own (loopback unless told otherwise).
+"""`/livez`, `/readyz` and `/metrics` on an HTTP server of their own, on loopback by default.
 
-- live: every thread runs, and intake has polled lately. Red means: restart the process.
-- ready: live, joined, not stopping, no failure (a flood of dead letters is one), and every
-  shard's disk takes commits. A consumer without partitions is ready: it stands by.
+- Live: every thread runs, and intake has polled lately. A red answer means: restart the process.
+- Ready: live, not stopping, without a failure (a flood of dead letters is one), and every shard can
+  be written. A consumer without partitions is ready, because it stands by.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,34 +24,48 @@ _REQUEST_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Empty lists mean well; otherwise each entry says what is wrong."""
+    """Each entry says what is wrong; empty lists mean that all is well."""
 
     not_live: list[str]
     not_ready: list[str]
 
 
-def check_health(pipeline: Pipeline, *, stalled_after_seconds: float) -> Health:
-    not_live = [f"the {name} thread has ended" for name in pipeline.dead_threads]
-    if pipeline.seconds_since_poll > stalled_after_seconds:
-        not_live.append(f"no poll for {pipeline.seconds_since_poll:.0f} seconds")
-    not_ready = list(not_live)
-    if pipeline.failure is not None:
-        not_ready.append(f"failed: {pipeline.failure}")
-    if pipeline.is_stopping:
-        not_ready.append("stopping")
-    if not pipeline.is_writable:
-        not_ready.append("the index cannot be written")
-    return Health(not_live, not_ready)
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Looks at a pipeline. It is not live when intake has not polled for `stalled_after_seconds`."""
+
+    pipeline: Pipeline
+    stalled_after_seconds: float
+
+    def look(self) -> Health:
+        not_live = self._problems_of_threads()
+        return Health(not_live, [*not_live, *self._problems_of_pipeline()])
+
+    def is_ready(self) -> bool:
+        return not self.look().not_ready
+
+    def _problems_of_threads(self) -> list[str]:
+        problems = [f"the {name} thread has ended" for name in self.pipeline.dead_threads]
+        if self.pipeline.seconds_since_poll > self.stalled_after_seconds:
+            problems.append(f"no poll for {self.pipeline.seconds_since_poll:.0f} seconds")
+        return problems
+
+    def _problems_of_pipeline(self) -> list[str]:
+        problems = []
+        if self.pipeline.failure is not None:
+            problems.append(f"failed: {self.pipeline.failure}")
+        if self.pipeline.is_stopping:
+            problems.append("stopping")
+        if not self.pipeline.is_writable:
+            problems.append("the index cannot be written")
+        return problems
 
 
-class HealthListener:
-    """An HTTP server in a thread of its own; `port` 0 takes a free one."""
+class HealthServer:
+    """An HTTP server in a thread of its own. Port 0 takes a free port."""
 
-    def __init__(
-        self, host: str, port: int, *, check: Callable[[], Health], registry: CollectorRegistry
-    ) -> None:
-        self._server = ThreadingHTTPServer((host, port), _handler_class(check, registry))
-        self._server.daemon_threads = True
+    def __init__(self, host: str, port: int, *, check: HealthCheck, registry: CollectorRegistry) -> None:
+        self._server = _Server((host, port), check, registry)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -68,34 +81,41 @@ class HealthListener:
         self._thread.join()
 
 
-def _handler_class(check: Callable[[], Health], registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _REQUEST_TIMEOUT_SECONDS
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
 
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/livez":
-                self._answer_health(check().not_live)
-            elif path == "/readyz":
-                self._answer_health(check().not_ready)
-            elif path == "/metrics":
-                self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry))
-            else:
-                self._answer(HTTPStatus.NOT_FOUND, _JSON, b'{"error": "not_found"}')
+    def __init__(self, address: tuple[str, int], check: HealthCheck, registry: CollectorRegistry) -> None:
+        super().__init__(address, _Handler)
+        self.check = check
+        self.registry = registry
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Requests are not logged."""
 
-        def _answer_health(self, problems: list[str]) -> None:
-            status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-            body = {"status": "red" if problems else "ok", "problems": problems}
-            self._answer(status, _JSON, json.dumps(body).encode())
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _REQUEST_TIMEOUT_SECONDS
+    server: _Server
 
-        def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/livez":
+            self._answer_health(self.server.check.look().not_live)
+        elif path == "/readyz":
+            self._answer_health(self.server.check.look().not_ready)
+        elif path == "/metrics":
+            self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self.server.registry))
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, _JSON, b'{"error": "not_found"}')
 
-    return Handler
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Requests are not logged."""
+
+    def _answer_health(self, problems: list[str]) -> None:
+        status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+        body = {"status": "red" if problems else "ok", "problems": problems}
+        self._answer(status, _JSON, json.dumps(body).encode())
+
+    def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

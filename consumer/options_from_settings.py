@@ -1,4 +1,4 @@
-"""From the settings' flat names to the pieces that the parts are given."""
+"""Turns the settings, which are flat, into the options that each part is given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from consumer.preparation.steps import PreparationOptions
 from consumer.references.fetching import FetchLimits
 from consumer.references.policy import ReferencePatience, ReferencePolicy
 from consumer.settings import ConsumerSettings, Settings
-from consumer.writing.owned_shard import CommitPolicy
+from consumer.writing.commit_policy import CommitPolicy
 
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:

@@ -1,37 +1,39 @@
-"""The threads of a consumer, and how work passes between them.
+"""The threads of a consumer, and how tasks pass between them.
 
-    broker ◄─► intake ──works──► encoder ──handovers──► writer ──► shards on disk
+    broker ◄─► intake ──tasks──► encoder ──handovers──► writer ──► shards on disk
                │    ▲             ▲                      │  ▲
                │    └─ notices ───┼── committed, fenced ─┘  └── dead letters delivered?
                └──► preparation ──┘
                     (pool, references)
 
-- **intake** (`Intake`) alone touches the record source. Records go into one lane for each
-  partition (`Backlog`), bounded in bytes; a partition whose share is full is paused once and
-  resumed when half of it is free. It submits works to preparation, a window ahead, and names
-  that window in the shard's `inflight.json` first. It never encodes and never waits for the
-  others, except inside a rebalance.
-- **preparation** decodes, fetches references and prepares contents in a pool of threads and
-  one event loop, small records in groups. Works settle in any order and are taken in offset
-  order: a lane's first work holds back those behind it (a reference that is not there yet
-  holds its partition, no other).
-- **encoder** (`Encoding`) takes ready works in order of arrival, closes batches, encodes, sends
-  dead letters, and hands one contiguous delta for each partition to the writer.
+- **intake** (`Intake`) is the only thread that uses the record source. It puts records into one
+  lane for each partition (`Backlog`), whose bytes are bounded: a partition is paused once when its
+  share is full, and resumed when half of the share is free. Intake submits tasks to preparation,
+  a window ahead of the encoder, and first names that window in the shard's `inflight.json`. It
+  never encodes, and waits for other threads only inside a rebalance.
+- **preparation** decodes records, fetches references and prepares contents, in a pool of threads
+  and one event loop. Small records go through it in groups. Tasks settle in any order but are
+  taken in offset order, so a lane's first task holds back those behind it: a reference that is
+  not there yet holds its own partition and no other.
+- **encoder** (`Encoding`) takes ready tasks in order of arrival, closes batches, encodes them,
+  sends dead letters, and hands one contiguous delta for each partition to the writer.
 - **writer** (`Writing`) owns every shard. It adds a delta when its dead letters are delivered,
-  commits, merges, renews watermarks. It waits for nobody, so everybody may wait for it.
+  commits, merges and renews watermarks. It waits for no other thread.
 
-Who waits for whom: encoder → writer (room), intake → encoder and writer (rebalance, stop),
-both with a bound. Nobody waits for intake: notices to it are a queue. So there is no cycle.
+Who waits for whom: the encoder waits for the writer when the writer has no room. Intake waits for
+encoder and writer in a rebalance and at a stop, each time with a bound. No thread waits for intake,
+because notices to it go into a mailbox (`Notices`). So no threads wait for each other in a circle.
 
-A delta carries its assignment's epoch from the record to the writer, and everything of an
-older epoch is dropped where it is met. On revoke the lane is closed, the batch at hand is
-encoded and committed, the shard's writer is closed, and only then is the group answered.
+Everything carries the epoch of its assignment, from the record to the writer, and is dropped where
+a newer epoch is known. At a revoke the lane is closed, the batch at hand is encoded and committed,
+the shard's writer is closed, and only then is the group answered.
 
-Quarantine: what an unclean end left in flight is handled alone (`RiskGate`): nothing else is
-decoded, prepared or encoded meanwhile, so that a death has one suspect.
+Quarantine: records that were in flight at an unclean end are handled one at a time (`RiskGate`).
+Meanwhile nothing else is decoded, prepared or encoded, so that another death has one suspect.
 
-The first error of any thread stops all; the shards are then left as on a normal stop. After a
-fault (an exception no rule expects) the in-flight set stays, so that the next start quarantines.
+The first error of any thread stops all threads. The shards are then left as at a normal stop. After
+a fault (an exception that no rule expects) the in-flight set stays on disk, so that the next start
+handles the records in it in quarantine.
 """
 
 from __future__ import annotations
@@ -43,54 +45,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from clip_index.errors import ClipIndexError, DeltaMismatch
-from clip_index.writing.merge_worker import MergeLanes
 from consumer.encoding.thread import Encoding
-from consumer.errors import ConsumerError, ConsumerFault
+from consumer.errors import ConsumerFault
 from consumer.intake.thread import Intake
+from consumer.pipeline_state import PipelineState
 from consumer.preparation.steps import Preparation
 from consumer.references.fetching import References
+from consumer.writing.shard_writer import Shards
 from consumer.writing.thread import Writing
-from event_log.errors import EventLogError
-from schemas.errors import UnknownSchema
 
 _log = structlog.get_logger(__name__)
-_EXPECTED = (ConsumerError, EventLogError, ClipIndexError, UnknownSchema)
-
-
-class PipelineState:
-    """Whether the pipeline is to stop, and why; shared by its threads."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._failure: BaseException | None = None
-
-    @property
-    def failure(self) -> BaseException | None:
-        return self._failure
-
-    def is_stopping(self) -> bool:
-        return self._stop.is_set()
-
-    def has_faulted(self) -> bool:
-        """Whether what ended it is no error that a rule knows how to stop for."""
-        if isinstance(self._failure, (ConsumerFault, DeltaMismatch)):
-            return True
-        return self._failure is not None and not isinstance(self._failure, _EXPECTED)
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def fail(self, error: BaseException) -> None:
-        """Stop because of an error; the first one counts, later ones are its consequences."""
-        with self._lock:
-            if self._failure is None:
-                self._failure = error
-        self._stop.set()
-
-    def wait(self, timeout_seconds: float) -> bool:
-        return self._stop.wait(timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +64,7 @@ class PipelineParts:
     references: References
     encoding: Encoding
     writing: Writing
-    merges: MergeLanes
+    shards: Shards
 
 
 class Pipeline:
@@ -111,9 +75,9 @@ class Pipeline:
         self._state = state
         self._stop_timeout = stop_timeout_seconds
         self._threads = {
-            "writer": self._thread("writer", lambda: parts.writing.run(state.fail)),
-            "encoder": self._thread("encoder", lambda: parts.encoding.run(state.fail)),
-            "intake": self._thread("intake", lambda: parts.intake.run(state.is_stopping, state.fail)),
+            "writer": self._thread("writer", lambda: parts.writing.run(state)),
+            "encoder": self._thread("encoder", lambda: parts.encoding.run(state)),
+            "intake": self._thread("intake", lambda: parts.intake.run(state)),
         }
 
     def start(self) -> None:
@@ -122,13 +86,13 @@ class Pipeline:
             thread.start()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until the pipeline stops or is asked to; False after the timeout."""
+        """Wait until the pipeline is to stop; False after the timeout."""
         return self._state.wait(timeout_seconds)
 
     def finish(self) -> None:
-        """Stop within `stop_timeout_seconds`: intake leaves the group, which commits; then the rest.
+        """Stop within `stop_timeout_seconds`, intake first: when it leaves the group, all shards commit.
 
-        Raises the error that ended the pipeline, if one did.
+        Raises the error that ended the pipeline, if there was one.
         """
         self._state.stop()
         deadline = time.monotonic() + self._stop_timeout
@@ -137,7 +101,7 @@ class Pipeline:
         self._parts.writing.close()
         self._join("encoder", deadline)
         self._join("writer", deadline)
-        self._parts.merges.close()
+        self._parts.shards.close()
         self._parts.references.close(max(deadline - time.monotonic(), 0.0))
         self._parts.preparation.close()
         if self._state.failure is not None:
@@ -153,7 +117,7 @@ class Pipeline:
 
     @property
     def is_writable(self) -> bool:
-        """Whether no shard waits for its disk."""
+        """Whether every shard can be written; false while one waits for its disk."""
         return not self._parts.writing.is_failing
 
     @property

@@ -26,7 +26,7 @@ class KafkaSection(Section):
         return self
 
     def connection(self) -> KafkaSettings:
-        """Short long-polls: whatever else is asked of a broker waits behind them on its connection."""
+        """Long polls are short, because every other request to a broker waits behind them."""
         return KafkaSettings(self.bootstrap_servers, {"fetch.wait.max.ms": 50, **self.properties})
 
 
@@ -40,89 +40,138 @@ class IndexSettings(Section):
 
 
 class ConsumerSettings(Section):
-    """How records become shards. `*_seconds` and `*_bytes` say their units; lists are JSON."""
+    """How records become shards. `*_seconds` and `*_bytes` say their units. Lists are written as JSON."""
 
-    group_id: str | None = Field(default=None, description="The consumer group; unset: cliptide-<index id>.")
-    create_topics: bool = Field(default=False, description="Create missing topics.")
-    num_partitions: int = Field(default=4, ge=1, description="Partitions of a topic that is created.")
-    health_host: str = Field(
-        default="127.0.0.1", description="Where /livez, /readyz and /metrics are answered."
+    group_id: str | None = Field(
+        default=None,
+        description="The Kafka consumer group. If it is not set, the group is cliptide-<index id>.",
     )
-    health_port: int = Field(default=8081, ge=0, le=65535, description="Its port; 0 takes a free one.")
-    batch_max_rows: int = Field(default=32, ge=1, description="Pictures and text windows encoded together.")
+    create_topics: bool = Field(
+        default=False, description="The consumer creates its topics at the start if they are missing."
+    )
+    num_partitions: int = Field(
+        default=4,
+        ge=1,
+        description="A topic that the consumer creates has this many partitions; that cannot change later.",
+    )
+    health_host: str = Field(
+        default="127.0.0.1", description="The consumer answers /livez, /readyz and /metrics on this address."
+    )
+    health_port: int = Field(
+        default=8081,
+        ge=0,
+        le=65535,
+        description="The consumer answers health checks and metrics on this port; 0 takes a free port.",
+    )
+    batch_max_rows: int = Field(
+        default=32, ge=1, description="A batch is encoded when it holds this many pictures and text windows."
+    )
     batch_max_age_seconds: float = Field(
-        default=0.05, ge=0, description="How long a batch waits for company while more is under way."
+        default=0.05,
+        ge=0,
+        description="A batch waits at most this long to fill while more records are being prepared.",
     )
     commit_interval_seconds: float = Field(
-        default=0.2, gt=0, description="From the first change to the commit that makes it searchable."
+        default=0.2,
+        gt=0,
+        description="Changes are committed, and so searchable, this long after the first of them.",
     )
     buffer_bytes: int = Field(
-        default=256 * 2**20, ge=2**20, description="Records read ahead, all partitions together."
+        default=256 * 2**20,
+        ge=2**20,
+        description="Records read ahead of the encoder take at most this many bytes, over all partitions.",
     )
     max_prepared: int = Field(
-        default=512, ge=1, description="Contents decoded ahead of the encoder, all partitions together."
+        default=512,
+        ge=1,
+        description="At most this many contents are decoded ahead of the encoder, over all partitions.",
     )
     preparation_threads: int = Field(
-        default=2, ge=1, description="Threads that decode and resize beside the encoder."
+        default=2, ge=1, description="This many threads decode and resize contents beside the encoder."
     )
     thumbnail_side: int = Field(
-        default=0, ge=0, le=1024, description="Longer side of kept thumbnails in pixels; 0 keeps none."
+        default=0,
+        ge=0,
+        le=1024,
+        description="The longer side of each kept thumbnail is this many pixels; 0 keeps no thumbnails.",
     )
     on_unknown_schema: Literal["stop", "dead_letter"] = Field(
-        default="stop", description="stop: exit until the schema is known; dead_letter: set aside."
+        default="stop",
+        description="An unknown schema stops the consumer (stop), or its record is set aside (dead_letter).",
     )
     flood_share: float = Field(
-        default=0.5, ge=0, le=1, description="Stop when more than this share of the window is set aside."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="The consumer stops when a larger share of the latest records are dead letters.",
     )
     flood_min_dead_letters: int = Field(
-        default=100, ge=1, description="Dead letters below which nothing counts as a flood."
+        default=100, ge=1, description="Fewer dead letters than this are no flood, whatever their share."
     )
-    flood_window: int = Field(default=1000, ge=1, description="The newest records, which the share is of.")
+    flood_window: int = Field(
+        default=1000, ge=1, description="FLOOD_SHARE is computed over this many of the latest records."
+    )
     reference_hosts: frozenset[str] = Field(
-        default=frozenset(), description="Hosts that https references may name."
+        default=frozenset(), description="An https reference is fetched if its host is in this list."
     )
     reference_buckets: frozenset[str] = Field(
-        default=frozenset(), description="Buckets that s3, gs and az references may name (s3://name)."
+        default=frozenset(),
+        description="An s3, gs or az reference is fetched if its bucket (s3://name) is in this list.",
     )
     reference_file_roots: tuple[Path, ...] = Field(
-        default=(), description="Directories that file references may lie in."
+        default=(), description="A file reference is read if it lies below one of these directories."
     )
     reference_max_bytes: int = Field(
-        default=64 * 2**20, ge=1, description="Larger references are dead letters."
+        default=64 * 2**20, ge=1, description="A reference of more bytes becomes a dead letter."
     )
     reference_concurrency: int = Field(
-        default=16, ge=1, description="Fetched at once, or waiting to be prepared."
+        default=16,
+        ge=1,
+        description="At most this many references are being fetched or waiting to be prepared.",
     )
-    reference_timeout_seconds: float = Field(default=30.0, gt=0, description="For one fetch.")
+    reference_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="One attempt to fetch a reference takes at most this long."
+    )
     reference_grace_seconds: float = Field(
-        default=30.0, ge=0, description="How long an absent or wrong content is fetched again."
+        default=30.0,
+        ge=0,
+        description="An absent or wrong reference is tried again for this long, then a dead letter.",
     )
     reference_patience_seconds: float = Field(
-        default=300.0, ge=0, description="How long an unreachable content is fetched again."
+        default=300.0,
+        ge=0,
+        description="An unreachable reference is a dead letter after this long, if other fetches succeed.",
     )
     retain_for_seconds: float = Field(
-        default=600.0, gt=0, description="How long replaced files stay for readers that are behind."
+        default=600.0,
+        gt=0,
+        description="Replaced index files are kept this long for readers that are behind.",
     )
     erase_within_seconds: float = Field(
         default=86_400.0,
         gt=0,
-        description="How long a deleted or replaced content may stay in a segment before that is rewritten.",
+        description="A segment is rewritten when it has held a deleted or replaced content for this long.",
     )
     accept_data_loss: bool = Field(
-        default=False, description="Go on although the log begins behind the index's next offset."
+        default=False,
+        description="The consumer goes on although records that the index lacks are gone from the log.",
     )
     accept_rewind: bool = Field(
-        default=False, description="Read again although the group's offset is ahead of the index's."
+        default=False,
+        description="The consumer reads records again although the group's offset is ahead of the index's.",
     )
-    stop_timeout_seconds: float = Field(default=30.0, gt=0, description="How long a graceful stop may take.")
+    stop_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="A graceful stop takes at most this long."
+    )
 
 
 class Settings(EnvironmentSettings):
     """Everything that `python -m consumer` reads from its environment."""
 
-    topic: str = Field(default="content-uploads", description="The topic that uploads are read from.")
+    topic: str = Field(default="content-uploads", description="The consumer reads uploads from this topic.")
     dead_letter_topic: str = Field(
-        default="content-uploads.dead-letters", description="Where records are set aside."
+        default="content-uploads.dead-letters",
+        description="Records that cannot be indexed are sent to this topic.",
     )
     kafka: KafkaSection = KafkaSection()
     index: IndexSettings = IndexSettings()
@@ -131,10 +180,10 @@ class Settings(EnvironmentSettings):
 
     @property
     def group_id(self) -> str:
-        """The group belongs to the index: two indexes of one topic each read all of it."""
+        """The group belongs to the index, so that each of two indexes reads all of one topic."""
         return self.consumer.group_id or f"cliptide-{self.index.id}"
 
 
 def read_settings() -> Settings:
-    """Read the environment; `BadSettings` names the first variable that cannot be used."""
+    """Read the environment. Raises `BadSettings`, which names the first variable that cannot be used."""
     return read_environment(Settings)

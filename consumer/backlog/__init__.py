@@ -1,1 +1,1 @@
-"""Records read ahead of the encoder, a lane for each partition."""
+"""Records that are read and not yet encoded, in a lane for each partition."""

@@ -1,4 +1,4 @@
-"""What is read and not yet encoded: filled by the intake thread, emptied by the encoder thread."""
+"""Records that are read and not yet encoded. Intake puts them in, the encoder thread takes them out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from consumer.backlog.lane import Lane
 from consumer.quarantine.inflight import InFlightFile
-from consumer.work import Work
+from consumer.tasks import Task
 from event_log.records import EndOfPartition, Record
 
 
 @dataclass(frozen=True, slots=True)
 class BacklogLimits:
-    """Shared evenly by the assigned partitions: one that waits cannot starve the others.
+    """Bounds over all partitions. Each has an equal share, so that one that waits cannot starve others.
 
-    `max_bytes` bounds records that are read, `max_prepared` works that are under
-    preparation or prepared (a prepared picture takes about 150 kB).
+    `max_bytes` bounds the records that are read. `max_prepared` bounds the tasks that are being
+    prepared or are prepared; a prepared picture takes about 150 kB.
     """
 
     max_bytes: int = 256 * 1024 * 1024
@@ -26,7 +26,7 @@ class BacklogLimits:
 
 @dataclass(frozen=True, slots=True)
 class FlowChange:
-    """Partitions to pause (their share is full) and to resume (half of it is free)."""
+    """Partitions to pause because their share is full, and to resume because half of it is free."""
 
     pause: frozenset[int] = frozenset()
     resume: frozenset[int] = frozenset()
@@ -48,12 +48,12 @@ class Backlog:
             self._lanes[partition] = Lane(partition, assignment_epoch, next_offset, inflight, suspects_below)
 
     def close(self, partition: int) -> None:
-        """Forget the partition's works; what is being prepared for it ends unheard."""
+        """Forget the partition's tasks and cancel them; their outcomes are no longer wanted."""
         with self._changed:
             lane = self._lanes.pop(partition, None)
-            works = list(lane.works) if lane else []
-        for work in works:
-            work.cancel()
+            tasks = list(lane.tasks) if lane else []
+        for task in tasks:
+            task.cancel()
 
     @property
     def partitions(self) -> list[int]:
@@ -61,39 +61,40 @@ class Backlog:
             return list(self._lanes)
 
     def receive(self, received: Iterable[Record | EndOfPartition]) -> None:
-        """Append polled records; those of closed partitions and older assignments are dropped."""
+        """Append polled records; drop those of closed partitions and of older assignments."""
         with self._changed:
             for one in received:
                 lane = self._lanes.get(one.partition)
                 if lane is not None and lane.receive(one, self._num_arrivals) is not None:
                     self._num_arrivals += 1
 
-    def submittable(self) -> list[tuple[Lane, list[Work]]]:
+    def submittable(self) -> list[tuple[Lane, list[Task]]]:
+        """The next tasks that each lane's window leaves room for."""
         with self._changed:
             window = max(self._limits.max_prepared // max(len(self._lanes), 1), 1)
             found = [(lane, lane.submittable(window)) for lane in self._lanes.values()]
-            return [(lane, works) for lane, works in found if works]
+            return [(lane, tasks) for lane, tasks in found if tasks]
 
-    def submitted(self, lane: Lane, num_works: int) -> None:
-        """The lane's next works are under way from now on; said before any of them can settle."""
+    def submitted(self, lane: Lane, num_tasks: int) -> None:
+        """The lane's next tasks are under way from now on. Call this before any of them can settle."""
         with self._changed:
-            lane.submitted(num_works)
+            lane.submitted(num_tasks)
 
     def notify(self) -> None:
-        """Works have settled: the encoder thread may go on."""
+        """Wake the encoder thread, because tasks have settled."""
         with self._changed:
             self._changed.notify_all()
 
-    def take(self, max_works: int, timeout_seconds: float) -> list[Work]:
-        """Wait for ready works; return them in order of arrival, as far as they are ready."""
+    def take(self, max_tasks: int, timeout_seconds: float) -> list[Task]:
+        """Wait for ready tasks, and return them in order of arrival."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_woken or self._has_ready(), timeout_seconds)
             self._is_woken = False
-            works: list[Work] = []
-            while len(works) < max_works and (ready := self._ready_lanes()):
-                before = ready[1].works[0].arrival if len(ready) > 1 else None
-                works += ready[0].take(max_works - len(works), before_arrival=before)
-            return works
+            tasks: list[Task] = []
+            while len(tasks) < max_tasks and (ready := self._ready_lanes()):
+                before = ready[1].tasks[0].arrival if len(ready) > 1 else None
+                tasks += ready[0].take(max_tasks - len(tasks), before_arrival=before)
+            return tasks
 
     def wake(self) -> None:
         """Make a waiting `take` return."""
@@ -103,7 +104,7 @@ class Backlog:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether anything submitted is still to come."""
+        """Whether any submitted task is not taken yet."""
         with self._changed:
             return any(lane.num_submitted for lane in self._lanes.values())
 
@@ -113,19 +114,19 @@ class Backlog:
             return sum(lane.size_bytes for lane in self._lanes.values())
 
     def position(self, partition: int) -> int | None:
-        """The offset up to which the partition is read; None when it is closed."""
+        """The next offset to read; None when the partition is closed."""
         with self._changed:
             lane = self._lanes.get(partition)
             return lane.next_offset if lane else None
 
     def epoch(self, partition: int) -> int | None:
-        """The assignment epoch of an open partition."""
+        """The assignment epoch of the partition; None when it is closed."""
         with self._changed:
             lane = self._lanes.get(partition)
             return lane.assignment_epoch if lane else None
 
     def flow_change(self) -> FlowChange:
-        """What to pause and resume now; asked and obeyed by the intake thread alone."""
+        """What to pause and resume now. The intake thread must do it, because lanes remember it as done."""
         with self._changed:
             share = self._limits.max_bytes // max(len(self._lanes), 1)
             lanes = self._lanes.values()
@@ -141,6 +142,6 @@ class Backlog:
         return any(lane.is_ready for lane in self._lanes.values())
 
     def _ready_lanes(self) -> list[Lane]:
-        """In order of arrival of what each is to give next."""
+        """The lanes whose next task is ready, in order of arrival of that task."""
         ready = [lane for lane in self._lanes.values() if lane.is_ready]
-        return sorted(ready, key=lambda lane: lane.works[0].arrival)
+        return sorted(ready, key=lambda lane: lane.tasks[0].arrival)

@@ -1,4 +1,4 @@
-"""The records of one assigned partition, in offset order. Pure: no lock, no thread."""
+"""The tasks of one assigned partition, in offset order. Pure: no lock, no thread."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from consumer.quarantine.inflight import InFlightFile
-from consumer.work import Work
+from consumer.tasks import Task
 from event_log.records import EndOfPartition, Record
 
 
 @dataclass(slots=True)
 class Lane:
-    """Works wait to be submitted, then to be ready, then to be taken: always from the left.
+    """A queue of tasks: they are appended on the right, and submitted and taken from the left.
 
-    `next_offset` is where the last received work ends, `size_bytes` what all of them hold in
-    memory. Offsets below `suspects_below` were under way when a former process died: they are
+    `next_offset` is where the last received task ends. `size_bytes` is what all tasks hold in
+    memory. Offsets below `suspects_below` were in flight when a former process died; they are
     submitted one at a time.
     """
 
@@ -26,16 +26,16 @@ class Lane:
     suspects_below: int = 0
     size_bytes: int = 0
     num_submitted: int = 0
-    works: deque[Work] = field(default_factory=deque)
+    tasks: deque[Task] = field(default_factory=deque)
     is_paused: bool = False
 
-    def receive(self, received: Record | EndOfPartition, arrival: int) -> Work | None:
-        """Append what was polled; None for a stale epoch and for offsets already here."""
+    def receive(self, received: Record | EndOfPartition, arrival: int) -> Task | None:
+        """Append what was polled; None if it is of an older assignment or its offsets are here already."""
         next_offset = received.next_offset
         if received.assignment_epoch < self.assignment_epoch or next_offset <= self.next_offset:
             return None
         record = received if isinstance(received, Record) else None
-        work = Work(
+        task = Task(
             partition=self.partition,
             assignment_epoch=self.assignment_epoch,
             from_offset=self.next_offset,
@@ -44,41 +44,41 @@ class Lane:
             arrival=arrival,
             size_bytes=record.size_bytes if record else 0,
         )
-        self.works.append(work)
+        self.tasks.append(task)
         self.next_offset = next_offset
-        self.size_bytes += work.held_bytes
-        return work
+        self.size_bytes += task.held_bytes
+        return task
 
-    def is_suspect(self, work: Work) -> bool:
-        return work.record is not None and work.record.offset < self.suspects_below
+    def is_suspect(self, task: Task) -> bool:
+        return task.record is not None and task.record.offset < self.suspects_below
 
-    def submittable(self, window: int) -> list[Work]:
-        """The next works to submit so that at most `window` are under way; a suspect goes by itself."""
-        works: list[Work] = []
-        while self.num_submitted + len(works) < min(window, len(self.works)):
-            work = self.works[self.num_submitted + len(works)]
-            if self.is_suspect(work) and (self.num_submitted or works):
+    def submittable(self, window: int) -> list[Task]:
+        """The next tasks to submit, so that at most `window` are under way. A suspect is submitted alone."""
+        tasks: list[Task] = []
+        while self.num_submitted + len(tasks) < min(window, len(self.tasks)):
+            task = self.tasks[self.num_submitted + len(tasks)]
+            if self.is_suspect(task) and (self.num_submitted or tasks):
                 break
-            works.append(work)
-            if self.is_suspect(work):
+            tasks.append(task)
+            if self.is_suspect(task):
                 break
-        return works
+        return tasks
 
-    def submitted(self, num_works: int) -> None:
-        self.num_submitted += num_works
+    def submitted(self, num_tasks: int) -> None:
+        self.num_submitted += num_tasks
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a work to take next, and it is ready."""
-        return bool(self.works) and self.works[0].is_ready
+        """Whether the first task is there and ready to be taken."""
+        return bool(self.tasks) and self.tasks[0].is_ready
 
-    def take(self, max_works: int, before_arrival: int | None = None) -> list[Work]:
-        """Take the ready works at the front, as far as they arrived before another lane's."""
-        taken: list[Work] = []
-        while len(taken) < max_works and self.is_ready:
-            if before_arrival is not None and self.works[0].arrival > before_arrival:
+    def take(self, max_tasks: int, before_arrival: int | None = None) -> list[Task]:
+        """Take the ready tasks on the left, up to the first that arrived after `before_arrival`."""
+        taken: list[Task] = []
+        while len(taken) < max_tasks and self.is_ready:
+            if before_arrival is not None and self.tasks[0].arrival > before_arrival:
                 break
-            taken.append(self.works.popleft())
+            taken.append(self.tasks.popleft())
         self.num_submitted -= len(taken)
-        self.size_bytes -= sum(work.held_bytes for work in taken)
+        self.size_bytes -= sum(task.held_bytes for task in taken)
         return taken

@@ -1,1 +1,1 @@
-"""Records that are set aside, and when so many are a flood."""
+"""Records that are set aside, and when their number is a flood."""

@@ -1,10 +1,10 @@
-"""A record set aside: what is said about it, and its delivery."""
+"""A record that is set aside: what its dead letter says, and how the dead letter is delivered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
 from consumer.backoff import Backoff
 from event_log.errors import EventLogError, RecordTooLarge, TransientLogError
@@ -19,8 +19,8 @@ VALUE_OMITTED_HEADER = "cliptide.value_omitted"
 class SetAside:
     """Why a record becomes a dead letter.
 
-    `reason` is a stable code, `detail` a sentence without content, `stage` what was
-    being done: decode, reference, prepare or quarantine.
+    `reason` is a stable code. `detail` is a sentence that quotes nothing of the content. `stage`
+    says what was being done: decode, reference, prepare or quarantine.
     """
 
     reason: str
@@ -30,7 +30,7 @@ class SetAside:
 
 
 def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: str, worker_id: str) -> Headers:
-    """The record's own headers, then Kafka Connect's names (KIP-298), then the reason code."""
+    """The record's own headers, then those that Kafka Connect writes (KIP-298), then the reason code."""
     context = {
         "topic": record.topic,
         "partition": str(record.partition),
@@ -47,8 +47,38 @@ def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: st
     return (*record.headers, *connect, (REASON_HEADER, set_aside.reason.encode()))
 
 
+class DeadLetter(Protocol):
+    """A dead letter that may be offered to the broker several times. Offering does not wait."""
+
+    def offer(self) -> Future[Delivery]: ...
+
+    def offer_without_value(self) -> Future[Delivery]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLetter:
+    """The dead letter of a record: its key and value, and `headers`, which begin with its own."""
+
+    publisher: Offering
+    topic: str
+    record: Record
+    headers: Headers
+
+    def offer(self) -> Future[Delivery]:
+        return self._offer(self.record.value, self.headers)
+
+    def offer_without_value(self) -> Future[Delivery]:
+        return self._offer(None, (*self.headers, (VALUE_OMITTED_HEADER, b"too_large")))
+
+    def _offer(self, value: bytes | None, headers: Headers) -> Future[Delivery]:
+        return self.publisher.offer(self.topic, key=self.record.key, value=value, headers=headers)
+
+
 class DeadLetters:
-    """Publishes dead letters with original key, value and headers; thread-safe, and waits for nobody."""
+    """Publishes dead letters with the key, value and headers of their records.
+
+    Thread-safe. `send` does not wait for the broker.
+    """
 
     def __init__(self, publisher: Offering, topic: str, *, connector: str, worker_id: str) -> None:
         self._publisher = publisher
@@ -60,38 +90,31 @@ class DeadLetters:
         headers = headers_from_set_aside(
             record, set_aside, connector=self._connector, worker_id=self._worker_id
         )
-        return DeadLetterDelivery(
-            whole=lambda: self._offer(record, record.value, headers),
-            without_value=lambda: self._offer(record, None, (*headers, (VALUE_OMITTED_HEADER, b"too_large"))),
-        )
-
-    def _offer(self, record: Record, value: bytes | None, headers: Headers) -> Future[Delivery]:
-        return self._publisher.offer(self._topic, key=record.key, value=value, headers=headers)
+        return DeadLetterDelivery(RecordLetter(self._publisher, self._topic, record, headers))
 
 
 class DeadLetterDelivery:
-    """One dead letter on its way. Owned by the thread that asks `is_delivered`.
+    """One dead letter on its way. It belongs to the thread that asks `is_delivered`.
 
-    A transient failure is tried again; a record that its error headers make too large
-    for the broker goes without its value, which its place in the log still names.
+    A transient failure is tried again. If the error headers make a record too large for the
+    broker, it is sent without its value: its headers say where in the log the value is.
     """
 
     def __init__(
         self,
+        letter: DeadLetter,
         *,
-        whole: Callable[[], Future[Delivery]],
-        without_value: Callable[[], Future[Delivery]],
         backoff: Backoff = Backoff(),  # noqa: B008 - frozen
     ) -> None:
-        self._attempt = whole
-        self._without_value = without_value
+        self._letter = letter
+        self._omits_value = False
         self._backoff = backoff
         self._failures = 0
         self._retry_at: float | None = None
         self._pending = self._begin()
 
     def is_delivered(self, now: float) -> bool:
-        """Whether the broker acknowledged it; raises what is not worth retrying."""
+        """Whether the broker has acknowledged it; raises an error that is not worth retrying."""
         if self._retry_at is not None:
             return self._retry_when_due(now)
         if not self._pending.done():
@@ -104,15 +127,15 @@ class DeadLetterDelivery:
 
     def _begin(self) -> Future[Delivery]:
         try:
-            return self._attempt()
+            return self._letter.offer_without_value() if self._omits_value else self._letter.offer()
         except EventLogError as error:
             failed: Future[Delivery] = Future()
             failed.set_exception(error)
             return failed
 
     def _react(self, error: BaseException, now: float) -> None:
-        if isinstance(error, RecordTooLarge) and self._attempt is not self._without_value:
-            self._attempt = self._without_value
+        if isinstance(error, RecordTooLarge) and not self._omits_value:
+            self._omits_value = True
             self._pending = self._begin()
         elif isinstance(error, TransientLogError):
             self._failures += 1

@@ -10,7 +10,9 @@ from consumer.errors import DeadLetterFlood
 
 @dataclass(frozen=True, slots=True)
 class FloodThreshold:
-    """A flood: at least `min_dead_letters` and more than `max_share` among the latest `window` records."""
+    """It is a flood when at least `min_dead_letters`, and a share of more than `max_share`, of the latest
+    `window` records are dead letters.
+    """
 
     max_share: float = 0.5
     min_dead_letters: int = 100
@@ -18,7 +20,7 @@ class FloodThreshold:
 
 
 class DeadLetterLimit:
-    """Watches the latest records. A window counts records, not seconds: a slow topic floods too."""
+    """Watches the latest records. The window counts records, not seconds, so a slow topic floods too."""
 
     def __init__(self, threshold: FloodThreshold) -> None:
         self._threshold = threshold
@@ -26,11 +28,11 @@ class DeadLetterLimit:
         self._num_dead_letters = 0
 
     def passed(self) -> None:
-        """A record was handled."""
+        """A record was handled and is not a dead letter."""
         self._remember(False)
 
     def set_aside(self, reason: str) -> None:
-        """A record is to be a dead letter; raises `DeadLetterFlood` before it becomes one."""
+        """Count a record before it becomes a dead letter; raises `DeadLetterFlood` if it is one too many."""
         self._remember(True)
         if self._is_flood():
             raise DeadLetterFlood(self._num_dead_letters, len(self._latest), reason)

@@ -1,4 +1,4 @@
-"""When a batch is closed. Pure: the time is handed in."""
+"""When a batch is closed. Pure: the caller says what time it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """A batch closes at `max_rows` rows to encode or `max_age_seconds` after its first item."""
+    """A batch closes when it has `max_rows` rows to encode, or `max_age_seconds` after its first item."""
 
     max_rows: int = 32
     max_age_seconds: float = 0.05
@@ -19,7 +19,7 @@ class BatchLimits:
 class Batcher(Generic[ItemT]):
     """Collects items in order until a batch is due.
 
-    Items with nothing to encode (deletes, dead letters) weigh no row but age like the rest.
+    Items with nothing to encode (deletes, dead letters) have no rows, but they age like the others.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -45,7 +45,7 @@ class Batcher(Generic[ItemT]):
         return bool(self._items) and (self.is_full or self.seconds_until_due(now) <= 0)
 
     def seconds_until_due(self, now: float) -> float:
-        """How long the open batch may still wait; infinite while there is none."""
+        """How long the open batch may still wait; infinite while the batch is empty."""
         if not self._items:
             return float("inf")
         return self._opened_at + self._limits.max_age_seconds - now

@@ -1,10 +1,10 @@
-"""The encoder thread: ready works in, deltas out."""
+"""The encoder thread: it takes ready tasks and hands over deltas."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from clip_index.content import Embeddings
@@ -14,10 +14,12 @@ from consumer.dead_letters.dead_letter import DeadLetters, SetAside
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit
 from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
+from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Removal, Task
 from consumer.telemetry.metrics import Metrics
-from consumer.work import AlreadyEncoded, Encodable, Handover, Outcome, Removal, Work
 from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
+from consumer.writing.thread import Writing
 from schemas.errors import UnknownSchema
 
 _LONGEST_WAIT_SECONDS = 0.5
@@ -25,14 +27,14 @@ _LONGEST_WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class BatchEncoder:
-    """The encoder as this thread uses it: timed, and never beside a quarantined content."""
+    """The encoder as this thread uses it: timed, and never while a quarantined content is handled."""
 
     encoder: Encoder
     gate: RiskGate
     metrics: Metrics
 
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
-        """Encode in one pass; whatever the encoder raises is a `ConsumerFault`."""
+        """Encode in one pass. Whatever the encoder raises becomes a `ConsumerFault`."""
         if not prepared:
             return []
         with self.gate.together(), self.metrics.measure("encode"):
@@ -44,17 +46,17 @@ class BatchEncoder:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOutlet:
-    """Where bad contents go, and how many of them are a flood."""
+    """Where bad contents are sent, and how many of them are a flood."""
 
     letters: DeadLetters
     limit: DeadLetterLimit
 
 
 class Encoding:
-    """Closes batches, encodes them, hands deltas to the writer. `run` is the thread's body.
+    """Closes batches, encodes them and hands deltas to the writer. `run` is the thread's body.
 
-    A batch closes when it is full, when it is old, or when nothing else is under way:
-    a lone upload does not wait for company.
+    A batch closes when it is full, when it is old, or when no other task is under way. So a single
+    upload is encoded at once.
     """
 
     def __init__(
@@ -64,30 +66,30 @@ class Encoding:
         *,
         outlet: DeadLetterOutlet,
         limits: BatchLimits,
-        hand_over: Callable[[Handover], None],
+        writing: Writing,
         metrics: Metrics,
     ) -> None:
         self._backlog = backlog
         self._encoder = encoder
         self._outlet = outlet
         self._max_rows = limits.max_rows
-        self._batcher: Batcher[Work] = Batcher(limits)
-        self._hand_over = hand_over
+        self._batcher: Batcher[Task] = Batcher(limits)
+        self._writing = writing
         self._metrics = metrics
         self._is_closing = False
         self._settling: list[threading.Event] = []
         self._settling_lock = threading.Lock()
 
-    def run(self, fail: Callable[[BaseException], None]) -> None:
-        """Work until closed. Faults, unknown schemas and floods end it.
+    def run(self, state: PipelineState) -> None:
+        """Encode until closed. Faults, unknown schemas and floods end it with an error.
 
-        An error goes to `fail` first: a revoke that waits here must not take the end for a good one.
+        `state` is told of the error first, so that a revoke that waits in `settle` knows of it.
         """
         try:
             while not self._is_closing:
                 self._turn()
         except BaseException as error:
-            fail(error)
+            state.fail(error)
             raise
         finally:
             self._end()
@@ -97,7 +99,7 @@ class Encoding:
         self._backlog.wake()
 
     def settle(self, timeout_seconds: float) -> bool:
-        """Wait until everything taken so far is handed over; False when it takes too long."""
+        """Wait until every task taken so far is handed over; False after the timeout."""
         settled = threading.Event()
         with self._settling_lock:
             self._settling.append(settled)
@@ -108,8 +110,8 @@ class Encoding:
 
     def _turn(self) -> None:
         wait = min(self._batcher.seconds_until_due(time.monotonic()), _LONGEST_WAIT_SECONDS)
-        for work in self._backlog.take(self._max_rows, max(wait, 0.0)):
-            self._add(work)
+        for task in self._backlog.take(self._max_rows, max(wait, 0.0)):
+            self._add(task)
         if self._settling or self._batcher.is_due(time.monotonic()) or not self._backlog.is_under_way:
             self._encode_batch()
         self._answer_settling()
@@ -118,8 +120,8 @@ class Encoding:
         self._is_closing = True
         self._answer_settling()
 
-    def _add(self, work: Work) -> None:
-        self._batcher.add(work, rows=_num_rows(_outcome(work)), now=time.monotonic())
+    def _add(self, task: Task) -> None:
+        self._batcher.add(task, rows=_num_rows(_outcome(task)), now=time.monotonic())
         if self._batcher.is_full:
             self._encode_batch()
 
@@ -128,37 +130,38 @@ class Encoding:
         if not batch:
             return
         self._watch_for_flood(batch)
-        prepared = [work.outcome.prepared for work in batch if isinstance(work.outcome, Encodable)]
+        prepared = [task.outcome.prepared for task in batch if isinstance(task.outcome, Encodable)]
         embeddings = iter(self._encoder.encode(prepared))
-        handled = [self._handle(work, embeddings.__next__) for work in batch]
+        handled = [self._handle(task, embeddings) for task in batch]
         self._metrics.batch_records.observe(len(batch))
         for handover in build_handovers(handled):
-            self._hand_over(handover)
+            self._writing.hand_over(handover)
 
-    def _watch_for_flood(self, batch: Sequence[Work]) -> None:
-        """Before anything of the batch is set aside, so that a flood leaves its batch where it is."""
-        for work in batch:
-            if isinstance(work.outcome, SetAside):
-                self._outlet.limit.set_aside(work.outcome.reason)
-            elif work.record is not None:
+    def _watch_for_flood(self, batch: Sequence[Task]) -> None:
+        """Count dead letters before any of the batch is sent, so that a flood sends none of its batch."""
+        for task in batch:
+            if isinstance(task.outcome, SetAside):
+                self._outlet.limit.set_aside(task.outcome.reason)
+            elif task.record is not None:
                 self._outlet.limit.passed()
 
-    def _handle(self, work: Work, next_embeddings: Callable[[], Embeddings]) -> Handled:
-        outcome = work.outcome
+    def _handle(self, task: Task, embeddings: Iterator[Embeddings]) -> Handled:
+        """Make a change or a dead letter of a task; an encodable one takes the next embeddings."""
+        outcome = task.outcome
         if isinstance(outcome, Encodable):
-            return Handled(work, encoded_content(work, outcome.upload, next_embeddings()))
+            return Handled(task, encoded_content(task, outcome.upload, next(embeddings)))
         if isinstance(outcome, AlreadyEncoded):
-            return Handled(work, encoded_content(work, outcome.upload, outcome.embeddings))
+            return Handled(task, encoded_content(task, outcome.upload, outcome.embeddings))
         if isinstance(outcome, Removal):
-            return Handled(work, removed_content(work, outcome.event))
+            return Handled(task, removed_content(task, outcome.event))
         if isinstance(outcome, SetAside):
-            return self._set_aside(work, outcome)
-        return Handled(work)
+            return self._set_aside(task, outcome)
+        return Handled(task)
 
-    def _set_aside(self, work: Work, set_aside: SetAside) -> Handled:
-        assert work.record is not None
+    def _set_aside(self, task: Task, set_aside: SetAside) -> Handled:
+        assert task.record is not None
         self._metrics.dead_letters.labels(set_aside.reason).inc()
-        return Handled(work, dead_letter=self._outlet.letters.send(work.record, set_aside))
+        return Handled(task, dead_letter=self._outlet.letters.send(task.record, set_aside))
 
     def _answer_settling(self) -> None:
         with self._settling_lock:
@@ -170,15 +173,15 @@ class Encoding:
 
 
 def _num_rows(outcome: Outcome) -> int:
-    """How many rows the encoder has to compute for it."""
+    """How many rows the encoder has to compute for this outcome."""
     return outcome.prepared.num_rows if isinstance(outcome, Encodable) else 0
 
 
-def _outcome(work: Work) -> Outcome:
+def _outcome(task: Task) -> Outcome:
     try:
-        return work.settled()
+        return task.settled()
     except UnknownSchema:
         raise
     except Exception as error:
-        place = f"partition {work.partition}, offset {work.next_offset}"
-        raise ConsumerFault(f"preparing failed before {place}: {type(error).__name__}: {error}") from error
+        where = f"partition {task.partition}, next offset {task.next_offset}"
+        raise ConsumerFault(f"preparing failed in {where}: {type(error).__name__}: {error}") from error

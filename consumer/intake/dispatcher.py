@@ -1,4 +1,4 @@
-"""Submits works to preparation, suspects apart. Runs in the intake thread."""
+"""Submits tasks to preparation, and suspects one at a time. Runs in the intake thread."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from consumer.backlog.backlog import Backlog
 from consumer.backlog.lane import Lane
 from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.steps import Preparation
-from consumer.quarantine.handling import Alone, Together
+from consumer.quarantine.handling import NormalHandling, QuarantineHandling
 from consumer.quarantine.inflight import MAX_DEATHS
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.tasks import Task
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Work
 
-_GROUP_WORKS = 32
+_GROUP_TASKS = 32
 _GROUP_BYTES = 32 * 1024
 
 
 class Dispatcher:
-    """Keeps preparation busy, and the in-flight set on disk ahead of it."""
+    """Keeps preparation busy, and names each task in the in-flight file before it is submitted."""
 
     def __init__(
         self,
@@ -34,47 +34,49 @@ class Dispatcher:
         self._backlog = backlog
         self._preparation = preparation
         self._gate = gate
-        self._together = Together(gate)
+        self._normal = NormalHandling(gate)
         self._encoder = encoder
         self._metrics = metrics
 
     def dispatch(self) -> None:
-        """Submit what the windows allow; `OSError` when the in-flight set cannot be written."""
-        for lane, works in self._backlog.submittable():
-            lane.inflight.name(works[-1].next_offset)
-            self._backlog.submitted(lane, len(works))
-            if lane.is_suspect(works[0]):
-                self._submit_suspect(lane, works[0])
+        """Submit what the windows allow; raises `OSError` when an in-flight file cannot be written."""
+        for lane, tasks in self._backlog.submittable():
+            lane.inflight.name(tasks[-1].next_offset)
+            self._backlog.submitted(lane, len(tasks))
+            if lane.is_suspect(tasks[0]):
+                self._submit_suspect(lane, tasks[0])
             else:
-                self._submit(works)
+                self._submit(tasks)
 
-    def _submit(self, works: Sequence[Work]) -> None:
-        for group in grouped(works):
-            self._preparation.submit(group, self._together)
+    def _submit(self, tasks: Sequence[Task]) -> None:
+        for group in grouped(tasks):
+            self._preparation.submit(group, self._normal)
 
-    def _submit_suspect(self, lane: Lane, work: Work) -> None:
-        """A suspect is the only work of its lane that is under way."""
-        assert work.record is not None
+    def _submit_suspect(self, lane: Lane, task: Task) -> None:
+        """Submit a suspect, while no other task of its lane is under way."""
+        assert task.record is not None
         self._metrics.quarantined.inc()
-        offset = work.record.offset
+        offset = task.record.offset
         if lane.inflight.state.kills(offset):
-            work.outcome = _killer()
+            task.outcome = _killer()
             self._backlog.notify()
         else:
-            alone = Alone(self._gate, self._encoder, lane.inflight, offset, self._metrics)
-            self._preparation.submit([work], alone)
+            quarantine = QuarantineHandling(
+                self._gate, self._encoder, inflight=lane.inflight, offset=offset, metrics=self._metrics
+            )
+            self._preparation.submit([task], quarantine)
 
 
-def grouped(works: Sequence[Work]) -> Iterator[list[Work]]:
-    """Groups for one thread each: small records go together, a large one by itself."""
-    group: list[Work] = []
+def grouped(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Split tasks into groups, each for one thread: small records together, a large one by itself."""
+    group: list[Task] = []
     room = _GROUP_BYTES
-    for work in works:
-        if group and (len(group) == _GROUP_WORKS or work.size_bytes > room):
+    for task in tasks:
+        if group and (len(group) == _GROUP_TASKS or task.size_bytes > room):
             yield group
             group, room = [], _GROUP_BYTES
-        group.append(work)
-        room -= work.size_bytes
+        group.append(task)
+        room -= task.size_bytes
     if group:
         yield group
 

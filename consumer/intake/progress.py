@@ -1,41 +1,48 @@
-"""How far the partitions are behind, and when they are caught up. Runs in the intake thread."""
+"""How far partitions are behind, and when they have caught up. Runs in the intake thread."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import Protocol
 
 from consumer.backlog.backlog import Backlog
 from consumer.intake.log_ends import LogEnds
+from consumer.notices import Committed
+from consumer.tasks import CaughtUp
 from consumer.telemetry.metrics import Metrics
-from consumer.work import CaughtUp, Committed
+from consumer.writing.thread import Writing
 from event_log.source import RecordSource
 
 
+class ShardNames(Protocol):
+    """How the shard of a partition is called in metrics."""
+
+    def shard_name(self, partition: int) -> str: ...
+
+
 class Progress:
-    """Asks the broker where the logs end, for each partition once in `probe_seconds`.
+    """Asks the broker where each log ends, once in `probe_seconds` for each partition.
 
-    One partition is asked at a time: the answer may wait behind a long-polling fetch on the
-    same connection (`fetch.wait.max.ms`), and intake with it.
+    It asks for one partition at a time, because the answer may wait behind a long-polling fetch on
+    the same connection (`fetch.wait.max.ms`), and intake waits with it.
 
-    A position at the log's end, as the broker answers it, is what makes a partition caught
-    up. An end-of-partition event would not do: it may be older than the poll that returns
-    it, and while the platform is quiet it does not come again, so that silence could not be
-    told from an outage.
+    A partition has caught up when everything up to the broker's answer is read. An end-of-partition
+    event does not show that: it may be older than the poll that returns it, and it does not come
+    again while the platform is quiet, so that a quiet platform would look like an outage.
     """
 
     def __init__(
         self,
         backlog: Backlog,
         *,
-        shard_name: Callable[[int], str],
-        caught_up: Callable[[CaughtUp], None],
+        shard_names: ShardNames,
+        writing: Writing,
         metrics: Metrics,
         probe_seconds: float,
     ) -> None:
         self._backlog = backlog
-        self._shard_name = shard_name
-        self._caught_up = caught_up
+        self._shard_names = shard_names
+        self._writing = writing
         self._metrics = metrics
         self._probe_seconds = probe_seconds
         self._probe_due_at = 0.0
@@ -47,7 +54,7 @@ class Progress:
         self._committed[committed.partition] = committed
 
     def follow(self, source: RecordSource) -> None:
-        """Ask for the end of the next partition's log when that is due."""
+        """Ask where the next partition's log ends, if that is due."""
         now = time.monotonic()
         partitions = self._backlog.partitions
         self._ends = {partition: ends for partition, ends in self._ends.items() if partition in partitions}
@@ -63,13 +70,13 @@ class Progress:
         self._report_lag(partition, end, now)
         position, epoch = self._backlog.position(partition), self._backlog.epoch(partition)
         if position is not None and epoch is not None and end <= position:
-            self._caught_up(CaughtUp(partition, epoch, position, asked_at))
+            self._writing.caught_up(CaughtUp(partition, epoch, position, asked_at))
 
     def _report_lag(self, partition: int, end: int, now: float) -> None:
         committed = self._committed.get(partition)
         if committed is None:
             return
-        shard, ends = self._shard_name(partition), self._ends.setdefault(partition, LogEnds())
+        shard, ends = self._shard_names.shard_name(partition), self._ends.setdefault(partition, LogEnds())
         ends.observe(end, now=now)
         newest_age = time.time() - committed.newest_timestamp_ms / 1000
         seconds = ends.seconds_behind(committed.next_offset, newest_age=newest_age, now=now)

@@ -1,7 +1,7 @@
-"""Where reading a partition starts, or why it must not. Pure.
+"""Where reading a partition starts, or why it is refused. Pure.
 
-The manifest alone decides where to start; the log's range and the group's offset are
-witnesses that something was lost, recreated or swapped.
+The manifest alone decides where to start. The log's range and the group's offset are compared with
+it, because a contradiction shows that something was lost, recreated or swapped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INDEX_ID = "CLIPTIDE_INDEX__ID"
 
 @dataclass(frozen=True, slots=True)
 class StartNumbers:
-    """What index, log and group say about one partition."""
+    """What index, log and group say about the position in one partition."""
 
     shard: str
     next_offset: int
@@ -28,11 +28,11 @@ class StartNumbers:
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What an operator has said yes to, once, by name.
+    """What the operator accepts, and whether the log's end is trusted.
 
-    Some brokers' answer about the log's end runs behind, so it is trusted only where nothing
-    better tells a recreated log: no topic id. Elsewhere the index refuses another topic id,
-    and the broker itself refuses to read from beyond its end.
+    Some brokers answer an old log end. So the log's end is trusted only when topics have no id and
+    nothing else shows that a log was recreated. With a topic id the index refuses another id, and
+    the broker refuses to read beyond its log's end.
     """
 
     accepts_data_loss: bool = False
@@ -41,9 +41,9 @@ class StartOptions:
 
 
 def check_start(numbers: StartNumbers, options: StartOptions) -> int:
-    """Return the offset to start from; raises `StartRefused` naming the numbers and the way on."""
+    """Return the offset to start from, or raise `StartRefused` with the numbers and the way on."""
     _check_end(numbers, options)
-    _check_witness(numbers, options)
+    _check_group(numbers, options)
     if numbers.next_offset >= numbers.log.first_offset:
         return numbers.next_offset
     if not options.accepts_data_loss:
@@ -56,7 +56,7 @@ def check_start(numbers: StartNumbers, options: StartOptions) -> int:
 
 
 def check_topic(expected: TopicDescription, found: TopicDescription) -> None:
-    """Raise `StartRefused` when the topic was recreated or has other partitions than the index."""
+    """Raise `StartRefused` when the topic was recreated, or has another number of partitions."""
     if found == expected:
         return
     raise StartRefused(
@@ -79,7 +79,7 @@ def _check_end(numbers: StartNumbers, options: StartOptions) -> None:
         )
 
 
-def _check_witness(numbers: StartNumbers, options: StartOptions) -> None:
+def _check_group(numbers: StartNumbers, options: StartOptions) -> None:
     group = numbers.group_next_offset
     if group is None or group <= numbers.next_offset or options.accepts_rewind:
         return

@@ -1,118 +1,107 @@
-"""How a process begins to own a partition. Runs in the intake thread, inside `poll`."""
+"""How a partition becomes ours. Runs in the intake thread, inside `poll`.
+
+A takeover is three steps, each inside the one before:
+
+1. **Begin the partition** (`Takeover.begin_partition`, intake thread): ask where its log begins and
+   ends and what the group has committed, open the shard, check that all of it fits together, and
+   read which records its last owner left in flight.
+2. **Open the shard** (`Writing.open_shard`, writer thread): close a shard of an earlier assignment,
+   and own this one from now on.
+3. **Become its owner** (`Shards.become_owner`, writer thread): commit a takeover generation, which
+   fences a former owner.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
-
-import structlog
+from typing import Protocol
 
 from clip_index.content import Delta
-from clip_index.errors import CommitUnknown
-from consumer.backoff import Backoff
-from consumer.errors import AssignmentFailed, TakeoverAbandoned
+from consumer.intake.patience import TakeoverRetry
 from consumer.intake.start_check import StartNumbers, StartOptions, check_start, is_beyond_end
+from consumer.intake.topic_watch import TopicWatch
 from consumer.quarantine.inflight import InFlightFile
-from consumer.telemetry.metrics import Metrics
-from consumer.work import Handover
+from consumer.tasks import AssignedPartition, Handover
 from consumer.writing.thread import Writing
-from event_log.errors import TransientLogError
-from event_log.records import LogRange
 from event_log.source import RecordSource
 
-ResultT = TypeVar("ResultT")
-_log = structlog.get_logger(__name__)
+_ASK_AGAIN_SECONDS = 0.1
+
+
+class ShardPaths(Protocol):
+    """Where this process keeps the in-flight file of a shard."""
+
+    def shard_path(self, partition: int) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
-class AssignmentPatience:
-    """`take_over_seconds` stays below Kafka's max.poll.interval; `release_seconds` bounds each of a
-    revoke's two steps: the batch at hand, and the commits of all its shards together.
-
-    `log_end_seconds` is how long a log that seems to end before our position is asked again.
-    """
-
-    take_over_seconds: float = 60.0
-    release_seconds: float = 10.0
-    log_end_seconds: float = 3.0
-    backoff: Backoff = field(default_factory=Backoff)
-
-
-@dataclass(frozen=True, slots=True)
-class TakenOver:
-    """A partition that is ours: where to read on, and what its last owner left under way."""
+class BegunPartition:
+    """A partition that is ours: where to read on, and what its last owner left in flight."""
 
     start: int
     inflight: InFlightFile
 
 
+class StartFinder:
+    """Finds where reading starts, and asks again while the log seems to end before our position."""
+
+    def __init__(
+        self, source: RecordSource, retry: TakeoverRetry, *, options: StartOptions, log_end_seconds: float
+    ) -> None:
+        self._source = source
+        self._retry = retry
+        self._options = options
+        self._log_end_seconds = log_end_seconds
+
+    def find(self, partition: int, numbers: StartNumbers) -> int:
+        """Return the offset to start from; raises `StartRefused`."""
+        deadline = time.monotonic() + self._log_end_seconds
+        while self._is_doubtful(numbers) and time.monotonic() < deadline:
+            time.sleep(_ASK_AGAIN_SECONDS)
+            log = self._retry.until_done(lambda: self._source.log_range(partition))
+            numbers = replace(numbers, log=log)
+        return check_start(numbers, self._options)
+
+    def _is_doubtful(self, numbers: StartNumbers) -> bool:
+        return self._options.trusts_log_end and is_beyond_end(numbers)
+
+
 class Takeover:
-    """Takes partitions over, one at a time, and says where each is read on."""
+    """Takes partitions over, one at a time."""
 
     def __init__(
         self,
         source: RecordSource,
         writing: Writing,
         *,
-        shard_path: Callable[[int], Path],
-        options: StartOptions,
-        patience: AssignmentPatience,
-        metrics: Metrics,
-        stops_within: Callable[[float], bool],
+        topic_watch: TopicWatch,
+        shard_paths: ShardPaths,
+        start_finder: StartFinder,
+        retry: TakeoverRetry,
     ) -> None:
         self._source = source
         self._writing = writing
-        self._shard_path = shard_path
-        self._options = options
-        self._patience = patience
-        self._metrics = metrics
-        self._stops_within = stops_within
+        self._topic_watch = topic_watch
+        self._shard_paths = shard_paths
+        self._start_finder = start_finder
+        self._retry = retry
 
-    def take_over(self, partition: int, assignment_epoch: int) -> TakenOver:
-        """Own the shard and check that index, log and group fit together; else `StartRefused`."""
-        log = self.persist(lambda: self._source.log_range(partition))
-        group = self.persist(lambda: self._source.committed([partition]))[partition]
-        next_offset = self.persist(
-            lambda: self._writing.take_over(partition, log.first_offset, assignment_epoch).result()
-        )
-        shard_path = self._shard_path(partition)
-        numbers = self._numbers(shard_path.name, partition, next_offset=next_offset, log=log, group=group)
-        start = check_start(numbers, self._options)
-        if start > next_offset:
+    def check_topic(self) -> None:
+        """Raises `StartRefused` unless the topic is the one that the index is built of."""
+        self._retry.until_done(self._topic_watch.check)
+
+    def begin_partition(self, partition: int, assignment_epoch: int) -> BegunPartition:
+        """Step 1. Raises `StartRefused` when index, log and group do not fit together."""
+        log = self._retry.until_done(lambda: self._source.log_range(partition))
+        group = self._retry.until_done(lambda: self._source.committed([partition]))[partition]
+        assigned = AssignedPartition(partition, assignment_epoch, log.first_offset)
+        next_offset = self._retry.until_done(lambda: self._writing.open_shard(assigned).result())
+        shard_path = self._shard_paths.shard_path(partition)
+        numbers = StartNumbers(shard_path.name, next_offset, log, group)
+        start = self._start_finder.find(partition, numbers)
+        if start > next_offset:  # the records between are gone, and an operator has accepted it
             self._writing.hand_over(Handover(partition, assignment_epoch, Delta(next_offset, start)))
-        return TakenOver(start, self.persist(lambda: InFlightFile.recover(shard_path, start)))
-
-    def persist(self, action: Callable[[], ResultT]) -> ResultT:
-        """Try again while log or disk do not answer; `AssignmentFailed` after `take_over_seconds`.
-
-        `TakeoverAbandoned` when the consumer is to stop meanwhile.
-        """
-        deadline = time.monotonic() + self._patience.take_over_seconds
-        num_failures = 0
-        while True:
-            try:
-                return action()
-            except (TransientLogError, OSError, CommitUnknown) as error:
-                num_failures += 1
-                self._metrics.transient_errors.labels("assignment").inc()
-                _log.warning("taking over does not succeed yet", error=str(error))
-                if time.monotonic() >= deadline:
-                    raise AssignmentFailed(f"a partition could not be taken over: {error}") from error
-                if self._stops_within(self._patience.backoff.seconds(num_failures)):
-                    raise TakeoverAbandoned(f"stopped before a partition was taken over: {error}") from error
-
-    def _numbers(
-        self, shard: str, partition: int, *, next_offset: int, log: LogRange, group: int | None
-    ) -> StartNumbers:
-        """The numbers to check; a log that seems to end too early is asked again for a while."""
-        deadline = time.monotonic() + self._patience.log_end_seconds
-        numbers = StartNumbers(shard, next_offset, log, group)
-        while self._options.trusts_log_end and is_beyond_end(numbers) and time.monotonic() < deadline:
-            time.sleep(0.1)
-            numbers = StartNumbers(
-                shard, next_offset, self.persist(lambda: self._source.log_range(partition)), group
-            )
-        return numbers
+        inflight = self._retry.until_done(lambda: InFlightFile.recover(shard_path, start))
+        return BegunPartition(start, inflight)

@@ -1,10 +1,9 @@
-"""The intake thread: the only one that touches the record source. It never encodes."""
+"""The intake thread: the only one that uses the record source. It never encodes."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -17,8 +16,9 @@ from consumer.intake.dispatcher import Dispatcher
 from consumer.intake.progress import Progress
 from consumer.intake.start_check import ACCEPT_DATA_LOSS, INDEX_ID
 from consumer.intake.topic_watch import TopicWatch
+from consumer.notices import Committed, Notices, ShardFenced
+from consumer.pipeline_state import PipelineState
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Committed
 from event_log.errors import EventLogError, OffsetOutOfRange, TransientLogError
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
@@ -28,18 +28,21 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class IntakeSettings:
-    """`busy_wait_seconds` bounds a poll while works wait to be submitted, `idle_wait_seconds` otherwise."""
+    """`busy_wait_seconds` bounds a poll while there are tasks in the backlog, `idle_wait_seconds` otherwise.
+
+    `fenced_patience_seconds` is how long a fenced partition may stay assigned to this process.
+    """
 
     max_poll_records: int = 500
     busy_wait_seconds: float = 0.01
     idle_wait_seconds: float = 0.1
     fenced_patience_seconds: float = 30.0
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = field(default_factory=lambda: Backoff(longest_seconds=1.0))
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeParts:
-    """What intake alone drives: the group's wishes, and what each turn goes through in this order."""
+    """What intake drives: rebalances through `assignment`, and the others at each turn, in this order."""
 
     assignment: Assignment
     backlog: Backlog
@@ -49,10 +52,16 @@ class IntakeParts:
 
 
 class Intake:
-    """`run` is the thread's body; `committed` and `fenced` are notices from the writer thread."""
+    """Reads records, submits tasks and answers the group. `run` is the thread's body."""
 
     def __init__(
-        self, source: RecordSource, parts: IntakeParts, *, settings: IntakeSettings, metrics: Metrics
+        self,
+        source: RecordSource,
+        parts: IntakeParts,
+        *,
+        notices: Notices,
+        settings: IntakeSettings,
+        metrics: Metrics,
     ) -> None:
         self._source = source
         self._assignment = parts.assignment
@@ -60,40 +69,34 @@ class Intake:
         self._dispatcher = parts.dispatcher
         self._progress = parts.progress
         self._topic_watch = parts.topic_watch
+        self._notices = notices
         self._metrics = metrics
         self._settings = settings
-        self._commands: deque[Callable[[], None]] = deque()
-        self._positions: dict[int, int] = {}
-        self._fenced: dict[int, tuple[int, float]] = {}
+        self._fenced_until: dict[int, float] = {}
         self._num_failures = 0
         self.last_turn_at = time.monotonic()
 
-    def run(self, is_stopping: Callable[[], bool], fail: Callable[[BaseException], None]) -> None:
-        """Read until told to stop, then leave the group, which commits and closes the shards.
+    def run(self, state: PipelineState) -> None:
+        """Read until told to stop, then leave the group; leaving commits and closes the shards.
 
-        An error goes to `fail` first: after a fault, leaving must not empty the in-flight set.
+        `state` is told of an error first, because leaving after a fault must keep the in-flight set.
         """
         try:
             self._source.subscribe(self._topic_watch.topic, self._assignment)
-            while not is_stopping():
+            while not state.is_stopping():
                 self._turn()
         except TakeoverAbandoned as error:
-            _log.warning("taking over is abandoned", error=str(error))
+            _log.warning("takeover abandoned", error=str(error))
         except BaseException as error:
-            fail(error)
+            state.fail(error)
             raise
         finally:
             self._source.close()
 
-    def committed(self, committed: Committed) -> None:
-        self._commands.append(lambda: self._note(committed))
-
-    def fenced(self, partition: int, assignment_epoch: int) -> None:
-        self._commands.append(lambda: self._fence_off(partition, assignment_epoch))
-
     def _turn(self) -> None:
         self.last_turn_at = time.monotonic()
-        self._obey()
+        self._read_notices()
+        self._check_fenced_partitions()
         try:
             self._backlog.receive(self._poll())
             self._control_flow()
@@ -105,21 +108,19 @@ class Intake:
         else:
             self._num_failures = 0
 
-    def _obey(self) -> None:
-        while self._commands:
-            self._commands.popleft()()
-        if self._positions:
-            positions, self._positions = self._positions, {}
+    def _read_notices(self) -> None:
+        positions: dict[int, int] = {}
+        for notice in self._notices.take_all():
+            if isinstance(notice, Committed):
+                positions[notice.partition] = notice.next_offset
+                self._progress.committed(notice)
+            else:
+                self._fence_off(notice)
+        if positions:
             self._publish(positions)
-        for partition, (epoch, deadline) in list(self._fenced.items()):
-            self._check_fenced(partition, epoch, deadline)
-
-    def _note(self, committed: Committed) -> None:
-        self._positions[committed.partition] = committed.next_offset
-        self._progress.committed(committed)
 
     def _publish(self, positions: dict[int, int]) -> None:
-        """Offset commit: a courtesy, so failing is only noted."""
+        """Commit offsets to the group. A failure is only logged, because the manifest is what counts."""
         try:
             self._source.commit({p: n for p, n in positions.items() if p in self._assignment.partitions})
         except EventLogError as error:
@@ -143,7 +144,7 @@ class Intake:
         )
 
     def _held(self, error: OffsetOutOfRange) -> str:
-        """What the log holds, as far as it says so now: the error is raised once, and must not be lost."""
+        """What the log holds. The question may fail, but the error is raised only once and must be told."""
         try:
             log = self._source.log_range(error.partition)
         except TransientLogError:
@@ -159,26 +160,27 @@ class Intake:
             self._source.resume(change.resume)
         self._metrics.buffered_bytes.set(self._backlog.size_bytes)
 
-    def _fence_off(self, partition: int, assignment_epoch: int) -> None:
-        """Another writer owns the shard. Usually the group will say so soon; wait for that."""
-        if self._backlog.epoch(partition) != assignment_epoch:
+    def _fence_off(self, fenced: ShardFenced) -> None:
+        """Stop reading a partition whose shard has another owner, and wait for the group to revoke it."""
+        if self._backlog.epoch(fenced.partition) != fenced.assignment_epoch:
             return
-        self._backlog.close(partition)
-        self._source.pause([partition])
-        deadline = time.monotonic() + self._settings.fenced_patience_seconds
-        self._fenced[partition] = (assignment_epoch, deadline)
+        self._backlog.close(fenced.partition)
+        self._source.pause([fenced.partition])
+        self._fenced_until[fenced.partition] = time.monotonic() + self._settings.fenced_patience_seconds
 
-    def _check_fenced(self, partition: int, assignment_epoch: int, deadline: float) -> None:
-        is_given_away = partition not in self._assignment.partitions
-        is_ours_again = self._backlog.epoch(partition) is not None
-        if is_given_away or is_ours_again:
-            del self._fenced[partition]
-        elif time.monotonic() >= deadline:
-            raise FencedWhileAssigned(partition)
+    def _check_fenced_partitions(self) -> None:
+        """Raises `FencedWhileAssigned` when the group does not revoke a fenced partition in time."""
+        for partition, deadline in list(self._fenced_until.items()):
+            is_given_away = partition not in self._assignment.partitions
+            is_ours_again = self._backlog.epoch(partition) is not None
+            if is_given_away or is_ours_again:
+                del self._fenced_until[partition]
+            elif time.monotonic() >= deadline:
+                raise FencedWhileAssigned(partition)
 
     def _wait_after(self, error: TransientLogError | OSError) -> None:
         self._num_failures += 1
         place = "log" if isinstance(error, TransientLogError) else "inflight"
         self._metrics.transient_errors.labels(place).inc()
         _log.warning("intake is waiting", place=place, error=str(error))
-        time.sleep(min(self._settings.backoff.seconds(self._num_failures), 1.0))
+        time.sleep(self._settings.backoff.seconds(self._num_failures))

@@ -1,8 +1,8 @@
 """Whether the topic is still the one that the index is built of. Runs in the intake thread.
 
-A client library goes on reading at its old position when a topic is deleted and created
-anew between two of its metadata refreshes, and reads partitions that are added; neither
-is an error to it. Only the topic's id and partition count tell.
+When a topic is deleted and created again between two metadata refreshes, the Kafka client goes on
+reading at its old position without an error. It also reads partitions that are added. Only the
+topic's id and its number of partitions show both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from event_log.source import RecordSource
 
 
 class TopicWatch:
-    """Describes the topic at each assignment and once in `every_seconds`."""
+    """Asks the broker to describe the topic, at each assignment and once in `every_seconds`."""
 
     def __init__(self, source: RecordSource, expected: TopicDescription, *, every_seconds: float) -> None:
         self._source = source
@@ -28,11 +28,11 @@ class TopicWatch:
         return self._expected.name
 
     def check(self) -> None:
-        """Raise `StartRefused` for another topic of the same name, and what `describe_topic` raises."""
+        """Raise `StartRefused` for another topic of the same name, or what `describe_topic` raises."""
         check_topic(self._expected, self._source.describe_topic(self.topic))
         self._due_at = time.monotonic() + self._every_seconds
 
     def follow(self) -> None:
-        """Check when that is due."""
+        """Check, if that is due."""
         if time.monotonic() >= self._due_at:
             self.check()

@@ -1,1 +1,1 @@
-"""The pool of threads that decodes records and prepares pixels and tokens."""
+"""Decodes records, and prepares pixels and tokens for the encoder, in a pool of threads."""

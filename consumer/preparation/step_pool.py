@@ -1,4 +1,4 @@
-"""Threads that run steps in the order in which they come."""
+"""Threads that begin steps in the order in which they are submitted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Step: TypeAlias = Callable[[], None]
 
 
 class StepPool:
-    """An executor without futures, of which a step has its own: they were a quarter of a record's cost.
+    """An executor without futures, because a future for each step was a quarter of a small record's cost.
 
-    A step must not raise. Threads are started by the first step. Thread-safe.
+    A step must not raise. The first step starts the threads. Thread-safe.
     """
 
     def __init__(self, num_threads: int, name: str) -> None:
@@ -26,13 +26,13 @@ class StepPool:
         self._is_started = self._is_closed = False
 
     def submit(self, step: Step) -> None:
-        """Run the step soon; once the pool is closed, never."""
+        """Run the step soon. Once the pool is closed, the step is forgotten."""
         if not self._is_started:
             self._start()
         self._steps.put(step)
 
     def close(self) -> None:
-        """Forget the steps that have not begun; does not wait for those that have."""
+        """Forget the steps that have not begun, without waiting for those that have."""
         self._is_closed = True
         for _ in self._threads:
             self._steps.put(None)

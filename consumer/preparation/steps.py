@@ -1,8 +1,8 @@
-"""From a record to something the encoder takes: decode, fetch, prepare.
+"""Three steps from a record to what the encoder takes: decode, fetch, prepare.
 
-Decoding and preparing run in a pool of threads, fetching on the loop of `References`;
-a record that waits for its reference occupies no thread. Small records go through the
-pool in groups: passing each from thread to thread by itself costs more than decoding it.
+Decoding and preparing run in a pool of threads, fetching on the event loop of `References`. So a
+record that waits for its reference occupies no thread. Small records go through the pool in groups,
+because passing a record from thread to thread costs more than decoding it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.handling import Handling
 from consumer.references.fetching import ReferenceGivenUp
+from consumer.tasks import NothingThere, Outcome, Removal, Task, Upload
 from consumer.telemetry.metrics import StageTimer
-from consumer.work import NothingThere, Outcome, Removal, Upload, Work
 from event_log.records import Headers, Record
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import (
@@ -35,7 +35,7 @@ from schemas.events import (
 
 
 class Decoder(Protocol):
-    """Decodes a record; raises `BadEvent` or `UnknownSchema`. Thread-safe."""
+    """Decodes records. `decode` raises `BadEvent` or `UnknownSchema`. Thread-safe."""
 
     def decode(
         self, *, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
@@ -43,14 +43,20 @@ class Decoder(Protocol):
 
 
 class Fetcher(Protocol):
-    """Fetches references; the future holds the bytes or `ReferenceGivenUp`."""
+    """Fetches references. The future holds the bytes, or `ReferenceGivenUp`."""
 
     def fetch(self, reference: ContentReference) -> Future[bytes]: ...
 
 
+class SettledTasks(Protocol):
+    """Is told that tasks have settled. Called in a thread of the pool."""
+
+    def notify(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PreparationOptions:
-    """`make_thumbnail` is given the bytes of a readable picture; None keeps no thumbnails."""
+    """`make_thumbnail` gets the bytes of a readable picture; where it is None, no thumbnails are kept."""
 
     num_threads: int = 2
     sets_unknown_schemas_aside: bool = False
@@ -59,22 +65,22 @@ class PreparationOptions:
 
 @dataclass(slots=True)
 class _Group:
-    """Works that one thread does one after the other, and what they have taken so far."""
+    """Tasks that one thread does one after the other, and the seconds spent on them so far."""
 
-    works: Sequence[Work]
+    tasks: Sequence[Task]
     handling: Handling
     decode_seconds: float = 0.0
     prepare_seconds: float = 0.0
 
 
-_Step: TypeAlias = Callable[[Work, _Group], Outcome | None]
+_Step: TypeAlias = Callable[[Task, _Group], Outcome | None]
 
 
 class Preparation:
-    """Settles works. Thread-safe.
+    """Settles tasks. Thread-safe.
 
-    Bad content becomes a `SetAside`. Any other exception is the work's own `error`: a fault
-    of the process, or an `UnknownSchema` that an operator must see.
+    A bad content becomes a `SetAside`. Any other exception becomes the task's `error`: a fault of
+    the process, or an `UnknownSchema` that an operator must see.
     """
 
     def __init__(
@@ -85,20 +91,19 @@ class Preparation:
         references: Fetcher,
         timer: StageTimer,
         options: PreparationOptions,
-        notify: Callable[[], None],
+        settled: SettledTasks,
     ) -> None:
-        """`notify` is called in a thread of the pool whenever works have settled."""
         self._decoder = decoder
         self._encoder = encoder
         self._references = references
         self._timer = timer
         self._options = options
-        self._notify = notify
+        self._settled = settled
         self._pool = StepPool(options.num_threads, "prepare")
 
-    def submit(self, works: Sequence[Work], handling: Handling) -> None:
-        """Begin with works that one thread does one after the other; a cancelled one is passed over."""
-        self._submit(_Group(works, handling), self._decode)
+    def submit(self, tasks: Sequence[Task], handling: Handling) -> None:
+        """Begin a group of tasks, which one thread does one after the other. Cancelled tasks are skipped."""
+        self._submit(_Group(tasks, handling), self._decode)
 
     def close(self) -> None:
         self._pool.close()
@@ -107,36 +112,37 @@ class Preparation:
         self._pool.submit(lambda: self._run(group, step))
 
     def _run(self, group: _Group, step: _Step) -> None:
-        with group.handling.company():
-            for work in group.works:
-                if not work.is_cancelled:
-                    self._settle(work, group, step)
+        with group.handling.around_group():
+            for task in group.tasks:
+                if not task.is_cancelled:
+                    self._settle(task, group, step)
         self._observe(group)
-        self._notify()
+        self._settled.notify()
 
-    def _settle(self, work: Work, group: _Group, step: _Step) -> None:
-        """Run one step; a result, a rejection or a fault settles the work, None leaves it open.
+    def _settle(self, task: Task, group: _Group, step: _Step) -> None:
+        """Run one step of a task. An outcome or an error settles the task.
 
-        An open one is left alone: another thread may have fetched and settled it by now.
+        None means that the task waits for its reference. This thread must not touch it any more,
+        because another thread may have fetched the reference and settled the task by now.
         """
         try:
-            outcome = step(work, group)
-        except Exception as error:  # noqa: BLE001 - carried by the work to the encoder thread
+            outcome = step(task, group)
+        except Exception as error:  # noqa: BLE001 - the encoder thread raises it
             outcome = self._set_aside_from(error)
             if outcome is None:
-                work.error = error
+                task.error = error
         if outcome is not None:
-            work.outcome = outcome
+            task.outcome = outcome
 
     def _observe(self, group: _Group) -> None:
-        """Once for a group: for each record it would cost as much as checking its event does."""
+        """Observe once for a group: once for each record would cost as much as validating its event."""
         if group.decode_seconds:
             self._timer.observe("decode", group.decode_seconds)
         if group.prepare_seconds:
             self._timer.observe("prepare", group.prepare_seconds)
 
     def _set_aside_from(self, error: Exception) -> SetAside | None:
-        """The dead letter that an error means; None when it means no dead letter."""
+        """Why an error makes the record a dead letter; None when it does not."""
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         if isinstance(error, BadEvent):
             return SetAside(error.reason, error.detail, "decode", name)
@@ -148,16 +154,16 @@ class Preparation:
             return SetAside("unknown_schema", str(error), "decode", name)
         return None
 
-    def _decode(self, work: Work, group: _Group) -> Outcome | None:
-        if work.record is None:
+    def _decode(self, task: Task, group: _Group) -> Outcome | None:
+        if task.record is None:
             return NothingThere()
-        with group.handling.risk():
-            event = self._read(work.record, group)
+        with group.handling.around_step():
+            event = self._read(task.record, group)
             if isinstance(event, DeleteEvent):
                 return Removal(event)
             if not isinstance(event.content, ContentReference):
                 return self._prepare(event, event.content, group)
-        self._fetch(event, event.content, work, group)
+        self._fetch(event, event.content, task, group)
         return None
 
     def _read(self, record: Record, group: _Group) -> Event:
@@ -169,18 +175,18 @@ class Preparation:
         finally:
             group.decode_seconds += time.perf_counter() - started
 
-    def _fetch(self, event: UploadEvent, reference: ContentReference, work: Work, group: _Group) -> None:
+    def _fetch(self, event: UploadEvent, reference: ContentReference, task: Task, group: _Group) -> None:
         fetching = self._references.fetch(reference)
-        work.fetch(fetching)
-        alone = _Group([work], group.handling)
+        task.fetch(fetching)
+        alone = _Group([task], group.handling)
         fetching.add_done_callback(
-            lambda _: self._submit(alone, lambda work, group: self._prepare_fetched(event, work, group))
+            lambda _: self._submit(alone, lambda task, group: self._prepare_fetched(event, task, group))
         )
 
-    def _prepare_fetched(self, event: UploadEvent, work: Work, group: _Group) -> Outcome:
+    def _prepare_fetched(self, event: UploadEvent, task: Task, group: _Group) -> Outcome:
         assert isinstance(event.content, ContentReference)
-        data = work.take_fetched()
-        with group.handling.risk():
+        data = task.take_fetched()
+        with group.handling.around_step():
             return self._prepare(event, _content_from_bytes(data, event.content.modality), group)
 
     def _prepare(self, event: UploadEvent, content: TextContent | ImageContent, group: _Group) -> Outcome:

@@ -1,1 +1,1 @@
-"""What was in flight when a process died, handled one record at a time."""
+"""Records that were in flight when a process died, and how they are handled one at a time."""

@@ -1,4 +1,4 @@
-"""How a record is kept from harming others while it is decoded, prepared and encoded."""
+"""How a record is decoded, prepared and encoded: beside others, or in quarantine by itself."""
 
 from __future__ import annotations
 
@@ -14,53 +14,54 @@ from clip_index.errors import BadContent
 from consumer.backoff import Backoff
 from consumer.quarantine.inflight import InFlightFile
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Upload
 from consumer.telemetry.metrics import Metrics
-from consumer.work import AlreadyEncoded, Encodable, Outcome, Upload
 from schemas.errors import BadEvent
 
 _log = structlog.get_logger(__name__)
 _DISK_BACKOFF = Backoff(first_seconds=0.1, longest_seconds=1.0)
-_NOTHING = nullcontext()  # holds no state, so one serves all threads
+_NOTHING = nullcontext()  # has no state, so all threads may share it
 
 
 class Handling(Protocol):
-    """Surrounds every step in which a content could kill the process."""
+    """Surrounds every step in which a content could kill the process. Thread-safe."""
 
-    def company(self) -> AbstractContextManager[None]:
-        """Surrounds the steps of works that are prepared together."""
+    def around_group(self) -> AbstractContextManager[None]:
+        """Surrounds the steps of a group of tasks, which one thread does one after the other."""
 
-    def risk(self) -> AbstractContextManager[None]:
-        """Surrounds the step of each of them, inside `company`."""
+    def around_step(self) -> AbstractContextManager[None]:
+        """Surrounds each of these steps, inside `around_group`."""
 
     def finish(self, upload: Upload, prepared: Prepared) -> Outcome:
-        """Called inside `risk`."""
+        """Make an outcome of what was prepared; called inside `around_step`."""
 
 
-class Together:
-    """The normal handling: prepared beside others, encoded in a batch."""
+class NormalHandling:
+    """A record is prepared beside others and encoded in a batch."""
 
     def __init__(self, gate: RiskGate) -> None:
         self._gate = gate
 
-    def company(self) -> AbstractContextManager[None]:
+    def around_group(self) -> AbstractContextManager[None]:
         return self._gate.together()
 
-    def risk(self) -> AbstractContextManager[None]:
+    def around_step(self) -> AbstractContextManager[None]:
         return _NOTHING
 
     def finish(self, upload: Upload, prepared: Prepared) -> Outcome:
         return Encodable(upload, prepared)
 
 
-class Alone:
-    """Quarantine: the record has the process for itself, and the disk says so meanwhile.
+class QuarantineHandling:
+    """A suspect record is handled while no other is, and the in-flight file says so meanwhile.
 
-    While it waits for its reference it is not alone: waiting kills nobody. While it waits for
-    the disk it is: an offset that the disk names must be the only one under way.
+    While the record waits for its reference, others go on, because waiting kills no process. While
+    the in-flight file is being written, the others wait: the offset in the file must be the only
+    one that is handled.
     """
 
     def __init__(
-        self, gate: RiskGate, encoder: Encoder, inflight: InFlightFile, offset: int, metrics: Metrics
+        self, gate: RiskGate, encoder: Encoder, *, inflight: InFlightFile, offset: int, metrics: Metrics
     ) -> None:
         self._gate = gate
         self._encoder = encoder
@@ -68,10 +69,10 @@ class Alone:
         self._offset = offset
         self._metrics = metrics
 
-    def company(self) -> AbstractContextManager[None]:
+    def around_group(self) -> AbstractContextManager[None]:
         return _NOTHING
 
-    def risk(self) -> AbstractContextManager[None]:
+    def around_step(self) -> AbstractContextManager[None]:
         return self._marked()
 
     def finish(self, upload: Upload, prepared: Prepared) -> Outcome:
@@ -86,11 +87,12 @@ class Alone:
             except (BadEvent, BadContent):
                 self._persist(self._inflight.unmark_alone)
                 raise
-            # not behind other exceptions: a fault ends the process, and counts
+            # Deliberately not in a `finally`: after any other exception the mark must stay, so that
+            # the next start counts this death.
             self._persist(self._inflight.unmark_alone)
 
     def _persist(self, write: Callable[[], None]) -> None:
-        """Try again while the disk does not take it, until the shard is given away (`InFlightClosed`)."""
+        """Try again while the disk fails; `InFlightClosed` ends it when the shard is given away."""
         num_failures = 0
         while True:
             try:

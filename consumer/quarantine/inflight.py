@@ -1,15 +1,17 @@
-"""What was being handled when the process died: `inflight.json` in a shard's directory.
+"""Which records were in flight when a process died: `inflight.json` in a shard's directory.
 
-The set needs no entry per record. Offsets are handled in order and the manifest says
-what is committed, so after an unclean end the suspects are `[committed next offset,
-inflight next offset)`. The file therefore changes once for each group of records that
-is submitted, never at a commit: a commit empties the set by moving its lower end.
+The file has no entry for each record. Offsets are handled in order, and the manifest says what is
+committed. So after an unclean end the suspects are `[committed next offset, in-flight next
+offset)`. The file changes once for each group of records that is submitted, and never at a
+commit, because a commit moves the lower end of that range.
 
-It is not fsynced: it must outlive the process, not the machine. A file that a power cut
-left empty names nothing. Who is alone and who died is replaced by rename. The next offset
-is overwritten in place, in one write that a kill cannot tear: it moves with every window,
-and a rename waits for the journal that the commits' fsyncs keep busy (300 to 1,400 µs each,
-an overwrite 30 to 40).
+The file is not fsynced, because it must outlive the process, not the machine. If a power cut leaves
+it empty, there are no suspects.
+
+`alone` and `deaths` are replaced by a rename. `next_offset` changes with every window, so it is
+overwritten in place, in one write that a kill cannot interrupt: a rename waits for the file
+system's journal, which the fsyncs of commits keep busy (300 to 1,400 µs; an overwrite takes 30 to
+40 µs).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from clip_index.storage.durable_files import replace_file
 
 FILE_NAME = "inflight.json"
 MAX_DEATHS = 3
-_PAGE_BYTES = 4096  # a write within one page is whole or not begun, whatever kills the process
+_PAGE_BYTES = 4096  # a kill cannot interrupt a write within one page
 _PADDED_BYTES = 256
 
 _log = structlog.get_logger(__name__)
@@ -36,10 +38,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """Everything below `next_offset` that is not committed may have been under way.
+    """Every record below `next_offset` that is not committed may have been in flight.
 
-    `alone` is the offset being handled in quarantine, `deaths` counts the processes
-    that each offset took with it while it was alone.
+    `alone` is the offset that is handled in quarantine. `deaths` says for an offset how many
+    processes have died while it was alone.
     """
 
     next_offset: int = 0
@@ -47,7 +49,7 @@ class InFlight:
     deaths: Mapping[int, int] = field(default_factory=dict)
 
     def after_unclean_end(self, committed_next_offset: int) -> InFlight:
-        """Count a death against what was alone, and forget what is committed."""
+        """Count a death for the offset that was alone, and forget the deaths of committed offsets."""
         deaths = dict(self.deaths)
         if self.alone is not None:
             deaths[self.alone] = deaths.get(self.alone, 0) + 1
@@ -59,11 +61,11 @@ class InFlight:
 
 
 class InFlightClosed(Exception):
-    """The shard is no longer ours, and with it the file: what is still under way ends unheard."""
+    """The shard, and its in-flight file with it, is given away: this process must not write it any more."""
 
 
 class InFlightFile:
-    """The in-flight set of one shard; thread-safe. Writing raises `OSError`, and `InFlightClosed`."""
+    """The in-flight set of one shard. Thread-safe. Writing raises `OSError` or `InFlightClosed`."""
 
     def __init__(self, path: Path, state: InFlight) -> None:
         self._path = path
@@ -73,7 +75,7 @@ class InFlightFile:
 
     @classmethod
     def recover(cls, shard_path: Path, committed_next_offset: int) -> InFlightFile:
-        """Read what the former process left behind, and make the counted death durable."""
+        """Read what the former process left, and write the counted death back before anything is handled."""
         path = shard_path / FILE_NAME
         found = read_inflight(path)
         state = found.after_unclean_end(committed_next_offset)
@@ -87,7 +89,7 @@ class InFlightFile:
         return self._state
 
     def name(self, next_offset: int) -> None:
-        """Everything below `next_offset` may be under way from now on."""
+        """Say that every record below `next_offset` may be in flight from now on."""
         if next_offset > self._state.next_offset:
             with self._owned():
                 self._overwrite(replace(self._state, next_offset=next_offset))
@@ -99,14 +101,14 @@ class InFlightFile:
         self._replace(alone=None)
 
     def clear(self) -> None:
-        """The process ends well: nothing is suspect."""
+        """Remove the file, because the process ends well and leaves no suspects."""
         with self._lock:
             self._path.unlink(missing_ok=True)
             self._state = InFlight()
             self._is_closed = True
 
     def close(self) -> None:
-        """Write no more: from now on the file is the next owner's."""
+        """Stop writing, because the file belongs to the shard's next owner now."""
         with self._lock:
             self._is_closed = True
 
@@ -122,7 +124,7 @@ class InFlightFile:
             yield
 
     def _overwrite(self, state: InFlight) -> None:
-        """Write over a file of the same length; one of another length, or none, is replaced."""
+        """Overwrite a file of the same length; replace a file of another length, or write a new one."""
         content = _content_from(state)
         if not _overwrite_page(self._path, content):
             self._write(state)
@@ -134,7 +136,7 @@ class InFlightFile:
 
 
 def _content_from(state: InFlight) -> bytes:
-    """JSON, padded so that the next state is as long."""
+    """JSON, padded so that the next state has the same length and can overwrite it."""
     content = {
         "next_offset": state.next_offset,
         "alone": state.alone,
@@ -145,9 +147,10 @@ def _content_from(state: InFlight) -> bytes:
 
 
 def _overwrite_page(path: Path, content: bytes) -> bool:
-    """Replace the content of a file in one write; False where that is not possible.
+    """Overwrite a file in one write; False where that is not possible.
 
-    Opened and closed each time: network file systems pass a write on when the file is closed.
+    The file is opened and closed each time, because network file systems pass a write on when the
+    file is closed.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY)
@@ -161,7 +164,7 @@ def _overwrite_page(path: Path, content: bytes) -> bool:
 
 
 def read_inflight(path: Path) -> InFlight:
-    """Read the file; one that is absent or unreadable names nothing."""
+    """Read the file. If it is absent or unreadable, there are no suspects."""
     try:
         content = json.loads(path.read_text())
         deaths = {int(offset): int(count) for offset, count in content["deaths"].items()}
@@ -170,5 +173,5 @@ def read_inflight(path: Path) -> InFlight:
     except FileNotFoundError:
         return InFlight()
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        _log.warning("in-flight set unreadable, nothing is suspect", path=str(path), error=str(error))
+        _log.warning("in-flight file unreadable: no suspects", path=str(path), error=str(error))
         return InFlight()

@@ -1,4 +1,4 @@
-"""Keeps a suspect content apart: while it is handled, nothing else can be blamed for a death."""
+"""Keeps a suspect record apart, so that a death while it is handled has only one possible cause."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class RiskGate:
-    """Many may handle contents together, or one alone. One that waits to be alone goes first."""
+    """Lets many threads handle records together, or one thread alone. Who waits to be alone goes first."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -1,1 +1,1 @@
-"""Contents that an event only refers to: which are allowed, where they lie, how they are fetched."""
+"""Contents that an event only refers to: which are allowed, where they lie and how they are fetched."""

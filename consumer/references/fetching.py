@@ -1,6 +1,7 @@
-"""Fetches what upload events only refer to: allowed, bounded in size and time, digest checked.
+"""Fetches contents that upload events only refer to.
 
-All fetches run on one event loop in a thread of its own; callers get futures.
+A reference must be allowed, its size and time are bounded, and its digest is checked. All fetches
+run on one event loop in a thread of its own. Callers get futures.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -33,7 +35,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """`max_concurrent` fetches at once, `timeout_seconds` for one attempt from start to digest."""
+    """At most `max_concurrent` contents are being fetched or waiting to be taken.
+
+    `timeout_seconds` bounds one attempt, from its start to the checked digest.
+    """
 
     max_concurrent: int = 16
     timeout_seconds: float = 30.0
@@ -42,7 +47,7 @@ class FetchLimits:
 
 
 class ReferenceGivenUp(Exception):
-    """The reference is a dead letter; `reason` is its code."""
+    """The reference is not tried again, and its record becomes a dead letter with this reason code."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -52,8 +57,9 @@ class ReferenceGivenUp(Exception):
 class Fetch(Future[bytes]):
     """The bytes of one reference, or `ReferenceGivenUp`.
 
-    Bytes that are there keep the fetch's place among `max_concurrent` until it is cancelled: by
-    whoever has taken them, or does not want them any more. So no more of them are in memory.
+    A fetch that is done keeps its slot among `max_concurrent` until `cancel` is called. The caller
+    must do that when it has taken the bytes, or no longer wants them. So the bytes of at most
+    `max_concurrent` references are in memory.
     """
 
     delivering: Future[None]
@@ -63,21 +69,27 @@ class Fetch(Future[bytes]):
         return super().cancel()
 
 
+class FailingGauge(Protocol):
+    """Is told how many references are being tried again."""
+
+    def set(self, value: float) -> None: ...
+
+
 class References:
-    """Fetches references until they are there, refused or given up. Thread-safe after `start`."""
+    """Tries each reference until it is fetched, refused or given up. Thread-safe after `start`."""
 
     def __init__(
         self,
         policy: ReferencePolicy,
         limits: FetchLimits,
         *,
+        failing: FailingGauge,
         clock: Callable[[], float] = time.monotonic,
-        waiting: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._policy = policy
         self._limits = limits
         self._clock = clock
-        self._waiting = waiting
+        self._failing = failing
         self._num_failing = 0
         self._last_success_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,7 +102,7 @@ class References:
         self._started.result()
 
     def fetch(self, reference: ContentReference) -> Future[bytes]:
-        """Return a `Fetch`, to be cancelled also when its bytes are taken."""
+        """Return a `Fetch`. The caller cancels it, also after taking its bytes."""
         if self._loop is None:
             raise RuntimeError("references are not started")
         fetch = Fetch()
@@ -98,9 +110,9 @@ class References:
         return fetch
 
     def close(self, timeout_seconds: float) -> None:
-        """Stop the loop; what is still being fetched is cancelled. A disk that hangs is not waited for."""
+        """Stop the loop and cancel what is being fetched. Do not wait longer, even if a disk hangs."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # closed before
+            with suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(timeout_seconds)
 
@@ -127,10 +139,10 @@ class References:
             await _cancel_all_others()
 
     async def _deliver(self, reference: ContentReference, fetch: Fetch) -> None:
-        """What is fetched comes with its slot, which is free when `Fetch.cancel` ends the waiting."""
+        """Deliver the bytes and then hold their slot, until `Fetch.cancel` ends the waiting."""
         try:
             data = await self._persist(reference)
-        except Exception as error:  # noqa: BLE001 - whoever asks for the bytes raises it
+        except Exception as error:  # noqa: BLE001 - asking the fetch for its bytes raises it
             if fetch.set_running_or_notify_cancel():
                 fetch.set_exception(error)
             return
@@ -142,7 +154,7 @@ class References:
             self._slots.release()
 
     async def _persist(self, reference: ContentReference) -> bytes:
-        """Try until the bytes are there, with their slot; a waiting retry holds none."""
+        """Try until the bytes are there. They come with a slot; while a retry waits, it holds none."""
         failing_since: float | None = None
         num_failures = 0
         try:
@@ -175,10 +187,10 @@ class References:
 
     def _count_failing(self, change: int) -> None:
         self._num_failing += change
-        self._waiting(self._num_failing)
+        self._failing.set(self._num_failing)
 
     async def _attempt_or_wait(self, reference: ContentReference) -> bytes:
-        """An error that no rule expects stops nobody: it is logged, and waited out like an outage."""
+        """Attempt once. An error that no rule expects is logged and tried again, like an outage."""
         try:
             return await self._attempt(reference)
         except (ReferenceRefused, ReferenceAbsent, ReferenceUnreachable):
@@ -188,7 +200,7 @@ class References:
             raise ReferenceUnreachable(f"unexpected {type(error).__name__}") from error
 
     async def _attempt(self, reference: ContentReference) -> bytes:
-        """Fetch once; what it returns still holds a slot."""
+        """Fetch once. On success a slot stays acquired, which the caller releases."""
         kind = self._policy.admit(reference.uri, reference.size_bytes)
         await self._slots.acquire()
         try:
@@ -204,11 +216,11 @@ class References:
         try:
             return await asyncio.wait_for(_read_checked(self._stores[kind], reference), seconds)
         except asyncio.TimeoutError as error:
-            raise ReferenceUnreachable(f"not there within {seconds} seconds") from error
+            raise ReferenceUnreachable(f"no complete answer within {seconds} seconds") from error
 
 
 async def _read_checked(store: ReferenceStore, reference: ContentReference) -> bytes:
-    """Read no more than the promised size (and one chunk), then compare size and digest."""
+    """Read at most one chunk more than the promised size, then compare size and digest."""
     data = bytearray()
     stream = store.stream(reference.uri)
     async for chunk in stream:

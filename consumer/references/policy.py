@@ -1,10 +1,9 @@
-"""Which references may be fetched, and how long a failing one is tried. Pure.
+"""Which references may be fetched, and how long a failing one is tried again. Pure.
 
-Everything is refused until an operator names its host, bucket or root. A host is
-allowed by its name as the reference writes it: cliptide does not look at the address
-that the name resolves to, so name only hosts whose DNS you trust. Redirects are not
-followed, and an address literal (a link-local metadata service, say) is a host like
-any other: refused unless named.
+A reference is refused unless an operator has named its host, bucket or root. Hosts are compared by
+name, as the reference writes it. cliptide does not check which address the name resolves to, so
+name only hosts whose DNS you trust. An IP address, such as that of a cloud's metadata service, is a
+host like any other and refused unless named. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ BUCKET_SCHEMES = frozenset({"s3", "gs", "az"})
 
 
 class ReferenceRefused(Exception):
-    """Not allowed by the settings: a dead letter at once."""
+    """The settings do not allow the reference: its record becomes a dead letter at once."""
 
 
 class ReferenceAbsent(Exception):
-    """Not there, or not what the event says: a dead letter after the grace time.
+    """The content is absent, or not what the event says: a dead letter after the grace time.
 
     `reason` is the dead letter's code.
     """
@@ -34,12 +33,12 @@ class ReferenceAbsent(Exception):
 
 
 class ReferenceUnreachable(Exception):
-    """The store did not answer: a dead letter after the patience, while others answer."""
+    """The store did not answer: a dead letter after the patience, if other fetches succeed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferencePolicy:
-    """What may be fetched. `hosts` are `name` or `name:port`; `buckets` are `s3://name`."""
+    """What may be fetched. A host is `name` or `name:port`, a bucket is `s3://name`."""
 
     hosts: frozenset[str] = frozenset()
     buckets: frozenset[str] = frozenset()
@@ -57,20 +56,20 @@ class ReferencePolicy:
         if parts.scheme in BUCKET_SCHEMES:
             return self._admit_bucket(parts)
         if parts.scheme == "file":
-            return "file"  # `file_path` decides: only the file system knows where a path ends
+            return "file"  # `file_path` checks the root, because only the file system can resolve links
         raise ReferenceRefused(f"the scheme {parts.scheme!r} is not allowed")
 
     def file_path(self, uri: str) -> tuple[Path, Path]:
-        """Return (root, path inside it), symbolic links resolved on both sides."""
+        """Return the root and the path inside it, with symbolic links resolved in both."""
         parts = _split(uri)
         if parts.netloc not in ("", "localhost"):
-            raise ReferenceRefused("a file reference names no host")
+            raise ReferenceRefused("a file reference must not name a host")
         path = _resolve(parts.path)
         for root in self.file_roots:
             resolved = root.resolve()
             if path.is_relative_to(resolved):
                 return resolved, path
-        raise ReferenceRefused("the file lies under no allowed root")
+        raise ReferenceRefused("the file is not below an allowed root")
 
     def _admit_host(self, parts: SplitResult) -> StoreKind:
         if "@" in parts.netloc:
@@ -96,7 +95,7 @@ def _split(uri: str) -> SplitResult:
 def _resolve(path: str) -> Path:
     try:
         return Path(unquote(path)).resolve()
-    except (ValueError, RuntimeError) as error:  # no name of a file; a loop of links, before Python 3.13
+    except (ValueError, RuntimeError) as error:  # not a file name; before Python 3.13 a loop of links
         raise ReferenceRefused(f"not a path: {type(error).__name__}") from error
 
 
@@ -117,9 +116,9 @@ class ReferencePatience:
     ) -> bool:
         """Whether to set the record aside.
 
-        An unreachable store is blamed on the reference only while other fetches succeed
-        (`other_success_at` lies within the time it has been failing); otherwise the
-        network may be down, and nothing is lost by waiting.
+        For an unreachable store, the record is set aside only if another fetch has succeeded since
+        this one began to fail (`other_success_at`). Otherwise the network may be down, and waiting
+        loses nothing.
         """
         if isinstance(error, ReferenceAbsent):
             return now - failing_since >= self.grace_seconds

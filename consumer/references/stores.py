@@ -1,4 +1,4 @@
-"""Where referenced bytes come from: streams of chunks, whatever the store."""
+"""Where referenced bytes come from: each kind of store gives a stream of chunks."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.
 
 
 class ReferenceStore(Protocol):
-    """Opens a reference for reading; closed when the context ends.
+    """Reads the bytes that a reference names.
 
-    Raises `ReferenceRefused`, `ReferenceAbsent` or `ReferenceUnreachable`, on opening
-    and while streaming.
+    The stream raises `ReferenceRefused`, `ReferenceAbsent` or `ReferenceUnreachable`, at its
+    beginning or later.
     """
 
     def stream(self, uri: str) -> AsyncIterator[bytes]: ...
 
 
 class HttpStore:
-    """`https://` through aiohttp: no redirects, no proxies or credentials from the environment."""
+    """`https://` through aiohttp, without redirects, and without the environment's proxies or credentials."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
@@ -72,10 +72,10 @@ def _check_status(status: int) -> None:
 
 @asynccontextmanager
 async def open_http_store(timeout_seconds: float) -> AsyncIterator[HttpStore]:
-    """An HTTP store for the life of the context; a request has `timeout_seconds` in all."""
+    """An HTTP store for the life of the context. `timeout_seconds` bounds a whole request."""
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     headers = {"Accept-Encoding": "identity"}
-    no_cookies = aiohttp.DummyCookieJar()  # a jar would grow with the paths that are fetched
+    no_cookies = aiohttp.DummyCookieJar()  # because a jar would grow with each path that is fetched
     async with aiohttp.ClientSession(
         timeout=timeout, trust_env=False, headers=headers, cookie_jar=no_cookies
     ) as session:
@@ -83,10 +83,10 @@ async def open_http_store(timeout_seconds: float) -> AsyncIterator[HttpStore]:
 
 
 class BucketStore:
-    """`s3:// gs:// az://` through obstore, which finds its credentials where their tools keep them.
+    """`s3:// gs:// az://` through obstore, which finds credentials where the clouds' own tools keep them.
 
-    A reference names a bucket, never an endpoint. So plain HTTP is spoken only where the
-    operator's own endpoint (`AWS_ENDPOINT_URL`) says so, as for a store in a private network.
+    A reference names a bucket, never an endpoint. So plain HTTP is used only when the operator's
+    endpoint (`AWS_ENDPOINT_URL`) has that scheme, as for a store in a private network.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
@@ -109,9 +109,10 @@ class BucketStore:
 
 
 class FileStore:
-    """`file://` through obstore. The path is resolved first, so no symbolic link leads out of a root.
+    """`file://` through obstore. The path is resolved first, so that no symbolic link leads out of a root.
 
-    Whoever may write inside a root while its files are fetched is trusted.
+    A process that can write inside a root while its files are fetched could still change a link;
+    it is trusted.
     """
 
     def __init__(self, policy: ReferencePolicy) -> None:

@@ -1,4 +1,4 @@
-"""What the consumer exports. Built once, with a registry of its own, and handed down."""
+"""The consumer's metrics. They are built once, with a registry of their own, and handed down."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class StageTimer(Protocol):
-    """Is told how long a stage took."""
+    """Is told how many seconds a stage took."""
 
     def observe(self, stage: Stage, seconds: float) -> None: ...
 
 
 class Metrics:
-    """Every metric of the consumer; thread-safe."""
+    """Every metric of the consumer. Thread-safe."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
@@ -123,7 +123,7 @@ class Metrics:
         )
 
     def watch(self, *, is_ready: Callable[[], bool], index_root: Path) -> None:
-        """Ask for readiness and free disk space at every scrape."""
+        """Compute readiness and free disk space at every scrape."""
         self.ready.set_function(lambda: float(is_ready()))
         self.index_free_bytes.set_function(lambda: _free_bytes(index_root))
 
@@ -139,14 +139,14 @@ class Metrics:
             self.observe(stage, time.perf_counter() - started)
 
     def forget_shard(self, shard: str) -> None:
-        """A shard that is given away is no longer reported here."""
+        """Stop exporting a shard that is given away, because another process exports it now."""
         gauges = (self.generation, self.next_offset, self.lag_records, self.lag_seconds, self.merge_debt)
         for gauge in gauges:
             gauge.remove_by_labels({"shard": shard})
 
 
 def _free_bytes(index_root: Path) -> float:
-    """Not a number while the disk does not answer: readiness tells of that."""
+    """Not a number while the disk does not answer; readiness reports that."""
     try:
         return float(shutil.disk_usage(index_root).free)
     except OSError:

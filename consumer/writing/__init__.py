@@ -1,1 +1,1 @@
-"""The thread that owns every shard and commits it."""
+"""The thread that owns every shard and commits it, and the seam to the index behind it."""

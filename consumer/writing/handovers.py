@@ -1,4 +1,4 @@
-"""From an encoded batch to contiguous deltas, and from several of a partition to one. Pure."""
+"""From an encoded batch to contiguous deltas, and from several deltas of a partition to one. Pure."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from clip_index.content import Change, Delta, Embeddings, EncodedContent, RemovedContent
 from clip_index.writing.buffer import num_bytes_of
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
-from consumer.work import Handover, Upload, Work
+from consumer.tasks import Handover, Task, Upload
 from schemas.events import DeleteEvent
 
 
 @dataclass(slots=True)
 class Handled:
-    """A work and what came of it: a change, a dead letter on its way, or neither.
+    """A task and what became of it: a change, a dead letter on its way, or neither.
 
-    Lives for a moment, once for each record: freezing it costs more than the rest of it.
+    It is not frozen, because there is one for each record and freezing costs more than all the rest.
     """
 
-    work: Work
+    task: Task
     change: Change | None = None
     dead_letter: DeadLetterDelivery | None = None
 
 
-def encoded_content(work: Work, upload: Upload, embeddings: Embeddings) -> EncodedContent:
-    assert work.record is not None
+def encoded_content(task: Task, upload: Upload, embeddings: Embeddings) -> EncodedContent:
+    assert task.record is not None
     event = upload.event
     return EncodedContent(
         content_id=event.content_id,
-        offset=work.record.offset,
+        offset=task.record.offset,
         modality=upload.modality,
         embeddings=embeddings,
         source=event.source,
@@ -43,40 +43,40 @@ def encoded_content(work: Work, upload: Upload, embeddings: Embeddings) -> Encod
     )
 
 
-def removed_content(work: Work, event: DeleteEvent) -> RemovedContent:
-    assert work.record is not None
-    return RemovedContent(event.content_id, work.record.offset, event.version)
+def removed_content(task: Task, event: DeleteEvent) -> RemovedContent:
+    assert task.record is not None
+    return RemovedContent(event.content_id, task.record.offset, event.version)
 
 
 def build_handovers(batch: Iterable[Handled]) -> list[Handover]:
-    """One handover for each partition and assignment in the batch, in order of first arrival."""
+    """One handover for each partition and assignment in the batch, in order of their first records."""
     groups: dict[tuple[int, int], list[Handled]] = {}
     for handled in batch:
-        key = (handled.work.partition, handled.work.assignment_epoch)
+        key = (handled.task.partition, handled.task.assignment_epoch)
         groups.setdefault(key, []).append(handled)
     return [_build_handover(group) for group in groups.values()]
 
 
 def _build_handover(group: Sequence[Handled]) -> Handover:
-    first, last = group[0].work, group[-1].work
+    first, last = group[0].task, group[-1].task
     changes = tuple(handled.change for handled in group if handled.change is not None)
     return Handover(
         partition=first.partition,
         assignment_epoch=first.assignment_epoch,
         delta=Delta(first.from_offset, last.next_offset, changes),
         dead_letters=tuple(handled.dead_letter for handled in group if handled.dead_letter is not None),
-        timestamps_ms=tuple(handled.work.record.timestamp_ms for handled in group if handled.work.record),
+        timestamps_ms=tuple(handled.task.record.timestamp_ms for handled in group if handled.task.record),
         size_bytes=sum(_size_bytes(handled) for handled in group),
     )
 
 
 def _size_bytes(handled: Handled) -> int:
-    """A dead letter holds its whole record until it is delivered."""
-    return num_bytes_of(handled.change) + (handled.work.held_bytes if handled.dead_letter else 0)
+    """What it holds in memory. A dead letter holds its whole record until it is delivered."""
+    return num_bytes_of(handled.change) + (handled.task.held_bytes if handled.dead_letter else 0)
 
 
 def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handover]:
-    """The first handovers whose dead letters are delivered, as far as one begins where another ends."""
+    """The first handovers whose dead letters are delivered, as far as each begins where the last one ends."""
     delivered: list[Handover] = []
     for handover in waiting:
         is_next = not delivered or handover.delta.from_offset == delivered[-1].delta.next_offset
@@ -87,12 +87,12 @@ def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handove
 
 
 def _is_delivered(handover: Handover, now: float) -> bool:
-    """Ask for each of its dead letters: it is by being asked that they are tried again."""
+    """Whether all its dead letters are delivered. Each is asked, because that is what tries it again."""
     answers = [letter.is_delivered(now) for letter in handover.dead_letters]
     return all(answers)
 
 
 def joined_delta(handovers: Sequence[Handover]) -> Delta:
-    """One delta of contiguous handovers of a partition."""
+    """Join contiguous handovers of a partition into one delta."""
     changes = tuple(change for handover in handovers for change in handover.delta.changes)
     return Delta(handovers[0].delta.from_offset, handovers[-1].delta.next_offset, changes)

@@ -1,122 +1,99 @@
-"""One shard of this process: its writer, what waits to be added, what waits to be committed."""
+"""One shard that this process owns: its writer, and the handovers until a commit covers them."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import structlog
 
 from clip_index.content import EncodedContent
 from clip_index.errors import CommitUnknown
-from clip_index.generations.watermark import read_watermark
 from clip_index.writing.merge_worker import MergeFailed
-from clip_index.writing.shard_writer import ShardWriter
-from consumer.backoff import Backoff
-from consumer.errors import ConsumerFault
+from consumer.notices import Committed, Notices
+from consumer.tasks import AssignedPartition, CaughtUp, Handover
 from consumer.telemetry.metrics import Metrics
-from consumer.work import CaughtUp, Committed, Handover
-from consumer.writing.handovers import delivered_handovers, joined_delta
+from consumer.writing.commit_policy import CommitPolicy
+from consumer.writing.handovers import joined_delta
+from consumer.writing.shard_writer import Shards, ShardWriter
+from consumer.writing.uncommitted import UncommittedHandovers
 from consumer.writing.watermark import WatermarkClock
 
 _log = structlog.get_logger(__name__)
-_LONGEST_INTERVAL_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class CommitPolicy:
-    """When a shard commits: `interval_seconds` after the first uncommitted change, or at `max_bytes`.
-
-    While merging falls behind, the interval is stretched by the number of segments that
-    are too many, up to five seconds.
-    """
-
-    interval_seconds: float = 0.2
-    max_bytes: int = 32 * 1024 * 1024
-    watermark_every_seconds: float = 1.0
-    watermark_margin_seconds: float = 1.0
-    backoff: Backoff = field(default_factory=Backoff)
-
-    def interval(self, merge_debt: int) -> float:
-        stretched = self.interval_seconds * (1 + max(merge_debt, 0))
-        return max(self.interval_seconds, min(stretched, _LONGEST_INTERVAL_SECONDS))
+_RELEASE_PAUSE_SECONDS = 0.005
 
 
 class OwnedShard:
-    """Owned by the writer thread.
+    """Belongs to the writer thread. Building one makes this process the shard's owner.
 
-    It keeps every handover until the commit that covers it. So when only the disk can
-    tell what became of a commit, the shard is taken over again and the handovers that
-    turn out not to be committed are added once more: nothing is read or encoded twice,
-    and the record source learns nothing of it.
+    The shard keeps every handover until a commit covers it. When only the disk can tell what
+    became of a commit, the shard becomes the owner once more and adds again what turns out not
+    to be committed. So nothing is read or encoded twice, and the other threads notice nothing.
     """
 
     def __init__(
         self,
-        take_over: Callable[[int | None], ShardWriter],
-        assignment_epoch: int,
+        shards: Shards,
+        assigned: AssignedPartition,
         *,
         policy: CommitPolicy,
         metrics: Metrics,
-        committed: Callable[[Committed], None],
+        notices: Notices,
     ) -> None:
-        """`take_over` is told the writer epoch that this shard has had, None at first."""
-        self._take_over = take_over
+        self._shards = shards
+        self._assigned = assigned
         self._policy = policy
         self._metrics = metrics
-        self._committed = committed
-        self.assignment_epoch = assignment_epoch
-        self.writer: ShardWriter | None = take_over(None)
-        self._epoch = self.writer.epoch
-        self.shard = self.writer.shard
-        self._waiting: deque[Handover] = deque()
-        self._waiting_bytes = 0
-        self._added: deque[Handover] = deque()
-        self._added_bytes = 0
-        self._changed_at: float | None = None
+        self._notices = notices
+        self._own_epoch: int | None = None
+        writer = self._become_owner()
+        self.writer: ShardWriter | None = writer
+        self.shard = writer.shard
+        self._uncommitted = UncommittedHandovers()
         self._retry_at = 0.0
         self._num_failures = 0
         self._caught_up: CaughtUp | None = None
         self._watermark = WatermarkClock(round(policy.watermark_margin_seconds * 1000))
         self._watermark_due_at = 0.0
-        self._covered_at_start_ms = _covered_ms(self.writer)
-        self._report(self.writer)
+        self._covered_at_start_ms = _covered_ms(shards, writer)
+        self._report(writer)
+
+    @property
+    def assignment_epoch(self) -> int:
+        return self._assigned.assignment_epoch
 
     @property
     def waiting_bytes(self) -> int:
-        """Handovers whose dead letters are not delivered yet, or whose disk fails."""
-        return self._waiting_bytes
+        """Bytes of handovers that are not added: a dead letter is not delivered yet, or the disk fails."""
+        return self._uncommitted.waiting_bytes
 
     @property
     def buffered_bytes(self) -> int:
-        """Handovers that are added and not committed: kept whole, however little is left of them to write."""
-        return self._added_bytes
+        """Bytes of handovers that are added and not committed, all of which are kept until the commit."""
+        return self._uncommitted.added_bytes
 
     @property
     def is_idle(self) -> bool:
-        return not self._waiting and not self._added and self.writer is not None
+        return not len(self._uncommitted) and self.writer is not None
 
     @property
     def is_failing(self) -> bool:
         return self._num_failures > 0
 
     def accept(self, handover: Handover) -> None:
-        self._waiting.append(handover)
-        self._waiting_bytes += handover.size_bytes
+        self._uncommitted.accept(handover)
 
     def caught_up(self, caught_up: CaughtUp) -> None:
         self._caught_up = caught_up
 
     def turn(self) -> None:
-        """Do what is due. Disk trouble is waited out; raises `Fenced` and what is not worth retrying."""
+        """Do what is due. Waits out a failing disk; raises `Fenced` and what is not worth retrying."""
         now = time.monotonic()
         if now < self._retry_at:
             return
         try:
             writer = self._recovered_writer()
-            self._tend(writer)  # first: on a full disk, collecting garbage is what lets a commit through
+            self._tend(writer)  # first, because removing garbage may free the space that a commit needs
             self._add_delivered(writer, now)
             if self._is_commit_due(writer, now):
                 self._commit(writer)
@@ -129,90 +106,78 @@ class OwnedShard:
     def release(self, patience_seconds: float) -> int | None:
         """Commit what was handed over, within the patience, and close; return the committed next offset.
 
-        What cannot be committed in time is left in the log for the next owner.
+        What cannot be committed in time stays in the log, where the next owner reads it.
         """
         deadline = time.monotonic() + patience_seconds
-        while self._num_kept:
-            self._changed_at = float("-inf")  # due at once
+        while len(self._uncommitted):
+            self._uncommitted.make_due()
             self.turn()
-            if self._num_kept and time.monotonic() >= deadline:
-                _log.warning("released with uncommitted handovers", shard=self.shard, count=self._num_kept)
+            if len(self._uncommitted) and time.monotonic() >= deadline:
+                count = len(self._uncommitted)
+                _log.warning("released with uncommitted handovers", shard=self.shard, count=count)
                 break
-            if self._num_kept:
-                time.sleep(0.005)
+            if len(self._uncommitted):
+                time.sleep(_RELEASE_PAUSE_SECONDS)
         next_offset = self.writer.committed_next_offset if self.writer else None
         self.close()
         return next_offset
 
     def close(self) -> None:
         """Stop the writer without committing."""
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
+        self._close_writer()
         self._metrics.forget_shard(self.shard)
 
-    @property
-    def _num_kept(self) -> int:
-        return len(self._waiting) + len(self._added)
+    def _become_owner(self) -> ShardWriter:
+        """Raises `Fenced` if another process has become the owner since this one did."""
+        writer = self._shards.become_owner(
+            self._assigned.partition, first_offset=self._assigned.first_offset, own_epoch=self._own_epoch
+        )
+        self._own_epoch = writer.epoch
+        return writer
 
     def _recovered_writer(self) -> ShardWriter:
-        """The writer, taken back if a commit's outcome is unknown; `Fenced` if it is somebody else's."""
+        """The writer; a new one if the outcome of the last commit is unknown."""
         if self.writer is None:
-            self.writer = self._take_over(self._epoch)
-            self._epoch = self.writer.epoch
-            self._return_uncommitted(self.writer.next_offset)
+            self.writer = self._become_owner()
+            next_offset = self.writer.next_offset
+            self._observe(self._uncommitted.return_uncommitted(self.shard, next_offset))
             self._report(self.writer)
-            _log.info("recovered from disk", shard=self.shard, next_offset=self.writer.next_offset)
+            _log.info("recovered from disk", shard=self.shard, next_offset=next_offset)
         return self.writer
 
-    def _return_uncommitted(self, next_offset: int) -> None:
-        kept = [one for one in (*self._added, *self._waiting) if one.delta.next_offset > next_offset]
-        if kept and kept[0].delta.from_offset != next_offset:
-            raise ConsumerFault(f"{self.shard}: on disk at {next_offset}, which no handover begins with")
-        for handover in self._added:
-            if handover.delta.next_offset <= next_offset:
-                self._observe(handover)
-        self._added.clear()
-        self._added_bytes = 0
-        self._waiting = deque(kept)
-        self._waiting_bytes = sum(one.size_bytes for one in kept)
-        self._changed_at = None
-
     def _add_delivered(self, writer: ShardWriter, now: float) -> None:
-        """Add handovers as one delta: looking ids up costs the same for many as for few."""
-        while delivered := delivered_handovers(self._waiting, now):
+        """Add handovers as one delta, because looking up many ids costs hardly more than looking up few."""
+        while delivered := self._uncommitted.delivered(now):
             with self._metrics.measure("add"):
                 writer.add(joined_delta(delivered))
-            self._added.extend(self._waiting.popleft() for _ in delivered)
-            added_bytes = sum(one.size_bytes for one in delivered)
-            self._waiting_bytes -= added_bytes
-            self._added_bytes += added_bytes
-            if self._changed_at is None:
-                self._changed_at = now
+            self._uncommitted.mark_added(len(delivered), now)
 
     def _is_commit_due(self, writer: ShardWriter, now: float) -> bool:
-        if not self._added or self._changed_at is None:
-            return False
-        is_old = now - self._changed_at >= self._policy.interval(writer.merge_debt)
-        return is_old or self._added_bytes >= self._policy.max_bytes
+        uncommitted = self._uncommitted
+        return uncommitted.has_added and self._policy.is_due(
+            age_seconds=uncommitted.added_age(now),
+            num_bytes=uncommitted.added_bytes,
+            merge_debt=writer.merge_debt,
+        )
 
     def _commit(self, writer: ShardWriter) -> None:
         with self._metrics.measure("commit"):
             writer.commit()
-        while self._added:
-            self._observe(self._added.popleft())
-        self._added_bytes = 0
-        self._changed_at = None
+        self._observe(self._uncommitted.take_committed())
         self._metrics.commits.labels(self.shard).inc()
         self._report(writer)
 
-    def _observe(self, handover: Handover) -> None:
+    def _observe(self, committed: Iterable[Handover]) -> None:
         """Count what a commit has made durable."""
         now, observe = time.time(), self._metrics.committed_after_event.observe
-        for timestamp_ms in handover.timestamps_ms:
-            observe(max(now - timestamp_ms / 1000, 0.0))
-        if handover.timestamps_ms:
-            self._watermark.covered(max(handover.timestamps_ms), now_ms=round(now * 1000))
+        for handover in committed:
+            for timestamp_ms in handover.timestamps_ms:
+                observe(max(now - timestamp_ms / 1000, 0.0))
+            if handover.timestamps_ms:
+                self._watermark.covered(max(handover.timestamps_ms), now_ms=round(now * 1000))
+            self._count_records(handover)
+
+    def _count_records(self, handover: Handover) -> None:
         num_indexed = sum(isinstance(change, EncodedContent) for change in handover.delta.changes)
         records = self._metrics.records
         records.labels("indexed").inc(num_indexed)
@@ -224,7 +189,7 @@ class OwnedShard:
         self._metrics.next_offset.labels(self.shard).set(writer.committed_next_offset)
         newest_ms = self._watermark.newest_ms
         covered_ms = self._covered_at_start_ms if newest_ms is None else newest_ms
-        self._committed(Committed(writer.partition, writer.committed_next_offset, covered_ms))
+        self._notices.put(Committed(writer.partition, writer.committed_next_offset, covered_ms))
 
     def _tend(self, writer: ShardWriter) -> None:
         try:
@@ -246,18 +211,22 @@ class OwnedShard:
             self._watermark_due_at = now + self._policy.watermark_every_seconds
 
     def _wait_after(self, error: OSError | CommitUnknown, now: float) -> None:
-        if isinstance(error, CommitUnknown) and self.writer is not None:
-            self.writer.close()
-            self.writer = None
+        if isinstance(error, CommitUnknown):
+            self._close_writer()
         self._num_failures += 1
         self._retry_at = now + self._policy.backoff.seconds(self._num_failures)
         self._metrics.transient_errors.labels("index").inc()
         _log.warning("index is not writable, waiting", shard=self.shard, error=str(error))
 
+    def _close_writer(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
 
-def _covered_ms(writer: ShardWriter) -> int:
-    """Up to when the shard covers its log as it is taken over; now, where nothing on disk tells."""
-    watermark = read_watermark(writer.path)
+
+def _covered_ms(shards: Shards, writer: ShardWriter) -> int:
+    """Up to when the shard covers its log at its takeover: its watermark, or now without a valid one."""
+    watermark = shards.read_watermark(writer.partition)
     if watermark is not None and watermark.next_offset <= writer.committed_next_offset:
         return watermark.watermark_ms
     return round(time.time() * 1000)

@@ -12,11 +12,14 @@ from typing import TypeVar
 import structlog
 
 from clip_index.errors import Fenced
-from clip_index.writing.shard_writer import ShardWriter
 from consumer.errors import ConsumerFault
+from consumer.notices import Notices, ShardFenced
+from consumer.pipeline_state import PipelineState
+from consumer.tasks import AssignedPartition, CaughtUp, Handover
 from consumer.telemetry.metrics import Metrics
-from consumer.work import CaughtUp, Committed, Handover
-from consumer.writing.owned_shard import CommitPolicy, OwnedShard
+from consumer.writing.commit_policy import CommitPolicy
+from consumer.writing.owned_shard import OwnedShard
+from consumer.writing.shard_writer import Shards
 
 ResultT = TypeVar("ResultT")
 _log = structlog.get_logger(__name__)
@@ -25,19 +28,12 @@ _IDLE_WAIT_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class WriterNotices:
-    """What the intake thread is told; called in the writer thread, must not block."""
-
-    committed: Callable[[Committed], None]
-    fenced: Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
 class RoomLimits:
-    """Above these the encoder thread waits: bytes not yet added, bytes not yet committed.
+    """Above one of these bounds the encoder thread waits.
 
-    What is not yet added must last while other shards commit, which takes as long as the
-    disk does: a few dozen handovers did not, and the encoder stood still.
+    `max_waiting_bytes` bounds the handovers that are not added. It must be enough for the time in
+    which other shards commit, which depends on the disk: with a bound of a few dozen handovers the
+    encoder stood still. `max_buffered_bytes` bounds what is added and not committed.
     """
 
     max_waiting_bytes: int = 32 * 1024 * 1024
@@ -45,43 +41,43 @@ class RoomLimits:
 
 
 class Writing:
-    """`run` is the thread's body; the other methods are for the other threads."""
+    """Owns every shard of the process. `run` is the thread's body; other threads call the other methods."""
 
     def __init__(
         self,
-        take_over: Callable[[int, int, int | None], ShardWriter],
+        shards: Shards,
         *,
         policy: CommitPolicy,
-        notices: WriterNotices,
+        notices: Notices,
         metrics: Metrics,
         room: RoomLimits | None = None,
     ) -> None:
-        self._take_over = take_over
+        self._shards = shards
         self._policy = policy
         self._notices = notices
         self._metrics = metrics
         self._room = room or RoomLimits()
-        self._shards: dict[int, OwnedShard] = {}
+        self._owned: dict[int, OwnedShard] = {}
         self._requests: deque[Callable[[], None]] = deque()
         self._handovers: deque[Handover] = deque()
         self._handed_bytes = 0
         self._changed = threading.Condition()
         self._is_closing = False
 
-    def run(self, fail: Callable[[BaseException], None]) -> None:
-        """Serve until closed; at the end every shard is closed, uncommitted work included.
+    def run(self, state: PipelineState) -> None:
+        """Serve until closed, then close every shard without committing.
 
-        An error goes to `fail` first: those who ask this thread then hear only that it has ended.
+        `state` is told of an error first, because threads that ask this one learn only that it has ended.
         """
         try:
             while not self._is_closing:
                 self._wait()
                 self._serve_requests()
                 self._accept_handovers()
-                for partition in list(self._shards):
+                for partition in list(self._owned):
                     self._turn(partition)
         except BaseException as error:
-            fail(error)
+            state.fail(error)
             raise
         finally:
             self._end()
@@ -92,7 +88,7 @@ class Writing:
             self._changed.notify_all()
 
     def hand_over(self, handover: Handover) -> None:
-        """Queue a delta; waits while the writer has no room."""
+        """Queue a delta. Waits while the writer has no room."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._handed_bytes < self._room.max_waiting_bytes or self._is_closing
@@ -101,12 +97,18 @@ class Writing:
             self._handed_bytes += handover.size_bytes
             self._changed.notify_all()
 
-    def take_over(self, partition: int, first_offset: int, assignment_epoch: int) -> Future[int]:
-        """Begin to own a shard; the future holds the offset to start from, or why not."""
-        return self._request(lambda: self._open(partition, first_offset, assignment_epoch))
+    def open_shard(self, assigned: AssignedPartition) -> Future[int]:
+        """Step 2 of a takeover: open the shard and become its owner (step 3).
+
+        The future holds the shard's next offset, or the error that kept it from being opened.
+        """
+        return self._request(lambda: self._open(assigned))
 
     def release(self, partition: int, patience_seconds: float) -> Future[int | None]:
-        """Commit what was handed over and close the shard; None when it is not ours (any more)."""
+        """Commit what was handed over and close the shard.
+
+        The future holds the committed next offset, None when the shard is not ours (any more).
+        """
         return self._request(lambda: self._release(partition, patience_seconds))
 
     def drop(self, partition: int) -> Future[None]:
@@ -118,8 +120,8 @@ class Writing:
 
     @property
     def is_failing(self) -> bool:
-        """Whether a shard is waiting for its disk; a hint for readiness, read without a lock."""
-        return any(shard.is_failing for shard in list(self._shards.values()))
+        """Whether a shard waits for its disk. Read without a lock, because readiness needs only a hint."""
+        return any(shard.is_failing for shard in list(self._owned.values()))
 
     def _request(self, action: Callable[[], ResultT]) -> Future[ResultT]:
         answer: Future[ResultT] = Future()
@@ -132,7 +134,7 @@ class Writing:
         return answer
 
     def _wait(self) -> None:
-        is_busy = any(not shard.is_idle for shard in self._shards.values())
+        is_busy = any(not shard.is_idle for shard in self._owned.values())
         timeout = _BUSY_WAIT_SECONDS if is_busy else _IDLE_WAIT_SECONDS
         with self._changed:
             self._changed.wait_for(self._has_work, timeout)
@@ -145,7 +147,7 @@ class Writing:
             self._requests.popleft()()
 
     def _has_room(self) -> bool:
-        shards = self._shards.values()
+        shards = self._owned.values()
         waiting_bytes = sum(shard.waiting_bytes for shard in shards)
         buffered_bytes = sum(shard.buffered_bytes for shard in shards)
         return waiting_bytes < self._room.max_waiting_bytes and buffered_bytes < self._room.max_buffered_bytes
@@ -155,48 +157,44 @@ class Writing:
             self._accept_next()
 
     def _accept_next(self) -> None:
-        """Pass a handover to its shard; one of an earlier assignment is dropped."""
+        """Pass a handover to its shard; drop it if it is of an earlier assignment."""
         with self._changed:
             handover = self._handovers.popleft()
             self._handed_bytes -= handover.size_bytes
             self._changed.notify_all()
-        shard = self._shards.get(handover.partition)
+        shard = self._owned.get(handover.partition)
         if shard is not None and shard.assignment_epoch == handover.assignment_epoch:
             shard.accept(handover)
 
     def _turn(self, partition: int) -> None:
         try:
-            self._shards[partition].turn()
+            self._owned[partition].turn()
         except Fenced as error:
             self._fence_off(partition, error)
 
     def _fence_off(self, partition: int, error: Fenced) -> None:
         _log.warning("fenced, dropping the shard", shard=error.shard, found_epoch=error.found_epoch)
         self._metrics.shards_fenced.inc()
-        shard = self._shards.pop(partition)
+        shard = self._owned.pop(partition)
         shard.close()
-        self._notices.fenced(partition, shard.assignment_epoch)
+        self._notices.put(ShardFenced(partition, shard.assignment_epoch))
 
-    def _open(self, partition: int, first_offset: int, assignment_epoch: int) -> int:
-        self._drop(partition)
+    def _open(self, assigned: AssignedPartition) -> int:
+        self._drop(assigned.partition)
         shard = OwnedShard(
-            lambda own_epoch: self._take_over(partition, first_offset, own_epoch),
-            assignment_epoch,
-            policy=self._policy,
-            metrics=self._metrics,
-            committed=self._notices.committed,
+            self._shards, assigned, policy=self._policy, metrics=self._metrics, notices=self._notices
         )
         assert shard.writer is not None
-        self._shards[partition] = shard
+        self._owned[assigned.partition] = shard
         _log.info(
             "took over", shard=shard.shard, epoch=shard.writer.epoch, next_offset=shard.writer.next_offset
         )
         return shard.writer.next_offset
 
     def _release(self, partition: int, patience_seconds: float) -> int | None:
-        while self._handovers:  # all of them: what is encoded is committed
+        while self._handovers:  # whatever their size, because everything encoded is to be committed
             self._accept_next()
-        shard = self._shards.pop(partition, None)
+        shard = self._owned.pop(partition, None)
         if shard is None:
             return None
         try:
@@ -208,18 +206,18 @@ class Writing:
             return None
 
     def _drop(self, partition: int) -> None:
-        shard = self._shards.pop(partition, None)
+        shard = self._owned.pop(partition, None)
         if shard is not None:
             shard.close()
 
     def _note(self, caught_up: CaughtUp) -> None:
-        shard = self._shards.get(caught_up.partition)
+        shard = self._owned.get(caught_up.partition)
         if shard is not None and shard.assignment_epoch == caught_up.assignment_epoch:
             shard.caught_up(caught_up)
 
     def _end(self) -> None:
         self.close()
-        for partition in list(self._shards):
+        for partition in list(self._owned):
             self._drop(partition)
         self._serve_requests()
 

@@ -1,16 +1,16 @@
 """Up to which time a shard covers its log. Pure.
 
-A watermark is a time T such that every record with a timestamp at or before T is
-covered by the committed next offset. Kafka orders records by offset, not by time:
-producers set the timestamps, and late ones exist. So, as stream processors do, we
-assume that a record comes into the log at most `margin_ms` after its timestamp:
+A watermark is a time T such that the committed next offset covers every record with a timestamp at
+or before T. Kafka orders records by offset, not by time, and producers set the timestamps, so some
+records are late. As stream processors do, we assume that a record comes into the log at most
+`margin_ms` after its timestamp:
 
-- caught up (at wall clock t the log ended at a committed offset): T = t − margin;
-- otherwise: T = the newest covered timestamp − margin, no later than its commit − margin,
-  so that a producer's clock in the future promises nothing of what comes later.
+- If the shard has caught up (at wall-clock time t the log ended at a committed offset), T = t − margin.
+- Otherwise T is the newest committed timestamp − margin, but at most the time of its commit − margin.
+  So a producer's clock in the future does not move the watermark beyond records still to come.
 
-A watermark never goes back. A record later than the margin is searchable when it is
-covered, like any other; only the statement about its time was too early.
+A watermark never goes back. A record that is later than the margin becomes searchable like any
+other; only the watermark was too early for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class WatermarkClock:
-    """Follows one shard; all times are milliseconds since 1970, UTC."""
+    """Follows one shard. All times are milliseconds since 1970, UTC."""
 
     margin_ms: int
     newest_ms: int | None = None
@@ -32,7 +32,7 @@ class WatermarkClock:
         self.newest_ms = known_ms if self.newest_ms is None else max(self.newest_ms, known_ms)
 
     def advance(self, *, caught_up_at_ms: int | None) -> int | None:
-        """Return the watermark if it moved since it was last returned, else None."""
+        """Return the watermark if it has moved since it was last returned, otherwise None."""
         candidates = [ms for ms in (caught_up_at_ms, self.newest_ms) if ms is not None]
         if not candidates:
             return None

@@ -14,13 +14,13 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
-from consumer.app import Connections, ConsumerOptions, IndexPlace, build_consumer
+from consumer.app import Connections, ConsumerOptions, IndexLocation, build_consumer
 from consumer.backoff import Backoff
-from consumer.intake.takeover import AssignmentPatience
+from consumer.intake.patience import AssignmentPatience
 from consumer.intake.thread import IntakeSettings
 from consumer.pipeline import Pipeline
 from consumer.telemetry.metrics import Metrics
-from consumer.writing.owned_shard import CommitPolicy
+from consumer.writing.commit_policy import CommitPolicy
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.records import Record
 from schemas.codec import encode_event
@@ -98,8 +98,8 @@ class World:
             self.log.describe_topic(TOPIC),
             DEAD_LETTER_TOPIC,
         )
-        place = IndexPlace(self.root, "main", GROUP)
-        return build_consumer(connections, place, self.options, self.metrics)
+        location = IndexLocation(self.root, "main", GROUP)
+        return build_consumer(connections, location, self.options, self.metrics)
 
     @contextmanager
     def running(self) -> Iterator[Pipeline]:

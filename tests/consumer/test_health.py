@@ -1,4 +1,4 @@
-"""What the listener answers, and when it turns red."""
+"""What the health server answers, and when it turns red."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from consumer.health import HealthListener, check_health
+from consumer.health import HealthCheck, HealthServer
 from consumer.pipeline import Pipeline
 from consumer.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
@@ -29,22 +29,18 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 @contextmanager
-def listening(pipeline: Pipeline, metrics: Metrics, stalled_after: float = 60.0) -> Iterator[int]:
-    listener = HealthListener(
-        "127.0.0.1",
-        0,
-        check=lambda: check_health(pipeline, stalled_after_seconds=stalled_after),
-        registry=metrics.registry,
-    )
-    listener.start()
+def serving(pipeline: Pipeline, metrics: Metrics, stalled_after: float = 60.0) -> Iterator[int]:
+    check = HealthCheck(pipeline, stalled_after)
+    server = HealthServer("127.0.0.1", 0, check=check, registry=metrics.registry)
+    server.start()
     try:
-        yield listener.port
+        yield server.port
     finally:
-        listener.close()
+        server.close()
 
 
 def test_a_running_consumer_is_live_ready_and_measured(world: World) -> None:
-    with world.running() as pipeline, listening(pipeline, world.metrics) as port:
+    with world.running() as pipeline, serving(pipeline, world.metrics) as port:
         world.wait_committed(world.publish(upload("a")))
         assert get(port, "/livez") == (200, '{"status": "ok", "problems": []}')
         assert get(port, "/readyz")[0] == 200
@@ -80,7 +76,7 @@ def test_a_flood_makes_readiness_red(world: World) -> None:
         world.append(b"x", b"garbage")
     pipeline = world.build()
     pipeline.start()
-    with listening(pipeline, world.metrics) as port:
+    with serving(pipeline, world.metrics) as port:
         assert pipeline.wait(PATIENCE_SECONDS)
         status, body = get(port, "/readyz")
     assert status == 503
@@ -92,13 +88,13 @@ def test_a_flood_makes_readiness_red(world: World) -> None:
 def test_a_stopped_consumer_is_neither_live_nor_ready(world: World) -> None:
     with world.running() as pipeline:
         world.wait_committed(world.publish(upload("a")))
-    with listening(pipeline, world.metrics) as port:
+    with serving(pipeline, world.metrics) as port:
         assert get(port, "/livez")[0] == 503
         assert "stopping" in get(port, "/readyz")[1]
 
 
 def test_a_consumer_that_no_longer_polls_is_not_live(world: World) -> None:
-    with world.running() as pipeline, listening(pipeline, world.metrics, stalled_after=0.0) as port:
+    with world.running() as pipeline, serving(pipeline, world.metrics, stalled_after=0.0) as port:
         status, body = get(port, "/livez")
     assert status == 503
     assert "no poll for" in body

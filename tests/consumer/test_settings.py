@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+import consumer.__main__ as program
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import (
     CommitUnknown,
@@ -146,7 +147,7 @@ def test_a_property_that_librdkafka_refuses_exits_with_2(
 ) -> None:
     monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
     monkeypatch.setenv("CLIPTIDE_KAFKA__PROPERTIES", '{"no.such.property": 1}')
-    monkeypatch.setattr(f"consumer.__main__.{client.__name__}", client)
+    monkeypatch.setattr(program, client.__name__, client)
     assert run(lambda settings: HashEncoder(), []) == 2
     assert capsys.readouterr().err.startswith("consumer: CLIPTIDE_KAFKA__PROPERTIES: ")
 
@@ -182,8 +183,8 @@ class Anywhere:
 @pytest.fixture
 def _broker_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for client in ("KafkaAdmin", "KafkaPublisher", "KafkaRecordSource"):
-        monkeypatch.setattr(f"consumer.__main__.{client}", Anywhere)
-    monkeypatch.setattr("consumer.__main__.Signals.listen", lambda self: None)
+        monkeypatch.setattr(program, client, Anywhere)
+    monkeypatch.setattr(program.Signals, "listen", lambda self: None)
 
 
 @pytest.mark.usefixtures("_broker_anywhere")
@@ -215,7 +216,7 @@ def test_a_damaged_file_is_named_with_the_way_on(
     def find_damage(settings: EncoderSettings) -> HashEncoder:
         raise DamagedFile(Path("index/ids.npy"), "another digest")
 
-    monkeypatch.setattr("consumer.__main__.Signals.listen", lambda self: None)
+    monkeypatch.setattr(program.Signals, "listen", lambda self: None)
     assert run(find_damage, []) == 3
     told = capsys.readouterr().err
     assert told.startswith("consumer: damaged file index/ids.npy: another digest; `cliptide snapshot list`")

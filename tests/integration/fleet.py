@@ -18,7 +18,7 @@ from typing import Any
 from clip_index.errors import IndexMissing
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
-from consumer.app import Connections, ConsumerOptions, IndexPlace, build_consumer
+from consumer.app import Connections, ConsumerOptions, IndexLocation, build_consumer
 from consumer.telemetry.metrics import Metrics
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher
@@ -168,8 +168,8 @@ class Fleet:
                 KafkaAdmin(self.kafka).describe_topic(self.topic),
                 self.dead_letter_topic,
             )
-            place = IndexPlace(self.root, "main", self.group_id)
-            pipeline = build_consumer(connections, place, ConsumerOptions(), Metrics())
+            location = IndexLocation(self.root, "main", self.group_id)
+            pipeline = build_consumer(connections, location, ConsumerOptions(), Metrics())
             pipeline.start()
             try:
                 yield

@@ -1,4 +1,4 @@
-"""A group of works: each settles by itself, and the group is heard of once."""
+"""A group of tasks: each settles by itself, and the group is heard of once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.steps import Fetcher, Preparation, PreparationOptions
-from consumer.quarantine.handling import Handling, Together
+from consumer.quarantine.handling import Handling, NormalHandling
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.tasks import Encodable, NothingThere, Removal, Task
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Encodable, NothingThere, Removal, Work
 from event_log.records import Record
 from schemas.codec import EventDecoder, encode_event
 from schemas.events import Content, ContentReference, TextContent
@@ -38,13 +38,20 @@ class Fetched:
         return self._future
 
 
-def work(content_id: str, value: bytes | None, offset: int = 0) -> Work:
+class Settled:
+    """Implements `SettledTasks` with a function."""
+
+    def __init__(self, notify: Callable[[], object]) -> None:
+        self.notify = notify
+
+
+def task(content_id: str, value: bytes | None, offset: int = 0) -> Task:
     record = Record("uploads", 0, offset, content_id.encode(), value, (), 1_700_000_000_000, 1)
-    return Work(0, 1, offset, record.next_offset, record, offset, record.size_bytes)
+    return Task(0, 1, offset, record.next_offset, record, offset, record.size_bytes)
 
 
-def upload_work(content_id: str, content: Content) -> Work:
-    return work(content_id, encode_event(upload(content_id, content)).value)
+def upload_task(content_id: str, content: Content) -> Task:
+    return task(content_id, encode_event(upload(content_id, content)).value)
 
 
 @contextmanager
@@ -57,18 +64,18 @@ def preparing(
         references=fetcher or Fetched(Future()),
         timer=metrics or Metrics(),
         options=PreparationOptions(num_threads=2),
-        notify=notify,
+        settled=Settled(notify),
     )
-    yield preparation, Together(RiskGate())
+    yield preparation, NormalHandling(RiskGate())
     preparation.close()
 
 
-def test_each_work_of_a_group_settles_by_itself() -> None:
+def test_each_task_of_a_group_settles_by_itself() -> None:
     settled = threading.Semaphore(0)
     metrics = Metrics()
-    good, fault = (upload_work(word, TextContent(word)) for word in ("good", "poison"))
-    bad, removed, cancelled = work("bad", b"?"), work("removed", None), work("cancelled", None)
-    nothing = Work(0, 1, 8, 9, None, 8, 0)
+    good, fault = (upload_task(word, TextContent(word)) for word in ("good", "poison"))
+    bad, removed, cancelled = task("bad", b"?"), task("removed", None), task("cancelled", None)
+    nothing = Task(0, 1, 8, 9, None, 8, 0)
     cancelled.cancel()
     with preparing(settled.release, metrics=metrics) as (preparation, handling):
         preparation.submit([cancelled, bad, fault, removed, nothing, good], handling)
@@ -89,10 +96,10 @@ def test_each_work_of_a_group_settles_by_itself() -> None:
 
 def test_the_stages_are_observed_once_for_a_group() -> None:
     metrics, settled = Metrics(), threading.Semaphore(0)
-    works = [upload_work(f"c{number}", TextContent("words")) for number in range(5)]
+    tasks = [upload_task(f"c{number}", TextContent("words")) for number in range(5)]
     with preparing(settled.release, metrics=metrics) as (preparation, handling):
-        preparation.submit(works, handling)
-        preparation.submit([work("removed", None)], handling)
+        preparation.submit(tasks, handling)
+        preparation.submit([task("removed", None)], handling)
         for _ in range(2):
             assert settled.acquire(timeout=PATIENCE_SECONDS)
     counts = [
@@ -103,7 +110,7 @@ def test_the_stages_are_observed_once_for_a_group() -> None:
 
 
 class HurriedFuture(Future[bytes]):
-    """Fetched at once: whoever asks to be called is held until another thread has settled the work."""
+    """Fetched at once: whoever asks to be called is held until another thread has settled the task."""
 
     def __init__(self, settled: threading.Event) -> None:
         super().__init__()
@@ -117,7 +124,7 @@ class HurriedFuture(Future[bytes]):
 
 def test_a_fetch_that_settles_before_its_group_goes_on_is_not_undone() -> None:
     settled, done = threading.Event(), threading.Semaphore(0)
-    referring = upload_work("referring", REFERENCE)
+    referring = upload_task("referring", REFERENCE)
 
     def notify() -> None:
         settled.set()
@@ -133,9 +140,9 @@ def test_a_fetch_that_settles_before_its_group_goes_on_is_not_undone() -> None:
     assert referring.fetching is None  # nothing keeps the bytes
 
 
-def test_cancelling_a_work_ends_its_fetch_and_settles_nothing() -> None:
+def test_cancelling_a_task_ends_its_fetch_and_settles_nothing() -> None:
     settled, fetching = threading.Semaphore(0), Future[bytes]()
-    referring = upload_work("referring", REFERENCE)
+    referring = upload_task("referring", REFERENCE)
     with preparing(settled.release, Fetched(fetching)) as (preparation, handling):
         preparation.submit([referring], handling)
         assert settled.acquire(timeout=PATIENCE_SECONDS)

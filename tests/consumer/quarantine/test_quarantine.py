@@ -13,7 +13,7 @@ import pytest
 from clip_index.errors import CommitUnknown, DeltaMismatch
 from clip_index.reading.index_reader import IndexReader
 from consumer.errors import ConsumerFault, StartRefused
-from consumer.pipeline import PipelineState
+from consumer.pipeline_state import PipelineState
 from consumer.quarantine.inflight import InFlight, InFlightClosed, InFlightFile, read_inflight
 from event_log.errors import FatalLogError
 from event_log.memory.clients import MemoryPublisher

@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 from consumer.backoff import Backoff
 from consumer.references.fetching import FetchLimits, ReferenceGivenUp, References
 from consumer.references.policy import ReferencePatience, ReferencePolicy
+from consumer.telemetry.metrics import Metrics
 from schemas.events import ContentReference
 from tests.consumer.running import PATIENCE_SECONDS, World, upload
 from tests.fakes.hash_encoder import draw_picture
@@ -71,7 +72,7 @@ LIMITS = FetchLimits(
 
 @pytest.fixture
 def references() -> Iterator[References]:
-    references = References(POLICY, LIMITS)
+    references = References(POLICY, LIMITS, failing=Metrics().references_failing)
     references.start()
     yield references
     references.close(PATIENCE_SECONDS)

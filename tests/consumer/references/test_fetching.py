@@ -22,6 +22,8 @@ from structlog.testing import capture_logs
 
 from consumer.backoff import Backoff
 from consumer.preparation.steps import PreparationOptions
+from consumer.references import fetching as fetching_module
+from consumer.references import stores
 from consumer.references.fetching import FetchLimits, ReferenceGivenUp, References
 from consumer.references.policy import (
     ReferenceAbsent,
@@ -31,7 +33,8 @@ from consumer.references.policy import (
     ReferenceUnreachable,
 )
 from consumer.references.stores import FileStore
-from consumer.work import Work
+from consumer.tasks import Task
+from consumer.telemetry.metrics import Metrics
 from schemas.events import ContentReference, Modality
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
 from tests.fakes.hash_encoder import draw_picture
@@ -123,7 +126,7 @@ def quick_limits(grace: float = 0.05, patience: float = 0.05, timeout: float = 2
 
 @contextmanager
 def fetching(policy: ReferencePolicy, limits: FetchLimits) -> Iterator[References]:
-    references = References(policy, limits)
+    references = References(policy, limits, failing=Metrics().references_failing)
     references.start()
     try:
         yield references
@@ -227,15 +230,15 @@ def test_fetched_bytes_keep_their_place_until_they_are_taken_or_nobody_wants_the
     picture = reference(f"file://{tmp_path}/picture")
     limits = replace(quick_limits(), max_concurrent=1)
     with fetching(ReferencePolicy(file_roots=(tmp_path,)), limits) as references:
-        works = [Work(0, 1, offset, offset + 1, None, offset, 0) for offset in range(3)]
-        first, second, third = (references.fetch(picture) for _ in works)
-        for work, fetch in zip(works, (first, second, third), strict=True):
-            work.fetch(fetch)
+        tasks = [Task(0, 1, offset, offset + 1, None, offset, 0) for offset in range(3)]
+        first, second, third = (references.fetch(picture) for _ in tasks)
+        for task, fetch in zip(tasks, (first, second, third), strict=True):
+            task.fetch(fetch)
         assert wait([first, second], PATIENCE_SECONDS, FIRST_COMPLETED).done == {first}
         assert not wait([second], timeout=0.1).done
-        assert works[0].take_fetched() == PICTURE
+        assert tasks[0].take_fetched() == PICTURE
         assert wait([second, third], PATIENCE_SECONDS, FIRST_COMPLETED).done == {second}
-        works[1].cancel()
+        tasks[1].cancel()
         assert third.result(PATIENCE_SECONDS) == PICTURE
 
 
@@ -243,9 +246,9 @@ def test_a_loop_that_does_not_begin_says_why(monkeypatch: pytest.MonkeyPatch) ->
     def no_descriptors(_: float) -> None:
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr("consumer.references.fetching.open_http_store", no_descriptors)
+    monkeypatch.setattr(fetching_module, "open_http_store", no_descriptors)
     with pytest.raises(OSError, match="too many open files"):
-        References(ReferencePolicy(), quick_limits()).start()
+        References(ReferencePolicy(), quick_limits(), failing=Metrics().references_failing).start()
 
 
 def test_closing_does_not_wait_for_a_disk_that_does_not_answer(
@@ -257,7 +260,7 @@ def test_closing_does_not_wait_for_a_disk_that_does_not_answer(
         is_asked.set()
         assert answers.wait(PATIENCE_SECONDS)
 
-    monkeypatch.setattr("consumer.references.stores._check_file", wait_for_the_disk)
+    monkeypatch.setattr(stores, "_check_file", wait_for_the_disk)
     with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits()) as references:
         references.fetch(reference(f"file://{tmp_path}/picture"))
         assert is_asked.wait(PATIENCE_SECONDS)

@@ -15,29 +15,44 @@ from clip_index.content import Delta, RemovedContent
 from clip_index.errors import Fenced
 from clip_index.generations import history
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.generations.watermark import Watermark
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from consumer.backoff import Backoff
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
+from consumer.directory_shards import DirectoryShards
+from consumer.notices import Notices
+from consumer.pipeline_state import PipelineState
+from consumer.tasks import AssignedPartition, Handover
 from consumer.telemetry.metrics import Metrics
-from consumer.work import Handover
-from consumer.writing.owned_shard import CommitPolicy, OwnedShard
-from consumer.writing.thread import RoomLimits, WriterNotices, Writing
+from consumer.writing.commit_policy import CommitPolicy
+from consumer.writing.owned_shard import OwnedShard
+from consumer.writing.thread import RoomLimits, Writing
 from event_log.records import Delivery
+from tests.consumer.records import Letter
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 
 
-def no_shard(partition: int, first_offset: int, own_epoch: int | None) -> ShardWriter:
-    raise AssertionError("nothing is taken over here")
+class NoShards:
+    """Implements `Shards` where nothing is taken over."""
+
+    def become_owner(self, partition: int, *, first_offset: int, own_epoch: int | None) -> ShardWriter:
+        raise AssertionError("nothing is taken over here")
+
+    def read_watermark(self, partition: int) -> Watermark | None:
+        raise AssertionError("nothing is taken over here")
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
 def writing() -> Writing:
     return Writing(
-        no_shard,
+        NoShards(),
         policy=CommitPolicy(),
-        notices=WriterNotices(lambda committed: None, lambda partition, epoch: None),
+        notices=Notices(),
         metrics=Metrics(),
         room=RoomLimits(max_waiting_bytes=100),
     )
@@ -60,15 +75,15 @@ def test_many_small_handovers_have_room_where_few_large_ones_have_not(writing: W
 
 def test_what_the_writer_takes_makes_room(writing: Writing) -> None:
     writing.hand_over(handover(1000))
-    failures = list[BaseException]()
-    thread = threading.Thread(target=lambda: writing.run(failures.append))
+    state = PipelineState()
+    thread = threading.Thread(target=lambda: writing.run(state))
     thread.start()
     for _ in range(3):
         writing.hand_over(handover(1000))
     writing.close()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
-    assert not failures
+    assert state.failure is None
 
 
 def own_shard(
@@ -79,13 +94,11 @@ def own_shard(
     )
     index = IndexDirectory.create(root, "main", description)
     return OwnedShard(
-        lambda own_epoch: ShardWriter.take_over(
-            index, 0, writer_id="w", first_offset=0, settings=settings, own_epoch=own_epoch
-        ),
-        1,
+        DirectoryShards(index, "w", settings or WriterSettings()),
+        AssignedPartition(0, assignment_epoch=1, first_offset=0),
         policy=CommitPolicy(interval_seconds, backoff=Backoff(0.0, 0.0)),
         metrics=metrics,
-        committed=lambda committed: None,
+        notices=Notices(),
     )
 
 
@@ -112,7 +125,7 @@ def test_a_merge_that_cannot_be_begun_holds_up_no_commit(
 def test_a_shard_counts_what_waits_until_it_is_added(tmp_path: Path) -> None:
     shard = own_shard(tmp_path, Metrics())
     pending = Future[Delivery]()
-    letter = DeadLetterDelivery(whole=lambda: pending, without_value=lambda: pending)
+    letter = DeadLetterDelivery(Letter(lambda: pending))
     shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0),)), size_bytes=10))
     shard.accept(Handover(0, 1, Delta(1, 2), (letter,), size_bytes=20))
     assert shard.waiting_bytes == 30

@@ -1,4 +1,4 @@
-"""The values that pass from thread to thread."""
+"""The values that pass from thread to thread, on the way of a record into its shard."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from consumer.dead_letters.dead_letter import DeadLetterDelivery, SetAside
 from event_log.records import Record
 from schemas.events import DeleteEvent, Modality, UploadEvent
 
-WORK_BYTES = 500
-"""Roughly what a work and its record take in memory beside the bytes of the record."""
+TASK_BYTES = 500
+"""About what a task and its record take in memory, in addition to the record's key, value and headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What the index keeps of an upload event, apart from its embeddings."""
+    """What the index keeps of an upload event, in addition to its embeddings."""
 
     event: UploadEvent
     modality: Modality
@@ -28,7 +28,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Encodable:
-    """Ready for the encoder."""
+    """An upload that is prepared and can be encoded in a batch."""
 
     upload: Upload
     prepared: Prepared
@@ -36,7 +36,7 @@ class Encodable:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyEncoded:
-    """Encoded alone, in quarantine."""
+    """An upload that was encoded by itself, in quarantine."""
 
     upload: Upload
     embeddings: Embeddings
@@ -44,29 +44,29 @@ class AlreadyEncoded:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A delete event: nothing to encode."""
+    """A delete event, for which nothing is encoded."""
 
     event: DeleteEvent
 
 
 @dataclass(frozen=True, slots=True)
 class NothingThere:
-    """Offsets without a record: transaction markers, compacted gaps."""
+    """Offsets without a record, such as transaction markers and compacted gaps."""
 
 
 Outcome: TypeAlias = Encodable | AlreadyEncoded | Removal | SetAside | NothingThere
 
 
 @dataclass(slots=True, eq=False)
-class Work:
-    """One record and the half-open range of offsets that passing it covers.
+class Task:
+    """One record, and the half-open range of offsets that is covered when the record is handled.
 
-    `from_offset` is the previous work's `next_offset`, so that the works of a
-    partition cover the log without a hole.
+    `from_offset` is the previous task's `next_offset`. So the tasks of a partition cover its log
+    without a gap.
 
-    It settles once: a preparation thread sets `outcome` or `error`, and touches the work
-    no more. Until then it is nobody else's business, so a work needs no lock and no
-    future of its own; those were a tenth of what a small record cost.
+    A task settles once: a preparation thread sets `outcome` or `error` and then leaves the task
+    alone. Before that no other thread reads the task. Therefore it needs no lock and no future of
+    its own; these would cost a tenth of the handling of a small record.
     """
 
     partition: int
@@ -83,27 +83,30 @@ class Work:
 
     @property
     def held_bytes(self) -> int:
-        return WORK_BYTES + self.size_bytes
+        return TASK_BYTES + self.size_bytes
 
     @property
     def is_ready(self) -> bool:
         return self.outcome is not None or self.error is not None
 
     def settled(self) -> Outcome:
-        """The outcome of a ready work; raises what its preparation raised."""
+        """Return the outcome of a ready task, or raise what its preparation raised."""
         if self.error is not None:
             raise self.error
         assert self.outcome is not None
         return self.outcome
 
     def fetch(self, fetching: Future[bytes]) -> None:
-        """Remember a fetch, which cancelling the work cancels."""
+        """Remember the fetch of the task's reference, so that `cancel` can end it."""
         self.fetching = fetching
         if self.is_cancelled:
             fetching.cancel()
 
     def take_fetched(self) -> bytes:
-        """The fetched bytes, of which the work and the fetch let go; raises what the fetch raised."""
+        """Return the fetched bytes, or raise what the fetch raised.
+
+        Neither the task nor the fetch keeps the bytes, so that they can be freed.
+        """
         assert self.fetching is not None
         fetched, self.fetching = self.fetching, None
         try:
@@ -112,7 +115,7 @@ class Work:
             fetched.cancel()
 
     def cancel(self) -> None:
-        """Nobody waits for the outcome any more: what has not begun does not begin, a fetch ends."""
+        """The outcome is no longer wanted: steps that have not begun are skipped, and a fetch ends."""
         self.is_cancelled = True
         fetching = self.fetching
         if fetching is not None:
@@ -120,12 +123,21 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
-    """A delta on its way to its shard's writer.
+class AssignedPartition:
+    """A partition that the group has given to this process. Its log begins at `first_offset`."""
 
-    The delta may be added only when every one of `dead_letters` is delivered.
-    `timestamps_ms` are those of its records, in offset order. `size_bytes` is roughly
-    what it holds in memory, the records of its dead letters included.
+    partition: int
+    assignment_epoch: int
+    first_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A delta on its way from the encoder thread to its shard's writer.
+
+    The delta may be added only when all `dead_letters` are delivered. `timestamps_ms` are the
+    timestamps of its records, in offset order. `size_bytes` is about what the handover takes in
+    memory, including the records of its dead letters.
     """
 
     partition: int
@@ -138,20 +150,9 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """At `at_seconds` (wall clock, UTC) the log of the partition ended at `next_offset`."""
+    """At `at_seconds` (wall clock, seconds since 1970) the partition's log ended at `next_offset`."""
 
     partition: int
     assignment_epoch: int
     next_offset: int
     at_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A shard's progress. `newest_timestamp_ms` is of its newest record, or as near as is known to it:
-    before this process has committed one, the watermark on disk, or without any the time of the takeover.
-    """
-
-    partition: int
-    next_offset: int
-    newest_timestamp_ms: int

@@ -1,0 +1,32 @@
+"""When a shard commits, and how often it renews its watermark. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from consumer.backoff import Backoff
+
+_LONGEST_INTERVAL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPolicy:
+    """A shard commits `interval_seconds` after the first uncommitted change, or earlier at `max_bytes`.
+
+    While merging falls behind, each segment too many adds one more interval, up to five seconds.
+    `backoff` says how long a shard waits after its disk has failed.
+    """
+
+    interval_seconds: float = 0.2
+    max_bytes: int = 32 * 1024 * 1024
+    watermark_every_seconds: float = 1.0
+    watermark_margin_seconds: float = 1.0
+    backoff: Backoff = field(default_factory=Backoff)
+
+    def interval(self, merge_debt: int) -> float:
+        stretched = self.interval_seconds * (1 + max(merge_debt, 0))
+        return max(self.interval_seconds, min(stretched, _LONGEST_INTERVAL_SECONDS))
+
+    def is_due(self, *, age_seconds: float, num_bytes: int, merge_debt: int) -> bool:
+        """Whether to commit changes of this age and size now."""
+        return age_seconds >= self.interval(merge_debt) or num_bytes >= self.max_bytes

@@ -1,0 +1,99 @@
+"""The consumer knows its index by two protocols, so that another engine can stand behind them."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import consumer
+from clip_index.content import Delta
+from clip_index.errors import CommitUnknown
+from clip_index.generations.watermark import Watermark
+from consumer.backoff import Backoff
+from consumer.notices import Committed, Notices
+from consumer.tasks import AssignedPartition, Handover
+from consumer.telemetry.metrics import Metrics
+from consumer.writing.commit_policy import CommitPolicy
+from consumer.writing.owned_shard import OwnedShard
+
+
+@dataclass
+class RememberingWriter:
+    """Implements `ShardWriter` with two numbers."""
+
+    partition: int
+    epoch: int
+    committed_next_offset: int
+    next_offset: int
+    shard: str = "uploads-0"
+    generation: int = 1
+    merge_debt: int = 0
+    outcomes: list[CommitUnknown] = field(default_factory=list)
+
+    def add(self, delta: Delta) -> None:
+        assert delta.from_offset == self.next_offset
+        self.next_offset = delta.next_offset
+
+    def commit(self) -> int:
+        if self.outcomes:
+            raise self.outcomes.pop()
+        self.committed_next_offset = self.next_offset
+        return self.next_offset
+
+    def tend(self) -> None:
+        pass
+
+    def renew_watermark(self, watermark_ms: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class RememberedShards:
+    """Implements `Shards`: the position of one shard outlives its writers."""
+
+    next_offset: int = 0
+    own_epochs: list[int | None] = field(default_factory=list)
+    writers: list[RememberingWriter] = field(default_factory=list)
+
+    def become_owner(self, partition: int, *, first_offset: int, own_epoch: int | None) -> RememberingWriter:
+        self.own_epochs.append(own_epoch)
+        epoch = len(self.own_epochs)
+        self.writers.append(RememberingWriter(partition, epoch, self.next_offset, self.next_offset))
+        return self.writers[-1]
+
+    def read_watermark(self, partition: int) -> Watermark | None:
+        return Watermark(watermark_ms=7, next_offset=self.next_offset, writer_epoch=1)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_shard_of_another_engine_is_owned_committed_and_recovered() -> None:
+    shards, notices = RememberedShards(), Notices()
+    policy = CommitPolicy(interval_seconds=0.0, backoff=Backoff(0.0, 0.0))
+    shard = OwnedShard(shards, AssignedPartition(0, 1, 0), policy=policy, metrics=Metrics(), notices=notices)
+    shard.accept(Handover(0, 1, Delta(0, 2)))
+    shards.writers[0].outcomes.append(CommitUnknown("nobody knows"))
+    shard.turn()
+    assert shard.is_failing
+    shard.turn()
+    assert not shard.is_failing
+    assert shards.own_epochs == [None, 1]
+    assert notices.take_all() == [Committed(0, 0, 7), Committed(0, 0, 7), Committed(0, 2, 7)]
+    assert shard.release(0.0) == 2
+
+
+def test_one_module_of_the_consumer_names_the_indexs_own_writer() -> None:
+    root = Path(next(iter(consumer.__path__)))
+    naming = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("clip_index.")
+        if {"ShardWriter", "MergeLanes"} & {alias.name for alias in node.names}
+    }
+    assert naming == {"directory_shards.py"}
