@@ -19,8 +19,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clip_index.encoder.protocol import EncoderFingerprint
-
 
 class ClipIndexError(Exception):
     """The root of the tree."""
@@ -111,7 +109,6 @@ class OtherFormat(IndexRefused):
 class EncoderMismatch(IndexRefused):
     """The index was built by another encoder."""
 
-    def __init__(self, expected: EncoderFingerprint, actual: EncoderFingerprint) -> None:
-        super().__init__(f"the index was built by {expected}; this process runs {actual}")
-        self.expected = expected
-        self.actual = actual
+    def __init__(self, *, built_by: str, running: str) -> None:
+        """`built_by` and `running` are the texts of the two encoders' fingerprints."""
+        super().__init__(f"the index was built by {built_by}; this process runs {running}")

@@ -100,7 +100,7 @@ def _dump_description(description: IndexDescription) -> bytes:
 
 def _compare(path: Path, found: IndexDescription, wanted: IndexDescription) -> None:
     if found.fingerprint != wanted.fingerprint:
-        raise EncoderMismatch(found.fingerprint, wanted.fingerprint)
+        raise EncoderMismatch(built_by=str(found.fingerprint), running=str(wanted.fingerprint))
     differences = [
         f"{name} {_value(found, name)!r} (now {_value(wanted, name)!r})"
         for name in ("topic", "topic_id", "num_partitions", "group_id")

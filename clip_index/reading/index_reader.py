@@ -233,7 +233,7 @@ class IndexReader:
         index = IndexDirectory.open(self._root, self._index_id)
         built_by = index.description.fingerprint
         if self._fingerprint is not None and built_by != self._fingerprint:
-            raise EncoderMismatch(built_by, self._fingerprint)
+            raise EncoderMismatch(built_by=str(built_by), running=str(self._fingerprint))
         return index
 
 
