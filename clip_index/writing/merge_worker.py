@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,7 @@ from clip_index.errors import ClipIndexError, DamagedFile
 from clip_index.generations.manifest import segment_fields, segment_from_fields
 from clip_index.storage.durable_files import TEMPORARY_PREFIX
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
+from clip_index.writing.merge_policy import MergeLane
 
 _NICENESS = 10
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -88,20 +90,24 @@ class MergeWorker:
 
 
 class MergeLanes:
-    """Two workers: small merges never wait for a large one. Shared by the shards of a process."""
+    """One worker for each lane. All shards of a process share them."""
 
-    def __init__(self) -> None:
-        self._lanes = {False: MergeWorker(), True: MergeWorker()}
+    def __init__(self, new_worker: Callable[[], MergeWorker] = MergeWorker) -> None:
+        self._workers = {lane: new_worker() for lane in MergeLane}
 
-    def lane(self, *, is_large: bool) -> MergeWorker:
-        return self._lanes[is_large]
+    def worker(self, lane: MergeLane) -> MergeWorker:
+        return self._workers[lane]
 
-    def running(self, shard_path: Path) -> list[MergeWorker]:
+    def running(self, shard_path: Path) -> dict[MergeLane, MergeWorker]:
         """Return the workers that are merging for this shard."""
-        return [w for w in self._lanes.values() if w.job and w.job.shard_path == shard_path]
+        return {
+            lane: worker
+            for lane, worker in self._workers.items()
+            if worker.job and worker.job.shard_path == shard_path
+        }
 
     def close(self) -> None:
-        for worker in self._lanes.values():
+        for worker in self._workers.values():
             worker.kill()
 
 

@@ -19,14 +19,20 @@ from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEn
 from clip_index.generations.takeover import take_over_manifest
 from clip_index.generations.tombstones import union_tombstones, write_tombstones
 from clip_index.generations.watermark import Watermark, write_watermark
-from clip_index.merge_backoff import MergeBackoff
 from clip_index.segments.segment_files import new_segment_id, remove_segment, rows_from_buffer, write_segment
 from clip_index.storage.durable_files import fsync_path, make_directory
 from clip_index.vectors.flat_vectors import write_flat
 from clip_index.vectors.vector_file import VectorWriter
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.merge import MergeJob, MergeResult, moved_rows
-from clip_index.writing.merge_policy import MergePlan, MergeSettings, merge_debt, plan_merges
+from clip_index.writing.merge_policy import (
+    MergeBackoff,
+    MergeLane,
+    MergePlan,
+    MergeSettings,
+    merge_debt,
+    plan_merges,
+)
 from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
 from clip_index.writing.shard_state import KnownId, ShardState, next_state, open_state
 
@@ -65,7 +71,7 @@ class ShardWriter:
         self._state = state
         self._settings = settings
         self._lanes = lanes or MergeLanes()
-        for worker in self._lanes.running(self.path):
+        for worker in self._lanes.running(self.path).values():
             worker.kill()  # a merge of a former writer, which knew other segments
         self._owns_lanes = lanes is None
         self._merge_backoff = MergeBackoff()
@@ -187,8 +193,8 @@ class ShardWriter:
         Raises what `commit` raises, `Fenced` even while there is nothing to commit; a failed
         merge raises `MergeFailed` and is tried again after a while.
         """
-        for worker in self._lanes.running(self.path):
-            self._end_merge(worker)
+        for lane, worker in self._lanes.running(self.path).items():
+            self._end_merge(lane, worker)
         self._start_merges()
         now = self._clock()
         if not 0 <= now - self._collected_at < self._settings.collect_every_seconds:  # or it was set back
@@ -198,7 +204,7 @@ class ShardWriter:
 
     def close(self) -> None:
         """Stop a running merge. Does not commit: what is buffered is still in the log."""
-        for worker in self._lanes.running(self.path):
+        for worker in self._lanes.running(self.path).values():
             worker.kill()
         if self._owns_lanes:
             self._lanes.close()
@@ -293,16 +299,16 @@ class ShardWriter:
                 raise Fenced(self.shard, self.epoch, newest.writer_epoch) from None
             raise CommitUnknown(f"{self.shard}: generation {self.generation} is not the newest") from None
 
-    def _end_merge(self, worker: MergeWorker) -> None:
-        job, is_large = worker.job, worker is self._lanes.lane(is_large=True)
+    def _end_merge(self, lane: MergeLane, worker: MergeWorker) -> None:
+        job = worker.job
         if job is None:
             return
-        with self._backing_off(is_large=is_large):
+        with self._backing_off(lane):
             result = self._poll(worker, job)
             if result is None:
                 return
             self._commit_merge(job, result)
-        self._merge_backoff.succeeded(is_large=is_large)
+        self._merge_backoff.succeeded(lane)
 
     def _poll(self, worker: MergeWorker, job: MergeJob) -> MergeResult | None:
         """As the worker's own; what a failed merge leaves, if it was killed, goes at once."""
@@ -315,19 +321,18 @@ class ShardWriter:
     def _start_merges(self) -> None:
         busy, now = self._merging(), self._clock()
         for plan in plan_merges(self.manifest, self._settings.merge, busy=busy, now_ms=int(now * 1000)):
-            worker = self._lanes.lane(is_large=plan.is_large)
-            is_due = self._merge_backoff.is_due(is_large=plan.is_large, now=now)
-            if worker.job is None and is_due:
-                with self._backing_off(is_large=plan.is_large):
+            worker = self._lanes.worker(plan.lane)
+            if worker.job is None and self._merge_backoff.is_due(plan.lane, now):
+                with self._backing_off(plan.lane):
                     worker.start(self._merge_job(plan))
 
     @contextmanager
-    def _backing_off(self, *, is_large: bool) -> Iterator[None]:
+    def _backing_off(self, lane: MergeLane) -> Iterator[None]:
         """Let a merge that fails rest for a while: commits and garbage do not wait for it."""
         try:
             yield
         except (MergeFailed, OSError):
-            self._merge_backoff.failed(is_large=is_large, now=self._clock())
+            self._merge_backoff.failed(lane, self._clock())
             raise
 
     def _merge_job(self, plan: MergePlan) -> MergeJob:
@@ -336,10 +341,15 @@ class ShardWriter:
 
     def _merging(self) -> set[str]:
         """The sources of the merges that run."""
-        return {i for worker in self._lanes.running(self.path) if worker.job for i in worker.job.segment_ids}
+        return {
+            i
+            for worker in self._lanes.running(self.path).values()
+            if worker.job
+            for i in worker.job.segment_ids
+        }
 
     def _in_flight(self) -> list[str]:
-        return [worker.job.merged_id for worker in self._lanes.running(self.path) if worker.job]
+        return [worker.job.merged_id for worker in self._lanes.running(self.path).values() if worker.job]
 
     def _commit_merge(self, job: MergeJob, result: MergeResult) -> None:
         """Put the merged segment in its sources' place; `next_offset` stays.

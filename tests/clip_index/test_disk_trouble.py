@@ -27,7 +27,7 @@ from clip_index.storage import file_digest
 from clip_index.vectors.flat_vectors import write_flat
 from clip_index.writing import merge_worker
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
-from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.merge_policy import MergeLane, MergeSettings
 from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.fakes.inline_merges import InlineLanes
@@ -278,12 +278,6 @@ class FailingWorker(MergeWorker):
         self._job = None
 
 
-class FailingLanes(MergeLanes):
-    def __init__(self) -> None:
-        self.small = FailingWorker()
-        self._lanes = {False: self.small, True: FailingWorker()}
-
-
 class DyingWorker(MergeWorker):
     """Its child dies: while it writes the merged segment, or when that is complete."""
 
@@ -305,8 +299,7 @@ class DyingWorker(MergeWorker):
 
 def test_a_merge_that_died_leaves_nothing_that_fills_the_disk(index: IndexDirectory) -> None:
     """Else each attempt's, one a minute, would stay until it is old enough to be garbage."""
-    lanes = MergeLanes()
-    lanes._lanes = {False: DyingWorker(), True: DyingWorker()}
+    lanes = MergeLanes(DyingWorker)
     writer = take_over(index, lanes=lanes, settings=WriterSettings(merge=MergeSettings(merge_factor=2)))
     for name in "ab":
         add(writer, [lambda o, name=name: content(name, o)])
@@ -339,7 +332,9 @@ def test_a_segment_whose_name_is_not_durable_is_not_left_behind(
 
 
 def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirectory) -> None:
-    now, lanes = [1_000_000.0], FailingLanes()
+    now, lanes = [1_000_000.0], MergeLanes(FailingWorker)
+    small = lanes.worker(MergeLane.SMALL)
+    assert isinstance(small, FailingWorker)
     settings = WriterSettings(merge=MergeSettings(merge_factor=2))
     writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: now[0])
     for name in "ab":
@@ -352,19 +347,19 @@ def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirec
             writer.tend()
         except MergeFailed:
             num_failed += 1
-    assert num_failed == lanes.small.num_attempts
+    assert num_failed == small.num_attempts
     assert 9 <= num_failed <= 11, "after 1, 2, 4, 8, 16, 32, 60, 60 … seconds"
-    lanes.small.is_repaired = True
+    small.is_repaired = True
     now[0] += 60
     writer.tend()
     writer.tend()
     assert len(writer.manifest.segments) == 1
     assert live_ids(index) == {"a", "b"}
-    lanes.small.is_repaired, before = False, lanes.small.num_attempts
+    small.is_repaired, before = False, small.num_attempts
     add(writer, [lambda o: content("c", o)])
     writer.commit()
     writer.tend()
-    assert lanes.small.num_attempts == before + 1, "a merge that ended well ends the wait"
+    assert small.num_attempts == before + 1, "a merge that ended well ends the wait"
 
 
 def fail_to_fsync(patch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ class Replayer:
         self.pending = []
 
     def _take_over(self) -> ShardWriter:
-        for worker in self.lanes.workers.values():
+        for worker in self.lanes.workers:
             worker.kill()
         return take_over(self.index, settings=EAGER_MERGES, lanes=self.lanes)
 
