@@ -10,7 +10,8 @@ from pathlib import Path
 from clip_index.errors import DamagedFile, OtherFormat
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_path, read_manifest
 from clip_index.generations.manifest import Manifest
-from clip_index.storage.durable_files import TEMPORARY_PREFIX, remove_tree
+from clip_index.storage.durable_files import remove_tree
+from clip_index.storage.shard_store import UNFINISHED_PREFIX
 
 _MIN_RETAINED = 3
 
@@ -101,7 +102,7 @@ class GarbageCollector:
         return len(garbage)
 
     def _sweep_temporary(self, now: float) -> int:
-        garbage = [p for p in self._shard_path.glob(f"{TEMPORARY_PREFIX}*") if self._is_old(p, now)]
+        garbage = [p for p in self._shard_path.glob(f"{UNFINISHED_PREFIX}*") if self._is_old(p, now)]
         for path in garbage:
             remove_tree(path)
         return len(garbage)
@@ -114,4 +115,4 @@ class GarbageCollector:
 
 
 def _bare(name: str) -> str:
-    return name.removeprefix(TEMPORARY_PREFIX)
+    return name.removeprefix(UNFINISHED_PREFIX)

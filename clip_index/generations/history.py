@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from clip_index.errors import CommitUnknown, DamagedFile
 from clip_index.generations.manifest import Manifest, dump_manifest, parse_manifest
-from clip_index.storage.durable_files import TEMPORARY_PREFIX, fsync_path, write_file
+from clip_index.storage.durable_files import fsync_path, write_file
+from clip_index.storage.shard_store import UNFINISHED_PREFIX
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MANIFEST_NAME = re.compile(r"manifest-(\d{20})\.json")
@@ -67,7 +68,7 @@ def link_manifest(shard_path: Path, manifest: Manifest) -> None:
     Step 4 lists: garbage collection frees old numbers, so the link alone proves nothing;
     only if no greater generation exists has the commit succeeded.
     """
-    temporary = shard_path / f"{TEMPORARY_PREFIX}manifest-{uuid4().hex}"
+    temporary = shard_path / f"{UNFINISHED_PREFIX}manifest-{uuid4().hex}"
     try:
         write_file(temporary, dump_manifest(manifest))  # Step 1
         try:

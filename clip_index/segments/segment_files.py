@@ -24,8 +24,9 @@ from clip_index.segments.columns import (
     write_columns,
 )
 from clip_index.segments.id_table import build_id_table, hash_ids, id_table_from
-from clip_index.storage.durable_files import TEMPORARY_PREFIX, fsync_path, remove_tree, seal_file
+from clip_index.storage.durable_files import fsync_path, remove_tree, seal_file
 from clip_index.storage.file_digest import read_digest
+from clip_index.storage.shard_store import UNFINISHED_PREFIX
 from clip_index.vectors.vector_file import VectorWriter, build_node_map
 
 CONTENTS = "contents.arrow"
@@ -125,7 +126,7 @@ def remove_segment(segments_path: Path, segment_id: str) -> None:
 
 
 def _temporary_path(segments_path: Path, segment_id: str) -> Path:
-    return segments_path / f"{TEMPORARY_PREFIX}{segment_id}"
+    return segments_path / f"{UNFINISHED_PREFIX}{segment_id}"
 
 
 @contextmanager

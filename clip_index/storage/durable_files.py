@@ -13,8 +13,9 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from clip_index.storage.shard_store import UNFINISHED_PREFIX
+
 READ_ONLY = 0o444
-TEMPORARY_PREFIX = ".tmp-"
 
 
 def fsync_path(path: Path) -> None:
@@ -60,7 +61,7 @@ def create_exclusively(path: Path, data: bytes) -> bool:
 
     Uses a hard link, which fails when the name exists, where a rename would replace it.
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid4().hex}")
+    temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}-{uuid4().hex}")
     try:
         write_file(temporary, data)
         try:
@@ -76,7 +77,7 @@ def create_exclusively(path: Path, data: bytes) -> bool:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Replace `path` atomically for readers. Not durable: for files that may fall back after a crash."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid4().hex}")
+    temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}-{uuid4().hex}")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
@@ -96,7 +97,7 @@ def remove_tree(path: Path) -> None:
 
 def has_hard_links(directory: Path) -> bool:
     """Whether the file system of `directory` supports the exclusive create that commits rest on."""
-    probe = directory / f"{TEMPORARY_PREFIX}probe-{uuid4().hex}"
+    probe = directory / f"{UNFINISHED_PREFIX}probe-{uuid4().hex}"
     linked = probe.with_name(probe.name + "-link")
     try:
         probe.write_bytes(b"")

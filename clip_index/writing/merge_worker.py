@@ -23,7 +23,7 @@ import numpy as np
 
 from clip_index.errors import ClipIndexError, DamagedFile
 from clip_index.generations.manifest import segment_fields, segment_from_fields
-from clip_index.storage.durable_files import TEMPORARY_PREFIX
+from clip_index.storage.shard_store import UNFINISHED_PREFIX
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import MergeLane
 
@@ -136,7 +136,7 @@ def _start_child() -> subprocess.Popen[bytes]:
 
 
 def _row_maps_path(job: MergeJob) -> Path:
-    return job.shard_path / "segments" / f"{TEMPORARY_PREFIX}rows-{uuid4().hex}.npz"
+    return job.shard_path / "segments" / f"{UNFINISHED_PREFIX}rows-{uuid4().hex}.npz"
 
 
 def _job_fields(job: MergeJob) -> dict[str, Any]:
