@@ -86,9 +86,9 @@ class GenerationGone(ClipIndexError):
 class DamagedFile(ClipIndexError):
     """A file is not what its manifest or its self-digest says."""
 
-    def __init__(self, path: Path, detail: str) -> None:
-        super().__init__(f"damaged file {path}: {detail}")
-        self.path = path
+    def __init__(self, file: Path | str, detail: str) -> None:
+        super().__init__(f"damaged file {file}: {detail}")
+        self.file = str(file)
         self.detail = detail
 
 
@@ -99,9 +99,9 @@ class IndexRefused(ClipIndexError):
 class OtherFormat(IndexRefused):
     """Sound, but of a format that this version does not read; nothing of it may be repaired away."""
 
-    def __init__(self, path: Path, found: object, readable: int) -> None:
+    def __init__(self, file: Path | str, found: object, readable: int) -> None:
         super().__init__(
-            f"{path} has format {found}, and this version of cliptide reads {readable}: "
+            f"{file} has format {found}, and this version of cliptide reads {readable}: "
             "run the version that wrote it"
         )
 

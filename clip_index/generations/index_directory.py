@@ -11,6 +11,8 @@ from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused, OtherFormat
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.durable_files import create_exclusively, has_hard_links, make_directory
+from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.shard_store import ShardStore
 
 FORMAT = 1
 _INDEX_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -74,6 +76,9 @@ class IndexDirectory:
 
     def shard_path(self, partition: int) -> Path:
         return self.path / self.shard_name(partition)
+
+    def shard_store(self, partition: int) -> ShardStore:
+        return LocalShardStore(self.shard_path(partition))
 
 
 def read_description(path: Path) -> IndexDescription:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import uuid4
 
 from clip_index.errors import DamagedFile, IndexRefused
 from clip_index.generations.history import GenerationTaken, link_manifest, list_generations
 from clip_index.generations.inspection import InspectedGeneration, Inspection
 from clip_index.generations.manifest import Manifest
+from clip_index.storage.shard_store import ShardStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def plan_repair(inspection: Inspection) -> Restoration | None:
             return None
     if left_behind:
         raise IndexRefused(
-            f"{inspection.shard_path.name}: none of {len(left_behind)} generations is good; "
+            f"{inspection.store.name}: none of {len(left_behind)} generations is good; "
             f"the newest one has {left_behind[0].damage}"
         )
     return None
@@ -75,13 +75,13 @@ def plan_refill(inspection: Inspection) -> Restoration:
             start = found.manifest.first_offset
             empty = replace(found.manifest, next_offset=start, segments=(), tombstones={})
             return _restoration(empty, left_behind)
-    shard = inspection.shard_path.name
+    shard = inspection.store.name
     raise IndexRefused(f"{shard}: no manifest can be read, so its first offset is unknown")
 
 
 def plan_rollback(inspection: Inspection, generation: int) -> Restoration:
     """Go back to a generation by its number; `IndexRefused` if it is not there, not good, or the newest."""
-    shard = inspection.shard_path.name
+    shard = inspection.store.name
     found = inspection.inspect(generation)
     if found is None or found.manifest is None:
         raise IndexRefused(f"{shard}: generation {generation} {found.damage if found else 'is not there'}")
@@ -97,18 +97,18 @@ def _restoration(source: Manifest, left_behind: Sequence[InspectedGeneration]) -
     return Restoration(source, left_behind[0].generation, tuple(left_behind))
 
 
-def commit_restoration(shard_path: Path, plan: Restoration, *, writer_id: str) -> Manifest:
+def commit_restoration(store: ShardStore, plan: Restoration, *, writer_id: str) -> Manifest:
     """Make the planned generation current and fence every former writer of the shard.
 
     Either this returns, and the generation is durable and the newest; or it raises as
-    `link_manifest` does: `GenerationTaken` if anything was committed since the plan was
+    `link_manifest` does. It raises `GenerationTaken` if anything was committed after the plan was
     made, so that a plan never hides a generation that it has not seen.
 
-    The writer epoch becomes the generation's number. An epoch never exceeds the number of
-    its generation (both begin at 1, a takeover adds 1 to both, a commit to the number
-    alone), so this one exceeds even the epoch that an unreadable manifest holds.
+    The writer epoch becomes the generation's number. An epoch never exceeds the number of its
+    generation: both begin at 1, a takeover adds 1 to both, a commit adds 1 to the number alone.
+    So this epoch is greater even than the one in a manifest that cannot be read.
     """
-    if list_generations(shard_path)[-1:] != [plan.newest]:
+    if list_generations(store)[-1:] != [plan.newest]:
         raise GenerationTaken
     generation = plan.newest + 1
     manifest = replace(
@@ -118,13 +118,15 @@ def commit_restoration(shard_path: Path, plan: Restoration, *, writer_id: str) -
         writer_id=writer_id,
         nonce=uuid4().hex,
     )
-    link_manifest(shard_path, manifest)
-    _refuse_collected(shard_path, manifest)
+    link_manifest(store, manifest)
+    _refuse_collected(store, manifest)
     return manifest
 
 
-def _refuse_collected(shard_path: Path, manifest: Manifest) -> None:
-    """A writer that was fenced by the link may have been collecting garbage until then."""
-    for path, _ in manifest.file_paths(shard_path):
-        if not path.exists():
-            raise DamagedFile(path, f"collected before generation {manifest.generation} named it")
+def _refuse_collected(store: ShardStore, manifest: Manifest) -> None:
+    """Check that all files are there: a former writer could collect garbage until it was fenced."""
+    for name, _ in manifest.files():
+        if not store.exists(name):
+            raise DamagedFile(
+                store.address_of(name), f"collected before generation {manifest.generation} named it"
+            )

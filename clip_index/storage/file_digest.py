@@ -25,11 +25,15 @@ class FileDigest:
         return f"{self.size_bytes} bytes with xxh3-128 {self.xxh3_128}"
 
 
+def digest_of(data: bytes) -> FileDigest:
+    return FileDigest(len(data), xxhash.xxh3_128_hexdigest(data))
+
+
 def read_digest(path: Path) -> FileDigest:
     """Read the whole file once and digest it."""
     size_bytes = path.stat().st_size
     if size_bytes == 0:
-        return FileDigest(0, xxhash.xxh3_128_hexdigest(b""))
+        return digest_of(b"")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return FileDigest(size_bytes, xxhash.xxh3_128_hexdigest(mapped))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +12,13 @@ from pyroaring import BitMap
 
 from clip_index.content import MODALITIES, Modality
 from clip_index.generations.history import read_manifest
-from clip_index.generations.manifest import Manifest, SegmentEntry
+from clip_index.generations.manifest import Manifest, SegmentEntry, segment_name, tombstones_name
 from clip_index.generations.tombstones import live_rows_mask, read_tombstones
 from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, THUMBNAILS_SCHEMA
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
 from clip_index.storage.file_digest import verify_file
+from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.vector_file import write_fastest
 
 DROPPED = -1
@@ -31,7 +31,7 @@ class MergeJob:
     `started_ms` (ms since 1970) is when that generation was the newest.
     """
 
-    shard_path: Path
+    store: ShardStore
     generation: int
     segment_ids: tuple[str, ...]
     merged_id: str
@@ -62,7 +62,7 @@ def run_merge(job: MergeJob) -> MergeResult:
     The shard's manifest is not touched: the merged directory is garbage until its writer
     commits it. A damaged source raises `DamagedFile` rather than being given a new digest.
     """
-    manifest = read_manifest(job.shard_path, job.generation)
+    manifest = read_manifest(job.store, job.generation)
     sources = _open_sources(job, manifest)
     rows = SegmentRows(
         contents=_merge_contents(sources),
@@ -73,7 +73,7 @@ def run_merge(job: MergeJob) -> MergeResult:
     row_maps = {source.segment.segment_id: source.row_map for source in sources}
     if rows.contents.num_rows + rows.deletes.num_rows == 0:
         return MergeResult(None, row_maps)
-    entry = write_segment(job.shard_path / "segments", job.merged_id, rows, write_fastest)
+    entry = write_segment(job.store, job.merged_id, rows, write_fastest)
     return MergeResult(entry, row_maps)
 
 
@@ -87,27 +87,26 @@ def _open_sources(job: MergeJob, manifest: Manifest) -> list[_Source]:
     entries = [entry for entry in manifest.segments if entry.segment_id in job.segment_ids]
     sources, num_rows = [], 0
     for entry in entries:
-        segment = _open_verified(job.shard_path, entry)
-        is_alive = live_rows_mask(_read_dead(job.shard_path, manifest, entry), entry.num_contents)
+        segment = _open_verified(job.store, entry)
+        is_alive = live_rows_mask(_read_dead(job.store, manifest, entry), entry.num_contents)
         row_map = np.where(is_alive, num_rows + np.cumsum(is_alive) - 1, DROPPED)
         num_rows += int(is_alive.sum())
         sources.append(_Source(segment, is_alive, row_map))
     return sources
 
 
-def _open_verified(shard_path: Path, entry: SegmentEntry) -> Segment:
+def _open_verified(store: ShardStore, entry: SegmentEntry) -> Segment:
     for name, digest in entry.files.items():
-        verify_file(shard_path / "segments" / entry.segment_id / name, digest)
-    return Segment(shard_path, entry)
+        verify_file(store.local_file(f"{segment_name(entry.segment_id)}/{name}"), digest)
+    return Segment(store, entry)
 
 
-def _read_dead(shard_path: Path, manifest: Manifest, entry: SegmentEntry) -> BitMap:
+def _read_dead(store: ShardStore, manifest: Manifest, entry: SegmentEntry) -> BitMap:
     tombstones = manifest.tombstones.get(entry.segment_id)
     if tombstones is None:
         return BitMap()
-    path = shard_path / "tombstones" / tombstones.file_name
-    verify_file(path, tombstones.digest)
-    return read_tombstones(path)
+    verify_file(store.local_file(tombstones_name(tombstones.file_name)), tombstones.digest)
+    return read_tombstones(store, tombstones.file_name)
 
 
 def _merge_contents(sources: Sequence[_Source]) -> pa.RecordBatch:

@@ -22,8 +22,9 @@ from uuid import uuid4
 import numpy as np
 
 from clip_index.errors import ClipIndexError, DamagedFile
-from clip_index.generations.manifest import segment_fields, segment_from_fields
-from clip_index.storage.shard_store import UNFINISHED_PREFIX
+from clip_index.generations.manifest import SEGMENTS, segment_fields, segment_from_fields
+from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import MergeLane
 
@@ -63,7 +64,7 @@ class MergeWorker:
             _pipe(self._child.stdin).write(json.dumps(fields).encode() + b"\n")
         except OSError as error:
             self.kill()
-            raise MergeFailed(f"{job.shard_path.name}: a merge could not be begun: {error}") from error
+            raise MergeFailed(f"{job.store.name}: a merge could not be begun: {error}") from error
         self._job = job
 
     def poll(self) -> MergeResult | None:
@@ -77,7 +78,7 @@ class MergeWorker:
         try:
             return _result(job, output.readline())
         except OSError as error:
-            raise MergeFailed(f"{job.shard_path.name}: no result of a merge: {error}") from error
+            raise MergeFailed(f"{job.store.name}: no result of a merge: {error}") from error
 
     def kill(self) -> None:
         """End the child at once; a running merge leaves only garbage behind."""
@@ -98,12 +99,12 @@ class MergeLanes:
     def worker(self, lane: MergeLane) -> MergeWorker:
         return self._workers[lane]
 
-    def running(self, shard_path: Path) -> dict[MergeLane, MergeWorker]:
-        """Return the workers that are merging for this shard."""
+    def running(self, store: ShardStore) -> dict[MergeLane, MergeWorker]:
+        """Return the workers that are merging for the shard of this store."""
         return {
             lane: worker
             for lane, worker in self._workers.items()
-            if worker.job and worker.job.shard_path == shard_path
+            if worker.job and worker.job.store.address == store.address
         }
 
     def close(self) -> None:
@@ -136,12 +137,12 @@ def _start_child() -> subprocess.Popen[bytes]:
 
 
 def _row_maps_path(job: MergeJob) -> Path:
-    return job.shard_path / "segments" / f"{UNFINISHED_PREFIX}rows-{uuid4().hex}.npz"
+    return job.store.staging_path(f"{SEGMENTS}/rows-{uuid4().hex}.npz")
 
 
 def _job_fields(job: MergeJob) -> dict[str, Any]:
     return {
-        "shard_path": str(job.shard_path),
+        "store": job.store.address,
         "generation": job.generation,
         "segment_ids": job.segment_ids,
         "merged_id": job.merged_id,
@@ -151,12 +152,12 @@ def _job_fields(job: MergeJob) -> dict[str, Any]:
 
 def _result(job: MergeJob, line: bytes) -> MergeResult:
     if not line:
-        raise MergeFailed(f"{job.shard_path.name}: the merge process died")
+        raise MergeFailed(f"{job.store.name}: the merge process died")
     answer = json.loads(line)
     if "damaged" in answer:
-        raise DamagedFile(Path(answer["damaged"]), answer["error"])
+        raise DamagedFile(answer["damaged"], answer["error"])
     if "error" in answer:
-        raise MergeFailed(f"{job.shard_path.name}: {answer['error']}")
+        raise MergeFailed(f"{job.store.name}: {answer['error']}")
     path = Path(answer["row_maps"])
     with np.load(path, allow_pickle=False) as arrays:
         row_maps = {name: arrays[name] for name in arrays.files}
@@ -169,14 +170,14 @@ def _answer(line: bytes) -> dict[str, Any]:
     """Run one job in the child."""
     fields = json.loads(line)
     row_maps = fields.pop("row_maps")
-    fields["shard_path"] = Path(fields["shard_path"])
+    fields["store"] = LocalShardStore(Path(fields["store"]))
     fields["segment_ids"] = tuple(fields["segment_ids"])
     try:
         result = run_merge(MergeJob(**fields))
         arrays: dict[str, Any] = dict(result.row_maps)
         np.savez(row_maps, **arrays)
     except DamagedFile as error:
-        return {"damaged": str(error.path), "error": error.detail}
+        return {"damaged": error.file, "error": error.detail}
     except (ClipIndexError, OSError, MemoryError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {"entry": segment_fields(result.entry) if result.entry else None, "row_maps": row_maps}

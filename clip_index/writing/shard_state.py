@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pyroaring import BitMap
 
@@ -14,6 +13,7 @@ from clip_index.generations.tombstones import read_tombstones
 from clip_index.segments.id_table import hash_ids
 from clip_index.segments.segment import FoundEntry, Segment
 from clip_index.storage.file_digest import verify_file
+from clip_index.storage.shard_store import ShardStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +63,23 @@ def _known(found: FoundEntry | None) -> KnownId:
     return KnownId(IdState(found.floor, is_live=True), RowPlace(found.segment_id, found.row))
 
 
-def open_state(shard_path: Path, manifest: Manifest) -> ShardState:
+def open_state(store: ShardStore, manifest: Manifest) -> ShardState:
     """Verify and open everything that a manifest names; `DamagedFile` names the first bad file."""
-    for path, digest in manifest.file_paths(shard_path):
-        verify_file(path, digest)
+    for name, digest in manifest.files():
+        verify_file(store.local_file(name), digest)
     return ShardState(
         manifest,
-        {entry.segment_id: Segment(shard_path, entry) for entry in manifest.segments},
-        {i: read_tombstones(shard_path / "tombstones" / e.file_name) for i, e in manifest.tombstones.items()},
+        {entry.segment_id: Segment(store, entry) for entry in manifest.segments},
+        {i: read_tombstones(store, entry.file_name) for i, entry in manifest.tombstones.items()},
     )
 
 
 def next_state(
-    shard_path: Path, state: ShardState, manifest: Manifest, dead: Mapping[str, BitMap]
+    store: ShardStore, state: ShardState, manifest: Manifest, dead: Mapping[str, BitMap]
 ) -> ShardState:
     """Open only what `manifest` names beyond `state`; `dead` are its tombstones."""
     segments = {
-        entry.segment_id: state.segments.get(entry.segment_id) or Segment(shard_path, entry)
+        entry.segment_id: state.segments.get(entry.segment_id) or Segment(store, entry)
         for entry in manifest.segments
     }
     return ShardState(manifest, segments, dead)

@@ -15,12 +15,12 @@ from clip_index.errors import CommitUnknown, DeltaMismatch, Fenced
 from clip_index.generations.garbage import GarbageCollector
 from clip_index.generations.history import GenerationTaken, link_manifest, read_newest
 from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
+from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest, SegmentEntry, TombstonesEntry
 from clip_index.generations.takeover import take_over_manifest
-from clip_index.generations.tombstones import union_tombstones, write_tombstones
+from clip_index.generations.tombstones import DeadRows, union_tombstones, write_tombstones
 from clip_index.generations.watermark import Watermark, write_watermark
 from clip_index.segments.segment_files import new_segment_id, remove_segment, rows_from_buffer, write_segment
-from clip_index.storage.durable_files import fsync_path, make_directory
+from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.flat_vectors import write_flat
 from clip_index.vectors.vector_file import VectorWriter
 from clip_index.writing.buffer import Buffer
@@ -67,18 +67,18 @@ class ShardWriter:
     ) -> None:
         self.partition = partition
         self.shard = index.shard_name(partition)
-        self.path = index.shard_path(partition)
+        self.store: ShardStore = index.shard_store(partition)
         self._state = state
         self._settings = settings
         self._lanes = lanes or MergeLanes()
-        for worker in self._lanes.running(self.path).values():
+        for worker in self._lanes.running(self.store).values():
             worker.kill()  # a merge of a former writer, which knew other segments
         self._owns_lanes = lanes is None
         self._merge_backoff = MergeBackoff()
         self._clock = clock
         self._buffer = Buffer()
         self._next_offset = state.manifest.next_offset
-        self._garbage = GarbageCollector(self.path, settings.retain_for_seconds)
+        self._garbage = GarbageCollector(self.store, settings.retain_for_seconds)
         self._collected_at = clock()
 
     @classmethod
@@ -102,13 +102,12 @@ class ShardWriter:
         are the process's merge workers; without them the writer starts its own. Raises
         `DamagedFile` naming a file that is not what the manifest says.
         """
-        shard_path = index.shard_path(partition)
-        for directory in (shard_path, shard_path / "segments", shard_path / "tombstones"):
-            make_directory(directory)
+        store = index.shard_store(partition)
+        store.prepare([SEGMENTS, TOMBSTONES])
         manifest = take_over_manifest(
-            shard_path, writer_id=writer_id, first_offset=first_offset, own_epoch=own_epoch
+            store, writer_id=writer_id, first_offset=first_offset, own_epoch=own_epoch
         )
-        state = open_state(shard_path, manifest)
+        state = open_state(store, manifest)
         settings = settings or WriterSettings()
         return cls(index, partition, state=state, settings=settings, lanes=lanes, clock=clock)
 
@@ -185,7 +184,7 @@ class ShardWriter:
 
     def renew_watermark(self, watermark_ms: int) -> None:
         """Publish that every record at or before this time (ms since 1970) is committed."""
-        write_watermark(self.path, Watermark(watermark_ms, self.committed_next_offset, self.epoch))
+        write_watermark(self.store, Watermark(watermark_ms, self.committed_next_offset, self.epoch))
 
     def tend(self) -> None:
         """Commit merges that have ended, start those that are due, collect garbage now and then.
@@ -193,7 +192,7 @@ class ShardWriter:
         Raises what `commit` raises, `Fenced` even while there is nothing to commit; a failed
         merge raises `MergeFailed` and is tried again after a while.
         """
-        for lane, worker in self._lanes.running(self.path).items():
+        for lane, worker in self._lanes.running(self.store).items():
             self._end_merge(lane, worker)
         self._start_merges()
         now = self._clock()
@@ -204,7 +203,7 @@ class ShardWriter:
 
     def close(self) -> None:
         """Stop a running merge. Does not commit: what is buffered is still in the log."""
-        for worker in self._lanes.running(self.path).values():
+        for worker in self._lanes.running(self.store).values():
             worker.kill()
         if self._owns_lanes:
             self._lanes.close()
@@ -215,7 +214,7 @@ class ShardWriter:
             return []
         rows = rows_from_buffer(contents, deletes)
         segment_id = new_segment_id(self.epoch)
-        return [write_segment(self.path / "segments", segment_id, rows, self._settings.write_sealed)]
+        return [write_segment(self.store, segment_id, rows, self._settings.write_sealed)]
 
     def _state_with(self, sealed: list[SegmentEntry]) -> ShardState:
         dead = union_tombstones(self._state.dead, self._buffer.dead)
@@ -226,7 +225,7 @@ class ShardWriter:
             segments=(*kept, *sealed),
             tombstones=self._write_tombstones(self._buffer.dead, dead),
         )
-        return next_state(self.path, self._state, manifest, dead)
+        return next_state(self.store, self._state, manifest, dead)
 
     def _is_spent(self, entry: SegmentEntry, dead: Mapping[str, BitMap]) -> bool:
         """Whether nobody needs the segment any more: each row dead, no delete to remember.
@@ -240,7 +239,7 @@ class ShardWriter:
     def _discard(self, added: list[SegmentEntry]) -> None:
         """A full disk must not fill up further with every attempt."""
         for entry in added:
-            remove_segment(self.path / "segments", entry.segment_id)
+            remove_segment(self.store, entry.segment_id)
 
     def _write_tombstones(
         self, changed: Mapping[str, BitMap], dead: Mapping[str, BitMap]
@@ -249,19 +248,11 @@ class ShardWriter:
         entries = {i: entry for i, entry in self.manifest.tombstones.items() if i in dead}
         if not changed.keys() & dead.keys():
             return entries
-        directory, now_ms = self.path / "tombstones", int(self._clock() * 1000)
+        now_ms, died = int(self._clock() * 1000), {}
         for segment_id in changed.keys() & dead.keys():
             known = entries.get(segment_id)
-            oldest_ms = known.oldest_dead_ms if known else now_ms
-            entries[segment_id] = write_tombstones(
-                directory,
-                segment_id,
-                generation=self.generation + 1,
-                dead=dead[segment_id],
-                oldest_dead_ms=oldest_ms,
-            )
-        fsync_path(directory)
-        return entries
+            died[segment_id] = DeadRows(dead[segment_id], known.oldest_dead_ms if known else now_ms)
+        return {**entries, **write_tombstones(self.store, died, generation=self.generation + 1)}
 
     def _next_manifest(
         self,
@@ -282,7 +273,7 @@ class ShardWriter:
     def _link(self, manifest: Manifest, added: list[SegmentEntry]) -> None:
         with self._owning():
             try:
-                link_manifest(self.path, manifest)
+                link_manifest(self.store, manifest)
             except OSError:  # the one error that says that nothing was linked, so nobody names them
                 self._discard(added)
                 raise
@@ -294,7 +285,7 @@ class ShardWriter:
         try:
             yield
         except GenerationTaken:
-            newest = read_newest(self.path)
+            newest = read_newest(self.store)
             if newest is not None and newest.writer_epoch > self.epoch:
                 raise Fenced(self.shard, self.epoch, newest.writer_epoch) from None
             raise CommitUnknown(f"{self.shard}: generation {self.generation} is not the newest") from None
@@ -315,7 +306,7 @@ class ShardWriter:
         try:
             return worker.poll()
         except MergeFailed:
-            remove_segment(self.path / "segments", job.merged_id)
+            remove_segment(self.store, job.merged_id)
             raise
 
     def _start_merges(self) -> None:
@@ -337,19 +328,19 @@ class ShardWriter:
 
     def _merge_job(self, plan: MergePlan) -> MergeJob:
         merged_id, now_ms = new_segment_id(self.epoch), int(self._clock() * 1000)
-        return MergeJob(self.path, self.generation, plan.segment_ids, merged_id, now_ms)
+        return MergeJob(self.store, self.generation, plan.segment_ids, merged_id, now_ms)
 
     def _merging(self) -> set[str]:
         """The sources of the merges that run."""
         return {
             i
-            for worker in self._lanes.running(self.path).values()
+            for worker in self._lanes.running(self.store).values()
             if worker.job
             for i in worker.job.segment_ids
         }
 
     def _in_flight(self) -> list[str]:
-        return [worker.job.merged_id for worker in self._lanes.running(self.path).values() if worker.job]
+        return [worker.job.merged_id for worker in self._lanes.running(self.store).values() if worker.job]
 
     def _commit_merge(self, job: MergeJob, result: MergeResult) -> None:
         """Put the merged segment in its sources' place; `next_offset` stays.
@@ -380,7 +371,7 @@ class ShardWriter:
             segments=self._replace_segments(sources, result.entry),
             tombstones={**kept, **self._merged_tombstones(job, moved)},
         )
-        return next_state(self.path, self._state, manifest, dead)
+        return next_state(self.store, self._state, manifest, dead)
 
     def _replace_segments(self, sources: set[str], merged: SegmentEntry | None) -> tuple[SegmentEntry, ...]:
         kept = tuple(entry for entry in self.manifest.segments if entry.segment_id not in sources)
@@ -395,11 +386,7 @@ class ShardWriter:
         """Rows that were dead before the merge began are gone: the oldest died since."""
         if not moved:
             return {}
-        directory = self.path / "tombstones"
         known = self.manifest.tombstones
         oldest_ms = max(job.started_ms, min(known[i].oldest_dead_ms for i in job.segment_ids if i in known))
-        entry = write_tombstones(
-            directory, job.merged_id, generation=self.generation + 1, dead=moved, oldest_dead_ms=oldest_ms
-        )
-        fsync_path(directory)
-        return {job.merged_id: entry}
+        died = {job.merged_id: DeadRows(moved, oldest_ms)}
+        return write_tombstones(self.store, died, generation=self.generation + 1)

@@ -257,7 +257,7 @@ class OwnedShard:
 
 def _covered_ms(writer: ShardWriter) -> int:
     """Up to when the shard covers its log as it is taken over; now, where nothing on disk tells."""
-    watermark = read_watermark(writer.path)
+    watermark = read_watermark(writer.store)
     if watermark is not None and watermark.next_offset <= writer.committed_next_offset:
         return watermark.watermark_ms
     return round(time.time() * 1000)

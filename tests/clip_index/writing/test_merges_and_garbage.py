@@ -46,7 +46,7 @@ def is_found(index: IndexDirectory, content_id: str) -> bool:
 
 def merge_once(writer: ShardWriter, lanes: InlineLanes) -> None:
     writer.tend()
-    assert lanes.running(writer.path)
+    assert lanes.running(writer.store)
     lanes.release(is_released=True)
     writer.tend()
     assert len(writer.manifest.segments) == 1
@@ -139,7 +139,7 @@ def test_a_dead_segment_stays_while_it_is_being_merged(
     commit(writer, content("a"))
     commit(writer, content("b"))
     writer.tend()
-    assert lanes.running(writer.path)
+    assert lanes.running(writer.store)
     commit(writer, removal("a"))
     assert segment_sizes(writer) == [1, 1]
     lanes.release(is_released=True)
@@ -169,7 +169,7 @@ def test_a_clock_that_is_set_back_does_not_stop_the_collection(index: IndexDirec
         writer.commit()
     now[0] -= 3600
     writer.tend()
-    assert len(list_generations(writer.path)) == 3
+    assert len(list_generations(writer.store)) == 3
 
 
 def test_a_generation_is_retained_from_when_its_successor_came(index: IndexDirectory) -> None:
