@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from clip_index.errors import DamagedFile, IndexRefused
-from clip_index.generations.history import GenerationTaken, link_manifest, list_generations
+from clip_index.generations.history import GenerationTaken, list_generations
 from clip_index.generations.inspection import InspectedGeneration, Inspection
+from clip_index.generations.installation import PlannedGeneration, install
 from clip_index.generations.manifest import Manifest
 from clip_index.storage.shard_store import ShardStore
 
@@ -101,7 +102,7 @@ def commit_restoration(store: ShardStore, plan: Restoration, *, writer_id: str) 
     """Make the planned generation current and fence every former writer of the shard.
 
     Either this returns, and the generation is durable and the newest; or it raises as
-    `link_manifest` does. It raises `GenerationTaken` if anything was committed after the plan was
+    `install` does. It raises `GenerationTaken` if anything was committed after the plan was
     made, so that a plan never hides a generation that it has not seen.
 
     The writer epoch becomes the generation's number. An epoch never exceeds the number of its
@@ -118,7 +119,7 @@ def commit_restoration(store: ShardStore, plan: Restoration, *, writer_id: str) 
         writer_id=writer_id,
         nonce=uuid4().hex,
     )
-    link_manifest(store, manifest)
+    install(store, PlannedGeneration(manifest), open_state=lambda linked: linked)
     _refuse_collected(store, manifest)
     return manifest
 

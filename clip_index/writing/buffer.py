@@ -65,12 +65,12 @@ class Buffer:
             if p.content is None and p.state.floor is not None
         ]
 
-    def follow_merge(self, merged_id: str, sources: Collection[str], moved: BitMap) -> None:
-        """Rows of `sources` are now rows of the merged segment; `moved` are those killed here."""
+    def follow_merge(self, merged_id: str, sources: Collection[str], dead: BitMap) -> None:
+        """Replace the dead rows of `sources` by `dead`, their numbers in the merged segment."""
         for source in sources:
             self._dead.pop(source, None)
-        if moved:
-            self._dead[merged_id] = moved
+        if dead:
+            self._dead[merged_id] = dead
 
 
 def num_bytes_of(change: Change | None) -> int:

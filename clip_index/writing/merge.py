@@ -77,8 +77,8 @@ def run_merge(job: MergeJob) -> MergeResult:
     return MergeResult(entry, row_maps)
 
 
-def moved_rows(row_map: NDArray[np.int64], dead: BitMap) -> BitMap:
-    """Translate dead rows of a source to rows of the merged segment; dropped ones are gone."""
+def renumbered_rows(row_map: NDArray[np.int64], dead: BitMap) -> BitMap:
+    """Return the numbers that a source's dead rows have in the merged segment, without dropped rows."""
     rows = row_map[np.array(dead.to_array(), np.int64)]
     return BitMap(rows[rows != DROPPED].tolist())
 

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 
 from clip_index.errors import CommitUnknown, Fenced
-from clip_index.generations import history
+from clip_index.generations import history, installation
 from clip_index.generations.history import list_generations
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader, ShardReader
 from clip_index.storage import file_digest, local_store
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.vectors.flat_vectors import write_flat
-from clip_index.writing import merge_worker, shard_state, shard_writer
+from clip_index.writing import current_state, merge_worker, shard_state
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import MergeLane, MergeSettings
 from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
@@ -167,7 +167,7 @@ def test_a_manifest_without_room_leaves_no_segment_behind(
 
 
 def no_room_for_tombstones(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(shard_writer, "write_tombstones", fail_for_want_of_room)
+    patch.setattr(installation, "write_tombstones", fail_for_want_of_room)
 
 
 @pytest.mark.parametrize("trouble", [no_room_to_write, no_room_for_tombstones])
@@ -377,7 +377,7 @@ def link_and_report_an_error(patch: pytest.MonkeyPatch) -> None:
 def lose_the_race_and_fail_to_read(patch: pytest.MonkeyPatch) -> None:
     """The link has happened, a greater generation is there, and then the disk does not answer."""
     patch.setattr(history, "_list_newest", lambda *_: 10**9)
-    patch.setattr(shard_writer, "read_newest", fail)
+    patch.setattr(current_state, "read_newest", fail)
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ def test_remembered_deletes_survive_the_writer(index: IndexDirectory, writer: Sh
 def merge_until_quiet(writer: ShardWriter, deadline_seconds: float = 60.0) -> None:
     deadline = time.monotonic() + deadline_seconds
     writer.tend()
-    while writer._lanes.running(writer.store):
+    while writer._merges.merged_ids():
         assert time.monotonic() < deadline, "merge did not end"
         time.sleep(0.01)
         writer.tend()
@@ -296,7 +296,7 @@ def test_rows_that_die_while_a_merge_runs_stay_dead(index: IndexDirectory) -> No
         add(writer, [lambda o, i=i, j=j: content(f"{i}-{j}", o) for j in range(3)])
         writer.commit()
     writer.tend()
-    assert writer._lanes.running(writer.store)
+    assert writer._merges.merged_ids()
     add(writer, [lambda o: removal("0-0", o), lambda o: content("1-1", o, seed=99)])
     writer.commit()
     add(writer, [lambda o: removal("2-2", o)])  # buffered when the merge is committed
