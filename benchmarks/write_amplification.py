@@ -68,7 +68,7 @@ def ingest(num_rows: int) -> WrittenBytes:
 
 def _merge(writer: ShardWriter, written: WrittenBytes) -> None:
     while True:
-        writer.tend()
+        writer.maintain()
         written.merged += written.count_new_segments(writer)
         if not writer.merge_debt:
             return

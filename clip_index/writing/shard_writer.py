@@ -170,7 +170,7 @@ class ShardWriter:
         """Publish that every record at or before this time (ms since 1970) is committed."""
         write_watermark(self.store, Watermark(watermark_ms, self.committed_next_offset, self.epoch))
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Commit merges that have ended, start those that are due, collect garbage from time to time.
 
         Raises what `commit` raises: `Fenced` even while there is nothing to commit. A failed

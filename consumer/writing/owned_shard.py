@@ -228,7 +228,7 @@ class OwnedShard:
 
     def _tend(self, writer: ShardWriter) -> None:
         try:
-            writer.tend()
+            writer.maintain()
         except MergeFailed as error:
             self._metrics.merges_failed.inc()
             _log.warning("merge failed", shard=self.shard, error=str(error))

@@ -180,7 +180,7 @@ def test_a_merge_without_room_for_its_commit_leaves_no_segment_behind_and_rests(
     for name in "ab":
         add(writer, [lambda o, name=name: content(name, o), lambda o, name=name: content(name * 2, o)])
         writer.commit()
-    writer.tend()
+    writer.maintain()
     add(writer, [lambda o: removal("a", o)])
     writer.commit()
     before = segment_names(writer)
@@ -188,14 +188,14 @@ def test_a_merge_without_room_for_its_commit_leaves_no_segment_behind_and_rests(
     with monkeypatch.context() as patch:
         trouble(patch)
         with pytest.raises(OSError, match="no space"):
-            writer.tend()
-        writer.tend()
+            writer.maintain()
+        writer.maintain()
         assert not lanes.running(writer.store), "it would be merged again for nothing, and at once"
     assert len(segment_names(writer)) == len(before) - 1, "the merged segment is gone"
     assert live_ids(index) == {"aa", "b", "bb"}
     now[0] += 1
-    writer.tend()
-    writer.tend()
+    writer.maintain()
+    writer.maintain()
     assert len(writer.manifest.segments) == 1
     assert live_ids(index) == {"aa", "b", "bb"}
 
@@ -232,13 +232,13 @@ def test_a_merge_that_cannot_be_begun_has_failed_and_garbage_is_collected_meanwh
     with monkeypatch.context() as patch:
         trouble(patch)
         with pytest.raises(MergeFailed):
-            writer.tend()
+            writer.maintain()
         now[0] += 0.5
-        writer.tend()
+        writer.maintain()
         assert len(list_generations(writer.store)) == 3
         now[0] += 1
         with pytest.raises(MergeFailed):
-            writer.tend()
+            writer.maintain()
     writer.close()
 
 
@@ -306,10 +306,10 @@ def test_a_merge_that_died_leaves_nothing_that_fills_the_disk(index: IndexDirect
         add(writer, [lambda o, name=name: content(name, o)])
         writer.commit()
     before = segment_names(writer)
-    writer.tend()
+    writer.maintain()
     assert len(segment_names(writer)) == 4
     with pytest.raises(MergeFailed):
-        writer.tend()
+        writer.maintain()
     assert segment_names(writer) == before
     assert live_ids(index) == {"a", "b"}
 
@@ -345,21 +345,21 @@ def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirec
     for _ in range(3000):
         now[0] += 0.1
         try:
-            writer.tend()
+            writer.maintain()
         except MergeFailed:
             num_failed += 1
     assert num_failed == small.num_attempts
     assert 9 <= num_failed <= 11, "after 1, 2, 4, 8, 16, 32, 60, 60 … seconds"
     small.is_repaired = True
     now[0] += 60
-    writer.tend()
-    writer.tend()
+    writer.maintain()
+    writer.maintain()
     assert len(writer.manifest.segments) == 1
     assert live_ids(index) == {"a", "b"}
     small.is_repaired, before = False, small.num_attempts
     add(writer, [lambda o: content("c", o)])
     writer.commit()
-    writer.tend()
+    writer.maintain()
     assert small.num_attempts == before + 1, "a merge that ended well ends the wait"
 
 
@@ -426,7 +426,7 @@ def test_a_link_that_happened_in_spite_of_its_error_is_a_commit(
     assert live_ids(index) == {"c"}
 
 
-def test_a_fenced_writer_that_tends_deletes_nothing_and_learns_of_it(index: IndexDirectory) -> None:
+def test_a_fenced_writer_that_maintains_deletes_nothing_and_learns_of_it(index: IndexDirectory) -> None:
     settings = WriterSettings(retain_for_seconds=0, collect_every_seconds=0)
     former = take_over(index, settings=settings, clock=lambda: time.time() + 3600)
     successor = take_over(index)
@@ -437,7 +437,7 @@ def test_a_fenced_writer_that_tends_deletes_nothing_and_learns_of_it(index: Inde
         successor.commit()
     before = list_generations(successor.store)
     with pytest.raises(Fenced, match="own writer epoch 1, found 2"):
-        former.tend()
+        former.maintain()
     assert under_way.exists()
     assert list_generations(successor.store) == before
 
@@ -449,17 +449,17 @@ def test_a_former_writers_merge_in_the_same_process_is_never_committed(index: In
     for i in range(2):
         add(former, [lambda o, i=i: content(f"{i}", o)])
         former.commit()
-    former.tend()
+    former.maintain()
     assert lanes.running(former.store)
     elsewhere = InlineLanes()
     elsewhere.release(is_released=True)
     other = take_over(index, settings=settings, lanes=elsewhere)
-    other.tend()
-    other.tend()
+    other.maintain()
+    other.maintain()
     assert len(other.manifest.segments) == 1
     again = take_over(index, settings=settings, lanes=lanes)
     lanes.release(is_released=True)
-    again.tend()
+    again.maintain()
     assert live_ids(index) == {"0", "1"}
     assert again.manifest.segments == other.manifest.segments
 
@@ -477,13 +477,13 @@ def test_rows_that_died_during_a_merge_are_as_old_as_the_merge_not_as_those_it_d
     add(writer, [lambda o: removal("0", o)])
     writer.commit()
     now[0] += 4000
-    writer.tend()
+    writer.maintain()
     assert lanes.running(writer.store)
     add(writer, [lambda o: removal("1", o)])
     writer.commit()
     lanes.release(is_released=True)
     now[0] += 10
-    writer.tend()
+    writer.maintain()
     [dead] = writer.manifest.tombstones.values()
     assert (dead.num_dead, dead.oldest_dead_ms) == (1, 1_004_000_000)
     assert not lanes.running(writer.store)

@@ -47,9 +47,9 @@ def live(root: Path, log: Log, acknowledge: Acknowledge, lanes: MergeLanes | Non
         while writer.next_offset < len(log):
             _commit_batch(writer, log)
             acknowledge(writer.generation, writer.committed_next_offset)
-            writer.tend()
+            writer.maintain()
             acknowledge(writer.generation, writer.committed_next_offset)
-        writer.tend()
+        writer.maintain()
     finally:
         writer.close()
 

@@ -33,7 +33,7 @@ class InlineLanes(MergeLanes):
         super().__init__(self._new_worker)
 
     def release(self, *, is_released: bool) -> None:
-        """Let merges end at the next `tend`, or hold them back."""
+        """Let merges end at the next `maintain`, or hold them back."""
         for worker in self.workers:
             worker.is_released = is_released
 

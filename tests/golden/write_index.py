@@ -98,7 +98,7 @@ def _write_shard(index: IndexDirectory, partition: int, log: Sequence[Change]) -
 def _merge(writer: ShardWriter, *, with_lists: bool) -> None:
     with patch.object(inverted_lists, "MIN_NODES", 4 if with_lists else inverted_lists.MIN_NODES):
         for _ in range(2):
-            writer.tend()
+            writer.maintain()
 
 
 def _keep_newest(writer: ShardWriter) -> None:

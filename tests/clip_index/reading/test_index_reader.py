@@ -282,7 +282,7 @@ def test_a_reader_that_slept_past_collected_generations_catches_up(
     for i in range(6):
         add(writer, [lambda o, i=i: content(f"{i}", o)])
         writer.commit()
-        writer.tend()
+        writer.maintain()
     assert reader.reload() is True
     assert len(found_ids(reader)) == 7
 

@@ -148,7 +148,7 @@ def test_a_writer_that_slept_until_its_number_was_collected_still_loses(index: I
     for i in range(6):
         add(successor, [lambda o, i=i: content(f"new-{i}", o)])
         successor.commit()
-    successor.tend()
+    successor.maintain()
     assert former.generation + 1 not in list_generations(former.store)
     add(former, [lambda o: content("stale", o)])
     with pytest.raises(Fenced):
@@ -261,11 +261,11 @@ def test_remembered_deletes_survive_the_writer(index: IndexDirectory, writer: Sh
 
 def merge_until_quiet(writer: ShardWriter, deadline_seconds: float = 60.0) -> None:
     deadline = time.monotonic() + deadline_seconds
-    writer.tend()
+    writer.maintain()
     while writer._merges.merged_ids():
         assert time.monotonic() < deadline, "merge did not end"
         time.sleep(0.01)
-        writer.tend()
+        writer.maintain()
 
 
 def test_merges_leave_one_segment_with_everything_alive(index: IndexDirectory) -> None:
@@ -295,7 +295,7 @@ def test_rows_that_die_while_a_merge_runs_stay_dead(index: IndexDirectory) -> No
     for i in range(4):
         add(writer, [lambda o, i=i, j=j: content(f"{i}-{j}", o) for j in range(3)])
         writer.commit()
-    writer.tend()
+    writer.maintain()
     assert writer._merges.merged_ids()
     add(writer, [lambda o: removal("0-0", o), lambda o: content("1-1", o, seed=99)])
     writer.commit()
@@ -315,7 +315,7 @@ def test_a_killed_merge_leaves_the_shard_as_it_was(index: IndexDirectory) -> Non
     for i in range(2):
         add(writer, [lambda o, i=i: content(f"{i}", o)])
         writer.commit()
-    writer.tend()
+    writer.maintain()
     writer.close()
     assert len(writer.manifest.segments) == 2
     assert live_ids(index) == {"0", "1"}
@@ -330,13 +330,13 @@ def test_garbage_goes_when_no_retained_generation_names_it(index: IndexDirectory
         writer.commit()
     merge_until_quiet(writer)
     (path_of(writer) / "segments" / ".tmp-left-by-a-crash").mkdir()
-    writer.tend()
+    writer.maintain()
     assert len(list((path_of(writer) / "segments").iterdir())) == 4, "young files stay for readers"
     for i in range(3):
         add(writer, [lambda o, i=i: removal(f"nobody-{i}", o)])
         writer.commit()
     now[0] += 3600
-    writer.tend()
+    writer.maintain()
     writer.close()
     assert [p.name for p in (path_of(writer) / "segments").iterdir()] == [
         writer.manifest.segments[0].segment_id
