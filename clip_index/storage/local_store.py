@@ -11,7 +11,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from clip_index.storage.durable_files import (
+    create_exclusively,
     fsync_path,
+    has_hard_links,
     make_directory,
     remove_tree,
     replace_file,
@@ -40,6 +42,12 @@ class LocalShardStore:
 
     def address_of(self, name: str) -> str:
         return str(self.path / name)
+
+    def below(self, folder: str) -> LocalShardStore:
+        return LocalShardStore(self.path / folder)
+
+    def can_create_exclusively(self) -> bool:
+        return has_hard_links(self.path)
 
     def prepare(self, folders: Sequence[str]) -> None:
         for directory in (self.path, *(self.path / folder for folder in folders)):
@@ -83,6 +91,9 @@ class LocalShardStore:
             raise CreationUnknown(str(unreadable)) from error
         if found != data:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.address_of(name)) from error
+
+    def ensure(self, name: str, data: bytes) -> None:
+        create_exclusively(self.path / name, data)
 
     def put(self, files: Mapping[str, bytes]) -> None:
         paths = {self.path / name: data for name, data in files.items()}

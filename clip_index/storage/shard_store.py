@@ -1,4 +1,4 @@
-"""What the index asks of whatever holds the files of a shard.
+"""What the index asks of whatever holds its files.
 
 `LocalShardStore` keeps them in a directory. An object store that can put an object only
 if it is absent, list, and keep local copies of objects can do the same.
@@ -25,7 +25,9 @@ class CreationUnknown(Exception):
 
 
 class ShardStore(Protocol):
-    """The files of one shard. Names are relative to it and use `/` between folder and file.
+    """The files of one shard, or of the whole index with its shards in folders.
+
+    Names are relative to the store and use `/` between folder and file.
 
     Every method may raise `OSError`, which is transient unless a subclass says otherwise: the
     caller may try again later. A file never changes once it is visible, except by `replace`.
@@ -33,7 +35,7 @@ class ShardStore(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the shard, as answers and messages show it."""
+        """The store's own name, which for a shard is the shard's."""
         ...
 
     @property
@@ -43,6 +45,14 @@ class ShardStore(Protocol):
 
     def address_of(self, name: str) -> str:
         """Return where a file is, as a message tells it to a person."""
+        ...
+
+    def below(self, folder: str) -> ShardStore:
+        """Return the store of the files in a folder of this one."""
+        ...
+
+    def can_create_exclusively(self) -> bool:
+        """Try whether the store really has the exclusive creation that commits rest on."""
         ...
 
     def prepare(self, folders: Sequence[str]) -> None:
@@ -60,6 +70,10 @@ class ShardStore(Protocol):
         `data`, the request was carried out and this call created the file. So `data` must
         contain something that no other caller writes, such as a nonce.
         """
+        ...
+
+    def ensure(self, name: str, data: bytes) -> None:
+        """Create a file unless the name is taken. It is durable on return, whoever created it."""
         ...
 
     def put(self, files: Mapping[str, bytes]) -> None:

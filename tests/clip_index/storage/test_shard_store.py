@@ -118,6 +118,25 @@ def test_a_file_can_be_replaced(store: ShardStore) -> None:
     assert store.read("watermark") == b"22"
 
 
+def test_a_file_is_ensured_once_and_the_second_call_changes_nothing(store: ShardStore) -> None:
+    store.ensure("index.json", b"first")
+    store.ensure("index.json", b"second")
+    assert store.read("index.json") == b"first"
+
+
+def test_a_store_below_another_shares_its_files(store: ShardStore) -> None:
+    below = store.below("tombstones")
+    below.put({"a": b"1"})
+    assert store.read("tombstones/a") == b"1"
+    assert below.name == "tombstones"
+
+
+def test_a_store_tells_that_it_can_create_exclusively(store: ShardStore) -> None:
+    before = store.list_names()
+    assert store.can_create_exclusively()
+    assert store.list_names() == before
+
+
 def test_a_reader_sees_the_old_bytes_or_the_new_ones(store: ShardStore) -> None:
     texts = [bytes([65 + i]) * 50_000 for i in range(3)]
     store.replace("watermark", texts[0])
@@ -238,6 +257,12 @@ class TestTroubleOfADirectory:
         monkeypatch.setattr(os, "link", fail_for_want_of_room)
         with pytest.raises(OSError, match="no space"):
             store.create_exclusively("one", b"data")
+
+    def test_a_file_system_without_hard_links_is_told(
+        self, store: LocalShardStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "link", fail)
+        assert not store.can_create_exclusively()
 
     def test_after_a_failed_fsync_of_the_directory_only_the_disk_can_tell(
         self, store: LocalShardStore, monkeypatch: pytest.MonkeyPatch
