@@ -14,7 +14,7 @@ from clip_index.storage.shard_store import ShardStore
 
 @dataclass(frozen=True, slots=True)
 class InspectedGeneration:
-    """`manifest` is None if it cannot be read, `damage` the first file that is not what it should be."""
+    """`manifest` is None if it cannot be read. `damage` names the first damaged or missing file."""
 
     generation: int
     manifest: Manifest | None
@@ -36,7 +36,7 @@ class Inspection:
                 yield found
 
     def inspect(self, generation: int) -> InspectedGeneration | None:
-        """Judge one generation; None if there is none of this number."""
+        """Inspect one generation; None if no generation has this number."""
         try:
             manifest = read_manifest(self.store, generation)
         except FileNotFoundError:

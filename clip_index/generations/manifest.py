@@ -1,4 +1,4 @@
-"""The file of one state of a shard: what it holds and how far it covers the log."""
+"""The file of one state of a shard: which segments it has and how far it covers the log."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class TombstonesEntry:
 
 
 class GenerationKey(NamedTuple):
-    """Names one commit for good: after a restored backup a number is used again, its digest is not.
+    """Names one commit for good. After a backup is restored, numbers are used again; digests are not.
 
-    `digest` is 16 hexadecimal digits; empty for number 0, a shard without a generation.
+    `digest` has 16 hexadecimal digits. It is empty for number 0, a shard without a generation.
     """
 
     number: int

@@ -1,8 +1,7 @@
-"""Going back: a new generation that shows what a former one showed.
+"""Goes back to a former generation, by a new generation that shows the same.
 
-Nothing is removed and no number is used again: readers and writers meet the new
-generation as they meet any other, and the log fills in what lies between its
-`next_offset` and the log's end.
+Nothing is removed and no number is used again. To readers and writers the new generation is
+like any other. The consumer reads the log again from its `next_offset`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from clip_index.storage.shard_store import ShardStore
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """What going back means; nothing is done yet.
+    """A plan to go back; nothing is done yet.
 
     The next generation will show what `source` shows. `left_behind` are generations newer
-    than the source: all of them for a repair, the newest one for a rollback.
+    than the source: all of them for a repair, only the newest one for a rollback.
     """
 
     source: Manifest
@@ -33,20 +32,21 @@ class Restoration:
 
     @property
     def next_offset_before(self) -> int | None:
-        """Where the index went on so far; None if no manifest that is left behind can be read."""
+        """The next offset that the shard had reached; None if no manifest left behind can be read."""
         return max((found.manifest.next_offset for found in self.left_behind if found.manifest), default=None)
 
     @property
     def left_segments(self) -> list[str]:
-        """The segments that only readable generations left behind name."""
+        """The segments that generations left behind name and the source does not."""
         named = {i for found in self.left_behind if found.manifest for i in found.manifest.segment_ids()}
         return sorted(named - self.source.segment_ids())
 
 
 def plan_repair(inspection: Inspection) -> Restoration | None:
-    """Go back to the newest good generation; None if the newest one is good, or there is none at all.
+    """Plan to go back to the newest good generation.
 
-    Raises `IndexRefused` if not one is good.
+    Returns None if the newest generation is good, or if the shard has no generation. Raises
+    `IndexRefused` if no generation is good.
     """
     left_behind: list[InspectedGeneration] = []
     for found in inspection.newest_first():
@@ -65,9 +65,10 @@ def plan_repair(inspection: Inspection) -> Restoration | None:
 
 
 def plan_refill(inspection: Inspection) -> Restoration:
-    """Go back to an empty shard at the log's first offset, as the newest readable manifest names it.
+    """Plan to go back to an empty shard at its first offset.
 
-    Raises `IndexRefused` if no manifest can be read.
+    The newest readable manifest tells the first offset. Raises `IndexRefused` if no manifest
+    can be read.
     """
     left_behind: list[InspectedGeneration] = []
     for found in inspection.newest_first():
@@ -81,7 +82,10 @@ def plan_refill(inspection: Inspection) -> Restoration:
 
 
 def plan_rollback(inspection: Inspection, generation: int) -> Restoration:
-    """Go back to a generation by its number; `IndexRefused` if it is not there, not good, or the newest."""
+    """Plan to go back to a generation by its number.
+
+    Raises `IndexRefused` if it is not there, not good, or already the newest.
+    """
     shard = inspection.store.name
     found = inspection.inspect(generation)
     if found is None or found.manifest is None:

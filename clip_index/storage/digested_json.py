@@ -15,12 +15,15 @@ _DIGEST_FIELD = "self_xxh3_128"
 
 
 def dump_digested(fields: Mapping[str, Any]) -> bytes:
-    """Serialise with a digest over the canonical form of all other fields."""
+    """Serialise the fields, and with them a digest of their canonical form."""
     return json.dumps({**fields, _DIGEST_FIELD: _digest(fields)}, sort_keys=True).encode()
 
 
 def parse_digested(data: bytes, file: Path | str) -> dict[str, Any]:
-    """Parse and check; `file` names the file in the `DamagedFile` that anything unexpected raises."""
+    """Parse the document and check its digest.
+
+    Raises `DamagedFile` for anything unexpected. `file` names the file in that error.
+    """
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:

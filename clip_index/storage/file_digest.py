@@ -1,4 +1,4 @@
-"""Size and digest of a file: what a manifest says, and whether the file is it."""
+"""Size and digest of a file, as a manifest names them, and the check of a file against them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_digest(path: Path) -> FileDigest:
 
 
 def verify_file(path: Path, expected: FileDigest) -> None:
-    """Raise `DamagedFile` if the file is not the expected one; a missing file stays `FileNotFoundError`."""
+    """Raise `DamagedFile` if the file is not the expected one, `FileNotFoundError` if it is missing."""
     size_bytes = path.stat().st_size
     if size_bytes != expected.size_bytes:
         raise DamagedFile(path, f"{size_bytes} bytes, expected {expected.size_bytes}")
@@ -49,7 +49,10 @@ def verify_file(path: Path, expected: FileDigest) -> None:
 
 
 def verify_slowly(path: Path, expected: FileDigest, rest: Callable[[int], None]) -> None:
-    """As `verify_file`, in blocks: `rest` is told the bytes of each and may take its time, or raise."""
+    """Verify a file block by block. After each block this calls `rest` with the block's length.
+
+    `rest` may sleep, to spare the disk, or raise, to stop.
+    """
     digest, size_bytes = xxhash.xxh3_128(), 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -62,9 +65,9 @@ def verify_slowly(path: Path, expected: FileDigest, rest: Callable[[int], None])
 
 
 class FileVerifier:
-    """Verifies every file once in a process: files never change under their name.
+    """Verifies every file once in a process, because a file never changes under its name.
 
-    Keyed by path and digest; used by one thread.
+    Used by one thread.
     """
 
     def __init__(self) -> None:
@@ -76,5 +79,5 @@ class FileVerifier:
             self._verified.add((path, expected))
 
     def retain(self, paths: set[Path]) -> None:
-        """Forget all files but these, so that the memory follows what is served."""
+        """Forget all other files, so that the memory does not grow with files that are gone."""
         self._verified = {entry for entry in self._verified if entry[0] in paths}

@@ -1,4 +1,4 @@
-"""Rewriting several segments as one, without their dead rows."""
+"""Rewrites several segments as one, without their dead rows."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ DROPPED = -1
 
 @dataclass(frozen=True, slots=True)
 class MergeJob:
-    """Merge `segment_ids`, as `generation` of the shard shows them, into a segment `merged_id`.
+    """Merge the segments `segment_ids` into a segment `merged_id`.
 
-    `started_ms` (ms since 1970) is when that generation was the newest.
+    `generation` tells which of their rows are dead. `started_ms` (ms since 1970) is a time at
+    which that generation was the newest.
     """
 
     store: ShardStore
@@ -40,9 +41,10 @@ class MergeJob:
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """The merged segment and, for each source, its row map: (rows,) int64, new row or `DROPPED`.
+    """The merged segment and, for each source segment, its row map.
 
-    `entry` is None if nothing was alive.
+    A row map has shape (rows,), int64: the number that each row has in the merged segment, or
+    `DROPPED`. `entry` is None if the merged segment would be empty.
     """
 
     entry: SegmentEntry | None
@@ -57,10 +59,10 @@ class _Source:
 
 
 def run_merge(job: MergeJob) -> MergeResult:
-    """Verify and read the sources, write the merged segment durably, return how rows moved.
+    """Verify and read the sources, publish the merged segment, return the new numbers of the rows.
 
-    The shard's manifest is not touched: the merged directory is garbage until its writer
-    commits it. A damaged source raises `DamagedFile` rather than being given a new digest.
+    No manifest changes: until the shard's writer commits the merged segment, it is garbage. A
+    damaged source raises `DamagedFile`, because a merge would give the damage a valid digest.
     """
     manifest = read_manifest(job.store, job.generation)
     sources = _open_sources(job, manifest)
@@ -129,7 +131,7 @@ def _merge_thumbnails(sources: Sequence[_Source]) -> pa.RecordBatch | None:
 
 
 def _merge_deletes(sources: Sequence[_Source]) -> pa.RecordBatch:
-    """Keep the newest delete of each id, unless the sources hold something newer of it."""
+    """Keep the newest delete of each id, unless the sources hold a newer entry of that id."""
     newest: dict[str, int] = {}
     for source in sources:
         for columns in (source.segment.contents, source.segment.deletes):
@@ -167,7 +169,7 @@ def _join_vectors(parts: Sequence[ModalityVectors]) -> ModalityVectors | None:
 
 
 def _concatenate(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    """Join the batches; `MemoryError` if a column passes Arrow's 2 GiB, which would be cut in two."""
+    """Join the batches. Raises `MemoryError` if a column exceeds 2 GiB: Arrow would cut it in two."""
     table = pa.Table.from_batches(batches, schema).combine_chunks()
     joined = table.to_batches() or [pa.RecordBatch.from_pylist([], schema)]
     if len(joined) > 1:

@@ -1,7 +1,7 @@
-"""Merges run in a child process: low priority, killable, away from the encoder.
+"""Runs merges in a child process, which has a low priority and can be killed at any time.
 
-The child is `python -m clip_index.writing.merge_worker`: one JSON job a line on standard input,
-one JSON answer a line on standard output. It ends with its parent.
+The child is `python -m clip_index.writing.merge_worker`. It reads one JSON job a line from
+standard input and writes one JSON answer a line to standard output. It ends with its parent.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class MergeFailed(ClipIndexError):
-    """The child could not be started, reported an error or died; nothing was committed."""
+    """The child could not be started, reported an error or died. Nothing was committed."""
 
 
 class MergeWorker:
-    """One child process that runs one merge at a time; owned by one thread."""
+    """One child process that runs one merge at a time. Owned by one thread."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
@@ -45,18 +45,19 @@ class MergeWorker:
 
     @property
     def job(self) -> MergeJob | None:
-        """The merge that is running."""
+        """The merge that is running, None while the worker is free."""
         return self._job
 
     def start(self, job: MergeJob) -> None:
-        """Begin a merge; the worker must be free. The child is started when there is none.
+        """Begin a merge, and start the child if there is none. The worker must be free.
 
-        Raises `MergeFailed` where there is no process or memory for one, or it has just died.
+        Raises `MergeFailed` if the system has no process or memory for a child, or if the child
+        has just died.
         """
         if self._job is not None:
             raise RuntimeError("the worker is busy")
         if self._child is not None and self._child.poll() is not None:
-            self.kill()  # it is dead: release its pipes
+            self.kill()  # the child is dead: close its pipes
         fields = {**_job_fields(job), "row_maps": str(_row_maps_path(job))}
         try:
             if self._child is None:
@@ -64,11 +65,11 @@ class MergeWorker:
             _pipe(self._child.stdin).write(json.dumps(fields).encode() + b"\n")
         except OSError as error:
             self.kill()
-            raise MergeFailed(f"{job.store.name}: a merge could not be begun: {error}") from error
+            raise MergeFailed(f"{job.store.name}: a merge could not be started: {error}") from error
         self._job = job
 
     def poll(self) -> MergeResult | None:
-        """Return the result if the running merge has ended; raise `MergeFailed` if it failed."""
+        """Return the result if the running merge has ended, else None; `MergeFailed` if it failed."""
         if self._job is None or self._child is None:
             return None
         output = _pipe(self._child.stdout)
@@ -78,10 +79,12 @@ class MergeWorker:
         try:
             return _result(job, output.readline())
         except OSError as error:
-            raise MergeFailed(f"{job.store.name}: no result of a merge: {error}") from error
+            raise MergeFailed(
+                f"{job.store.name}: the result of a merge could not be read: {error}"
+            ) from error
 
     def kill(self) -> None:
-        """End the child at once; a running merge leaves only garbage behind."""
+        """Kill the child at once. A running merge leaves only garbage behind."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
@@ -119,7 +122,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _has_input(pipe: IO[bytes]) -> bool:
-    poll = select.poll()  # select() cannot wait for descriptors above 1023
+    poll = select.poll()  # select() does not take file descriptors above 1023
     poll.register(pipe, select.POLLIN)
     return bool(poll.poll(0))
 
@@ -187,11 +190,11 @@ def _serve(parent_pid: int) -> None:
     os.nice(_NICENESS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError):  # where memory ends, a merge can be done again
+        with suppress(OSError):  # out of memory, kill this process first: a merge can be repeated
             Path("/proc/self/oom_score_adj").write_text("1000")
     if os.getppid() != parent_pid:
-        return  # it died before the kernel was told
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which ends this process
+        return  # the parent died before prctl, so the kernel will not kill this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends this process
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(json.dumps(_answer(line)).encode() + b"\n")
         sys.stdout.buffer.flush()
