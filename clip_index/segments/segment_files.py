@@ -91,8 +91,8 @@ def write_segment(
 ) -> SegmentEntry:
     """Write a segment's files and publish them.
 
-    Either the segment is complete and durable when this returns, or it raises and no segment
-    of this id is visible.
+    Either the segment is complete and durable when this returns, or it raises, and whatever is
+    left of it is garbage. On a local disk nothing is left.
     """
     name = segment_name(segment_id)
     with _staged_directory(store, name) as directory:

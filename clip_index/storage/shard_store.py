@@ -100,8 +100,9 @@ class ShardStore(Protocol):
     def publish(self, name: str) -> Mapping[str, FileDigest]:
         """Make the folder built at `staging_path(name)` visible; return the digest of each file.
 
-        Either the folder is complete and durable when this returns, or this raises `OSError`
-        and no folder of that name is visible.
+        The folder is complete and durable when this returns. Until then some of its files may
+        be visible, so only a later manifest tells that it is complete. After an `OSError` the
+        store has removed what it could; what is left is garbage.
         """
         ...
 

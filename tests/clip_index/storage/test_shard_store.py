@@ -15,6 +15,7 @@ from clip_index.storage import local_store
 from clip_index.storage.file_digest import verify_file
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import CreationUnknown, ShardStore
+from tests.fakes.bucket_store import Bucket, BucketStore
 
 Factory = Callable[[Path], ShardStore]
 
@@ -23,7 +24,11 @@ def local(directory: Path) -> ShardStore:
     return LocalShardStore(directory / "root" / "uploads-0")
 
 
-STORES = [pytest.param(local, id="local")]
+def bucket(directory: Path) -> ShardStore:
+    return BucketStore(Bucket(), "root/uploads-0", directory / "cache")
+
+
+STORES = [pytest.param(local, id="local"), pytest.param(bucket, id="bucket")]
 
 
 @pytest.fixture(params=STORES)
