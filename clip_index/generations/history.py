@@ -66,7 +66,7 @@ def link_manifest(store: ShardStore, manifest: Manifest) -> None:
     try:
         store.create_exclusively(manifest_name(manifest.generation), dump_manifest(manifest))  # Step 1
     except FileExistsError as error:
-        _refuse_unreadable(store, manifest.generation)
+        _check_other(store, manifest)
         raise GenerationTaken from error
     except CreationUnknown as error:
         raise _unknown(store, manifest.generation, error) from error
@@ -74,14 +74,16 @@ def link_manifest(store: ShardStore, manifest: Manifest) -> None:
         raise GenerationTaken
 
 
-def _refuse_unreadable(store: ShardStore, generation: int) -> None:
-    """What holds our number may be our own manifest, damaged: then nobody knows whose it is."""
+def _check_other(store: ShardStore, manifest: Manifest) -> None:
+    """Raise `CommitUnknown` unless another writer's manifest holds, or held, our number."""
     try:
-        read_manifest(store, generation)
+        found = read_manifest(store, manifest.generation)
     except FileNotFoundError:
-        return  # it was another's, and has been collected since
+        return  # another writer's: it has been collected since
     except (OSError, DamagedFile) as error:
-        raise _unknown(store, generation, error) from error
+        raise _unknown(store, manifest.generation, error) from error
+    if (found.writer_id, found.nonce) == (manifest.writer_id, manifest.nonce):
+        raise _unknown(store, manifest.generation, "the store took our own manifest for another one")
 
 
 def _list_newest(store: ShardStore, generation: int) -> int:
@@ -92,5 +94,5 @@ def _list_newest(store: ShardStore, generation: int) -> int:
         raise _unknown(store, generation, error) from error
 
 
-def _unknown(store: ShardStore, generation: int, error: Exception) -> CommitUnknown:
+def _unknown(store: ShardStore, generation: int, error: Exception | str) -> CommitUnknown:
     return CommitUnknown(f"{store.name}: generation {generation}: {error}")

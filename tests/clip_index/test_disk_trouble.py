@@ -426,6 +426,29 @@ def test_a_link_that_happened_in_spite_of_its_error_is_a_commit(
     assert live_ids(index) == {"c"}
 
 
+def test_our_own_manifest_that_was_misread_once_leaves_the_outcome_unknown(
+    index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, read, misread = os.link, LocalShardStore.read, []
+
+    def link_and_fail(source: Path, target: Path) -> None:
+        link(source, target)
+        fail()
+
+    def misread_once(store: LocalShardStore, name: str) -> bytes:
+        if not misread:
+            misread.append(name)
+            return b""
+        return read(store, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", link_and_fail)
+        patch.setattr(LocalShardStore, "read", misread_once)
+        with pytest.raises(CommitUnknown, match="our own manifest"):
+            two_dead.commit()
+    assert live_ids(index) == {"c"}
+
+
 def test_a_fenced_writer_that_maintains_deletes_nothing_and_learns_of_it(index: IndexDirectory) -> None:
     settings = WriterSettings(retain_for_seconds=0, collect_every_seconds=0)
     former = take_over(index, settings=settings, clock=lambda: time.time() + 3600)
