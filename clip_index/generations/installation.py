@@ -16,11 +16,11 @@ _StateT = TypeVar("_StateT")
 
 @dataclass(frozen=True, slots=True)
 class PlannedGeneration:
-    """What the next generation will show; nothing of it but the `added` segments is written yet.
+    """What the next generation will show.
 
-    `manifest` names the tombstones that stay as they are. `dead` are the segments whose
-    tombstones are still to be written. `added` are the segments that were written for this
-    generation, which no other generation names.
+    `manifest` names the tombstones that stay as they are; those of the segments in `dead` are
+    still to be written. `added` are the segments that were written for this generation. No
+    other generation names them.
     """
 
     manifest: Manifest
