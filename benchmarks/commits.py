@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.data import NUM_PARTITIONS
 from benchmarks.services import Running
-from clip_index.generations.history import manifest_path, read_manifest
+from clip_index.generations.history import manifest_name, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,15 @@ class CommitWatch:
         return marks
 
     def _follow(self, partition: int) -> None:
-        path, known = self._services.site.shard_path(partition), self._generations[partition]
-        while manifest_path(path, self._generations[partition] + 1).exists():
+        store, known = self._services.site.shard_store(partition), self._generations[partition]
+        while store.exists(manifest_name(self._generations[partition] + 1)):
             self._generations[partition] += 1
         if self._generations[partition] > known:
             self._read(partition)
 
     def _read(self, partition: int) -> None:
-        path = self._services.site.shard_path(partition)
-        self._covered[partition] = read_manifest(path, self._generations[partition]).next_offset
+        store = self._services.site.shard_store(partition)
+        self._covered[partition] = read_manifest(store, self._generations[partition]).next_offset
 
 
 def records_per_second(marks: Sequence[Mark]) -> float:

@@ -172,7 +172,7 @@ class Queries:
 
 def num_rows_in_no_lists(services: Running) -> int:
     """Vectors in segments that are scanned, since they are smaller than lists are built for."""
-    manifests = [read_newest(services.site.shard_path(p)) for p in range(NUM_PARTITIONS)]
+    manifests = [read_newest(services.site.shard_store(p)) for p in range(NUM_PARTITIONS)]
     sizes = [n for m in manifests if m for entry in m.segments for n in entry.num_vectors.values()]
     return sum(size for size in sizes if size < MIN_NODES)
 

@@ -105,7 +105,7 @@ def _merge_all(root: Path) -> None:
     settings = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=10**9))
     writer = ShardWriter.take_over(index, 0, writer_id="merger", first_offset=0, settings=settings)
     while len(writer.manifest.segments) > 1:
-        writer.tend()
+        writer.maintain()
         time.sleep(0.01)
     writer.close()
 

@@ -17,6 +17,8 @@ from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.generations.history import read_newest
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.shard_store import ShardStore
 from cliptide.demo.child_process import free_port
 from cliptide.demo.embedded_broker import EmbeddedBroker
 from cliptide.demo.processes import Child
@@ -53,9 +55,12 @@ class Site:
     def shard_path(self, partition: int) -> Path:
         return self.root / "indexes" / "main" / f"{self.topic}-{partition}"
 
+    def shard_store(self, partition: int) -> ShardStore:
+        return LocalShardStore(self.shard_path(partition))
+
     def generations(self) -> list[int]:
         """The newest generation of each shard, 0 before the first."""
-        found = [read_newest(self.shard_path(p)) for p in range(NUM_PARTITIONS)]
+        found = [read_newest(self.shard_store(p)) for p in range(NUM_PARTITIONS)]
         return [manifest.generation if manifest else 0 for manifest in found]
 
 
@@ -126,7 +131,7 @@ def lay_index(site: Site, layout: Layout, fingerprint: EncoderFingerprint) -> No
     index, source = IndexDirectory.create(site.root, "main", description), cached_index(layout)
     for partition in range(NUM_PARTITIONS):
         shutil.copytree(source.shard_path(partition), index.shard_path(partition))
-    newest = [read_newest(site.shard_path(p)) for p in range(NUM_PARTITIONS)]
+    newest = [read_newest(site.shard_store(p)) for p in range(NUM_PARTITIONS)]
     _fill_log(site, max(manifest.next_offset for manifest in newest if manifest))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.data import DIMENSION, draw_rows, draw_space
 from clip_index.content import Delta, EncodedContent
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.generations.history import manifest_path
+from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
 
@@ -68,7 +68,7 @@ def ingest(num_rows: int) -> WrittenBytes:
 
 def _merge(writer: ShardWriter, written: WrittenBytes) -> None:
     while True:
-        writer.tend()
+        writer.maintain()
         written.merged += written.count_new_segments(writer)
         if not writer.merge_debt:
             return
@@ -77,8 +77,8 @@ def _merge(writer: ShardWriter, written: WrittenBytes) -> None:
 
 def _bytes_of_manifests(writer: ShardWriter) -> int:
     """All of them are still there: none is old enough to be collected."""
-    paths = (manifest_path(writer.path, generation) for generation in range(1, writer.generation + 1))
-    return sum(path.stat().st_size for path in paths)
+    names = (manifest_name(generation) for generation in range(1, writer.generation + 1))
+    return sum(writer.store.local_file(name).stat().st_size for name in names)
 
 
 def _take_over(root: Path) -> ShardWriter:

@@ -1,25 +1,23 @@
-"""What can go wrong with an index, sorted by what the caller does next.
+"""The errors of an index, sorted by what the caller does next.
 
 ClipIndexError
 ├── BadContent            set this one content aside, go on with the rest
 ├── EncoderUnavailable    stop: the model cannot be loaded
-├── EncoderBroken         stop: the model returns what is no embedding
+├── EncoderBroken         stop: the model returns NaN, infinity or zero
 ├── IndexMissing          wait: nobody has created the index yet
-├── Fenced                drop the shard for good: another writer owns it
-├── CommitUnknown         stop the shard's writer and recover from disk
-├── DeltaMismatch         a fault of the caller: records were skipped or repeated
+├── Fenced                drop the shard: another writer owns it
+├── CommitUnknown         stop the shard's writer and take the shard over again
+├── DeltaMismatch         mend the caller: it skipped or repeated records
 ├── GenerationGone        begin again with the newest generation
 ├── DamagedFile           refuse to use the file, name it
-└── IndexRefused          stop: configuration and index do not fit together
+└── IndexRefused          stop: the index does not fit the configuration
     ├── EncoderMismatch   the index was built by another encoder
-    └── OtherFormat       another version wrote what this one cannot read
+    └── OtherFormat       another version wrote the file; this one cannot read it
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from clip_index.encoder.protocol import EncoderFingerprint
 
 
 class ClipIndexError(Exception):
@@ -27,7 +25,7 @@ class ClipIndexError(Exception):
 
 
 class BadContent(ClipIndexError):
-    """A content that can never be encoded; `reason` is a stable code, `detail` explains it."""
+    """A content that can never be encoded. `reason` is a stable code, `detail` explains it."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -36,7 +34,7 @@ class BadContent(ClipIndexError):
 
 
 class EncoderUnavailable(ClipIndexError):
-    """A model that is unknown, cannot be fetched, or does not fit its weights."""
+    """The model is unknown, cannot be fetched, or does not fit its weights."""
 
     def __init__(self, model: str, detail: str) -> None:
         super().__init__(f"the encoder {model} cannot be loaded: {detail}")
@@ -45,15 +43,15 @@ class EncoderUnavailable(ClipIndexError):
 
 
 class EncoderBroken(ClipIndexError):
-    """The model returned NaN, infinity or zero: its weights or the machine are not sound."""
+    """The model returned NaN, infinity or zero: its weights or the machine are damaged."""
 
 
 class IndexMissing(ClipIndexError):
-    """There is no index at this place yet."""
+    """There is no such index yet."""
 
 
 class Fenced(ClipIndexError):
-    """A writer of a greater epoch owns the shard."""
+    """A writer with a greater epoch owns the shard."""
 
     def __init__(self, shard: str, own_epoch: int, found_epoch: int) -> None:
         super().__init__(f"{shard}: fenced: own writer epoch {own_epoch}, found {found_epoch}")
@@ -67,7 +65,7 @@ class CommitUnknown(ClipIndexError):
 
 
 class DeltaMismatch(ClipIndexError):
-    """A delta does not start where its writer is."""
+    """A delta does not start at its writer's next offset."""
 
     def __init__(self, shard: str, expected: int, actual: int) -> None:
         super().__init__(f"{shard}: delta starts at {actual}, expected {expected}")
@@ -77,7 +75,7 @@ class DeltaMismatch(ClipIndexError):
 
 
 class GenerationGone(ClipIndexError):
-    """A generation that was asked for by its number is no longer on disk."""
+    """A generation that the caller named is no longer on disk."""
 
     def __init__(self, shard: str, generation: int) -> None:
         super().__init__(f"{shard}: generation {generation} is gone")
@@ -86,24 +84,24 @@ class GenerationGone(ClipIndexError):
 
 
 class DamagedFile(ClipIndexError):
-    """A file is not what its manifest or its self-digest says."""
+    """A file does not have the digest that its manifest or the file itself says."""
 
-    def __init__(self, path: Path, detail: str) -> None:
-        super().__init__(f"damaged file {path}: {detail}")
-        self.path = path
+    def __init__(self, file: Path | str, detail: str) -> None:
+        super().__init__(f"damaged file {file}: {detail}")
+        self.file = str(file)
         self.detail = detail
 
 
 class IndexRefused(ClipIndexError):
-    """Index, log and settings contradict each other."""
+    """The index does not fit the log or the settings."""
 
 
 class OtherFormat(IndexRefused):
-    """Sound, but of a format that this version does not read; nothing of it may be repaired away."""
+    """The file is sound, but this version does not read its format. A repair must not discard it."""
 
-    def __init__(self, path: Path, found: object, readable: int) -> None:
+    def __init__(self, file: Path | str, found: object, readable: int) -> None:
         super().__init__(
-            f"{path} has format {found}, and this version of cliptide reads {readable}: "
+            f"{file} has format {found}, and this version of cliptide reads {readable}: "
             "run the version that wrote it"
         )
 
@@ -111,7 +109,6 @@ class OtherFormat(IndexRefused):
 class EncoderMismatch(IndexRefused):
     """The index was built by another encoder."""
 
-    def __init__(self, expected: EncoderFingerprint, actual: EncoderFingerprint) -> None:
-        super().__init__(f"the index was built by {expected}; this process runs {actual}")
-        self.expected = expected
-        self.actual = actual
+    def __init__(self, *, built_by: str, running: str) -> None:
+        """`built_by` and `running` are the texts of the two encoders' fingerprints."""
+        super().__init__(f"the index was built by {built_by}; this process runs {running}")

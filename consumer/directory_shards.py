@@ -31,7 +31,7 @@ class DirectoryShards:
         )
 
     def read_watermark(self, partition: int) -> Watermark | None:
-        return read_watermark(self.index.shard_path(partition))
+        return read_watermark(self.index.shard_store(partition))
 
     def close(self) -> None:
         self.lanes.close()

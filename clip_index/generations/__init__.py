@@ -1,1 +1,1 @@
-"""What is current: manifests, their history, takeovers, tombstones, watermarks and garbage."""
+"""What a shard's current state is: manifests, their history, takeovers, tombstones, garbage."""

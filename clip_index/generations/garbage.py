@@ -1,23 +1,22 @@
-"""What nobody can need any more: decided from listings and ages, then removed."""
+"""Files that no reader can need any more: decided from listings and ages, then removed."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from clip_index.errors import DamagedFile, OtherFormat
-from clip_index.generations.history import GenerationTaken, list_generations, manifest_path, read_manifest
-from clip_index.generations.manifest import Manifest
-from clip_index.storage.durable_files import TEMPORARY_PREFIX, remove_tree
+from clip_index.generations.history import GenerationTaken, generation_of, manifest_name, read_manifest
+from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest
+from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
 
 _MIN_RETAINED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class NamedFiles:
-    """The segment directories and tombstone files that a generation names."""
+    """The segments and the files of tombstones that a generation names."""
 
     segments: frozenset[str]
     tombstones: frozenset[str]
@@ -42,76 +41,69 @@ def retained_generations(created_at: Mapping[int, float], retain_for: float, now
 
 
 class GarbageCollector:
-    """Collects one shard's garbage; only the current epoch's writer may call it."""
+    """Collects one shard's garbage. Only the writer of the current epoch may call it."""
 
-    def __init__(self, shard_path: Path, retain_for: float) -> None:
-        self._shard_path = shard_path
+    def __init__(self, store: ShardStore, retain_for: float) -> None:
+        self._store = store
         self._retain_for = retain_for
         self._named: dict[int, NamedFiles] = {}
 
     def learn(self, manifest: Manifest) -> None:
-        """Remember what a generation names, to spare reading it again."""
+        """Remember what a generation names, so that its manifest need not be read again."""
         self._named[manifest.generation] = named_files(manifest)
 
     def collect(self, *, newest: int, in_flight: Collection[str], now: float) -> int:
-        """Remove old generations, then files that none of the retained names; return how many.
+        """Remove old generations, then files that no retained generation names; return how many.
 
-        Raises `GenerationTaken` and removes nothing if `newest`, the caller's generation, is not
-        the newest: then another writer owns the shard, and knows what it has in flight.
+        `newest` is the caller's generation. If the store has a greater one, another writer owns
+        the shard and may have segments in flight that the caller does not know. Then this raises
+        `GenerationTaken` and removes nothing.
 
-        While a retained manifest cannot be read, nobody knows what it names, and all files stay.
-        `in_flight` are segments being written or merged. Ages are judged by modification
-        times, so files of a commit or merge under way elsewhere in this process are safe.
+        `in_flight` are segments that are being written or merged. They stay. A file younger than
+        `retain_for` stays as well, because another thread of this process may be writing it.
+        While a retained manifest cannot be read, all files stay, because nobody knows which of
+        them it names.
         """
-        created_at = self._created_at()
+        times = self._store.list_times()
+        created_at = {g: at for name, at in times.items() if (g := generation_of(name)) is not None}
         if max(created_at, default=newest) > newest:
             raise GenerationTaken
         retained = retained_generations(created_at, self._retain_for, now)
         expired = created_at.keys() - retained
         for generation in expired:
-            manifest_path(self._shard_path, generation).unlink(missing_ok=True)
+            self._store.remove(manifest_name(generation))
         named = self._named_by(retained)
-        num_removed = self._sweep_temporary(now) + len(expired)
+        unfinished = {name: at for name, at in times.items() if name.startswith(UNFINISHED_PREFIX)}
+        num_removed = len(expired) + self._remove_old(unfinished, now)
         if named is None:
             return num_removed
         segments = {name for files in named for name in files.segments} | set(in_flight)
         tombstones = {name for files in named for name in files.tombstones}
-        num_removed += self._sweep(self._shard_path / "segments", segments, now)
-        num_removed += self._sweep(self._shard_path / "tombstones", tombstones, now)
+        num_removed += self._sweep(SEGMENTS, segments, now)
+        num_removed += self._sweep(TOMBSTONES, tombstones, now)
         return num_removed
 
-    def _created_at(self) -> dict[int, float]:
-        paths = {g: manifest_path(self._shard_path, g) for g in list_generations(self._shard_path)}
-        return {generation: path.stat().st_mtime for generation, path in paths.items()}
-
     def _named_by(self, retained: Collection[int]) -> list[NamedFiles] | None:
-        """What the retained generations name; None if one of them cannot be read, as after a repair."""
+        """Return what the retained generations name; None if one cannot be read, as after a repair."""
         self._named = {g: names for g, names in self._named.items() if g in retained}
         for generation in retained - self._named.keys():
             try:
-                self.learn(read_manifest(self._shard_path, generation))
+                self.learn(read_manifest(self._store, generation))
             except (DamagedFile, OtherFormat):
                 return None
         return list(self._named.values())
 
-    def _sweep(self, directory: Path, kept: Collection[str], now: float) -> int:
-        garbage = [p for p in directory.iterdir() if _bare(p.name) not in kept and self._is_old(p, now)]
-        for path in garbage:
-            remove_tree(path)
-        return len(garbage)
+    def _sweep(self, folder: str, kept: Collection[str], now: float) -> int:
+        times = self._store.list_times(folder)
+        garbage = {
+            f"{folder}/{name}": at
+            for name, at in times.items()
+            if name.removeprefix(UNFINISHED_PREFIX) not in kept
+        }
+        return self._remove_old(garbage, now)
 
-    def _sweep_temporary(self, now: float) -> int:
-        garbage = [p for p in self._shard_path.glob(f"{TEMPORARY_PREFIX}*") if self._is_old(p, now)]
-        for path in garbage:
-            remove_tree(path)
-        return len(garbage)
-
-    def _is_old(self, path: Path, now: float) -> bool:
-        try:
-            return now - path.stat().st_mtime >= self._retain_for
-        except FileNotFoundError:
-            return False
-
-
-def _bare(name: str) -> str:
-    return name.removeprefix(TEMPORARY_PREFIX)
+    def _remove_old(self, times: Mapping[str, float], now: float) -> int:
+        old = [name for name, modified_at in times.items() if now - modified_at >= self._retain_for]
+        for name in old:
+            self._store.remove(name)
+        return len(old)

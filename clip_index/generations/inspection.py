@@ -1,20 +1,20 @@
-"""What the generations of a shard are worth: manifests read, and every file that they name verified."""
+"""Which generations of a shard are sound: reads the manifests and verifies every file that they name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from clip_index.errors import DamagedFile
-from clip_index.generations.history import list_generations, manifest_path, read_manifest
+from clip_index.generations.history import list_generations, manifest_name, read_manifest
 from clip_index.generations.manifest import Manifest
 from clip_index.storage.file_digest import FileDigest, verify_file
+from clip_index.storage.shard_store import ShardStore
 
 
 @dataclass(frozen=True, slots=True)
 class InspectedGeneration:
-    """`manifest` is None if it cannot be read, `damage` the first file that is not what it should be."""
+    """`manifest` is None if it cannot be read. `damage` names the first damaged or missing file."""
 
     generation: int
     manifest: Manifest | None
@@ -22,47 +22,47 @@ class InspectedGeneration:
 
 
 class Inspection:
-    """Looks at the generations of one shard; a file that several of them name is read once."""
+    """Inspects the generations of one shard. It reads a file that several of them name only once."""
 
-    def __init__(self, shard_path: Path) -> None:
-        self.shard_path = shard_path
-        self._damages: dict[tuple[Path, FileDigest], DamagedFile | None] = {}
+    def __init__(self, store: ShardStore) -> None:
+        self.store = store
+        self._damages: dict[tuple[str, FileDigest], DamagedFile | None] = {}
 
     def newest_first(self) -> Iterator[InspectedGeneration]:
-        """Yield what the directory lists; a generation that is collected meanwhile is left out."""
-        for generation in reversed(list_generations(self.shard_path)):
+        """Yield the generations that are listed, without those that are collected meanwhile."""
+        for generation in reversed(list_generations(self.store)):
             found = self.inspect(generation)
             if found is not None:
                 yield found
 
     def inspect(self, generation: int) -> InspectedGeneration | None:
-        """Judge one generation; None if there is none of this number."""
+        """Inspect one generation; None if no generation has this number."""
         try:
-            manifest = read_manifest(self.shard_path, generation)
+            manifest = read_manifest(self.store, generation)
         except FileNotFoundError:
             return None
         except DamagedFile as unreadable:
             return InspectedGeneration(generation, None, unreadable)
         damage = self._damage_of(manifest)
-        if damage is not None and not manifest_path(self.shard_path, generation).exists():
-            return None  # manifests are collected before the files that they name
+        if damage is not None and not self.store.exists(manifest_name(generation)):
+            return None  # a manifest is collected before its files, so this is no damage
         return InspectedGeneration(generation, manifest, damage)
 
     def _damage_of(self, manifest: Manifest) -> DamagedFile | None:
-        damages = (self._verdict(path, digest) for path, digest in manifest.file_paths(self.shard_path))
+        damages = (self._find_damage(name, digest) for name, digest in manifest.files())
         return next((damage for damage in damages if damage is not None), None)
 
-    def _verdict(self, path: Path, digest: FileDigest) -> DamagedFile | None:
-        if (path, digest) not in self._damages:
-            self._damages[path, digest] = _verify(path, digest)
-        return self._damages[path, digest]
+    def _find_damage(self, name: str, digest: FileDigest) -> DamagedFile | None:
+        if (name, digest) not in self._damages:
+            self._damages[name, digest] = _verify(self.store, name, digest)
+        return self._damages[name, digest]
 
 
-def _verify(path: Path, digest: FileDigest) -> DamagedFile | None:
+def _verify(store: ShardStore, name: str, digest: FileDigest) -> DamagedFile | None:
     try:
-        verify_file(path, digest)
+        verify_file(store.local_file(name), digest)
     except FileNotFoundError:
-        return DamagedFile(path, "it is missing")
+        return DamagedFile(store.address_of(name), "it is missing")
     except DamagedFile as damage:
         return damage
     return None

@@ -1,10 +1,9 @@
-"""The file of one state of a shard: what it holds and how far it covers the log."""
+"""The file of one state of a shard: which segments it has and how far it covers the log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import xxhash
@@ -16,6 +15,18 @@ from clip_index.storage.file_digest import FileDigest
 
 FORMAT_MAJOR = 1
 FORMAT_MINOR = 0
+SEGMENTS = "segments"
+TOMBSTONES = "tombstones"
+
+
+def segment_name(segment_id: str) -> str:
+    """Return the name of a segment's folder in the shard's store."""
+    return f"{SEGMENTS}/{segment_id}"
+
+
+def tombstones_name(file_name: str) -> str:
+    """Return the name in the shard's store of a file of tombstones."""
+    return f"{TOMBSTONES}/{file_name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +59,9 @@ class TombstonesEntry:
 
 
 class GenerationKey(NamedTuple):
-    """Names one commit for good: after a restored backup a number is used again, its digest is not.
+    """Names one commit for good. After a backup is restored, numbers are used again; digests are not.
 
-    `digest` is 16 hexadecimal digits; empty for number 0, a shard without a generation.
+    `digest` has 16 hexadecimal digits. It is empty for number 0, a shard without a generation.
     """
 
     number: int
@@ -85,14 +96,13 @@ class Manifest:
         num_dead = sum(entry.num_dead for entry in self.tombstones.values())
         return sum(entry.num_contents for entry in self.segments) - num_dead
 
-    def file_paths(self, shard_path: Path) -> Iterator[tuple[Path, FileDigest]]:
-        """Every file that this generation rests on, with what it must be."""
+    def files(self) -> Iterator[tuple[str, FileDigest]]:
+        """Yield the name of every file that this generation needs, with the digest that it must have."""
         for entry in self.segments:
-            directory = shard_path / "segments" / entry.segment_id
             for name, digest in entry.files.items():
-                yield directory / name, digest
+                yield f"{segment_name(entry.segment_id)}/{name}", digest
         for dead in self.tombstones.values():
-            yield shard_path / "tombstones" / dead.file_name, dead.digest
+            yield tombstones_name(dead.file_name), dead.digest
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -110,19 +120,22 @@ def dump_manifest(manifest: Manifest) -> bytes:
     return dump_digested(fields)
 
 
-def parse_manifest(data: bytes, path: Path) -> Manifest:
-    """Parse any minor version of this major format; raise `OtherFormat` or `DamagedFile` otherwise."""
-    fields = parse_digested(data, path)
+def parse_manifest(data: bytes, file: str) -> Manifest:
+    """Parse any minor version of this major format; raise `OtherFormat` or `DamagedFile` otherwise.
+
+    `file` names the file in these errors.
+    """
+    fields = parse_digested(data, file)
     try:
-        return _manifest_from_fields(fields, path)
+        return _manifest_from_fields(fields, file)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedFile(path, f"unexpected content ({error!r})") from error
+        raise DamagedFile(file, f"unexpected content ({error!r})") from error
 
 
-def _manifest_from_fields(fields: dict[str, Any], path: Path) -> Manifest:
+def _manifest_from_fields(fields: dict[str, Any], file: str) -> Manifest:
     major = fields["format"][0]
     if major != FORMAT_MAJOR:
-        raise OtherFormat(path, major, FORMAT_MAJOR)
+        raise OtherFormat(file, major, FORMAT_MAJOR)
     return Manifest(
         generation=int(fields["generation"]),
         writer_epoch=int(fields["writer_epoch"]),

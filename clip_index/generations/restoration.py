@@ -1,29 +1,29 @@
-"""Going back: a new generation that shows what a former one showed.
+"""Goes back to a former generation, by a new generation that shows the same.
 
-Nothing is removed and no number is used again: readers and writers meet the new
-generation as they meet any other, and the log fills in what lies between its
-`next_offset` and the log's end.
+Nothing is removed and no number is used again. To readers and writers the new generation is
+like any other. The consumer reads the log again from its `next_offset`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import uuid4
 
 from clip_index.errors import DamagedFile, IndexRefused
-from clip_index.generations.history import GenerationTaken, link_manifest, list_generations
+from clip_index.generations.history import GenerationTaken, list_generations
 from clip_index.generations.inspection import InspectedGeneration, Inspection
+from clip_index.generations.installation import PlannedGeneration, install
 from clip_index.generations.manifest import Manifest
+from clip_index.storage.shard_store import ShardStore
 
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """What going back means; nothing is done yet.
+    """A plan to go back; nothing is done yet.
 
     The next generation will show what `source` shows. `left_behind` are generations newer
-    than the source: all of them for a repair, the newest one for a rollback.
+    than the source: all of them for a repair, only the newest one for a rollback.
     """
 
     source: Manifest
@@ -32,20 +32,21 @@ class Restoration:
 
     @property
     def next_offset_before(self) -> int | None:
-        """Where the index went on so far; None if no manifest that is left behind can be read."""
+        """The next offset that the shard had reached; None if no manifest left behind can be read."""
         return max((found.manifest.next_offset for found in self.left_behind if found.manifest), default=None)
 
     @property
     def left_segments(self) -> list[str]:
-        """The segments that only readable generations left behind name."""
+        """The segments that generations left behind name and the source does not."""
         named = {i for found in self.left_behind if found.manifest for i in found.manifest.segment_ids()}
         return sorted(named - self.source.segment_ids())
 
 
 def plan_repair(inspection: Inspection) -> Restoration | None:
-    """Go back to the newest good generation; None if the newest one is good, or there is none at all.
+    """Plan to go back to the newest good generation.
 
-    Raises `IndexRefused` if not one is good.
+    Returns None if the newest generation is good, or if the shard has no generation. Raises
+    `IndexRefused` if no generation is good.
     """
     left_behind: list[InspectedGeneration] = []
     for found in inspection.newest_first():
@@ -57,16 +58,17 @@ def plan_repair(inspection: Inspection) -> Restoration | None:
             return None
     if left_behind:
         raise IndexRefused(
-            f"{inspection.shard_path.name}: none of {len(left_behind)} generations is good; "
+            f"{inspection.store.name}: none of {len(left_behind)} generations is good; "
             f"the newest one has {left_behind[0].damage}"
         )
     return None
 
 
 def plan_refill(inspection: Inspection) -> Restoration:
-    """Go back to an empty shard at the log's first offset, as the newest readable manifest names it.
+    """Plan to go back to an empty shard at its first offset.
 
-    Raises `IndexRefused` if no manifest can be read.
+    The newest readable manifest tells the first offset. Raises `IndexRefused` if no manifest
+    can be read.
     """
     left_behind: list[InspectedGeneration] = []
     for found in inspection.newest_first():
@@ -75,13 +77,16 @@ def plan_refill(inspection: Inspection) -> Restoration:
             start = found.manifest.first_offset
             empty = replace(found.manifest, next_offset=start, segments=(), tombstones={})
             return _restoration(empty, left_behind)
-    shard = inspection.shard_path.name
+    shard = inspection.store.name
     raise IndexRefused(f"{shard}: no manifest can be read, so its first offset is unknown")
 
 
 def plan_rollback(inspection: Inspection, generation: int) -> Restoration:
-    """Go back to a generation by its number; `IndexRefused` if it is not there, not good, or the newest."""
-    shard = inspection.shard_path.name
+    """Plan to go back to a generation by its number.
+
+    Raises `IndexRefused` if it is not there, not good, or already the newest.
+    """
+    shard = inspection.store.name
     found = inspection.inspect(generation)
     if found is None or found.manifest is None:
         raise IndexRefused(f"{shard}: generation {generation} {found.damage if found else 'is not there'}")
@@ -97,18 +102,18 @@ def _restoration(source: Manifest, left_behind: Sequence[InspectedGeneration]) -
     return Restoration(source, left_behind[0].generation, tuple(left_behind))
 
 
-def commit_restoration(shard_path: Path, plan: Restoration, *, writer_id: str) -> Manifest:
+def commit_restoration(store: ShardStore, plan: Restoration, *, writer_id: str) -> Manifest:
     """Make the planned generation current and fence every former writer of the shard.
 
     Either this returns, and the generation is durable and the newest; or it raises as
-    `link_manifest` does: `GenerationTaken` if anything was committed since the plan was
+    `install` does. It raises `GenerationTaken` if anything was committed after the plan was
     made, so that a plan never hides a generation that it has not seen.
 
-    The writer epoch becomes the generation's number. An epoch never exceeds the number of
-    its generation (both begin at 1, a takeover adds 1 to both, a commit to the number
-    alone), so this one exceeds even the epoch that an unreadable manifest holds.
+    The writer epoch becomes the generation's number. An epoch never exceeds the number of its
+    generation: both begin at 1, a takeover adds 1 to both, a commit adds 1 to the number alone.
+    So this epoch is greater even than the one in a manifest that cannot be read.
     """
-    if list_generations(shard_path)[-1:] != [plan.newest]:
+    if list_generations(store)[-1:] != [plan.newest]:
         raise GenerationTaken
     generation = plan.newest + 1
     manifest = replace(
@@ -118,13 +123,15 @@ def commit_restoration(shard_path: Path, plan: Restoration, *, writer_id: str) -
         writer_id=writer_id,
         nonce=uuid4().hex,
     )
-    link_manifest(shard_path, manifest)
-    _refuse_collected(shard_path, manifest)
+    install(store, PlannedGeneration(manifest), open_state=lambda linked: linked)
+    _refuse_collected(store, manifest)
     return manifest
 
 
-def _refuse_collected(shard_path: Path, manifest: Manifest) -> None:
-    """A writer that was fenced by the link may have been collecting garbage until then."""
-    for path, _ in manifest.file_paths(shard_path):
-        if not path.exists():
-            raise DamagedFile(path, f"collected before generation {manifest.generation} named it")
+def _refuse_collected(store: ShardStore, manifest: Manifest) -> None:
+    """Check that all files are there: a former writer could collect garbage until it was fenced."""
+    for name, _ in manifest.files():
+        if not store.exists(name):
+            raise DamagedFile(
+                store.address_of(name), f"collected before generation {manifest.generation} named it"
+            )

@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 from clip_index.errors import Fenced
 from clip_index.generations.history import GenerationTaken, link_manifest, read_newest
 from clip_index.generations.manifest import Manifest
+from clip_index.storage.shard_store import ShardStore
 
 
 def take_over_manifest(
-    shard_path: Path, *, writer_id: str, first_offset: int, own_epoch: int | None = None
+    store: ShardStore, *, writer_id: str, first_offset: int, own_epoch: int | None = None
 ) -> Manifest:
     """Commit a generation with the same content and a greater writer epoch; retry until it wins.
 
-    A former owner may commit between the reading and the link: then its generation is
-    read and taken over. When this returns, every commit that the former owner still
-    tries finds its number taken, or a greater generation.
+    A former owner may commit after this has read the newest generation. Then this reads and
+    takes over the former owner's generation. When this returns, every commit that the former
+    owner still tries finds its number taken, or a greater generation.
 
-    With `own_epoch` the shard is only taken back: `Fenced` if somebody else has taken it since.
+    A writer that lost track of its own commit passes the epoch that it had as `own_epoch`: this
+    raises `Fenced` if another writer has taken the shard over since.
     """
     while True:
-        newest = read_newest(shard_path)
+        newest = read_newest(store)
         if newest is not None and own_epoch is not None:
-            _check_own(shard_path, newest, writer_id, own_epoch)
+            _check_own(store, newest, writer_id, own_epoch)
         manifest = _successor(newest, writer_id) if newest else _first(writer_id, first_offset)
         try:
-            link_manifest(shard_path, manifest)
+            link_manifest(store, manifest)
         except GenerationTaken:
             continue
         return manifest
 
 
-def _check_own(shard_path: Path, newest: Manifest, writer_id: str, own_epoch: int) -> None:
+def _check_own(store: ShardStore, newest: Manifest, writer_id: str, own_epoch: int) -> None:
     if newest.writer_epoch > own_epoch and newest.writer_id != writer_id:
-        raise Fenced(shard_path.name, own_epoch, newest.writer_epoch)
+        raise Fenced(store.name, own_epoch, newest.writer_epoch)
 
 
 def _successor(newest: Manifest, writer_id: str) -> Manifest:

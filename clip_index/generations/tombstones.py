@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from uuid import uuid4
 
 import numpy as np
@@ -11,26 +11,41 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from clip_index.errors import DamagedFile
-from clip_index.generations.manifest import TombstonesEntry
-from clip_index.storage.durable_files import write_file
-from clip_index.storage.file_digest import read_digest
+from clip_index.generations.manifest import TombstonesEntry, tombstones_name
+from clip_index.storage.file_digest import digest_of
+from clip_index.storage.shard_store import ShardStore
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRows:
+    """The dead rows of one segment; `oldest_dead_ms` (ms since 1970) is when the first of them died."""
+
+    rows: BitMap
+    oldest_dead_ms: int
 
 
 def write_tombstones(
-    directory: Path, segment_id: str, *, generation: int, dead: BitMap, oldest_dead_ms: int
-) -> TombstonesEntry:
-    """Write and fsync the dead rows of a segment as of a generation."""
-    # A commit of this generation that failed, or another writer's, may have left its own file.
-    path = directory / f"{segment_id}-{generation}-{uuid4().hex[:8]}"
-    write_file(path, dead.serialize())
-    return TombstonesEntry(path.name, read_digest(path), len(dead), oldest_dead_ms)
+    store: ShardStore, dead: Mapping[str, DeadRows], *, generation: int
+) -> dict[str, TombstonesEntry]:
+    """Write durably which rows of each segment are dead as of a generation."""
+    files: dict[str, bytes] = {}
+    entries: dict[str, TombstonesEntry] = {}
+    for segment_id, died in dead.items():
+        # The number alone would not do: a failed commit of this generation may have left a file.
+        file_name, data = f"{segment_id}-{generation}-{uuid4().hex[:8]}", died.rows.serialize()
+        files[tombstones_name(file_name)] = data
+        entries[segment_id] = TombstonesEntry(file_name, digest_of(data), len(died.rows), died.oldest_dead_ms)
+    if files:
+        store.put(files)
+    return entries
 
 
-def read_tombstones(path: Path) -> BitMap:
+def read_tombstones(store: ShardStore, file_name: str) -> BitMap:
+    name = tombstones_name(file_name)
     try:
-        return BitMap.deserialize(path.read_bytes())
+        return BitMap.deserialize(store.read(name))
     except ValueError as error:
-        raise DamagedFile(path, f"not a bitmap ({error})") from error
+        raise DamagedFile(store.address_of(name), f"not a bitmap ({error})") from error
 
 
 def live_rows_mask(dead: BitMap, num_rows: int) -> NDArray[np.bool_]:

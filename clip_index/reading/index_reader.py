@@ -13,7 +13,7 @@ from pyroaring import BitMap
 from clip_index.content import Modality
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.errors import DamagedFile, EncoderMismatch, GenerationGone, IndexMissing, OtherFormat
-from clip_index.generations.history import list_generations, manifest_path, read_manifest, read_newest
+from clip_index.generations.history import list_generations, manifest_name, read_manifest, read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import (
     NO_GENERATION,
@@ -29,6 +29,7 @@ from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
 from clip_index.storage.file_digest import FileDigest, FileVerifier
+from clip_index.storage.shard_store import ShardStore
 
 _MAX_RETRIES = 10
 _LIST_EVERY_SECONDS = 1.0
@@ -37,14 +38,14 @@ _LIST_EVERY_SECONDS = 1.0
 class ShardReader:
     """Opens the newest generation of one shard, sharing what did not change. Owned by one thread."""
 
-    def __init__(self, shard_path: Path, clock: Callable[[], float]) -> None:
-        self._path = shard_path
+    def __init__(self, store: ShardStore, clock: Callable[[], float]) -> None:
+        self._store = store
         self._clock = clock
         self._listed_at = -_LIST_EVERY_SECONDS
         self._verifier = FileVerifier()
         self._damage: tuple[int, DamagedFile] | None = None
         self._tombstones: Mapping[str, TombstonesEntry] = {}
-        self.view = ShardView(shard_path.name, ShardSnapshot(0, 0, 0, None, {}))
+        self.view = ShardView(store.name, ShardSnapshot(0, 0, 0, None, {}))
         self.files: Mapping[Path, FileDigest] = {}
 
     def reload(self) -> bool:
@@ -58,42 +59,45 @@ class ShardReader:
             return False
         for _ in range(_MAX_RETRIES):
             try:
-                manifest = read_newest(self._path)
+                manifest = read_newest(self._store)
                 if manifest is None or manifest.generation == self.view.snapshot.generation:
                     return False
                 self.view = self._open(manifest)
             except FileNotFoundError:
                 continue
             return True
-        raise DamagedFile(self._path, "files of the newest generation are missing")
+        raise DamagedFile(self._store.address, "files of the newest generation are missing")
 
     def _has_newer(self) -> bool:
         """Look for the next number, which is cheap; now and then list, should it have been collected."""
         generation = self.view.snapshot.generation
-        if manifest_path(self._path, generation + 1).exists():
+        if self._store.exists(manifest_name(generation + 1)):
             return True
         if self._clock() - self._listed_at < _LIST_EVERY_SECONDS:
             return False
         self._listed_at = self._clock()
-        return any(found > generation for found in list_generations(self._path)[-1:])
+        return any(found > generation for found in list_generations(self._store)[-1:])
 
     def _open(self, manifest: Manifest) -> ShardView:
         if self._damage is not None and self._damage[0] == manifest.generation:
             raise self._damage[1]
         try:
-            files = list(manifest.file_paths(self._path))
-            for path, digest in files:
+            files = self._files(manifest)
+            for path, digest in files.items():
                 self._verifier.verify(path, digest)
             segments = self._open_segments(manifest)
         except DamagedFile as damage:
             self._damage = (manifest.generation, damage)
             raise
-        self._verifier.retain({path for path, _ in files})
-        self.files = dict(files)
+        self._verifier.retain(set(files))
+        self.files = files
         self._tombstones = manifest.tombstones
         known = self.view.snapshot
         has_gone_back = manifest.next_offset < known.next_offset  # a repair or rollback
         return self._build_view(manifest, segments, known_ms=None if has_gone_back else known.watermark_ms)
+
+    def _files(self, manifest: Manifest) -> dict[Path, FileDigest]:
+        return {self._store.local_file(name): digest for name, digest in manifest.files()}
 
     def _open_segments(self, manifest: Manifest) -> tuple[SegmentView, ...]:
         opened = {view.segment.segment_id: view for view in self.view.segments}
@@ -109,24 +113,24 @@ class ShardReader:
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
             return known
-        dead = read_tombstones(self._path / "tombstones" / tombstones.file_name) if tombstones else BitMap()
-        return SegmentView(known.segment if known else Segment(self._path, entry), dead, known)
+        dead = read_tombstones(self._store, tombstones.file_name) if tombstones else BitMap()
+        return SegmentView(known.segment if known else Segment(self._store, entry), dead, known)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""
         if key == self.view.snapshot.key:
             return self.view
         if key == NO_GENERATION:
-            return ShardView(self._path.name, ShardSnapshot(0, 0, 0, None, {}))
+            return ShardView(self._store.name, ShardSnapshot(0, 0, 0, None, {}))
         try:
-            manifest = read_manifest(self._path, key.number)
+            manifest = read_manifest(self._store, key.number)
             if manifest.key != key:
-                raise GenerationGone(self._path.name, key.number)
-            for path, digest in manifest.file_paths(self._path):
+                raise GenerationGone(self._store.name, key.number)
+            for path, digest in self._files(manifest).items():
                 self._verifier.verify(path, digest)
             return self._build_view(manifest, self._open_segments(manifest), known_ms=None)
         except FileNotFoundError:
-            raise GenerationGone(self._path.name, key.number) from None
+            raise GenerationGone(self._store.name, key.number) from None
 
     def _build_view(
         self, manifest: Manifest, segments: tuple[SegmentView, ...], *, known_ms: int | None
@@ -143,7 +147,7 @@ class ShardReader:
             num_segments=len(segments),
             digest=manifest.key.digest,
         )
-        return ShardView(self._path.name, snapshot, segments, build_tails(segments, self.view.tails))
+        return ShardView(self._store.name, snapshot, segments, build_tails(segments, self.view.tails))
 
     def _follow_watermark(self) -> None:
         snapshot = self.view.snapshot
@@ -153,7 +157,7 @@ class ShardReader:
 
     def _watermark_ms(self, next_offset: int, known_ms: int | None) -> int | None:
         """A watermark holds for every generation that covers its next offset; a later one is no smaller."""
-        watermark = read_watermark(self._path)
+        watermark = read_watermark(self._store)
         if watermark is None or watermark.next_offset > next_offset:
             return known_ms
         return max(watermark.watermark_ms, known_ms or 0)
@@ -188,7 +192,7 @@ class IndexReader:
         if self.index is None:
             self.index = self._open_index()
             partitions = range(self.index.description.num_partitions)
-            self._shards = [ShardReader(self.index.shard_path(p), self._clock) for p in partitions]
+            self._shards = [ShardReader(self.index.shard_store(p), self._clock) for p in partitions]
         failures = []
         for shard in self._shards:
             try:
@@ -233,7 +237,7 @@ class IndexReader:
         index = IndexDirectory.open(self._root, self._index_id)
         built_by = index.description.fingerprint
         if self._fingerprint is not None and built_by != self._fingerprint:
-            raise EncoderMismatch(built_by, self._fingerprint)
+            raise EncoderMismatch(built_by=str(built_by), running=str(self._fingerprint))
         return index
 
 

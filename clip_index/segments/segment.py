@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings, Modality, StoredContent
 from clip_index.errors import DamagedFile
-from clip_index.generations.manifest import SegmentEntry
+from clip_index.generations.manifest import SegmentEntry, segment_name
 from clip_index.row_filter import RowFilter
 from clip_index.segments.column_reader import ALL_FIELDS, ColumnReader, StoredField
 from clip_index.segments.columns import count_column, open_columns
@@ -33,6 +33,7 @@ from clip_index.segments.segment_files import (
 from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.storage.mapped_array import map_array
+from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.vector_file import VectorFile
 
 _NUM_CACHED_COUNTS = 8
@@ -51,11 +52,11 @@ class FoundEntry:
 class Segment:
     """Immutable and thread-safe. Its files must have been verified before."""
 
-    def __init__(self, shard_path: Path, entry: SegmentEntry) -> None:
+    def __init__(self, store: ShardStore, entry: SegmentEntry) -> None:
         """Map the files; `FileNotFoundError` if one was collected, `DamagedFile` if unreadable."""
         self.entry = entry
         self.segment_id = entry.segment_id
-        self._path = shard_path / "segments" / entry.segment_id
+        self._store = store
         self.contents = self._open_columns(CONTENTS)
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
         self._reader = ColumnReader(self.contents)
@@ -63,8 +64,8 @@ class Segment:
         self._value_counts: BoundedCache[pa.Table] = BoundedCache(_NUM_CACHED_COUNTS)
         self.deletes = self._open_columns(DELETES) if DELETES in entry.files else None
         self._thumbnails = self._open_columns(THUMBNAILS) if THUMBNAILS in entry.files else None
-        self._ids = open_id_table(self._path / IDS)
-        self._owners = open_id_table(self._path / OWNERS) if OWNERS in entry.files else None
+        self._ids = open_id_table(self._file(IDS))
+        self._owners = open_id_table(self._file(OWNERS)) if OWNERS in entry.files else None
         self.vector_files: Mapping[Modality, VectorFile] = {
             modality: self._open_vectors(modality) for modality in entry.num_vectors
         }
@@ -150,13 +151,16 @@ class Segment:
             return self.contents, entry
         return self.deletes, entry - self.num_rows
 
+    def _file(self, name: str) -> Path:
+        return self._store.local_file(f"{segment_name(self.segment_id)}/{name}")
+
     def _open_columns(self, name: str) -> pa.RecordBatch:
-        path = self._path / name
+        path = self._file(name)
         try:
             return open_columns(path)
         except pa.ArrowInvalid as error:
             raise DamagedFile(path, str(error)) from error
 
     def _open_vectors(self, modality: Modality) -> VectorFile:
-        node_rows = map_array(self._path / nodes_name(modality))
-        return VectorFile(self._path / vectors_name(modality), node_rows)
+        node_rows = map_array(self._file(nodes_name(modality)))
+        return VectorFile(self._file(vectors_name(modality)), node_rows)

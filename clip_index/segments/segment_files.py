@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.generations.manifest import SegmentEntry
+from clip_index.generations.manifest import SegmentEntry, segment_name
 from clip_index.segments.columns import (
     BufferedContent,
     RememberedDelete,
@@ -24,8 +23,7 @@ from clip_index.segments.columns import (
     write_columns,
 )
 from clip_index.segments.id_table import build_id_table, hash_ids, id_table_from
-from clip_index.storage.durable_files import TEMPORARY_PREFIX, fsync_path, remove_tree, seal_file
-from clip_index.storage.file_digest import read_digest
+from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.vector_file import VectorWriter, build_node_map
 
 CONTENTS = "contents.arrow"
@@ -89,53 +87,40 @@ def new_segment_id(writer_epoch: int) -> str:
 
 
 def write_segment(
-    segments_path: Path, segment_id: str, rows: SegmentRows, write_vectors: VectorWriter
+    store: ShardStore, segment_id: str, rows: SegmentRows, write_vectors: VectorWriter
 ) -> SegmentEntry:
-    """Write a segment's files and make them durable under their final name.
+    """Write a segment's files and publish them.
 
-    Either the directory `segment_id` is complete and durable when this returns, or it
-    raises and leaves no directory of that name.
+    Either the segment is complete and durable when this returns, or it raises, and whatever is
+    left of it is garbage. On a local disk nothing is left.
     """
-    with _temporary_directory(segments_path, segment_id) as directory:
+    name = segment_name(segment_id)
+    with _staged_directory(store, name) as directory:
         num_vectors = _write_files(directory, rows, write_vectors)
-        files = {path.name: path for path in sorted(directory.iterdir())}
-        for path in files.values():
-            seal_file(path)
-        entry = SegmentEntry(
-            segment_id,
-            num_contents=rows.contents.num_rows,
-            num_deletes=rows.deletes.num_rows,
-            num_vectors=num_vectors,
-            files={name: read_digest(path) for name, path in files.items()},
-        )
-        fsync_path(directory)
-        os.rename(directory, segments_path / segment_id)
-    try:
-        fsync_path(segments_path)
-    except OSError:
-        remove_tree(segments_path / segment_id)
-        raise
-    return entry
+        digests = store.publish(name)
+    return SegmentEntry(
+        segment_id,
+        num_contents=rows.contents.num_rows,
+        num_deletes=rows.deletes.num_rows,
+        num_vectors=num_vectors,
+        files=digests,
+    )
 
 
-def remove_segment(segments_path: Path, segment_id: str) -> None:
-    """Remove what is there of a segment that nobody names, complete or not."""
-    remove_tree(segments_path / segment_id)
-    remove_tree(_temporary_path(segments_path, segment_id))
-
-
-def _temporary_path(segments_path: Path, segment_id: str) -> Path:
-    return segments_path / f"{TEMPORARY_PREFIX}{segment_id}"
+def remove_segment(store: ShardStore, segment_id: str) -> None:
+    """Remove what is there of a segment that no manifest names, complete or not."""
+    store.remove(segment_name(segment_id))
+    store.remove_staged(segment_name(segment_id))
 
 
 @contextmanager
-def _temporary_directory(segments_path: Path, segment_id: str) -> Iterator[Path]:
-    directory = _temporary_path(segments_path, segment_id)
+def _staged_directory(store: ShardStore, name: str) -> Iterator[Path]:
+    directory = store.staging_path(name)
     directory.mkdir()
     try:
         yield directory
     finally:
-        remove_tree(directory)  # already renamed when all went well
+        store.remove_staged(name)  # if the segment was published, nothing is left to remove
 
 
 def _write_files(directory: Path, rows: SegmentRows, write_vectors: VectorWriter) -> dict[Modality, int]:

@@ -1,1 +1,1 @@
-"""Files that survive a power cut, their digests, and what is kept of them in memory."""
+"""What holds the index's files: the store's protocol, the directory behind it, digests, mapped arrays."""

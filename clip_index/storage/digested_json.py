@@ -15,21 +15,24 @@ _DIGEST_FIELD = "self_xxh3_128"
 
 
 def dump_digested(fields: Mapping[str, Any]) -> bytes:
-    """Serialise with a digest over the canonical form of all other fields."""
+    """Serialise the fields, and with them a digest of their canonical form."""
     return json.dumps({**fields, _DIGEST_FIELD: _digest(fields)}, sort_keys=True).encode()
 
 
-def parse_digested(data: bytes, path: Path) -> dict[str, Any]:
-    """Parse and check; `path` is for the `DamagedFile` that anything unexpected raises."""
+def parse_digested(data: bytes, file: Path | str) -> dict[str, Any]:
+    """Parse the document and check its digest.
+
+    Raises `DamagedFile` for anything unexpected. `file` names the file in that error.
+    """
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(path, f"not JSON ({error})") from error
+        raise DamagedFile(file, f"not JSON ({error})") from error
     if not isinstance(fields, dict) or _DIGEST_FIELD not in fields:
-        raise DamagedFile(path, "no self-digest")
+        raise DamagedFile(file, "no self-digest")
     expected = fields.pop(_DIGEST_FIELD)
     if expected != (actual := _digest(fields)):
-        raise DamagedFile(path, f"self-digest {actual}, expected {expected}")
+        raise DamagedFile(file, f"self-digest {actual}, expected {expected}")
     return fields
 
 

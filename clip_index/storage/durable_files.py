@@ -1,8 +1,8 @@
-"""Files that are either wholly there after a crash, or not there.
+"""Writes files so that after a crash each is complete or absent.
 
-Order of every write: temporary name → fsync → rename or link → fsync of the
-directory that got the name. After an error a file is discarded, never fsynced
-again: the kernel may have dropped the dirty pages and reported it only once.
+Order of every write: temporary name → fsync → rename or link → fsync of the directory that got
+the name. After an error the file is discarded and never fsynced again: the kernel may have
+dropped the dirty pages, and it reports that only once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from clip_index.storage.shard_store import UNFINISHED_PREFIX
+
 READ_ONLY = 0o444
-TEMPORARY_PREFIX = ".tmp-"
 
 
 def fsync_path(path: Path) -> None:
@@ -27,7 +28,7 @@ def fsync_path(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write and fsync a new read-only file; the directory is the caller's to fsync."""
+    """Write and fsync a new read-only file. The caller must fsync the directory."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
@@ -47,7 +48,7 @@ def seal_file(path: Path) -> None:
 def make_directory(path: Path) -> None:
     """Create a directory and its missing parents, each of them durable.
 
-    One that exists may be of a process that died, or is about to, before its fsync.
+    An existing `path` is fsynced as well: whoever created it may have died before its fsync.
     """
     missing = [p for p in path.parents if not p.exists()]
     for directory in (*reversed(missing), path):
@@ -58,9 +59,9 @@ def make_directory(path: Path) -> None:
 def create_exclusively(path: Path, data: bytes) -> bool:
     """Create `path` with `data` in one atomic step; False if the name is taken. Durable either way.
 
-    Uses a hard link, which fails when the name exists, where a rename would replace it.
+    Uses a hard link, because a link fails if the name exists. A rename would replace the file.
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid4().hex}")
+    temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}-{uuid4().hex}")
     try:
         write_file(temporary, data)
         try:
@@ -75,8 +76,8 @@ def create_exclusively(path: Path, data: bytes) -> bool:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replace `path` atomically for readers. Not durable: for files that may fall back after a crash."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid4().hex}")
+    """Replace `path` atomically for readers. Not durable: after a crash the old data may be back."""
+    temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}-{uuid4().hex}")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
@@ -86,7 +87,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or directory; what is already gone is no error."""
+    """Remove a file or directory. Does nothing if it is already gone."""
     if path.is_dir() and not path.is_symlink():
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
@@ -95,8 +96,8 @@ def remove_tree(path: Path) -> None:
 
 
 def has_hard_links(directory: Path) -> bool:
-    """Whether the file system of `directory` supports the exclusive create that commits rest on."""
-    probe = directory / f"{TEMPORARY_PREFIX}probe-{uuid4().hex}"
+    """Tell whether the file system of `directory` supports hard links, which commits need."""
+    probe = directory / f"{UNFINISHED_PREFIX}probe-{uuid4().hex}"
     linked = probe.with_name(probe.name + "-link")
     try:
         probe.write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Size and digest of a file: what a manifest says, and whether the file is it."""
+"""Size and digest of a file, as a manifest names them, and the check of a file against them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,21 @@ class FileDigest:
         return f"{self.size_bytes} bytes with xxh3-128 {self.xxh3_128}"
 
 
+def digest_of(data: bytes) -> FileDigest:
+    return FileDigest(len(data), xxhash.xxh3_128_hexdigest(data))
+
+
 def read_digest(path: Path) -> FileDigest:
     """Read the whole file once and digest it."""
     size_bytes = path.stat().st_size
     if size_bytes == 0:
-        return FileDigest(0, xxhash.xxh3_128_hexdigest(b""))
+        return digest_of(b"")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return FileDigest(size_bytes, xxhash.xxh3_128_hexdigest(mapped))
 
 
 def verify_file(path: Path, expected: FileDigest) -> None:
-    """Raise `DamagedFile` if the file is not the expected one; a missing file stays `FileNotFoundError`."""
+    """Raise `DamagedFile` if the file is not the expected one, `FileNotFoundError` if it is missing."""
     size_bytes = path.stat().st_size
     if size_bytes != expected.size_bytes:
         raise DamagedFile(path, f"{size_bytes} bytes, expected {expected.size_bytes}")
@@ -45,7 +49,10 @@ def verify_file(path: Path, expected: FileDigest) -> None:
 
 
 def verify_slowly(path: Path, expected: FileDigest, rest: Callable[[int], None]) -> None:
-    """As `verify_file`, in blocks: `rest` is told the bytes of each and may take its time, or raise."""
+    """Verify a file block by block. After each block this calls `rest` with the block's length.
+
+    `rest` may sleep, to spare the disk, or raise, to stop.
+    """
     digest, size_bytes = xxhash.xxh3_128(), 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -58,9 +65,9 @@ def verify_slowly(path: Path, expected: FileDigest, rest: Callable[[int], None])
 
 
 class FileVerifier:
-    """Verifies every file once in a process: files never change under their name.
+    """Verifies every file once in a process, because a file never changes under its name.
 
-    Keyed by path and digest; used by one thread.
+    Used by one thread.
     """
 
     def __init__(self) -> None:
@@ -72,5 +79,5 @@ class FileVerifier:
             self._verified.add((path, expected))
 
     def retain(self, paths: set[Path]) -> None:
-        """Forget all files but these, so that the memory follows what is served."""
+        """Forget all other files, so that the memory does not grow with files that are gone."""
         self._verified = {entry for entry in self._verified if entry[0] in paths}

@@ -1,8 +1,8 @@
-"""`.npy` files read where they lie, without holding a file descriptor each.
+"""Maps `.npy` files into memory without keeping a file descriptor open for each.
 
-`numpy.load(mmap_mode="r")` keeps one open for the life of the array. With four tables a
-segment, a few dozen segments a shard and eight shards, that alone would reach the usual
-limit of 1,024 open files.
+`numpy.load(mmap_mode="r")` keeps a descriptor open for the life of the array. Four tables a
+segment, a few dozen segments a shard and eight shards would alone reach the usual limit of
+1,024 open files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clip_index.errors import DamagedFile
 
 
 def map_array(path: Path) -> NDArray[Any]:
-    """Map a C-ordered array, read-only; the mapping lives as long as the array."""
+    """Map a C-ordered array, read-only. The mapping lives as long as the array."""
     with pa.memory_map(str(path), "rb") as source:
         try:
             version = npy.read_magic(source)

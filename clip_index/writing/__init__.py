@@ -1,1 +1,1 @@
-"""The one writer of a shard: buffer, commit and merges."""
+"""The one writer of a shard: its buffer, commits and merges."""

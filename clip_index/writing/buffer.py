@@ -1,4 +1,4 @@
-"""Changes that a writer has taken but not committed, folded by content id."""
+"""Changes that a writer has added but not committed, folded by content id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Pending:
 
 
 class Buffer:
-    """Holds at most one pending state of an id, and the committed rows that it has killed."""
+    """At most one pending state of each id, and the committed rows that these states kill."""
 
     def __init__(self) -> None:
         self._pending: dict[str, _Pending] = {}
@@ -36,11 +36,11 @@ class Buffer:
 
     @property
     def dead(self) -> Mapping[str, BitMap]:
-        """Committed rows that died since the last commit, by segment."""
+        """Committed rows that have died since the last commit, by segment."""
         return self._dead
 
     def apply(self, change: Change, known: KnownId) -> bool:
-        """Fold one change in; False if it does not apply. `known` is what is committed of its id."""
+        """Fold one change in; False if it does not apply. `known` is the committed state of its id."""
         pending = self._pending.get(change.content_id)
         before = pending.state if pending else known.state
         content = change if isinstance(change, EncodedContent) else None
@@ -48,9 +48,9 @@ class Buffer:
         if after is None:
             return False
         if after == before and content is None:
-            return True  # what is deleted stays deleted: nothing to write
-        if pending is None and known.place is not None:
-            self._dead.setdefault(known.place.segment_id, BitMap()).add(known.place.row)
+            return True  # a delete of a deleted id: there is nothing to write
+        if pending is None and known.live_row is not None:
+            self._dead.setdefault(known.live_row.segment_id, BitMap()).add(known.live_row.row)
         self._pending[change.content_id] = _Pending(after, change.offset, content)
         return True
 
@@ -58,23 +58,23 @@ class Buffer:
         return [BufferedContent(p.content, p.state.floor) for p in self._pending.values() if p.content]
 
     def deletes(self) -> list[RememberedDelete]:
-        """Return the deletes whose floor must outlive their content."""
+        """Return the deletes that must be remembered, because their ids have a floor."""
         return [
             RememberedDelete(content_id, p.offset, p.state.floor)
             for content_id, p in self._pending.items()
             if p.content is None and p.state.floor is not None
         ]
 
-    def follow_merge(self, merged_id: str, sources: Collection[str], moved: BitMap) -> None:
-        """Rows of `sources` are now rows of the merged segment; `moved` are those killed here."""
+    def follow_merge(self, merged_id: str, sources: Collection[str], dead: BitMap) -> None:
+        """Replace the dead rows of `sources` by `dead`, their numbers in the merged segment."""
         for source in sources:
             self._dead.pop(source, None)
-        if moved:
-            self._dead[merged_id] = moved
+        if dead:
+            self._dead[merged_id] = dead
 
 
 def num_bytes_of(change: Change | None) -> int:
-    """Roughly what a change holds in memory."""
+    """Return roughly how many bytes of memory a change takes."""
     if not isinstance(change, EncodedContent):
         return 200
     variable = len(change.text or "") + len(change.thumbnail or b"") + 64 * len(change.metadata)

@@ -1,10 +1,9 @@
-"""Rewriting several segments as one, without their dead rows."""
+"""Rewrites several segments as one, without their dead rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +12,13 @@ from pyroaring import BitMap
 
 from clip_index.content import MODALITIES, Modality
 from clip_index.generations.history import read_manifest
-from clip_index.generations.manifest import Manifest, SegmentEntry
+from clip_index.generations.manifest import Manifest, SegmentEntry, segment_name, tombstones_name
 from clip_index.generations.tombstones import live_rows_mask, read_tombstones
 from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, THUMBNAILS_SCHEMA
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
 from clip_index.storage.file_digest import verify_file
+from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.vector_file import write_fastest
 
 DROPPED = -1
@@ -26,12 +26,13 @@ DROPPED = -1
 
 @dataclass(frozen=True, slots=True)
 class MergeJob:
-    """Merge `segment_ids`, as `generation` of the shard shows them, into a segment `merged_id`.
+    """Merge the segments `segment_ids` into a segment `merged_id`.
 
-    `started_ms` (ms since 1970) is when that generation was the newest.
+    `generation` tells which of their rows are dead. `started_ms` (ms since 1970) is a time at
+    which that generation was the newest.
     """
 
-    shard_path: Path
+    store: ShardStore
     generation: int
     segment_ids: tuple[str, ...]
     merged_id: str
@@ -40,9 +41,10 @@ class MergeJob:
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """The merged segment and, for each source, its row map: (rows,) int64, new row or `DROPPED`.
+    """The merged segment and, for each source segment, its row map.
 
-    `entry` is None if nothing was alive.
+    A row map has shape (rows,), int64: the number that each row has in the merged segment, or
+    `DROPPED`. `entry` is None if the merged segment would be empty.
     """
 
     entry: SegmentEntry | None
@@ -57,12 +59,12 @@ class _Source:
 
 
 def run_merge(job: MergeJob) -> MergeResult:
-    """Verify and read the sources, write the merged segment durably, return how rows moved.
+    """Verify and read the sources, publish the merged segment, return the new numbers of the rows.
 
-    The shard's manifest is not touched: the merged directory is garbage until its writer
-    commits it. A damaged source raises `DamagedFile` rather than being given a new digest.
+    No manifest changes: until the shard's writer commits the merged segment, it is garbage. A
+    damaged source raises `DamagedFile`, because a merge would give the damage a valid digest.
     """
-    manifest = read_manifest(job.shard_path, job.generation)
+    manifest = read_manifest(job.store, job.generation)
     sources = _open_sources(job, manifest)
     rows = SegmentRows(
         contents=_merge_contents(sources),
@@ -73,12 +75,12 @@ def run_merge(job: MergeJob) -> MergeResult:
     row_maps = {source.segment.segment_id: source.row_map for source in sources}
     if rows.contents.num_rows + rows.deletes.num_rows == 0:
         return MergeResult(None, row_maps)
-    entry = write_segment(job.shard_path / "segments", job.merged_id, rows, write_fastest)
+    entry = write_segment(job.store, job.merged_id, rows, write_fastest)
     return MergeResult(entry, row_maps)
 
 
-def moved_rows(row_map: NDArray[np.int64], dead: BitMap) -> BitMap:
-    """Translate dead rows of a source to rows of the merged segment; dropped ones are gone."""
+def renumbered_rows(row_map: NDArray[np.int64], dead: BitMap) -> BitMap:
+    """Return the numbers that a source's dead rows have in the merged segment, without dropped rows."""
     rows = row_map[np.array(dead.to_array(), np.int64)]
     return BitMap(rows[rows != DROPPED].tolist())
 
@@ -87,27 +89,26 @@ def _open_sources(job: MergeJob, manifest: Manifest) -> list[_Source]:
     entries = [entry for entry in manifest.segments if entry.segment_id in job.segment_ids]
     sources, num_rows = [], 0
     for entry in entries:
-        segment = _open_verified(job.shard_path, entry)
-        is_alive = live_rows_mask(_read_dead(job.shard_path, manifest, entry), entry.num_contents)
+        segment = _open_verified(job.store, entry)
+        is_alive = live_rows_mask(_read_dead(job.store, manifest, entry), entry.num_contents)
         row_map = np.where(is_alive, num_rows + np.cumsum(is_alive) - 1, DROPPED)
         num_rows += int(is_alive.sum())
         sources.append(_Source(segment, is_alive, row_map))
     return sources
 
 
-def _open_verified(shard_path: Path, entry: SegmentEntry) -> Segment:
+def _open_verified(store: ShardStore, entry: SegmentEntry) -> Segment:
     for name, digest in entry.files.items():
-        verify_file(shard_path / "segments" / entry.segment_id / name, digest)
-    return Segment(shard_path, entry)
+        verify_file(store.local_file(f"{segment_name(entry.segment_id)}/{name}"), digest)
+    return Segment(store, entry)
 
 
-def _read_dead(shard_path: Path, manifest: Manifest, entry: SegmentEntry) -> BitMap:
+def _read_dead(store: ShardStore, manifest: Manifest, entry: SegmentEntry) -> BitMap:
     tombstones = manifest.tombstones.get(entry.segment_id)
     if tombstones is None:
         return BitMap()
-    path = shard_path / "tombstones" / tombstones.file_name
-    verify_file(path, tombstones.digest)
-    return read_tombstones(path)
+    verify_file(store.local_file(tombstones_name(tombstones.file_name)), tombstones.digest)
+    return read_tombstones(store, tombstones.file_name)
 
 
 def _merge_contents(sources: Sequence[_Source]) -> pa.RecordBatch:
@@ -130,7 +131,7 @@ def _merge_thumbnails(sources: Sequence[_Source]) -> pa.RecordBatch | None:
 
 
 def _merge_deletes(sources: Sequence[_Source]) -> pa.RecordBatch:
-    """Keep the newest delete of each id, unless the sources hold something newer of it."""
+    """Keep the newest delete of each id, unless the sources hold a newer entry of that id."""
     newest: dict[str, int] = {}
     for source in sources:
         for columns in (source.segment.contents, source.segment.deletes):
@@ -168,7 +169,7 @@ def _join_vectors(parts: Sequence[ModalityVectors]) -> ModalityVectors | None:
 
 
 def _concatenate(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    """Join the batches; `MemoryError` if a column passes Arrow's 2 GiB, which would be cut in two."""
+    """Join the batches. Raises `MemoryError` if a column exceeds 2 GiB: Arrow would cut it in two."""
     table = pa.Table.from_batches(batches, schema).combine_chunks()
     joined = table.to_batches() or [pa.RecordBatch.from_pylist([], schema)]
     if len(joined) > 1:

@@ -1,17 +1,28 @@
-"""Which segments to merge next: decided from their sizes alone."""
+"""Which segments to merge next, and when to try a failed merge again.
+
+Everything here decides from numbers alone: it touches no file and no clock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 
 from clip_index.generations.manifest import Manifest, SegmentEntry
+
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class MergeSettings:
-    """`max_entries` caps a segment; one with more than `max_dead_share` dead rows, or with rows
-    dead for `erase_within_seconds`, is rewritten alone."""
+    """When segments merge, and how large they may grow.
+
+    A merged segment has at most `max_entries` entries. A segment is rewritten alone when more
+    than `max_dead_share` of its rows are dead, or when its oldest dead row died
+    `erase_within_seconds` ago. A merge of `large_entries` or more runs in the large lane.
+    """
 
     merge_factor: int = 8
     floor_entries: int = 64
@@ -21,22 +32,29 @@ class MergeSettings:
     erase_within_seconds: float = 24 * 3600.0
 
 
+class MergeLane(Enum):
+    """Large merges run apart, so that a small merge never waits for a large one."""
+
+    SMALL = "small"
+    LARGE = "large"
+
+
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """Segments to rewrite as one; large plans run apart from small ones."""
+    """Segments to rewrite as one, and the lane to do it in."""
 
     segment_ids: tuple[str, ...]
-    is_large: bool
+    lane: MergeLane
 
 
 def plan_merges(
     manifest: Manifest, settings: MergeSettings, *, busy: Collection[str], now_ms: int
 ) -> list[MergePlan]:
-    """Return disjoint merges worth running now, most urgent first; `busy` segments are left out.
+    """Return disjoint merges worth running now, most urgent first; none takes a `busy` segment.
 
-    Segments fall into tiers by the logarithm of their size (Lucene's TieredMergePolicy and
-    LogMergePolicy work so): `merge_factor` of one tier become one of the next, so that a
-    row is rewritten about log(rows) times.
+    Segments fall into tiers by the logarithm of their size, as in Lucene's TieredMergePolicy
+    and LogMergePolicy. `merge_factor` segments of one tier become one segment of the next.
+    So a row is rewritten about log(rows) times.
     """
     free = [entry for entry in manifest.segments if entry.segment_id not in busy]
     rewrites = [entry for entry in free if _is_due(manifest, entry, settings, now_ms)]
@@ -53,9 +71,9 @@ def plan_merges(
 
 
 def merge_debt(manifest: Manifest, settings: MergeSettings) -> int:
-    """Return how many segments there are beyond what the tiers hold at rest.
+    """Return how many segments there are beyond what the tiers hold when no merge is due.
 
-    Segments that no other one fits beside are as they will stay, and no debt.
+    A segment larger than half of `max_entries` does not count, because it will not merge again.
     """
     growing = [entry for entry in manifest.segments if 2 * entry.num_entries <= settings.max_entries]
     tiers = {_tier(entry, settings) for entry in growing}
@@ -82,7 +100,8 @@ def _plan_tier(entries: Sequence[SegmentEntry], settings: MergeSettings) -> list
 
 def _plan(entries: Sequence[SegmentEntry], settings: MergeSettings) -> MergePlan:
     num_entries = sum(entry.num_entries for entry in entries)
-    return MergePlan(tuple(e.segment_id for e in entries), num_entries >= settings.large_entries)
+    lane = MergeLane.LARGE if num_entries >= settings.large_entries else MergeLane.SMALL
+    return MergePlan(tuple(e.segment_id for e in entries), lane)
 
 
 def _tier(entry: SegmentEntry, settings: MergeSettings) -> int:
@@ -90,3 +109,39 @@ def _tier(entry: SegmentEntry, settings: MergeSettings) -> int:
     while entry.num_entries >= bound:
         tier, bound = tier + 1, bound * settings.merge_factor
     return tier
+
+
+@dataclass(slots=True)
+class _Failures:
+    count: int = 0
+    latest_at: float = 0.0
+
+
+def _no_failures() -> Mapping[MergeLane, _Failures]:
+    return {lane: _Failures() for lane in MergeLane}
+
+
+@dataclass(slots=True)
+class MergeBackoff:
+    """How long each lane of one shard waits after failed merges.
+
+    The wait doubles with each failure, up to a minute. A merge that succeeds ends it.
+    `now` may come from any clock. When the clock is set back, the wait ends.
+    """
+
+    _failures: Mapping[MergeLane, _Failures] = field(default_factory=_no_failures)
+
+    def failed(self, lane: MergeLane, now: float) -> None:
+        failures = self._failures[lane]
+        failures.count += 1
+        failures.latest_at = now
+
+    def succeeded(self, lane: MergeLane) -> None:
+        self._failures[lane].count = 0
+
+    def is_due(self, lane: MergeLane, now: float) -> bool:
+        failures = self._failures[lane]
+        if not failures.count:
+            return True
+        wait = min(_FIRST_WAIT_SECONDS * 2.0 ** (min(failures.count, 32) - 1), _LONGEST_WAIT_SECONDS)
+        return not 0 <= now - failures.latest_at < wait

@@ -1,7 +1,7 @@
-"""Merges run in a child process: low priority, killable, away from the encoder.
+"""Runs merges in a child process, which has a low priority and can be killed at any time.
 
-The child is `python -m clip_index.writing.merge_worker`: one JSON job a line on standard input,
-one JSON answer a line on standard output. It ends with its parent.
+The child is `python -m clip_index.writing.merge_worker`. It reads one JSON job a line from
+standard input and writes one JSON answer a line to standard output. It ends with its parent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -21,20 +22,22 @@ from uuid import uuid4
 import numpy as np
 
 from clip_index.errors import ClipIndexError, DamagedFile
-from clip_index.generations.manifest import segment_fields, segment_from_fields
-from clip_index.storage.durable_files import TEMPORARY_PREFIX
+from clip_index.generations.manifest import SEGMENTS, segment_fields, segment_from_fields
+from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
+from clip_index.writing.merge_policy import MergeLane
 
 _NICENESS = 10
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class MergeFailed(ClipIndexError):
-    """The child could not be started, reported an error or died; nothing was committed."""
+    """The child could not be started, reported an error or died. Nothing was committed."""
 
 
 class MergeWorker:
-    """One child process that runs one merge at a time; owned by one thread."""
+    """One child process that runs one merge at a time. Owned by one thread."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
@@ -42,18 +45,19 @@ class MergeWorker:
 
     @property
     def job(self) -> MergeJob | None:
-        """The merge that is running."""
+        """The merge that is running, None while the worker is free."""
         return self._job
 
     def start(self, job: MergeJob) -> None:
-        """Begin a merge; the worker must be free. The child is started when there is none.
+        """Begin a merge, and start the child if there is none. The worker must be free.
 
-        Raises `MergeFailed` where there is no process or memory for one, or it has just died.
+        Raises `MergeFailed` if the system has no process or memory for a child, or if the child
+        has just died.
         """
         if self._job is not None:
             raise RuntimeError("the worker is busy")
         if self._child is not None and self._child.poll() is not None:
-            self.kill()  # it is dead: release its pipes
+            self.kill()  # the child is dead: close its pipes
         fields = {**_job_fields(job), "row_maps": str(_row_maps_path(job))}
         try:
             if self._child is None:
@@ -61,11 +65,11 @@ class MergeWorker:
             _pipe(self._child.stdin).write(json.dumps(fields).encode() + b"\n")
         except OSError as error:
             self.kill()
-            raise MergeFailed(f"{job.shard_path.name}: a merge could not be begun: {error}") from error
+            raise MergeFailed(f"{job.store.name}: a merge could not be started: {error}") from error
         self._job = job
 
     def poll(self) -> MergeResult | None:
-        """Return the result if the running merge has ended; raise `MergeFailed` if it failed."""
+        """Return the result if the running merge has ended, else None; `MergeFailed` if it failed."""
         if self._job is None or self._child is None:
             return None
         output = _pipe(self._child.stdout)
@@ -75,10 +79,12 @@ class MergeWorker:
         try:
             return _result(job, output.readline())
         except OSError as error:
-            raise MergeFailed(f"{job.shard_path.name}: no result of a merge: {error}") from error
+            raise MergeFailed(
+                f"{job.store.name}: the result of a merge could not be read: {error}"
+            ) from error
 
     def kill(self) -> None:
-        """End the child at once; a running merge leaves only garbage behind."""
+        """Kill the child at once. A running merge leaves only garbage behind."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
@@ -88,20 +94,24 @@ class MergeWorker:
 
 
 class MergeLanes:
-    """Two workers: small merges never wait for a large one. Shared by the shards of a process."""
+    """One worker for each lane. All shards of a process share them."""
 
-    def __init__(self) -> None:
-        self._lanes = {False: MergeWorker(), True: MergeWorker()}
+    def __init__(self, new_worker: Callable[[], MergeWorker] = MergeWorker) -> None:
+        self._workers = {lane: new_worker() for lane in MergeLane}
 
-    def lane(self, *, is_large: bool) -> MergeWorker:
-        return self._lanes[is_large]
+    def worker(self, lane: MergeLane) -> MergeWorker:
+        return self._workers[lane]
 
-    def running(self, shard_path: Path) -> list[MergeWorker]:
-        """Return the workers that are merging for this shard."""
-        return [w for w in self._lanes.values() if w.job and w.job.shard_path == shard_path]
+    def running(self, store: ShardStore) -> dict[MergeLane, MergeWorker]:
+        """Return the workers that are merging for the shard of this store."""
+        return {
+            lane: worker
+            for lane, worker in self._workers.items()
+            if worker.job and worker.job.store.address == store.address
+        }
 
     def close(self) -> None:
-        for worker in self._lanes.values():
+        for worker in self._workers.values():
             worker.kill()
 
 
@@ -112,7 +122,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _has_input(pipe: IO[bytes]) -> bool:
-    poll = select.poll()  # select() cannot wait for descriptors above 1023
+    poll = select.poll()  # select() does not take file descriptors above 1023
     poll.register(pipe, select.POLLIN)
     return bool(poll.poll(0))
 
@@ -130,12 +140,12 @@ def _start_child() -> subprocess.Popen[bytes]:
 
 
 def _row_maps_path(job: MergeJob) -> Path:
-    return job.shard_path / "segments" / f"{TEMPORARY_PREFIX}rows-{uuid4().hex}.npz"
+    return job.store.staging_path(f"{SEGMENTS}/rows-{uuid4().hex}.npz")
 
 
 def _job_fields(job: MergeJob) -> dict[str, Any]:
     return {
-        "shard_path": str(job.shard_path),
+        "store": job.store.address,
         "generation": job.generation,
         "segment_ids": job.segment_ids,
         "merged_id": job.merged_id,
@@ -145,12 +155,12 @@ def _job_fields(job: MergeJob) -> dict[str, Any]:
 
 def _result(job: MergeJob, line: bytes) -> MergeResult:
     if not line:
-        raise MergeFailed(f"{job.shard_path.name}: the merge process died")
+        raise MergeFailed(f"{job.store.name}: the merge process died")
     answer = json.loads(line)
     if "damaged" in answer:
-        raise DamagedFile(Path(answer["damaged"]), answer["error"])
+        raise DamagedFile(answer["damaged"], answer["error"])
     if "error" in answer:
-        raise MergeFailed(f"{job.shard_path.name}: {answer['error']}")
+        raise MergeFailed(f"{job.store.name}: {answer['error']}")
     path = Path(answer["row_maps"])
     with np.load(path, allow_pickle=False) as arrays:
         row_maps = {name: arrays[name] for name in arrays.files}
@@ -163,14 +173,14 @@ def _answer(line: bytes) -> dict[str, Any]:
     """Run one job in the child."""
     fields = json.loads(line)
     row_maps = fields.pop("row_maps")
-    fields["shard_path"] = Path(fields["shard_path"])
+    fields["store"] = LocalShardStore(Path(fields["store"]))
     fields["segment_ids"] = tuple(fields["segment_ids"])
     try:
         result = run_merge(MergeJob(**fields))
         arrays: dict[str, Any] = dict(result.row_maps)
         np.savez(row_maps, **arrays)
     except DamagedFile as error:
-        return {"damaged": str(error.path), "error": error.detail}
+        return {"damaged": error.file, "error": error.detail}
     except (ClipIndexError, OSError, MemoryError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {"entry": segment_fields(result.entry) if result.entry else None, "row_maps": row_maps}
@@ -180,11 +190,11 @@ def _serve(parent_pid: int) -> None:
     os.nice(_NICENESS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError):  # where memory ends, a merge can be done again
+        with suppress(OSError):  # out of memory, kill this process first: a merge can be repeated
             Path("/proc/self/oom_score_adj").write_text("1000")
     if os.getppid() != parent_pid:
-        return  # it died before the kernel was told
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which ends this process
+        return  # the parent died before prctl, so the kernel will not kill this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends this process
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(json.dumps(_answer(line)).encode() + b"\n")
         sys.stdout.buffer.flush()

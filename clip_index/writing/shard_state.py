@@ -1,10 +1,9 @@
-"""A shard as its newest generation shows it, opened for look-ups by its writer."""
+"""A shard as its newest generation shows it, opened so that its writer can look ids up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pyroaring import BitMap
 
@@ -14,11 +13,12 @@ from clip_index.generations.tombstones import read_tombstones
 from clip_index.segments.id_table import hash_ids
 from clip_index.segments.segment import FoundEntry, Segment
 from clip_index.storage.file_digest import verify_file
+from clip_index.storage.shard_store import ShardStore
 
 
 @dataclass(frozen=True, slots=True)
-class RowPlace:
-    """A row of a segment."""
+class RowId:
+    """Names a row of a shard: its segment, and its position there."""
 
     segment_id: str
     row: int
@@ -26,22 +26,24 @@ class RowPlace:
 
 @dataclass(frozen=True, slots=True)
 class KnownId:
-    """The folded state of an id, and the live row that holds its content."""
+    """The folded state of an id, and the row of its content; None if the id has no live content."""
 
     state: IdState = UNSEEN
-    place: RowPlace | None = None
+    live_row: RowId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """Immutable; a commit makes the next one, which shares the opened segments."""
+    """Immutable. A commit builds the next state, which shares the opened segments."""
 
     manifest: Manifest
     segments: Mapping[str, Segment] = field(default_factory=dict)
     dead: Mapping[str, BitMap] = field(default_factory=dict)
 
     def find(self, ids: Sequence[str]) -> dict[str, KnownId]:
-        """Return what the generation knows of each id; the entry of the greatest offset tells."""
+        """Return what the generation knows of each id. Of several entries the one with the greatest
+        offset counts.
+        """
         newest: dict[str, FoundEntry] = {}
         hashes = hash_ids(ids)
         for segment in self.segments.values():
@@ -60,26 +62,29 @@ def _known(found: FoundEntry | None) -> KnownId:
         return KnownId()
     if found.row is None:
         return KnownId(IdState(found.floor, is_live=False))
-    return KnownId(IdState(found.floor, is_live=True), RowPlace(found.segment_id, found.row))
+    return KnownId(IdState(found.floor, is_live=True), RowId(found.segment_id, found.row))
 
 
-def open_state(shard_path: Path, manifest: Manifest) -> ShardState:
+def open_state(store: ShardStore, manifest: Manifest) -> ShardState:
     """Verify and open everything that a manifest names; `DamagedFile` names the first bad file."""
-    for path, digest in manifest.file_paths(shard_path):
-        verify_file(path, digest)
+    for name, digest in manifest.files():
+        verify_file(store.local_file(name), digest)
     return ShardState(
         manifest,
-        {entry.segment_id: Segment(shard_path, entry) for entry in manifest.segments},
-        {i: read_tombstones(shard_path / "tombstones" / e.file_name) for i, e in manifest.tombstones.items()},
+        {entry.segment_id: Segment(store, entry) for entry in manifest.segments},
+        {i: read_tombstones(store, entry.file_name) for i, entry in manifest.tombstones.items()},
     )
 
 
 def next_state(
-    shard_path: Path, state: ShardState, manifest: Manifest, dead: Mapping[str, BitMap]
+    store: ShardStore, state: ShardState, manifest: Manifest, dead: Mapping[str, BitMap]
 ) -> ShardState:
-    """Open only what `manifest` names beyond `state`; `dead` are its tombstones."""
+    """Return the state that `manifest` describes. `dead` are the rows that its tombstones name.
+
+    This opens only the segments that `state` has not opened already.
+    """
     segments = {
-        entry.segment_id: state.segments.get(entry.segment_id) or Segment(shard_path, entry)
+        entry.segment_id: state.segments.get(entry.segment_id) or Segment(store, entry)
         for entry in manifest.segments
     }
     return ShardState(manifest, segments, dead)

@@ -27,6 +27,7 @@ from clip_index.generations.restoration import (
     plan_repair,
     plan_rollback,
 )
+from clip_index.storage.shard_store import ShardStore
 from cliptide.snapshot.report import (
     generation_fields,
     print_generations,
@@ -93,14 +94,14 @@ def list_command(
     """
     is_damaged = False
     with _disk_errors_named():
-        for shard_path in _shard_paths(index_root, index_id, partition):
-            found = list(islice(Inspection(shard_path).newest_first(), last))
+        for store in _shard_stores(index_root, index_id, partition):
+            found = list(islice(Inspection(store).newest_first(), last))
             is_damaged |= bool(found and found[0].damage)
             if as_json:
                 for one in found:
-                    click.echo(json.dumps({"shard": shard_path.name, **generation_fields(one)}))
+                    click.echo(json.dumps({"shard": store.name, **generation_fields(one)}))
             else:
-                print_generations(Console(), shard_path.name, found)
+                print_generations(Console(), store.name, found)
     raise SystemExit(1 if is_damaged else 0)
 
 
@@ -121,8 +122,8 @@ def repair_command(
         raise click.UsageError("--from-log empties a shard: name its --partition")
     plan = plan_refill if from_log else plan_repair
     with _disk_errors_named():
-        for shard_path in _shard_paths(index_root, index_id, partition):
-            _go_back(shard_path, plan, _going_back(**flags))
+        for store in _shard_stores(index_root, index_id, partition):
+            _go_back(store, plan, _going_back(**flags))
 
 
 @snapshot_command.command("rollback")
@@ -134,9 +135,9 @@ def rollback_command(
     index_root: Path, index_id: str | None, partition: int, generation: int, **flags: bool
 ) -> None:
     """Commit a new generation with the segments and the next offset of a former one."""
-    [shard_path] = _shard_paths(index_root, index_id, partition)
+    [store] = _shard_stores(index_root, index_id, partition)
     with _disk_errors_named():
-        _go_back(shard_path, lambda inspection: plan_rollback(inspection, generation), _going_back(**flags))
+        _go_back(store, lambda inspection: plan_rollback(inspection, generation), _going_back(**flags))
 
 
 def _going_back(*, dry_run: bool, while_running: bool, as_json: bool) -> GoingBack:
@@ -144,28 +145,28 @@ def _going_back(*, dry_run: bool, while_running: bool, as_json: bool) -> GoingBa
 
 
 def _go_back(
-    shard_path: Path, make_plan: Callable[[Inspection], Restoration | None], asked: GoingBack
+    store: ShardStore, make_plan: Callable[[Inspection], Restoration | None], asked: GoingBack
 ) -> None:
     """Plan, commit unless it is a dry run, and say so. A plan that a writer overtook is made again."""
-    inspection, writer_id = Inspection(shard_path), f"snapshot-{os.getpid()}-{secrets.token_hex(4)}"
+    inspection, writer_id = Inspection(store), f"snapshot-{os.getpid()}-{secrets.token_hex(4)}"
     for _ in range(_MAX_TRIES):
         plan = make_plan(inspection)
         if plan is None or asked.is_dry_run:
-            return _report(shard_path.name, plan, None, asked)
+            return _report(store.name, plan, None, asked)
         if not asked.accepts_running:
-            _refuse_running(shard_path)
+            _refuse_running(store)
         try:
-            committed = commit_restoration(shard_path, plan, writer_id=writer_id)
+            committed = commit_restoration(store, plan, writer_id=writer_id)
         except GenerationTaken:
             continue
-        return _report(shard_path.name, plan, committed, asked)
-    raise click.ClickException(f"{shard_path.name}: a consumer goes on committing: stop it first")
+        return _report(store.name, plan, committed, asked)
+    raise click.ClickException(f"{store.name}: a consumer goes on committing: stop it first")
 
 
-def _refuse_running(shard_path: Path) -> None:
-    if seems_alive(shard_path, time.time()):
+def _refuse_running(store: ShardStore) -> None:
+    if seems_alive(store, time.time()):
         raise click.ClickException(
-            f"{shard_path.name}: a consumer has shown life within the last {ALIVE_WITHIN_SECONDS:.0f} "
+            f"{store.name}: a consumer has shown life within the last {ALIVE_WITHIN_SECONDS:.0f} "
             "seconds: stop it and wait that long, or say --while-running to fence it"
         )
 
@@ -177,14 +178,14 @@ def _report(shard: str, plan: Restoration | None, committed: Manifest | None, as
         print_restoration(shard, plan, committed)
 
 
-def _shard_paths(index_root: Path, index_id: str | None, partition: int | None) -> Sequence[Path]:
+def _shard_stores(index_root: Path, index_id: str | None, partition: int | None) -> Sequence[ShardStore]:
     index = IndexDirectory.open(index_root, index_id)
     partitions = range(index.description.num_partitions)
     if partition is None:
-        return [index.shard_path(number) for number in partitions]
+        return [index.shard_store(number) for number in partitions]
     if partition not in partitions:
         raise click.BadParameter(f"the index has {len(partitions)} partitions", param_hint="--partition")
-    return [index.shard_path(partition)]
+    return [index.shard_store(partition)]
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class OwnedShard:
             return
         try:
             writer = self._recovered_writer()
-            self._tend(writer)  # first, because removing garbage may free the space that a commit needs
+            self._maintain(writer)  # first, because removing garbage may free the space that a commit needs
             self._add_delivered(writer, now)
             if self._is_commit_due(writer, now):
                 self._commit(writer)
@@ -191,9 +191,9 @@ class OwnedShard:
         covered_ms = self._covered_at_start_ms if newest_ms is None else newest_ms
         self._notices.put(Committed(writer.partition, writer.committed_next_offset, covered_ms))
 
-    def _tend(self, writer: ShardWriter) -> None:
+    def _maintain(self, writer: ShardWriter) -> None:
         try:
-            writer.tend()
+            writer.maintain()
         except MergeFailed as error:
             self._metrics.merges_failed.inc()
             _log.warning("merge failed", shard=self.shard, error=str(error))

@@ -57,7 +57,7 @@ class ShardWriter(Protocol):
         owns the shard.
         """
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Do what keeps the shard small and fast: commit finished merges, start due ones, remove garbage.
 
         Raises what `commit` raises, and `MergeFailed` for a merge that will be tried again.

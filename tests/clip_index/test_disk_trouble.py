@@ -18,20 +18,21 @@ import numpy as np
 import pytest
 
 from clip_index.errors import CommitUnknown, Fenced
-from clip_index.generations import history
+from clip_index.generations import history, installation
 from clip_index.generations.history import list_generations
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader, ShardReader
-from clip_index.segments import segment_files
-from clip_index.storage import file_digest
+from clip_index.storage import file_digest, local_store
+from clip_index.storage.local_store import LocalShardStore
 from clip_index.vectors.flat_vectors import write_flat
-from clip_index.writing import merge_worker
+from clip_index.writing import current_state, merge_worker, shard_state
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
-from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.merge_policy import MergeLane, MergeSettings
 from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from tests.fakes.failing_disk import fail, fail_to_fsync_the_shard
 from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
+from tests.fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
 
 
 @pytest.fixture
@@ -51,16 +52,12 @@ def live_ids(index: IndexDirectory) -> set[str]:
     return {hit.content_id for hit in reader.searcher.search(unit_vectors(1), k=100, modality="image")[0]}
 
 
-def fail(*_: object, **__: object) -> None:
-    raise OSError(errno.EIO, "input/output error")
-
-
 def fail_for_want_of_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "no space left on device")
 
 
 def segment_names(writer: ShardWriter) -> set[str]:
-    return {path.name for path in (writer.path / "segments").iterdir()}
+    return {path.name for path in (path_of(writer) / "segments").iterdir()}
 
 
 @pytest.fixture
@@ -102,7 +99,7 @@ def test_a_segment_that_cannot_be_opened_is_never_committed(
     add(two_dead, [lambda o: content("d", o)])
     before = segment_names(two_dead)
     with monkeypatch.context() as patch:
-        patch.setattr("clip_index.writing.shard_state.Segment", fail)
+        patch.setattr(shard_state, "Segment", fail)
         with pytest.raises(OSError, match="input/output"):
             two_dead.commit()
     assert live_ids(index) == {"a", "b", "c"}
@@ -116,7 +113,7 @@ def test_a_writer_that_goes_on_after_an_unknown_outcome_harms_nothing(
 ) -> None:
     """Its next commit has the number, and so once had the file names, of the one on disk."""
     with monkeypatch.context() as patch:
-        patch.setattr(history, "fsync_path", fail)
+        fail_to_fsync_the_shard(patch)
         with pytest.raises(CommitUnknown):
             two_dead.commit()
     add(two_dead, [lambda o: removal("c", o)])
@@ -138,7 +135,12 @@ def test_tombstones_left_by_a_failed_commit_do_not_stop_the_next(
 
 
 def no_room_to_write(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(history, "write_file", fail_for_want_of_room)
+    write_file = local_store.write_file
+
+    def fail_for_manifests(path: Path, data: bytes) -> None:
+        fail_for_want_of_room() if "manifest-" in path.name else write_file(path, data)
+
+    patch.setattr(local_store, "write_file", fail_for_manifests)
 
 
 def no_room_to_link(patch: pytest.MonkeyPatch) -> None:
@@ -165,7 +167,7 @@ def test_a_manifest_without_room_leaves_no_segment_behind(
 
 
 def no_room_for_tombstones(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("clip_index.writing.shard_writer.write_tombstones", fail_for_want_of_room)
+    patch.setattr(installation, "write_tombstones", fail_for_want_of_room)
 
 
 @pytest.mark.parametrize("trouble", [no_room_to_write, no_room_for_tombstones])
@@ -178,7 +180,7 @@ def test_a_merge_without_room_for_its_commit_leaves_no_segment_behind_and_rests(
     for name in "ab":
         add(writer, [lambda o, name=name: content(name, o), lambda o, name=name: content(name * 2, o)])
         writer.commit()
-    writer.tend()
+    writer.maintain()
     add(writer, [lambda o: removal("a", o)])
     writer.commit()
     before = segment_names(writer)
@@ -186,14 +188,14 @@ def test_a_merge_without_room_for_its_commit_leaves_no_segment_behind_and_rests(
     with monkeypatch.context() as patch:
         trouble(patch)
         with pytest.raises(OSError, match="no space"):
-            writer.tend()
-        writer.tend()
-        assert not lanes.running(writer.path), "it would be merged again for nothing, and at once"
+            writer.maintain()
+        writer.maintain()
+        assert not lanes.running(writer.store), "it would be merged again for nothing, and at once"
     assert len(segment_names(writer)) == len(before) - 1, "the merged segment is gone"
     assert live_ids(index) == {"aa", "b", "bb"}
     now[0] += 1
-    writer.tend()
-    writer.tend()
+    writer.maintain()
+    writer.maintain()
     assert len(writer.manifest.segments) == 1
     assert live_ids(index) == {"aa", "b", "bb"}
 
@@ -230,13 +232,13 @@ def test_a_merge_that_cannot_be_begun_has_failed_and_garbage_is_collected_meanwh
     with monkeypatch.context() as patch:
         trouble(patch)
         with pytest.raises(MergeFailed):
-            writer.tend()
+            writer.maintain()
         now[0] += 0.5
-        writer.tend()
-        assert len(list_generations(writer.path)) == 3
+        writer.maintain()
+        assert len(list_generations(writer.store)) == 3
         now[0] += 1
         with pytest.raises(MergeFailed):
-            writer.tend()
+            writer.maintain()
     writer.close()
 
 
@@ -246,10 +248,10 @@ def test_row_maps_that_cannot_be_read_are_a_failed_merge(writer: ShardWriter) ->
         add(writer, [lambda o, name=name: content(name, o)])
         writer.commit()
     segment_ids = tuple(entry.segment_id for entry in writer.manifest.segments)
-    worker.start(MergeJob(writer.path, writer.generation, segment_ids, "1-merged", 0))
+    worker.start(MergeJob(writer.store, writer.generation, segment_ids, "1-merged", 0))
     maps: list[Path] = []
     while not maps:
-        maps = list((writer.path / "segments").glob(".tmp-rows-*.npz"))
+        maps = list((path_of(writer) / "segments").glob(".tmp-rows-*.npz"))
     maps[0].unlink()
     with pytest.raises(MergeFailed, match="No such file"):
         wait_for(worker)
@@ -278,22 +280,15 @@ class FailingWorker(MergeWorker):
         self._job = None
 
 
-class FailingLanes(MergeLanes):
-    def __init__(self) -> None:
-        self.small = FailingWorker()
-        self._lanes = {False: self.small, True: FailingWorker()}
-
-
 class DyingWorker(MergeWorker):
     """Its child dies: while it writes the merged segment, or when that is complete."""
 
     def start(self, job: MergeJob) -> None:
         self._job = job
-        (job.shard_path / "segments" / f".tmp-{job.merged_id}").mkdir()
+        segments = Path(job.store.address) / "segments"
+        (segments / f".tmp-{job.merged_id}").mkdir()
         run_merge(replace(job, merged_id=f"{job.merged_id}x"))
-        os.rename(
-            job.shard_path / "segments" / f"{job.merged_id}x", job.shard_path / "segments" / job.merged_id
-        )
+        os.rename(segments / f"{job.merged_id}x", segments / job.merged_id)
 
     def poll(self) -> MergeResult | None:
         self._job = None
@@ -305,17 +300,16 @@ class DyingWorker(MergeWorker):
 
 def test_a_merge_that_died_leaves_nothing_that_fills_the_disk(index: IndexDirectory) -> None:
     """Else each attempt's, one a minute, would stay until it is old enough to be garbage."""
-    lanes = MergeLanes()
-    lanes._lanes = {False: DyingWorker(), True: DyingWorker()}
+    lanes = MergeLanes(DyingWorker)
     writer = take_over(index, lanes=lanes, settings=WriterSettings(merge=MergeSettings(merge_factor=2)))
     for name in "ab":
         add(writer, [lambda o, name=name: content(name, o)])
         writer.commit()
     before = segment_names(writer)
-    writer.tend()
+    writer.maintain()
     assert len(segment_names(writer)) == 4
     with pytest.raises(MergeFailed):
-        writer.tend()
+        writer.maintain()
     assert segment_names(writer) == before
     assert live_ids(index) == {"a", "b"}
 
@@ -324,13 +318,13 @@ def test_a_segment_whose_name_is_not_durable_is_not_left_behind(
     index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(two_dead, [lambda o: content("d", o)])
-    before, fsync_path = segment_names(two_dead), segment_files.fsync_path
+    before, fsync_path = segment_names(two_dead), local_store.fsync_path
 
     def fail_for_the_last(path: Path) -> None:
         fail() if path.name == "segments" else fsync_path(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(segment_files, "fsync_path", fail_for_the_last)
+        patch.setattr(local_store, "fsync_path", fail_for_the_last)
         with pytest.raises(OSError, match="input/output"):
             two_dead.commit()
     assert segment_names(two_dead) == before
@@ -339,7 +333,9 @@ def test_a_segment_whose_name_is_not_durable_is_not_left_behind(
 
 
 def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirectory) -> None:
-    now, lanes = [1_000_000.0], FailingLanes()
+    now, lanes = [1_000_000.0], MergeLanes(FailingWorker)
+    small = lanes.worker(MergeLane.SMALL)
+    assert isinstance(small, FailingWorker)
     settings = WriterSettings(merge=MergeSettings(merge_factor=2))
     writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: now[0])
     for name in "ab":
@@ -349,26 +345,22 @@ def test_a_merge_that_fails_is_tried_again_less_and_less_often(index: IndexDirec
     for _ in range(3000):
         now[0] += 0.1
         try:
-            writer.tend()
+            writer.maintain()
         except MergeFailed:
             num_failed += 1
-    assert num_failed == lanes.small.num_attempts
+    assert num_failed == small.num_attempts
     assert 9 <= num_failed <= 11, "after 1, 2, 4, 8, 16, 32, 60, 60 … seconds"
-    lanes.small.is_repaired = True
+    small.is_repaired = True
     now[0] += 60
-    writer.tend()
-    writer.tend()
+    writer.maintain()
+    writer.maintain()
     assert len(writer.manifest.segments) == 1
     assert live_ids(index) == {"a", "b"}
-    lanes.small.is_repaired, before = False, lanes.small.num_attempts
+    small.is_repaired, before = False, small.num_attempts
     add(writer, [lambda o: content("c", o)])
     writer.commit()
-    writer.tend()
-    assert lanes.small.num_attempts == before + 1, "a merge that ended well ends the wait"
-
-
-def fail_to_fsync(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(history, "fsync_path", fail)
+    writer.maintain()
+    assert small.num_attempts == before + 1, "a merge that ended well ends the wait"
 
 
 def link_and_report_an_error(patch: pytest.MonkeyPatch) -> None:
@@ -376,7 +368,7 @@ def link_and_report_an_error(patch: pytest.MonkeyPatch) -> None:
 
     def failing_link(source: Path, target: Path) -> None:
         link(source, target)
-        patch.setattr(history, "read_manifest", fail)
+        patch.setattr(LocalShardStore, "read", fail)
         fail()
 
     patch.setattr(os, "link", failing_link)
@@ -384,11 +376,13 @@ def link_and_report_an_error(patch: pytest.MonkeyPatch) -> None:
 
 def lose_the_race_and_fail_to_read(patch: pytest.MonkeyPatch) -> None:
     """The link has happened, a greater generation is there, and then the disk does not answer."""
-    patch.setattr(history, "_fsync_and_list", lambda _: 10**9)
-    patch.setattr("clip_index.writing.shard_writer.read_newest", fail)
+    patch.setattr(history, "_list_newest", lambda *_: 10**9)
+    patch.setattr(current_state, "read_newest", fail)
 
 
-@pytest.mark.parametrize("trouble", [fail_to_fsync, link_and_report_an_error, lose_the_race_and_fail_to_read])
+@pytest.mark.parametrize(
+    "trouble", [fail_to_fsync_the_shard, link_and_report_an_error, lose_the_race_and_fail_to_read]
+)
 def test_behind_the_link_no_error_deletes_what_the_manifest_may_name(
     index: IndexDirectory,
     two_dead: ShardWriter,
@@ -432,20 +426,43 @@ def test_a_link_that_happened_in_spite_of_its_error_is_a_commit(
     assert live_ids(index) == {"c"}
 
 
-def test_a_fenced_writer_that_tends_deletes_nothing_and_learns_of_it(index: IndexDirectory) -> None:
+def test_our_own_manifest_that_was_misread_once_leaves_the_outcome_unknown(
+    index: IndexDirectory, two_dead: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, read, misread = os.link, LocalShardStore.read, []
+
+    def link_and_fail(source: Path, target: Path) -> None:
+        link(source, target)
+        fail()
+
+    def misread_once(store: LocalShardStore, name: str) -> bytes:
+        if not misread:
+            misread.append(name)
+            return b""
+        return read(store, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", link_and_fail)
+        patch.setattr(LocalShardStore, "read", misread_once)
+        with pytest.raises(CommitUnknown, match="our own manifest"):
+            two_dead.commit()
+    assert live_ids(index) == {"c"}
+
+
+def test_a_fenced_writer_that_maintains_deletes_nothing_and_learns_of_it(index: IndexDirectory) -> None:
     settings = WriterSettings(retain_for_seconds=0, collect_every_seconds=0)
     former = take_over(index, settings=settings, clock=lambda: time.time() + 3600)
     successor = take_over(index)
-    under_way = successor.path / "segments" / ".tmp-2-a-merge-of-the-successor"
+    under_way = path_of(successor) / "segments" / ".tmp-2-a-merge-of-the-successor"
     under_way.mkdir()
     for i in range(4):
         add(successor, [lambda o, i=i: content(f"{i}", o)])
         successor.commit()
-    before = list_generations(successor.path)
+    before = list_generations(successor.store)
     with pytest.raises(Fenced, match="own writer epoch 1, found 2"):
-        former.tend()
+        former.maintain()
     assert under_way.exists()
-    assert list_generations(successor.path) == before
+    assert list_generations(successor.store) == before
 
 
 def test_a_former_writers_merge_in_the_same_process_is_never_committed(index: IndexDirectory) -> None:
@@ -455,17 +472,17 @@ def test_a_former_writers_merge_in_the_same_process_is_never_committed(index: In
     for i in range(2):
         add(former, [lambda o, i=i: content(f"{i}", o)])
         former.commit()
-    former.tend()
-    assert lanes.running(former.path)
+    former.maintain()
+    assert lanes.running(former.store)
     elsewhere = InlineLanes()
     elsewhere.release(is_released=True)
     other = take_over(index, settings=settings, lanes=elsewhere)
-    other.tend()
-    other.tend()
+    other.maintain()
+    other.maintain()
     assert len(other.manifest.segments) == 1
     again = take_over(index, settings=settings, lanes=lanes)
     lanes.release(is_released=True)
-    again.tend()
+    again.maintain()
     assert live_ids(index) == {"0", "1"}
     assert again.manifest.segments == other.manifest.segments
 
@@ -483,16 +500,16 @@ def test_rows_that_died_during_a_merge_are_as_old_as_the_merge_not_as_those_it_d
     add(writer, [lambda o: removal("0", o)])
     writer.commit()
     now[0] += 4000
-    writer.tend()
-    assert lanes.running(writer.path)
+    writer.maintain()
+    assert lanes.running(writer.store)
     add(writer, [lambda o: removal("1", o)])
     writer.commit()
     lanes.release(is_released=True)
     now[0] += 10
-    writer.tend()
+    writer.maintain()
     [dead] = writer.manifest.tombstones.values()
     assert (dead.num_dead, dead.oldest_dead_ms) == (1, 1_004_000_000)
-    assert not lanes.running(writer.path)
+    assert not lanes.running(writer.store)
 
 
 def test_a_directory_that_a_dead_process_made_is_made_durable_all_the_same(
@@ -553,7 +570,7 @@ def test_a_shard_that_the_disk_does_not_read_keeps_no_other_from_moving_on(
     verify_file = file_digest.verify_file
 
     def fail_for_the_first(path: Path, digest: file_digest.FileDigest) -> None:
-        fail() if writers[0].path in path.parents else verify_file(path, digest)
+        fail() if path_of(writers[0]) in path.parents else verify_file(path, digest)
 
     with monkeypatch.context() as patch:
         patch.setattr(file_digest, "verify_file", fail_for_the_first)
@@ -570,7 +587,7 @@ def test_a_watermark_that_the_disk_does_not_read_hides_no_content(
 ) -> None:
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    (writer.path / "watermark.json").mkdir()
+    (path_of(writer) / "watermark.json").mkdir()
     assert live_ids(index) == {"a"}
 
 
@@ -612,7 +629,7 @@ def test_an_opened_segment_holds_no_file_descriptor(writer: ShardWriter) -> None
         text = content(f"t{i}", writer.next_offset + 1, modality="text", text="t")
         add(writer, [image, text, lambda o, i=i: removal(f"gone-{i}", o, version=1)])
         writer.commit()
-    assert [name for name in open_files() if name.startswith(str(writer.path))] == []
+    assert [name for name in open_files() if name.startswith(str(path_of(writer)))] == []
 
 
 def open_pipes() -> set[str]:
@@ -634,7 +651,7 @@ def test_a_merge_is_polled_where_descriptors_pass_those_that_select_can_wait_for
     held = [os.dup(0) for _ in range(1100)]
     worker = MergeWorker()
     try:
-        worker.start(MergeJob(writer.path, 10**6, (), "1-none", 0))
+        worker.start(MergeJob(writer.store, 10**6, (), "1-none", 0))
         with pytest.raises(MergeFailed, match="FileNotFoundError"):
             wait_for(worker)
     finally:
@@ -646,7 +663,7 @@ def test_a_merge_is_polled_where_descriptors_pass_those_that_select_can_wait_for
 def test_a_merge_process_that_died_is_replaced_and_leaves_no_pipe(writer: ShardWriter) -> None:
     worker = MergeWorker()
     before = open_pipes()
-    job = MergeJob(writer.path, 10**6, (), "1-none", 0)
+    job = MergeJob(writer.store, 10**6, (), "1-none", 0)
     for _ in range(2):
         worker.start(job)
         child = worker._child
@@ -664,7 +681,7 @@ def test_a_merge_process_that_died_is_replaced_and_leaves_no_pipe(writer: ShardW
 def test_where_memory_ends_the_merge_process_goes_first(writer: ShardWriter) -> None:
     """The consumer's own end would be blamed on the contents that it handles."""
     worker = MergeWorker()
-    worker.start(MergeJob(writer.path, 10**6, (), "1-none", 0))
+    worker.start(MergeJob(writer.store, 10**6, (), "1-none", 0))
     with pytest.raises(MergeFailed):
         wait_for(worker)
     assert worker._child is not None

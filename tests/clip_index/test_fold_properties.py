@@ -38,7 +38,7 @@ events = st.builds(
 )
 # What the writer does between two events of the log.
 steps = st.sampled_from(
-    ["go on", "cut", "commit", "crash", "tend", "hold merges", "release merges", "take over"]
+    ["go on", "cut", "commit", "crash", "maintain", "hold merges", "release merges", "take over"]
 )
 
 
@@ -119,11 +119,11 @@ class Replayer:
             self.flush(offset)
         if step == "commit":
             self.writer.commit()
-        elif step == "tend":
-            self.writer.tend()
+        elif step == "maintain":
+            self.writer.maintain()
         elif step.endswith("merges"):
             self.lanes.release(is_released=step.startswith("release"))
-            self.writer.tend()
+            self.writer.maintain()
         return offset
 
     def flush(self, offset: int) -> None:
@@ -131,7 +131,7 @@ class Replayer:
         self.pending = []
 
     def _take_over(self) -> ShardWriter:
-        for worker in self.lanes.workers.values():
+        for worker in self.lanes.workers:
             worker.kill()
         return take_over(self.index, settings=EAGER_MERGES, lanes=self.lanes)
 
@@ -144,7 +144,7 @@ def index_of(log: list[Event], plan: list[str]) -> dict[str, int]:
         before_last_merge = indexed(index)
         replayer.lanes.release(is_released=True)
         for _ in range(4):
-            replayer.writer.tend()
+            replayer.writer.maintain()
         assert indexed(index) == before_last_merge
         return before_last_merge
 

@@ -12,6 +12,7 @@ import pytest
 
 from clip_index.errors import EncoderMismatch
 from clip_index.generations.watermark import Watermark, write_watermark
+from clip_index.storage.local_store import LocalShardStore
 from consumer.backlog.backlog import BacklogLimits
 from consumer.dead_letters.dead_letter_limit import FloodThreshold
 from consumer.errors import DeadLetterFlood
@@ -274,7 +275,7 @@ def test_the_lag_in_seconds_goes_on_from_the_watermark_after_a_restart(world: Wo
         world.wait_committed(world.publish(upload("a")))
         eventually(lambda: world.watermark_ms() is not None)
     an_hour_ago_ms = round((time.time() - 3600) * 1000)
-    write_watermark(world.shard_path(), Watermark(an_hour_ago_ms, 1, 1))
+    write_watermark(LocalShardStore(world.shard_path()), Watermark(an_hour_ago_ms, 1, 1))
     world.encoder = held = HeldEncoder()
     end = world.publish(upload("b"))
     with world.running():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clip_index.content import Change
 from clip_index.errors import DamagedFile
-from clip_index.generations.history import manifest_path, read_newest
+from clip_index.generations.history import manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.watermark import read_watermark
 from clip_index.reading.index_reader import IndexReader
@@ -72,14 +72,14 @@ def _cut_short(data: bytes, dice: random.Random) -> bytes:
 def _files(root: Path) -> dict[str, list[Path]]:
     """Every file that a reader opens, by kind."""
     index = IndexDirectory.open(root)
-    shard = index.shard_path(0)
-    newest = read_newest(shard)
+    shard, store = index.shard_path(0), index.shard_store(0)
+    newest = read_newest(store)
     assert newest is not None
-    named = [path for path, _ in newest.file_paths(shard)]
+    named = [store.local_file(name) for name, _ in newest.files()]
     files: dict[str, list[Path]] = {
         "current": [root / "current-1.json"],
         "index.json": [index.path / "index.json"],
-        "manifest": [manifest_path(shard, newest.generation)],
+        "manifest": [shard / manifest_name(newest.generation)],
         "watermark.json": [shard / "watermark.json"],
     }
     for path in named:
@@ -90,8 +90,8 @@ def _files(root: Path) -> dict[str, list[Path]]:
 
 def _misses(root: Path, kind: str) -> list[str]:
     if kind == "watermark.json":
-        shard = IndexDirectory.open(root).shard_path(0)
-        return [] if read_watermark(shard) is None else ["watermark"]
+        store = IndexDirectory.open(root).shard_store(0)
+        return [] if read_watermark(store) is None else ["watermark"]
     openers: dict[str, Callable[[Path], None]] = {"reader": _read, "writer": _write}
     return [name for name, opens in openers.items() if not _is_refused(opens, root)]
 
@@ -111,7 +111,7 @@ def _read(root: Path) -> None:
 def _write(root: Path) -> None:
     """What a takeover opens, without the generation that it would commit."""
     index = IndexDirectory.open(root)
-    shard = index.shard_path(0)
-    newest = read_newest(shard)
+    store = index.shard_store(0)
+    newest = read_newest(store)
     assert newest is not None
-    open_state(shard, newest)
+    open_state(store, newest)

@@ -13,6 +13,7 @@ from clip_index.content import MODALITIES, Delta
 from clip_index.generations.history import list_generations, read_manifest
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
+from clip_index.storage.local_store import LocalShardStore
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -46,9 +47,9 @@ def live(root: Path, log: Log, acknowledge: Acknowledge, lanes: MergeLanes | Non
         while writer.next_offset < len(log):
             _commit_batch(writer, log)
             acknowledge(writer.generation, writer.committed_next_offset)
-            writer.tend()
+            writer.maintain()
             acknowledge(writer.generation, writer.committed_next_offset)
-        writer.tend()
+        writer.maintain()
     finally:
         writer.close()
 
@@ -131,7 +132,8 @@ def check(searcher: Searcher, log: Log) -> None:
 def _check_leftovers(root: Path) -> None:
     """Whatever crashes leave behind is collected, up to the files of the generations that stay."""
     [shard] = (root / "indexes" / "main").glob("content-uploads-*")
-    named = {i for g in list_generations(shard) for i in read_manifest(shard, g).segment_ids()}
+    store = LocalShardStore(shard)
+    named = {i for g in list_generations(store) for i in read_manifest(store, g).segment_ids()}
     unnamed = set(os.listdir(shard / "segments")) - named
     if len(unnamed) > _MOST_UNDER_WAY:
         raise Violation(f"{len(unnamed)} entries of segments/ stay that no generation names")

@@ -29,10 +29,14 @@ class InlineWorker(MergeWorker):
 
 class InlineLanes(MergeLanes):
     def __init__(self) -> None:
-        self.workers = {False: InlineWorker(), True: InlineWorker()}
-        self._lanes = dict(self.workers)
+        self.workers: list[InlineWorker] = []
+        super().__init__(self._new_worker)
 
     def release(self, *, is_released: bool) -> None:
-        """Let merges end at the next `tend`, or hold them back."""
-        for worker in self.workers.values():
+        """Let merges end at the next `maintain`, or hold them back."""
+        for worker in self.workers:
             worker.is_released = is_released
+
+    def _new_worker(self) -> InlineWorker:
+        self.workers.append(InlineWorker())
+        return self.workers[-1]

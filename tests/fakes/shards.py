@@ -79,3 +79,8 @@ def add(writer: ShardWriter, changes: Sequence[Callable[[int], Change]] | Sequen
     first = writer.next_offset
     placed = [c(first + i) if callable(c) else c for i, c in enumerate(changes)]
     writer.add(Delta(first, first + len(placed), placed))
+
+
+def path_of(writer: ShardWriter) -> Path:
+    """Return the directory of a writer's shard, for tests that damage or count files."""
+    return Path(writer.store.address)

@@ -17,14 +17,14 @@ from unittest.mock import patch
 import numpy as np
 
 from clip_index.content import MODALITIES, Change, Delta, EncodedContent
-from clip_index.generations.history import manifest_path
+from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.vectors import inverted_lists
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from tests.crash.small_log import folded
 from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import content, create_index, fingerprint, removal, take_over, unit_vectors
+from tests.fakes.shards import content, create_index, fingerprint, path_of, removal, take_over, unit_vectors
 
 DIMENSION = 8
 _CUTS = (3, 7, 9, 12)
@@ -98,14 +98,14 @@ def _write_shard(index: IndexDirectory, partition: int, log: Sequence[Change]) -
 def _merge(writer: ShardWriter, *, with_lists: bool) -> None:
     with patch.object(inverted_lists, "MIN_NODES", 4 if with_lists else inverted_lists.MIN_NODES):
         for _ in range(2):
-            writer.tend()
+            writer.maintain()
 
 
 def _keep_newest(writer: ShardWriter) -> None:
     """Leave out what only former generations name: it would be weight without a test."""
-    named = {path for path, _ in writer.manifest.file_paths(writer.path)}
-    named |= {manifest_path(writer.path, writer.generation), writer.path / "watermark.json"}
-    for path in sorted(writer.path.rglob("*"), reverse=True):
+    names = [name for name, _ in writer.manifest.files()]
+    named = {path_of(writer) / n for n in (*names, manifest_name(writer.generation), "watermark.json")}
+    for path in sorted(path_of(writer).rglob("*"), reverse=True):
         if path.is_file() and path not in named:
             path.unlink()
         elif path.is_dir() and not any(path.iterdir()):

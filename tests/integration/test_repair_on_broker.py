@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from clip_index.generations.history import list_generations, manifest_path, read_manifest
+from clip_index.generations.history import list_generations, manifest_name, read_manifest
+from clip_index.storage.local_store import LocalShardStore
 from cliptide.__main__ import main
 from tests.integration.fleet import Fleet
 from tests.integration.history import History
@@ -46,13 +47,14 @@ def index_until_the_newest_generation_adds(fleet: Fleet, history: History, parti
             history.wait_until_indexed(fleet)
         assert member.stop() == 0
         shard = next(fleet.root.glob(f"indexes/main/*-{partition}"))
-        before, newest = (read_manifest(shard, number) for number in list_generations(shard)[-2:])
+        store = LocalShardStore(shard)
+        before, newest = (read_manifest(store, number) for number in list_generations(store)[-2:])
         if newest.next_offset > before.next_offset:
             return shard
 
 
 def damage_newest_manifest(shard: Path) -> Path:
-    path = manifest_path(shard, list_generations(shard)[-1])
+    path = shard / manifest_name(list_generations(LocalShardStore(shard))[-1])
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:100])
     return path
@@ -69,7 +71,7 @@ def test_a_damaged_manifest_is_refused_repaired_and_made_good_from_the_log(
     assert f"damaged file {path}" in refused.said.splitlines()[-1]
 
     repaired = last_line(run(fleet, "snapshot", "repair", "--partition", "2", "--while-running", "--json"))
-    assert repaired["committed"] == list_generations(shard)[-1]
+    assert repaired["committed"] == list_generations(LocalShardStore(shard))[-1]
     assert repaired["next_offset"] < history.ends[2]
 
     witness = fleet.start()

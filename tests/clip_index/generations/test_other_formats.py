@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import OtherFormat
-from clip_index.generations.history import list_generations, manifest_path
+from clip_index.generations.history import list_generations, manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import plan_refill, plan_repair
@@ -33,8 +33,8 @@ def commit(index: IndexDirectory, partition: int, name: str) -> None:
 
 
 def commit_as_a_later_version(index: IndexDirectory, partition: int) -> Path:
-    shard = index.shard_path(partition)
-    path = manifest_path(shard, list_generations(shard)[-1] + 1)
+    store = index.shard_store(partition)
+    path = store.local_file(manifest_name(list_generations(store)[-1] + 1))
     path.write_bytes(dump_digested({"format": [2, 0], "what it holds": "is not known yet"}))
     return path
 
@@ -55,10 +55,10 @@ def test_a_shard_of_a_later_version_is_served_as_before_and_holds_no_other_back(
 
 def test_it_is_not_taken_over(index: IndexDirectory) -> None:
     commit_as_a_later_version(index, 0)
-    before = list_generations(index.shard_path(0))
+    before = list_generations(index.shard_store(0))
     with pytest.raises(OtherFormat):
         take_over(index, 0)
-    assert list_generations(index.shard_path(0)) == before
+    assert list_generations(index.shard_store(0)) == before
 
 
 @pytest.mark.parametrize("plan", [plan_repair, plan_refill])
@@ -66,7 +66,7 @@ def test_it_is_not_repaired(index: IndexDirectory, plan: object) -> None:
     commit_as_a_later_version(index, 0)
     assert callable(plan)
     with pytest.raises(OtherFormat):
-        plan(Inspection(index.shard_path(0)))
+        plan(Inspection(index.shard_store(0)))
 
 
 def test_a_whole_index_of_a_later_version_is_refused(index: IndexDirectory) -> None:

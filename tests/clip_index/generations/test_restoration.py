@@ -10,7 +10,7 @@ import pytest
 
 from clip_index.errors import DamagedFile, Fenced, IndexRefused
 from clip_index.generations.garbage import GarbageCollector
-from clip_index.generations.history import GenerationTaken, list_generations, manifest_path, read_newest
+from clip_index.generations.history import GenerationTaken, list_generations, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import (
@@ -22,8 +22,10 @@ from clip_index.generations.restoration import (
 )
 from clip_index.generations.watermark import Watermark, write_watermark
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_writer import ShardWriter
-from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
+from tests.fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
 
 
 @pytest.fixture
@@ -50,17 +52,17 @@ def damage(path: Path) -> None:
 
 def damage_manifests(writer: ShardWriter, *generations: int) -> None:
     for generation in generations:
-        damage(manifest_path(writer.path, generation))
+        damage(path_of(writer) / manifest_name(generation))
 
 
 def segment_file(writer: ShardWriter, number: int) -> Path:
-    return writer.path / "segments" / writer.manifest.segments[number].segment_id / "contents.arrow"
+    return path_of(writer) / "segments" / writer.manifest.segments[number].segment_id / "contents.arrow"
 
 
-def repair(path: Path) -> Restoration:
-    plan = plan_repair(Inspection(path))
+def repair(store: ShardStore) -> Restoration:
+    plan = plan_repair(Inspection(store))
     assert plan is not None
-    commit_restoration(path, plan, writer_id="repair")
+    commit_restoration(store, plan, writer_id="repair")
     return plan
 
 
@@ -73,32 +75,32 @@ def live_ids(index: IndexDirectory) -> list[str]:
 
 
 def damages(writer: ShardWriter) -> dict[int, str | None]:
-    found = Inspection(writer.path).newest_first()
-    return {one.generation: one.damage.path.name if one.damage else None for one in found}
+    found = Inspection(writer.store).newest_first()
+    return {one.generation: Path(one.damage.file).name if one.damage else None for one in found}
 
 
 def test_every_generation_names_its_first_damage(writer: ShardWriter) -> None:
     damage_manifests(writer, 4)
     damage(segment_file(writer, 1))
     segment_file(writer, 0).unlink()
-    manifest = manifest_path(writer.path, 4).name
+    manifest = manifest_name(4)
     assert damages(writer) == {4: manifest, 3: "contents.arrow", 2: "contents.arrow", 1: None}
 
 
 def test_sound_generations_are_good(writer: ShardWriter) -> None:
     assert damages(writer) == {4: None, 3: None, 2: None, 1: None}
-    assert plan_repair(Inspection(writer.path)) is None
+    assert plan_repair(Inspection(writer.store)) is None
 
 
 def test_a_shard_that_nobody_has_begun_needs_no_repair(tmp_path: Path) -> None:
-    assert plan_repair(Inspection(tmp_path)) is None
+    assert plan_repair(Inspection(LocalShardStore(tmp_path))) is None
 
 
 def test_a_repair_shows_the_newest_good_generation_and_the_log_fills_in_the_rest(
     index: IndexDirectory, writer: ShardWriter
 ) -> None:
     damage_manifests(writer, 4)
-    plan = repair(writer.path)
+    plan = repair(writer.store)
     assert (plan.source.generation, plan.next_offset_before) == (3, None)
     assert live_ids(index) == ["a", "b"]
     successor = take_over(index)
@@ -114,7 +116,7 @@ def test_a_repair_skips_generations_that_rest_on_a_damaged_segment(
     damage(segment_file(writer, 1))
     with pytest.raises(DamagedFile):
         take_over(index)  # which leaves a generation of its own behind
-    plan = repair(writer.path)
+    plan = repair(writer.store)
     assert plan.source.generation == 2
     assert [found.generation for found in plan.left_behind] == [5, 4, 3]
     assert plan.next_offset_before == 4
@@ -126,10 +128,10 @@ def test_where_no_generation_is_good_only_the_log_can_help(
     index: IndexDirectory, writer: ShardWriter
 ) -> None:
     damage(segment_file(writer, 0))
-    manifest_path(writer.path, 1).unlink()
+    (path_of(writer) / manifest_name(1)).unlink()
     with pytest.raises(IndexRefused, match=r"none of 3 generations is good.*contents\.arrow"):
-        plan_repair(Inspection(writer.path))
-    commit_restoration(writer.path, plan_refill(Inspection(writer.path)), writer_id="repair")
+        plan_repair(Inspection(writer.store))
+    commit_restoration(writer.store, plan_refill(Inspection(writer.store)), writer_id="repair")
     assert live_ids(index) == []
     assert take_over(index).next_offset == 0
 
@@ -137,13 +139,13 @@ def test_where_no_generation_is_good_only_the_log_can_help(
 def test_without_a_readable_manifest_nothing_is_known_of_the_shard(writer: ShardWriter) -> None:
     damage_manifests(writer, 1, 2, 3, 4)
     with pytest.raises(IndexRefused, match="no manifest can be read"):
-        plan_refill(Inspection(writer.path))
+        plan_refill(Inspection(writer.store))
 
 
 def test_a_rollback_shows_a_former_generation(index: IndexDirectory, writer: ShardWriter) -> None:
-    plan = plan_rollback(Inspection(writer.path), 2)
+    plan = plan_rollback(Inspection(writer.store), 2)
     assert plan.next_offset_before == 4
-    committed = commit_restoration(writer.path, plan, writer_id="rollback")
+    committed = commit_restoration(writer.store, plan, writer_id="rollback")
     assert (committed.generation, committed.next_offset, committed.first_offset) == (5, 1, 0)
     assert live_ids(index) == ["a"]
 
@@ -160,18 +162,18 @@ def test_a_rollback_shows_a_former_generation(index: IndexDirectory, writer: Sha
 def test_a_rollback_to_what_cannot_serve_is_refused(
     writer: ShardWriter, generation: int, sentence: str
 ) -> None:
-    plan_rollback(Inspection(writer.path), 3)
+    plan_rollback(Inspection(writer.store), 3)
     damage_manifests(writer, 1)
     if generation == 3:
         damage(segment_file(writer, 1))
     with pytest.raises(IndexRefused, match=sentence):
-        plan_rollback(Inspection(writer.path), generation)
+        plan_rollback(Inspection(writer.store), generation)
 
 
 def test_a_running_writer_is_fenced_even_if_its_epoch_could_not_be_read(index: IndexDirectory) -> None:
     writers = [take_over(index, writer_id=name) for name in ("one", "two", "three")]
     damage_manifests(writers[0], 2, 3)
-    plan = repair(writers[0].path)
+    plan = repair(writers[0].store)
     assert plan.source.writer_epoch == 1
     add(writers[2], [content("a")])
     with pytest.raises(Fenced):
@@ -179,23 +181,23 @@ def test_a_running_writer_is_fenced_even_if_its_epoch_could_not_be_read(index: I
 
 
 def test_a_generation_that_nobody_has_looked_at_is_not_hidden(writer: ShardWriter) -> None:
-    plan = plan_rollback(Inspection(writer.path), 2)
+    plan = plan_rollback(Inspection(writer.store), 2)
     add(writer, [content("d", 4)])
     writer.commit()
     with pytest.raises(GenerationTaken):
-        commit_restoration(writer.path, plan, writer_id="rollback")
-    assert list_generations(writer.path)[-1] == 5
+        commit_restoration(writer.store, plan, writer_id="rollback")
+    assert list_generations(writer.store)[-1] == 5
 
 
 def test_files_that_garbage_collection_took_meanwhile_are_named(writer: ShardWriter) -> None:
-    plan = plan_rollback(Inspection(writer.path), 2)
+    plan = plan_rollback(Inspection(writer.store), 2)
     segment_file(writer, 0).unlink()
     with pytest.raises(DamagedFile, match="collected before generation 5 named it"):
-        commit_restoration(writer.path, plan, writer_id="rollback")
+        commit_restoration(writer.store, plan, writer_id="rollback")
 
 
 def test_the_watermark_goes_back_with_the_offsets(index: IndexDirectory, writer: ShardWriter) -> None:
-    write_watermark(writer.path, Watermark(1_700_000_000_000, 4, writer.epoch))
+    write_watermark(writer.store, Watermark(1_700_000_000_000, 4, writer.epoch))
     reader = IndexReader(index.path.parent.parent)
 
     def watermark() -> int | None:
@@ -204,23 +206,23 @@ def test_the_watermark_goes_back_with_the_offsets(index: IndexDirectory, writer:
         return reader.searcher.shards["content-uploads-0"].watermark_ms
 
     assert watermark() == 1_700_000_000_000
-    commit_restoration(writer.path, plan_rollback(Inspection(writer.path), 2), writer_id="rollback")
+    commit_restoration(writer.store, plan_rollback(Inspection(writer.store), 2), writer_id="rollback")
     assert watermark() is None
 
 
 def collect(writer: ShardWriter, at_seconds: float) -> Sequence[int]:
     """Collect as if this many seconds had passed; return the generations that stay."""
-    newest = read_newest(writer.path)
+    newest = read_newest(writer.store)
     assert newest is not None
-    now = os.stat(manifest_path(writer.path, newest.generation)).st_mtime + at_seconds
-    collector = GarbageCollector(writer.path, retain_for=600.0)
+    now = os.stat(path_of(writer) / manifest_name(newest.generation)).st_mtime + at_seconds
+    collector = GarbageCollector(writer.store, retain_for=600.0)
     collector.collect(newest=newest.generation, in_flight=(), now=now)
-    return list_generations(writer.path)
+    return list_generations(writer.store)
 
 
 def test_garbage_stays_while_a_retained_manifest_is_damaged(writer: ShardWriter) -> None:
     damage_manifests(writer, 4)
-    repair(writer.path)
+    repair(writer.store)
     left_behind = segment_file(writer, 2)
     assert collect(writer, 10_000.0) == [3, 4, 5]
     assert left_behind.exists()
@@ -230,7 +232,7 @@ def test_what_a_repair_left_behind_is_collected_in_the_end(
     index: IndexDirectory, writer: ShardWriter
 ) -> None:
     damage_manifests(writer, 4)
-    repair(writer.path)
+    repair(writer.store)
     left_behind = segment_file(writer, 2)
     successor = take_over(index)
     for offset in (2, 3):

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused
-from clip_index.generations.history import manifest_path
+from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.newcomers import occurrence_times_of_newcomers
 from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_writer import WriterSettings
 from tests.fakes.shards import (
     add,
@@ -24,6 +25,7 @@ from tests.fakes.shards import (
     create_index,
     description,
     fingerprint,
+    path_of,
     removal,
     take_over,
     unit_vectors,
@@ -108,7 +110,7 @@ def test_a_damaged_new_file_is_named_and_the_old_snapshot_serves_on(
     add(writer, [lambda o: content("b", o)])
     writer.commit()
     segment = writer.manifest.segments[-1].segment_id
-    flip_a_bit(writer.path / "segments" / segment / "image.faiss")
+    flip_a_bit(path_of(writer) / "segments" / segment / "image.faiss")
     for _ in range(2):
         with pytest.raises(DamagedFile, match=r"image\.faiss"):
             reader.reload()
@@ -135,7 +137,7 @@ def test_a_shard_that_cannot_be_read_does_not_hold_the_others_back(
     for i, writer in enumerate(writers):
         add(writer, [lambda o, i=i: content(f"new-{i}", o)])
         writer.commit()
-    strike(writers[0].path / "segments" / writers[0].manifest.segments[-1].segment_id / "contents.arrow")
+    strike(path_of(writers[0]) / "segments" / writers[0].manifest.segments[-1].segment_id / "contents.arrow")
     with pytest.raises(error):
         reader.reload()
     assert found_ids(reader) == ["new-1", "old-0", "old-1"]
@@ -150,7 +152,7 @@ def test_a_manifest_of_anything_else_is_damaged(
     index: IndexDirectory, reader: IndexReader, text: bytes
 ) -> None:
     writer = take_over(index)
-    manifest_path(writer.path, writer.generation + 1).write_bytes(text)
+    (path_of(writer) / manifest_name(writer.generation + 1)).write_bytes(text)
     with pytest.raises(DamagedFile, match="manifest"):
         reader.reload()
 
@@ -168,9 +170,9 @@ def test_a_watermark_that_cannot_be_read_is_none(
     writer.commit()
     writer.renew_watermark(1_700_000_000_000)
     if text is None:
-        lead_nowhere(writer.path / "watermark.json")
+        lead_nowhere(path_of(writer) / "watermark.json")
     else:
-        (writer.path / "watermark.json").write_bytes(text)
+        (path_of(writer) / "watermark.json").write_bytes(text)
     reader.reload()
     assert found_ids(reader) == ["a"]
     assert reader.searcher is not None
@@ -199,7 +201,7 @@ def test_a_damaged_old_file_is_refused_at_start(index: IndexDirectory, pattern: 
     writer.commit()
     add(writer, [lambda o: removal("b", o)])
     writer.commit()
-    path = sorted(writer.path.glob(pattern))[-1]
+    path = sorted(path_of(writer).glob(pattern))[-1]
     if damage == "bit":
         flip_a_bit(path)
     else:
@@ -209,7 +211,7 @@ def test_a_damaged_old_file_is_refused_at_start(index: IndexDirectory, pattern: 
     reader = IndexReader(index.path.parent.parent)
     with pytest.raises(DamagedFile) as caught:
         reader.reload()
-    assert caught.value.path == path
+    assert caught.value.file == str(path)
     assert reader.searcher is None
 
 
@@ -217,7 +219,7 @@ def test_a_missing_file_is_named(index: IndexDirectory) -> None:
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    next(writer.path.glob("segments/*/ids.npy")).unlink()
+    next(path_of(writer).glob("segments/*/ids.npy")).unlink()
     with pytest.raises(DamagedFile, match="missing"):
         IndexReader(index.path.parent.parent).reload()
 
@@ -228,14 +230,14 @@ def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    [collected] = writer.path.glob("segments/*/image.faiss")
+    [collected] = path_of(writer).glob("segments/*/image.faiss")
 
-    def open_late(shard_path: Path, entry: SegmentEntry) -> Segment:
+    def open_late(store: ShardStore, entry: SegmentEntry) -> Segment:
         if collected.exists():
             add(writer, [lambda o: removal("a", o), lambda o: content("b", o)])
             writer.commit()
             collected.unlink()
-        return Segment(shard_path, entry)
+        return Segment(store, entry)
 
     monkeypatch.setattr("clip_index.reading.index_reader.Segment", open_late)
     assert reader.reload() is True
@@ -259,8 +261,8 @@ def test_fields_that_a_later_version_has_added_are_ignored(
     writer.commit()
     writer.renew_watermark(1_700_000_000_000)
     add_fields(index.path / "index.json", since="2.0", fingerprint={"quantisation": "none"})
-    add_fields(writer.path / "watermark.json", host="consumer-7")
-    add_fields(manifest_path(writer.path, writer.generation), hint=1)
+    add_fields(path_of(writer) / "watermark.json", host="consumer-7")
+    add_fields(path_of(writer) / manifest_name(writer.generation), hint=1)
     reader.reload()
     assert found_ids(reader) == ["a"]
     assert reader.searcher is not None
@@ -280,7 +282,7 @@ def test_a_reader_that_slept_past_collected_generations_catches_up(
     for i in range(6):
         add(writer, [lambda o, i=i: content(f"{i}", o)])
         writer.commit()
-        writer.tend()
+        writer.maintain()
     assert reader.reload() is True
     assert len(found_ids(reader)) == 7
 

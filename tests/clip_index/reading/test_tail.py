@@ -340,9 +340,9 @@ def test_a_merge_begins_a_new_tail(writer: ShardWriter, reader: IndexReader, lan
     for name in "abc":
         commit(writer, name)
     former = tail_of(reader)
-    writer.tend()
+    writer.maintain()
     lanes.release(is_released=True)
-    writer.tend()
+    writer.maintain()
     commit(writer, "d")
     newest = tail_of(reader)
     assert newest.joined.files[: len(former.joined.files)] != former.joined.files

@@ -6,7 +6,7 @@ import pytest
 
 from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
 from clip_index.storage.file_digest import FileDigest
-from clip_index.writing.merge_policy import MergeSettings, merge_debt, plan_merges
+from clip_index.writing.merge_policy import MergeLane, MergeSettings, merge_debt, plan_merges
 
 SETTINGS = MergeSettings(merge_factor=4, floor_entries=10, max_entries=1000, large_entries=300)
 DIGEST = FileDigest(1, "00")
@@ -68,7 +68,7 @@ def test_dead_rows_force_a_rewrite(
 
 def test_large_merges_are_told_apart() -> None:
     [plan] = plan_merges(manifest([90, 90, 90, 90]), SETTINGS, busy=(), now_ms=0)
-    assert plan.is_large
+    assert plan.lane is MergeLane.LARGE
 
 
 @pytest.mark.parametrize(

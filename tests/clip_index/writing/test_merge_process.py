@@ -21,7 +21,7 @@ def die_with_a_merge_that_is_starting(root: Path) -> None:
         add(writer, [content(name, writer.next_offset)])
         writer.commit()
     segment_ids = tuple(entry.segment_id for entry in writer.manifest.segments)
-    MergeWorker().start(MergeJob(writer.path, writer.generation, segment_ids, "merged", 0))
+    MergeWorker().start(MergeJob(writer.store, writer.generation, segment_ids, "merged", 0))
     os.kill(os.getpid(), signal.SIGKILL)
 
 

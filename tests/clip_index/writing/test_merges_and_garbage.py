@@ -45,10 +45,10 @@ def is_found(index: IndexDirectory, content_id: str) -> bool:
 
 
 def merge_once(writer: ShardWriter, lanes: InlineLanes) -> None:
-    writer.tend()
-    assert lanes.running(writer.path)
+    writer.maintain()
+    assert lanes.running(writer.store)
     lanes.release(is_released=True)
-    writer.tend()
+    writer.maintain()
     assert len(writer.manifest.segments) == 1
 
 
@@ -138,12 +138,12 @@ def test_a_dead_segment_stays_while_it_is_being_merged(
 ) -> None:
     commit(writer, content("a"))
     commit(writer, content("b"))
-    writer.tend()
-    assert lanes.running(writer.path)
+    writer.maintain()
+    assert lanes.running(writer.store)
     commit(writer, removal("a"))
     assert segment_sizes(writer) == [1, 1]
     lanes.release(is_released=True)
-    writer.tend()
+    writer.maintain()
     assert [is_found(index, i) for i in "ab"] == [False, True]
     commit(writer, removal("b"))
     assert segment_sizes(writer) == []
@@ -168,8 +168,8 @@ def test_a_clock_that_is_set_back_does_not_stop_the_collection(index: IndexDirec
         add(writer, [lambda o, i=i: content(i, o)])
         writer.commit()
     now[0] -= 3600
-    writer.tend()
-    assert len(list_generations(writer.path)) == 3
+    writer.maintain()
+    assert len(list_generations(writer.store)) == 3
 
 
 def test_a_generation_is_retained_from_when_its_successor_came(index: IndexDirectory) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from clip_index.content import Delta
 from clip_index.errors import CommitUnknown, DamagedFile, DeltaMismatch, Fenced
-from clip_index.generations.history import list_generations, manifest_path, read_newest
+from clip_index.generations.history import list_generations, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.fakes.shards import add, content, create_index, removal, take_over, unit_vectors
+from tests.fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
 
 
 @pytest.fixture
@@ -148,8 +148,8 @@ def test_a_writer_that_slept_until_its_number_was_collected_still_loses(index: I
     for i in range(6):
         add(successor, [lambda o, i=i: content(f"new-{i}", o)])
         successor.commit()
-    successor.tend()
-    assert former.generation + 1 not in list_generations(former.path)
+    successor.maintain()
+    assert former.generation + 1 not in list_generations(former.store)
     add(former, [lambda o: content("stale", o)])
     with pytest.raises(Fenced):
         former.commit()
@@ -218,7 +218,7 @@ def test_a_failed_directory_fsync_leaves_the_outcome_to_the_disk(
     fsync = os.fsync
 
     def fail_on_the_shard_directory(descriptor: int) -> None:
-        if os.path.samestat(os.fstat(descriptor), os.stat(writer.path)):
+        if os.path.samestat(os.fstat(descriptor), os.stat(path_of(writer))):
             raise OSError("input/output error")
         fsync(descriptor)
 
@@ -228,7 +228,7 @@ def test_a_failed_directory_fsync_leaves_the_outcome_to_the_disk(
 
 
 def test_a_damaged_manifest_is_never_skipped(index: IndexDirectory, writer: ShardWriter) -> None:
-    path = manifest_path(writer.path, writer.generation)
+    path = path_of(writer) / manifest_name(writer.generation)
     path.chmod(0o644)
     path.write_bytes(path.read_bytes().replace(b'"writer_epoch": 1', b'"writer_epoch": 2'))
     with pytest.raises(DamagedFile, match=path.name):
@@ -238,7 +238,7 @@ def test_a_damaged_manifest_is_never_skipped(index: IndexDirectory, writer: Shar
 def test_a_damaged_segment_is_refused_at_takeover(index: IndexDirectory, writer: ShardWriter) -> None:
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    path = next(writer.path.glob("segments/*/image.faiss"))
+    path = next(path_of(writer).glob("segments/*/image.faiss"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.chmod(0o644)
@@ -261,11 +261,11 @@ def test_remembered_deletes_survive_the_writer(index: IndexDirectory, writer: Sh
 
 def merge_until_quiet(writer: ShardWriter, deadline_seconds: float = 60.0) -> None:
     deadline = time.monotonic() + deadline_seconds
-    writer.tend()
-    while writer._lanes.running(writer.path):
+    writer.maintain()
+    while writer._merges.merged_ids():
         assert time.monotonic() < deadline, "merge did not end"
         time.sleep(0.01)
-        writer.tend()
+        writer.maintain()
 
 
 def test_merges_leave_one_segment_with_everything_alive(index: IndexDirectory) -> None:
@@ -295,8 +295,8 @@ def test_rows_that_die_while_a_merge_runs_stay_dead(index: IndexDirectory) -> No
     for i in range(4):
         add(writer, [lambda o, i=i, j=j: content(f"{i}-{j}", o) for j in range(3)])
         writer.commit()
-    writer.tend()
-    assert writer._lanes.running(writer.path)
+    writer.maintain()
+    assert writer._merges.merged_ids()
     add(writer, [lambda o: removal("0-0", o), lambda o: content("1-1", o, seed=99)])
     writer.commit()
     add(writer, [lambda o: removal("2-2", o)])  # buffered when the merge is committed
@@ -315,7 +315,7 @@ def test_a_killed_merge_leaves_the_shard_as_it_was(index: IndexDirectory) -> Non
     for i in range(2):
         add(writer, [lambda o, i=i: content(f"{i}", o)])
         writer.commit()
-    writer.tend()
+    writer.maintain()
     writer.close()
     assert len(writer.manifest.segments) == 2
     assert live_ids(index) == {"0", "1"}
@@ -329,18 +329,20 @@ def test_garbage_goes_when_no_retained_generation_names_it(index: IndexDirectory
         add(writer, [lambda o, i=i: content(f"{i}", o)])
         writer.commit()
     merge_until_quiet(writer)
-    (writer.path / "segments" / ".tmp-left-by-a-crash").mkdir()
-    writer.tend()
-    assert len(list((writer.path / "segments").iterdir())) == 4, "young files stay for readers"
+    (path_of(writer) / "segments" / ".tmp-left-by-a-crash").mkdir()
+    writer.maintain()
+    assert len(list((path_of(writer) / "segments").iterdir())) == 4, "young files stay for readers"
     for i in range(3):
         add(writer, [lambda o, i=i: removal(f"nobody-{i}", o)])
         writer.commit()
     now[0] += 3600
-    writer.tend()
+    writer.maintain()
     writer.close()
-    assert [p.name for p in (writer.path / "segments").iterdir()] == [writer.manifest.segments[0].segment_id]
-    assert len(list_generations(writer.path)) == 3
-    newest = read_newest(writer.path)
+    assert [p.name for p in (path_of(writer) / "segments").iterdir()] == [
+        writer.manifest.segments[0].segment_id
+    ]
+    assert len(list_generations(writer.store)) == 3
+    newest = read_newest(writer.store)
     assert newest == writer.manifest
 
 

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cliptide.snapshot.command
-from clip_index.generations.history import GenerationTaken, list_generations, manifest_path
+from clip_index.generations.history import GenerationTaken, list_generations, manifest_name
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
-from tests.fakes.shards import add, content, create_index, take_over
+from tests.fakes.shards import add, content, create_index, path_of, take_over
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def writers(tmp_path: Path) -> Iterator[list[ShardWriter]]:
 @pytest.fixture
 def damaged(writers: list[ShardWriter]) -> ShardWriter:
     """The second shard's newest manifest is cut short."""
-    path = manifest_path(writers[1].path, 3)
+    path = path_of(writers[1]) / manifest_name(3)
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:40])
     return writers[1]
@@ -49,7 +49,7 @@ def answers(result: Result) -> list[dict[str, Any]]:
 
 def renew_watermark(writer: ShardWriter, seconds_ago: float) -> None:
     writer.renew_watermark(1)
-    path = writer.path / "watermark.json"
+    path = path_of(writer) / "watermark.json"
     renewed_at = path.stat().st_mtime - seconds_ago
     os.utime(path, (renewed_at, renewed_at))
 
@@ -62,7 +62,7 @@ def test_a_list_shows_every_generation_and_what_is_damaged(tmp_path: Path, damag
     assert listed == [*names, ("content-uploads-1", 3, None), ("content-uploads-1", 2, 1)]
     assert [bool(one["damage"]) for one in answers(result)] == [False, False, True, False]
     table = run(tmp_path, "list", "--partition", "1")
-    assert f"generation 3: damaged file {manifest_path(damaged.path, 3)}" in table.stdout
+    assert f"generation 3: damaged file {path_of(damaged) / manifest_name(3)}" in table.stdout
     assert "content-uploads-0" not in table.stdout
 
 
@@ -78,7 +78,7 @@ def test_a_repair_says_what_it_leaves_behind_and_how_the_consumer_goes_on(
     assert "content-uploads-0: the newest generation is good, nothing to do" in result.stdout
     for words in ("generation 4 shows 1 contents", "from generation 2; next offset 1, before unknown"):
         assert words in result.stdout
-    assert f"left behind: generation 3: damaged file {manifest_path(damaged.path, 3)}" in result.stdout
+    assert f"left behind: generation 3: damaged file {path_of(damaged) / manifest_name(3)}" in result.stdout
     assert "--accept-rewind (CLIPTIDE_CONSUMER__ACCEPT_REWIND=true)" in result.stdout
     assert run(tmp_path, "list").exit_code == 0
 
@@ -87,7 +87,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path, damaged: ShardWriter) -> None
     result = run(tmp_path, "repair", "--dry-run", "--json")
     assert [one["committed"] for one in answers(result)] == [None, None]
     assert [one["damaged"] for one in answers(result)] == [False, True]
-    assert list_generations(damaged.path) == [1, 2, 3]
+    assert list_generations(damaged.store) == [1, 2, 3]
 
 
 def test_a_rollback_is_a_new_generation(tmp_path: Path, writers: list[ShardWriter]) -> None:
@@ -95,8 +95,8 @@ def test_a_rollback_is_a_new_generation(tmp_path: Path, writers: list[ShardWrite
     [answer] = answers(result)
     assert (answer["committed"], answer["next_offset"], answer["next_offset_before"]) == (4, 1, 2)
     assert answer["left_segments"] == [writers[0].manifest.segments[1].segment_id]
-    assert list_generations(writers[0].path) == [1, 2, 3, 4]
-    assert list_generations(writers[1].path) == [1, 2, 3]
+    assert list_generations(writers[0].store) == [1, 2, 3, 4]
+    assert list_generations(writers[1].store) == [1, 2, 3]
 
 
 def test_a_running_consumer_is_not_fenced_unless_told_so(tmp_path: Path, damaged: ShardWriter) -> None:
@@ -104,7 +104,7 @@ def test_a_running_consumer_is_not_fenced_unless_told_so(tmp_path: Path, damaged
     result = run(tmp_path, "repair")
     assert result.exit_code == 1
     assert "stop it and wait that long, or say --while-running" in result.stderr
-    assert list_generations(damaged.path) == [1, 2, 3]
+    assert list_generations(damaged.store) == [1, 2, 3]
     assert run(tmp_path, "repair", "--while-running").exit_code == 0
 
 

@@ -41,7 +41,7 @@ class RememberingWriter:
         self.committed_next_offset = self.next_offset
         return self.next_offset
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         pass
 
     def renew_watermark(self, watermark_ms: int) -> None:

@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 from clip_index.content import Delta, RemovedContent
 from clip_index.errors import Fenced
-from clip_index.generations import history
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.watermark import Watermark
 from clip_index.writing.merge_policy import MergeSettings
@@ -31,6 +30,7 @@ from consumer.writing.thread import RoomLimits, Writing
 from event_log.records import Delivery
 from tests.consumer.records import Letter
 from tests.consumer.running import PATIENCE_SECONDS
+from tests.fakes.failing_disk import fail_to_fsync_the_shard
 from tests.fakes.hash_encoder import HashEncoder
 
 
@@ -159,17 +159,13 @@ def test_what_is_added_is_committed_when_it_is_much(tmp_path: Path) -> None:
     shard.close()
 
 
-def fail(*_: object) -> None:
-    raise OSError(errno.EIO, "input/output error")
-
-
 def test_a_shard_recovers_from_an_unknown_outcome_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard = own_shard(tmp_path, Metrics())
     shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0, version=1),))))
     with monkeypatch.context() as patch:
-        patch.setattr(history, "fsync_path", fail)
+        fail_to_fsync_the_shard(patch)
         for _ in range(3):
             shard.turn()
     assert shard.release(PATIENCE_SECONDS) == 1
@@ -181,7 +177,7 @@ def test_a_shard_that_recovers_does_not_take_itself_back_from_a_new_owner(
     shard = own_shard(tmp_path, Metrics())
     shard.accept(Handover(0, 1, Delta(0, 1, (RemovedContent("a", 0, version=1),))))
     with monkeypatch.context() as patch:
-        patch.setattr(history, "fsync_path", fail)
+        fail_to_fsync_the_shard(patch)
         shard.turn()
     index = IndexDirectory.open(tmp_path, "main")
     owner = ShardWriter.take_over(index, 0, writer_id="new", first_offset=0)

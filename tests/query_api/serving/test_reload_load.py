@@ -68,7 +68,7 @@ async def nobody_asking(turns: asyncio.Semaphore) -> AsyncIterator[None]:
 
 
 def open_merging_writer(index: SmallIndex) -> ShardWriter:
-    """A writer of the first shard whose merges are done at its next `tend`."""
+    """A writer of the first shard whose merges are done at its next `maintain`."""
     lanes = InlineLanes()
     lanes.release(is_released=True)
     directory = IndexDirectory.open(index.root)
@@ -79,7 +79,7 @@ def commit(writer: ShardWriter, change: EncodedContent) -> int:
     start = writer.next_offset
     writer.add(Delta(start, start + 1, [replace(change, offset=start)]))
     next_offset = writer.commit()
-    writer.tend()
+    writer.maintain()
     return next_offset
 
 

@@ -1,0 +1,54 @@
+"""The one step that replaces the newest generation of a shard: a commit, a merge or a restoration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from clip_index.generations.history import link_manifest
+from clip_index.generations.manifest import Manifest, segment_name
+from clip_index.generations.tombstones import DeadRows, write_tombstones
+from clip_index.storage.shard_store import ShardStore
+
+_StateT = TypeVar("_StateT")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGeneration:
+    """What the next generation will show.
+
+    `manifest` names the tombstones that stay as they are; those of the segments in `dead` are
+    still to be written. `added` are the segments that were written for this generation. No
+    other generation names them.
+    """
+
+    manifest: Manifest
+    dead: Mapping[str, DeadRows] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+
+
+def install(
+    store: ShardStore, planned: PlannedGeneration, open_state: Callable[[Manifest], _StateT]
+) -> _StateT:
+    """Make the planned generation the newest one; return what `open_state` opens of it.
+
+    Either this returns, and the generation is durable and the newest; or it raises:
+    `OSError` (nothing happened, and the added segments are removed, because a full disk must
+    not fill up further with every attempt); `GenerationTaken` (another generation is the
+    newest); `CommitUnknown` (only the disk can tell). After the last two every file stays,
+    because the manifest on disk may name it.
+
+    Step 1 writes the tombstones. Step 2 opens the new state, so that nothing unreadable ever
+    becomes current. Step 3 links the manifest, the one atomic step. Nothing can fail after it.
+    """
+    try:
+        written = write_tombstones(store, planned.dead, generation=planned.manifest.generation)  # Step 1
+        manifest = replace(planned.manifest, tombstones={**planned.manifest.tombstones, **written})
+        state = open_state(manifest)  # Step 2
+        link_manifest(store, manifest)  # Step 3
+    except OSError:
+        for segment_id in planned.added:
+            store.remove(segment_name(segment_id))
+        raise
+    return state

@@ -1,0 +1,155 @@
+"""The files of a shard in a directory, on a POSIX file system that has hard links."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from clip_index.storage.durable_files import (
+    create_exclusively,
+    fsync_path,
+    has_hard_links,
+    make_directory,
+    remove_tree,
+    replace_file,
+    seal_file,
+    write_file,
+)
+from clip_index.storage.file_digest import FileDigest, read_digest
+from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class LocalShardStore:
+    """A `ShardStore` in one directory. Several processes may use the directory at once."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def address(self) -> str:
+        return str(self.path)
+
+    def address_of(self, name: str) -> str:
+        return str(self.path / name)
+
+    def below(self, folder: str) -> LocalShardStore:
+        return LocalShardStore(self.path / folder)
+
+    def can_create_exclusively(self) -> bool:
+        return has_hard_links(self.path)
+
+    def prepare(self, folders: Sequence[str]) -> None:
+        for directory in (self.path, *(self.path / folder for folder in folders)):
+            make_directory(directory)
+
+    def create_exclusively(self, name: str, data: bytes) -> None:
+        """Step 1 writes the data under a temporary name and fsyncs it. Step 2 links it to its
+        name, which fails when the name is taken, where a rename would replace the file.
+        Step 3 fsyncs the directory.
+        """
+        path = self.path / name
+        temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}-{uuid4().hex}")
+        try:
+            write_file(temporary, data)  # Step 1
+            try:
+                os.link(temporary, path)  # Step 2
+            except OSError as error:
+                self._confirm_link(name, data, error)
+            try:
+                fsync_path(path.parent)  # Step 3
+            except OSError as error:
+                raise CreationUnknown(f"the directory could not be fsynced: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):  # an error behind the link must not look like one before it
+                temporary.unlink()
+
+    def _confirm_link(self, name: str, data: bytes, error: OSError) -> None:
+        """Return if the link was made although it reported an error, as network file systems do.
+
+        A missing file proves nothing, because the link may still be on its way. Only "no
+        room" is a clear answer. It must count as one: the writer goes on, collects garbage
+        and so makes room.
+        """
+        try:
+            found = self.read(name)
+        except FileNotFoundError:
+            if isinstance(error, FileExistsError) or error.errno in _NO_ROOM:
+                raise error from None
+            raise CreationUnknown(str(error)) from error
+        except OSError as unreadable:
+            raise CreationUnknown(str(unreadable)) from error
+        if found != data:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.address_of(name)) from error
+
+    def ensure(self, name: str, data: bytes) -> None:
+        create_exclusively(self.path / name, data)
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        paths = {self.path / name: data for name, data in files.items()}
+        for path, data in paths.items():
+            write_file(path, data)
+        for directory in {path.parent for path in paths}:
+            fsync_path(directory)
+
+    def replace(self, name: str, data: bytes) -> None:
+        replace_file(self.path / name, data)
+
+    def staging_path(self, name: str) -> Path:
+        """Return a path beside the final one, because a rename cannot cross file systems."""
+        path = self.path / name
+        return path.with_name(f"{UNFINISHED_PREFIX}{path.name}")
+
+    def publish(self, name: str) -> Mapping[str, FileDigest]:
+        path, staged = self.path / name, self.staging_path(name)
+        files = {file.name: file for file in sorted(staged.iterdir())}
+        for file in files.values():
+            seal_file(file)
+        digests = {file_name: read_digest(file) for file_name, file in files.items()}
+        fsync_path(staged)
+        os.rename(staged, path)
+        try:
+            fsync_path(path.parent)
+        except OSError:
+            remove_tree(path)
+            raise
+        return digests
+
+    def remove(self, name: str) -> None:
+        remove_tree(self.path / name)
+
+    def remove_staged(self, name: str) -> None:
+        remove_tree(self.staging_path(name))
+
+    def list_names(self, folder: str = "") -> list[str]:
+        try:
+            return os.listdir(self.path / folder)
+        except FileNotFoundError:
+            return []
+
+    def list_times(self, folder: str = "") -> Mapping[str, float]:
+        """Leave out what vanishes during the listing."""
+        times = {}
+        for name in self.list_names(folder):
+            with contextlib.suppress(FileNotFoundError):
+                times[name] = (self.path / folder / name).stat().st_mtime
+        return times
+
+    def exists(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def local_file(self, name: str) -> Path:
+        return self.path / name

@@ -1,0 +1,141 @@
+"""What the index asks of whatever holds its files.
+
+`LocalShardStore` keeps them in a directory. An object store that can put an object only
+if it is absent, list, and keep local copies of objects can do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from clip_index.storage.file_digest import FileDigest
+
+UNFINISHED_PREFIX = ".tmp-"
+"""A listing may show unfinished writes. Their names begin so."""
+
+
+class CreationUnknown(Exception):
+    """The file may or may not have been created, or may not survive a power cut.
+
+    Deliberately no `OSError`: after an `OSError` nothing was created, so the caller may
+    remove the files that the new one would have named. After this error it must not.
+    """
+
+
+class ShardStore(Protocol):
+    """The files of one shard, or of the whole index with its shards in folders.
+
+    Names are relative to the store and use `/` between folder and file.
+
+    Every method may raise `OSError`, which is transient unless a subclass says otherwise: the
+    caller may try again later. A file never changes once it is visible, except by `replace`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The store's own name, which for a shard is the shard's."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """A text from which another process opens the same store."""
+        ...
+
+    def address_of(self, name: str) -> str:
+        """Return where a file is, as a message tells it to a person."""
+        ...
+
+    def below(self, folder: str) -> ShardStore:
+        """Return the store of the files in a folder of this one."""
+        ...
+
+    def can_create_exclusively(self) -> bool:
+        """Try whether the store really has the exclusive creation that commits rest on."""
+        ...
+
+    def prepare(self, folders: Sequence[str]) -> None:
+        """Make the store and these folders ready for writes, durably. A second call does no harm."""
+        ...
+
+    def create_exclusively(self, name: str, data: bytes) -> None:
+        """Create a file in one atomic step, unless the name is taken.
+
+        Either the file is visible, whole and durable when this returns; or this raises:
+        `FileExistsError` (the name holds other bytes, or held a file until just now), another
+        `OSError` (nothing was created), `CreationUnknown` (only a later look can tell).
+
+        A store whose own request was answered with an error reads the name back: if it holds
+        `data`, the request was carried out and this call created the file. So `data` must
+        contain something that no other caller writes, such as a nonce.
+        """
+        ...
+
+    def ensure(self, name: str, data: bytes) -> None:
+        """Create a file unless the name is taken. It is durable on return, whoever created it."""
+        ...
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Write small files under names that nobody has used. All are durable on return.
+
+        After an `OSError` some of them may be there. They are garbage.
+        """
+        ...
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write or replace a file. A reader sees the old bytes or the new ones, never a mixture.
+
+        Not durable: after a power cut the file may hold old bytes or be empty.
+        """
+        ...
+
+    def staging_path(self, name: str) -> Path:
+        """Return a local path at which libraries may build the folder or file `name`.
+
+        The caller creates it. It is on this machine alone until `publish`, and no reader sees it.
+        """
+        ...
+
+    def publish(self, name: str) -> Mapping[str, FileDigest]:
+        """Make the folder built at `staging_path(name)` visible; return the digest of each file.
+
+        The folder is complete and durable when this returns. Until then some of its files may
+        be visible, so only a later manifest tells that it is complete. After an `OSError` the
+        store has removed what it could; what is left is garbage.
+        """
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with its files. Does nothing if it is already gone."""
+        ...
+
+    def remove_staged(self, name: str) -> None:
+        """Remove what lies at `staging_path(name)`. Does nothing if it is already gone."""
+        ...
+
+    def list_names(self, folder: str = "") -> list[str]:
+        """Return the names in a folder, in any order. A missing folder is empty.
+
+        Whatever was created before the call began is listed: commits rest on this.
+        """
+        ...
+
+    def list_times(self, folder: str = "") -> Mapping[str, float]:
+        """Return the names in a folder, and when each was last modified (seconds since 1970)."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the file is visible. Cheap: readers ask several times a second."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file; `FileNotFoundError` if there is none."""
+        ...
+
+    def local_file(self, name: str) -> Path:
+        """Return a local file that holds these bytes, for mapping. It is read-only.
+
+        If there is no such file, opening the path raises `FileNotFoundError`, or this does.
+        """
+        ...

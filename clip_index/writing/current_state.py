@@ -1,0 +1,84 @@
+"""The newest generation of a shard, as its owner holds, replaces and tidies it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+from pyroaring import BitMap
+
+from clip_index.errors import CommitUnknown, Fenced
+from clip_index.generations.garbage import GarbageCollector
+from clip_index.generations.history import GenerationTaken, read_newest
+from clip_index.generations.installation import PlannedGeneration, install
+from clip_index.generations.manifest import Manifest, SegmentEntry
+from clip_index.generations.tombstones import DeadRows
+from clip_index.storage.shard_store import ShardStore
+from clip_index.writing.shard_state import ShardState, next_state
+
+
+class CurrentState:
+    """What one writer's commits and merges replace. After `Fenced` or `CommitUnknown` it is useless."""
+
+    def __init__(self, store: ShardStore, state: ShardState, *, retain_for_seconds: float) -> None:
+        self.store = store
+        self.state = state
+        self._garbage = GarbageCollector(store, retain_for_seconds)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.state.manifest
+
+    def install(
+        self,
+        *,
+        next_offset: int,
+        segments: tuple[SegmentEntry, ...],
+        dead: Mapping[str, BitMap],
+        died: Mapping[str, int],
+        added: Collection[SegmentEntry],
+    ) -> None:
+        """Commit a generation of these segments and dead rows; either/or as `install` says.
+
+        `died` names the segments whose dead rows changed, and when the oldest dead row of each
+        died (ms since 1970). `added` are the segments that were written for this generation.
+        """
+        kept = {i: entry for i, entry in self.manifest.tombstones.items() if i in dead}
+        manifest = replace(
+            self.manifest,
+            generation=self.manifest.generation + 1,
+            nonce=uuid4().hex,
+            next_offset=next_offset,
+            segments=segments,
+            tombstones=kept,
+        )
+        planned = PlannedGeneration(
+            manifest,
+            {i: DeadRows(dead[i], oldest_dead_ms) for i, oldest_dead_ms in died.items()},
+            tuple(entry.segment_id for entry in added),
+        )
+        with self._owning():
+            state = install(
+                self.store, planned, lambda linked: next_state(self.store, self.state, linked, dead)
+            )
+        self._garbage.learn(state.manifest)
+        self.state = state
+
+    def collect_garbage(self, *, in_flight: Collection[str], now: float) -> None:
+        """Remove what no reader needs any more. `in_flight` are segments being written or merged."""
+        with self._owning():
+            self._garbage.collect(newest=self.manifest.generation, in_flight=in_flight, now=now)
+
+    @contextmanager
+    def _owning(self) -> Iterator[None]:
+        """Raise `Fenced` or `CommitUnknown` if another generation than ours is the newest."""
+        try:
+            yield
+        except GenerationTaken:
+            newest, own_epoch = read_newest(self.store), self.manifest.writer_epoch
+            if newest is not None and newest.writer_epoch > own_epoch:
+                raise Fenced(self.store.name, own_epoch, newest.writer_epoch) from None
+            generation = self.manifest.generation
+            raise CommitUnknown(f"{self.store.name}: generation {generation} is not the newest") from None

@@ -1,0 +1,153 @@
+"""The merges of one shard: started, polled and committed between its writer's commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from pyroaring import BitMap
+
+from clip_index.generations.manifest import SegmentEntry
+from clip_index.segments.segment_files import new_segment_id, remove_segment
+from clip_index.writing.buffer import Buffer
+from clip_index.writing.current_state import CurrentState
+from clip_index.writing.merge import MergeJob, MergeResult, renumbered_rows
+from clip_index.writing.merge_policy import MergeBackoff, MergeLane, MergePlan, MergeSettings, plan_merges
+from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
+
+
+class ShardMerges:
+    """Owned by the writer's thread. `lanes` are shared with the other shards of the process."""
+
+    def __init__(
+        self,
+        current: CurrentState,
+        settings: MergeSettings,
+        *,
+        lanes: MergeLanes,
+        clock: Callable[[], float],
+    ) -> None:
+        self._current = current
+        self._settings = settings
+        self._lanes = lanes
+        self._clock = clock
+        self._backoff = MergeBackoff()
+        self.kill()  # a merge that a former writer of this process started: it knew other segments
+
+    def run(self, buffer: Buffer) -> None:
+        """Commit the merges that have ended and start those that are due.
+
+        Raises what `ShardWriter.commit` raises, and `MergeFailed`. After `MergeFailed` or
+        `OSError` the lane rests for a while, so that commits and garbage collection go on.
+        `buffer` follows the rows that a committed merge has renumbered.
+        """
+        for lane, worker in self._running().items():
+            with self._backing_off(lane):
+                has_ended = self._commit_if_ended(worker, buffer)
+            if has_ended:
+                self._backoff.succeeded(lane)
+        self._start_due()
+
+    def source_ids(self) -> set[str]:
+        """Return the segments that the running merges read."""
+        return {i for job in self._jobs() for i in job.segment_ids}
+
+    def merged_ids(self) -> set[str]:
+        """Return the segments that the running merges write."""
+        return {job.merged_id for job in self._jobs()}
+
+    def kill(self) -> None:
+        """Stop the merges of this shard; what they have written is garbage."""
+        for worker in self._running().values():
+            worker.kill()
+
+    def _running(self) -> Mapping[MergeLane, MergeWorker]:
+        return self._lanes.running(self._current.store)
+
+    def _jobs(self) -> list[MergeJob]:
+        return [worker.job for worker in self._running().values() if worker.job]
+
+    @contextmanager
+    def _backing_off(self, lane: MergeLane) -> Iterator[None]:
+        """Let a lane rest after a failure."""
+        try:
+            yield
+        except (MergeFailed, OSError):
+            self._backoff.failed(lane, self._clock())
+            raise
+
+    def _start_due(self) -> None:
+        now, manifest = self._clock(), self._current.manifest
+        busy = self.source_ids()
+        for plan in plan_merges(manifest, self._settings, busy=busy, now_ms=int(now * 1000)):
+            worker = self._lanes.worker(plan.lane)
+            if worker.job is None and self._backoff.is_due(plan.lane, now):
+                with self._backing_off(plan.lane):
+                    worker.start(self._new_job(plan))
+
+    def _new_job(self, plan: MergePlan) -> MergeJob:
+        manifest = self._current.manifest
+        return MergeJob(
+            self._current.store,
+            manifest.generation,
+            plan.segment_ids,
+            merged_id=new_segment_id(manifest.writer_epoch),
+            started_ms=int(self._clock() * 1000),
+        )
+
+    def _commit_if_ended(self, worker: MergeWorker, buffer: Buffer) -> bool:
+        job = worker.job
+        result = self._poll(worker)
+        if job is None or result is None:
+            return False
+        self._commit(job, result, buffer)
+        return True
+
+    def _poll(self, worker: MergeWorker) -> MergeResult | None:
+        """Return the result if the merge has ended. Of a failed merge nothing stays on disk."""
+        job = worker.job
+        try:
+            return worker.poll()
+        except MergeFailed:
+            if job is not None:
+                remove_segment(self._current.store, job.merged_id)
+            raise
+
+    def _commit(self, job: MergeJob, result: MergeResult, buffer: Buffer) -> None:
+        """Replace the sources by the merged segment; `next_offset` stays. Either/or as `install` says.
+
+        Rows that died while the merge ran are translated to rows of the merged segment, whether
+        their deaths are committed or still in the buffer.
+        """
+        state, sources = self._current.state, set(job.segment_ids)
+        dead = {i: rows for i, rows in state.dead.items() if i not in sources}
+        died_since, dead_in_buffer = _renumbered(state.dead, result), _renumbered(buffer.dead, result)
+        if died_since:
+            dead[job.merged_id] = died_since
+        self._current.install(
+            next_offset=state.manifest.next_offset,
+            segments=self._replaced(sources, result.entry),
+            dead=dead,
+            died={job.merged_id: self._oldest_dead_ms(job)} if died_since else {},
+            added=[result.entry] if result.entry else [],
+        )
+        buffer.follow_merge(job.merged_id, job.segment_ids, dead_in_buffer)
+
+    def _replaced(self, sources: set[str], merged: SegmentEntry | None) -> tuple[SegmentEntry, ...]:
+        segments = self._current.manifest.segments
+        kept = tuple(entry for entry in segments if entry.segment_id not in sources)
+        return (merged, *kept) if merged else kept
+
+    def _oldest_dead_ms(self, job: MergeJob) -> int:
+        """Return when the first row of the merged segment died.
+
+        Rows that were dead when the merge began are not in it, so this is never before the start.
+        """
+        known = self._current.manifest.tombstones
+        return max(job.started_ms, min(known[i].oldest_dead_ms for i in job.segment_ids if i in known))
+
+
+def _renumbered(dead: Mapping[str, BitMap], result: MergeResult) -> BitMap:
+    """Return the dead rows of the merge's sources as rows of the merged segment."""
+    sources = [(i, row_map) for i, row_map in result.row_maps.items() if i in dead]
+    return BitMap().union(*(renumbered_rows(row_map, dead[i]) for i, row_map in sources))
