@@ -121,7 +121,8 @@ def _scan(kafka: KafkaSettings, topic: str) -> Iterator[Record]:
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
-    return asdict(letter) | {"at": _iso(letter.timestamp_ms)}
+    fields = asdict(letter)
+    return {"place": fields.pop("position"), **fields, "at": _iso(letter.timestamp_ms)}
 
 
 def _print_table(console: Console, counts: Counter[str], letters: Sequence[DeadLetter]) -> None:
@@ -132,7 +133,7 @@ def _print_table(console: Console, counts: Counter[str], letters: Sequence[DeadL
     for column in ("at", "was", "content id", "reason", "error"):
         table.add_column(column, overflow="fold")
     for letter in letters:
-        cells = (_iso(letter.timestamp_ms), str(letter.origin or letter.place), letter.content_id or "—")
+        cells = (_iso(letter.timestamp_ms), str(letter.origin or letter.position), letter.content_id or "—")
         table.add_row(*map(plain, (*cells, letter.reason, letter.error)))
     console.print(table)
     summary = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())

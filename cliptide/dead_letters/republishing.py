@@ -11,16 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cliptide.dead_letters.reading import (
-    CONNECT_PREFIX,
-    DeadLetter,
-    Place,
-    dead_letter_from_record,
-)
+from cliptide.dead_letters.reading import DeadLetter, dead_letter_from_record, position_of
 from cliptide.publishing.publish import PlacedEvent
-from consumer.dead_letters.dead_letter import VALUE_OMITTED_HEADER
-from event_log.records import Headers, Record
+from event_log.records import Record
 from schemas.codec import EncodedEvent
+from schemas.dead_letters import RecordPosition, headers_of_record, is_value_omitted
 
 SUPERSEDED, DUPLICATE = "superseded", "duplicate"
 HARMLESS = frozenset({SUPERSEDED, DUPLICATE})
@@ -31,8 +26,8 @@ HARMLESS = frozenset({SUPERSEDED, DUPLICATE})
 class Candidate:
     """What is remembered of a letter between the scans; its bytes are read again."""
 
-    place: Place
-    origin: Place
+    position: RecordPosition
+    origin: RecordPosition
     timestamp_ms: int
 
     def is_older_than(self, partition: int, offset: int, timestamp_ms: int) -> bool:
@@ -65,7 +60,7 @@ class Republishing:
             if refusal is not None:
                 self.refused[refusal] += 1
             elif letter.origin is not None and record.key is not None:
-                self._choose(record.key, Candidate(letter.place, letter.origin, letter.timestamp_ms))
+                self._choose(record.key, Candidate(letter.position, letter.origin, letter.timestamp_ms))
 
     def compare(self, records: Iterable[Record]) -> None:
         """Drop every letter whose key has a later record in the topic."""
@@ -77,13 +72,13 @@ class Republishing:
 
     def events(self, letters: Iterable[Record]) -> Iterator[PlacedEvent]:
         """Yield the chosen letters as their records were: key, value and headers."""
-        places = {candidate.place for candidate in self._by_key.values()}
+        positions = {candidate.position for candidate in self._by_key.values()}
         for record in letters:
-            place = Place(record.topic, record.partition, record.offset)
-            if place in places and record.key is not None and record.value is not None:
+            position = position_of(record)
+            if position in positions and record.key is not None and record.value is not None:
                 content_id = record.key.decode(errors="replace")
-                encoded = EncodedEvent(record.key, record.value, original_headers(record.headers))
-                yield PlacedEvent(str(place), content_id, encoded)
+                encoded = EncodedEvent(record.key, record.value, headers_of_record(record.headers))
+                yield PlacedEvent(str(position), content_id, encoded)
 
     def _choose(self, key: bytes, candidate: Candidate) -> None:
         known = self._by_key.get(key)
@@ -98,19 +93,13 @@ class Republishing:
             self.refused[SUPERSEDED] += 1
 
 
-def original_headers(headers: Headers) -> Headers:
-    """Return the headers that the record had: the consumer puts its own behind them, the topic first."""
-    names = [name for name, _ in headers]
-    return headers[: len(names) - 1 - names[::-1].index(CONNECT_PREFIX + "topic")]
-
-
 def _refusal(record: Record, letter: DeadLetter, topic: str) -> str | None:
     """Why this letter can never go back, whatever the topic holds."""
     if letter.origin is None:
         return "without_origin"
     if letter.origin.topic != topic:
         return "of_another_topic"
-    if any(name == VALUE_OMITTED_HEADER for name, _ in record.headers):
+    if is_value_omitted(record.headers):
         return "value_omitted"
     if record.value is None:
         return "without_value"

@@ -10,9 +10,7 @@ from consumer.backoff import Backoff
 from event_log.errors import EventLogError, RecordTooLarge, TransientLogError
 from event_log.publisher import Offering
 from event_log.records import Delivery, Headers, Record
-
-REASON_HEADER = "cliptide.reason"
-VALUE_OMITTED_HEADER = "cliptide.value_omitted"
+from schemas.dead_letters import Failure, RecordPosition, append_explanation, append_value_omitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +28,17 @@ class SetAside:
 
 
 def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: str, worker_id: str) -> Headers:
-    """The record's own headers, then Kafka Connect's names (KIP-298), then the reason code."""
-    context = {
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "connector.name": connector,
-        "task.id": worker_id,
-        "stage": set_aside.stage.upper(),
-        "class.name": "consumer",
-        "exception.class.name": set_aside.exception_class,
-        "exception.message": set_aside.detail,
-        "exception.stacktrace": f"{set_aside.exception_class}: {set_aside.detail}",
-    }
-    connect = tuple((f"__connect.errors.{name}", text.encode()) for name, text in context.items())
-    return (*record.headers, *connect, (REASON_HEADER, set_aside.reason.encode()))
+    """The record's own headers, then what the consumer says about it."""
+    failure = Failure(
+        reason=set_aside.reason,
+        detail=set_aside.detail,
+        stage=set_aside.stage,
+        exception_class=set_aside.exception_class,
+        connector=connector,
+        worker_id=worker_id,
+    )
+    origin = RecordPosition(record.topic, record.partition, record.offset)
+    return append_explanation(record.headers, origin=origin, failure=failure)
 
 
 class DeadLetters:
@@ -62,7 +56,7 @@ class DeadLetters:
         )
         return DeadLetterDelivery(
             whole=lambda: self._offer(record, record.value, headers),
-            without_value=lambda: self._offer(record, None, (*headers, (VALUE_OMITTED_HEADER, b"too_large"))),
+            without_value=lambda: self._offer(record, None, append_value_omitted(headers)),
         )
 
     def _offer(self, record: Record, value: bytes | None, headers: Headers) -> Future[Delivery]:
