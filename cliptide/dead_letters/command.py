@@ -21,7 +21,7 @@ from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.publish import EventPublisher, Failed, Outcome, PlacedEvent, Published, check_events
 from cliptide.searching.searchable import wanted_offsets
 from cliptide.terminal.connections import open_publisher, open_source
-from cliptide.terminal.options import kafka_options, option, topic_option
+from cliptide.terminal.options import dead_letter_topic_option, kafka_options, option, topic_option
 from cliptide.terminal.plain_text import plain
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
@@ -29,12 +29,7 @@ from event_log.records import Record
 
 
 @click.command("dead-letters")
-@option(
-    "--dead-letter-topic",
-    default="content-uploads.dead-letters",
-    envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
-    help="The topic of dead letters.",
-)
+@dead_letter_topic_option
 @kafka_options
 @option("--reason", help="Only those with this reason code.")
 @option("--last", type=click.IntRange(1), default=20, help="Show the last N; all are counted.")

@@ -11,6 +11,12 @@ from typing import Any, TypeVar
 import click
 
 from event_log.kafka.settings import KafkaSettings
+from service.sections import (
+    DEFAULT_BOOTSTRAP_SERVERS,
+    DEFAULT_DEAD_LETTER_TOPIC,
+    DEFAULT_INDEX_ROOT,
+    DEFAULT_TOPIC,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -47,7 +53,7 @@ def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @option(
         "--bootstrap-servers",
-        default="127.0.0.1:9092",
+        default=DEFAULT_BOOTSTRAP_SERVERS,
         envvar="CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS",
         help="Kafka's addresses, host:port, separated by commas.",
     )
@@ -77,7 +83,7 @@ def index_options(command: Command) -> Command:
     return option(
         "--index-root",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default="index",
+        default=DEFAULT_INDEX_ROOT,
         envvar="CLIPTIDE_INDEX__ROOT",
         help="The directory that holds the index.",
     )(command)
@@ -86,7 +92,17 @@ def index_options(command: Command) -> Command:
 def topic_option(command: Command) -> Command:
     """Add --topic."""
     return option(
-        "--topic", default="content-uploads", envvar="CLIPTIDE_TOPIC", help="The topic of upload events."
+        "--topic", default=DEFAULT_TOPIC, envvar="CLIPTIDE_TOPIC", help="The topic of upload events."
+    )(command)
+
+
+def dead_letter_topic_option(command: Command) -> Command:
+    """Add --dead-letter-topic."""
+    return option(
+        "--dead-letter-topic",
+        default=DEFAULT_DEAD_LETTER_TOPIC,
+        envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
+        help="The topic of dead letters.",
     )(command)
 
 

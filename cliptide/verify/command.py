@@ -17,7 +17,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from cliptide.dead_letters.reading import TopicScan, dead_letter_from_record
 from cliptide.terminal.connections import open_source
-from cliptide.terminal.options import index_options, kafka_options, option
+from cliptide.terminal.options import dead_letter_topic_option, index_options, kafka_options
 from cliptide.terminal.plain_text import plain
 from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.errors import TopicMissing
@@ -28,12 +28,7 @@ _NUM_SHOWN = 5
 
 @click.command("verify")
 @index_options
-@option(
-    "--dead-letter-topic",
-    default="content-uploads.dead-letters",
-    envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
-    help="The topic of dead letters.",
-)
+@dead_letter_topic_option
 @kafka_options
 def verify_command(
     index_root: Path, index_id: str | None, dead_letter_topic: str, kafka: KafkaSettings
