@@ -1,7 +1,14 @@
 """What is carried or put on last, in garment coordinates."""
 
-from cliptide.demo.garments.outlines import Stroke, both_outlines, both_sides, box, ellipse, mirrored
-from cliptide.demo.silhouette import Silhouette
+from cliptide.demo.garments.outlines import (
+    Silhouette,
+    Stroke,
+    both_outlines,
+    both_sides,
+    box,
+    ellipse,
+    mirrored,
+)
 
 
 def build_accessories() -> dict[str, Silhouette]:

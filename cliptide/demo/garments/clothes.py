@@ -1,7 +1,6 @@
 """What is worn on the body, in garment coordinates."""
 
-from cliptide.demo.garments.outlines import Stroke, both_outlines, both_sides, box, mirrored
-from cliptide.demo.silhouette import Silhouette
+from cliptide.demo.garments.outlines import Silhouette, Stroke, both_outlines, both_sides, box, mirrored
 
 
 def build_clothes() -> dict[str, Silhouette]:

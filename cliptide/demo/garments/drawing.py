@@ -6,12 +6,13 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from cliptide.demo.garments.accessories import build_accessories
 from cliptide.demo.garments.cloth import cloth_colour, contrast_colour, trim_colour, woven
+from cliptide.demo.garments.clothes import build_clothes
 from cliptide.demo.garments.combinations import Combination
-from cliptide.demo.garments.outlines import Outline, Stroke, rounded
+from cliptide.demo.garments.headwear_and_footwear import build_headwear_and_footwear
+from cliptide.demo.garments.outlines import Outline, Silhouette, Stroke, rounded
 from cliptide.demo.garments.placement import Field, Placement, random_placement
-from cliptide.demo.silhouette import Silhouette
-from cliptide.demo.silhouettes import build_silhouettes
 
 DEFAULT_SIZE = 320
 _SUPERSAMPLING = 3
@@ -48,6 +49,11 @@ class PictureDrawer:
         buffer = io.BytesIO()
         self.draw(combination, seed=seed, size=size).save(buffer, "JPEG", quality=88)
         return buffer.getvalue()
+
+
+def build_silhouettes() -> dict[str, Silhouette]:
+    """Every garment's silhouette, by the garment's name."""
+    return {**build_clothes(), **build_headwear_and_footwear(), **build_accessories()}
 
 
 def _masks(silhouette: Silhouette, placement: Placement, size: int) -> tuple[Field, Field, Field]:

@@ -1,7 +1,6 @@
 """What is worn on head and feet, in garment coordinates."""
 
-from cliptide.demo.garments.outlines import Stroke, box, ellipse, mirrored
-from cliptide.demo.silhouette import Silhouette
+from cliptide.demo.garments.outlines import Silhouette, Stroke, box, ellipse, mirrored
 
 
 def build_headwear_and_footwear() -> dict[str, Silhouette]:

@@ -1,4 +1,4 @@
-"""Outlines and strokes in garment coordinates: x to the right and y downwards, both within [-1, 1]."""
+"""The shapes of garments, in garment coordinates: x to the right and y downwards, both within [-1, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -14,6 +14,21 @@ class Stroke:
 
     points: Outline
     width: float = 0.025
+
+
+@dataclass(frozen=True, slots=True)
+class Silhouette:
+    """The shape of one garment.
+
+    The body carries the pattern. Trim and handles are drawn darker, seams as fine lines. Holes are cut
+    out of the body, so that the background shows through them.
+    """
+
+    body: tuple[Outline, ...]
+    trim: tuple[Outline, ...] = ()
+    handles: tuple[Stroke, ...] = ()
+    seams: tuple[Stroke, ...] = ()
+    holes: tuple[Outline, ...] = ()
 
 
 def mirrored(right_half: Sequence[Point]) -> Outline:
