@@ -30,7 +30,7 @@ from torch.nn import functional
 from cliptide.demo.garments.captions import write_full_caption
 from cliptide.demo.garments.combinations import Combination, held_out_combinations
 from cliptide.demo.garments.drawing import PictureDrawer
-from cliptide.demo.model import write_model_directory
+from cliptide.demo.small_clip.model import write_model_directory
 
 PICTURES_EACH = 10
 QUERIES_EACH = 4

@@ -19,10 +19,10 @@ from rich.text import Text
 from cliptide.dead_letters.reading import TopicScan
 from cliptide.demo.gallery_server import serving_page
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue, sample_queries
-from cliptide.demo.model import write_model_directory
 from cliptide.demo.questions import AnsweredQuery, ask, gallery_sections, mean_precision
 from cliptide.demo.report import DemoReport, build_answers_table
 from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoServices, index_root, running_services
+from cliptide.demo.small_clip.model import write_model_directory
 from cliptide.demo.stream import Stream, StreamResult
 from cliptide.searching.gallery import build_gallery
 from cliptide.searching.searchable import find_missing

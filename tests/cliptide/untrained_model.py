@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cliptide.demo.model import CompactVocabulary, compact_weights, model_config, write_model_directory
+from cliptide.demo.small_clip.model import (
+    CompactVocabulary,
+    compact_weights,
+    model_config,
+    write_model_directory,
+)
 
 TOKEN_IDS = (*range(256, 512), 49406, 49407)  # the last two: start and end of a text
 

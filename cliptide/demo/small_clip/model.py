@@ -25,6 +25,7 @@ PIXEL_STD = (0.5, 0.5, 0.5)
 EMBEDDING_KEY = "token_embedding.weight"
 TOKEN_IDS_KEY = "token_ids"
 UNKNOWN_WORD_ROW = 0
+WEIGHTS = "weights.safetensors"
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -99,7 +100,7 @@ def expand_weights(compact: bytes) -> bytes:
 
 def packaged_weights() -> bytes:
     """The compact weights that the package ships."""
-    return resources.files("cliptide.demo").joinpath("model").joinpath("weights.safetensors").read_bytes()
+    return resources.files("cliptide.demo.small_clip").joinpath(WEIGHTS).read_bytes()
 
 
 def write_model_directory(path: Path, compact: bytes | None = None) -> Path:

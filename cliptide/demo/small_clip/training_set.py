@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from open_clip.tokenizer import SimpleTokenizer
 
 from cliptide.demo.garments.captions import Caption, write_full_caption, write_partial_caption
 from cliptide.demo.garments.combinations import COLOURS, GARMENTS, PATTERNS, Combination
 from cliptide.demo.garments.drawing import PictureDrawer
-from cliptide.demo.model import IMAGE_SIZE
+from cliptide.demo.small_clip.model import IMAGE_SIZE, UNKNOWN_WORD_ROW, CompactVocabulary
 
 Pixels = npt.NDArray[np.uint8]  # (pictures, height, width, 3)
 Attributes = npt.NDArray[np.int64]  # (n, 3): garment, colour, pattern; OPEN where a caption names none
+TokenRows = npt.NDArray[np.int64]  # (captions, longest): rows of the compact embedding
 
 OPEN = -1
+UNKNOWN_WORDS_CHANCE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,34 @@ def write_captions(combinations: Sequence[Combination], num_each: int, seed: int
         for combination in combinations
         for i in range(num_each)
     ]
+
+
+def read_captions(
+    captions: Sequence[Caption], rng: np.random.Generator
+) -> tuple[CompactVocabulary, TokenRows]:
+    """The vocabulary of the captions, and their embedding rows (captions, longest), zeros behind the end.
+
+    Unknown words are strewn into some captions: these keep their meaning, and so the model learns to pass
+    over words that it does not know.
+    """
+    tokenizer = SimpleTokenizer()
+    tokens = tokenizer([caption.text for caption in captions]).numpy()
+    lengths = tokens.argmax(axis=1) + 1
+    vocabulary = CompactVocabulary(int(t) for row, n in zip(tokens, lengths, strict=True) for t in row[:n])
+    rows = [
+        _strew_unknown_words(vocabulary.rows(row[:n]), rng) for row, n in zip(tokens, lengths, strict=True)
+    ]
+    padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return vocabulary, padded
+
+
+def _strew_unknown_words(row: TokenRows, rng: np.random.Generator) -> TokenRows:
+    if rng.uniform() >= UNKNOWN_WORDS_CHANCE:
+        return row
+    places = rng.integers(1, len(row), size=rng.integers(1, 5))
+    return np.insert(row, places, UNKNOWN_WORD_ROW)
 
 
 def attribute_row(described: Combination | Caption) -> list[int]:
