@@ -9,8 +9,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cliptide.demo.child_process import ChildDied
 from cliptide.demo.embedded_broker import EmbeddedBrokerError
-from cliptide.demo.processes import ChildDied
 from cliptide.demo.report import DemoReport
 from cliptide.demo.run import DemoOptions, DirectoryNotEmpty, running_demo
 from cliptide.demo.services import NotReadyInTime

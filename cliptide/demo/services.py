@@ -10,9 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cliptide.demo.child_process import free_port
+from cliptide.demo.child_process import Child, ChildDied, free_port, last_lines
 from cliptide.demo.embedded_broker import EmbeddedBroker
-from cliptide.demo.processes import Child, ChildDied, last_lines
 from cliptide.searching.query_client import QueryClient, QueryServiceAway
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings

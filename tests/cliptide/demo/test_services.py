@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cliptide.demo.child_process import free_port
+from cliptide.demo.child_process import Child, ChildDied, free_port
 from cliptide.demo.embedded_broker import EmbeddedBroker
 from cliptide.demo.freshness import FreshnessLog, IndexWatch
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
-from cliptide.demo.processes import Child, ChildDied
 from cliptide.demo.run import DemoOptions, DirectoryNotEmpty, running_demo
 from cliptide.demo.services import (
     TOPIC,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cliptide.demo.child_process import Child, ChildDied, last_lines
 from cliptide.demo.gallery_server import serving_page
-from cliptide.demo.processes import Child, ChildDied, last_lines
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fixtures.processes import is_running
 
@@ -86,7 +86,7 @@ def test_children_die_with_their_parent(tmp_path: Path) -> None:
 PARENT = f"""
 import os, pathlib, sys, time
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
-from cliptide.demo.processes import Child
+from cliptide.demo.child_process import Child
 print(Child("sleeper", "child_under_test", dict(os.environ), pathlib.Path("log")).pid, flush=True)
 time.sleep(60)
 """
