@@ -14,7 +14,7 @@ from cliptide.demo.freshness import FreshnessLog, IndexWatch, TimedPublisher
 from cliptide.demo.garments.catalogue import CatalogueContent
 from cliptide.demo.services import TOPIC, DemoServices
 from cliptide.publishing.pacer import Pacer
-from cliptide.publishing.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
+from cliptide.publishing.publish import EventPublisher, Failed, LabelledEvent, Published, label_event
 from cliptide.searching.searchable import NotSearchableInTime, missing_offsets, wanted_offsets
 from cliptide.terminal.progress import ProgressView, show_progress
 from event_log.kafka.publisher import KafkaPublisher
@@ -59,10 +59,10 @@ def upload_event(content: CatalogueContent, now: datetime) -> UploadEvent:
     )
 
 
-def upload_events(contents: Sequence[CatalogueContent]) -> Iterator[PlacedEvent]:
+def upload_events(contents: Sequence[CatalogueContent]) -> Iterator[LabelledEvent]:
     """Draw and encode one event after the other."""
     for content in contents:
-        yield place_event(content.content_id, upload_event(content, datetime.now(timezone.utc)))
+        yield label_event(content.content_id, upload_event(content, datetime.now(timezone.utc)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Stream:
             publisher.close()
         return deliveries
 
-    def _checked(self, events: Iterator[PlacedEvent]) -> Iterator[PlacedEvent]:
+    def _checked(self, events: Iterator[LabelledEvent]) -> Iterator[LabelledEvent]:
         """Look after the services before each event: without them no outcome may ever come."""
         for event in events:
             self.services.check()
@@ -136,5 +136,5 @@ def _impatient(kafka: KafkaSettings) -> KafkaSettings:
 
 def _delivery(outcome: Published | Failed) -> dict[str, Delivery]:
     if isinstance(outcome, Failed):
-        raise NotPublished(f"{outcome.place}: {outcome.reason}")
+        raise NotPublished(f"{outcome.label}: {outcome.reason}")
     return {outcome.content_id: outcome.delivery}
