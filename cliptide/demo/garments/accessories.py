@@ -1,4 +1,4 @@
-"""What is carried or put on last, in garment coordinates."""
+"""The shapes of accessories, in garment coordinates."""
 
 from cliptide.demo.garments.outlines import (
     Silhouette,
@@ -12,7 +12,7 @@ from cliptide.demo.garments.outlines import (
 
 
 def build_accessories() -> dict[str, Silhouette]:
-    """Silhouettes by the garment's name."""
+    """Return the silhouettes by the garment's name."""
     return {
         "scarf": _scarf(),
         "handbag": _handbag(),

@@ -32,7 +32,7 @@ class Silhouette:
 
 
 def mirrored(right_half: Sequence[Point]) -> Outline:
-    """The symmetric outline whose right half runs from the top to the bottom."""
+    """Complete a symmetric outline, whose right half runs from the top to the bottom."""
     left_half = [(-x, y) for x, y in reversed(right_half) if x > 0]
     return (*right_half, *left_half)
 
@@ -40,7 +40,7 @@ def mirrored(right_half: Sequence[Point]) -> Outline:
 def ellipse(
     centre: Point, radius_x: float, radius_y: float, from_degrees: float = 0.0, to_degrees: float = 360.0
 ) -> Outline:
-    """Points along an ellipse, clockwise on the picture, starting at three o'clock."""
+    """Return points along an ellipse, clockwise on the picture, from three o'clock on."""
     num_points = 28
     angles = [
         math.radians(from_degrees + (to_degrees - from_degrees) * i / num_points)
@@ -54,18 +54,18 @@ def box(left: float, top: float, right: float, bottom: float) -> Outline:
 
 
 def both_sides(*strokes: Stroke) -> tuple[Stroke, ...]:
-    """The strokes and their mirror images."""
+    """Return the strokes and their mirror images."""
     reflected = tuple(Stroke(tuple((-x, y) for x, y in s.points), s.width) for s in strokes)
     return strokes + reflected
 
 
 def both_outlines(outline: Outline) -> tuple[Outline, Outline]:
-    """The outline and its mirror image."""
+    """Return the outline and its mirror image."""
     return outline, tuple((-x, y) for x, y in outline)
 
 
 def rounded(outline: Outline, radius: float) -> Outline:
-    """The outline with its corners replaced by short curves, none longer than half an edge."""
+    """Replace the corners by short curves, none of which is longer than half an edge."""
     points: list[Point] = []
     for i, corner in enumerate(outline):
         before, after = outline[i - 1], outline[(i + 1) % len(outline)]

@@ -15,18 +15,18 @@ from cliptide.demo.small_clip.training_set import OPEN, Batch, BatchSampler, Pix
 PEAK_LEARNING_RATE = 1e-3
 WARMUP_STEPS = 120
 MAX_LOGIT_SCALE = math.log(100)
-READ_OUT_SCALE = 8.0  # embeddings have length 1: too short to be read out as they are
+READ_OUT_SCALE = 8.0  # embeddings of length 1 are too short for the logits of a linear read-out
 ATTRIBUTE_SIZES = [len(GARMENTS), len(COLOURS), len(PATTERNS)]
 
 
 def fit_loss(
     logits: torch.Tensor, picture_attributes: torch.Tensor, caption_attributes: torch.Tensor
 ) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy for many-to-many fits.
+    """Return CLIP's symmetric cross-entropy, for captions that may fit several pictures and vice versa.
 
     `logits` is (pictures, captions); the attributes are (pictures, 3) and (captions, 3). The target of a
-    picture is spread evenly over all captions that fit it, and the target of a caption over all pictures that
-    it fits; a caption that fits none has no say.
+    picture is spread evenly over all captions that fit it, and the target of a caption over all pictures
+    that it fits. A caption that fits no picture does not count.
     """
     described, shown = caption_attributes[None], picture_attributes[:, None]
     fits = ((described == shown) | (described == OPEN)).all(dim=2).float()
@@ -40,7 +40,7 @@ def _spread_cross_entropy(logits: torch.Tensor, fits: torch.Tensor) -> torch.Ten
 
 
 def encode_rows(model: CLIP, rows: torch.Tensor) -> torch.Tensor:
-    """Embeddings (captions, dim) of rows (captions, length); `model.encode_text`, but for short rows."""
+    """Encode rows (captions, length) to embeddings (captions, dim), as `model.encode_text` does full rows."""
     length = rows.shape[1]
     hidden = model.token_embedding(rows) + model.positional_embedding[:length]
     hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
@@ -50,10 +50,11 @@ def encode_rows(model: CLIP, rows: torch.Tensor) -> torch.Tensor:
 
 
 class Trainer:
-    """Trains a model with CLIP's loss and, beside it, three linear read-outs of the attributes.
+    """Trains a model with CLIP's loss and with three linear read-outs of the attributes.
 
-    The read-outs are shared by pictures and texts and thrown away afterwards. They make an embedding a sum
-    of what garment, colour and pattern say, and that carries over to combinations that were never seen.
+    Pictures and texts share the read-outs, which are dropped after training. They push an embedding
+    towards a sum of a garment, a colour and a pattern. So the model also knows combinations that it
+    never saw.
     """
 
     def __init__(self, model: CLIP, sampler: BatchSampler, caption_rows: TokenRows, num_steps: int) -> None:
@@ -67,7 +68,7 @@ class Trainer:
         )
 
     def step(self, batch_size: int) -> float:
-        """Learn from one batch; returns its loss."""
+        """Learn from one batch and return its loss."""
         loss = self._loss(self._sampler.sample(batch_size))
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -90,7 +91,7 @@ class Trainer:
         return fit + (self._read_out_loss(seen, shown) + self._read_out_loss(read, named)) / 2
 
     def _read_out_loss(self, embeddings: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-        """The attributes' summed cross-entropies; attributes that captions leave open do not count."""
+        """Sum the cross-entropies of the attributes. Attributes that a caption does not name do not count."""
         logits = (self._read_out(embeddings) * READ_OUT_SCALE).split(ATTRIBUTE_SIZES, dim=1)
         losses = [
             functional.cross_entropy(logit, target, ignore_index=OPEN)
@@ -100,18 +101,18 @@ class Trainer:
 
 
 def _normalized(pixels: Pixels) -> torch.Tensor:
-    """Pictures as the model's preprocessing gives them: (n, 3, height, width) float32."""
+    """Normalise pictures as the model's preprocessing does: (n, 3, height, width) float32."""
     scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     return (scaled - torch.tensor(PIXEL_MEAN).view(3, 1, 1)) / torch.tensor(PIXEL_STD).view(3, 1, 1)
 
 
 def _autocast() -> AbstractContextManager[None]:
-    """bfloat16 where the processor multiplies it in hardware."""
+    """Compute in bfloat16 if the processor multiplies it in hardware."""
     return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
 
 
 def _parameter_groups(model: CLIP) -> list[dict[str, Any]]:
-    """Weight decay for the matrices of the blocks only."""
+    """Apply weight decay only to the matrices of the blocks."""
     decayed = {n for n, p in model.named_parameters() if p.ndim >= 2 and "embedding" not in n}
     return [
         {"params": [p for n, p in model.named_parameters() if n in decayed], "weight_decay": 0.05},
@@ -120,7 +121,7 @@ def _parameter_groups(model: CLIP) -> list[dict[str, Any]]:
 
 
 def learning_rate_share(step: int, num_steps: int) -> float:
-    """The share of the peak learning rate at a step: a linear rise, then half a cosine down to 0."""
+    """Return the share of the peak learning rate: it rises linearly, then falls to 0 as half a cosine."""
     if step < WARMUP_STEPS:
         return (step + 1) / WARMUP_STEPS
     return 0.5 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / max(1, num_steps - WARMUP_STEPS)))

@@ -1,4 +1,4 @@
-"""What the model learns from: drawn pictures and captions of the combinations that are not held out."""
+"""The training data: drawn pictures and captions of the combinations that are not held out."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from cliptide.demo.garments.drawing import PictureDrawer
 from cliptide.demo.small_clip.model import IMAGE_SIZE, UNKNOWN_WORD_ROW, CompactVocabulary
 
 Pixels = npt.NDArray[np.uint8]  # (pictures, height, width, 3)
-Attributes = npt.NDArray[np.int64]  # (n, 3): garment, colour, pattern; OPEN where a caption names none
+Attributes = npt.NDArray[np.int64]  # (n, 3): garment, colour, pattern; OPEN: not named by the caption
 TokenRows = npt.NDArray[np.int64]  # (captions, longest): rows of the compact embedding
 
 OPEN = -1
@@ -24,7 +24,7 @@ UNKNOWN_WORDS_CHANCE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures and captions of one step; each side has the attributes that say who fits whom."""
+    """The pictures and captions of one step. Their attributes say which caption fits which picture."""
 
     pixels: Pixels
     picture_attributes: Attributes
@@ -33,14 +33,14 @@ class Batch:
 
 
 def draw_pictures(combination: Combination, num_pictures: int, seed: int) -> Pixels:
-    """Pictures (num_pictures, 64, 64, 3) of one combination; they depend on the arguments alone."""
+    """Draw pictures (num_pictures, 64, 64, 3) of one combination. Equal arguments give equal pictures."""
     drawer = PictureDrawer()
     seeds = np.random.default_rng([seed, *attribute_row(combination)]).integers(2**62, size=num_pictures)
     return np.stack([np.asarray(drawer.draw(combination, seed=int(s), size=IMAGE_SIZE)) for s in seeds])
 
 
 def draw_all_pictures(combinations: Sequence[Combination], num_each: int, seed: int) -> Iterator[Pixels]:
-    """Pictures of each combination in turn, drawn by as many processes as there are processors."""
+    """Yield the pictures of each combination in turn. As many processes draw as there are processors."""
     with ProcessPoolExecutor() as pool:
         yield from pool.map(
             draw_pictures,
@@ -52,7 +52,7 @@ def draw_all_pictures(combinations: Sequence[Combination], num_each: int, seed: 
 
 
 def write_captions(combinations: Sequence[Combination], num_each: int, seed: int) -> list[Caption]:
-    """`num_each` captions of each combination in turn; three in four name all three attributes."""
+    """Write `num_each` captions of each combination in turn. Three in four name all three attributes."""
     rng = random.Random(seed)
     return [
         write_partial_caption(combination, rng) if i % 4 == 3 else write_full_caption(combination, rng)
@@ -64,17 +64,17 @@ def write_captions(combinations: Sequence[Combination], num_each: int, seed: int
 def read_captions(
     captions: Sequence[Caption], rng: np.random.Generator
 ) -> tuple[CompactVocabulary, TokenRows]:
-    """The vocabulary of the captions, and their embedding rows (captions, longest), zeros behind the end.
+    """Return the vocabulary of the captions, and their embedding rows, padded with zeros.
 
-    Unknown words are strewn into some captions: these keep their meaning, and so the model learns to pass
-    over words that it does not know.
+    Unknown words are inserted into some captions. These captions keep their meaning, so the model learns
+    to ignore words that it does not know.
     """
     tokenizer = SimpleTokenizer()
     tokens = tokenizer([caption.text for caption in captions]).numpy()
     lengths = tokens.argmax(axis=1) + 1
     vocabulary = CompactVocabulary(int(t) for row, n in zip(tokens, lengths, strict=True) for t in row[:n])
     rows = [
-        _strew_unknown_words(vocabulary.rows(row[:n]), rng) for row, n in zip(tokens, lengths, strict=True)
+        _insert_unknown_words(vocabulary.rows(row[:n]), rng) for row, n in zip(tokens, lengths, strict=True)
     ]
     padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
     for target, row in zip(padded, rows, strict=True):
@@ -82,15 +82,15 @@ def read_captions(
     return vocabulary, padded
 
 
-def _strew_unknown_words(row: TokenRows, rng: np.random.Generator) -> TokenRows:
+def _insert_unknown_words(row: TokenRows, rng: np.random.Generator) -> TokenRows:
     if rng.uniform() >= UNKNOWN_WORDS_CHANCE:
         return row
-    places = rng.integers(1, len(row), size=rng.integers(1, 5))
-    return np.insert(row, places, UNKNOWN_WORD_ROW)
+    positions = rng.integers(1, len(row), size=rng.integers(1, 5))
+    return np.insert(row, positions, UNKNOWN_WORD_ROW)
 
 
 def attribute_row(described: Combination | Caption) -> list[int]:
-    """Garment, colour and pattern as positions in their lists; OPEN for what a caption leaves open."""
+    """Return garment, colour and pattern as positions in their lists; OPEN for one that is not named."""
     return [
         OPEN if described.garment is None else GARMENTS.index(described.garment),
         OPEN if described.colour is None else COLOURS.index(described.colour),
@@ -103,7 +103,7 @@ def attribute_rows(described: Sequence[Combination] | Sequence[Caption]) -> Attr
 
 
 class BatchSampler:
-    """Draws hard batches: of few garments and few colours, so that pictures meet captions that nearly fit.
+    """Draws hard batches. Each has few garments and colours, so that many captions nearly fit a picture.
 
     Each picture comes with one caption of its own combination.
     """
