@@ -60,8 +60,8 @@ class DemoReport:
             f"{self.dead_letters:,} dead letters, {self.seconds:.1f} s in all.\n"
             "From the broker's acknowledgement to being searchable: half of them within "
             f"{percentile(values, 0.50):.2f} s, 99 % within {percentile(values, 0.99):.2f} s.\n"
-            f"(Published at {self.published_per_second:.0f} uploads a second, without waiting for the services. "
-            "The demo looks at the index every 20 ms.)"
+            f"(Published at {self.published_per_second:.0f} uploads a second, without waiting for the "
+            "services. The demo looks at the index every 20 ms.)"
         )
 
 

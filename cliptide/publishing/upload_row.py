@@ -33,7 +33,7 @@ def _exact(value: object) -> object:
         return double_from_integer(value)
     except BadEvent as error:
         raise PydanticCustomError(
-            "invalid_value", "an integer that no double holds; send it as a text"
+            "invalid_value", "a double cannot hold this integer; send it as a text"
         ) from error
 
 

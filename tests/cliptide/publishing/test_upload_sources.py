@@ -66,7 +66,7 @@ BAD_LINES = {
     "version_in_words": ('{"text": "b", "version": "new"}', "version: "),
     "an_integer_that_would_change": (
         '{"text": "b", "metadata": {"a": 9007199254740993}}',
-        "a: an integer that no double holds; send it as a text",
+        "a: a double cannot hold this integer; send it as a text",
     ),
     "nested_metadata": ('{"text": "b", "metadata": {"a": [1]}}', "metadata.a"),
     "digest_too_short": ('{"link": "s3://x/1", "sha256": "ab"}', "sha256: "),
