@@ -33,7 +33,7 @@ from consumer.telemetry.metrics import Metrics
 from consumer.work import Committed
 from consumer.writing.owned_shard import CommitPolicy
 from consumer.writing.thread import WriterNotices, Writing
-from event_log.publisher import Offering
+from event_log.publisher import NonBlockingPublisher
 from event_log.records import TopicDescription
 from event_log.source import RecordSource
 from schemas.codec import EventDecoder
@@ -64,7 +64,7 @@ class Connections:
     """What a consumer works between. The caller closes the publisher; intake closes the source."""
 
     source: RecordSource
-    publisher: Offering
+    publisher: NonBlockingPublisher
     encoder: Encoder
     topic: TopicDescription
     dead_letter_topic: str

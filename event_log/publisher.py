@@ -25,7 +25,7 @@ class Publisher(Protocol):
     def close(self) -> None: ...
 
 
-class Offering(Publisher, Protocol):
+class NonBlockingPublisher(Publisher, Protocol):
     """A publisher for threads that must not wait."""
 
     def offer(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consumer.backoff import Backoff
 from event_log.errors import EventLogError, RecordTooLarge, TransientLogError
-from event_log.publisher import Offering
+from event_log.publisher import NonBlockingPublisher
 from event_log.records import Delivery, Headers, Record
 from schemas.dead_letters import Failure, RecordPosition, append_explanation, append_value_omitted
 
@@ -44,7 +44,9 @@ def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: st
 class DeadLetters:
     """Publishes dead letters with original key, value and headers; thread-safe, and waits for nobody."""
 
-    def __init__(self, publisher: Offering, topic: str, *, connector: str, worker_id: str) -> None:
+    def __init__(
+        self, publisher: NonBlockingPublisher, topic: str, *, connector: str, worker_id: str
+    ) -> None:
         self._publisher = publisher
         self._topic = topic
         self._connector = connector

@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.1
 
 
 class KafkaPublisher:
-    """Implements `event_log.publisher.Offering`: idempotent, acknowledged by all in-sync replicas.
+    """Implements `NonBlockingPublisher`: idempotent, acknowledged by all in-sync replicas.
 
     The key chooses the partition as in Java's client (murmur2). `publish` waits while the queue is
     full: it holds 64 MiB, or `queue.buffering.max.kbytes`. The publisher's own thread resolves the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from operator import methodcaller
 from typing import Any
 
 import structlog
@@ -12,17 +11,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from event_log.errors import FatalLogError, OffsetOutOfRange, TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.errors import error_from_kafka, mapped_kafka_errors
+from event_log.kafka.headers import HeaderReader
 from event_log.kafka.settings import KafkaSettings, build_client, build_consumer_config
-from event_log.records import EndOfPartition, Headers, LogRange, Record, TopicDescription
+from event_log.records import EndOfPartition, LogRange, Record, TopicDescription
 from event_log.source import AssignmentListener
-
-_checked_headers = methodcaller("headers")
-"""`Message.headers()`, called so that its hidden error is raised here.
-
-If a header's name is not UTF-8, `Message.headers()` returns normally but leaves an exception set (a bug
-of confluent_kafka). Python's own call path does not notice that, and an unrelated line fails later.
-`operator.methodcaller` calls from C, where the check is made: it raises `SystemError` at once.
-"""
 
 
 class KafkaRecordSource:
@@ -53,7 +45,7 @@ class KafkaRecordSource:
         self._paused: set[int] = set()
         self._ready: list[Record | EndOfPartition] = []
         self._failure: BaseException | None = None
-        self._num_unreadable = 0
+        self._headers = HeaderReader()
 
     def subscribe(self, topic: str, listener: AssignmentListener) -> None:
         """Join the group. From now on `poll` calls the listener."""
@@ -182,29 +174,10 @@ class KafkaRecordSource:
             offset=message.offset(),
             key=message.key(),
             value=message.value(),
-            headers=self._headers_from(message),
+            headers=self._headers.read(message),
             timestamp_ms=message.timestamp()[1],
             assignment_epoch=assignment_epoch,
         )
-
-    def _headers_from(self, message: Any) -> Headers:
-        """Return the record's headers, or none at all if the name of one is not UTF-8.
-
-        Kafka accepts any bytes as a name, but confluent_kafka fails on them. Without this, one such record
-        would stop the reader for ever.
-        """
-        try:
-            return tuple(_checked_headers(message) or ())
-        except (SystemError, UnicodeDecodeError):
-            self._note_unreadable(message)
-            return ()
-
-    def _note_unreadable(self, message: Any) -> None:
-        """Log the first, second, fourth, eighth … such record, so that many of them do not flood the log."""
-        self._num_unreadable += 1
-        if self._num_unreadable.bit_count() == 1:
-            position = f"{message.topic()}-{message.partition()}@{message.offset()}"
-            self._log.warning("dropped unreadable headers", record=position, count=self._num_unreadable)
 
     def _on_message_error(self, error: KafkaError, message: Any) -> None:
         """Keep an error that `poll` must raise; librdkafka retries after a transient one."""

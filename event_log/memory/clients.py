@@ -198,7 +198,7 @@ class MemoryRecordSource:
 
 
 class MemoryPublisher:
-    """Implements `event_log.publisher.Offering` over a `MemoryLog`. Delivers at once.
+    """Implements `NonBlockingPublisher` over a `MemoryLog`. Delivers at once.
 
     The key chooses the partition as in Kafka's clients; records without a key go round robin.
     """

@@ -15,7 +15,7 @@ from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 from event_log.kafka.source import KafkaRecordSource
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
-from event_log.publisher import Offering
+from event_log.publisher import NonBlockingPublisher
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
 
@@ -36,7 +36,7 @@ class EventLogUnderTest(Protocol):
     def stall(self, source: RecordSource, group: str) -> None:
         """Do not poll the only member of the group until the log has given it up."""
 
-    def publisher(self) -> Offering: ...
+    def publisher(self) -> NonBlockingPublisher: ...
     def append(self, topic: str, partition: int, values: Sequence[bytes]) -> None: ...
     def append_transaction(
         self, topic: str, partition: int, values: Sequence[bytes], *, is_committed: bool
