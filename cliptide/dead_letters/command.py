@@ -95,29 +95,33 @@ def _republish(
     chosen: Republishing, dead_letter_topic: str, kafka: KafkaSettings, *, is_dry_run: bool
 ) -> int:
     """Publish the chosen letters, print a summary and return the exit code."""
-    try:
-        chosen.offer(_scan(kafka, dead_letter_topic))
-    except TopicMissing:
-        outcomes: list[Outcome] = []  # the topic is created with the first dead letter
-    else:
-        chosen.compare(_scan(kafka, chosen.topic))
-        events = chosen.events(_scan(kafka, dead_letter_topic))
-        outcomes = list(check_events(events) if is_dry_run else _publish(events, kafka, chosen.topic))
-    failed = failures_of(outcomes)
+    outcomes = _republished(chosen, dead_letter_topic, kafka, is_dry_run=is_dry_run)
+    failed, deliveries = failures_of(outcomes), deliveries_of(outcomes)
     for failure in failed:
         click.echo(f"{failure.label}: {failure.reason}", err=True)
-    published = deliveries_of(outcomes)
     summary = {
         "topic": chosen.topic,
         "dry_run": is_dry_run,
         "eligible": len(outcomes),
-        "republished": len(published),
+        "republished": len(deliveries),
         "failed": len(failed),
         "refused": dict(chosen.refused),
-        "next_offsets": wanted_offsets(published),
+        "next_offsets": wanted_offsets(deliveries),
     }
     click.echo(json.dumps(summary))
     return 1 if failed or chosen.refused.keys() - HARMLESS else 0
+
+
+def _republished(
+    chosen: Republishing, dead_letter_topic: str, kafka: KafkaSettings, *, is_dry_run: bool
+) -> list[Outcome]:
+    try:
+        chosen.offer(_scan(kafka, dead_letter_topic))
+    except TopicMissing:
+        return []  # the topic is created with the first dead letter
+    chosen.compare(_scan(kafka, chosen.topic))
+    events = chosen.events(_scan(kafka, dead_letter_topic))
+    return list(check_events(events) if is_dry_run else _publish(events, kafka, chosen.topic))
 
 
 def _publish(

@@ -40,7 +40,7 @@ _MAX_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class GoingBack:
+class RestorationOptions:
     """The flags of a repair or a rollback."""
 
     is_dry_run: bool
@@ -68,7 +68,7 @@ def _json_option(command_name: str) -> Callable[[Any], Any]:
     return option("--json", "as_json", envvar=variable, is_flag=True, help=text)
 
 
-def _going_back_options(command_name: str) -> Callable[[Any], Any]:
+def _restoration_options(command_name: str) -> Callable[[Any], Any]:
     running = "Proceed even if a consumer seems to be running. It will be fenced, and stop."
 
     def add_all(command: Any) -> Any:
@@ -108,7 +108,7 @@ def list_command(
 @index_options
 @_partition_option(is_required=False)
 @option("--from-log", is_flag=True, help="Empty the shard, to index its whole log again. Needs --partition.")
-@_going_back_options("repair")
+@_restoration_options("repair")
 def repair_command(
     index_root: Path, index_id: str | None, partition: int | None, from_log: bool, **flags: bool
 ) -> None:
@@ -122,43 +122,43 @@ def repair_command(
     plan = plan_refill if from_log else plan_repair
     with _disk_errors_named():
         for shard_path in _shard_paths(index_root, index_id, partition):
-            _go_back(shard_path, plan, _going_back(**flags))
+            _restore(shard_path, plan, _options_from(**flags))
 
 
 @snapshot_command.command("rollback")
 @index_options
 @_partition_option(is_required=True)
 @option("--generation", type=click.IntRange(1), required=True, help="The generation to go back to.")
-@_going_back_options("rollback")
+@_restoration_options("rollback")
 def rollback_command(
     index_root: Path, index_id: str | None, partition: int, generation: int, **flags: bool
 ) -> None:
     """Commit a new generation with the segments and the next offset of a former one."""
     [shard_path] = _shard_paths(index_root, index_id, partition)
     with _disk_errors_named():
-        _go_back(shard_path, lambda inspection: plan_rollback(inspection, generation), _going_back(**flags))
+        _restore(shard_path, lambda inspection: plan_rollback(inspection, generation), _options_from(**flags))
 
 
-def _going_back(*, dry_run: bool, while_running: bool, as_json: bool) -> GoingBack:
-    return GoingBack(is_dry_run=dry_run, accepts_running=while_running, as_json=as_json)
+def _options_from(*, dry_run: bool, while_running: bool, as_json: bool) -> RestorationOptions:
+    return RestorationOptions(is_dry_run=dry_run, accepts_running=while_running, as_json=as_json)
 
 
-def _go_back(
-    shard_path: Path, make_plan: Callable[[Inspection], Restoration | None], asked: GoingBack
+def _restore(
+    shard_path: Path, make_plan: Callable[[Inspection], Restoration | None], options: RestorationOptions
 ) -> None:
     """Plan, commit unless this is a dry run, and report. If a writer commits in between, plan again."""
     inspection, writer_id = Inspection(shard_path), f"snapshot-{os.getpid()}-{secrets.token_hex(4)}"
     for _ in range(_MAX_TRIES):
         plan = make_plan(inspection)
-        if plan is None or asked.is_dry_run:
-            return _report(shard_path.name, plan, None, asked)
-        if not asked.accepts_running:
+        if plan is None or options.is_dry_run:
+            return _report(shard_path.name, plan, None, options)
+        if not options.accepts_running:
             _refuse_running(shard_path)
         try:
             committed = commit_restoration(shard_path, plan, writer_id=writer_id)
         except GenerationTaken:
             continue
-        return _report(shard_path.name, plan, committed, asked)
+        return _report(shard_path.name, plan, committed, options)
     raise click.ClickException(f"{shard_path.name}: a running consumer keeps committing: stop it first")
 
 
@@ -170,8 +170,10 @@ def _refuse_running(shard_path: Path) -> None:
         )
 
 
-def _report(shard: str, plan: Restoration | None, committed: Manifest | None, asked: GoingBack) -> None:
-    if asked.as_json:
+def _report(
+    shard: str, plan: Restoration | None, committed: Manifest | None, options: RestorationOptions
+) -> None:
+    if options.as_json:
         click.echo(json.dumps(restoration_fields(shard, plan, committed)))
     else:
         print_restoration(shard, plan, committed)
