@@ -92,7 +92,7 @@ class KafkaAdmin:
         with mapped_kafka_errors(topic=topic):
             try:
                 return future.result(self._timeout + 5.0)  # librdkafka's own timeout ends first
-            except concurrent_futures.TimeoutError as error:  # the builtin one only since Python 3.11
+            except concurrent_futures.TimeoutError as error:  # not the builtin one before 3.11
                 raise TransientLogError(f"no answer about topic {topic!r}") from error
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:

@@ -40,7 +40,7 @@ class KafkaRecordSource:
         self._topic = ""
         self._epoch = 0
         self._epochs: dict[int, int] = {}  # assigned partition → epoch of its assignment
-        self._positions: dict[int, int] = {}  # what `poll` has handed out of the assigned partitions
+        self._positions: dict[int, int] = {}  # assigned partition → next offset after what `poll` returned
         self._ends: dict[int, int] = {}
         self._paused: set[int] = set()
         self._ready: list[Record | EndOfPartition] = []

@@ -1,4 +1,4 @@
-"""The demo's model with random weights: encodes like the real one, and knows nothing."""
+"""The demo's model with random weights. It encodes as the trained one does, without meaning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKEN_IDS = (*range(256, 512), 49406, 49407)  # the last two: start and end of a
 
 def write_untrained_model(path: Path, seed: int = 0) -> Path:
     """Write a directory that open_clip loads."""
-    import torch  # seconds: only the tests that encode pay for it
+    import torch  # takes seconds, so only the tests that encode import it
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
     vocabulary = CompactVocabulary(TOKEN_IDS)

@@ -35,7 +35,7 @@ def named_types(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def shape(schema: Any) -> Any:
-    """A field's type, as far as a change of it breaks a reader: named types by name, no attributes."""
+    """The part of a field's type that must not change for readers: named types by name, no attributes."""
     if isinstance(schema, list):
         return [shape(branch) for branch in schema]
     if not isinstance(schema, dict):

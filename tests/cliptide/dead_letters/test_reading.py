@@ -88,7 +88,7 @@ def test_a_scan_of_an_empty_topic_ends() -> None:
 
 
 class SlowSource(MemoryRecordSource):
-    """Returns nothing at first, as often as it is told to; each time takes 0.1 s by its own clock."""
+    """Returns nothing for the next `num_empty` polls, each of which takes 0.1 s of its own clock."""
 
     num_empty = 0
     now = 0.0
@@ -123,7 +123,7 @@ def test_a_scan_that_is_slow_does_not_give_up() -> None:
     source.num_empty = 5
     records = TopicScan(source, "letters", patience_seconds=0.65, clock=lambda: source.now).records()
     next(records)
-    source.now += 3600.0  # what its reader takes is none of its time
+    source.now += 3600.0  # time that the caller takes must not count
     source.num_empty = 5
     assert len(list(records)) == 1
 

@@ -65,7 +65,7 @@ def test_a_broker_that_ends_at_once_is_quoted(tmp_path: Path, monkeypatch: pytes
 
 @pytest.fixture
 def ignored_sigterm() -> Iterator[None]:
-    """Children inherit what is ignored: they are deaf before they have run a single instruction."""
+    """Children inherit ignored signals, so they ignore SIGTERM from their first instruction on."""
     former = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGTERM, former)

@@ -1,4 +1,4 @@
-"""What only the in-memory log can do: faults, gaps, members that are thrown out."""
+"""What only the in-memory log can do: faults, gaps, and expelling members."""
 
 from __future__ import annotations
 
