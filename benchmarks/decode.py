@@ -15,7 +15,7 @@ from benchmarks.photographs import build_jpeg
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from cliptide.demo.model import write_model_directory
+from cliptide.demo.small_clip.model import write_model_directory
 
 NAME = "decode"
 _TARGETS = {"12 MP": 4.5, "3 MP": 2.3, "0.8 MP": 1.1}

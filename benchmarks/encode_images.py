@@ -15,7 +15,7 @@ from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder, PreparedImage
 from clip_index.encoder.settings import EncoderSettings
 from cliptide.demo.garments.catalogue import build_catalogue
-from cliptide.demo.model import write_model_directory
+from cliptide.demo.small_clip.model import write_model_directory
 
 NAME = "encode_images"
 _TARGET_WITH_AMX, _TARGET = 8.0, 1.15

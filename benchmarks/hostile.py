@@ -28,7 +28,7 @@ from benchmarks.search_connection import Refused, SearchConnection
 from benchmarks.services import Program, Running, encoder_environment, open_site, running, running_broker
 from benchmarks.uploads import encode_upload
 from clip_index.encoder.settings import EncoderSettings
-from cliptide.demo.model import model_config, write_model_directory
+from cliptide.demo.small_clip.model import model_config, write_model_directory
 from cliptide.searching.query_client import QueryClient
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import ImageContent

@@ -19,9 +19,8 @@ from clip_index.generations.history import read_newest
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore
-from cliptide.demo.child_process import free_port
+from cliptide.demo.child_process import Child, free_port
 from cliptide.demo.embedded_broker import EmbeddedBroker
-from cliptide.demo.processes import Child
 from cliptide.searching.query_client import QueryClient
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher

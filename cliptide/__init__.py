@@ -1,1 +1,1 @@
-"""The command line, the demo and the training of its model."""
+"""The command line, the demo, and the training of the demo's model."""

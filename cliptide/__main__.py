@@ -26,7 +26,7 @@ CONTEXT_SETTINGS = {
 
 
 class Commands(click.Group):
-    """Says what went wrong outside in one line; anything else is a fault here and keeps its traceback."""
+    """Reports a failure of Kafka, the service or the index in one line. Other errors keep their traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,10 +38,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings=CONTEXT_SETTINGS)
 @click.version_option(package_name="cliptide")
 def main() -> None:
-    """Uploads flow in, and are searchable within a second.
+    """Publish uploads, which are searchable within a second, and look after their index.
 
-    Every flag has a variable: CLIPTIDE_, the command, the flag (CLIPTIDE_PUBLISH_RATE=50); the flags that
-    several commands share name theirs in --help.
+    Every flag can be set by a variable: CLIPTIDE_, the command and the flag (CLIPTIDE_PUBLISH_RATE=50).
+    Flags that several commands share have variables of their own; --help names them.
     """
     quieten_logs()
 

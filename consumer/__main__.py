@@ -42,8 +42,8 @@ from event_log.kafka.settings import MAX_RECORD_BYTES
 from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
-from service.collection import spare_what_stays
 from service.command_line import build_parser
+from service.gc_tuning import freeze_gc
 from service.logs import configure_logs
 from service.settings import BadSettings
 
@@ -114,7 +114,7 @@ def _consume(
         connections, metrics = _connect(settings, topic, encoder, stack), Metrics()
         pipeline = _build_pipeline(connections, settings, metrics)
         health = _build_health(settings, pipeline, metrics)
-        spare_what_stays()
+        freeze_gc()
         pipeline.start()
         health.start()
         stack.callback(health.close)

@@ -35,7 +35,7 @@ from consumer.references.policy import ReferencePolicy
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.thread import Writing
-from event_log.publisher import Offering
+from event_log.publisher import NonBlockingPublisher
 from event_log.records import TopicDescription
 from event_log.source import RecordSource
 from schemas.codec import EventDecoder
@@ -69,7 +69,7 @@ class Connections:
     """
 
     source: RecordSource
-    publisher: Offering
+    publisher: NonBlockingPublisher
     encoder: Encoder
     topic: TopicDescription
     dead_letter_topic: str

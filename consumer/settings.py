@@ -9,16 +9,12 @@ from pydantic import Field, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
 from event_log.kafka.settings import KafkaSettings
+from service import sections
 from service.settings import EnvironmentSettings, Section, read_environment
 
 
-class KafkaSection(Section):
-    """How to reach Kafka; `properties` is a JSON object of librdkafka's own."""
-
-    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="host:port, separated by commas.")
-    properties: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="A JSON object of librdkafka's own properties (SASL, TLS, …)."
-    )
+class KafkaSection(sections.KafkaSection):
+    """How to reach Kafka, checked when the settings are read."""
 
     @model_validator(mode="after")
     def _is_accepted(self) -> KafkaSection:
@@ -26,17 +22,14 @@ class KafkaSection(Section):
         return self
 
     def connection(self) -> KafkaSettings:
-        """Long polls are short, because every other request to a broker waits behind them."""
+        """Keep long polls short, because every other request to a broker waits behind them."""
         return KafkaSettings(self.bootstrap_servers, {"fetch.wait.max.ms": 50, **self.properties})
 
 
-class IndexSettings(Section):
+class IndexSettings(sections.IndexSection):
     """Which index is written."""
 
-    root: Path = Field(
-        default=Path("index"), description="The directory that consumers and query services share."
-    )
-    id: str = Field(default="main", description="The index's name below the root.")
+    id: str = Field(default="main", description="The name of the index that is written.")
 
 
 class ConsumerSettings(Section):
@@ -168,9 +161,11 @@ class ConsumerSettings(Section):
 class Settings(EnvironmentSettings):
     """Everything that `python -m consumer` reads from its environment."""
 
-    topic: str = Field(default="content-uploads", description="The consumer reads uploads from this topic.")
+    topic: str = Field(
+        default=sections.DEFAULT_TOPIC, description="The consumer reads uploads from this topic."
+    )
     dead_letter_topic: str = Field(
-        default="content-uploads.dead-letters",
+        default=sections.DEFAULT_DEAD_LETTER_TOPIC,
         description="Records that cannot be indexed are sent to this topic.",
     )
     kafka: KafkaSection = KafkaSection()

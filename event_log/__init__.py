@@ -1,1 +1,1 @@
-"""Kafka's one home: record source, publisher, and their in-memory twins. Moves bytes, knows no schema."""
+"""Reading and publishing records, through Kafka or in memory. Records are bytes here: no schema is known."""

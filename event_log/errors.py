@@ -2,10 +2,10 @@
 
 EventLogError
 ├── TransientLogError     wait and retry: the broker is away, a request timed out
-├── TopicMissing          create it when allowed, else name it
-├── OffsetOutOfRange      the position is not in the log: refuse, naming the numbers
-├── RecordTooLarge        the record can never be published: answer its producer
-└── FatalLogError         stop the process: fenced, unauthorised, misconfigured
+├── TopicMissing          create the topic if that is allowed, otherwise name it
+├── OffsetOutOfRange      the log does not hold the position: refuse, and name the numbers
+├── RecordTooLarge        the record can never be published: tell its producer
+└── FatalLogError         stop the process: it is fenced, unauthorised or misconfigured
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class EventLogError(Exception):
 
 
 class TransientLogError(EventLogError):
-    """Worth retrying."""
+    """The operation may succeed when it is tried again."""
 
 
 class TopicMissing(EventLogError):
-    """The broker knows no such topic."""
+    """The broker does not know the topic."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(f"topic {topic!r} does not exist")
@@ -28,7 +28,7 @@ class TopicMissing(EventLogError):
 
 
 class OffsetOutOfRange(EventLogError):
-    """A start position below the log's start or above its end."""
+    """A position lies before the start of the log or behind its end."""
 
     def __init__(self, topic: str, partition: int, detail: str) -> None:
         super().__init__(f"{topic}-{partition}: position out of range ({detail})")
@@ -37,8 +37,8 @@ class OffsetOutOfRange(EventLogError):
 
 
 class RecordTooLarge(EventLogError):
-    """Larger than the broker or the client accepts."""
+    """A record is larger than the broker or the client accepts."""
 
 
 class FatalLogError(EventLogError):
-    """Not worth retrying."""
+    """The operation fails again however often it is tried."""

@@ -9,26 +9,26 @@ from event_log.records import Delivery, Headers
 
 
 class Publisher(Protocol):
-    """Publishes records durably (idempotent, acknowledged by all in-sync replicas); thread-safe."""
+    """Publishes records idempotently; a delivery is acknowledged by all in-sync replicas. Thread-safe."""
 
     def publish(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> Future[Delivery]:
-        """Queue one record; waits while the queue is full.
+        """Queue one record, and wait while the queue is full.
 
-        The future holds its delivery or an `EventLogError`.
+        The future's result is the delivery, its exception an `EventLogError`.
         """
 
     def flush(self, timeout_seconds: float) -> int:
-        """Wait until everything queued is acknowledged; return how many records are not."""
+        """Wait until every queued record is acknowledged; return how many are not after the timeout."""
 
     def close(self) -> None: ...
 
 
-class Offering(Publisher, Protocol):
+class NonBlockingPublisher(Publisher, Protocol):
     """A publisher for threads that must not wait."""
 
     def offer(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> Future[Delivery]:
-        """As `publish`, but without waiting: a full queue is a `TransientLogError`."""
+        """Queue one record without waiting. If the queue is full, the future fails: `TransientLogError`."""

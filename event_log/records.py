@@ -9,16 +9,16 @@ Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 
 
 def next_offset_after(offset: int) -> int:
-    return offset + 1  # the one place where an offset becomes a next offset
+    return offset + 1  # no other code adds one to an offset
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One undecoded record.
 
-    `timestamp_ms` is Kafka's record timestamp (milliseconds since 1970, UTC).
-    `assignment_epoch` grows with every assignment of the source; a record from an
-    earlier assignment than the partition's present one must be dropped by its reader.
+    `timestamp_ms` is Kafka's record timestamp, in milliseconds since 1970 (UTC). `assignment_epoch`
+    grows with every assignment of the source. A reader must drop a record whose epoch is older than
+    that of the partition's present assignment.
     """
 
     topic: str
@@ -42,7 +42,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class EndOfPartition:
-    """The reader has seen everything below `next_offset`, transaction markers and compacted gaps included."""
+    """The reader has read everything below `next_offset`, transaction markers and compacted gaps included."""
 
     partition: int
     next_offset: int
@@ -51,7 +51,7 @@ class EndOfPartition:
 
 @dataclass(frozen=True, slots=True)
 class LogRange:
-    """The offsets that a partition holds now: `[first_offset, next_offset)`."""
+    """The offsets that a partition holds at this moment: `[first_offset, next_offset)`."""
 
     first_offset: int
     next_offset: int
@@ -59,7 +59,7 @@ class LogRange:
 
 @dataclass(frozen=True, slots=True)
 class TopicDescription:
-    """A topic as the broker describes it; `topic_id` is None where the broker has none."""
+    """A topic as the broker describes it. `topic_id` is None if the broker has no topic ids."""
 
     name: str
     topic_id: str | None
@@ -68,7 +68,7 @@ class TopicDescription:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Where a published record came to lie, as the broker acknowledged it."""
+    """Where a published record lies in the log, as the broker acknowledged it."""
 
     topic: str
     partition: int

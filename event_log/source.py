@@ -9,39 +9,39 @@ from event_log.records import EndOfPartition, LogRange, Record, TopicDescription
 
 
 class AssignmentListener(Protocol):
-    """What a reader does when partitions come and go; called inside `RecordSource.poll`."""
+    """What a reader does when it gets or loses partitions. `RecordSource.poll` calls it."""
 
     def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
-        """Take the partitions over and return where to start: partition → next offset."""
+        """Take the partitions over, and return where to start reading: partition → next offset."""
 
     def partitions_revoked(self, partitions: Collection[int]) -> None:
-        """Finish with the partitions; they are given away when this returns."""
+        """Finish the work on the partitions. When this returns, another member may get them."""
 
     def partitions_lost(self, partitions: Collection[int]) -> None:
-        """The partitions already belong to someone else: drop them without committing."""
+        """Drop the partitions without a commit, because another member may own them already."""
 
 
 class RecordSource(Protocol):
-    """One topic read as a member of a consumer group, owned by one thread.
+    """Reads one topic as a member of a consumer group. One thread owns it.
 
-    Every method is called from the thread that first polled. Errors are of
-    `event_log.errors`: transient ones may be retried, the others end the reader.
+    Call every method from the thread that polled first. The methods raise errors of
+    `event_log.errors`: after a transient error the caller may try again, any other ends the reader.
     """
 
     def subscribe(self, topic: str, listener: AssignmentListener) -> None: ...
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
-        """Return what is there, in offset order within a partition; empty after the timeout."""
+        """Return the records that are there, in offset order within a partition; none after the timeout."""
 
     def pause(self, partitions: Collection[int]) -> None: ...
 
     def resume(self, partitions: Collection[int]) -> None: ...
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """Offset commit: publish the group's position for lag tools (best effort, asynchronous)."""
+        """Offset commit: store the group's position for lag tools, asynchronously. No failure is raised."""
 
     def committed(self, partitions: Collection[int]) -> Mapping[int, int | None]:
-        """Return the group's committed next offsets; None where it has none."""
+        """Return the next offsets that the group has committed; None for a partition without one."""
 
     def log_range(self, partition: int) -> LogRange: ...
 
@@ -49,4 +49,4 @@ class RecordSource(Protocol):
         """Describe the topic, or raise `TopicMissing`."""
 
     def close(self) -> None:
-        """Leave the group; `partitions_revoked` is called for what is still assigned."""
+        """Call `partitions_revoked` for what is still assigned, then leave the group."""

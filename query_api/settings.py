@@ -13,6 +13,7 @@ from clip_index.encoder.settings import EncoderSettings
 from query_api.http.open_connections import is_loopback
 from query_api.page.files import HOST_PATTERN
 from query_api.telemetry.multiprocess import VARIABLE as MULTIPROC_VARIABLE
+from service.sections import DEFAULT_TOPIC, IndexSection, KafkaSection
 from service.settings import PREFIX, EnvironmentSettings, Section, read_environment
 
 SECTION = f"{PREFIX}QUERY_API__"
@@ -34,22 +35,12 @@ KeyDigest = Annotated[str, AfterValidator(_as_digest)]
 LinkHost = Annotated[str, AfterValidator(_as_host)]
 
 
-class KafkaSection(Section):
-    """How to reach Kafka, for a service that takes uploads."""
+class IndexSettings(IndexSection):
+    """Which index is served."""
 
-    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="host:port, separated by commas.")
-    properties: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="A JSON object of librdkafka's own properties (SASL, TLS, …)."
+    id: str | None = Field(
+        default=None, description="The index to serve. Unset: the one that is current at the start."
     )
-
-
-class IndexSettings(Section):
-    """Which index is served; without an id the one that is current when the service first sees one."""
-
-    root: Path = Field(
-        default=Path("index"), description="The directory that consumers and query services share."
-    )
-    id: str | None = Field(default=None, description="None: the index that is current at the start.")
 
 
 class QueryApiSettings(Section):
@@ -186,7 +177,7 @@ class QueryApiSettings(Section):
 class Settings(EnvironmentSettings):
     """Everything that `python -m query_api` reads from its environment."""
 
-    topic: str = Field(default="content-uploads", description="The topic that uploads are published to.")
+    topic: str = Field(default=DEFAULT_TOPIC, description="The topic that uploads are published to.")
     kafka: KafkaSection = KafkaSection()
     index: IndexSettings = IndexSettings()
     encoder: EncoderSettings = EncoderSettings()

@@ -1,1 +1,1 @@
-"""The public contract: upload events, their Avro schema, their codec."""
+"""The public contract: upload events, their wire formats, and the headers of dead letters."""

@@ -1,6 +1,7 @@
 """Avro single-object encoding: 0xC3 0x01, the schema's fingerprint, the datum.
 
-The one home of fastavro. See "Single-object encoding" and "Schema Fingerprints" in Avro's specification.
+See "Single-object encoding" and "Schema Fingerprints" in Avro's specification. No other module imports
+fastavro.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
 _HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
 
-# Everything fastavro raises on bytes that are no datum. MemoryError is not among them: no length in the
-# input makes it allocate, so it would be this machine's fault, not the record's.
+# Everything that fastavro raises on bytes that are not a datum. MemoryError is left out on purpose: no
+# length in the bytes makes fastavro allocate memory, so the machine is at fault and not the record.
 _DATUM_ERRORS = (EOFError, IndexError, ValueError, OverflowError, TypeError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
 class AvroSchema:
-    """A schema parsed for fastavro, with its CRC-64-AVRO fingerprint in wire order (little-endian)."""
+    """A schema as fastavro has parsed it, and its CRC-64-AVRO fingerprint in wire order (little-endian)."""
 
     fingerprint: bytes
     parsed: Any
 
 
 def parse_avro_schema(text: str) -> AvroSchema:
-    """Parse the text of an .avsc file, or raise ValueError."""
+    """Parse the text of an .avsc file. Raises ValueError."""
     try:
         parsed = fastavro.parse_schema(_without_logical_types(json.loads(text)))
     except SchemaParseException as error:
@@ -56,9 +57,10 @@ def parse_avro_schema(text: str) -> AvroSchema:
 
 
 def _without_logical_types(schema: Any) -> Any:
-    """Leave times as plain longs: fastavro raises on a long that is no datetime, and we say it better.
+    """Remove the logical types, so that fastavro reads times as plain longs.
 
-    Logical types are no part of the canonical form, so the fingerprint stays.
+    Otherwise fastavro itself raises on a long that is not a datetime, and this package could not name the
+    field. The fingerprint stays the same, because the canonical form has no logical types.
     """
     if isinstance(schema, dict):
         return {k: _without_logical_types(v) for k, v in schema.items() if k != "logicalType"}
@@ -69,19 +71,19 @@ def _without_logical_types(schema: Any) -> Any:
 
 @cache
 def current_schema() -> AvroSchema:
-    """The schema that events are written with."""
+    """Return the schema that events are written with."""
     return parse_avro_schema(files("schemas").joinpath("upload_event.avsc").read_text("utf-8"))
 
 
 @cache
 def released_schemas() -> tuple[AvroSchema, ...]:
-    """Every schema that events were ever written with, the current one among them."""
+    """Return every schema that events were ever written with, including the current one."""
     history = files("schemas").joinpath("history").iterdir()
     return tuple(parse_avro_schema(f.read_text("utf-8")) for f in history if f.name.endswith(".avsc"))
 
 
 class AvroReader:
-    """Reads events of any of the `written` schemas as events of the `current` one; thread-safe."""
+    """Reads events of any of the `written` schemas as events of the `current` schema. Thread-safe."""
 
     def __init__(self, written: Iterable[AvroSchema], current: AvroSchema) -> None:
         self._written: Mapping[bytes, AvroSchema] = {s.fingerprint: s for s in written}
@@ -89,7 +91,10 @@ class AvroReader:
         self._current = current
 
     def read(self, value: bytes) -> Event:
-        """Decode one event that starts with `MARKER`; `BadEvent` or `UnknownSchema`. Does not validate."""
+        """Decode one event that starts with `MARKER`. Does not validate it.
+
+        Raises `BadEvent` or `UnknownSchema`.
+        """
         if len(value) < _HEADER_BYTES:
             raise BadEvent("undecodable", f"single-object encoding of {len(value)} bytes: no fingerprint")
         written = self._written.get(value[len(MARKER) : _HEADER_BYTES])
@@ -116,7 +121,7 @@ class AvroReader:
         known = ", ".join(sorted(f.hex() for f in self._written))
         return UnknownSchema(
             f"fingerprint {written.hex()}",
-            f"known are {known}; consumers are upgraded before producers",
+            f"this consumer knows {known}; upgrade consumers before producers",
         )
 
 
@@ -173,9 +178,12 @@ def _event_from_datum(datum: dict[str, Any]) -> Event:
 
 
 def _content_from_fields(fields: dict[str, Any] | None) -> Content:
-    """Each kind has a field that no other has; asking fastavro for the kind's name costs a third more."""
+    """Tell the kind of content by the field that only this kind has.
+
+    fastavro can also return the name of the kind, but then decoding takes a third longer.
+    """
     if fields is None:
-        raise BadEvent("empty_content", "an upsert without content")
+        raise BadEvent("empty_content", "an upsert needs a content")
     if "text" in fields:
         return TextContent(fields["text"])
     if "data" in fields:

@@ -1,11 +1,11 @@
 """Refuses Avro data whose enum or union indices are out of range.
 
-fastavro takes a negative index as Python does, counted from the end. One flipped bit then
-makes the first symbol of a two-symbol enum the second one: an upsert, silently, a delete.
-So the encoded datum is walked once, over lengths and indices alone, before fastavro reads it.
+fastavro counts a negative index from the end, as Python does. So one flipped bit turns the first symbol
+of a two-symbol enum into the second: silently, an upsert becomes a delete. Therefore the encoded datum is
+walked once, over its lengths and indices alone, before fastavro reads it.
 
-Nearly every length and index is one byte; the walks look at that byte first, because a walk
-over calls of `_read_long` alone takes as long as fastavro does.
+Nearly every length and index is a single byte. The walks test for that first, because calling `_read_long`
+every time would take as long as fastavro itself does.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 Walk: TypeAlias = Callable[[bytes, int], int]
-"""Steps over one value that begins at a position; returns where it ends.
+"""Steps over the value that begins at a position, and returns the position where it ends.
 
-Raises ValueError for an index or length that cannot be, IndexError behind the data's end.
+Raises ValueError for an impossible index or length, and IndexError behind the end of the data.
 """
 
-_CONTINUED = 0x80  # a byte from here on is not the last of its integer
+_CONTINUED = 0x80  # a byte of this value or more is not the last one of its integer
 _FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 
 
 def index_check(parsed: Any) -> Walk:
-    """Build the walk over data of a schema as fastavro has parsed it."""
+    """Build the walk over data of a schema that fastavro has parsed."""
     return _build(parsed, {})
 
 
@@ -50,7 +50,7 @@ def _build(schema: Any, named: dict[str, Walk]) -> Walk:
 
 
 def _named(schema: Any, named: dict[str, Walk], build: Callable[[], Walk]) -> Walk:
-    """Build a named type, which may refer to itself."""
+    """Build the walk over a named type, which may refer to itself."""
     name = schema["name"]
     named[name] = lambda data, position: walk(data, position)
     walk = build()
@@ -113,7 +113,10 @@ def _walk_union(branches: Sequence[Walk]) -> Walk:
 
 
 def _walk_blocks(item: Walk) -> Walk:
-    """Arrays and maps: blocks of items, each with its count; a negative count is followed by a size."""
+    """Build the walk over an array or a map: blocks of items, each with its count.
+
+    After a negative count the size of the block in bytes follows.
+    """
 
     def walk(data: bytes, position: int) -> int:
         while data[position] != 0:
@@ -137,9 +140,10 @@ def _read_index(data: bytes, position: int, limit: int) -> tuple[int, int]:
 
 
 def _read_long(data: bytes, position: int) -> tuple[int, int]:
-    """Read a zig-zag variable-length integer; return it and where it ends.
+    """Read a zig-zag variable-length integer; return it and the position where it ends.
 
-    A longer one than any long is refused at once: Python would take the square of its length in time.
+    An integer of more than 64 bits is refused at once, because the time that Python needs for it grows with
+    the square of its length.
     """
     number = 0
     for shift in range(0, 64, 7):

@@ -1,4 +1,4 @@
-"""Points in time as the wire formats write them: epoch milliseconds and RFC 3339."""
+"""Converts points in time to and from the wire formats: epoch milliseconds and RFC 3339."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _RFC_3339 = re.compile(
 
 
 def ms_from_time(time: datetime) -> int:
-    """Milliseconds since 1970 of an aware time, rounded down."""
+    """Return the milliseconds since 1970 of an aware time, rounded down."""
     return (time - _EPOCH) // _MILLISECOND
 
 
 def time_from_ms(ms: int) -> datetime:
-    """The aware UTC time; `BadEvent` where no calendar has it."""
+    """Return the aware UTC time. Raises `BadEvent` if no datetime can hold it."""
     try:
         return _EPOCH + ms * _MILLISECOND
     except OverflowError:
@@ -33,14 +33,16 @@ def time_from_ms(ms: int) -> datetime:
 
 
 def time_from_record_timestamp(timestamp_ms: int) -> datetime:
-    """Kafka's record timestamp, which may be absent (-1) or anything a producer wrote: never refused, but
-    brought into the range of `occurred_at`."""
+    """Bring Kafka's record timestamp into the range of `occurred_at`.
+
+    It is not refused, because it may be absent (-1), or any number that a producer wrote.
+    """
     latest = END_OF_TIME - _MILLISECOND
     return time_from_ms(min(max(timestamp_ms, ms_from_time(EARLIEST)), ms_from_time(latest)))
 
 
 def time_from_rfc_3339(text: str) -> datetime:
-    """The UTC time, to the millisecond, of a date-time with zone; `BadEvent` for anything else."""
+    """Return the UTC time, to the millisecond, of a date-time with a time zone. Raises `BadEvent`."""
     match = _RFC_3339.fullmatch(text)
     if match is None:
         raise BadEvent("invalid_field", "occurred_at: neither RFC 3339 with time zone nor epoch milliseconds")
@@ -54,5 +56,5 @@ def time_from_rfc_3339(text: str) -> datetime:
 
 
 def rfc_3339_from_time(time: datetime) -> str:
-    """UTC, to the millisecond, with `Z`."""
+    """Write the time in UTC, to the millisecond, with `Z`."""
     return time.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Events to Kafka records and back."""
+"""Encodes events as Kafka records and decodes them again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class EncodedEvent:
-    """An event as the parts of a Kafka record; the key is the content id in UTF-8."""
+    """The parts of a Kafka record. The key is the content id in UTF-8."""
 
     key: bytes
     value: bytes
@@ -36,25 +36,25 @@ class EncodedEvent:
 
 
 def encode_event(event: Event) -> EncodedEvent:
-    """Encode in Avro single-object encoding, the default; `BadEvent` when the event breaks a rule."""
+    """Encode in Avro single-object encoding, the default. Raises `BadEvent` if the event breaks a rule."""
     validate_event(event)
     return EncodedEvent(event.content_id.encode(), write_avro(event))
 
 
 def encode_event_json(event: Event) -> EncodedEvent:
-    """Encode as plain JSON; `BadEvent` when the event breaks a rule."""
+    """Encode as plain JSON. Raises `BadEvent` if the event breaks a rule."""
     validate_event(event)
     headers = ((CONTENT_TYPE_HEADER, JSON_CONTENT_TYPE.encode()),)
     return EncodedEvent(event.content_id.encode(), write_json(event), headers)
 
 
 class EventDecoder:
-    """Decodes the records of every producer, whatever release it was built with; thread-safe."""
+    """Decodes the records of all producers, whatever release they were built with. Thread-safe."""
 
     def __init__(
         self, released: Iterable[AvroSchema] | None = None, current: AvroSchema | None = None
     ) -> None:
-        """Without arguments it knows the schemas that ship with the package."""
+        """Without arguments, know the schemas that ship with the package."""
         self._avro = AvroReader(
             released_schemas() if released is None else released, current or current_schema()
         )
@@ -67,10 +67,10 @@ class EventDecoder:
         headers: Sequence[tuple[str, bytes | None]] = (),
         timestamp_ms: int,
     ) -> Event:
-        """Return the valid event that the record means.
+        """Return the valid event that the record holds.
 
-        Raises `BadEvent` when this record can never be one, `UnknownSchema` when another
-        configuration might decode it, and nothing else, whatever the bytes are.
+        Raises `BadEvent` if this record can never become an event, and `UnknownSchema` if a consumer with
+        other schemas might decode it. It raises nothing else, whatever the bytes are.
         """
         if not key:
             raise BadEvent("missing_key", "the record has no key; it must be the content id")
@@ -86,7 +86,8 @@ class EventDecoder:
     def _decode_value(
         self, value: bytes, headers: Sequence[tuple[str, bytes | None]], timestamp_ms: int
     ) -> Event:
-        # JSON in UTF-8 starts with neither marker, so the bytes decide; the header settles what is left.
+        # The first bytes decide, because JSON in UTF-8 starts with neither marker. If they do not tell, the
+        # content-type header decides.
         if value.startswith(MARKER):
             return self._avro.read(value)
         if _is_json(value, headers):
@@ -131,5 +132,5 @@ def _confluent_refused(value: bytes) -> UnknownSchema:
 
 def _unknown_format(value: bytes) -> BadEvent:
     if not value:
-        return BadEvent("undecodable", "the value is empty; a delete is a null value")
+        return BadEvent("undecodable", "the value is empty; to delete a content, send a null value")
     return BadEvent("undecodable", f"no known wire format starts with the bytes {value[:4].hex(' ')}")

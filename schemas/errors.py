@@ -1,8 +1,8 @@
-"""What can be wrong with a record, sorted by what the caller does next.
+"""The errors of a record, sorted by what the caller does next.
 
 SchemasError
 ├── BadEvent         set this one record aside, go on with the rest
-└── UnknownSchema    stop: consumer and producer do not fit together (a newer producer, a missing registry)
+└── UnknownSchema    stop: the consumer lacks the schema (a newer producer, or a missing registry)
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, get_args
 
 BadEventReason: TypeAlias = Literal[
-    "undecodable",  # the bytes are no event in any wire format
+    "undecodable",  # the bytes are not an event in any wire format
     "not_unicode",  # a string or the key is not valid Unicode
     "invalid_field",  # a field is missing, of the wrong type or out of its range
     "empty_content",  # an upsert without content, or with an empty one
     "missing_key",  # the record has no key
     "key_mismatch",  # the key is not the content id
     "content_id_too_long",  # more than 512 bytes of UTF-8
-    "metadata_too_large",  # too many entries, too long keys, or too many bytes
+    "metadata_too_large",  # too many entries, a key that is too long, or too many bytes
 ]
 BAD_EVENT_REASONS: frozenset[str] = frozenset(get_args(BadEventReason))
 
@@ -27,9 +27,9 @@ class SchemasError(Exception):
 
 
 class BadEvent(SchemasError):
-    """A record that can never become an event.
+    """The record can never become an event.
 
-    `reason` is a stable code; `detail` explains it and never quotes the content.
+    `reason` is a stable code. `detail` explains it and never quotes the content.
     """
 
     def __init__(self, reason: BadEventReason, detail: str) -> None:
@@ -39,7 +39,7 @@ class BadEvent(SchemasError):
 
 
 class UnknownSchema(SchemasError):
-    """A record whose schema this process does not have; `schema` names it."""
+    """This process does not know the record's schema, which `schema` names."""
 
     def __init__(self, schema: str, detail: str) -> None:
         super().__init__(f"unknown schema, {schema}: {detail}")

@@ -1,4 +1,4 @@
-"""What a platform says: an upload event or a delete event, decoded."""
+"""The events of a platform, decoded: an upload event or a delete event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MetadataValue: TypeAlias = str | float | bool
 
 @dataclass(frozen=True, slots=True)
 class TextContent:
-    """A text, carried in the event."""
+    """A text that the event carries."""
 
     text: str
 
@@ -24,7 +24,7 @@ class TextContent:
 
 @dataclass(frozen=True, slots=True)
 class ImageContent:
-    """The bytes of an image file, carried in the event."""
+    """The bytes of an image file that the event carries."""
 
     data: bytes
 
@@ -35,7 +35,7 @@ class ImageContent:
 
 @dataclass(frozen=True, slots=True)
 class ContentReference:
-    """A claim check: where the bytes lie and what they must be.
+    """A claim check: the address of the bytes, and their digest and length.
 
     `sha256` is 64 lowercase hexadecimal digits, `size_bytes` the exact length.
     """
@@ -51,9 +51,9 @@ Content: TypeAlias = TextContent | ImageContent | ContentReference
 
 @dataclass(frozen=True, slots=True)
 class UploadEvent:
-    """A content was uploaded or replaced. `occurred_at` is aware, UTC, to the millisecond.
+    """A content was uploaded or replaced. `occurred_at` is aware, in UTC, to the millisecond.
 
-    `event_id` and `source` are empty where the producer names none.
+    `event_id` and `source` are empty if the producer left them out.
     """
 
     event_id: str
@@ -69,7 +69,7 @@ class UploadEvent:
 
 @dataclass(frozen=True, slots=True)
 class DeleteEvent:
-    """A content was removed; a Kafka null value is one without version."""
+    """A content was removed. A record with a null value is a delete event without a version."""
 
     event_id: str
     content_id: str

@@ -1,7 +1,7 @@
-"""Plain JSON events: the form that any language can write without a library.
+"""Plain JSON events, which any language can write without a library.
 
-A field may be left out, or be null, where the Avro schema gives it a default; `occurred_at` too, which
-is then the record's timestamp. Unknown fields are ignored, so that older consumers read newer events.
+A field that has a default in the Avro schema may be left out or null. So may `occurred_at`: the record's
+timestamp is used instead. Unknown fields are ignored, so that older consumers can read newer events.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 def read_json(value: bytes, *, timestamp_ms: int) -> Event:
-    """Decode one event in UTF-8 JSON, or raise `BadEvent`. Does not validate."""
+    """Decode one event in UTF-8 JSON. Raises `BadEvent`. Does not validate the event."""
     try:
         document = json.loads(value.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -46,9 +46,9 @@ def read_json(value: bytes, *, timestamp_ms: int) -> Event:
 
 
 def event_from_json(document: object, *, timestamp_ms: int) -> Event:
-    """The event that a parsed JSON document means, or `BadEvent`. Does not validate.
+    """Read the event from a parsed JSON document. Raises `BadEvent`. Does not validate the event.
 
-    `timestamp_ms` stands in where the document has no `occurred_at`.
+    `timestamp_ms` is used if the document has no `occurred_at`.
     """
     fields = _Fields(document, "event")
     operation = fields.choice("operation", ("upsert", "delete"), default="upsert")
@@ -71,7 +71,7 @@ def event_from_json(document: object, *, timestamp_ms: int) -> Event:
 
 
 def json_from_event(event: Event) -> dict[str, Any]:
-    """The JSON document of an event; fields that hold their default are left out."""
+    """Return the JSON document of an event, without the fields that hold their default."""
     document: dict[str, Any] = {
         "content_id": event.content_id,
         "occurred_at": rfc_3339_from_time(event.occurred_at),
@@ -99,7 +99,7 @@ def write_json(event: Event) -> bytes:
 
 
 class _Fields:
-    """A JSON object whose fields are read by type; errors name the field."""
+    """Reads the fields of a JSON object by type. Errors name the field."""
 
     def __init__(self, document: object, name: str) -> None:
         if not isinstance(document, dict):
@@ -111,7 +111,7 @@ class _Fields:
         return self._document.get(name)
 
     def names(self) -> set[str]:
-        """The names of the fields that are there and not null."""
+        """Return the names of the fields that are present and not null."""
         return {name for name, value in self._document.items() if value is not None}
 
     def text(self, name: str, *, default: str | None = None) -> str:
@@ -143,7 +143,7 @@ class _Fields:
     def choice(self, name: str, choices: tuple[str, ...], *, default: str | None = None) -> str:
         value = self.text(name, default=default)
         if value not in choices:
-            raise BadEvent("invalid_field", f"{self._prefix}{name}: none of {', '.join(choices)}")
+            raise BadEvent("invalid_field", f"{self._prefix}{name}: not one of {', '.join(choices)}")
         return value
 
 
@@ -158,11 +158,11 @@ def _occurred_at(fields: _Fields, timestamp_ms: int) -> datetime:
 
 def _content(value: object) -> Content:
     if value is None:
-        raise BadEvent("empty_content", "an upsert without content")
+        raise BadEvent("empty_content", "an upsert needs a content")
     fields = _Fields(value, "content")
     given = fields.names() & {"text", "image", "reference"}
     if len(given) != 1:
-        raise BadEvent("invalid_field", f"content: {len(given)} of text, image and reference instead of one")
+        raise BadEvent("invalid_field", f"content: needs one of text, image and reference, has {len(given)}")
     if given == {"text"}:
         return TextContent(fields.text("text"))
     if given == {"image"}:
@@ -180,7 +180,7 @@ def _reference(fields: _Fields) -> ContentReference:
 
 
 def _bytes_from_base64(text: str) -> bytes:
-    """Standard or URL-safe alphabet, padded or not; nothing else may stand between."""
+    """Decode the standard or the URL-safe alphabet, padded or not. Other characters are refused."""
     try:
         digits = text.encode("ascii").translate(_URL_SAFE_TO_STANDARD).rstrip(b"=")
         return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
@@ -200,18 +200,18 @@ def _metadata_value(value: object) -> MetadataValue:
     if isinstance(value, (str, bool, float)):
         return value
     if not isinstance(value, int):
-        raise BadEvent("invalid_field", "metadata: a value that is no text, number or boolean")
+        raise BadEvent("invalid_field", "metadata: a value is not a text, a number or a boolean")
     return double_from_integer(value)
 
 
 def double_from_integer(value: int) -> float:
-    """Numbers are doubles; an integer that would change is refused (it is most likely an id)."""
+    """Convert an integer to a double, or refuse it if a double cannot hold it: it is probably an id."""
     try:
         double = float(value)
     except OverflowError:
         double = float("inf")
     if double != value:
-        raise BadEvent("invalid_field", "metadata: an integer that no double holds; send it as a text")
+        raise BadEvent("invalid_field", "metadata: a double cannot hold this integer; send it as a text")
     return double
 
 

@@ -1,4 +1,4 @@
-"""The rules that every event obeys, whichever wire format or door it came through."""
+"""The rules for every event, whatever its wire format, and whether it came by Kafka or by HTTP."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MAX_METADATA_KEY_BYTES = 256
 MAX_METADATA_BYTES = 16 * 1024
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
-# There were no uploads before 1990, but there are seconds and microseconds sent as milliseconds:
-# today's would mean January 1970 and the year 50,000.
+# The range finds producers that send seconds or microseconds instead of milliseconds: a present time
+# would then lie in January 1970, or in the year 50,000.
 EARLIEST = datetime(1990, 1, 1, tzinfo=timezone.utc)
 END_OF_TIME = datetime(2100, 1, 1, tzinfo=timezone.utc)
 
@@ -34,7 +34,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def validate_event(event: Event) -> None:
-    """Raise `BadEvent` unless the event obeys every rule of the contract; encode and decode call it."""
+    """Raise `BadEvent` unless the event obeys every rule. Encoding and decoding both call this."""
     _validate_content_id(event.content_id)
     _validate_size("event_id", event.event_id, 0, MAX_ID_BYTES)
     _validate_size("source", event.source, 0, MAX_ID_BYTES)

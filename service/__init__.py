@@ -1,1 +1,1 @@
-"""What every service process begins with: settings from its environment, and logs."""
+"""What every service process starts with: settings from the environment, logs, and its command line."""

@@ -1,4 +1,4 @@
-"""What a service's command line tells: how it ends, and where its settings come from."""
+"""The `--help` of a service: what it does, how it exits, and where its settings come from."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import inspect
 
 _SETTINGS = """\
-settings come from the environment (CLIPTIDE_…); README.md lists every variable. One that cannot be used
-ends the process with a line that names it."""
+Settings come from the environment (CLIPTIDE_…); README.md lists every variable. If a variable cannot be
+used, the process ends and prints one line that names it."""
 
 
 def build_parser(program: str, documentation: str | None) -> argparse.ArgumentParser:
-    """Return a parser without flags, whose --help shows the program's documentation, exit codes included."""
+    """Build a parser that has no flags; its --help shows the program's documentation and exit codes."""
     return argparse.ArgumentParser(
         prog=program,
         description=inspect.cleandoc(documentation or ""),

@@ -1,4 +1,4 @@
-"""Logs: lines for a person at a terminal, JSON for everything else."""
+"""Logs: readable lines at a terminal, JSON everywhere else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from structlog.typing import Processor
 
 
 def configure_logs() -> None:
-    """Send structured logs to stderr, from level info on."""
+    """Write structured logs of level info and above to stderr.
+
+    Tracebacks are written without the values of variables, because settings hold credentials.
+    """
     last: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     if sys.stderr.isatty():
         last = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
@@ -19,7 +22,7 @@ def configure_logs() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *last,  # tracebacks without the values of variables: settings hold credentials
+            *last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),

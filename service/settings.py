@@ -1,4 +1,4 @@
-"""Settings from the environment, and one line about the first variable that cannot be used."""
+"""Settings are read from the environment; the first variable that cannot be used is named in one line."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 PREFIX = "CLIPTIDE_"
-MISSPELT_SIMILARITY = 0.8  # one letter wrong in five; no names of two services are as near
+MISSPELT_SIMILARITY = 0.8  # one wrong letter in five; names of different services differ by more
 
-# Kubernetes tells a pod of each Service by such variables: CLIPTIDE_QUERY_API_PORT=tcp://10.0.0.11:8080
+# Kubernetes sets such a variable in every pod for each Service: CLIPTIDE_QUERY_API_PORT=tcp://10.0.0.11:8080
 _SERVICE_LINKS = ("tcp://", "udp://", "sctp://")
 
 
 class BadSettings(Exception):
-    """The environment cannot be used; the message is one line that names the variable."""
+    """A variable cannot be used; the message is one line that names it."""
 
 
 class Section(BaseModel):
-    """Some settings of a service: `CLIPTIDE_<SECTION>__<NAME>`."""
+    """A group of settings: `CLIPTIDE_<SECTION>__<NAME>`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class EnvironmentSettings(BaseSettings):
-    """All that a service reads from its environment: sections, and `CLIPTIDE_<NAME>` of its own."""
+    """Everything that a service reads from its environment: its sections, and single `CLIPTIDE_<NAME>`s."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
@@ -51,11 +51,11 @@ def read_environment(settings: type[SettingsT]) -> SettingsT:
 
 
 def _refuse_misspelt(settings: type[BaseModel]) -> None:
-    """Refuse a variable that looks like a setting and is none, in whose place the default would be taken.
+    """Refuse a variable that is probably a misspelt setting, because its default would be used silently.
 
-    Inside a section every unknown name is refused anyway. Elsewhere other services and commands have
-    their variables: refused is a section or a name that is nearly one of this service's, or a
-    setting with one underscore for two.
+    Inside a section pydantic refuses every unknown name. Outside, other services and commands have
+    variables of their own. So this refuses only a name or a section that is nearly one of this
+    service's, and a setting that is written with one underscore instead of two.
     """
     known = list(variables_of(settings))
     sections = {_first_part(name) for name in known if "__" in name}
@@ -63,12 +63,12 @@ def _refuse_misspelt(settings: type[BaseModel]) -> None:
         is_ours = variable in known or _first_part(variable) in sections
         if is_ours or not variable.startswith(PREFIX) or not value or value.startswith(_SERVICE_LINKS):
             continue
-        if (meant := _meant(variable, known)) is not None:
-            raise BadSettings(f"{variable}: there is no such setting; did you mean {meant}?")
+        if (nearest := _nearest_setting(variable, known)) is not None:
+            raise BadSettings(f"{variable}: there is no such setting; did you mean {nearest}?")
 
 
-def _meant(variable: str, known: Sequence[str]) -> str | None:
-    """The setting, or its section, that a variable outside of this service's sections is nearly."""
+def _nearest_setting(variable: str, known: Sequence[str]) -> str | None:
+    """Return the setting, or the section of a setting, that the variable probably means."""
     for name in known:
         if name.replace("__", "_") == variable.replace("__", "_"):
             return name
@@ -91,7 +91,7 @@ def _first_problem(error: ValidationError, settings: type) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if message.startswith(PREFIX):
-        return message  # raised by a part that knows its own variables
+        return message  # a validator has named the variable already
     variable = _variable(first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         message = f"there is no such setting{_suggestion(variable, settings)}"
@@ -104,7 +104,7 @@ def _suggestion(variable: str, settings: type) -> str:
 
 
 def variables_of(settings: type, section: tuple[str, ...] = ()) -> Iterator[str]:
-    """Every variable that these settings are read from."""
+    """Yield every variable that these settings are read from."""
     for name, kind in get_type_hints(settings).items():
         if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
             yield from variables_of(kind, (*section, name))
@@ -113,7 +113,7 @@ def variables_of(settings: type, section: tuple[str, ...] = ()) -> Iterator[str]
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    """The variable that holds the location; what lies inside its JSON is not part of its name."""
+    """Return the variable that holds the location, without the steps that lead into its JSON value."""
     for length in range(len(location), 0, -1):
         name = _name(location[:length])
         if name in os.environ:
@@ -126,7 +126,10 @@ def _name(location: tuple[int | str, ...]) -> str:
 
 
 def _unparsable_variable(error: SettingsError) -> str:
-    """pydantic-settings names the section alone, but its cause holds the text it could not parse."""
+    """Find the variable by its value.
+
+    pydantic-settings names only the section; its cause holds the text that could not be parsed.
+    """
     text = getattr(error.__cause__, "doc", None)
     names = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value == text]
     return names[0] if names else f"{PREFIX}*"

@@ -1,4 +1,4 @@
-"""`cliptide dead-letters`: what was set aside, where it lay, and why; and back with it after a fix."""
+"""`cliptide dead-letters`: list the records that were set aside, or publish them again after a fix."""
 
 from __future__ import annotations
 
@@ -18,10 +18,19 @@ from rich.text import Text
 from cliptide.dead_letters.reading import DeadLetter, TopicScan, dead_letter_from_record, tally
 from cliptide.dead_letters.republishing import HARMLESS, Republishing
 from cliptide.publishing.pacer import Pacer
-from cliptide.publishing.publish import EventPublisher, Failed, Outcome, PlacedEvent, Published, check_events
+from cliptide.publishing.publish import (
+    EventPublisher,
+    Failed,
+    LabelledEvent,
+    Outcome,
+    Published,
+    check_events,
+    deliveries_of,
+    failures_of,
+)
 from cliptide.searching.searchable import wanted_offsets
 from cliptide.terminal.connections import open_publisher, open_source
-from cliptide.terminal.options import kafka_options, option, topic_option
+from cliptide.terminal.options import dead_letter_topic_option, kafka_options, option, topic_option
 from cliptide.terminal.plain_text import plain
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
@@ -29,39 +38,40 @@ from event_log.records import Record
 
 
 @click.command("dead-letters")
-@option(
-    "--dead-letter-topic",
-    default="content-uploads.dead-letters",
-    envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
-    help="The topic of dead letters.",
-)
+@dead_letter_topic_option
 @kafka_options
-@option("--reason", help="Only those with this reason code.")
-@option("--last", type=click.IntRange(1), default=20, help="Show the last N; all are counted.")
+@option("--reason", help="Take only dead letters with this reason code.")
+@option("--last", type=click.IntRange(1), default=20, help="Show the latest N. The counts cover all.")
 @option(
     "--json",
     "as_json",
     envvar="CLIPTIDE_DEAD_LETTERS_JSON",
     is_flag=True,
-    help="One JSON object a line instead of a table.",
+    help="Print one JSON object per line instead of a table.",
 )
-@option("--republish", is_flag=True, help="Publish them to --topic again, as they were; no list.")
+@option(
+    "--republish",
+    is_flag=True,
+    help="Publish the records to --topic again, unchanged. No list.",
+)
 @topic_option
-@option("--dry-run", is_flag=True, help="With --republish: count, and publish nothing.")
+@option(
+    "--dry-run", is_flag=True, help="With --republish: count what would be published, and publish nothing."
+)
 def dead_letters_command(
     dead_letter_topic: str, kafka: KafkaSettings, republish: bool, topic: str, dry_run: bool, **shown: Any
 ) -> None:
-    """List the records that were set aside: place, reason, error.
+    """List the records that were set aside: where each lay, its reason and its error.
 
-    --republish publishes their bytes, keys and headers again, those of --reason or all of them, unless
-    their key has a later record; it reads the whole topic for that. The last line of standard output is
-    a JSON summary; the exit code is 1 if any could not go back.
+    --republish publishes them again with their bytes, keys and headers: those of --reason, or all. A
+    record is left out if its key has a later record; to find that out, the whole topic is read. The last
+    line of standard output is a JSON summary. The exit code is 1 if a record could not be published.
     """
     if republish:
         chosen = Republishing(topic, shown["reason"])
         raise SystemExit(_republish(chosen, dead_letter_topic, kafka, is_dry_run=dry_run))
     if dry_run:
-        raise click.UsageError("--dry-run is for --republish: a list changes nothing")
+        raise click.UsageError("--dry-run needs --republish, because a list changes nothing")
     _list(dead_letter_topic, kafka, **shown)
 
 
@@ -73,7 +83,7 @@ def _list(
         try:
             counts, shown = tally(map(dead_letter_from_record, records), reason, last)
         except TopicMissing:
-            counts, shown = Counter(), []  # it is created with the first dead letter
+            counts, shown = Counter(), []  # the topic is created with the first dead letter
     if as_json:
         for letter in shown:
             click.echo(json.dumps(_as_json(letter)))
@@ -84,33 +94,39 @@ def _list(
 def _republish(
     chosen: Republishing, dead_letter_topic: str, kafka: KafkaSettings, *, is_dry_run: bool
 ) -> int:
-    """Print what became of the letters and return the exit code."""
-    try:
-        chosen.offer(_scan(kafka, dead_letter_topic))
-    except TopicMissing:
-        outcomes: list[Outcome] = []  # it is created with the first dead letter
-    else:
-        chosen.compare(_scan(kafka, chosen.topic))
-        events = chosen.events(_scan(kafka, dead_letter_topic))
-        outcomes = list(check_events(events) if is_dry_run else _publish(events, kafka, chosen.topic))
-    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    """Publish the chosen letters, print a summary and return the exit code."""
+    outcomes = _republished(chosen, dead_letter_topic, kafka, is_dry_run=is_dry_run)
+    failed, deliveries = failures_of(outcomes), deliveries_of(outcomes)
     for failure in failed:
-        click.echo(f"{failure.place}: {failure.reason}", err=True)
-    published = [outcome.delivery for outcome in outcomes if isinstance(outcome, Published)]
+        click.echo(f"{failure.label}: {failure.reason}", err=True)
     summary = {
         "topic": chosen.topic,
         "dry_run": is_dry_run,
         "eligible": len(outcomes),
-        "republished": len(published),
+        "republished": len(deliveries),
         "failed": len(failed),
         "refused": dict(chosen.refused),
-        "next_offsets": wanted_offsets(published),
+        "next_offsets": wanted_offsets(deliveries),
     }
     click.echo(json.dumps(summary))
     return 1 if failed or chosen.refused.keys() - HARMLESS else 0
 
 
-def _publish(events: Iterator[PlacedEvent], kafka: KafkaSettings, topic: str) -> Iterator[Published | Failed]:
+def _republished(
+    chosen: Republishing, dead_letter_topic: str, kafka: KafkaSettings, *, is_dry_run: bool
+) -> list[Outcome]:
+    try:
+        chosen.offer(_scan(kafka, dead_letter_topic))
+    except TopicMissing:
+        return []  # the topic is created with the first dead letter
+    chosen.compare(_scan(kafka, chosen.topic))
+    events = chosen.events(_scan(kafka, dead_letter_topic))
+    return list(check_events(events) if is_dry_run else _publish(events, kafka, chosen.topic))
+
+
+def _publish(
+    events: Iterator[LabelledEvent], kafka: KafkaSettings, topic: str
+) -> Iterator[Published | Failed]:
     with open_publisher(kafka, topic) as publisher:
         yield from EventPublisher(publisher, topic, pacer=Pacer(None)).publish(events)
 
@@ -121,7 +137,8 @@ def _scan(kafka: KafkaSettings, topic: str) -> Iterator[Record]:
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
-    return asdict(letter) | {"at": _iso(letter.timestamp_ms)}
+    fields = asdict(letter)
+    return {"place": fields.pop("position"), **fields, "at": _iso(letter.timestamp_ms)}
 
 
 def _print_table(console: Console, counts: Counter[str], letters: Sequence[DeadLetter]) -> None:
@@ -132,7 +149,7 @@ def _print_table(console: Console, counts: Counter[str], letters: Sequence[DeadL
     for column in ("at", "was", "content id", "reason", "error"):
         table.add_column(column, overflow="fold")
     for letter in letters:
-        cells = (_iso(letter.timestamp_ms), str(letter.origin or letter.place), letter.content_id or "—")
+        cells = (_iso(letter.timestamp_ms), str(letter.origin or letter.position), letter.content_id or "—")
         table.add_row(*map(plain, (*cells, letter.reason, letter.error)))
     console.print(table)
     summary = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())

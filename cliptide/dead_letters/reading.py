@@ -1,4 +1,4 @@
-"""Reading dead letters: records set aside, with place, reason and error."""
+"""Reading dead letters: the records that were set aside, each with its position, reason and error."""
 
 from __future__ import annotations
 
@@ -11,70 +11,50 @@ from dataclasses import dataclass
 from event_log.errors import TransientLogError
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
+from schemas.dead_letters import RecordPosition, read_explanation
 
-CONNECT_PREFIX = "__connect.errors."
-REASON_HEADER = "cliptide.reason"
 POLL_SECONDS = 0.2
 MAX_RECORDS = 500
-PATIENCE_SECONDS = 60.0  # joining the group, a new leader for a partition: all far below
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record lies, or lay, in a log."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}-{self.partition}@{self.offset}"
+PATIENCE_SECONDS = 60.0  # joining a group or electing a partition's leader takes far less
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One record set aside. `origin` is None where the headers do not say it."""
+    """One record set aside. `origin` is None where the headers do not name it."""
 
-    place: Place
-    origin: Place | None
+    position: RecordPosition
+    origin: RecordPosition | None
     reason: str
     error: str
-    content_id: str | None  # the record's key, as far as it is text
-    size_bytes: int
+    content_id: str | None  # the record's key; bytes that are not UTF-8 are replaced
+    size_bytes: int  # of the record's key and value, without the headers that explain it
     timestamp_ms: int
 
 
 def dead_letter_from_record(record: Record) -> DeadLetter:
-    """Read Kafka Connect's error headers and the reason code; the last header of a name counts."""
-    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    """Read a record of the dead-letter topic, whatever its bytes are."""
+    said = read_explanation(record.headers)
     return DeadLetter(
-        place=Place(record.topic, record.partition, record.offset),
-        origin=_origin(headers),
-        reason=headers.get(REASON_HEADER, "unknown"),
-        error=headers.get(CONNECT_PREFIX + "exception.message", ""),
+        position=position_of(record),
+        origin=said.origin,
+        reason=said.reason,
+        error=said.error,
         content_id=record.key.decode(errors="replace") if record.key is not None else None,
-        size_bytes=len(record.key or b"") + len(record.value or b""),  # without what we say about it
+        size_bytes=len(record.key or b"") + len(record.value or b""),
         timestamp_ms=record.timestamp_ms,
     )
 
 
-def _origin(headers: Mapping[str, str]) -> Place | None:
-    try:
-        return Place(
-            headers[CONNECT_PREFIX + "topic"],
-            int(headers[CONNECT_PREFIX + "partition"]),
-            int(headers[CONNECT_PREFIX + "offset"]),
-        )
-    except (KeyError, ValueError):
-        return None
+def position_of(record: Record) -> RecordPosition:
+    return RecordPosition(record.topic, record.partition, record.offset)
 
 
 def tally(
     letters: Iterable[DeadLetter], reason: str | None, last: int
 ) -> tuple[Counter[str], Sequence[DeadLetter]]:
-    """Count by reason, and keep the latest of the wanted reason.
+    """Count the letters of the wanted reason (None: all) by reason, and keep the latest ones.
 
-    Partitions are read in any order, so it is their times that count, and not what is read last.
+    The latest are chosen by their times, because partitions are read in any order.
     """
     counts: Counter[str] = Counter()
     latest: list[tuple[tuple[int, int], int, DeadLetter]] = []
@@ -88,15 +68,16 @@ def tally(
 
 
 def _age(letter: DeadLetter) -> tuple[int, int]:
-    """Ascends with time; within a millisecond, with the place that the record had."""
-    return letter.timestamp_ms, (letter.origin or letter.place).offset
+    """Order by time, and within one millisecond by the offset that the record had."""
+    return letter.timestamp_ms, (letter.origin or letter.position).offset
 
 
 class TopicScan:
     """Reads a topic once from its start to its present end, committing nothing.
 
-    It joins a group of its own, so it sees every partition and disturbs no consumer. While a
-    broker is away its source only returns nothing: so a scan to which nothing comes gives up.
+    It joins a group of its own, so it sees every partition and disturbs no consumer. It gives up
+    when no record has come for `patience_seconds`, because a source whose broker is away returns
+    nothing and raises nothing.
     """
 
     def __init__(
@@ -115,14 +96,15 @@ class TopicScan:
         self.first_offsets: dict[int, int] = {}
 
     def records(self) -> Iterator[Record]:
-        """Yield every record; raises `TopicMissing` and the source's other errors.
+        """Yield every record.
 
-        `TransientLogError` when nothing more comes and the end is not reached.
+        Raises `TopicMissing`, the source's other errors, and `TransientLogError` when nothing more
+        comes although the end is not reached.
         """
         num_partitions = self._source.describe_topic(self._topic).num_partitions
         self._unfinished = set(range(num_partitions))
         self._source.subscribe(self._topic, self)
-        came_at = self._clock()
+        last_event_at = self._clock()
         while self._unfinished:
             events = self._source.poll(MAX_RECORDS, POLL_SECONDS)
             for event in events:
@@ -131,10 +113,10 @@ class TopicScan:
                 else:
                     yield event
             if events:
-                came_at = self._clock()
-            elif self._clock() - came_at >= self._patience_seconds:
+                last_event_at = self._clock()
+            elif self._clock() - last_event_at >= self._patience_seconds:
                 seconds = f"{self._patience_seconds:g} seconds"
-                raise TransientLogError(f"nothing of {self._topic} came for {seconds}")
+                raise TransientLogError(f"no record of {self._topic} came for {seconds}")
 
     def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
         first_offsets = {p: self._source.log_range(p).first_offset for p in partitions}

@@ -1,8 +1,8 @@
-"""Dead letters back to their topic, once what made them bad has been put right.
+"""Publishes dead letters to their topic again, after their cause was fixed.
 
-A record that is published again gets a new offset, so an event without a version would
-win over everything that came in between. Therefore a letter goes back only while its
-record is still the newest one of its key. That makes a second run harmless, too.
+A record that is published again gets a new offset. So an event without a version would replace
+whatever came in between. Therefore a letter is published only while its record is still the newest
+of its key. For the same reason a second run is harmless.
 """
 
 from __future__ import annotations
@@ -11,32 +11,27 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cliptide.dead_letters.reading import (
-    CONNECT_PREFIX,
-    DeadLetter,
-    Place,
-    dead_letter_from_record,
-)
-from cliptide.publishing.publish import PlacedEvent
-from consumer.dead_letters.dead_letter import VALUE_OMITTED_HEADER
-from event_log.records import Headers, Record
+from cliptide.dead_letters.reading import DeadLetter, dead_letter_from_record, position_of
+from cliptide.publishing.publish import LabelledEvent
+from event_log.records import Record
 from schemas.codec import EncodedEvent
+from schemas.dead_letters import RecordPosition, headers_of_record, is_value_omitted
 
 SUPERSEDED, DUPLICATE = "superseded", "duplicate"
 HARMLESS = frozenset({SUPERSEDED, DUPLICATE})
-"""Refusals after which nothing is left to do."""
+"""Reasons for which a letter stays and nobody needs to act."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is remembered of a letter between the scans; its bytes are read again."""
+    """What is kept of a letter between the scans. Its bytes are read again."""
 
-    place: Place
-    origin: Place
+    position: RecordPosition
+    origin: RecordPosition
     timestamp_ms: int
 
     def is_older_than(self, partition: int, offset: int, timestamp_ms: int) -> bool:
-        """Offsets tell within a partition; between two, the time of setting aside must do."""
+        """Compare offsets within a partition; across partitions, compare with the time of setting aside."""
         if partition == self.origin.partition:
             return offset > self.origin.offset
         return timestamp_ms > self.timestamp_ms
@@ -44,10 +39,10 @@ class Candidate:
 
 @dataclass(slots=True)
 class Republishing:
-    """Three scans: `offer` the letters, `compare` with the topic, then take the `events` of the letters.
+    """Chooses what to publish, in three scans: `offer` the letters, `compare` the topic, take `events`.
 
-    `refused` counts by why. A letter whose value was omitted, being too large with its
-    headers, is never published: as a null value it would delete the content.
+    `refused` counts the letters that stay, by reason. A letter whose value was omitted is never
+    published, because a record without a value deletes its content.
     """
 
     topic: str
@@ -56,7 +51,7 @@ class Republishing:
     _by_key: dict[bytes, Candidate] = field(default_factory=dict)
 
     def offer(self, letters: Iterable[Record]) -> None:
-        """Choose among the letters of the wanted reason the newest of each key."""
+        """Choose the newest letter of each key, among those of the wanted reason."""
         for record in letters:
             letter = dead_letter_from_record(record)
             if self.reason not in (None, letter.reason):
@@ -65,25 +60,25 @@ class Republishing:
             if refusal is not None:
                 self.refused[refusal] += 1
             elif letter.origin is not None and record.key is not None:
-                self._choose(record.key, Candidate(letter.place, letter.origin, letter.timestamp_ms))
+                self._choose(record.key, Candidate(letter.position, letter.origin, letter.timestamp_ms))
 
     def compare(self, records: Iterable[Record]) -> None:
-        """Drop every letter whose key has a later record in the topic."""
+        """Drop every chosen letter whose key has a later record in the topic."""
         for record in records:
             chosen = self._by_key.get(record.key or b"")
             if chosen and chosen.is_older_than(record.partition, record.offset, record.timestamp_ms):
                 del self._by_key[record.key or b""]
                 self.refused[SUPERSEDED] += 1
 
-    def events(self, letters: Iterable[Record]) -> Iterator[PlacedEvent]:
-        """Yield the chosen letters as their records were: key, value and headers."""
-        places = {candidate.place for candidate in self._by_key.values()}
+    def events(self, letters: Iterable[Record]) -> Iterator[LabelledEvent]:
+        """Yield the records of the chosen letters, with their own keys, values and headers."""
+        positions = {candidate.position for candidate in self._by_key.values()}
         for record in letters:
-            place = Place(record.topic, record.partition, record.offset)
-            if place in places and record.key is not None and record.value is not None:
+            position = position_of(record)
+            if position in positions and record.key is not None and record.value is not None:
                 content_id = record.key.decode(errors="replace")
-                encoded = EncodedEvent(record.key, record.value, original_headers(record.headers))
-                yield PlacedEvent(str(place), content_id, encoded)
+                encoded = EncodedEvent(record.key, record.value, headers_of_record(record.headers))
+                yield LabelledEvent(str(position), content_id, encoded)
 
     def _choose(self, key: bytes, candidate: Candidate) -> None:
         known = self._by_key.get(key)
@@ -98,19 +93,13 @@ class Republishing:
             self.refused[SUPERSEDED] += 1
 
 
-def original_headers(headers: Headers) -> Headers:
-    """Return the headers that the record had: the consumer puts its own behind them, the topic first."""
-    names = [name for name, _ in headers]
-    return headers[: len(names) - 1 - names[::-1].index(CONNECT_PREFIX + "topic")]
-
-
 def _refusal(record: Record, letter: DeadLetter, topic: str) -> str | None:
-    """Why this letter can never go back, whatever the topic holds."""
+    """Return why this letter can never be published, whatever the topic holds; None if it can."""
     if letter.origin is None:
         return "without_origin"
     if letter.origin.topic != topic:
         return "of_another_topic"
-    if any(name == VALUE_OMITTED_HEADER for name, _ in record.headers):
+    if is_value_omitted(record.headers):
         return "value_omitted"
     if record.value is None:
         return "without_value"

@@ -1,4 +1,4 @@
-"""`python -m cliptide.demo`: the main job on this machine, from upload events to answers."""
+"""`python -m cliptide.demo`: runs everything on this machine, from upload events to answers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cliptide.demo.child_process import ChildDied
 from cliptide.demo.embedded_broker import EmbeddedBrokerError
-from cliptide.demo.processes import ChildDied
 from cliptide.demo.report import DemoReport
 from cliptide.demo.run import DemoOptions, DirectoryNotEmpty, running_demo
 from cliptide.demo.services import NotReadyInTime
@@ -43,19 +43,19 @@ CONTEXT_SETTINGS = {
 
 
 @click.command(context_settings=CONTEXT_SETTINGS)
-@option("--once", is_flag=True, help="End after the sample queries, with a JSON report as the last line.")
+@option("--once", is_flag=True, help="Exit after the sample queries. The last line is a JSON report.")
 @option("--num-images", type=click.IntRange(1), default=2_000, help="Pictures in the catalogue.")
 @option("--num-texts", type=click.IntRange(0), default=200, help="Texts in the catalogue.")
-@option("--rate", type=click.FloatRange(0, min_open=True), default=60.0, help="Uploads a second.")
-@option("--seed", default=1, help="Another seed, another catalogue.")
+@option("--rate", type=click.FloatRange(0, min_open=True), default=60.0, help="Uploads per second.")
+@option("--seed", default=1, help="The seed of the catalogue: another seed gives another catalogue.")
 @option("--timeout", "timeout_seconds", default=600.0, help="Seconds to wait for the last upload.")
 @option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where index, logs and gallery go, and stay; it should be empty. Default: a temporary one.",
+    help="An empty directory, which keeps index, logs and gallery. Default: a temporary one.",
 )
 def main(once: bool, **flags: Any) -> None:
-    """Run broker, consumer and query service, publish a catalogue, and search it.
+    """Run a broker, a consumer and a query service, publish a catalogue, and search it.
 
     With --once the exit code is 0 only if nothing was lost and the sample queries found what they
     asked for (precision@8 of at least 0.9 over the text queries).

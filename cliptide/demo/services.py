@@ -1,4 +1,4 @@
-"""The demo's broker, consumer and query service, each a process on a free loopback port."""
+"""Runs the demo's broker, consumer and query service, each a process on a free loopback port."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cliptide.demo.child_process import free_port
+from cliptide.demo.child_process import Child, ChildDied, free_port, last_lines
 from cliptide.demo.embedded_broker import EmbeddedBroker
-from cliptide.demo.processes import Child, ChildDied, last_lines
 from cliptide.searching.query_client import QueryClient, QueryServiceAway
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
@@ -25,25 +24,25 @@ THUMBNAIL_SIDE = 192  # pixels
 
 
 class NotReadyInTime(Exception):
-    """The services run, but are not ready to take uploads and answer."""
+    """The services run but did not get ready in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerWatch:
-    """Whether the broker still runs, and where it writes."""
+    """Checks that the broker still runs."""
 
     broker: EmbeddedBroker
     log_path: Path
 
     def check(self) -> None:
-        """Raise `ChildDied` unless it runs."""
+        """Raise `ChildDied` unless the broker runs."""
         if not self.broker.is_running:
             raise ChildDied("broker", last_lines(self.log_path))
 
 
 @dataclass(frozen=True, slots=True)
 class DemoServices:
-    """The running services: how to reach them, and whether they still run."""
+    """The running services: how to reach them, and a check that they still run."""
 
     kafka: KafkaSettings
     query_client: QueryClient
@@ -51,14 +50,14 @@ class DemoServices:
     broker: BrokerWatch | None = None
 
     def check(self) -> None:
-        """Raise `ChildDied` when one ended by itself."""
+        """Raise `ChildDied` if a service ended by itself."""
         if self.broker is not None:
             self.broker.check()
         for child in self.children:
             child.check()
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
-        """Return when a consumer owns every partition and the query service answers."""
+        """Wait until a consumer owns every partition and the query service answers."""
         deadline = time.monotonic() + timeout_seconds
         while not self._is_ready():
             self.check()
@@ -77,9 +76,9 @@ class DemoServices:
 
 @contextmanager
 def running_services(directory: Path, model_directory: Path) -> Iterator[DemoServices]:
-    """Start broker, consumer and query service; stop them in the opposite order.
+    """Start broker, consumer and query service, and stop them in reverse order.
 
-    Their index, their working files and their logs (`*.log`) lie in `directory`.
+    `directory` holds their index, their working files and their logs (`*.log`).
     """
     with ExitStack() as stack:
         log_path = directory / "broker.log"
@@ -106,7 +105,7 @@ def index_root(directory: Path) -> Path:
 def build_environment(
     directory: Path, model_directory: Path, kafka: KafkaSettings, query_port: int
 ) -> dict[str, str]:
-    """This process's environment with the demo's own settings, and nobody else's."""
+    """Return this process's environment, with all settings replaced by those of the demo."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLIPTIDE_")}
     own: Mapping[str, str] = {
         "CLIPTIDE_TOPIC": TOPIC,
@@ -115,7 +114,7 @@ def build_environment(
         "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(kafka.properties)),
         "CLIPTIDE_INDEX__ROOT": str(index_root(directory)),
         "CLIPTIDE_ENCODER__MODEL": str(model_directory),
-        "CLIPTIDE_CONSUMER__HEALTH_PORT": "0",  # any free one
+        "CLIPTIDE_CONSUMER__HEALTH_PORT": "0",  # any free port
         "CLIPTIDE_CONSUMER__THUMBNAIL_SIDE": str(THUMBNAIL_SIDE),
         "CLIPTIDE_QUERY_API__PORT": str(query_port),
         "CLIPTIDE_QUERY_API__CAN_PUBLISH": "true",
@@ -127,7 +126,7 @@ def build_environment(
 
 @contextmanager
 def _running_children(environment: Mapping[str, str], directory: Path) -> Iterator[tuple[Child, ...]]:
-    """Consumer and query service, which end at the same time: neither waits for the other."""
+    """Run consumer and query service, and end both at the same time."""
     children: list[Child] = []
     try:
         for name, module in (("consumer", "consumer"), ("query service", "query_api")):

@@ -1,4 +1,4 @@
-"""The demo's stream of uploads: published at a steady rate, followed until the last one is searchable."""
+"""Publishes the demo's uploads at a steady rate, and waits until the last one is searchable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cliptide.demo.freshness import FreshnessLog, IndexWatch, TimedPublisher
 from cliptide.demo.garments.catalogue import CatalogueContent
 from cliptide.demo.services import TOPIC, DemoServices
 from cliptide.publishing.pacer import Pacer
-from cliptide.publishing.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
+from cliptide.publishing.publish import EventPublisher, Failed, LabelledEvent, Published, label_event
 from cliptide.searching.searchable import NotSearchableInTime, missing_offsets, wanted_offsets
 from cliptide.terminal.progress import ProgressView, show_progress
 from event_log.kafka.publisher import KafkaPublisher
@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.05
 
 
 class NotPublished(Exception):
-    """The broker did not take an upload."""
+    """The broker did not accept an upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class StreamResult:
 
     @property
     def published_per_second(self) -> float:
-        """The rate that was reached: a busy machine may draw slower than asked for."""
+        """The rate that was reached. A busy machine may draw more slowly than the wanted rate."""
         return len(self.deliveries) / self.publish_seconds
 
 
 def upload_event(content: CatalogueContent, now: datetime) -> UploadEvent:
-    """The event that a platform would publish for this content."""
+    """Build the event that a platform would publish for this content."""
     is_image = content.modality == "image"
     return UploadEvent(
         event_id=str(uuid.uuid4()),
@@ -59,15 +59,15 @@ def upload_event(content: CatalogueContent, now: datetime) -> UploadEvent:
     )
 
 
-def upload_events(contents: Sequence[CatalogueContent]) -> Iterator[PlacedEvent]:
-    """Draw and encode one event after the other."""
+def upload_events(contents: Sequence[CatalogueContent]) -> Iterator[LabelledEvent]:
+    """Draw and encode one event after another."""
     for content in contents:
-        yield place_event(content.content_id, upload_event(content, datetime.now(timezone.utc)))
+        yield label_event(content.content_id, upload_event(content, datetime.now(timezone.utc)))
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One run of uploads through the services."""
+    """Sends one catalogue through the services."""
 
     services: DemoServices
     console: Console
@@ -75,7 +75,7 @@ class Stream:
     timeout_seconds: float
 
     def run(self, contents: Sequence[CatalogueContent]) -> StreamResult:
-        """Publish, and return when the index covers every delivery.
+        """Publish everything, and return as soon as the index covers every delivery.
 
         Raises `ChildDied`, `NotPublished` and `NotSearchableInTime`.
         """
@@ -110,14 +110,14 @@ class Stream:
             publisher.close()
         return deliveries
 
-    def _checked(self, events: Iterator[PlacedEvent]) -> Iterator[PlacedEvent]:
-        """Look after the services before each event: without them no outcome may ever come."""
+    def _checked(self, events: Iterator[LabelledEvent]) -> Iterator[LabelledEvent]:
+        """Check the services before each event, because without them an outcome may never come."""
         for event in events:
             self.services.check()
             yield event
 
     def _follow(self, deliveries: dict[str, Delivery], watch: IndexWatch, progress: ProgressView) -> None:
-        """Wait by offset, not by count: what is set aside is covered too."""
+        """Wait for offsets. A count would never be reached if a record was set aside."""
         wanted = wanted_offsets(deliveries.values())
         deadline = time.monotonic() + self.timeout_seconds
         while missing := missing_offsets(wanted, watch.state.next_offsets):
@@ -130,11 +130,11 @@ class Stream:
 
 
 def _impatient(kafka: KafkaSettings) -> KafkaSettings:
-    """A broker on this machine that does not answer for half a minute is not going to."""
+    """Shorten the delivery timeout: a broker on this machine answers within half a minute or never."""
     return replace(kafka, properties={**kafka.properties, "message.timeout.ms": 30_000})
 
 
 def _delivery(outcome: Published | Failed) -> dict[str, Delivery]:
     if isinstance(outcome, Failed):
-        raise NotPublished(f"{outcome.place}: {outcome.reason}")
+        raise NotPublished(f"{outcome.label}: {outcome.reason}")
     return {outcome.content_id: outcome.delivery}

@@ -1,55 +1,28 @@
 """`python -m cliptide.demo.train` draws the pictures, trains the model and writes its compact weights."""
 
 import argparse
-import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.nn import functional
 
-from cliptide.demo.garments.captions import Caption
-from cliptide.demo.garments.combinations import (
-    COLOURS,
-    GARMENTS,
-    PATTERNS,
-    Combination,
-    training_combinations,
-)
-from cliptide.demo.model import (
-    PIXEL_MEAN,
-    PIXEL_STD,
-    UNKNOWN_WORD_ROW,
-    CompactVocabulary,
-    compact_weights,
-    model_config,
-)
-from cliptide.demo.training_set import (
-    OPEN,
-    Batch,
+from cliptide.demo.garments.combinations import Combination, training_combinations
+from cliptide.demo.small_clip import model as small_clip
+from cliptide.demo.small_clip.model import CompactVocabulary, compact_weights, model_config
+from cliptide.demo.small_clip.trainer import Trainer
+from cliptide.demo.small_clip.training_set import (
     BatchSampler,
     Pixels,
     draw_all_pictures,
+    read_captions,
     write_captions,
 )
 
 CAPTIONS_EACH = 96
-PEAK_LEARNING_RATE = 1e-3
-WARMUP_STEPS = 120
-MAX_LOGIT_SCALE = math.log(100)
-READ_OUT_SCALE = 8.0  # embeddings have length 1: too short to be read out as they are
-ATTRIBUTE_SIZES = [len(GARMENTS), len(COLOURS), len(PATTERNS)]
 STEPS_BETWEEN_WRITES = 200
-UNKNOWN_WORDS_CHANCE = 0.3
-
-TokenRows = npt.NDArray[np.int64]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,141 +52,6 @@ def _write(path: Path, model: CLIP, vocabulary: CompactVocabulary) -> None:
     path.write_bytes(compact_weights(state, vocabulary))
 
 
-def read_captions(
-    captions: Sequence[Caption], rng: np.random.Generator
-) -> tuple[CompactVocabulary, TokenRows]:
-    """The vocabulary of the captions, and their embedding rows (captions, longest), zeros behind the end.
-
-    Unknown words are strewn into some captions: these keep their meaning, and so the model learns to pass
-    over words that it does not know.
-    """
-    tokenizer = SimpleTokenizer()
-    tokens = tokenizer([caption.text for caption in captions]).numpy()
-    lengths = tokens.argmax(axis=1) + 1
-    vocabulary = CompactVocabulary(int(t) for row, n in zip(tokens, lengths, strict=True) for t in row[:n])
-    rows = [
-        _strew_unknown_words(vocabulary.rows(row[:n]), rng) for row, n in zip(tokens, lengths, strict=True)
-    ]
-    padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
-    return vocabulary, padded
-
-
-def _strew_unknown_words(row: TokenRows, rng: np.random.Generator) -> TokenRows:
-    if rng.uniform() >= UNKNOWN_WORDS_CHANCE:
-        return row
-    places = rng.integers(1, len(row), size=rng.integers(1, 5))
-    return np.insert(row, places, UNKNOWN_WORD_ROW)
-
-
-def fit_loss(
-    logits: torch.Tensor, picture_attributes: torch.Tensor, caption_attributes: torch.Tensor
-) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy for many-to-many fits.
-
-    `logits` is (pictures, captions); the attributes are (pictures, 3) and (captions, 3). The target of a
-    picture is spread evenly over all captions that fit it, and the target of a caption over all pictures that
-    it fits; a caption that fits none has no say.
-    """
-    described, shown = caption_attributes[None], picture_attributes[:, None]
-    fits = ((described == shown) | (described == OPEN)).all(dim=2).float()
-    return (_spread_cross_entropy(logits, fits) + _spread_cross_entropy(logits.T, fits.T)) / 2
-
-
-def _spread_cross_entropy(logits: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
-    num_fits = fits.sum(dim=1)
-    per_row = -(functional.log_softmax(logits, dim=1) * fits).sum(dim=1) / num_fits.clamp(min=1)
-    return per_row.sum() / (num_fits > 0).sum()
-
-
-def encode_rows(model: CLIP, rows: torch.Tensor) -> torch.Tensor:
-    """Embeddings (captions, dim) of rows (captions, length); `model.encode_text`, but for short rows."""
-    length = rows.shape[1]
-    hidden = model.token_embedding(rows) + model.positional_embedding[:length]
-    hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
-    ends = hidden[torch.arange(len(rows)), rows.argmax(dim=1)]
-    embeddings: torch.Tensor = ends @ model.text_projection
-    return embeddings
-
-
-class Trainer:
-    """Trains a model with CLIP's loss and, beside it, three linear read-outs of the attributes.
-
-    The read-outs are shared by pictures and texts and thrown away afterwards. They make an embedding a sum
-    of what garment, colour and pattern say, and that carries over to combinations that were never seen.
-    """
-
-    def __init__(self, model: CLIP, sampler: BatchSampler, caption_rows: TokenRows, num_steps: int) -> None:
-        self._model, self._sampler, self._caption_rows = model, sampler, caption_rows
-        self._read_out = torch.nn.Linear(model.text_projection.shape[1], sum(ATTRIBUTE_SIZES))
-        groups = _parameter_groups(model)
-        groups.append({"params": list(self._read_out.parameters()), "weight_decay": 0.0})
-        self._optimizer = torch.optim.AdamW(groups, lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98))
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: learning_rate_share(step, num_steps)
-        )
-
-    def step(self, batch_size: int) -> float:
-        """Learn from one batch; returns its loss."""
-        loss = self._loss(self._sampler.sample(batch_size))
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimizer.step()
-        self._schedule.step()
-        with torch.no_grad():
-            self._model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-        return loss.item()
-
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        captions = self._caption_rows[batch.captions]
-        longest = int(captions.argmax(axis=1).max()) + 1
-        with _autocast():
-            seen = self._model.visual(_normalized(batch.pixels))
-            read = encode_rows(self._model, torch.from_numpy(captions[:, :longest]))
-        seen, read = (functional.normalize(embeddings.float(), dim=-1) for embeddings in (seen, read))
-        shown, named = torch.from_numpy(batch.picture_attributes), torch.from_numpy(batch.caption_attributes)
-        fit = fit_loss(self._model.logit_scale.exp() * seen @ read.T, shown, named)
-        return fit + (self._read_out_loss(seen, shown) + self._read_out_loss(read, named)) / 2
-
-    def _read_out_loss(self, embeddings: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-        """The attributes' summed cross-entropies; attributes that captions leave open do not count."""
-        logits = (self._read_out(embeddings) * READ_OUT_SCALE).split(ATTRIBUTE_SIZES, dim=1)
-        losses = [
-            functional.cross_entropy(logit, target, ignore_index=OPEN)
-            for logit, target in zip(logits, attributes.unbind(dim=1), strict=True)
-        ]
-        return torch.stack(losses).sum()
-
-
-def _normalized(pixels: Pixels) -> torch.Tensor:
-    """Pictures as the model's preprocessing gives them: (n, 3, height, width) float32."""
-    scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    return (scaled - torch.tensor(PIXEL_MEAN).view(3, 1, 1)) / torch.tensor(PIXEL_STD).view(3, 1, 1)
-
-
-def _autocast() -> AbstractContextManager[None]:
-    """bfloat16 where the processor multiplies it in hardware."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
-
-
-def _parameter_groups(model: CLIP) -> list[dict[str, Any]]:
-    """Weight decay for the matrices of the blocks only."""
-    decayed = {n for n, p in model.named_parameters() if p.ndim >= 2 and "embedding" not in n}
-    return [
-        {"params": [p for n, p in model.named_parameters() if n in decayed], "weight_decay": 0.05},
-        {"params": [p for n, p in model.named_parameters() if n not in decayed], "weight_decay": 0.0},
-    ]
-
-
-def learning_rate_share(step: int, num_steps: int) -> float:
-    """The share of the peak learning rate at a step: a linear rise, then half a cosine down to 0."""
-    if step < WARMUP_STEPS:
-        return (step + 1) / WARMUP_STEPS
-    return 0.5 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / max(1, num_steps - WARMUP_STEPS)))
-
-
 def _draw(combinations: Sequence[Combination], num_each: int, seed: int, progress: Progress) -> list[Pixels]:
     drawn = draw_all_pictures(combinations, num_each, seed)
     return list(progress.track(drawn, total=len(combinations), description="draw"))
@@ -227,7 +65,7 @@ def _progress() -> Progress:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cliptide.demo.train", description=__doc__)
-    default_out = Path(__file__).with_name("model") / "weights.safetensors"
+    default_out = Path(small_clip.__file__).with_name(small_clip.WEIGHTS)
     parser.add_argument("--out", type=Path, default=default_out, help="the file for the weights")
     parser.add_argument("--steps", type=int, default=1500, help="steps of the optimizer")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures in a step")

@@ -1,1 +1,1 @@
-"""Commands that publish uploads and deletes."""
+"""The commands that publish uploads and deletes."""

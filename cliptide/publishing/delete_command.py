@@ -1,4 +1,4 @@
-"""`cliptide delete`: delete events for contents."""
+"""`cliptide delete`: publish delete events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from typing import Any
 import click
 
 from cliptide.publishing.pacer import Pacer
-from cliptide.publishing.publish import EventPublisher, Failed, PlacedEvent, Published, place_event
+from cliptide.publishing.publish import (
+    EventPublisher,
+    Failed,
+    LabelledEvent,
+    Published,
+    deliveries_of,
+    failures_of,
+    label_event,
+)
 from cliptide.searching.searchable import wanted_offsets
 from cliptide.terminal.connections import open_publisher
 from cliptide.terminal.options import kafka_options, option, topic_option
@@ -38,18 +46,23 @@ class DeleteOptions:
 @kafka_options
 @option("--platform", default="cliptide", help="The event's source.")
 @option(
-    "--version", type=int, help="Spare what is newer than this version. Default: delete whatever there is."
+    "--version",
+    type=int,
+    help="Keep contents newer than this version. Default: delete every version.",
 )
 def delete_command(content_ids: tuple[str, ...], **flags: Any) -> None:
-    """Publish a delete event for each content ID; - alone reads them from standard input, one a line."""
+    """Publish a delete event for each content ID.
+
+    A single - reads the IDs from standard input, one per line.
+    """
     options = DeleteOptions(**flags)
     ids = _ids_from_input() if content_ids == ("-",) else content_ids
     with open_publisher(options.kafka, options.topic) as publisher:
         sender = EventPublisher(publisher, options.topic, pacer=Pacer(None))
         outcomes = list(sender.publish(_delete_events(ids, options)))
-    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    failed = failures_of(outcomes)
     for failure in failed:
-        click.echo(f"{failure.place}: {failure.reason}", err=True)
+        click.echo(f"{failure.label}: {failure.reason}", err=True)
     click.echo(json.dumps(_summary(options.topic, outcomes)))
     raise SystemExit(1 if failed else 0)
 
@@ -58,7 +71,7 @@ def _ids_from_input() -> list[str]:
     return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
 
 
-def _delete_events(content_ids: Sequence[str], options: DeleteOptions) -> Iterator[PlacedEvent | Failed]:
+def _delete_events(content_ids: Sequence[str], options: DeleteOptions) -> Iterator[LabelledEvent | Failed]:
     for content_id in content_ids:
         event = DeleteEvent(
             event_id=str(uuid.uuid4()),
@@ -68,13 +81,13 @@ def _delete_events(content_ids: Sequence[str], options: DeleteOptions) -> Iterat
             version=options.version,
         )
         try:
-            yield place_event(content_id, event)
+            yield label_event(content_id, event)
         except BadEvent as error:
             yield Failed(content_id, str(error))
 
 
 def _summary(topic: str, outcomes: Sequence[Published | Failed]) -> dict[str, Any]:
-    published = [outcome.delivery for outcome in outcomes if isinstance(outcome, Published)]
+    published = deliveries_of(outcomes)
     return {
         "topic": topic,
         "published": len(published),

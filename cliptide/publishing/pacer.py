@@ -1,4 +1,4 @@
-"""Keeps a steady rate."""
+"""Keeps publishing at a steady rate."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 class Pacer:
-    """Lets `wait` through at most `per_second` times a second, evenly spaced; None lets it through at once.
+    """Makes each `wait` return so that they are evenly spaced, `per_second` of them; None: at once.
 
-    A caller that fell behind is let through without catching up: there is no burst after a stall.
+    After a stall the pace goes on as before. Missed calls are not made up for, so no burst follows.
     """
 
     def __init__(

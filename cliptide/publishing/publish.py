@@ -1,4 +1,4 @@
-"""Events to the log: bounded in flight, every outcome reported in order."""
+"""Publishes events: at most a window of them is unacknowledged, and outcomes come in the events' order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from schemas.events import Event
 class Published:
     """The broker has acknowledged the event."""
 
-    place: str
+    label: str
     content_id: str
     size_bytes: int
     delivery: Delivery
@@ -31,29 +31,37 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The event is valid; a dry run goes no further."""
+    """The event is valid. A dry run ends here."""
 
-    place: str
+    label: str
     content_id: str
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """There is no event in the log for this row, and why."""
+    """The event of this row was not published; `reason` says why."""
 
-    place: str
+    label: str
     reason: str
 
 
 Outcome: TypeAlias = Published | Checked | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedEvent:
-    """A valid, encoded event and the place of the row it came from."""
+def failures_of(outcomes: Iterable[Outcome]) -> list[Failed]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Failed)]
 
-    place: str
+
+def deliveries_of(outcomes: Iterable[Outcome]) -> list[Delivery]:
+    return [outcome.delivery for outcome in outcomes if isinstance(outcome, Published)]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledEvent:
+    """A valid, encoded event. `label` names the row it came from to a person."""
+
+    label: str
     content_id: str
     encoded: EncodedEvent
 
@@ -64,7 +72,7 @@ class PlacedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How much may be on its way to the broker without acknowledgement."""
+    """How many events, and how many of their bytes, may wait for the broker's acknowledgement."""
 
     num_events: int = 2_000
     num_bytes: int = 64 * 1024 * 1024
@@ -75,34 +83,34 @@ DEFAULT_WINDOW = Window()
 
 def encode_rows(
     rows: Iterable[UploadRow | BadRow], build: Callable[[UploadRow], Event]
-) -> Iterator[PlacedEvent | Failed]:
-    """Turn rows into encoded events; a row that cannot be one is a `Failed` in its place."""
+) -> Iterator[LabelledEvent | Failed]:
+    """Turn rows into encoded events. A row that cannot become an event becomes a `Failed`."""
     for row in rows:
         if isinstance(row, BadRow):
-            yield Failed(row.place, row.reason)
+            yield Failed(row.label, row.reason)
             continue
         try:
-            yield place_event(row.place, build(row))
+            yield label_event(row.label, build(row))
         except (BadUpload, BadEvent) as error:
-            yield Failed(row.place, str(error))
+            yield Failed(row.label, str(error))
 
 
-def place_event(place: str, event: Event) -> PlacedEvent:
-    """Encode an event by the contract's own code; `BadEvent` when it breaks it."""
-    return PlacedEvent(place, event.content_id, encode_event(event))
+def label_event(label: str, event: Event) -> LabelledEvent:
+    """Encode an event, or raise `BadEvent` if it breaks the contract."""
+    return LabelledEvent(label, event.content_id, encode_event(event))
 
 
-def check_events(events: Iterable[PlacedEvent | Failed]) -> Iterator[Checked | Failed]:
-    """What a dry run does instead of publishing."""
+def check_events(events: Iterable[LabelledEvent | Failed]) -> Iterator[Checked | Failed]:
+    """Report on each event without publishing it, for a dry run."""
     for event in events:
         if isinstance(event, Failed):
             yield event
         else:
-            yield Checked(event.place, event.content_id, event.size_bytes)
+            yield Checked(event.label, event.content_id, event.size_bytes)
 
 
 class EventPublisher:
-    """Publishes events to one topic and reports on each, with at most a window of them unacknowledged."""
+    """Publishes events to one topic and reports on each. At most a window of them is unacknowledged."""
 
     def __init__(
         self, publisher: Publisher, topic: str, *, pacer: Pacer, window: Window = DEFAULT_WINDOW
@@ -111,13 +119,14 @@ class EventPublisher:
         self._topic = topic
         self._pacer = pacer
         self._window = window
-        self._pending: deque[tuple[PlacedEvent, Future[Delivery]]] = deque()
+        self._pending: deque[tuple[LabelledEvent, Future[Delivery]]] = deque()
         self._pending_bytes = 0
 
-    def publish(self, events: Iterable[PlacedEvent | Failed]) -> Iterator[Published | Failed]:
+    def publish(self, events: Iterable[LabelledEvent | Failed]) -> Iterator[Published | Failed]:
         """Yield one outcome for each event, as acknowledgements come in.
 
-        What only this record suffers from is a `Failed`; a `FatalLogError` is raised.
+        An error of one record makes a `Failed`. A `FatalLogError` is raised, because the next record
+        would fail too.
         """
         for event in events:
             if isinstance(event, Failed):
@@ -128,7 +137,7 @@ class EventPublisher:
             yield from self._settle(self._is_settled_or_over)
         yield from self._settle(lambda: True)
 
-    def _queue(self, event: PlacedEvent) -> None:
+    def _queue(self, event: LabelledEvent) -> None:
         self._pending.append((event, self._publish_one(event.encoded)))
         self._pending_bytes += event.size_bytes
 
@@ -153,9 +162,9 @@ class EventPublisher:
         return is_over or self._pending[0][1].done()
 
 
-def _outcome(event: PlacedEvent, future: Future[Delivery]) -> Published | Failed:
+def _outcome(event: LabelledEvent, future: Future[Delivery]) -> Published | Failed:
     try:
         delivery = future.result()
     except (RecordTooLarge, TransientLogError) as error:
-        return Failed(event.place, str(error))
-    return Published(event.place, event.content_id, event.size_bytes, delivery)
+        return Failed(event.label, str(error))
+    return Published(event.label, event.content_id, event.size_bytes, delivery)

@@ -1,4 +1,4 @@
-"""From a checked row to an upload event: read the file, or refer to it."""
+"""Turns a checked row into an upload event: it reads the file, or refers to it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ EVENT_NAMESPACE = uuid.UUID("5f0f2f0e-7a0c-5c0e-9d55-0d2a9d1c7b11")
 
 
 class BadUpload(Exception):
-    """This row gives no event; the message says why."""
+    """The row cannot become an event; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class InlineLimit:
-    """Contents above `num_bytes` are refused, or published as references when `refer` is set.
+    """What happens to contents above `num_bytes`: they are refused, or published as references (`refer`).
 
-    A reference's address is `reference_base` + the path of the file below the source's
-    folder, or the file's own `file://` address without a base.
+    The address of a reference is `reference_base` and the file's path below the source's folder. Without
+    a base it is the file's own `file://` address.
     """
 
     num_bytes: int
@@ -36,14 +36,14 @@ class InlineLimit:
 
 @dataclass(frozen=True, slots=True)
 class EventBuilder:
-    """Builds upload events. The same row gives the same content id and event id, run after run."""
+    """Builds upload events. The same row gives the same content id and event id in every run."""
 
     source: str
     inline_limit: InlineLimit
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
 
     def build(self, row: UploadRow) -> UploadEvent:
-        """Build the row's event; `BadUpload` when its file is missing, empty or too large."""
+        """Build the row's event. Raises `BadUpload` if its file is missing, empty or too large."""
         fields = row.fields
         content_id = fields.content_id or default_content_id(fields)
         source = fields.source or self.source
@@ -79,7 +79,7 @@ class EventBuilder:
             return _inline(path.read_bytes(), name, modality)
         except OSError as error:
             raise BadUpload(f"{name} cannot be read ({error.strerror})") from error
-        except ValueError as error:  # a zero byte in the name
+        except ValueError as error:  # the name holds a zero byte
             raise BadUpload(f"{name} cannot be read ({error})") from error
 
     def _reference(self, path: Path, name: str, modality: Modality, size: int) -> ContentReference:
@@ -94,7 +94,10 @@ class EventBuilder:
 
 
 def default_content_id(fields: UploadFields) -> str:
-    """Name a content that came without an id by what does not change between two runs."""
+    """Choose an id for a content without one: its path, a digest of its text, or its link.
+
+    These are the same in the next run, so a second run replaces contents instead of adding them again.
+    """
     if fields.file is not None:
         return Path(fields.file).as_posix()
     if fields.text is not None:
@@ -120,7 +123,7 @@ def _inline(data: bytes, name: str, modality: Modality) -> Content:
 def _modality_of(path: Path) -> Modality:
     modality = MODALITY_OF_SUFFIX.get(path.suffix.lower())
     if modality is None:
-        raise BadUpload(f"{path.name}: cannot tell picture from text by its name; give modality")
+        raise BadUpload(f"{path.name}: the name does not tell picture from text; give modality")
     return modality
 
 
@@ -150,9 +153,9 @@ def _sha256_of_file(path: Path) -> str:
 
 
 def _to_milliseconds(moment: datetime) -> datetime:
-    """Events carry UTC to the millisecond."""
+    """Convert to UTC and drop what is finer than a millisecond, as events require."""
     try:
         utc = moment.astimezone(timezone.utc)
     except OverflowError:
-        raise BadUpload("occurred_at: before the first or after the last year in UTC") from None
+        raise BadUpload("occurred_at: in UTC it lies before the year 1 or after the year 9999") from None
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)

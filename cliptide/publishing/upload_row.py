@@ -1,4 +1,4 @@
-"""One upload as a source file states it, checked field by field."""
+"""One upload as a source file describes it, checked field by field."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 def _exact(value: object) -> object:
-    """Numbers are doubles; an integer that would become another one is refused, as in JSON events."""
+    """Refuse an integer that no double can hold, as JSON events do. Numbers are stored as doubles."""
     if type(value) is not int:
         return value
     try:
         return double_from_integer(value)
     except BadEvent as error:
         raise PydanticCustomError(
-            "invalid_value", "an integer that no double holds; send it as a text"
+            "invalid_value", "a double cannot hold this integer; send it as a text"
         ) from error
 
 
@@ -42,10 +42,10 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class UploadFields(BaseModel):
-    """The columns of a CSV and the keys of a JSONL line; one of file, text and link holds the content.
+    """The columns of a CSV and the keys of a JSONL line. One of file, text and link gives the content.
 
-    A `link` beside a file or text is only shown with the content; alone it is where the
-    content lies, and then `sha256`, `size_bytes` and `modality` say what must lie there.
+    A `link` beside a file or a text is shown with the content. A `link` alone is the address of the
+    content; it needs `sha256`, `size_bytes` and `modality`, so that the bytes can be checked there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,42 +66,42 @@ class UploadFields(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """A row that can become an event. `place` names it to a person: a line number or a file name."""
+    """A row that can become an event. `label` names it to a person: a line number or a file name."""
 
-    place: str
+    label: str
     fields: UploadFields
-    folder: Path  # what a relative `file` starts from
+    folder: Path  # relative `file` paths start here
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot, and why."""
+    """A row that cannot become an event; `reason` says why."""
 
-    place: str
+    label: str
     reason: str
 
 
-def row_from_values(place: str, values: dict[str, Any], folder: Path) -> UploadRow | BadRow:
-    """Check one row's values; the reason of a bad row names the column."""
+def row_from_values(label: str, values: dict[str, Any], folder: Path) -> UploadRow | BadRow:
+    """Check the values of one row. The reason of a bad row names the column."""
     try:
         fields = UploadFields.model_validate(values)
     except ValidationError as error:
-        return BadRow(place, _reason(error))
+        return BadRow(label, _reason(error))
     if fields.file is not None and fields.text is not None:
-        return BadRow(place, "has both file and text")
+        return BadRow(label, "has both file and text")
     if fields.file is None and fields.text is None:
-        return _reference_row(place, fields, folder)
-    return UploadRow(place, fields, folder)
+        return _reference_row(label, fields, folder)
+    return UploadRow(label, fields, folder)
 
 
-def _reference_row(place: str, fields: UploadFields, folder: Path) -> UploadRow | BadRow:
+def _reference_row(label: str, fields: UploadFields, folder: Path) -> UploadRow | BadRow:
     if fields.link is None:
-        return BadRow(place, "has no file, text or link")
+        return BadRow(label, "has no file, text or link")
     needed = {"sha256": fields.sha256, "size_bytes": fields.size_bytes, "modality": fields.modality}
     missing = [name for name, value in needed.items() if value is None]
     if missing:
-        return BadRow(place, f"a link without file or text needs {', '.join(missing)}")
-    return UploadRow(place, fields, folder)
+        return BadRow(label, f"a link without file or text needs {', '.join(missing)}")
+    return UploadRow(label, fields, folder)
 
 
 def _reason(error: ValidationError) -> str:

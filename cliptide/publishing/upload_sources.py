@@ -1,4 +1,4 @@
-"""Where uploads are read from: a folder of pictures and texts, a CSV, a JSONL."""
+"""Reads uploads from a folder of pictures and texts, from a CSV or from a JSONL."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MODALITY_OF_SUFFIX: dict[str, Modality] = {
 }
 METADATA_PREFIX = "metadata."
 MAX_CSV_FIELD_BYTES = 16 * 1024 * 1024
-_JSON_ERRORS = (ValueError, RecursionError)  # syntax, encoding, a number of too many digits; depth
+_JSON_ERRORS = (ValueError, RecursionError)  # bad syntax or encoding, too many digits; too deep
 
 
 class SourceUnreadable(Exception):
-    """Nothing can be read there: absent, of another type, or without a usable header."""
+    """The source is absent, of an unknown type, or has no usable header."""
 
 
 def read_source(path: Path) -> Iterator[UploadRow | BadRow]:
-    """Yield the rows of a source in a stable order; `SourceUnreadable` when there can be none."""
+    """Yield the rows of a source, in the same order every time. Raises `SourceUnreadable`."""
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
@@ -43,7 +43,7 @@ def read_source(path: Path) -> Iterator[UploadRow | BadRow]:
 
 
 def _read_folder(folder: Path) -> Iterator[UploadRow | BadRow]:
-    """Yield every picture and text below the folder; hidden files and other types are passed over."""
+    """Yield every picture and text below the folder. Hidden files and other types are skipped."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         is_hidden = any(part.startswith(".") for part in relative.parts)
@@ -59,7 +59,7 @@ def _read_csv(path: Path) -> Iterator[UploadRow | BadRow]:
             _check_header(path, reader.fieldnames)
             for cells in reader:
                 yield _row_from_cells(f"line {reader.line_num}", cells, path.parent)
-        except (csv.Error, UnicodeDecodeError) as error:  # the rest of the file cannot be told apart
+        except (csv.Error, UnicodeDecodeError) as error:  # the following rows cannot be told apart
             yield BadRow(f"line {reader.line_num + 1} and after", f"not readable as CSV ({error})")
 
 
@@ -70,18 +70,18 @@ def _check_header(path: Path, names: Sequence[str] | None) -> None:
         raise SourceUnreadable(f"{path} names a column twice: {', '.join(repeated)}")
 
 
-def _row_from_cells(place: str, cells: dict[str | None, Any], folder: Path) -> UploadRow | BadRow:
+def _row_from_cells(label: str, cells: dict[str | None, Any], folder: Path) -> UploadRow | BadRow:
     if None in cells:
-        return BadRow(place, "has more cells than the header has columns")
+        return BadRow(label, "has more cells than the header has columns")
     filled = {str(name).strip(): cell for name, cell in cells.items() if cell not in (None, "")}
     try:
         metadata = json.loads(filled.pop("metadata", "{}"))
     except _JSON_ERRORS as error:
-        return BadRow(place, f"metadata: not a JSON object ({error})")
+        return BadRow(label, f"metadata: not a JSON object ({error})")
     columns = [name for name in filled if name.startswith(METADATA_PREFIX)]
     if columns and isinstance(metadata, dict):
         metadata |= {name.removeprefix(METADATA_PREFIX): filled.pop(name) for name in columns}
-    return row_from_values(place, {**filled, "metadata": metadata}, folder)
+    return row_from_values(label, {**filled, "metadata": metadata}, folder)
 
 
 def _read_jsonl(path: Path) -> Iterator[UploadRow | BadRow]:
@@ -91,13 +91,13 @@ def _read_jsonl(path: Path) -> Iterator[UploadRow | BadRow]:
                 yield _row_from_line(f"line {number}", line, path.parent)
 
 
-def _row_from_line(place: str, line: bytes, folder: Path) -> UploadRow | BadRow:
+def _row_from_line(label: str, line: bytes, folder: Path) -> UploadRow | BadRow:
     try:
         values = json.loads(line)
     except _JSON_ERRORS as error:
-        return BadRow(place, f"not JSON ({error})")
+        return BadRow(label, f"not JSON ({error})")
     if not isinstance(values, dict):
-        return BadRow(place, "not a JSON object")
+        return BadRow(label, "not a JSON object")
     return row_from_values(
-        place, {name: value for name, value in values.items() if value is not None}, folder
+        label, {name: value for name, value in values.items() if value is not None}, folder
     )

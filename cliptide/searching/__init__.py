@@ -1,1 +1,1 @@
-"""The command that searches, and how its answers are shown."""
+"""The search command, its client of the query service, and how answers are shown."""

@@ -1,4 +1,4 @@
-"""The query service's answers, as values the command line prints."""
+"""The query service's answers, as values that the command line prints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AnsweredHit:
 
 
 def hits_by_modality(answer: Mapping[str, Any]) -> dict[str, list[AnsweredHit]]:
-    """Read `{"results": {modality: {"hits": […]}}}`; hits stay best first."""
+    """Read `{"results": {modality: {"hits": […]}}}`. The best hit comes first."""
     return {
         modality: [_hit(modality, hit) for hit in result["hits"]]
         for modality, result in answer["results"].items()
@@ -49,7 +49,7 @@ def _hit(modality: str, hit: Mapping[str, Any]) -> AnsweredHit:
 
 
 def build_table(title: str, hits: Sequence[AnsweredHit]) -> Table:
-    """A table of hits for a terminal."""
+    """Build a table of hits for a terminal."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("#", justify="right")
     table.add_column("score", justify="right")

@@ -1,4 +1,4 @@
-"""Search answers as one self-contained HTML page."""
+"""Shows search answers as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ li .text { border: 1px solid var(--line); border-radius: 12px; background: var(-
 .score { height: 3px; margin-top: .4rem; border-radius: 2px; background: var(--accent) }
 .none { color: var(--quiet) }
 """
-# Nothing runs, nothing is fetched but pictures.
+# The page runs no scripts and fetches nothing but pictures.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: https: http:"
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryItem:
-    """One hit: its picture (an address for `img`) or its text, or neither."""
+    """One hit, with its picture (an address for `img`), its text, or neither."""
 
     content_id: str
     score: float
@@ -52,7 +52,7 @@ class GalleryItem:
 
 @dataclass(frozen=True, slots=True)
 class GallerySection:
-    """One query and its hits, best first; `picture` is the query's own when it was one."""
+    """One query and its hits, best first. `picture` is the picture that was searched by, if any."""
 
     title: str
     items: Sequence[GalleryItem]
@@ -60,17 +60,17 @@ class GallerySection:
 
 
 def picture_from_bytes(data: bytes, media_type: str) -> str:
-    """A picture as a data URI."""
+    """Return the picture as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def picture_from_link(link: str | None) -> str | None:
-    """The link, if a browser may show it: http(s) only."""
+    """Return the link if a browser may show it, which holds for http and https only."""
     return link if is_web_link(link) else None
 
 
 def build_gallery(title: str, sections: Sequence[GallerySection]) -> str:
-    """Build the page; everything that came from outside is escaped."""
+    """Build the page. Everything from outside is escaped."""
     body = "\n".join(_section(section) for section in sections)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

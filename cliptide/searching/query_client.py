@@ -1,4 +1,4 @@
-"""The command line's one way to the query service: small, blocking, standard library only."""
+"""Calls the query service: a small blocking client on the standard library alone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Json = dict[str, Any]
 
 
 class QueryServiceError(Exception):
-    """The root: no answer that could be used."""
+    """The query service gave no usable answer."""
 
 
 class QueryServiceAway(QueryServiceError):
-    """Worth retrying: not reachable, starting, or busy."""
+    """The service is not reachable, starting, or busy; a later call may succeed."""
 
 
 class QueryRefused(QueryServiceError):
-    """The service understood and refused; `status` and its stable `code` say why."""
+    """The service refused the call; `status` and the stable `code` say why."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{status} {code}: {message}")
@@ -33,7 +33,7 @@ class QueryRefused(QueryServiceError):
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """What is searchable now: shard name → next offset, and how many contents there are in all.
+    """What is searchable at this moment: each shard's next offset, and the number of contents.
 
     `num_owned` counts the shards that a consumer has taken over at least once.
     """
@@ -45,7 +45,7 @@ class IndexState:
 
 @dataclass(frozen=True, slots=True)
 class QueryClient:
-    """Calls a query service at `url`; every method may raise `QueryServiceError`. Thread-safe."""
+    """Calls the query service at `url`. Every method may raise `QueryServiceError`. Thread-safe."""
 
     url: str
     api_key: str | None = None
@@ -63,7 +63,7 @@ class QueryClient:
         )
 
     def content(self, content_id: str) -> Json | None:
-        """Return a live content, or None when the service has none of this id."""
+        """Return the content, or None if the service has no live content of this id."""
         try:
             answer = self._call(f"/v1/contents/{quote(content_id, safe='')}")
         except QueryRefused as error:
@@ -90,9 +90,9 @@ class QueryClient:
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise QueryServiceAway(f"no answer from the query service at {self.url} ({reason})") from error
-        except ValueError:  # its text could hold the key
-            message = f"{self.url} is no http:// or https:// address, or the API key holds what no header can"
-            raise QueryServiceError(message) from None
+        except ValueError:  # not quoted, because its text could hold the API key
+            message = "is not an http:// or https:// address, or no header can carry the API key"
+            raise QueryServiceError(f"{self.url} {message}") from None
 
     def _request(self, path: str, body: Json | None = None) -> urllib.request.Request:
         headers = {"Accept": "application/json"}

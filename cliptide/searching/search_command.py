@@ -1,4 +1,4 @@
-"""`cliptide search`: ask the query service from a terminal."""
+"""`cliptide search`: search from a terminal."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cliptide.searching.gallery import GallerySection, build_gallery
 from cliptide.searching.query_client import QueryClient
 from cliptide.terminal.options import option, query_options
 
-SECTION_TITLES = {"image": "Pictures", "text": "Texts"}  # in their order on a page
+SECTION_TITLES = {"image": "Pictures", "text": "Texts"}  # in the order of the page
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: a text or a picture, how many contents of which modality, and what of them."""
+    """One search: by a text or a picture, for how many contents of which modality, with which fields."""
 
     text: str | None
     image: bytes | None
@@ -47,16 +47,20 @@ class Question:
 @option(
     "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Search by this picture."
 )
-@option("--k", type=click.IntRange(1), default=10, help="How many contents of a modality.")
-@option("--modality", type=click.Choice(["image", "text"]), help="Only contents of this modality.")
+@option("--k", type=click.IntRange(1), default=10, help="How many contents of each modality to show.")
+@option("--modality", type=click.Choice(["image", "text"]), help="Search only contents of this modality.")
 @option(
     "--json",
     "as_json",
     envvar="CLIPTIDE_SEARCH_JSON",
     is_flag=True,
-    help="Print the service's answer as it is.",
+    help="Print the service's JSON answer unchanged.",
 )
-@option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a gallery to this file.")
+@option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the answer to this file, as an HTML page.",
+)
 @query_options
 def search_command(
     text: str | None, image: Path | None, k: int, modality: str | None, query_url: str, **flags: Any
@@ -81,7 +85,7 @@ def search_command(
 def print_answer(
     console: Console, hits: Mapping[str, Sequence[AnsweredHit]], answer: Mapping[str, Any]
 ) -> None:
-    """One table for each modality, and which offsets the answer covers."""
+    """Print a table for each modality, and the offsets that the answer covers."""
     for modality, found in hits.items():
         console.print(build_table(modality, found) if found else Text(f"{modality}: nothing found"))
     covered = ", ".join(

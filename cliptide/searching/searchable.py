@@ -1,4 +1,4 @@
-"""Waiting until published contents can be found: by offset first, then by asking for each."""
+"""Waits until published contents are searchable, by their offsets, and looks each of them up."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Protocol
 from cliptide.searching.query_client import IndexState, QueryServiceAway
 from event_log.records import Delivery
 
-NUM_ASKING = 8
+NUM_LOOKUPS_AT_ONCE = 8
 
 
 class NotSearchableInTime(Exception):
-    """The shards did not reach the offsets; `missing` says how far they are: shard → (reached, wanted)."""
+    """Some shards did not reach the wanted offsets in time: `missing` is shard → (reached, wanted)."""
 
     def __init__(self, missing: Mapping[str, tuple[int, int]]) -> None:
-        places = ", ".join(
+        shards = ", ".join(
             f"{shard} at {reached} of {wanted}" for shard, (reached, wanted) in missing.items()
         )
-        super().__init__(f"not searchable in time: {places}")
+        super().__init__(f"not searchable in time: {shards}")
         self.missing = missing
 
 
 class IndexView(Protocol):
-    """What waiting needs of a query client."""
+    """The part of a query client that waiting needs."""
 
     def index(self) -> IndexState: ...
 
@@ -39,7 +39,7 @@ def shard_of(delivery: Delivery) -> str:
 def wanted_offsets(
     deliveries: Iterable[Delivery], earlier: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """Shard → the next offset that covers all of its deliveries, and the `earlier` wanted ones."""
+    """Return for each shard the next offset that covers all of its deliveries and the `earlier` offsets."""
     wanted = dict(earlier or {})
     for delivery in deliveries:
         shard = shard_of(delivery)
@@ -48,7 +48,7 @@ def wanted_offsets(
 
 
 def missing_offsets(wanted: Mapping[str, int], reached: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """The shards that are not there yet: shard → (reached, wanted)."""
+    """Return the shards that have not reached their wanted offset: shard → (reached, wanted)."""
     return {
         shard: (reached.get(shard, 0), offset)
         for shard, offset in wanted.items()
@@ -65,9 +65,9 @@ def wait_until_covered(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return once every shard covers its wanted offset.
+    """Return as soon as every shard covers its wanted offset.
 
-    Raises `NotSearchableInTime`, or `QueryServiceAway` when that is how the time ended.
+    Raises `NotSearchableInTime` after the timeout, or `QueryServiceAway` if the service is away then.
     """
     deadline = clock() + timeout_seconds
     while True:
@@ -86,9 +86,9 @@ def wait_until_covered(
 
 
 def find_missing(view: IndexView, content_ids: Iterable[str]) -> Iterator[str]:
-    """Ask for every content, a few at a time, and yield the ids that the index does not have."""
+    """Look every content up, a few at once, and yield the ids that the index does not have."""
     ids = list(content_ids)
-    with ThreadPoolExecutor(NUM_ASKING, thread_name_prefix="asking") as pool:
+    with ThreadPoolExecutor(NUM_LOOKUPS_AT_ONCE, thread_name_prefix="lookup") as pool:
         for content_id, content in zip(ids, pool.map(view.content, ids), strict=True):
             if content is None:
                 yield content_id

@@ -1,4 +1,4 @@
-"""`cliptide snapshot`: the generations of each shard, and going back to one of them."""
+"""`cliptide snapshot`: list the generations of each shard, and go back to one of them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _MAX_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class GoingBack:
-    """How a repair or rollback was asked for."""
+class RestorationOptions:
+    """The flags of a repair or a rollback."""
 
     is_dry_run: bool
     accepts_running: bool
@@ -53,8 +53,8 @@ class GoingBack:
 def snapshot_command() -> None:
     """List the generations of each shard, repair damage, or go back to a former generation.
 
-    Going back is a new generation: nothing is removed, and the consumer reads from the log what lies
-    behind it.
+    Going back commits a new generation and removes nothing. The consumer then reads the log again from
+    that generation's offset.
     """
 
 
@@ -65,15 +65,15 @@ def _partition_option(*, is_required: bool) -> Callable[[Any], Any]:
 
 def _json_option(command_name: str) -> Callable[[Any], Any]:
     variable = f"CLIPTIDE_SNAPSHOT_{command_name.upper()}_JSON"
-    text = "One JSON object a line instead of text."
+    text = "Print one JSON object per line instead of text."
     return option("--json", "as_json", envvar=variable, is_flag=True, help=text)
 
 
-def _going_back_options(command_name: str) -> Callable[[Any], Any]:
-    running = "Even if a consumer seems to be running: it will be fenced."
+def _restoration_options(command_name: str) -> Callable[[Any], Any]:
+    running = "Proceed even if a consumer seems to be running. It will be fenced, and stop."
 
     def add_all(command: Any) -> Any:
-        command = option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
+        command = option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")(command)
         command = option("--while-running", is_flag=True, help=running)(command)
         return _json_option(command_name)(command)
 
@@ -83,12 +83,12 @@ def _going_back_options(command_name: str) -> Callable[[Any], Any]:
 @snapshot_command.command("list")
 @index_options
 @_partition_option(is_required=False)
-@option("--last", type=click.IntRange(1), default=10, help="The newest N of each shard.")
+@option("--last", type=click.IntRange(1), default=10, help="Show the newest N generations of each shard.")
 @_json_option("list")
 def list_command(
     index_root: Path, index_id: str | None, partition: int | None, last: int, as_json: bool
 ) -> None:
-    """Show what each generation holds, and whether all of its files are what they should be.
+    """Show what each generation holds, and whether any of its files is damaged.
 
     The exit code is 1 if the newest generation of a shard is damaged.
     """
@@ -108,71 +108,73 @@ def list_command(
 @snapshot_command.command("repair")
 @index_options
 @_partition_option(is_required=False)
-@option("--from-log", is_flag=True, help="Begin the shard anew at its first offset; needs --partition.")
-@_going_back_options("repair")
+@option("--from-log", is_flag=True, help="Empty the shard, to index its whole log again. Needs --partition.")
+@_restoration_options("repair")
 def repair_command(
     index_root: Path, index_id: str | None, partition: int | None, from_log: bool, **flags: bool
 ) -> None:
-    """Commit a new generation from the newest good one, where the newest one is damaged.
+    """If the newest generation is damaged, commit a new one from the newest undamaged one.
 
-    A good generation's manifest and all of its files are what they should be. Where none is, --from-log
-    has the consumer index the shard's whole log again.
+    A generation is undamaged if its manifest and all of its files match their digests. If every
+    generation is damaged, use --from-log: the consumer then indexes the shard's whole log again.
     """
     if from_log and partition is None:
         raise click.UsageError("--from-log empties a shard: name its --partition")
     plan = plan_refill if from_log else plan_repair
     with _disk_errors_named():
         for store in _shard_stores(index_root, index_id, partition):
-            _go_back(store, plan, _going_back(**flags))
+            _restore(store, plan, _options_from(**flags))
 
 
 @snapshot_command.command("rollback")
 @index_options
 @_partition_option(is_required=True)
 @option("--generation", type=click.IntRange(1), required=True, help="The generation to go back to.")
-@_going_back_options("rollback")
+@_restoration_options("rollback")
 def rollback_command(
     index_root: Path, index_id: str | None, partition: int, generation: int, **flags: bool
 ) -> None:
     """Commit a new generation with the segments and the next offset of a former one."""
     [store] = _shard_stores(index_root, index_id, partition)
     with _disk_errors_named():
-        _go_back(store, lambda inspection: plan_rollback(inspection, generation), _going_back(**flags))
+        _restore(store, lambda inspection: plan_rollback(inspection, generation), _options_from(**flags))
 
 
-def _going_back(*, dry_run: bool, while_running: bool, as_json: bool) -> GoingBack:
-    return GoingBack(is_dry_run=dry_run, accepts_running=while_running, as_json=as_json)
+def _options_from(*, dry_run: bool, while_running: bool, as_json: bool) -> RestorationOptions:
+    return RestorationOptions(is_dry_run=dry_run, accepts_running=while_running, as_json=as_json)
 
 
-def _go_back(
-    store: ShardStore, make_plan: Callable[[Inspection], Restoration | None], asked: GoingBack
+def _restore(
+    store: ShardStore, make_plan: Callable[[Inspection], Restoration | None], options: RestorationOptions
 ) -> None:
-    """Plan, commit unless it is a dry run, and say so. A plan that a writer overtook is made again."""
+    """Plan, commit unless this is a dry run, and report. If a writer commits in between, plan again."""
     inspection, writer_id = Inspection(store), f"snapshot-{os.getpid()}-{secrets.token_hex(4)}"
     for _ in range(_MAX_TRIES):
         plan = make_plan(inspection)
-        if plan is None or asked.is_dry_run:
-            return _report(store.name, plan, None, asked)
-        if not asked.accepts_running:
+        if plan is None or options.is_dry_run:
+            return _report(store.name, plan, None, options)
+        if not options.accepts_running:
             _refuse_running(store)
         try:
             committed = commit_restoration(store, plan, writer_id=writer_id)
         except GenerationTaken:
             continue
-        return _report(store.name, plan, committed, asked)
-    raise click.ClickException(f"{store.name}: a consumer goes on committing: stop it first")
+        return _report(store.name, plan, committed, options)
+    raise click.ClickException(f"{store.name}: a running consumer keeps committing: stop it first")
 
 
 def _refuse_running(store: ShardStore) -> None:
     if seems_alive(store, time.time()):
         raise click.ClickException(
             f"{store.name}: a consumer has shown life within the last {ALIVE_WITHIN_SECONDS:.0f} "
-            "seconds: stop it and wait that long, or say --while-running to fence it"
+            "seconds: stop it and wait that long, or use --while-running to fence it"
         )
 
 
-def _report(shard: str, plan: Restoration | None, committed: Manifest | None, asked: GoingBack) -> None:
-    if asked.as_json:
+def _report(
+    shard: str, plan: Restoration | None, committed: Manifest | None, options: RestorationOptions
+) -> None:
+    if options.as_json:
         click.echo(json.dumps(restoration_fields(shard, plan, committed)))
     else:
         print_restoration(shard, plan, committed)
@@ -192,5 +194,5 @@ def _shard_stores(index_root: Path, index_id: str | None, partition: int | None)
 def _disk_errors_named() -> Iterator[None]:
     try:
         yield
-    except OSError as error:  # a disk that fails or refuses is no fault here
+    except OSError as error:  # the disk failed or refused, which is no fault of this program
         raise click.ClickException(str(error)) from error

@@ -1,4 +1,4 @@
-"""What `cliptide snapshot` says, for a person and for a program."""
+"""The output of `cliptide snapshot`, for people and for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from consumer.intake.start_check import ACCEPT_REWIND
 
 
 def generation_fields(found: InspectedGeneration) -> dict[str, Any]:
-    """One generation as JSON; what only a readable manifest tells is null without one."""
+    """Describe one generation. Fields of its manifest are None if the manifest cannot be read."""
     manifest = found.manifest
     return {
         "generation": found.generation,
@@ -50,7 +50,7 @@ def print_generations(console: Console, shard: str, generations: Sequence[Inspec
 
 
 def restoration_fields(shard: str, plan: Restoration | None, committed: Manifest | None) -> dict[str, Any]:
-    """A repair or rollback as JSON; `committed` is None when nothing was done."""
+    """Describe a repair or a rollback. `committed` is None if nothing was done."""
     if plan is None:
         return {"shard": shard, "committed": None, "damaged": False}
     return {

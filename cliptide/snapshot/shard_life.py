@@ -1,4 +1,4 @@
-"""Whether somebody seems to be writing to a shard, from what a consumer renews there."""
+"""Whether a consumer seems to be writing to a shard, judged by the files that it renews there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ ALIVE_WITHIN_SECONDS = 10.0
 
 
 def seems_alive(store: ShardStore, now: float) -> bool:
-    """A consumer renews its watermark each second, or names what it reads; `now` is of the same clock.
+    """Whether a consumer has renewed its watermark or its list of records in flight a moment ago.
 
-    One that waits (for its disk, for a reference) shows nothing.
+    A consumer renews one of the two every second, unless it waits for its disk or for a reference: then
+    it seems dead. `now` is the time of the clock that stamps files.
     """
     times = store.list_times()
     return any(now - times[name] < ALIVE_WITHIN_SECONDS for name in (WATERMARK, IN_FLIGHT) if name in times)

@@ -1,4 +1,4 @@
-"""Kafka clients for one command: checked first, closed afterwards."""
+"""Kafka clients for the length of one command: checked at the start, closed at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Client = TypeVar("Client")
 
 @contextmanager
 def open_publisher(kafka: KafkaSettings, topic: str) -> Iterator[Publisher]:
-    """A publisher, once the broker has answered that the topic is there.
+    """Open a publisher, after the broker has confirmed that the topic exists.
 
     Raises an `EventLogError`, or `click.UsageError` for a property that librdkafka refuses.
     """
@@ -40,7 +40,7 @@ def open_publisher(kafka: KafkaSettings, topic: str) -> Iterator[Publisher]:
 
 @contextmanager
 def open_source(kafka: KafkaSettings) -> Iterator[RecordSource]:
-    """A source in a group of its own, which disturbs no other reader and commits nothing.
+    """Open a source in a group of its own, so that it disturbs no other reader.
 
     Raises `click.UsageError` for a property that librdkafka refuses.
     """
@@ -58,13 +58,13 @@ def open_source(kafka: KafkaSettings) -> Iterator[RecordSource]:
 def _built(build: Callable[[], Client]) -> Client:
     try:
         return build()
-    except ValueError as error:  # in one line, and it names the variable
+    except ValueError as error:  # its message is one line that names the variable
         raise click.UsageError(str(error)) from error
 
 
 @contextmanager
 def _address_named(kafka: KafkaSettings) -> Iterator[None]:
-    """A broker that is away says nothing about itself: say where it was looked for."""
+    """Add the broker's address to the error, which a broker that is away cannot do."""
     try:
         yield
     except TransientLogError as error:

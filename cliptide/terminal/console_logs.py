@@ -1,4 +1,4 @@
-"""What a command line does with logs."""
+"""How a command line treats logs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import structlog
 def quieten_logs() -> None:
     """Show only what is critical, on standard error.
 
-    A command says itself what went wrong, in one line; a broker that is away would
-    otherwise fill the terminal with every attempt to reach it.
+    A command itself says in one line what went wrong. Logs would fill the terminal, for example with
+    every attempt to reach a broker that is away.
     """
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),

@@ -1,4 +1,4 @@
-"""The flags that several commands share; each has its variable."""
+"""The flags that several commands share. Each can be set by a variable, too."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from typing import Any, TypeVar
 import click
 
 from event_log.kafka.settings import KafkaSettings
+from service.sections import (
+    DEFAULT_BOOTSTRAP_SERVERS,
+    DEFAULT_DEAD_LETTER_TOPIC,
+    DEFAULT_INDEX_ROOT,
+    DEFAULT_TOPIC,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Flag(click.Option):
-    """A flag that names its variable wherever it is explained, in --help and in errors."""
+    """A flag whose variable is named in --help and in errors."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         hint = super().get_error_hint(ctx)
@@ -47,22 +53,22 @@ def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @option(
         "--bootstrap-servers",
-        default="127.0.0.1:9092",
+        default=DEFAULT_BOOTSTRAP_SERVERS,
         envvar="CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS",
-        help="Kafka's addresses, host:port, separated by commas.",
+        help="Kafka's addresses: host:port, separated by commas.",
     )
     @option(
         "--kafka-properties",
         callback=_properties_from_json,
         default="{}",
         envvar="CLIPTIDE_KAFKA__PROPERTIES",
-        help="Further librdkafka properties (SASL, TLS …) as a JSON object.",
+        help="Further properties of librdkafka (SASL, TLS, …), as a JSON object.",
     )
     @wraps(command)
     def with_kafka(*args: Any, bootstrap_servers: str, kafka_properties: dict[str, str], **flags: Any) -> Any:
         try:
             kafka = KafkaSettings(bootstrap_servers, kafka_properties)
-        except ValueError as error:  # a property on which a guarantee rests
+        except ValueError as error:  # the property may not be changed
             raise click.UsageError(str(error)) from error
         return command(*args, kafka=kafka, **flags)
 
@@ -72,21 +78,34 @@ def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def index_options(command: Command) -> Command:
     """Add --index-root and --index-id."""
     command = option(
-        "--index-id", default=None, envvar="CLIPTIDE_INDEX__ID", help="Default: the current index."
+        "--index-id",
+        default=None,
+        envvar="CLIPTIDE_INDEX__ID",
+        help="The index to use. Default: the current one.",
     )(command)
     return option(
         "--index-root",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default="index",
+        default=DEFAULT_INDEX_ROOT,
         envvar="CLIPTIDE_INDEX__ROOT",
-        help="The directory that holds the index.",
+        help="The directory that holds the indexes.",
     )(command)
 
 
 def topic_option(command: Command) -> Command:
     """Add --topic."""
     return option(
-        "--topic", default="content-uploads", envvar="CLIPTIDE_TOPIC", help="The topic of upload events."
+        "--topic", default=DEFAULT_TOPIC, envvar="CLIPTIDE_TOPIC", help="The topic of upload events."
+    )(command)
+
+
+def dead_letter_topic_option(command: Command) -> Command:
+    """Add --dead-letter-topic."""
+    return option(
+        "--dead-letter-topic",
+        default=DEFAULT_DEAD_LETTER_TOPIC,
+        envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
+        help="The topic of dead letters.",
     )(command)
 
 
@@ -102,12 +121,12 @@ def query_options(command: Command) -> Command:
         "--api-key",
         default=None,
         envvar="CLIPTIDE_API_KEY",
-        help="Sent to the query service as a bearer token.",
+        help="The API key that is sent to the query service, as a bearer token.",
     )(command)
     return option(
         "--query-url",
         default="http://127.0.0.1:8080",
         callback=_http_address,
         envvar="CLIPTIDE_QUERY_URL",
-        help="Where the query service answers.",
+        help="The address of the query service.",
     )(command)

@@ -1,4 +1,4 @@
-"""Progress for people: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Shows progress: a live bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PLAIN_LINE_EVERY_SECONDS = 2.0
 
 
 class ProgressView(Protocol):
-    """Shows how far some counts have come; cheap enough to be told of every step."""
+    """Shows how far some counts have come. `update` is cheap enough to be called at every step."""
 
     def update(self, name: str, completed: int) -> None: ...
 
 
 class LiveProgress:
-    """One bar for each name, drawn by rich."""
+    """Draws one bar for each name."""
 
     def __init__(self, progress: Progress, tasks: dict[str, TaskID]) -> None:
         self._progress = progress
@@ -31,7 +31,7 @@ class LiveProgress:
 
 
 class PlainProgress:
-    """One line with all counts, every few seconds and at the end."""
+    """Prints one line with all counts, every few seconds and at the end."""
 
     def __init__(
         self, console: Console, totals: dict[str, int], clock: Callable[[], float] = time.monotonic

@@ -1,1 +1,1 @@
-"""The command that folds the log again and compares it with the index."""
+"""The command that folds the log again and compares the index with it."""

@@ -1,4 +1,4 @@
-"""`cliptide verify`: does the index equal its log?"""
+"""`cliptide verify`: check that the index equals its log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from cliptide.dead_letters.reading import TopicScan, dead_letter_from_record
 from cliptide.terminal.connections import open_source
-from cliptide.terminal.options import index_options, kafka_options, option
+from cliptide.terminal.options import dead_letter_topic_option, index_options, kafka_options
 from cliptide.terminal.plain_text import plain
 from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.errors import TopicMissing
@@ -28,21 +28,16 @@ _NUM_SHOWN = 5
 
 @click.command("verify")
 @index_options
-@option(
-    "--dead-letter-topic",
-    default="content-uploads.dead-letters",
-    envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
-    help="The topic of dead letters.",
-)
+@dead_letter_topic_option
 @kafka_options
 def verify_command(
     index_root: Path, index_id: str | None, dead_letter_topic: str, kafka: KafkaSettings
 ) -> None:
-    """Read the log again, fold it, and compare the index with it, content by content.
+    """Read the log again, fold it, and compare the index with the result, content by content.
 
-    Every file of the index is checked against its digest on the way. The exit code is 0
-    only if the newest snapshot equals the fold of the offsets that it covers; the last
-    line of standard output is a JSON summary. The log must still hold those offsets.
+    Every file of the index is also checked against its digest. The exit code is 0 only if the newest
+    snapshot equals the fold of the offsets that it covers. The log must still hold these offsets. The
+    last line of standard output is a JSON summary.
     """
     reader = IndexReader(index_root, index_id)
     reader.reload()
@@ -79,13 +74,13 @@ def _fold(index: IndexDirectory, searcher: Searcher, kafka: KafkaSettings, dead_
 def _refuse_gap(topic: str, partition: int, covered: range, log_start: int) -> None:
     if len(covered) and log_start > covered.start:
         raise click.ClickException(
-            f"{topic}-{partition}: the index begins at {covered.start}, the log now at {log_start}: "
-            "what retention removed cannot be folded again"
+            f"{topic}-{partition}: the index begins at {covered.start}, but retention has removed the log "
+            f"before {log_start}, so it cannot be folded again"
         )
 
 
 def _set_aside(kafka: KafkaSettings, dead_letter_topic: str, topic: str) -> set[tuple[int, int]]:
-    """The places of records that the consumer passed over."""
+    """Return the partitions and offsets of the records that the consumer set aside."""
     with open_source(kafka) as source:
         try:
             letters = [dead_letter_from_record(r) for r in TopicScan(source, dead_letter_topic).records()]

@@ -1,8 +1,7 @@
-"""Proof that an index equals its log: fold the log again, compare content by content.
+"""Proves that an index equals its log: fold the log again, and compare content by content.
 
-A row remembers the offset of the event that it came from, so the index equals the fold
-exactly when both map the same content ids to the same offsets. What was set aside on
-the dead-letter topic is no part of the fold.
+A row holds the offset of the event that it came from. So the index equals the fold exactly if both map
+the same content ids to the same offsets. Records that were set aside as dead letters are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ OffsetById = dict[str, int]
 
 
 class FoldedPartition:
-    """The fold of one partition's records, added in offset order. About 300 bytes an id."""
+    """The fold of one partition's records, which are added in offset order. Takes about 300 bytes per id."""
 
     def __init__(self) -> None:
         self._states: dict[str, IdState] = {}
@@ -40,7 +39,7 @@ class FoldedPartition:
 
 @dataclass(frozen=True, slots=True)
 class ShardDifference:
-    """Content ids in which one shard and the fold of its log differ; all empty means equal."""
+    """The content ids in which one shard differs from the fold of its log; without any they are equal."""
 
     shard: str
     num_equal: int
@@ -55,7 +54,7 @@ class ShardDifference:
 
 @dataclass(slots=True)
 class LogFold:
-    """Folds the records that a searcher's snapshot covers, partition by partition."""
+    """The fold of the records that a snapshot covers, for each partition."""
 
     covered: Mapping[int, range]
     set_aside: Collection[tuple[int, int]]
@@ -64,7 +63,7 @@ class LogFold:
     partitions: dict[int, FoldedPartition] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
-        """Fold one record in, unless it is outside the snapshot or was set aside."""
+        """Add one record, unless the snapshot does not cover it or it was set aside."""
         if record.offset not in self.covered.get(record.partition, ()):
             return
         self.num_records += 1
@@ -75,7 +74,7 @@ class LogFold:
                 key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms
             )
         except BadEvent:
-            return  # the consumer set it aside too; its dead letter may have expired
+            return  # the consumer set it aside too, even if its dead letter has expired
         partition = self.partitions.setdefault(record.partition, FoldedPartition())
         is_delete = isinstance(event, DeleteEvent)
         partition.add(event.content_id, record.offset, version=event.version, is_delete=is_delete)

@@ -8,11 +8,9 @@ from typing import Protocol
 
 from consumer.backoff import Backoff
 from event_log.errors import EventLogError, RecordTooLarge, TransientLogError
-from event_log.publisher import Offering
+from event_log.publisher import NonBlockingPublisher
 from event_log.records import Delivery, Headers, Record
-
-REASON_HEADER = "cliptide.reason"
-VALUE_OMITTED_HEADER = "cliptide.value_omitted"
+from schemas.dead_letters import Failure, RecordPosition, append_explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +28,17 @@ class SetAside:
 
 
 def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: str, worker_id: str) -> Headers:
-    """The record's own headers, then those that Kafka Connect writes (KIP-298), then the reason code."""
-    context = {
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "connector.name": connector,
-        "task.id": worker_id,
-        "stage": set_aside.stage.upper(),
-        "class.name": "consumer",
-        "exception.class.name": set_aside.exception_class,
-        "exception.message": set_aside.detail,
-        "exception.stacktrace": f"{set_aside.exception_class}: {set_aside.detail}",
-    }
-    connect = tuple((f"__connect.errors.{name}", text.encode()) for name, text in context.items())
-    return (*record.headers, *connect, (REASON_HEADER, set_aside.reason.encode()))
+    """The record's own headers, then what the consumer says about it."""
+    failure = Failure(
+        reason=set_aside.reason,
+        detail=set_aside.detail,
+        stage=set_aside.stage,
+        exception_class=set_aside.exception_class,
+        connector=connector,
+        worker_id=worker_id,
+    )
+    origin = RecordPosition(record.topic, record.partition, record.offset)
+    return append_explanation(record.headers, origin=origin, failure=failure)
 
 
 class DeadLetter(Protocol):
@@ -59,7 +53,7 @@ class DeadLetter(Protocol):
 class RecordLetter:
     """The dead letter of a record: its key and value, and `headers`, which begin with its own."""
 
-    publisher: Offering
+    publisher: NonBlockingPublisher
     topic: str
     record: Record
     headers: Headers
@@ -68,7 +62,7 @@ class RecordLetter:
         return self._offer(self.record.value, self.headers)
 
     def offer_without_value(self) -> Future[Delivery]:
-        return self._offer(None, (*self.headers, (VALUE_OMITTED_HEADER, b"too_large")))
+        return self._offer(None, append_value_omitted(self.headers))
 
     def _offer(self, value: bytes | None, headers: Headers) -> Future[Delivery]:
         return self.publisher.offer(self.topic, key=self.record.key, value=value, headers=headers)
@@ -80,7 +74,9 @@ class DeadLetters:
     Thread-safe. `send` does not wait for the broker.
     """
 
-    def __init__(self, publisher: Offering, topic: str, *, connector: str, worker_id: str) -> None:
+    def __init__(
+        self, publisher: NonBlockingPublisher, topic: str, *, connector: str, worker_id: str
+    ) -> None:
         self._publisher = publisher
         self._topic = topic
         self._connector = connector

@@ -1,1 +1,1 @@
-"""Kafka through confluent_kafka, which nothing else in the project imports."""
+"""Kafka through confluent_kafka. No other package imports that library."""

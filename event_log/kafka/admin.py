@@ -1,4 +1,4 @@
-"""Topics: described, and created when that is allowed."""
+"""Topics: describe them, and create them if that is allowed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from event_log.kafka.errors import mapped_kafka_errors
 from event_log.kafka.settings import KafkaSettings, build_admin_config, build_client
 from event_log.records import TopicDescription
 
-_NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zero bytes, how librdkafka shows a broker without topic ids
+_NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zero bytes: what librdkafka shows without topic ids
 _BROKER_DEFAULT = -1
 
 
 @dataclass(frozen=True, slots=True)
 class TopicCreation:
-    """How to create a topic. `config` is the broker's (`max.message.bytes`, `retention.ms`, …)."""
+    """How to create a topic. `config` holds the broker's topic properties (`retention.ms`, …)."""
 
     num_partitions: int
     replication_factor: int = _BROKER_DEFAULT
@@ -33,14 +33,14 @@ class TopicCreation:
 
 
 class KafkaAdmin:
-    """Thread-safe. Every call answers within `request_timeout_seconds` or raises `TransientLogError`."""
+    """Manages topics. Thread-safe. A call that takes `request_timeout_seconds` raises `TransientLogError`."""
 
     def __init__(self, settings: KafkaSettings, *, request_timeout_seconds: float = 30.0) -> None:
         self._timeout = request_timeout_seconds
         self._client = build_client(AdminClient, build_admin_config(settings))
 
     def check_reachable(self) -> None:
-        """Return when a broker answers."""
+        """Wait until a broker answers."""
         with mapped_kafka_errors():
             self._client.list_topics(timeout=self._timeout)
 
@@ -51,7 +51,7 @@ class KafkaAdmin:
         return TopicDescription(topic, _topic_id_from(description), len(description.partitions))
 
     def create_topic(self, topic: str, creation: TopicCreation) -> TopicDescription:
-        """Create the topic if it is missing; return it as it is, whoever created it."""
+        """Create the topic if it is missing. Return its description, whoever created it."""
         new = NewTopic(
             topic,
             num_partitions=creation.num_partitions,
@@ -64,7 +64,7 @@ class KafkaAdmin:
         return self._wait_for_topic(topic)
 
     def ensure_topic(self, topic: str, creation: TopicCreation | None) -> TopicDescription:
-        """Describe the topic; when it is missing, create it if told how, else raise `TopicMissing`."""
+        """Describe the topic. If it is missing, create it; without a `creation` raise `TopicMissing`."""
         try:
             return self.describe_topic(topic)
         except TopicMissing:
@@ -78,7 +78,7 @@ class KafkaAdmin:
         self._result(futures[topic], topic)
 
     def _wait_for_topic(self, topic: str) -> TopicDescription:
-        """A broker may not know a topic yet that its controller has just created."""
+        """Wait until the broker knows the topic: its controller may have created it a moment earlier."""
         deadline = time.monotonic() + self._timeout
         while True:
             try:
@@ -91,8 +91,8 @@ class KafkaAdmin:
     def _result(self, future: Future[Any], topic: str) -> Any:
         with mapped_kafka_errors(topic=topic):
             try:
-                return future.result(self._timeout + 5.0)  # librdkafka answers first
-            except concurrent_futures.TimeoutError as error:  # the builtin one only since Python 3.11
+                return future.result(self._timeout + 5.0)  # librdkafka's own timeout ends first
+            except concurrent_futures.TimeoutError as error:  # not the builtin one before 3.11
                 raise TransientLogError(f"no answer about topic {topic!r}") from error
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
@@ -101,7 +101,7 @@ class KafkaAdmin:
 
 
 class _AlreadyExists(Exception):
-    """Someone else created the topic."""
+    """Another client created the topic first."""
 
 
 def _topic_id_from(description: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""The one place where confluent_kafka's errors become `event_log.errors`."""
+"""Turns the errors of confluent_kafka into those of `event_log.errors`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MISSING_TOPIC = frozenset(
 )
 _OUT_OF_RANGE = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
-# librdkafka marks errors as retriable for producers only, so the rest is named here.
+# librdkafka marks only producer errors as retriable, so the others are listed here.
 _TRANSIENT = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -36,7 +36,7 @@ _TRANSIENT = frozenset(
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._TRANSPORT,
-        KafkaError._UNKNOWN_PARTITION,  # no leader is known, as when no broker answers
+        KafkaError._UNKNOWN_PARTITION,  # also raised when no broker answers and so no leader is known
         KafkaError._WAIT_COORD,
         KafkaError.BROKER_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -64,7 +64,7 @@ _TRANSIENT = frozenset(
 
 
 def error_from_kafka(error: KafkaError, *, topic: str = "", partition: int = -1) -> EventLogError:
-    """Sort a Kafka error by what the caller does next; what is not known to pass by itself is fatal."""
+    """Sort a Kafka error by what the caller does next. Unknown errors count as fatal."""
     text = f"{error.name()}: {error.str()}"
     code = error.code()
     if error.fatal():
@@ -82,7 +82,7 @@ def error_from_kafka(error: KafkaError, *, topic: str = "", partition: int = -1)
 
 @contextmanager
 def mapped_kafka_errors(*, topic: str = "", partition: int = -1) -> Iterator[None]:
-    """Raise what Kafka raises inside as an `EventLogError`."""
+    """Raise a Kafka error of the block as an `EventLogError`."""
     try:
         yield
     except KafkaException as error:

@@ -18,11 +18,11 @@ _POLL_SECONDS = 0.1
 
 
 class KafkaPublisher:
-    """Implements `event_log.publisher.Offering`: idempotent, acknowledged by all in-sync replicas.
+    """Implements `NonBlockingPublisher`: idempotent, acknowledged by all in-sync replicas.
 
-    Keys choose partitions as Java's client does (murmur2). A full queue (64 MiB unless
-    `queue.buffering.max.kbytes` says otherwise) makes `publish` wait. Futures are
-    resolved on the publisher's own thread: their callbacks must be quick.
+    The key chooses the partition as in Java's client (murmur2). `publish` waits while the queue is
+    full: it holds 64 MiB, or `queue.buffering.max.kbytes`. The publisher's own thread resolves the
+    futures, so their callbacks must be quick.
     """
 
     def __init__(self, settings: KafkaSettings, *, close_timeout_seconds: float = 10.0) -> None:
@@ -37,10 +37,10 @@ class KafkaPublisher:
     def publish(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> Future[Delivery]:
-        """Queue one record; waits while the queue is full.
+        """Queue one record, and wait while the queue is full.
 
-        The future holds its delivery, or why there is none. `TransientLogError` comes after
-        librdkafka's `message.timeout.ms` and means unknown: the record may lie in the log.
+        The future's result is the delivery, its exception an `EventLogError`. A `TransientLogError`
+        comes after librdkafka's `message.timeout.ms`; the record may be in the log all the same.
         """
         while True:
             try:
@@ -51,7 +51,7 @@ class KafkaPublisher:
     def offer(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> Future[Delivery]:
-        """As `publish`, but without waiting: a full queue is a `TransientLogError`."""
+        """Queue one record without waiting. If the queue is full, the future fails: `TransientLogError`."""
         try:
             return self._queue(topic, key, value, headers)
         except BufferError as error:
@@ -60,9 +60,9 @@ class KafkaPublisher:
             return future
 
     def flush(self, timeout_seconds: float) -> int:
-        """Wait until everything queued is acknowledged; return how many records are not.
+        """Wait until every queued record is acknowledged; return how many are not after the timeout.
 
-        librdkafka's own answer also counts its queued log lines and errors, so the futures are counted.
+        This counts futures, because librdkafka's own count includes its queued log lines and errors.
         """
         deadline = time.monotonic() + timeout_seconds
         self._producer.flush(timeout_seconds)
@@ -71,7 +71,7 @@ class KafkaPublisher:
         return len(wait(queued, timeout=max(0.0, deadline - time.monotonic())).not_done)
 
     def close(self) -> None:
-        """Deliver what is queued, within the close timeout; the futures of the rest fail."""
+        """Deliver the queued records within the close timeout; the futures of the rest fail."""
         if self._closing.is_set():
             return
         self._closing.set()
@@ -87,9 +87,9 @@ class KafkaPublisher:
     def _queue(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers
     ) -> Future[Delivery]:
-        """Queue one record; `BufferError` while the queue is full."""
+        """Queue one record, or raise `BufferError` while the queue is full."""
         future: Future[Delivery] = Future()
-        future.set_running_or_notify_cancel()  # a queued record cannot be taken back
+        future.set_running_or_notify_cancel()  # nobody can cancel a record that is queued
         if self._closing.is_set():
             future.set_exception(FatalLogError("the publisher is closed"))
             return future

@@ -1,4 +1,4 @@
-"""How to reach Kafka, and how the settings become librdkafka's configuration."""
+"""How to reach Kafka, and how these settings become librdkafka's configuration."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Client = TypeVar("Client")
 PROPERTIES_VARIABLE = "CLIPTIDE_KAFKA__PROPERTIES"
 
 MAX_RECORD_BYTES = 11 * 1024 * 1024
-"""A content of 10 MiB and its envelope; topics want at least this as `max.message.bytes`."""
+"""Room for a content of 10 MiB and the rest of its event. Topics need this as `max.message.bytes`."""
 
-# Each of these carries a guarantee: no gap, no repetition, no silent reset, one partition per content id.
+# A guarantee rests on each of these: no gap, no repetition, no silent reset, one partition per content id.
 _FIXED = frozenset(
     {
         "acks",
@@ -44,7 +44,7 @@ _FIXED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """`properties` are librdkafka's own (SASL, TLS, client.rack, group.instance.id, …), passed through.
+    """Where Kafka is. `properties` (SASL, TLS, client.rack, …) are passed on to librdkafka.
 
     Raises `ValueError`, in one line, for a property on which a guarantee rests.
     """
@@ -63,16 +63,16 @@ def build_admin_config(settings: KafkaSettings) -> Config:
 
 
 def build_consumer_config(settings: KafkaSettings, group_id: str) -> Config:
-    """Return a configuration for one reader that decides its positions itself."""
+    """Return the configuration of a reader that decides by itself where to start."""
     defaults: Config = {
         "max.poll.interval.ms": 300_000,
         "topic.metadata.refresh.interval.ms": 30_000,
-        # The prefetch is bounded in bytes. A full queue delays the next fetch by a second unless told
-        # otherwise, which would hold a bounded reader at 32 MiB/s.
+        # The queue of prefetched records is bounded in bytes. While it is full, librdkafka by default
+        # waits a second before the next fetch, which would limit the reader to 32 MiB/s.
         "queued.max.messages.kbytes": 32 * 1024,
         "fetch.queue.backoff.ms": 20,
         "fetch.message.max.bytes": MAX_RECORD_BYTES,
-        # A resumed or new partition waits for the fetch that is under way.
+        # A new or resumed partition waits until the running fetch ends, so fetches are short.
         "fetch.wait.max.ms": 100,
         "fetch.max.bytes": 32 * 1024 * 1024,
     }
@@ -91,7 +91,7 @@ def build_consumer_config(settings: KafkaSettings, group_id: str) -> Config:
 def build_producer_config(settings: KafkaSettings) -> Config:
     """Return a configuration for one idempotent publisher.
 
-    No compression by default: most bytes are JPEG or PNG, which compress by a percent or two.
+    Compression is off by default, because most bytes are JPEG or PNG and shrink by a percent or two.
     """
     defaults: Config = {
         "compression.type": "none",
@@ -102,13 +102,13 @@ def build_producer_config(settings: KafkaSettings) -> Config:
     fixed: Config = {
         "enable.idempotence": True,
         "acks": "all",
-        "partitioner": "murmur2_random",  # Java's; librdkafka's own default places keys elsewhere
+        "partitioner": "murmur2_random",  # as in Java; librdkafka's default sends keys to other partitions
     }
     return _build_config(settings, defaults, fixed)
 
 
 def build_client(factory: Callable[[Config], Client], config: Config) -> Client:
-    """Build a client, or raise `ValueError` in one line when librdkafka refuses a property."""
+    """Build a client. Raises `ValueError`, in one line, if librdkafka refuses a property."""
     try:
         return factory(config)
     except KafkaException as error:
@@ -122,13 +122,13 @@ def _build_config(settings: KafkaSettings, defaults: Config, fixed: Config) -> C
 
 
 class LibrdkafkaLog:
-    """What librdkafka takes for a logger: its lines become structured log events."""
+    """The logger that librdkafka is given: its lines become structured log events."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger("librdkafka")
 
     def log(self, level: int, _format: str, facility: str, client: str, message: str) -> None:
-        # One set of properties serves reader, publisher and admin: each is told of the others' properties.
+        # Reader, publisher and admin get the same properties, so each warns of those meant for the others.
         if facility == "CONFWARN":
             level = logging.DEBUG
         self._log.log(level, "librdkafka", facility=facility, client=client, message=message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from operator import methodcaller
 from typing import Any
 
 import structlog
@@ -12,25 +11,21 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from event_log.errors import FatalLogError, OffsetOutOfRange, TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.errors import error_from_kafka, mapped_kafka_errors
+from event_log.kafka.headers import HeaderReader
 from event_log.kafka.settings import KafkaSettings, build_client, build_consumer_config
-from event_log.records import EndOfPartition, Headers, LogRange, Record, TopicDescription
+from event_log.records import EndOfPartition, LogRange, Record, TopicDescription
 from event_log.source import AssignmentListener
-
-_checked_headers = methodcaller("headers")
-"""A call from C, which looks for an error left behind; what Python itself calls often it does not check."""
 
 
 class KafkaRecordSource:
     """Implements `event_log.source.RecordSource` over one confluent_kafka consumer.
 
-    The listener is called inside `poll` and `close`. What it raises comes out of that
-    call: confluent_kafka itself would throw away the records fetched by the same call
-    and start the partitions at the group's offset. Here the records are kept for the
-    next `poll`, and partitions whose `partitions_assigned` failed are not read.
+    `poll` and `close` call the listener and raise what it raises. The records that were fetched by the
+    same call are kept for the next `poll`, and a partition whose `partitions_assigned` failed is not
+    read. (Left alone, confluent_kafka would throw the records away and read from the group's offset.)
 
-    While the broker is away librdkafka reconnects by itself: `poll` returns nothing,
-    `committed`, `log_range` and `describe_topic` raise `TransientLogError` after the
-    request timeout.
+    While the broker is away, librdkafka reconnects by itself. Meanwhile `poll` returns nothing;
+    `committed`, `log_range` and `describe_topic` raise `TransientLogError` after the request timeout.
     """
 
     def __init__(
@@ -45,15 +40,15 @@ class KafkaRecordSource:
         self._topic = ""
         self._epoch = 0
         self._epochs: dict[int, int] = {}  # assigned partition → epoch of its assignment
-        self._positions: dict[int, int] = {}  # what `poll` has handed out of the assigned partitions
+        self._positions: dict[int, int] = {}  # assigned partition → next offset after what `poll` returned
         self._ends: dict[int, int] = {}
         self._paused: set[int] = set()
         self._ready: list[Record | EndOfPartition] = []
         self._failure: BaseException | None = None
-        self._num_unreadable = 0
+        self._headers = HeaderReader()
 
     def subscribe(self, topic: str, listener: AssignmentListener) -> None:
-        """Join the group; `listener` is called inside `poll` from now on."""
+        """Join the group. From now on `poll` calls the listener."""
         self._topic = topic
         with mapped_kafka_errors(topic=topic):
             self._consumer.subscribe(
@@ -64,10 +59,10 @@ class KafkaRecordSource:
             )
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
-        """Return what is there, in offset order within a partition; empty after the timeout.
+        """Return the records that are there, in offset order within a partition; none after the timeout.
 
-        An error of one partition (`OffsetOutOfRange`) is raised once, before the records
-        that the same call fetched for the others; they come with the next `poll`.
+        An error of one partition (`OffsetOutOfRange`) is raised once. The next `poll` returns the records
+        that the same call fetched for the other partitions.
         """
         if not self._ready:
             self._fetch(max_records, timeout_seconds)
@@ -81,9 +76,9 @@ class KafkaRecordSource:
         return events
 
     def pause(self, partitions: Collection[int]) -> None:
-        """Stop reading; what was fetched ahead is thrown away and fetched again after `resume`.
+        """Stop reading these partitions. Prefetched records are dropped, and fetched again after `resume`.
 
-        Once everything is paused, librdkafka takes up to a second to begin again.
+        If every partition is paused, `resume` takes up to a second to have an effect.
         """
         with mapped_kafka_errors(topic=self._topic):
             self._consumer.pause(self._topic_partitions(partitions))
@@ -95,7 +90,7 @@ class KafkaRecordSource:
         self._paused.difference_update(partitions)
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """Offset commit, best effort: what fails is logged, the outcome of `close` waits for it."""
+        """Offset commit, asynchronous: a failure is logged only. `close` waits for commits under way."""
         if not next_offsets:
             return
         offsets = [TopicPartition(self._topic, number, offset) for number, offset in next_offsets.items()]
@@ -103,7 +98,7 @@ class KafkaRecordSource:
             self._consumer.commit(offsets=offsets, asynchronous=True)
 
     def committed(self, partitions: Collection[int]) -> Mapping[int, int | None]:
-        """Return the group's committed next offsets; None where it has none."""
+        """Return the next offsets that the group has committed; None for a partition without one."""
         with mapped_kafka_errors(topic=self._topic):
             answers = self._consumer.committed(
                 self._topic_partitions(partitions), timeout=self._request_timeout
@@ -114,17 +109,17 @@ class KafkaRecordSource:
         return {answer.partition: answer.offset if answer.offset >= 0 else None for answer in answers}
 
     def log_range(self, partition: int) -> LogRange:
-        """Ask the broker; records of transactions still open are beyond the range.
+        """Ask the broker for the range; records of open transactions lie behind its end.
 
-        The range ends nowhere before what this source has read, whatever the broker answers,
-        unless it has refused to read on from there.
+        The end is never before the position of this source, even if the broker answers less, unless the
+        broker has refused to read on from that position.
         """
         with mapped_kafka_errors(topic=self._topic, partition=partition):
             offsets = self._consumer.get_watermark_offsets(
                 TopicPartition(self._topic, partition), timeout=self._request_timeout, cached=False
             )
         if offsets is None:
-            raise TransientLogError(f"{self._topic}-{partition}: no answer about the log's range")
+            raise TransientLogError(f"{self._topic}-{partition}: the broker did not tell the log's range")
         return LogRange(offsets[0], max(offsets[1], self._least_log_end(partition, offsets[1])))
 
     def describe_topic(self, topic: str) -> TopicDescription:
@@ -132,15 +127,15 @@ class KafkaRecordSource:
         return self._admin.describe_topic(topic)
 
     def close(self) -> None:
-        """Leave the group; `partitions_revoked` is called for what is still assigned."""
+        """Call `partitions_revoked` for what is still assigned, then leave the group."""
         self._consumer.close()
         self._raise_failure()
 
     def _least_log_end(self, partition: int, answered: int) -> int:
-        """Return where the log ends at least, going by what was read.
+        """Return an offset that the log's end has certainly reached, from what this source has read.
 
-        Kafka's answer needs no correction. The embedded broker's runs up to a batch behind, so one
-        that does not exceed the position proves nothing unless that position was reported as the end.
+        Apache Kafka's answer is exact. The embedded broker's may be a batch too low. So an answer that does
+        not exceed the position is believed only if that position was reported as the end of the partition.
         """
         position = self._positions.get(partition, 0)
         if answered > position or self._ends.get(partition) == position or not position:
@@ -149,8 +144,8 @@ class KafkaRecordSource:
         return position if fetched is None else max(position, fetched[1])
 
     def _fetch(self, max_records: int, timeout_seconds: float) -> None:
-        # consume(n, timeout) sits out its timeout unless n records come; waiting for the
-        # first one alone and then taking what is there answers at once and in batches.
+        # consume(n, timeout) waits for its whole timeout unless n records come. So wait for the first
+        # record alone, and then take those that are there: a batch, without a delay.
         messages = self._consumer.consume(1, timeout_seconds)
         if messages and max_records > 1:
             messages += self._consumer.consume(max_records - 1, 0)
@@ -168,7 +163,7 @@ class KafkaRecordSource:
         if epoch is None:
             return None
         if error is not None:
-            # The offset of this event is where the next fetch starts: behind markers and gaps.
+            # The offset of this event is that of the next fetch, so it lies behind markers and gaps.
             return EndOfPartition(message.partition(), message.offset(), epoch)
         return self._record_from(message, epoch)
 
@@ -179,39 +174,20 @@ class KafkaRecordSource:
             offset=message.offset(),
             key=message.key(),
             value=message.value(),
-            headers=self._headers_from(message),
+            headers=self._headers.read(message),
             timestamp_ms=message.timestamp()[1],
             assignment_epoch=assignment_epoch,
         )
 
-    def _headers_from(self, message: Any) -> Headers:
-        """The record's headers; none where the name of one is not UTF-8.
-
-        Kafka takes any bytes for a name, confluent_kafka fails on them (it returns a result with the
-        error still set, hence the SystemError): a record that nobody could read would stop the log.
-        """
-        try:
-            return tuple(_checked_headers(message) or ())
-        except (SystemError, UnicodeDecodeError):
-            self._note_unreadable(message)
-            return ()
-
-    def _note_unreadable(self, message: Any) -> None:
-        """Log the first, second, fourth, eighth … of such records: a flood must not fill the log."""
-        self._num_unreadable += 1
-        if self._num_unreadable.bit_count() == 1:
-            place = f"{message.topic()}-{message.partition()}@{message.offset()}"
-            self._log.warning("headers are unreadable and left out", record=place, count=self._num_unreadable)
-
     def _on_message_error(self, error: KafkaError, message: Any) -> None:
-        """Keep what the reader must hear of; librdkafka retries the rest by itself."""
+        """Keep an error that `poll` must raise; librdkafka retries after a transient one."""
         topic = message.topic() or self._topic
         mapped = error_from_kafka(error, topic=topic, partition=message.partition())
         if isinstance(mapped, TransientLogError):
-            self._log.warning("event log is not answering", error=str(mapped))
+            self._log.warning("event log does not answer", error=str(mapped))
             return
         if isinstance(mapped, OffsetOutOfRange):
-            self._forget_read(mapped.partition)  # it may have been read of a log that is gone
+            self._forget_read(mapped.partition)  # a former log, since deleted, may have had that position
         self._fail(mapped)
 
     def _forget_read(self, partition: int) -> None:
@@ -233,7 +209,7 @@ class KafkaRecordSource:
     def _assign(self, partitions: Collection[int], listener: AssignmentListener) -> None:
         positions: list[TopicPartition] = []
         try:
-            if partitions:  # many a cooperative rebalance brings nothing new
+            if partitions:  # many cooperative rebalances assign nothing new
                 self._epoch += 1
                 starts = listener.partitions_assigned(partitions, self._epoch)
                 positions = [TopicPartition(self._topic, number, starts[number]) for number in partitions]
@@ -252,14 +228,14 @@ class KafkaRecordSource:
         for number in read:
             del self._epochs[number]
             self._forget_read(number)
-        # librdkafka would keep a partition paused that leaves and comes back
+        # librdkafka would keep a revoked partition paused when it is assigned again
         self.resume(self._paused.intersection(read))
         self._answer_rebalance(self._consumer.incremental_unassign, self._topic_partitions(read))
 
     def _answer_rebalance(
         self, answer: Callable[[list[TopicPartition]], None], partitions: list[TopicPartition]
     ) -> None:
-        # An answer must be given even for no partition: else confluent_kafka gives its own.
+        # Answer even for no partition: otherwise confluent_kafka answers by itself.
         try:
             answer(partitions)
         except KafkaException as error:
@@ -269,7 +245,7 @@ class KafkaRecordSource:
         if self._failure is None:
             self._failure = error
         else:
-            self._log.error("a second failure before the first was raised", error=repr(error))
+            self._log.error("dropped a second failure before the first was raised", error=repr(error))
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None

@@ -1,1 +1,1 @@
-"""A log in memory that keeps the same promises, for tests."""
+"""A log in memory that keeps the same promises as Kafka, for tests."""

@@ -1,4 +1,4 @@
-"""The in-memory twins of the Kafka source and publisher, under the same tests."""
+"""The in-memory source and publisher. They pass the same tests as those over Kafka."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["MemoryLog", "MemoryPublisher", "MemoryRecordSource"]
 class MemoryRecordSource:
     """Implements `event_log.source.RecordSource` over a `MemoryLog`.
 
-    Rebalances are cooperative and happen inside `poll`, so a member that never polls
-    keeps its partitions until `MemoryLog`'s group is told that it is gone: `expel`.
+    Rebalances are cooperative and happen inside `poll`. So a member that does not poll keeps its
+    partitions until a test calls `expel`.
     """
 
     def __init__(self, log: MemoryLog, group_id: str) -> None:
@@ -42,7 +42,7 @@ class MemoryRecordSource:
         self._listener = listener
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
-        """Serve rebalances, then return what is there; empty after the timeout."""
+        """Take part in a rebalance, then return the records that are there; none after the timeout."""
         deadline = time.monotonic() + timeout_seconds
         self._log.raise_fault("poll")
         while True:
@@ -61,7 +61,7 @@ class MemoryRecordSource:
         self._paused.difference_update(partitions)
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """Offset commit, best effort: a member that was expelled commits nothing."""
+        """Offset commit. That of an expelled member has no effect."""
         self._log.raise_fault("commit")
         with self._log.changed:
             group = self._group()
@@ -83,7 +83,7 @@ class MemoryRecordSource:
         return self._log.describe_topic(topic)
 
     def close(self) -> None:
-        """Leave the group; `partitions_revoked` is called for what is still assigned."""
+        """Call `partitions_revoked` for what is still assigned, then leave the group."""
         try:
             if self._was_expelled():
                 self._lose()
@@ -93,10 +93,10 @@ class MemoryRecordSource:
             self.expel()
 
     def expel(self) -> None:
-        """Take the member out of its group, as a broker does with one that stopped answering.
+        """Remove the member from its group, as a broker removes one that stopped answering.
 
-        Callable from any thread. Its partitions go to the others at once; the member
-        itself learns of it in its next `poll` (`partitions_lost`) and joins again.
+        Any thread may call this. The other members get the partitions at once. The member itself learns
+        of it in its next `poll`, which calls `partitions_lost`, and joins again.
         """
         with self._log.changed:
             group = self._group()
@@ -198,9 +198,9 @@ class MemoryRecordSource:
 
 
 class MemoryPublisher:
-    """Implements `event_log.publisher.Offering` over a `MemoryLog`; delivers at once.
+    """Implements `NonBlockingPublisher` over a `MemoryLog`. Delivers at once.
 
-    Keys choose partitions as Kafka's own clients do, records without a key go round robin.
+    The key chooses the partition as in Kafka's clients; records without a key go round robin.
     """
 
     def __init__(self, log: MemoryLog) -> None:
@@ -222,7 +222,7 @@ class MemoryPublisher:
             future.set_exception(error)
         return future
 
-    offer = publish  # no queue, so no wait
+    offer = publish  # there is no queue, so `publish` never waits
 
     def flush(self, timeout_seconds: float) -> int:
         return 0

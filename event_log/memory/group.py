@@ -1,4 +1,4 @@
-"""A consumer group in memory: who shall own which partition, and who still does."""
+"""A consumer group in memory: which member shall own each partition, and which one owns it now."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TopicPartitionKey: TypeAlias = tuple[str, int]
 def balance(
     target: Mapping[int, MemberId], members: Collection[MemberId], num_partitions: int
 ) -> dict[int, MemberId]:
-    """Spread the partitions evenly over the members, moving as few of `target` as that needs."""
+    """Spread the partitions evenly over the members, and move as few of them as possible."""
     if not members:
         return {}
     share, rest = divmod(num_partitions, len(members))
     by_load = sorted(members, key=lambda member: -sum(owner == member for owner in target.values()))
-    room = {member: share + (place < rest) for place, member in enumerate(by_load)}
+    room = {member: share + (rank < rest) for rank, member in enumerate(by_load)}
     balanced: dict[int, MemberId] = {}
     for partition in range(num_partitions):
         owner = target.get(partition)
@@ -34,7 +34,7 @@ def balance(
 
 @dataclass(slots=True)
 class Group:
-    """A group with cooperative rebalances: a partition is given only after its owner gave it up."""
+    """A group with cooperative rebalances: a member gets a partition only after its owner gave it up."""
 
     committed: dict[TopicPartitionKey, int] = field(default_factory=dict)
     members: list[MemberId] = field(default_factory=list)

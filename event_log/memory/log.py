@@ -31,7 +31,7 @@ _NO_EPOCH = 0
 
 @dataclass(slots=True)
 class MemoryPartition:
-    """Records in offset order; offsets without a record are markers or compacted away."""
+    """Records in offset order. An offset without a record was a transaction marker or was compacted away."""
 
     first_offset: int = 0
     next_offset: int = 0
@@ -49,12 +49,11 @@ class _Topic:
 
 
 class MemoryLog:
-    """Thread-safe topics and groups, shared by any number of `MemoryRecordSource` and `MemoryPublisher`.
+    """Topics and groups that any number of `MemoryRecordSource` and `MemoryPublisher` share. Thread-safe.
 
-    Beyond what a broker's clients can do, tests can do here what time does to a real
-    log: `append_marker` (transaction markers), `truncate` (retention), `remove`
-    (compaction), `delete_topic` and `create_topic` anew (another topic id), and
-    `fail_next` (faults).
+    Tests can also do what happens to a real log in the course of time: `append_marker` (transactions),
+    `truncate` (retention), `remove` (compaction), `delete_topic` and then `create_topic` (another topic
+    id), and `fail_next` (faults).
     """
 
     def __init__(
@@ -68,14 +67,14 @@ class MemoryLog:
         self._faults: dict[Operation, deque[EventLogError]] = {}
 
     def create_topic(self, topic: str, num_partitions: int = 1) -> TopicDescription:
-        """Create the topic; one that exists stays as it is."""
+        """Create the topic, unless it exists."""
         with self._changing():
             partitions = [MemoryPartition() for _ in range(num_partitions)]
             self._topics.setdefault(topic, _Topic(uuid.uuid4().hex, partitions))
             return self.describe_topic(topic)
 
     def delete_topic(self, topic: str) -> None:
-        """Delete the topic with its records; the groups keep their offsets, as Kafka's do for a while."""
+        """Delete the topic and its records. The groups keep their offsets, as in Kafka for a while."""
         with self._changing():
             self._topic(topic)
             del self._topics[topic]
@@ -101,13 +100,15 @@ class MemoryLog:
             timestamp_ms = int(self._clock() * 1000)
             record = Record(topic, partition, log.next_offset, key, value, headers, timestamp_ms, _NO_EPOCH)
             if record.size_bytes > self._max_record_bytes:
-                raise RecordTooLarge(f"{record.size_bytes} bytes, allowed are {self._max_record_bytes}")
+                raise RecordTooLarge(
+                    f"{record.size_bytes} bytes, at most {self._max_record_bytes} are allowed"
+                )
             log.records.append(record)
             log.next_offset = record.next_offset
             return Delivery(topic, partition, record.offset, record.next_offset)
 
     def append_marker(self, topic: str, partition: int) -> None:
-        """Use up one offset without a record, as the end of a transaction does."""
+        """Use one offset without a record, as the end of a transaction does."""
         with self._changing():
             log = self.partition(topic, partition)
             log.next_offset = next_offset_after(log.next_offset)
@@ -131,7 +132,7 @@ class MemoryLog:
             return LogRange(log.first_offset, log.next_offset)
 
     def fail_next(self, operation: Operation, error: EventLogError, times: int = 1) -> None:
-        """Let the next calls of an operation, whoever makes them, raise `error`."""
+        """Make the next calls of an operation raise `error`, whoever makes them."""
         with self._changing():
             self._faults.setdefault(operation, deque()).extend([error] * times)
 

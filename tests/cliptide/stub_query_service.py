@@ -1,4 +1,4 @@
-"""A query service that says what it is told to, over real HTTP on loopback."""
+"""A query service with given answers, over real HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class StubQueryService:
-    """`answers`: "METHOD path" → (status, body); `requests` keeps what was asked."""
+    """`answers` maps "METHOD path" to (status, body). `requests` keeps the requests."""
 
     answers: dict[str, tuple[int, Any]]
     url: str = ""

@@ -1,17 +1,22 @@
-"""The demo's model with random weights: encodes like the real one, and knows nothing."""
+"""The demo's model with random weights. It encodes as the trained one does, without meaning."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cliptide.demo.model import CompactVocabulary, compact_weights, model_config, write_model_directory
+from cliptide.demo.small_clip.model import (
+    CompactVocabulary,
+    compact_weights,
+    model_config,
+    write_model_directory,
+)
 
 TOKEN_IDS = (*range(256, 512), 49406, 49407)  # the last two: start and end of a text
 
 
 def write_untrained_model(path: Path, seed: int = 0) -> Path:
     """Write a directory that open_clip loads."""
-    import torch  # seconds: only the tests that encode pay for it
+    import torch  # takes seconds, so only the tests that encode import it
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
     vocabulary = CompactVocabulary(TOKEN_IDS)

@@ -15,11 +15,11 @@ from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 from event_log.kafka.source import KafkaRecordSource
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
-from event_log.publisher import Offering
+from event_log.publisher import NonBlockingPublisher
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
 
-DEADLINE_SECONDS = 60.0  # what ends a test that waits in vain; a busy machine is waited for
+DEADLINE_SECONDS = 60.0  # fails a test that waits in vain; long enough for a busy machine
 
 Opened = TypeVar("Opened", KafkaRecordSource, KafkaPublisher)
 
@@ -31,12 +31,12 @@ class EventLogUnderTest(Protocol):
 
     def source(self, group: str) -> RecordSource: ...
     def stalling_source(self, group: str) -> RecordSource:
-        """Return a member that soon loses its partitions when it is not polled."""
+        """Return a member that loses its partitions soon after its last poll."""
 
     def stall(self, source: RecordSource, group: str) -> None:
-        """Do not poll the only member of the group until the log has given it up."""
+        """Wait without polling until the log has expelled the only member of the group."""
 
-    def publisher(self) -> Offering: ...
+    def publisher(self) -> NonBlockingPublisher: ...
     def append(self, topic: str, partition: int, values: Sequence[bytes]) -> None: ...
     def append_transaction(
         self, topic: str, partition: int, values: Sequence[bytes], *, is_committed: bool
@@ -130,7 +130,7 @@ class OnBroker:
         return self._track(KafkaPublisher(self._settings))
 
     def append(self, topic: str, partition: int, values: Sequence[bytes]) -> None:
-        # One batch a record: the embedded broker's latest offset is right only then.
+        # One record per batch, because only then is the embedded broker's latest offset right.
         producer = self._producer({"linger.ms": 0})
         for value in values:
             producer.produce(topic, value=value, partition=partition)
@@ -177,7 +177,7 @@ class OnBroker:
 
 
 class RecordingListener:
-    """Starts where `checkpoint` says (0 where it says nothing) and remembers every call."""
+    """Starts where `checkpoint` says, by default at 0, and remembers every call."""
 
     def __init__(self, checkpoint: Mapping[int, int] | None = None) -> None:
         self.checkpoint = {} if checkpoint is None else checkpoint
@@ -209,7 +209,7 @@ class RecordingListener:
 
 
 class Reader:
-    """A source with its listener, and all that came out of it."""
+    """A source with its listener, and everything that it returned."""
 
     def __init__(self, source: RecordSource, topic: str, checkpoint: dict[int, int] | None = None) -> None:
         self.source = source

@@ -1,4 +1,4 @@
-"""Produces what no client library lets through: a header whose name is any bytes."""
+"""Produces a record that no client library can: with a header whose name is any bytes."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_a_record_comes_out_as_it_was_published(event_log: EventLogUnderTest) ->
 
 
 NUM_WARMING = 60
-"""Calls after which Python makes them in a way of its own, without looking for errors left behind."""
+"""After so many calls Python specialises the call, and no longer checks whether an exception was left set."""
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"trace-\xc3"])
@@ -150,7 +150,7 @@ def test_an_aborted_transaction_is_passed_unseen(complete_log: EventLogUnderTest
 def test_an_empty_poll_ends_at_its_timeout(event_log: EventLogUnderTest) -> None:
     reader = Reader(event_log.source("group"), event_log.create_topic())
     is_undisturbed = False
-    while not is_undisturbed:  # a member that is expelled, for the machine stood still, hears of the end anew
+    while not is_undisturbed:  # if the machine stalls, the member is expelled and reads the end again
         reader.poll_to_ends({0: 0})
         reader.ends, num_calls = {}, len(reader.listener.calls)
         started = time.monotonic()
@@ -297,7 +297,7 @@ def test_a_position_outside_the_log_is_out_of_range(complete_log: EventLogUnderT
 
 
 def test_a_log_that_refused_a_position_is_asked_anew_where_it_ends(complete_log: EventLogUnderTest) -> None:
-    """What was read of a topic says nothing of another one under its name."""
+    """The positions that were read of a topic are not valid for a new topic of the same name."""
     topic = complete_log.create_topic()
     complete_log.append(topic, 0, numbered(6))
     reader = Reader(complete_log.source("group"), topic)
@@ -380,7 +380,7 @@ def test_a_cooperative_rebalance_moves_only_what_must_move(event_log: EventLogUn
     first.poll_until(lambda: len(first.listener.assigned) == 4)
     second = Reader(event_log.source("group"), topic)
     first.poll_until(lambda: _is_shared([first, second], 4), second)
-    calls = first.listener.calls + second.listener.calls  # one that was taken for dead comes last
+    calls = first.listener.calls + second.listener.calls  # a reader that was expelled comes last
     [revoked] = [partitions for call, partitions in calls if call == "revoked"]
     assert len(revoked) == 2
 
@@ -430,7 +430,7 @@ def test_a_stalled_member_loses_its_partitions_and_joins_again(event_log: EventL
     topic = event_log.create_topic(2)
     stalled = Reader(event_log.stalling_source("group"), topic)
     stalled.poll_until(lambda: len(stalled.listener.assigned) == 2)
-    num_calls = len(stalled.listener.calls)  # more than one where the machine stood still meanwhile
+    num_calls = len(stalled.listener.calls)  # more than one if the machine stalled meanwhile
     event_log.stall(stalled.source, "group")
     stalled.poll_until(lambda: len(stalled.listener.calls) == num_calls + 2)
     assert stalled.listener.calls[num_calls - 1 :] == [

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from query_api.settings import IndexSettings, KafkaSection, QueryApiSettings, read_settings
+from query_api.settings import IndexSettings, QueryApiSettings, read_settings
+from service.sections import KafkaSection
 from service.settings import BadSettings
 
 BAD = {

@@ -71,7 +71,7 @@ SAMPLE_EVENTS: dict[str, Event] = {
 
 
 def describe_event(event: Event) -> dict[str, Any]:
-    """The event in words of its own: independent of the codec's JSON, comparable by ==."""
+    """Describe the event independently of the codec's JSON, so that descriptions can be compared."""
     described: dict[str, Any] = {
         "kind": type(event).__name__,
         "event_id": event.event_id,

@@ -1,4 +1,4 @@
-"""No flipped bit makes an event another one by an index that Avro does not have."""
+"""No flipped bit turns an event into another one through an index that is out of range."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def decoded(key: bytes, value: bytes) -> Event | None:
 
 
 def flips(value: bytes) -> Iterator[tuple[int, bytes]]:
-    """Every value that differs in one bit, with the place of its byte."""
+    """Every value that differs in one bit, with the position of the byte."""
     for place in range(len(value)):
         for bit in range(8):
             yield place, value[:place] + bytes([value[place] ^ 1 << bit]) + value[place + 1 :]
@@ -98,7 +98,7 @@ def test_whatever_is_well_written_is_walked_to_its_end(node: dict[str, Any]) -> 
 
 
 def test_blocks_may_name_their_size() -> None:
-    """As writers do that let readers skip a block: a negative count, then its bytes."""
+    """Encode a block that readers can skip: a negative count, then its size in bytes."""
     head, blocks_of_two = b"\x00\x00\x00abc", b"\x03\x08\x00\x01\x00\x00\x00"
     assert CHECK(head + blocks_of_two + b"\x00", 0) == len(head + blocks_of_two) + 1
 
@@ -125,7 +125,7 @@ def test_data_that_ends_early_is_refused() -> None:
 
 
 class TestLongIndices:
-    """What does not fit into one byte, or needlessly takes two."""
+    """Integers that do not fit into one byte, or that take two without need."""
 
     ENUM = staticmethod(
         index_check({"type": "enum", "name": "Many", "symbols": [f"s{n}" for n in range(100)]})
@@ -166,7 +166,7 @@ class TestLongIndices:
 
     @pytest.mark.parametrize("end", [b"", b"\x00"])
     def test_a_number_of_more_than_64_bits_is_refused(self, end: bytes) -> None:
-        """Summing up megabytes of it would take hours: the time grows with the square of its length."""
+        """Reading megabytes of it would take hours, because the time grows with the square of its length."""
         for check in (self.ENUM, self.STRING, self.MAP):
             with pytest.raises(ValueError, match="more than 64 bits"):
                 check(b"\x80" * 10 + end, 0)

@@ -35,7 +35,7 @@ def named_types(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def shape(schema: Any) -> Any:
-    """A field's type, as far as a change of it breaks a reader: named types by name, no attributes."""
+    """The part of a field's type that must not change for readers: named types by name, no attributes."""
     if isinstance(schema, list):
         return [shape(branch) for branch in schema]
     if not isinstance(schema, dict):
@@ -220,7 +220,7 @@ def test_events_of_an_older_schema_get_the_defaults_of_newer_fields() -> None:
 def test_events_of_a_newer_schema_are_an_unknown_schema_that_is_named() -> None:
     newer = avro_schema(changed_schema(name="language", type="string", default=""))
     value = encode_event(build_upload()).value
-    with pytest.raises(UnknownSchema, match="upgraded before producers") as caught:
+    with pytest.raises(UnknownSchema, match="upgrade consumers before producers") as caught:
         EventDecoder().decode(key=b"shoe-1", value=value[:2] + newer.fingerprint + value[10:], timestamp_ms=0)
     assert caught.value.schema == f"fingerprint {newer.fingerprint.hex()}"
 

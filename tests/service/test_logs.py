@@ -1,4 +1,4 @@
-"""What a service's log lines show, and what they never do."""
+"""What the log lines of a service show, and what they must never show."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_what_is_like_no_setting_is_someone_elses(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_kubernetes_tells_of_services_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Service called cliptide-harbour, in a pod that has service links, as it has by default."""
+    """Set the service links of a Service called cliptide-harbour, as Kubernetes does by default."""
     for name, value in {
         "SERVICE_HOST": "10.0.0.11",
         "SERVICE_PORT": "6379",

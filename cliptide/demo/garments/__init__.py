@@ -1,1 +1,1 @@
-"""The demo's catalogue: garments that are drawn, with their captions."""
+"""The demo's catalogue: drawn garments and their captions."""

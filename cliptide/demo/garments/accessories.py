@@ -1,11 +1,18 @@
-"""What is carried or put on last, in garment coordinates."""
+"""The shapes of accessories, in garment coordinates."""
 
-from cliptide.demo.garments.outlines import Stroke, both_outlines, both_sides, box, ellipse, mirrored
-from cliptide.demo.silhouette import Silhouette
+from cliptide.demo.garments.outlines import (
+    Silhouette,
+    Stroke,
+    both_outlines,
+    both_sides,
+    box,
+    ellipse,
+    mirrored,
+)
 
 
 def build_accessories() -> dict[str, Silhouette]:
-    """Silhouettes by the garment's name."""
+    """Return the silhouettes by the garment's name."""
     return {
         "scarf": _scarf(),
         "handbag": _handbag(),

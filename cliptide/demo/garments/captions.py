@@ -1,4 +1,4 @@
-"""Words for pictures: varied captions that name all of a combination, or a part of it."""
+"""Writes captions in many wordings, which name all of a combination or a part of it."""
 
 import random
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ _FIRST_WORD_CHANCE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A text and the attributes that it names; None stands for an attribute it leaves open."""
+    """A text and the attributes that it names. None stands for an attribute that it does not name."""
 
     text: str
     garment: str | None
@@ -81,7 +81,7 @@ class Caption:
     pattern: str | None
 
     def fits(self, combination: Combination) -> bool:
-        """Whether a picture of the combination shows all that the caption names."""
+        """Whether a picture of the combination shows everything that the caption names."""
         return (
             self.garment in (None, combination.garment)
             and self.colour in (None, combination.colour)
@@ -90,20 +90,20 @@ class Caption:
 
 
 def plain_query(combination: Combination) -> str:
-    """The plainest full caption: "a striped red dress"."""
+    """Return the plainest full caption, such as "a striped red dress"."""
     return _with_article(
         f"{combination.pattern} {combination.colour} {combination.garment}", combination.garment
     )
 
 
 def write_full_caption(combination: Combination, rng: random.Random) -> Caption:
-    """A caption that names garment, colour and pattern."""
+    """Write a caption that names garment, colour and pattern."""
     text = rng.choice(FRAMES).format(_full_phrase(combination, rng))
     return Caption(text, combination.garment, combination.colour, combination.pattern)
 
 
 def write_partial_caption(combination: Combination, rng: random.Random) -> Caption:
-    """A caption that names one or two of the three attributes."""
+    """Write a caption that names one or two of the three attributes."""
     named = set(rng.sample(("garment", "colour", "pattern"), rng.choice((1, 2, 2))))
     garment = combination.garment if "garment" in named else None
     colour = combination.colour if "colour" in named else None
@@ -139,7 +139,7 @@ def _partial_phrase(garment: str | None, colour: str | None, pattern: str | None
 
 
 def _word(words: tuple[str, ...], rng: random.Random) -> str:
-    """The first, most usual word more often than the others."""
+    """Choose a word, the first and most usual one more often than the others."""
     return words[0] if rng.random() < _FIRST_WORD_CHANCE else rng.choice(words)
 
 

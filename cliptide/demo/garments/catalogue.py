@@ -1,4 +1,4 @@
-"""The demo's catalogue: product pictures and product notes of many sellers, and queries to ask of it."""
+"""The catalogue: product pictures and product notes of many sellers, and sample queries."""
 
 import random
 from collections import Counter
@@ -27,12 +27,12 @@ FEATURED = (
 )
 NUM_TEXT_QUERIES = 6
 _SEED_BITS = 62
-_NEXT_SEED = 2**_SEED_BITS  # the catalogue's pictures have smaller seeds
+_NEXT_SEED = 2**_SEED_BITS  # pictures of the catalogue use smaller seeds
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueContent:
-    """One content of the catalogue: a picture that is drawn when asked for, or a note."""
+    """One content of the catalogue: a picture, which is drawn by `image_bytes`, or a note."""
 
     content_id: str
     modality: Modality
@@ -54,7 +54,7 @@ class CatalogueContent:
         }
 
     def image_bytes(self, size: int = DEFAULT_SIZE) -> bytes:
-        """The picture as a JPEG file of `size` × `size` pixels; the same at every call."""
+        """Draw the picture as a JPEG file of `size` × `size` pixels. Every call gives the same bytes."""
         if self.modality != "image":
             raise ValueError(f"{self.content_id} is a text and has no picture")
         return PictureDrawer().jpeg_bytes(self.combination, seed=self.seed, size=size)
@@ -62,7 +62,7 @@ class CatalogueContent:
 
 @dataclass(frozen=True, slots=True)
 class SampleQuery:
-    """A question with a known answer: pictures of `combination`. Its picture is in no catalogue."""
+    """A query with known answers: pictures of `combination`. No catalogue holds the query's own picture."""
 
     modality: Modality
     combination: Combination
@@ -70,17 +70,17 @@ class SampleQuery:
     seed: int
 
     def image_bytes(self, size: int = DEFAULT_SIZE) -> bytes:
-        """The query's picture as a JPEG file."""
+        """Draw the query's picture as a JPEG file."""
         if self.modality != "image":
             raise ValueError(f"the query {self.text!r} is a text and has no picture")
         return PictureDrawer().jpeg_bytes(self.combination, seed=self.seed, size=size)
 
 
 def build_catalogue(num_images: int, num_texts: int, seed: int) -> tuple[CatalogueContent, ...]:
-    """Pictures, then texts; the same arguments give the same catalogue, and no picture is drawn yet.
+    """Build the pictures, then the texts. The same arguments give the same catalogue. Nothing is drawn yet.
 
-    The featured combinations, as many as fit, have at least 12 pictures each; the other pictures and the
-    texts show any combination.
+    As many featured combinations as fit get 12 pictures each. All other pictures, and the texts, get
+    random combinations.
     """
     rng = random.Random(seed)
     pictures = [_content("image", i, c, rng) for i, c in enumerate(_shown(num_images, rng))]
@@ -89,7 +89,7 @@ def build_catalogue(num_images: int, num_texts: int, seed: int) -> tuple[Catalog
 
 
 def sample_queries(catalogue: Sequence[CatalogueContent]) -> tuple[SampleQuery, ...]:
-    """Up to six text queries and two image queries, each for a combination with at least 8 pictures here."""
+    """Return up to six text queries and two image queries, for combinations with at least 8 pictures."""
     num_pictures = Counter(c.combination for c in catalogue if c.modality == "image")
     queries = [
         SampleQuery(
@@ -104,7 +104,7 @@ def sample_queries(catalogue: Sequence[CatalogueContent]) -> tuple[SampleQuery, 
 
 
 def _shown(num_images: int, rng: random.Random) -> list[Combination]:
-    """What the pictures show, shuffled."""
+    """Choose the combinations that the pictures show, in random order."""
     num_featured = min(len(FEATURED), num_images // PICTURES_PER_QUERY)
     shown = [c for c in FEATURED[:num_featured] for _ in range(PICTURES_PER_QUERY)]
     shown += rng.choices(all_combinations(), k=num_images - len(shown))

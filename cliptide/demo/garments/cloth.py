@@ -1,4 +1,4 @@
-"""What garments are made of: a colour in many shades, and a pattern woven in a second colour."""
+"""The cloth of a garment: a shade of its colour, and a pattern in a second colour."""
 
 import colorsys
 import math
@@ -25,7 +25,7 @@ _BASE_COLOURS = {
 
 
 def cloth_colour(name: str, rng: np.random.Generator) -> Field:
-    """A shade (3,) of the named colour."""
+    """Choose a shade (3,) of the named colour."""
     hue, saturation, value = colorsys.rgb_to_hsv(*_BASE_COLOURS[name])
     hue += rng.uniform(-0.012, 0.012)
     saturation = min(1.0, saturation * rng.uniform(0.9, 1.08))
@@ -34,13 +34,13 @@ def cloth_colour(name: str, rng: np.random.Generator) -> Field:
 
 
 def trim_colour(cloth: Field) -> Field:
-    """Darker than the cloth, or lighter where the cloth is nearly black."""
+    """Return a darker colour than the cloth, or a lighter one if the cloth is nearly black."""
     colour: Field = cloth * np.float32(0.7) if _luminance(cloth) > 0.2 else cloth + np.float32(0.14)
     return colour
 
 
 def contrast_colour(cloth: Field) -> Field:
-    """The second colour of a pattern: cream on darker cloth, a deep shade of its own hue on light cloth."""
+    """Return a pattern's second colour: cream on dark cloth, a deep shade of the same hue on light cloth."""
     if _luminance(cloth) < 0.6:
         return np.array(_CREAM, dtype=np.float32)
     deep: Field = cloth * np.float32(0.3)
@@ -52,7 +52,7 @@ def _luminance(rgb: Field) -> float:
 
 
 def woven(pattern: str, placement: Placement, rng: np.random.Generator, size: int) -> Field:
-    """How much of a pattern's second colour each pixel shows; the pattern turns with the garment."""
+    """Return each pixel's share of the second colour. The pattern turns with the garment."""
     u, v, softness = _thread_grid(placement, rng, size)
     if pattern == "striped":
         return _bands(v, rng.uniform(0.36, 0.46), softness)
@@ -64,7 +64,7 @@ def woven(pattern: str, placement: Placement, rng: np.random.Generator, size: in
 
 
 def _thread_grid(placement: Placement, rng: np.random.Generator, size: int) -> tuple[Field, Field, float]:
-    """Cloth coordinates of every pixel, one unit per repeat of the pattern, and one pixel's size in them."""
+    """Return every pixel's cloth coordinates, in repeats of the pattern, and the size of a pixel in them."""
     period = rng.uniform(0.27, 0.38)
     angle = rng.choice((0.0, 0.0, math.pi / 2, math.pi / 4)) + rng.uniform(-0.1, 0.1)
     x, y = placement.garment_grid(size)
@@ -74,13 +74,13 @@ def _thread_grid(placement: Placement, rng: np.random.Generator, size: int) -> t
 
 
 def _bands(position: Field, width: float, softness: float) -> Field:
-    """1 inside bands of the given share of each repeat, 0 between them, soft over one pixel."""
+    """Return 1 inside the bands and 0 between them. A band takes the share `width` of each repeat."""
     from_middle = np.abs(position - np.floor(position) - np.float32(0.5))
     return _soft_step(np.float32(width / 2) - from_middle, softness)
 
 
 def _dots(u: Field, v: Field, radius: float, softness: float) -> Field:
-    """1 inside dots that stand in rows, every second row shifted by half a repeat."""
+    """Return 1 inside the dots and 0 between them. Every second row is shifted by half a repeat."""
     row = np.floor(v)
     shifted = u + np.float32(0.5) * (row % 2)
     from_u, from_v = shifted - np.floor(shifted) - np.float32(0.5), v - row - np.float32(0.5)

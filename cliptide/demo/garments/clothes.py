@@ -1,11 +1,10 @@
-"""What is worn on the body, in garment coordinates."""
+"""The shapes of clothes, in garment coordinates."""
 
-from cliptide.demo.garments.outlines import Stroke, both_outlines, both_sides, box, mirrored
-from cliptide.demo.silhouette import Silhouette
+from cliptide.demo.garments.outlines import Silhouette, Stroke, both_outlines, both_sides, box, mirrored
 
 
 def build_clothes() -> dict[str, Silhouette]:
-    """Silhouettes by the garment's name."""
+    """Return the silhouettes by the garment's name."""
     return {
         "dress": _dress(),
         "t-shirt": _t_shirt(),

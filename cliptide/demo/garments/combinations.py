@@ -1,4 +1,4 @@
-"""The demo's small world: garments × colours × patterns, and the part of it that training never sees."""
+"""Everything that the demo knows: garments × colours × patterns, and which of them training never sees."""
 
 import hashlib
 import itertools
@@ -56,12 +56,12 @@ class Combination:
 
 
 def all_combinations() -> tuple[Combination, ...]:
-    """Every combination, in a fixed order."""
+    """Return every combination, in a fixed order."""
     return tuple(itertools.starmap(Combination, itertools.product(GARMENTS, COLOURS, PATTERNS)))
 
 
 def is_held_out(combination: Combination) -> bool:
-    """Whether training must not see this combination: decided by a hash of its name alone."""
+    """Whether training must not see this combination. A hash of its name decides."""
     digest = hashlib.sha256(str(combination).encode()).digest()
     return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32
 

@@ -1,4 +1,4 @@
-"""Draws product pictures: a garment of some cloth, lit softly, on a quiet background."""
+"""Draws product pictures: a garment in soft light, on a plain background."""
 
 import colorsys
 import io
@@ -6,12 +6,13 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from cliptide.demo.garments.accessories import build_accessories
 from cliptide.demo.garments.cloth import cloth_colour, contrast_colour, trim_colour, woven
+from cliptide.demo.garments.clothes import build_clothes
 from cliptide.demo.garments.combinations import Combination
-from cliptide.demo.garments.outlines import Outline, Stroke, rounded
+from cliptide.demo.garments.headwear_and_footwear import build_headwear_and_footwear
+from cliptide.demo.garments.outlines import Outline, Silhouette, Stroke, rounded
 from cliptide.demo.garments.placement import Field, Placement, random_placement
-from cliptide.demo.silhouette import Silhouette
-from cliptide.demo.silhouettes import build_silhouettes
 
 DEFAULT_SIZE = 320
 _SUPERSAMPLING = 3
@@ -19,13 +20,13 @@ _CORNER_RADIUS = 0.09
 
 
 class PictureDrawer:
-    """Draws any combination; the same seed and size give the same picture."""
+    """Draws any combination. The same seed and size give the same picture."""
 
     def __init__(self) -> None:
         self._silhouettes = build_silhouettes()
 
     def draw(self, combination: Combination, *, seed: int, size: int = DEFAULT_SIZE) -> Image.Image:
-        """An RGB picture of `size` × `size` pixels."""
+        """Draw an RGB picture of `size` × `size` pixels."""
         rng = np.random.default_rng(seed)
         placement = random_placement(rng)
         silhouette = self._silhouettes[combination.garment]
@@ -44,14 +45,19 @@ class PictureDrawer:
         return _image(planes)
 
     def jpeg_bytes(self, combination: Combination, *, seed: int, size: int = DEFAULT_SIZE) -> bytes:
-        """The picture as a JPEG file."""
+        """Draw the picture as a JPEG file."""
         buffer = io.BytesIO()
         self.draw(combination, seed=seed, size=size).save(buffer, "JPEG", quality=88)
         return buffer.getvalue()
 
 
+def build_silhouettes() -> dict[str, Silhouette]:
+    """Return the silhouettes of all garments, by the garment's name."""
+    return {**build_clothes(), **build_headwear_and_footwear(), **build_accessories()}
+
+
 def _masks(silhouette: Silhouette, placement: Placement, size: int) -> tuple[Field, Field, Field]:
-    """Anti-aliased coverage of body, trim and seams."""
+    """Return the anti-aliased coverage of body, trim and seams."""
     canvas = size * _SUPERSAMPLING
     images = [Image.new("L", (canvas, canvas)) for _ in range(3)]
     body, trim, seams = (ImageDraw.Draw(image) for image in images)
@@ -96,7 +102,7 @@ def _image(planes: Field) -> Image.Image:
 
 
 def _background(rng: np.random.Generator, size: int) -> Field:
-    """Planes (3, size, size) of a quiet, hardly coloured surface: a gradient, or a wall above a floor."""
+    """Return planes (3, size, size) of a pale surface: a gradient, or a wall above a floor."""
     hue, saturation, value = rng.uniform(), rng.uniform(0.0, 0.16), rng.uniform(0.64, 0.95)
     tone = np.array(colorsys.hsv_to_rgb(hue, saturation, value), dtype=np.float32)
     corners = rng.uniform(-0.1, 0.1, (2, 2)).astype(np.float32)
@@ -113,7 +119,7 @@ def _blurred(mask: Field, radius: float) -> Image.Image:
 
 
 def shadow(whole: Field, rng: np.random.Generator) -> Field:
-    """The light (height, width) that a soft shadow leaves; it falls down and to one side."""
+    """Return the light (height, width) that a soft shadow leaves. It falls down and to one side."""
     size = whole.shape[0]
     soft = _blurred(whole, size * 0.02)
     down, aside = int(size * 0.03), int(size * rng.uniform(-0.03, 0.03))
@@ -123,7 +129,7 @@ def shadow(whole: Field, rng: np.random.Generator) -> Field:
 
 
 def _light(whole: Field, placement: Placement, rng: np.random.Generator) -> Field:
-    """Light (height, width) on a garment: from one side, with gentle folds and edges that turn away."""
+    """Return the light (height, width) on a garment: from one side, with soft folds and darker edges."""
     x, y = placement.garment_grid(whole.shape[0])
     slope, bend = rng.uniform(-0.1, 0.1), rng.uniform(3, 6)
     folds = np.sin(x * np.float32(bend) + y * np.float32(rng.uniform(-2, 2)) + np.float32(rng.uniform(0, 6)))

@@ -1,11 +1,10 @@
-"""What is worn on head and feet, in garment coordinates."""
+"""The shapes of headwear and footwear, in garment coordinates."""
 
-from cliptide.demo.garments.outlines import Stroke, box, ellipse, mirrored
-from cliptide.demo.silhouette import Silhouette
+from cliptide.demo.garments.outlines import Silhouette, Stroke, box, ellipse, mirrored
 
 
 def build_headwear_and_footwear() -> dict[str, Silhouette]:
-    """Silhouettes by the garment's name."""
+    """Return the silhouettes by the garment's name."""
     return {
         "hat": _hat(),
         "cap": _cap(),

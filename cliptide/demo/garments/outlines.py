@@ -1,4 +1,4 @@
-"""Outlines and strokes in garment coordinates: x to the right and y downwards, both within [-1, 1]."""
+"""The shapes of garments, in garment coordinates: x to the right and y downwards, both within [-1, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -16,8 +16,23 @@ class Stroke:
     width: float = 0.025
 
 
+@dataclass(frozen=True, slots=True)
+class Silhouette:
+    """The shape of one garment.
+
+    The body carries the pattern. Trim and handles are drawn darker, seams as fine lines. Holes are cut
+    out of the body, so that the background shows through them.
+    """
+
+    body: tuple[Outline, ...]
+    trim: tuple[Outline, ...] = ()
+    handles: tuple[Stroke, ...] = ()
+    seams: tuple[Stroke, ...] = ()
+    holes: tuple[Outline, ...] = ()
+
+
 def mirrored(right_half: Sequence[Point]) -> Outline:
-    """The symmetric outline whose right half runs from the top to the bottom."""
+    """Complete a symmetric outline, whose right half runs from the top to the bottom."""
     left_half = [(-x, y) for x, y in reversed(right_half) if x > 0]
     return (*right_half, *left_half)
 
@@ -25,7 +40,7 @@ def mirrored(right_half: Sequence[Point]) -> Outline:
 def ellipse(
     centre: Point, radius_x: float, radius_y: float, from_degrees: float = 0.0, to_degrees: float = 360.0
 ) -> Outline:
-    """Points along an ellipse, clockwise on the picture, starting at three o'clock."""
+    """Return points along an ellipse, clockwise on the picture, from three o'clock on."""
     num_points = 28
     angles = [
         math.radians(from_degrees + (to_degrees - from_degrees) * i / num_points)
@@ -39,18 +54,18 @@ def box(left: float, top: float, right: float, bottom: float) -> Outline:
 
 
 def both_sides(*strokes: Stroke) -> tuple[Stroke, ...]:
-    """The strokes and their mirror images."""
+    """Return the strokes and their mirror images."""
     reflected = tuple(Stroke(tuple((-x, y) for x, y in s.points), s.width) for s in strokes)
     return strokes + reflected
 
 
 def both_outlines(outline: Outline) -> tuple[Outline, Outline]:
-    """The outline and its mirror image."""
+    """Return the outline and its mirror image."""
     return outline, tuple((-x, y) for x, y in outline)
 
 
 def rounded(outline: Outline, radius: float) -> Outline:
-    """The outline with its corners replaced by short curves, none longer than half an edge."""
+    """Replace the corners by short curves, none of which is longer than half an edge."""
     points: list[Point] = []
     for i, corner in enumerate(outline):
         before, after = outline[i - 1], outline[(i + 1) % len(outline)]

@@ -1,4 +1,4 @@
-"""Where a garment lies on its picture."""
+"""How a garment is turned, scaled and shifted on its picture."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Field = npt.NDArray[np.float32]  # masks (height, width), planes (3, height, wid
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a garment lies on the picture: units are half the picture's side, angles are radians."""
+    """Turns, scales and shifts a garment. The unit is half the picture's side; angles are radians."""
 
     angle: float
     scale_x: float
@@ -22,7 +22,7 @@ class Placement:
     shift_y: float
 
     def to_pixels(self, outline: Outline, size: int) -> list[tuple[float, float]]:
-        """Garment coordinates in [-1, 1] to pixels of a square picture."""
+        """Convert garment coordinates in [-1, 1] to pixels of a square picture."""
         cos, sin, half = math.cos(self.angle), math.sin(self.angle), size / 2
         scaled = [(x * self.scale_x, y * self.scale_y) for x, y in outline]
         return [
@@ -31,7 +31,7 @@ class Placement:
         ]
 
     def garment_grid(self, size: int) -> tuple[Field, Field]:
-        """The garment coordinates of every pixel: two arrays (size, size)."""
+        """Return the garment coordinates of every pixel, as two arrays (size, size)."""
         steps = (np.arange(size, dtype=np.float32) + 0.5) * np.float32(2 / size) - 1
         x, y = np.meshgrid(steps - np.float32(self.shift_x), steps - np.float32(self.shift_y))
         cos, sin = np.float32(math.cos(self.angle)), np.float32(math.sin(self.angle))

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cliptide.dead_letters.reading import DeadLetter, Place, TopicScan, dead_letter_from_record, tally
+from cliptide.dead_letters.reading import DeadLetter, TopicScan, dead_letter_from_record, tally
 from cliptide.demo.embedded_broker import EmbeddedBroker
 from event_log.errors import TopicMissing, TransientLogError
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
@@ -10,6 +10,7 @@ from event_log.kafka.settings import KafkaSettings
 from event_log.kafka.source import KafkaRecordSource
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.records import EndOfPartition, Headers, Record, TopicDescription
+from schemas.dead_letters import RecordPosition
 
 CONTEXT: Headers = (
     ("content-type", b"application/json"),
@@ -27,8 +28,8 @@ def record(headers: Headers, key: bytes | None = b"boot-1") -> Record:
 
 def test_a_dead_letter_says_place_reason_and_error() -> None:
     letter = dead_letter_from_record(record(CONTEXT))
-    assert letter.origin == Place("content-uploads", 3, 41)
-    assert letter.place == Place("letters", 0, 7)
+    assert letter.origin == RecordPosition("content-uploads", 3, 41)
+    assert letter.position == RecordPosition("letters", 0, 7)
     assert letter.reason == "truncated_image"
     assert letter.error == "truncated after 12 bytes"
     assert letter.content_id == "boot-1"
@@ -56,7 +57,7 @@ def test_a_record_that_someone_else_put_there_is_listed_too(headers: Headers) ->
 
 def test_the_latest_are_shown_in_whatever_order_partitions_are_read() -> None:
     def letter(name: str, timestamp_ms: int, offset: int) -> DeadLetter:
-        origin = Place("content-uploads", 0, offset)
+        origin = RecordPosition("content-uploads", 0, offset)
         return DeadLetter(origin, origin, "truncated_image", "", name, 1, timestamp_ms)
 
     read = [letter("d", 9, 8), letter("b", 7, 5), letter("c", 9, 6), letter("a", 5, 7)]
@@ -87,7 +88,7 @@ def test_a_scan_of_an_empty_topic_ends() -> None:
 
 
 class SlowSource(MemoryRecordSource):
-    """Returns nothing at first, as often as it is told to; each time takes 0.1 s by its own clock."""
+    """Returns nothing for the next `num_empty` polls, each of which takes 0.1 s of its own clock."""
 
     num_empty = 0
     now = 0.0
@@ -109,7 +110,7 @@ def test_a_scan_to_which_nothing_comes_any_more_gives_up() -> None:
     records = TopicScan(source, "letters", patience_seconds=0.2, clock=lambda: source.now).records()
     next(records)
     source.num_empty = 1_000_000
-    with pytest.raises(TransientLogError, match=r"nothing of letters came for 0\.2 seconds"):
+    with pytest.raises(TransientLogError, match=r"no record of letters came for 0\.2 seconds"):
         next(records)
 
 
@@ -122,7 +123,7 @@ def test_a_scan_that_is_slow_does_not_give_up() -> None:
     source.num_empty = 5
     records = TopicScan(source, "letters", patience_seconds=0.65, clock=lambda: source.now).records()
     next(records)
-    source.now += 3600.0  # what its reader takes is none of its time
+    source.now += 3600.0  # time that the caller takes must not count
     source.num_empty = 5
     assert len(list(records)) == 1
 
@@ -139,7 +140,7 @@ def test_a_scan_of_a_broker_that_goes_away_gives_up(monkeypatch: pytest.MonkeyPa
             return described
 
         monkeypatch.setattr(source, "describe_topic", describe_and_stop)
-        with pytest.raises(TransientLogError, match="nothing of letters came for 1 seconds"):
+        with pytest.raises(TransientLogError, match="no record of letters came for 1 seconds"):
             list(TopicScan(source, "letters", patience_seconds=1.0).records())
         source.close()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cliptide.dead_letters.republishing import Republishing
-from consumer.dead_letters.dead_letter import VALUE_OMITTED_HEADER, SetAside, headers_from_set_aside
+from consumer.dead_letters.dead_letter import SetAside, headers_from_set_aside
 from event_log.records import Headers, Record
+from schemas.dead_letters import VALUE_OMITTED_HEADER
 
 TOPIC = "uploads"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cliptide.demo import embedded_broker
 from cliptide.demo.child_process import spawn
 from cliptide.demo.embedded_broker import EmbeddedBroker, EmbeddedBrokerError
 from event_log.errors import TransientLogError
@@ -57,14 +58,14 @@ def test_a_broker_that_ends_at_once_is_quoted(tmp_path: Path, monkeypatch: pytes
     broken = tmp_path / "tansu"
     broken.write_text("#!/bin/sh\necho no such storage\nexit 3\n")
     broken.chmod(0o755)
-    monkeypatch.setattr("cliptide.demo.embedded_broker._find_binary", lambda: str(broken))
+    monkeypatch.setattr(embedded_broker, "_find_binary", lambda: str(broken))
     with pytest.raises(EmbeddedBrokerError, match="no such storage"):
         EmbeddedBroker().start()
 
 
 @pytest.fixture
 def ignored_sigterm() -> Iterator[None]:
-    """Children inherit what is ignored: they are deaf before they have run a single instruction."""
+    """Children inherit ignored signals, so they ignore SIGTERM from their first instruction on."""
     former = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGTERM, former)
@@ -80,8 +81,8 @@ def test_a_broker_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: py
         started.append(spawn(*arguments))
         return started[-1]
 
-    monkeypatch.setattr("cliptide.demo.embedded_broker._find_binary", lambda: str(deaf))
-    monkeypatch.setattr("cliptide.demo.embedded_broker.spawn", spawn_and_remember)
+    monkeypatch.setattr(embedded_broker, "_find_binary", lambda: str(deaf))
+    monkeypatch.setattr(embedded_broker, "spawn", spawn_and_remember)
     with pytest.raises(EmbeddedBrokerError, match="did not start"):
         EmbeddedBroker(start_timeout_seconds=0.2).start()
     assert started

@@ -55,7 +55,7 @@ def test_once_ends_by_itself_and_reports_in_one_json_object() -> None:
 
 
 def shown_by(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Read until the demo stays; what it named, by name."""
+    """Read until the demo waits for Ctrl-C, and return the addresses that it printed, by name."""
     shown = {}
     for line in lines_of(process):
         separator = "=" if line.startswith("  export ") else ":  "

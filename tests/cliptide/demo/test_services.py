@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cliptide.demo.child_process import free_port
+from cliptide.demo.child_process import Child, ChildDied, free_port
 from cliptide.demo.embedded_broker import EmbeddedBroker
 from cliptide.demo.freshness import FreshnessLog, IndexWatch
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
-from cliptide.demo.processes import Child, ChildDied
 from cliptide.demo.run import DemoOptions, DirectoryNotEmpty, running_demo
 from cliptide.demo.services import (
     TOPIC,
@@ -148,7 +147,7 @@ def test_a_consumer_killed_in_the_middle_of_the_stream_loses_nothing_and_doubles
                 if watch.state.num_contents >= 10 or len(deliveries) == middle:
                     break
             wait_until(lambda: watch.state.num_contents >= 10)
-            os.kill(consumer.pid, signal.SIGSTOP)  # whatever it is doing; what comes now, it cannot commit
+            os.kill(consumer.pid, signal.SIGSTOP)  # it can commit nothing from now on
             for outcome in islice(outcomes, 20):
                 deliveries[outcome.content_id] = outcome.delivery
             os.kill(consumer.pid, signal.SIGKILL)

@@ -1,114 +1,11 @@
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
 from safetensors.numpy import load
 
-from cliptide.demo.garments.captions import Caption
-from cliptide.demo.garments.combinations import training_combinations
-from cliptide.demo.model import EMBEDDING_KEY, UNKNOWN_WORD_ROW, model_config
-from cliptide.demo.train import (
-    WARMUP_STEPS,
-    Trainer,
-    fit_loss,
-    learning_rate_share,
-    main,
-    read_captions,
-)
-from cliptide.demo.training_set import OPEN, Batch, BatchSampler, draw_pictures, write_captions
-
-PICTURES = torch.tensor([[0, 0, 0], [1, 1, 1]])
-
-
-@pytest.mark.parametrize(
-    ("logits", "captions", "loss"),
-    [
-        pytest.param([[50.0, 0.0], [0.0, 50.0]], [[0, 0, 0], [1, 1, 1]], 0.0, id="each finds its own"),
-        pytest.param([[0.0, 0.0], [0.0, 0.0]], [[0, 0, 0], [1, 1, 1]], math.log(2), id="undecided"),
-        pytest.param([[0.0, 50.0], [50.0, 0.0]], [[0, 0, 0], [1, 1, 1]], 50.0, id="each finds the other"),
-        pytest.param(
-            [[50.0, 0.0], [0.0, 0.0]],
-            [[0, 0, 0], [5, 5, 5]],
-            0.0,
-            id="a caption that fits none has no say, nor a picture",
-        ),
-        pytest.param(
-            [[0.0, 0.0], [0.0, 0.0]],
-            [[0, OPEN, OPEN], [1, OPEN, OPEN]],
-            math.log(2),
-            id="open attributes fit",
-        ),
-        pytest.param(
-            [[9.0, 9.0], [9.0, 9.0]],
-            [[OPEN, OPEN, OPEN], [OPEN, OPEN, OPEN]],
-            math.log(2),
-            id="the target is spread over all that fit",
-        ),
-    ],
-)
-def test_the_loss_wants_pictures_and_captions_that_fit_to_find_each_other(
-    logits: list[list[float]], captions: list[list[int]], loss: float
-):
-    found = fit_loss(torch.tensor(logits), PICTURES, torch.tensor(captions))
-
-    assert found.item() == pytest.approx(loss, abs=1e-4)
-
-
-def test_the_learning_rate_rises_then_falls_to_nothing():
-    shares = [learning_rate_share(step, 1000) for step in range(1001)]
-
-    assert shares[WARMUP_STEPS] == max(shares) == 1.0
-    assert shares[:WARMUP_STEPS] == sorted(shares[:WARMUP_STEPS])
-    assert shares[WARMUP_STEPS:] == sorted(shares[WARMUP_STEPS:], reverse=True)
-    assert shares[-1] == pytest.approx(0)
-
-
-def test_captions_are_read_with_open_clips_own_tokenizer():
-    captions = [Caption("a red dress", "dress", "red", None), Caption("hat", "hat", None, None)]
-    vocabulary, rows = read_captions(captions, np.random.default_rng(1))
-    tokens = SimpleTokenizer()([caption.text for caption in captions]).numpy()
-
-    assert set(vocabulary.token_ids) == set(tokens[0, :5]) | set(tokens[1, :3])
-    for row, expected in zip(rows, vocabulary.rows(tokens), strict=True):
-        known = row[row != UNKNOWN_WORD_ROW]
-        assert known.tolist() == expected[expected != UNKNOWN_WORD_ROW].tolist()
-
-
-def test_unknown_words_are_strewn_between_start_and_end_of_some_captions():
-    captions = [Caption("a red dress", "dress", "red", None)] * 400
-    vocabulary, rows = read_captions(captions, np.random.default_rng(1))
-    lengths = rows.argmax(axis=1) + 1
-
-    assert 0.2 < (lengths > 5).mean() < 0.4
-    assert lengths.max() == 5 + 4
-    assert (rows[:, 0] == len(vocabulary) - 2).all()
-
-
-class OneBatchSampler(BatchSampler):
-    """Gives the same batch at every step."""
-
-    def sample(self, size: int) -> Batch:
-        self._rng = np.random.default_rng(1)
-        return super().sample(size)
-
-
-@pytest.mark.encoder
-def test_a_trainer_lowers_the_loss_of_what_it_sees_again():
-    torch.manual_seed(1)
-    combinations = training_combinations()
-    captions = write_captions(combinations, 4, seed=1)
-    vocabulary, rows = read_captions(captions, np.random.default_rng(1))
-    pictures = [draw_pictures(combination, 1, seed=1) for combination in combinations]
-    sampler = OneBatchSampler(combinations, pictures, captions, np.random.default_rng(1))
-    trainer = Trainer(CLIP(**model_config(len(vocabulary))), sampler, rows, num_steps=1000)
-
-    losses = [trainer.step(batch_size=16) for _ in range(30)]
-
-    assert losses[-1] < 0.6 * losses[0]
+from cliptide.demo.small_clip.model import EMBEDDING_KEY
+from cliptide.demo.train import main
 
 
 @pytest.mark.encoder

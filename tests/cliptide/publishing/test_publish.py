@@ -11,12 +11,12 @@ from cliptide.publishing.publish import (
     Checked,
     EventPublisher,
     Failed,
-    PlacedEvent,
+    LabelledEvent,
     Published,
     Window,
     check_events,
     encode_rows,
-    place_event,
+    label_event,
 )
 from cliptide.publishing.upload_event import EventBuilder, InlineLimit
 from cliptide.publishing.upload_row import BadRow, UploadRow, row_from_values
@@ -60,8 +60,8 @@ class HeldPublisher:
     def close(self) -> None: ...
 
 
-def deletes(*content_ids: str) -> list[PlacedEvent | Failed]:
-    return [place_event(f"row {i}", DeleteEvent("e", i, "shop", NOW)) for i in content_ids]
+def deletes(*content_ids: str) -> list[LabelledEvent | Failed]:
+    return [label_event(f"row {i}", DeleteEvent("e", i, "shop", NOW)) for i in content_ids]
 
 
 def sender(publisher: HeldPublisher, window: Window = SMALL_WINDOW) -> EventPublisher:
@@ -124,7 +124,7 @@ def test_rows_are_held_to_the_contract_of_events() -> None:
         row_from_values("line 7", {"id": "y", "text": "fine"}, Path()),
     ]
     *failed, good = check_events(encode_rows(rows, build()))
-    assert [outcome.place for outcome in failed] == [f"line {n}" for n in range(2, 7)]
+    assert [outcome.label for outcome in failed] == [f"line {n}" for n in range(2, 7)]
     reasons = [outcome.reason.split(":")[0] for outcome in failed if isinstance(outcome, Failed)]
     assert reasons[:4] == ["not JSON", "content_id_too_long", "metadata_too_large", "empty_content"]
     assert isinstance(good, Checked)

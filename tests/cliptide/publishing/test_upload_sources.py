@@ -19,7 +19,7 @@ def write(path: Path, text: str) -> Path:
 def test_a_folder_yields_its_pictures_and_texts_in_a_stable_order(tmp_path: Path) -> None:
     for name in ("b/two.PNG", "a.txt", "b/one.jpeg", "notes.md", ".hidden/x.png", "b/.y.jpg"):
         write(tmp_path / name, "x")
-    assert [row.place for row in rows_of(tmp_path)] == ["a.txt", "b/one.jpeg", "b/two.PNG"]
+    assert [row.label for row in rows_of(tmp_path)] == ["a.txt", "b/one.jpeg", "b/two.PNG"]
 
 
 def test_a_csv_row_carries_every_column(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_csv_row_carries_every_column(tmp_path: Path) -> None:
     )
     [row] = rows_of(source)
     assert isinstance(row, UploadRow)
-    assert row.place == "line 2"
+    assert row.label == "line 2"
     assert row.folder == tmp_path
     assert row.fields.content_id == "boot-1"
     assert row.fields.owner_id == "ada"
@@ -45,7 +45,7 @@ def test_a_jsonl_line_carries_a_text(tmp_path: Path) -> None:
     )
     [row] = rows_of(source)
     assert isinstance(row, UploadRow)
-    assert row.place == "line 2"
+    assert row.label == "line 2"
     assert row.fields.text == "a red boot"
     assert row.fields.owner_id is None
 
@@ -66,7 +66,7 @@ BAD_LINES = {
     "version_in_words": ('{"text": "b", "version": "new"}', "version: "),
     "an_integer_that_would_change": (
         '{"text": "b", "metadata": {"a": 9007199254740993}}',
-        "a: an integer that no double holds; send it as a text",
+        "a: a double cannot hold this integer; send it as a text",
     ),
     "nested_metadata": ('{"text": "b", "metadata": {"a": [1]}}', "metadata.a"),
     "digest_too_short": ('{"link": "s3://x/1", "sha256": "ab"}', "sha256: "),
@@ -80,7 +80,7 @@ def test_a_bad_line_is_named_and_the_others_go_on(tmp_path: Path, line: str, rea
     assert isinstance(before, UploadRow)
     assert isinstance(after, UploadRow)
     assert isinstance(bad, BadRow)
-    assert bad.place == "line 2"
+    assert bad.label == "line 2"
     assert reason in bad.reason
 
 

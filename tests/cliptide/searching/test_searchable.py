@@ -17,7 +17,7 @@ from event_log.records import Delivery
 
 @dataclass
 class ScriptedView:
-    """Answers with one state after the other, the last one for ever; None is no answer."""
+    """Answers with one state after another, and then always with the last. None means no answer."""
 
     states: list[Mapping[str, int] | None]
     contents: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -103,7 +103,7 @@ def test_a_running_consumer_is_not_fenced_unless_told_so(tmp_path: Path, damaged
     renew_watermark(damaged, seconds_ago=0)
     result = run(tmp_path, "repair")
     assert result.exit_code == 1
-    assert "stop it and wait that long, or say --while-running" in result.stderr
+    assert "stop it and wait that long, or use --while-running" in result.stderr
     assert list_generations(damaged.store) == [1, 2, 3]
     assert run(tmp_path, "repair", "--while-running").exit_code == 0
 

@@ -1,4 +1,4 @@
-"""The proof notices every way in which an index can differ from its log."""
+"""The comparison finds every way in which an index can differ from its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topics: described, created when allowed, else named."""
+"""Topics are described, and created if that is allowed; otherwise a missing topic is named."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_deleted_topic_is_missing(admin: KafkaAdmin, unique_name: UniqueName) 
             return topic in str(error)
         return False
 
-    wait_until(is_missing)  # brokers hear of it one after the other
+    wait_until(is_missing)  # the brokers learn of it one after another
 
 
 def test_deleting_a_missing_topic_names_it(admin: KafkaAdmin, unique_name: UniqueName) -> None:

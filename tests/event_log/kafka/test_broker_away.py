@@ -105,7 +105,7 @@ def test_a_reader_outlives_its_broker() -> None:
 
 
 def is_delivered(publisher: KafkaPublisher, topic: str) -> bool:
-    """Whether a record is delivered at once; not where the machine stands still for three seconds."""
+    """Whether a record is delivered at once. It is not if the machine stalls for three seconds."""
     future = publisher.publish(topic, key=b"key", value=b"value")
     wait_until(future.done)
     return future.exception() is None

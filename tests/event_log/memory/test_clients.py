@@ -1,4 +1,4 @@
-"""What only the in-memory log can do: faults, gaps, members that are thrown out."""
+"""What only the in-memory log can do: faults, gaps, and expelling members."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_publishing_to_a_missing_topic_names_it(log: MemoryLog) -> None:
 
 def test_the_size_limit_counts_key_and_value(log: MemoryLog) -> None:
     log.append("uploads", 0, key=bytes(50), value=bytes(50))
-    with pytest.raises(RecordTooLarge, match="101 bytes, allowed are 100"):
+    with pytest.raises(RecordTooLarge, match="101 bytes, at most 100 are allowed"):
         log.append("uploads", 0, key=bytes(51), value=bytes(50))
 
 

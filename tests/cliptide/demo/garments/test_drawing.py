@@ -7,10 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cliptide.demo.garments.combinations import COLOURS, GARMENTS, Combination
-from cliptide.demo.garments.drawing import PictureDrawer, shadow
-from cliptide.demo.garments.outlines import box, ellipse, mirrored, rounded
-from cliptide.demo.silhouette import Silhouette
-from cliptide.demo.silhouettes import build_silhouettes
+from cliptide.demo.garments.drawing import PictureDrawer, build_silhouettes, shadow
+from cliptide.demo.garments.outlines import Silhouette, box, ellipse, mirrored, rounded
 
 SHIRT = Combination("t-shirt", "blue", "plain")
 

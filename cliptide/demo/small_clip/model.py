@@ -1,8 +1,8 @@
-"""The demo's model: a small CLIP, kept compact in the package, expanded to what open_clip loads.
+"""The demo's model: a small CLIP. The package holds compact weights, which are expanded for open_clip.
 
-The package holds half-precision weights and only the token embeddings that training saw. Every other token
-shares one embedding, that of the *unknown word*, which training taught by strewing it into captions; so a
-query with a word from outside this small world is read as if the word said nothing.
+The compact weights have half precision and hold only the token embeddings that training saw. All other
+tokens share one embedding, that of the *unknown word*. Training inserted it into captions at random, so
+the model has learned to ignore words that it does not know.
 """
 
 import json
@@ -25,12 +25,13 @@ PIXEL_STD = (0.5, 0.5, 0.5)
 EMBEDDING_KEY = "token_embedding.weight"
 TOKEN_IDS_KEY = "token_ids"
 UNKNOWN_WORD_ROW = 0
+WEIGHTS = "weights.safetensors"
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 def model_config(vocabulary_size: int = VOCABULARY_SIZE) -> dict[str, Any]:
-    """The arguments of `open_clip.model.CLIP`; training uses a smaller vocabulary than the expanded model."""
+    """Return the arguments of `open_clip.model.CLIP`. Training uses a smaller vocabulary."""
     return {
         "embed_dim": 128,
         "vision_cfg": {
@@ -62,10 +63,10 @@ def preprocess_config() -> dict[str, Any]:
 
 
 class CompactVocabulary:
-    """Maps the tokenizer's ids to rows of the compact embedding, keeping their order.
+    """Maps the tokenizer's ids to rows of the compact embedding, in the order of the ids.
 
-    Row 0 is the unknown word. The end token has the greatest id and so the greatest row, which is where
-    CLIP's text tower finds the end of a text.
+    Row 0 is the unknown word. The end token has the greatest id and so the greatest row. CLIP's text tower
+    needs that, because it finds the end of a text by the greatest number.
     """
 
     def __init__(self, token_ids: Iterable[int]) -> None:
@@ -77,19 +78,19 @@ class CompactVocabulary:
         return len(self.token_ids) + 1
 
     def rows(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Token ids of any shape to embedding rows of the same shape."""
+        """Map an array of token ids to an array of rows of the same shape."""
         return self._rows[tokens]
 
 
 def compact_weights(state: Tensors, vocabulary: CompactVocabulary) -> bytes:
-    """A trained state with compact embedding rows as a half-precision safetensors file."""
+    """Write a trained state, with compact embedding rows, as a half-precision safetensors file."""
     tensors: dict[str, npt.NDArray[Any]] = {name: tensor.astype(np.float16) for name, tensor in state.items()}
     tensors[TOKEN_IDS_KEY] = vocabulary.token_ids
     return save(tensors)
 
 
 def expand_weights(compact: bytes) -> bytes:
-    """The compact file as a full half-precision state of `open_clip.model.CLIP`, as a safetensors file."""
+    """Expand the compact file to a full half-precision state of `open_clip.model.CLIP`, as safetensors."""
     tensors = load(compact)
     token_ids, known = tensors.pop(TOKEN_IDS_KEY), tensors[EMBEDDING_KEY]
     full = np.repeat(known[UNKNOWN_WORD_ROW : UNKNOWN_WORD_ROW + 1], VOCABULARY_SIZE, axis=0)
@@ -98,16 +99,16 @@ def expand_weights(compact: bytes) -> bytes:
 
 
 def packaged_weights() -> bytes:
-    """The compact weights that the package ships."""
-    return resources.files("cliptide.demo").joinpath("model").joinpath("weights.safetensors").read_bytes()
+    """Read the compact weights that the package ships."""
+    return resources.files("cliptide.demo.small_clip").joinpath(WEIGHTS).read_bytes()
 
 
 def write_model_directory(path: Path, compact: bytes | None = None) -> Path:
     """Write the model as a directory that open_clip loads as `local-dir:<path>`, and return the path.
 
-    The same weights give the same bytes. A file that holds them already is left alone; any other is replaced
-    in one step, so processes that write the same directory at once do no harm. Takes the packaged weights by
-    default.
+    Without `compact`, the packaged weights are written. The same weights give the same bytes. A file that
+    holds these bytes already is left alone; any other file is replaced in one step. So several processes
+    may write the same directory at once.
     """
     path.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": model_config(), "preprocess_cfg": preprocess_config()}

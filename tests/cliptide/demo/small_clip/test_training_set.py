@@ -1,6 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from open_clip.tokenizer import SimpleTokenizer
 
 from cliptide.demo.garments.captions import Caption
 from cliptide.demo.garments.combinations import (
@@ -11,12 +12,14 @@ from cliptide.demo.garments.combinations import (
     held_out_combinations,
     training_combinations,
 )
-from cliptide.demo.training_set import (
+from cliptide.demo.small_clip.model import UNKNOWN_WORD_ROW
+from cliptide.demo.small_clip.training_set import (
     OPEN,
     BatchSampler,
     attribute_row,
     draw_all_pictures,
     draw_pictures,
+    read_captions,
     write_captions,
 )
 
@@ -103,3 +106,24 @@ def test_batches_together_show_every_training_combination(sampler: BatchSampler)
         shown |= trained_on(sampler.sample(512).picture_attributes)
 
     assert shown == set(training_combinations())
+
+
+def test_captions_are_read_with_open_clips_own_tokenizer():
+    captions = [Caption("a red dress", "dress", "red", None), Caption("hat", "hat", None, None)]
+    vocabulary, rows = read_captions(captions, np.random.default_rng(1))
+    tokens = SimpleTokenizer()([caption.text for caption in captions]).numpy()
+
+    assert set(vocabulary.token_ids) == set(tokens[0, :5]) | set(tokens[1, :3])
+    for row, expected in zip(rows, vocabulary.rows(tokens), strict=True):
+        known = row[row != UNKNOWN_WORD_ROW]
+        assert known.tolist() == expected[expected != UNKNOWN_WORD_ROW].tolist()
+
+
+def test_unknown_words_are_strewn_between_start_and_end_of_some_captions():
+    captions = [Caption("a red dress", "dress", "red", None)] * 400
+    vocabulary, rows = read_captions(captions, np.random.default_rng(1))
+    lengths = rows.argmax(axis=1) + 1
+
+    assert 0.2 < (lengths > 5).mean() < 0.4
+    assert lengths.max() == 5 + 4
+    assert (rows[:, 0] == len(vocabulary) - 2).all()

@@ -6,7 +6,7 @@ import torch
 from open_clip.model import CLIP
 from safetensors.numpy import load
 
-from cliptide.demo.model import (
+from cliptide.demo.small_clip.model import (
     EMBEDDING_KEY,
     TOKEN_IDS_KEY,
     UNKNOWN_WORD_ROW,
@@ -18,7 +18,7 @@ from cliptide.demo.model import (
     packaged_weights,
     write_model_directory,
 )
-from cliptide.demo.train import encode_rows
+from cliptide.demo.small_clip.trainer import encode_rows
 
 START, END = 49406, 49407
 DRESS, RED = 2595, 736

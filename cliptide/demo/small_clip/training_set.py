@@ -1,4 +1,4 @@
-"""What the model learns from: drawn pictures and captions of the combinations that are not held out."""
+"""The training data: drawn pictures and captions of the combinations that are not held out."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -7,21 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from open_clip.tokenizer import SimpleTokenizer
 
 from cliptide.demo.garments.captions import Caption, write_full_caption, write_partial_caption
 from cliptide.demo.garments.combinations import COLOURS, GARMENTS, PATTERNS, Combination
 from cliptide.demo.garments.drawing import PictureDrawer
-from cliptide.demo.model import IMAGE_SIZE
+from cliptide.demo.small_clip.model import IMAGE_SIZE, UNKNOWN_WORD_ROW, CompactVocabulary
 
 Pixels = npt.NDArray[np.uint8]  # (pictures, height, width, 3)
-Attributes = npt.NDArray[np.int64]  # (n, 3): garment, colour, pattern; OPEN where a caption names none
+Attributes = npt.NDArray[np.int64]  # (n, 3): garment, colour, pattern; OPEN: not named by the caption
+TokenRows = npt.NDArray[np.int64]  # (captions, longest): rows of the compact embedding
 
 OPEN = -1
+UNKNOWN_WORDS_CHANCE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures and captions of one step; each side has the attributes that say who fits whom."""
+    """The pictures and captions of one step. Their attributes say which caption fits which picture."""
 
     pixels: Pixels
     picture_attributes: Attributes
@@ -30,14 +33,14 @@ class Batch:
 
 
 def draw_pictures(combination: Combination, num_pictures: int, seed: int) -> Pixels:
-    """Pictures (num_pictures, 64, 64, 3) of one combination; they depend on the arguments alone."""
+    """Draw pictures (num_pictures, 64, 64, 3) of one combination. Equal arguments give equal pictures."""
     drawer = PictureDrawer()
     seeds = np.random.default_rng([seed, *attribute_row(combination)]).integers(2**62, size=num_pictures)
     return np.stack([np.asarray(drawer.draw(combination, seed=int(s), size=IMAGE_SIZE)) for s in seeds])
 
 
 def draw_all_pictures(combinations: Sequence[Combination], num_each: int, seed: int) -> Iterator[Pixels]:
-    """Pictures of each combination in turn, drawn by as many processes as there are processors."""
+    """Yield the pictures of each combination in turn. As many processes draw as there are processors."""
     with ProcessPoolExecutor() as pool:
         yield from pool.map(
             draw_pictures,
@@ -49,7 +52,7 @@ def draw_all_pictures(combinations: Sequence[Combination], num_each: int, seed: 
 
 
 def write_captions(combinations: Sequence[Combination], num_each: int, seed: int) -> list[Caption]:
-    """`num_each` captions of each combination in turn; three in four name all three attributes."""
+    """Write `num_each` captions of each combination in turn. Three in four name all three attributes."""
     rng = random.Random(seed)
     return [
         write_partial_caption(combination, rng) if i % 4 == 3 else write_full_caption(combination, rng)
@@ -58,8 +61,36 @@ def write_captions(combinations: Sequence[Combination], num_each: int, seed: int
     ]
 
 
+def read_captions(
+    captions: Sequence[Caption], rng: np.random.Generator
+) -> tuple[CompactVocabulary, TokenRows]:
+    """Return the vocabulary of the captions, and their embedding rows, padded with zeros.
+
+    Unknown words are inserted into some captions. These captions keep their meaning, so the model learns
+    to ignore words that it does not know.
+    """
+    tokenizer = SimpleTokenizer()
+    tokens = tokenizer([caption.text for caption in captions]).numpy()
+    lengths = tokens.argmax(axis=1) + 1
+    vocabulary = CompactVocabulary(int(t) for row, n in zip(tokens, lengths, strict=True) for t in row[:n])
+    rows = [
+        _insert_unknown_words(vocabulary.rows(row[:n]), rng) for row, n in zip(tokens, lengths, strict=True)
+    ]
+    padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return vocabulary, padded
+
+
+def _insert_unknown_words(row: TokenRows, rng: np.random.Generator) -> TokenRows:
+    if rng.uniform() >= UNKNOWN_WORDS_CHANCE:
+        return row
+    positions = rng.integers(1, len(row), size=rng.integers(1, 5))
+    return np.insert(row, positions, UNKNOWN_WORD_ROW)
+
+
 def attribute_row(described: Combination | Caption) -> list[int]:
-    """Garment, colour and pattern as positions in their lists; OPEN for what a caption leaves open."""
+    """Return garment, colour and pattern as positions in their lists; OPEN for one that is not named."""
     return [
         OPEN if described.garment is None else GARMENTS.index(described.garment),
         OPEN if described.colour is None else COLOURS.index(described.colour),
@@ -72,7 +103,7 @@ def attribute_rows(described: Sequence[Combination] | Sequence[Caption]) -> Attr
 
 
 class BatchSampler:
-    """Draws hard batches: of few garments and few colours, so that pictures meet captions that nearly fit.
+    """Draws hard batches. Each has few garments and colours, so that many captions nearly fit a picture.
 
     Each picture comes with one caption of its own combination.
     """

@@ -3,14 +3,11 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from cliptide.demo.gallery_server import serving_page
-from cliptide.demo.processes import Child, ChildDied, last_lines
+from cliptide.demo.child_process import Child, ChildDied, last_lines
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fixtures.processes import is_running
 
@@ -86,7 +83,7 @@ def test_children_die_with_their_parent(tmp_path: Path) -> None:
 PARENT = f"""
 import os, pathlib, sys, time
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
-from cliptide.demo.processes import Child
+from cliptide.demo.child_process import Child
 print(Child("sleeper", "child_under_test", dict(os.environ), pathlib.Path("log")).pid, flush=True)
 time.sleep(60)
 """
@@ -96,15 +93,3 @@ def test_only_the_last_lines_of_a_log_are_shown(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("\n".join(f"line {n}" for n in range(100)))
     assert last_lines(tmp_path / "log", 2) == ["line 98", "line 99"]
     assert last_lines(tmp_path / "none") == []
-
-
-def test_the_gallery_is_served_while_the_demo_runs() -> None:
-    with serving_page("<p>gállery</p>") as address:
-        with urllib.request.urlopen(address, timeout=PATIENCE_SECONDS) as answer:
-            assert answer.read().decode() == "<p>gállery</p>"
-            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
-            urllib.request.urlopen(address + "../secrets", timeout=PATIENCE_SECONDS)
-        refused.value.close()
-    with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(address, timeout=PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""What the collector of cycles leaves alone."""
+"""What the garbage collector leaves alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.collection import spare_what_stays
+from service.gc_tuning import freeze_gc
 
 
 class Node:
@@ -26,7 +26,7 @@ def _collects_as_before() -> Iterator[None]:
 
 
 def test_what_is_loaded_is_left_out_and_later_cycles_are_still_collected() -> None:
-    spare_what_stays()
+    freeze_gc()
     assert gc.get_freeze_count() > 0
     cycle = Node()
     cycle.itself = cycle

@@ -1,0 +1,166 @@
+"""One run of `cliptide publish`: sends the source through, waits if asked to, and counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from cliptide.publishing.pacer import Pacer
+from cliptide.publishing.publish import (
+    EventPublisher,
+    Failed,
+    Outcome,
+    Published,
+    check_events,
+    encode_rows,
+)
+from cliptide.publishing.upload_event import EventBuilder, InlineLimit
+from cliptide.publishing.upload_sources import SourceUnreadable, read_source
+from cliptide.searching.query_client import QueryClient, QueryServiceAway, QueryServiceError
+from cliptide.searching.searchable import (
+    NotSearchableInTime,
+    find_missing,
+    wait_until_covered,
+    wanted_offsets,
+)
+from cliptide.terminal.connections import open_publisher
+from cliptide.terminal.plain_text import without_controls
+from cliptide.terminal.progress import show_progress
+from event_log.kafka.settings import KafkaSettings
+from event_log.records import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """The flags of one run."""
+
+    topic: str
+    kafka: KafkaSettings
+    query_url: str
+    api_key: str | None
+    platform: str
+    rate: float | None
+    inline_limit: int
+    reference: bool
+    reference_base: str | None
+    dry_run: bool
+    wait: bool
+    wait_timeout: float
+
+
+@dataclass(slots=True)
+class PublishSummary:
+    """What one run did. It is printed as the last line of standard output."""
+
+    dry_run: bool
+    topic: str
+    rows: int = 0
+    published: int = 0
+    failed: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    next_offsets: dict[str, int] = field(default_factory=dict)
+    searchable: int | None = None
+    missing: list[str] | None = None
+    problem: str | None = None  # why --wait gave up
+
+    @property
+    def is_clean(self) -> bool:
+        return self.failed == 0 and not self.missing and self.problem is None
+
+    def add(self, delivery: Delivery) -> None:
+        self.published += 1
+        self.next_offsets = wanted_offsets([delivery], self.next_offsets)
+
+    def as_json(self) -> str:
+        fields = asdict(self) | {"seconds": round(self.seconds, 3)}
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+
+class PublishRun:
+    """One run of the command."""
+
+    def __init__(self, source: Path, options: PublishOptions, console: Console) -> None:
+        self.summary = PublishSummary(options.dry_run, options.topic)
+        self._source = source
+        self._options = options
+        self._console = console
+        self._content_ids: dict[str, None] = {}  # in order, each once; kept only for --wait
+
+    def check_query_service(self) -> None:
+        """With --wait, ask the query service before publishing: if it refuses the call, the run ends here."""
+        if not self._waits:
+            return
+        try:
+            self._client.index()
+        except QueryServiceAway as error:
+            self._say(f"{error}: --wait will ask again for up to {self._options.wait_timeout:g} s")
+
+    def publish(self) -> None:
+        try:
+            total = sum(1 for _ in read_source(self._source))
+        except SourceUnreadable as error:
+            raise click.UsageError(str(error)) from error
+        with ExitStack() as stack:
+            outcomes = self._outcomes(stack)
+            progress = stack.enter_context(show_progress(self._console, {"uploads": total}))
+            for outcome in outcomes:
+                self._count(outcome)
+                progress.update("uploads", self.summary.rows)
+
+    def wait(self) -> None:
+        """With --wait, wait until the index covers what was published, then look each content up."""
+        if not self._waits:
+            return
+        client = self._client
+        try:
+            with self._console.status("waiting until searchable"):
+                wait_until_covered(
+                    client, self.summary.next_offsets, timeout_seconds=self._options.wait_timeout
+                )
+                missing = list(find_missing(client, self._content_ids))
+        except (NotSearchableInTime, QueryServiceError) as error:
+            self.summary.problem = str(error)
+            return
+        self.summary.missing = missing
+        self.summary.searchable = len(self._content_ids) - len(missing)
+        for content_id in missing:
+            self._say(f"{content_id}: not searchable (set aside as a dead letter, deleted, or superseded)")
+
+    @property
+    def _waits(self) -> bool:
+        return self._options.wait and not self._options.dry_run
+
+    @property
+    def _client(self) -> QueryClient:
+        return QueryClient(self._options.query_url, self._options.api_key)
+
+    def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
+        options = self._options
+        limit = InlineLimit(options.inline_limit, options.reference, options.reference_base)
+        events = encode_rows(read_source(self._source), EventBuilder(options.platform, limit).build)
+        if options.dry_run:
+            return check_events(events)
+        publisher = stack.enter_context(open_publisher(options.kafka, options.topic))
+        return EventPublisher(publisher, options.topic, pacer=Pacer(options.rate)).publish(events)
+
+    def _count(self, outcome: Outcome) -> None:
+        self.summary.rows += 1
+        if isinstance(outcome, Failed):
+            self.summary.failed += 1
+            self._say(f"{outcome.label}: {outcome.reason}")
+            return
+        self.summary.bytes += outcome.size_bytes
+        if isinstance(outcome, Published):
+            self.summary.add(outcome.delivery)
+            if self._options.wait:
+                self._content_ids[outcome.content_id] = None
+
+    def _say(self, line: str) -> None:
+        self._console.print(without_controls(line), markup=False, highlight=False, soft_wrap=True)

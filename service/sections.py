@@ -1,0 +1,35 @@
+"""The settings sections that both services read, and the defaults that the command line shares with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from service.settings import Section
+
+DEFAULT_TOPIC = "content-uploads"
+DEFAULT_DEAD_LETTER_TOPIC = "content-uploads.dead-letters"
+DEFAULT_BOOTSTRAP_SERVERS = "127.0.0.1:9092"
+DEFAULT_INDEX_ROOT = Path("index")
+
+
+class KafkaSection(Section):
+    """How to reach Kafka."""
+
+    bootstrap_servers: str = Field(
+        default=DEFAULT_BOOTSTRAP_SERVERS, description="Kafka's addresses: host:port, separated by commas."
+    )
+    properties: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="Further properties of librdkafka (SASL, TLS, …), as a JSON object.",
+    )
+
+
+class IndexSection(Section):
+    """Where indexes lie. Each service adds `id`, which means something else to a writer than to a reader."""
+
+    root: Path = Field(
+        default=DEFAULT_INDEX_ROOT,
+        description="The directory that holds the indexes. Consumers and query services share it.",
+    )
