@@ -10,7 +10,7 @@ from consumer.backoff import Backoff
 from event_log.errors import EventLogError, RecordTooLarge, TransientLogError
 from event_log.publisher import NonBlockingPublisher
 from event_log.records import Delivery, Headers, Record
-from schemas.dead_letters import Failure, RecordPosition, append_explanation
+from schemas.dead_letters import Failure, RecordPosition, append_explanation, append_value_omitted
 
 
 @dataclass(frozen=True, slots=True)
