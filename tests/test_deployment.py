@@ -23,9 +23,9 @@ import query_api.telemetry.metrics
 import service.settings
 from cliptide.__main__ import main
 from service.settings import PREFIX
-from tests.flags_table import commands_of, variable_of
 from tests.integration.monitoring import alert_rules
-from tests.settings_table import variables_of
+from tools.flags_table import commands_of, variable_of
+from tools.settings_table import variables_of
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"

@@ -75,7 +75,7 @@ def test_importing_the_engine_does_not_import_torch() -> None:
 def test_no_test_or_tool_is_imported_by_a_package() -> None:
     for package in PACKAGES:
         for path in modules_of(package):
-            assert not {"tests", "benchmarks"} & set(imports_of(path)), path
+            assert not {"tests", "benchmarks", "tools"} & set(imports_of(path)), path
 
 
 @pytest.mark.parametrize("package", PACKAGES)

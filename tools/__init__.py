@@ -1,0 +1,1 @@
+"""Programs for developers: they write the generated tables, golden files and schema releases."""
