@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.figure import Figure
-from tests.crash.damage import build_index, damaged_files
+from tools.crash.damage import build_index, damaged_files
 
 NAME = "bit_flips"
 

@@ -1,6 +1,6 @@
 """Writers killed by signal 9: at every call that changes the disk, or at random times.
 
-Needs a process that has run nothing yet (`python -m tests.crash.campaign`): every life is
+Needs a process that has run nothing yet (`python -m tools.crash.campaign`): every life is
 a fork of it, and a fork cannot use the threads that FAISS or Arrow may have started.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_worker import MergeLanes
-from tests.crash.shard_life import check, has_index, live, open_and_check, recover_and_check
-from tests.crash.small_log import Log, build_log
-from tests.crash.system_calls import Call, Observer, observed
+from tools.crash.shard_life import check, has_index, live, open_and_check, recover_and_check
+from tools.crash.small_log import Log, build_log
+from tools.crash.system_calls import Call, Observer, observed
 
 
 class _KillAtStep(Observer):

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.crash.system_calls import Call
+from tools.crash.system_calls import Call
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""`python -m tests.crash.campaign`: kill, cut the power and damage files, and count what goes wrong.
+"""`python -m tools.crash.campaign`: kill, cut the power and damage files, and count what goes wrong.
 
 Prints one JSON object, and exits with 1 if there is any violation. Each campaign follows
 from its seed, but for kills at random times.
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
-from tests.crash.damage import build_index, damaged_files
-from tests.crash.kills import kills_at_every_step, kills_at_random_times
-from tests.crash.power_failures import power_failures
+from tools.crash.damage import build_index, damaged_files
+from tools.crash.kills import kills_at_every_step, kills_at_random_times
+from tools.crash.power_failures import power_failures
 
 _MEMORY = Path("/dev/shm")  # a crash here is simulated, so that nothing needs a real disk
 
