@@ -89,7 +89,7 @@ def _print_table(console: Console, figure: Figure, seconds: float) -> None:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option(
-    "--table", is_flag=True, help="Print the published figures as README shows them, measure nothing."
+    "--table", is_flag=True, help="Print the published figures as in docs/figures.md; measure nothing."
 )
 @click.option("--quick", is_flag=True, help="Only show that it runs: small data, few rounds, no claim.")
 @click.option("--json", "with_json", is_flag=True, help="Print one JSON object for each figure.")

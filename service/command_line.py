@@ -6,8 +6,8 @@ import argparse
 import inspect
 
 _SETTINGS = """\
-settings come from the environment (CLIPTIDE_…); README.md lists every variable. One that cannot be used
-ends the process with a line that names it."""
+settings come from the environment (CLIPTIDE_…); docs/settings.md lists every variable. One that cannot be
+used ends the process with a line that names it."""
 
 
 def build_parser(program: str, documentation: str | None) -> argparse.ArgumentParser:

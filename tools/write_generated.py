@@ -45,9 +45,9 @@ class GeneratedPart:
 
 
 PARTS = (
-    GeneratedPart("settings", "README.md", build_settings_table),
-    GeneratedPart("flags", "README.md", build_flags_table),
-    GeneratedPart("figures", "README.md", build_figures_table),
+    GeneratedPart("settings", "docs/settings.md", build_settings_table),
+    GeneratedPart("flags", "docs/settings.md", build_flags_table),
+    GeneratedPart("figures", "docs/figures.md", build_figures_table),
 )
 
 
