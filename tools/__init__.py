@@ -1,1 +1,1 @@
-"""Programs for developers: they write the generated tables, golden files and schema releases."""
+"""Programs for developers: they write the generated tables, the golden files and the schema releases."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.published import build_table as build_figures_table
 from tools.flags_table import build_table as build_flags_table
+from tools.folders_table import build_table as build_folders_table
 from tools.settings_table import build_table as build_settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +49,7 @@ PARTS = (
     GeneratedPart("settings", "docs/settings.md", build_settings_table),
     GeneratedPart("flags", "docs/settings.md", build_flags_table),
     GeneratedPart("figures", "docs/figures.md", build_figures_table),
+    GeneratedPart("folders", "ARCHITECTURE.md", build_folders_table),
 )
 
 
