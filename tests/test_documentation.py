@@ -1,4 +1,4 @@
-"""What can drift is tested: tables made from the code, links, commands."""
+"""The documents agree with the code: generated parts, links, tables, commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The house's walls: who may import whom, and where each foreign library lives."""
+"""Which package may import which, and where each foreign library is imported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOMES = {
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Yield the top-level packages that a module imports, wherever in it."""
+    """Yield the top-level packages that a module imports anywhere in its code."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
@@ -60,9 +60,9 @@ def test_a_package_imports_only_those_below_it(package: str) -> None:
 def test_a_foreign_library_stays_at_home(library: str) -> None:
     for package in PACKAGES:
         for path in modules_of(package):
-            place = path.relative_to(ROOT).as_posix()
+            name = path.relative_to(ROOT).as_posix()
             if library in set(imports_of(path)):
-                assert place.startswith(HOMES[library]), f"{place} imports {library}"
+                assert name.startswith(HOMES[library]), f"{name} imports {library}"
 
 
 def test_importing_the_engine_does_not_import_torch() -> None:
@@ -80,7 +80,7 @@ def test_no_test_or_tool_is_imported_by_a_package() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_time_out_is_caught_under_the_name_that_every_python_gives_it(package: str) -> None:
-    """Before Python 3.11 the builtin `TimeoutError` misses those that futures and asyncio raise."""
+    """Before Python 3.11, `except TimeoutError` does not catch the time-outs of futures and asyncio."""
     for path in modules_of(package):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ExceptHandler) and node.type is not None:

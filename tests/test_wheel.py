@@ -1,4 +1,4 @@
-"""What a user installs holds every file that the code opens beside itself."""
+"""The wheel holds every file of the packages, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_w
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of this tree, built by the back end itself: nothing is fetched."""
+    """Build the wheel of this tree with the installed back end, so that nothing is downloaded."""
     tree, built = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("built")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)

@@ -1,4 +1,4 @@
-"""The figures' machinery; the figures themselves are measured, not tested."""
+"""The code that the figures share. The figures themselves are measured, not tested."""
 
 from __future__ import annotations
 
