@@ -51,7 +51,7 @@ figures: install ## measure every figure of benchmarks/ (up to five minutes each
 	@$(BIN)/python -m benchmarks all $(ARGS)
 
 crash-long: install ## kill writers 1,000 times, cut the power 5,000 times, damage 1,000 files
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.crash.campaign $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m crashes.campaign $(ARGS)
 
 lock: install ## pin the newest versions that pyproject.toml allows
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.figure import Figure
-from tools.crash.damage import build_index, damaged_files
+from crashes.damage import build_index, damaged_files
 
 NAME = "bit_flips"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, interleaved, median_ratio
 from benchmarks.recovery import build_index
-from tools.crash.campaign import LONG
-from tools.crash.campaign_process import finish_campaign, start_campaign
+from crashes.campaign import LONG
+from crashes.campaign_process import finish_campaign, start_campaign
 
 NAME = "crash"
 TARGET = 1.5

@@ -16,8 +16,9 @@ PACKAGES = (
     "consumer",
     "query_api",
     "cliptide",
-    "tools",
+    "crashes",
     "benchmarks",
+    "tools",
 )
 
 

@@ -23,9 +23,9 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.vectors import inverted_lists
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from crashes.small_log import folded
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import content, create_index, fingerprint, removal, take_over, unit_vectors
-from tools.crash.small_log import folded
 
 DIMENSION = 8
 _CUTS = (3, 7, 9, 12)

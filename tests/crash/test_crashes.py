@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.crash.campaign_process import finish_campaign, start_campaign
+from crashes.campaign_process import finish_campaign, start_campaign
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.crash.disk_model import DiskModel, write_state
-from tools.crash.shard_life import BATCH, Violation, live, open_and_check, recover_and_check
-from tools.crash.small_log import Log, build_log
-from tools.crash.system_calls import Call, Observer, observed
+from crashes.disk_model import DiskModel, write_state
+from crashes.shard_life import BATCH, Violation, live, open_and_check, recover_and_check
+from crashes.small_log import Log, build_log
+from crashes.system_calls import Call, Observer, observed
 
 _CUT_SHARE = 0.1
 

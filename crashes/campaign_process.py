@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_PROJECT = Path(__file__).resolve().parent.parent.parent
+_PROJECT = Path(__file__).resolve().parent.parent
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def start_campaign(name: str, *, number: int, seed: int = 1) -> subprocess.Popen[str]:
     arguments = [name, "--number", str(number), "--seed", str(seed)]
     return subprocess.Popen(
-        [sys.executable, "-m", "tools.crash.campaign", *arguments],
+        [sys.executable, "-m", "crashes.campaign", *arguments],
         cwd=_PROJECT,
         env={**os.environ, **_ONE_THREAD},
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`python -m tools.crash.campaign`: kill writers, cut the power, damage files, and count the violations.
+"""`python -m crashes.campaign`: kill writers, cut the power, damage files, and count the violations.
 
 Prints one JSON object, and exits with 1 if there is any violation. The same seed gives the same
 campaign, except for kills at random times.
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
-from tools.crash.damage import build_index, damaged_files
-from tools.crash.kills import kills_at_every_step, kills_at_random_times
-from tools.crash.power_failures import power_failures
+from crashes.damage import build_index, damaged_files
+from crashes.kills import kills_at_every_step, kills_at_random_times
+from crashes.power_failures import power_failures
 
 _MEMORY = Path("/dev/shm")  # power cuts are simulated on a model of the disk, so memory is enough
 

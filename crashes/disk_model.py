@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.crash.system_calls import Call
+from crashes.system_calls import Call
 
 
 @dataclass

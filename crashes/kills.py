@@ -1,7 +1,7 @@
 """Writers killed by SIGKILL: at every call that changes the disk, or at random times.
 
 Every writer is a fork of this process. A fork cannot use the threads that FAISS or Arrow may have
-started before, so run it in a fresh process (`python -m tools.crash.campaign`).
+started before, so run it in a fresh process (`python -m crashes.campaign`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_worker import MergeLanes
-from tools.crash.shard_life import check, has_index, live, open_and_check, recover_and_check
-from tools.crash.small_log import Log, build_log
-from tools.crash.system_calls import Call, Observer, observed
+from crashes.shard_life import check, has_index, live, open_and_check, recover_and_check
+from crashes.small_log import Log, build_log
+from crashes.system_calls import Call, Observer, observed
 
 
 class _KillAtStep(Observer):
