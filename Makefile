@@ -1,4 +1,4 @@
-# One door to everything: `make help` explains each target.
+# `make help` explains each target.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "installing into $(VENV): PyTorch's Linux build is a download of about 3 GB (6 GB on disk), minutes without another word; once only"
+	@echo "installing into $(VENV): PyTorch's Linux build is a download of about 3 GB (6 GB on disk), which takes some minutes and shows no progress; it happens only once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -26,16 +26,16 @@ demo: install ## run the whole pipeline on this machine and stay up until Ctrl-C
 test: install ## run the tests that this machine can run, and name each suite that was skipped
 	@$(BIN)/python -m pytest -q $(ARGS)
 
-test-all: install ## run every test; a skipped suite is a failure
+test-all: install ## run every test; count a skipped suite as a failure
 	@CLIPTIDE_TEST_NO_SKIP=1 $(BIN)/python -m pytest -q $(ARGS)
 
 fleet-long: install ## force 400 rebalances on a fleet under load (about ten minutes; needs Apache Kafka)
 	@TESTS_FLEET_REBALANCES=400 TESTS_FLEET_TIMEOUT_SECONDS=3600 $(BIN)/python -m pytest -q tests/integration/test_fleet.py $(ARGS)
 
-fuzz-api: install ## ask the query service whatever its OpenAPI document allows, 5,000 cases and more (minutes)
+fuzz-api: install ## send the query service 5,000 and more requests that its OpenAPI document allows (minutes)
 	@CLIPTIDE_FUZZ_EXAMPLES=$${CLIPTIDE_FUZZ_EXAMPLES:-150} $(BIN)/python -m pytest -q -s tests/query_api/contract/test_fuzz.py
 
-slow-long: install ## hold 500 slow connections for 30 s against a query service with its usual deadlines
+slow-long: install ## hold 500 slow connections for 30 s to a query service with its default time-outs
 	@CLIPTIDE_TEST_SLOW_CONNECTIONS=500 $(BIN)/python -m pytest -q tests/query_api/http/test_slow_connections.py
 
 lint: install ## check style and types (never edits)
@@ -43,7 +43,7 @@ lint: install ## check style and types (never edits)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: install ## rewrite the code in the one style
+format: install ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -51,13 +51,13 @@ figures: install ## measure every figure of benchmarks/ (up to five minutes each
 	@$(BIN)/python -m benchmarks all $(ARGS)
 
 crash-long: install ## kill writers 1,000 times, cut the power 5,000 times, damage 1,000 files
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash.campaign $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m crashes.campaign $(ARGS)
 
 lock: install ## pin the newest versions that pyproject.toml allows
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.10 --all-extras pyproject.toml --output-file requirements.lock
 
-system-deps: ## install what Debian must give for every test: a JDK and Maven for Apache Kafka, Prometheus, Compose, Chromium
+system-deps: ## install the Debian packages that some tests need: a JDK and Maven for Apache Kafka, Prometheus, Compose, Chromium
 	apt-get update
 	apt-get install --yes --no-install-recommends openjdk-17-jre-headless maven prometheus docker-compose chromium
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME…`: measure figures, print them for people and as JSON."""
+"""`python -m benchmarks NAME…`: measure figures, and print them as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def as_json(figure: Figure) -> dict[str, Any]:
 
 
 def publish(figure: Figure, seconds: float) -> None:
-    """Keep the figure in FIGURES.json with the machine and the versions it was measured on."""
+    """Write the figure into FIGURES.json, with the machine and versions it was measured on."""
     entry = {
         **as_json(figure),
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -89,13 +89,13 @@ def _print_table(console: Console, figure: Figure, seconds: float) -> None:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option(
-    "--table", is_flag=True, help="Print the published figures as README shows them, measure nothing."
+    "--table", is_flag=True, help="Print the published figures as in docs/figures.md; measure nothing."
 )
-@click.option("--quick", is_flag=True, help="Only show that it runs: small data, few rounds, no claim.")
+@click.option("--quick", is_flag=True, help="Check that it runs: small data, few rounds, no real numbers.")
 @click.option("--json", "with_json", is_flag=True, help="Print one JSON object for each figure.")
-@click.option("--publish", "should_publish", is_flag=True, help="Keep the result in benchmarks/FIGURES.json.")
+@click.option("--publish", "should_publish", is_flag=True, help="Save the result in benchmarks/FIGURES.json.")
 def main(names: tuple[str, ...], table: bool, quick: bool, with_json: bool, should_publish: bool) -> None:
-    """Measure the figures NAMES, or `all`."""
+    """Measure the named figures, or `all`."""
     if table:
         print(build_table())
         return

@@ -1,4 +1,4 @@
-"""Damaged files that are refused: one flipped bit or a truncation each, all kinds of files."""
+"""How many damaged files are refused. Each has a flipped bit or is truncated; all kinds are tried."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.figure import Figure
-from tests.crash.damage import build_index, damaged_files
+from crashes.damage import build_index, damaged_files
 
 NAME = "bit_flips"
 
 
 def measure(*, quick: bool) -> Figure:
-    """A file counts as refused if whoever opens it refuses: reader and writer, or the watermark's reader."""
+    """Damage files. One counts as refused if reader and writer refuse it (for a watermark, its reader)."""
     number = 60 if quick else 1000
     tried: Counter[str] = Counter()
     refused: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Models to measure encoders on: one of production's size with random weights, and the trained demo model."""
+"""Models to measure encoders with: a production-size one with random weights, and the trained demo model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRODUCTION_NAME = "ViT-B-32"
 
 
 class NaiveClip:
-    """The loop that CLIP services run today: open_clip eager in fp32, texts padded to 77 tokens."""
+    """What a simple CLIP service does: open_clip eager in fp32, texts padded to 77 tokens."""
 
     def __init__(self, name: str, weights: str | None = None) -> None:
         self._model: Any = open_clip.create_model(name, weights, load_weights=True).eval()
@@ -34,7 +34,7 @@ class NaiveClip:
         self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (config.mean, config.std))
 
     def normalise(self, images: Sequence[PreparedImage]) -> torch.Tensor:
-        """Pixels as the model's float32 input (n, 3, height, width)."""
+        """Return pixels as the model's float32 input (n, 3, height, width)."""
         pixels = torch.from_numpy(np.stack([image.pixels for image in images]))
         return ((pixels.permute(0, 3, 1, 2) / 255 - self.mean) / self.std).contiguous()
 
@@ -52,7 +52,7 @@ def as_rows(embeddings: torch.Tensor) -> NDArray[np.float32]:
 
 
 def write_production_model(directory: Path, seed: int = 0) -> EncoderSettings:
-    """ViT-B-32 with random weights: speed does not depend on them, and nothing is downloaded."""
+    """Write ViT-B-32 with random weights. Speed does not depend on weights, and none are downloaded."""
     torch.manual_seed(seed)
     weights = directory / "vit_b_32.safetensors"
     save_file(open_clip.create_model(PRODUCTION_NAME).state_dict(), weights)
@@ -60,19 +60,19 @@ def write_production_model(directory: Path, seed: int = 0) -> EncoderSettings:
 
 
 def write_model(directory: Path, *, quick: bool) -> EncoderSettings:
-    """The production model; for a quick look two layers that return as many dimensions."""
+    """Write the production model, or for a quick run two layers that return as many dimensions."""
     if not quick:
         return write_production_model(directory)
     return EncoderSettings(str(write_tiny_clip(directory / "tiny", tiny_config(embed_dim=512))), None)
 
 
 def cosines(ours: Embeddings, theirs: Embeddings) -> NDArray[np.float32]:
-    """The cosine of each row with its counterpart."""
+    """Return the cosine of each row of one side with the same row of the other."""
     return np.asarray((ours * theirs).sum(axis=1), dtype=np.float32)
 
 
 def overlap_at_10(ours: Embeddings, theirs: Embeddings) -> float:
-    """The mean share of common contents among the ten nearest others of each row, both sides by their own."""
+    """Return the mean share of the ten nearest neighbours that both sides find for the same row."""
 
     def nearest(rows: Embeddings) -> NDArray[np.int64]:
         scores = rows @ rows.T

@@ -1,4 +1,4 @@
-"""A commit costs what is new: the time of one at 200 k rows against one at 20 k."""
+"""The time of a commit to an index of 200,000 rows, against one of 20,000."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUM_NEW, _NUM_UPDATES, _NUM_DELETES = 85, 10, 5
 
 
 def measure(*, quick: bool) -> Figure:
-    """One commit has 100 changes: 85 new contents, 10 updates, 5 deletes, their look-up included."""
+    """Time commits of 100 changes (85 new contents, 10 updates, 5 deletes), look-ups included."""
     sizes = (2_000, 20_000) if quick else (20_000, 200_000)
     rounds = 3 if quick else 3 * MIN_ROUNDS
     with ExitStack() as stack:
@@ -46,7 +46,7 @@ def measure(*, quick: bool) -> Figure:
 
 
 class CommitLoop:
-    """An index of `num_rows` rows in four shards, as ingestion leaves it, and commits on top."""
+    """Commits to an index of `num_rows` rows in four shards, with segments as ingestion leaves them."""
 
     def __init__(self, num_rows: int, root: Path) -> None:
         self._num_rows = num_rows
@@ -58,7 +58,7 @@ class CommitLoop:
 
     def __enter__(self) -> CommitLoop:
         index = IndexDirectory.create(self._root, "main", _description())
-        settings = WriterSettings(write_sealed=write_fastest)  # big segments as merges leave them
+        settings = WriterSettings(write_sealed=write_fastest)  # large segments as merges write them
         self._writers = [
             ShardWriter.take_over(index, p, writer_id="benchmark", first_offset=0, settings=settings)
             for p in range(NUM_PARTITIONS)
@@ -103,7 +103,7 @@ def _removal(writer: ShardWriter, number: int) -> Callable[[int], Change]:
 
 
 def _segment_sizes(num_rows: int) -> Iterator[int]:
-    """A big segment and a tail of small ones, as size tiers leave them."""
+    """Return the sizes of a large segment and several small ones, as merging by size leaves them."""
     tail = [num_rows // 20] * 3 + [num_rows // 200] * 4
     yield num_rows - sum(tail)
     yield from tail

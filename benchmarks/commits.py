@@ -1,4 +1,4 @@
-"""How many records the index of a site covers, followed commit by commit."""
+"""Follows the commits of an index, and tells how many records it covers at each time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from clip_index.generations.history import manifest_name, read_manifest
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """At `seconds` (of `time.perf_counter`) the index covered so many records."""
+    """The index covered `num_records` at `seconds` (of `time.perf_counter`)."""
 
     seconds: float
     num_records: int
 
 
 class CommitWatch:
-    """Looks for the next generation of each shard by its name, as readers do."""
+    """Finds new generations of each shard by the name of the next one, as readers do."""
 
     def __init__(self, services: Running) -> None:
         self._services = services
@@ -31,16 +31,16 @@ class CommitWatch:
         self._newest = Mark(time.perf_counter(), sum(self._covered))
 
     def look(self) -> Mark:
-        """Return what is covered now."""
+        """Look for new generations, and return what is covered now."""
         for partition in range(NUM_PARTITIONS):
             self._follow(partition)
         self._newest = Mark(time.perf_counter(), sum(self._covered))
         return self._newest
 
     def follow(self, until: int) -> list[Mark]:
-        """Look until so many records are covered.
+        """Look until `until` records are covered.
 
-        Returns the mark of the look before, and one for each look that found more.
+        Returns the mark before this call, and one mark for each look that found more records.
         """
         marks = [self._newest]
 
@@ -66,12 +66,15 @@ class CommitWatch:
 
 
 def records_per_second(marks: Sequence[Mark]) -> float:
-    """The rate from the first mark to the last, without what the first one covered."""
+    """Return the rate from the first mark to the last. Records of the first mark do not count."""
     first, last = marks[0], marks[-1]
     return (last.num_records - first.num_records) / (last.seconds - first.seconds)
 
 
 def burst_per_second(marks: Sequence[Mark]) -> float:
-    """The rate from a burst's first commit to its last; where one look found all, from the mark before it."""
+    """Return the rate from a burst's first commit to its last.
+
+    If one look found all commits, the rate is counted from the mark before them.
+    """
     _, *commits = marks
     return records_per_second(commits if len(commits) > 1 else marks)

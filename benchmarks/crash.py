@@ -1,4 +1,4 @@
-"""Kills, simulated power failures, and how the time to recover grows with the index."""
+"""Violations after kills and simulated power cuts, and how the time to recover grows with the index."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, interleaved, median_ratio
 from benchmarks.recovery import build_index
-from tests.crash.campaign import LONG
-from tests.crash.campaign_process import finish_campaign, start_campaign
+from crashes.campaign import LONG
+from crashes.campaign_process import finish_campaign, start_campaign
 
 NAME = "crash"
 TARGET = 1.5
@@ -20,7 +20,7 @@ _CAMPAIGNS = ("step_kills", "random_kills", "power_cuts")
 
 
 def measure(*, quick: bool) -> Figure:
-    """Violations of kills and power failures, and recovery of a 200 k index against a 10 k one."""
+    """Run the crash campaigns, and compare the recovery of a 200 k index with that of a 10 k one."""
     numbers = {name: 20 if quick else LONG[name] for name in _CAMPAIGNS}
     running = [start_campaign(name, number=number) for name, number in numbers.items()]
     found = dict(zip(numbers, map(finish_campaign, running), strict=True))
@@ -43,7 +43,7 @@ def _table(violating: dict[str, Any], tried: dict[str, Any], recovery: Ratio) ->
 
 
 def _recovery_ratio(sizes: tuple[int, int], rounds: int) -> Ratio:
-    """Time a fresh process from its start to its first commits, on page-cached files."""
+    """Time a fresh process from its start to its first commits; the files are in the page cache."""
     with tempfile.TemporaryDirectory() as directory:
         roots = [Path(directory) / str(size) for size in sizes]
         for root, size in zip(roots, sizes, strict=True):

@@ -1,7 +1,7 @@
-"""Rows and queries of the index figures, from one seeded generator.
+"""Generated rows and queries for the figures of the index; the same seed gives the same rows.
 
-Unit vectors of 512 dimensions with CLIP's modality gap: the mean cosine of two texts
-and of two images is 0.5, of a text and an image 0.2 (± 0.05, tested). They lie in
+They are unit vectors of 512 dimensions with CLIP's modality gap: the mean cosine of two texts
+and of two images is 0.5, that of a text and an image 0.2 (± 0.05, tested). The vectors lie in
 clusters, and 5 % of the rows repeat another row.
 """
 
@@ -25,7 +25,7 @@ _CLUSTER_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The directions that a seed has drawn: one mean for each modality, and shared clusters."""
+    """Directions drawn from a seed: a mean for each modality, and clusters that both share."""
 
     means: dict[Modality, Embeddings]
     clusters: Embeddings
@@ -61,7 +61,7 @@ def draw_queries(space: Space, modality: Modality, num_queries: int, seed: int) 
 
 
 def _block(space: Space, modality: Modality, num_rows: int, random: np.random.Generator) -> Embeddings:
-    """The share of the mean in a unit vector is √0.5, so that two rows' mean cosine is 0.5."""
+    """Draw rows in which the mean has a share of √0.5, so that the mean cosine of two rows is 0.5."""
     cluster = space.clusters[random.integers(0, _NUM_CLUSTERS, num_rows)]
     noise = random.standard_normal((num_rows, DIMENSION), np.float32) / np.sqrt(DIMENSION)
     own = np.sqrt(_CLUSTER_WEIGHT) * cluster + np.sqrt(1 - _CLUSTER_WEIGHT) * noise

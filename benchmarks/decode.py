@@ -1,4 +1,4 @@
-"""Decoding and preprocessing a JPEG photograph, against a full decode and open_clip's own transform."""
+"""Decoding and preprocessing a JPEG photograph, against a full decode with open_clip's own transform."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _COSINE_TARGET = 0.995
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Our encoder and the naive one over the same weights."""
+    """Our encoder and the naive one, with the same weights."""
 
     ours: Encoder
     naive: NaiveClip
 
 
 def measure(*, quick: bool) -> Figure:
-    """One photograph a call, one thread, ViT-B-32's 224 pixels; embeddings in fp32 on both sides."""
+    """Time one photograph a call, in one thread, at ViT-B-32's 224 pixels; both sides embed in fp32."""
     rounds = 3 if quick else 3 * MIN_ROUNDS
     pictures = {name: build_jpeg(*size) for name, size in _SIZES.items()}
     with tempfile.TemporaryDirectory() as directory:

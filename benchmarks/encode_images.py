@@ -24,7 +24,7 @@ _COSINE_TARGET, _OVERLAP_TARGET = 0.999, 0.99
 
 
 def measure(*, quick: bool) -> Figure:
-    """ViT-B-32, batches of 32 decoded pictures; the time to normalise them counts on our side alone."""
+    """Time ViT-B-32 with batches of 32 decoded pictures. Only our side includes normalising the pixels."""
     with tempfile.TemporaryDirectory() as directory:
         settings = write_production_model(Path(directory))
         encoder, naive = load_encoder(settings), NaiveClip(settings.model, settings.pretrained)
@@ -61,7 +61,7 @@ def measure(*, quick: bool) -> Figure:
 
 
 def _compare_trained(directory: Path, num_pictures: int) -> tuple[float, float]:
-    """The least cosine, and the mean overlap of the ten best when each picture asks for the others."""
+    """Return the smallest cosine, and the mean overlap of the ten pictures nearest to each picture."""
     model = str(write_model_directory(directory / "demo"))
     encoder, naive = load_encoder(EncoderSettings(model)), NaiveClip(f"local-dir:{model}")
     contents = build_catalogue(num_pictures, 0, seed=1)

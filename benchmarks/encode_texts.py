@@ -1,4 +1,4 @@
-"""Encoding texts, tokenising included, against open_clip eager in fp32 padded to 77 tokens."""
+"""Encoding texts, tokenising included, against open_clip eager in fp32 with texts padded to 77 tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VOCABULARY = (
 
 
 def measure(*, quick: bool) -> Figure:
-    """ViT-B-32; captions of mixed lengths, one by one (batch 1) and 32 in one call."""
+    """Time ViT-B-32 with captions of mixed lengths, one by one (batch 1) and 32 in one call."""
     captions = write_captions(32)
     with tempfile.TemporaryDirectory() as directory:
         settings = write_production_model(Path(directory))
@@ -59,14 +59,14 @@ def measure(*, quick: bool) -> Figure:
 
 
 def write_captions(num_captions: int, seed: int = 0) -> list[str]:
-    """Phrases whose lengths spread around a median of 12 tokens, start and end included."""
+    """Write phrases with a median length of 12 tokens, start and end tokens included."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(np.round(rng.lognormal(np.log(10.5), 0.5, num_captions)), 2, 60).astype(int)
     return [" ".join(rng.choice(_VOCABULARY.split(), length)) for length in lengths]
 
 
 def _ratio(encoder: Encoder, naive: NaiveClip, captions: Sequence[str], size: int, rounds: int) -> Ratio:
-    """One round encodes the same captions on both sides: 8 calls of one, or a call of all."""
+    """Time rounds in which both sides encode the same captions: 8 calls of one, or one call of all."""
     chosen = captions[: max(8, size)]
     batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
 

@@ -1,4 +1,4 @@
-"""What every figure is made of: ratios of two sides, timed in turn in one process tree."""
+"""The parts of every figure: ratios of two sides that are timed in turn in one process tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIN_ROUNDS = 7
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure; `table` rows are for people, `details` for the JSON."""
+    """One measured figure. People read the rows of `table`; the JSON holds `details`."""
 
     name: str
     value: Any
@@ -25,7 +25,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The median of the per-round ratios, with the least and the greatest."""
+    """The median of the ratios of all rounds, with the smallest and the greatest."""
 
     median: float
     minimum: float
@@ -45,7 +45,7 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def interleaved(rounds: int, *sides: Callable[[], object], num_warm_ups: int = 1) -> list[list[float]]:
-    """Time the sides in turn, round by round, after a warm-up; return seconds, one list a side."""
+    """Time the sides in turn, round by round, after a warm-up. Returns one list of seconds for each side."""
     for _ in range(num_warm_ups):
         for side in sides:
             side()

@@ -1,4 +1,7 @@
-"""Filters and dead rows cost no recall: random ones, with and against the query, and the other modality."""
+"""Recall and time of searches with filters, with dead rows, and in the other modality.
+
+Filters are independent of the query, or keep the rows nearest to it, or keep the farthest ones.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ _DEAD_SHARES = (0.01, 0.5, 0.9)
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """`filter_of(n)` is the filter of the n-th query, another one each time, so that nothing is cached."""
+    """One kind of search. `filter_of(n)` differs for each query n, so that no cache helps."""
 
     name: str
     searcher: Searcher
@@ -44,7 +47,7 @@ class _Case:
 
 
 def measure(*, quick: bool) -> Figure:
-    """Recall@10 and p50 of single queries, each against an unfiltered one in the same round."""
+    """Measure recall@10 and p50 of single queries; an unfiltered query follows each in the same round."""
     layout = Layout(2_000 if quick else 100_000)
     queries = _queries_around_the_pivot(10 if quick else 100)
     searcher, rows = searcher_of(layout), layout.rows()
@@ -119,7 +122,7 @@ def _measure_case(
 
 
 def _measure_other_modality(layout: Layout, searcher: Searcher, queries: Embeddings) -> dict[str, Any]:
-    """Texts asked by texts, against images asked by texts."""
+    """Compare text queries on texts with text queries on images."""
     other = Layout(layout.num_rows, modality="text")
     case = _Case(
         "other modality",

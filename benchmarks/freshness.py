@@ -1,4 +1,4 @@
-"""From the acknowledgement of an upload to the first answer that contains it, under load, merges included."""
+"""The time from an upload's acknowledgement to the first answer that contains it, under load with merges."""
 
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ TARGET = f"p50 ≤ {MAX_P50} s, p99 ≤ 1 s at 50 %; p99 ≤ 2 s at 90 %; 200 k 
 _PROBE_SECONDS, _QUERIES_PER_SECOND, _MAX_HITS, _MAX_LAG = 0.02, 10.0, 1000, 128
 _MIN_COMMITS = 8
 
-Samples = dict[tuple[int, float], list[list[float]]]  # (rows, share of the rate) → seconds, round by round
+Samples = dict[tuple[int, float], list[list[float]]]
+"""(rows, share of the highest rate) → the seconds of each upload, one list for each round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long is measured, in seconds."""
+    """How many rounds are measured, and the length of each part in seconds."""
 
     rounds: int = MIN_ROUNDS
     window: float = 5.0
@@ -60,10 +61,10 @@ class Lengths:
 
 
 def measure(*, quick: bool) -> Figure:
-    """ViT-B-32 with random weights; 320 × 240 JPEGs. Both indexes take turns, on processes of their own.
+    """Measure ViT-B-32 (random weights) with 320 × 240 JPEGs, on two indexes that take turns.
 
-    The highest rate is what is committed while 128 uploads are kept waiting, so that the lag
-    is bounded. The processes of the index that is not measured are idle.
+    The highest rate is the rate of commits while 128 uploads are always waiting. Each index has
+    its own processes; those of the index that is not measured are idle.
     """
     sizes = (1_000, 2_000) if quick else (20_000, 200_000)
     lengths = Lengths(2, 1.0, 2.0) if quick else Lengths()
@@ -86,7 +87,7 @@ def measure(*, quick: bool) -> Figure:
 
 
 def _highest_rate(loads: Mapping[int, Load], lengths: Lengths) -> float:
-    """Uploads/s that the slower of the two indexes takes."""
+    """Return the uploads a second of the slower index."""
     rates: dict[int, list[float]] = {size: [] for size in loads}
     for _ in range(2):
         for size, load in loads.items():
@@ -104,7 +105,7 @@ def _sample(loads: Mapping[int, Load], rate: float, lengths: Lengths) -> Samples
 
 @dataclass(slots=True)
 class Waiting:
-    """Uploads that were published and are in no answer yet; thread-safe."""
+    """Published uploads that no answer has contained yet. Thread-safe."""
 
     seconds: list[float] = field(default_factory=list)
     _occurred: dict[str, datetime] = field(default_factory=dict)
@@ -121,7 +122,10 @@ class Waiting:
             self._acknowledged[content_id] = time.perf_counter()
 
     def answer(self, content_ids: Sequence[str]) -> None:
-        """An upload that is found before its acknowledgement is known waits for the next answer."""
+        """Take out the uploads that an answer contains.
+
+        An upload whose acknowledgement is not known yet stays until the next answer.
+        """
         now = time.perf_counter()
         with self._lock:
             for content_id in content_ids:
@@ -131,7 +135,7 @@ class Waiting:
 
     @property
     def since(self) -> datetime | None:
-        """When the oldest of them occurred; None while there is none."""
+        """Return when the oldest waiting upload occurred, or None."""
         with self._lock:
             return min(self._occurred.values(), default=None)
 
@@ -146,7 +150,7 @@ class Load:
         self._numbers = itertools.count()
 
     def saturate(self, seconds: float) -> float:
-        """Return the uploads that were committed a second while 128 were kept waiting."""
+        """Return the commits a second while 128 uploads are always waiting."""
         watch = CommitWatch(self._services)
         commits: list[Mark] = []
         mark = watch.look()
@@ -165,7 +169,7 @@ class Load:
         return records_per_second(commits[len(commits) // 4 :])
 
     def sample(self, rate: float, seconds: float) -> list[float]:
-        """Publish at the rate; return the seconds that each upload took to be answered."""
+        """Publish at a rate. Return the seconds from each acknowledgement to the first answer with it."""
         waiting = Waiting()
         with querying(self._services.port), self._probing(waiting):
             num_uploads = publish_steadily(lambda _: self._publish(waiting), rate=rate, seconds=seconds)
@@ -180,7 +184,7 @@ class Load:
         delivery.add_done_callback(lambda done: waiting.acknowledge(content_id, done))
 
     def _probing(self, waiting: Waiting) -> AbstractContextManager[None]:
-        """Ask every 20 ms for the pictures that occurred since the oldest one that is waited for."""
+        """Ask every 20 ms for the pictures since the oldest waiting one."""
         vector = [round(float(x), 6) for x in queries_of("image", 1)[0]]
         query = {"vector": vector, "modality": "image", "k": _MAX_HITS}
 
@@ -194,7 +198,7 @@ class Load:
 
 
 def querying(port: int) -> AbstractContextManager[None]:
-    """Ask ten text queries a second, each another text."""
+    """Ask ten text queries a second, each with a new text."""
     numbers = itertools.count()
 
     def query(connection: SearchConnection) -> None:
@@ -206,7 +210,7 @@ def querying(port: int) -> AbstractContextManager[None]:
 
 @contextmanager
 def asking(port: int, ask: Callable[[SearchConnection], None], *, every_seconds: float) -> Iterator[None]:
-    """Ask again and again from a thread of its own; raises what asking raised."""
+    """Ask repeatedly from another thread. An error of that thread is raised at the end."""
     done = threading.Event()
 
     def run() -> None:
@@ -260,7 +264,7 @@ def _figure(sizes: tuple[int, int], rate: float, samples: Samples) -> Figure:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Seconds of all rounds together, and the median of each round."""
+    """Percentiles of all rounds together, and the median of each round."""
 
     num_uploads: int
     p50: float

@@ -1,4 +1,4 @@
-"""An encoder that costs nothing: a picture's bytes are the number of a generated row."""
+"""An encoder that takes no time: the bytes of a picture are the number of a generated row."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NUM_ROWS = 65_536
 
 
 class GeneratedEncoder:
-    """Implements `Encoder`; its rows lie among those of the generated indexes and are none of theirs.
+    """Implements `Encoder`. Its rows resemble those of the generated indexes, but none is in an index.
 
-    Bytes that are no number (the canary's) are numbered by their checksum.
+    Bytes that are not a number (the canary's) are numbered by their checksum.
     """
 
     fingerprint = FINGERPRINT

@@ -1,4 +1,4 @@
-"""Good uploads and healthy queries while poison and slow connections come in, against a clean stream."""
+"""Good uploads and queries among poison records and slow connections, against the same without them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _POISON_EVERY, _QUERIES_PER_SECOND = 19, 50.0
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was seen while one burst of uploads went through."""
+    """What was measured during one burst of uploads."""
 
     uploads_per_second: float
     p99_seconds: float
@@ -57,11 +57,12 @@ class Windows:
 
 
 def measure(*, quick: bool) -> Figure:
-    """The demo's model, for its rate: the less an upload costs, the more poison weighs. JPEGs of 320 × 240.
+    """Compare bursts of uploads (JPEGs of 320 × 240) with and without attackers.
 
-    A window is one burst of uploads, from its publication to its last commit, while a healthy
-    client asks 50 vector queries a second. In every other window one record in twenty is
-    poison, and 500 connections send a byte a second each.
+    A window lasts from the publication of a burst to its last commit, while a good client asks
+    50 vector queries a second. In every second window one record in twenty is poison, and 500
+    connections send one byte a second each. The demo's fast model encodes, because poison
+    weighs the more, the less an upload costs.
     """
     num_good, num_slow, rounds = (190, 20, 1) if quick else (1_900, 500, MIN_ROUNDS)
     windows = Windows()
@@ -94,7 +95,7 @@ def _window(services: Running, stream: Stream, statuses: Counter[str], *, poison
 
 
 class Stream:
-    """Bursts of good uploads, with poison among them or without."""
+    """Publishes bursts of good uploads, with or without poison among them."""
 
     def __init__(self, services: Running, publisher: KafkaPublisher, num_good: int) -> None:
         self._services = services
@@ -105,7 +106,7 @@ class Stream:
         self._num_published = self._num_poison = 0
 
     def run(self, *, poisoned: bool) -> float:
-        """Return the good uploads a second, from the burst's first record to its last commit."""
+        """Return the good uploads a second, from the first record of the burst to its last commit."""
         watch = CommitWatch(self._services)
         until = watch.look().num_records + self._num_good
         began = time.perf_counter()
@@ -117,7 +118,7 @@ class Stream:
         return self._num_good / (watch.follow(until)[-1].seconds - began)
 
     def num_lost(self) -> int:
-        """Good uploads that are in no answer of the query service."""
+        """Count the good uploads that the query service does not find."""
         client = QueryClient(f"http://127.0.0.1:{self._services.port}")
         covered = CommitWatch(self._services).look().num_records
         self._services.wait(lambda: sum(client.index().next_offsets.values()) >= covered)
@@ -137,7 +138,7 @@ class Stream:
 
 @contextmanager
 def asking(port: int, statuses: Counter[str]) -> Iterator[list[float]]:
-    """Ask at a steady rate from a thread of its own; yields the seconds of each answer, good or not."""
+    """Ask at a steady rate from another thread. Yields the seconds of each answer, errors included."""
     done = Event()
     seconds: list[float] = []
     vector = np.eye(1, int(model_config()["embed_dim"]))[0].tolist()
@@ -171,11 +172,11 @@ def _status(connection: SearchConnection, body: str) -> str:
 
 @contextmanager
 def slow_connections(port: int, num_connections: int, statuses: Counter[str]) -> Iterator[None]:
-    """Hold slow connections from a process of its own; what they were answered is counted too."""
+    """Hold slow connections from another process, and count the statuses that they were answered."""
     command = [sys.executable, "-m", "benchmarks.slow_connections", str(port), str(num_connections)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # all are open
+        process.stdout.readline()  # the line says that all are open
         yield
         answer, _ = process.communicate()
     statuses.update(json.loads(answer)["statuses"])
@@ -191,7 +192,7 @@ def _figure(windows: Windows) -> Figure:
         "uploads": round(uploads.median, 3),
         "p99": round(tail.median, 3),
         "memory": round(memory.median, 3),
-        "crashes": 0,  # a process that ends by itself ends the measurement
+        "crashes": 0,  # a crash would have ended the measurement with an error
         "5xx": num_5xx,
     }
     holds = (

@@ -1,4 +1,4 @@
-"""From the broker to committed rows with an encoder that costs nothing, against a loop that only reads."""
+"""Records a second from the broker to committed rows without encoding, against a loop that only reads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BATCH, _PATIENCE_SECONDS = 32, 60.0
 
 @dataclass(slots=True)
 class Rates:
-    """Records/s of each round: to committed rows, of the reading loop, and of the real encoder."""
+    """Records a second of each round: to committed rows, of the reading loop, of the real encoder."""
 
     committed: list[float] = field(default_factory=list)
     read: list[float] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Rates:
 
 
 def measure(*, quick: bool) -> Figure:
-    """Uploads of about 150 bytes, published while the consumer is stopped; ViT-B-32 in batches of 32."""
+    """Publish uploads of about 150 bytes while the consumer is suspended; ViT-B-32 in batches of 32."""
     num_records, rounds = (1_000, 2) if quick else (20_000, MIN_ROUNDS)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -66,7 +66,7 @@ def measure(*, quick: bool) -> Figure:
 
 
 def _consume(services: Running, publisher: KafkaPublisher, first: int, num_records: int) -> float:
-    """Return the records a second from the first commit to the last of so many new ones."""
+    """Return the records a second from the first commit of the new records to the last."""
     watch = CommitWatch(services)
     before = watch.look().num_records
     with _stopped(services.consumer.pid):
@@ -80,7 +80,7 @@ def _consume(services: Running, publisher: KafkaPublisher, first: int, num_recor
 
 @contextmanager
 def _stopped(pid: int) -> Iterator[None]:
-    """Keep the process from running, for less time than its group waits for it."""
+    """Suspend the process, for less time than its group waits for it."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -89,7 +89,7 @@ def _stopped(pid: int) -> Iterator[None]:
 
 
 class ReadingLoop:
-    """`consume(500)` and fastavro, and nothing else, on a client configured as ours is."""
+    """`consume(500)` and fastavro, and nothing else, with a client configured like ours."""
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self._consumer = Consumer(
@@ -98,7 +98,7 @@ class ReadingLoop:
         self._consumer.assign([TopicPartition(topic, p, 0) for p in range(NUM_PARTITIONS)])
 
     def read(self, num_records: int) -> float:
-        """Return the records a second from the first ones to the last of so many."""
+        """Return the records a second from the first records read to the last."""
         num_read, began, deadline = 0, 0.0, time.monotonic() + _PATIENCE_SECONDS
         schema = current_schema().parsed
         num_first = 0
@@ -124,7 +124,7 @@ def _decode(message: Any, schema: Any) -> Any:
 
 
 def _figure(rates: Rates, num_records: int) -> Figure:
-    """The first round is the warm-up."""
+    """Build the figure. The first round is the warm-up and does not count."""
     ratio = median_ratio(rates.committed[1:], rates.read[1:])
     times = median_ratio(rates.committed[1:], rates.encoded[1:])
     committed, read = (round(statistics.median(found[1:])) for found in (rates.committed, rates.read))

@@ -1,4 +1,4 @@
-"""What queries cost and how long they take while vectors stream in, against an idle index."""
+"""The CPU time and p99 of queries while vectors are indexed, against an idle index."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NUM_ASKING = 2
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One window: CPU seconds a query, the latencies, and the queries a second that were answered."""
+    """One window: CPU seconds of a query, latencies, and the queries a second that were answered."""
 
     cpu_seconds: float
     latencies: list[float]
@@ -53,7 +53,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Samples:
-    """Window by window of one rate of ingest."""
+    """All windows of one rate of ingestion."""
 
     windows: list[Sample] = field(default_factory=list)
     most: list[float] = field(default_factory=list)
@@ -68,10 +68,10 @@ class Samples:
 
 
 def measure(*, quick: bool) -> Figure:
-    """Vector queries at half of the idle maximum, by two clients; k = 10, exact-quality defaults.
+    """Two clients ask vector queries (k = 10) at half of the rate that an idle index answers.
 
-    Vectors come as uploads through the log and the consumer, whose encoder costs nothing.
-    After each change of the rate a second passes before the window begins.
+    Vectors are uploaded through the log and the consumer, whose encoder takes no time.
+    A window begins one second after each change of the rate.
     """
     num_rows, rounds, seconds = (2_000, 1, 1.0) if quick else (100_000, MIN_ROUNDS, 4.0)
     rates = (_IDLE, *RATES)
@@ -85,7 +85,7 @@ def measure(*, quick: bool) -> Figure:
         services = stack.enter_context(running(site, program))
         publisher = stack.enter_context(closing(KafkaPublisher(kafka)))
         ingest, queries = Ingest(services, publisher), Queries(services)
-        most = queries.ask(seconds).queries_per_second  # the warm-up
+        most = queries.ask(seconds).queries_per_second  # a warm-up, whose result is replaced
         most = queries.ask(seconds).queries_per_second
         before = num_rows_in_no_lists(services)
         for _ in range(rounds):
@@ -99,7 +99,7 @@ def measure(*, quick: bool) -> Figure:
 
 
 class Ingest:
-    """Uploads of single vectors at a steady rate, from a thread of its own."""
+    """Uploads single vectors at a steady rate from another thread."""
 
     def __init__(self, services: Running, publisher: KafkaPublisher) -> None:
         self._topic = services.site.topic
@@ -108,7 +108,7 @@ class Ingest:
 
     @contextmanager
     def running(self, rate: float) -> Iterator[None]:
-        """Publish so many a second until the context ends; none at rate 0."""
+        """Publish `rate` uploads a second until the context ends; none if the rate is 0."""
         done = Event()
         with ThreadPoolExecutor(1) as pool:
             publishing = pool.submit(self._publish, rate, done) if rate else None
@@ -133,7 +133,7 @@ class Ingest:
 
 
 class Queries:
-    """Two clients that ask over connections that stay open; a failed request raises."""
+    """Two clients whose connections stay open. A failed request raises."""
 
     def __init__(self, services: Running) -> None:
         assert services.query_service is not None
@@ -144,7 +144,7 @@ class Queries:
         self._bodies = [json.dumps(body) for body in bodies]
 
     def ask(self, seconds: float, *, rate: float | None = None) -> Sample:
-        """Ask at the rate, all clients together, or as fast as they can."""
+        """Ask at this rate, counted over all clients, or as fast as possible."""
         interval = None if rate is None else _NUM_ASKING / rate
         cpu_before, began = cpu_seconds(self._pid), time.perf_counter()
         with ThreadPoolExecutor(_NUM_ASKING) as pool:
@@ -171,7 +171,7 @@ class Queries:
 
 
 def num_rows_in_no_lists(services: Running) -> int:
-    """Vectors in segments that are scanned, since they are smaller than lists are built for."""
+    """Count the vectors in segments that are scanned, because they are too small for lists."""
     manifests = [read_newest(services.site.shard_store(p)) for p in range(NUM_PARTITIONS)]
     sizes = [n for m in manifests if m for entry in m.segments for n in entry.num_vectors.values()]
     return sum(size for size in sizes if size < MIN_NODES)
@@ -204,7 +204,7 @@ def _figure(num_rows: int, samples: dict[int, Samples], rows_in_no_lists: tuple[
             "idle_ms_of_cpu_a_query": round(statistics.median(idle.cpu_seconds) * 1e3, 3),
             "idle_queries_per_second": round(statistics.median(idle.most), 1),
             "rows_in_no_lists": rows_in_no_lists,
-            "failed_requests": 0,  # a failed one ends the measurement
+            "failed_requests": 0,  # a failed request would have ended the measurement with an error
         },
         [("vectors/s", "CPU a query ÷ idle", "p99 ÷ idle", "queries/s ÷ idle")]
         + [(str(rate), str(cpu[rate]), str(tail[rate]), str(kept[rate])) for rate in RATES]

@@ -1,4 +1,4 @@
-"""Photographs to measure on, from scikit-image's; large ones are tiled from several, since it has none."""
+"""Photographs to measure with, from scikit-image. It has no large ones, so they are tiled from several."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_photographs() -> list[Image.Image]:
 
 
 def build_jpeg(width: int, height: int, quality: int = 90) -> bytes:
-    """Tiles of photographs at their own scale, mirrored in turn, as a camera's JPEG (4:2:0)."""
+    """Build a JPEG like a camera's (4:2:0) from unscaled photographs, tiled and mirrored in turn."""
     canvas = Image.new("RGB", (width, height))
     photographs = read_photographs()
     tile = 500
@@ -42,7 +42,7 @@ def build_jpeg(width: int, height: int, quality: int = 90) -> bytes:
 
 
 def crop_jpegs(num_images: int, width: int, height: int, seed: int = 0) -> list[bytes]:
-    """Different parts of one large photograph as JPEGs, each another picture."""
+    """Return different parts of one large photograph as JPEGs, no two alike."""
     rng = np.random.default_rng(seed)
     whole = Image.open(io.BytesIO(build_jpeg(2 * width, 2 * height, quality=95)))
     whole.load()
@@ -56,7 +56,7 @@ def crop_jpegs(num_images: int, width: int, height: int, seed: int = 0) -> list[
 
 
 def crop_images(num_images: int, side: int, seed: int = 0) -> list[PreparedImage]:
-    """Random crops of the photographs, as model input."""
+    """Return random crops of the photographs, prepared as model input."""
     rng = np.random.default_rng(seed)
     pixels = [np.asarray(photograph) for photograph in read_photographs()]
 

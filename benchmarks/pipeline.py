@@ -1,4 +1,4 @@
-"""From Kafka records to committed rows, against the machine's own limit and against the naive loop."""
+"""Uploads a second from Kafka to committed rows, against the machine's limit and against a naive loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BATCH, _PATIENCE_SECONDS = 32, 60.0
 
 @dataclass(slots=True)
 class Rates:
-    """Uploads/s of each round."""
+    """Uploads a second of each round."""
 
     ours: list[float] = field(default_factory=list)
     limit: list[float] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Rates:
 
 
 def measure(*, quick: bool) -> Figure:
-    """ViT-B-32 with random weights on both sides; JPEGs of 320 × 240 and 1024 × 768."""
+    """Measure both sides with ViT-B-32 (random weights) and JPEGs of 320 × 240 and 1024 × 768."""
     num_uploads, num_naive, rounds = (64, 32, 1) if quick else (192, 64, MIN_ROUNDS)
     rates = {name: Rates() for name in _SIZES}
     with ExitStack() as stack:
@@ -79,7 +79,7 @@ def _load_naive(settings: EncoderSettings) -> NaiveClip:
 
 
 def _limit(encoder: Encoder, pictures: Sequence[bytes]) -> float:
-    """1 ÷ (encode + decode ÷ cores), from a batch encoded and as many pictures decoded one by one."""
+    """Return 1 ÷ (encode + decode ÷ cores), from one encoded batch and as many pictures decoded singly."""
     batch = pictures[:_BATCH]
     prepared = [encoder.prepare_image(picture) for picture in batch]
     decode = seconds_of(lambda: [encoder.prepare_image(picture) for picture in batch])
@@ -88,7 +88,7 @@ def _limit(encoder: Encoder, pictures: Sequence[bytes]) -> float:
 
 
 class Stream:
-    """Uploads through the running consumer."""
+    """Sends uploads through the running consumer."""
 
     def __init__(self, services: Running, publisher: KafkaPublisher) -> None:
         self._services = services
@@ -96,7 +96,7 @@ class Stream:
         self._numbers = itertools.count()
 
     def run(self, pictures: Sequence[bytes], num_uploads: int) -> float:
-        """Publish at once; return the uploads a second from the first commit to the last."""
+        """Publish all uploads at once. Return the uploads a second from the first commit to the last."""
         watch = CommitWatch(self._services)
         before = watch.look().num_records
         for picture in itertools.islice(itertools.cycle(pictures), num_uploads):
@@ -106,7 +106,7 @@ class Stream:
 
 
 class NaiveLoop:
-    """What CLIP services run today: poll, Pillow, open_clip's preprocess and eager fp32, a flat index."""
+    """What a simple CLIP service does: poll, Pillow, open_clip's preprocess, eager fp32, a flat index."""
 
     def __init__(self, clip: NaiveClip, bootstrap_servers: str, topic: str) -> None:
         self._clip = clip
@@ -118,7 +118,7 @@ class NaiveLoop:
         self._consumer.assign([TopicPartition(topic, p, 0) for p in range(NUM_PARTITIONS)])
 
     def run(self, num_uploads: int, *, num_encoded: int) -> float:
-        """Handle the first `num_encoded` of so many new records, pass the others; return uploads a second."""
+        """Handle the first `num_encoded` of the new records and skip the others. Return uploads a second."""
         messages = self._poll(num_uploads)
         first = next(messages)
         began = time.perf_counter()
@@ -154,7 +154,7 @@ class NaiveLoop:
 
 
 def _figure(rates: dict[str, Rates]) -> Figure:
-    """The first round is the warm-up."""
+    """Build the figure. The first round is the warm-up and does not count."""
     of_limit = {name: median_ratio(found.ours[1:], found.limit[1:]) for name, found in rates.items()}
     of_naive = {name: median_ratio(found.ours[1:], found.naive[1:]) for name, found in rates.items()}
     value = {f"of_limit_{name}": round(ratio.median, 3) for name, ratio in of_limit.items()}

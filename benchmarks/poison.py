@@ -1,4 +1,4 @@
-"""Records that can never be uploads, of every kind that producers and attackers send."""
+"""Records of every kind that can never become an upload, as faulty producers and attackers send them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Poison = Callable[[int], tuple[bytes | None, bytes]]
 
 
 def build_poison() -> Sequence[Poison]:
-    """Undecodable, without and with a wrong key, no picture, half a picture, a bomb, blank, too long."""
+    """Build one record of each kind: undecodable, without key, with a wrong key, not a picture, half a
+    picture, a decompression bomb, a blank text, a text that is too long."""
     jpeg = crop_jpegs(1, 320, 240)[0]
     bomb, noise = _png_bomb(), os.urandom(20_000)
     return (
@@ -33,14 +34,14 @@ def build_poison() -> Sequence[Poison]:
 
 
 def _upload(number: int, content: Content) -> bytes:
-    """Written without the checks that our own publisher makes."""
+    """Encode an upload without the checks of our own publisher."""
     content_id = f"poison-{number}"
     now = datetime.now(timezone.utc)
     return write_avro(UploadEvent(content_id, content_id, "benchmark", now, content))
 
 
 def _png_bomb() -> bytes:
-    """A PNG of 20 kB whose header promises 900 million pixels."""
+    """Build a PNG of 20 kB whose header announces 900 million pixels."""
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(20_000_000))), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(

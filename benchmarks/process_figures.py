@@ -1,20 +1,20 @@
-"""What the kernel tells of a process: CPU time and peak memory (Linux)."""
+"""CPU time and peak memory of a process, as the Linux kernel counts them."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-_ALL_THREADS = 2  # Linux: a clock of a process is named by its id's complement and what it counts
+_ALL_THREADS = 2  # Linux: the low bits of the clock of a process say what it counts; 2: all threads
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process's threads so far, without its children's."""
+    """Return the CPU time of a process's threads so far, without that of its children."""
     return time.clock_gettime(~pid << 3 | _ALL_THREADS)
 
 
 def forget_peak_memory(pid: int) -> None:
-    """Begin a new peak of resident memory."""
+    """Reset the peak of resident memory to the present value."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

@@ -1,10 +1,12 @@
-"""The last published run of each figure, and the table that README shows of it."""
+"""The last published run of each figure, and the table of them in docs/figures.md."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
+
+from benchmarks.meanings import MEANINGS
 
 PUBLISHED = Path(__file__).parent / "FIGURES.json"
 
@@ -19,12 +21,13 @@ def keep_published(name: str, entry: dict[str, Any]) -> None:
 
 
 def build_table() -> str:
-    """Return the figures as a Markdown table, misses included."""
-    lines = ["| figure | measured | target | | date |", "|---|---|---|---|---|"]
+    """Return the figures as a Markdown table that includes missed targets."""
+    lines = ["| figure | what it means | measured | target | | date |", "|---|---|---|---|---|---|"]
     for name, entry in sorted(read_published().items()):
         verdict = "holds" if entry["holds"] else "**missed**"
         measured = _as_text(entry["value"])
-        lines.append(f"| `{name}` | {measured} | {entry['target']} | {verdict} | {entry['date']} |")
+        cells = (f"`{name}`", MEANINGS[name], measured, entry["target"], verdict, entry["date"])
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""A text query through HTTP against the encoder's own time for that text, alone and among 16 clients."""
+"""The time of a text query through HTTP against that of encoding its text, alone and with 16 clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_RATIO, MIN_SPEED_UP, NUM_CLIENTS = 1.3, 5.0, 16
 
 
 def measure(*, quick: bool) -> Figure:
-    """Each text is asked once, so that no cache answers."""
+    """Measure with texts that are each asked once, so that no cache answers."""
     rounds, num_texts = (2, 2) if quick else (MIN_ROUNDS, 8)
     reader = open_index(Layout(2_000 if quick else 100_000))
     with tempfile.TemporaryDirectory() as directory:

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.recovery ROOT`: what a consumer does with its index after a crash.
+"""`python -m benchmarks.recovery ROOT`: do what a consumer does with its index after a crash.
 
-Takes over every shard, which verifies and opens all of its files, and commits one content
-to each. The caller times the whole process.
+It takes over every shard, which verifies and opens all files of the shard, and commits one
+content to each. The caller times the whole process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from clip_index.writing.shard_writer import ShardWriter
 
 
 def build_index(root: Path, num_rows: int) -> None:
-    """Four shards of a big segment and three small ones each."""
+    """Build four shards, each of one large segment and three small ones."""
     fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
     description = IndexDescription("content-uploads", None, NUM_PARTITIONS, "cliptide-main", fingerprint)
     index = IndexDirectory.create(root, "main", description)

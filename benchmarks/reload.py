@@ -1,4 +1,4 @@
-"""Following the newest generation: how soon, and what a query notices of it."""
+"""How soon a reader follows a new generation, and how much queries are slowed by it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ TARGET = (
 
 @dataclass(slots=True)
 class Watched:
-    """Queries of a thread of their own while reloads happen: seconds each, and peak anonymous bytes."""
+    """Queries of another thread during reloads: the seconds of each, and the peak of anonymous bytes."""
 
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
 
 
 def measure(*, quick: bool) -> Figure:
-    """Commits, merges and queries share the process's cores, as on one machine."""
+    """Measure with commits, merges and queries in one process, so that they share its cores."""
     sizes = (1_000, 5_000) if quick else (20_000, 200_000)
     num_reloads = 20 if quick else 200
     small = _follow_commits(sizes[0], num_reloads)
@@ -57,7 +57,7 @@ def measure(*, quick: bool) -> Figure:
 
 
 def _follow_commits(num_rows: int, num_reloads: int) -> list[float]:
-    """Seconds from the end of an ordinary commit to the end of the first query on it."""
+    """Return the seconds from the end of each commit to the end of the first query that sees it."""
     query = draw_queries(draw_space(1), "text", 1, seed=5)
     seconds = []
     with tempfile.TemporaryDirectory() as root, CommitLoop(num_rows, Path(root)) as loop:
@@ -74,7 +74,7 @@ def _follow_commits(num_rows: int, num_reloads: int) -> list[float]:
 
 
 def _follow_a_merge(num_rows: int) -> dict[str, float]:
-    """One shard's segments become one: what queries notice, and when the merged segment serves."""
+    """Merge the segments of one shard into one. Return how queries slow down, and when it is served."""
     with tempfile.TemporaryDirectory() as root, CommitLoop(num_rows, Path(root)):
         reader = IndexReader(Path(root))
         reader.reload()
@@ -100,7 +100,7 @@ def _follow_a_merge(num_rows: int) -> dict[str, float]:
 
 
 def _merge_all(root: Path) -> None:
-    """Take one shard over and merge whatever it has."""
+    """Take one shard over and merge all of its segments."""
     index = IndexDirectory.open(root)
     settings = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=10**9))
     writer = ShardWriter.take_over(index, 0, writer_id="merger", first_offset=0, settings=settings)
@@ -126,6 +126,6 @@ def _ask(reader: IndexReader, query: np.ndarray) -> None:
 
 
 def anonymous_bytes() -> int:
-    """Memory of this process that no file backs (Linux's smaps_rollup)."""
+    """Return the memory of this process that no file backs (Linux's smaps_rollup)."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))

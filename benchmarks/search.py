@@ -1,4 +1,4 @@
-"""Search against an exact flat scan in fp32, one query at a time, one thread each."""
+"""The time of a search against an exact flat scan in fp32, one query at a time, one thread on each side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_RECALL, K = 0.99, 10
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """What was measured at one number of rows."""
+    """The result for one number of rows."""
 
     num_rows: int
     ratio: Ratio
@@ -30,10 +30,10 @@ class _Size:
 
 
 def measure(*, quick: bool) -> Figure:
-    """p50 of the flat scan ÷ ours, round by round, at each number of rows.
+    """Compute the p50 of the flat scan ÷ ours for each round and each number of rows.
 
-    In a round each side answers all queries before the other does: a flat scan reads 200 MB and more,
-    and what answers next would begin with empty caches, as no service does that scans nothing.
+    In a round one side answers all queries, then the other. They do not alternate by query, because a
+    flat scan reads 200 MB and more, so our next query would always start with empty processor caches.
     """
     num_queries, rounds = (5, 2) if quick else (30, MIN_ROUNDS)
     targets = dict(zip((2_000, 4_000) if quick else TARGETS, TARGETS.values(), strict=True))

@@ -1,8 +1,8 @@
-"""Asks a query service as a process of its own; it imports little and spends little on a request.
+"""A process that asks a query service. It imports little, so that it uses little CPU time for a request.
 
-Each line of its input is a JSON list of clients, each a list of bodies. It answers `ready`,
-waits for an empty line, lets all clients ask at once, each over its own connection and one
-body after another, and answers with a JSON list: the seconds of each client's requests.
+Each line of its input is a JSON list of clients, and each client a list of bodies. The process answers
+`ready` and waits for an empty line. Then all clients ask at once, each over its own connection and one
+body after another. The answer is a JSON list: the seconds of each client's requests.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def _ask(connection: socket.socket, requests: Sequence[bytes]) -> list[float]:
     seconds = []
     for request in requests:
         began = time.perf_counter()
-        connection.sendall(request)  # in one write, as curl and Go's client do
+        connection.sendall(request)  # headers and body in one write, like curl and Go's client
         _read_answer(connection)
         seconds.append(time.perf_counter() - began)
     return seconds
 
 
 def _read_answer(connection: socket.socket) -> None:
-    """Read one answer whole; `RuntimeError` unless it is a success with a length."""
+    """Read one whole answer. Raises `RuntimeError` unless it is a 200 with a length."""
     answer = b""
     while (end := answer.find(b"\r\n\r\n")) < 0:
         answer += _receive(connection)

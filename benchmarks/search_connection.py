@@ -1,4 +1,4 @@
-"""Searches over one HTTP connection that stays open."""
+"""Searches over one HTTP connection, which stays open."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Refused(Exception):
 
 
 class SearchConnection:
-    """Used by one thread."""
+    """A connection to the query service. Only one thread may use it."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60.0)
 
     def search(self, body: str) -> bytes:
-        """Return the answer's body; raises `Refused`."""
+        """Return the body of the answer, or raise `Refused`."""
         self._connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
         response = self._connection.getresponse()
         answer = response.read()

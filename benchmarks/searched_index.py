@@ -1,4 +1,4 @@
-"""Indexes that the search figures ask: built once by the real writer, kept under `.cache/`."""
+"""The indexes of the search figures. The real writer builds them once; they are kept in `.cache/`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "figures"
 SEED = 11
 _DONE = "complete"
-_AS_MERGED = WriterSettings(write_sealed=write_fastest)  # segments as merges leave them
-_TIE = 1e-3  # what fp16 cannot tell apart
+_AS_MERGED = WriterSettings(write_sealed=write_fastest)  # segments as merges write them
+_TIE = 1e-3  # smaller differences vanish in fp16
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`num_rows` of one modality, split over shards; each shard has segments of these shares of its rows."""
+    """`num_rows` of one modality in shards; `segment_shares` are the sizes of a shard's segments."""
 
     num_rows: int
     num_shards: int = 4
@@ -43,7 +43,7 @@ class Layout:
         return f"lists-{self.modality}-{self.num_rows}-{self.num_shards}-{shares}-{SEED}"
 
     def rows(self) -> Embeddings:
-        """The rows' embeddings; row n has the content id `<modality>-<n>`."""
+        """Return the embeddings. Row n has the content id `<modality>-<n>`."""
         return draw_rows(draw_space(SEED), self.modality, self.num_rows, SEED)
 
 
@@ -52,14 +52,14 @@ def queries_of(modality: Modality, num_queries: int) -> Embeddings:
 
 
 def open_index(layout: Layout) -> IndexReader:
-    """Open the cached index of this layout, built first if it is not there."""
+    """Open the cached index of this layout; build it first if it does not exist."""
     reader = IndexReader(_cached_root(layout))
     reader.reload()
     return reader
 
 
 def cached_index(layout: Layout) -> IndexDirectory:
-    """The directory of the same index."""
+    """Return the directory of the index of this layout; build it first if it does not exist."""
     return IndexDirectory.open(_cached_root(layout))
 
 
@@ -86,7 +86,7 @@ def random_numbers(layout: Layout) -> NDArray[np.float64]:
 
 
 def nearness(layout: Layout, rows: Embeddings) -> NDArray[np.float64]:
-    """Return each row's `near`: its rank, from 0 to 1, by its cosine with the pivot of the queries."""
+    """Return each row's `near`: its rank from 0 to 1 by its cosine with the centre of the queries."""
     order = np.argsort(rows @ pivot(), kind="stable")
     ranks = np.empty(layout.num_rows)
     ranks[order] = np.arange(layout.num_rows) / layout.num_rows
@@ -99,7 +99,7 @@ def pivot() -> Embeddings:
 
 
 def searcher_with_dead_rows(layout: Layout, share: float) -> tuple[Searcher, NDArray[np.bool_]]:
-    """Return the same index with a share of its rows dead, and which rows live."""
+    """Return the same index with a share of its rows deleted, and a mask of the rows that live."""
     is_alive = np.random.default_rng(SEED + 1).random(layout.num_rows) >= share
     shards = []
     for shard in searcher_of(layout).shard_views:
@@ -112,9 +112,10 @@ def searcher_with_dead_rows(layout: Layout, share: float) -> tuple[Searcher, NDA
 
 
 def recall(answers: Sequence[Sequence[Hit]], scores: NDArray[np.float32], k: int) -> float:
-    """Return the share of the k best that was answered; `scores` is (queries, rows), −2 for the ineligible.
+    """Return the share of the k best rows that was answered.
 
-    A hit whose exact score reaches the k-th best one counts: ties are no misses.
+    `scores` is (queries, rows), with −2 for rows that are not eligible. A hit counts if its exact score
+    reaches the k-th best one, so ties count as found.
     """
     num_reached, num_wanted = 0, 0
     for hits, exact in zip(answers, scores, strict=True):
@@ -147,14 +148,14 @@ def _build(root: Path, layout: Layout) -> None:
             changes = [
                 EncodedContent(
                     f"{layout.modality}-{n}",
-                    start + place,
+                    start + position,
                     layout.modality,
                     rows[n][None],
                     source="benchmark",
                     occurred_at_ms=1_700_000_000_000 + int(n),
                     metadata={"random": float(random[n]), "near": float(near[n])},
                 )
-                for place, n in enumerate(part)
+                for position, n in enumerate(part)
             ]
             writer.add(Delta(start, start + len(changes), changes))
             writer.commit()

@@ -1,4 +1,4 @@
-"""What segments as ingestion leaves them cost against one segment a shard, in time and on disk."""
+"""The time and disk space of segments as ingestion leaves them, against one segment a shard."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from benchmarks.write_amplification import ROWS_A_COMMIT, ingest
 
 NAME = "segment_tax"
 MAX_RATIO, MAX_BYTES, MAX_AMPLIFICATION, K = 1.3, 0.85, 4.0, 10
-LIVING = (0.83, 0.05, 0.05, 0.05, 0.005, 0.005, 0.005, 0.005)  # a merged one and a tail of tiers
+LIVING = (0.83, 0.05, 0.05, 0.05, 0.005, 0.005, 0.005, 0.005)  # one merged segment and seven smaller ones
 
 
 def measure(*, quick: bool) -> Figure:
-    """p50 and bytes of four shards; the write amplification of one that is ingested at 25 rows a commit."""
+    """Measure p50 and bytes of four shards, and the write amplification at 25 rows a commit."""
     num_rows = 4_000 if quick else 100_000
     living, single = Layout(num_rows, segment_shares=LIVING), Layout(num_rows)
     searchers = [searcher_of(living), searcher_of(single)]

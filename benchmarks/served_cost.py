@@ -1,4 +1,4 @@
-"""What serving a vector query costs in CPU time beyond the search itself."""
+"""The CPU time that serving a vector query adds to the search itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ K = 10
 
 
 class TimedSearcher(Searcher):
-    """Adds up the CPU time of its searches, which run in the threads that call them."""
+    """Adds up the CPU time of its searches. A search runs in the thread that calls it."""
 
     seconds = 0.0
 
@@ -48,11 +48,11 @@ class TimedSearcher(Searcher):
 
 
 def measure(*, quick: bool) -> Figure:
-    """CPU time of this process while another asks, less that of its searches, in microseconds a query.
+    """Measure the CPU time of this process minus that of its searches, in microseconds a query.
 
-    All that runs in a query service is charged: the event loop, the workers, the thread that
-    looks for new generations, the collector of garbage. Beside it, in the same rounds, what
-    aiohttp itself costs: a handler that parses the same body and answers nothing.
+    Another process asks. Everything that runs in a query service counts: the event loop, the workers,
+    the thread that looks for new generations, the garbage collector. The same rounds measure what
+    aiohttp alone costs, with a handler that parses the same body and answers nothing.
     """
     num_queries, rounds = (64, 2) if quick else (480, MIN_ROUNDS)
     queries = [vector_body(query, modality="image", k=K) for query in queries_of("text", num_queries)]
@@ -95,7 +95,7 @@ def _bare_app() -> web.Application:
 
 
 def _cpu_seconds(clients: Clients, bodies: Sequence[str]) -> float:
-    """CPU time of all threads of this process while one client asks."""
+    """Return the CPU time of all threads of this process while one client asks."""
     clients.prepare([bodies])
     began = time.process_time()
     clients.ask()

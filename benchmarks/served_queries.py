@@ -1,4 +1,4 @@
-"""A query service in this process, and who asks it from another."""
+"""A query service in this process, and clients that ask it from another process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNLIMITED = RateLimit(per_second=1e9, burst=10**9)
 
 
 class NoEncoder:
-    """Has the generated index's fingerprint, and ends the figure should a vector query be encoded."""
+    """Has the generated index's fingerprint. Encoding raises, because vector queries need no encoder."""
 
     fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
 
@@ -42,7 +42,7 @@ class NoEncoder:
 
 
 def vector_body(query: Embeddings, **options: Any) -> dict[str, Any]:
-    """A query by a vector, as clients write it."""
+    """Build the body of a vector query as clients write it."""
     return {"vector": [round(float(x), 7) for x in query], **options}
 
 
@@ -54,8 +54,8 @@ def batch_body(queries: Sequence[dict[str, Any]]) -> str:
 def serving(encoder: Encoder, reader: IndexReader) -> Iterator[int]:
     """Serve an index on a free loopback port; yield the port.
 
-    Without percentiles, whose scales are built in the first seconds, beside what is measured; and
-    however fast one caller asks.
+    Percentiles are off, because their scales would be built during the measurement. The rate limit is
+    high enough for one fast caller.
     """
     settings = AppSettings(has_percentiles=False, rate_limit=_UNLIMITED)
     with serving_app(build_app(encoder, reader, CollectorRegistry(), settings)) as port:
@@ -64,7 +64,7 @@ def serving(encoder: Encoder, reader: IndexReader) -> Iterator[int]:
 
 @contextmanager
 def serving_app(app: web.Application) -> Iterator[int]:
-    """Serve from a thread, through the service's own listener; yield the port."""
+    """Serve an application from another thread with the service's own listener; yield the port."""
     started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
@@ -84,20 +84,20 @@ def serving_app(app: web.Application) -> Iterator[int]:
 
 
 class Clients:
-    """Clients in a child process: neither their CPU time nor their interpreter's lock is ours."""
+    """Clients in a child process, so that they share neither our CPU time nor our GIL."""
 
     def __init__(self, sending: IO[str], receiving: IO[str]) -> None:
         self._sending = sending
         self._receiving = receiving
 
     def prepare(self, bodies: Sequence[Sequence[str]]) -> None:
-        """Hand over what each client will ask, one body after another."""
+        """Hand over the bodies that each client will send, one after another."""
         self._send(json.dumps(bodies))
         if self._receiving.readline() != "ready\n":
             raise RuntimeError("the clients did not start")
 
     def ask(self) -> list[list[float]]:
-        """Let them ask what they were given last; return the seconds of each one's requests."""
+        """Let the clients send the prepared bodies. Return the seconds of each client's requests."""
         self._send("")
         seconds: list[list[float]] = json.loads(self._receiving.readline())
         return seconds

@@ -1,4 +1,4 @@
-"""How many vector queries a second the query service answers, and how well."""
+"""How many vector queries a second the query service answers, and with which recall."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from clip_index.reading.searcher import Searcher
 
 MODALITY: Modality = "image"
 K, BATCH = 10, 16
-NUM_CLIENTS = {1: 16, BATCH: 4}  # by the queries in each of their requests
+NUM_CLIENTS = {1: 16, BATCH: 4}  # number of clients, by the number of queries in each request
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Queries a second, asked singly and in batches, and the recall of what was answered."""
+    """Queries a second, asked singly and in batches, and the recall of the answers."""
 
     num_rows: int
     recall: float
@@ -29,7 +29,7 @@ class Rate:
 
 
 def measure_rate(*, quick: bool) -> Rate:
-    """Service and clients share the machine's cores; each kind of client is let loose in turn."""
+    """Measure single queries and batches in turn. Service and clients share the machine's cores."""
     num_queries, rounds = (64, 1) if quick else (960, MIN_ROUNDS)
     layout = Layout(2_000 if quick else 1_000_000)
     queries, reader = queries_of("text", num_queries), open_index(layout)
@@ -45,7 +45,7 @@ def measure_rate(*, quick: bool) -> Rate:
 
 
 def bodies_of_clients(queries: Embeddings, size: int) -> list[list[str]]:
-    """Share the queries out among the clients, so many in each of their requests."""
+    """Divide the queries among the clients, with `size` queries in each request."""
     vectors = [vector_body(query, modality=MODALITY, k=K) for query in queries]
     batches = [vectors[first : first + size] for first in range(0, len(vectors), size)]
     requests = [json.dumps(batch[0]) if size == 1 else batch_body(batch) for batch in batches]
@@ -58,6 +58,6 @@ def _seconds(clients: Clients, bodies: Sequence[Sequence[str]]) -> float:
 
 
 def _recall(layout: Layout, searcher: Searcher, queries: Embeddings) -> float:
-    """The share of the exact k best rows that a batch of queries is answered."""
+    """Return the share of the exact k best rows that the answers to a batch contain."""
     answers = searcher.search(queries, k=K, modality=MODALITY)
     return round(recall(answers, queries @ layout.rows().T, K), 4)

@@ -1,4 +1,4 @@
-"""A broker, and a consumer and a query service on it, as the processes that a user runs."""
+"""Starts a broker, a consumer and a query service as the processes that a user runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUM_UNACKNOWLEDGED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One topic of four partitions, and the index of it; logs lie beside the index."""
+    """One topic of four partitions, and its index. Logs of the processes lie beside the index."""
 
     kafka: KafkaSettings
     topic: str
@@ -58,14 +58,14 @@ class Site:
         return LocalShardStore(self.shard_path(partition))
 
     def generations(self) -> list[int]:
-        """The newest generation of each shard, 0 before the first."""
+        """Return the newest generation of each shard, 0 before the first."""
         found = [read_newest(self.shard_store(p)) for p in range(NUM_PARTITIONS)]
         return [manifest.generation if manifest else 0 for manifest in found]
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What runs as consumer and as query service: the product's own, or the same with another encoder."""
+    """The programs that run as consumer and query service: the real ones, or those with another encoder."""
 
     consumer: str = "consumer"
     query_service: str | None = "query_api"
@@ -82,13 +82,13 @@ class Running:
     port: int
 
     def check(self) -> None:
-        """Raise `ChildDied` when one ended by itself."""
+        """Raise `ChildDied` if a process has ended by itself."""
         self.consumer.check()
         if self.query_service is not None:
             self.query_service.check()
 
     def wait(self, is_done: Callable[[], bool], timeout_seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until it is done; raises `ChildDied` and `TimeoutError`."""
+        """Wait until `is_done` returns true. Raises `ChildDied` and `TimeoutError`."""
         deadline = time.monotonic() + timeout_seconds
         while not is_done():
             self.check()
@@ -104,7 +104,7 @@ def running_broker(directory: Path) -> Iterator[KafkaSettings]:
 
 
 def open_site(kafka: KafkaSettings, directory: Path, topic: str) -> Site:
-    """Create the topics and a directory of the topic's name."""
+    """Create the topics, and a directory named after the topic."""
     site = Site(kafka, topic, directory / topic)
     site.directory.mkdir()
     admin = KafkaAdmin(kafka)
@@ -115,10 +115,10 @@ def open_site(kafka: KafkaSettings, directory: Path, topic: str) -> Site:
 
 
 def lay_index(site: Site, layout: Layout, fingerprint: EncoderFingerprint) -> None:
-    """Give the site the rows of a layout, as if they had come from its topic.
+    """Give the site an index with the rows of a layout, as if they had come from its topic.
 
-    The log gets as many records below the index's offsets (deletes of unknown ids), so
-    that a consumer goes on behind them.
+    As many records (deletes of unknown ids) are published, so that the log reaches the index's
+    offsets and a consumer continues after them.
     """
     description = IndexDescription(
         topic=site.topic,
@@ -135,7 +135,7 @@ def lay_index(site: Site, layout: Layout, fingerprint: EncoderFingerprint) -> No
 
 
 def _fill_log(site: Site, num_records: int) -> None:
-    """Publish deletes until every partition has so many records."""
+    """Publish deletes until every partition has the given number of records."""
     publisher = KafkaPublisher(site.kafka)
     lengths = [0] * NUM_PARTITIONS
     number = 0
@@ -151,7 +151,7 @@ def _fill_log(site: Site, num_records: int) -> None:
 
 @contextmanager
 def running(site: Site, program: Program) -> Iterator[Running]:
-    """Start the processes; return when they own every shard, are caught up, and answer."""
+    """Start the processes. Yields when they own every shard, have caught up, and answer."""
     port = free_port()
     environment = {**_environment(site, port), **program.environment}
     before = site.generations()
@@ -177,7 +177,7 @@ def running(site: Site, program: Program) -> Iterator[Running]:
 
 
 def encoder_environment(settings: EncoderSettings) -> dict[str, str]:
-    """The variables that make a process load this encoder."""
+    """Return the variables that make a process load this encoder."""
     environment = {"CLIPTIDE_ENCODER__MODEL": settings.model}
     if settings.pretrained is not None:
         environment["CLIPTIDE_ENCODER__PRETRAINED"] = settings.pretrained
@@ -185,7 +185,7 @@ def encoder_environment(settings: EncoderSettings) -> dict[str, str]:
 
 
 def _environment(site: Site, port: int) -> dict[str, str]:
-    """This process's environment with the site's settings, and no others of cliptide's."""
+    """Return this process's environment, with the site's settings as its only ones of cliptide."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLIPTIDE_")}
     return {
         **inherited,

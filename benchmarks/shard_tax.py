@@ -1,4 +1,4 @@
-"""What asking four shards of one segment costs against one shard of the same rows."""
+"""The time of searching four shards of one segment each, against one shard with the same rows."""
 
 from __future__ import annotations
 

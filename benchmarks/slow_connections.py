@@ -1,8 +1,8 @@
 """`python -m benchmarks.slow_connections PORT NUMBER`: hold connections that send a byte a second.
 
-Half of them dawdle over their headers, half over their bodies. One that is closed is opened
-again. A first line says that all are open. When standard input ends, one JSON line says how
-many were opened in all, and which statuses were answered.
+Half of the connections send their headers slowly, half their bodies. A closed connection is opened
+again. The first line of output says that all are open. When standard input ends, one JSON line says
+how many connections were opened in all, and which statuses were answered.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BYTE_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Tally:
-    """`are_open` is set when the first `num_wanted` connections stand."""
+    """Counts connections and answers. `are_open` is set when the first `num_wanted` connections are open."""
 
     num_wanted: int
     num_opened: int = 0
@@ -36,7 +36,7 @@ class Tally:
 
 
 async def hold(port: int, num_at_once: int, tally: Tally) -> None:
-    """Open a connection, send so many bytes at once and then one a second; again when it is closed."""
+    """Open a connection, send some bytes at once and then one a second. Begin again when it is closed."""
     while True:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await _hold_one(port, num_at_once, tally)

@@ -13,13 +13,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def encode_upload(content_id: str, content: Content) -> EncodedEvent:
-    """An event that occurs now."""
+    """Encode an upload event that occurs now."""
     now = _EPOCH + timedelta(milliseconds=int(time.time() * 1000))
     return encode_event(UploadEvent(content_id, content_id, "benchmark", now, content))
 
 
 def publish_steadily(publish: Callable[[int], object], *, rate: float, seconds: float) -> int:
-    """Call `publish` with 0, 1, … at evenly spaced times, late ones at once; return how many there were."""
+    """Call `publish` with 0, 1, … at evenly spaced times, or at once if late. Return the number of calls."""
     began = time.monotonic()
     num_uploads = max(round(rate * seconds), 1)
     for number in range(num_uploads):

@@ -1,4 +1,4 @@
-"""How often a byte of an upload is written until merging has come to rest."""
+"""How often each byte of an upload is written until no merge is left to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.002
 
 @dataclass(slots=True)
 class WrittenBytes:
-    """Everything that a shard's writer wrote; `sealed` are the segments of the commits themselves."""
+    """The bytes that a shard's writer wrote. `sealed` are those of the segments that commits wrote."""
 
     sealed: int = 0
     merged: int = 0
@@ -30,18 +30,18 @@ class WrittenBytes:
 
     @property
     def amplification(self) -> float:
-        """Bytes written in all for each byte that a commit had to write."""
+        """Return all bytes written ÷ the bytes that commits had to write."""
         return (self.sealed + self.merged + self.manifests) / self.sealed
 
     def count_new_segments(self, writer: ShardWriter) -> int:
-        """Return the bytes of the segments that were not there at the last count."""
+        """Return the bytes of the segments that did not exist at the last count."""
         new = [entry for entry in writer.manifest.segments if entry.segment_id not in self._segment_ids]
         self._segment_ids.update(entry.segment_id for entry in new)
         return sum(file.size_bytes for entry in new for file in entry.files.values())
 
 
 def ingest(num_rows: int) -> WrittenBytes:
-    """Commit so many rows to one shard, 25 at a time; merges are waited for, as a paced writer does."""
+    """Commit rows to one shard, 25 at a time, and wait for merges, as a writer at a steady rate would."""
     rows = draw_rows(draw_space(1), "image", num_rows, seed=num_rows)
     written = WrittenBytes()
     with tempfile.TemporaryDirectory() as root:
@@ -76,7 +76,7 @@ def _merge(writer: ShardWriter, written: WrittenBytes) -> None:
 
 
 def _bytes_of_manifests(writer: ShardWriter) -> int:
-    """All of them are still there: none is old enough to be collected."""
+    """Return the bytes of all manifests. None is old enough to have been collected."""
     names = (manifest_name(generation) for generation in range(1, writer.generation + 1))
     return sum(writer.store.local_file(name).stat().st_size for name in names)
 

@@ -6,8 +6,8 @@ import argparse
 import inspect
 
 _SETTINGS = """\
-Settings come from the environment (CLIPTIDE_…); README.md lists every variable. If a variable cannot be
-used, the process ends and prints one line that names it."""
+Settings come from the environment (CLIPTIDE_…); docs/settings.md lists every variable. If a variable cannot
+be used, the process ends and prints one line that names it."""
 
 
 def build_parser(program: str, documentation: str | None) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Fixtures for every test directory, and a word about every suite that cannot run here."""
+"""Fixtures for all tests, and a line for each suite that cannot run here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.fixtures.brokers import embedded_broker, embedded_settings, kafka_settings, unique_name
 
-# How long an example takes is the machine's business: a busy one fails no test.
+# An example has no deadline, so that no test fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
@@ -21,7 +21,7 @@ __all__ = ["embedded_broker", "embedded_settings", "kafka_settings", "unique_nam
 
 @pytest.fixture(autouse=True)
 def _own_logs() -> Iterator[None]:
-    """A test that configures logs, as every command line does, leaves them to the next as it found them."""
+    """Reset the logs after each test, because every command line configures them."""
     structlog.reset_defaults()
     yield
     structlog.reset_defaults()

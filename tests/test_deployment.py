@@ -1,4 +1,4 @@
-"""What compose, images, alerts and the operator's page name exists in the code, and the other way round."""
+"""Compose file, images, alerts and docs/operations.md name what the code has, and all of it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ import query_api.telemetry.metrics
 import service.settings
 from cliptide.__main__ import main
 from service.settings import PREFIX
-from tests.flags_table import commands_of, variable_of
 from tests.integration.monitoring import alert_rules
-from tests.settings_table import variables_of
+from tools.flags_table import commands_of, variable_of
+from tools.settings_table import variables_of
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -35,7 +35,7 @@ COMMANDS = re.findall(r'^CMD \["python", "-m", "([\w.]+)"\]$', DOCKERFILE, re.MU
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
 OWN = {"consumer": consumer.settings, "query_api": query_api.settings}
 _COUNTER_SUFFIX = "_total"
-KUBERNETES_LINKS = (  # what a pod is told of a Service, beside addresses
+KUBERNETES_LINKS = (  # variables that Kubernetes sets for each Service, beside addresses
     "SERVICE_HOST",
     "SERVICE_PORT",
     "SERVICE_PORT_HTTP",
@@ -52,7 +52,7 @@ def _each(services: Mapping[str, Any]) -> pytest.MarkDecorator:
 
 @_each(OWN)
 def test_a_service_ignores_what_others_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One environment may hold the variables of both services and of every command."""
+    """The same environment may hold the variables of both services and of every command."""
     own = {variable for variable, *_ in variables_of(OWN[name].Settings, PREFIX)}
     assert set(service.settings.variables_of(OWN[name].Settings)) == own
     others = {
@@ -108,7 +108,7 @@ def test_every_variable_is_a_setting_of_its_service(name: str) -> None:
     settings = OWN[name]
     known = {variable for variable, _, _ in variables_of(settings.Settings, PREFIX)}
     given = {variable for variable in SERVICES[name]["environment"] if variable.startswith("CLIPTIDE_")}
-    # What both services share is written once; a variable that one of them does not have is harmless.
+    # The variables that services share are written once; a service ignores those it does not have.
     shared = set(yaml.safe_load(COMPOSE.read_text())["x-cliptide"])
     both = {v for module in OWN.values() for v, _, _ in variables_of(module.Settings, PREFIX)}
     assert given - shared <= known
@@ -161,7 +161,7 @@ def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
 
 
 def _exported() -> Iterator[str]:
-    """The names that Prometheus sees: a counter's ends in _total."""
+    """Yield the names that Prometheus sees. The name of a counter ends in _total."""
     services = prometheus_client.CollectorRegistry()
     consumer.telemetry.metrics.Metrics(services)
     queries = prometheus_client.CollectorRegistry()

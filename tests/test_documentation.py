@@ -1,31 +1,28 @@
-"""What can drift is tested: tables made from the code, links, commands."""
+"""The documents agree with the code: generated parts, links, tables, commands."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from benchmarks.published import build_table as build_figures_table
-from tests.flags_table import build_table as build_flags_table
-from tests.settings_table import build_table as build_settings_table
+from tools.flags_table import build_table as build_flags_table
+from tools.folders_table import PACKAGES
+from tools.settings_table import build_table as build_settings_table
+from tools.write_generated import PARTS, GeneratedPart
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "schemas/README.md"]
+SOURCES = (".py", ".avsc", ".md", ".yml", ".toml", ".lock")
+REMEDY = "run python -m tools.write_generated"
 
 
-def between(text: str, name: str) -> str:
-    """The generated part of a page, between its two comments."""
-    found = re.search(rf"<!-- {name}: generated.*?-->\n(.*?)<!-- end of {name} -->", text, re.DOTALL)
-    assert found is not None, f"no part {name!r}"
-    return found[1].strip()
-
-
-def test_every_setting_is_documented_as_the_code_reads_it() -> None:
-    assert between(README.read_text(), "settings") == build_settings_table().strip()
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_a_generated_part_is_what_the_code_says(part: GeneratedPart) -> None:
+    assert part.read() == part.build().strip(), REMEDY
 
 
 def test_every_setting_says_what_it_does() -> None:
@@ -33,20 +30,51 @@ def test_every_setting_says_what_it_does() -> None:
     assert undocumented == []
 
 
-def test_every_flag_of_the_command_line_has_its_variable_in_the_readme() -> None:
-    table = build_flags_table()
-    assert between(README.read_text(), "flags") == table.strip()
-    assert [line for line in table.splitlines()[2:] if line.endswith("|  |")] == []
-
-
-def test_the_figures_are_those_last_published() -> None:
-    assert between(README.read_text(), "figures") == build_figures_table().strip()
+def test_every_flag_of_the_command_line_says_what_it_does() -> None:
+    undocumented = [line for line in build_flags_table().splitlines()[2:] if line.endswith("|  |")]
+    assert undocumented == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def paths_named(page: Path) -> Iterator[str]:
+    """Yield the paths that stand between backticks, and those that begin a label of a diagram."""
+    text = page.read_text()
+    yield from re.findall(r'\["((?:\w+/)+(?:\w+\.py)?)', text)
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for name in re.findall(r"`([\w.-]+(?:/[\w.<>-]+)*/?)`", prose):
+        top, is_deeper, _ = name.partition("/")
+        if name.endswith(SOURCES) or (is_deeper and any((start / top).is_dir() for start in starts(page))):
+            yield name
+
+
+def starts(page: Path) -> tuple[Path, ...]:
+    """The folders from which a page may name a path; diagrams name those of a service from the service's."""
+    return ROOT, page.parent, ROOT / "consumer", ROOT / "query_api"
+
+
+def exists(name: str, page: Path) -> bool:
+    """Whether a path leads somewhere. `<...>` stands for any text; a bare name may be in any folder."""
+    pattern = re.sub(r"<\w+>", "*", name).rstrip("/")
+    if any(next(start.glob(pattern), None) for start in starts(page)):
+        return True
+    return "/" not in name and any(next((ROOT / top).rglob(pattern), None) for top in PACKAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    assert sorted({name for name in paths_named(page) if not exists(name, page)}) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_program_that_a_page_names_exists(page: Path) -> None:
+    programs = {module.replace(".", "/") for module in re.findall(r"python -m ([\w.]*\w)", page.read_text())}
+    found = {name for name in programs if exists(f"{name}.py", page) or exists(f"{name}/__main__.py", page)}
+    assert programs - found == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""What a user installs holds every file that the code opens beside itself."""
+"""The wheel holds every file of the packages, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+NOT_INSTALLED = ("crashes", "benchmarks", "tools")
 PACKAGES = ("schemas", "event_log", "clip_index", "service", "consumer", "query_api", "cliptide")
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of this tree, built by the back end itself: nothing is fetched."""
+    """Build the wheel of this tree with the installed back end, so that nothing is downloaded."""
     tree, built = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("built")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    for package in PACKAGES:
+    for package in (*PACKAGES, *NOT_INSTALLED):
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-c", BUILD, str(built)]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The figures' machinery; the figures themselves are measured, not tested."""
+"""The code that the figures share. The figures themselves are measured, not tested."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from benchmarks.__main__ import find_figures, main
 from benchmarks.commits import Mark, burst_per_second
 from benchmarks.data import draw_queries, draw_rows, draw_space
 from benchmarks.figure import interleaved, median_ratio
+from benchmarks.meanings import MEANINGS
 from benchmarks.process_figures import cpu_seconds
 
 
@@ -80,6 +81,10 @@ def test_a_figure_prints_one_json_object_as_its_last_line() -> None:
     answer = json.loads(result.stdout.splitlines()[-1])
     assert answer["figure"] == "commit_cost"
     assert isinstance(answer["holds"], bool)
+
+
+def test_every_figure_says_what_it_means_for_a_user() -> None:
+    assert set(MEANINGS) == set(find_figures())
 
 
 def test_every_figure_says_what_it_is() -> None:

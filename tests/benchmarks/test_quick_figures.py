@@ -1,4 +1,4 @@
-"""Every figure of the whole way runs: a quick look, in which no number is judged."""
+"""The figures of whole services run in their quick form. No number is judged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A browser, and two services over one living index: one open, one with API keys."""
+"""A browser, and two services over one growing index: one without API keys, one with them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.integration.pipeline import build_service
 API_KEY = "a key of the tests"
 OWNERS = ("ann", "bob", "cem")
 NUM_PICTURES = 130
-PATIENCE_MS = 60_000  # what ends a test that waits in vain; a busy machine is waited for
+PATIENCE_MS = 60_000  # long, because a busy machine is slow; only a test that fails waits so long
 NUM_CROWDED = 1100
 TEXTS = {
     "t-red-dress": "a red dress with buttons",
@@ -52,7 +52,7 @@ FLAGS = (
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where the page is served, with and without keys, and the world that it shows."""
+    """The addresses of the page, with and without keys, and the pipeline behind it."""
 
     world: World
     address: str
@@ -76,7 +76,7 @@ class Site:
 
 @dataclass(slots=True)
 class Watched:
-    """A browser's page, and all that it said and asked for."""
+    """A page in the browser, with everything that it logged and requested."""
 
     page: Any
     address: str
@@ -89,14 +89,14 @@ class Watched:
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
 
     def check(self) -> None:
-        """Nothing went wrong, and no other host was asked for anything."""
+        """Assert that the page had no error and requested nothing from another host."""
         assert self.errors == []
         assert self.hosts - {""} <= {urlsplit(self.address).netloc}
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser that ends with its module: while its driver runs, no other test has an event loop."""
+    """A browser for one module. It ends with the module, because its driver blocks other event loops."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("no chromium on this machine: make system-deps")
@@ -111,7 +111,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A consumer that keeps thumbnails, 130 pictures and a few texts of three owners."""
+    """A consumer that keeps thumbnails, with 130 pictures and a few texts of three owners."""
     thumbnails = PreparationOptions(make_thumbnail=partial(make_thumbnail, side=32, limits=ImageLimits()))
     world = World(tmp_path_factory.mktemp("page") / "index", num_partitions=2)
     world.set_options(preparation=thumbnails)
@@ -129,7 +129,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def crowded_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """More texts than one answer may hold."""
+    """A site with more texts than one answer may hold."""
     world = World(tmp_path_factory.mktemp("crowded") / "index", num_partitions=1)
     with world.running():
         for number in range(NUM_CROWDED):
@@ -141,7 +141,7 @@ def crowded_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def watched(chromium: Any, site: Site) -> Iterator[Watched]:
-    """The page, opened in a window of its own; at the end it must be free of errors."""
+    """The page in a window of its own. It must have no errors at the end."""
     with open_page(chromium, site.address) as watched:
         watched.page.goto(site.address)
         yield watched
@@ -159,7 +159,7 @@ def open_page(chromium: Any, address: str, **context: Any) -> Iterator[Watched]:
 
 @contextmanager
 def serving(app: web.Application) -> Iterator[str]:
-    """Serve in a thread with a loop of its own: the browser's driver blocks this one."""
+    """Serve in a thread with its own event loop, because the browser's driver blocks the one here."""
     loop, has_begun, places = asyncio.new_event_loop(), threading.Event(), []
     stopping = asyncio.Event()
 

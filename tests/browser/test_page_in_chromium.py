@@ -1,4 +1,4 @@
-"""What a person does on the page, in a real browser, on an index that grows meanwhile."""
+"""What a person does on the page, in a real browser, while the index grows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ids(hits: Any) -> list[str]:
 
 
 def wait_until(page: Any, condition: Callable[[], bool]) -> None:
-    """Let the browser's driver work until a condition holds here."""
+    """Let the browser's driver run until a condition holds in this process."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -66,7 +66,7 @@ def wait_until(page: Any, condition: Callable[[], bool]) -> None:
 
 
 def wait_for(page: Any, expression: str) -> None:
-    """Ask the page until an expression is true there: playwright's own asking again is against the CSP."""
+    """Evaluate an expression in the page until it is true. The CSP forbids playwright's own polling."""
     wait_until(page, lambda: bool(page.evaluate(expression)))
 
 
@@ -78,7 +78,7 @@ def searchable(page: Any) -> int:
 
 
 def wait_answered(page: Any) -> None:
-    """Wait for the first answer to what a new page is asked: before it, the line of the answer is empty."""
+    """Wait for the first answer of a new page. Until then its line about the answer is empty."""
     expect(page.locator("#answer")).to_contain_text("Answered in")
 
 
@@ -103,9 +103,9 @@ def test_typing_finds_texts_and_the_address_keeps_the_search(watched: Watched, s
 
 @contextmanager
 def late_answer(page: Any) -> Iterator[Any]:
-    """Search for a coat, whose answer is held back, and then for a hat; yields the coat's request.
+    """Search for a coat, hold its answer back, then search for a hat. Yields the coat's request.
 
-    The answer comes at the end of the block.
+    The coat's answer arrives at the end of the block.
     """
     held: list[tuple[Any, Any]] = []
 
@@ -148,7 +148,7 @@ Response.prototype.json = async function () {
 
 
 def test_an_answer_that_comes_late_does_not_replace_a_newer_one(watched: Watched) -> None:
-    """A request that is given up may have been answered already: here giving up comes to nothing."""
+    """A cancelled request may have been answered already, so this test makes cancelling have no effect."""
     page = watched.page
     page.add_init_script(ANSWERS_ARRIVE)
     page.reload()
@@ -256,13 +256,13 @@ def test_scrolling_goes_on_and_uploads_appear_however_much_is_loaded(
         )
         page.wait_for_selector(f"#texts .hit[data-id={newcomer}]", state="attached")
         after = ids(texts(page))
-        assert newcomer in after[:2]  # another one has the same score
+        assert newcomer in after[:2]  # another picture has the same score
         assert [i for i in after if i != newcomer] == found
         watched.check()
 
 
 def scroll_until(page: Any, condition: str) -> None:
-    """Scroll down and down until a condition holds in the page."""
+    """Scroll down until a condition holds in the page."""
     page.evaluate(
         f"""() => new Promise((resolve) => {{
           const step = () => {{
@@ -379,7 +379,7 @@ def test_an_upload_that_is_refused_says_why(watched: Watched) -> None:
     page.locator("#upload-form").get_by_role("button", name="Upload").click()
     expect(page.locator("#uploads .is-refused .said")).not_to_be_empty()
     assert any("415" in error for error in watched.errors)
-    watched.errors.clear()  # Chromium tells of every refused request, and of the preview that is none
+    watched.errors.clear()  # Chromium logs refused requests, and the preview of what is not a picture
 
 
 def test_words_from_events_stay_words(watched: Watched) -> None:
@@ -388,7 +388,7 @@ def test_words_from_events_stay_words(watched: Watched) -> None:
     expect(texts(page).first.locator(".words")).to_have_text("<img src=x onerror=alert(1)> hostile words")
     texts(page).first.locator(".open").click()
     expect(page.get_by_role("dialog").locator(".whole")).to_contain_text("<img src=x")
-    assert page.locator("dialog a").count() == 0  # its link is a javascript: one
+    assert page.locator("dialog a").count() == 0  # its link begins with javascript:
     assert page.locator("#texts .words img").count() == 0
 
 

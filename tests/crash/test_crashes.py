@@ -1,20 +1,20 @@
-"""Whatever kills a writer, the index is the fold of what it covers, and nothing acknowledged is lost.
+"""However a writer dies, the index equals the fold of its log, and no acknowledged commit is lost.
 
-Small numbers of what `make crash-long` does at length.
+These are the campaigns of `make crash-long` with small numbers.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.crash.campaign_process import finish_campaign, start_campaign
+from crashes.campaign_process import finish_campaign, start_campaign
 
 
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        pytest.param("step_kills", 180, id="killed at every call of a new index and of one with a past"),
-        pytest.param("random_kills", 10, id="killed at random times while readers look on"),
+        pytest.param("step_kills", 180, id="killed at every call of a new index and of one with generations"),
+        pytest.param("random_kills", 10, id="killed at random times while readers read"),
         pytest.param("power_cuts", 300, id="power cut"),
         pytest.param("damages", 60, id="a bit flipped or a file cut short"),
     ],

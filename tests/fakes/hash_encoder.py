@@ -1,6 +1,6 @@
-"""An encoder without a model: words and pixels are hashed, so equal inputs meet and similar texts are near.
+"""An encoder without a model. It hashes words and pixels: equal inputs are equal, similar texts are near.
 
-Contents are prepared by the real code (decoding, windows, limits), so bad ones have their real reasons.
+The real code prepares contents (decoding, windows, limits), so bad contents have their real reasons.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RESIZING = Resizing(8, 8)
 
 @dataclass(frozen=True, slots=True)
 class HashEncoder:
-    """Another `seed` or `dimension` is another model: another fingerprint, other embeddings."""
+    """Another `seed` or `dimension` acts as another model: its fingerprint and embeddings differ."""
 
     dimension: int = 64
     seed: int = 0
@@ -69,7 +69,7 @@ def _unit(vectors: NDArray[np.float64]) -> Embeddings:
 
 
 def draw_picture(seed: int, *, size: tuple[int, int] = (32, 24), image_format: str = "PNG") -> bytes:
-    """A small coloured pattern as an image file; another seed is another picture."""
+    """Draw a small coloured pattern as an image file. Another seed gives another picture."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     output = io.BytesIO()
     Image.fromarray(pixels).resize(size).save(output, image_format)

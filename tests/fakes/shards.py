@@ -50,7 +50,7 @@ def unit_vectors(seed: int, num_rows: int = 1, dimension: int = DIMENSION) -> np
 
 
 def content(content_id: str, offset: int = 0, **changes: Any) -> EncodedContent:
-    """A content whose embedding follows from its id, version and offset."""
+    """Build a content whose embedding depends on its id, version and offset."""
     seed = changes.pop("seed", zlib.crc32(f"{content_id} {changes.get('version')} {offset}".encode()))
     fields: dict[str, Any] = {
         "content_id": content_id,

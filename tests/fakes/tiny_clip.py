@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 def tiny_config(
     *, vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **model: Any
 ) -> dict[str, Any]:
-    """The `model_cfg` of a model with 32-pixel images, two layers, 16 dimensions; arguments override it."""
+    """Return a `model_cfg` with 32-pixel images, two layers, 16 dimensions; arguments override it."""
     vision_cfg = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2}
     text_cfg = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
     return {
@@ -28,7 +28,7 @@ def tiny_config(
 def write_tiny_clip(
     directory: Path, config: dict[str, Any], *, seed: int = 0, preprocessing: dict[str, Any] | None = None
 ) -> Path:
-    """Write a model that `EncoderSettings(model=str(directory))` names; another seed has other weights."""
+    """Write a model for `EncoderSettings(model=str(directory))`. Another seed gives other weights."""
     directory.mkdir(parents=True, exist_ok=True)
     description = {"model_cfg": config, "preprocess_cfg": preprocessing or {}}
     (directory / "open_clip_config.json").write_text(json.dumps(description))

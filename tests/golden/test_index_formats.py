@@ -1,4 +1,4 @@
-"""Every released format of an index stays readable, and a writer of today can go on from it."""
+"""Every released format of an index stays readable, and the current writer can continue it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_it_is_searched_in_the_same_order(golden: Path, expected: dict[str, Any]
 
 
 def test_it_has_files_of_every_kind(golden: Path) -> None:
-    """Else a change of format could pass unseen."""
+    """A kind of file that is not in the golden index could change its format unnoticed."""
     names = {path.name for path in golden.glob("root/indexes/*/*/segments/*/*")}
     assert names >= {"contents.arrow", "deletes.arrow", "thumbnails.arrow", "ids.npy", "owners.npy"}
     assert names >= {"image.faiss", "image.nodes.npy", "text.faiss", "text.nodes.npy"}

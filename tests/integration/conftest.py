@@ -1,4 +1,4 @@
-"""Fleets on each kind of broker there is."""
+"""Fleets on each kind of broker."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.integration.history import History
 
 _QUICK = {"topic.metadata.refresh.interval.ms": 500}
 
-# Where nobody dies, nobody is to be taken for dead: longer than a machine stands still. The embedded
-# broker takes half of it for each rebalance.
+# A session time-out longer than a machine stalls, so that no member is taken for dead. The embedded
+# broker needs half of it for each rebalance.
 _LASTING_SESSION_MS = {"kafka_settings": 60_000, "embedded_settings": 10_000}
 
 _EACH_BROKER = [
@@ -33,7 +33,7 @@ def _fleet(kafka: KafkaSettings, topic: str, folder: Path, **properties: int) ->
 def fleet(
     request: pytest.FixtureRequest, unique_name: Callable[[str], str], tmp_path: Path
 ) -> Iterator[Fleet]:
-    """Four partitions and no consumer yet; members that die or stall are soon missed."""
+    """Four partitions and no consumer yet. Sessions are short, so lost members are noticed soon."""
     yield from _fleet(request.getfixturevalue(request.param), unique_name("uploads"), tmp_path)
 
 
@@ -41,7 +41,7 @@ def fleet(
 def lasting_fleet(
     request: pytest.FixtureRequest, unique_name: Callable[[str], str], tmp_path: Path
 ) -> Iterator[Fleet]:
-    """A fleet whose members stay members until they leave."""
+    """A fleet with a long session time-out, so that members belong to the group until they leave."""
     session = {"session.timeout.ms": _LASTING_SESSION_MS[request.param]}
     yield from _fleet(request.getfixturevalue(request.param), unique_name("uploads"), tmp_path, **session)
 
@@ -50,7 +50,7 @@ def lasting_fleet(
 def kafka_fleet(
     kafka_settings: KafkaSettings, unique_name: Callable[[str], str], tmp_path: Path
 ) -> Iterator[Fleet]:
-    """A lasting fleet for what only Apache Kafka does."""
+    """A lasting fleet on Apache Kafka, for behaviour that only Kafka has."""
     session = {"session.timeout.ms": _LASTING_SESSION_MS["kafka_settings"]}
     yield from _fleet(kafka_settings, unique_name("uploads"), tmp_path, **session)
 
@@ -59,13 +59,13 @@ def kafka_fleet(
 def embedded_fleet(
     embedded_settings: KafkaSettings, unique_name: Callable[[str], str], tmp_path: Path
 ) -> Iterator[Fleet]:
-    """A fleet for what one kind of broker shows well enough."""
+    """A fleet on the embedded broker, for behaviour that is the same on every broker."""
     yield from _fleet(embedded_settings, unique_name("uploads"), tmp_path)
 
 
 @pytest.fixture
 def history(request: pytest.FixtureRequest) -> History:
-    """What is published to the fleet that the test takes."""
+    """The history of what is published to the test's fleet."""
     names = ("lasting_fleet", "kafka_fleet", "fleet")
     fleet: Fleet = request.getfixturevalue(next(name for name in names if name in request.fixturenames))
     return History(fleet.kafka, fleet.topic)

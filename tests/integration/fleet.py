@@ -1,4 +1,4 @@
-"""Consumers as processes: a topic, an index root, and members of one group between them."""
+"""Consumers as processes: the members of one group, their topic and their index root."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ NUM_PARTITIONS = 4
 
 
 def first_entry(log: Path, event: str) -> Mapping[str, Any] | None:
-    """What a service logged when an event came for the first time; None if it has not come."""
+    """Return the first log entry of an event, or None if the service has not logged it."""
     for line in log.read_text().splitlines():
-        with suppress(ValueError):  # no JSON, or not all of it yet
+        with suppress(ValueError):  # the line is not JSON, or is not complete yet
             entry = json.loads(line)
             if entry["event"] == event:
                 return dict(entry)
@@ -45,7 +45,7 @@ def first_entry(log: Path, event: str) -> Mapping[str, Any] | None:
 
 @dataclass
 class Member:
-    """A consumer process and what it says."""
+    """A consumer process and its log."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -59,7 +59,7 @@ class Member:
         return self.log.read_text()
 
     def told(self, event: str) -> Mapping[str, Any] | None:
-        """The fields of the first time that it logged an event."""
+        """Return the fields of the first log entry of an event."""
         return first_entry(self.log, event)
 
     def send(self, number: signal.Signals) -> None:
@@ -76,19 +76,19 @@ class Member:
     def children(self) -> list[int]:
         found = []
         for listing in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
                 found += [int(pid) for pid in listing.read_text().split()]
         return found
 
     def end(self) -> None:
-        """Leave nothing behind; SIGKILL also ends a stopped process."""
+        """Kill the process. SIGKILL also ends a suspended one."""
         self.process.kill()
         self.process.wait()
 
 
 @dataclass
 class Fleet:
-    """`root` is the index root; logs, tallies and holds lie beside it."""
+    """Consumers of one topic. Beside the index `root` lie their logs and the files that steer them."""
 
     kafka: KafkaSettings
     topic: str
@@ -111,7 +111,7 @@ class Fleet:
 
     @property
     def num_encoded(self) -> int:
-        """How many contents all members together have encoded."""
+        """Return how many contents all members together have encoded."""
         tally = self.folder / "tally"
         return tally.stat().st_size if tally.exists() else 0
 
@@ -151,14 +151,14 @@ class Fleet:
         return self.members[-1]
 
     def start_static(self, instance_id: str, *arguments: str) -> Member:
-        """A static member: the group keeps its partitions for it while it restarts or sleeps."""
+        """Start a static member: it keeps its partitions while it restarts or is suspended."""
         static = {"group.instance.id": instance_id, "session.timeout.ms": 240_000}
         properties = json.dumps({**self.kafka.properties, **static})
         return self.start(*arguments, CLIPTIDE_KAFKA__PROPERTIES=properties)
 
     @contextmanager
     def guest(self) -> Iterator[None]:
-        """A consumer in this process, quick to come and go; it leaves gracefully."""
+        """Run a consumer in this process, which joins and leaves fast. It leaves gracefully."""
         encoder = TallyingEncoder(tally=self.folder / "tally")
         with closing(KafkaPublisher(self.kafka)) as publisher:
             connections = Connections(
@@ -181,7 +181,7 @@ class Fleet:
             member.end()
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds; what every member said goes with the failure."""
+        """Wait until the condition holds. A failure shows the logs of all members."""
         try:
             eventually(condition, PATIENCE_SECONDS)
         except AssertionError as error:
@@ -189,12 +189,12 @@ class Fleet:
             raise AssertionError(f"{error}; {self.owners()}\n{said}") from None
 
     def wait_for_owners(self, *members: Member) -> None:
-        """Wait until exactly these own the shards, each a share."""
+        """Wait until exactly these members own the shards, and each owns some."""
         pids = {member.pid for member in members}
         self.wait(lambda: self.owners().keys() == pids and self.num_shards == self.num_partitions)
 
     def owners(self) -> Counter[int]:
-        """Process id → how many shards it owns, as the newest manifests say."""
+        """Return for each process id how many shards it owns by the newest manifests."""
         return Counter(int(manifest["writer_id"].rsplit("-", 2)[1]) for manifest in self.manifests())
 
     @property
@@ -206,7 +206,7 @@ class Fleet:
         return [json.loads(paths[-1].read_text()) for paths in found if paths]
 
     def searcher(self) -> Searcher | None:
-        """The index as it is now; None while there is none."""
+        """Return a searcher over the current index, or None without an index."""
         reader = self._reader or IndexReader(self.root)
         try:
             reader.reload()
@@ -234,7 +234,7 @@ class Fleet:
 
     @contextmanager
     def asking(self) -> Iterator[KafkaRecordSource]:
-        """A source of a group of its own."""
+        """Open a record source with its own consumer group."""
         with closing(KafkaRecordSource(self.kafka, f"{self.group_id}-asking")) as source:
             yield source
 
@@ -244,7 +244,7 @@ class Fleet:
             return [source.log_range(partition) for partition in range(self.num_partitions)]
 
     def group_offsets(self) -> Mapping[int, int | None]:
-        """What the group has committed; ask only while it has no member."""
+        """Return the offsets that the group has committed. Call it only while the group has no member."""
         with closing(KafkaRecordSource(self.kafka, self.group_id)) as source:
             source.subscribe(self.topic, RecordingListener())
             return source.committed(range(self.num_partitions))

@@ -1,4 +1,4 @@
-"""What was published, and what the index must therefore hold: the fold of it."""
+"""What was published, and its fold, which the index must equal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class History:
         publisher.close()
 
     def next_encoded(self, num_events: int, *, is_published: bool) -> list[EncodedEvent]:
-        """The next events, for a publisher of the caller's own."""
+        """Return the next events, encoded, for the caller to publish."""
         events = [self._next_event() for _ in range(num_events)]
         for event in events if is_published else []:
             self._remember(event)
@@ -69,7 +69,7 @@ class History:
         self.assert_equals(searcher)
 
     def assert_equals(self, searcher: Searcher) -> None:
-        """Every live content is there once, with its own embedding; nothing else is."""
+        """Assert that the index holds each live content once with its embedding, and nothing else."""
         found = {content_id: _embedding(searcher, content_id) for content_id in self._states}
         assert {name for name, embedding in found.items() if embedding is not None} == self._live.keys()
         wrong = [name for name, content in self._live.items() if not _is_of(found[name], content)]
@@ -101,7 +101,7 @@ class History:
 
 
 def _now() -> datetime:
-    """The present, to the millisecond."""
+    """Return the present time in whole milliseconds."""
     now = datetime.now(timezone.utc)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 

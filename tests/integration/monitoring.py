@@ -1,4 +1,4 @@
-"""Prometheus with the repository's own configuration, on loopback, and what its HTTP interface answers."""
+"""Prometheus on loopback with the repository's configuration, and a client of its HTTP interface."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("", "_total
 
 
 def program(name: str) -> str:
-    """Where one of Debian's programs lies; the test is skipped without it."""
+    """Return the path of one of Debian's programs. Without it the test is skipped."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} not found: make system-deps")
@@ -52,11 +52,11 @@ def metrics_in(expressions: Collection[str]) -> set[str]:
 
 
 def write_configuration(folder: Path, targets: Mapping[str, str]) -> Path:
-    """Copy the repository's configuration; each job's targets become one address, all is done more often."""
+    """Copy the repository's configuration with one target for each job, and shorter intervals."""
     shutil.copytree(DEPLOY / "prometheus", folder, dirs_exist_ok=True)
     path = folder / "prometheus.yml"
     configuration = read_yaml(path)
-    # A scrape that takes longer than the interval says that its target is down.
+    # Not shorter: a scrape that takes longer than its interval counts as a target that is down.
     configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "200ms"}
     for job in configuration["scrape_configs"]:
         for discovery in [key for key in job if key.endswith("_sd_configs")]:
@@ -71,7 +71,7 @@ class Prometheus:
     address: str
 
     def get(self, path: str, **parameters: str) -> Any:
-        """The `data` of a successful answer."""
+        """Return the `data` of a successful answer."""
         url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
             body = json.load(answer)
@@ -83,13 +83,13 @@ class Prometheus:
         return found
 
     def value(self, expression: str) -> float | None:
-        """The single value of an expression, None without one."""
+        """Return the only value of an expression, or None without a value."""
         found = self.query(expression)
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None
 
     def exported(self) -> set[str]:
-        """Every metric of the targets by its HELP and TYPE lines, those without a sample included."""
+        """Return every metric that the targets declare, those without a sample included."""
         metadata = self.get("metadata")
         return {
             name + suffix
@@ -98,7 +98,7 @@ class Prometheus:
         }
 
     def evaluated_at(self) -> list[str]:
-        """When the rules of each group were last evaluated."""
+        """Return when the rules of each group were last evaluated."""
         return [group["lastEvaluation"] for group in self.get("rules")["groups"]]
 
     def alert_states(self) -> dict[str, str]:
@@ -126,7 +126,7 @@ def running_prometheus(configuration: Path) -> Iterator[Prometheus]:
 
 
 def _address(log: Path) -> str:
-    """Where it listens, "" while it does not."""
+    """Return the address on which it listens, or "" while it does not listen."""
     said = re.search(r'"Listening on" address=(\S+)\s', log.read_text())
     return said[1] if said else ""
 

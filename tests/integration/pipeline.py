@@ -20,7 +20,7 @@ from tests.fakes.hash_encoder import HashEncoder
 
 
 def build_service(world: World, **settings: Any) -> web.Application:
-    """A query service of its own over the world's index, publishing to the world's log."""
+    """Build a query service over the world's index, which publishes to the world's log."""
     reader = IndexReader(world.root, fingerprint=HashEncoder().fingerprint)
     reader.reload()
     return build_app(
@@ -34,7 +34,7 @@ def build_service(world: World, **settings: Any) -> web.Application:
 
 @asynccontextmanager
 async def running_pipeline(root: Path, **settings: Any) -> AsyncIterator[tuple[World, TestClient[Any, Any]]]:
-    """Start a consumer of two partitions and a query service; the client is the service's."""
+    """Start a consumer of two partitions and a query service. Yields a client of the service."""
     world = World(root, num_partitions=2)
     with world.running():
         async with TestClient(TestServer(build_service(world, **settings))) as client:

@@ -1,4 +1,4 @@
-"""A consumer as a process on the embedded broker: killed, stopped, fed with garbage."""
+"""A consumer process on the embedded broker is killed, stopped, and sent records that cannot be indexed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fleet(embedded_fleet: Fleet) -> Fleet:
 
 
 def publish(fleet: Fleet, numbers: range, make: Callable[[int], bytes | None] = lambda _: None) -> None:
-    """Publish one content for each number; every seventh is a picture, `make` gives bad values."""
+    """Publish one content for each number; every seventh is a picture. `make` may build bad values."""
     publisher = KafkaPublisher(fleet.kafka)
     futures = []
     for number in numbers:
@@ -44,7 +44,7 @@ def wait_for(fleet: Fleet, num_contents: int) -> None:
 
 
 def assert_holds(fleet: Fleet, numbers: range) -> None:
-    """Every content is there exactly once, live, and no other is."""
+    """Assert that each content is in the index exactly once, and no other content is."""
     searcher = fleet.searcher()
     assert searcher is not None
     assert [number for number in numbers if searcher.find(f"c{number}") is None] == []

@@ -1,4 +1,4 @@
-"""Consumers share a topic, come, go, die and stall. Nothing is lost, nothing is there twice."""
+"""Consumers share a topic, join, leave, die and stall. No content is lost or doubled."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_batch_that_takes_too_long_is_left_to_the_next_owner(kafka_fleet: Flee
 @pytest.mark.kafka
 def test_a_revoke_ends_a_merge_and_the_next_owner_merges(kafka_fleet: Fleet, history: History) -> None:
     merging = kafka_fleet.start(CLIPTIDE_CONSUMER__COMMIT_INTERVAL_SECONDS="0.01")
-    while kafka_fleet.largest_num_segments() <= MERGE_FACTOR + 4:  # merges would keep it below
+    while kafka_fleet.largest_num_segments() <= MERGE_FACTOR + 4:  # merges would keep the number below
         history.publish(20)
         history.wait_until_covered(kafka_fleet)
         _stop_merges(merging)
@@ -143,7 +143,7 @@ def test_a_stalled_member_comes_back_to_shards_that_are_no_longer_its_own(
 
 @pytest.mark.kafka
 def test_the_index_is_the_fold_after_many_forced_rebalances(kafka_fleet: Fleet, history: History) -> None:
-    """Each guest joins and leaves: two rebalances. `make fleet-long` asks for more of them."""
+    """Each guest joins and leaves, which makes two rebalances. `make fleet-long` runs more of them."""
     members = [kafka_fleet.start(), kafka_fleet.start()]
     kafka_fleet.wait_for_owners(*members)
     num_guests = int(os.environ.get("TESTS_FLEET_REBALANCES", "20")) // 2
@@ -160,9 +160,9 @@ def test_the_index_is_the_fold_after_many_forced_rebalances(kafka_fleet: Fleet, 
 
 
 def _stop_merges(member: Member) -> None:
-    """Stop the processes that merge for a member, so that what they were asked for never ends."""
+    """Suspend the processes that merge for a member, so that their merges never end."""
     for pid in member.children():
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # the process has ended meanwhile
             if _is_merging(pid):
                 os.kill(pid, signal.SIGSTOP)
 

@@ -1,4 +1,4 @@
-"""What a consumer on Apache Kafka refuses, with the numbers named, and how an operator goes on."""
+"""What a consumer on Apache Kafka refuses, with the numbers in its message, and how an operator continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fleet(kafka_fleet: Fleet) -> Fleet:
 
 
 def index_all(fleet: Fleet, history: History, num_events: int) -> None:
-    """Publish, index, and leave gracefully."""
+    """Publish and index events, then leave gracefully."""
     history.publish(num_events)
     member = fleet.start()
     history.wait_until_indexed(fleet)
@@ -38,7 +38,7 @@ def index_all(fleet: Fleet, history: History, num_events: int) -> None:
 
 
 def refusal(member: Member) -> str:
-    """Wait for a refusal and return its sentence."""
+    """Wait for a refusal and return its message."""
     assert member.wait() == REFUSED, member.said
     return member.said.splitlines()[-1]
 
@@ -49,7 +49,7 @@ def admin_of(fleet: Fleet) -> AdminClient:
 
 def delete_records(fleet: Fleet, first_offsets: dict[int, int]) -> None:
     places = [TopicPartition(fleet.topic, number, offset) for number, offset in first_offsets.items()]
-    admin = admin_of(fleet)  # its requests end with it
+    admin = admin_of(fleet)  # its requests end with the process
     for future in admin.delete_records(places).values():
         future.result(DEADLINE_SECONDS)
 
@@ -71,7 +71,7 @@ def recreate_topic(fleet: Fleet) -> None:
 
 
 def link_what_stays(source: str, target: str) -> None:
-    """What `cp -al` does, which also passes over a temporary name that is gone meanwhile."""
+    """Copy with hard links like `cp -al`, which also skips a temporary file that has vanished."""
     with suppress(FileNotFoundError):
         os.link(source, target)
 
@@ -161,14 +161,14 @@ def test_records_that_are_gone_are_refused_until_the_loss_is_accepted(fleet: Fle
 def test_records_that_retention_removes_before_they_are_read_stop_a_running_consumer(
     fleet: Fleet, history: History
 ) -> None:
-    """The member sleeps, and its session does not end, while records come and go."""
+    """The member is suspended, but its session lasts, while records are published and removed."""
     member = fleet.start_static("sleeper")
     history.publish(100)
     history.wait_until_indexed(fleet)
     behind = fleet.next_offsets()
     member.send(signal.SIGSTOP)
     for _ in range(5):
-        history.publish(1)  # one of these may be in the answer to a fetch that is still open
+        history.publish(1)  # a fetch that is still open may return one of these
     history.publish(200)
     delete_records(fleet, history.ends)
     member.send(signal.SIGCONT)
@@ -220,6 +220,6 @@ def test_a_topic_recreated_under_a_running_consumer_is_not_read_on(fleet: Fleet,
 
 
 def is_beyond_a_recreated_log(sentence: str, positions: dict[int, int]) -> bool:
-    """Whether a consumer says that it stands where the new log did not reach yet."""
+    """Return whether a consumer reports an offset that the new log has not reached yet."""
     found = re.search(r"-(\d): at (\d+), but the log holds \[0, \d+\).* if the topic was recreated", sentence)
     return found is not None and int(found[2]) == positions[int(found[1])]

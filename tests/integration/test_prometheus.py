@@ -1,4 +1,4 @@
-"""Prometheus itself scrapes both services with the repository's configuration, rules and queries."""
+"""A real Prometheus scrapes both services with the repository's configuration, rules and queries."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ QUERIES = [pytest.param(expression, id=expression) for expression in dashboard_e
 
 @dataclass
 class Watched:
-    """A consumer and a query service at work, and the Prometheus that scrapes them."""
+    """A running consumer and query service, and the Prometheus that scrapes them."""
 
     fleet: Fleet
     consumer: Member
     history: History
     prometheus: Prometheus
-    longest_seconds: float = 0.0  # from publishing to searchable, as seen from here
+    longest_seconds: float = 0.0  # from publishing to searchable, measured here
 
     def publish(self, num_events: int) -> float:
-        """Publish events, wait until all there are can be searched for, and return how many these are."""
+        """Publish events, wait until all contents are searchable, and return the number of all events."""
         began = time.monotonic()
         self.history.publish(num_events)
         total = float(sum(self.history.ends.values()))
@@ -76,7 +76,7 @@ def watched(embedded_settings: KafkaSettings, tmp_path_factory: pytest.TempPathF
 
 @contextmanager
 def _query_service(fleet: Fleet) -> Iterator[str]:
-    """A query service over the fleet's index; yields the address of its metrics."""
+    """Run a query service over the fleet's index. Yields the address of its metrics."""
     log = fleet.folder / "query_service.log"
     variables = {
         "CLIPTIDE_INDEX__ROOT": str(fleet.root),
@@ -138,8 +138,8 @@ def test_a_healthy_pipeline_raises_no_alert(watched: Watched) -> None:
     watched.fleet.wait(lambda: bool(prometheus.query(seen_uploads)))
     before = prometheus.evaluated_at()
     watched.fleet.wait(lambda: prometheus.evaluated_at() != before)
-    excused = {"CliptideDiskFilling"}  # how full the disk is, is this machine's business
-    if watched.longest_seconds > 5:  # and so is that it stood still: this alert remembers it for minutes
+    excused = {"CliptideDiskFilling"}  # the disk of this machine may be full
+    if watched.longest_seconds > 5:  # this machine stalled; the alert looks minutes back
         excused.add("CliptideSlowToSearchable")
     watched.fleet.wait(lambda: raised(prometheus) <= excused)
 
@@ -154,5 +154,5 @@ def test_a_consumer_that_does_not_answer_raises_an_alert(watched: Watched) -> No
 
 
 def raised(prometheus: Prometheus) -> set[str]:
-    """The alerts whose condition holds, however long it must."""
+    """Return the alerts whose condition holds, even if not for as long as the rule demands."""
     return {name for name, state in prometheus.alert_states().items() if state != "inactive"}

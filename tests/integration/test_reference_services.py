@@ -1,4 +1,4 @@
-"""The calls of the two reference services, made exactly as their clients make them."""
+"""The calls of two earlier services, made exactly as their clients make them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OWNERS = {"astronaut.png": "1", "coffee.png": "1", "chelsea.png": "2", "rocket.j
 
 
 async def call(client: Client, path: str, body: bytes) -> tuple[int, Any]:
-    """POST a raw body with no header but its length, as the first service's clients do."""
+    """POST a raw body with no header except its length, as the clients of the first service do."""
 
     def send() -> tuple[int, Any]:
         connection = http.client.HTTPConnection(str(client.host), client.port, timeout=60)
@@ -47,7 +47,7 @@ async def call(client: Client, path: str, body: bytes) -> tuple[int, Any]:
 
 @pytest.fixture
 async def pipeline(tmp_path: Path) -> AsyncIterator[tuple[World, Client]]:
-    """Four photographs and their captions, uploaded by two users; texts and images are numbered alike."""
+    """Four photographs and their captions, uploaded by two users; texts and images have the same numbers."""
     async with running_pipeline(tmp_path / "index") as (world, client):
         for number, (name, caption) in enumerate(CAPTIONS.items()):
             who = f"id={number}&user={OWNERS[name]}"
@@ -136,7 +136,7 @@ HOSTILE = 'javascript:alert("1")'
 
 @pytest.fixture
 async def gallery(tmp_path: Path) -> AsyncIterator[Client]:
-    """The photographs with links, and two images whose links no browser may be sent to."""
+    """The photographs with links, and two images with links to which no browser may be sent."""
     async with running_pipeline(tmp_path / "index") as (world, client):
         links = {name: f"https://img.example/{name}?a=1&b=<\"'>" for name in NAMES}
         next_offset = 0

@@ -1,4 +1,4 @@
-"""From a damaged manifest back to an index that equals its log, as an operator goes the way."""
+"""An operator repairs a shard with a damaged manifest, until the index equals its log again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def last_line(result: Result) -> dict[str, Any]:
 
 
 def index_until_the_newest_generation_adds(fleet: Fleet, history: History, partition: int) -> Path:
-    """Return a shard whose newest generation covers more of the log than the one before: it is no merge."""
+    """Return a shard whose newest generation is a commit: it covers more of the log than the one before."""
     while True:
         member = fleet.start()
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""One Apache Kafka broker (KRaft, controller and broker in one process) from its own jars."""
+"""An Apache Kafka broker (KRaft, controller and broker in one process), started from its own jars."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_RECORD_BYTES = 12 * 1024 * 1024
 
 
 class ApacheKafkaUnavailable(Exception):
-    """It cannot run here; the message says what is missing."""
+    """Kafka cannot run here. The message says what is missing."""
 
 
 class ApacheKafka:
@@ -52,7 +52,7 @@ class ApacheKafka:
     def _start(self, folder: Path) -> None:
         class_path = f"{_jars()}/*"
         log_path = folder / "kafka.log"
-        for attempt in range(_ATTEMPTS):  # a port was free a moment ago; someone may have taken it since
+        for attempt in range(_ATTEMPTS):  # another process may have taken a free port meanwhile
             port = free_port()
             properties = folder / f"server-{attempt}.properties"
             properties.write_text(_server_properties(folder / f"data-{attempt}", port, free_port()))
@@ -65,7 +65,7 @@ class ApacheKafka:
         raise RuntimeError(f"Apache Kafka did not start: {read_tail(log_path)}")
 
     def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        """Wait until the broker answers; False when it has ended, or does not answer in time."""
+        """Wait until the broker answers. Return False if it has ended or does not answer in time."""
         admin = KafkaAdmin(KafkaSettings(self.bootstrap_servers), request_timeout_seconds=1.0)
         deadline = time.monotonic() + _START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
@@ -78,7 +78,7 @@ class ApacheKafka:
 
 
 def _jars() -> Path:
-    """Return the folder of the jars that the pom names, fetched once and kept."""
+    """Return the folder of the jars that the pom names. They are downloaded once and kept."""
     missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
     if missing:
         raise ApacheKafkaUnavailable(
@@ -102,7 +102,7 @@ def _fetch_jars(folder: Path) -> None:
         raise ApacheKafkaUnavailable(f"Maven could not fetch Apache Kafka: {fetched.stdout[:500]}")
     try:
         os.rename(partial, folder)
-    except OSError:  # another test run was faster
+    except OSError:  # another test run has downloaded them meanwhile
         shutil.rmtree(partial)
 
 
@@ -137,6 +137,6 @@ def _server_properties(data: Path, port: int, controller_port: int) -> str:
         "transaction.state.log.num.partitions": 1,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
-        "group.initial.rebalance.delay.ms": 0,  # a test's group is complete when its first member joins
+        "group.initial.rebalance.delay.ms": 0,  # do not wait for further members of a group
     }
     return "".join(f"{name}={value}\n" for name, value in properties.items())

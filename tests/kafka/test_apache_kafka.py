@@ -1,4 +1,4 @@
-"""Where Apache Kafka cannot run, its suites are skipped with a line that says how to enable them."""
+"""If Apache Kafka cannot run, its suites are skipped with a line that says how to enable them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_jars_that_cannot_be_fetched_leave_no_half_filled_cache(
 def test_a_broker_that_ends_at_once_is_started_again_and_quoted_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its ports were free when they were chosen, and may be another process's when it begins."""
+    """Another process may have taken the ports between their choice and the start of the broker."""
     started = tmp_path / "started"
     scripts = {
         "mvn": "exit 0",

@@ -1,4 +1,4 @@
-"""No flipped bit turns an event into another one through an index that is out of range."""
+"""An index of a union or enum that the schema does not have is refused, so damage makes no other event."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def decoded(key: bytes, value: bytes) -> Event | None:
 
 
 def flips(value: bytes) -> Iterator[tuple[int, bytes]]:
-    """Every value that differs in one bit, with the position of the byte."""
-    for place in range(len(value)):
+    """Yield every value that differs in one bit, with the position of its byte."""
+    for position in range(len(value)):
         for bit in range(8):
-            yield place, value[:place] + bytes([value[place] ^ 1 << bit]) + value[place + 1 :]
+            yield position, value[:position] + bytes([value[position] ^ 1 << bit]) + value[position + 1 :]
 
 
 @pytest.mark.parametrize("name", UPLOADS)
@@ -42,8 +42,8 @@ def test_one_flipped_bit_makes_a_delete_only_by_naming_it(name: str) -> None:
     upload = UPLOADS[name]
     encoded = encode_event(upload)
     made = [
-        (encoded.value[place : place + 1], flipped[place : place + 1])
-        for place, flipped in flips(encoded.value)
+        (encoded.value[position : position + 1], flipped[position : position + 1])
+        for position, flipped in flips(encoded.value)
         if isinstance(decoded(encoded.key, flipped), DeleteEvent)
     ]
     assert made == [(UPSERT, DELETE)]
@@ -51,7 +51,7 @@ def test_one_flipped_bit_makes_a_delete_only_by_naming_it(name: str) -> None:
 
 def test_a_negative_operation_is_undecodable() -> None:
     encoded = encode_event(UPLOADS["text"])
-    values = [flipped for place, flipped in flips(encoded.value) if flipped[place] == 0x01]
+    values = [flipped for position, flipped in flips(encoded.value) if flipped[position] == 0x01]
     outcomes = [decoded(encoded.key, value) for value in values]
     assert not any(isinstance(outcome, DeleteEvent) for outcome in outcomes)
     assert None in outcomes

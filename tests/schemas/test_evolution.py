@@ -13,13 +13,13 @@ from schemas.avro_format import AvroSchema, current_schema, parse_avro_schema, r
 from schemas.codec import EventDecoder, encode_event
 from schemas.errors import UnknownSchema
 from schemas.events import UploadEvent
-from tests.schemas.release_schema import GOLDEN, HISTORY, SCHEMA
 from tests.schemas.sample_events import SAMPLE_EVENTS, build_upload, describe_event
+from tools.release_schema import GOLDEN, HISTORY, SCHEMA
 
 CURRENT: dict[str, Any] = json.loads(SCHEMA.read_text("utf-8"))
 HISTORIC = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(HISTORY.glob("*.avsc"))}
 GOLDEN_NAMES = sorted(path.stem for path in GOLDEN.glob("*.bin"))
-REMEDY = "run python -m tests.schemas.release_schema"
+REMEDY = "run python -m tools.release_schema"
 
 
 def named_types(schema: Any) -> Iterator[dict[str, Any]]:

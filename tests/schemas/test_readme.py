@@ -15,8 +15,8 @@ from schemas.avro_format import current_schema
 from schemas.codec import EventDecoder
 from schemas.errors import BAD_EVENT_REASONS
 from schemas.events import Event, TextContent, UploadEvent
-from tests.schemas.release_schema import SCHEMA
 from tests.schemas.sample_events import NOON, NOON_MS
+from tools.release_schema import SCHEMA
 
 README = (Path(__file__).parents[2] / "schemas" / "README.md").read_text("utf-8")
 
@@ -41,7 +41,7 @@ def test_there_are_json_examples() -> None:
 
 @pytest.mark.parametrize("example", code_blocks("json"))
 def test_a_json_example_is_an_event(example: str) -> None:
-    decode("shoe-1", example.encode())
+    assert decode("shoe-1", example.encode()).content_id == "shoe-1"
 
 
 def test_the_first_json_example_shows_every_field() -> None:
@@ -84,20 +84,22 @@ def test_the_event_of_the_javascript_example_decodes() -> None:
     (block,) = code_blocks("js")
     literal = re.search(r"const event = (.*);$", block, re.MULTILINE)
     assert literal is not None
-    decode("shoe-1", re.sub(r"(\w+):", r'"\1":', literal.group(1)).encode())
+    event = decode("shoe-1", re.sub(r"(\w+):", r'"\1":', literal.group(1)).encode())
+    assert isinstance(event, UploadEvent)
 
 
 def test_the_event_of_the_go_example_decodes() -> None:
     (block,) = code_blocks("go")
     [value] = re.findall("`(.*)`", block)
-    decode("shoe-1", value.encode())
+    assert isinstance(decode("shoe-1", value.encode()), UploadEvent)
 
 
 def test_the_event_of_the_python_example_decodes() -> None:
     (block,) = code_blocks("python")
     literal = re.search(r"^event = (.*)$", block, re.MULTILINE)
     assert literal is not None
-    decode("shoe-1", literal.group(1).encode())  # this dict literal is JSON as well
+    event = decode("shoe-1", literal.group(1).encode())  # this dict literal is JSON as well
+    assert isinstance(event, UploadEvent)
 
 
 def test_every_field_of_the_schema_is_in_the_table() -> None:

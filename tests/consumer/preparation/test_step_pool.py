@@ -23,6 +23,7 @@ def test_several_threads_work_at_the_same_time() -> None:
     for _ in range(2):
         pool.submit(lambda: together.wait(PATIENCE_SECONDS))
     together.wait(PATIENCE_SECONDS)
+    assert not together.broken, "both steps and this thread have met"
     pool.close()
 
 

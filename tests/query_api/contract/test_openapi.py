@@ -22,6 +22,7 @@ from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 
 Client = TestClient[Any, Any]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -114,8 +115,9 @@ async def test_with_keys_the_document_is_open_to_read(
 
 
 def curl_bodies() -> Iterator[Any]:
-    """Path and body of each call of README that sends JSON."""
-    text = (Path(__file__).parents[3] / "README.md").read_text("utf-8").replace("\\\n", "")
+    """Path and body of each call that sends JSON in README and in the documents."""
+    pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+    text = "\n".join(page.read_text("utf-8") for page in pages).replace("\\\n", "")
     for line in re.findall(r"^curl .* -d .*$", text, re.MULTILINE):
         words = shlex.split(line)
         [address] = [word for word in words if word.startswith("http://")]
@@ -123,10 +125,10 @@ def curl_bodies() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("path", "body"), list(curl_bodies()))
-def test_a_call_of_the_readme_is_taken(path: str, body: str) -> None:
+def test_a_call_of_the_documents_is_taken(path: str, body: str) -> None:
     [route] = [route for route in ROUTES if route.key == ("POST", path)]
     model: Any = route.bodies["application/json"]
-    model.model_validate_json(body)
+    assert model.model_validate_json(body).model_fields_set
 
 
 BODY_EXAMPLES = {
@@ -136,7 +138,7 @@ BODY_EXAMPLES = {
 
 @pytest.mark.parametrize(("route", "body"), BODY_EXAMPLES.values(), ids=BODY_EXAMPLES)
 def test_an_example_is_a_body_that_is_taken(route: Any, body: Any) -> None:
-    route.bodies["application/json"].model_validate_json(json.dumps(body))
+    assert route.bodies["application/json"].model_validate_json(json.dumps(body)).model_fields_set
 
 
 def test_examples_are_shown_where_a_body_cannot_be_empty() -> None:

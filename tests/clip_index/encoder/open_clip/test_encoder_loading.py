@@ -140,11 +140,18 @@ class TestRefusals:
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         assert "there is no file" in refusal(tmp_path / "weights.safetensors")
 
-    @pytest.mark.parametrize("kept", [0, 5, 1000], ids=["empty", "a few bytes", "header cut"])
-    def test_cut_weights(self, directory: Path, kept: int) -> None:
+    @pytest.mark.parametrize(
+        ("kept", "reason"),
+        [
+            pytest.param(0, "header too small", id="empty"),
+            pytest.param(5, "header too small", id="a few bytes"),
+            pytest.param(1000, "invalid header length", id="header cut"),
+        ],
+    )
+    def test_cut_weights(self, directory: Path, kept: int, reason: str) -> None:
         file = directory / "open_clip_model.safetensors"
         file.write_bytes(file.read_bytes()[:kept])
-        refusal(directory)
+        assert reason in refusal(directory)
 
     def test_weights_of_another_shape(self, directory: Path) -> None:
         description = {"model_cfg": tiny_config(vision={"width": 64}), "preprocess_cfg": {}}
@@ -159,19 +166,20 @@ class TestRefusals:
         assert "ln_final.weight" in refusal(directory)
 
     @pytest.mark.parametrize(
-        "description",
+        ("description", "reason"),
         [
-            "",
-            "[]",
-            "{}",
-            '{"model_cfg": {}}',
-            '{"model_cfg": {"text_cfg": {}, "vision_cfg": 7}}',
+            pytest.param("", "Expecting value", id="empty"),
+            pytest.param("[]", "list indices must be integers", id="a list"),
+            pytest.param("{}", "'model_cfg'", id="no model"),
+            pytest.param('{"model_cfg": {}}', "'text_cfg'", id="no towers"),
+            pytest.param(
+                '{"model_cfg": {"text_cfg": {}, "vision_cfg": 7}}', "'int' is not", id="wrong types"
+            ),
         ],
-        ids=["empty", "a list", "no model", "no towers", "wrong types"],
     )
-    def test_a_broken_description(self, directory: Path, description: str) -> None:
+    def test_a_broken_description(self, directory: Path, description: str, reason: str) -> None:
         (directory / "open_clip_config.json").write_text(description)
-        refusal(directory)
+        assert reason in refusal(directory)
 
     @pytest.mark.parametrize(
         ("name", "tag"),

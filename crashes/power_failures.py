@@ -1,4 +1,4 @@
-"""Simulated power cuts: writers live and die on a recorded disk, and states of it are opened."""
+"""Simulated power cuts: writers run and die on a recorded disk, and states of that disk are opened."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash.disk_model import DiskModel, write_state
-from tests.crash.shard_life import BATCH, Violation, live, open_and_check, recover_and_check
-from tests.crash.small_log import Log, build_log
-from tests.crash.system_calls import Call, Observer, observed
+from crashes.disk_model import DiskModel, write_state
+from crashes.shard_life import BATCH, Violation, live, open_and_check, recover_and_check
+from crashes.small_log import Log, build_log
+from crashes.system_calls import Call, Observer, observed
 
 _CUT_SHARE = 0.1
 
 
 class Died(BaseException):
-    """A process is no more; no clean-up of its own reaches the disk."""
+    """The writer's process has died; none of its later calls reaches the disk."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """A disk after a power cut, and the generation and next offset that were acknowledged before it."""
+    """A disk after a power cut, with the generation and next offset acknowledged before the cut."""
 
     path: Path
     acknowledged: tuple[int, int]
 
 
 class _Recorder(Observer):
-    """Follows the calls on a model, lets the process die at one, and cuts the power at some."""
+    """Records calls on the disk model, lets the process die after some, and cuts the power at random."""
 
     def __init__(self, model: DiskModel, directory: Path, dice: random.Random) -> None:
         self._model = model
@@ -73,14 +73,14 @@ def power_failures(directory: Path, *, seed: int, number: int) -> Iterator[list[
     num_left = number
     while num_left:
         log = build_log(dice.randrange(10**6), 16)
-        with tempfile.TemporaryDirectory(dir=directory) as place:
-            for state in _record(Path(place), log, dice)[:num_left]:
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            for state in _record(Path(scratch), log, dice)[:num_left]:
                 num_left -= 1
                 yield _verdict(state, log)
 
 
 def _record(directory: Path, log: Log, dice: random.Random) -> list[_State]:
-    """Live through the log, dying a few times, and return the states of some power cuts."""
+    """Write the log with a few deaths on the way, and return the disk states of some power cuts."""
     disk = directory / "disk"
     disk.mkdir()
     recorder = _Recorder(DiskModel(disk), directory, dice)
@@ -93,7 +93,7 @@ def _record(directory: Path, log: Log, dice: random.Random) -> list[_State]:
 
 
 def _short_lives(dice: random.Random) -> list[int]:
-    """Calls until a death: often so few that the index, the shard or the takeover is half made."""
+    """Draw the calls before each death: often so few that index, shard or takeover is half made."""
     return [dice.randint(1, dice.choice([20, 150])) for _ in range(dice.randint(0, 6))]
 
 
@@ -104,6 +104,6 @@ def _verdict(state: _State, log: Log) -> list[str]:
         if found[0] < state.acknowledged[0] or found[1] < state.acknowledged[1]:
             raise Violation(f"acknowledged {state.acknowledged}, found {found}")
         recover_and_check(root, log[: found[1] + BATCH])
-    except Exception:  # noqa: BLE001  # whatever stops a reader or a writer here is a violation
+    except Exception:  # noqa: BLE001  # any error of a reader or writer here is a violation
         return [f"{state.path.name}: {traceback.format_exc()}"]
     return []

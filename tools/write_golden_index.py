@@ -1,8 +1,9 @@
-"""`python -m tests.golden.write_index DIRECTORY`: write the golden index of the current format.
+"""`python -m tools.write_golden_index DIRECTORY`: write the golden index of the current format.
 
-Run once for each released major format, into `tests/golden/index-format-<major>`, and
-committed; never again for the same format. `expected.json` beside it follows from the
-log alone: contents by the fold, search order by plain cosine similarities.
+Run it once for each released major format, into `tests/golden/index-format-<major>`, and commit the
+result. Never run it again for the same format: the files must stay as that release wrote them.
+`expected.json` is computed from the log alone (contents by the fold, search order by plain cosine
+similarities), so that it does not repeat a mistake of the index.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.vectors import inverted_lists
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.crash.small_log import folded
+from crashes.small_log import folded
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import content, create_index, fingerprint, path_of, removal, take_over, unit_vectors
 
 DIMENSION = 8
 _CUTS = (3, 7, 9, 12)
 _MERGED = 7
-"""What is committed before this offset is merged; the rest stays in segments of its own."""
+"""Segments that end at or before this offset are merged. Later ones stay unmerged."""
 
 
 def build_logs() -> list[list[Change]]:
-    """One log for each of two partitions: every column, every way to replace and to remove."""
+    """Build one log for each of two partitions: every column, every way to replace and to remove."""
     full = _content(
         "full",
         0,
@@ -102,7 +103,7 @@ def _merge(writer: ShardWriter, *, with_lists: bool) -> None:
 
 
 def _keep_newest(writer: ShardWriter) -> None:
-    """Leave out what only former generations name: it would be weight without a test."""
+    """Delete the files that only earlier generations name: no test reads them."""
     names = [name for name, _ in writer.manifest.files()]
     named = {path_of(writer) / n for n in (*names, manifest_name(writer.generation), "watermark.json")}
     for path in sorted(path_of(writer).rglob("*"), reverse=True):

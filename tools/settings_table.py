@@ -1,4 +1,4 @@
-"""`python -m tests.settings_table`: the table of settings, from the code that reads them."""
+"""`python -m tools.settings_table`: the table of settings, from the code that reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of an index with one flipped bit, or cut short: whoever opens them must refuse."""
+"""Flips a bit of an index file or truncates it, and tells who opens the damaged file without an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fakes.shards import add, content, create_index, removal, take_over
 
 @dataclass(frozen=True)
 class Damage:
-    """`kind` is the file's name without what differs between two indexes; `misses` who opened it."""
+    """`kind` is the file's name without generation numbers and ids; `misses` names who did not notice."""
 
     kind: str
     change: str
@@ -29,7 +29,7 @@ class Damage:
 
 
 def build_index(root: Path) -> None:
-    """An index with files of every kind: flat and walked vectors, tombstones, remembered deletes."""
+    """Build an index with every kind of file: flat and inverted lists, tombstones, remembered deletes."""
     writer = take_over(create_index(root))
     _commit(writer, [content(f"{i}", i, seed=i) for i in range(MIN_NODES)])
     texts = [content(f"text-{i}", modality="text", num_rows=3, text="t", owner_id="ann") for i in range(5)]
@@ -45,7 +45,7 @@ def _commit(writer: ShardWriter, changes: Sequence[Change]) -> None:
 
 
 def damaged_files(root: Path, *, seed: int, number: int) -> Iterator[Damage]:
-    """Damage one file after another, all kinds in turn, and put it right again."""
+    """Damage one file after another, each kind in turn, and restore it before the next."""
     dice = random.Random(seed)
     files = _files(root)
     kinds = sorted(files)
@@ -70,7 +70,7 @@ def _cut_short(data: bytes, dice: random.Random) -> bytes:
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
-    """Every file that a reader opens, by kind."""
+    """Return every file that a reader opens, by kind."""
     index = IndexDirectory.open(root)
     shard, store = index.shard_path(0), index.shard_store(0)
     newest = read_newest(store)
@@ -109,7 +109,7 @@ def _read(root: Path) -> None:
 
 
 def _write(root: Path) -> None:
-    """What a takeover opens, without the generation that it would commit."""
+    """Open what a takeover opens, without committing its generation."""
     index = IndexDirectory.open(root)
     store = index.shard_store(0)
     newest = read_newest(store)

@@ -1,4 +1,4 @@
-"""Runs a campaign in a process of its own: one that forks must not have started threads before."""
+"""Runs a campaign in its own process, because kills fork, and a process with threads must not fork."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_PROJECT = Path(__file__).resolve().parent.parent.parent
+_PROJECT = Path(__file__).resolve().parent.parent
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def start_campaign(name: str, *, number: int, seed: int = 1) -> subprocess.Popen[str]:
     arguments = [name, "--number", str(number), "--seed", str(seed)]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.campaign", *arguments],
+        [sys.executable, "-m", "crashes.campaign", *arguments],
         cwd=_PROJECT,
         env={**os.environ, **_ONE_THREAD},
         stdout=subprocess.PIPE,
@@ -25,7 +25,7 @@ def start_campaign(name: str, *, number: int, seed: int = 1) -> subprocess.Popen
 
 
 def finish_campaign(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Return what was tried, how many violated and which; see `campaign.run`."""
+    """Wait for the campaign and return its result; see `campaign.run`."""
     output, _ = process.communicate()
     if process.returncode not in (0, 1) or not output:
         raise RuntimeError(f"the campaign ended with {process.returncode}")

@@ -1,4 +1,4 @@
-"""`python -m tests.flags_table`: the table of the command line's flags and their variables, from the code."""
+"""`python -m tools.flags_table`: the table of the command line's flags and their variables, from the code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from cliptide.__main__ import CONTEXT_SETTINGS, main
-from tests.settings_table import cell
+from tools.settings_table import cell
 
 PREFIX = str(CONTEXT_SETTINGS["auto_envvar_prefix"])
 

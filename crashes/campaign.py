@@ -1,7 +1,7 @@
-"""`python -m tests.crash.campaign`: kill, cut the power and damage files, and count what goes wrong.
+"""`python -m crashes.campaign`: kill writers, cut the power, damage files, and count the violations.
 
-Prints one JSON object, and exits with 1 if there is any violation. Each campaign follows
-from its seed, but for kills at random times.
+Prints one JSON object, and exits with 1 if there is any violation. The same seed gives the same
+campaign, except for kills at random times.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
-from tests.crash.damage import build_index, damaged_files
-from tests.crash.kills import kills_at_every_step, kills_at_random_times
-from tests.crash.power_failures import power_failures
+from crashes.damage import build_index, damaged_files
+from crashes.kills import kills_at_every_step, kills_at_random_times
+from crashes.power_failures import power_failures
 
-_MEMORY = Path("/dev/shm")  # a crash here is simulated, so that nothing needs a real disk
+_MEMORY = Path("/dev/shm")  # power cuts are simulated on a model of the disk, so memory is enough
 
 
 def step_kills(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
-    """Steps of one history after another, until there are enough."""
+    """Kill at every step of one history, then of the next, until `number` kills are made."""
     histories = (kills_at_every_step(directory, seed=seed + i) for i in range(number))
     return islice((violations for history in histories for violations in history), number)
 
@@ -52,7 +52,7 @@ LONG = {"step_kills": 900, "random_kills": 100, "power_cuts": 5000, "damages": 1
 
 
 def run(name: str, *, seed: int, number: int) -> dict[str, object]:
-    """Return how many were tried, how many violated, and the first of those violations."""
+    """Return how many crashes were tried, how many led to a violation, and the first five violations."""
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as directory:
         results = list(CAMPAIGNS[name](Path(directory), seed, number))
     violations = [violation for found in results for violation in found]
@@ -63,7 +63,7 @@ def run(name: str, *, seed: int, number: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CAMPAIGNS)}; all by default")
-    parser.add_argument("--number", type=int, help="how many of each")
+    parser.add_argument("--number", type=int, help="how many crashes of each kind")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     names = arguments.names or list(CAMPAIGNS)

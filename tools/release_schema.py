@@ -1,7 +1,7 @@
-"""Record the current schema for ever: `python -m tests.schemas.release_schema`, from the project's root.
+"""`python -m tools.release_schema`: record the current event schema as released.
 
-Copies the schema into its history and writes the golden records of this release. Run it
-after every change of `upload_event.avsc`; it creates files and never touches one that is there.
+Copies `upload_event.avsc` into `schemas/history/` and writes golden records of it for the tests.
+Run it after every change of the schema. It only creates files: those of earlier releases stay as they are.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from schemas.avro_format import current_schema
 from schemas.codec import EncodedEvent, encode_event, encode_event_json
 from tests.schemas.sample_events import NOON_MS, SAMPLE_EVENTS, describe_event
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "schemas" / "upload_event.avsc"
 HISTORY = ROOT / "schemas" / "history"
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = ROOT / "tests" / "schemas" / "golden"
 
 
 def release_schema() -> None:
@@ -34,7 +34,7 @@ def release_schema() -> None:
 def _write_golden(name: str, encoded: EncodedEvent, expected: dict[str, Any]) -> None:
     description = {
         "key_hex": encoded.key.hex(),
-        "headers": {header: value.decode() for header, value in encoded.headers},
+        "headers": {header: (value or b"").decode() for header, value in encoded.headers},
         "timestamp_ms": NOON_MS,
         "event": expected,
     }

@@ -1,4 +1,4 @@
-"""What a shard's writers do with a log, and what must hold of the index at any moment of it."""
+"""How a writer indexes a log here, and the checks that must hold of the index at any moment."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from clip_index.storage.local_store import LocalShardStore
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.crash.small_log import Log, folded
+from crashes.small_log import Log, folded
 from tests.fakes.inline_merges import InlineLanes
 from tests.fakes.shards import create_index, take_over, unit_vectors
 
 BATCH = 4
-_MOST_UNDER_WAY = 4  # a merged segment and its row maps, in each of two lanes
+_MOST_UNDER_WAY = 4  # each of the two merge lanes may leave a merged segment and its row maps
 _SETTINGS = WriterSettings(
     retain_for_seconds=0.0,
     collect_every_seconds=0.0,
@@ -30,15 +30,15 @@ _SETTINGS = WriterSettings(
 )
 
 Acknowledge = Callable[[int, int], None]
-"""Called with a generation and its next offset when a writer knows that they are durable."""
+"""Called with a generation and its next offset once the writer knows that both are durable."""
 
 
 class Violation(Exception):
-    """The index is not what the log says, or something acknowledged is gone."""
+    """The index differs from the fold of its log, or an acknowledged commit is missing."""
 
 
 def live(root: Path, log: Log, acknowledge: Acknowledge, lanes: MergeLanes | None = None) -> None:
-    """Take the shard over and write the rest of the log, with merges and garbage in between."""
+    """Take the shard over and index the rest of the log, with merges and garbage collection."""
     lanes = lanes or _inline_lanes()
     index = create_index(root)
     writer = take_over(index, settings=_SETTINGS, lanes=lanes, clock=lambda: time.time() + 1)
@@ -73,7 +73,7 @@ def has_index(root: Path) -> bool:
 
 
 def open_and_check(root: Path, log: Log) -> tuple[int, int]:
-    """Open a fresh reader; return the generation and next offset, (0, 0) if there is no index yet."""
+    """Check with a fresh reader. Return the generation and next offset, (0, 0) without an index."""
     if not has_index(root):
         return 0, 0
     reader = IndexReader(root)
@@ -85,7 +85,7 @@ def open_and_check(root: Path, log: Log) -> tuple[int, int]:
 
 
 def recover_and_check(root: Path, log: Log) -> None:
-    """Let a new writer finish the log, under the eyes of a reader from before it."""
+    """Let a new writer finish the log, and check with a reader that was opened before it."""
     reader = IndexReader(root, clock=_Ticks().tick)
     if has_index(root):
         reader.reload()
@@ -100,7 +100,7 @@ def recover_and_check(root: Path, log: Log) -> None:
 
 
 class _Ticks:
-    """A clock of which every look is a second later, so that a reader lists each time."""
+    """A clock that moves a second at each reading, so that a reader lists the directory each time."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -111,7 +111,7 @@ class _Ticks:
 
 
 def check(searcher: Searcher, log: Log) -> None:
-    """The searcher holds the fold of what it says it covers: each content once, with its embeddings."""
+    """Raise `Violation` unless the index is the fold of its log: each content once, equal embeddings."""
     [snapshot] = searcher.shards.values()
     expected = folded(log[: snapshot.next_offset])
     found: dict[str, int] = {}
@@ -130,7 +130,7 @@ def check(searcher: Searcher, log: Log) -> None:
 
 
 def _check_leftovers(root: Path) -> None:
-    """Whatever crashes leave behind is collected, up to the files of the generations that stay."""
+    """Raise `Violation` when crashes left more segment directories than running merges explain."""
     [shard] = (root / "indexes" / "main").glob("content-uploads-*")
     store = LocalShardStore(shard)
     named = {i for g in list_generations(store) for i in read_manifest(store, g).segment_ids()}

@@ -1,8 +1,8 @@
 """What a POSIX file system may show after a power cut, given the calls made before it.
 
-A file holds what it held at its last fsync; what came later may be lost, torn or there.
-A directory holds the names that it had at its last fsync; each later change of a name may
-have reached the disk or not, independently of the others. Nothing else is promised.
+A file holds its content of the last fsync. Bytes written later may be lost, torn or complete.
+A directory holds its names of the last fsync. Each later change of a name may have reached the
+disk or not, independently of the others. The model promises nothing else.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.crash.system_calls import Call
+from crashes.system_calls import Call
 
 
 @dataclass
 class File:
-    """`durable` is None before the first fsync; `written` is what a reader of that time saw."""
+    """`durable` is the content of the last fsync, None before the first; `written` is what readers saw."""
 
     durable: bytes | None = None
     written: bytes = b""
@@ -43,20 +43,20 @@ class Directory:
 
 
 class DiskModel:
-    """Follows the calls of a process below one directory, which itself is durable."""
+    """Follows the calls of a process below one directory. The directory itself is durable."""
 
     def __init__(self, root: Path) -> None:
         self._root = str(root)
         self.top = Directory()
 
     def follow(self, call: Call) -> None:
-        """Take note of a call that has just succeeded; the disk still shows what it did."""
+        """Record a call that has just succeeded. Must be called before the next call changes the disk."""
         if not all(path == self._root or path.startswith(f"{self._root}/") for path in call.paths):
             return
         getattr(self, f"_{call.name}")(*call.paths)
 
     def _open(self, path: str) -> None:
-        directory, name = self._place(path)
+        directory, name = self._locate(path)
         directory.apply(Change({name: File()}, ()))
 
     def _fsync(self, path: str) -> None:
@@ -68,12 +68,12 @@ class DiskModel:
             node.durable, node.pending = dict(node.names), []
 
     def _link(self, source: str, target: str) -> None:
-        directory, name = self._place(target)
+        directory, name = self._locate(target)
         directory.apply(Change({name: self._node(source)}, ()))
 
     def _rename(self, source: str, target: str) -> None:
         node = self._node(source)
-        directory, name = self._place(target)
+        directory, name = self._locate(target)
         if isinstance(node, File):
             node.written = Path(target).read_bytes()
         directory.apply(Change({name: node}, (os.path.basename(source),)))
@@ -81,25 +81,25 @@ class DiskModel:
     _replace = _rename
 
     def _unlink(self, path: str) -> None:
-        directory, name = self._place(path)
+        directory, name = self._locate(path)
         directory.apply(Change({}, (name,)))
 
     _rmdir = _unlink
 
     def _mkdir(self, path: str) -> None:
-        directory, name = self._place(path)
+        directory, name = self._locate(path)
         directory.apply(Change({name: Directory()}, ()))
 
     def _node(self, path: str) -> File | Directory:
-        """The node of a path; a library may have written the file unseen."""
+        """Return the node of a path; add a file that a library wrote without an observed call."""
         if path == self._root:
             return self.top
-        directory, name = self._place(path)
+        directory, name = self._locate(path)
         if name not in directory.names:
             directory.apply(Change({name: File()}, ()))
         return directory.names[name]
 
-    def _place(self, path: str) -> tuple[Directory, str]:
+    def _locate(self, path: str) -> tuple[Directory, str]:
         node = self.top
         *parents, name = os.path.relpath(path, self._root).split("/")
         for parent in parents:
@@ -115,7 +115,7 @@ class DiskModel:
 
 
 def write_state(directory: Directory, path: Path, dice: random.Random) -> None:
-    """Create at `path` one of the states that a power cut now may leave; `path` must not exist."""
+    """Create at `path` one state that a power cut may leave now; `path` must not exist yet."""
     path.mkdir()
     for name, node in _surviving_names(directory, dice).items():
         if isinstance(node, Directory):
@@ -125,7 +125,7 @@ def write_state(directory: Directory, path: Path, dice: random.Random) -> None:
 
 
 def _surviving_names(directory: Directory, dice: random.Random) -> dict[str, File | Directory]:
-    """Each pending change survives or not; at times all or none of them do."""
+    """Let each pending change survive or not; in some draws all survive, in some none."""
     share = dice.choice([0.0, 0.5, 0.5, 0.9, 1.0])
     names = directory.durable
     for change in directory.pending:

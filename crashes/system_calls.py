@@ -1,4 +1,4 @@
-"""Every call that changes what a disk shows, passed through an observer before it is made and after."""
+"""Passes every system call that changes the disk through an observer, before and after the call."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NAMES = ("open", "fsync", "link", "rename", "replace", "unlink", "mkdir", "rmdi
 
 @dataclass(frozen=True)
 class Call:
-    """A call with absolute paths; `fsync` has the path that its descriptor shows."""
+    """A call with absolute paths. An `fsync` has the path of its descriptor."""
 
     name: str
     paths: tuple[str, ...]
 
 
 class Observer:
-    """Does nothing; an observer may raise or kill the process before a call."""
+    """The observer that does nothing. Others may raise or kill the process before a call."""
 
     def before(self, call: Call) -> None: ...
 
@@ -30,7 +30,10 @@ class Observer:
 
 @contextmanager
 def observed(observer: Observer) -> Iterator[None]:
-    """Route the calls of this process through the observer; opening an existing file changes nothing."""
+    """Route the calls of this process through the observer.
+
+    Opening an existing file is not observed, because it does not change the disk.
+    """
     originals = {name: getattr(os, name) for name in _NAMES}
     path_methods = {"unlink": Path.unlink, "mkdir": Path.mkdir}
     for name, original in originals.items():
@@ -67,7 +70,7 @@ def _paths(name: str, arguments: tuple[Any, ...], dir_fd: int | None) -> tuple[s
 
 
 def _unlink(path: Path, missing_ok: bool = False) -> None:
-    """As pathlib's, which on Python 3.10 keeps `os.unlink` of its own."""
+    """Replaces `Path.unlink`, which on Python 3.10 holds the original `os.unlink`."""
     try:
         os.unlink(path)
     except FileNotFoundError:

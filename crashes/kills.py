@@ -1,7 +1,7 @@
-"""Writers killed by signal 9: at every call that changes the disk, or at random times.
+"""Writers killed by SIGKILL: at every call that changes the disk, or at random times.
 
-Needs a process that has run nothing yet (`python -m tests.crash.campaign`): every life is
-a fork of it, and a fork cannot use the threads that FAISS or Arrow may have started.
+Every writer is a fork of this process. A fork cannot use the threads that FAISS or Arrow may have
+started before, so run it in a fresh process (`python -m crashes.campaign`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_worker import MergeLanes
-from tests.crash.shard_life import check, has_index, live, open_and_check, recover_and_check
-from tests.crash.small_log import Log, build_log
-from tests.crash.system_calls import Call, Observer, observed
+from crashes.shard_life import check, has_index, live, open_and_check, recover_and_check
+from crashes.small_log import Log, build_log
+from crashes.system_calls import Call, Observer, observed
 
 
 class _KillAtStep(Observer):
-    """Kills the process at its n-th step: in place of a call, or when a file is made and still empty."""
+    """Kills the process at its n-th step. A step is the start of a call, or a file just created and empty."""
 
     def __init__(self, number: int) -> None:
         self._num_left = number
@@ -43,7 +43,7 @@ class _KillAtStep(Observer):
 
 
 def kills_at_every_step(directory: Path, *, seed: int) -> Iterator[list[str]]:
-    """Yield the violations of each kill: a new index, and one that has a past."""
+    """Yield the violations of each kill, first with a new index, then with one that has generations."""
     log = build_log(seed, 16)
     empty = Path(tempfile.mkdtemp(dir=directory))
     past = empty.with_name(empty.name + "-past")
@@ -74,9 +74,9 @@ def _kill_once(start: Path, root: Path, part: Log, log: Log, number: int) -> tup
 
 
 def kills_at_random_times(directory: Path, *, seed: int, number: int) -> Iterator[list[str]]:
-    """Yield the violations of each kill: one index, a log that never ends, and readers that look on.
+    """Yield the violations of each kill: up to 20 kills of one index, whose log grows, beside a reader.
 
-    Every tenth life merges in a child process, as the consumer does.
+    Every tenth writer merges in a child process, as the consumer does.
     """
     dice = random.Random(seed)
     for start in range(0, number, 20):
@@ -88,7 +88,7 @@ def kills_at_random_times(directory: Path, *, seed: int, number: int) -> Iterato
 
 def _kill_in_time(root: Path, log: Log, seconds: float, *, has_child: bool) -> list[str]:
     writer = _fork(lambda: live(root, log, _ignore, MergeLanes() if has_child else None), root)
-    reader = _fork(lambda: _look_on(root, log), root)
+    reader = _fork(lambda: _read_on(root, log), root)
     time.sleep(seconds + has_child)
     os.kill(writer, signal.SIGKILL)
     status = _wait(writer)
@@ -100,7 +100,7 @@ def _kill_in_time(root: Path, log: Log, seconds: float, *, has_child: bool) -> l
     return _verdict(root, log, f"killed after {seconds:.3f} s")
 
 
-def _look_on(root: Path, log: Log) -> None:
+def _read_on(root: Path, log: Log) -> None:
     reader = IndexReader(root)
     while True:
         if has_index(root):
@@ -118,7 +118,7 @@ def _verdict(root: Path, log: Log, circumstance: str) -> list[str]:
 
 
 def _ignore(generation: int, next_offset: int) -> None:
-    """The disk is asked instead."""
+    """Acknowledgements are not needed: the index itself is checked."""
 
 
 def _in_a_fork(action: Callable[[], None]) -> None:
@@ -128,13 +128,13 @@ def _in_a_fork(action: Callable[[], None]) -> None:
 
 
 def _fork(action: Callable[[], None], root: Path) -> int:
-    """Run an action in a fork that exits with 0, or with 1 and a report beside `root`."""
+    """Run an action in a fork. The fork exits with 0, or with 1 after writing a report beside `root`."""
     child = os.fork()
     if child:
         return child
     try:
         action()
-    except BaseException:  # noqa: BLE001  # the parent reports whatever it was
+    except BaseException:  # noqa: BLE001  # the parent reports every error
         _report_path(root).write_text(traceback.format_exc())
         os._exit(1)
     os._exit(0)

@@ -1,4 +1,4 @@
-"""A small log of uploads and deletes that follows from a seed, and the fold that defines its index."""
+"""A small log of uploads and deletes drawn from a seed, and the fold that defines its index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Log = Sequence[Change]
 
 
 def build_log(seed: int, length: int) -> Log:
-    """Few ids, so that updates, deletes, old versions and returns are frequent."""
+    """Draw a log over few ids, so that updates, deletes, old versions and returns are frequent."""
     dice = random.Random(seed)
     return [_change(dice, offset) for offset in range(length)]
 
@@ -30,7 +30,7 @@ def _change(dice: random.Random, offset: int) -> Change:
 
 
 def folded(log: Log) -> dict[str, EncodedContent]:
-    """The definition of an index: content id → the live content after these changes."""
+    """Return the live content of each id after these changes. This defines what an index must hold."""
     states: dict[str, IdState] = {}
     live: dict[str, EncodedContent] = {}
     for change in log:

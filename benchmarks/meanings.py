@@ -1,0 +1,67 @@
+"""What each figure means for a user, in one sentence or two."""
+
+MEANINGS = {
+    "bit_flips": (
+        "How many damaged files (a flipped bit, a cut) the services refuse by name, of those tried. "
+        "Each of the others could lead to wrong answers."
+    ),
+    "commit_cost": (
+        "Whether commits become slower as the index grows: the time of a commit with 200,000 rows in the "
+        "index ÷ that with 20,000."
+    ),
+    "crash": (
+        "Writers were killed and power cuts simulated. The counts are crashes after which the index had "
+        "lost, doubled or changed a content; `recovery` is the restart time with 200,000 rows "
+        "÷ that with 10,000."
+    ),
+    "decode": (
+        "How many times faster than a full decode and open_clip's own transform a photograph is prepared "
+        "for the encoder."
+    ),
+    "encode_images": "How many times faster than open_clip in fp32 pictures are encoded on the same machine.",
+    "encode_texts": "How many times faster than open_clip in fp32 texts are encoded, one or 32 at a time.",
+    "filtered_search": (
+        "What filters and deleted rows cost: `recall` is the share of the true ten best that is found, "
+        "`ratio` the time ÷ that of a search without filter, both for the worst filter."
+    ),
+    "freshness": (
+        "Seconds until an acknowledged upload is in an answer, at 50 % and at 90 % of the highest upload "
+        "rate. `ratio` compares an index of 200,000 rows with one of 20,000."
+    ),
+    "hostile": (
+        "What good clients notice of 5 % poison records and 500 slow connections: their uploads a second, "
+        "the p99 of their queries and the memory of the services, each ÷ that without attackers."
+    ),
+    "intake": (
+        "The records a second that all stages except the encoder handle: `times_encoder` is their rate ÷ the "
+        "encoder's, `ratio` their rate ÷ that of a loop that only reads the topic."
+    ),
+    "kept_under_ingest": (
+        "What a query costs while 500 or 1,000 vectors a second are indexed ÷ what it costs while none are: "
+        "CPU time and p99. `in_no_lists` is the growth of the rows that every search scans one by one."
+    ),
+    "pipeline": (
+        "How much of the machine's own limit the consumer reaches with pictures of 320 × 240 and 1024 × 768, "
+        "and how many times faster than a simple loop of Pillow, open_clip and a flat index it is."
+    ),
+    "query_text": (
+        "`latency` is the time of a text query through HTTP ÷ the time that encoding its text takes. "
+        "`speed_up` is how many times more queries are answered when 16 clients ask at once."
+    ),
+    "reload": (
+        "`p99_ms` is the time from a commit to the first answer that shows it; `ratio` compares 200,000 rows "
+        "with 20,000. The others say what queries notice when a merge is taken in: p99, wait, memory."
+    ),
+    "search": (
+        "How many times faster than an exact scan in fp32 a search is, at 100,000 and at 1,000,000 rows."
+    ),
+    "segment_tax": (
+        "What eight segments a shard cost against one: `ratio` of the search times. `bytes` is the size on "
+        "disk ÷ the raw fp32 embeddings; `amplification` says how often merging writes each byte."
+    ),
+    "served_cost": (
+        "CPU time in µs that serving a query adds to the search itself, singly and in batches of 16; "
+        "`bare_us` is what aiohttp alone needs. Queries a second are measured with 1,000,000 rows."
+    ),
+    "shard_tax": "The search time of four shards ÷ that of one shard with the same rows.",
+}

@@ -1,0 +1,1 @@
+"""Programs for developers: they write the generated tables, the golden files and the schema releases."""
