@@ -9,13 +9,12 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from clip_index.content import MetadataValue, Modality, StoredContent
+from clip_index.content import MetadataValue, Modality, StoredContent, unit_mean
 from clip_index.reading.searcher import Location, Searcher
 from clip_index.segments.column_reader import ALL_FIELDS, StoredField
 from query_api.answers.snapshot import RfcTime, rfc_time
 from query_api.contract.models import Answer, Include
 from query_api.errors import ApiError
-from query_api.search.query_embedding import unit_mean
 
 
 class ContentHeadline(Answer):

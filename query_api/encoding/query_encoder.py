@@ -14,12 +14,11 @@ from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from clip_index.content import Embeddings
+from clip_index.content import Embeddings, unit_mean
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared
 from clip_index.errors import BadContent
 from query_api.encoding.encoder_queue import EncoderQueue, Gathering
 from query_api.errors import ContentRefused
-from query_api.search.query_embedding import unit_mean
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import structlog
 from pydantic_core import to_json
 
-from clip_index.content import MODALITIES, Modality
+from clip_index.content import MODALITIES, Modality, unit_mean
 from clip_index.reading.searcher import Hit, Searcher
 from clip_index.row_filter import AnyOf, RowFilter
 from query_api.answers.headlines import Written, locate, read_headlines
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.models import Include
 from query_api.search.options import RankingOptions, RatedOptions
-from query_api.search.query_embedding import QueryEmbedding, unit_mean
+from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import Ask, Selected, find_all
 from query_api.search.rating import RatedHit, bound, mix, rate
 from query_api.telemetry.stages import Stages
