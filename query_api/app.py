@@ -13,7 +13,6 @@ from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
 from clip_index.encoder.protocol import Encoder
-from clip_index.reading.index_reader import IndexReader
 from event_log.publisher import Publisher
 from query_api.api_docs import DOCUMENT
 from query_api.contents.live_routes import LIVE_LISTENERS, LiveListeners
@@ -33,6 +32,7 @@ from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.route_table import ROUTES
 from query_api.search.cursors import CURSOR_KEY
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
+from query_api.serving.engine import Reader
 from query_api.serving.scrub import Scrub
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.work_places import WORK_PLACES, WorkPlaces
@@ -67,7 +67,7 @@ class AppSettings:
 
 def build_app(
     encoder: Encoder,
-    reader: IndexReader,
+    reader: Reader,
     registry: CollectorRegistry,
     settings: AppSettings,
     *,

@@ -10,11 +10,10 @@ from urllib.parse import quote
 from pydantic import Field
 
 from clip_index.content import MetadataValue, Modality, StoredContent, unit_mean
-from clip_index.reading.searcher import Location, Searcher
-from clip_index.segments.column_reader import ALL_FIELDS, StoredField
 from query_api.answers.snapshot import RfcTime, rfc_time
 from query_api.contract.models import Answer, Include
 from query_api.errors import ApiError
+from query_api.serving.engine import ALL_FIELDS, Location, Snapshot, StoredField
 
 
 class ContentHeadline(Answer):
@@ -66,7 +65,7 @@ Written: TypeAlias = dict[str, Any]
 would cost more than all else about them; tests hold them to the models that document them."""
 
 
-def locate(searcher: Searcher, content_id: str) -> Location:
+def locate(searcher: Snapshot, content_id: str) -> Location:
     location = searcher.find(content_id)
     if location is None:
         raise ApiError("unknown_content", "there is no live content with this id")
@@ -74,7 +73,7 @@ def locate(searcher: Searcher, content_id: str) -> Location:
 
 
 def read_headlines(
-    searcher: Searcher, locations: Sequence[Location], include: Collection[Include]
+    searcher: Snapshot, locations: Sequence[Location], include: Collection[Include]
 ) -> list[Written]:
     """Read the fields of a `ContentHeadline` for each location."""
     fields: list[StoredField] = [field for field in ALL_FIELDS if field in include]
@@ -99,7 +98,7 @@ def _write_headline(content: StoredContent) -> Written:
 
 
 def _included(
-    searcher: Searcher, location: Location, content: StoredContent, include: Collection[Include]
+    searcher: Snapshot, location: Location, content: StoredContent, include: Collection[Include]
 ) -> Written:
     included: Written = {}
     if "text" in include:
@@ -128,10 +127,10 @@ def thumbnail_url(content: StoredContent) -> str:
     return f"/v1/contents/{quote(content.content_id, safe='')}/thumbnail?offset={content.offset}"
 
 
-def read_content(searcher: Searcher, content_id: str, include: Collection[str]) -> ContentFields:
+def read_content(searcher: Snapshot, content_id: str, include: Collection[str]) -> ContentFields:
     """Return all that is kept of a live content; `unknown_content` if there is none."""
     location = locate(searcher, content_id)
-    stored = searcher.read(location)
+    [stored] = searcher.read_many([location], ALL_FIELDS)
     vector = {"vector": unit_mean(searcher.embeddings(location)).tolist()} if "vector" in include else {}
     return ContentFields(
         content_id=stored.content_id,

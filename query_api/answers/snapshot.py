@@ -9,8 +9,8 @@ from pydantic import Field
 from typing_extensions import Self
 
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.reading.searcher import Searcher
 from query_api.contract.models import Answer
+from query_api.serving.engine import Snapshot
 
 _EPOCH = datetime(1970, 1, 1)  # UTC, without saying so in each text made from it
 
@@ -32,7 +32,9 @@ class ShardCoverage(Answer):
     watermark: RfcTime | None
 
 
-Snapshot = Annotated[dict[str, ShardCoverage], Field(description="Shard → what the answer covers of it.")]
+SnapshotAnswer = Annotated[
+    dict[str, ShardCoverage], Field(description="Shard → what the answer covers of it.")
+]
 
 
 class EncoderAnswer(Answer):
@@ -55,7 +57,7 @@ class EncoderAnswer(Answer):
         )
 
 
-def build_snapshot(searcher: Searcher) -> dict[str, ShardCoverage]:
+def build_snapshot(searcher: Snapshot) -> dict[str, ShardCoverage]:
     """Say what a searcher covers, shard by shard."""
     return {
         name: ShardCoverage(

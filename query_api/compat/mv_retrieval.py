@@ -15,7 +15,6 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from clip_index.content import MODALITIES, Embeddings, Modality
-from clip_index.reading.searcher import Hit, Searcher
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING, WRITING
 from query_api.contract.models import MAX_K, Answer, Request
 from query_api.contract.route import BINARY, OCTETS, Route
@@ -25,6 +24,7 @@ from query_api.http.bodies import read_body, read_parameters
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
 from query_api.search.retrieval import without_owner
+from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -131,7 +131,7 @@ async def recommend_contents(request: web.Request) -> web.Response:
     return await _in_worker(request, lambda: recommend(searcher, k, parameters.user or None))
 
 
-def retrieve(searcher: Searcher, embedding: Embeddings, k: int, user: str | None) -> RetrievedAnswer:
+def retrieve(searcher: Snapshot, embedding: Embeddings, k: int, user: str | None) -> RetrievedAnswer:
     """Rank the contents of everybody but the user, each modality by itself. Blocking."""
     others = without_owner(None, user)
     ranked = {}
@@ -141,12 +141,12 @@ def retrieve(searcher: Searcher, embedding: Embeddings, k: int, user: str | None
     return RetrievedAnswer(**ranked)
 
 
-def recommend(searcher: Searcher, k: int, user: str | None) -> RecommendedAnswer:
+def recommend(searcher: Snapshot, k: int, user: str | None) -> RecommendedAnswer:
     """Recommend by the interests of each modality of the user's uploads; without any, nothing. Blocking."""
     return RecommendedAnswer(**{seed: _recommend_by(seed, searcher, k, user) for seed in MODALITIES})
 
 
-def _recommend_by(seed: Modality, searcher: Searcher, k: int, user: str | None) -> RetrievedAnswer:
+def _recommend_by(seed: Modality, searcher: Snapshot, k: int, user: str | None) -> RetrievedAnswer:
     interests = find_owner_interests(searcher, user, [seed]) if user else []
     if not interests:
         return RetrievedAnswer(text=_rank([], "text"), image=_rank([], "image"))
@@ -168,7 +168,7 @@ def _rank(hits: Sequence[Hit], modality: Modality) -> RankedContents:
     )
 
 
-async def _newest_searcher(request: web.Request) -> Searcher:
+async def _newest_searcher(request: web.Request) -> Snapshot:
     """What a client saw added is found, whichever process it was added through."""
     served = request.app[SERVED_INDEX]
     with request[STAGES].measure("reload"):

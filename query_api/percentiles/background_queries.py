@@ -11,9 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from clip_index.content import MODALITIES, Embeddings, Modality, unit_mean
-from clip_index.reading.sampling import sample_contents
-from clip_index.reading.searcher import Searcher
 from query_api.percentiles.scale import PercentileScale
+from query_api.serving.engine import Snapshot
 
 NUM_PICTURES = 256
 NUM_CONTENTS_OF_CENTROID = 1000
@@ -36,7 +35,7 @@ def read_phrases() -> list[str]:
 
 
 def build_scales(
-    searcher: Searcher, phrases: Sequence[Embeddings], rest: Callable[[float], None] = lambda _: None
+    searcher: Snapshot, phrases: Sequence[Embeddings], rest: Callable[[float], None] = lambda _: None
 ) -> dict[Modality, Scales]:
     """Return the scales of each query modality, for the hit modalities that there are contents of.
 
@@ -67,8 +66,8 @@ def build_scales(
     }
 
 
-def _own_pictures(searcher: Searcher) -> list[BackgroundQuery]:
-    locations = sample_contents(searcher, "image", NUM_PICTURES)
+def _own_pictures(searcher: Snapshot) -> list[BackgroundQuery]:
+    locations = searcher.sample("image", NUM_PICTURES)
     contents = zip(searcher.read_many(locations, ()), locations, strict=True)
     return [
         BackgroundQuery(unit_mean(searcher.embeddings(location)), content.content_id)
@@ -76,8 +75,8 @@ def _own_pictures(searcher: Searcher) -> list[BackgroundQuery]:
     ]
 
 
-def _find_centroid(searcher: Searcher, modality: Modality) -> Embeddings | None:
-    locations = sample_contents(searcher, modality, NUM_CONTENTS_OF_CENTROID)
+def _find_centroid(searcher: Snapshot, modality: Modality) -> Embeddings | None:
+    locations = searcher.sample(modality, NUM_CONTENTS_OF_CENTROID)
     if not locations:
         return None
     centroid: Embeddings = np.concatenate([searcher.embeddings(location) for location in locations]).mean(
@@ -86,7 +85,7 @@ def _find_centroid(searcher: Searcher, modality: Modality) -> Embeddings | None:
     return centroid
 
 
-def _lift(searcher: Searcher, query: BackgroundQuery, modality: Modality, centroid: Embeddings) -> float:
+def _lift(searcher: Snapshot, query: BackgroundQuery, modality: Modality, centroid: Embeddings) -> float:
     """Return how far the best hit rises above the query's mean score."""
     [hits] = searcher.search(query.embedding[None], k=2, modality=modality)
     best = next((hit.score for hit in hits if hit.content_id != query.own_id), -1.0)

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from clip_index.content import Embeddings, Modality
 from clip_index.errors import ClipIndexError
-from clip_index.reading.searcher import Searcher
 from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ApiError
 from query_api.percentiles.background_queries import Scales, build_scales, read_phrases
+from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import ServedIndex
 from query_api.serving.side_work import SideWork
 
@@ -49,7 +49,7 @@ class PercentileScales:
 
     async def _renew_forever(self) -> None:
         phrases: list[Embeddings] = []
-        built_of: Searcher | None = None
+        built_of: Snapshot | None = None
         while True:
             searcher = await self._served.other_searcher(built_of)
             began = time.monotonic()

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from clip_index.content import Modality
-from query_api.answers.snapshot import Snapshot
+from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import Answer, ContentId, Timings
 from query_api.contract.schema_rules import JsonSchema, exactly_one_of, is_given
 from query_api.search.models import MAX_WEIGHT, Example, HitAnswer
@@ -85,5 +85,5 @@ class RecommendAnswer(Answer):
     results: dict[Modality, RecommendedHits] = Field(description="One entry for each modality asked for.")
     missing_ids: list[str] = Field(description="Examples that are no live contents; they were skipped.")
     interests: list[InterestAnswer] = Field(description="What the owner's uploads show; heaviest first.")
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
     timings: Timings

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clip_index.content import MODALITIES, Modality, unit_mean
-from clip_index.reading.searcher import Hit, Searcher
 from query_api.recommend.diversity import diversify
 from query_api.recommend.interests import Interest, PastUpload, find_interests, shares
 from query_api.recommend.models import Because, RecommendRequest
 from query_api.search.query_embedding import QueryEmbedding, combined_embedding
 from query_api.search.ranking import Ask, find_all
 from query_api.search.retrieval import build_asks, modalities_of, without_owner
+from query_api.serving.engine import Hit, Snapshot
 
 NUM_REMEMBERED = 500
 _POOL = 5  # candidates for each hit where scores alone do not decide
@@ -47,7 +47,7 @@ class _Source:
 
 
 def recommend_by_examples(
-    searcher: Searcher,
+    searcher: Snapshot,
     positive: Sequence[KnownExample],
     negative: Sequence[KnownExample],
     wanted: RecommendRequest,
@@ -69,7 +69,7 @@ def recommend_by_examples(
 
 
 def find_owner_interests(
-    searcher: Searcher, owner_id: str, modalities: Collection[Modality] = MODALITIES
+    searcher: Snapshot, owner_id: str, modalities: Collection[Modality] = MODALITIES
 ) -> list[Interest]:
     """Cluster what an owner uploaded last, of some modalities; no interests without uploads."""
     locations = searcher.find_owner(owner_id)
@@ -85,7 +85,7 @@ def find_owner_interests(
 
 
 def recommend_by_interests(
-    searcher: Searcher, interests: Sequence[Interest], wanted: RecommendRequest
+    searcher: Snapshot, interests: Sequence[Interest], wanted: RecommendRequest
 ) -> dict[Modality, list[Recommended]]:
     """Give each interest its share of k, and `novelty` to what lies outside all of them."""
     if not interests:
@@ -108,14 +108,14 @@ def _example_query(positive: Sequence[KnownExample], negative: Sequence[KnownExa
     )
 
 
-def _nearest_example(searcher: Searcher, hit: Hit, positive: Sequence[KnownExample]) -> Because:
+def _nearest_example(searcher: Snapshot, hit: Hit, positive: Sequence[KnownExample]) -> Because:
     embedding = unit_mean(searcher.embeddings(hit.location))
     nearest = max(positive, key=lambda e: (e.weight * float(e.query.embedding @ embedding), -e.position))
     return Because(kind="example", content_id=nearest.content_id, example=nearest.position)
 
 
 def _sources(
-    searcher: Searcher,
+    searcher: Snapshot,
     interests: Sequence[Interest],
     modality: Modality,
     wanted: RecommendRequest,
@@ -141,7 +141,7 @@ def _ask(query: QueryEmbedding, modality: Modality, wanted: RecommendRequest, k:
     return replace(ask, k=k, row_filter=without_owner(ask.row_filter, wanted.owner_id))
 
 
-def _outside(searcher: Searcher, hits: Sequence[Hit], interests: Sequence[Interest]) -> list[Hit]:
+def _outside(searcher: Snapshot, hits: Sequence[Hit], interests: Sequence[Interest]) -> list[Hit]:
     """Of what is near the centre, keep what lies inside no interest; the farthest from all comes first."""
     medoids = np.stack([interest.medoid.embedding for interest in interests])
     radii = np.array([interest.radius for interest in interests])
@@ -154,7 +154,7 @@ def _pool_size(wanted: RecommendRequest) -> int:
     return wanted.k if wanted.diversity == 0 else max(wanted.k, min(_POOL * wanted.k, _MAX_POOL))
 
 
-def _diversified(searcher: Searcher, hits: list[Hit], wanted: RecommendRequest) -> list[Hit]:
+def _diversified(searcher: Snapshot, hits: list[Hit], wanted: RecommendRequest) -> list[Hit]:
     if wanted.diversity == 0 or not hits:
         return hits
     embeddings = np.stack([unit_mean(searcher.embeddings(hit.location)) for hit in hits])

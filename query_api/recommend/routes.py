@@ -10,7 +10,6 @@ from types import MappingProxyType
 from aiohttp import web
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Searcher
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import JSON, Examples, Route
@@ -35,6 +34,7 @@ from query_api.recommend.recommendation import (
 from query_api.search.query_resolution import embed_example
 from query_api.search.retrieval import build_hits
 from query_api.serving.coverage import covered_searcher
+from query_api.serving.engine import Snapshot
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
 
@@ -57,7 +57,7 @@ async def recommend(request: web.Request) -> web.Response:
 
 
 async def _embed_known(
-    request: web.Request, searcher: Searcher, examples: Sequence[WeightedExample]
+    request: web.Request, searcher: Snapshot, examples: Sequence[WeightedExample]
 ) -> list[KnownExample]:
     """Embed the examples, leaving out ids without a live content."""
 
@@ -81,7 +81,7 @@ def _missing_ids(examples: Sequence[WeightedExample], known: Sequence[KnownExamp
 
 
 def _answer(
-    searcher: Searcher,
+    searcher: Snapshot,
     wanted: RecommendRequest,
     *,
     positive: Sequence[KnownExample],
@@ -109,7 +109,7 @@ def _answer(
 
 
 def _build_results(
-    searcher: Searcher, found: dict[Modality, list[Recommended]], wanted: RecommendRequest
+    searcher: Snapshot, found: dict[Modality, list[Recommended]], wanted: RecommendRequest
 ) -> dict[Modality, RecommendedHits]:
     results = {}
     for modality, recommended in found.items():

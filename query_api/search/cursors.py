@@ -22,12 +22,11 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clip_index.content import Embeddings, Modality
-from clip_index.generations.index_directory import IndexDescription
-from clip_index.generations.manifest import GenerationKey
 from query_api.errors import ApiError
 from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import MAX_DEPTH, Place
+from query_api.serving.engine import GenerationKey, IndexDescription
 
 CURSOR_KEY: web.AppKey[str | None] = web.AppKey("cursor_key")
 

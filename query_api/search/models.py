@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from clip_index.content import Modality
 from query_api.answers.headlines import ContentHeadline
-from query_api.answers.snapshot import Snapshot
+from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import (
     Answer,
     Base64Bytes,
@@ -179,13 +179,13 @@ class QueryAnswer(Answer):
 
 class SearchAnswer(QueryAnswer):
     next_cursor: str | None = Field(default=None, description="On demand, while there are more hits.")
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
     timings: Timings
 
 
 class BatchAnswer(Answer):
     answers: list[QueryAnswer] = Field(description="One for each query, in order.")
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
     timings: Timings
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clip_index.reading.searcher import Searcher
 from query_api.search.cursors import Page, write_cursor
 from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import MAX_DEPTH, find_all
 from query_api.search.retrieval import build_rated_asks, build_results, modalities_of, write_answer
+from query_api.serving.engine import Snapshot
 from query_api.telemetry.stages import Stages
 
 
-def first_page(searcher: Searcher, query: QueryEmbedding, options: RatedOptions) -> Page:
+def first_page(searcher: Snapshot, query: QueryEmbedding, options: RatedOptions) -> Page:
     generations = {name: shard.key for name, shard in searcher.shards.items()}
     return Page(query, options, generations, dict.fromkeys(modalities_of(options)))
 
 
-def search_page(searcher: Searcher, newest: Searcher, page: Page, *, key: bytes, stages: Stages) -> bytes:
+def search_page(searcher: Snapshot, newest: Snapshot, page: Page, *, key: bytes, stages: Stages) -> bytes:
     """Answer a page of the searcher that the first page was found in, as JSON.
 
     Contents that are no longer live in the newest searcher are left out. The snapshot of

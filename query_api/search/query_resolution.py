@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from clip_index.reading.searcher import Searcher
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.search import retrieval
 from query_api.search.models import Example, Query, Term
 from query_api.search.query_embedding import QueryEmbedding, combined_embedding, embedding_from_numbers
+from query_api.serving.engine import Snapshot
 from query_api.serving.workers import WORKERS
 
 
 async def embed_all(
-    request: web.Request, searcher: Searcher, queries: Sequence[Query]
+    request: web.Request, searcher: Snapshot, queries: Sequence[Query]
 ) -> list[QueryEmbedding]:
     """Embed several queries; what must be encoded is encoded together. `ApiError` for the first bad one."""
     if all(query.vector is not None for query in queries):  # no need for a task each
@@ -24,14 +24,14 @@ async def embed_all(
     return list(await asyncio.gather(*(embed_query(request, searcher, query) for query in queries)))
 
 
-async def embed_query(request: web.Request, searcher: Searcher, query: Query) -> QueryEmbedding:
+async def embed_query(request: web.Request, searcher: Snapshot, query: Query) -> QueryEmbedding:
     if query.terms is None:
         return await embed_example(request, searcher, query)
     return combine(await embed_terms(request, searcher, query.terms), [term.weight for term in query.terms])
 
 
 async def embed_terms(
-    request: web.Request, searcher: Searcher, terms: Sequence[Term]
+    request: web.Request, searcher: Snapshot, terms: Sequence[Term]
 ) -> list[QueryEmbedding]:
     return list(await asyncio.gather(*(embed_example(request, searcher, term) for term in terms)))
 
@@ -42,7 +42,7 @@ def combine(parts: Sequence[QueryEmbedding], weights: Sequence[float]) -> QueryE
     return QueryEmbedding(embedding, frozenset().union(*(part.excluded_ids for part in parts)))
 
 
-async def embed_example(request: web.Request, searcher: Searcher, example: Example) -> QueryEmbedding:
+async def embed_example(request: web.Request, searcher: Snapshot, example: Example) -> QueryEmbedding:
     """`unknown_content` for an id without a live content, `ContentRefused` for what cannot be encoded."""
     encoder = request.app[QUERY_ENCODER]
     if example.text is not None:

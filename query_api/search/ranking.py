@@ -10,9 +10,9 @@ from itertools import islice
 import numpy as np
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Hit, Searcher
 from clip_index.row_filter import RowFilter
 from query_api.search.query_embedding import QueryEmbedding
+from query_api.serving.engine import Hit, Snapshot
 
 MAX_DEPTH = 10_000
 """Hits behind which no page goes on: every page ranks all that stands before it again."""
@@ -59,7 +59,7 @@ class Selected:
     next_place: Place | None
 
 
-def find_all(searcher: Searcher, asks: Sequence[Ask], newest: Searcher | None = None) -> list[Selected]:
+def find_all(searcher: Snapshot, asks: Sequence[Ask], newest: Snapshot | None = None) -> list[Selected]:
     """Answer asks in order; those that differ in their query alone are searched together.
 
     With `newest`, contents that are no longer live there are left out.
@@ -76,7 +76,7 @@ def find_all(searcher: Searcher, asks: Sequence[Ask], newest: Searcher | None = 
     return [_select(searcher, ask, found[position], newest) for position, ask in enumerate(asks)]
 
 
-def _search(searcher: Searcher, asks: Sequence[Ask], num_wanted: int) -> list[list[Hit]]:
+def _search(searcher: Snapshot, asks: Sequence[Ask], num_wanted: int) -> list[list[Hit]]:
     first = asks[0]
     queries = np.stack([ask.query.embedding for ask in asks])
     return searcher.search(
@@ -84,7 +84,7 @@ def _search(searcher: Searcher, asks: Sequence[Ask], num_wanted: int) -> list[li
     )
 
 
-def _select(searcher: Searcher, ask: Ask, ranking: list[Hit], newest: Searcher | None) -> Selected:
+def _select(searcher: Snapshot, ask: Ask, ranking: list[Hit], newest: Snapshot | None) -> Selected:
     """Take k hits, asking for twice as many while too few of them are to be answered."""
     num_wanted = ask.num_first_searched
     while True:
@@ -101,7 +101,7 @@ def _select(searcher: Searcher, ask: Ask, ranking: list[Hit], newest: Searcher |
 
 
 def _eligible(
-    searcher: Searcher, ask: Ask, ranking: Sequence[Hit], newest: Searcher | None
+    searcher: Snapshot, ask: Ask, ranking: Sequence[Hit], newest: Snapshot | None
 ) -> Iterator[tuple[int, Hit]]:
     seen: set[bytes] = set()
     for rank, hit in enumerate(ranking):

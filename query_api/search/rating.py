@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Hit
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import Ask, Selected
+from query_api.serving.engine import Hit
 
 RatedHit: TypeAlias = tuple[Hit, float | None]
 """A hit and its percentile, None without a scale."""

@@ -9,7 +9,6 @@ import structlog
 from pydantic_core import to_json
 
 from clip_index.content import MODALITIES, Modality, unit_mean
-from clip_index.reading.searcher import Hit, Searcher
 from clip_index.row_filter import AnyOf, RowFilter
 from query_api.answers.headlines import Written, locate, read_headlines
 from query_api.answers.snapshot import build_snapshot
@@ -18,12 +17,13 @@ from query_api.search.options import RankingOptions, RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import Ask, Selected, find_all
 from query_api.search.rating import RatedHit, bound, mix, rate
+from query_api.serving.engine import Hit, Snapshot
 from query_api.telemetry.stages import Stages
 
 log = structlog.get_logger()
 
 
-def search(searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages) -> bytes:
+def search(searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages) -> bytes:
     """Search, read the hits' columns and return the answer as JSON."""
     with stages.measure("search"):
         found = find_all(searcher.observed_by(stages.search_observer), build_rated_asks(query, options))
@@ -31,7 +31,7 @@ def search(searcher: Searcher, query: QueryEmbedding, options: RatedOptions, sta
 
 
 def _answer_of(
-    searcher: Searcher,
+    searcher: Snapshot,
     query: QueryEmbedding,
     found: Mapping[Modality, Selected],
     options: RatedOptions,
@@ -51,7 +51,7 @@ class Asked:
     stages: Stages
 
 
-def search_each(searcher: Searcher, asked: Sequence[Asked]) -> list[bytes | Exception]:
+def search_each(searcher: Snapshot, asked: Sequence[Asked]) -> list[bytes | Exception]:
     """Search for several requests together, and answer each by itself or say why it fails.
 
     Should the common search fail, each is made alone: nobody pays for another's request.
@@ -64,7 +64,7 @@ def search_each(searcher: Searcher, asked: Sequence[Asked]) -> list[bytes | Exce
     return [_search_alone(searcher, one) for one in asked]
 
 
-def _search_for_all(searcher: Searcher, asked: Sequence[Asked]) -> list[bytes]:
+def _search_for_all(searcher: Snapshot, asked: Sequence[Asked]) -> list[bytes]:
     began = [one.stages.begin("search") for one in asked]
     found = iter(
         find_all(searcher, [ask for one in asked for ask in build_rated_asks(one.query, one.options)])
@@ -77,7 +77,7 @@ def _search_for_all(searcher: Searcher, asked: Sequence[Asked]) -> list[bytes]:
     ]
 
 
-def _search_alone(searcher: Searcher, asked: Asked) -> bytes | Exception:
+def _search_alone(searcher: Snapshot, asked: Asked) -> bytes | Exception:
     try:
         return search(searcher, asked.query, asked.options, asked.stages)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is raised where it was asked)
@@ -85,7 +85,7 @@ def _search_alone(searcher: Searcher, asked: Asked) -> bytes | Exception:
 
 
 def search_together(
-    searcher: Searcher, queries: Sequence[tuple[QueryEmbedding, RatedOptions]], stages: Stages
+    searcher: Snapshot, queries: Sequence[tuple[QueryEmbedding, RatedOptions]], stages: Stages
 ) -> bytes:
     """Answer several queries in order, as JSON."""
     with stages.measure("search"):
@@ -99,7 +99,7 @@ def search_together(
     return write_answer({"answers": answers}, searcher, stages)
 
 
-def write_answer(answer: Written, searcher: Searcher, stages: Stages) -> bytes:
+def write_answer(answer: Written, searcher: Snapshot, stages: Stages) -> bytes:
     """Add to an answer what each carries, and write it as JSON."""
     coverage = {"snapshot": build_snapshot(searcher), "timings": stages.as_milliseconds()}
     return to_json(answer | coverage, inf_nan_mode="null")
@@ -141,7 +141,7 @@ def modalities_of(options: RankingOptions) -> tuple[Modality, ...]:
 
 
 def build_results(
-    searcher: Searcher, query: QueryEmbedding, found: Mapping[Modality, Selected], options: RatedOptions
+    searcher: Snapshot, query: QueryEmbedding, found: Mapping[Modality, Selected], options: RatedOptions
 ) -> dict[str, Written]:
     """Write the hits of each modality, or those of all in one ranking."""
     if not options.by_modality:
@@ -155,7 +155,7 @@ def build_results(
 
 
 def _write_rated(
-    searcher: Searcher, rated: Sequence[RatedHit], include: Collection[Include]
+    searcher: Snapshot, rated: Sequence[RatedHit], include: Collection[Include]
 ) -> list[Written]:
     written = build_hits(searcher, [hit for hit, _ in rated], include)
     for fields, (_, percentile) in zip(written, rated, strict=True):
@@ -169,7 +169,7 @@ def _by_modality(found: Iterable[Selected], options: RankingOptions) -> dict[Mod
     return dict(zip(modalities_of(options), found, strict=False))
 
 
-def query_like_content(searcher: Searcher, content_id: str) -> QueryEmbedding:
+def query_like_content(searcher: Snapshot, content_id: str) -> QueryEmbedding:
     """Ask by a content's own embedding and leave it out itself; `unknown_content` if it is not live."""
     location = locate(searcher, content_id)
     [stored] = searcher.read_many([location], ())
@@ -177,7 +177,7 @@ def query_like_content(searcher: Searcher, content_id: str) -> QueryEmbedding:
     return QueryEmbedding(embedding, frozenset({content_id}), stored.modality)
 
 
-def build_hits(searcher: Searcher, hits: Sequence[Hit], include: Collection[Include]) -> list[Written]:
+def build_hits(searcher: Snapshot, hits: Sequence[Hit], include: Collection[Include]) -> list[Written]:
     """Read what the answer shows of each hit, the fields of a `HitAnswer`, and no more."""
     written = read_headlines(searcher, [hit.location for hit in hits], include)
     for hit, fields in zip(hits, written, strict=True):

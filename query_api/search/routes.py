@@ -10,7 +10,6 @@ import structlog
 from aiohttp import web
 
 from clip_index.errors import DamagedFile, GenerationGone
-from clip_index.reading.searcher import Searcher
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import FORM, JSON, Examples, Route
 from query_api.errors import ApiError
@@ -26,6 +25,7 @@ from query_api.search.reading import read_search_body, read_search_parameters
 from query_api.search.shared_searches import SHARED_SEARCHES, can_share
 from query_api.search.texts import SearchMultipart, SearchParameters
 from query_api.serving.coverage import covered_searcher
+from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -98,7 +98,7 @@ async def _search_on(request: web.Request, wanted: SearchRequest, cursor: str) -
 
 
 async def _search_page(
-    request: web.Request, searcher: Searcher, newest: Searcher, page: Page
+    request: web.Request, searcher: Snapshot, newest: Snapshot, page: Page
 ) -> web.Response:
     key, stages = _cursor_key(request), request[STAGES]
     request.app[SERVED_INDEX].keep_for_pages(searcher)
@@ -106,10 +106,10 @@ async def _search_page(
 
 
 def _cursor_key(request: web.Request) -> bytes:
-    return cursor_key(request.app[CURSOR_KEY], request.app[SERVED_INDEX].directory.description)
+    return cursor_key(request.app[CURSOR_KEY], request.app[SERVED_INDEX].index.description)
 
 
-async def _search_batch(request: web.Request, searcher: Searcher, queries: Sequence[Query]) -> web.Response:
+async def _search_batch(request: web.Request, searcher: Snapshot, queries: Sequence[Query]) -> web.Response:
     stages = request[STAGES]
     with stages.measure("encode"):
         embeddings = await embed_all(request, searcher, queries)

@@ -11,17 +11,17 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from clip_index.reading.searcher import Searcher
 from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.retrieval import Asked, search, search_each
+from query_api.serving.engine import Snapshot
 from query_api.serving.workers import Workers
 from query_api.telemetry.stages import Stages
 
 MAX_TOGETHER = 16
 MAX_K = 100
 
-_Waiting: TypeAlias = tuple[Searcher, Asked, "asyncio.Future[bytes]"]
+_Waiting: TypeAlias = tuple[Snapshot, Asked, "asyncio.Future[bytes]"]
 
 
 class SharedSearches:
@@ -38,7 +38,7 @@ class SharedSearches:
         self._waiting: deque[_Waiting] = deque()
 
     async def search(
-        self, searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages
+        self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages
     ) -> bytes:
         """Return the answer as JSON, the very one that the search alone would give."""
         if self._num_running < self._max_at_once:  # then nothing waits
@@ -48,7 +48,7 @@ class SharedSearches:
         return await future
 
     async def _search_at_once(
-        self, searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages
+        self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages
     ) -> bytes:
         self._num_running += 1
         try:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from clip_index.reading.searcher import Searcher
+from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.work_places import WORK_PLACES
 
 
 async def covered_searcher(
     request: web.Request, min_offsets: Mapping[str, int], timeout_seconds: float
-) -> Searcher:
+) -> Snapshot:
     """Return a searcher with `next_offset` ≥ `min_offsets` in each shard named.
 
     Raises `ApiError` (unknown_partition, overloaded) at once, `NotYetCovered` after the timeout.

@@ -12,8 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import structlog
 
 from clip_index.errors import DamagedFile
-from clip_index.reading.index_reader import IndexReader
-from clip_index.storage.file_digest import FileDigest, verify_slowly
+from query_api.serving.engine import FileDigest, Reader, verify_slowly
 from query_api.serving.side_work import SideWork
 from query_api.telemetry.metrics import Metrics
 
@@ -30,7 +29,7 @@ class Scrub:
     the same file, and only an operator knows where a good copy lies.
     """
 
-    def __init__(self, reader: IndexReader, metrics: Metrics, interval_seconds: float) -> None:
+    def __init__(self, reader: Reader, metrics: Metrics, interval_seconds: float) -> None:
         self._reader = reader
         self._metrics = metrics
         self._interval_seconds = interval_seconds

@@ -15,12 +15,8 @@ import structlog
 from aiohttp import web
 
 from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing, IndexRefused
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.manifest import GenerationKey
-from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.newcomers import occurrence_times_of_newcomers
-from clip_index.reading.searcher import Searcher
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
+from query_api.serving.engine import GenerationKey, Index, Reader, Snapshot
 from query_api.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -40,7 +36,7 @@ class ServedIndex:
     reference. A reload that fails leaves the old searcher in place.
     """
 
-    def __init__(self, reader: IndexReader, metrics: Metrics, max_wait_seconds: float = 60.0) -> None:
+    def __init__(self, reader: Reader, metrics: Metrics, max_wait_seconds: float = 60.0) -> None:
         self._reader = reader
         self._metrics = metrics
         self._max_wait_seconds = max_wait_seconds
@@ -49,19 +45,19 @@ class ServedIndex:
         self._num_begun = 0
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
-        self._former: OrderedDict[Generations, Searcher] = OrderedDict()
+        self._former: OrderedDict[Generations, Snapshot] = OrderedDict()
         self.last_failure: str | None = None
         self._publish_gauges()
 
     @property
-    def searcher(self) -> Searcher:
+    def searcher(self) -> Snapshot:
         """The newest searcher that could be built, or `NoIndex`."""
         if self._reader.searcher is None:
             raise NoIndex
         return self._reader.searcher
 
     @property
-    def directory(self) -> IndexDirectory:
+    def index(self) -> Index:
         if self._reader.index is None:
             raise NoIndex
         return self._reader.index
@@ -103,13 +99,13 @@ class ServedIndex:
                 await self._announce()
         return outcome
 
-    async def other_searcher(self, than: Searcher | None) -> Searcher:
+    async def other_searcher(self, than: Snapshot | None) -> Snapshot:
         """Return the newest searcher as soon as there is one, and it is another."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._reader.searcher not in (None, than))
         return self.searcher
 
-    async def newer_searcher(self, than: Searcher, timeout_seconds: float) -> Searcher:
+    async def newer_searcher(self, than: Snapshot, timeout_seconds: float) -> Snapshot:
         """Return another searcher as soon as there is one; after the timeout the newest, whichever it is."""
         async with self._changed:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -118,14 +114,14 @@ class ServedIndex:
                 )
         return self.searcher
 
-    def keep_for_pages(self, searcher: Searcher) -> None:
+    def keep_for_pages(self, searcher: Snapshot) -> None:
         """Somebody may ask for the next page of this very searcher."""
         self._former[generations_of(searcher)] = searcher
         self._former.move_to_end(generations_of(searcher))
         while len(self._former) > MAX_FORMER_SEARCHERS:
             self._former.popitem(last=False)
 
-    async def searcher_at(self, generations: Mapping[str, GenerationKey]) -> Searcher:
+    async def searcher_at(self, generations: Mapping[str, GenerationKey]) -> Snapshot:
         """Return a searcher over just these generations; `GenerationGone` when they are no longer kept."""
         wanted = tuple(sorted(generations.items()))
         if generations_of(self.searcher) == wanted:
@@ -142,7 +138,7 @@ class ServedIndex:
         self._refuse_unknown(min_offsets)
         return not missing_offsets(self.searcher, min_offsets)
 
-    async def covered_searcher(self, min_offsets: Mapping[str, int], timeout_seconds: float) -> Searcher:
+    async def covered_searcher(self, min_offsets: Mapping[str, int], timeout_seconds: float) -> Snapshot:
         """Return a searcher with `next_offset` ≥ `min_offsets` in each shard named.
 
         Raises `ApiError` (unknown_partition) at once, `NotYetCovered` after the timeout.
@@ -195,12 +191,12 @@ class ServedIndex:
         self._metrics.reloads.labels(outcome).inc()
         return outcome
 
-    def _observe_freshness(self, before: Searcher | None) -> None:
+    def _observe_freshness(self, before: Snapshot | None) -> None:
         """What was there at the start says nothing about how fresh uploads are."""
         if before is None or self._reader.searcher is None:
             return
         now_ms = time.time() * 1000
-        for occurred_at_ms in occurrence_times_of_newcomers(before, self._reader.searcher):
+        for occurred_at_ms in self._reader.searcher.newcomers_since(before):
             self._metrics.searchable_after_event.observe(max(0.0, (now_ms - occurred_at_ms) / 1000))
 
     async def _announce(self) -> None:
@@ -221,11 +217,11 @@ class ServedIndex:
             self._metrics.searcher_next_offset.labels(name).set(shard.next_offset)
 
 
-def generations_of(searcher: Searcher) -> Generations:
+def generations_of(searcher: Snapshot) -> Generations:
     return tuple(sorted((name, shard.key) for name, shard in searcher.shards.items()))
 
 
-def missing_offsets(searcher: Searcher, min_offsets: Mapping[str, int]) -> list[ErrorDetail]:
+def missing_offsets(searcher: Snapshot, min_offsets: Mapping[str, int]) -> list[ErrorDetail]:
     """Name the shards whose `next_offset` is below the demanded one."""
     return [
         {"shard": name, "required_next_offset": required, "next_offset": searcher.shards[name].next_offset}

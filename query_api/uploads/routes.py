@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 from aiohttp import web
 
-from clip_index.reading.searcher import Searcher
 from event_log.records import Delivery
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, WRITING
@@ -16,6 +15,7 @@ from query_api.contract.schema_rules import NOT_BLANK
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.serving.coverage import covered_searcher
+from query_api.serving.engine import Snapshot
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
 from query_api.uploads.models import (
@@ -72,7 +72,7 @@ async def publish_event(request: web.Request, event: Event) -> Delivery:
 
 async def wait_for_fate(
     request: web.Request, event: Event, delivery: Delivery, timeout_seconds: float
-) -> tuple[Fate, Searcher]:
+) -> tuple[Fate, Snapshot]:
     """Wait until a searcher covers the event and say what became of it; `ApiError` (504) with its offset."""
     with request[STAGES].measure("wait"):
         try:
