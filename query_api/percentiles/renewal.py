@@ -16,9 +16,9 @@ from clip_index.errors import ClipIndexError
 from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ApiError
 from query_api.percentiles.background_queries import Scales, build_scales, read_phrases
+from query_api.serving.background_job import BackgroundJob
 from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import ServedIndex
-from query_api.serving.side_work import SideWork
 
 log = structlog.get_logger()
 _REST_FACTOR = 4  # after each search, and after each renewal: a twenty-fifth of one processor in all
@@ -31,7 +31,7 @@ class PercentileScales:
         self._served = served
         self._encoder = encoder
         self._min_pause_seconds = min_pause_seconds
-        self._work = SideWork("percentiles")
+        self._job = BackgroundJob("percentiles")
         self._scales: Mapping[Modality, Scales] | None = None
 
     def find(self, asked_by: Modality | None) -> Scales | None:
@@ -45,7 +45,7 @@ class PercentileScales:
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
         """Build the scales now, and again after changes of the index, until the context ends."""
-        return self._work.going_on(self._renew_forever())
+        return self._job.running(self._renew_forever())
 
     async def _renew_forever(self) -> None:
         phrases: list[Embeddings] = []
@@ -55,7 +55,7 @@ class PercentileScales:
             began = time.monotonic()
             try:
                 phrases = phrases or await self._encode_phrases()
-                self._scales = await self._work.run(build_scales, searcher, phrases, self._rest)
+                self._scales = await self._job.run(build_scales, searcher, phrases, self._rest)
                 built_of = searcher
             except (ClipIndexError, ApiError, OSError) as error:
                 log.error("percentile scales not renewed", error=str(error))
@@ -71,7 +71,7 @@ class PercentileScales:
         return [await self._encoder.encode_text_afresh(phrase) for phrase in read_phrases()]
 
     def _rest(self, searched_seconds: float) -> None:
-        self._work.rest(_REST_FACTOR * searched_seconds)
+        self._job.pause(_REST_FACTOR * searched_seconds)
 
 
 PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")
