@@ -35,6 +35,8 @@ from query_api.search.query_resolution import embed_example
 from query_api.search.retrieval import build_hits
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
+from query_api.serving.request_slots import REQUEST_SLOTS
+from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
 
@@ -45,7 +47,12 @@ async def recommend(request: web.Request) -> web.Response:
     with stages.measure("read"):
         wanted = await read_json_body(request, RecommendRequest)
     with stages.measure("wait"):
-        searcher = await covered_searcher(request, wanted.min_offsets, wanted.timeout_ms / 1000)
+        searcher = await covered_searcher(
+            request.app[SERVED_INDEX],
+            request.app[REQUEST_SLOTS],
+            wanted.min_offsets,
+            wanted.timeout_ms / 1000,
+        )
     with stages.measure("encode"):
         positive = await _embed_known(request, searcher, wanted.positive or [])
         negative = await _embed_known(request, searcher, wanted.negative)
