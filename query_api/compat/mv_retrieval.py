@@ -23,7 +23,7 @@ from query_api.errors import ApiError
 from query_api.http.bodies import read_body, read_parameters
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
-from query_api.search.retrieval import without_owner
+from query_api.search.ranking_requests import without_owner
 from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS

@@ -12,8 +12,13 @@ from query_api.recommend.diversity import diversify
 from query_api.recommend.interests import Interest, PastUpload, find_interests, shares
 from query_api.recommend.models import Because, RecommendRequest
 from query_api.search.query_embedding import QueryEmbedding, combined_embedding
-from query_api.search.ranking import Ask, find_all
-from query_api.search.retrieval import build_asks, modalities_of, without_owner
+from query_api.search.ranking import find_rankings
+from query_api.search.ranking_requests import (
+    RankingRequest,
+    build_ranking_requests,
+    modalities_of,
+    without_owner,
+)
 from query_api.serving.engine import Hit, Snapshot
 
 NUM_REMEMBERED = 500
@@ -58,11 +63,11 @@ def recommend_by_examples(
     any two embeddings of one modality are so alike that a plain difference leaves mostly noise.
     """
     query = _example_query(positive, negative)
-    asks = [replace(ask, k=_pool_size(wanted)) for ask in build_asks(query, wanted)]
+    requests = [replace(one, k=_pool_size(wanted)) for one in build_ranking_requests(query, wanted)]
     recommended = {}
-    for ask, selected in zip(asks, find_all(searcher, asks), strict=True):
-        hits = _diversified(searcher, selected.hits, wanted)
-        recommended[ask.modality] = [
+    for request, ranking in zip(requests, find_rankings(searcher, requests), strict=True):
+        hits = _diversified(searcher, ranking.hits, wanted)
+        recommended[request.modality] = [
             Recommended(hit, _nearest_example(searcher, hit, positive)) for hit in hits
         ]
     return recommended
@@ -124,9 +129,9 @@ def _sources(
     """One ranking for each interest, and one of what is near all of them and inside none."""
     centre = combined_embedding([i.medoid.embedding for i in interests], [i.weight for i in interests])
     queries = [QueryEmbedding(interest.medoid.embedding) for interest in interests]
-    asks = [_ask(query, modality, wanted, _pool_size(wanted)) for query in queries]
-    asks.append(_ask(QueryEmbedding(centre), modality, wanted, min(_POOL * wanted.k, _MAX_POOL)))
-    *rankings, around = [selected.hits for selected in find_all(searcher, asks)]
+    requests = [_request(query, modality, wanted, _pool_size(wanted)) for query in queries]
+    requests.append(_request(QueryEmbedding(centre), modality, wanted, min(_POOL * wanted.k, _MAX_POOL)))
+    *rankings, around = [ranking.hits for ranking in find_rankings(searcher, requests)]
     reasons = [Because(kind="interest", content_id=i.medoid.content_id) for i in interests]
     rankings.append(_outside(searcher, around, interests))
     reasons.append(Because(kind="novelty", content_id=None))
@@ -136,9 +141,9 @@ def _sources(
     ]
 
 
-def _ask(query: QueryEmbedding, modality: Modality, wanted: RecommendRequest, k: int) -> Ask:
-    [ask] = build_asks(query, wanted.model_copy(update={"modality": modality}))
-    return replace(ask, k=k, row_filter=without_owner(ask.row_filter, wanted.owner_id))
+def _request(query: QueryEmbedding, modality: Modality, wanted: RecommendRequest, k: int) -> RankingRequest:
+    [request] = build_ranking_requests(query, wanted.model_copy(update={"modality": modality}))
+    return replace(request, k=k, row_filter=without_owner(request.row_filter, wanted.owner_id))
 
 
 def _outside(searcher: Snapshot, hits: Sequence[Hit], interests: Sequence[Interest]) -> list[Hit]:
@@ -159,7 +164,7 @@ def _diversified(searcher: Snapshot, hits: list[Hit], wanted: RecommendRequest) 
         return hits
     embeddings = np.stack([unit_mean(searcher.embeddings(hit.location)) for hit in hits])
     order = diversify([hit.score for hit in hits], embeddings, wanted.k, wanted.diversity)
-    return [hits[place] for place in order]
+    return [hits[position] for position in order]
 
 
 def _merge(sources: Sequence[_Source], k: int) -> list[Recommended]:

@@ -13,6 +13,7 @@ from clip_index.content import Modality
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import JSON, Examples, Route
+from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies import read_json_body
 from query_api.recommend.interests import Interest
@@ -31,8 +32,8 @@ from query_api.recommend.recommendation import (
     recommend_by_examples,
     recommend_by_interests,
 )
-from query_api.search.query_resolution import embed_example
-from query_api.search.retrieval import build_hits
+from query_api.search.query_resolution import QueryResolver
+from query_api.search.results import write_hits
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
@@ -54,8 +55,9 @@ async def recommend(request: web.Request) -> web.Response:
             wanted.timeout_ms / 1000,
         )
     with stages.measure("encode"):
-        positive = await _embed_known(request, searcher, wanted.positive or [])
-        negative = await _embed_known(request, searcher, wanted.negative)
+        resolver = QueryResolver(searcher, request.app[QUERY_ENCODER], request.app[WORKERS])
+        positive = await _embed_known(resolver, wanted.positive or [])
+        negative = await _embed_known(resolver, wanted.negative)
     if wanted.positive is not None and not positive:
         raise ApiError("unknown_content", "none of the positive examples is a live content")
     build = partial(_answer, searcher, wanted, positive=positive, negative=negative, stages=stages)
@@ -63,14 +65,12 @@ async def recommend(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type="application/json")
 
 
-async def _embed_known(
-    request: web.Request, searcher: Snapshot, examples: Sequence[WeightedExample]
-) -> list[KnownExample]:
+async def _embed_known(resolver: QueryResolver, examples: Sequence[WeightedExample]) -> list[KnownExample]:
     """Embed the examples, leaving out ids without a live content."""
 
     async def embed(position: int, example: WeightedExample) -> KnownExample | None:
         try:
-            query = await embed_example(request, searcher, example)
+            query = await resolver.embed_example(example)
         except ApiError as error:
             if error.code != "unknown_content":
                 raise
@@ -120,7 +120,7 @@ def _build_results(
 ) -> dict[Modality, RecommendedHits]:
     results = {}
     for modality, recommended in found.items():
-        hits = build_hits(searcher, [one.hit for one in recommended], wanted.include)
+        hits = write_hits(searcher, [one.hit for one in recommended], wanted.include)
         results[modality] = RecommendedHits(
             hits=[
                 RecommendedHit(**hit, because=one.because) for hit, one in zip(hits, recommended, strict=True)
