@@ -61,7 +61,7 @@ class ContentFields(ShownContent):
     )
 
 
-Written: TypeAlias = dict[str, Any]
+JsonObject: TypeAlias = dict[str, Any]
 """A part of an answer, ready for JSON. Models for each of many hits would cost more than everything else
 about them, so hits are written as dictionaries; tests compare them with the models that document them."""
 
@@ -78,7 +78,7 @@ def locate(searcher: Snapshot, content_id: str) -> Location:
 
 def read_headlines(
     searcher: Snapshot, locations: Sequence[Location], include: Collection[Include]
-) -> list[Written]:
+) -> list[JsonObject]:
     """Read the fields of a `ContentHeadline` for each location."""
     fields = [field for field in _LONG_FIELDS if field in include]
     stored = searcher.read_many(locations, fields)
@@ -97,7 +97,7 @@ def read_content(searcher: Snapshot, content_id: str, include: Collection[Includ
     return ContentFields(**_write_shown(stored), **demanded, offset=stored.offset)
 
 
-def _write_shown(content: StoredContent) -> Written:
+def _write_shown(content: StoredContent) -> JsonObject:
     return {  # a literal, since a loop over names takes a third longer for each hit
         "content_id": content.content_id,
         "modality": content.modality,
@@ -111,9 +111,9 @@ def _write_shown(content: StoredContent) -> Written:
 
 def _write_demanded(
     searcher: Snapshot, location: Location, content: StoredContent, include: Collection[Include]
-) -> Written:
+) -> JsonObject:
     """Write the fields that are shown on demand alone."""
-    written: Written = {field: getattr(content, field) for field in _LONG_FIELDS if field in include}
+    written: JsonObject = {field: getattr(content, field) for field in _LONG_FIELDS if field in include}
     if "vector" in include:
         written["vector"] = unit_mean(searcher.embeddings(location)).tolist()
     if "thumbnail" in include or "thumbnail_url" in include:

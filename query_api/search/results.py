@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from pydantic_core import to_json
 
-from query_api.answers.headlines import Written, read_headlines
+from query_api.answers.headlines import JsonObject, read_headlines
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.models import Include
 from query_api.search.rating import RatedHit, RatedHits
@@ -14,14 +14,16 @@ from query_api.serving.engine import Hit, Snapshot
 from query_api.telemetry.stages import Stages
 
 
-def write_results(searcher: Snapshot, rated: RatedHits, include: Collection[Include]) -> dict[str, Written]:
+def write_results(
+    searcher: Snapshot, rated: RatedHits, include: Collection[Include]
+) -> dict[str, JsonObject]:
     """Write the hits of each modality, or those of all in one ranking."""
     return {name: {"hits": _write_rated(searcher, hits, include)} for name, hits in rated.items()}
 
 
 def _write_rated(
     searcher: Snapshot, rated: Sequence[RatedHit], include: Collection[Include]
-) -> list[Written]:
+) -> list[JsonObject]:
     written = write_hits(searcher, [hit for hit, _ in rated], include)
     for fields, (_, percentile) in zip(written, rated, strict=True):
         if percentile is not None:
@@ -29,7 +31,7 @@ def _write_rated(
     return written
 
 
-def write_hits(searcher: Snapshot, hits: Sequence[Hit], include: Collection[Include]) -> list[Written]:
+def write_hits(searcher: Snapshot, hits: Sequence[Hit], include: Collection[Include]) -> list[JsonObject]:
     """Read and write the fields of a `HitAnswer` that are shown of each hit, and no others."""
     written = read_headlines(searcher, [hit.location for hit in hits], include)
     for hit, fields in zip(hits, written, strict=True):
@@ -37,7 +39,7 @@ def write_hits(searcher: Snapshot, hits: Sequence[Hit], include: Collection[Incl
     return written
 
 
-def write_answer(answer: Written, searcher: Snapshot, stages: Stages) -> bytes:
+def write_answer(answer: JsonObject, searcher: Snapshot, stages: Stages) -> bytes:
     """Add what every answer carries, the snapshot and the timings, and write the answer as JSON."""
     coverage = {"snapshot": build_snapshot(searcher), "timings": stages.as_milliseconds()}
     return to_json(answer | coverage, inf_nan_mode="null")
