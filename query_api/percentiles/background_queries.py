@@ -1,4 +1,4 @@
-"""Queries that nobody asked: what a score is compared with. Blocking."""
+"""Background queries: queries that nobody asked, with whose scores others are compared. Blocking."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ NUM_PICTURES = 256
 NUM_CONTENTS_OF_CENTROID = 1000
 
 Scales: TypeAlias = Mapping[Modality, PercentileScale]
-"""By the modality of the hits."""
+"""One scale for each modality of hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackgroundQuery:
-    """A unit vector (dimension,), and the content that must not count as its hit: itself."""
+    """A unit vector (dimension,). `own_id` is the content that it comes from; this is never its hit."""
 
     embedding: Embeddings
     own_id: str | None = None
 
 
 def read_phrases() -> list[str]:
-    """Return the phrases that the package ships: nonsense, and some that almost make sense."""
+    """Return the phrases that the package ships: nonsense, and some phrases that almost make sense."""
     return files("query_api.percentiles").joinpath("background_phrases.txt").read_text("utf-8").splitlines()
 
 
 def build_scales(
-    searcher: Snapshot, phrases: Sequence[Embeddings], rest: Callable[[float], None] = lambda _: None
+    searcher: Snapshot, phrases: Sequence[Embeddings], pause_after: Callable[[float], None] = lambda _: None
 ) -> dict[Modality, Scales]:
-    """Return the scales of each query modality, for the hit modalities that there are contents of.
+    """Return the scales of each modality of queries, for each modality of hits that has contents.
 
     Texts are compared with the phrases, pictures with a sample of the index's own pictures.
-    `rest` is called after each search with the seconds that it took: others may have the processor then.
+    `pause_after` is called after each search with the seconds that the search took.
     """
     background = {
         "text": [BackgroundQuery(embedding) for embedding in phrases],
@@ -50,7 +50,7 @@ def build_scales(
     def lift(query: BackgroundQuery, modality: Modality, centroid: Embeddings) -> float:
         began = time.monotonic()
         lifted = _lift(searcher, query, modality, centroid)
-        rest(time.monotonic() - began)
+        pause_after(time.monotonic() - began)
         return lifted
 
     centroids = {modality: _find_centroid(searcher, modality) for modality in MODALITIES}

@@ -66,7 +66,7 @@ async def recommend(request: web.Request) -> web.Response:
 
 
 async def _embed_known(resolver: QueryResolver, examples: Sequence[WeightedExample]) -> list[KnownExample]:
-    """Embed the examples, leaving out ids without a live content."""
+    """Embed the examples, and leave out ids without a live content."""
 
     async def embed(position: int, example: WeightedExample) -> KnownExample | None:
         try:

@@ -13,7 +13,7 @@ from query_api.errors import ApiError
 from query_api.percentiles.renewal import PercentileScales
 from query_api.search.models import Example, Query, Term
 from query_api.search.options import RatedOptions
-from query_api.search.query_embedding import QueryEmbedding, combined_embedding, embedding_from_numbers
+from query_api.search.query_embedding import QueryEmbedding, combined_query, embedding_from_numbers
 from query_api.serving.engine import Snapshot
 from query_api.serving.workers import Workers
 
@@ -42,10 +42,8 @@ class QueryResolver:
         return await self._embed_terms(query.terms)
 
     async def _embed_terms(self, terms: Sequence[Term]) -> QueryEmbedding:
-        """Look for the weighted sum of all terms, and answer none of the contents that they name."""
         parts = await asyncio.gather(*(self.embed_example(term) for term in terms))
-        embedding = combined_embedding([part.embedding for part in parts], [term.weight for term in terms])
-        return QueryEmbedding(embedding, frozenset().union(*(part.excluded_ids for part in parts)))
+        return combined_query(parts, [term.weight for term in terms])
 
     async def embed_example(self, example: Example) -> QueryEmbedding:
         if example.text is not None:
