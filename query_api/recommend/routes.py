@@ -148,7 +148,6 @@ RECOMMENDATIONS: Examples = MappingProxyType(
     }
 )
 
-
 ROUTES = (
     Route(
         method="POST",

@@ -117,7 +117,7 @@ def _cursor_key(request: web.Request) -> bytes:
 SEARCHES: Examples = MappingProxyType(
     {
         "pictures for a text": {"text": "a red dress", "k": 5, "modality": "image"},
-        "with a filter, metadata beside the hits": {
+        "with a filter, and metadata in the hits": {
             "text": "a red dress",
             "filter": {
                 "must": [
@@ -128,13 +128,16 @@ SEARCHES: Examples = MappingProxyType(
             "include": ["text", "metadata"],
         },
         "nothing for nonsense": {"text": "a red dress", "min_percentile": 0.9},
-        "what is like a content": {"content_id": "shoe-1", "k": 5},
+        "contents like another": {"content_id": "shoe-1", "k": 5},
         "this, but less of that": {"terms": [{"text": "a red dress"}, {"text": "stripes", "weight": -0.5}]},
         "two queries at once": {"queries": [{"text": "a red dress"}, {"text": "a blue hat", "k": 3}]},
-        "in pages: next_cursor leads on": {"text": "a red dress", "modality": "image", "paged": True},
+        "in pages: next_cursor leads to the next": {
+            "text": "a red dress",
+            "modality": "image",
+            "paged": True,
+        },
     }
 )
-
 
 ROUTES = (
     Route(
@@ -142,7 +145,7 @@ ROUTES = (
         path="/v1/search",
         handler=search_by_body,
         access="read",
-        summary="Search by a text, an image, a content, a vector or weighted ones, or for up to 64 queries.",
+        summary="Search by text, image, content, vector or a weighted sum of them; up to 64 queries at once.",
         answers={200: SearchAnswerOrBatch},
         bodies={JSON: SearchRequest, FORM: SearchMultipart},
         examples=SEARCHES,
