@@ -37,27 +37,27 @@ class ContentHeadline(ShownContent):
     text: str | None = Field(default=None, description="On demand.")
     metadata: dict[str, MetadataValue] | None = Field(default=None, description="On demand.")
     vector: list[float] | None = Field(
-        default=None, description="On demand: what a search by this content id asks by."
+        default=None, description="On demand: the embedding that a search by this content id uses."
     )
     thumbnail: str | None = Field(
         default=None,
-        description="On demand: the kept thumbnail, a WebP file in base64; null where none is kept.",
+        description="On demand: the thumbnail, a WebP file in base64; null if none is kept.",
         json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/webp"},
     )
     thumbnail_url: str | None = Field(
         default=None,
-        description="On demand: the path of the thumbnail, another one when the content changes.",
+        description="On demand: the path of the thumbnail, which changes with the content.",
     )
 
 
 class ContentFields(ShownContent):
-    """A live content; `text` is null for images."""
+    """All that is kept of a live content; `text` is null for images."""
 
     text: str | None
     metadata: dict[str, MetadataValue]
     offset: int
     vector: list[float] | None = Field(
-        default=None, description="On demand: what a search by this content id asks by."
+        default=None, description="On demand: the embedding that a search by this content id uses."
     )
 
 

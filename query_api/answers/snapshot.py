@@ -1,4 +1,4 @@
-"""What every answer says of the snapshot that it comes from."""
+"""What every answer says about the snapshot that it comes from."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class EncoderAnswer(Answer):
 
 
 def build_snapshot(searcher: Snapshot) -> dict[str, ShardCoverage]:
-    """Say what a searcher covers, shard by shard."""
+    """Say what a searcher covers of each shard."""
     return {
         name: ShardCoverage(
             generation=shard.generation,
