@@ -6,7 +6,7 @@ A worker makes the last three in one call, `retrieval`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -38,28 +38,28 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 async def search_by_body(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
         wanted = await read_search_body(request)
-    return await _answer(request, wanted)
+    return web.Response(body=await _search(request, wanted), headers=_JSON)
 
 
 async def search_by_parameters(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
         wanted = read_search_parameters(request)
-    return await _answer(request, wanted)
+    return web.Response(body=await _search(request, wanted), headers=_JSON)
 
 
-async def _answer(request: web.Request, wanted: SearchRequest) -> web.Response:
+def _search(request: web.Request, wanted: SearchRequest) -> Awaitable[bytes]:
     if wanted.cursor is not None:
-        body = await _search_next_page(request, wanted, wanted.cursor)
-    elif wanted.queries is not None:
-        body = await _search_batch(request, wanted, wanted.queries)
-    else:
-        body = await _search_one(request, wanted)
-    return web.Response(body=body, headers=_JSON)
+        return _search_next_page(request, wanted, wanted.cursor)
+    if wanted.queries is not None:
+        return _search_batch(request, wanted, wanted.queries)
+    return _search_one(request, wanted)
 
 
 async def _search_one(request: web.Request, wanted: SearchRequest) -> bytes:
     """Cover, embed, then rank, rate and write: the first page, among other searches, or alone."""
-    stages, searcher = request[STAGES], await _covered_searcher(request, wanted)
+    stages = request[STAGES]
+    with stages.measure("wait"):
+        searcher = await _covered_searcher(request, wanted)
     with stages.measure("encode"):
         query = await _resolver(request, searcher).embed(wanted)
     query = with_scales(query, wanted, request.app[PERCENTILE_SCALES])
@@ -72,7 +72,9 @@ async def _search_one(request: web.Request, wanted: SearchRequest) -> bytes:
 
 async def _search_batch(request: web.Request, wanted: SearchRequest, queries: Sequence[Query]) -> bytes:
     """Cover, embed all queries, then rank, rate and write them together."""
-    stages, searcher = request[STAGES], await _covered_searcher(request, wanted)
+    stages = request[STAGES]
+    with stages.measure("wait"):
+        searcher = await _covered_searcher(request, wanted)
     with stages.measure("encode"):
         embeddings = await _resolver(request, searcher).embed_all(queries)
     known = request.app[PERCENTILE_SCALES]
@@ -100,10 +102,9 @@ async def _search_page(request: web.Request, searcher: Snapshot, newest: Snapsho
     return await request.app[WORKERS].run(call, stages=request[STAGES])
 
 
-async def _covered_searcher(request: web.Request, wanted: SearchRequest) -> Snapshot:
+def _covered_searcher(request: web.Request, wanted: SearchRequest) -> Awaitable[Snapshot]:
     served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS]
-    with request[STAGES].measure("wait"):
-        return await covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
+    return covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
 
 
 def _resolver(request: web.Request, searcher: Snapshot) -> QueryResolver:
