@@ -32,6 +32,7 @@ from query_api.http.api_keys import ApiKeys
 from query_api.http.listener import Address, AddressRefused, ConnectionLimits, listening
 from query_api.http.open_connections import bound_connections
 from query_api.http.rate_limit import RateLimit
+from query_api.serving.engine import Reader
 from query_api.settings import SECTION, IndexSettings, QueryApiSettings, Settings, read_settings
 from query_api.telemetry.metrics_app import build_metrics_app
 from query_api.telemetry.multiprocess import VARIABLE as MULTIPROC_VARIABLE
@@ -88,7 +89,7 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
     return encoder
 
 
-def open_reader(settings: IndexSettings, encoder: Encoder) -> IndexReader:
+def open_reader(settings: IndexSettings, encoder: Encoder) -> Reader:
     """Open what is served; no index yet is no error, a damaged or a foreign one is."""
     reader = IndexReader(settings.root, settings.id, encoder.fingerprint)
     try:

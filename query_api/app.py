@@ -13,7 +13,6 @@ from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
 from clip_index.encoder.protocol import Encoder
-from clip_index.reading.index_reader import IndexReader
 from event_log.publisher import Publisher
 from query_api.api_docs import DOCUMENT
 from query_api.contents.live_routes import LIVE_LISTENERS, LiveListeners
@@ -33,9 +32,10 @@ from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.route_table import ROUTES
 from query_api.search.cursors import CURSOR_KEY
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
+from query_api.serving.engine import Reader
+from query_api.serving.request_slots import REQUEST_SLOTS, RequestSlots
 from query_api.serving.scrub import Scrub
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
-from query_api.serving.work_places import WORK_PLACES, WorkPlaces
 from query_api.serving.workers import WORKERS, Workers
 from query_api.telemetry.metrics import METRICS, Metrics
 from query_api.telemetry.stages import SLOW_SECONDS
@@ -67,7 +67,7 @@ class AppSettings:
 
 def build_app(
     encoder: Encoder,
-    reader: IndexReader,
+    reader: Reader,
     registry: CollectorRegistry,
     settings: AppSettings,
     *,
@@ -109,7 +109,7 @@ def build_app(
     app[PERCENTILE_SCALES] = percentile_scales if settings.has_percentiles else None
     app[CURSOR_KEY] = settings.cursor_key
     app[CANARY_PROBE] = CanaryProbe(query_encoder)
-    app[WORK_PLACES] = WorkPlaces(settings.max_concurrent_requests)
+    app[REQUEST_SLOTS] = RequestSlots(settings.max_concurrent_requests)
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
     app[UPLOADS] = Uploads(publisher, workers, settings.publish)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))

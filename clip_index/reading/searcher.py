@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clip_index.content import Embeddings, Modality, StoredContent
 from clip_index.generations.manifest import GenerationKey
@@ -17,6 +18,10 @@ from clip_index.row_filter import RowFilter
 from clip_index.segments.column_reader import StoredField
 from clip_index.segments.id_table import hash_ids
 from clip_index.vectors.queries import Queries
+
+if TYPE_CHECKING:
+    from clip_index.reading.browsing import BrowsePlace, NewestContent
+    from clip_index.reading.value_counts import CountedField, ValueCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,39 @@ class Searcher:
             for row in view.segment.find_owner_rows(owner_id, owner_hash)
             if view.is_live(row)
         ]
+
+    def newest(
+        self,
+        *,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        after: BrowsePlace | None = None,
+    ) -> list[NewestContent]:
+        """Return the k live contents that occurred last, the latest first; see `find_newest`."""
+        from clip_index.reading.browsing import find_newest
+
+        return find_newest(self, k=k, modality=modality, row_filter=row_filter, after=after)
+
+    def count_values(
+        self, field: CountedField, row_filter: RowFilter | None = None, *, max_values: int
+    ) -> ValueCounts:
+        """Return how many live contents have each value of a field; see the function of this name."""
+        from clip_index.reading.value_counts import count_values
+
+        return count_values(self, field, row_filter, max_values=max_values)
+
+    def sample(self, modality: Modality, num_contents: int) -> list[Location]:
+        """Draw live contents at random; the same snapshot gives the same sample."""
+        from clip_index.reading.sampling import sample_contents
+
+        return sample_contents(self, modality, num_contents)
+
+    def newcomers_since(self, former: Searcher) -> NDArray[np.int64]:
+        """Return `occurred_at_ms` of every content that `former` did not cover yet, shape (n,)."""
+        from clip_index.reading.newcomers import occurrence_times_of_newcomers
+
+        return occurrence_times_of_newcomers(former, self)
 
     def read(self, location: Location) -> StoredContent:
         return location.view.segment.read(location.row)

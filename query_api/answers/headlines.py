@@ -1,4 +1,7 @@
-"""The one writer of a content's fields, as every answer shows them."""
+"""The one writer of a content's fields, as every answer shows them.
+
+A field that every answer shows has a line in `ShownContent`, which documents it, and one in `_write_shown`.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,15 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from clip_index.content import MetadataValue, Modality, StoredContent
-from clip_index.reading.searcher import Location, Searcher
-from clip_index.segments.column_reader import ALL_FIELDS, StoredField
+from clip_index.content import MetadataValue, Modality, StoredContent, unit_mean
 from query_api.answers.snapshot import RfcTime, rfc_time
 from query_api.contract.models import Answer, Include
 from query_api.errors import ApiError
-from query_api.search.query_embedding import unit_mean
+from query_api.serving.engine import ALL_FIELDS, Location, Snapshot, StoredField
 
 
-class ContentHeadline(Answer):
-    """What an answer shows of a content."""
+class ShownContent(Answer):
+    """The fields of a content that every answer shows."""
 
     content_id: str
     modality: Modality
@@ -28,46 +29,47 @@ class ContentHeadline(Answer):
     occurred_at: RfcTime
     link: str | None
     version: int | None
+
+
+class ContentHeadline(ShownContent):
+    """What an answer shows of a content."""
+
     text: str | None = Field(default=None, description="On demand.")
     metadata: dict[str, MetadataValue] | None = Field(default=None, description="On demand.")
     vector: list[float] | None = Field(
-        default=None, description="On demand: what a search by this content id asks by."
+        default=None, description="On demand: the embedding that a search by this content id uses."
     )
     thumbnail: str | None = Field(
         default=None,
-        description="On demand: the kept thumbnail, a WebP file in base64; null where none is kept.",
+        description="On demand: the thumbnail, a WebP file in base64; null if none is kept.",
         json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/webp"},
     )
     thumbnail_url: str | None = Field(
         default=None,
-        description="On demand: the path of the thumbnail, another one when the content changes.",
+        description="On demand: the path of the thumbnail, which changes with the content.",
     )
 
 
-class ContentFields(Answer):
-    """A live content; `text` is null for images."""
+class ContentFields(ShownContent):
+    """All that is kept of a live content; `text` is null for images."""
 
-    content_id: str
-    modality: Modality
-    source: str
-    owner_id: str | None
-    occurred_at: RfcTime
-    link: str | None
-    version: int | None
     text: str | None
     metadata: dict[str, MetadataValue]
     offset: int
     vector: list[float] | None = Field(
-        default=None, description="On demand: what a search by this content id asks by."
+        default=None, description="On demand: the embedding that a search by this content id uses."
     )
 
 
-Written: TypeAlias = dict[str, Any]
-"""A part of an answer as it is written. Answers of many hits are not built of models first, which
-would cost more than all else about them; tests hold them to the models that document them."""
+JsonObject: TypeAlias = dict[str, Any]
+"""A part of an answer, ready for JSON. Models for each of many hits would cost more than everything else
+about them, so hits are written as dictionaries; tests compare them with the models that document them."""
+
+_LONG_FIELDS: tuple[StoredField, ...] = tuple(field for field in ("text", "metadata") if field in ALL_FIELDS)
 
 
-def locate(searcher: Searcher, content_id: str) -> Location:
+def locate(searcher: Snapshot, content_id: str) -> Location:
+    """Return where a live content lies; `ApiError` (unknown_content) if there is none."""
     location = searcher.find(content_id)
     if location is None:
         raise ApiError("unknown_content", "there is no live content with this id")
@@ -75,20 +77,28 @@ def locate(searcher: Searcher, content_id: str) -> Location:
 
 
 def read_headlines(
-    searcher: Searcher, locations: Sequence[Location], include: Collection[Include]
-) -> list[Written]:
+    searcher: Snapshot, locations: Sequence[Location], include: Collection[Include]
+) -> list[JsonObject]:
     """Read the fields of a `ContentHeadline` for each location."""
-    fields: list[StoredField] = [field for field in ALL_FIELDS if field in include]
+    fields = [field for field in _LONG_FIELDS if field in include]
     stored = searcher.read_many(locations, fields)
-    written = [_write_headline(content) for content in stored]
+    written = [_write_shown(content) for content in stored]
     if include:
         for location, content, headline in zip(locations, stored, written, strict=True):
-            headline.update(_included(searcher, location, content, include))
+            headline.update(_write_demanded(searcher, location, content, include))
     return written
 
 
-def _write_headline(content: StoredContent) -> Written:
-    return {
+def read_content(searcher: Snapshot, content_id: str, include: Collection[Include]) -> ContentFields:
+    """Return all that is kept of a live content; `ApiError` (unknown_content) if there is none."""
+    location = locate(searcher, content_id)
+    [stored] = searcher.read_many([location], ALL_FIELDS)
+    demanded = _write_demanded(searcher, location, stored, {*ALL_FIELDS, *include})
+    return ContentFields(**_write_shown(stored), **demanded, offset=stored.offset)
+
+
+def _write_shown(content: StoredContent) -> JsonObject:
+    return {  # a literal, since a loop over names takes a third longer for each hit
         "content_id": content.content_id,
         "modality": content.modality,
         "source": content.source,
@@ -99,22 +109,19 @@ def _write_headline(content: StoredContent) -> Written:
     }
 
 
-def _included(
-    searcher: Searcher, location: Location, content: StoredContent, include: Collection[Include]
-) -> Written:
-    included: Written = {}
-    if "text" in include:
-        included["text"] = content.text
-    if "metadata" in include:
-        included["metadata"] = content.metadata
+def _write_demanded(
+    searcher: Snapshot, location: Location, content: StoredContent, include: Collection[Include]
+) -> JsonObject:
+    """Write the fields that are shown on demand alone."""
+    written: JsonObject = {field: getattr(content, field) for field in _LONG_FIELDS if field in include}
     if "vector" in include:
-        included["vector"] = unit_mean(searcher.embeddings(location)).tolist()
+        written["vector"] = unit_mean(searcher.embeddings(location)).tolist()
     if "thumbnail" in include or "thumbnail_url" in include:
-        included.update(_thumbnail(searcher.thumbnail(location), content, include))
-    return included
+        written.update(_write_thumbnail(searcher.thumbnail(location), content, include))
+    return written
 
 
-def _thumbnail(
+def _write_thumbnail(
     thumbnail: bytes | None, content: StoredContent, include: Collection[Include]
 ) -> dict[str, str | None]:
     values = {
@@ -125,25 +132,5 @@ def _thumbnail(
 
 
 def thumbnail_url(content: StoredContent) -> str:
-    """Return the path of a thumbnail; the offset makes it another one when the content changes."""
+    """Return the path of a thumbnail. The offset gives it another path when the content changes."""
     return f"/v1/contents/{quote(content.content_id, safe='')}/thumbnail?offset={content.offset}"
-
-
-def read_content(searcher: Searcher, content_id: str, include: Collection[str]) -> ContentFields:
-    """Return all that is kept of a live content; `unknown_content` if there is none."""
-    location = locate(searcher, content_id)
-    stored = searcher.read(location)
-    vector = {"vector": unit_mean(searcher.embeddings(location)).tolist()} if "vector" in include else {}
-    return ContentFields(
-        content_id=stored.content_id,
-        modality=stored.modality,
-        source=stored.source,
-        owner_id=stored.owner_id,
-        occurred_at=rfc_time(stored.occurred_at_ms),
-        link=stored.link,
-        version=stored.version,
-        text=stored.text,
-        metadata=dict(stored.metadata),
-        offset=stored.offset,
-        **vector,
-    )

@@ -1,4 +1,4 @@
-"""What every answer says of the snapshot that it comes from."""
+"""What every answer says about the snapshot that it comes from."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from pydantic import Field
 from typing_extensions import Self
 
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.reading.searcher import Searcher
 from query_api.contract.models import Answer
+from query_api.serving.engine import Snapshot
 
-_EPOCH = datetime(1970, 1, 1)  # UTC, without saying so in each text made from it
-
+_EPOCH = datetime(1970, 1, 1)  # in UTC, but without a time zone, which `isoformat` would append
 
 RfcTime = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 def rfc_time(milliseconds: int) -> str:
     """Write a time in milliseconds since 1970 as RFC 3339, UTC."""
-    text = (_EPOCH + timedelta(0, 0, 0, milliseconds)).isoformat()  # microseconds, unless they are zero
+    text = (_EPOCH + timedelta(0, 0, 0, milliseconds)).isoformat()  # no fraction if it is zero
     return text[:23] + "Z"
 
 
 class ShardCoverage(Answer):
-    """What one shard's snapshot covers: every event below `next_offset`, every one up to the watermark."""
+    """What is covered of one shard: every event below `next_offset`, every event up to the watermark."""
 
     generation: int
     next_offset: int
     watermark: RfcTime | None
 
 
-Snapshot = Annotated[dict[str, ShardCoverage], Field(description="Shard → what the answer covers of it.")]
+SnapshotAnswer = Annotated[
+    dict[str, ShardCoverage], Field(description="Shard → what the answer covers of it.")
+]
 
 
 class EncoderAnswer(Answer):
@@ -55,8 +56,8 @@ class EncoderAnswer(Answer):
         )
 
 
-def build_snapshot(searcher: Searcher) -> dict[str, ShardCoverage]:
-    """Say what a searcher covers, shard by shard."""
+def build_snapshot(searcher: Snapshot) -> dict[str, ShardCoverage]:
+    """Say what a searcher covers of each shard."""
     return {
         name: ShardCoverage(
             generation=shard.generation,

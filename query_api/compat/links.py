@@ -12,7 +12,6 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from clip_index.content import Embeddings
-from clip_index.reading.searcher import Searcher
 from query_api.compat.html_gallery import HEADERS, LinkedImage, build_gallery, is_web_link
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.models import FilePart, QueryText, Request
@@ -20,6 +19,7 @@ from query_api.contract.route import FORM, HTML, Described, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies import read_parameters, read_parts
+from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -99,16 +99,16 @@ async def _find(request: web.Request, embedding: Embeddings) -> list[LinkedImage
         return await request.app[WORKERS].run(find_linked_images, observed, embedding)
 
 
-def find_linked_images(searcher: Searcher, embedding: Embeddings) -> list[LinkedImage]:
+def find_linked_images(searcher: Snapshot, embedding: Embeddings) -> list[LinkedImage]:
     """Return the best images with a link, best first. Blocking."""
     k = NUM_IMAGES
     while True:
         [hits] = searcher.search(embedding[None], k=k, modality="image")
-        links = [(hit, searcher.read(hit.location).link) for hit in hits]
+        contents = searcher.read_many([hit.location for hit in hits], ())
         found = [
-            LinkedImage(hit.content_id, link, hit.score)
-            for hit, link in links
-            if link is not None and is_web_link(link)
+            LinkedImage(hit.content_id, content.link, hit.score)
+            for hit, content in zip(hits, contents, strict=True)
+            if content.link is not None and is_web_link(content.link)
         ]
         if len(found) >= NUM_IMAGES or len(hits) < k or k >= MAX_CANDIDATES:
             return found[:NUM_IMAGES]

@@ -1,8 +1,8 @@
-"""`/mv_retrieval/v0.1/…`: the calls of a multi-modal retrieval service, for its clients as they are.
+"""`/mv_retrieval/v0.1/…`: the calls of a multi-modal retrieval service, for its unchanged clients.
 
-Their text and image ids are separate name spaces. The text `1` is the content `text:1` here, the
-image `1` is `image:1`; contents from elsewhere answer by their own content id. Bodies come
-without a Content-Type. Whatever was added through any process is found by the next call.
+In that service texts and images have separate ids. So its text `1` is the content `text:1` here, and its
+image `1` is `image:1`. Contents from elsewhere are answered under their own content id. Request bodies
+come without a Content-Type. A call finds whatever was added before it, through whichever process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from clip_index.content import MODALITIES, Embeddings, Modality
-from clip_index.reading.searcher import Hit, Searcher
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING, WRITING
 from query_api.contract.models import MAX_K, Answer, Request
 from query_api.contract.route import BINARY, OCTETS, Route
@@ -24,7 +23,8 @@ from query_api.errors import ApiError
 from query_api.http.bodies import read_body, read_parameters
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
-from query_api.search.retrieval import without_owner
+from query_api.search.ranking_requests import without_owner
+from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -43,7 +43,7 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 class AddParameters(Request):
     """The query string of `add_content`."""
 
-    id: Id = Field(description="Texts and images are numbered apart.")
+    id: Id = Field(description="Texts and images have separate ids.")
     type: Modality
     user: Name | None = Field(default=None, description="Who uploaded it.")
 
@@ -53,7 +53,7 @@ class RetrieveParameters(Request):
 
     k: int = Field(default=10, ge=1, description=f"At most {MAX_K} contents of each modality are answered.")
     type: Modality
-    user: Name | None = Field(default=None, description="Whose own contents are left out.")
+    user: Name | None = Field(default=None, description="The user whose own contents are left out.")
 
 
 class RecommendParameters(Request):
@@ -61,7 +61,7 @@ class RecommendParameters(Request):
 
     k: int = Field(default=10, ge=1, description=f"At most {MAX_K} contents of each modality are answered.")
     user: Name | None = Field(
-        default=None, description="Whose interests decide; the own contents are left out."
+        default=None, description="The user whose interests decide. The user's own contents are left out."
     )
 
 
@@ -83,14 +83,14 @@ class RetrievedAnswer(Answer):
 
 
 class RecommendedAnswer(Answer):
-    """What the interests lead to that the user's texts show, and those that the images do."""
+    """Contents that fit the interests shown by the user's texts, and those shown by the user's images."""
 
     text: RetrievedAnswer
     image: RetrievedAnswer
 
 
 async def add_content(request: web.Request) -> web.Response:
-    """Publish the content and answer when it is searchable."""
+    """Publish the content, and answer when it is searchable."""
     began = time.perf_counter()
     request.app[UPLOADS].require_publisher()
     parameters = read_parameters(request, AddParameters)
@@ -120,7 +120,7 @@ async def retrieve_contents(request: web.Request) -> web.Response:
         else:
             embedding = await encoder.encode_image(body)
     k = min(parameters.k, MAX_K)
-    return await _in_worker(request, lambda: retrieve(searcher, embedding, k, parameters.user or None))
+    return await _in_worker(request, lambda: retrieve(searcher, embedding, k=k, user=parameters.user or None))
 
 
 async def recommend_contents(request: web.Request) -> web.Response:
@@ -128,11 +128,11 @@ async def recommend_contents(request: web.Request) -> web.Response:
     parameters = read_parameters(request, RecommendParameters)
     searcher = await _newest_searcher(request)
     k = min(parameters.k, MAX_K)
-    return await _in_worker(request, lambda: recommend(searcher, k, parameters.user or None))
+    return await _in_worker(request, lambda: recommend(searcher, k=k, user=parameters.user or None))
 
 
-def retrieve(searcher: Searcher, embedding: Embeddings, k: int, user: str | None) -> RetrievedAnswer:
-    """Rank the contents of everybody but the user, each modality by itself. Blocking."""
+def retrieve(searcher: Snapshot, embedding: Embeddings, *, k: int, user: str | None) -> RetrievedAnswer:
+    """Rank the contents of everybody except the user, each modality by itself. Blocking."""
     others = without_owner(None, user)
     ranked = {}
     for modality in MODALITIES:
@@ -141,12 +141,12 @@ def retrieve(searcher: Searcher, embedding: Embeddings, k: int, user: str | None
     return RetrievedAnswer(**ranked)
 
 
-def recommend(searcher: Searcher, k: int, user: str | None) -> RecommendedAnswer:
-    """Recommend by the interests of each modality of the user's uploads; without any, nothing. Blocking."""
-    return RecommendedAnswer(**{seed: _recommend_by(seed, searcher, k, user) for seed in MODALITIES})
+def recommend(searcher: Snapshot, *, k: int, user: str | None) -> RecommendedAnswer:
+    """Recommend by the interests that the user's texts show, and by those that the images show. Blocking."""
+    return RecommendedAnswer(**{seed: _recommend_by(searcher, seed, k=k, user=user) for seed in MODALITIES})
 
 
-def _recommend_by(seed: Modality, searcher: Searcher, k: int, user: str | None) -> RetrievedAnswer:
+def _recommend_by(searcher: Snapshot, seed: Modality, *, k: int, user: str | None) -> RetrievedAnswer:
     interests = find_owner_interests(searcher, user, [seed]) if user else []
     if not interests:
         return RetrievedAnswer(text=_rank([], "text"), image=_rank([], "image"))
@@ -160,7 +160,7 @@ def _recommend_by(seed: Modality, searcher: Searcher, k: int, user: str | None) 
 
 
 def _rank(hits: Sequence[Hit], modality: Modality) -> RankedContents:
-    """Best score first, whichever interest pulled a hit in; ids as the client gave them."""
+    """Order by score, whichever interest a hit fits; ids are those that the client gave."""
     ranked = sorted(hits, key=lambda hit: (-hit.score, hit.content_id))
     return RankedContents(
         contents=[hit.content_id.removeprefix(f"{modality}:") for hit in ranked],
@@ -168,8 +168,8 @@ def _rank(hits: Sequence[Hit], modality: Modality) -> RankedContents:
     )
 
 
-async def _newest_searcher(request: web.Request) -> Searcher:
-    """What a client saw added is found, whichever process it was added through."""
+async def _newest_searcher(request: web.Request) -> Snapshot:
+    """Reload first, so that the client finds what it has added through any process."""
     served = request.app[SERVED_INDEX]
     with request[STAGES].measure("reload"):
         await served.reload()

@@ -15,8 +15,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from clip_index.content import Modality
-from clip_index.reading.browsing import BrowsePlace
 from query_api.errors import ApiError
+from query_api.serving.engine import TimePosition
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -33,16 +33,16 @@ class _Payload(RootModel[Annotated[dict[Modality, _Place], Field(min_length=1)]]
     pass
 
 
-def write_browse_cursor(places: Mapping[Modality, BrowsePlace]) -> str:
+def write_browse_cursor(places: Mapping[Modality, TimePosition]) -> str:
     payload = _Payload.model_validate({modality: asdict(place) for modality, place in places.items()})
     return base64.urlsafe_b64encode(payload.model_dump_json().encode()).decode()
 
 
-def read_browse_cursor(cursor: str) -> dict[Modality, BrowsePlace]:
+def read_browse_cursor(cursor: str) -> dict[Modality, TimePosition]:
     """Return the places of the modalities that go on, or raise `bad_cursor`."""
     try:
         decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
         payload = _Payload.model_validate_json(decoded)
     except (binascii.Error, UnicodeEncodeError, ValidationError):
         raise ApiError("bad_cursor", "this is no cursor of browsing") from None
-    return {modality: BrowsePlace(**place.model_dump()) for modality, place in payload.root.items()}
+    return {modality: TimePosition(**place.model_dump()) for modality, place in payload.root.items()}

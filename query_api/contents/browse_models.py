@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from clip_index.content import Modality
-from clip_index.reading.value_counts import CountedField
 from query_api.answers.headlines import ContentHeadline
-from query_api.answers.snapshot import Snapshot
+from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.filters import Filter
 from query_api.contract.models import MAX_K, Answer, Include, Request, Timings
+from query_api.serving.engine import CountedField
 
 
 class BrowseRequest(Request):
@@ -38,7 +38,7 @@ class BrowseAnswer(Answer):
         description="One entry for each modality asked for; behind a cursor, for each that goes on."
     )
     next_cursor: str | None = Field(description="Null when there is no more.")
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
     timings: Timings
 
 
@@ -62,5 +62,5 @@ class FieldCounts(Answer):
 
 class CountAnswer(Answer):
     fields: dict[CountedField, FieldCounts] = Field(description="One entry for each field asked for.")
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
     timings: Timings

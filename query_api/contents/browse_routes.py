@@ -7,9 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from aiohttp import web
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.reading.browsing import BrowsePlace, NewestContent, find_newest
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.value_counts import ValueCounts, count_values
 from query_api.answers.headlines import ContentHeadline, read_headlines
 from query_api.answers.snapshot import build_snapshot
 from query_api.contents.browse_cursors import read_browse_cursor, write_browse_cursor
@@ -25,6 +22,7 @@ from query_api.contents.browse_models import (
 from query_api.contract.models import Include
 from query_api.contract.route import JSON, Route
 from query_api.http.bodies import read_json_body
+from query_api.serving.engine import NewestContent, Snapshot, TimePosition, ValueCounts
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
@@ -44,13 +42,13 @@ async def count(request: web.Request) -> web.Response:
     return await _answer(request, lambda: build_count_answer(searcher, wanted, request[STAGES]))
 
 
-def build_browse_answer(searcher: Searcher, wanted: BrowseRequest, stages: Stages) -> str:
+def build_browse_answer(searcher: Snapshot, wanted: BrowseRequest, stages: Stages) -> str:
     """Find the newest contents, read what is shown of them, return the answer as JSON. Blocking."""
     row_filter = wanted.filter.as_row_filter() if wanted.filter else None
     places = _places_of(wanted)
     with stages.measure("columns"):
         found = {
-            modality: find_newest(searcher, k=wanted.k, modality=modality, row_filter=row_filter, after=after)
+            modality: searcher.newest(k=wanted.k, modality=modality, row_filter=row_filter, after=after)
             for modality, after in places.items()
         }
         results = {
@@ -67,7 +65,7 @@ def build_browse_answer(searcher: Searcher, wanted: BrowseRequest, stages: Stage
     return answer.model_dump_json(exclude_unset=True)
 
 
-def _places_of(wanted: BrowseRequest) -> Mapping[Modality, BrowsePlace | None]:
+def _places_of(wanted: BrowseRequest) -> Mapping[Modality, TimePosition | None]:
     """Return the modalities to answer, and behind which place each goes on; None at its start."""
     if wanted.cursor is not None:
         return read_browse_cursor(wanted.cursor)
@@ -75,18 +73,18 @@ def _places_of(wanted: BrowseRequest) -> Mapping[Modality, BrowsePlace | None]:
 
 
 def _headlines(
-    searcher: Searcher, newest: Sequence[NewestContent], include: Collection[Include]
+    searcher: Snapshot, newest: Sequence[NewestContent], include: Collection[Include]
 ) -> list[ContentHeadline]:
     locations = [content.location for content in newest]
     return [ContentHeadline(**line) for line in read_headlines(searcher, locations, include)]
 
 
-def build_count_answer(searcher: Searcher, wanted: CountRequest, stages: Stages) -> str:
+def build_count_answer(searcher: Snapshot, wanted: CountRequest, stages: Stages) -> str:
     """Count values and return the answer as JSON. Blocking."""
     row_filter = wanted.filter.as_row_filter() if wanted.filter else None
     with stages.measure("columns"):
         fields = {
-            field: _field_counts(count_values(searcher, field, row_filter, max_values=wanted.max_values))
+            field: _field_counts(searcher.count_values(field, row_filter, max_values=wanted.max_values))
             for field in wanted.fields
         }
     answer = CountAnswer(

@@ -8,13 +8,13 @@ from pydantic import BeforeValidator, Field
 
 from clip_index.content import Modality
 from query_api.answers.headlines import ContentFields
-from query_api.answers.snapshot import EncoderAnswer, ShardCoverage, Snapshot
+from query_api.answers.snapshot import EncoderAnswer, ShardCoverage, SnapshotAnswer
 from query_api.contract.models import Answer, Request, Timings, _Separated, _split_list
 
 
 class ContentAnswer(Answer):
     content: ContentFields
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
     timings: Timings
 
 
@@ -30,7 +30,7 @@ class IndexAnswer(Answer):
     encoder: EncoderAnswer
     num_contents: dict[Modality, int]
     shards: dict[str, ShardAnswer]
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
 
 
 class ContentParameters(Request):

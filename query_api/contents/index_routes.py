@@ -5,14 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from clip_index.content import MODALITIES
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.reading.searcher import Searcher
 from query_api.answers.headlines import read_content
 from query_api.answers.snapshot import EncoderAnswer, build_snapshot
 from query_api.contents.index_models import ContentAnswer, ContentParameters, IndexAnswer, ShardAnswer
 from query_api.contract.error_codes import SEARCHING
 from query_api.contract.route import Route
 from query_api.http.bodies import read_parameters
+from query_api.serving.engine import Index, Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -43,11 +42,11 @@ async def get_content(request: web.Request) -> web.Response:
 
 async def get_index(request: web.Request) -> web.Response:
     served = request.app[SERVED_INDEX]
-    answer = _describe(served.directory, served.searcher)
+    answer = _describe(served.index, served.searcher)
     return web.Response(text=answer.model_dump_json(), content_type="application/json")
 
 
-def _describe(index: IndexDirectory, searcher: Searcher) -> IndexAnswer:
+def _describe(index: Index, searcher: Snapshot) -> IndexAnswer:
     coverage = build_snapshot(searcher)
     shards = {
         name: ShardAnswer(

@@ -11,11 +11,11 @@ from aiohttp import web
 from pydantic import Field
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.reading.searcher import Searcher
-from query_api.answers.snapshot import Snapshot, build_snapshot
+from query_api.answers.snapshot import SnapshotAnswer, build_snapshot
 from query_api.contract.models import Answer
 from query_api.contract.route import Route
 from query_api.errors import ApiError
+from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.telemetry.stages import REQUEST_ID
 
@@ -57,7 +57,7 @@ class LiveState(Answer):
     seconds_behind: float | None = Field(
         description="Every record older than this is covered; null until each shard has told once."
     )
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
 
 
 EVENT_STREAM = "text/event-stream"
@@ -80,7 +80,7 @@ async def get_live(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _tell(request: web.Request, response: web.StreamResponse, searcher: Searcher) -> None:
+async def _tell(request: web.Request, response: web.StreamResponse, searcher: Snapshot) -> None:
     served, stopping = request.app[SERVED_INDEX], request.app[LIVE_LISTENERS].stopping
     while not stopping.is_set():
         try:
@@ -98,12 +98,12 @@ async def _pause(stopping: asyncio.Event, seconds: float) -> None:
         return
 
 
-def event_of(searcher: Searcher) -> str:
+def event_of(searcher: Snapshot) -> str:
     """Return a searcher's state as one server-sent event."""
     return f"event: index\ndata: {describe(searcher, time.time()).model_dump_json()}\n\n"
 
 
-def describe(searcher: Searcher, now_seconds: float) -> LiveState:
+def describe(searcher: Snapshot, now_seconds: float) -> LiveState:
     """Say what a searcher holds, and how far behind `now` the shard is that is most behind."""
     shards = searcher.shards.values()
     watermarks = [shard.watermark_ms for shard in shards if shard.watermark_ms is not None]

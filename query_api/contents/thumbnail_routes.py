@@ -5,12 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import Field
 
-from clip_index.reading.searcher import Searcher
 from query_api.answers.headlines import locate
 from query_api.contract.models import NextOffset, Request
 from query_api.contract.route import BINARY, Route
 from query_api.errors import ApiError
 from query_api.http.bodies import read_parameters
+from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -44,13 +44,14 @@ async def get_thumbnail(request: web.Request) -> web.Response:
     return web.Response(body=thumbnail, content_type=WEBP, headers=headers)
 
 
-def read_thumbnail(searcher: Searcher, content_id: str) -> tuple[bytes, int]:
+def read_thumbnail(searcher: Snapshot, content_id: str) -> tuple[bytes, int]:
     """Return a WebP file and its content's offset, or raise `ApiError`. Blocking."""
     location = locate(searcher, content_id)
     thumbnail = searcher.thumbnail(location)
     if thumbnail is None:
         raise ApiError("no_thumbnail", "no thumbnail is kept of this content")
-    return thumbnail, searcher.read(location).offset
+    [stored] = searcher.read_many([location], ())
+    return thumbnail, stored.offset
 
 
 ROUTES = (

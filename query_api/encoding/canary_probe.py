@@ -1,4 +1,4 @@
-"""Whether the encoder gives sound embeddings, asked seldom enough to cost nothing."""
+"""Checks that the encoder gives sound embeddings, seldom enough to cost nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 class CanaryProbe:
-    """Encodes a text and a picture, at most once in `max_age_seconds`: anybody may ask for it."""
+    """Encodes a text and a picture, at most once in `max_age_seconds`, because anybody may ask for it."""
 
     def __init__(self, encoder: QueryEncoder, max_age_seconds: float = 1.0) -> None:
         self._encoder = encoder
@@ -27,7 +27,7 @@ class CanaryProbe:
         self._complaint: str | None = None
 
     async def complaint(self) -> str | None:
-        """Return what is wrong with the encoder, None if nothing is; callers at once share a probe."""
+        """Return what is wrong with the encoder, None if it works. Simultaneous callers share a probe."""
         async with self._lock:
             if time.monotonic() - self._probed_at > self._max_age_seconds:
                 self._complaint = await self._probe()
@@ -42,7 +42,7 @@ class CanaryProbe:
         except EncoderBroken as error:
             return str(error)
         are_sound = all(map(_is_unit, embeddings))
-        return None if are_sound else "the encoder gives embeddings that are no unit vectors"
+        return None if are_sound else "the encoder gives embeddings that are not unit vectors"
 
     async def _encode(self) -> tuple[Embeddings, Embeddings]:
         return await asyncio.gather(
@@ -50,8 +50,8 @@ class CanaryProbe:
         )
 
 
+CANARY_PROBE = web.AppKey("canary_probe", CanaryProbe)
+
+
 def _is_unit(embedding: Embeddings) -> bool:
     return bool(abs(float(np.linalg.norm(embedding)) - 1.0) < 1e-2)
-
-
-CANARY_PROBE = web.AppKey("canary_probe", CanaryProbe)

@@ -1,4 +1,4 @@
-"""Who waits for the encoder, and who goes next."""
+"""How queries wait for the encoder: in which order they are encoded, and when the next batch starts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ItemT = TypeVar("ItemT")
 
 
 class EncoderQueue(Generic[ItemT]):
-    """Contents that wait, each with the rows that the encoder makes of it: a text has one per window.
+    """Contents that wait, each with the number of rows that the encoder makes of it: one for each window.
 
-    Texts of several windows have a line of their own, in which those pass that fit a batch; the
-    first that does not fit goes with them, one in a batch. So thousands of windows of one request
-    hold nobody else up for longer than one text's, nor do those who come meanwhile hold it up.
+    Texts of several windows have a queue of their own. There a text that fits the batch passes the texts
+    that do not fit, and a batch takes at most one of those. So a request of thousands of windows delays
+    the others by one text at a time, and later requests do not delay it for ever.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class EncoderQueue(Generic[ItemT]):
             self._long.append((item, num_rows))
 
     def take(self, max_rows: int) -> list[ItemT]:
-        """Take the next batch: of each line up to `max_rows` rows, and one text that has more."""
+        """Take the next batch: up to `max_rows` rows from each queue, and one text that has more."""
         taken = [self._single.popleft() for _ in range(min(len(self._single), max_rows))]
         room, has_one_beyond = max_rows, False
         for _ in range(len(self._long)):
@@ -43,19 +43,18 @@ class EncoderQueue(Generic[ItemT]):
                 taken.append(item)
                 has_one_beyond = True
             else:
-                self._long.append((item, num_rows))  # once around, so that the order stays
+                # Put back at the end. Every waiting item goes round exactly once, so the order is kept.
+                self._long.append((item, num_rows))
         return taken
 
 
 @dataclass(frozen=True, slots=True)
-class Gathering:
-    """The wait after a batch of several queries, for those of the same clients that follow.
+class BatchPause:
+    """The pause after a batch of several queries, in which the clients of that batch ask again.
 
-    The encoder uses every core, and so do the searches of what it has encoded last. Started
-    beside them it would be slower, and so would they; and it would take the few that wait
-    already, instead of those few and all who ask again as soon as they are answered. A batch
-    costs far less than its parts. So it waits, but not longer than the last batch took, and
-    never after a query that was alone.
+    There are two reasons. The searches of the last batch are using the cores, so encoding now slows
+    both. And those clients are about to ask again, and one large batch costs far less than two small ones.
+    The pause lasts at most as long as the last batch took. After a single query there is no pause.
     """
 
     num_expected: int = 0
@@ -64,12 +63,12 @@ class Gathering:
     @classmethod
     def after(
         cls, num_encoded: int, num_waiting: int, *, began: float, ended: float, max_seconds: float
-    ) -> Gathering:
-        """`num_waiting` came while a batch of `num_encoded` was encoded; times in seconds."""
+    ) -> BatchPause:
+        """`num_waiting` queries came while a batch of `num_encoded` was encoded. Times are in seconds."""
         if num_encoded < 2:
             return cls()
         return cls(num_encoded + num_waiting, ended + min(ended - began, max_seconds))
 
     def is_over(self, num_waiting: int, now: float, *, is_quiet: bool) -> bool:
-        """Whether to start: all are back, or nothing is under way that they could come from."""
+        """Whether to start. `is_quiet` means that no work is under way from which a query could come."""
         return is_quiet or now >= self.until or num_waiting >= self.num_expected

@@ -1,10 +1,9 @@
-"""Queries into embeddings: encoded together, equal texts once, long ones and pictures prepared beside it."""
+"""Queries into embeddings. Queries are encoded together, equal texts once; workers prepare the large ones."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -14,50 +13,42 @@ from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from clip_index.content import Embeddings
+from clip_index.content import Embeddings, unit_mean
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared
 from clip_index.errors import BadContent
-from query_api.encoding.encoder_queue import EncoderQueue, Gathering
+from query_api.encoding.encoder_batch import ContentToEncode, Finish, all_windows, encode_each
+from query_api.encoding.encoder_queue import BatchPause, EncoderQueue
+from query_api.encoding.text_cache import TextCache
 from query_api.errors import ContentRefused
-from query_api.search.query_embedding import unit_mean
+from query_api.serving.futures import settle_each
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
 
-_Finish: TypeAlias = Callable[[Embeddings], Embeddings]
-_SHORT_TEXT_BYTES = 256  # cost less to prepare than to hand to a worker and back; up to five windows
-_LOOK_SECONDS = 0.001  # how often to look who has come; as long must nothing be under way
+_SHORT_TEXT_BYTES = 256  # up to five windows: preparing them costs less than a worker hop
+_LOOK_SECONDS = 0.001  # how often a pause looks for queries; work must also rest this long to be quiet
 
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One content to encode; `finish` makes what is wanted of its windows' embeddings."""
-
-    prepare: Callable[[], Prepared]
-    finish: _Finish
-
-
-_Waiting: TypeAlias = tuple[_Wanted, "asyncio.Future[Embeddings]"]
+_Waiting: TypeAlias = tuple[ContentToEncode, "asyncio.Future[Embeddings]"]
 
 
 @dataclass(frozen=True, slots=True)
 class QueryEncoderSettings:
-    """`max_batch` bounds how many queries (a long text's windows) are encoded together.
+    """`max_batch` bounds how many queries (windows of a long text) are encoded together.
 
-    `text_cache_entries` bounds the known texts.
-    `max_gather_seconds` bounds how long queries wait for others after a batch of several.
+    `text_cache_entries` bounds the texts whose embeddings are kept.
+    `max_pause_seconds` bounds how long queries wait for others after a batch of several.
     """
 
     max_batch: int = 32
     text_cache_entries: int = 10_000
-    max_gather_seconds: float = 0.03
+    max_pause_seconds: float = 0.03
 
 
 class QueryEncoder:
     """The encoder as the event loop sees it.
 
-    One thread encodes. While it is idle a query starts at once; while it works, queries
-    collect and go in one batch as soon as it is free. After a batch of several they wait some
-    milliseconds more for those that are being prepared or answered (`Gathering`).
+    One thread encodes. While it is idle, a query starts at once. While it works, queries collect,
+    and they are the next batch as soon as it is free. After a batch of several queries the next one
+    waits some milliseconds more, for queries that are about to come (`BatchPause`).
     """
 
     def __init__(
@@ -70,10 +61,10 @@ class QueryEncoder:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._waiting: EncoderQueue[_Waiting] = EncoderQueue()
         self._has_waiting = asyncio.Event()
-        self._texts = _TextCache(settings.text_cache_entries)
+        self._texts = TextCache(settings.text_cache_entries)
         self._computing: dict[str, asyncio.Task[Embeddings]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._gathering = Gathering()
+        self._pause = BatchPause()
 
     @property
     def fingerprint(self) -> EncoderFingerprint:
@@ -86,7 +77,7 @@ class QueryEncoder:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Encode what is asked for until the context ends."""
+        """Encode queries until the context ends."""
         self._task = asyncio.create_task(self._encode_forever(), name="query encoder")
         try:
             yield
@@ -98,7 +89,7 @@ class QueryEncoder:
     async def encode_text(self, text: str) -> Embeddings:
         """Return the embedding of a query text, shape (dimension,); `ContentRefused` if it has none.
 
-        A text of several windows is asked by the unit mean of their embeddings.
+        The embedding of a text of several windows is the unit mean of theirs.
         """
         known = self._texts.find(text)
         if known is not None:
@@ -108,7 +99,7 @@ class QueryEncoder:
         self._metrics.text_cache_lookups.labels("joined" if task else "miss").inc()
         if task is None:
             task = self._computing[text] = asyncio.create_task(self._compute_text(text))
-        return await asyncio.shield(task)  # others may wait for it when this request goes away
+        return await asyncio.shield(task)  # if this request goes away, others may still wait
 
     async def encode_image(self, data: bytes) -> Embeddings:
         """Return the embedding of an image file, shape (dimension,); `ContentRefused` if it has none."""
@@ -118,17 +109,17 @@ class QueryEncoder:
     async def encode_content(self, content: str | bytes) -> Embeddings:
         """Return all embeddings of a text or an image file, (windows, dimension); an image has one.
 
-        `ContentRefused` if it has none.
+        Raises `ContentRefused` if it has none.
         """
         prepared = await self._prepare(content)
-        return await self._encode(lambda: prepared, _all_windows, prepared.num_rows)
+        return await self._encode(lambda: prepared, all_windows, prepared.num_rows)
 
     async def check(self, content: str | bytes) -> None:
         """Raise `ContentRefused` for a text or image file that the consumer could not encode either."""
         await self._prepare(content)
 
     async def encode_text_afresh(self, text: str) -> Embeddings:
-        """Return the embedding of a text without asking the cache: for a probe of the encoder itself."""
+        """Return the embedding of a text from the encoder itself, not from the cache."""
         if not _is_short(text):
             prepared = await self._prepare(text)
             return await self._encode(lambda: prepared, unit_mean, prepared.num_rows)
@@ -143,7 +134,7 @@ class QueryEncoder:
             del self._computing[text]
 
     async def _prepare(self, content: str | bytes) -> Prepared:
-        """Prepare in a worker what would keep the encoder waiting."""
+        """Prepare a content in a worker, so that the encoder does not wait for it."""
         prepare: Callable[[Any], Prepared] = (
             self._encoder.prepare_text if isinstance(content, str) else self._encoder.prepare_image
         )
@@ -152,11 +143,9 @@ class QueryEncoder:
         except BadContent as error:
             raise ContentRefused(error) from error
 
-    async def _encode(
-        self, prepare: Callable[[], Prepared], finish: _Finish, num_rows: int = 1
-    ) -> Embeddings:
+    async def _encode(self, prepare: Callable[[], Prepared], finish: Finish, num_rows: int = 1) -> Embeddings:
         future: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
-        self._waiting.put((_Wanted(prepare, finish), future), num_rows)
+        self._waiting.put((ContentToEncode(prepare, finish), future), num_rows)
         self._has_waiting.set()
         try:
             return await future
@@ -166,15 +155,15 @@ class QueryEncoder:
     async def _encode_forever(self) -> None:
         while True:
             await self._has_waiting.wait()
-            await self._gather()
+            await self._wait_for_pause()
             batch = self._take_batch()
             if batch:
                 self._metrics.encoded_batch_size.observe(len(batch))
                 await self._encode_batch(batch)
 
-    async def _gather(self) -> None:
+    async def _wait_for_pause(self) -> None:
         is_quiet = False
-        while not self._gathering.is_over(len(self._waiting), time.monotonic(), is_quiet=is_quiet):
+        while not self._pause.is_over(len(self._waiting), time.monotonic(), is_quiet=is_quiet):
             was_busy = self._workers.is_busy
             await asyncio.sleep(_LOOK_SECONDS)
             is_quiet = not (was_busy or self._workers.is_busy)
@@ -183,82 +172,27 @@ class QueryEncoder:
         taken = self._waiting.take(self._settings.max_batch)
         if not self._waiting:
             self._has_waiting.clear()
-        return [item for item in taken if not item[1].done()]  # done: its request went away
+        return [item for item in taken if not item[1].done()]  # it is done if its request went away
 
     async def _encode_batch(self, batch: Sequence[_Waiting]) -> None:
-        wanted = [one for one, _ in batch]
+        contents, futures = [one for one, _ in batch], [future for _, future in batch]
         loop, began = asyncio.get_running_loop(), time.monotonic()
         [outcome] = await asyncio.gather(
-            loop.run_in_executor(self._thread, _encode_each, self._encoder, wanted), return_exceptions=True
+            loop.run_in_executor(self._thread, encode_each, self._encoder, contents), return_exceptions=True
         )
-        self._gathering = Gathering.after(
+        self._pause = BatchPause.after(
             len(batch),
             len(self._waiting),
             began=began,
             ended=time.monotonic(),
-            max_seconds=self._settings.max_gather_seconds,
+            max_seconds=self._settings.max_pause_seconds,
         )
-        _answer_each(batch, [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome)
-
-
-def _encode_each(encoder: Encoder, wanted: Sequence[_Wanted]) -> list[Embeddings | Exception]:
-    """Return what is wanted of each; what cannot be prepared fails alone.
-
-    Means are taken here: numpy lets go of Python's lock for them, and the event loop would have to
-    wait for it again behind the workers, once for each query.
-    """
-    prepared = [_prepared_or_error(one.prepare) for one in wanted]
-    good = [item for item in prepared if not isinstance(item, Exception)]
-    encoded = iter(encoder.encode(good) if good else ())
-    return [
-        item if isinstance(item, Exception) else one.finish(next(encoded))
-        for one, item in zip(wanted, prepared, strict=True)
-    ]
-
-
-def _is_short(text: str) -> bool:
-    """In bytes: of those a token has one or more, of characters (Chinese ones) it may have a third."""
-    return len(text) <= _SHORT_TEXT_BYTES and len(text.encode("utf-8", "surrogatepass")) <= _SHORT_TEXT_BYTES
-
-
-def _all_windows(embeddings: Embeddings) -> Embeddings:
-    return embeddings
-
-
-def _prepared_or_error(call: Callable[[], Prepared]) -> Prepared | Exception:
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is raised where this query was asked)
-        return error
-
-
-def _answer_each(batch: Sequence[_Waiting], outcomes: Sequence[Embeddings | BaseException]) -> None:
-    for (_, future), outcome in zip(batch, outcomes, strict=True):
-        if future.done():  # its request went away
-            continue
-        if isinstance(outcome, BaseException):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-
-
-class _TextCache:
-    """The embeddings of the texts asked for last, bounded in entries."""
-
-    def __init__(self, max_entries: int) -> None:
-        self._max_entries = max_entries
-        self._embeddings: OrderedDict[str, Embeddings] = OrderedDict()
-
-    def find(self, text: str) -> Embeddings | None:
-        embedding = self._embeddings.get(text)
-        if embedding is not None:
-            self._embeddings.move_to_end(text)
-        return embedding
-
-    def keep(self, text: str, embedding: Embeddings) -> None:
-        self._embeddings[text] = embedding
-        while len(self._embeddings) > self._max_entries:
-            self._embeddings.popitem(last=False)
+        settle_each(futures, [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome)
 
 
 QUERY_ENCODER = web.AppKey("query_encoder", QueryEncoder)
+
+
+def _is_short(text: str) -> bool:
+    """Count in bytes: a token has one byte or more, but a Chinese character may be three tokens."""
+    return len(text) <= _SHORT_TEXT_BYTES and len(text.encode("utf-8", "surrogatepass")) <= _SHORT_TEXT_BYTES

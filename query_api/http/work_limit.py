@@ -7,7 +7,7 @@ from aiohttp.typedefs import Handler
 
 from query_api.contract.route import ENDLESS
 from query_api.http.access import NEEDED_ACCESS
-from query_api.serving.work_places import WORK_PLACES
+from query_api.serving.request_slots import REQUEST_SLOTS
 
 
 @web.middleware
@@ -18,7 +18,7 @@ async def limit_work(request: web.Request, handler: Handler) -> web.StreamRespon
     """
     if request[NEEDED_ACCESS] == "open" or _is_endless(request):
         return await handler(request)
-    with request.app[WORK_PLACES].working():
+    with request.app[REQUEST_SLOTS].working():
         return await handler(request)
 
 

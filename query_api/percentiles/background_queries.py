@@ -1,4 +1,4 @@
-"""Queries that nobody asked: what a score is compared with. Blocking."""
+"""Background queries: queries that nobody asked, with whose scores others are compared. Blocking."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ from typing import TypeAlias
 
 import numpy as np
 
-from clip_index.content import MODALITIES, Embeddings, Modality
-from clip_index.reading.sampling import sample_contents
-from clip_index.reading.searcher import Searcher
+from clip_index.content import MODALITIES, Embeddings, Modality, unit_mean
 from query_api.percentiles.scale import PercentileScale
-from query_api.search.query_embedding import unit_mean
+from query_api.serving.engine import Snapshot
 
 NUM_PICTURES = 256
 NUM_CONTENTS_OF_CENTROID = 1000
 
 Scales: TypeAlias = Mapping[Modality, PercentileScale]
-"""By the modality of the hits."""
+"""One scale for each modality of hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackgroundQuery:
-    """A unit vector (dimension,), and the content that must not count as its hit: itself."""
+    """A unit vector (dimension,). `own_id` is the content that it comes from; this is never its hit."""
 
     embedding: Embeddings
     own_id: str | None = None
 
 
 def read_phrases() -> list[str]:
-    """Return the phrases that the package ships: nonsense, and some that almost make sense."""
+    """Return the phrases that the package ships: nonsense, and some phrases that almost make sense."""
     return files("query_api.percentiles").joinpath("background_phrases.txt").read_text("utf-8").splitlines()
 
 
 def build_scales(
-    searcher: Searcher, phrases: Sequence[Embeddings], rest: Callable[[float], None] = lambda _: None
+    searcher: Snapshot, phrases: Sequence[Embeddings], pause_after: Callable[[float], None] = lambda _: None
 ) -> dict[Modality, Scales]:
-    """Return the scales of each query modality, for the hit modalities that there are contents of.
+    """Return the scales of each modality of queries, for each modality of hits that has contents.
 
     Texts are compared with the phrases, pictures with a sample of the index's own pictures.
-    `rest` is called after each search with the seconds that it took: others may have the processor then.
+    `pause_after` is called after each search with the seconds that the search took.
     """
     background = {
         "text": [BackgroundQuery(embedding) for embedding in phrases],
@@ -52,7 +50,7 @@ def build_scales(
     def lift(query: BackgroundQuery, modality: Modality, centroid: Embeddings) -> float:
         began = time.monotonic()
         lifted = _lift(searcher, query, modality, centroid)
-        rest(time.monotonic() - began)
+        pause_after(time.monotonic() - began)
         return lifted
 
     centroids = {modality: _find_centroid(searcher, modality) for modality in MODALITIES}
@@ -68,8 +66,8 @@ def build_scales(
     }
 
 
-def _own_pictures(searcher: Searcher) -> list[BackgroundQuery]:
-    locations = sample_contents(searcher, "image", NUM_PICTURES)
+def _own_pictures(searcher: Snapshot) -> list[BackgroundQuery]:
+    locations = searcher.sample("image", NUM_PICTURES)
     contents = zip(searcher.read_many(locations, ()), locations, strict=True)
     return [
         BackgroundQuery(unit_mean(searcher.embeddings(location)), content.content_id)
@@ -77,8 +75,8 @@ def _own_pictures(searcher: Searcher) -> list[BackgroundQuery]:
     ]
 
 
-def _find_centroid(searcher: Searcher, modality: Modality) -> Embeddings | None:
-    locations = sample_contents(searcher, modality, NUM_CONTENTS_OF_CENTROID)
+def _find_centroid(searcher: Snapshot, modality: Modality) -> Embeddings | None:
+    locations = searcher.sample(modality, NUM_CONTENTS_OF_CENTROID)
     if not locations:
         return None
     centroid: Embeddings = np.concatenate([searcher.embeddings(location) for location in locations]).mean(
@@ -87,7 +85,7 @@ def _find_centroid(searcher: Searcher, modality: Modality) -> Embeddings | None:
     return centroid
 
 
-def _lift(searcher: Searcher, query: BackgroundQuery, modality: Modality, centroid: Embeddings) -> float:
+def _lift(searcher: Snapshot, query: BackgroundQuery, modality: Modality, centroid: Embeddings) -> float:
     """Return how far the best hit rises above the query's mean score."""
     [hits] = searcher.search(query.embedding[None], k=2, modality=modality)
     best = next((hit.score for hit in hits if hit.content_id != query.own_id), -1.0)

@@ -1,4 +1,4 @@
-"""The percentile scales of the index as it is: built beside the requests, renewed as it changes."""
+"""The percentile scales of the served index: built in the background, and again when the index changes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from aiohttp import web
 
 from clip_index.content import Embeddings, Modality
 from clip_index.errors import ClipIndexError
-from clip_index.reading.searcher import Searcher
 from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ApiError
 from query_api.percentiles.background_queries import Scales, build_scales, read_phrases
+from query_api.serving.background_job import BackgroundJob
+from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import ServedIndex
-from query_api.serving.side_work import SideWork
 
 log = structlog.get_logger()
-_REST_FACTOR = 4  # after each search, and after each renewal: a twenty-fifth of one processor in all
+_PAUSE_FACTOR = 4  # after each search and after each renewal, so that both take a 25th of one processor
 
 
 class PercentileScales:
@@ -31,47 +31,47 @@ class PercentileScales:
         self._served = served
         self._encoder = encoder
         self._min_pause_seconds = min_pause_seconds
-        self._work = SideWork("percentiles")
+        self._job = BackgroundJob("percentiles")
         self._scales: Mapping[Modality, Scales] | None = None
 
     def find(self, asked_by: Modality | None) -> Scales | None:
-        """Return the scales for queries of a modality; None until the first were built.
+        """Return the scales for queries of a modality; None until the first are built.
 
-        Queries of no one modality have none for ever.
+        A query of no single modality has no scales.
         """
         if asked_by is None:
             return {}
         return None if self._scales is None else self._scales[asked_by]
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
-        """Build the scales now, and again after changes of the index, until the context ends."""
-        return self._work.going_on(self._renew_forever())
+        """Build the scales now and after each change of the index, until the context ends."""
+        return self._job.running(self._renew_forever())
 
     async def _renew_forever(self) -> None:
         phrases: list[Embeddings] = []
-        built_of: Searcher | None = None
+        built_of: Snapshot | None = None
         while True:
             searcher = await self._served.other_searcher(built_of)
             began = time.monotonic()
             try:
                 phrases = phrases or await self._encode_phrases()
-                self._scales = await self._work.run(build_scales, searcher, phrases, self._rest)
+                self._scales = await self._job.run(build_scales, searcher, phrases, self._pause_after)
                 built_of = searcher
             except (ClipIndexError, ApiError, OSError) as error:
                 log.error("percentile scales not renewed", error=str(error))
-            except CancelledError:  # as the service stops
+            except CancelledError:  # the service is stopping
                 return
             except Exception:
-                log.exception("percentile scales not renewed")  # and tried again, as searches would be
-            pause_seconds = _REST_FACTOR * (time.monotonic() - began)
+                log.exception("percentile scales not renewed")  # the loop tries again
+            pause_seconds = _PAUSE_FACTOR * (time.monotonic() - began)
             await asyncio.sleep(max(self._min_pause_seconds, pause_seconds))
 
     async def _encode_phrases(self) -> list[Embeddings]:
-        """One by one, so that a query waits for one phrase at most."""
+        """Encode one phrase at a time, so that a query never waits for more than one."""
         return [await self._encoder.encode_text_afresh(phrase) for phrase in read_phrases()]
 
-    def _rest(self, searched_seconds: float) -> None:
-        self._work.rest(_REST_FACTOR * searched_seconds)
+    def _pause_after(self, searched_seconds: float) -> None:
+        self._job.pause(_PAUSE_FACTOR * searched_seconds)
 
 
 PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")

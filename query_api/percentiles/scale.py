@@ -1,9 +1,9 @@
-"""How a score compares with what nonsense reaches.
+"""How a score compares with the scores that nonsense reaches.
 
-Cosines of one query are not comparable with those of another: a query that is near everything has a
-high best score and means little. What tells a sensible query is its *lift*, how far a score rises above
-the mean score that the query has with the contents of that modality (which is its cosine with their
-centroid). Lifts are compared with those of background queries.
+Scores of different queries are not comparable, because a query that is near everything has a high best
+score and means little. So the *lift* of a score is compared: how far it rises above the mean score that
+the query has with the contents of that modality. That mean is the query's cosine with their centroid.
+The percentile of a hit compares its lift with the lifts of background queries.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 
-_ROUNDING = 1e-9  # a percentile that was answered is reached when it is demanded
+_ROUNDING = 1e-9  # a hit must reach the percentile that it was answered with, when that is demanded
 
 
 @dataclass(frozen=True, slots=True)
 class PercentileScale:
     """For queries of one modality and hits of one modality.
 
-    `centroid` (dimension,) is the mean embedding of the contents, `lifts` (n ≥ 1,) are those of the
+    `centroid` (dimension,) is the mean embedding of the contents. `lifts` (n ≥ 1,) are the lifts of the
     background queries' best hits, ascending.
     """
 
@@ -31,24 +31,24 @@ class PercentileScale:
     lifts: NDArray[np.float64]
 
     def percentiles(self, query: Embeddings, scores: list[float]) -> list[float]:
-        """Return for each score the share of background queries whose best hit is lifted less."""
+        """Return for each score the share of background queries whose best hit has a smaller lift."""
         num_below = np.searchsorted(self._scores_of(query), scores, side="left")
         shares: list[float] = (num_below / len(self.lifts)).tolist()
         return shares
 
     def reach(self, query: Embeddings, score: float) -> float:
-        """Return the score's lift in terms of the background's greatest: comparable between modalities."""
+        """Return the score's lift divided by the background's greatest: comparable across modalities."""
         lift = score - float(query @ self.centroid)
         return lift / max(float(self.lifts[-1]), _ROUNDING)
 
     def least_score(self, query: Embeddings, min_percentile: float) -> float:
-        """Return the least score that has the percentile."""
+        """Return the least score that has this percentile."""
         num_below = math.ceil(min_percentile * len(self.lifts) - _ROUNDING)
         if num_below == 0:
             return -math.inf
         return float(np.nextafter(self._scores_of(query)[num_below - 1], np.inf))
 
     def _scores_of(self, query: Embeddings) -> NDArray[np.float64]:
-        """Return the scores that this query must exceed to be lifted as much as the background."""
+        """Return the scores that have the lifts of the background queries, ascending."""
         scores: NDArray[np.float64] = self.lifts + float(query @ self.centroid)
         return scores

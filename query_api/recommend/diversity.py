@@ -14,10 +14,10 @@ from clip_index.content import Embeddings
 
 
 def diversify(scores: Sequence[float], embeddings: Embeddings, k: int, diversity: float) -> list[int]:
-    """Return the places of up to k candidates in their new order.
+    """Return the positions of up to k candidates, in their new order.
 
-    Each is the one of the greatest `(1 − diversity) · score − diversity · (the greatest cosine with
-    one before it)`. `embeddings` is (candidates, dimension), unit vectors.
+    The next candidate is always the one with the greatest `(1 − diversity) · score − diversity · (its
+    greatest cosine with a chosen one)`. `embeddings` is (candidates, dimension), unit vectors.
     """
     relevance = (1.0 - diversity) * np.asarray(scores, np.float64)
     nearest: NDArray[np.float64] = np.full(len(relevance), -1.0)

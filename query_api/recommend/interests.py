@@ -1,9 +1,10 @@
-"""What an owner is interested in: clusters of earlier uploads, each shown by one of them.
+"""What an owner is interested in: clusters of earlier uploads, each represented by one of them.
 
-After PinnerSage (Pal et al., arXiv:2007.03634): an owner has several interests, so their mean
-is near none of them; a cluster's medoid is a real content, and its weight is its size,
-older uploads counting less. Clusters are found by average linkage over cosine distances; as
-distances differ between encoders, the number of clusters is the one of the best silhouette.
+The method follows PinnerSage (Pal et al., arXiv:2007.03634). An owner has several interests, so the
+mean of all uploads may be near none of them. A cluster is represented by its medoid, which is a real
+content, and weighted by its size, in which older uploads count less. Clusters are found by average
+linkage over cosine distances. Distances differ between encoders, so no fixed distance decides how many
+clusters there are: it is the number with the best silhouette.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from clip_index.content import Embeddings
 
 MAX_INTERESTS = 8
 HALF_LIFE_MS = 30 * 24 * 3600 * 1000.0
-_MIN_SILHOUETTE = 0.15  # below, the clusters are cuts through one cloud
-_SAME_DISTANCE = 1e-3  # nearer than fp16 tells apart
+_MIN_SILHOUETTE = 0.15  # below this, the clusters are parts of one cloud, so there is one interest
+_SAME_DISTANCE = 1e-3  # fp16 does not tell nearer embeddings apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,10 @@ class PastUpload:
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """A cluster of uploads. The weights of a history's interests sum to 1; `radius` is the medoid's
-    cosine with its farthest member."""
+    """A cluster of uploads. The weights of a history's interests sum to 1.
+
+    `radius` is the cosine of the medoid with the cluster's farthest member.
+    """
 
     medoid: PastUpload
     num_uploads: int
@@ -45,7 +48,7 @@ class Interest:
 
 
 def find_interests(history: Sequence[PastUpload]) -> list[Interest]:
-    """Return the interests that a history shows, heaviest first; none for an empty one."""
+    """Return the interests that a history shows, the heaviest first. An empty history shows none."""
     if not history:
         return []
     embeddings = np.stack([upload.embedding for upload in history])
@@ -72,7 +75,7 @@ def _cluster(distances: NDArray[np.float32]) -> NDArray[np.int64]:
     best, best_silhouette = np.zeros(len(distances), np.int64), _MIN_SILHOUETTE
     if distances.max() < _SAME_DISTANCE:
         return best
-    if len(distances) == 2:  # no silhouette tells: two different uploads are two interests
+    if len(distances) == 2:  # two uploads have no silhouette; different ones are two interests
         return np.arange(2)
     for num_clusters in range(2, min(MAX_INTERESTS, len(distances) - 1) + 1):
         model = AgglomerativeClustering(num_clusters, metric="precomputed", linkage="average")

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from clip_index.content import Modality
-from query_api.answers.snapshot import Snapshot
+from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import Answer, ContentId, Timings
 from query_api.contract.schema_rules import JsonSchema, exactly_one_of, is_given
 from query_api.search.models import MAX_WEIGHT, Example, HitAnswer
@@ -34,16 +34,23 @@ class RecommendRequest(RankingOptions, FreshnessOptions):
 
     positive: list[WeightedExample] | None = Field(default=None, min_length=1, max_length=MAX_EXAMPLES)
     negative: list[WeightedExample] = Field(
-        default=[], max_length=MAX_EXAMPLES, description="What the hits are to be unlike."
+        default=[], max_length=MAX_EXAMPLES, description="What the hits should be unlike."
     )
     owner_id: ContentId | None = Field(
-        default=None, description="Recommend by what this owner uploaded; those contents are not answered."
+        default=None,
+        description="Recommend by what this owner uploaded. The owner's own contents are not answered.",
     )
     novelty: float = Field(
-        default=0.2, ge=0, le=1, description="With `owner_id`: the share of hits outside the known interests."
+        default=0.2,
+        ge=0,
+        le=1,
+        description="With `owner_id`: the share of hits that lie outside the owner's interests.",
     )
     diversity: float = Field(
-        default=0.0, ge=0, le=1, description="How much hits should differ: 0 is by score alone."
+        default=0.0,
+        ge=0,
+        le=1,
+        description="How much the hits should differ from each other; at 0 the score alone decides.",
     )
 
     @model_validator(mode="after")
@@ -58,11 +65,11 @@ class RecommendRequest(RankingOptions, FreshnessOptions):
 
 
 class Because(Answer):
-    """What pulled a hit in."""
+    """Why a hit is recommended."""
 
     kind: Literal["example", "interest", "novelty"]
     content_id: str | None = Field(
-        description="The example's content id, if it has one; the upload that stands for the interest."
+        description="The id of the example, if it has one, or of the upload that represents the interest."
     )
     example: int | None = Field(default=None, description="The position of the example in `positive`.")
 
@@ -76,14 +83,16 @@ class RecommendedHits(Answer):
 
 
 class InterestAnswer(Answer):
-    content_id: str = Field(description="The upload that stands for this interest.")
+    content_id: str = Field(description="The upload that represents this interest.")
     num_uploads: int
-    weight: float = Field(description="By size and recency; the weights sum to 1.")
+    weight: float = Field(description="The weight by size and recency; all weights sum to 1.")
 
 
 class RecommendAnswer(Answer):
     results: dict[Modality, RecommendedHits] = Field(description="One entry for each modality asked for.")
-    missing_ids: list[str] = Field(description="Examples that are no live contents; they were skipped.")
-    interests: list[InterestAnswer] = Field(description="What the owner's uploads show; heaviest first.")
-    snapshot: Snapshot
+    missing_ids: list[str] = Field(description="Examples that are not live contents; they were skipped.")
+    interests: list[InterestAnswer] = Field(
+        description="The interests that the owner's uploads show, the heaviest first."
+    )
+    snapshot: SnapshotAnswer
     timings: Timings

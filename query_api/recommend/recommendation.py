@@ -1,4 +1,4 @@
-"""From examples, or from an owner's uploads, to recommended hits. Blocking: runs in a worker."""
+"""From examples, or from an owner's uploads, to recommended hits. Blocking: for a worker."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clip_index.content import MODALITIES, Modality
-from clip_index.reading.searcher import Hit, Searcher
+from clip_index.content import MODALITIES, Modality, unit_mean
 from query_api.recommend.diversity import diversify
 from query_api.recommend.interests import Interest, PastUpload, find_interests, shares
 from query_api.recommend.models import Because, RecommendRequest
-from query_api.search.query_embedding import QueryEmbedding, combined_embedding, unit_mean
-from query_api.search.ranking import Ask, find_all
-from query_api.search.retrieval import build_asks, modalities_of, without_owner
+from query_api.search.query_embedding import QueryEmbedding, combined_embedding, combined_query
+from query_api.search.ranking import find_rankings
+from query_api.search.ranking_requests import (
+    RankingRequest,
+    build_ranking_requests,
+    modalities_of,
+    without_owner,
+)
+from query_api.serving.engine import Hit, Snapshot
 
 NUM_REMEMBERED = 500
-_POOL = 5  # candidates for each hit where scores alone do not decide
+_POOL = 5  # candidates for each hit, where more than the score decides
 _MAX_POOL = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class KnownExample:
-    """A positive or negative example with its embedding; `position` is its place in the request."""
+    """A positive or negative example with its embedding; `position` is its index in the request's list."""
 
     position: int
     content_id: str | None
@@ -39,7 +44,7 @@ class Recommended:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A ranking that hits are taken from, and how many of them are its share."""
+    """A ranking to take hits from, and how many of the answer's hits are its share."""
 
     hits: list[Hit]
     share: int
@@ -47,7 +52,7 @@ class _Source:
 
 
 def recommend_by_examples(
-    searcher: Searcher,
+    searcher: Snapshot,
     positive: Sequence[KnownExample],
     negative: Sequence[KnownExample],
     wanted: RecommendRequest,
@@ -58,20 +63,20 @@ def recommend_by_examples(
     any two embeddings of one modality are so alike that a plain difference leaves mostly noise.
     """
     query = _example_query(positive, negative)
-    asks = [replace(ask, k=_pool_size(wanted)) for ask in build_asks(query, wanted)]
+    requests = [replace(one, k=_pool_size(wanted)) for one in build_ranking_requests(query, wanted)]
     recommended = {}
-    for ask, selected in zip(asks, find_all(searcher, asks), strict=True):
-        hits = _diversified(searcher, selected.hits, wanted)
-        recommended[ask.modality] = [
+    for request, ranking in zip(requests, find_rankings(searcher, requests), strict=True):
+        hits = _diversified(searcher, ranking.hits, wanted)
+        recommended[request.modality] = [
             Recommended(hit, _nearest_example(searcher, hit, positive)) for hit in hits
         ]
     return recommended
 
 
 def find_owner_interests(
-    searcher: Searcher, owner_id: str, modalities: Collection[Modality] = MODALITIES
+    searcher: Snapshot, owner_id: str, modalities: Collection[Modality] = MODALITIES
 ) -> list[Interest]:
-    """Cluster what an owner uploaded last, of some modalities; no interests without uploads."""
+    """Cluster what an owner uploaded last, of these modalities. Without uploads there are no interests."""
     locations = searcher.find_owner(owner_id)
     uploads = zip(searcher.read_many(locations, ()), locations, strict=True)
     seeds = [pair for pair in uploads if pair[0].modality in modalities]
@@ -85,64 +90,66 @@ def find_owner_interests(
 
 
 def recommend_by_interests(
-    searcher: Searcher, interests: Sequence[Interest], wanted: RecommendRequest
+    searcher: Snapshot, interests: Sequence[Interest], wanted: RecommendRequest
 ) -> dict[Modality, list[Recommended]]:
-    """Give each interest its share of k, and `novelty` to what lies outside all of them."""
+    """Give each interest its share of the k hits, and the share `novelty` to hits outside all interests."""
     if not interests:
         return {modality: [] for modality in modalities_of(wanted)}
     num_novel = round(wanted.novelty * wanted.k)
     known = shares([interest.weight for interest in interests], wanted.k - num_novel)
-    return {
-        modality: _merge(_sources(searcher, interests, modality, wanted, [*known, num_novel]), wanted.k)
-        for modality in modalities_of(wanted)
-    }
+    num_hits = [*known, num_novel]
+    recommended = {}
+    for modality in modalities_of(wanted):
+        sources = _sources(searcher, interests, modality=modality, wanted=wanted, num_hits=num_hits)
+        recommended[modality] = _merge(sources, wanted.k)
+    return recommended
 
 
 def _example_query(positive: Sequence[KnownExample], negative: Sequence[KnownExample]) -> QueryEmbedding:
-    examples = [*positive, *negative]
     weights = [2 * example.weight / len(positive) for example in positive]
     weights += [-example.weight / len(negative) for example in negative]
-    excluded = frozenset[str]().union(*(example.query.excluded_ids for example in examples))
-    return QueryEmbedding(
-        combined_embedding([example.query.embedding for example in examples], weights), excluded
-    )
+    return combined_query([example.query for example in (*positive, *negative)], weights)
 
 
-def _nearest_example(searcher: Searcher, hit: Hit, positive: Sequence[KnownExample]) -> Because:
+def _nearest_example(searcher: Snapshot, hit: Hit, positive: Sequence[KnownExample]) -> Because:
     embedding = unit_mean(searcher.embeddings(hit.location))
     nearest = max(positive, key=lambda e: (e.weight * float(e.query.embedding @ embedding), -e.position))
     return Because(kind="example", content_id=nearest.content_id, example=nearest.position)
 
 
 def _sources(
-    searcher: Searcher,
+    searcher: Snapshot,
     interests: Sequence[Interest],
+    *,
     modality: Modality,
     wanted: RecommendRequest,
-    known_shares: Sequence[int],
+    num_hits: Sequence[int],
 ) -> list[_Source]:
-    """One ranking for each interest, and one of what is near all of them and inside none."""
+    """Return one ranking for each interest, and one of contents near all interests but inside none."""
     centre = combined_embedding([i.medoid.embedding for i in interests], [i.weight for i in interests])
     queries = [QueryEmbedding(interest.medoid.embedding) for interest in interests]
-    asks = [_ask(query, modality, wanted, _pool_size(wanted)) for query in queries]
-    asks.append(_ask(QueryEmbedding(centre), modality, wanted, min(_POOL * wanted.k, _MAX_POOL)))
-    *rankings, around = [selected.hits for selected in find_all(searcher, asks)]
+    requests = [_request(query, wanted, modality=modality, k=_pool_size(wanted)) for query in queries]
+    num_around = min(_POOL * wanted.k, _MAX_POOL)
+    requests.append(_request(QueryEmbedding(centre), wanted, modality=modality, k=num_around))
+    *rankings, around = [ranking.hits for ranking in find_rankings(searcher, requests)]
     reasons = [Because(kind="interest", content_id=i.medoid.content_id) for i in interests]
     rankings.append(_outside(searcher, around, interests))
     reasons.append(Because(kind="novelty", content_id=None))
     return [
         _Source(_diversified(searcher, hits, wanted), share, because)
-        for hits, share, because in zip(rankings, known_shares, reasons, strict=True)
+        for hits, share, because in zip(rankings, num_hits, reasons, strict=True)
     ]
 
 
-def _ask(query: QueryEmbedding, modality: Modality, wanted: RecommendRequest, k: int) -> Ask:
-    [ask] = build_asks(query, wanted.model_copy(update={"modality": modality}))
-    return replace(ask, k=k, row_filter=without_owner(ask.row_filter, wanted.owner_id))
+def _request(
+    query: QueryEmbedding, wanted: RecommendRequest, *, modality: Modality, k: int
+) -> RankingRequest:
+    [request] = build_ranking_requests(query, wanted.model_copy(update={"modality": modality}))
+    return replace(request, k=k, row_filter=without_owner(request.row_filter, wanted.owner_id))
 
 
-def _outside(searcher: Searcher, hits: Sequence[Hit], interests: Sequence[Interest]) -> list[Hit]:
-    """Of what is near the centre, keep what lies inside no interest; the farthest from all comes first."""
+def _outside(searcher: Snapshot, hits: Sequence[Hit], interests: Sequence[Interest]) -> list[Hit]:
+    """Keep the hits that lie inside no interest; the hit that is farthest from all interests comes first."""
     medoids = np.stack([interest.medoid.embedding for interest in interests])
     radii = np.array([interest.radius for interest in interests])
     cosines = [medoids @ unit_mean(searcher.embeddings(hit.location)) for hit in hits]
@@ -154,16 +161,19 @@ def _pool_size(wanted: RecommendRequest) -> int:
     return wanted.k if wanted.diversity == 0 else max(wanted.k, min(_POOL * wanted.k, _MAX_POOL))
 
 
-def _diversified(searcher: Searcher, hits: list[Hit], wanted: RecommendRequest) -> list[Hit]:
+def _diversified(searcher: Snapshot, hits: list[Hit], wanted: RecommendRequest) -> list[Hit]:
     if wanted.diversity == 0 or not hits:
         return hits
     embeddings = np.stack([unit_mean(searcher.embeddings(hit.location)) for hit in hits])
     order = diversify([hit.score for hit in hits], embeddings, wanted.k, wanted.diversity)
-    return [hits[place] for place in order]
+    return [hits[position] for position in order]
 
 
 def _merge(sources: Sequence[_Source], k: int) -> list[Recommended]:
-    """Take from each source its share, interleaved; what one cannot give the others do, heaviest first."""
+    """Take its share from each source, interleaved.
+
+    If a source runs out, the others fill its share, the heaviest first.
+    """
     slots = [
         ((rank + 0.5) / source.share, number)
         for number, source in enumerate(sources)

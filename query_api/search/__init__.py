@@ -1,1 +1,1 @@
-"""Search: from the question to the ranked hits."""
+"""Search: a request is read, covered by the index, embedded, ranked, rated and written."""

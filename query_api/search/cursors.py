@@ -1,9 +1,9 @@
 """Opaque, signed cursors: everything that the next page needs, whichever process answers it.
 
-A cursor holds the query's embedding (so that nothing is encoded again: the size of an
-encoder's batch shifts its result), the generations of the first page by number and digest,
-the options, and the last hit of each modality. Base64url of an HMAC-SHA-256 and the JSON that
-it signs.
+A cursor holds the query's embedding, the generations of the first page by number and digest, the
+options, and the last hit of each modality. The query is not encoded again, because the size of an
+encoder's batch slightly changes the embedding. A cursor is the base64url of an HMAC-SHA-256 and of
+the JSON that it signs.
 """
 
 from __future__ import annotations
@@ -14,38 +14,28 @@ import hashlib
 import hmac
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clip_index.content import Embeddings, Modality
-from clip_index.generations.index_directory import IndexDescription
-from clip_index.generations.manifest import GenerationKey
 from query_api.errors import ApiError
 from query_api.search.options import RatedOptions
+from query_api.search.paging import Page
 from query_api.search.query_embedding import QueryEmbedding
-from query_api.search.ranking import MAX_DEPTH, Place
+from query_api.search.ranking_requests import MAX_DEPTH, PageEnd
+from query_api.serving.engine import GenerationKey, IndexDescription
 
 CURSOR_KEY: web.AppKey[str | None] = web.AppKey("cursor_key")
-
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Where a ranking goes on (None: at its start); modalities that have ended are not in `places`."""
-
-    query: QueryEmbedding
-    options: RatedOptions
-    generations: Mapping[str, GenerationKey]
-    places: Mapping[Modality, Place | None]
-
-
 class _Payload(BaseModel):
+    """What a cursor holds, under the names that the cursors of clients carry already."""
+
     model_config = ConfigDict(extra="forbid")
 
     embedding: str
@@ -53,15 +43,14 @@ class _Payload(BaseModel):
     asked_by: Modality | None
     options: RatedOptions
     generations: dict[str, GenerationKey]
-    places: dict[Modality, Place | None]
+    places: dict[Modality, PageEnd | None]
 
 
 def cursor_key(configured: str | None, description: IndexDescription) -> bytes:
     """Return the key that all processes of one index share.
 
-    Without a configured one it follows from what the index was built for: enough against
-    accidents, not against somebody who knows that. A cursor gives no access that a search
-    does not give.
+    Without a configured key it is derived from the index's description. That detects accidents, but
+    whoever knows the description can sign cursors. A cursor gives no access that a search does not give.
     """
     if configured is not None:
         return configured.encode()
@@ -75,7 +64,7 @@ def write_cursor(page: Page, key: bytes) -> str:
         asked_by=page.query.modality,
         options=page.options,
         generations=dict(page.generations),
-        places=dict(page.places),
+        places=dict(page.ends),
     )
     signed = payload.model_dump_json(exclude_defaults=True).encode()
     return base64.urlsafe_b64encode(_digest(signed, key) + signed).decode()
@@ -95,19 +84,19 @@ def read_cursor(cursor: str, key: bytes, dimension: int) -> Page:
     except ValidationError:
         message = "this cursor is of another release of the service; begin again without a cursor"
         raise ApiError("bad_cursor", message) from None
-    if any(place is not None and not _is_possible(place) for place in payload.places.values()):
+    if any(end is not None and not _is_possible(end) for end in payload.places.values()):
         raise _bad_cursor()
     embedding = _read_embedding(payload.embedding, dimension)
     query = QueryEmbedding(embedding, frozenset(payload.excluded_ids), payload.asked_by)
     return Page(query, payload.options, payload.generations, payload.places)
 
 
-def _is_possible(place: Place) -> bool:
-    return 0 < place.num_before < MAX_DEPTH and math.isfinite(place.score)
+def _is_possible(end: PageEnd) -> bool:
+    return 0 < end.num_before < MAX_DEPTH and math.isfinite(end.score)
 
 
 def _read_embedding(text: str, dimension: int) -> Embeddings:
-    """The derived key is no secret, so that a signed embedding may still be anything, as may a place."""
+    """Check even a signed embedding, because the derived key is not secret."""
     try:
         embedding = np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
     except ValueError:
@@ -122,4 +111,4 @@ def _digest(signed: bytes, key: bytes) -> bytes:
 
 
 def _bad_cursor() -> ApiError:
-    return ApiError("bad_cursor", "this is no cursor of this index")
+    return ApiError("bad_cursor", "this is not a cursor of this index")

@@ -1,4 +1,4 @@
-"""`/v1/embed`."""
+"""`/v1/embed`: contents become embeddings, without a search."""
 
 from __future__ import annotations
 
@@ -44,21 +44,23 @@ class EmbedContent(Request):
 
 class EmbedRequest(Request):
     contents: list[EmbedContent] = Field(
-        min_length=1, max_length=MAX_CONTENTS, description="Encoded together, and answered in this order."
+        min_length=1,
+        max_length=MAX_CONTENTS,
+        description="Contents to encode together, and to answer in this order.",
     )
 
 
 class EmbedAnswer(Answer):
     embeddings: list[list[list[float]]] = Field(
-        description="For each content the unit vectors that an index holds of it: one of a picture, and one "
-        "for each window of a text, of which most have one."
+        description="For each content the unit vectors that an index would hold of it: one vector of a "
+        "picture, and one of each window of a text. Most texts have one window."
     )
     encoder: EncoderAnswer
     timings: Timings
 
 
 async def embed(request: web.Request) -> web.Response:
-    """Encode texts and pictures as the consumer does; no index is needed for that."""
+    """Encode texts and pictures as the consumer does. This needs no index."""
     stages, encoder = request[STAGES], request.app[QUERY_ENCODER]
     with stages.measure("read"):
         wanted = await read_json_body(request, EmbedRequest)
@@ -85,7 +87,6 @@ def _answer(encoded: Sequence[Embeddings], fingerprint: EncoderFingerprint, stag
 EMBEDDINGS: Examples = MappingProxyType(
     {"two texts": {"contents": [{"text": "a red dress"}, {"text": "a blue hat"}]}}
 )
-
 
 ROUTES = (
     Route(

@@ -1,4 +1,4 @@
-"""What a search takes, and its answer."""
+"""The request and the answer of a search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from clip_index.content import Modality
 from query_api.answers.headlines import ContentHeadline
-from query_api.answers.snapshot import Snapshot
+from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import (
     Answer,
     Base64Bytes,
@@ -24,9 +24,8 @@ from query_api.search.options import FreshnessOptions, RatedOptions
 
 MAX_TERMS = 16
 MAX_QUERIES = 64
-MAX_BATCH_K = 6400  # with embeddings of 512 numbers that is an answer of 140 MB
+MAX_BATCH_K = 6400  # with embeddings of 512 numbers the answer has 140 MB
 MAX_WEIGHT = 100.0
-
 
 _NULL: JsonSchema = {"type": "null"}
 _COMPARABLE: JsonSchema = {
@@ -57,10 +56,11 @@ class Example(Request):
     text: QueryText | None = None
     image: Base64Bytes | None = Field(default=None, description="A JPEG, PNG, WebP or GIF file.")
     content_id: ContentId | None = Field(
-        default=None, description="Search by the embedding of this content; it is not among the hits itself."
+        default=None,
+        description="Search by the embedding of this content, which is not among the hits itself.",
     )
     vector: list[float] | None = Field(
-        default=None, description="One number for each dimension of the encoder."
+        default=None, description="An embedding: one number for each dimension of the encoder."
     )
 
     @model_validator(mode="after")
@@ -76,13 +76,13 @@ class Example(Request):
 
 
 class Term(Example):
-    """A part of a combined query; what a negative weight names is to be far away."""
+    """A part of a combined query. Hits should be unlike a term with a negative weight."""
 
     weight: float = Field(default=1.0, ge=-MAX_WEIGHT, le=MAX_WEIGHT)
 
 
 class Query(RatedOptions, Example):
-    """One thing to search for, and how."""
+    """One thing to search for, and the options of the search."""
 
     kinds: ClassVar[tuple[str, ...]] = (*Example.kinds, "terms")
 
@@ -90,7 +90,7 @@ class Query(RatedOptions, Example):
         default=None,
         min_length=1,
         max_length=MAX_TERMS,
-        description="The weighted sum of several embeddings is searched for.",
+        description="Search by the weighted sum of several embeddings.",
     )
 
     @model_validator(mode="after")
@@ -108,7 +108,7 @@ def _say_its_forms(schema: JsonSchema, model: type[Example]) -> None:
 
 
 class SearchRequest(Query, FreshnessOptions):
-    """One query; or up to 64 of them, encoded and searched together; or the next page of an earlier one."""
+    """One query; or up to 64 queries that are searched together; or the next page of an earlier query."""
 
     model_config = ConfigDict(json_schema_extra=_say_its_forms)
 
@@ -118,16 +118,17 @@ class SearchRequest(Query, FreshnessOptions):
         default=None,
         min_length=1,
         max_length=MAX_QUERIES,
-        description="Answered in order; everything but `min_offsets` and `timeout_ms` stands in each query. "
-        f"Their `k` may add up to {MAX_BATCH_K}.",
+        description="Queries to answer in this order. Each has its own options, except for `min_offsets` and "
+        f"`timeout_ms`. Their `k` may add up to {MAX_BATCH_K}.",
     )
     cursor: str | None = Field(
         default=None,
         min_length=1,
-        description="`next_cursor` of an earlier answer: the page after it, beside which only `k` may stand.",
+        description="`next_cursor` of an earlier answer: the page after it. Only `k` may stand beside it.",
     )
     paged: bool = Field(
-        default=False, description="Answer a `next_cursor` while there are more hits, up to 10,000 of them."
+        default=False,
+        description="Answer a `next_cursor` as long as there are more hits, up to the first 10,000.",
     )
 
     @model_validator(mode="after")
@@ -135,7 +136,7 @@ class SearchRequest(Query, FreshnessOptions):
         if (total := sum(query.k for query in self.queries or ())) > MAX_BATCH_K:
             raise PydanticCustomError(
                 "too_many_hits",
-                "the k of all queries add up to {total}, at most {most} are answered together",
+                "the k of all queries add up to {total}; at most {most} hits are answered together",
                 {"total": total, "most": MAX_BATCH_K},
             )
         return self
@@ -144,7 +145,7 @@ class SearchRequest(Query, FreshnessOptions):
     def _has_only_what_counts(self) -> Self:
         allowed = self.model_fields_set
         if self.paged and not self.by_modality:
-            raise PydanticCustomError("invalid_value", "pages go on by modality")
+            raise PydanticCustomError("invalid_value", "paged searches need by_modality")
         if self.queries is not None:
             allowed = {"queries", "min_offsets", "timeout_ms"}
         elif self.cursor is not None:
@@ -159,35 +160,38 @@ class SearchRequest(Query, FreshnessOptions):
 
 
 class HitAnswer(ContentHeadline):
-    score: float = Field(description="Cosine similarity with what was searched for.")
+    score: float = Field(description="The cosine similarity of the content and the query.")
     percentile: float | None = Field(
         default=None,
-        description="The share of background queries whose best hit rises less above their mean score: "
-        "nonsense for a text, the index's own pictures for a picture. Absent for other searches.",
+        description="The share of background queries whose best hit rises less above their mean score than "
+        "this hit does. Background queries are nonsense for a text, and the index's own pictures for a "
+        "picture. Absent for other searches.",
     )
 
 
 class ModalityResults(Answer):
-    hits: list[HitAnswer] = Field(description="Best first.")
+    hits: list[HitAnswer] = Field(description="The best hit first.")
 
 
 class QueryAnswer(Answer):
     results: dict[Modality | Literal["all"], ModalityResults] = Field(
-        description="One entry for each modality asked for; or `all`, without `by_modality`."
+        description="One entry for each modality asked for; only `all` if `by_modality` is false."
     )
 
 
 class SearchAnswer(QueryAnswer):
-    next_cursor: str | None = Field(default=None, description="On demand, while there are more hits.")
-    snapshot: Snapshot
+    next_cursor: str | None = Field(
+        default=None, description="For `paged` searches, as long as there are more hits."
+    )
+    snapshot: SnapshotAnswer
     timings: Timings
 
 
 class BatchAnswer(Answer):
     answers: list[QueryAnswer] = Field(description="One for each query, in order.")
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
     timings: Timings
 
 
 class SearchAnswerOrBatch(RootModel[SearchAnswer | BatchAnswer]):
-    """A batch answers a batch."""
+    """The answer to one query, or to a batch of queries."""

@@ -1,4 +1,4 @@
-"""What a search may be told beside its query."""
+"""The options of a search, beside its query."""
 
 from __future__ import annotations
 
@@ -10,36 +10,40 @@ from query_api.contract.models import MAX_K, MAX_WAIT_MS, Include, NextOffset, R
 
 
 class RankingOptions(Request):
-    """Which contents are answered for what is asked."""
+    """Which contents are answered."""
 
     k: int = Field(default=10, ge=1, le=MAX_K, description="How many contents of each modality to answer.")
     modality: Modality | None = Field(
-        default=None, description="Answer this modality alone; without it both are answered, each by itself."
+        default=None,
+        description="Answer this modality alone. Without it each modality has a ranking of its own.",
     )
     min_score: float | None = Field(
-        default=None, ge=-1, le=1, description="The least cosine similarity of a hit."
+        default=None, ge=-1, le=1, description="The least cosine similarity that a hit may have."
     )
-    filter: Filter | None = Field(default=None, description="Only contents that pass are answered.")
+    filter: Filter | None = Field(
+        default=None, description="Only contents that pass this filter are answered."
+    )
     collapse_identical: bool = Field(
-        default=False, description="Of contents with the same embedding (the same picture) answer only one."
+        default=False,
+        description="Answer only one of the contents with the same embedding (copies of a picture).",
     )
     include: list[Include] = Field(
-        default=[], max_length=8, description="What hits carry beside their usual fields."
+        default=[], max_length=8, description="What hits contain beside their usual fields."
     )
 
 
 class RatedOptions(RankingOptions):
-    """Options of a search, whose scores can be compared with those of other queries."""
+    """Options of a search whose scores can be compared with those of other queries, by percentile."""
 
     min_percentile: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="The least percentile of a hit. At 0.9 a text without sense finds little or nothing.",
+        description="The least percentile of a hit. At 0.9 a meaningless text finds little or nothing.",
     )
     by_modality: bool = Field(
         default=True,
-        description="False: one ranking of all modalities by percentile, under `all`; not in pages.",
+        description="If false, all modalities share one ranking by percentile, under `all`. Pages need true.",
     )
 
     @property
@@ -48,16 +52,19 @@ class RatedOptions(RankingOptions):
 
 
 class FreshnessOptions(Request):
-    """What the answer must cover."""
+    """What the index must cover before the answer is made."""
 
     min_offsets: dict[str, NextOffset] = Field(
         default={},
-        description="Shard → next offset that must be searchable: every event below it is covered.",
+        description="For each shard the least next offset that the answer must cover: every event below it.",
     )
     timeout_ms: int = Field(
-        default=1000, ge=0, le=MAX_WAIT_MS, description="How long to wait for `min_offsets`."
+        default=1000,
+        ge=0,
+        le=MAX_WAIT_MS,
+        description="How long to wait until the index covers `min_offsets`.",
     )
 
 
 class SearchOptions(RatedOptions, FreshnessOptions):
-    """How to search, whatever is searched for."""
+    """All options of a search, whatever it searches for."""

@@ -1,4 +1,4 @@
-"""What a search looks for."""
+"""What a search looks for: a direction in the space of embeddings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from query_api.errors import ApiError
 from query_api.percentiles.scale import PercentileScale
 
 _SAFE_NORM = 1e-100
-MIN_NORM = 1e-6  # below, a sum of unit vectors whose weights add up to 1 is rounding
+MIN_NORM = 1e-6  # a sum of unit vectors, weights adding up to 1, that is shorter is rounding
 
 
 @dataclass(frozen=True, slots=True)
 class QueryEmbedding:
     """One unit vector of shape (dimension,), float32, and the content ids that must not be answered.
 
-    `modality` is what was asked by, None for numbers and combinations; `scales` are the percentile
-    scales of its hits, as far as there are any.
+    `modality` is that of the text or picture that was asked by, None for numbers and combinations.
+    `scales` are the percentile scales of the hits, by the hits' modality, as far as there are any.
     """
 
     embedding: Embeddings
@@ -32,18 +32,12 @@ class QueryEmbedding:
     scales: Mapping[Modality, PercentileScale] = field(default_factory=dict)
 
 
-def unit_mean(rows: Embeddings) -> Embeddings:
-    """Return the mean direction, shape (dimension,), of unit rows of shape (n ≥ 1, dimension)."""
-    mean = rows.mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
-
-
 def embedding_from_numbers(numbers: Sequence[float], dimension: int) -> Embeddings:
     """Return the direction of a caller's finite numbers; `ApiError` for a wrong length or all zeros."""
     if len(numbers) != dimension:
         message = f"vector has {len(numbers)} numbers, the encoder's embeddings have {dimension}"
         raise ApiError("wrong_dimension", message)
-    vector = np.frombuffer(struct.pack(f"{dimension}d", *numbers))  # np.array takes twice as long
+    vector = np.frombuffer(struct.pack(f"{dimension}d", *numbers))  # half the time of np.array
     norm = math.hypot(*numbers)
     if not _SAFE_NORM < norm < 1 / _SAFE_NORM:
         return _direction_of_extreme(vector)
@@ -51,7 +45,7 @@ def embedding_from_numbers(numbers: Sequence[float], dimension: int) -> Embeddin
 
 
 def _direction_of_extreme(vector: NDArray[np.float64]) -> Embeddings:
-    """Numbers whose squares are too large or too small to add up are scaled first."""
+    """Scale the numbers first, because their squares are too large or too small to be added up."""
     largest = np.abs(vector).max()
     if largest == 0.0:
         raise ApiError("zero_vector", "vector has no direction: all of its numbers are zero")
@@ -60,9 +54,15 @@ def _direction_of_extreme(vector: NDArray[np.float64]) -> Embeddings:
 
 
 def combined_embedding(embeddings: Sequence[Embeddings], weights: Sequence[float]) -> Embeddings:
-    """Return the direction of a weighted sum of unit vectors; `ApiError` where they cancel out."""
+    """Return the direction of a weighted sum of unit vectors; `ApiError` (zero_vector) if they cancel out."""
     total = np.asarray(weights, np.float64) @ np.stack(embeddings).astype(np.float64)
     norm = float(np.linalg.norm(total))
     if norm <= MIN_NORM * np.abs(weights).sum():
         raise ApiError("zero_vector", "the terms cancel each other out: their sum has no direction")
     return np.asarray(total / norm, dtype=np.float32)
+
+
+def combined_query(parts: Sequence[QueryEmbedding], weights: Sequence[float]) -> QueryEmbedding:
+    """Look for a weighted sum, and answer none of the contents that its parts were made of."""
+    embedding = combined_embedding([part.embedding for part in parts], weights)
+    return QueryEmbedding(embedding, frozenset[str]().union(*(part.excluded_ids for part in parts)))

@@ -1,54 +1,79 @@
-"""From what a request names to embeddings: texts and pictures through the encoder, ids from the index."""
+"""The embed step: what the queries of a request name becomes embeddings."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from aiohttp import web
-
-from clip_index.reading.searcher import Searcher
-from query_api.encoding.query_encoder import QUERY_ENCODER
-from query_api.search import retrieval
+from clip_index.content import unit_mean
+from query_api.answers.headlines import locate
+from query_api.encoding.query_encoder import QueryEncoder
+from query_api.errors import ApiError
+from query_api.percentiles.renewal import PercentileScales
 from query_api.search.models import Example, Query, Term
-from query_api.search.query_embedding import QueryEmbedding, combined_embedding, embedding_from_numbers
-from query_api.serving.workers import WORKERS
+from query_api.search.options import RatedOptions
+from query_api.search.query_embedding import QueryEmbedding, combined_query, embedding_from_numbers
+from query_api.serving.engine import Snapshot
+from query_api.serving.workers import Workers
 
 
-async def embed_all(
-    request: web.Request, searcher: Searcher, queries: Sequence[Query]
-) -> list[QueryEmbedding]:
-    """Embed several queries; what must be encoded is encoded together. `ApiError` for the first bad one."""
-    if all(query.vector is not None for query in queries):  # no need for a task each
-        return [await embed_query(request, searcher, query) for query in queries]
-    return list(await asyncio.gather(*(embed_query(request, searcher, query) for query in queries)))
+@dataclass(frozen=True, slots=True)
+class QueryResolver:
+    """Embeds one request's queries: texts and pictures in the encoder, content ids from the searcher.
+
+    Its methods raise `ApiError` (unknown_content) for an id without a live content, and `ContentRefused`
+    for a text or a picture that cannot be encoded.
+    """
+
+    searcher: Snapshot
+    encoder: QueryEncoder
+    workers: Workers
+
+    async def embed_all(self, queries: Sequence[Query]) -> list[QueryEmbedding]:
+        """Embed several queries, so that they are encoded together. The first bad one fails all."""
+        if all(query.vector is not None for query in queries):  # nothing to wait for, so no tasks
+            return [await self.embed(query) for query in queries]
+        return list(await asyncio.gather(*(self.embed(query) for query in queries)))
+
+    async def embed(self, query: Query) -> QueryEmbedding:
+        if query.terms is None:
+            return await self.embed_example(query)
+        return await self._embed_terms(query.terms)
+
+    async def _embed_terms(self, terms: Sequence[Term]) -> QueryEmbedding:
+        parts = await asyncio.gather(*(self.embed_example(term) for term in terms))
+        return combined_query(parts, [term.weight for term in terms])
+
+    async def embed_example(self, example: Example) -> QueryEmbedding:
+        if example.text is not None:
+            return QueryEmbedding(await self.encoder.encode_text(example.text), modality="text")
+        if example.image is not None:
+            return QueryEmbedding(await self.encoder.encode_image(example.image), modality="image")
+        if example.vector is not None:
+            return QueryEmbedding(embedding_from_numbers(example.vector, self.encoder.fingerprint.dimension))
+        return await self.workers.run(embed_like_content, self.searcher, example.content_id or "")
 
 
-async def embed_query(request: web.Request, searcher: Searcher, query: Query) -> QueryEmbedding:
-    if query.terms is None:
-        return await embed_example(request, searcher, query)
-    return combine(await embed_terms(request, searcher, query.terms), [term.weight for term in query.terms])
+def embed_like_content(searcher: Snapshot, content_id: str) -> QueryEmbedding:
+    """Look for what is like a content, and leave out the content itself. Blocking."""
+    location = locate(searcher, content_id)
+    [stored] = searcher.read_many([location], ())
+    embedding = unit_mean(searcher.embeddings(location))
+    return QueryEmbedding(embedding, frozenset({content_id}), stored.modality)
 
 
-async def embed_terms(
-    request: web.Request, searcher: Searcher, terms: Sequence[Term]
-) -> list[QueryEmbedding]:
-    return list(await asyncio.gather(*(embed_example(request, searcher, term) for term in terms)))
+def with_scales(
+    query: QueryEmbedding, options: RatedOptions, known: PercentileScales | None
+) -> QueryEmbedding:
+    """Add the scales by which the query's hits get their percentiles, as far as there are any.
 
-
-def combine(parts: Sequence[QueryEmbedding], weights: Sequence[float]) -> QueryEmbedding:
-    """Ask by a weighted sum; none of the contents that it was made of is answered."""
-    embedding = combined_embedding([part.embedding for part in parts], weights)
-    return QueryEmbedding(embedding, frozenset().union(*(part.excluded_ids for part in parts)))
-
-
-async def embed_example(request: web.Request, searcher: Searcher, example: Example) -> QueryEmbedding:
-    """`unknown_content` for an id without a live content, `ContentRefused` for what cannot be encoded."""
-    encoder = request.app[QUERY_ENCODER]
-    if example.text is not None:
-        return QueryEmbedding(await encoder.encode_text(example.text), modality="text")
-    if example.image is not None:
-        return QueryEmbedding(await encoder.encode_image(example.image), modality="image")
-    if example.vector is not None:
-        return QueryEmbedding(embedding_from_numbers(example.vector, encoder.fingerprint.dimension))
-    return await request.app[WORKERS].run(retrieval.query_like_content, searcher, example.content_id or "")
+    Raises `ApiError` (percentiles_off, not_ready) if the options need percentiles and there are none.
+    """
+    if known is None and options.needs_percentiles:
+        raise ApiError("percentiles_off", "this service rates no hits by percentile")
+    scales = known.find(query.modality) if known else {}
+    if scales is None and options.needs_percentiles:
+        message = "the scales for percentiles are not built yet"
+        raise ApiError("not_ready", message, headers={"Retry-After": "1"})
+    return replace(query, scales=scales) if scales else query

@@ -1,121 +1,100 @@
-"""Which hits of a ranking are answered: those after a place, each picture once, none that is excluded."""
+"""The rank step: the hits of each ranking, without those that must not be answered. Blocking."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from typing import TypeAlias
 
 import numpy as np
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Hit, Searcher
-from clip_index.row_filter import RowFilter
+from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
-
-MAX_DEPTH = 10_000
-"""Hits behind which no page goes on: every page ranks all that stands before it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The last hit of a page, and how many hits of the ranking were looked at up to it."""
-
-    score: float
-    content_id: str
-    num_before: int
-
-    def is_before(self, hit: Hit) -> bool:
-        return (-hit.score, hit.content_id) > (-self.score, self.content_id)
+from query_api.search.ranking_requests import PageEnd, RankingRequest, build_rated_requests
+from query_api.serving.engine import Hit, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One ranking of one modality: best score first, equal scores by content id.
-
-    All pages of a ranking are found with the same `depth`; None for one without pages.
-    """
-
-    query: QueryEmbedding
-    modality: Modality
-    k: int
-    min_score: float | None = None
-    row_filter: RowFilter | None = None
-    is_collapsing: bool = False
-    after: Place | None = None
-    depth: int | None = None
-
-    @property
-    def num_first_searched(self) -> int:
-        return self.k + len(self.query.excluded_ids) + (self.after.num_before if self.after else 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """The hits of one ask and where the next page begins; `next_place` is None behind the last hit."""
+class Ranking:
+    """The hits of one request. `end` is where the next page goes on, None if no hit is left."""
 
     hits: list[Hit]
-    next_place: Place | None
+    end: PageEnd | None
 
 
-def find_all(searcher: Searcher, asks: Sequence[Ask], newest: Searcher | None = None) -> list[Selected]:
-    """Answer asks in order; those that differ in their query alone are searched together.
+Rankings: TypeAlias = dict[Modality, Ranking]
+
+
+def rank(searcher: Snapshot, queries: Sequence[tuple[QueryEmbedding, RatedOptions]]) -> list[Rankings]:
+    """Find the rankings of each query, in order; those of all queries are searched for together."""
+    requests = [build_rated_requests(query, options) for query, options in queries]
+    found = iter(find_rankings(searcher, [*chain.from_iterable(requests)]))
+    return [{request.modality: next(found) for request in of_query} for of_query in requests]
+
+
+def find_rankings(
+    searcher: Snapshot, requests: Sequence[RankingRequest], newest: Snapshot | None = None
+) -> list[Ranking]:
+    """Answer requests in order. Those that differ in their query alone are one call of the searcher.
 
     With `newest`, contents that are no longer live there are left out.
     """
     together: dict[object, list[int]] = defaultdict(list)
-    for position, ask in enumerate(asks):
-        kind = (ask.modality, ask.num_first_searched, ask.row_filter and ask.row_filter.key, ask.depth)
+    for position, one in enumerate(requests):
+        kind = (one.modality, one.num_first_searched, one.row_filter and one.row_filter.key, one.depth)
         together[kind].append(position)
     found: dict[int, list[Hit]] = {}
     for positions in together.values():
-        first = asks[positions[0]]
-        answers = _search(searcher, [asks[p] for p in positions], first.num_first_searched)
+        first = requests[positions[0]]
+        answers = _search(searcher, [requests[p] for p in positions], first.num_first_searched)
         found.update(zip(positions, answers, strict=True))
-    return [_select(searcher, ask, found[position], newest) for position, ask in enumerate(asks)]
+    return [_select(searcher, one, found[position], newest) for position, one in enumerate(requests)]
 
 
-def _search(searcher: Searcher, asks: Sequence[Ask], num_wanted: int) -> list[list[Hit]]:
-    first = asks[0]
-    queries = np.stack([ask.query.embedding for ask in asks])
+def _search(searcher: Snapshot, requests: Sequence[RankingRequest], num_wanted: int) -> list[list[Hit]]:
+    first = requests[0]
+    queries = np.stack([request.query.embedding for request in requests])
     return searcher.search(
         queries, k=num_wanted, modality=first.modality, row_filter=first.row_filter, depth=first.depth
     )
 
 
-def _select(searcher: Searcher, ask: Ask, ranking: list[Hit], newest: Searcher | None) -> Selected:
-    """Take k hits, asking for twice as many while too few of them are to be answered."""
-    num_wanted = ask.num_first_searched
+def _select(searcher: Snapshot, request: RankingRequest, hits: list[Hit], newest: Snapshot | None) -> Ranking:
+    """Take the first k hits that may be answered; while there are fewer, search for twice as many."""
+    num_wanted = request.num_first_searched
     while True:
-        taken = list(islice(_eligible(searcher, ask, ranking, newest), ask.k))
-        if len(taken) == ask.k or len(ranking) < num_wanted:
+        taken = list(islice(_answerable(searcher, request, hits, newest), request.k))
+        if len(taken) == request.k or len(hits) < num_wanted:
             break
         num_wanted *= 2
-        [ranking] = _search(searcher, [ask], num_wanted)
-    hits = [hit for _, hit in taken]
-    if len(hits) < ask.k:
-        return Selected(hits, None)
-    rank, last = taken[-1]
-    return Selected(hits, Place(last.score, last.content_id, rank + 1))
+        [hits] = _search(searcher, [request], num_wanted)
+    selected = [hit for _, hit in taken]
+    if len(selected) < request.k:
+        return Ranking(selected, None)
+    rank_of_last, last = taken[-1]
+    return Ranking(selected, PageEnd(last.score, last.content_id, rank_of_last + 1))
 
 
-def _eligible(
-    searcher: Searcher, ask: Ask, ranking: Sequence[Hit], newest: Searcher | None
+def _answerable(
+    searcher: Snapshot, request: RankingRequest, hits: Sequence[Hit], newest: Snapshot | None
 ) -> Iterator[tuple[int, Hit]]:
+    """Yield the hits that may be answered, each with its rank among all."""
     seen: set[bytes] = set()
-    for rank, hit in enumerate(ranking):
-        if ask.min_score is not None and hit.score < ask.min_score:
+    for rank_of_hit, hit in enumerate(hits):
+        if request.min_score is not None and hit.score < request.min_score:
             return
-        if hit.content_id in ask.query.excluded_ids:
+        if hit.content_id in request.query.excluded_ids:
             continue
-        if ask.is_collapsing:
+        if request.is_collapsing:
             embedding = searcher.embeddings(hit.location).tobytes()
             if embedding in seen:
                 continue
             seen.add(embedding)
-        if ask.after is not None and not ask.after.is_before(hit):
+        if request.after is not None and not request.after.is_before(hit):
             continue
         if newest is not None and newest.find(hit.content_id) is None:
             continue
-        yield rank, hit
+        yield rank_of_hit, hit

@@ -1,4 +1,4 @@
-"""A search request from JSON, a form or a query string."""
+"""The read step: a search request from JSON, a form or a query string."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def read_search_body(request: web.Request) -> SearchRequest:
 
 
 def read_search_parameters(request: web.Request) -> SearchRequest:
-    """Read a search from the query string; `q` is its text."""
+    """Read a search from the query string, where `q` is the text."""
     refuse_ambiguous(request)
     metadata = {name: text for name, text in request.query.items() if name.startswith(METADATA_PREFIX)}
     texts = {name: text for name, text in request.query.items() if name not in metadata}

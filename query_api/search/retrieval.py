@@ -1,185 +1,113 @@
-"""From a query's embedding to hits, on one searcher. Blocking: runs in a worker."""
+"""From embeddings to an answer, on one searcher: the rank, rate and write steps. Blocking: for a worker.
+
+Each kind of search has its function: one query, the queries of several requests, a batch, a page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
-from pydantic_core import to_json
 
-from clip_index.content import MODALITIES, Modality
-from clip_index.reading.searcher import Hit, Searcher
-from clip_index.row_filter import AnyOf, RowFilter
-from query_api.answers.headlines import Written, locate, read_headlines
-from query_api.answers.snapshot import build_snapshot
-from query_api.contract.models import Include
-from query_api.search.options import RankingOptions, RatedOptions
-from query_api.search.query_embedding import QueryEmbedding, unit_mean
-from query_api.search.ranking import Ask, Selected, find_all
-from query_api.search.rating import RatedHit, bound, mix, rate
+from query_api.search.cursors import write_cursor
+from query_api.search.options import RatedOptions
+from query_api.search.paging import Page, build_page_requests, next_page
+from query_api.search.query_embedding import QueryEmbedding
+from query_api.search.ranking import Rankings, find_rankings, rank
+from query_api.search.rating import rate
+from query_api.search.results import write_answer, write_results
+from query_api.serving.engine import Snapshot
 from query_api.telemetry.stages import Stages
 
 log = structlog.get_logger()
 
 
-def search(searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages) -> bytes:
-    """Search, read the hits' columns and return the answer as JSON."""
-    with stages.measure("search"):
-        found = find_all(searcher.observed_by(stages.search_observer), build_rated_asks(query, options))
-    return _answer_of(searcher, query, _by_modality(found, options), options, stages)
-
-
-def _answer_of(
-    searcher: Searcher,
-    query: QueryEmbedding,
-    found: Mapping[Modality, Selected],
-    options: RatedOptions,
-    stages: Stages,
-) -> bytes:
-    with stages.measure("columns"):
-        results = build_results(searcher, query, found, options)
-    return write_answer({"results": results}, searcher, stages)
-
-
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request's search, when several requests are searched for in one call."""
+class SharedSearch:
+    """One request's search among several that are made in one call."""
 
     query: QueryEmbedding
     options: RatedOptions
     stages: Stages
 
 
-def search_each(searcher: Searcher, asked: Sequence[Asked]) -> list[bytes | Exception]:
-    """Search for several requests together, and answer each by itself or say why it fails.
+def search(searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages) -> bytes:
+    """Answer one query, as JSON."""
+    with stages.measure("search"):
+        [rankings] = rank(searcher.observed_by(stages.search_observer), [(query, options)])
+    return _rate_and_write(searcher, rankings, query=query, options=options, stages=stages)
 
-    Should the common search fail, each is made alone: nobody pays for another's request.
+
+def _rate_and_write(
+    searcher: Snapshot, rankings: Rankings, *, query: QueryEmbedding, options: RatedOptions, stages: Stages
+) -> bytes:
+    with stages.measure("columns"):
+        results = write_results(searcher, rate(query, rankings, options), options.include)
+    return write_answer({"results": results}, searcher, stages)
+
+
+def search_each(searcher: Snapshot, searches: Sequence[SharedSearch]) -> list[bytes | Exception]:
+    """Answer the requests of several clients, each as JSON or with the error that it fails with.
+
+    If the common search fails, each search is made alone, so that one request cannot fail the others.
     """
-    if len(asked) > 1:
+    if len(searches) > 1:
         try:
-            return [*_search_for_all(searcher, asked)]
+            return [*_search_together(searcher, searches)]
         except Exception:
-            log.exception("shared search failed", searches=len(asked))
-    return [_search_alone(searcher, one) for one in asked]
+            log.exception("shared search failed", searches=len(searches))
+    return [_search_alone(searcher, one) for one in searches]
 
 
-def _search_for_all(searcher: Searcher, asked: Sequence[Asked]) -> list[bytes]:
-    began = [one.stages.begin("search") for one in asked]
-    found = iter(
-        find_all(searcher, [ask for one in asked for ask in build_rated_asks(one.query, one.options)])
-    )
-    for one, moment in zip(asked, began, strict=True):
+def _search_together(searcher: Snapshot, searches: Sequence[SharedSearch]) -> list[bytes]:
+    began = [one.stages.begin("search") for one in searches]
+    found = rank(searcher, [(one.query, one.options) for one in searches])
+    for one, moment in zip(searches, began, strict=True):
         one.stages.add("search", moment, one.stages.now())
     return [
-        _answer_of(searcher, one.query, _by_modality(found, one.options), one.options, one.stages)
-        for one in asked
+        _rate_and_write(searcher, rankings, query=one.query, options=one.options, stages=one.stages)
+        for one, rankings in zip(searches, found, strict=True)
     ]
 
 
-def _search_alone(searcher: Searcher, asked: Asked) -> bytes | Exception:
+def _search_alone(searcher: Snapshot, one: SharedSearch) -> bytes | Exception:
     try:
-        return search(searcher, asked.query, asked.options, asked.stages)
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is raised where it was asked)
+        return search(searcher, one.query, one.options, one.stages)
+    except Exception as error:  # noqa: BLE001 (any error is raised again in the request that asked)
         return error
 
 
-def search_together(
-    searcher: Searcher, queries: Sequence[tuple[QueryEmbedding, RatedOptions]], stages: Stages
+def search_batch(
+    searcher: Snapshot, queries: Sequence[tuple[QueryEmbedding, RatedOptions]], stages: Stages
 ) -> bytes:
-    """Answer several queries in order, as JSON."""
+    """Answer the queries of one request, in order, as JSON."""
     with stages.measure("search"):
-        asks = [ask for query, options in queries for ask in build_rated_asks(query, options)]
-        found = iter(find_all(searcher.observed_by(stages.search_observer), asks))
+        found = rank(searcher.observed_by(stages.search_observer), queries)
     with stages.measure("columns"):
         answers = [
-            {"results": build_results(searcher, query, _by_modality(found, options), options)}
-            for query, options in queries
+            {"results": write_results(searcher, rate(query, rankings, options), options.include)}
+            for (query, options), rankings in zip(queries, found, strict=True)
         ]
     return write_answer({"answers": answers}, searcher, stages)
 
 
-def write_answer(answer: Written, searcher: Searcher, stages: Stages) -> bytes:
-    """Add to an answer what each carries, and write it as JSON."""
-    coverage = {"snapshot": build_snapshot(searcher), "timings": stages.as_milliseconds()}
-    return to_json(answer | coverage, inf_nan_mode="null")
+def search_page(
+    searcher: Snapshot, newest: Snapshot, page: Page, *, cursor_key: bytes, stages: Stages
+) -> bytes:
+    """Answer a page, as JSON. `searcher` is the one that the first page was found in.
 
-
-def build_asks(query: QueryEmbedding, options: RankingOptions) -> list[Ask]:
-    """One ranking for each modality that is asked for."""
-    return [
-        Ask(
-            query,
-            modality,
-            options.k,
-            min_score=options.min_score,
-            row_filter=options.filter.as_row_filter() if options.filter else None,
-            is_collapsing=options.collapse_identical,
-        )
-        for modality in modalities_of(options)
-    ]
-
-
-def build_rated_asks(query: QueryEmbedding, options: RatedOptions) -> list[Ask]:
-    """The same, where a least percentile may be asked for."""
-    asks = build_asks(query, options)
-    if options.min_percentile is None:
-        return asks
-    return [bound(ask, options.min_percentile) for ask in asks]
-
-
-def without_owner(row_filter: RowFilter | None, owner_id: str | None) -> RowFilter | None:
-    """Let the filter leave out what an owner uploaded, too; of None nothing."""
-    if owner_id is None:
-        return row_filter
-    wanted = row_filter or RowFilter()
-    return replace(wanted, must_not=(*wanted.must_not, AnyOf("owner_id", (owner_id,))))
-
-
-def modalities_of(options: RankingOptions) -> tuple[Modality, ...]:
-    return (options.modality,) if options.modality else MODALITIES
-
-
-def build_results(
-    searcher: Searcher, query: QueryEmbedding, found: Mapping[Modality, Selected], options: RatedOptions
-) -> dict[str, Written]:
-    """Write the hits of each modality, or those of all in one ranking."""
-    if not options.by_modality:
-        ranked = mix(query, found)[: options.k]
-        return {"all": {"hits": _write_rated(searcher, ranked, options.include)}}
-    results: dict[str, Written] = {}
-    for modality, selected in found.items():
-        rated = rate(query, modality, selected.hits)
-        results[modality] = {"hits": _write_rated(searcher, rated, options.include)}
-    return results
-
-
-def _write_rated(
-    searcher: Searcher, rated: Sequence[RatedHit], include: Collection[Include]
-) -> list[Written]:
-    written = build_hits(searcher, [hit for hit, _ in rated], include)
-    for fields, (_, percentile) in zip(written, rated, strict=True):
-        if percentile is not None:
-            fields["percentile"] = percentile
-    return written
-
-
-def _by_modality(found: Iterable[Selected], options: RankingOptions) -> dict[Modality, Selected]:
-    """Take as many answers as there are modalities asked for."""
-    return dict(zip(modalities_of(options), found, strict=False))
-
-
-def query_like_content(searcher: Searcher, content_id: str) -> QueryEmbedding:
-    """Ask by a content's own embedding and leave it out itself; `unknown_content` if it is not live."""
-    location = locate(searcher, content_id)
-    [stored] = searcher.read_many([location], ())
-    embedding = unit_mean(searcher.embeddings(location))
-    return QueryEmbedding(embedding, frozenset({content_id}), stored.modality)
-
-
-def build_hits(searcher: Searcher, hits: Sequence[Hit], include: Collection[Include]) -> list[Written]:
-    """Read what the answer shows of each hit, the fields of a `HitAnswer`, and no more."""
-    written = read_headlines(searcher, [hit.location for hit in hits], include)
-    for hit, fields in zip(hits, written, strict=True):
-        fields["score"] = hit.score
-    return written
+    Contents that are no longer live in the newest searcher are left out. The snapshot of
+    the answer is the first page's.
+    """
+    with stages.measure("search"):
+        observed = searcher.observed_by(stages.search_observer)
+        requests = build_page_requests(page)
+        found = find_rankings(observed, requests, None if newest is searcher else newest)
+        rankings = {one.modality: ranking for one, ranking in zip(requests, found, strict=True)}
+    with stages.measure("columns"):
+        rated = rate(page.query, rankings, page.options)
+        results = write_results(searcher, rated, page.options.include)
+    following = next_page(page, rankings)
+    cursor = write_cursor(following, cursor_key) if following else None
+    return write_answer({"results": results, "next_cursor": cursor}, searcher, stages)

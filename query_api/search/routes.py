@@ -1,36 +1,36 @@
-"""`/v1/search`."""
+"""`/v1/search`: a search of any kind is read, covered, embedded, ranked, rated and written.
+
+Each step has its file: `reading`, `serving/coverage`, `query_resolution`, `ranking`, `rating`, `results`.
+A worker makes the last three in one call, `retrieval`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
-import structlog
 from aiohttp import web
 
-from clip_index.errors import DamagedFile, GenerationGone
-from clip_index.reading.searcher import Searcher
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import FORM, JSON, Examples, Route
-from query_api.errors import ApiError
+from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.percentiles.renewal import PERCENTILE_SCALES
-from query_api.search import retrieval
-from query_api.search.cursors import CURSOR_KEY, Page, cursor_key, read_cursor
+from query_api.search.cursors import CURSOR_KEY, cursor_key, read_cursor
 from query_api.search.models import Query, SearchAnswer, SearchAnswerOrBatch, SearchRequest
-from query_api.search.options import RatedOptions
-from query_api.search.paging import first_page, search_page
-from query_api.search.query_embedding import QueryEmbedding
-from query_api.search.query_resolution import embed_all, embed_query
+from query_api.search.paging import Page, first_page, searcher_of_page
+from query_api.search.query_resolution import QueryResolver, with_scales
 from query_api.search.reading import read_search_body, read_search_parameters
+from query_api.search.retrieval import search, search_batch, search_page
 from query_api.search.shared_searches import SHARED_SEARCHES, can_share
 from query_api.search.texts import SearchMultipart, SearchParameters
 from query_api.serving.coverage import covered_searcher
+from query_api.serving.engine import Snapshot
+from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
-
-log = structlog.get_logger()
 
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
@@ -38,97 +38,87 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 async def search_by_body(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
         wanted = await read_search_body(request)
-    return await _search(request, wanted)
+    return web.Response(body=await _search(request, wanted), headers=_JSON)
 
 
 async def search_by_parameters(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
         wanted = read_search_parameters(request)
-    return await _search(request, wanted)
+    return web.Response(body=await _search(request, wanted), headers=_JSON)
 
 
-async def _search(request: web.Request, wanted: SearchRequest) -> web.Response:
+def _search(request: web.Request, wanted: SearchRequest) -> Awaitable[bytes]:
     if wanted.cursor is not None:
-        return await _search_on(request, wanted, wanted.cursor)
-    with request[STAGES].measure("wait"):
-        searcher = await covered_searcher(request, wanted.min_offsets, wanted.timeout_ms / 1000)
+        return _search_next_page(request, wanted, wanted.cursor)
     if wanted.queries is not None:
-        return await _search_batch(request, searcher, wanted.queries)
+        return _search_batch(request, wanted, wanted.queries)
+    return _search_one(request, wanted)
+
+
+async def _search_one(request: web.Request, wanted: SearchRequest) -> bytes:
+    """Cover, embed, then rank, rate and write: the first page, among other searches, or alone."""
     stages = request[STAGES]
+    with stages.measure("wait"):
+        searcher = await _covered_searcher(request, wanted)
     with stages.measure("encode"):
-        query = await embed_query(request, searcher, wanted)
-    query = _rate(request, query, wanted)
+        query = await _resolver(request, searcher).embed(wanted)
+    query = with_scales(query, wanted, request.app[PERCENTILE_SCALES])
     if wanted.paged:
         return await _search_page(request, searcher, searcher, first_page(searcher, query, wanted))
     if can_share(wanted, stages):
-        return _json(await request.app[SHARED_SEARCHES].search(searcher, query, wanted, stages))
-    return await _answer(request, lambda: retrieval.search(searcher, query, wanted, stages))
+        return await request.app[SHARED_SEARCHES].search(searcher, query, wanted, stages)
+    return await request.app[WORKERS].run(search, searcher, query, wanted, stages)
 
 
-def _rate(request: web.Request, query: QueryEmbedding, options: RatedOptions) -> QueryEmbedding:
-    """Add the percentile scales; `ApiError` if a percentile is demanded and there are none."""
+async def _search_batch(request: web.Request, wanted: SearchRequest, queries: Sequence[Query]) -> bytes:
+    """Cover, embed all queries, then rank, rate and write them together."""
+    stages = request[STAGES]
+    with stages.measure("wait"):
+        searcher = await _covered_searcher(request, wanted)
+    with stages.measure("encode"):
+        embeddings = await _resolver(request, searcher).embed_all(queries)
     known = request.app[PERCENTILE_SCALES]
-    if known is None and options.needs_percentiles:
-        raise ApiError("percentiles_off", "this service rates no hits by percentile")
-    scales = known.find(query.modality) if known else {}
-    if scales is None and options.needs_percentiles:
-        message = "the scale for percentiles is not built yet"
-        raise ApiError("not_ready", message, headers={"Retry-After": "1"})
-    return replace(query, scales=scales) if scales else query
+    pairs = [(with_scales(one, query, known), query) for one, query in zip(embeddings, queries, strict=True)]
+    return await request.app[WORKERS].run(search_batch, searcher, pairs, stages)
 
 
-async def _search_on(request: web.Request, wanted: SearchRequest, cursor: str) -> web.Response:
+async def _search_next_page(request: web.Request, wanted: SearchRequest, cursor: str) -> bytes:
+    """Read the cursor, which holds the embedding; cover by the first page's generations; then as any page."""
     served = request.app[SERVED_INDEX]
     newest = served.searcher
     page = read_cursor(cursor, _cursor_key(request), newest.dimension)
-    page = replace(page, query=_rate(request, page.query, page.options))
+    page = replace(page, query=with_scales(page.query, page.options, request.app[PERCENTILE_SCALES]))
     if "k" in wanted.model_fields_set:
         page = replace(page, options=page.options.model_copy(update={"k": wanted.k}))
     with request[STAGES].measure("wait"):
-        try:
-            searcher = await served.searcher_at(page.generations)
-        except GenerationGone as error:
-            message = f"{error}; begin again without a cursor"
-            raise ApiError("generation_gone", message) from None
-        except (DamagedFile, OSError) as error:
-            log.error("former generation cannot be opened", error=str(error))
-            message = "the first page's generation cannot be opened any more; begin again without a cursor"
-            raise ApiError("generation_gone", message) from None
+        searcher = await searcher_of_page(served, page)
     return await _search_page(request, searcher, newest, page)
 
 
-async def _search_page(
-    request: web.Request, searcher: Searcher, newest: Searcher, page: Page
-) -> web.Response:
-    key, stages = _cursor_key(request), request[STAGES]
+async def _search_page(request: web.Request, searcher: Snapshot, newest: Snapshot, page: Page) -> bytes:
+    """Rank, rate and write a page, and keep its searcher for the next one."""
     request.app[SERVED_INDEX].keep_for_pages(searcher)
-    return await _answer(request, lambda: search_page(searcher, newest, page, key=key, stages=stages))
+    call = partial(search_page, searcher, newest, page, cursor_key=_cursor_key(request))
+    return await request.app[WORKERS].run(call, stages=request[STAGES])
+
+
+def _covered_searcher(request: web.Request, wanted: SearchRequest) -> Awaitable[Snapshot]:
+    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS]
+    return covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
+
+
+def _resolver(request: web.Request, searcher: Snapshot) -> QueryResolver:
+    return QueryResolver(searcher, request.app[QUERY_ENCODER], request.app[WORKERS])
 
 
 def _cursor_key(request: web.Request) -> bytes:
-    return cursor_key(request.app[CURSOR_KEY], request.app[SERVED_INDEX].directory.description)
-
-
-async def _search_batch(request: web.Request, searcher: Searcher, queries: Sequence[Query]) -> web.Response:
-    stages = request[STAGES]
-    with stages.measure("encode"):
-        embeddings = await embed_all(request, searcher, queries)
-    pairs = [(_rate(request, one, query), query) for one, query in zip(embeddings, queries, strict=True)]
-    return await _answer(request, lambda: retrieval.search_together(searcher, pairs, stages))
-
-
-async def _answer(request: web.Request, build: Callable[[], bytes]) -> web.Response:
-    return _json(await request.app[WORKERS].run(build))
-
-
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, headers=_JSON)
+    return cursor_key(request.app[CURSOR_KEY], request.app[SERVED_INDEX].index.description)
 
 
 SEARCHES: Examples = MappingProxyType(
     {
         "pictures for a text": {"text": "a red dress", "k": 5, "modality": "image"},
-        "with a filter, metadata beside the hits": {
+        "with a filter, and metadata in the hits": {
             "text": "a red dress",
             "filter": {
                 "must": [
@@ -139,13 +129,16 @@ SEARCHES: Examples = MappingProxyType(
             "include": ["text", "metadata"],
         },
         "nothing for nonsense": {"text": "a red dress", "min_percentile": 0.9},
-        "what is like a content": {"content_id": "shoe-1", "k": 5},
+        "contents like another": {"content_id": "shoe-1", "k": 5},
         "this, but less of that": {"terms": [{"text": "a red dress"}, {"text": "stripes", "weight": -0.5}]},
         "two queries at once": {"queries": [{"text": "a red dress"}, {"text": "a blue hat", "k": 3}]},
-        "in pages: next_cursor leads on": {"text": "a red dress", "modality": "image", "paged": True},
+        "in pages: next_cursor leads to the next": {
+            "text": "a red dress",
+            "modality": "image",
+            "paged": True,
+        },
     }
 )
-
 
 ROUTES = (
     Route(
@@ -153,7 +146,7 @@ ROUTES = (
         path="/v1/search",
         handler=search_by_body,
         access="read",
-        summary="Search by a text, an image, a content, a vector or weighted ones, or for up to 64 queries.",
+        summary="Search by text, image, content, vector or a weighted sum of them; up to 64 queries at once.",
         answers={200: SearchAnswerOrBatch},
         bodies={JSON: SearchRequest, FORM: SearchMultipart},
         examples=SEARCHES,

@@ -1,4 +1,4 @@
-"""Searches that come while others run are made together: that costs far less than one by one."""
+"""Plain searches that come while others run are made together, which costs far less than one by one."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from clip_index.reading.searcher import Searcher
 from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
-from query_api.search.retrieval import Asked, search, search_each
+from query_api.search.retrieval import SharedSearch, search, search_each
+from query_api.serving.engine import Snapshot
+from query_api.serving.futures import settle_each
 from query_api.serving.workers import Workers
 from query_api.telemetry.stages import Stages
 
 MAX_TOGETHER = 16
 MAX_K = 100
 
-_Waiting: TypeAlias = tuple[Searcher, Asked, "asyncio.Future[bytes]"]
+_Waiting: TypeAlias = tuple[Snapshot, SharedSearch, "asyncio.Future[bytes]"]
 
 
 class SharedSearches:
-    """Searches as the event loop asks for them, `max_at_once` calls of workers under way.
+    """Makes searches in the workers, in at most `max_at_once` calls at a time.
 
-    While fewer are, a search starts at once. What comes meanwhile waits for the first of them to
-    end, and is then shared out among the calls, up to `MAX_TOGETHER` searches of one searcher each.
+    While fewer calls run, a search starts at once. Otherwise it waits until a call ends. Then the
+    waiting searches are divided among the calls, up to `MAX_TOGETHER` of one searcher in each call.
     """
 
     def __init__(self, workers: Workers, max_at_once: int) -> None:
@@ -38,17 +39,17 @@ class SharedSearches:
         self._waiting: deque[_Waiting] = deque()
 
     async def search(
-        self, searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages
+        self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages
     ) -> bytes:
-        """Return the answer as JSON, the very one that the search alone would give."""
-        if self._num_running < self._max_at_once:  # then nothing waits
+        """Return the answer as JSON, the same that the search would give alone."""
+        if self._num_running < self._max_at_once:  # then no search waits
             return await self._search_at_once(searcher, query, options, stages)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting.append((searcher, Asked(query, options, stages), future))
+        self._waiting.append((searcher, SharedSearch(query, options, stages), future))
         return await future
 
     async def _search_at_once(
-        self, searcher: Searcher, query: QueryEmbedding, options: RatedOptions, stages: Stages
+        self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages
     ) -> bytes:
         self._num_running += 1
         try:
@@ -60,12 +61,12 @@ class SharedSearches:
     def _start(self) -> None:
         while self._num_running < self._max_at_once and (taken := self._take()):
             self._num_running += 1
-            searcher, asked = taken[0][0], [one for _, one, _ in taken]
-            call = self._workers.run(search_each, searcher, asked)
+            searcher, searches = taken[0][0], [one for _, one, _ in taken]
+            call = self._workers.run(search_each, searcher, searches)
             call.add_done_callback(partial(self._end, [future for _, _, future in taken]))
 
     def _take(self) -> list[_Waiting]:
-        """Take so many that as many are left for each of the other calls."""
+        """Take one call's part of the waiting searches, so that the other calls get as many."""
         size = min(MAX_TOGETHER, math.ceil(len(self._waiting) / self._max_at_once))
         taken: list[_Waiting] = []
         while self._waiting and len(taken) < size:
@@ -73,7 +74,7 @@ class SharedSearches:
             if taken and searcher is not taken[0][0]:
                 break
             first = self._waiting.popleft()
-            if not future.done():  # done: its request went away
+            if not future.done():  # it is done if its request went away
                 taken.append(first)
         return taken
 
@@ -85,23 +86,16 @@ class SharedSearches:
         self._num_running -= 1
         self._start()
         failure = call.exception()
-        outcomes = call.result() if failure is None else [failure] * len(futures)
-        for future, outcome in zip(futures, outcomes, strict=True):
-            if future.done():
-                continue
-            if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-
-def can_share(options: RatedOptions, stages: Stages) -> bool:
-    """Whether a search takes about as long as any other, so that none waits for a long one.
-
-    A traced search has its shards' parts timed, which are its own only if it is alone.
-    """
-    is_plain = options.filter is None and not options.collapse_identical and options.k <= MAX_K
-    return is_plain and stages.search_observer is None
+        settle_each(futures, call.result() if failure is None else [failure] * len(futures))
 
 
 SHARED_SEARCHES = web.AppKey("shared_searches", SharedSearches)
+
+
+def can_share(options: RatedOptions, stages: Stages) -> bool:
+    """Whether a search is plain: it takes about as long as others, so that none waits for a long one.
+
+    A traced search is made alone, because the times of its shards must be its own.
+    """
+    is_plain = options.filter is None and not options.collapse_identical and options.k <= MAX_K
+    return is_plain and stages.search_observer is None

@@ -1,1 +1,1 @@
-"""The index that is served, and the threads that search it."""
+"""The index that is served through the engine's seam, the threads that search it, and background jobs."""

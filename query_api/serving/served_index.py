@@ -1,11 +1,9 @@
-"""The index as this process serves it: the newest searcher, and who waits for a newer one."""
+"""The index that this process serves: the newest searcher, and the requests that wait for a newer one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,32 +13,27 @@ import structlog
 from aiohttp import web
 
 from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing, IndexRefused
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.manifest import GenerationKey
-from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.newcomers import occurrence_times_of_newcomers
-from clip_index.reading.searcher import Searcher
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
+from query_api.serving.engine import GenerationKey, Index, Reader, Snapshot
+from query_api.serving.former_searchers import FormerSearchers, generations_of, sorted_generations
+from query_api.serving.index_metrics import observe_newcomers, show_generations, show_watermark_ages
 from query_api.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
-RETRY_SECONDS = 1.0  # a directory that cannot be read, or is another encoder's, changes slowly
+RETRY_SECONDS = 1.0  # after "refused" and "failed": such causes change slowly
 
-MAX_FORMER_SEARCHERS = 8  # beside the newest; each may keep merged segments mapped
-
-Generations: TypeAlias = tuple[tuple[str, GenerationKey], ...]
 ReloadOutcome: TypeAlias = Literal["reloaded", "unchanged", "missing", "refused", "damaged", "failed"]
 _RETRIED_LATER: tuple[ReloadOutcome, ...] = ("refused", "failed")
 
 
 class ServedIndex:
-    """Holds the current searcher; a request takes it once and keeps it.
+    """Holds the current searcher. A request takes it once and keeps it until its answer.
 
     A reload builds the new searcher first, in a thread of its own, and then swaps the
     reference. A reload that fails leaves the old searcher in place.
     """
 
-    def __init__(self, reader: IndexReader, metrics: Metrics, max_wait_seconds: float = 60.0) -> None:
+    def __init__(self, reader: Reader, metrics: Metrics, max_wait_seconds: float = 60.0) -> None:
         self._reader = reader
         self._metrics = metrics
         self._max_wait_seconds = max_wait_seconds
@@ -49,19 +42,21 @@ class ServedIndex:
         self._num_begun = 0
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
-        self._former: OrderedDict[Generations, Searcher] = OrderedDict()
+        self._former = FormerSearchers()
         self.last_failure: str | None = None
-        self._publish_gauges()
+        if reader.searcher is not None:
+            show_generations(metrics, reader.searcher)
 
     @property
-    def searcher(self) -> Searcher:
+    def searcher(self) -> Snapshot:
         """The newest searcher that could be built, or `NoIndex`."""
         if self._reader.searcher is None:
             raise NoIndex
         return self._reader.searcher
 
     @property
-    def directory(self) -> IndexDirectory:
+    def index(self) -> Index:
+        """The index that the reader found, or `NoIndex`."""
         if self._reader.index is None:
             raise NoIndex
         return self._reader.index
@@ -89,28 +84,29 @@ class ServedIndex:
     async def reload(self) -> ReloadOutcome:
         """Serve the newest generations that were committed before this call.
 
-        Calls that come while a reload runs share the next one.
+        Calls that come while a reload runs share the next reload.
         """
-        ticket = self._num_begun
+        num_begun_before = self._num_begun
         async with self._lock:
-            if self._num_begun > ticket:  # one began after this call, and the lock says it is done
+            if self._num_begun > num_begun_before:
+                # A reload that began after this call has finished while we waited for the lock:
+                # its result is ours.
                 return "unchanged"
             self._num_begun += 1
             before = self._reader.searcher
             outcome = await self._reload_once()
             if self._reader.searcher is not before:  # also after a failure: healthy shards have moved on
-                self._observe_freshness(before)
-                await self._announce()
+                await self._announce(before)
         return outcome
 
-    async def other_searcher(self, than: Searcher | None) -> Searcher:
-        """Return the newest searcher as soon as there is one, and it is another."""
+    async def other_searcher(self, than: Snapshot | None) -> Snapshot:
+        """Wait until the newest searcher is not `than`, and return it."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._reader.searcher not in (None, than))
         return self.searcher
 
-    async def newer_searcher(self, than: Searcher, timeout_seconds: float) -> Searcher:
-        """Return another searcher as soon as there is one; after the timeout the newest, whichever it is."""
+    async def newer_searcher(self, than: Snapshot, timeout_seconds: float) -> Snapshot:
+        """Wait until the newest searcher is not `than`, but not beyond the timeout; return the newest."""
         async with self._changed:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(
@@ -118,31 +114,27 @@ class ServedIndex:
                 )
         return self.searcher
 
-    def keep_for_pages(self, searcher: Searcher) -> None:
-        """Somebody may ask for the next page of this very searcher."""
-        self._former[generations_of(searcher)] = searcher
-        self._former.move_to_end(generations_of(searcher))
-        while len(self._former) > MAX_FORMER_SEARCHERS:
-            self._former.popitem(last=False)
+    def keep_for_pages(self, searcher: Snapshot) -> None:
+        """Keep a searcher, because a client may ask for the next page of what was found in it."""
+        self._former.keep(searcher)
 
-    async def searcher_at(self, generations: Mapping[str, GenerationKey]) -> Searcher:
+    async def searcher_at(self, generations: Mapping[str, GenerationKey]) -> Snapshot:
         """Return a searcher over just these generations; `GenerationGone` when they are no longer kept."""
-        wanted = tuple(sorted(generations.items()))
-        if generations_of(self.searcher) == wanted:
+        if generations_of(self.searcher) == sorted_generations(generations):
             return self.searcher
-        if (former := self._former.get(wanted)) is not None:
+        if (former := self._former.find(generations)) is not None:
             return former
         loop = asyncio.get_running_loop()
         searcher = await loop.run_in_executor(self._thread, self._reader.open_former, generations)
-        self.keep_for_pages(searcher)
+        self._former.keep(searcher)
         return searcher
 
     def covers(self, min_offsets: Mapping[str, int]) -> bool:
-        """Whether the newest searcher does; `ApiError` (unknown_partition)."""
+        """Whether the newest searcher covers these offsets; `ApiError` (unknown_partition)."""
         self._refuse_unknown(min_offsets)
         return not missing_offsets(self.searcher, min_offsets)
 
-    async def covered_searcher(self, min_offsets: Mapping[str, int], timeout_seconds: float) -> Searcher:
+    async def covered_searcher(self, min_offsets: Mapping[str, int], timeout_seconds: float) -> Snapshot:
         """Return a searcher with `next_offset` ≥ `min_offsets` in each shard named.
 
         Raises `ApiError` (unknown_partition) at once, `NotYetCovered` after the timeout.
@@ -160,16 +152,6 @@ class ServedIndex:
         async with self._changed:
             await self._changed.wait_for(lambda: not missing_offsets(self.searcher, min_offsets))
 
-    def _refresh_ages(self) -> None:
-        """Bring the gauges that change with time up to date."""
-        self._metrics.ready.set(self.has_searcher and self.is_reloading)
-        if self._reader.searcher is None:
-            return
-        for name, shard in self._reader.searcher.shards.items():
-            if shard.watermark_ms is not None:
-                age = max(0.0, time.time() - shard.watermark_ms / 1000)
-                self._metrics.watermark_age_seconds.labels(name).set(age)
-
     def _refuse_unknown(self, min_offsets: Mapping[str, int]) -> None:
         if unknown := sorted(min_offsets.keys() - self.searcher.shards.keys()):
             details: list[ErrorDetail] = [{"field": f"min_offsets.{name}"} for name in unknown]
@@ -180,7 +162,9 @@ class ServedIndex:
     async def _reload_forever(self, interval_seconds: float) -> None:
         while True:
             outcome = await self.reload()
-            self._refresh_ages()
+            self._metrics.ready.set(self.has_searcher and self.is_reloading)
+            if self._reader.searcher is not None:
+                show_watermark_ages(self._metrics, self._reader.searcher)
             await asyncio.sleep(RETRY_SECONDS if outcome in _RETRIED_LATER else interval_seconds)
 
     async def _reload_once(self) -> ReloadOutcome:
@@ -195,37 +179,26 @@ class ServedIndex:
         self._metrics.reloads.labels(outcome).inc()
         return outcome
 
-    def _observe_freshness(self, before: Searcher | None) -> None:
-        """What was there at the start says nothing about how fresh uploads are."""
-        if before is None or self._reader.searcher is None:
-            return
-        now_ms = time.time() * 1000
-        for occurred_at_ms in occurrence_times_of_newcomers(before, self._reader.searcher):
-            self._metrics.searchable_after_event.observe(max(0.0, (now_ms - occurred_at_ms) / 1000))
-
-    async def _announce(self) -> None:
-        self._publish_gauges()
+    async def _announce(self, before: Snapshot | None) -> None:
+        """Publish a new searcher: in the metrics, then to the requests that wait for it."""
+        if self._reader.searcher is not None:
+            if before is not None:  # what the first searcher holds says nothing about freshness
+                observe_newcomers(self._metrics, before, self._reader.searcher)
+            show_generations(self._metrics, self._reader.searcher)
         async with self._changed:
             self._changed.notify_all()
 
     def _note_failure(self, outcome: ReloadOutcome, error: Exception) -> None:
+        """Log a failure unless the last reload failed in the same way."""
         if str(error) != self.last_failure and outcome != "missing":
             log.error("reload failed", outcome=outcome, error=str(error))
         self.last_failure = str(error)
 
-    def _publish_gauges(self) -> None:
-        if self._reader.searcher is None:
-            return
-        for name, shard in self._reader.searcher.shards.items():
-            self._metrics.searcher_generation.labels(name).set(shard.generation)
-            self._metrics.searcher_next_offset.labels(name).set(shard.next_offset)
+
+SERVED_INDEX = web.AppKey("served_index", ServedIndex)
 
 
-def generations_of(searcher: Searcher) -> Generations:
-    return tuple(sorted((name, shard.key) for name, shard in searcher.shards.items()))
-
-
-def missing_offsets(searcher: Searcher, min_offsets: Mapping[str, int]) -> list[ErrorDetail]:
+def missing_offsets(searcher: Snapshot, min_offsets: Mapping[str, int]) -> list[ErrorDetail]:
     """Name the shards whose `next_offset` is below the demanded one."""
     return [
         {"shard": name, "required_next_offset": required, "next_offset": searcher.shards[name].next_offset}
@@ -240,6 +213,3 @@ def _outcome_of_failure(error: Exception) -> ReloadOutcome:
     if isinstance(error, DamagedFile):
         return "damaged"
     return "refused" if isinstance(error, IndexRefused) else "failed"
-
-
-SERVED_INDEX = web.AppKey("served_index", ServedIndex)

@@ -1,4 +1,4 @@
-"""Threads for blocking work that know how much of it is under way."""
+"""Threads for blocking work, which know whether any of it is under way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 class Workers(ThreadPoolExecutor):
-    """A pool that counts what was submitted and is not done."""
+    """A pool that counts the calls that are queued or running."""
 
     def __init__(self, num_threads: int) -> None:
         super().__init__(num_threads, thread_name_prefix="worker")
@@ -28,7 +28,7 @@ class Workers(ThreadPoolExecutor):
         return self._num_busy > 0
 
     def run(self, call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
-        """Make a call in a thread, for the running event loop; not if it is cancelled before."""
+        """Make a call in a thread, for the running event loop. A call cancelled in time never starts."""
         return asyncio.get_running_loop().run_in_executor(self, partial(call, *args, **kwargs))
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
@@ -36,7 +36,7 @@ class Workers(ThreadPoolExecutor):
             self._num_busy += 1
         try:
             future = super().submit(fn, *args, **kwargs)
-        except RuntimeError:  # shut down
+        except RuntimeError:  # the pool is shut down
             self._count_done(None)
             raise
         future.add_done_callback(self._count_done)
@@ -47,4 +47,4 @@ class Workers(ThreadPoolExecutor):
             self._num_busy -= 1
 
 
-WORKERS = web.AppKey("workers", Workers)  # blocking work: prepare, search, columns, large bodies
+WORKERS = web.AppKey("workers", Workers)  # for preparing contents, searches, columns, large bodies

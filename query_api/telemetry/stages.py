@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import SearchObserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Stages:
         self._is_traced = is_traced
 
     @property
-    def search_observer(self) -> SearchObserver | None:
+    def search_observer(self) -> Stages | None:
         """Who times the shards' parts of a search; None where nobody wants to know."""
         return self if self._is_traced else None
 

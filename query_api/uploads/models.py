@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from query_api.answers.snapshot import Snapshot
+from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import BASE64, MAX_WAIT_MS, Answer, ContentId, FilePart, Request, Timings
 from query_api.contract.schema_rules import NOT_BLANK, JsonSchema, exactly_one_of, is_given
 
@@ -122,7 +122,7 @@ class PublishedAnswer(Answer):
 class SearchableAnswer(PublishedAnswer):
     """The event is searchable."""
 
-    snapshot: Snapshot
+    snapshot: SnapshotAnswer
 
 
 class UploadMultipart(UploadForm):

@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias
 import structlog
 from aiohttp import web
 
-from clip_index.reading.searcher import Searcher
 from event_log.errors import EventLogError, RecordTooLarge, TopicMissing
 from event_log.publisher import Publisher
 from event_log.records import Delivery
 from query_api.errors import ApiError
+from query_api.serving.engine import Snapshot
 from query_api.serving.workers import Workers
 from query_api.uploads.large_contents import LargeContents
 from schemas.codec import encode_event
@@ -87,7 +87,7 @@ def shard_of(delivery: Delivery) -> str:
     return f"{delivery.topic}-{delivery.partition}"
 
 
-def fate_of(searcher: Searcher, event: Event, delivery: Delivery) -> Fate:
+def fate_of(searcher: Snapshot, event: Event, delivery: Delivery) -> Fate:
     """Say what became of an event that the searcher covers.
 
     `set_aside` means that its content is not in the index and nothing in the index says why:
@@ -97,7 +97,8 @@ def fate_of(searcher: Searcher, event: Event, delivery: Delivery) -> Fate:
     if location is None and isinstance(event, DeleteEvent):
         return "applied"
     if location is not None:
-        offset = searcher.read(location).offset
+        [stored] = searcher.read_many([location], ())
+        offset = stored.offset
         if (location.shard, offset) == (shard_of(delivery), delivery.offset):
             return "applied"
         if location.shard == shard_of(delivery) and offset > delivery.offset:

@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 from aiohttp import web
 
-from clip_index.reading.searcher import Searcher
 from event_log.records import Delivery
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, WRITING
@@ -16,6 +15,9 @@ from query_api.contract.schema_rules import NOT_BLANK
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.serving.coverage import covered_searcher
+from query_api.serving.engine import Snapshot
+from query_api.serving.request_slots import REQUEST_SLOTS
+from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
 from query_api.uploads.models import (
@@ -72,12 +74,13 @@ async def publish_event(request: web.Request, event: Event) -> Delivery:
 
 async def wait_for_fate(
     request: web.Request, event: Event, delivery: Delivery, timeout_seconds: float
-) -> tuple[Fate, Searcher]:
+) -> tuple[Fate, Snapshot]:
     """Wait until a searcher covers the event and say what became of it; `ApiError` (504) with its offset."""
     with request[STAGES].measure("wait"):
         try:
+            app, min_offsets = request.app, {shard_of(delivery): delivery.next_offset}
             searcher = await covered_searcher(
-                request, {shard_of(delivery): delivery.next_offset}, timeout_seconds
+                app[SERVED_INDEX], app[REQUEST_SLOTS], min_offsets, timeout_seconds
             )
         except (NoIndex, NotYetCovered) as error:
             raise _not_in_time(delivery, error.details) from error

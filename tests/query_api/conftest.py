@@ -18,6 +18,7 @@ from clip_index.reading.searcher import Searcher
 from event_log.publisher import Publisher
 from query_api.app import AppSettings, build_app
 from query_api.errors import ErrorDetail
+from query_api.serving import served_index
 from query_api.serving.served_index import missing_offsets
 from query_api.telemetry.metrics import METRICS
 from tests.fakes.hash_encoder import HashEncoder, draw_picture
@@ -88,7 +89,7 @@ def has_to_wait(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
             event.set()
         return missing
 
-    monkeypatch.setattr("query_api.serving.served_index.missing_offsets", look)
+    monkeypatch.setattr(served_index, "missing_offsets", look)
     return event
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from query_api.encoding.encoder_queue import Gathering
+from query_api.encoding.encoder_queue import BatchPause
 
 
-def after(num_encoded: int, num_waiting: int = 0, max_seconds: float = 1.0) -> Gathering:
-    return Gathering.after(num_encoded, num_waiting, began=10.0, ended=10.5, max_seconds=max_seconds)
+def after(num_encoded: int, num_waiting: int = 0, max_seconds: float = 1.0) -> BatchPause:
+    return BatchPause.after(num_encoded, num_waiting, began=10.0, ended=10.5, max_seconds=max_seconds)
 
 
 def test_nobody_waits_at_first_nor_after_a_query_that_was_alone() -> None:
-    assert Gathering().is_over(1, 0.0, is_quiet=False)
+    assert BatchPause().is_over(1, 0.0, is_quiet=False)
     assert after(1, num_waiting=1).is_over(1, 10.5, is_quiet=False)
 
 
 def test_after_a_batch_of_several_the_others_are_waited_for() -> None:
-    gathering = after(13, num_waiting=3)
-    assert not gathering.is_over(15, 10.6, is_quiet=False)
-    assert gathering.is_over(16, 10.6, is_quiet=False)
+    pause = after(13, num_waiting=3)
+    assert not pause.is_over(15, 10.6, is_quiet=False)
+    assert pause.is_over(16, 10.6, is_quiet=False)
 
 
 def test_nothing_is_waited_for_that_is_not_under_way() -> None:
@@ -31,6 +31,6 @@ def test_nothing_is_waited_for_that_is_not_under_way() -> None:
     [pytest.param(1.0, 11.0, id="as long as the batch took"), pytest.param(0.1, 10.6, id="the bound")],
 )
 def test_the_wait_is_bounded(max_seconds: float, until: float) -> None:
-    gathering = after(2, max_seconds=max_seconds)
-    assert not gathering.is_over(1, until - 0.01, is_quiet=False)
-    assert gathering.is_over(1, until, is_quiet=False)
+    pause = after(2, max_seconds=max_seconds)
+    assert not pause.is_over(1, until - 0.01, is_quiet=False)
+    assert pause.is_over(1, until, is_quiet=False)

@@ -19,7 +19,7 @@ from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.http import rate_limit
 from query_api.http.api_keys import ApiKeys
 from query_api.http.rate_limit import RateLimit, TokenBuckets
-from query_api.serving.work_places import WORK_PLACES
+from query_api.serving.request_slots import REQUEST_SLOTS
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService
@@ -156,7 +156,7 @@ async def test_searches_that_wait_for_an_upload_keep_nobody_from_being_answered(
     body = {"text": "red", "min_offsets": {f"{TOPIC}-0": 4}, "timeout_ms": 60_000}
     waiting = asyncio.create_task(client.post("/v1/search", json=body))
     assert client.app is not None
-    while client.app[WORK_PLACES].num_waiting == 0:  # noqa: ASYNC110 (a client cannot be told)
+    while client.app[REQUEST_SLOTS].num_waiting == 0:  # noqa: ASYNC110 (a client cannot be told)
         await asyncio.sleep(0.01)
     assert (await client.get("/v1/index")).status == 200
     refused = await client.post("/v1/search", json=body)  # as many may wait as may work

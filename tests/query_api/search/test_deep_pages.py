@@ -15,7 +15,8 @@ from clip_index.row_filter import InRange, RowFilter
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
 from query_api.search.query_embedding import QueryEmbedding
-from query_api.search.ranking import MAX_DEPTH, Ask, find_all
+from query_api.search.ranking import find_rankings
+from query_api.search.ranking_requests import MAX_DEPTH, RankingRequest
 from tests.fakes.shards import content, create_index, fingerprint, take_over, unit_vectors
 
 DIMENSION, NUM_ROWS, PAGE, NUM_PAGES = 32, 24_000, 20, 20
@@ -41,21 +42,21 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     return reader.searcher
 
 
-def ask_for(seed: int, row_filter: RowFilter | None, k: int) -> Ask:
+def request_for(seed: int, row_filter: RowFilter | None, k: int) -> RankingRequest:
     query = QueryEmbedding(unit_vectors(seed, 1, DIMENSION)[0], frozenset(), None)
-    return Ask(query, "image", k, row_filter=row_filter, depth=MAX_DEPTH)
+    return RankingRequest(query, "image", k, row_filter=row_filter, depth=MAX_DEPTH)
 
 
 @pytest.mark.parametrize("seed", [2, 3])
 @pytest.mark.parametrize("share", [None, 5.0, 1.0], ids=["all", "half", "a tenth"])
 def test_pages_are_one_ranking_cut(searcher: Searcher, seed: int, share: float | None) -> None:
     row_filter = None if share is None else RowFilter(must=(InRange("metadata.n", lt=share),))
-    ask, found = ask_for(seed, row_filter, PAGE), []
+    request, found = request_for(seed, row_filter, PAGE), []
     for _ in range(NUM_PAGES):
-        [page] = find_all(searcher, [ask])
+        [page] = find_rankings(searcher, [request])
         found += [hit.content_id for hit in page.hits]
-        ask = replace(ask, after=page.next_place)
-    [whole] = find_all(searcher, [ask_for(seed, row_filter, PAGE * NUM_PAGES)])
+        request = replace(request, after=page.end)
+    [whole] = find_rankings(searcher, [request_for(seed, row_filter, PAGE * NUM_PAGES)])
     assert found == [hit.content_id for hit in whole.hits]
 
 

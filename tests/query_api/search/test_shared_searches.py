@@ -15,7 +15,7 @@ import pytest
 from clip_index.reading.searcher import Hit, Searcher
 from query_api.contract.filters import Filter
 from query_api.errors import ApiError
-from query_api.search import retrieval
+from query_api.search import ranking, retrieval
 from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.shared_searches import MAX_K, MAX_TOGETHER, SharedSearches, can_share
@@ -168,14 +168,14 @@ async def test_where_the_common_search_fails_each_is_made_alone(searcher: GatedS
 async def test_what_cannot_be_searched_fails_alone(
     searcher: GatedSearcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = retrieval.build_rated_asks
+    build = ranking.build_rated_requests
 
     def refuse_k_two(query: QueryEmbedding, wanted: RatedOptions) -> Any:
         if wanted.k == 2:
             raise ApiError("invalid_value", "not two")
         return build(query, wanted)
 
-    monkeypatch.setattr(retrieval, "build_rated_asks", refuse_k_two)
+    monkeypatch.setattr(ranking, "build_rated_requests", refuse_k_two)
     with Workers(1) as workers:
         searches = SharedSearches(workers, 1)
         asked = [ask(searches, searcher, TEXTS[0], k=k) for k in (1, 2, 3)]

@@ -1,4 +1,4 @@
-"""Work that goes on beside the requests, with rests, until the service stops."""
+"""Jobs that run beside the requests, with pauses, until the service stops."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class SideWork:
-    """One thread, which leaves the processor to requests by resting, and a task that feeds it.
+class BackgroundJob:
+    """A loop on the event loop, and one thread for its blocking calls.
 
-    Not by a low priority of the thread: while it waited for its turn with Python's lock in
-    hand, every request would wait with it.
+    The calls pause often, so that requests get the processor. A low priority of the thread would not
+    do: the thread would wait for its turn while it holds the GIL, and every request would wait with it.
     """
 
     def __init__(self, name: str) -> None:
@@ -26,9 +26,9 @@ class SideWork:
         self._is_stopping = threading.Event()
 
     @asynccontextmanager
-    async def going_on(self, forever: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-        """Run the task until the context ends, which ends rests and calls as well."""
-        task = asyncio.create_task(forever, name=self._name)
+    async def running(self, loop: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run the loop until the context ends; the end also ends its pauses and its calls."""
+        task = asyncio.create_task(loop, name=self._name)
         try:
             yield
         finally:
@@ -38,11 +38,11 @@ class SideWork:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Make a call in the thread; for the task."""
+        """Make a blocking call in the thread. Only the loop uses this."""
         return await asyncio.wrap_future(self._thread.submit(call, *args, **kwargs))
 
-    def rest(self, seconds: float) -> None:
-        """Wait in the thread; `CancelledError` when the service stops."""
+    def pause(self, seconds: float) -> None:
+        """Wait in the thread; raise `CancelledError` when the service stops."""
         if self._is_stopping.wait(seconds):
             raise CancelledError
 

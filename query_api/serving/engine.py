@@ -1,0 +1,182 @@
+"""The seam to the engine: what the service needs of an index and of its reader, and no more.
+
+The modules above import the engine's values from here. Only `query_api/__main__.py` builds a reader,
+so another engine is one that has these methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from clip_index.content import Embeddings, Modality, StoredContent
+from clip_index.generations.index_directory import IndexDescription
+from clip_index.generations.manifest import GenerationKey
+from clip_index.reading.browsing import BrowsePlace as TimePosition
+from clip_index.reading.browsing import NewestContent
+from clip_index.reading.searcher import Hit, Location, SearchObserver, ShardSnapshot
+from clip_index.reading.value_counts import CountedField, ValueCounts
+from clip_index.row_filter import RowFilter
+from clip_index.segments.column_reader import ALL_FIELDS, StoredField
+from clip_index.storage.file_digest import FileDigest, verify_slowly
+
+if TYPE_CHECKING:
+    from clip_index.reading.index_reader import IndexReader
+    from clip_index.reading.searcher import Searcher
+
+__all__ = [
+    "ALL_FIELDS",
+    "CountedField",
+    "FileDigest",
+    "GenerationKey",
+    "Hit",
+    "Index",
+    "IndexDescription",
+    "Location",
+    "NewestContent",
+    "Reader",
+    "SearchObserver",
+    "ShardSnapshot",
+    "Snapshot",
+    "StoredField",
+    "TimePosition",
+    "ValueCounts",
+    "verify_slowly",
+]
+
+
+class Snapshot(Protocol):
+    """One generation of each shard: what a request holds from its beginning to its answer.
+
+    It is immutable and thread-safe. Its methods block, except for the two properties. A `Location`
+    belongs to the snapshot that returned it; only its `shard` has a meaning outside.
+    """
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def shards(self) -> Mapping[str, ShardSnapshot]:
+        """What is covered of each shard, by the shard's name."""
+        ...
+
+    def observed_by(self, observer: SearchObserver | None) -> Snapshot:
+        """Return the same snapshot, whose searches tell the observer of each shard's part."""
+        ...
+
+    def search(
+        self,
+        queries: Embeddings,
+        *,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        depth: int | None = None,
+    ) -> list[list[Hit]]:
+        """Return the k best live contents of each query (q, dimension), best first.
+
+        There are fewer only if fewer exist and pass the filter. Equal scores are ordered by content id.
+        With the same `depth`, the answer to a smaller k begins the answer to a greater one, up to that
+        many hits.
+        """
+        ...
+
+    def find(self, content_id: str) -> Location | None:
+        """Return where a live content lies, None if there is none."""
+        ...
+
+    def floor(self, content_id: str) -> int | None:
+        """Return the greatest version seen of an id, live or deleted; None without any."""
+        ...
+
+    def find_owner(self, owner_id: str) -> list[Location]:
+        """Return all live contents of an owner."""
+        ...
+
+    def newest(
+        self,
+        *,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        after: TimePosition | None = None,
+    ) -> list[NewestContent]:
+        """Return the k live contents that occurred last, the latest first; with `after` those behind it."""
+        ...
+
+    def count_values(
+        self, field: CountedField, row_filter: RowFilter | None = None, *, max_values: int
+    ) -> ValueCounts:
+        """Return how many live contents have each value of a field, the most frequent values first."""
+        ...
+
+    def sample(self, modality: Modality, num_contents: int) -> list[Location]:
+        """Draw live contents at random; the same snapshot gives the same sample."""
+        ...
+
+    def newcomers_since(self, former: Self) -> NDArray[np.int64]:
+        """Return `occurred_at_ms` of every content that `former` did not cover yet, shape (n,)."""
+        ...
+
+    def read_many(
+        self, locations: Iterable[Location], fields: Collection[StoredField]
+    ) -> list[StoredContent]:
+        """Read contents in the given order; `fields` names the long values to read beside the others."""
+        ...
+
+    def embeddings(self, location: Location) -> Embeddings:
+        """Return a content's embeddings, shape (windows, dimension)."""
+        ...
+
+    def thumbnail(self, location: Location) -> bytes | None:
+        """Return the thumbnail that is kept of a content, a WebP file."""
+        ...
+
+
+class Index(Protocol):
+    """An index that exists."""
+
+    @property
+    def index_id(self) -> str: ...
+
+    @property
+    def description(self) -> IndexDescription: ...
+
+
+class Reader(Protocol):
+    """Follows the newest generations of one index. One thread at a time calls its methods."""
+
+    @property
+    def index(self) -> Index | None:
+        """The index, None until there is one."""
+        ...
+
+    @property
+    def searcher(self) -> Snapshot | None:
+        """The newest snapshot, None until one could be opened."""
+        ...
+
+    def reload(self) -> bool:
+        """Switch to the newest generations; True if a newer one is served now.
+
+        Raises `ClipIndexError` or `OSError`. Shards that can be read have moved on even then.
+        """
+        ...
+
+    def open_former(self, generations: Mapping[str, GenerationKey]) -> Snapshot:
+        """Open just these generations, one of each shard; `GenerationGone` if one is no longer kept."""
+        ...
+
+    def served_files(self) -> Mapping[Path, FileDigest]:
+        """Return the local files that are served, for reading them again; none if the engine has none."""
+        ...
+
+
+if TYPE_CHECKING:  # mypy refuses these lines as soon as our engine no longer fits the seam
+    _SNAPSHOT: type[Snapshot] = Searcher
+    _READER: type[Reader] = IndexReader

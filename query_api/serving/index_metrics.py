@@ -1,0 +1,30 @@
+"""What the metrics show of the index that is served."""
+
+from __future__ import annotations
+
+import time
+
+from query_api.serving.engine import Snapshot
+from query_api.telemetry.metrics import Metrics
+
+
+def show_generations(metrics: Metrics, searcher: Snapshot) -> None:
+    """Set the gauges that change with each new searcher."""
+    for name, shard in searcher.shards.items():
+        metrics.searcher_generation.labels(name).set(shard.generation)
+        metrics.searcher_next_offset.labels(name).set(shard.next_offset)
+
+
+def show_watermark_ages(metrics: Metrics, searcher: Snapshot) -> None:
+    """Set the gauges that grow with time."""
+    for name, shard in searcher.shards.items():
+        if shard.watermark_ms is not None:
+            age = max(0.0, time.time() - shard.watermark_ms / 1000)
+            metrics.watermark_age_seconds.labels(name).set(age)
+
+
+def observe_newcomers(metrics: Metrics, former: Snapshot, searcher: Snapshot) -> None:
+    """Observe for each content that is searchable now how long ago it was uploaded."""
+    now_ms = time.time() * 1000
+    for occurred_at_ms in searcher.newcomers_since(former):
+        metrics.searchable_after_event.observe(max(0.0, (now_ms - occurred_at_ms) / 1000))
