@@ -32,9 +32,15 @@ from query_api.http.api_keys import ApiKeys
 from query_api.http.listener import Address, AddressRefused, ConnectionLimits, listening
 from query_api.http.open_connections import bound_connections
 from query_api.http.rate_limit import RateLimit
-from query_api.settings import SECTION, IndexSettings, QueryApiSettings, Settings, read_settings
+from query_api.settings import (
+    MULTIPROC_VARIABLE,
+    SECTION,
+    IndexSettings,
+    QueryApiSettings,
+    Settings,
+    read_settings,
+)
 from query_api.telemetry.metrics_app import build_metrics_app
-from query_api.telemetry.multiprocess import VARIABLE as MULTIPROC_VARIABLE
 from query_api.telemetry.multiprocess import scrape_registry
 from query_api.telemetry.tracing import open_tracer
 from query_api.uploads.large_contents import LargeContents

@@ -10,12 +10,11 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
-from query_api.http.open_connections import is_loopback
-from query_api.page.files import HOST_PATTERN
-from query_api.telemetry.multiprocess import VARIABLE as MULTIPROC_VARIABLE
+from query_api.hosts import HOST_PATTERN, is_loopback
 from service.settings import PREFIX, EnvironmentSettings, Section, read_environment
 
 SECTION = f"{PREFIX}QUERY_API__"
+MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 
 
 def _as_digest(text: str) -> str:

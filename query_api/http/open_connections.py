@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import resource
 from typing import Protocol
 
 import structlog
 
+from query_api.hosts import is_loopback
 from query_api.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -74,14 +74,6 @@ class OpenConnections:
     def _show(self) -> None:
         if self._metrics is not None:
             self._metrics.open_connections.set(len(self._held))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own; a name is one only if it is `localhost`."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def bound_connections(wanted: int) -> int:

@@ -11,6 +11,8 @@ from importlib.resources import files
 
 from aiohttp import web
 
+from query_api.hosts import HOST_PATTERN
+
 TYPES: Mapping[str, str] = {
     "html": "text/html",
     "css": "text/css",
@@ -18,7 +20,6 @@ TYPES: Mapping[str, str] = {
     "svg": "image/svg+xml",
 }
 INDEX = "index.html"
-HOST_PATTERN = r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: it looks for it when it is imported
-
 
 @contextmanager
 def scrape_registry(own: CollectorRegistry, directory: Path | None) -> Iterator[CollectorRegistry]:

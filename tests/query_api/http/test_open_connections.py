@@ -14,8 +14,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from query_api.app import AppSettings, build_app
+from query_api.hosts import is_loopback
 from query_api.http.listener import Address, Connection, ConnectionLimits, listening
-from query_api.http.open_connections import OpenConnections, is_loopback
+from query_api.http.open_connections import OpenConnections
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
