@@ -9,6 +9,7 @@ from aiohttp import web
 
 from query_api.contract.route import HTML, Route
 from query_api.errors import ApiError
+from query_api.http.json_answer import json_answer
 
 DOCUMENT = web.AppKey("document", str)  # OpenAPI, in JSON
 
@@ -42,7 +43,7 @@ _START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#document", deepLinking
 
 async def get_document(request: web.Request) -> web.Response:
     """Answer the OpenAPI document of this service."""
-    return web.Response(text=request.app[DOCUMENT], content_type="application/json")
+    return json_answer(request.app[DOCUMENT])
 
 
 async def get_docs(_: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from query_api.contract.route import Route
 from query_api.encoding.canary_probe import CANARY_PROBE
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.json_answer import json_answer
 from query_api.serving.served_index import SERVED_INDEX
 
 RETRY_AFTER = {"Retry-After": "1"}
@@ -35,7 +36,7 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 
 def _ok() -> web.Response:
-    return web.Response(text=StatusAnswer().model_dump_json(), content_type="application/json")
+    return json_answer(StatusAnswer().model_dump_json())
 
 
 ROUTES = (

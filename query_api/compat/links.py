@@ -20,6 +20,7 @@ from query_api.contract.route import FORM, HTML, Described, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies import read_parameters, read_parts
+from query_api.http.json_answer import json_answer
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -116,8 +117,7 @@ def find_linked_images(searcher: Searcher, embedding: Embeddings) -> list[Linked
 
 
 def _links(images: list[LinkedImage]) -> web.Response:
-    body = LINKS.dump_json([image.link for image in images])
-    return web.Response(body=body, content_type="application/json")
+    return json_answer(LINKS.dump_json([image.link for image in images]))
 
 
 def _page(title: str, images: list[LinkedImage]) -> web.Response:

@@ -22,6 +22,7 @@ from query_api.contract.route import BINARY, OCTETS, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies import read_body, read_parameters
+from query_api.http.json_answer import json_answer
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
 from query_api.search.retrieval import without_owner
@@ -105,7 +106,7 @@ async def add_content(request: web.Request) -> web.Response:
     if fate == "set_aside":
         raise ApiError(fate, MESSAGES[fate])
     message = "added" if fate == "applied" else MESSAGES[fate]
-    return _answer(AddedAnswer(msg=message, time=time.perf_counter() - began))
+    return json_answer(AddedAnswer(msg=message, time=time.perf_counter() - began).model_dump_json())
 
 
 async def retrieve_contents(request: web.Request) -> web.Response:
@@ -179,11 +180,7 @@ async def _newest_searcher(request: web.Request) -> Searcher:
 async def _in_worker(request: web.Request, search: Callable[[], Answer]) -> web.Response:
     with request[STAGES].measure("search"):
         answer = await request.app[WORKERS].run(search)
-    return _answer(answer)
-
-
-def _answer(answer: Answer) -> web.Response:
-    return web.Response(text=answer.model_dump_json(), content_type="application/json")
+    return json_answer(answer.model_dump_json())
 
 
 ROUTES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from aiohttp import web
 
@@ -25,6 +25,7 @@ from query_api.contents.browse_models import (
 from query_api.contract.models import Include
 from query_api.contract.route import JSON, Route
 from query_api.http.bodies import read_json_body
+from query_api.http.json_answer import json_answer
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
@@ -34,14 +35,14 @@ async def browse(request: web.Request) -> web.Response:
     """Answer the newest contents."""
     wanted = await read_json_body(request, BrowseRequest)
     searcher = request.app[SERVED_INDEX].searcher
-    return await _answer(request, lambda: build_browse_answer(searcher, wanted, request[STAGES]))
+    return json_answer(await request.app[WORKERS].run(build_browse_answer, searcher, wanted, request[STAGES]))
 
 
 async def count(request: web.Request) -> web.Response:
     """Answer how often the values of some fields occur."""
     wanted = await read_json_body(request, CountRequest)
     searcher = request.app[SERVED_INDEX].searcher
-    return await _answer(request, lambda: build_count_answer(searcher, wanted, request[STAGES]))
+    return json_answer(await request.app[WORKERS].run(build_count_answer, searcher, wanted, request[STAGES]))
 
 
 def build_browse_answer(searcher: Searcher, wanted: BrowseRequest, stages: Stages) -> str:
@@ -100,11 +101,6 @@ def build_count_answer(searcher: Searcher, wanted: CountRequest, stages: Stages)
 def _field_counts(counted: ValueCounts) -> FieldCounts:
     values = [ValueCount(value=value, count=number) for value, number in counted.values]
     return FieldCounts(values=values, num_values=counted.num_values)
-
-
-async def _answer(request: web.Request, build: Callable[[], str]) -> web.Response:
-    text = await request.app[WORKERS].run(build)
-    return web.Response(text=text, content_type="application/json")
 
 
 ROUTES = (

@@ -13,6 +13,7 @@ from query_api.contents.index_models import ContentAnswer, ContentParameters, In
 from query_api.contract.error_codes import SEARCHING
 from query_api.contract.route import Route
 from query_api.http.bodies import read_parameters
+from query_api.http.json_answer import json_answer
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -38,13 +39,13 @@ async def get_content(request: web.Request) -> web.Response:
         snapshot=build_snapshot(searcher),
         timings=stages.as_milliseconds(),
     )
-    return web.Response(text=answer.model_dump_json(exclude_unset=True), content_type="application/json")
+    return json_answer(answer.model_dump_json(exclude_unset=True))
 
 
 async def get_index(request: web.Request) -> web.Response:
     served = request.app[SERVED_INDEX]
     answer = _describe(served.directory, served.searcher)
-    return web.Response(text=answer.model_dump_json(), content_type="application/json")
+    return json_answer(answer.model_dump_json())
 
 
 def _describe(index: IndexDirectory, searcher: Searcher) -> IndexAnswer:

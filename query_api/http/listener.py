@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.errors import STATUSES
+from query_api.http.json_answer import json_answer
 from query_api.http.open_connections import OpenConnections
 from query_api.telemetry.metrics import METRICS
 
@@ -191,9 +192,7 @@ class Connection(web.RequestHandler):
             raise ConnectionError("the answer has begun already")
         code = _code_of(status, exc)
         log.info("unreadable request", code=code, error=type(exc).__name__)
-        response = web.Response(
-            text=_error_text(code), status=STATUSES[code], content_type="application/json"
-        )
+        response = json_answer(_error_text(code), status=STATUSES[code])
         response.force_close()
         return response
 

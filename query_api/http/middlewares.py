@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.contract.route import ENDLESS
 from query_api.errors import ApiError
+from query_api.http.json_answer import json_answer
 from query_api.telemetry.metrics import METRICS
 from query_api.telemetry.stages import REQUEST_ID, SLOW_SECONDS, STAGES, Stages
 from query_api.telemetry.tracing import TRACER, record_request
@@ -86,7 +87,7 @@ def _error_response(request: web.Request, error: ApiError, allow: str | None = N
     )
     headers = dict(error.headers) | ({"Allow": allow} if allow else {})
     text = ErrorAnswer(error=body).model_dump_json(exclude_none=True)
-    response = web.Response(text=text, status=error.status, headers=headers, content_type="application/json")
+    response = json_answer(text, status=error.status, headers=headers)
     if error.status in _BODY_IS_UNREAD:
         response.force_close()
     return response

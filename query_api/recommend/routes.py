@@ -16,6 +16,7 @@ from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHIN
 from query_api.contract.route import JSON, Examples, Route
 from query_api.errors import ApiError
 from query_api.http.bodies import read_json_body
+from query_api.http.json_answer import json_answer
 from query_api.recommend.interests import Interest
 from query_api.recommend.models import (
     InterestAnswer,
@@ -53,7 +54,7 @@ async def recommend(request: web.Request) -> web.Response:
         raise ApiError("unknown_content", "none of the positive examples is a live content")
     build = partial(_answer, searcher, wanted, positive=positive, negative=negative, stages=stages)
     text = await request.app[WORKERS].run(build)
-    return web.Response(text=text, content_type="application/json")
+    return json_answer(text)
 
 
 async def _embed_known(

@@ -14,6 +14,7 @@ from clip_index.reading.searcher import Searcher
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import FORM, JSON, Examples, Route
 from query_api.errors import ApiError
+from query_api.http.json_answer import json_answer
 from query_api.percentiles.renewal import PERCENTILE_SCALES
 from query_api.search import retrieval
 from query_api.search.cursors import CURSOR_KEY, Page, cursor_key, read_cursor
@@ -31,8 +32,6 @@ from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
 
 log = structlog.get_logger()
-
-_JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 async def search_by_body(request: web.Request) -> web.Response:
@@ -61,7 +60,7 @@ async def _search(request: web.Request, wanted: SearchRequest) -> web.Response:
     if wanted.paged:
         return await _search_page(request, searcher, searcher, first_page(searcher, query, wanted))
     if can_share(wanted, stages):
-        return _json(await request.app[SHARED_SEARCHES].search(searcher, query, wanted, stages))
+        return json_answer(await request.app[SHARED_SEARCHES].search(searcher, query, wanted, stages))
     return await _answer(request, lambda: retrieval.search(searcher, query, wanted, stages))
 
 
@@ -118,11 +117,7 @@ async def _search_batch(request: web.Request, searcher: Searcher, queries: Seque
 
 
 async def _answer(request: web.Request, build: Callable[[], bytes]) -> web.Response:
-    return _json(await request.app[WORKERS].run(build))
-
-
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, headers=_JSON)
+    return json_answer(await request.app[WORKERS].run(build))
 
 
 SEARCHES: Examples = MappingProxyType(

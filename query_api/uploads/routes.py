@@ -15,6 +15,7 @@ from query_api.contract.route import BINARY, FORM, JSON, Described, Examples, Ro
 from query_api.contract.schema_rules import NOT_BLANK
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
+from query_api.http.json_answer import json_answer
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
@@ -53,12 +54,12 @@ async def delete_content(request: web.Request) -> web.Response:
 async def _write(request: web.Request, event: Event, parameters: WriteParameters) -> web.Response:
     delivery = await publish_event(request, event)
     if parameters.wait is None:
-        return _answer(202, _published(request, event, delivery))
+        return json_answer(_published(request, event, delivery).model_dump_json(), status=202)
     fate, searcher = await wait_for_fate(request, event, delivery, parameters.timeout_ms / 1000)
     if fate != "applied":
         raise ApiError(fate, MESSAGES[fate], details=[_place(delivery)])
     answer = SearchableAnswer(**dict(_published(request, event, delivery)), snapshot=build_snapshot(searcher))
-    return _answer(200, answer)
+    return json_answer(answer.model_dump_json())
 
 
 async def publish_event(request: web.Request, event: Event) -> Delivery:
@@ -118,10 +119,6 @@ def _published(request: web.Request, event: Event, delivery: Delivery) -> Publis
         shard=shard_of(delivery),
         timings=request[STAGES].as_milliseconds(),
     )
-
-
-def _answer(status: int, answer: PublishedAnswer) -> web.Response:
-    return web.Response(text=answer.model_dump_json(), status=status, content_type="application/json")
 
 
 WRITTEN: Mapping[int, Described] = {200: SearchableAnswer, 202: PublishedAnswer}
