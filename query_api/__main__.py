@@ -29,7 +29,8 @@ from event_log.publisher import Publisher
 from query_api.app import AppSettings, build_app
 from query_api.encoding.query_encoder import QueryEncoderSettings
 from query_api.http.api_keys import ApiKeys
-from query_api.http.listener import Address, AddressRefused, ConnectionLimits, listening
+from query_api.http.connection import ConnectionLimits
+from query_api.http.listener import Address, AddressRefused, listening
 from query_api.http.open_connections import bound_connections
 from query_api.http.rate_limit import RateLimit
 from query_api.settings import (
