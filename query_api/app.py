@@ -23,11 +23,11 @@ from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
 from query_api.http.access import build_access_check
 from query_api.http.api_keys import ApiKeys
+from query_api.http.body_receiver import build_body_receiver
+from query_api.http.concurrency_limit import limit_concurrency
 from query_api.http.cors import build_cors
 from query_api.http.middlewares import answer_errors, observe
 from query_api.http.rate_limit import RateLimit, build_rate_limit
-from query_api.http.receiving import build_receiver
-from query_api.http.work_limit import limit_work
 from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.route_table import ROUTES
@@ -142,7 +142,7 @@ def build_middlewares(settings: AppSettings) -> list[Middleware]:
         answer_errors,
         build_access_check(settings.keys, settings.cors_origins),
         build_rate_limit(settings.rate_limit),
-        build_receiver(settings.receive_timeout_seconds),
-        limit_work,
+        build_body_receiver(settings.receive_timeout_seconds),
+        limit_concurrency,
     ]
     return [build_cors(settings.cors_origins), *middlewares] if settings.cors_origins else middlewares

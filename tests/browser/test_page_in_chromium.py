@@ -467,7 +467,7 @@ def test_it_asks_for_a_key_once_and_shows_everything_with_it(chromium: Any, site
         dialog = page.get_by_role("dialog", name="API key")
         dialog.get_by_label("Key").fill("not the key")
         dialog.get_by_role("button").click()
-        expect(dialog).to_contain_text("not known")
+        expect(dialog).to_contain_text("unknown API key")
         dialog.get_by_label("Key").fill(API_KEY)
         dialog.get_by_role("button").click()
         expect(pictures(page).first.locator("img")).to_be_visible()
