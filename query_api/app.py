@@ -40,7 +40,7 @@ from query_api.serving.workers import WORKERS, Workers
 from query_api.telemetry.metrics import METRICS, Metrics
 from query_api.telemetry.stages import SLOW_SECONDS
 from query_api.telemetry.tracing import TRACER
-from query_api.uploads.publishing import UPLOADS, PublishSettings, Uploads
+from query_api.uploads.publishing import EVENT_PUBLISHER, EventPublisher, PublishSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def build_app(
     app[CANARY_PROBE] = CanaryProbe(query_encoder)
     app[WORK_PLACES] = WorkPlaces(settings.max_concurrent_requests)
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
-    app[UPLOADS] = Uploads(publisher, workers, settings.publish)
+    app[EVENT_PUBLISHER] = EventPublisher(publisher, workers, settings.publish)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
     app[LIVE_LISTENERS] = listeners = LiveListeners()
     app.on_shutdown.append(listeners.stop)

@@ -27,12 +27,13 @@ from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
 from query_api.search.retrieval import without_owner
 from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.work_places import WORK_PLACES
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
+from query_api.uploads.fate import MESSAGES, fate_of, searcher_covering
 from query_api.uploads.models import Name, UploadRequest
-from query_api.uploads.publishing import UPLOADS
+from query_api.uploads.publishing import EVENT_PUBLISHER, publish_event
 from query_api.uploads.reading import build_event, text_from_bytes
-from query_api.uploads.routes import MESSAGES, publish_event, wait_for_fate
 from schemas.events import ImageContent, TextContent
 
 SOURCE = "mv_retrieval"
@@ -93,7 +94,8 @@ class RecommendedAnswer(Answer):
 async def add_content(request: web.Request) -> web.Response:
     """Publish the content and answer when it is searchable."""
     began = time.perf_counter()
-    request.app[UPLOADS].require_publisher()
+    app, stages = request.app, request[STAGES]
+    app[EVENT_PUBLISHER].require_publisher()
     parameters = read_parameters(request, AddParameters)
     body = await read_body(request)
     content = TextContent(text_from_bytes(body)) if parameters.type == "text" else ImageContent(body)
@@ -101,8 +103,12 @@ async def add_content(request: web.Request) -> web.Response:
         content_id=f"{parameters.type}:{parameters.id}", source=SOURCE, owner_id=parameters.user or None
     )
     event = build_event(upload, content)
-    delivery = await publish_event(request, event)
-    fate, _ = await wait_for_fate(request, event, delivery, SEARCHABLE_WITHIN_SECONDS)
+    delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
+    with stages.measure("wait"):
+        searcher = await searcher_covering(
+            delivery, SEARCHABLE_WITHIN_SECONDS, served=app[SERVED_INDEX], slots=app[WORK_PLACES]
+        )
+    fate = await app[WORKERS].run(fate_of, searcher, event, delivery)
     if fate == "set_aside":
         raise ApiError(fate, MESSAGES[fate])
     message = "added" if fate == "applied" else MESSAGES[fate]

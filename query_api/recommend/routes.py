@@ -36,6 +36,8 @@ from query_api.recommend.recommendation import (
 from query_api.search.query_resolution import embed_example
 from query_api.search.retrieval import build_hits
 from query_api.serving.coverage import covered_searcher
+from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.work_places import WORK_PLACES
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
 
@@ -46,7 +48,9 @@ async def recommend(request: web.Request) -> web.Response:
     with stages.measure("read"):
         wanted = await read_json_body(request, RecommendRequest)
     with stages.measure("wait"):
-        searcher = await covered_searcher(request, wanted.min_offsets, wanted.timeout_ms / 1000)
+        searcher = await covered_searcher(
+            request.app[SERVED_INDEX], request.app[WORK_PLACES], wanted.min_offsets, wanted.timeout_ms / 1000
+        )
     with stages.measure("encode"):
         positive = await _embed_known(request, searcher, wanted.positive or [])
         negative = await _embed_known(request, searcher, wanted.negative)

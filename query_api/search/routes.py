@@ -28,6 +28,7 @@ from query_api.search.shared_searches import SHARED_SEARCHES, can_share
 from query_api.search.texts import SearchMultipart, SearchParameters
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.work_places import WORK_PLACES
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
 
@@ -50,7 +51,9 @@ async def _search(request: web.Request, wanted: SearchRequest) -> web.Response:
     if wanted.cursor is not None:
         return await _search_on(request, wanted, wanted.cursor)
     with request[STAGES].measure("wait"):
-        searcher = await covered_searcher(request, wanted.min_offsets, wanted.timeout_ms / 1000)
+        searcher = await covered_searcher(
+            request.app[SERVED_INDEX], request.app[WORK_PLACES], wanted.min_offsets, wanted.timeout_ms / 1000
+        )
     if wanted.queries is not None:
         return await _search_batch(request, searcher, wanted.queries)
     stages = request[STAGES]
