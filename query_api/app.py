@@ -16,7 +16,7 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.reading.index_reader import IndexReader
 from event_log.publisher import Publisher
 from query_api.api_docs import DOCUMENT
-from query_api.contents.live_routes import LIVE_LISTENERS, LiveListeners
+from query_api.contents.live_routes import LIVE_STREAMS, LiveStreams
 from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
 from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
@@ -113,8 +113,8 @@ def build_app(
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
     app[EVENT_PUBLISHER] = EventPublisher(publisher, workers, settings.publish)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
-    app[LIVE_LISTENERS] = listeners = LiveListeners()
-    app.on_shutdown.append(listeners.stop)
+    app[LIVE_STREAMS] = live_streams = LiveStreams()
+    app.on_shutdown.append(live_streams.stop)
     app.cleanup_ctx.extend([run_workers, run_encoder, run_reloads])
     if settings.has_percentiles:
         app.cleanup_ctx.append(run_percentiles)

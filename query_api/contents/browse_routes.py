@@ -1,4 +1,4 @@
-"""`/v1/browse` and `/v1/counts`: looking at an index without a query."""
+"""`/v1/browse` and `/v1/counts`, which show an index without a query."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ async def count(request: web.Request) -> web.Response:
 
 
 def build_browse_answer(searcher: Searcher, wanted: BrowseRequest, stages: Stages) -> str:
-    """Find the newest contents, read what is shown of them, return the answer as JSON. Blocking."""
+    """Find the newest contents, read their fields, and return the answer as JSON. Blocking."""
     row_filter = wanted.filter.as_row_filter() if wanted.filter else None
-    places = _places_of(wanted)
+    starts = _starts_of(wanted)
     with stages.measure("columns"):
         found = {
             modality: find_newest(searcher, k=wanted.k, modality=modality, row_filter=row_filter, after=after)
-            for modality, after in places.items()
+            for modality, after in starts.items()
         }
         results = {
             modality: NewestContents(hits=_headlines(searcher, newest, wanted.include))
@@ -68,8 +68,8 @@ def build_browse_answer(searcher: Searcher, wanted: BrowseRequest, stages: Stage
     return answer.model_dump_json(exclude_unset=True)
 
 
-def _places_of(wanted: BrowseRequest) -> Mapping[Modality, BrowsePlace | None]:
-    """Return the modalities to answer, and behind which place each goes on; None at its start."""
+def _starts_of(wanted: BrowseRequest) -> Mapping[Modality, BrowsePlace | None]:
+    """Return the modalities to answer, each with the position to go on after; None begins at the newest."""
     if wanted.cursor is not None:
         return read_browse_cursor(wanted.cursor)
     return dict.fromkeys((wanted.modality,) if wanted.modality else MODALITIES)

@@ -1,4 +1,4 @@
-"""What answers show of the index and of the contents in it."""
+"""The models of what the index holds, and of one content."""
 
 from __future__ import annotations
 

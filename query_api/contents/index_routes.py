@@ -20,7 +20,7 @@ from query_api.telemetry.stages import STAGES
 
 
 async def get_content(request: web.Request) -> web.Response:
-    """Look for a newer generation first, so that a client finds what it saw acknowledged as searchable."""
+    """Answer a content. Reload first, so that a client finds what any process has told it is searchable."""
     stages = request[STAGES]
     include = read_parameters(request, ContentParameters).include
     served = request.app[SERVED_INDEX]
@@ -75,7 +75,7 @@ ROUTES = (
         path="/v1/contents/{content_id}",
         handler=get_content,
         access="read",
-        summary="Read a content.",
+        summary="One content, with all its fields.",
         answers={200: ContentAnswer},
         parameters=ContentParameters,
         codes=SEARCHING | {"unknown_content"},

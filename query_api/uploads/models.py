@@ -42,7 +42,7 @@ class WriteParameters(Request):
 
     wait: Literal["searchable"] | None = Field(
         default=None,
-        description="Answer when searches find the event. By default the answer comes when the log has stored it.",
+        description="Wait until searches find the event. By default the answer comes once it is in the log.",
     )
     timeout_ms: int = Field(
         default=10_000, ge=0, le=MAX_WAIT_MS, description="How long to wait with `wait=searchable`."
