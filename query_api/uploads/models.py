@@ -45,7 +45,10 @@ class WriteParameters(Request):
         description="Wait until searches find the event. By default the answer comes once it is in the log.",
     )
     timeout_ms: int = Field(
-        default=10_000, ge=0, le=MAX_WAIT_MS, description="How long to wait with `wait=searchable`."
+        default=10_000,
+        ge=0,
+        le=MAX_WAIT_MS,
+        description="How long to wait with `wait=searchable`, in milliseconds.",
     )
 
 
