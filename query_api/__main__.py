@@ -1,7 +1,7 @@
 """`python -m query_api`: serve one index until SIGTERM or SIGINT.
 
-Exit codes: 0 after a signal, 1 when the index or the encoder cannot be used,
-2 for bad settings, an address that is taken included. Each failure is one sentence on stderr.
+Exit codes: 0 after a signal; 1 if the index or the encoder cannot be used; 2 for bad settings,
+which include an address that is in use. Each failure is one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -77,18 +77,20 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
                 asyncio.run(_serve(app, build_metrics_app(scraped), settings.query_api))
     except AddressRefused as error:
         return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
-    except ValueError as error:  # a property that librdkafka refuses; the message names its variable
+    except ValueError as error:  # librdkafka refuses a property; the message names the variable
         return _refuse(str(error), exit_code=2)
     except (ClipIndexError, OSError) as error:
         return _refuse(str(error), exit_code=1)
-    except KeyboardInterrupt:  # while the encoder is loaded, before there is a loop to take signals
+    except KeyboardInterrupt:  # while the encoder is being loaded: no event loop handles signals yet
         log.info("stopping")
     return 0
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     log.info("loading the encoder", model=settings.model)
-    from clip_index.encoder.open_clip import load_encoder  # torch takes seconds: settings are judged first
+    from clip_index.encoder.open_clip import (
+        load_encoder,  # torch takes seconds to import; bad settings should fail before
+    )
 
     encoder = load_encoder(settings)
     warm_up(encoder)
@@ -96,7 +98,7 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
 
 
 def open_reader(settings: IndexSettings, encoder: Encoder) -> IndexReader:
-    """Open what is served; no index yet is no error, a damaged or a foreign one is."""
+    """Open the index. If there is none yet, the service waits. A damaged or foreign index is an error."""
     reader = IndexReader(settings.root, settings.id, encoder.fingerprint)
     try:
         reader.reload()
@@ -107,7 +109,7 @@ def open_reader(settings: IndexSettings, encoder: Encoder) -> IndexReader:
 
 @contextmanager
 def open_publisher(settings: Settings) -> Iterator[Publisher | None]:
-    """Connect to Kafka if uploads are taken; what is queued at the end is delivered first."""
+    """Connect to Kafka if uploads are enabled. At the end, queued events are delivered before it closes."""
     if not settings.query_api.can_publish:
         yield None
         return
@@ -117,7 +119,7 @@ def open_publisher(settings: Settings) -> Iterator[Publisher | None]:
 
 
 async def _serve(app: web.Application, metrics_app: web.Application, settings: QueryApiSettings) -> None:
-    """Answer until a signal; then stop listening, finish what is in flight, and return."""
+    """Serve until a signal. Then stop listening, finish the requests in flight, and return."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -139,8 +141,8 @@ def _metrics_address(settings: QueryApiSettings) -> Address:
 
 
 def _variable_of(refused: AddressRefused, settings: QueryApiSettings) -> str:
-    place = "METRICS_" if refused.address == _metrics_address(settings) else ""
-    return SECTION + place + ("HOST" if refused.is_unknown_host else "PORT")
+    prefix = "METRICS_" if refused.address == _metrics_address(settings) else ""
+    return SECTION + prefix + ("HOST" if refused.is_unknown_host else "PORT")
 
 
 def app_settings(all_settings: Settings) -> AppSettings:

@@ -125,7 +125,7 @@ class SearchRequest(Query, FreshnessOptions):
     cursor: str | None = Field(
         default=None,
         min_length=1,
-        description="The `next_cursor` of the previous answer, for the next page. Only `k` can be given with it.",
+        description="The `next_cursor` of the previous answer. Only `k` can be given with it.",
     )
     paged: bool = Field(
         default=False, description="Answer a `next_cursor` as long as there are more hits, up to 10,000 hits."
