@@ -66,15 +66,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
         return _refuse(str(error), exit_code=2)
     configure_logs()
     try:
-        encoder = load_encoder(settings.encoder)
-        reader = open_reader(settings.index, encoder)
-        registry = CollectorRegistry()
-        with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
-            with open_tracer(settings.query_api.otlp_endpoint) as tracer:
-                app = build_app(
-                    encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
-                )
-                asyncio.run(_serve(app, build_metrics_app(scraped), settings.query_api))
+        _open_and_serve(settings, load_encoder)
     except AddressRefused as error:
         return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
     except ValueError as error:  # librdkafka refuses a property; the message names the variable
@@ -84,6 +76,18 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
     except KeyboardInterrupt:  # while the encoder is being loaded: no event loop handles signals yet
         log.info("stopping")
     return 0
+
+
+def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
+    encoder = load_encoder(settings.encoder)
+    reader = open_reader(settings.index, encoder)
+    registry = CollectorRegistry()
+    with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
+        with open_tracer(settings.query_api.otlp_endpoint) as tracer:
+            app = build_app(
+                encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
+            )
+            asyncio.run(_serve(app, build_metrics_app(scraped), settings.query_api))
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:

@@ -41,25 +41,35 @@ def build_document(
     `needs_key` says whether this service has API keys, `dimension` how long its encoder's vectors are.
     """
     routes = [route for route in routes if route.tag]
-    names, definitions = models_json_schema(
-        [*_models_of(routes)], ref_template="#/components/schemas/{model}"
-    )
-    for form in {
-        _schema(route.bodies[FORM], names, "validation")["$ref"] for route in routes if FORM in route.bodies
-    }:
-        _forget_null(definitions["$defs"][form.rpartition("/")[2]])
-    if dimension is not None:
-        _bound_vectors(definitions["$defs"], dimension)
+    names, schemas = _schemas_of(routes, dimension)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
-        paths[route.path][route.method.lower()] = _operation(route, names, definitions, needs_key)
+        paths[route.path][route.method.lower()] = _operation(route, names, schemas, needs_key)
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": "cliptide", "version": API_VERSION, "description": DESCRIPTION},
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
-        "components": {"schemas": definitions["$defs"], "securitySchemes": SECURITY_SCHEMES},
+        "components": {"schemas": schemas, "securitySchemes": SECURITY_SCHEMES},
     }
+
+
+def _schemas_of(routes: Iterable[Route], dimension: int | None) -> tuple[Names, dict[str, Any]]:
+    """Return the references to the models of all routes, and the schemas of the models."""
+    names, definitions = models_json_schema(
+        [*_models_of(routes)], ref_template="#/components/schemas/{model}"
+    )
+    schemas: dict[str, Any] = definitions["$defs"]
+    forms = (_schema(route.bodies[FORM], names, "validation") for route in routes if FORM in route.bodies)
+    for name in {_model_name(form) for form in forms}:
+        _forget_null(schemas[name])
+    if dimension is not None:
+        _bound_vectors(schemas, dimension)
+    return names, schemas
+
+
+def _model_name(reference: Mapping[str, Any]) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]
 
 
 def _forget_null(form: dict[str, Any]) -> None:
@@ -69,11 +79,11 @@ def _forget_null(form: dict[str, Any]) -> None:
     }
 
 
-def _bound_vectors(definitions: Mapping[str, Any], dimension: int) -> None:
+def _bound_vectors(schemas: Mapping[str, Any], dimension: int) -> None:
     """Say how many numbers the vectors in requests have."""
-    for definition in definitions.values():
-        if "vector" in definition.get("properties", ()) and definition.get("additionalProperties") is False:
-            for choice in definition["properties"]["vector"]["anyOf"]:
+    for schema in schemas.values():
+        if "vector" in schema.get("properties", ()) and schema.get("additionalProperties") is False:
+            for choice in schema["properties"]["vector"]["anyOf"]:
                 if choice["type"] == "array":
                     choice |= {"minItems": dimension, "maxItems": dimension}
 
@@ -111,12 +121,12 @@ def _models_of(routes: Iterable[Route]) -> Iterable[tuple[type[BaseModel], Mode]
     return found
 
 
-def _operation(route: Route, names: Names, definitions: Mapping[str, Any], needs_key: bool) -> dict[str, Any]:
+def _operation(route: Route, names: Names, schemas: Mapping[str, Any], needs_key: bool) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
         "tags": [route.tag],
         "summary": route.summary,
-        "parameters": [*_path_parameters(route), *_query_parameters(route, names, definitions)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route, names, schemas)],
         "responses": {**_answers(route, names), **_errors(route, names)},
     }
     if route.bodies:
@@ -141,11 +151,10 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     return [{"name": name, "in": "path", "required": True, "schema": schema} for name in parts]
 
 
-def _query_parameters(route: Route, names: Names, definitions: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _query_parameters(route: Route, names: Names, schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
     if route.parameters is None:
         return []
-    name = names[route.parameters, "validation"]["$ref"].rpartition("/")[2]
-    model = definitions["$defs"][name]
+    model = schemas[_model_name(names[route.parameters, "validation"])]
     given = route.required_parameters
     required = model.get("required", ()) if given is None else given
     return [

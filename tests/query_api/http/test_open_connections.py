@@ -14,7 +14,6 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from query_api.app import AppSettings, build_app
-from query_api.hosts import is_loopback
 from query_api.http.connection import Connection, ConnectionLimits
 from query_api.http.listener import Address, listening
 from query_api.http.open_connections import OpenConnections
@@ -73,14 +72,6 @@ def test_connections_are_counted() -> None:
     assert registry.get_sample_value("cliptide_query_open_connections") == 1
     connections.release(second)
     assert registry.get_sample_value("cliptide_query_open_connections") == 0
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("192.0.2.1", False), ("", False)],
-)
-def test_loopback_is_known(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
 
 
 @pytest.fixture
