@@ -1,1 +1,1 @@
-"""The calls of two earlier services, for their clients."""
+"""The calls of two earlier services, whose clients work unchanged."""

@@ -12,7 +12,7 @@ from query_api.errors import ApiError
 from query_api.http.api_keys import ApiKeys, digest_of
 
 NEEDED_ACCESS: web.RequestKey[Access] = web.RequestKey("needed_access")
-CALLER = web.RequestKey("caller", str)  # the digest of the caller's key; without keys, the caller's address
+CALLER = web.RequestKey("caller", str)  # the digest of the caller's key, or an address
 
 
 def build_access_check(keys: ApiKeys, allowed_origins: Collection[str] = ()) -> Middleware:

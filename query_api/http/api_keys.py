@@ -42,7 +42,7 @@ class ApiKeys:
         if not (may_read or may_write):
             raise ApiError("unknown_key", "unknown API key", headers=CHALLENGE)
         if not (may_read if access == "read" else may_write):
-            raise ApiError("forbidden", f"this API key does not allow to {access}")
+            raise ApiError("forbidden", f"this API key may not {access}")
 
 
 def digest_of(key: str) -> bytes:

@@ -61,7 +61,7 @@ def build_rate_limit(limit: RateLimit) -> Middleware:
         wait_seconds = buckets.take(request[CALLER])
         if wait_seconds > 0.0:
             headers = {"Retry-After": str(math.ceil(wait_seconds))}
-            raise ApiError("too_many_requests", "too many requests in a short time", headers=headers)
+            raise ApiError("too_many_requests", "rate limit exceeded", headers=headers)
         return await handler(request)
 
     return limit_rate

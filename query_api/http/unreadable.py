@@ -37,7 +37,7 @@ def error_text(code: str) -> str:
 
 
 def code_of(status: int, exc: BaseException | None) -> str:
-    """Return our code for an error with which aiohttp gave a request up."""
+    """Return the error code for a request that aiohttp could not read or answer."""
     if isinstance(exc, LineTooLong):
         return "headers_too_large"
     return "internal" if status >= 500 else "bad_request"

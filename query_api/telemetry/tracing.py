@@ -1,4 +1,4 @@
-"""Requests and their stages as OpenTelemetry spans. No other module imports the library.
+"""Requests and their stages as OpenTelemetry spans. No other module makes spans.
 
 Spans are made when a request is over, from the times in `Stages`. So requests that are not
 traced cost nothing, and worker threads need no tracing context. The stage of a search has one

@@ -18,7 +18,7 @@ Fate: TypeAlias = Literal["applied", "superseded", "set_aside"]
 
 MESSAGES: Mapping[Fate, str] = MappingProxyType(
     {
-        "superseded": "a later event or a greater version of this content has won",
+        "superseded": "a later event or a higher version of this content has replaced this event",
         "set_aside": "the content is not in the index: its event became a dead letter, "
         "or it was deleted right after",
     }
