@@ -45,29 +45,25 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 class AddParameters(Request):
     """The query string of `add_content`."""
 
-    id: Id = Field(description="The id. Texts and images have separate ids.")
+    id: Id = Field(description="Texts and images are numbered apart.")
     type: Modality
-    user: Name | None = Field(default=None, description="The user who uploads the content.")
+    user: Name | None = Field(default=None, description="Who uploaded it.")
 
 
 class RetrieveParameters(Request):
     """The query string of `retrieve_contents`."""
 
-    k: int = Field(
-        default=10, ge=1, description=f"How many contents of each modality to answer, at most {MAX_K}."
-    )
+    k: int = Field(default=10, ge=1, description=f"At most {MAX_K} contents of each modality are answered.")
     type: Modality
-    user: Name | None = Field(default=None, description="The user whose own contents are left out.")
+    user: Name | None = Field(default=None, description="Whose own contents are left out.")
 
 
 class RecommendParameters(Request):
     """The query string of `recommend_contents`."""
 
-    k: int = Field(
-        default=10, ge=1, description=f"How many contents of each modality to answer, at most {MAX_K}."
-    )
+    k: int = Field(default=10, ge=1, description=f"At most {MAX_K} contents of each modality are answered.")
     user: Name | None = Field(
-        default=None, description="The user whose interests decide. Own contents are left out."
+        default=None, description="Whose interests decide; the own contents are left out."
     )
 
 
@@ -89,7 +85,7 @@ class RetrievedAnswer(Answer):
 
 
 class RecommendedAnswer(Answer):
-    """What is recommended by the user's texts, and what is recommended by the user's images."""
+    """What the interests lead to that the user's texts show, and those that the images do."""
 
     text: RetrievedAnswer
     image: RetrievedAnswer
@@ -199,7 +195,7 @@ ROUTES = (
         path="/mv_retrieval/v0.1/add_content",
         handler=add_content,
         access="write",
-        summary="Upload a text or an image, and wait until it is searchable.",
+        summary="Upload a text or an image; answered when it is searchable.",
         answers={200: AddedAnswer},
         parameters=AddParameters,
         bodies={OCTETS: BINARY},
@@ -210,7 +206,7 @@ ROUTES = (
         path="/mv_retrieval/v0.1/retrieve_contents",
         handler=retrieve_contents,
         access="read",
-        summary="The contents most similar to a text or an image.",
+        summary="The contents nearest to a text or an image.",
         answers={200: RetrievedAnswer},
         parameters=RetrieveParameters,
         bodies={OCTETS: BINARY},
@@ -221,7 +217,7 @@ ROUTES = (
         path="/mv_retrieval/v0.1/recommend_contents",
         handler=recommend_contents,
         access="read",
-        summary="Uploads of others that match a user's interests.",
+        summary="What others uploaded that fits the interests of a user's uploads.",
         answers={200: RecommendedAnswer},
         parameters=RecommendParameters,
         codes=SEARCHING,

@@ -34,23 +34,16 @@ class RecommendRequest(RankingOptions, FreshnessOptions):
 
     positive: list[WeightedExample] | None = Field(default=None, min_length=1, max_length=MAX_EXAMPLES)
     negative: list[WeightedExample] = Field(
-        default=[], max_length=MAX_EXAMPLES, description="The hits should be unlike these."
+        default=[], max_length=MAX_EXAMPLES, description="What the hits are to be unlike."
     )
     owner_id: ContentId | None = Field(
-        default=None,
-        description="Recommend by the uploads of this owner. The owner's own contents are not answered.",
+        default=None, description="Recommend by what this owner uploaded; those contents are not answered."
     )
     novelty: float = Field(
-        default=0.2,
-        ge=0,
-        le=1,
-        description="With `owner_id`: the share of hits that are outside the owner's interests.",
+        default=0.2, ge=0, le=1, description="With `owner_id`: the share of hits outside the known interests."
     )
     diversity: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="How much the hits should differ from each other. With 0 only the score counts.",
+        default=0.0, ge=0, le=1, description="How much hits should differ: 0 is by score alone."
     )
 
     @model_validator(mode="after")
@@ -65,11 +58,11 @@ class RecommendRequest(RankingOptions, FreshnessOptions):
 
 
 class Because(Answer):
-    """Why a hit was recommended."""
+    """What pulled a hit in."""
 
     kind: Literal["example", "interest", "novelty"]
     content_id: str | None = Field(
-        description="The example's content id, if it has one; or the upload that represents the interest."
+        description="The example's content id, if it has one; the upload that stands for the interest."
     )
     example: int | None = Field(default=None, description="The position of the example in `positive`.")
 
@@ -83,18 +76,14 @@ class RecommendedHits(Answer):
 
 
 class InterestAnswer(Answer):
-    content_id: str = Field(description="The upload that represents this interest.")
+    content_id: str = Field(description="The upload that stands for this interest.")
     num_uploads: int
-    weight: float = Field(
-        description="The interest's weight, by number and age of its uploads. All weights add up to 1."
-    )
+    weight: float = Field(description="By size and recency; the weights sum to 1.")
 
 
 class RecommendAnswer(Answer):
     results: dict[Modality, RecommendedHits] = Field(description="One entry for each modality asked for.")
-    missing_ids: list[str] = Field(
-        description="Content ids of examples that are not in the index. They were skipped."
-    )
-    interests: list[InterestAnswer] = Field(description="The owner's interests, by weight.")
+    missing_ids: list[str] = Field(description="Examples that are no live contents; they were skipped.")
+    interests: list[InterestAnswer] = Field(description="What the owner's uploads show; heaviest first.")
     snapshot: Snapshot
     timings: Timings

@@ -45,16 +45,14 @@ class EmbedContent(Request):
 
 class EmbedRequest(Request):
     contents: list[EmbedContent] = Field(
-        min_length=1,
-        max_length=MAX_CONTENTS,
-        description="The contents to encode. The answer has the same order.",
+        min_length=1, max_length=MAX_CONTENTS, description="Encoded together, and answered in this order."
     )
 
 
 class EmbedAnswer(Answer):
     embeddings: list[list[list[float]]] = Field(
-        description="For each content the unit vectors that an index would store: one for an image, "
-        "and one for each window of a text. Most texts have one window."
+        description="For each content the unit vectors that an index holds of it: one of a picture, and one "
+        "for each window of a text, of which most have one."
     )
     encoder: EncoderAnswer
     timings: Timings
@@ -96,7 +94,7 @@ ROUTES = (
         path="/v1/embed",
         handler=embed,
         access="read",
-        summary="The embeddings of texts and images, as an index would store them.",
+        summary="The embeddings of texts and images, as an index would hold them.",
         answers={200: EmbedAnswer},
         bodies={JSON: EmbedRequest},
         examples=EMBEDDINGS,

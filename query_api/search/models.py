@@ -1,4 +1,4 @@
-"""The models of a search: its request and its answer."""
+"""What a search takes, and its answer."""
 
 from __future__ import annotations
 
@@ -57,11 +57,10 @@ class Example(Request):
     text: QueryText | None = None
     image: Base64Bytes | None = Field(default=None, description="A JPEG, PNG, WebP or GIF file.")
     content_id: ContentId | None = Field(
-        default=None,
-        description="Search by the embedding of this content. The content itself is not among the hits.",
+        default=None, description="Search by the embedding of this content; it is not among the hits itself."
     )
     vector: list[float] | None = Field(
-        default=None, description="An embedding: one number for each dimension of the encoder."
+        default=None, description="One number for each dimension of the encoder."
     )
 
     @model_validator(mode="after")
@@ -77,13 +76,13 @@ class Example(Request):
 
 
 class Term(Example):
-    """One part of a combined query. A negative weight searches for contents unlike this part."""
+    """A part of a combined query; what a negative weight names is to be far away."""
 
     weight: float = Field(default=1.0, ge=-MAX_WEIGHT, le=MAX_WEIGHT)
 
 
 class Query(RatedOptions, Example):
-    """One query, with its options."""
+    """One thing to search for, and how."""
 
     kinds: ClassVar[tuple[str, ...]] = (*Example.kinds, "terms")
 
@@ -91,7 +90,7 @@ class Query(RatedOptions, Example):
         default=None,
         min_length=1,
         max_length=MAX_TERMS,
-        description="Several parts with weights. Their weighted sum is searched for.",
+        description="The weighted sum of several embeddings is searched for.",
     )
 
     @model_validator(mode="after")
@@ -109,7 +108,7 @@ def _say_its_forms(schema: JsonSchema, model: type[Example]) -> None:
 
 
 class SearchRequest(Query, FreshnessOptions):
-    """One query, or up to 64 `queries` that are searched together, or the `cursor` of the next page."""
+    """One query; or up to 64 of them, encoded and searched together; or the next page of an earlier one."""
 
     model_config = ConfigDict(json_schema_extra=_say_its_forms)
 
@@ -119,16 +118,16 @@ class SearchRequest(Query, FreshnessOptions):
         default=None,
         min_length=1,
         max_length=MAX_QUERIES,
-        description="The answers have the same order. Each query has its own options, but for `min_offsets` "
-        f"and `timeout_ms`. The sum of all `k` is at most {MAX_BATCH_K}.",
+        description="Answered in order; everything but `min_offsets` and `timeout_ms` stands in each query. "
+        f"Their `k` may add up to {MAX_BATCH_K}.",
     )
     cursor: str | None = Field(
         default=None,
         min_length=1,
-        description="The `next_cursor` of the previous answer. Only `k` can be given with it.",
+        description="`next_cursor` of an earlier answer: the page after it, beside which only `k` may stand.",
     )
     paged: bool = Field(
-        default=False, description="Answer a `next_cursor` as long as there are more hits, up to 10,000 hits."
+        default=False, description="Answer a `next_cursor` while there are more hits, up to 10,000 of them."
     )
 
     @model_validator(mode="after")
@@ -136,7 +135,7 @@ class SearchRequest(Query, FreshnessOptions):
         if (total := sum(query.k for query in self.queries or ())) > MAX_BATCH_K:
             raise PydanticCustomError(
                 "too_many_hits",
-                "the sum of all k is {total}; the maximum is {most}",
+                "the k of all queries add up to {total}, at most {most} are answered together",
                 {"total": total, "most": MAX_BATCH_K},
             )
         return self
@@ -145,7 +144,7 @@ class SearchRequest(Query, FreshnessOptions):
     def _has_only_what_counts(self) -> Self:
         allowed = self.model_fields_set
         if self.paged and not self.by_modality:
-            raise PydanticCustomError("invalid_value", "paged needs by_modality: true")
+            raise PydanticCustomError("invalid_value", "pages go on by modality")
         if self.queries is not None:
             allowed = {"queries", "min_offsets", "timeout_ms"}
         elif self.cursor is not None:
@@ -153,19 +152,18 @@ class SearchRequest(Query, FreshnessOptions):
         if surplus := sorted(self.model_fields_set - allowed):
             raise PydanticCustomError(
                 "invalid_value",
-                "cannot be given with {kind}: {names}",
+                "cannot stand beside {kind}: {names}",
                 {"kind": "queries" if self.queries else "cursor", "names": ", ".join(surplus)},
             )
         return self
 
 
 class HitAnswer(ContentHeadline):
-    score: float = Field(description="Cosine similarity with the query.")
+    score: float = Field(description="Cosine similarity with what was searched for.")
     percentile: float | None = Field(
         default=None,
-        description="The share of background queries whose best hit stands out less from their average "
-        "score than this hit does. Background queries are nonsense texts for a text, and images of the index "
-        "for an image. Absent for other searches.",
+        description="The share of background queries whose best hit rises less above their mean score: "
+        "nonsense for a text, the index's own pictures for a picture. Absent for other searches.",
     )
 
 
@@ -175,12 +173,12 @@ class ModalityResults(Answer):
 
 class QueryAnswer(Answer):
     results: dict[Modality | Literal["all"], ModalityResults] = Field(
-        description="One entry for each modality asked for; with `by_modality: false` one entry named `all`."
+        description="One entry for each modality asked for; or `all`, without `by_modality`."
     )
 
 
 class SearchAnswer(QueryAnswer):
-    next_cursor: str | None = Field(default=None, description="With `paged`, as long as there are more hits.")
+    next_cursor: str | None = Field(default=None, description="On demand, while there are more hits.")
     snapshot: Snapshot
     timings: Timings
 
@@ -192,4 +190,4 @@ class BatchAnswer(Answer):
 
 
 class SearchAnswerOrBatch(RootModel[SearchAnswer | BatchAnswer]):
-    """The answer to one query, or a `BatchAnswer` to `queries`."""
+    """A batch answers a batch."""

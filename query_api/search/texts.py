@@ -1,4 +1,4 @@
-"""Searches in query strings and forms, where every value is a text and has to be converted."""
+"""Searches as query strings and form fields write them: every value is a text, and is converted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _split_offsets(value: object) -> object:
 
 
 class _TextualOptions(SearchOptions):
-    """Options as texts. Lists are separated by commas; an empty list is left out."""
+    """Options as texts: lists are separated by commas, and one that is empty is left out."""
 
     include: Annotated[list[Include], BeforeValidator(split_list), SEPARATED] = Field(default_factory=list)
     min_offsets: Annotated[
@@ -53,11 +53,11 @@ class _TextualOptions(SearchOptions):
         WithJsonSchema({"type": "string", "pattern": f"^{_NAME_AND_OFFSET}(,{_NAME_AND_OFFSET})*$"}),
     ] = Field(default={})
     content_id: ContentId | None = None
-    filter: None = None  # forms and query strings name each filtered field instead
+    filter: None = None  # in forms and query strings fields are named one by one
 
 
 class SearchParameters(_TextualOptions):
-    """The query string of `GET /v1/search`. `metadata.<key>` may be given too: a value to filter by."""
+    """The query string of `GET /v1/search`; beside these, `metadata.<key>` is what a key must equal."""
 
     q: QueryText | None = None
     source: FieldText | None = None
@@ -67,7 +67,7 @@ class SearchParameters(_TextualOptions):
 
 
 class SearchForm(_TextualOptions):
-    """The plain fields of a multipart search. The file is the part `image`."""
+    """The plain fields of a multipart search; its file part is `image`."""
 
     text: QueryText | None = None
     include: Annotated[
@@ -79,6 +79,6 @@ class SearchForm(_TextualOptions):
 
 
 class SearchMultipart(SearchForm):
-    """A search as a form: the image, and either plain fields or a JSON part named `query`."""
+    """A search as a form: the picture, and either plain fields or a JSON part named `query`."""
 
     image: FilePart | None = None
