@@ -1,1 +1,1 @@
-"""The read side: shards in, HTTP out."""
+"""The query service: it answers searches, recommendations and uploads over HTTP."""

@@ -1,7 +1,7 @@
 """`python -m query_api`: serve one index until SIGTERM or SIGINT.
 
-Exit codes: 0 after a signal, 1 when the index or the encoder cannot be used,
-2 for bad settings, an address that is taken included. Each failure is one sentence on stderr.
+Exit codes: 0 after a signal; 1 if the index or the encoder cannot be used; 2 for bad settings,
+which include an address that is in use. Each failure is one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -29,13 +29,20 @@ from event_log.publisher import Publisher
 from query_api.app import AppSettings, build_app
 from query_api.encoding.query_encoder import QueryEncoderSettings
 from query_api.http.api_keys import ApiKeys
-from query_api.http.listener import Address, AddressRefused, ConnectionLimits, listening
+from query_api.http.connection import ConnectionLimits
+from query_api.http.listener import Address, AddressRefused, listening
 from query_api.http.open_connections import bound_connections
 from query_api.http.rate_limit import RateLimit
 from query_api.serving.engine import Reader
-from query_api.settings import SECTION, IndexSettings, QueryApiSettings, Settings, read_settings
+from query_api.settings import (
+    MULTIPROC_VARIABLE,
+    SECTION,
+    IndexSettings,
+    QueryApiSettings,
+    Settings,
+    read_settings,
+)
 from query_api.telemetry.metrics_app import build_metrics_app
-from query_api.telemetry.multiprocess import VARIABLE as MULTIPROC_VARIABLE
 from query_api.telemetry.multiprocess import scrape_registry
 from query_api.telemetry.tracing import open_tracer
 from query_api.uploads.large_contents import LargeContents
@@ -60,29 +67,35 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
         return _refuse(str(error), exit_code=2)
     configure_logs()
     try:
-        encoder = load_encoder(settings.encoder)
-        reader = open_reader(settings.index, encoder)
-        registry = CollectorRegistry()
-        with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
-            with open_tracer(settings.query_api.otlp_endpoint) as tracer:
-                app = build_app(
-                    encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
-                )
-                asyncio.run(_serve(app, build_metrics_app(scraped), settings.query_api))
+        _open_and_serve(settings, load_encoder)
     except AddressRefused as error:
         return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
-    except ValueError as error:  # a property that librdkafka refuses; the message names its variable
+    except ValueError as error:  # librdkafka refuses a property; the message names the variable
         return _refuse(str(error), exit_code=2)
     except (ClipIndexError, OSError) as error:
         return _refuse(str(error), exit_code=1)
-    except KeyboardInterrupt:  # while the encoder is loaded, before there is a loop to take signals
+    except KeyboardInterrupt:  # while the encoder is being loaded: no event loop handles signals yet
         log.info("stopping")
     return 0
 
 
+def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
+    encoder = load_encoder(settings.encoder)
+    reader = open_reader(settings.index, encoder)
+    registry = CollectorRegistry()
+    with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
+        with open_tracer(settings.query_api.otlp_endpoint) as tracer:
+            app = build_app(
+                encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
+            )
+            asyncio.run(_serve(app, build_metrics_app(scraped), settings.query_api))
+
+
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     log.info("loading the encoder", model=settings.model)
-    from clip_index.encoder.open_clip import load_encoder  # torch takes seconds: settings are judged first
+    from clip_index.encoder.open_clip import (
+        load_encoder,  # torch takes seconds to import; bad settings should fail before
+    )
 
     encoder = load_encoder(settings)
     warm_up(encoder)
@@ -90,7 +103,7 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
 
 
 def open_reader(settings: IndexSettings, encoder: Encoder) -> Reader:
-    """Open what is served; no index yet is no error, a damaged or a foreign one is."""
+    """Open the index. If there is none yet, the service waits. A damaged or foreign index is an error."""
     reader = IndexReader(settings.root, settings.id, encoder.fingerprint)
     try:
         reader.reload()
@@ -101,7 +114,7 @@ def open_reader(settings: IndexSettings, encoder: Encoder) -> Reader:
 
 @contextmanager
 def open_publisher(settings: Settings) -> Iterator[Publisher | None]:
-    """Connect to Kafka if uploads are taken; what is queued at the end is delivered first."""
+    """Connect to Kafka if uploads are enabled. At the end, queued events are delivered before it closes."""
     if not settings.query_api.can_publish:
         yield None
         return
@@ -111,7 +124,7 @@ def open_publisher(settings: Settings) -> Iterator[Publisher | None]:
 
 
 async def _serve(app: web.Application, metrics_app: web.Application, settings: QueryApiSettings) -> None:
-    """Answer until a signal; then stop listening, finish what is in flight, and return."""
+    """Serve until a signal. Then stop listening, finish the requests in flight, and return."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -133,8 +146,8 @@ def _metrics_address(settings: QueryApiSettings) -> Address:
 
 
 def _variable_of(refused: AddressRefused, settings: QueryApiSettings) -> str:
-    place = "METRICS_" if refused.address == _metrics_address(settings) else ""
-    return SECTION + place + ("HOST" if refused.is_unknown_host else "PORT")
+    prefix = "METRICS_" if refused.address == _metrics_address(settings) else ""
+    return SECTION + prefix + ("HOST" if refused.is_unknown_host else "PORT")
 
 
 def app_settings(all_settings: Settings) -> AppSettings:

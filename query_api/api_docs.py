@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`, which shows it with the assets of a package: nothing from other hosts."""
+"""`/openapi.json`, and `/docs`, which shows it with Swagger UI. Nothing is loaded from other hosts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aiohttp import web
 
 from query_api.contract.route import HTML, Route
 from query_api.errors import ApiError
+from query_api.http.json_answer import json_answer
 
 DOCUMENT = web.AppKey("document", str)  # OpenAPI, in JSON
-
 
 SCRIPT = "start.js"
 JAVASCRIPT = "text/javascript"
@@ -42,7 +42,7 @@ _START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#document", deepLinking
 
 async def get_document(request: web.Request) -> web.Response:
     """Answer the OpenAPI document of this service."""
-    return web.Response(text=request.app[DOCUMENT], content_type="application/json")
+    return json_answer(request.app[DOCUMENT])
 
 
 async def get_docs(_: web.Request) -> web.Response:
@@ -51,18 +51,18 @@ async def get_docs(_: web.Request) -> web.Response:
 
 
 async def get_docs_asset(request: web.Request) -> web.StreamResponse:
-    """Answer a script or style of the page; only those that it needs."""
+    """Answer a script or style of the page. No other file of Swagger UI is served."""
     name = request.match_info["asset"]
     if name == SCRIPT:
         return web.Response(text=_START, content_type=JAVASCRIPT, headers=HEADERS)
     if name not in ASSETS:
-        raise ApiError("unknown_route", "there is no such file")
+        raise ApiError("unknown_route", "unknown file")
     headers = {**HEADERS, "Content-Type": ASSETS[name]}
     return web.FileResponse(_assets_directory() / name, headers=headers)
 
 
 def _assets_directory() -> Path:
-    """Where Swagger UI's files lie; its package is found, but not imported: it brings a template engine."""
+    """Return the directory of Swagger UI's files. The package is not imported: it loads a template engine."""
     package = find_spec("swagger_ui")
     assert package is not None
     assert package.origin is not None
@@ -75,7 +75,7 @@ ROUTES = (
         path="/openapi.json",
         handler=get_document,
         access="open",
-        summary="This document.",
+        summary="The OpenAPI document.",
         answers={200: {"type": "object"}},
     ),
     Route(
@@ -83,7 +83,7 @@ ROUTES = (
         path="/docs",
         handler=get_docs,
         access="open",
-        summary="This document, shown.",
+        summary="The OpenAPI document in Swagger UI.",
         answers={200: {"type": "string"}},
         answer_type=HTML,
     ),

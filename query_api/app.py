@@ -1,4 +1,4 @@
-"""The application: what it holds, what runs beside the requests, and its routes."""
+"""The application: what requests are answered with, what runs beside them, and the routes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.protocol import Encoder
 from event_log.publisher import Publisher
 from query_api.api_docs import DOCUMENT
-from query_api.contents.live_routes import LIVE_LISTENERS, LiveListeners
+from query_api.contents.live_routes import LIVE_STREAMS, LiveStreams
 from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
 from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
 from query_api.http.access import build_access_check
 from query_api.http.api_keys import ApiKeys
+from query_api.http.body_receiver import build_body_receiver
+from query_api.http.concurrency_limit import limit_concurrency
 from query_api.http.cors import build_cors
 from query_api.http.middlewares import answer_errors, observe
 from query_api.http.rate_limit import RateLimit, build_rate_limit
-from query_api.http.receiving import build_receiver
-from query_api.http.work_limit import limit_work
 from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.route_table import ROUTES
@@ -40,12 +40,12 @@ from query_api.serving.workers import WORKERS, Workers
 from query_api.telemetry.metrics import METRICS, Metrics
 from query_api.telemetry.stages import SLOW_SECONDS
 from query_api.telemetry.tracing import TRACER
-from query_api.uploads.publishing import UPLOADS, PublishSettings, Uploads
+from query_api.uploads.publishing import EVENT_PUBLISHER, EventPublisher, PublishSettings
 
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
-    """How one process serves. `num_workers` threads prepare, search and read columns."""
+    """How one process serves. `num_workers` threads prepare contents, search, and read columns."""
 
     max_body_bytes: int = 16 * 2**20
     num_workers: int = field(default_factory=lambda: (os.cpu_count() or 1) + 2)
@@ -74,61 +74,58 @@ def build_app(
     publisher: Publisher | None = None,
     tracer: Tracer | None = None,
 ) -> web.Application:
-    """Build the query service around an encoder and a reader of the same fingerprint.
+    """Build the query service around an encoder and a reader with the same fingerprint.
 
-    The reader may have no index yet: the service then serves, is not ready, and waits.
-    Without a publisher it takes no uploads. The caller closes the publisher.
+    The reader may have no index yet. The service then starts, is not ready, and waits for one.
+    Without a publisher, uploads are disabled. The caller closes the publisher.
     """
-    metrics = Metrics(registry)
-    workers = Workers(settings.num_workers)
-    query_encoder = QueryEncoder(encoder, workers, metrics, settings.query_encoder)
-    served_index = ServedIndex(reader, metrics, settings.max_wait_seconds)
-    percentile_scales = PercentileScales(served_index, query_encoder)
-
-    async def run_workers(_: web.Application) -> AsyncIterator[None]:
-        with workers:
-            yield
-
-    async def run_encoder(_: web.Application) -> AsyncIterator[None]:
-        async with query_encoder.running():
-            yield
-
-    async def run_reloads(_: web.Application) -> AsyncIterator[None]:
-        async with served_index.reloading(settings.reload_interval_seconds):
-            yield
-
-    async def run_percentiles(_: web.Application) -> AsyncIterator[None]:
-        async with percentile_scales.renewing():
-            yield
-
     app = web.Application(middlewares=build_middlewares(settings), client_max_size=settings.max_body_bytes)
-    app[METRICS] = metrics
-    app[WORKERS] = workers
-    app[QUERY_ENCODER] = query_encoder
-    app[SERVED_INDEX] = served_index
-    app[PERCENTILE_SCALES] = percentile_scales if settings.has_percentiles else None
-    app[CURSOR_KEY] = settings.cursor_key
-    app[CANARY_PROBE] = CanaryProbe(query_encoder)
-    app[REQUEST_SLOTS] = RequestSlots(settings.max_concurrent_requests)
-    app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
-    app[UPLOADS] = Uploads(publisher, workers, settings.publish)
-    app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
-    app[LIVE_LISTENERS] = listeners = LiveListeners()
-    app.on_shutdown.append(listeners.stop)
-    app.cleanup_ctx.extend([run_workers, run_encoder, run_reloads])
-    if settings.has_percentiles:
-        app.cleanup_ctx.append(run_percentiles)
-    if settings.scrub_seconds is not None:
-        scrub = Scrub(reader, metrics, settings.scrub_seconds)
-        app.cleanup_ctx.append(lambda _: scrub.scrubbing())
+    app[METRICS] = Metrics(registry)
     app[TRACER] = tracer
     app[SLOW_SECONDS] = settings.slow_seconds
+    _add_search(app, encoder, reader, settings)
+    app[REQUEST_SLOTS] = RequestSlots(settings.max_concurrent_requests)
+    app[EVENT_PUBLISHER] = EventPublisher(publisher, app[WORKERS], settings.publish)
+    app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
+    _add_background_jobs(app, reader, settings)
     _add_routes(app, needs_key=settings.keys.are_required, dimension=encoder.fingerprint.dimension)
     return app
 
 
+def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings: AppSettings) -> None:
+    """Add what searches need: threads, the encoder, the index, and what is computed from these."""
+    metrics = app[METRICS]
+    workers = app[WORKERS] = Workers(settings.num_workers)
+    query_encoder = app[QUERY_ENCODER] = QueryEncoder(encoder, workers, metrics, settings.query_encoder)
+    served_index = app[SERVED_INDEX] = ServedIndex(reader, metrics, settings.max_wait_seconds)
+    scales = PercentileScales(served_index, query_encoder) if settings.has_percentiles else None
+    app[PERCENTILE_SCALES] = scales
+    app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
+    app[CURSOR_KEY] = settings.cursor_key
+    app[CANARY_PROBE] = CanaryProbe(query_encoder)
+
+
+def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSettings) -> None:
+    """Add what runs beside the requests. aiohttp starts it in this order and stops it in reverse."""
+    app[LIVE_STREAMS] = live_streams = LiveStreams()
+    app.on_shutdown.append(live_streams.stop)
+    app.cleanup_ctx.append(_run_workers)
+    app.cleanup_ctx.append(lambda app: app[QUERY_ENCODER].running())
+    app.cleanup_ctx.append(lambda app: app[SERVED_INDEX].reloading(settings.reload_interval_seconds))
+    if (scales := app[PERCENTILE_SCALES]) is not None:
+        app.cleanup_ctx.append(lambda _: scales.renewing())
+    if settings.scrub_seconds is not None:
+        scrub = Scrub(reader, app[METRICS], settings.scrub_seconds)
+        app.cleanup_ctx.append(lambda _: scrub.scrubbing())
+
+
+async def _run_workers(app: web.Application) -> AsyncIterator[None]:
+    with app[WORKERS]:
+        yield
+
+
 def _add_routes(app: web.Application, *, needs_key: bool, dimension: int) -> None:
-    """Add the table's routes, what the middlewares know of them, and the document that describes them."""
+    """Add the routes, what the middlewares need to know of them, and the document that describes them."""
     app[DOCUMENT] = json.dumps(build_document(ROUTES, needs_key=needs_key, dimension=dimension))
     app[ENDLESS] = frozenset(route.path for route in ROUTES if route.is_endless)
     app[ACCESS] = {route.key: route.access for route in ROUTES}
@@ -136,13 +133,13 @@ def _add_routes(app: web.Application, *, needs_key: bool, dimension: int) -> Non
 
 
 def build_middlewares(settings: AppSettings) -> list[Middleware]:
-    """Build what a request passes on its way in: cheap refusals first, the body only after them."""
+    """Build the middlewares, outermost first. Cheap refusals come before the body is received."""
     middlewares = [
         observe,
         answer_errors,
         build_access_check(settings.keys, settings.cors_origins),
         build_rate_limit(settings.rate_limit),
-        build_receiver(settings.receive_timeout_seconds),
-        limit_work,
+        build_body_receiver(settings.receive_timeout_seconds),
+        limit_concurrency,
     ]
     return [build_cors(settings.cors_origins), *middlewares] if settings.cors_origins else middlewares

@@ -1,13 +1,13 @@
-"""What a request can be refused for.
+"""The errors that a request can be answered with.
 
-An error answer is `{"error": {"code", "message", "request_id", "details"?}}`. Codes are
-stable: clients may switch on them; messages are for people.
+An error answer is `{"error": {"code", "message", "request_id", "details"?}}`. Clients may switch
+on the code, which is stable. The message is for people and may change.
 
 ApiError
-├── ContentRefused     the text or image asked by can never be encoded
-├── EventRefused       the event breaks a rule of the contract
+├── ContentRefused     the text or image of the request can never be encoded
+├── EventRefused       the event breaks a rule of the schema
 ├── NoIndex            there is no index to search yet
-└── NotYetCovered      the offsets asked for are not searchable yet
+└── NotYetCovered      the index does not cover the demanded offsets yet
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clip_index.errors import BadContent
 STATUSES: Mapping[str, int] = MappingProxyType(
     {
         "bad_request": 400,
-        "bad_body": 400,  # a Content-Encoding that does not decode, a body that breaks off
+        "bad_body": 400,  # it does not decode, or the connection closed before its end
         "bad_json": 400,
         "bad_multipart": 400,
         "key_required": 401,
@@ -71,7 +71,7 @@ STATUSES: Mapping[str, int] = MappingProxyType(
 
 
 class ErrorDetail(TypedDict, total=False):
-    """One thing that is wrong, or one thing that is waited for."""
+    """One thing that is wrong with a request, or one shard that does not cover enough yet."""
 
     field: str
     code: str
@@ -83,7 +83,7 @@ class ErrorDetail(TypedDict, total=False):
 
 
 class ApiError(Exception):
-    """An answer that is not a success; `code` is a key of `STATUSES`."""
+    """An error answer. `code` is a key of `STATUSES`."""
 
     def __init__(
         self,
@@ -105,9 +105,9 @@ class ApiError(Exception):
 
 
 class ContentRefused(ApiError):
-    """The text or image of a request can never be encoded; the code is the reason of `BadContent`.
+    """The text or image of a request can never be encoded. The code is the reason of `BadContent`.
 
-    Bytes that are no picture of a kind that we take are a 415, everything else is a 422.
+    The status is 415 if the bytes are not a supported image, otherwise 422.
     """
 
     def __init__(self, error: BadContent) -> None:
@@ -119,7 +119,7 @@ class ContentRefused(ApiError):
 
 
 class EventRefused(ApiError):
-    """The consumer would set this event aside; the code is the reason of `BadEvent`."""
+    """The consumer would make a dead letter of this event. The code is the reason of `BadEvent`."""
 
     @property
     def status(self) -> int:
@@ -127,14 +127,14 @@ class EventRefused(ApiError):
 
 
 class NoIndex(ApiError):
-    """Nobody has created the index yet."""
+    """There is no index yet: no consumer has created it."""
 
     def __init__(self) -> None:
         super().__init__("no_index", "there is no index to search yet", headers={"Retry-After": "1"})
 
 
 class NotYetCovered(ApiError):
-    """The searcher does not cover the offsets that the request demands; `details` name what is missing."""
+    """The searcher does not cover the offsets that the request demands. `details` name the shards."""
 
     def __init__(self, missing: Sequence[ErrorDetail]) -> None:
         shards = ", ".join(detail["shard"] for detail in missing)

@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`: for the machinery around the service."""
+"""`/livez` and `/readyz`, for whatever supervises the service."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from query_api.contract.route import Route
 from query_api.encoding.canary_probe import CANARY_PROBE
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.json_answer import json_answer
 from query_api.serving.served_index import SERVED_INDEX
 
 RETRY_AFTER = {"Retry-After": "1"}
 
 
 async def get_livez(request: web.Request) -> web.Response:
-    """Green while the loops that the service lives by run; red means: restart it."""
+    """Answer 200 while the reload loop and the encoder loop run. A 503 means: restart the service."""
     if not request.app[SERVED_INDEX].is_reloading:
         raise ApiError("reload_stopped", "the reload loop has ended", headers=RETRY_AFTER)
     if not request.app[QUERY_ENCODER].is_running:
@@ -24,10 +25,10 @@ async def get_livez(request: web.Request) -> web.Response:
 
 
 async def get_readyz(request: web.Request) -> web.Response:
-    """Green when there is an index to search and the encoder gives sound embeddings; red means: wait."""
+    """Answer 200 when there is an index and the encoder gives sound embeddings. A 503 means: wait."""
     served = request.app[SERVED_INDEX]
     if not served.has_searcher:
-        why = served.last_failure or "not looked yet"
+        why = served.last_failure or "the first reload is not done"
         raise ApiError("not_ready", f"there is no index to search yet: {why}", headers=RETRY_AFTER)
     if (complaint := await request.app[CANARY_PROBE].complaint()) is not None:
         raise ApiError("not_ready", complaint, headers=RETRY_AFTER)
@@ -35,7 +36,7 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 
 def _ok() -> web.Response:
-    return web.Response(text=StatusAnswer().model_dump_json(), content_type="application/json")
+    return json_answer(StatusAnswer().model_dump_json())
 
 
 ROUTES = (
@@ -44,7 +45,7 @@ ROUTES = (
         path="/livez",
         handler=get_livez,
         access="open",
-        summary="Whether the process works.",
+        summary="Is the process alive?",
         answers={200: StatusAnswer},
         codes=frozenset({"reload_stopped", "encoder_stopped"}),
     ),
@@ -53,7 +54,7 @@ ROUTES = (
         path="/readyz",
         handler=get_readyz,
         access="open",
-        summary="Whether searches can be answered.",
+        summary="Can the service answer searches?",
         answers={200: StatusAnswer},
         codes=frozenset({"not_ready"}),
     ),

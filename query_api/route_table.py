@@ -1,4 +1,4 @@
-"""Every route that is served: each API's own `ROUTES`, joined under the tags of the OpenAPI document."""
+"""Every route that is served: the `ROUTES` of all APIs, with the OpenAPI document's tags."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from query_api.search import embed
 from query_api.search import routes as search
 from query_api.uploads import routes as uploads
 
-ROUTES = tuple(
-    replace(route, tag=tag)
-    for tag, routes in {
-        "search": (*search.ROUTES, *recommend.ROUTES, *embed.ROUTES),
-        "contents": (*index_routes.ROUTES, *uploads.ROUTES),
-        "what there is": (*browse_routes.ROUTES, *thumbnail_routes.ROUTES, *live_routes.ROUTES),
-        "health": health.ROUTES,
-        "as two earlier services answered": (*mv_retrieval.ROUTES, *links.ROUTES),
-        "pages": (*api_docs.ROUTES, *page.ROUTES),
-    }.items()
-    for route in routes
-)
+DOCUMENTED = {
+    "search": (*search.ROUTES, *recommend.ROUTES, *embed.ROUTES),
+    "contents": (*index_routes.ROUTES, *uploads.ROUTES),
+    "browse": (*browse_routes.ROUTES, *thumbnail_routes.ROUTES, *live_routes.ROUTES),
+    "health": health.ROUTES,
+    "legacy": (*mv_retrieval.ROUTES, *links.ROUTES),
+}
+HIDDEN = (*api_docs.ROUTES, *page.ROUTES)  # for browsers: the web page, and the document itself
+
+ROUTES = (*(replace(route, tag=tag) for tag, routes in DOCUMENTED.items() for route in routes), *HIDDEN)

@@ -1,4 +1,4 @@
-"""The query service's settings, as its environment gives them."""
+"""The query service's settings, which it reads from its environment."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
-from query_api.http.open_connections import is_loopback
-from query_api.page.files import HOST_PATTERN
-from query_api.telemetry.multiprocess import VARIABLE as MULTIPROC_VARIABLE
+from query_api.hosts import HOST_PATTERN, is_loopback
 from service.sections import DEFAULT_TOPIC, IndexSection, KafkaSection
 from service.settings import PREFIX, EnvironmentSettings, Section, read_environment
 
 SECTION = f"{PREFIX}QUERY_API__"
+MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 
 
-def _as_digest(text: str) -> str:
+def _valid_digest(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError("takes digests of keys, not keys: the 64 digits of printf %s KEY | sha256sum")
+        raise ValueError("must be digests, not keys: the 64 hexadecimal digits of printf %s KEY | sha256sum")
     return text
 
 
-def _as_host(text: str) -> str:
+def _valid_host(text: str) -> str:
     if not re.fullmatch(HOST_PATTERN, text):
-        raise ValueError("takes hosts such as img.example.com or *.example.com, without https://")
+        raise ValueError("must be hosts such as img.example.com or *.example.com, without https://")
     return text
 
 
-KeyDigest = Annotated[str, AfterValidator(_as_digest)]
-LinkHost = Annotated[str, AfterValidator(_as_host)]
+KeyDigest = Annotated[str, AfterValidator(_valid_digest)]
+LinkHost = Annotated[str, AfterValidator(_valid_host)]
 
 
 class IndexSettings(IndexSection):
@@ -44,127 +43,152 @@ class IndexSettings(IndexSection):
 
 
 class QueryApiSettings(Section):
-    """How requests are taken and answered."""
+    """How requests are received and answered."""
 
-    host: str = Field(default="127.0.0.1", description="Where to listen; beyond loopback it takes a key.")
-    port: int = Field(default=8080, ge=0, le=65535, description="0: any free one, told in the log.")
-    metrics_host: str = Field(default="127.0.0.1", description="Where /metrics is answered.")
-    metrics_port: int = Field(default=8082, ge=0, le=65535, description="0: any free one, told in the log.")
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. Beyond loopback, configure API keys or set ALLOW_ANONYMOUS.",
+    )
+    port: int = Field(
+        default=8080, ge=0, le=65535, description="Port to listen on. 0 takes a free one; the log says which."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address on which /metrics is served.")
+    metrics_port: int = Field(
+        default=8082, ge=0, le=65535, description="Port of /metrics. 0 takes a free one; the log says which."
+    )
     reuse_port: bool = Field(
         default=False,
-        description="Let several processes listen on the same ports. They need PROMETHEUS_MULTIPROC_DIR, "
-        "one directory for all, emptied before the first starts: any of them then shows the metrics of all.",
+        description="Let several processes listen on the same ports. Set PROMETHEUS_MULTIPROC_DIR to one "
+        "directory for all of them, and empty it before the first one starts. Each process then serves the "
+        "metrics of all.",
     )
     read_keys: frozenset[KeyDigest] = Field(
         default=frozenset(),
-        description="A JSON list of SHA-256 digests (hexadecimal) of the API keys that may read: "
+        description="API keys that may read, as a JSON list of their SHA-256 digests in hexadecimal: "
         "printf %s KEY | sha256sum.",
     )
     write_keys: frozenset[KeyDigest] = Field(
         default=frozenset(),
-        description="The same of the keys that may upload and delete. A key for both is in both lists.",
+        description="API keys that may upload and delete, in the same form. A key for both is in both lists.",
     )
     allow_anonymous: bool = Field(
-        default=False, description="Listen beyond loopback although there is no key: everybody may call."
+        default=False,
+        description="Listen beyond loopback without API keys. Everybody may then call.",
     )
     cors_origins: frozenset[str] = Field(
-        default=frozenset(), description="A JSON list of the origins whose pages may call, none by default."
+        default=frozenset(),
+        description="Origins whose web pages may call the service (CORS), as a JSON list.",
     )
     cursor_key: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="What cursors are signed with, the same for all processes of an index. None: a key that "
-        "follows from what the index was built for, which others may know.",
+        description="Key that signs cursors. All processes that serve an index need the same. Unset: a key "
+        "derived from the index's description, which others may know.",
     )
     link_hosts: tuple[LinkHost, ...] = Field(
         default=(),
-        description="A JSON list of hosts whose pictures the page may show by their links "
-        "(*.example.com for all below one), none by default.",
+        description="Hosts from which the web page may load linked images, as a JSON list. "
+        "*.example.com stands for all hosts below example.com.",
     )
-    max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Larger requests are a 413.")
+    max_body_bytes: int = Field(
+        default=16 * 2**20, ge=1024, description="Maximum size of a request's body. Larger: 413."
+    )
     max_concurrent_requests: int = Field(
-        default=128, ge=1, description="Worked on at once, beyond which requests are a 503."
+        default=128, ge=1, description="Maximum number of requests worked on at once. More are answered 503."
     )
     max_connections: int = Field(
         default=1000,
         ge=1,
-        description="Open at once. Beyond, who has waited longest for a request is closed; if all are at "
-        "work, a newcomer gets a 503. Bounded by a quarter of the files that the process may open.",
+        description="Maximum number of open connections. When full, the longest-idle one is closed for a new "
+        "one; if none is idle, the new one is answered 503. At most a quarter of the open files that the "
+        "process is allowed.",
     )
     rate_per_second: float = Field(
         default=1000.0,
         gt=0,
-        description="Requests of one key (or address, without keys) in the long run, beyond which they are "
-        "a 429. Behind a proxy all callers have its address.",
+        description="Sustained requests per second per API key (per address without keys). More are answered "
+        "429. Behind a proxy, all clients share the proxy's address.",
     )
-    rate_burst: int = Field(default=2000, ge=1, description="Requests of one key or address at once.")
+    rate_burst: int = Field(
+        default=2000,
+        ge=1,
+        description="Requests that one key or address may send at once, above the sustained rate.",
+    )
     max_wait_seconds: float = Field(
-        default=60.0, ge=0, description="No request waits longer than this for its offsets."
+        default=60.0,
+        ge=0,
+        description="Maximum time for which a request may wait until its offsets are searchable.",
     )
     slow_request_seconds: float = Field(
-        default=1.0, gt=0, description="Requests that take longer are logged with their stages."
+        default=1.0, gt=0, description="Log requests that take longer than this, with their stages."
     )
     otlp_endpoint: str | None = Field(
         default=None,
         pattern=r"^https?://",
-        description="Where traces are sent by OTLP over HTTP: http://host:4318/v1/traces. None: nowhere.",
+        description="Send traces here, by OTLP over HTTP: http://host:4318/v1/traces. Unset: none.",
     )
     receive_timeout_seconds: float = Field(
-        default=20.0, gt=0, description="For a request's body to arrive, beyond which it is a 408."
+        default=20.0, gt=0, description="Answer 408 when a request's body does not arrive within this time."
     )
     keepalive_seconds: float = Field(
-        default=15.0, gt=0, description="For a connection to send its next headers before it is closed."
+        default=15.0,
+        gt=0,
+        description="Close an idle connection after this long without a complete request header.",
     )
     send_timeout_seconds: float = Field(
-        default=30.0, gt=0, description="For an answer to stand unread before its connection is closed."
+        default=30.0,
+        gt=0,
+        description="Close a connection when the client has not read its answer for this long.",
     )
     shutdown_seconds: float = Field(
-        default=30.0, ge=0, description="For requests in flight to finish after SIGTERM."
+        default=30.0, ge=0, description="Time that requests in flight have to finish after SIGTERM."
     )
     num_workers: int | None = Field(
-        default=None, ge=1, description="Threads; None: one for each processor and two more."
+        default=None, ge=1, description="Number of worker threads. Unset: the number of processors plus two."
     )
     reload_interval_seconds: float = Field(
-        default=0.05, gt=0, description="Between two looks for a newer generation."
+        default=0.05, gt=0, description="Interval at which the service looks for a newer generation."
     )
     max_encoded_together: int = Field(
-        default=32, ge=1, description="Queries (of a long text its windows) in one pass of the encoder."
+        default=32,
+        ge=1,
+        description="Maximum queries in one encoder batch. Each window of a long text counts.",
     )
     text_cache_entries: int = Field(
-        default=10_000, ge=0, description="Query texts whose embeddings are remembered."
+        default=10_000, ge=0, description="Number of query texts whose embeddings are cached."
     )
     scrub_hours: float = Field(
         default=24.0,
         ge=0,
-        description="Hours in which each served file is read again and compared with its digest; 0: never.",
+        description="Compare each served file with its digest once in this many hours. 0: never.",
     )
     percentiles: bool = Field(
         default=True,
-        description="Rate hits by percentile. It costs 256 phrases to encode at the start, and now and then "
-        "some hundred searches, a twenty-fifth of a processor at most.",
+        description="Answer percentiles of hits. This costs encoding 256 phrases at the start, and from time "
+        "to time some hundred searches, which take at most 4 % of one processor.",
     )
     can_publish: bool = Field(
-        default=False, description="Take uploads and deletes, and publish them to CLIPTIDE_TOPIC."
+        default=False, description="Enable uploads and deletes. The service publishes them to CLIPTIDE_TOPIC."
     )
     publish_timeout_seconds: float = Field(
-        default=10.0, gt=0, description="How long to wait for Kafka's acknowledgement of an upload."
+        default=10.0, gt=0, description="Answer 503 when Kafka has not acknowledged an upload for this long."
     )
     inline_limit_bytes: int = Field(
         default=10 * 2**20,
         ge=1,
-        description="Contents above this are stored in large_contents_directory; without one they are a 413.",
+        description="Larger contents are stored in LARGE_CONTENTS_DIRECTORY, or answered 413 without one.",
     )
     large_contents_directory: Path | None = Field(
         default=None,
-        description="Where large contents are stored by digest, to be published as file:// references; "
-        "consumers need it among CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS.",
+        description="Directory in which large contents are stored. They are published as file:// references, "
+        "so consumers need the directory in CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS.",
     )
 
     @model_validator(mode="after")
     def _has_a_key_beyond_loopback(self) -> QueryApiSettings:
         if not (is_loopback(self.host) or self.read_keys or self.write_keys or self.allow_anonymous):
             raise ValueError(
-                f"{SECTION}HOST: {self.host} is beyond loopback and there is no API key: set "
+                f"{SECTION}HOST: {self.host} is beyond loopback, and no API keys are configured: set "
                 f"{SECTION}READ_KEYS and {SECTION}WRITE_KEYS, or {SECTION}ALLOW_ANONYMOUS=true"
             )
         if self.reuse_port and not os.environ.get(MULTIPROC_VARIABLE):
@@ -175,7 +199,7 @@ class QueryApiSettings(Section):
 
 
 class Settings(EnvironmentSettings):
-    """Everything that `python -m query_api` reads from its environment."""
+    """All settings that `python -m query_api` reads from its environment."""
 
     topic: str = Field(default=DEFAULT_TOPIC, description="The topic that uploads are published to.")
     kafka: KafkaSection = KafkaSection()
@@ -185,5 +209,5 @@ class Settings(EnvironmentSettings):
 
 
 def read_settings() -> Settings:
-    """Read the environment; `BadSettings` names the first variable that cannot be used."""
+    """Read the environment. Raises `BadSettings`, which names the first variable that cannot be used."""
     return read_environment(Settings)

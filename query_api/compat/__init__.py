@@ -1,1 +1,1 @@
-"""The calls of two earlier services, answered in their shapes."""
+"""The calls of two earlier services, whose clients work unchanged."""

@@ -1,4 +1,4 @@
-"""Hits as one small HTML page. Everything that comes from events is escaped; only pictures are fetched."""
+"""Hits as one small HTML page. Texts from events are escaped. The page may load images and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STYLE = (
 
 @dataclass(frozen=True, slots=True)
 class LinkedImage:
-    """An image that a browser may be sent to."""
+    """An image whose link a browser may load."""
 
     content_id: str
     link: str
@@ -33,7 +33,7 @@ class LinkedImage:
 
 
 def is_web_link(link: str | None) -> bool:
-    """Whether the link is http(s) with a host: never a script, a file or data."""
+    """Whether the link is http(s) with a host. A script, a file or data is not."""
     if link is None:
         return False
     try:
@@ -44,7 +44,7 @@ def is_web_link(link: str | None) -> bool:
 
 
 def build_gallery(title: str, images: Iterable[LinkedImage]) -> str:
-    """Build the page; links that are not `is_web_link` must have been left out before."""
+    """Build the page. The caller has left out all links that are not `is_web_link`."""
     items = "\n".join(_item(image) for image in images)
     found = f"<ol>\n{items}\n</ol>" if items else "<p>nothing found</p>"
     return (

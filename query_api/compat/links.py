@@ -1,12 +1,13 @@
-"""`/text_url`, `/image_url`, `/display_text`, `/display_image`: the best images by their links, or shown.
+"""`/text_url`, `/image_url`, `/display_text`, `/display_image`: the calls of an earlier image search service.
 
-The calls of an image search service, for its clients as they are. Images without an http(s)
-link are passed over: there is nothing to send a browser to.
+They answer the links of the best images, or show these images. Its clients work unchanged. Images
+without an http(s) link are left out, because a browser could not load them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 from pydantic import Field, TypeAdapter
@@ -16,20 +17,14 @@ from query_api.compat.html_gallery import HEADERS, LinkedImage, build_gallery, i
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.models import FilePart, QueryText, Request
 from query_api.contract.route import FORM, HTML, Described, Route
-from query_api.encoding.query_encoder import QUERY_ENCODER
+from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.errors import ApiError
 from query_api.http.bodies import read_parameters, read_parts
+from query_api.http.json_answer import json_answer
 from query_api.serving.engine import Snapshot
-from query_api.serving.served_index import SERVED_INDEX
-from query_api.serving.workers import WORKERS
-from query_api.telemetry.stages import STAGES
-
-
-class ImageQueryMultipart(Request):
-    """A search by image alone."""
-
-    image_file: FilePart
-
+from query_api.serving.served_index import SERVED_INDEX, ServedIndex
+from query_api.serving.workers import WORKERS, Workers
+from query_api.telemetry.stages import STAGES, Stages
 
 NUM_IMAGES = 8
 MAX_CANDIDATES = 4096
@@ -40,63 +35,87 @@ LINKS_SCHEMA = LINKS.json_schema(mode="serialization")
 class TextQueryParameters(Request):
     """The query string of a search by text."""
 
-    text_query: QueryText = Field(description="What to look for.")
+    text_query: QueryText = Field(description="What to search for.")
 
 
 class NoParameters(Request):
     """A query string that must be empty."""
 
 
+class ImageQueryMultipart(Request):
+    """A search by image, as a form."""
+
+    image_file: FilePart
+
+
 async def text_url(request: web.Request) -> web.Response:
     """Answer the links of the best images for a text."""
-    return _links(await _find_by_text(request, read_parameters(request, TextQueryParameters).text_query))
+    return _links(await _search_of(request).by_text(_read_text(request)))
 
 
 async def image_url(request: web.Request) -> web.Response:
     """Answer the links of the best images for an image."""
-    return _links(await _find_by_image(request))
+    return _links(await _search_of(request).by_image(await _read_image(request)))
 
 
 async def display_text(request: web.Request) -> web.Response:
     """Show the best images for a text."""
-    text = read_parameters(request, TextQueryParameters).text_query
-    return _page(text, await _find_by_text(request, text))
+    text = _read_text(request)
+    return _page(text, await _search_of(request).by_text(text))
 
 
 async def display_image(request: web.Request) -> web.Response:
     """Show the best images for an image."""
-    return _page("Similar images", await _find_by_image(request))
+    return _page("Similar images", await _search_of(request).by_image(await _read_image(request)))
 
 
-async def _find_by_text(request: web.Request, text: str) -> list[LinkedImage]:
-    with request[STAGES].measure("encode"):
-        embedding = await request.app[QUERY_ENCODER].encode_text(text)
-    return await _find(request, embedding)
+def _read_text(request: web.Request) -> str:
+    return read_parameters(request, TextQueryParameters).text_query
 
 
-async def _find_by_image(request: web.Request) -> list[LinkedImage]:
+async def _read_image(request: web.Request) -> bytes:
     read_parameters(request, NoParameters)
-    if request.content_type != "multipart/form-data":
+    if request.content_type != FORM:
         message = f"send multipart/form-data with a field image_file, not {request.content_type}"
         raise ApiError("unsupported_media_type", message)
     parts = await read_parts(request)
     if "image_file" not in parts:
         raise ApiError("missing_field", "the form needs a field image_file")
     if len(parts) > 1:
-        raise ApiError("unknown_field", "the form takes a field image_file and no other")
-    with request[STAGES].measure("encode"):
-        embedding = await request.app[QUERY_ENCODER].encode_image(parts["image_file"])
-    return await _find(request, embedding)
+        raise ApiError("unknown_field", "the form has fields other than image_file")
+    return parts["image_file"]
 
 
-async def _find(request: web.Request, embedding: Embeddings) -> list[LinkedImage]:
-    served = request.app[SERVED_INDEX]
-    with request[STAGES].measure("reload"):
-        await served.reload()
-    stages = request[STAGES]
-    observed = served.searcher.observed_by(stages.search_observer)
-    with stages.measure("search"):
-        return await request.app[WORKERS].run(find_linked_images, observed, embedding)
+@dataclass(frozen=True, slots=True)
+class LinkSearch:
+    """The search that one request makes for images that have a link."""
+
+    encoder: QueryEncoder
+    served: ServedIndex
+    workers: Workers
+    stages: Stages
+
+    async def by_text(self, text: str) -> list[LinkedImage]:
+        with self.stages.measure("encode"):
+            embedding = await self.encoder.encode_text(text)
+        return await self._find(embedding)
+
+    async def by_image(self, image: bytes) -> list[LinkedImage]:
+        with self.stages.measure("encode"):
+            embedding = await self.encoder.encode_image(image)
+        return await self._find(embedding)
+
+    async def _find(self, embedding: Embeddings) -> list[LinkedImage]:
+        with self.stages.measure("reload"):
+            await self.served.reload()
+        observed = self.served.searcher.observed_by(self.stages.search_observer)
+        with self.stages.measure("search"):
+            return await self.workers.run(find_linked_images, observed, embedding)
+
+
+def _search_of(request: web.Request) -> LinkSearch:
+    app = request.app
+    return LinkSearch(app[QUERY_ENCODER], app[SERVED_INDEX], app[WORKERS], request[STAGES])
 
 
 def find_linked_images(searcher: Snapshot, embedding: Embeddings) -> list[LinkedImage]:
@@ -116,8 +135,7 @@ def find_linked_images(searcher: Snapshot, embedding: Embeddings) -> list[Linked
 
 
 def _links(images: list[LinkedImage]) -> web.Response:
-    body = LINKS.dump_json([image.link for image in images])
-    return web.Response(body=body, content_type="application/json")
+    return json_answer(LINKS.dump_json([image.link for image in images]))
 
 
 def _page(title: str, images: list[LinkedImage]) -> web.Response:
@@ -125,7 +143,6 @@ def _page(title: str, images: list[LinkedImage]) -> web.Response:
 
 
 BY_IMAGE: Mapping[str, Described] = {FORM: ImageQueryMultipart}
-
 
 ROUTES = (
     Route(
@@ -154,7 +171,7 @@ ROUTES = (
         path="/display_text",
         handler=display_text,
         access="read",
-        summary="The best images for a text, shown.",
+        summary="A page with the best images for a text.",
         answers={200: {"type": "string"}},
         answer_type=HTML,
         parameters=TextQueryParameters,
@@ -165,7 +182,7 @@ ROUTES = (
         path="/display_image",
         handler=display_image,
         access="read",
-        summary="The best images for an image, shown.",
+        summary="A page with the best images for an image.",
         answers={200: {"type": "string"}},
         answer_type=HTML,
         parameters=NoParameters,

@@ -21,17 +21,19 @@ from query_api.contract.route import BINARY, OCTETS, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies import read_body, read_parameters
+from query_api.http.json_answer import json_answer
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
 from query_api.search.ranking_requests import without_owner
 from query_api.serving.engine import Hit, Snapshot
+from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
+from query_api.uploads.fate import MESSAGES, fate_of, searcher_covering
 from query_api.uploads.models import Name, UploadRequest
-from query_api.uploads.publishing import UPLOADS
+from query_api.uploads.publishing import EVENT_PUBLISHER, publish_event
 from query_api.uploads.reading import build_event, text_from_bytes
-from query_api.uploads.routes import MESSAGES, publish_event, wait_for_fate
 from schemas.events import ImageContent, TextContent
 
 SOURCE = "mv_retrieval"
@@ -92,7 +94,8 @@ class RecommendedAnswer(Answer):
 async def add_content(request: web.Request) -> web.Response:
     """Publish the content, and answer when it is searchable."""
     began = time.perf_counter()
-    request.app[UPLOADS].require_publisher()
+    app, stages = request.app, request[STAGES]
+    app[EVENT_PUBLISHER].require_publisher()
     parameters = read_parameters(request, AddParameters)
     body = await read_body(request)
     content = TextContent(text_from_bytes(body)) if parameters.type == "text" else ImageContent(body)
@@ -100,12 +103,16 @@ async def add_content(request: web.Request) -> web.Response:
         content_id=f"{parameters.type}:{parameters.id}", source=SOURCE, owner_id=parameters.user or None
     )
     event = build_event(upload, content)
-    delivery = await publish_event(request, event)
-    fate, _ = await wait_for_fate(request, event, delivery, SEARCHABLE_WITHIN_SECONDS)
+    delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
+    with stages.measure("wait"):
+        searcher = await searcher_covering(
+            delivery, SEARCHABLE_WITHIN_SECONDS, served=app[SERVED_INDEX], slots=app[REQUEST_SLOTS]
+        )
+    fate = await app[WORKERS].run(fate_of, searcher, event, delivery)
     if fate == "set_aside":
         raise ApiError(fate, MESSAGES[fate])
     message = "added" if fate == "applied" else MESSAGES[fate]
-    return _answer(AddedAnswer(msg=message, time=time.perf_counter() - began))
+    return json_answer(AddedAnswer(msg=message, time=time.perf_counter() - began).model_dump_json())
 
 
 async def retrieve_contents(request: web.Request) -> web.Response:
@@ -179,11 +186,7 @@ async def _newest_searcher(request: web.Request) -> Snapshot:
 async def _in_worker(request: web.Request, search: Callable[[], Answer]) -> web.Response:
     with request[STAGES].measure("search"):
         answer = await request.app[WORKERS].run(search)
-    return _answer(answer)
-
-
-def _answer(answer: Answer) -> web.Response:
-    return web.Response(text=answer.model_dump_json(), content_type="application/json")
+    return json_answer(answer.model_dump_json())
 
 
 ROUTES = (

@@ -1,1 +1,1 @@
-"""Contents of the index: read, browse, thumbnails, live news of them."""
+"""The contents of the index: reading, browsing, thumbnails, and a live stream of changes."""

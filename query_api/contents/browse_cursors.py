@@ -1,7 +1,7 @@
-"""Where browsing goes on: the last place of each modality, readable by anybody.
+"""Cursors of browsing: the position of the last content of each modality.
 
-It needs no signature and no generation: it gives no access that browsing does not give, and
-its places mean the same in every searcher.
+A cursor needs no signature, because it gives no access that browsing does not give. It needs no
+generation, because its positions mean the same in every searcher.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from query_api.serving.engine import TimePosition
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
-class _Place(BaseModel):
+class _Position(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     occurred_at_ms: Int64
@@ -29,20 +29,22 @@ class _Place(BaseModel):
     offset: Int64
 
 
-class _Payload(RootModel[Annotated[dict[Modality, _Place], Field(min_length=1)]]):
+class _Payload(RootModel[Annotated[dict[Modality, _Position], Field(min_length=1)]]):
     pass
 
 
-def write_browse_cursor(places: Mapping[Modality, TimePosition]) -> str:
-    payload = _Payload.model_validate({modality: asdict(place) for modality, place in places.items()})
+def write_browse_cursor(positions: Mapping[Modality, TimePosition]) -> str:
+    payload = _Payload.model_validate(
+        {modality: asdict(position) for modality, position in positions.items()}
+    )
     return base64.urlsafe_b64encode(payload.model_dump_json().encode()).decode()
 
 
 def read_browse_cursor(cursor: str) -> dict[Modality, TimePosition]:
-    """Return the places of the modalities that go on, or raise `bad_cursor`."""
+    """Return, for each modality that has more contents, the position to go on after; `bad_cursor`."""
     try:
         decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
         payload = _Payload.model_validate_json(decoded)
     except (binascii.Error, UnicodeEncodeError, ValidationError):
-        raise ApiError("bad_cursor", "this is no cursor of browsing") from None
-    return {modality: TimePosition(**place.model_dump()) for modality, place in payload.root.items()}
+        raise ApiError("bad_cursor", "this is not a cursor of /v1/browse") from None
+    return {modality: TimePosition(**position.model_dump()) for modality, position in payload.root.items()}

@@ -1,4 +1,4 @@
-"""What browsing takes and answers: looking at an index without a query."""
+"""The models of browsing, which shows an index without a query."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ class BrowseRequest(Request):
     """Which contents to show."""
 
     k: int = Field(default=10, ge=1, le=MAX_K, description="How many contents of each modality to answer.")
-    modality: Modality | None = Field(default=None, description="Answer this modality alone.")
-    filter: Filter | None = Field(default=None, description="Only contents that pass are answered.")
-    include: list[Include] = Field(
-        default=[], max_length=8, description="What contents carry beside their usual fields."
+    modality: Modality | None = Field(default=None, description="Answer only this modality.")
+    filter: Filter | None = Field(
+        default=None, description="Only contents that pass this filter are answered."
     )
+    include: list[Include] = Field(default=[], max_length=8, description="Which further fields to answer.")
     cursor: str | None = Field(
         default=None,
         min_length=1,
         max_length=4096,
-        description="`next_cursor` of the answer before, to a request that was otherwise the same.",
+        description="The `next_cursor` of the previous answer. All other fields must stay the same.",
     )
 
 
 class NewestContents(Answer):
-    hits: list[ContentHeadline] = Field(description="What occurred last comes first.")
+    hits: list[ContentHeadline] = Field(description="Newest first.")
 
 
 class BrowseAnswer(Answer):
     results: dict[Modality, NewestContents] = Field(
-        description="One entry for each modality asked for; behind a cursor, for each that goes on."
+        description="One entry for each modality asked for; after a cursor, for each that has more."
     )
-    next_cursor: str | None = Field(description="Null when there is no more.")
+    next_cursor: str | None = Field(description="Null when there are no more contents.")
     snapshot: SnapshotAnswer
     timings: Timings
 
@@ -46,8 +46,10 @@ class CountRequest(Request):
     """Which fields' values to count."""
 
     fields: list[CountedField] = Field(default=["modality", "source", "owner_id"], min_length=1, max_length=3)
-    filter: Filter | None = Field(default=None, description="Only contents that pass are counted.")
-    max_values: int = Field(default=50, ge=1, le=1000, description="How many values of a field to answer.")
+    filter: Filter | None = Field(
+        default=None, description="Only contents that pass this filter are counted."
+    )
+    max_values: int = Field(default=50, ge=1, le=1000, description="How many values of each field to answer.")
 
 
 class ValueCount(Answer):
@@ -56,8 +58,8 @@ class ValueCount(Answer):
 
 
 class FieldCounts(Answer):
-    values: list[ValueCount] = Field(description="The most frequent first.")
-    num_values: int = Field(description="How many different values there are in all.")
+    values: list[ValueCount] = Field(description="Most frequent first.")
+    num_values: int = Field(description="How many different values the field has.")
 
 
 class CountAnswer(Answer):

@@ -1,8 +1,8 @@
-"""`/v1/browse` and `/v1/counts`: looking at an index without a query."""
+"""`/v1/browse` and `/v1/counts`, which show an index without a query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from aiohttp import web
 
@@ -22,6 +22,7 @@ from query_api.contents.browse_models import (
 from query_api.contract.models import Include
 from query_api.contract.route import JSON, Route
 from query_api.http.bodies import read_json_body
+from query_api.http.json_answer import json_answer
 from query_api.serving.engine import NewestContent, Snapshot, TimePosition, ValueCounts
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
@@ -32,24 +33,24 @@ async def browse(request: web.Request) -> web.Response:
     """Answer the newest contents."""
     wanted = await read_json_body(request, BrowseRequest)
     searcher = request.app[SERVED_INDEX].searcher
-    return await _answer(request, lambda: build_browse_answer(searcher, wanted, request[STAGES]))
+    return json_answer(await request.app[WORKERS].run(build_browse_answer, searcher, wanted, request[STAGES]))
 
 
 async def count(request: web.Request) -> web.Response:
     """Answer how often the values of some fields occur."""
     wanted = await read_json_body(request, CountRequest)
     searcher = request.app[SERVED_INDEX].searcher
-    return await _answer(request, lambda: build_count_answer(searcher, wanted, request[STAGES]))
+    return json_answer(await request.app[WORKERS].run(build_count_answer, searcher, wanted, request[STAGES]))
 
 
 def build_browse_answer(searcher: Snapshot, wanted: BrowseRequest, stages: Stages) -> str:
-    """Find the newest contents, read what is shown of them, return the answer as JSON. Blocking."""
+    """Find the newest contents, read their fields, and return the answer as JSON. Blocking."""
     row_filter = wanted.filter.as_row_filter() if wanted.filter else None
-    places = _places_of(wanted)
+    starts = _starts_of(wanted)
     with stages.measure("columns"):
         found = {
             modality: searcher.newest(k=wanted.k, modality=modality, row_filter=row_filter, after=after)
-            for modality, after in places.items()
+            for modality, after in starts.items()
         }
         results = {
             modality: NewestContents(hits=_headlines(searcher, newest, wanted.include))
@@ -65,8 +66,8 @@ def build_browse_answer(searcher: Snapshot, wanted: BrowseRequest, stages: Stage
     return answer.model_dump_json(exclude_unset=True)
 
 
-def _places_of(wanted: BrowseRequest) -> Mapping[Modality, TimePosition | None]:
-    """Return the modalities to answer, and behind which place each goes on; None at its start."""
+def _starts_of(wanted: BrowseRequest) -> Mapping[Modality, TimePosition | None]:
+    """Return the modalities to answer, each with the position to go on after; None begins at the newest."""
     if wanted.cursor is not None:
         return read_browse_cursor(wanted.cursor)
     return dict.fromkeys((wanted.modality,) if wanted.modality else MODALITIES)
@@ -100,11 +101,6 @@ def _field_counts(counted: ValueCounts) -> FieldCounts:
     return FieldCounts(values=values, num_values=counted.num_values)
 
 
-async def _answer(request: web.Request, build: Callable[[], str]) -> web.Response:
-    text = await request.app[WORKERS].run(build)
-    return web.Response(text=text, content_type="application/json")
-
-
 ROUTES = (
     Route(
         method="POST",
@@ -121,7 +117,7 @@ ROUTES = (
         path="/v1/counts",
         handler=count,
         access="read",
-        summary="How many contents there are of each modality, source and owner.",
+        summary="How many contents each modality, source and owner has.",
         answers={200: CountAnswer},
         bodies={JSON: CountRequest},
         codes=frozenset({"no_index"}),

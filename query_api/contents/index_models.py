@@ -1,4 +1,4 @@
-"""What answers show of the index and of the contents in it."""
+"""The models of what the index holds, and of one content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from clip_index.content import Modality
 from query_api.answers.headlines import ContentFields
 from query_api.answers.snapshot import EncoderAnswer, ShardCoverage, SnapshotAnswer
-from query_api.contract.models import Answer, Request, Timings, _Separated, _split_list
+from query_api.contract.models import SEPARATED, Answer, Request, Timings, split_list
 
 
 class ContentAnswer(Answer):
@@ -36,6 +36,6 @@ class IndexAnswer(Answer):
 class ContentParameters(Request):
     """The query string of `GET /v1/contents/{content_id}`."""
 
-    include: Annotated[list[Literal["vector"]], BeforeValidator(_split_list), _Separated] = Field(
+    include: Annotated[list[Literal["vector"]], BeforeValidator(split_list), SEPARATED] = Field(
         default_factory=list
     )

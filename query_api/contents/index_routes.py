@@ -11,6 +11,7 @@ from query_api.contents.index_models import ContentAnswer, ContentParameters, In
 from query_api.contract.error_codes import SEARCHING
 from query_api.contract.route import Route
 from query_api.http.bodies import read_parameters
+from query_api.http.json_answer import json_answer
 from query_api.serving.engine import Index, Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
@@ -18,7 +19,7 @@ from query_api.telemetry.stages import STAGES
 
 
 async def get_content(request: web.Request) -> web.Response:
-    """Look for a newer generation first, so that a client finds what it saw acknowledged as searchable."""
+    """Answer a content. Reload first, so that a client finds what any process has told it is searchable."""
     stages = request[STAGES]
     include = read_parameters(request, ContentParameters).include
     served = request.app[SERVED_INDEX]
@@ -37,13 +38,13 @@ async def get_content(request: web.Request) -> web.Response:
         snapshot=build_snapshot(searcher),
         timings=stages.as_milliseconds(),
     )
-    return web.Response(text=answer.model_dump_json(exclude_unset=True), content_type="application/json")
+    return json_answer(answer.model_dump_json(exclude_unset=True))
 
 
 async def get_index(request: web.Request) -> web.Response:
     served = request.app[SERVED_INDEX]
     answer = _describe(served.index, served.searcher)
-    return web.Response(text=answer.model_dump_json(), content_type="application/json")
+    return json_answer(answer.model_dump_json())
 
 
 def _describe(index: Index, searcher: Snapshot) -> IndexAnswer:
@@ -73,7 +74,7 @@ ROUTES = (
         path="/v1/contents/{content_id}",
         handler=get_content,
         access="read",
-        summary="Read a content.",
+        summary="One content, with all its fields.",
         answers={200: ContentAnswer},
         parameters=ContentParameters,
         codes=SEARCHING | {"unknown_content"},

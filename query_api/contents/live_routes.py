@@ -1,4 +1,4 @@
-"""`/v1/live`: what is searchable now, told again and again as server-sent events."""
+"""`/v1/live`: server-sent events that say what is searchable now."""
 
 from __future__ import annotations
 
@@ -16,76 +16,78 @@ from query_api.contract.models import Answer
 from query_api.contract.route import Route
 from query_api.errors import ApiError
 from query_api.serving.engine import Snapshot
-from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.telemetry.stages import REQUEST_ID
 
-MAX_LISTENERS = 32
-
-
-class LiveListeners:
-    """Who listens, at most `max_listeners`, until the service stops."""
-
-    def __init__(self, max_listeners: int = MAX_LISTENERS) -> None:
-        self._max_listeners = max_listeners
-        self._num_listeners = 0
-        self.stopping = asyncio.Event()
-
-    @property
-    def num_listeners(self) -> int:
-        return self._num_listeners
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Take a place for as long as the block runs; `ApiError` (overloaded) when there is none."""
-        if self._num_listeners >= self._max_listeners:
-            raise ApiError("overloaded", "too many are listening", headers={"Retry-After": "5"})
-        self._num_listeners += 1
-        try:
-            yield
-        finally:
-            self._num_listeners -= 1
-
-    async def stop(self, _: web.Application) -> None:
-        """End every stream: a stopping service waits for its requests."""
-        self.stopping.set()
-
-
-class LiveState(Answer):
-    """The data of each event."""
-
-    num_contents: dict[Modality, int] = Field(description="Live contents.")
-    seconds_behind: float | None = Field(
-        description="Every record older than this is covered; null until each shard has told once."
-    )
-    snapshot: SnapshotAnswer
-
-
+MAX_STREAMS = 32
 EVENT_STREAM = "text/event-stream"
 SILENCE_SECONDS = 1.0  # an event at least this often, so that both sides notice a dead connection
 MIN_INTERVAL_SECONDS = 0.2  # a busy index has tens of generations a second
 
 
+class LiveState(Answer):
+    """The data of each event."""
+
+    num_contents: dict[Modality, int] = Field(description="How many live contents the index has.")
+    seconds_behind: float | None = Field(
+        description="Every record older than this is covered. Null until each shard has a watermark."
+    )
+    snapshot: SnapshotAnswer
+
+
+class LiveStreams:
+    """The streams that are open, at most `max_streams`. All end when the service stops."""
+
+    def __init__(self, max_streams: int = MAX_STREAMS) -> None:
+        self._max_streams = max_streams
+        self._num_open = 0
+        self.stopping = asyncio.Event()
+
+    @property
+    def num_open(self) -> int:
+        return self._num_open
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold a slot for as long as the block runs; `ApiError` (overloaded) if none is free."""
+        if self._num_open >= self._max_streams:
+            raise ApiError("overloaded", "too many live streams are open", headers={"Retry-After": "5"})
+        self._num_open += 1
+        try:
+            yield
+        finally:
+            self._num_open -= 1
+
+    async def stop(self, _: web.Application) -> None:
+        """End every stream, because a service that stops waits for its requests."""
+        self.stopping.set()
+
+
+LIVE_STREAMS = web.AppKey("live_streams", LiveStreams)
+
+
 async def get_live(request: web.Request) -> web.StreamResponse:
     """Send an event now, on every change, and at least each second, until the client leaves."""
-    listeners = request.app[LIVE_LISTENERS]
-    with listeners.place():
+    streams, served = request.app[LIVE_STREAMS], request.app[SERVED_INDEX]
+    with streams.slot():
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = EVENT_STREAM
         response.headers["X-Request-Id"] = request[REQUEST_ID]
-        first = request.app[SERVED_INDEX].searcher
+        first = served.searcher
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        await _tell(request, response, first)
+        await _send_events(response, first, served, streams.stopping)
     return response
 
 
-async def _tell(request: web.Request, response: web.StreamResponse, searcher: Snapshot) -> None:
-    served, stopping = request.app[SERVED_INDEX], request.app[LIVE_LISTENERS].stopping
+async def _send_events(
+    response: web.StreamResponse, searcher: Snapshot, served: ServedIndex, stopping: asyncio.Event
+) -> None:
     while not stopping.is_set():
         try:
             await response.write(event_of(searcher).encode())
-        except ConnectionError:  # the client left; nobody is there to answer
+        except ConnectionError:  # the client left
             return
         await _pause(stopping, MIN_INTERVAL_SECONDS)
         searcher = await served.newer_searcher(searcher, SILENCE_SECONDS - MIN_INTERVAL_SECONDS)
@@ -104,7 +106,7 @@ def event_of(searcher: Snapshot) -> str:
 
 
 def describe(searcher: Snapshot, now_seconds: float) -> LiveState:
-    """Say what a searcher holds, and how far behind `now` the shard is that is most behind."""
+    """Say what a searcher holds, and how far behind `now` its slowest shard is."""
     shards = searcher.shards.values()
     watermarks = [shard.watermark_ms for shard in shards if shard.watermark_ms is not None]
     behind = max(0.0, now_seconds - min(watermarks) / 1000) if watermarks else None
@@ -115,16 +117,13 @@ def describe(searcher: Snapshot, now_seconds: float) -> LiveState:
     )
 
 
-LIVE_LISTENERS = web.AppKey("live_listeners", LiveListeners)
-
-
 ROUTES = (
     Route(
         method="GET",
         path="/v1/live",
         handler=get_live,
         access="read",
-        summary="What is searchable now, as server-sent events that do not end.",
+        summary="What is searchable now, as server-sent events without an end.",
         answers={200: {"type": "string"}},
         answer_type=EVENT_STREAM,
         codes=frozenset({"no_index"}),

@@ -1,4 +1,4 @@
-"""`/v1/contents/{content_id}/thumbnail`: the small picture that is kept with the index."""
+"""`/v1/contents/{content_id}/thumbnail`: the small image that the index stores with a content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ThumbnailParameters(Request):
 
     offset: NextOffset | None = Field(
         default=None,
-        description="The upload's offset: if it is still the content's, keep the answer for good.",
+        description="The upload's offset. While it is the content's, the answer may be cached for ever.",
     )
 
 
@@ -49,7 +49,7 @@ def read_thumbnail(searcher: Snapshot, content_id: str) -> tuple[bytes, int]:
     location = locate(searcher, content_id)
     thumbnail = searcher.thumbnail(location)
     if thumbnail is None:
-        raise ApiError("no_thumbnail", "no thumbnail is kept of this content")
+        raise ApiError("no_thumbnail", "this content has no thumbnail")
     [stored] = searcher.read_many([location], ())
     return thumbnail, stored.offset
 
@@ -60,7 +60,7 @@ ROUTES = (
         path="/v1/contents/{content_id}/thumbnail",
         handler=get_thumbnail,
         access="read",
-        summary="The small picture that is kept of a content.",
+        summary="The thumbnail of a content.",
         answers={200: BINARY},
         answer_type=WEBP,
         parameters=ThumbnailParameters,

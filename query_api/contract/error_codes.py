@@ -1,4 +1,4 @@
-"""The error codes that several routes may answer, by what a route does."""
+"""Error codes that several routes may answer, grouped by what a route does."""
 
 from __future__ import annotations
 

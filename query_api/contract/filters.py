@@ -1,4 +1,4 @@
-"""Filters as requests write them, and as the engine takes them."""
+"""Filters: how requests write them, and their conversion to the engine's `RowFilter`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 _FIELD = r"^(modality|source|owner_id|content_id|occurred_at|metadata\.[\s\S]+)$"
-_UNKNOWN_FIELD = "is none of modality, source, owner_id, content_id, occurred_at and metadata.<key>"
+_UNKNOWN_FIELD = "must be one of modality, source, owner_id, content_id, occurred_at and metadata.<key>"
 
 Text = Annotated[str, Field(max_length=4096)]
 Value: TypeAlias = Text | bool | float
@@ -44,7 +44,7 @@ class _Part(BaseModel):
 
 
 def _say_its_tests(schema: JsonSchema) -> None:
-    """Which values a field is compared with, and that there is one test."""
+    """Say in the schema that a condition has one test, and which values each kind of field takes."""
     text, time = {"type": "string"}, {"type": "string", "format": "date-time"}
     a_range = at_least_one_of(_RANGE)
     schema["oneOf"] = [is_given("equals"), is_given("any_of"), is_given("exists"), a_range]
@@ -79,7 +79,9 @@ class FieldCondition(_Part):
         json_schema_extra={"pattern": _FIELD},
         description="modality, source, owner_id, content_id, occurred_at, or metadata.<key>.",
     )
-    equals: Value | None = Field(default=None, description="Types count: the text 1 is not the number 1.")
+    equals: Value | None = Field(
+        default=None, description='The type counts: the text "1" does not equal the number 1.'
+    )
     any_of: list[Value] | None = Field(default=None, min_length=1, max_length=MAX_VALUES)
     gt: Bound | None = Field(default=None, description="A number; for occurred_at an RFC 3339 time.")
     gte: Bound | None = None
@@ -97,7 +99,7 @@ class FieldCondition(_Part):
             )
         if is_range and self.field != TIME_FIELD and not self.field.startswith(METADATA_PREFIX):
             raise PydanticCustomError(
-                "invalid_value", "has a range, but its field is neither number nor time"
+                "invalid_value", "has a range, but only occurred_at and numbers in metadata have ranges"
             )
         self.as_condition()
         return self
@@ -115,7 +117,7 @@ class FieldCondition(_Part):
         if self.field == TIME_FIELD:
             return _milliseconds(value)
         if not self.field.startswith(METADATA_PREFIX) and not isinstance(value, str):
-            raise PydanticCustomError("invalid_value", "compares a text field with something else")
+            raise PydanticCustomError("invalid_value", "compares a text field with another type")
         return value
 
     def _bound(self, bound: float | str | None) -> float | None:
@@ -125,20 +127,20 @@ class FieldCondition(_Part):
             return _milliseconds(bound)
         if isinstance(bound, str):
             raise PydanticCustomError(
-                "invalid_value", "has a text as a bound; only numbers and times have ranges"
+                "invalid_value", "has a text as a bound; the bounds of metadata are numbers"
             )
         return bound
 
 
 class Filter(_Part):
-    """All of `must`, at least one of `should` if it has any, none of `must_not`."""
+    """A content passes if all of `must`, at least one of `should` (if any) and none of `must_not` apply."""
 
     must: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
     should: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
     must_not: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
 
     def as_row_filter(self) -> RowFilter | None:
-        """Return None where every row passes."""
+        """Return the engine's filter; None if every row passes."""
         row_filter = RowFilter(
             *(tuple(c.as_condition() for c in part) for part in (self.must, self.should, self.must_not))
         )
@@ -146,7 +148,10 @@ class Filter(_Part):
 
 
 def filter_from_texts(texts: Mapping[str, str]) -> Filter:
-    """Build the filter of a query string: every field equals its text, or what the text reads as."""
+    """Build the filter of a query string: each field must equal its text.
+
+    The text of a metadata field may also stand for a number or a boolean.
+    """
     return Filter(must=[FieldCondition(field=name, any_of=_readings(name, t)) for name, t in texts.items()])
 
 
@@ -161,11 +166,11 @@ def _readings(field: str, text: str) -> list[MetadataValue]:
 
 
 def _milliseconds(value: MetadataValue) -> float:
-    """Milliseconds since 1970 of an RFC 3339 time, exact to the microsecond."""
+    """Return an RFC 3339 time as milliseconds since 1970, exact to the microsecond."""
     if not isinstance(value, str):
-        raise PydanticCustomError("invalid_value", "compares a time with something else")
+        raise PydanticCustomError("invalid_value", "compares a time with another type")
     try:
         time = _TIME.validate_strings(value)
     except ValidationError:
-        raise PydanticCustomError("invalid_value", "needs an RFC 3339 time with its zone") from None
+        raise PydanticCustomError("invalid_value", "needs an RFC 3339 time with a time zone") from None
     return (time - _EPOCH).total_seconds() * 1000

@@ -1,6 +1,7 @@
-"""What the bodies of all routes share: their strictness, the types of their fields, coverage and errors.
+"""What the models of all routes share: strictness, types of fields, and the error answer.
 
-Requests are strict: a number is no string, an unknown field is an error, NaN is no number.
+Requests are strict: a number is not taken for a string, an unknown field is an error, and
+numbers must be finite.
 """
 
 from __future__ import annotations
@@ -23,24 +24,39 @@ Include = Literal["text", "metadata", "vector", "thumbnail", "thumbnail_url"]
 
 
 class Request(BaseModel):
+    """What a client sends."""
+
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
 class Answer(BaseModel):
+    """What the service answers."""
+
     model_config = ConfigDict(frozen=True)
 
 
 def _decode_base64(value: object) -> object:
-    if not isinstance(value, str):  # bytes of a multipart part are what they are
+    if not isinstance(value, str):  # the bytes of a form's part are not in base64
         return value
     try:
-        if len(value) % 4 == 0:  # Python takes more padding than there should be
+        if len(value) % 4 == 0:  # Python accepts surplus padding
             return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         pass
     raise PydanticCustomError("bad_base64", "must be base64 (standard alphabet, padded)")
 
 
+def split_list(value: object) -> object:
+    """Split a list that is written as names separated by commas; any other value is returned as it is."""
+    if not isinstance(value, str):
+        return value
+    items = value.split(",")
+    if any(not item or item != item.strip() for item in items):
+        raise PydanticCustomError("invalid_value", "must be names separated by commas, without blanks")
+    return items
+
+
+SEPARATED = Field(min_length=1, max_length=8)  # of a list that `split_list` has split
 BASE64: JsonSchema = {
     "type": "string",
     "minLength": 1,
@@ -61,8 +77,11 @@ QueryText = Annotated[
     Field(json_schema_extra=NOT_BLANK),
 ]
 FieldText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
-
-
+FilePart = Annotated[
+    bytes,
+    Field(min_length=1, description="A JPEG, PNG, WebP or GIF file."),
+    WithJsonSchema({"type": "string", "format": "binary", "minLength": 1}),
+]
 Timings = Annotated[dict[str, float], Field(description="Milliseconds spent in each stage.")]
 
 
@@ -71,7 +90,7 @@ class StatusAnswer(Answer):
 
 
 class ErrorBody(Answer):
-    code: str = Field(description="Stable; clients may switch on it.")
+    code: str = Field(description="A stable name of the error; clients may switch on it.")
     message: str
     request_id: str
     details: list[dict[str, Any]] | None = None
@@ -79,22 +98,3 @@ class ErrorBody(Answer):
 
 class ErrorAnswer(Answer):
     error: ErrorBody
-
-
-FilePart = Annotated[
-    bytes,
-    Field(min_length=1, description="A JPEG, PNG, WebP or GIF file."),
-    WithJsonSchema({"type": "string", "format": "binary", "minLength": 1}),
-]
-
-
-def _split_list(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    items = value.split(",")
-    if any(not item or item != item.strip() for item in items):
-        raise PydanticCustomError("invalid_value", "must be names separated by commas alone, without blanks")
-    return items
-
-
-_Separated = Field(min_length=1, max_length=8)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the table of routes and the models that parse and answer."""
+"""The OpenAPI document, made from the routes and from the models that parse requests and write answers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Names: TypeAlias = Mapping[Any, Mapping[str, Any]]  # (model, mode) → its refe
 OPENAPI_VERSION = "3.1.0"
 API_VERSION = "1"
 DESCRIPTION = (
-    "Search and recommend contents by CLIP embeddings. Answers say which offsets of the log they cover; "
-    "`min_offsets` demands a least. Errors have one shape and a stable code."
+    "Search and recommend contents by CLIP embeddings. Each answer says up to which offsets of the log it "
+    "covers uploads; `min_offsets` sets a minimum. All errors have one shape and a stable code."
 )
 OF_EVERY_ROUTE = frozenset({"bad_request", "headers_too_large", "too_many_requests"})
 OF_GUARDED_ROUTES = frozenset({"key_required", "unknown_key", "forbidden", "overloaded"})
@@ -30,56 +30,66 @@ SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
-RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}
+RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds to wait."}}
 
 
 def build_document(
     routes: Iterable[Route], *, needs_key: bool, dimension: int | None = None
 ) -> dict[str, Any]:
-    """Build the document of the given routes.
+    """Build the document of those routes that have a tag; the others, which serve web pages, are hidden.
 
     `needs_key` says whether this service has API keys, `dimension` how long its encoder's vectors are.
     """
-    routes = list(routes)
-    names, definitions = models_json_schema(
-        [*_models_of(routes)], ref_template="#/components/schemas/{model}"
-    )
-    for form in {
-        _schema(route.bodies[FORM], names, "validation")["$ref"] for route in routes if FORM in route.bodies
-    }:
-        _forget_null(definitions["$defs"][form.rpartition("/")[2]])
-    if dimension is not None:
-        _bound_vectors(definitions["$defs"], dimension)
+    routes = [route for route in routes if route.tag]
+    names, schemas = _schemas_of(routes, dimension)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
-        paths[route.path][route.method.lower()] = _operation(route, names, definitions, needs_key)
+        paths[route.path][route.method.lower()] = _operation(route, names, schemas, needs_key)
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": "cliptide", "version": API_VERSION, "description": DESCRIPTION},
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
-        "components": {"schemas": definitions["$defs"], "securitySchemes": SECURITY_SCHEMES},
+        "components": {"schemas": schemas, "securitySchemes": SECURITY_SCHEMES},
     }
 
 
+def _schemas_of(routes: Iterable[Route], dimension: int | None) -> tuple[Names, dict[str, Any]]:
+    """Return the references to the models of all routes, and the schemas of the models."""
+    names, definitions = models_json_schema(
+        [*_models_of(routes)], ref_template="#/components/schemas/{model}"
+    )
+    schemas: dict[str, Any] = definitions["$defs"]
+    forms = (_schema(route.bodies[FORM], names, "validation") for route in routes if FORM in route.bodies)
+    for name in {_model_name(form) for form in forms}:
+        _forget_null(schemas[name])
+    if dimension is not None:
+        _bound_vectors(schemas, dimension)
+    return names, schemas
+
+
+def _model_name(reference: Mapping[str, Any]) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]
+
+
 def _forget_null(form: dict[str, Any]) -> None:
-    """A form has no null: what may be left out is just not required."""
+    """Remove null from a form's fields: a form cannot send it, and leaves optional fields out."""
     form["properties"] = {
         name: _without_null(schema) for name, schema in form["properties"].items() if not _is_null(schema)
     }
 
 
-def _bound_vectors(definitions: Mapping[str, Any], dimension: int) -> None:
-    """Say how many numbers the vectors that are asked by have."""
-    for definition in definitions.values():
-        if "vector" in definition.get("properties", ()) and definition.get("additionalProperties") is False:
-            for choice in definition["properties"]["vector"]["anyOf"]:
+def _bound_vectors(schemas: Mapping[str, Any], dimension: int) -> None:
+    """Say how many numbers the vectors in requests have."""
+    for schema in schemas.values():
+        if "vector" in schema.get("properties", ()) and schema.get("additionalProperties") is False:
+            for choice in schema["properties"]["vector"]["anyOf"]:
                 if choice["type"] == "array":
                     choice |= {"minItems": dimension, "maxItems": dimension}
 
 
 def error_codes(route: Route) -> frozenset[str]:
-    """Return every code that a route may answer, those of its kind included."""
+    """Return every error code that a route may answer: its own, and those of every route of its kind."""
     codes = OF_EVERY_ROUTE | route.codes
     if route.access != "open":
         codes |= OF_GUARDED_ROUTES
@@ -95,7 +105,7 @@ def error_codes(route: Route) -> frozenset[str]:
 
 
 def status_of(code: str) -> int:
-    """Return a code's status; reasons why a content or an event is refused are a 422 unless listed."""
+    """Return a code's status. The reasons of refused contents and events are a 422 unless listed."""
     return STATUSES.get(code, 422)
 
 
@@ -111,12 +121,12 @@ def _models_of(routes: Iterable[Route]) -> Iterable[tuple[type[BaseModel], Mode]
     return found
 
 
-def _operation(route: Route, names: Names, definitions: Mapping[str, Any], needs_key: bool) -> dict[str, Any]:
+def _operation(route: Route, names: Names, schemas: Mapping[str, Any], needs_key: bool) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
         "tags": [route.tag],
         "summary": route.summary,
-        "parameters": [*_path_parameters(route), *_query_parameters(route, names, definitions)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route, names, schemas)],
         "responses": {**_answers(route, names), **_errors(route, names)},
     }
     if route.bodies:
@@ -141,11 +151,10 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     return [{"name": name, "in": "path", "required": True, "schema": schema} for name in parts]
 
 
-def _query_parameters(route: Route, names: Names, definitions: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _query_parameters(route: Route, names: Names, schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
     if route.parameters is None:
         return []
-    name = names[route.parameters, "validation"]["$ref"].rpartition("/")[2]
-    model = definitions["$defs"][name]
+    model = schemas[_model_name(names[route.parameters, "validation"])]
     given = route.required_parameters
     required = model.get("required", ()) if given is None else given
     return [
@@ -156,7 +165,7 @@ def _query_parameters(route: Route, names: Names, definitions: Mapping[str, Any]
 
 
 def _query_parameter(name: str, schema: Mapping[str, Any], is_required: bool) -> dict[str, Any]:
-    """Describe a parameter; a query string has no null either."""
+    """Describe a parameter, without null, because a query string cannot send it."""
     schema = _without_null(schema)
     description = schema.pop("description", None)
     parameter = {"name": name, "in": "query", "required": is_required, "schema": schema}
@@ -166,7 +175,7 @@ def _query_parameter(name: str, schema: Mapping[str, Any], is_required: bool) ->
 
 
 def _is_null(schema: Mapping[str, Any]) -> bool:
-    """Whether this is a field that a model has and this way of asking has not."""
+    """Whether a field admits null alone: the model has it, but a query string or form cannot give it."""
     return schema.get("type") == "null"
 
 
@@ -183,7 +192,7 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _answers(route: Route, names: Names) -> dict[str, Any]:
     return {
         str(status): {
-            "description": "Done.",
+            "description": "Success",
             "content": {route.answer_type: {"schema": _schema(answer, names, "serialization")}},
         }
         for status, answer in route.answers.items()
@@ -197,7 +206,7 @@ def _errors(route: Route, names: Names) -> dict[str, Any]:
     content = {JSON: {"schema": names[ErrorAnswer, "serialization"]}}
     return {
         str(status): {
-            "description": f"Codes: {', '.join(of_status)}.",
+            "description": f"Error codes: {', '.join(of_status)}.",
             "content": content,
             **({"headers": RETRY_AFTER} if status in (429, 503) else {}),
         }

@@ -1,4 +1,4 @@
-"""What a route is: how it is called, who may call it, and what the document says of it."""
+"""What a route is: how it is called, who may call it, and how the OpenAPI document describes it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-HTML = "text/html"
-
-
 Access: TypeAlias = Literal["open", "read", "write"]
-
-
-Examples: TypeAlias = Mapping[str, Any]  # what it is good for → the body
-
-
+Examples: TypeAlias = Mapping[str, Any]  # title → body
 Schema: TypeAlias = Mapping[str, Any]
 Described: TypeAlias = type[BaseModel] | Schema
-BINARY: Schema = {"type": "string", "format": "binary"}
+
 JSON = "application/json"
 FORM = "multipart/form-data"
+HTML = "text/html"
 OCTETS = "application/octet-stream"
+BINARY: Schema = {"type": "string", "format": "binary"}
+
+ACCESS: web.AppKey[Mapping[tuple[str, str], Access]] = web.AppKey("access")  # by method and path
+ENDLESS = web.AppKey("endless", frozenset[str])  # paths whose answers are streams without an end
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path. The table of routes is what is served and what is documented.
+    """One method of one path. What is served and what is documented are both made from routes.
 
-    `answers` are the successes by status, `codes` the errors of its own; those that any
-    route of its kind may give are added by `error_codes`. `bodies` are by content type,
-    `examples` are JSON bodies. Routes of one `tag` stand together in the document.
+    `answers` are the successful answers, by status. `codes` are the error codes of this route
+    alone; `openapi.error_codes` adds those of every route of its kind. `bodies` are by content
+    type, `examples` are JSON bodies. The document groups routes by `tag`; a route without a tag
+    is not in the document.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -44,10 +43,10 @@ class Route:
     answers: Mapping[int, Described]
     answer_type: str = JSON
     parameters: type[BaseModel] | None = None
-    required_parameters: frozenset[str] | None = None  # where a kind of body needs more than another
+    required_parameters: frozenset[str] | None = None  # None: those that the model requires
     bodies: Mapping[str, Described] = field(default_factory=dict)
     codes: frozenset[str] = frozenset()
-    is_endless: bool = False  # its answer goes on until the client leaves
+    is_endless: bool = False  # its answer is a stream that ends when the client leaves
     examples: Examples = field(default_factory=dict)
     tag: str = ""
 
@@ -56,9 +55,10 @@ class Route:
         return self.method, self.path
 
     def definition(self) -> web.RouteDef:
-        """Return the route as aiohttp registers it; HEAD comes with GET.
+        """Return the route as aiohttp registers it. GET includes HEAD.
 
-        A name stands for anything but a slash: by itself aiohttp leaves out braces, which ids may have.
+        A `{name}` in the path matches everything but a slash. aiohttp's own pattern would also
+        exclude braces, which content ids may have.
         """
         path = self.path.replace("}", ":[^/]+}")
         if self.method == "GET":
@@ -67,10 +67,4 @@ class Route:
 
 
 async def defer_continue(_: web.Request) -> None:
-    """Replace aiohttp's answer to `Expect: 100-continue`, which would come before keys are checked."""
-
-
-ACCESS: web.AppKey[Mapping[tuple[str, str], Access]] = web.AppKey("access")  # by method and path
-
-
-ENDLESS = web.AppKey("endless", frozenset[str])  # paths whose answers go on
+    """Send no "100 Continue" yet. aiohttp would send it before the key is checked; the receiver sends it."""

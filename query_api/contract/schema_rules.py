@@ -1,4 +1,4 @@
-"""Rules that plain types cannot tell, as the OpenAPI document says them; the validators enforce them."""
+"""Rules between fields, as JSON schema for the OpenAPI document. The models' validators enforce them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 
 JsonSchema: TypeAlias = dict[str, Any]
 
-# White space as `str.strip` takes it, one by one: `\s` is another set in each dialect of patterns.
+# Each character that `str.strip` removes. Not `\s`: it differs between dialects of patterns.
 BLANKS = r"\t-\r\x1C-\x20\x85\xA0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000"
 NOT_BLANK: JsonSchema = {"pattern": f"[^{BLANKS}]"}
 
 
 def is_given(name: str) -> JsonSchema:
-    """The field is there and not null."""
+    """The field is present and not null."""
     return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
 
 
@@ -26,7 +26,7 @@ def at_least_one_of(names: Iterable[str]) -> JsonSchema:
 
 
 def alone_with(name: str, companions: Iterable[str]) -> JsonSchema:
-    """The field is given, and no other fields than its companions are."""
+    """The field is given, and beside it only the companions may be."""
     return is_given(name) | {
         "properties": {name: {"not": {"type": "null"}}, **dict.fromkeys(companions, True)},
         "additionalProperties": False,

@@ -1,4 +1,4 @@
-"""JSON, values and texts into models; every way in which one can be malformed ends here as an `ApiError`."""
+"""Turn JSON, values and texts into models. Whatever is wrong with them becomes an `ApiError` here."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _CODES = {
     "one_query_required": "one_query_required",
     "too_many_hits": "too_many_hits",
 }
-_MESSAGES = {  # in place of what pydantic says, which speaks to who wrote the model
-    "extra_forbidden": "there is no such field",
+_MESSAGES = {  # instead of pydantic's messages, which address the author of the model
+    "extra_forbidden": "unknown field",
     "missing": "is missing",
 }
-EXAMPLES: Mapping[str, str] = MappingProxyType(  # of objects that people write as a plain text first
+EXAMPLES: Mapping[str, str] = MappingProxyType(  # for objects where people often send a plain text
     {
         "EmbedContent": '{"text": "a red shoe"}',
         "FieldCondition": '{"field": "source", "equals": "shop"}',
@@ -50,25 +50,28 @@ ModelT = TypeVar("ModelT", bound=Request)
 
 
 def model_from_json(model: type[ModelT], body: bytes) -> ModelT:
-    """Parse and validate at once; `bad_json` for what is no JSON, a 422 for what is none of ours."""
+    """Parse and validate in one step.
+
+    Raises `ApiError`: `bad_json` if the body is not JSON, a 422 if it does not fit the model.
+    """
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise _error_from_validation(error) from None
+        raise error_from_validation(error) from None
 
 
 def model_from_values(model: type[ModelT], values: object) -> ModelT:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _error_from_validation(error) from None
+        raise error_from_validation(error) from None
 
 
 def model_from_texts(model: type[ModelT], texts: Mapping[str, str]) -> ModelT:
     try:
         return model.model_validate_strings(texts)
     except ValidationError as error:
-        raise _error_from_validation(error) from None
+        raise error_from_validation(error) from None
 
 
 def object_from_json(text: bytes | str, name: str) -> dict[str, Any]:
@@ -76,13 +79,13 @@ def object_from_json(text: bytes | str, name: str) -> dict[str, Any]:
     try:
         value = from_json(text)
     except ValueError as error:
-        raise ApiError("bad_json", f"{name} is no JSON: {error}") from None
+        raise ApiError("bad_json", f"{name} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ApiError("invalid_value", f"{name} must be a JSON object")
     return value
 
 
-def _error_from_validation(error: ValidationError) -> ApiError:
+def error_from_validation(error: ValidationError) -> ApiError:
     found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return ApiError("bad_json", found[0]["msg"])

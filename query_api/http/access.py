@@ -1,4 +1,4 @@
-"""Who may call what: checked before a request's body is read."""
+"""Who may call what. This is checked before a request's body is read."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from query_api.errors import ApiError
 from query_api.http.api_keys import ApiKeys, digest_of
 
 NEEDED_ACCESS: web.RequestKey[Access] = web.RequestKey("needed_access")
-
-
-CALLER = web.RequestKey("caller", str)  # the digest of a known key, or an address
+CALLER = web.RequestKey("caller", str)  # the digest of the caller's key, or an address
 
 
 def build_access_check(keys: ApiKeys, allowed_origins: Collection[str] = ()) -> Middleware:
-    """Build the middleware that lets a request through to a route that its key gives access to.
+    """Build the middleware that refuses requests whose key does not give access to their route.
 
-    Where no key is needed, pages of other origins could still make a browser write; they may not.
+    Where the service has no keys, it still refuses writes from web pages of other origins,
+    because such a page could otherwise make a visitor's browser write.
     """
 
     @web.middleware
@@ -30,15 +29,18 @@ def build_access_check(keys: ApiKeys, allowed_origins: Collection[str] = ()) -> 
         keys.check(digest, access)
         if digest is None and access == "write":
             _refuse_foreign_page(request, allowed_origins)
-        is_known = digest is not None and keys.are_required
-        request[CALLER] = digest.hex() if is_known and digest else str(request.remote)
+        request[CALLER] = digest.hex() if digest and keys.are_required else str(request.remote)
         return await handler(request)
 
     return check_access
 
 
 def _refuse_foreign_page(request: web.Request, allowed_origins: Collection[str]) -> None:
-    """Browsers say whether a page calls its own service; older ones name its origin. Programs say neither."""
+    """Refuse a write from a web page of another origin that is not allowed.
+
+    Browsers say in `Sec-Fetch-Site` whether a page calls its own service. Older browsers send
+    the page's `Origin`, which is compared with `Host`. Other programs send neither, and may write.
+    """
     origin = request.headers.get("Origin", "")
     site = request.headers.get("Sec-Fetch-Site")
     if site is None:
@@ -46,11 +48,14 @@ def _refuse_foreign_page(request: web.Request, allowed_origins: Collection[str])
     else:
         is_own = site in ("same-origin", "none")
     if not is_own and origin not in allowed_origins:
-        raise ApiError("forbidden", "pages of another origin may not write")
+        raise ApiError("forbidden", "web pages of other origins may not write")
 
 
 def access_of(request: web.Request) -> Access:
-    """Return what the request's route needs; what is no route is refused to everybody alike."""
+    """Return the access that the request's route needs.
+
+    An unknown path needs no key, so that everybody gets its 404.
+    """
     if request.match_info.http_exception is not None:
         return "open"
     resource = request.match_info.route.resource

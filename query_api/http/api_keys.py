@@ -1,4 +1,4 @@
-"""API keys: several, hashed at rest, reading and writing apart."""
+"""API keys. Only their digests are known; keys for reading and keys for writing are two sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 class ApiKeys:
     """SHA-256 digests (32 bytes each) of the keys that may read, and of those that may write.
 
-    A key that may do both is among both. Without any key, everybody may do everything.
+    A key that may do both is in both sets. If both sets are empty, everybody may do everything.
     """
 
     read: frozenset[bytes] = frozenset()
@@ -32,23 +32,24 @@ class ApiKeys:
         return bool(self.read or self.write)
 
     def check(self, digest: bytes | None, access: Access) -> None:
-        """Return if the key of this digest gives the access, else raise `ApiError` (401 or 403)."""
+        """Raise `ApiError` (401 or 403) if the key of this digest does not give the access."""
         if access == "open" or not self.are_required:
             return
         if digest is None:
-            raise ApiError("key_required", "send an API key as a bearer token or api-key", headers=CHALLENGE)
+            message = "send an API key in the header Authorization: Bearer KEY, or api-key: KEY"
+            raise ApiError("key_required", message, headers=CHALLENGE)
         may_read, may_write = _is_among(digest, self.read), _is_among(digest, self.write)
         if not (may_read or may_write):
-            raise ApiError("unknown_key", "this API key is not known", headers=CHALLENGE)
+            raise ApiError("unknown_key", "unknown API key", headers=CHALLENGE)
         if not (may_read if access == "read" else may_write):
-            raise ApiError("forbidden", f"this API key does not allow to {access}")
+            raise ApiError("forbidden", f"this API key may not {access}")
 
 
 def digest_of(key: str) -> bytes:
-    """Return what is kept of a key, 32 bytes."""
+    """Return the SHA-256 digest of a key, 32 bytes."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def _is_among(digest: bytes, known: frozenset[bytes]) -> bool:
-    """Compare with every key, so that the time taken tells nothing."""
+    """Compare with every known key, so that the time does not tell which one was close."""
     return sum(hmac.compare_digest(digest, other) for other in known) > 0

@@ -1,4 +1,4 @@
-"""Bodies and query strings into bytes, parts and models, within bounds."""
+"""Read bodies and query strings: into bytes, the parts of a form, and models."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ from query_api.errors import ApiError
 from query_api.serving.workers import WORKERS
 
 MAX_PARTS = 16
-
-
-_AS_IT_IS = ("7bit", "8bit", "binary")
-
-
-SMALL_BODY_BYTES = 64 * 1024  # parsed on the event loop; larger ones in a worker
-
+SMALL_BODY_BYTES = 64 * 1024
+_PLAIN_ENCODINGS = ("7bit", "8bit", "binary")
 
 ParsedT = TypeVar("ParsedT")
 
@@ -33,7 +28,7 @@ async def read_json_body(request: web.Request, model: type[ModelT]) -> ModelT:
 
 
 async def parse_body(request: web.Request, size_bytes: int, parse: Callable[[], ParsedT]) -> ParsedT:
-    """Parse on the event loop what is small, in a worker what would hold the loop up."""
+    """Parse a small body on the event loop, and a larger one in a worker, because it would block the loop."""
     if size_bytes <= SMALL_BODY_BYTES:
         return parse()
     return await request.app[WORKERS].run(parse)
@@ -45,7 +40,7 @@ def read_parameters(request: web.Request, model: type[ModelT]) -> ModelT:
 
 
 def refuse_ambiguous(request: web.Request) -> None:
-    """Refuse an address that would be guessed at: a second value, bytes that are no text."""
+    """Refuse an address that can be read in two ways: with a parameter twice, or not in UTF-8."""
     if "%" in request.raw_path and not _is_utf8(unquote_to_bytes(request.raw_path)):
         raise ApiError("bad_request", "the address is not UTF-8")
     if len(request.query) != len(set(request.query)):
@@ -61,12 +56,12 @@ def _is_utf8(value: bytes) -> bool:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the body, which the receiver has read and bounded."""
+    """Return the body. `http/body_receiver.py` has read it already and has bounded its size."""
     return await request.read()
 
 
 async def read_parts(request: web.Request) -> dict[str, bytes]:
-    """Read the parts of a form, bounded in number; the receiver has bounded their bytes together."""
+    """Read the parts of a form, at most `MAX_PARTS`. `http/body_receiver.py` has bounded their total size."""
     parts: dict[str, bytes] = {}
     try:
         reader = MultipartReader(request.headers, _stream_of(request, await request.read()))
@@ -75,14 +70,18 @@ async def read_parts(request: web.Request) -> dict[str, bytes]:
             if name in parts or len(parts) == MAX_PARTS:
                 raise ApiError("bad_multipart", f"a part is given twice, or there are more than {MAX_PARTS}")
             parts[name] = value
-    except (ValueError, AssertionError, HttpProcessingError) as error:  # aiohttp's for malformed parts
+    except (
+        ValueError,
+        AssertionError,
+        HttpProcessingError,
+    ) as error:  # aiohttp's, for malformed parts
         raise ApiError("bad_multipart", str(error) or "malformed multipart body") from None
     return parts
 
 
 def _stream_of(request: web.Request, body: bytes) -> StreamReader:
-    """A body that is there already, as aiohttp's reader of parts takes it."""
-    stream = StreamReader(request.protocol, limit=len(body) + 1)  # never so full that the socket is paused
+    """Wrap a body that has arrived in a stream, because aiohttp's reader of parts takes a stream."""
+    stream = StreamReader(request.protocol, limit=len(body) + 1)  # a full one pauses the socket
     stream.feed_data(body)
     stream.feed_eof()
     return stream
@@ -90,7 +89,7 @@ def _stream_of(request: web.Request, body: bytes) -> StreamReader:
 
 async def _read_part(part: object) -> tuple[str, bytes]:
     if not isinstance(part, BodyPartReader) or not part.name:
-        raise ApiError("bad_multipart", "every part needs a name, and none may hold parts of its own")
-    if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in _AS_IT_IS:
-        raise ApiError("bad_multipart", "send parts as they are, without a Content-Transfer-Encoding")
+        raise ApiError("bad_multipart", "every part needs a name, and parts may not be nested")
+    if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in _PLAIN_ENCODINGS:
+        raise ApiError("bad_multipart", "send parts without a Content-Transfer-Encoding")
     return part.name, bytes(await part.read())

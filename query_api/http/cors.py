@@ -1,4 +1,4 @@
-"""Pages of other origins: nobody's, unless the settings name them."""
+"""CORS: only web pages of the origins that the settings name may read answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EXPOSED = "X-Request-Id, Server-Timing, Retry-After"
 
 
 def build_cors(origins: frozenset[str]) -> Middleware:
-    """Build the middleware that answers preflights of the given origins and lets their pages read answers."""
+    """Build the middleware that answers preflights of these origins and lets their pages read answers."""
 
     @web.middleware
     async def allow_origins(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What happens to every request: it gets an id, is measured, and every error becomes the one JSON shape."""
+"""What happens to every request: it gets an id, it is timed, and its error gets the one JSON shape."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.contract.route import ENDLESS
 from query_api.errors import ApiError
+from query_api.http.json_answer import json_answer
 from query_api.telemetry.metrics import METRICS
 from query_api.telemetry.stages import REQUEST_ID, SLOW_SECONDS, STAGES, Stages
 from query_api.telemetry.tracing import TRACER, record_request
@@ -30,24 +31,27 @@ _CODES = {
 
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name the request, time its stages and its whole, count its answer."""
-    app = request.app
-    stages = request[STAGES] = Stages(is_traced=app[TRACER] is not None)
+    """Give the request an id, time it and its stages, and count its answer."""
+    stages = request[STAGES] = Stages(is_traced=request.app[TRACER] is not None)
     request_id = request[REQUEST_ID] = _request_id(request)
     response = await handler(request)
     if not response.prepared:
         response.headers["X-Request-Id"] = request_id
         if stages.seconds:
             response.headers["Server-Timing"] = stages.as_server_timing()
-    seconds, method, route = stages.now() - stages.began, _method(request), _route(request)
-    app[METRICS].count_answer((method, route, str(response.status)), seconds, stages.seconds)
-    if seconds >= app[SLOW_SECONDS] and route not in app[ENDLESS]:
-        _tell_slow(request, response.status, seconds)
-    if (tracer := app[TRACER]) is not None:
-        record_request(
-            tracer, stages, method=method, route=route, status=response.status, headers=request.headers
-        )
+    _account(request, response.status, stages)
     return response
+
+
+def _account(request: web.Request, status: int, stages: Stages) -> None:
+    """Count an answer, log it if it was slow, and trace it if traces are sent."""
+    app, method, route = request.app, _method(request), _route(request)
+    seconds = stages.now() - stages.began
+    app[METRICS].count_answer((method, route, str(status)), seconds, stages.seconds)
+    if seconds >= app[SLOW_SECONDS] and route not in app[ENDLESS]:
+        _log_slow(request, status, seconds)
+    if (tracer := app[TRACER]) is not None:
+        record_request(tracer, stages, method=method, route=route, status=status, headers=request.headers)
 
 
 @web.middleware
@@ -63,12 +67,16 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception:
         log.exception("request failed", request_id=request[REQUEST_ID], route=_route(request))
         return _error_response(
-            request, ApiError("internal", "internal error; the log has it by its request id")
+            request, ApiError("internal", "internal error; find it in the log by its request id")
         )
 
 
 def _request_id(request: web.Request) -> str:
-    """An id is no secret, and the system's randomness would let another thread have Python's lock."""
+    """Return the request id that the client sent, or a random one.
+
+    Not `uuid4`: `os.urandom` releases the GIL, and the event loop would then wait behind the
+    workers to get it back. Request ids need not be unguessable.
+    """
     given = request.headers.get("X-Request-Id", "")
     return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
@@ -86,13 +94,13 @@ def _error_response(request: web.Request, error: ApiError, allow: str | None = N
     )
     headers = dict(error.headers) | ({"Allow": allow} if allow else {})
     text = ErrorAnswer(error=body).model_dump_json(exclude_none=True)
-    response = web.Response(text=text, status=error.status, headers=headers, content_type="application/json")
+    response = json_answer(text, status=error.status, headers=headers)
     if error.status in _BODY_IS_UNREAD:
         response.force_close()
     return response
 
 
-def _tell_slow(request: web.Request, status: int, seconds: float) -> None:
+def _log_slow(request: web.Request, status: int, seconds: float) -> None:
     log.warning(
         "slow request",
         route=_route(request),
@@ -104,7 +112,7 @@ def _tell_slow(request: web.Request, status: int, seconds: float) -> None:
 
 
 def _route(request: web.Request) -> str:
-    """The route's pattern, never the path itself: clients would choose the metric's labels."""
+    """Return the route's pattern. Not the path: clients could then create any number of metric labels."""
     resource = request.match_info.route.resource
     return resource.canonical if resource else "unmatched"
 

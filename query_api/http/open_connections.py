@@ -1,36 +1,37 @@
-"""How many connections a listener holds, and who makes room for whom."""
+"""How many connections a listener holds, and which one is closed when another needs its slot."""
 
 from __future__ import annotations
 
-import ipaddress
 import resource
 from typing import Protocol
 
 import structlog
 
+from query_api.hosts import is_loopback
 from query_api.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
-SHARE_OF_FILES = 4  # one in four of a process's files may be a connection: the others are the index
+SHARE_OF_FILES = 4  # a quarter of a process's open files may be connections; the index needs the others
 
 
 class Holder(Protocol):
-    """A connection, as far as its place is concerned."""
+    """A connection, as the one that holds a slot."""
 
     @property
     def waits_since(self) -> float | None:
-        """Since when (seconds of the loop's clock) it waits for a request, None while it is at work."""
+        """Since when (seconds of the loop's clock) it waits for a request; None while it answers one."""
         ...
 
     def force_close(self) -> None: ...
 
 
 class OpenConnections:
-    """The places of one listener.
+    """The slots of one listener.
 
-    When none is free, the connection that has waited longest for a request, whether idle or
-    slow with its headers, is closed for the newcomer. Where all are at work the newcomer is
-    refused. Callers on this machine find `num_reserved` places more: health checks get through.
+    When no slot is free, the connection that has waited longest for a request is closed for
+    the newcomer, whether it is idle or sends its headers slowly. If all connections are
+    answering requests, the newcomer is refused. Clients on this machine have `num_reserved`
+    more slots, so that health checks get through.
     """
 
     def __init__(self, max_connections: int, num_reserved: int, metrics: Metrics | None = None) -> None:
@@ -43,9 +44,9 @@ class OpenConnections:
         return len(self._held)
 
     def admit(self, connection: Holder, peer_host: str) -> bool:
-        """Give a connection a place, or return False."""
-        num_places = self._max_connections + (self._num_reserved if is_loopback(peer_host) else 0)
-        if len(self._held) >= num_places and not self._displace_one():
+        """Give a connection a slot; return False if it must be refused."""
+        num_slots = self._max_connections + (self._num_reserved if is_loopback(peer_host) else 0)
+        if len(self._held) >= num_slots and not self._displace_one():
             self._count("refused")
             return False
         self._held.add(connection)
@@ -54,7 +55,7 @@ class OpenConnections:
 
     def release(self, connection: Holder) -> None:
         self._held.discard(connection)
-        self._show()
+        self._set_gauge()
 
     def _displace_one(self) -> bool:
         waiting = [(since, one) for one in self._held if (since := one.waits_since) is not None]
@@ -69,27 +70,19 @@ class OpenConnections:
     def _count(self, status: str) -> None:
         if self._metrics is not None:
             self._metrics.connections.labels(status).inc()
-        self._show()
+        self._set_gauge()
 
-    def _show(self) -> None:
+    def _set_gauge(self) -> None:
         if self._metrics is not None:
             self._metrics.open_connections.set(len(self._held))
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own; a name is one only if it is `localhost`."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def bound_connections(wanted: int) -> int:
-    """Let this process open as many files as it may ever; return how many of them can be connections."""
+    """Raise this process's limit of open files to the highest allowed; return how many connections fit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard == resource.RLIM_INFINITY or wanted * SHARE_OF_FILES <= hard:
         return wanted
     bound = max(1, hard // SHARE_OF_FILES)
-    log.warning("fewer connections than configured: too few open files are allowed", bound=bound, files=hard)
+    log.warning("fewer connections than configured: the limit of open files is low", bound=bound, files=hard)
     return bound

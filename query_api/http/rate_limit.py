@@ -1,4 +1,4 @@
-"""How much one caller may ask for."""
+"""The rate limit: how many requests one caller may send."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ MAX_CALLERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """`per_second` requests of one caller in the long run, `burst` at once."""
+    """One caller may send `per_second` requests in the long run, and `burst` requests at once."""
 
     per_second: float = 1000.0
     burst: int = 2000
 
 
 class TokenBuckets:
-    """A bucket of tokens for each caller, full at first; the callers seen last are remembered."""
+    """A token bucket for each caller, full at first.
+
+    Only the `MAX_CALLERS` callers seen last have one, so that memory is bounded.
+    """
 
     def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, as of when
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller → tokens, and when
 
     def take(self, caller: str) -> float:
-        """Take one token; return 0.0, or the seconds until there is one."""
+        """Take one token and return 0.0; if there is none, return the seconds until there is one."""
         now = self._clock()
         tokens, then = self._buckets.get(caller, (float(self._limit.burst), now))
         tokens = min(float(self._limit.burst), tokens + (now - then) * self._limit.per_second)
@@ -47,7 +50,10 @@ class TokenBuckets:
 
 
 def build_rate_limit(limit: RateLimit) -> Middleware:
-    """Build the middleware that answers 429 to a caller (a known key, else an address) beyond its rate."""
+    """Build the middleware that answers 429 to callers that exceed the limit.
+
+    A caller is an API key; where the service has no keys, it is an address.
+    """
     buckets = TokenBuckets(limit)
 
     @web.middleware
@@ -55,7 +61,7 @@ def build_rate_limit(limit: RateLimit) -> Middleware:
         wait_seconds = buckets.take(request[CALLER])
         if wait_seconds > 0.0:
             headers = {"Retry-After": str(math.ceil(wait_seconds))}
-            raise ApiError("too_many_requests", "too many requests in a short time", headers=headers)
+            raise ApiError("too_many_requests", "rate limit exceeded", headers=headers)
         return await handler(request)
 
     return limit_rate

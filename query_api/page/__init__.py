@@ -1,1 +1,1 @@
-"""The search page: its files and the routes that serve them."""
+"""The web page: its files and the routes that serve them."""

@@ -1,4 +1,4 @@
-"""What the page is made of: files of the package, and the headers that fence it in."""
+"""The web page's files, and the headers that restrict what it may load."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from importlib.resources import files
 
 from aiohttp import web
 
+from query_api.hosts import HOST_PATTERN
+
 TYPES: Mapping[str, str] = {
     "html": "text/html",
     "css": "text/css",
@@ -18,7 +20,6 @@ TYPES: Mapping[str, str] = {
     "svg": "image/svg+xml",
 }
 INDEX = "index.html"
-HOST_PATTERN = r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,21 @@ class Page:
     headers: Mapping[str, str]
 
 
+PAGE = web.AppKey("page", Page)
+
+
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """`link_hosts` are the hosts whose pictures the page may show by their links (`*.` for all below one)."""
+    """`link_hosts` are the hosts from which the page may load linked images (`*.`: all below it)."""
 
     link_hosts: tuple[str, ...] = ()
     can_publish: bool = False
 
     def __post_init__(self) -> None:
-        """`ValueError` for what is no host: it would end up in a header."""
+        """Raise `ValueError` if a text is not a host, because it would become part of a header."""
         for host in self.link_hosts:
             if not re.fullmatch(HOST_PATTERN, host):
-                raise ValueError(f"{host!r} is no host")
+                raise ValueError(f"{host!r} is not a host")
 
 
 def read_page(settings: PageSettings) -> Page:
@@ -67,7 +71,7 @@ def read_page(settings: PageSettings) -> Page:
 
 
 def _headers(link_hosts: Iterable[str]) -> dict[str, str]:
-    """Allow what the page does and nothing else: no inline code, no other host but for linked pictures."""
+    """Allow only what the page needs: no inline code, and no other hosts but for linked images."""
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",
@@ -98,6 +102,3 @@ def _page_file(name: str, body: bytes) -> PageFile:
 
 def _type_of(name: str) -> str | None:
     return TYPES.get(name.rpartition(".")[2])
-
-
-PAGE = web.AppKey("page", Page)

@@ -1,4 +1,4 @@
-"""The page at `/` and its files, served from memory."""
+"""The web page at `/` and its files, served from memory."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from aiohttp import web
 
 from query_api.contract.route import BINARY, HTML, Route
 from query_api.errors import ApiError
-from query_api.page.files import INDEX, PAGE
+from query_api.page.files import INDEX, PAGE, Page
 
 
 async def get_page(request: web.Request) -> web.Response:
     """Send the page itself."""
-    return _send(request, INDEX)
+    return _send(request.app[PAGE], INDEX, request.headers.get("If-None-Match"))
 
 
 async def get_page_file(request: web.Request) -> web.Response:
     """Send a script, a style or a picture of the page."""
-    return _send(request, request.match_info["name"])
+    return _send(request.app[PAGE], request.match_info["name"], request.headers.get("If-None-Match"))
 
 
-def _send(request: web.Request, name: str) -> web.Response:
-    page = request.app[PAGE]
+def _send(page: Page, name: str, known_etag: str | None) -> web.Response:
+    """Answer a file, or 304 if the client has it already."""
     file = page.files.get(name)
     if file is None:
-        raise ApiError("unknown_route", "the page has no such file")
+        raise ApiError("unknown_route", "unknown file")
     headers = {**page.headers, "ETag": file.etag, "Cache-Control": "no-cache"}
-    if request.headers.get("If-None-Match") == file.etag:
+    if known_etag == file.etag:
         return web.Response(status=304, headers=headers)
     return web.Response(body=file.body, content_type=file.content_type, charset="utf-8", headers=headers)
 
@@ -36,7 +36,7 @@ ROUTES = (
         path="/",
         handler=get_page,
         access="open",
-        summary="The page for people.",
+        summary="The web page.",
         answers={200: {"type": "string"}},
         answer_type=HTML,
     ),
@@ -45,7 +45,7 @@ ROUTES = (
         path="/page/{name}",
         handler=get_page_file,
         access="open",
-        summary="A file of the page.",
+        summary="A file of the web page.",
         answers={200: BINARY},
         answer_type="application/octet-stream",
         codes=frozenset({"unknown_route"}),

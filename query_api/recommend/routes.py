@@ -14,6 +14,7 @@ from query_api.contract.route import JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies import read_json_body
+from query_api.http.json_answer import json_answer
 from query_api.recommend.models import RecommendAnswer, RecommendRequest, WeightedExample
 from query_api.recommend.recommendation import KnownExample
 from query_api.recommend.results import build_answer
@@ -41,7 +42,7 @@ async def recommend(request: web.Request) -> web.Response:
         raise ApiError("unknown_content", "none of the positive examples is a live content")
     build = partial(build_answer, searcher, wanted, positive=positive, negative=negative, stages=stages)
     text = await request.app[WORKERS].run(build)
-    return web.Response(text=text, content_type="application/json")
+    return json_answer(text)
 
 
 async def _embed_known(resolver: QueryResolver, examples: Sequence[WeightedExample]) -> list[KnownExample]:

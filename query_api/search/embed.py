@@ -21,6 +21,7 @@ from query_api.contract.route import JSON, Examples, Route
 from query_api.contract.schema_rules import exactly_one_of
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.http.bodies import read_json_body
+from query_api.http.json_answer import json_answer
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
 
@@ -67,7 +68,7 @@ async def embed(request: web.Request) -> web.Response:
     with stages.measure("encode"):
         encoded = await asyncio.gather(*(_encode(encoder, content) for content in wanted.contents))
     text = await request.app[WORKERS].run(_answer, encoded, encoder.fingerprint, stages)
-    return web.Response(text=text, content_type="application/json")
+    return json_answer(text)
 
 
 async def _encode(encoder: QueryEncoder, content: EmbedContent) -> Embeddings:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from clip_index.row_filter import METADATA_PREFIX
 from query_api.contract.filters import Filter, filter_from_texts
 from query_api.contract.validation import (
-    _error_from_validation,
+    error_from_validation,
     model_from_texts,
     model_from_values,
     object_from_json,
@@ -53,7 +53,7 @@ def _filter_of(wanted: Mapping[str, str]) -> Filter:
     try:
         return filter_from_texts(wanted)
     except ValidationError as error:
-        raise _error_from_validation(error) from None
+        raise error_from_validation(error) from None
 
 
 def _search_from_parts(parts: Mapping[str, bytes]) -> SearchRequest:

@@ -16,6 +16,7 @@ from aiohttp import web
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import FORM, JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
+from query_api.http.json_answer import json_answer
 from query_api.percentiles.renewal import PERCENTILE_SCALES
 from query_api.search.cursors import CURSOR_KEY, cursor_key, read_cursor
 from query_api.search.models import Query, SearchAnswer, SearchAnswerOrBatch, SearchRequest
@@ -32,19 +33,17 @@ from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
 
-_JSON = {"Content-Type": "application/json; charset=utf-8"}
-
 
 async def search_by_body(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
         wanted = await read_search_body(request)
-    return web.Response(body=await _search(request, wanted), headers=_JSON)
+    return json_answer(await _search(request, wanted))
 
 
 async def search_by_parameters(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
         wanted = read_search_parameters(request)
-    return web.Response(body=await _search(request, wanted), headers=_JSON)
+    return json_answer(await _search(request, wanted))
 
 
 def _search(request: web.Request, wanted: SearchRequest) -> Awaitable[bytes]:
@@ -146,7 +145,7 @@ ROUTES = (
         path="/v1/search",
         handler=search_by_body,
         access="read",
-        summary="Search by text, image, content, vector or a weighted sum of them; up to 64 queries at once.",
+        summary="Search by a text, an image, a content, a vector or weighted parts; one query or up to 64.",
         answers={200: SearchAnswerOrBatch},
         bodies={JSON: SearchRequest, FORM: SearchMultipart},
         examples=SEARCHES,

@@ -8,14 +8,14 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from query_api.contract.models import (
+    SEPARATED,
     ContentId,
     FieldText,
     FilePart,
     Include,
     NextOffset,
     QueryText,
-    _Separated,
-    _split_list,
+    split_list,
 )
 from query_api.contract.schema_rules import BLANKS, exactly_one_of
 from query_api.search.options import SearchOptions
@@ -46,7 +46,7 @@ def _split_offsets(value: object) -> object:
 class _TextualOptions(SearchOptions):
     """Options as texts. Lists are separated by commas; an empty list is left out."""
 
-    include: Annotated[list[Include], BeforeValidator(_split_list), _Separated] = Field(default_factory=list)
+    include: Annotated[list[Include], BeforeValidator(split_list), SEPARATED] = Field(default_factory=list)
     min_offsets: Annotated[
         dict[str, NextOffset],
         BeforeValidator(_split_offsets),
@@ -72,8 +72,8 @@ class SearchForm(_TextualOptions):
     text: QueryText | None = None
     include: Annotated[
         list[Include],
-        BeforeValidator(_split_list),
-        _Separated,
+        BeforeValidator(split_list),
+        SEPARATED,
         WithJsonSchema({"type": "string", "pattern": f"^({_INCLUDES})(,({_INCLUDES})){{0,7}}$"}),
     ] = Field(default_factory=list)
 

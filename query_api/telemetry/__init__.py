@@ -1,1 +1,1 @@
-"""Metrics, stages of a request and traces."""
+"""Metrics, the stages of a request, and traces."""

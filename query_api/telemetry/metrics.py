@@ -1,4 +1,4 @@
-"""What the query service counts and measures."""
+"""The query service's metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ChildT = TypeVar("ChildT")
 
 
 class Metrics:
-    """One process's metrics, in a registry of their own."""
+    """The metrics of one process, in the registry that they are given."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -35,77 +35,77 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "cliptide_query_request_seconds",
-            "Time from a request's headers to its answer.",
+            "Time from the arrival of a request's headers to its answer.",
             ["route"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.open_connections = Gauge(
             "cliptide_query_open_connections",
-            "Connections that are open.",
+            "Open connections.",
             multiprocess_mode="livesum",
             registry=registry,
         )
         self.connections = Counter(
             "cliptide_query_connections",
-            "Connections by outcome: accepted, refused (all at work), displaced (closed for a newcomer).",
+            "Connections by outcome: accepted, refused (none was free), displaced (closed for a newcomer).",
             ["status"],
             registry=registry,
         )
         self.text_cache_lookups = Counter(
             "cliptide_query_text_cache_lookups",
-            "Query texts by whether their embedding was known (hit), being computed (joined) or not (miss).",
+            "Query texts whose embedding was cached (hit), being computed (joined) or neither (miss).",
             ["status"],
             registry=registry,
         )
         self.encoded_batch_size = Histogram(
             "cliptide_query_encoded_batch_size",
-            "Queries encoded together.",
+            "Queries encoded in one batch.",
             buckets=_BATCH_SIZES,
             registry=registry,
         )
         self.reloads = Counter(
             "cliptide_query_reloads",
-            "Looks at the index by outcome: reloaded, unchanged, missing, refused, damaged, failed.",
+            "Reloads of the index by outcome: reloaded, unchanged, missing, refused, damaged, failed.",
             ["status"],
             registry=registry,
         )
         self.scrubbed_files = Counter(
             "cliptide_query_scrubbed_files",
-            "Served files read again by outcome: good, damaged, gone, unreadable.",
+            "Checks of served files against their digests by outcome: good, damaged, gone, unreadable.",
             ["status"],
             registry=registry,
         )
         self.searchable_after_event = Histogram(
             "cliptide_searchable_after_event_seconds",
-            "Time from an upload's occurred_at to its being searchable here.",
+            "Time from an upload's occurred_at until a search here finds it.",
             buckets=_FRESHNESS_SECONDS,
             registry=registry,
         )
         self.ready = Gauge(
             "cliptide_query_ready",
-            "1 while there is an index to search and the loops run, as far as known without encoding; of "
-            "several processes the least.",
+            "1 while there is an index to search and the reload loop runs. The encoder is not tried for it. "
+            "With several processes, the least value.",
             multiprocess_mode="livemin",
             registry=registry,
         )
         self.searcher_generation = Gauge(
             "cliptide_query_searcher_generation",
-            "Generation that is served; of several processes the oldest.",
+            "Generation that is served. With several processes, the oldest.",
             ["shard"],
             multiprocess_mode="livemin",
             registry=registry,
         )
         self.searcher_next_offset = Gauge(
             "cliptide_query_searcher_next_offset",
-            "Offset below which every record is searchable; of several processes the least.",
+            "Offset below which every record is searchable. With several processes, the least.",
             ["shard"],
             multiprocess_mode="livemin",
             registry=registry,
         )
         self.watermark_age_seconds = Gauge(
             "cliptide_query_watermark_age_seconds",
-            "Time since the watermark: every record older than this is searchable.",
+            "Age of the watermark. Every record older than this is searchable.",
             ["shard"],
             multiprocess_mode="livemax",
             registry=registry,
@@ -122,8 +122,14 @@ class Metrics:
             self._stage_seconds_of[(stage,)].observe(spent)
 
 
+METRICS = web.AppKey("metrics", Metrics)
+
+
 class _Children(dict[tuple[str, ...], ChildT], Generic[ChildT]):
-    """A metric's children by their labels: to look one up at the metric costs more than to count."""
+    """A metric's children by their labels.
+
+    They are kept here because looking a child up in prometheus_client costs more than counting.
+    """
 
     def __init__(self, labels: Callable[..., ChildT]) -> None:
         super().__init__()
@@ -132,6 +138,3 @@ class _Children(dict[tuple[str, ...], ChildT], Generic[ChildT]):
     def __missing__(self, labels: tuple[str, ...]) -> ChildT:
         child = self[labels] = self._labels(*labels)
         return child
-
-
-METRICS = web.AppKey("metrics", Metrics)

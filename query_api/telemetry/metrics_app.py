@@ -1,4 +1,4 @@
-"""`/metrics`, on a listener of its own: what a service counts is nobody's business but its operator's."""
+"""`/metrics`. It has its own listener, because only the operator should see it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 
 def build_metrics_app(registry: CollectorRegistry) -> web.Application:
-    """Build the application of the second listener. A scrape may read other processes' files: in a thread."""
+    """Build the application of the second listener.
+
+    A scrape runs in a thread, because it may read the files of several processes.
+    """
 
     async def get_metrics(_: web.Request) -> web.Response:
         body = await asyncio.to_thread(generate_latest, registry)

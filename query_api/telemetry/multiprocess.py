@@ -1,4 +1,7 @@
-"""Metrics of several processes that share a port: each writes files, whichever is scraped adds them up."""
+"""Metrics of several processes that share a port.
+
+Each process writes its metrics to files. The process that is scraped adds up the files of all.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,13 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: it looks for it when it is imported
-
 
 @contextmanager
 def scrape_registry(own: CollectorRegistry, directory: Path | None) -> Iterator[CollectorRegistry]:
-    """Yield what a scrape reads: this process's registry, or the files of all processes in the directory.
+    """Yield the registry that a scrape reads: this process's own, or that of all files in the directory.
 
-    Gauges of processes that are gone leave the sum; their counters stay, so that sums never go back.
+    The gauges of processes that have ended are removed. Their counters stay, because a counter
+    must never fall.
     """
     if directory is None:
         yield own

@@ -1,4 +1,4 @@
-"""Where the time of one request goes."""
+"""The stages of one request, and the time that it spends in each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clip_index.content import Modality
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One pass through a stage, by the clock of its `Stages`; `inside` are its parts."""
+    """One pass through a stage, by the clock of its `Stages`. `inside` are its parts."""
 
     name: str
     began: float
@@ -26,8 +26,8 @@ class Interval:
 class Stages:
     """Seconds spent in each stage of one request, in the order in which the stages began.
 
-    Written by the event loop and by the one worker that it waits for, never by both at once.
-    Single passes and their parts are kept for traces alone: `is_traced`.
+    The event loop writes it, and the one worker that the loop is waiting for; so there are never
+    two writers at once. Single passes and their parts are kept only if `is_traced`.
     """
 
     __slots__ = ("_is_traced", "_parts", "_seconds", "began", "intervals", "now")
@@ -42,7 +42,7 @@ class Stages:
 
     @property
     def search_observer(self) -> Stages | None:
-        """Who times the shards' parts of a search; None where nobody wants to know."""
+        """What times each shard's part of a search; None if the request is not traced."""
         return self if self._is_traced else None
 
     def measure(self, stage: str) -> AbstractContextManager[None]:
@@ -50,14 +50,14 @@ class Stages:
         return _Measured(self, stage)
 
     def add(self, stage: str, began: float, ended: float) -> None:
-        """Add one pass through a stage, which takes the parts that were timed in it."""
+        """Add one pass through a stage. The parts that were timed meanwhile become its parts."""
         self._seconds[stage] += ended - began
         if self._is_traced:
             self.intervals.append(Interval(stage, began, ended, inside=tuple(self._parts)))
             self._parts.clear()
 
     def begin(self, stage: str) -> float:
-        """Give a stage its place among the others; return the time."""
+        """Note that a stage begins, which fixes its position among the stages; return the time."""
         self._seconds.setdefault(stage, 0.0)
         return self.now()
 
@@ -84,8 +84,13 @@ class Stages:
         return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in self._seconds.items())
 
 
+STAGES = web.RequestKey("stages", Stages)
+REQUEST_ID = web.RequestKey("request_id", str)
+SLOW_SECONDS = web.AppKey("slow_seconds", float)  # a request that takes longer is logged
+
+
 class _Measured(AbstractContextManager[None]):
-    """A pass through a stage; a class, since a generator costs three times as much for each request."""
+    """One pass through a stage. Not a generator, which would cost three times as much."""
 
     __slots__ = ("_began", "_stage", "_stages")
 
@@ -98,12 +103,3 @@ class _Measured(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self._stages.add(self._stage, self._began, self._stages.now())
-
-
-SLOW_SECONDS = web.AppKey("slow_seconds", float)
-
-
-STAGES = web.RequestKey("stages", Stages)
-
-
-REQUEST_ID = web.RequestKey("request_id", str)

@@ -1,8 +1,8 @@
-"""Requests and their stages as OpenTelemetry spans; the library's one home.
+"""Requests and their stages as OpenTelemetry spans. No other module makes spans.
 
-Spans are made when a request is over, from the times that `Stages` has kept anyhow: what
-is not traced costs nothing, and worker threads need no context. A search has one span
-below it for each shard and modality.
+Spans are made when a request is over, from the times in `Stages`. So requests that are not
+traced cost nothing, and worker threads need no tracing context. The stage of a search has one
+span below it for each shard and modality.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from query_api.telemetry.stages import Interval, Stages
 SERVICE = "cliptide-query-api"
 _PROPAGATOR = TraceContextTextMapPropagator()
 
+TRACER: web.AppKey[Tracer | None] = web.AppKey("tracer")
+
 
 def record_request(
     tracer: Tracer, stages: Stages, *, method: str, route: str, status: int, headers: Mapping[str, str]
 ) -> None:
-    """Record one finished request, below the caller's span if it sent a `traceparent`."""
+    """Record a finished request. If the caller sent a `traceparent`, its span is the parent."""
     parent = _PROPAGATOR.extract({name.lower(): value for name, value in headers.items()})
     now, now_ns = stages.now(), time.time_ns()
 
@@ -65,7 +67,10 @@ def _record_below(
 
 @contextmanager
 def open_tracer(endpoint: str | None) -> Iterator[Tracer | None]:
-    """Yield a tracer that sends to an OTLP endpoint over HTTP, None without one; the end sends the rest."""
+    """Yield a tracer that sends spans to an OTLP endpoint over HTTP; yield None if there is no endpoint.
+
+    At the end, the spans that are still waiting are sent.
+    """
     if endpoint is None:
         yield None
         return
@@ -80,6 +85,3 @@ def open_tracer(endpoint: str | None) -> Iterator[Tracer | None]:
         yield provider.get_tracer("query_api")
     finally:
         provider.shutdown()
-
-
-TRACER: web.AppKey[Tracer | None] = web.AppKey("tracer")

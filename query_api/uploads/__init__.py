@@ -1,1 +1,1 @@
-"""Uploads and deletes that callers publish through the service."""
+"""Uploads and deletes that clients publish through the service."""

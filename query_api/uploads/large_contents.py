@@ -1,4 +1,4 @@
-"""Contents that are too large for the log: stored by digest, published as references."""
+"""Contents that are too large for the log. They are stored as files and published as references."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from schemas.events import ContentReference, ImageContent, TextContent, UploadEv
 
 @dataclass(frozen=True, slots=True)
 class LargeContents:
-    """Contents above `inline_limit_bytes` go to `directory` (None: they are refused).
+    """Contents above `inline_limit_bytes` are stored in `directory`; without a directory they are refused.
 
-    The consumer reads them from there: it needs the directory among its
-    `reference_file_roots`. A file is never replaced or removed: its name is its SHA-256 digest.
+    The consumer reads them from there, so the directory must be among its
+    `reference_file_roots`. A file's name is its SHA-256 digest. Files are never replaced or removed.
     """
 
     inline_limit_bytes: int = 10 * 2**20
     directory: Path | None = None
 
     def refer(self, event: UploadEvent) -> UploadEvent:
-        """Return the event as it can be published. Blocking; `ApiError` (content_too_large), `OSError`."""
+        """Return the event, with a reference in place of a content that is too large. Blocking.
+
+        Raises `ApiError` (content_too_large) and `OSError`.
+        """
         content = event.content
         if isinstance(content, ContentReference):
             return event

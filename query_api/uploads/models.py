@@ -1,8 +1,8 @@
-"""What the writing routes take and answer.
+"""The models of uploads and deletes.
 
-An upload has the fields of a JSON event (`schemas/README.md`), with two differences: a field that
-the event does not have is an error here, and references are not taken: no request chooses an
-address that the consumer then fetches.
+An upload has the fields of a JSON event (`schemas/README.md`), with two differences. An unknown
+field is an error. A content cannot be a reference, because a client must not choose the
+addresses that the consumer fetches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EncodedImage = Annotated[
 ObjectText = Annotated[
     str,
     Field(
-        description="A JSON object of texts, numbers and booleans.",
+        description="A JSON object whose values are texts, numbers and booleans.",
         json_schema_extra={"pattern": r"^[ \t\n\r]*\{[\s\S]*\}[ \t\n\r]*$"},
     ),
 ]
@@ -38,13 +38,17 @@ UploadText = Annotated[str, Field(json_schema_extra=NOT_BLANK)]
 
 
 class WriteParameters(Request):
-    """The query string of every writing route."""
+    """The query string of every route that publishes an event."""
 
     wait: Literal["searchable"] | None = Field(
-        default=None, description="Answer when a search can see the event, not when the log has it."
+        default=None,
+        description="Wait until searches find the event. By default the answer comes once it is in the log.",
     )
     timeout_ms: int = Field(
-        default=10_000, ge=0, le=MAX_WAIT_MS, description="How long to wait for `searchable`."
+        default=10_000,
+        ge=0,
+        le=MAX_WAIT_MS,
+        description="How long to wait with `wait=searchable`, in milliseconds.",
     )
 
 
@@ -59,11 +63,15 @@ class UploadContent(Request):
 
 class _UploadFields(Request):
     content_id: ContentId
-    version: Version | None = Field(default=None, description="Grows with each change of the content.")
+    version: Version | None = Field(
+        default=None, description="A number that grows with each change of the content."
+    )
     event_id: Name = ""
-    source: Name = Field(default="", description="The platform, to filter by.")
+    source: Name = Field(
+        default="", description="The platform that the content is from. Searches can filter by it."
+    )
     owner_id: OwnerId | None = None
-    link: Link | None = Field(default=None, description="Where people can look at the content.")
+    link: Link | None = Field(default=None, description="A web address where people can see the content.")
 
 
 def _say_when_it_has_content(schema: JsonSchema) -> None:
@@ -78,14 +86,15 @@ class UploadRequest(_UploadFields):
 
     operation: Literal["upsert", "delete"] = "upsert"
     occurred_at: str | int | None = Field(
-        default=None, description="RFC 3339 with time zone, or milliseconds since 1970; left out: now."
+        default=None,
+        description="An RFC 3339 time with a time zone, or milliseconds since 1970. The default is now.",
     )
     content: UploadContent | None = None
     metadata: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
 
 
 class UploadForm(_UploadFields):
-    """The plain fields of a multipart upload; its file part is `image`."""
+    """The plain fields of a multipart upload. The file is the part `image`."""
 
     text: UploadText | None = None
     occurred_at: str | None = None
@@ -108,7 +117,7 @@ class DeleteParameters(WriteParameters):
 
 
 class PublishedAnswer(Answer):
-    """Where the event lies in the log; a search with `min_offsets: {shard: next_offset}` sees it."""
+    """The event's position in the log. A search with `min_offsets: {shard: next_offset}` finds it."""
 
     content_id: str
     topic: str
@@ -120,12 +129,12 @@ class PublishedAnswer(Answer):
 
 
 class SearchableAnswer(PublishedAnswer):
-    """The event is searchable."""
+    """The event's position in the log, and the snapshot in which searches find it."""
 
     snapshot: SnapshotAnswer
 
 
 class UploadMultipart(UploadForm):
-    """An upload as a form: the picture, and either plain fields or a JSON part named `event`."""
+    """An upload as a form: the image, and either plain fields or a JSON part named `event`."""
 
     image: FilePart | None = None

@@ -1,7 +1,8 @@
-"""Requests into upload and delete events: JSON, a form with the picture, or the content itself as the body.
+"""Turn requests into upload and delete events.
 
-Events are checked by the rules that the consumer checks them by (`schemas.validation`), so
-that what is refused here is what would have become a dead letter there.
+A body is JSON, a form with the image, or the content itself. Events are checked by the same
+rules as in the consumer (`schemas.validation`), so that an event that would become a dead letter
+there is refused here.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from schemas.json_format import event_from_json
 from schemas.validation import validate_event
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")
-_OF_THE_REQUEST = frozenset(WriteParameters.model_fields)
+_OPTIONS = frozenset(WriteParameters.model_fields)
 
 
 async def read_upload(request: web.Request) -> tuple[Event, WriteParameters]:
-    """Read a valid event and what to wait for, or raise `ApiError`."""
+    """Read a valid event and the query string's options, or raise `ApiError`."""
     content_type = request.content_type
     if content_type == "application/json":
         parameters = read_parameters(request, WriteParameters)
@@ -50,25 +51,28 @@ async def read_upload(request: web.Request) -> tuple[Event, WriteParameters]:
 
 
 def read_delete(request: web.Request) -> tuple[Event, WriteParameters]:
-    """Read the delete event that the path and the query string mean."""
+    """Read a delete event from the path and the query string."""
     parameters = read_parameters(request, DeleteParameters)
-    fields = parameters.model_dump(exclude=set(_OF_THE_REQUEST))
+    fields = parameters.model_dump(exclude=set(_OPTIONS))
     document = {**fields, "content_id": request.match_info["content_id"], "operation": "delete"}
-    return _checked(_event_from_document(document)), parameters
+    return _validated(_event_from_document(document)), parameters
 
 
 def build_event(upload: UploadRequest, content: TextContent | ImageContent | None = None) -> Event:
-    """Build the event of a request, with a content that came beside it if there is one; `EventRefused`."""
+    """Build the event of a request; `EventRefused` if it breaks a rule.
+
+    `content` is given if it came apart from the fields, as a body or a part of its own.
+    """
     document = upload.model_dump(exclude_none=True)
     if content is None:
-        return _checked(_event_from_document(document))
+        return _validated(_event_from_document(document))
     event = _event_from_document({**document, "content": {"text": ""}})
-    return _checked(replace(event, content=content) if isinstance(event, UploadEvent) else event)
+    return _validated(replace(event, content=content) if isinstance(event, UploadEvent) else event)
 
 
 async def _read_raw(request: web.Request, content_type: str) -> tuple[Event, WriteParameters]:
     parameters = read_parameters(request, RawUploadParameters)
-    upload = _upload_from_texts(parameters, without=_OF_THE_REQUEST)
+    upload = _upload_from_texts(parameters, without=_OPTIONS)
     body = await read_body(request)
     if content_type == "text/plain":
         return build_event(upload, TextContent(text_from_bytes(body))), parameters
@@ -76,7 +80,7 @@ async def _read_raw(request: web.Request, content_type: str) -> tuple[Event, Wri
 
 
 def _event_from_parts(parts: Mapping[str, bytes]) -> Event:
-    """A part `event` in JSON or plain fields say what the content is; `image` is the picture itself."""
+    """Build an event from a form: from the JSON part `event` or plain fields, and from the file `image`."""
     fields = dict(parts)
     image = fields.pop("image", None)
     event = fields.pop("event", None)
@@ -96,7 +100,7 @@ def _one_content(
     image: bytes | None, text: str | None, *, has_another: bool = False
 ) -> TextContent | ImageContent | None:
     if (image is not None) + (text is not None) + has_another > 1:
-        raise ApiError("bad_multipart", "give one content: an image or a text")
+        raise ApiError("bad_multipart", "give exactly one content: an image or a text")
     if image is not None:
         return ImageContent(image)
     return None if text is None else TextContent(text)
@@ -125,7 +129,7 @@ def _event_from_document(document: Mapping[str, Any]) -> Event:
         raise EventRefused(error.reason, error.detail) from None
 
 
-def _checked(event: Event) -> Event:
+def _validated(event: Event) -> Event:
     try:
         validate_event(event)
     except BadEvent as error:

@@ -1,8 +1,8 @@
-"""`POST /v1/contents` and `DELETE /v1/contents/{content_id}`: events into the log."""
+"""`POST /v1/contents` and `DELETE /v1/contents/{content_id}`: uploads and deletes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from aiohttp import web
@@ -13,13 +13,13 @@ from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, WRITING
 from query_api.contract.route import BINARY, FORM, JSON, Described, Examples, Route
 from query_api.contract.schema_rules import NOT_BLANK
 from query_api.encoding.query_encoder import QUERY_ENCODER
-from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
-from query_api.serving.coverage import covered_searcher
-from query_api.serving.engine import Snapshot
+from query_api.errors import ApiError
+from query_api.http.json_answer import json_answer
 from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
-from query_api.telemetry.stages import STAGES
+from query_api.telemetry.stages import STAGES, Stages
+from query_api.uploads.fate import MESSAGES, fate_of, position_of, searcher_covering, shard_of
 from query_api.uploads.models import (
     DeleteParameters,
     PublishedAnswer,
@@ -29,89 +29,43 @@ from query_api.uploads.models import (
     UploadRequest,
     WriteParameters,
 )
-from query_api.uploads.publishing import UPLOADS, Fate, fate_of, shard_of
+from query_api.uploads.publishing import EVENT_PUBLISHER, publish_event
 from query_api.uploads.reading import IMAGE_TYPES, read_delete, read_upload
-from schemas.events import DeleteEvent, Event, ImageContent, TextContent
-
-MESSAGES: dict[Fate, str] = {
-    "superseded": "a later event or a greater version of this content has won",
-    "set_aside": "the content is not in the index: its event was set aside, or deleted right after",
-}
+from schemas.events import Event
 
 
 async def post_content(request: web.Request) -> web.Response:
-    request.app[UPLOADS].require_publisher()
+    request.app[EVENT_PUBLISHER].require_publisher()
     with request[STAGES].measure("read"):
         event, parameters = await read_upload(request)
     return await _write(request, event, parameters)
 
 
 async def delete_content(request: web.Request) -> web.Response:
-    request.app[UPLOADS].require_publisher()
+    request.app[EVENT_PUBLISHER].require_publisher()
     event, parameters = read_delete(request)
     return await _write(request, event, parameters)
 
 
 async def _write(request: web.Request, event: Event, parameters: WriteParameters) -> web.Response:
-    delivery = await publish_event(request, event)
+    """Publish the event; if the client asked for it, wait until the event is searchable."""
+    app, stages = request.app, request[STAGES]
+    delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
     if parameters.wait is None:
-        return _answer(202, _published(request, event, delivery))
-    fate, searcher = await wait_for_fate(request, event, delivery, parameters.timeout_ms / 1000)
+        return json_answer(_published(event, delivery, stages).model_dump_json(), status=202)
+    with stages.measure("wait"):
+        searcher = await searcher_covering(
+            delivery, parameters.timeout_ms / 1000, served=app[SERVED_INDEX], slots=app[REQUEST_SLOTS]
+        )
+    fate = await app[WORKERS].run(fate_of, searcher, event, delivery)
     if fate != "applied":
-        raise ApiError(fate, MESSAGES[fate], details=[_place(delivery)])
-    answer = SearchableAnswer(**dict(_published(request, event, delivery)), snapshot=build_snapshot(searcher))
-    return _answer(200, answer)
+        raise ApiError(fate, MESSAGES[fate], details=[position_of(delivery)])
+    published = _published(event, delivery, stages)
+    answer = SearchableAnswer(**dict(published), snapshot=build_snapshot(searcher))
+    return json_answer(answer.model_dump_json())
 
 
-async def publish_event(request: web.Request, event: Event) -> Delivery:
-    """Publish an event whose content can be encoded, or raise `ApiError`."""
-    stages = request[STAGES]
-    with stages.measure("prepare"):
-        await _check_content(request, event)
-    with stages.measure("publish"):
-        return await request.app[UPLOADS].publish(event)
-
-
-async def wait_for_fate(
-    request: web.Request, event: Event, delivery: Delivery, timeout_seconds: float
-) -> tuple[Fate, Snapshot]:
-    """Wait until a searcher covers the event and say what became of it; `ApiError` (504) with its offset."""
-    with request[STAGES].measure("wait"):
-        try:
-            app, min_offsets = request.app, {shard_of(delivery): delivery.next_offset}
-            searcher = await covered_searcher(
-                app[SERVED_INDEX], app[REQUEST_SLOTS], min_offsets, timeout_seconds
-            )
-        except (NoIndex, NotYetCovered) as error:
-            raise _not_in_time(delivery, error.details) from error
-        except ApiError as error:  # an index of another topic or with fewer partitions
-            raise _not_in_time(delivery, ()) from error
-    return await request.app[WORKERS].run(fate_of, searcher, event, delivery), searcher
-
-
-async def _check_content(request: web.Request, event: Event) -> None:
-    if isinstance(event, DeleteEvent):
-        return
-    encoder = request.app[QUERY_ENCODER]
-    if isinstance(event.content, TextContent):
-        await encoder.check(event.content.text)
-    elif isinstance(event.content, ImageContent):
-        await encoder.check(event.content.data)
-
-
-def _not_in_time(delivery: Delivery, missing: Sequence[ErrorDetail]) -> ApiError:
-    message = "published, but not searchable in time; it is not lost: ask again by its offset"
-    detail = _place(delivery)
-    for shard in missing:
-        detail = {**detail, "required_next_offset": delivery.next_offset, "next_offset": shard["next_offset"]}
-    return ApiError("not_searchable_in_time", message, details=[detail])
-
-
-def _place(delivery: Delivery) -> ErrorDetail:
-    return {"shard": shard_of(delivery), "offset": delivery.offset, "next_offset": delivery.next_offset}
-
-
-def _published(request: web.Request, event: Event, delivery: Delivery) -> PublishedAnswer:
+def _published(event: Event, delivery: Delivery, stages: Stages) -> PublishedAnswer:
     return PublishedAnswer(
         content_id=event.content_id,
         topic=delivery.topic,
@@ -119,16 +73,11 @@ def _published(request: web.Request, event: Event, delivery: Delivery) -> Publis
         offset=delivery.offset,
         next_offset=delivery.next_offset,
         shard=shard_of(delivery),
-        timings=request[STAGES].as_milliseconds(),
+        timings=stages.as_milliseconds(),
     )
 
 
-def _answer(status: int, answer: PublishedAnswer) -> web.Response:
-    return web.Response(text=answer.model_dump_json(), status=status, content_type="application/json")
-
-
 WRITTEN: Mapping[int, Described] = {200: SearchableAnswer, 202: PublishedAnswer}
-
 
 UPLOAD_EXAMPLES: Examples = MappingProxyType(
     {
@@ -143,14 +92,13 @@ UPLOAD_EXAMPLES: Examples = MappingProxyType(
     }
 )
 
-
 ROUTES = (
     Route(
         method="POST",
         path="/v1/contents",
         handler=post_content,
         access="write",
-        summary="Upload a content.",
+        summary="Upload a content, or a new version of one.",
         answers=WRITTEN,
         parameters=RawUploadParameters,
         required_parameters=frozenset(),  # JSON and forms carry the content id themselves

@@ -22,7 +22,8 @@ from aiohttp import web
 from clip_index.encoder.images import ImageLimits, make_thumbnail
 from consumer.preparation.steps import PreparationOptions
 from query_api.http.api_keys import ApiKeys
-from query_api.http.listener import Address, ConnectionLimits, listening
+from query_api.http.connection import ConnectionLimits
+from query_api.http.listener import Address, listening
 from schemas.events import ImageContent, TextContent, UploadEvent
 from tests.consumer.running import World, upload
 from tests.fakes.hash_encoder import draw_picture

@@ -154,8 +154,7 @@ def test_a_port_in_use_is_named_and_refused(small_index: SmallIndex, start: Star
         exit_code, told = refusal_of(process)
     assert exit_code == 2
     assert told == (
-        f"query_api: CLIPTIDE_QUERY_API__PORT: nothing can listen on 127.0.0.1:{port}: "
-        "Address already in use\n"
+        f"query_api: CLIPTIDE_QUERY_API__PORT: cannot listen on 127.0.0.1:{port}: Address already in use\n"
     )
 
 
@@ -164,7 +163,7 @@ def test_an_unknown_host_of_the_metrics_is_named_and_refused(small_index: SmallI
     process = start(CLIPTIDE_INDEX__ROOT=str(small_index.root), CLIPTIDE_QUERY_API__METRICS_HOST=host)
     exit_code, told = refusal_of(process)
     assert exit_code == 2
-    assert f"CLIPTIDE_QUERY_API__METRICS_HOST: nothing can listen on {host}:0" in told
+    assert f"CLIPTIDE_QUERY_API__METRICS_HOST: cannot listen on {host}:0" in told
 
 
 def test_an_interrupt_while_the_encoder_is_loaded_is_no_fault(start: Start) -> None:

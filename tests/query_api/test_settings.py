@@ -65,7 +65,7 @@ def test_a_key_instead_of_its_digest_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CLIPTIDE_QUERY_API__READ_KEYS", '["my secret key"]')
     with pytest.raises(BadSettings) as caught:
         read_settings()
-    assert str(caught.value).startswith("CLIPTIDE_QUERY_API__READ_KEYS: takes digests of keys, not keys")
+    assert str(caught.value).startswith("CLIPTIDE_QUERY_API__READ_KEYS: must be digests, not keys")
     assert "my secret key" not in str(caught.value)
 
 

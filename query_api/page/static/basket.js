@@ -1,10 +1,10 @@
-// The examples that were picked: more like these, less like those.
+// The basket: the examples that a person has picked. The search looks for more like some, and less like others.
 
 import { build, find } from "./elements.js";
 import { nameOf } from "./cards.js";
 import { showPicture } from "./thumbnails.js";
 
-/** Show the basket of a question; `drop(hit, side)` takes an example out, `empty()` all of them. */
+/** Show the basket of a question. `drop(hit, side)` removes one example, `empty()` removes all. */
 export function showBasket({ more, less }, { drop, empty }) {
   const basket = find("#basket");
   basket.hidden = more.length + less.length === 0;
@@ -22,7 +22,7 @@ function buildGroup(side, title, hits, drop) {
 
 function buildChip(side, hit, remove) {
   const chip = build("button", {
-    type: "button", class: `chip ${side}`, title: "Take it out", "aria-label": `Take out ${nameOf(hit)}`, on: { click: remove },
+    type: "button", class: `chip ${side}`, title: "Remove", "aria-label": `Remove ${nameOf(hit)}`, on: { click: remove },
   });
   if (hit.modality === "image") {
     const image = build("img", { alt: "" });

@@ -6,9 +6,9 @@ import { showPicture } from "./thumbnails.js";
 const MORE = "M12 5v14M5 12h14";
 const LESS = "M5 12h14";
 
-const shown = new WeakMap(); // element → the hit as the newest answer has it
+const shown = new WeakMap(); // element → its hit in the newest answer
 
-/** Build the element of a hit; `actions` are `open(hit)` and `example(hit, side)`. */
+/** Build the element of a hit. `actions` are `open(hit)` and `example(hit, side)`. */
 export function buildHit(hit, actions) {
   const isPicture = hit.modality === "image";
   const body = isPicture ? buildTile(hit) : build("div", { class: "words", text: hit.text ?? hit.content_id });
@@ -24,7 +24,7 @@ export function buildHit(hit, actions) {
   return item;
 }
 
-/** Bring what changes between answers up to date: the score and the basket's marks. */
+/** Update what changes from answer to answer: the score, and whether the hit is in the basket. */
 export function updateHit(item, hit, { best, side }) {
   shown.set(item, hit);
   const share = hit.score === undefined ? 0 : Math.max(0, hit.score) / Math.max(best, 1e-6);

@@ -1,10 +1,10 @@
-// All that is kept of one content, over the page.
+// A dialog with everything that the index has of one content.
 
 import { build, find } from "./elements.js";
 import { nameOf } from "./cards.js";
 import { showPicture, webLink } from "./thumbnails.js";
 
-/** Open a hit's details; `like(hit)` searches by it alone, `example(hit, side)` puts it into the basket. */
+/** Open a hit's details. `like(hit)` searches with it alone, `example(hit, side)` puts it into the basket. */
 export function openDetails(hit, { like, example }) {
   const dialog = find("#details");
   const close = () => dialog.close();
@@ -48,15 +48,15 @@ function buildPicture(hit) {
 function factsOf(hit) {
   const link = webLink(hit.link);
   const facts = [
-    ["score", hit.score?.toFixed(4)],
-    ["percentile", hit.percentile?.toFixed(3)],
-    ["because of", hit.because?.content_id],
-    ["owner", hit.owner_id],
-    ["source", hit.source],
-    ["occurred", new Date(hit.occurred_at).toLocaleString()],
-    ["version", hit.version],
+    ["Score", hit.score?.toFixed(4)],
+    ["Percentile", hit.percentile?.toFixed(3)],
+    ["Because of", hit.because?.content_id],
+    ["Owner", hit.owner_id],
+    ["Source", hit.source],
+    ["Uploaded", new Date(hit.occurred_at).toLocaleString()],
+    ["Version", hit.version],
     ...Object.entries(hit.metadata ?? {}),
   ].filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => [name, String(value)]);
-  if (link !== null) facts.push(["link", build("a", { href: link, rel: "noreferrer noopener nofollow", target: "_blank", text: link })]);
+  if (link !== null) facts.push(["Link", build("a", { href: link, rel: "noreferrer noopener nofollow", target: "_blank", text: link })]);
   return facts;
 }

@@ -1,6 +1,6 @@
-// Elements without markup: whatever comes from events becomes text, never HTML.
+// Build elements without markup, so that texts from events never become HTML.
 
-/** Build an element; `text`, `on` (listeners) and attributes are given by name, null leaves one out. */
+/** Build an element. `text`, `on` (listeners) and attributes are given by name; null leaves an attribute out. */
 export function build(tag, { text = null, on = {}, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -14,7 +14,7 @@ export function build(tag, { text = null, on = {}, ...attributes } = {}, ...chil
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Build an icon of strokes on a 24 × 24 grid. */
+/** Build an icon: a line drawing on a 24 × 24 grid. */
 export function icon(path) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -25,7 +25,7 @@ export function icon(path) {
   return svg;
 }
 
-/** Give an element these children in this order, moving only what is not in its place. */
+/** Give an element these children in this order. Only children in a wrong position are moved. */
 export function arrange(parent, wanted) {
   const isWanted = new Set(wanted);
   for (const item of [...parent.children]) if (!isWanted.has(item)) item.remove();

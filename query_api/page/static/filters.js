@@ -1,5 +1,5 @@
-// Filters with counts: one modality or all, any of the sources, any of the owners.
-// Elements are kept from count to count: a click that has begun on one ends on it.
+// Filters with counts: one modality or all, any number of sources and of owners.
+// Elements are kept when counts change, so that a click ends on the element on which it began.
 
 import { arrange, build, find, spoken } from "./elements.js";
 import { ask } from "./service.js";
@@ -10,18 +10,18 @@ const NUM_FIRST = 8;
 const RECOUNT_MS = 2000;
 
 export class Filters {
-  /** `change(part)` is called with what a person chose, to be put into the question. */
+  /** `change(part)` is called with what a person has chosen; the page puts it into the question. */
   constructor(change) {
     this.change = change;
     this.counts = null;
     this.isWhole = {};
-    this.elements = new Map(); // what is shown, by id or title
+    this.elements = new Map(); // id or title → element
     this.former = this.elements;
     this.timer = null;
     this.countedAt = -Infinity;
   }
 
-  /** Show the question's choices; the counts follow, at most every few seconds. */
+  /** Show what the question has chosen. New counts follow, at most every two seconds. */
   refresh(question) {
     this.question = question;
     if (this.counts !== null) this.#show();
@@ -35,7 +35,7 @@ export class Filters {
       this.counts = (await ask("/v1/counts", { max_values: 200 })).fields;
       this.#show();
     } catch {
-      // the search says what is wrong; counts come with the next change
+      // The search shows the error. Counts are asked for again at the next change.
     }
   }
 
@@ -66,7 +66,7 @@ export class Filters {
     const gone = chosen.filter((value) => !counted.some((other) => other.value === value));
     const values = [...gone.map((value) => ({ value, count: 0 })), ...counted];
     if (values.length === 0) return null;
-    const isShown = ({ value }, place) => this.isWhole[field] || place < NUM_FIRST || chosen.includes(value);
+    const isShown = ({ value }, position) => this.isWhole[field] || position < NUM_FIRST || chosen.includes(value);
     const choices = values.filter(isShown).map(({ value, count }) =>
       this.#showChoice({
         id: `${field}-${value}`, type: "checkbox", name: value, count,
@@ -80,7 +80,7 @@ export class Filters {
   #showMore(field, number) {
     const id = `whole-${field}`;
     const button = this.#keep(id, () => build("button", { type: "button", class: "text-button", id }));
-    button.textContent = `${spoken(number)} more`;
+    button.textContent = `Show ${spoken(number)} more`;
     button.onclick = () => { this.isWhole[field] = true; this.#show(); };
     return button;
   }

@@ -1,14 +1,14 @@
-// What is searchable now, as the service tells it. EventSource cannot send a key, so the stream is read here.
+// The line that says what is searchable now. The stream is read here, because EventSource cannot send a key.
 
-import { build, find, plural } from "./elements.js";
+import { find, plural } from "./elements.js";
 import { call } from "./service.js";
 
-const SILENCE_MS = 6000; // the service speaks at least each second
+const SILENCE_MS = 6000; // the service sends an event at least each second
 const RETRY_MS = [500, 1000, 2000, 5000, 10_000];
-const LATE_SECONDS = 30; // no consumer works, or it does not keep up
-const SPOKEN_EVERY_MS = 20_000; // a screen reader need not hear every second
+const LATE_SECONDS = 30; // no consumer is running, or it does not keep up
+const SPOKEN_EVERY_MS = 20_000; // so that a screen reader does not speak every second
 
-/** Watch the index while the page is seen; `changed(state)` is called at first, and when something new is searchable. */
+/** Watch the index while the page is visible. `changed(state)` is called first, and whenever something new is searchable. */
 export function watchIndex(changed) {
   const watch = new IndexWatch(changed);
   document.addEventListener("visibilitychange", () => (document.hidden ? watch.stop() : watch.start()));
@@ -43,7 +43,7 @@ class IndexWatch {
         this.#take(JSON.parse(data));
       }
     } catch {
-      // answered below: whatever ended the stream, it is opened again
+      // Whatever ended the stream: it is opened again below.
     }
     if (calls !== this.calls || document.hidden) return;
     this.#showAway();
@@ -69,32 +69,35 @@ class IndexWatch {
     const words = wordsOf(state);
     line.classList.add("is-live");
     line.classList.toggle("is-moving", isNew);
-    line.classList.toggle("is-late", state.seconds_behind === null || state.seconds_behind > LATE_SECONDS);
-    line.title = Object.entries(state.snapshot)
-      .map(([shard, { generation, next_offset }]) => `${shard}: generation ${generation}, up to offset ${next_offset}`)
-      .join("\n");
-    find("#live-text").replaceChildren(
-      ...words.map((word, place) => build("span", { class: place < 2 ? null : "more-words", text: place === 0 ? word : ` · ${word}` })));
+    line.classList.toggle("is-late", isLate(state));
+    line.title = detailsOf(state);
+    find("#live-text").textContent = words;
     if (performance.now() - this.spokenAt < SPOKEN_EVERY_MS) return;
     this.spokenAt = performance.now();
-    find("#live-spoken").textContent = words.join(", ");
+    find("#live-spoken").textContent = words;
   }
 
   #showAway() {
     find("#live").classList.remove("is-live");
-    find("#live-text").textContent = "connecting again";
+    find("#live-text").textContent = "Reconnecting";
   }
 }
 
-/** Say what is searchable in a few short phrases, the most telling first. */
-function wordsOf({ num_contents, seconds_behind, snapshot }) {
-  const generations = Object.values(snapshot).map(({ generation }) => generation);
-  const number = Object.values(num_contents).reduce((sum, one) => sum + one, 0);
-  return [
-    `${plural(number, "content", "contents")} searchable`,
-    seconds_behind === null ? null : `${lengthOf(seconds_behind)} behind`,
-    generations.length > 4 ? `newest generation ${Math.max(...generations)}` : `generation ${generations.join(" + ")}`,
-  ].filter(Boolean);
+const isLate = ({ seconds_behind }) => seconds_behind === null || seconds_behind > LATE_SECONDS;
+
+/** Say how many items there are, and whether uploads become searchable soon. */
+function wordsOf(state) {
+  const number = Object.values(state.num_contents).reduce((sum, one) => sum + one, 0);
+  return `${plural(number, "item", "items")} · ${isLate(state) ? behindOf(state) : "live"}`;
+}
+
+const behindOf = ({ seconds_behind }) => (seconds_behind === null ? "not live yet" : `${lengthOf(seconds_behind)} behind`);
+
+/** Say how far behind the index is, and what each shard covers. */
+function detailsOf(state) {
+  const shards = Object.entries(state.snapshot)
+    .map(([shard, { generation, next_offset }]) => `${shard}: generation ${generation}, up to offset ${next_offset}`);
+  return [behindOf(state), ...shards].join("\n");
 }
 
 function lengthOf(seconds) {
@@ -103,7 +106,7 @@ function lengthOf(seconds) {
   return `${Math.floor(seconds / 3600)} h`;
 }
 
-/** Yield the data of each server-sent event; `heard` is called for every piece that arrives. */
+/** Yield the data of each server-sent event. `heard` is called for every piece that arrives. */
 async function* eventsOf(stream, heard) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

@@ -1,4 +1,4 @@
-// The page: what a person does becomes a question, its answer becomes the results.
+// The page: what a person does becomes a question, and its answer becomes the results.
 
 import { showBasket } from "./basket.js";
 import { openDetails } from "./details.js";
@@ -18,8 +18,8 @@ const NEWS_EVERY_MS = 700;
 const input = find("#text");
 let question = questionOf(location.href);
 let newsTimer = null;
-let searchable = {}; // the newest snapshot that the service has told of
-let isSearchInTrouble = false; // an answer takes back what a failed search said, but nothing else
+let searchable = {}; // the newest snapshot from the live stream
+let isSearchInTrouble = false; // the next answer hides the error of a failed search, but no other error
 
 const actions = {
   open: (hit) => openDetails(hit, { like: searchLike, example: actions.example }),
@@ -29,7 +29,7 @@ const results = new Results(actions);
 const filters = new Filters((part) => change({ ...question, ...part }));
 const search = new Search({ show: showAnswer, fail: showFailure, busy: showBusy });
 
-/** Make this the question: show it and ask it. */
+/** Make this the question, show it and ask it. */
 function change(next, { atOnce = true } = {}) {
   const isElsewhere = addressOf(next) !== addressOf(question);
   question = next;
@@ -64,8 +64,8 @@ function showAnswer(answered, { question: asked, isNews, took }) {
   const numbers = Object.entries(answered).map(([modality, { hits }]) => [modality, hits.length]).filter(([, number]) => number > 0);
   find("#nothing").hidden = numbers.length > 0;
   find("#nothing").textContent = isAsking(asked) || hasFilter(asked)
-    ? "Nothing found. Try fewer filters, or other words."
-    : "Nothing is here yet. Uploads appear as they become searchable.";
+    ? "Nothing found. Try fewer filters or other words."
+    : "Nothing here yet. Uploads appear as soon as they are searchable.";
   if (!isNews) find("#answer").textContent = isAsking(asked) && numbers.length > 0 ? `Answered in ${Math.max(1, Math.round(took))} ms` : "";
   fillScreen();
 }
@@ -90,13 +90,13 @@ function showBusy(isBusy) {
   find("#results").classList.toggle("is-asking", isBusy);
 }
 
-/** Load another page while the end of the list is near. */
+/** Load another page if the end of the list is near. */
 function fillScreen() {
   const { top } = find("#end").getBoundingClientRect();
   if (top < window.innerHeight + 600) search.more();
 }
 
-/** Ask again soon what was answered from an older index; a stream of uploads is looked at together. */
+/** Ask the question again soon, if its answer is from an older index. A burst of uploads causes one request. */
 function lookForNews() {
   newsTimer ??= setTimeout(() => {
     newsTimer = null;

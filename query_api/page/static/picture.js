@@ -1,4 +1,4 @@
-// A picture to search by: dropped, pasted or chosen; made small enough to be sent at every change.
+// A picture to search with: dropped, pasted or chosen. It is made small, because each change of the search sends it.
 
 import { find } from "./elements.js";
 
@@ -6,14 +6,14 @@ const MAX_SIDE = 768;
 const MAX_BYTES = 512 * 1024;
 const TYPES = ["image/jpeg", "image/png", "image/webp", "image/gif"];
 
-/** Call `take(picture)` with `{base64, address, name}` whenever a person gives one, `refuse(reason)` if it is none. */
+/** Call `take(picture)` with `{base64, address, name}` when a person gives a picture, `refuse(reason)` if it cannot be read. */
 export function watchForPictures({ take, refuse }) {
   const accept = async (file) => {
     if (!file) return;
     try {
       take(await readPicture(file));
     } catch {
-      refuse("This is no picture that can be read (JPEG, PNG, WebP or GIF).");
+      refuse("Can't read this file. Use a JPEG, PNG, WebP or GIF.");
     }
   };
   const input = find("#picture-file");
@@ -28,7 +28,7 @@ export function watchForPictures({ take, refuse }) {
 
 function watchForDrops(accept) {
   const veil = find("#drop");
-  let depth = 0; // enter and leave come for every element on the way
+  let depth = 0; // browsers send enter and leave for every element that the pointer crosses
   const hasFile = (event) => event.dataTransfer?.types.includes("Files") && !find("dialog[open]");
   const lower = () => { depth = 0; veil.hidden = true; };
   document.addEventListener("dragenter", (event) => { if (hasFile(event)) { depth += 1; veil.hidden = false; } });
@@ -56,7 +56,7 @@ async function shrink(bitmap) {
   canvas.width = Math.max(1, Math.round(bitmap.width * ratio));
   canvas.height = Math.max(1, Math.round(bitmap.height * ratio));
   const context = canvas.getContext("2d");
-  context.fillStyle = "white"; // as the service sees what is transparent
+  context.fillStyle = "white"; // the service, too, puts transparent pictures on white
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);

@@ -1,11 +1,11 @@
-// What is searched for, as plain values: a text, a picture, examples and filters.
+// The question: a text, a picture, examples and filters, as plain values.
 
 export const PAGE_SIZE = 48;
 export const MAX_TERMS = 16; // the service takes no more
-const LESS = -0.5; // a negative example weighs less: it is to bend the ranking, not to turn it around
+const LESS = -0.5; // a negative example weighs less than a positive one, so that it does not dominate the ranking
 const HIT_FIELDS = ["text", "metadata", "thumbnail_url"];
 
-/** The question at the start; `picture` is `{base64, address}`, examples are hits. */
+/** The question at the start. `picture` is `{base64, address}`; examples are hits. */
 export const NOTHING = Object.freeze({
   text: "",
   picture: null,
@@ -16,7 +16,7 @@ export const NOTHING = Object.freeze({
   owner_id: Object.freeze([]),
 });
 
-/** Whether anything but filters is given; without, the newest contents are shown. */
+/** Whether there is something to search for. With filters alone, the newest contents are shown. */
 export const isAsking = ({ text, picture, more, less }) =>
   text.trim() !== "" || picture !== null || more.length + less.length > 0;
 
@@ -37,7 +37,7 @@ export function requestOf(question, k) {
   return { path: "/v1/search", body: { ...body, ...query } };
 }
 
-/** Return what answers the next page of a question, given the cursor of the answer before. */
+/** Return the path and the body that answer the next page, given the cursor of the previous answer. */
 export function nextRequestOf(question, cursor) {
   const { path, body } = requestOf(question, PAGE_SIZE);
   return path === "/v1/browse" ? { path, body: { ...body, cursor } } : { path: "/v1/search", body: { cursor, k: PAGE_SIZE } };
@@ -59,7 +59,7 @@ function termsOf({ text, picture, more, less }) {
   return terms;
 }
 
-/** Put an example into the basket, on the other side, or out of it if it was there. */
+/** Put an example on this side of the basket, or remove it if it is there already. */
 export function withExample(question, hit, side) {
   const without = (hits) => hits.filter((other) => other.content_id !== hit.content_id);
   const wasThere = question[side].some((other) => other.content_id === hit.content_id);
@@ -71,7 +71,7 @@ export function withExample(question, hit, side) {
 export const sideOf = ({ more, less }, hit) =>
   [["more", more], ["less", less]].find(([, hits]) => hits.some((other) => other.content_id === hit.content_id))?.[0] ?? null;
 
-/** What of a question an address can say, so that a search can be kept and shared. */
+/** Write the text and the filters as an address, so that a search can be bookmarked and shared. */
 export function addressOf({ text, modality, source, owner_id }) {
   const parameters = new URLSearchParams();
   if (text.trim() !== "") parameters.set("q", text.trim());

@@ -1,4 +1,4 @@
-// The answer on the page. Elements are kept from answer to answer, so that nothing flickers.
+// Show answers. Elements are kept from answer to answer, so that nothing flickers.
 
 import { buildHit, updateHit } from "./cards.js";
 import { arrange, find } from "./elements.js";
@@ -10,24 +10,24 @@ export class Results {
   constructor(actions) {
     this.actions = actions;
     this.items = new Map(); // content id and thumbnail → element
-    this.places = {
+    this.sections = {
       text: { section: find("#texts"), list: find("#texts ol") },
       image: { section: find("#pictures"), list: find("#pictures ol") },
     };
-    new ResizeObserver(() => settleRow(this.places.text.list)).observe(this.places.text.list);
+    new ResizeObserver(() => settleRow(this.sections.text.list)).observe(this.sections.text.list);
   }
 
-  /** Show an answer: `results` by modality; texts beside pictures are only the best few. */
+  /** Show an answer: `results` by modality. Beside pictures, only the best few texts are shown. */
   show(results, { question, isNews }) {
     const isMixed = question.modality === null && (results.image?.hits.length ?? 0) > 0;
     const kept = new Map();
     for (const modality of ["text", "image"]) {
       const hits = results[modality]?.hits ?? [];
       const shown = modality === "text" && isMixed ? hits.slice(0, NUM_TEXTS_BESIDE_PICTURES) : hits;
-      this.#fill(this.places[modality], shown, question, { kept, isNews });
+      this.#fill(this.sections[modality], shown, question, { kept, isNews });
     }
     this.items = kept;
-    this.places.text.list.classList.toggle("is-one-row", isMixed);
+    this.sections.text.list.classList.toggle("is-one-row", isMixed);
     find("#all-texts").hidden = !isMixed || (results.text?.hits.length ?? 0) < 2;
     find("#texts-title").textContent = isAsking(question) ? "Texts" : "Newest texts";
     find("#pictures-title").textContent = isAsking(question) ? "Pictures" : "Newest pictures";
@@ -54,7 +54,7 @@ export class Results {
   }
 }
 
-/** Keep what a one-row list does not show out of the keyboard's way. */
+/** Let the keyboard skip the items that a one-row list does not show. */
 function settleRow(list) {
   const isOneRow = list.classList.contains("is-one-row");
   for (const item of list.children) item.inert = isOneRow && item.offsetTop > list.firstElementChild.offsetTop;

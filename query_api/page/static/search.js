@@ -1,14 +1,14 @@
-// Asking as one types: debounced, one answer at a time, older answers never overwrite newer ones.
+// Search while a person types: requests are debounced, and an older answer never replaces a newer one.
 
 import { PAGE_SIZE, nextRequestOf, requestOf } from "./question.js";
 import { ask } from "./service.js";
 
 const PAUSE_MS = 120;
-const MAX_REPEATED = 288; // news are looked for among the best; what is loaded behind them stays
+const MAX_REPEATED = 288; // a repeated search looks for changes among the best hits; the hits loaded after these stay
 const MAX_K = 1000;
 
 export class Search {
-  /** `show(results, {question, took, isNews})` gets every answer that counts, `fail(error)` every failure. */
+  /** `show(results, {question, took, isNews})` gets every answer that is still wanted, `fail(error)` every failure. */
   constructor({ show, fail, busy }) {
     this.show = show;
     this.fail = fail;
@@ -16,13 +16,13 @@ export class Search {
     this.question = null;
     this.results = {};
     this.cursor = null;
-    this.snapshot = {}; // what the newest answer covers that was no later page
-    this.number = 0; // of the newest request; an answer to another one is thrown away
+    this.snapshot = {}; // what the newest answer to a first page covers
+    this.number = 0; // of the newest request; answers to other requests are dropped
     this.timer = null;
     this.calls = new AbortController();
   }
 
-  /** Ask a new question, at once or when the typing pauses. */
+  /** Ask a new question, at once or when the person stops typing. */
   ask(question, { atOnce = false } = {}) {
     this.question = question;
     clearTimeout(this.timer);
@@ -37,12 +37,12 @@ export class Search {
     return this.running === null || this.running === undefined;
   }
 
-  /** Whether the answer that is shown has everything up to a snapshot's offsets. */
+  /** Whether the answer that is shown covers a snapshot's offsets. */
   covers(snapshot) {
     return Object.entries(snapshot).every(([shard, { next_offset }]) => this.snapshot[shard]?.next_offset >= next_offset);
   }
 
-  /** Ask the same question again, because the index has changed; what is running comes first. */
+  /** Ask the same question again, because the index has changed. A running request is finished first. */
   repeat() {
     this.isStale = !this.isIdle;
     if (this.isStale) return;
@@ -50,7 +50,7 @@ export class Search {
     this.#run(requestOf(this.question, k), { isNews: true });
   }
 
-  /** Load what comes after the last hit, if there is more. */
+  /** Load the next page, if there are more hits. */
   more() {
     if (!this.isIdle || this.isComplete) return;
     if (this.cursor !== null) this.#run(nextRequestOf(this.question, this.cursor), { isPage: true });
@@ -65,7 +65,7 @@ export class Search {
     this.#run(requestOf(this.question, PAGE_SIZE), {});
   }
 
-  /** Ask again for all that is loaded and a page more. */
+  /** Ask again for all hits that are loaded, and one page more. */
   #runWhole() {
     this.#run(requestOf(this.question, Math.min(MAX_K, this.numLoaded + PAGE_SIZE)), {});
   }
@@ -85,7 +85,7 @@ export class Search {
     } catch (error) {
       if (number !== this.number || error.name === "AbortError") return;
       this.running = null;
-      if (isPage && error.status === 410) this.#runWhole(); // the first page's index is gone
+      if (isPage && error.status === 410) this.#runWhole(); // the first page's generation is deleted
       else this.fail(error);
     } finally {
       if (number === this.number) this.busy(false);
@@ -100,7 +100,7 @@ export class Search {
       this.results = mergeEach(former, answer.results, (before, hits) => [...before, ...without(hits, before)]);
     } else if (isNews && this.numLoaded > k) {
       this.results = mergeEach(former, answer.results, (before, hits) => [...hits, ...(hits.length < k ? [] : behind(before, hits))]);
-      return; // it goes on where it went on before
+      return; // the next page is the same as before
     } else {
       this.results = answer.results;
     }
@@ -110,7 +110,7 @@ export class Search {
   }
 }
 
-/** Merge the hits of each modality that was answered; one that has ended stays as it is. */
+/** Merge the hits of each modality in the answer. A modality without more hits stays as it is. */
 function mergeEach(former, answered, merge) {
   const merged = Object.entries(answered).map(([modality, { hits }]) => [modality, { hits: merge(former[modality]?.hits ?? [], hits) }]);
   return { ...former, ...Object.fromEntries(merged) };
@@ -123,7 +123,7 @@ function without(hits, others) {
   return hits.filter(({ content_id }) => !known.has(content_id));
 }
 
-/** What of the hits before stands behind the newest ones: those after the last that is still among them. */
+/** Return the earlier hits that come after the newest ones: those after the last hit that both lists have. */
 function behind(before, newest) {
   const known = idsOf(newest);
   return without(before.slice(before.findLastIndex(({ content_id }) => known.has(content_id)) + 1), newest);

@@ -1,9 +1,9 @@
-// The calls to the query service. A key, once asked for, stays in this tab's session storage.
+// Calls to the query service. An API key is kept in this tab's session storage.
 
 const KEY = "cliptide-api-key";
 
 export class Refused extends Error {
-  /** The service's answer was an error; `code` is stable, the message is for people. */
+  /** The service answered with an error. `code` is stable; the message is for people. */
   constructor(status, code, message) {
     super(message);
     this.status = status;
@@ -13,14 +13,14 @@ export class Refused extends Error {
 
 let askForKey = async () => null;
 
-/** Say how a person is asked for a key: a function of the reason that resolves to one. */
+/** Set how a person is asked for a key: a function of the refusal that resolves to a key. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
-/** Call the service; resolves to a successful response, or rejects with `Refused` or a network error. */
+/** Call the service. Resolves to a successful response; rejects with `Refused` or a network error. */
 export async function call(path, { json, headers = {}, ...options } = {}) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
@@ -36,7 +36,7 @@ export async function call(path, { json, headers = {}, ...options } = {}) {
     if (response.ok) return response;
     const refused = await refusal(response);
     if (response.status !== 401) throw refused;
-    if (sessionStorage.getItem(KEY) === key) sessionStorage.setItem(KEY, await askForKey(refused.message));
+    if (sessionStorage.getItem(KEY) === key) sessionStorage.setItem(KEY, await askForKey(refused));
   }
 }
 
@@ -47,11 +47,11 @@ async function refusal(response) {
     const { error } = await response.json();
     return new Refused(response.status, error.code, error.message);
   } catch {
-    return new Refused(response.status, "unknown", `the service answered ${response.status}`);
+    return new Refused(response.status, "unknown", `The service answered with status ${response.status}.`);
   }
 }
 
-/** Say to a person why a call failed. */
+/** Return a text that tells a person why a call failed. */
 export function reasonOf(error) {
-  return error instanceof Refused ? error.message : "The service cannot be reached.";
+  return error instanceof Refused ? error.message : "Can't reach the service.";
 }

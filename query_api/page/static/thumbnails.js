@@ -1,18 +1,18 @@
-// Pictures of hits: the kept thumbnail, else the content's link where its host is allowed, else none.
+// Pictures of hits: the thumbnail; else the content's link, if its host is allowed; else none.
 
 import { call, hasKey } from "./service.js";
 import { find } from "./elements.js";
 
 const MAX_KEPT = 600;
-const fetched = new Map(); // thumbnail address → promise of an object address; only with an API key
+const fetched = new Map(); // thumbnail address → promise of an object address; used only with an API key
 
-/** Return a promise of what `img` may show for a hit, or null. */
+/** Return the address that `img` may show for a hit, a promise of it, or null. */
 export function pictureOf(hit) {
   if (typeof hit.thumbnail_url === "string") return hasKey() ? fetchPicture(hit.thumbnail_url) : hit.thumbnail_url;
   return hit.modality === "image" && isShowable(hit.link) ? hit.link : null;
 }
 
-/** Set an image's source when it is known; `img` cannot send a key, so with one it is fetched. */
+/** Set an image's source. With an API key the picture is fetched first, because `img` cannot send a key. */
 export async function showPicture(image, hit) {
   const address = await pictureOf(hit);
   if (address !== null && image.getAttribute("src") !== address) image.src = address;

@@ -1,11 +1,11 @@
-// Uploads from the page: published through the service, followed until a search can see them.
+// Uploads from the page: the service publishes them, and the page waits until searches find them.
 
 import { build, find } from "./elements.js";
 import { call, reasonOf } from "./service.js";
 
 const TIMEOUT_MS = 30_000;
 
-/** Connect the upload dialog; `seen()` is called when an upload has become searchable. */
+/** Connect the upload dialog. `seen()` is called when an upload has become searchable. */
 export function watchUploads(seen) {
   const dialog = find("#upload");
   find("#open-upload").hidden = find('meta[name="cliptide-can-publish"]').content !== "true";
@@ -26,8 +26,8 @@ async function uploadAll(seen) {
   find("#upload-files").value = "";
   find("#upload-text").value = "";
   find("#upload-id").value = "";
-  const uploads = contents.map((content, place) => {
-    const content_id = contents.length === 1 && chosenId !== "" ? chosenId : makeId(content, place);
+  const uploads = contents.map((content, position) => {
+    const content_id = contents.length === 1 && chosenId !== "" ? chosenId : makeId(content, position);
     return upload(content, { ...fields, content_id }, seen);
   });
   if (contents.length === 0) find("#upload-files").focus();
@@ -40,7 +40,7 @@ async function upload(content, fields, seen) {
   try {
     const response = await call(`/v1/contents?wait=searchable&timeout_ms=${TIMEOUT_MS}`, { method: "POST", body: formOf(content, fields) });
     const { shard, offset } = await response.json();
-    line.say("is-searchable", `searchable after ${((performance.now() - began) / 1000).toFixed(2)} s`, `${shard}, offset ${offset}`);
+    line.say("is-searchable", `Searchable after ${((performance.now() - began) / 1000).toFixed(2)} s`, `${shard}, offset ${offset}`);
     seen();
   } catch (error) {
     line.say("is-refused", reasonOf(error));
@@ -56,19 +56,19 @@ function formOf({ file, text }, fields) {
 
 function buildLine({ file, text }, contentId) {
   const mark = file ? build("img", { alt: "", src: URL.createObjectURL(file) }) : build("span", { class: "mark" });
-  const said = build("span", { class: "said", text: "on its way" });
+  const said = build("span", { class: "said", text: "Uploading" });
   const item = build("li", {}, mark, build("span", { text: file?.name ?? text.slice(0, 60), title: contentId }), said);
   find("#uploads").prepend(item);
   return {
-    say(outcome, words, place = "") {
+    say(outcome, words, details = "") {
       item.classList.add(outcome);
       said.textContent = words;
-      said.title = place;
+      said.title = details;
     },
   };
 }
 
-function makeId({ file }, place) {
+function makeId({ file }, position) {
   const name = (file?.name ?? "text").replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 80) || "upload";
-  return `${name}-${Date.now().toString(36)}${place === 0 ? "" : `-${place}`}`;
+  return `${name}-${Date.now().toString(36)}${position === 0 ? "" : `-${position}`}`;
 }

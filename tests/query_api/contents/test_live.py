@@ -1,4 +1,4 @@
-"""What listeners hear: the state now, every change, and never silence."""
+"""What a live stream sends: the state now, every change, and something each second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 
-from query_api.contents.live_routes import LIVE_LISTENERS, MAX_LISTENERS, LiveListeners, describe
+from query_api.contents.live_routes import LIVE_STREAMS, MAX_STREAMS, LiveStreams, describe
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import OCCURRED_AT_MS, TOPIC, SmallIndex
 
@@ -27,12 +27,12 @@ async def hear(response: ClientResponse) -> dict[str, Any]:
     return state
 
 
-async def until_nobody_listens(listeners: LiveListeners) -> None:
-    while listeners.num_listeners > 0:  # noqa: ASYNC110 (the service notices a closed connection itself)
+async def until_none_is_open(streams: LiveStreams) -> None:
+    while streams.num_open > 0:  # noqa: ASYNC110 (the service notices a closed connection itself)
         await asyncio.sleep(0.01)
 
 
-async def test_a_listener_hears_the_state_at_once_and_each_change(
+async def test_a_client_hears_the_state_at_once_and_each_change(
     small_index: SmallIndex, client: Client
 ) -> None:
     async with client.get("/v1/live") as response:
@@ -48,27 +48,27 @@ async def test_a_listener_hears_the_state_at_once_and_each_change(
     assert [shard["next_offset"] for shard in shards] == [4, 3]
 
 
-async def test_a_listener_hears_something_again_and_again_while_nothing_changes(client: Client) -> None:
+async def test_a_client_hears_something_again_and_again_while_nothing_changes(client: Client) -> None:
     async with client.get("/v1/live") as response:
         first = await hear(response)
         assert (await hear(response))["snapshot"] == first["snapshot"]
 
 
-async def test_listeners_are_bounded_and_their_places_come_free(client: Client) -> None:
+async def test_streams_are_bounded_and_their_slots_come_free(client: Client) -> None:
     assert client.app is not None
-    listeners = client.app[LIVE_LISTENERS]
-    responses = [await client.get("/v1/live") for _ in range(MAX_LISTENERS)]
+    streams = client.app[LIVE_STREAMS]
+    responses = [await client.get("/v1/live") for _ in range(MAX_STREAMS)]
     refused = await client.get("/v1/live")
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
     assert (await refused.json())["error"]["code"] == "overloaded"
     for response in responses:
         response.close()
-    await asyncio.wait_for(until_nobody_listens(listeners), PATIENCE_SECONDS)
+    await asyncio.wait_for(until_none_is_open(streams), PATIENCE_SECONDS)
     async with client.get("/v1/live") as response:
         assert response.status == 200
 
 
-async def test_a_stopping_service_does_not_wait_for_its_listeners(client: Client) -> None:
+async def test_a_stopping_service_does_not_wait_for_its_streams(client: Client) -> None:
     async with client.get("/v1/live") as response:
         await hear(response)
         assert client.app is not None
@@ -90,11 +90,11 @@ def test_the_shard_that_is_most_behind_counts(small_index: SmallIndex) -> None:
     assert (before.seconds_behind, after.seconds_behind) == (None, 7.0)
 
 
-def test_a_place_is_given_back_when_the_block_fails() -> None:
-    listeners = LiveListeners(max_listeners=1)
-    with pytest.raises(RuntimeError), listeners.place():
+def test_a_slot_is_given_back_when_the_block_fails() -> None:
+    streams = LiveStreams(max_streams=1)
+    with pytest.raises(RuntimeError), streams.slot():
         raise RuntimeError
-    assert listeners.num_listeners == 0
+    assert streams.num_open == 0
 
 
 def searcher_of(index: SmallIndex) -> Any:

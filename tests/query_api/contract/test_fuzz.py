@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from query_api.http.listener import Address, ConnectionLimits, listening
+from query_api.http.connection import ConnectionLimits
+from query_api.http.listener import Address, listening
 from query_api.http.rate_limit import RateLimit
 from schemas.events import ImageContent
 from tests.consumer.running import PATIENCE_SECONDS, World, upload

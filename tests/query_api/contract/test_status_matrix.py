@@ -22,7 +22,8 @@ from query_api.contract.openapi import error_codes, status_of
 from query_api.contract.route import JSON, Route
 from query_api.errors import STATUSES
 from query_api.http.api_keys import ApiKeys, digest_of
-from query_api.http.listener import Address, ConnectionLimits, listening
+from query_api.http.connection import ConnectionLimits
+from query_api.http.listener import Address, listening
 from query_api.http.rate_limit import RateLimit
 from query_api.route_table import ROUTES
 from query_api.serving.served_index import SERVED_INDEX

@@ -13,7 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from query_api.app import AppSettings, build_app
-from query_api.http.listener import Address, ConnectionLimits, listening
+from query_api.http.connection import ConnectionLimits
+from query_api.http.listener import Address, listening
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
-from query_api.contents.live_routes import LIVE_LISTENERS
+from query_api.contents.live_routes import LIVE_STREAMS
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import TOPIC, SmallIndex
@@ -157,4 +157,4 @@ async def test_head_of_the_stream_ends(client: Client) -> None:
     assert client.app is not None
     response = await asyncio.wait_for(client.head("/v1/live"), PATIENCE_SECONDS)
     assert response.status == 200
-    assert client.app[LIVE_LISTENERS].num_listeners == 0
+    assert client.app[LIVE_STREAMS].num_open == 0

@@ -14,8 +14,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from query_api.app import AppSettings, build_app
-from query_api.http.listener import Address, Connection, ConnectionLimits, listening
-from query_api.http.open_connections import OpenConnections, is_loopback
+from query_api.http.connection import Connection, ConnectionLimits
+from query_api.http.listener import Address, listening
+from query_api.http.open_connections import OpenConnections
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.fakes.hash_encoder import HashEncoder
@@ -37,48 +38,40 @@ class FakeConnection:
         self.is_closed = True
 
 
-def test_a_newcomer_takes_the_place_of_who_has_waited_longest() -> None:
-    places = OpenConnections(3, 0)
+def test_a_newcomer_takes_the_slot_of_the_connection_that_has_waited_longest() -> None:
+    connections = OpenConnections(3, 0)
     held = [FakeConnection(2.0), FakeConnection(None), FakeConnection(1.0)]
-    assert all(places.admit(one, "192.0.2.1") for one in held)
-    assert places.admit(FakeConnection(3.0), "192.0.2.1")
+    assert all(connections.admit(one, "192.0.2.1") for one in held)
+    assert connections.admit(FakeConnection(3.0), "192.0.2.1")
     assert [one.is_closed for one in held] == [False, False, True]
-    assert len(places) == 3
+    assert len(connections) == 3
 
 
 def test_where_all_work_a_newcomer_is_refused_but_one_of_this_machine_has_a_reserve() -> None:
-    places = OpenConnections(2, 1)
+    connections = OpenConnections(2, 1)
     working = [FakeConnection(None) for _ in range(2)]
-    assert all(places.admit(one, "192.0.2.1") for one in working)
-    assert not places.admit(FakeConnection(), "192.0.2.1")
-    assert places.admit(FakeConnection(None), "127.0.0.1")
-    assert not places.admit(FakeConnection(None), "127.0.0.1")
-    places.release(working[0])
-    assert places.admit(FakeConnection(None), "127.0.0.1")
+    assert all(connections.admit(one, "192.0.2.1") for one in working)
+    assert not connections.admit(FakeConnection(), "192.0.2.1")
+    assert connections.admit(FakeConnection(None), "127.0.0.1")
+    assert not connections.admit(FakeConnection(None), "127.0.0.1")
+    connections.release(working[0])
+    assert connections.admit(FakeConnection(None), "127.0.0.1")
 
 
-def test_places_are_counted() -> None:
+def test_connections_are_counted() -> None:
     registry = CollectorRegistry()
-    places = OpenConnections(1, 0, Metrics(registry))
+    connections = OpenConnections(1, 0, Metrics(registry))
     first, second = FakeConnection(1.0), FakeConnection(None)
     for one in (first, second, FakeConnection()):
-        places.admit(one, "192.0.2.1")
+        connections.admit(one, "192.0.2.1")
     counted = {
         status: registry.get_sample_value("cliptide_query_connections_total", {"status": status})
         for status in ("accepted", "displaced", "refused")
     }
     assert counted == {"accepted": 2, "displaced": 1, "refused": 1}
     assert registry.get_sample_value("cliptide_query_open_connections") == 1
-    places.release(second)
+    connections.release(second)
     assert registry.get_sample_value("cliptide_query_open_connections") == 0
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("192.0.2.1", False), ("", False)],
-)
-def test_loopback_is_known(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
 
 
 @pytest.fixture
@@ -90,8 +83,8 @@ def serve(small_index: SmallIndex) -> Serve:
         reader = small_index.open_reader()
         reader.reload()
         app = build_app(HashEncoder(), reader, CollectorRegistry(), AppSettings())
-        async with listening(app, Address("127.0.0.1", 0), limits, shutdown_seconds=1.0) as place:
-            host, _, port = place.rpartition(":")
+        async with listening(app, Address("127.0.0.1", 0), limits, shutdown_seconds=1.0) as address:
+            host, _, port = address.rpartition(":")
             yield host, int(port)
 
     return serve
@@ -188,11 +181,11 @@ async def test_a_last_answer_that_nobody_reads_does_not_keep_its_connection() ->
     limits = ConnectionLimits(idle_seconds=0.05, send_seconds=0.05)
     runner = web.AppRunner(web.Application())
     await runner.setup()
-    transport, places = UnreadTransport(), OpenConnections(1, 0)
-    connection = Connection(runner, limits, places)
+    transport, connections = UnreadTransport(), OpenConnections(1, 0)
+    connection = Connection(runner, limits, connections)
     connection.connection_made(transport)
     connection.data_received(GET)
     await asyncio.wait_for(transport.is_aborted.wait(), PATIENCE_SECONDS)
     connection.connection_lost(None)
-    assert len(places) == 0
+    assert len(connections) == 0
     await runner.cleanup()

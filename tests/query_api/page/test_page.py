@@ -103,7 +103,7 @@ async def test_linked_pictures_are_allowed_from_configured_hosts(
 
 @pytest.mark.parametrize("host", ["", "a b", "a;script-src *", "*", "https://a.example", "'self'", "a\n"])
 def test_what_is_no_host_is_refused(host: str) -> None:
-    with pytest.raises(ValueError, match="is no host"):
+    with pytest.raises(ValueError, match="is not a host"):
         PageSettings(link_hosts=(host,))
 
 

@@ -1,4 +1,4 @@
-"""The bound on what is worked on at once."""
+"""The limit on requests that are worked on at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from query_api.serving.request_slots import REQUEST_SLOTS
 
 
 @web.middleware
-async def limit_work(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 503 while too many requests are worked on.
+async def limit_concurrency(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer 503 while too many requests are being worked on.
 
-    It comes behind the one that receives bodies: a slow sender takes no place.
+    This middleware runs after the one that receives bodies, so that a client that sends its
+    body slowly does not hold a slot meanwhile.
     """
     if request[NEEDED_ACCESS] == "open" or _is_endless(request):
         return await handler(request)
@@ -23,6 +24,6 @@ async def limit_work(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _is_endless(request: web.Request) -> bool:
-    """Streams have a bound of their own: they would keep their places for hours."""
+    """Whether the answer is a stream. Streams have their own limit: they would hold slots for hours."""
     resource = request.match_info.route.resource
     return resource is not None and resource.canonical in request.app[ENDLESS]
