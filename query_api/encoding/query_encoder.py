@@ -25,7 +25,7 @@ from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
 
 _SHORT_TEXT_BYTES = 256  # up to five windows: preparing them costs less than a worker hop
-_LOOK_SECONDS = 0.001  # how often a pause looks for queries; work must also rest this long to be quiet
+_LOOK_SECONDS = 0.001  # how often a pause looks for queries, and how long it must find no work to be quiet
 
 _Waiting: TypeAlias = tuple[ContentToEncode, "asyncio.Future[Embeddings]"]
 

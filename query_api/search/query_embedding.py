@@ -22,7 +22,7 @@ MIN_NORM = 1e-6  # a sum of unit vectors, weights adding up to 1, that is shorte
 class QueryEmbedding:
     """One unit vector of shape (dimension,), float32, and the content ids that must not be answered.
 
-    `modality` is that of the text or picture that was asked by, None for numbers and combinations.
+    `modality` is that of the text, picture or content asked for, None for numbers and combinations.
     `scales` are the percentile scales of the hits, by the hits' modality, as far as there are any.
     """
 
