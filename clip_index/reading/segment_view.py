@@ -14,10 +14,10 @@ from clip_index.generations.tombstones import live_rows_mask, row_numbers
 from clip_index.row_filter import RowFilter
 from clip_index.segments.segment import FoundEntry, Segment
 from clip_index.storage.bounded_cache import BoundedCache
-from clip_index.vectors.flat_vectors import NodeSelection
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import VectorFile
+from clip_index.vectors.vectors import NodeSelection
 
 _NUM_CACHED_FILTERS = 32
 

@@ -19,15 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_index.content import Embeddings
-from clip_index.vectors.flat_vectors import (
-    NodeSelection,
-    build_flat,
-    pack_bits,
-    use_one_thread,
-    without_bits,
-    write_index,
-)
+from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.queries import Found, Queries
+from clip_index.vectors.vectors import NodeSelection, pack_bits, use_one_thread, without_bits, write_index
 
 MIN_NODES = 4_000
 """Below, a scan takes 0.2 ms at most (512 dimensions, one core), and the segment is soon merged."""

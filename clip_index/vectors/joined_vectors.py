@@ -8,9 +8,10 @@ from typing import Any
 import faiss
 import numpy as np
 
-from clip_index.vectors.flat_vectors import FlatVectors, Vectors, add_flat, build_flat
+from clip_index.vectors.flat_vectors import FlatVectors, add_flat, build_flat
 from clip_index.vectors.inverted_lists import InvertedLists, add_listed, build_lists
 from clip_index.vectors.vector_file import VectorFile
+from clip_index.vectors.vectors import Vectors
 
 _MIN_LISTED_NODES = 1_000
 """Below, a scan takes 0.04 ms at most (512 dimensions, one core)."""

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from clip_index.errors import DamagedFile
 from clip_index.vectors import inverted_lists
-from clip_index.vectors.flat_vectors import FlatVectors, Vectors, write_flat
+from clip_index.vectors.flat_vectors import FlatVectors, write_flat
 from clip_index.vectors.inverted_lists import InvertedLists, has_lists
 from clip_index.vectors.node_rows import NodeRows
+from clip_index.vectors.vectors import Vectors
 
 
 @dataclass(frozen=True, slots=True)
