@@ -16,8 +16,9 @@ from clip_index.content import Delta, Embeddings, EncodedContent, Modality
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Hit, Searcher, ShardSnapshot, ShardView
+from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.snapshot import Hit, ShardSnapshot, ShardView
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 

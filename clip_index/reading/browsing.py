@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Location, Searcher
+from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.snapshot import Location
 from clip_index.row_filter import RowFilter
 
 _MAX_GROUPS = 4

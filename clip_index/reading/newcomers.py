@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_index.reading.searcher import Searcher, ShardView
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import ShardView
 
 
 def occurrence_times_of_newcomers(former: Searcher, searcher: Searcher) -> NDArray[np.int64]:

@@ -15,7 +15,8 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from clip_index.content import MODALITIES, Embeddings, Modality
-from clip_index.reading.searcher import Hit, Searcher
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import Hit
 from query_api.app_keys import QUERY_ENCODER, SERVED_INDEX, STAGES, UPLOADS, WORKERS
 from query_api.contract.models import MAX_K, Answer, Request
 from query_api.contract.validation import read_body, read_parameters

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.reading.searcher import Hit, Searcher
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import Hit
 from query_api.recommend.diversity import diversify
 from query_api.recommend.interests import Interest, PastUpload, find_interests, shares
 from query_api.recommend.models import Because, RecommendRequest

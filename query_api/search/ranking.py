@@ -10,7 +10,8 @@ from itertools import islice
 import numpy as np
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Hit, Searcher
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import Hit
 from clip_index.row_filter import RowFilter
 from query_api.search.query_embedding import QueryEmbedding
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Hit
+from clip_index.reading.snapshot import Hit
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import Ask, Selected
 

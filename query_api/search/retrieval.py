@@ -12,7 +12,8 @@ import structlog
 from pydantic_core import to_json
 
 from clip_index.content import MODALITIES, Modality, StoredContent
-from clip_index.reading.searcher import Hit, Location, Searcher
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import Hit, Location
 from clip_index.row_filter import AnyOf, RowFilter
 from clip_index.segments.column_reader import ALL_FIELDS, StoredField
 from query_api.contents.index_models import ContentFields

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import SearchObserver
+from clip_index.reading.snapshot import SearchObserver
 
 
 @dataclass(frozen=True, slots=True)

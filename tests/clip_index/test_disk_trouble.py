@@ -21,7 +21,8 @@ from clip_index.errors import CommitUnknown, Fenced
 from clip_index.generations import history
 from clip_index.generations.history import list_generations
 from clip_index.generations.index_directory import IndexDirectory
-from clip_index.reading.index_reader import IndexReader, ShardReader
+from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.shard_reader import ShardReader
 from clip_index.segments import segment_files
 from clip_index.storage import file_digest
 from clip_index.vectors.flat_vectors import write_flat

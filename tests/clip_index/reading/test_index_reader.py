@@ -13,6 +13,7 @@ from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexR
 from clip_index.generations.history import manifest_path
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SegmentEntry
+from clip_index.reading import shard_reader
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.newcomers import occurrence_times_of_newcomers
 from clip_index.segments.segment import Segment
@@ -237,7 +238,7 @@ def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
             collected.unlink()
         return Segment(shard_path, entry)
 
-    monkeypatch.setattr("clip_index.reading.index_reader.Segment", open_late)
+    monkeypatch.setattr(shard_reader, "Segment", open_late)
     assert reader.reload() is True
     assert found_ids(reader) == ["b"]
 
