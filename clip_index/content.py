@@ -75,3 +75,9 @@ class StoredContent:
     link: str | None
     text: str | None
     metadata: Mapping[str, MetadataValue]
+
+
+def unit_mean(rows: Embeddings) -> Embeddings:
+    """Return the mean direction, shape (dimension,), of unit rows of shape (n ≥ 1, dimension)."""
+    mean = rows.mean(axis=0)
+    return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)

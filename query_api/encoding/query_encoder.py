@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from clip_index.content import Embeddings
+from clip_index.content import Embeddings, unit_mean
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared
 from clip_index.errors import BadContent
 from query_api.encoding.encoder_queue import EncoderQueue
 from query_api.errors import ContentRefused
 from query_api.gathering import Gathering
-from query_api.search.query_embedding import unit_mean
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
 

@@ -10,11 +10,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from clip_index.content import MODALITIES, Embeddings, Modality
+from clip_index.content import MODALITIES, Embeddings, Modality, unit_mean
 from clip_index.reading.sampling import sample_contents
 from clip_index.reading.searcher import Searcher
 from query_api.percentiles.scale import PercentileScale
-from query_api.search.query_embedding import unit_mean
 
 NUM_PICTURES = 256
 NUM_CONTENTS_OF_CENTROID = 1000

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clip_index.content import MODALITIES, Modality
+from clip_index.content import MODALITIES, Modality, unit_mean
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import Hit
 from query_api.recommend.diversity import diversify
 from query_api.recommend.interests import Interest, PastUpload, find_interests, shares
 from query_api.recommend.models import Because, RecommendRequest
-from query_api.search.query_embedding import QueryEmbedding, combined_embedding, unit_mean
+from query_api.search.query_embedding import QueryEmbedding, combined_embedding
 from query_api.search.ranking import Ask, find_all
 from query_api.search.retrieval import build_asks, modalities_of, without_owner
 

@@ -32,12 +32,6 @@ class QueryEmbedding:
     scales: Mapping[Modality, PercentileScale] = field(default_factory=dict)
 
 
-def unit_mean(rows: Embeddings) -> Embeddings:
-    """Return the mean direction, shape (dimension,), of unit rows of shape (n ≥ 1, dimension)."""
-    mean = rows.mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
-
-
 def embedding_from_numbers(numbers: Sequence[float], dimension: int) -> Embeddings:
     """Return the direction of a caller's finite numbers; `ApiError` for a wrong length or all zeros."""
     if len(numbers) != dimension:

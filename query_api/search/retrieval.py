@@ -11,7 +11,7 @@ from urllib.parse import quote
 import structlog
 from pydantic_core import to_json
 
-from clip_index.content import MODALITIES, Modality, StoredContent
+from clip_index.content import MODALITIES, Modality, StoredContent, unit_mean
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import Hit, Location
 from clip_index.row_filter import AnyOf, RowFilter
@@ -20,7 +20,7 @@ from query_api.contents.index_models import ContentFields
 from query_api.contract.models import Include, ShardCoverage, rfc_time
 from query_api.errors import ApiError
 from query_api.search.models import RankingOptions, RatedOptions
-from query_api.search.query_embedding import QueryEmbedding, unit_mean
+from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import Ask, Selected, find_all
 from query_api.search.rating import RatedHit, bound, mix, rate
 from query_api.telemetry.stages import Stages

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from clip_index.content import Embeddings, EncodedContent, Modality
+from clip_index.content import Embeddings, EncodedContent, Modality, unit_mean
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
@@ -17,7 +17,6 @@ from clip_index.reading.searcher import Searcher
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
 from cliptide.demo.model import write_model_directory
 from query_api.percentiles.background_queries import Scales, build_scales, read_phrases
-from query_api.search.query_embedding import unit_mean
 from tests.query_api.small_index import SmallIndex
 
 MIN_PERCENTILE = 0.9
