@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clip_index.content import Embeddings, Modality, StoredContent
+from clip_index.reading.browsing import NewestContent, TimePosition, find_newest
 from clip_index.reading.candidates import Candidates, recency
+from clip_index.reading.newcomers import occurrence_times_of_newcomers
+from clip_index.reading.sampling import sample_contents
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot, ShardView
+from clip_index.reading.value_counts import CountedField, ValueCounts, count_values
 from clip_index.row_filter import RowFilter
 from clip_index.segments.column_reader import StoredField
 from clip_index.segments.id_table import hash_ids
@@ -98,6 +105,31 @@ class Searcher:
             for row in view.segment.find_owner_rows(owner_id, owner_hash)
             if view.is_live(row)
         ]
+
+    def newest(
+        self,
+        *,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        after: TimePosition | None = None,
+    ) -> list[NewestContent]:
+        """Return the k live contents that occurred last, the latest first; see `find_newest`."""
+        return find_newest(self._shards, k=k, modality=modality, row_filter=row_filter, after=after)
+
+    def count_values(
+        self, field: CountedField, row_filter: RowFilter | None = None, *, max_values: int
+    ) -> ValueCounts:
+        """Return how many live contents have each value of a field; see the function of this name."""
+        return count_values(self._shards, field, row_filter, max_values=max_values)
+
+    def sample(self, modality: Modality, num_contents: int) -> list[Location]:
+        """Draw live contents at random; the same snapshot gives the same sample."""
+        return sample_contents(self._shards, modality, num_contents)
+
+    def newcomers_since(self, former: Searcher) -> NDArray[np.int64]:
+        """Return `occurred_at_ms` of every content that `former` did not cover yet, shape (n,)."""
+        return occurrence_times_of_newcomers(former.shard_views, self._shards)
 
     def read(self, location: Location) -> StoredContent:
         return location.view.segment.read(location.row)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from aiohttp import web
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.reading.browsing import BrowsePlace, NewestContent, find_newest
+from clip_index.reading.browsing import NewestContent, TimePosition
 from clip_index.reading.searcher import Searcher
-from clip_index.reading.value_counts import ValueCounts, count_values
+from clip_index.reading.value_counts import ValueCounts
 from query_api.app_keys import SERVED_INDEX, STAGES, WORKERS
 from query_api.contents.browse_cursors import read_browse_cursor, write_browse_cursor
 from query_api.contents.browse_models import (
@@ -45,17 +45,17 @@ async def count(request: web.Request) -> web.Response:
 def build_browse_answer(searcher: Searcher, wanted: BrowseRequest, stages: Stages) -> str:
     """Find the newest contents, read what is shown of them, return the answer as JSON. Blocking."""
     row_filter = wanted.filter.as_row_filter() if wanted.filter else None
-    places = _places_of(wanted)
+    positions = _positions_of(wanted)
     with stages.measure("columns"):
         found = {
-            modality: find_newest(searcher, k=wanted.k, modality=modality, row_filter=row_filter, after=after)
-            for modality, after in places.items()
+            modality: searcher.newest(k=wanted.k, modality=modality, row_filter=row_filter, after=after)
+            for modality, after in positions.items()
         }
         results = {
             modality: NewestContents(hits=_headlines(searcher, newest, wanted.include))
             for modality, newest in found.items()
         }
-    ends = {modality: newest[-1].place for modality, newest in found.items() if len(newest) == wanted.k}
+    ends = {modality: newest[-1].position for modality, newest in found.items() if len(newest) == wanted.k}
     answer = BrowseAnswer(
         results=results,
         next_cursor=write_browse_cursor(ends) if ends else None,
@@ -65,8 +65,8 @@ def build_browse_answer(searcher: Searcher, wanted: BrowseRequest, stages: Stage
     return answer.model_dump_json(exclude_unset=True)
 
 
-def _places_of(wanted: BrowseRequest) -> Mapping[Modality, BrowsePlace | None]:
-    """Return the modalities to answer, and behind which place each goes on; None at its start."""
+def _positions_of(wanted: BrowseRequest) -> Mapping[Modality, TimePosition | None]:
+    """Return the modalities to answer, and the position after which each goes on; None at its start."""
     if wanted.cursor is not None:
         return read_browse_cursor(wanted.cursor)
     return dict.fromkeys((wanted.modality,) if wanted.modality else MODALITIES)
@@ -84,7 +84,7 @@ def build_count_answer(searcher: Searcher, wanted: CountRequest, stages: Stages)
     row_filter = wanted.filter.as_row_filter() if wanted.filter else None
     with stages.measure("columns"):
         fields = {
-            field: _field_counts(count_values(searcher, field, row_filter, max_values=wanted.max_values))
+            field: _field_counts(searcher.count_values(field, row_filter, max_values=wanted.max_values))
             for field in wanted.fields
         }
     answer = CountAnswer(

@@ -11,7 +11,6 @@ from typing import TypeAlias
 import numpy as np
 
 from clip_index.content import MODALITIES, Embeddings, Modality, unit_mean
-from clip_index.reading.sampling import sample_contents
 from clip_index.reading.searcher import Searcher
 from query_api.percentiles.scale import PercentileScale
 
@@ -68,7 +67,7 @@ def build_scales(
 
 
 def _own_pictures(searcher: Searcher) -> list[BackgroundQuery]:
-    locations = sample_contents(searcher, "image", NUM_PICTURES)
+    locations = searcher.sample("image", NUM_PICTURES)
     contents = zip(searcher.read_many(locations, ()), locations, strict=True)
     return [
         BackgroundQuery(unit_mean(searcher.embeddings(location)), content.content_id)
@@ -77,7 +76,7 @@ def _own_pictures(searcher: Searcher) -> list[BackgroundQuery]:
 
 
 def _find_centroid(searcher: Searcher, modality: Modality) -> Embeddings | None:
-    locations = sample_contents(searcher, modality, NUM_CONTENTS_OF_CENTROID)
+    locations = searcher.sample(modality, NUM_CONTENTS_OF_CENTROID)
     if not locations:
         return None
     centroid: Embeddings = np.concatenate([searcher.embeddings(location) for location in locations]).mean(

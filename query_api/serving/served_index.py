@@ -17,7 +17,6 @@ from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing, IndexRe
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import GenerationKey
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.newcomers import occurrence_times_of_newcomers
 from clip_index.reading.searcher import Searcher
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.telemetry.metrics import Metrics
@@ -199,7 +198,7 @@ class ServedIndex:
         if before is None or self._reader.searcher is None:
             return
         now_ms = time.time() * 1000
-        for occurred_at_ms in occurrence_times_of_newcomers(before, self._reader.searcher):
+        for occurred_at_ms in self._reader.searcher.newcomers_since(before):
             self._metrics.searchable_after_event.observe(max(0.0, (now_ms - occurred_at_ms) / 1000))
 
     async def _announce(self) -> None:

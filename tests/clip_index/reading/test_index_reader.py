@@ -15,7 +15,6 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.reading import shard_reader
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.newcomers import occurrence_times_of_newcomers
 from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.writing.shard_writer import WriterSettings
@@ -376,5 +375,5 @@ def test_newcomers_are_what_lies_beyond_the_former_searchers_offsets(
     reader.reload()
     assert former is not None
     assert reader.searcher is not None
-    assert occurrence_times_of_newcomers(former, reader.searcher).tolist() == [200, 300]
-    assert occurrence_times_of_newcomers(reader.searcher, reader.searcher).tolist() == []
+    assert reader.searcher.newcomers_since(former).tolist() == [200, 300]
+    assert reader.searcher.newcomers_since(reader.searcher).tolist() == []
