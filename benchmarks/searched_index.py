@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
-from clip_index.content import Delta, Embeddings, EncodedContent, Modality
+from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent, Modality
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
@@ -151,9 +151,11 @@ def _build(root: Path, layout: Layout) -> None:
                     start + place,
                     layout.modality,
                     rows[n][None],
-                    source="benchmark",
-                    occurred_at_ms=1_700_000_000_000 + int(n),
-                    metadata={"random": float(random[n]), "near": float(near[n])},
+                    ContentFacts(
+                        source="benchmark",
+                        occurred_at_ms=1_700_000_000_000 + int(n),
+                        metadata={"random": float(random[n]), "near": float(near[n])},
+                    ),
                 )
                 for place, n in enumerate(part)
             ]

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_index.content import Embeddings, Modality, StoredContent
+from clip_index.content import Embeddings, LongFact, Modality, StoredContent
 from clip_index.reading.browsing import NewestContent, TimePosition, find_newest
 from clip_index.reading.candidates import Candidates, recency
 from clip_index.reading.newcomers import occurrence_times_of_newcomers
@@ -16,7 +16,6 @@ from clip_index.reading.sampling import sample_contents
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot, ShardView
 from clip_index.reading.value_counts import CountedField, ValueCounts, count_values
 from clip_index.row_filter import RowFilter
-from clip_index.segments.column_reader import StoredField
 from clip_index.segments.id_table import hash_ids
 from clip_index.vectors.queries import Queries
 
@@ -135,10 +134,10 @@ class Searcher:
         return location.view.segment.read(location.row)
 
     def read_many(
-        self, locations: Iterable[Location], fields: Collection[StoredField]
+        self, locations: Iterable[Location], long_facts: Collection[LongFact]
     ) -> list[StoredContent]:
-        """Read contents in the given order; `fields` are read beside the short ones."""
-        return [location.view.segment.read(location.row, fields) for location in locations]
+        """Read contents in the given order, with the short facts and the long ones that are named."""
+        return [location.view.segment.read(location.row, long_facts) for location in locations]
 
     def thumbnail(self, location: Location) -> bytes | None:
         return location.view.segment.thumbnail(location.row)

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clip_index.content import Embeddings, Modality, StoredContent
+from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, StoredContent
 from clip_index.errors import DamagedFile
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.row_filter import RowFilter
-from clip_index.segments.column_reader import ALL_FIELDS, ColumnReader, StoredField
+from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import count_column, open_columns
 from clip_index.segments.id_table import find_entries, open_id_table
 from clip_index.segments.row_masks import RowMasks
@@ -99,9 +99,9 @@ class Segment:
         """Greater version, then later time: the rule between shards, whose offsets do not compare."""
         return self._reader.recency(row)
 
-    def read(self, row: int, fields: Collection[StoredField] = ALL_FIELDS) -> StoredContent:
-        """Read one content; what `fields` leaves out is None or empty."""
-        return self._reader.read(row, fields)
+    def read(self, row: int, long_facts: Collection[LongFact] = LONG_FACTS) -> StoredContent:
+        """Read one content. A long fact that is not in `long_facts` is None or empty."""
+        return self._reader.read(row, long_facts)
 
     def row_mask(self, row_filter: RowFilter) -> NDArray[np.bool_]:
         """Return the rows, dead ones included, that a filter lets through: (rows,), not to be written."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from clip_index.content import Change, Delta, Embeddings, EncodedContent, RemovedContent
+from clip_index.content import Change, ContentFacts, Delta, Embeddings, EncodedContent, RemovedContent
 from clip_index.writing.buffer import num_bytes_of
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
 from consumer.work import Handover, Upload, Work
-from schemas.events import DeleteEvent
+from schemas.events import DeleteEvent, UploadEvent
 
 
 @dataclass(slots=True)
@@ -32,14 +32,20 @@ def encoded_content(work: Work, upload: Upload, embeddings: Embeddings) -> Encod
         offset=work.record.offset,
         modality=upload.modality,
         embeddings=embeddings,
-        source=event.source,
-        occurred_at_ms=round(event.occurred_at.timestamp() * 1000),
+        facts=_facts_of(event, upload.text),
         version=event.version,
-        owner_id=event.owner_id,
-        link=event.link,
-        text=upload.text,
-        metadata=event.metadata,
         thumbnail=upload.thumbnail,
+    )
+
+
+def _facts_of(event: UploadEvent, text: str | None) -> ContentFacts:
+    return ContentFacts(
+        source=event.source,
+        owner_id=event.owner_id,
+        occurred_at_ms=round(event.occurred_at.timestamp() * 1000),
+        link=event.link,
+        text=text,
+        metadata=event.metadata,
     )
 
 

@@ -90,7 +90,7 @@ def find_linked_images(searcher: Searcher, embedding: Embeddings) -> list[Linked
     k = NUM_IMAGES
     while True:
         [hits] = searcher.search(embedding[None], k=k, modality="image")
-        links = [(hit, searcher.read(hit.location).link) for hit in hits]
+        links = [(hit, searcher.read(hit.location).facts.link) for hit in hits]
         found = [
             LinkedImage(hit.content_id, link, hit.score)
             for hit, link in links

@@ -11,11 +11,10 @@ from urllib.parse import quote
 import structlog
 from pydantic_core import to_json
 
-from clip_index.content import MODALITIES, Modality, StoredContent, unit_mean
+from clip_index.content import LONG_FACTS, MODALITIES, LongFact, Modality, StoredContent, unit_mean
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import Hit, Location
 from clip_index.row_filter import AnyOf, RowFilter
-from clip_index.segments.column_reader import ALL_FIELDS, StoredField
 from query_api.contents.index_models import ContentFields
 from query_api.contract.models import Include, ShardCoverage, rfc_time
 from query_api.errors import ApiError
@@ -205,8 +204,8 @@ def read_headlines(
     searcher: Searcher, locations: Sequence[Location], include: Collection[Include]
 ) -> list[Written]:
     """Read the fields of a `ContentHeadline` for each location."""
-    fields: list[StoredField] = [field for field in ALL_FIELDS if field in include]
-    stored = searcher.read_many(locations, fields)
+    facts: list[LongFact] = [fact for fact in LONG_FACTS if fact in include]
+    stored = searcher.read_many(locations, facts)
     written = [_write_headline(content) for content in stored]
     if include:
         for location, content, headline in zip(locations, stored, written, strict=True):
@@ -218,10 +217,10 @@ def _write_headline(content: StoredContent) -> Written:
     return {
         "content_id": content.content_id,
         "modality": content.modality,
-        "source": content.source,
-        "owner_id": content.owner_id,
-        "occurred_at": rfc_time(content.occurred_at_ms),
-        "link": content.link,
+        "source": content.facts.source,
+        "owner_id": content.facts.owner_id,
+        "occurred_at": rfc_time(content.facts.occurred_at_ms),
+        "link": content.facts.link,
         "version": content.version,
     }
 
@@ -231,9 +230,9 @@ def _included(
 ) -> Written:
     included: Written = {}
     if "text" in include:
-        included["text"] = content.text
+        included["text"] = content.facts.text
     if "metadata" in include:
-        included["metadata"] = content.metadata
+        included["metadata"] = content.facts.metadata
     if "vector" in include:
         included["vector"] = unit_mean(searcher.embeddings(location)).tolist()
     if "thumbnail" in include or "thumbnail_url" in include:
@@ -264,13 +263,13 @@ def read_content(searcher: Searcher, content_id: str, include: Collection[str]) 
     return ContentFields(
         content_id=stored.content_id,
         modality=stored.modality,
-        source=stored.source,
-        owner_id=stored.owner_id,
-        occurred_at=rfc_time(stored.occurred_at_ms),
-        link=stored.link,
+        source=stored.facts.source,
+        owner_id=stored.facts.owner_id,
+        occurred_at=rfc_time(stored.facts.occurred_at_ms),
+        link=stored.facts.link,
         version=stored.version,
-        text=stored.text,
-        metadata=dict(stored.metadata),
+        text=stored.facts.text,
+        metadata=dict(stored.facts.metadata),
         offset=stored.offset,
         **vector,
     )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
-from clip_index.content import Delta, EncodedContent, MetadataValue, RemovedContent
+from clip_index.content import FACT_NAMES, Delta, EncodedContent, MetadataValue, RemovedContent
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AnyOf, Condition, Exists, InRange, RowFilter
@@ -71,10 +71,10 @@ def is_met(condition: Condition, item: EncodedContent) -> bool:
 
 def value_of(field: str, item: EncodedContent) -> MetadataValue | None:
     if field == "occurred_at":
-        return item.occurred_at_ms
+        return item.facts.occurred_at_ms
     if field.startswith("metadata."):
-        return item.metadata.get(field.removeprefix("metadata."))
-    value: str | None = getattr(item, field)
+        return item.facts.metadata.get(field.removeprefix("metadata."))
+    value: str | None = getattr(item.facts if field in FACT_NAMES else item, field)
     return value
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_index.content import Delta, EncodedContent, RemovedContent
+from clip_index.content import ContentFacts, Delta, EncodedContent, RemovedContent
 from consumer.backlog.backlog import Backlog, BacklogLimits
 from consumer.backlog.lane import Lane
 from consumer.backoff import Backoff
@@ -327,7 +327,8 @@ class TestHandovers:
     def test_a_handover_weighs_its_changes_and_the_records_of_its_dead_letters(self) -> None:
         letter = DeadLetterDelivery(whole=Future, without_value=Future)
         vectors = np.zeros((4, 8), np.float32)
-        content = EncodedContent("a", 4, "text", vectors, "tests", 0, text="w" * 1000)
+        facts = ContentFacts(source="tests", occurred_at_ms=0, text="w" * 1000)
+        content = EncodedContent("a", 4, "text", vectors, facts)
         (light,) = build_handovers([Handled(self.work(4))])
         (content_only,) = build_handovers([Handled(self.work(4), content)])
         (both,) = build_handovers([Handled(self.work(4), content), Handled(self.work(5), dead_letter=letter)])

@@ -88,8 +88,8 @@ def all_in_order(searcher: Searcher, modality: Modality, row_filter: RowFilter |
             for row in np.flatnonzero(view.eligible_rows(row_filter)).tolist():
                 stored = view.segment.read(row)
                 if stored.modality == modality:
-                    place = (-stored.occurred_at_ms, shard.name, -stored.offset)
-                    found.append((place, stored.content_id))
+                    position = (-stored.facts.occurred_at_ms, shard.name, -stored.offset)
+                    found.append((position, stored.content_id))
     return [content_id for _, content_id in sorted(found)]
 
 

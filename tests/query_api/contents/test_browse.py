@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from clip_index.encoder.images import ImageLimits, make_thumbnail
 from query_api.app_keys import SERVED_INDEX
 from query_api.serving.served_index import ServedIndex
 from tests.fakes.hash_encoder import draw_picture
+from tests.fakes.shards import with_facts
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 
@@ -24,7 +24,7 @@ THUMBNAIL = make_thumbnail(draw_picture(9), 16, ImageLimits())
 
 
 def later(content: EncodedContent, seconds: int, source: str = "shop") -> EncodedContent:
-    return replace(content, occurred_at_ms=OCCURRED_AT_MS + 1000 * seconds, source=source)
+    return with_facts(content, occurred_at_ms=OCCURRED_AT_MS + 1000 * seconds, source=source)
 
 
 @pytest.fixture
