@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -32,6 +32,10 @@ from schemas.events import (
 MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
 _HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
+
+# A field of an event is the field of the same name in the schema.
+_UPLOAD_FIELDS = tuple(one.name for one in fields(UploadEvent))
+_DELETE_FIELDS = tuple(one.name for one in fields(DeleteEvent))
 
 # Everything fastavro raises on bytes that are no datum. MemoryError is not among them: no length in the
 # input makes it allocate, so it would be this machine's fault, not the record's.
@@ -130,22 +134,12 @@ def write_avro(event: Event) -> bytes:
 
 
 def _datum_from_event(event: Event) -> dict[str, Any]:
-    datum: dict[str, Any] = {
-        "content_id": event.content_id,
-        "occurred_at": ms_from_time(event.occurred_at),
-        "operation": "delete",
-        "version": event.version,
-        "event_id": event.event_id,
-        "source": event.source,
-    }
-    if isinstance(event, UploadEvent):
-        datum |= {
-            "operation": "upsert",
-            "content": _branch_from_content(event.content),
-            "owner_id": event.owner_id,
-            "link": event.link,
-            "metadata": event.metadata,
-        }
+    if isinstance(event, DeleteEvent):
+        datum = {name: getattr(event, name) for name in _DELETE_FIELDS} | {"operation": "delete"}
+    else:
+        datum = {name: getattr(event, name) for name in _UPLOAD_FIELDS} | {"operation": "upsert"}
+        datum["content"] = _branch_from_content(event.content)
+    datum["occurred_at"] = ms_from_time(event.occurred_at)
     return datum
 
 
@@ -163,21 +157,19 @@ def _branch_from_content(content: Content) -> tuple[str, dict[str, Any]]:
 
 
 def _event_from_datum(datum: dict[str, Any]) -> Event:
-    event_id, content_id, source = datum["event_id"], datum["content_id"], datum["source"]
-    occurred_at, version = time_from_ms(datum["occurred_at"]), datum["version"]
+    datum["occurred_at"] = time_from_ms(datum["occurred_at"])
     if datum["operation"] == "delete":
-        return DeleteEvent(event_id, content_id, source, occurred_at, version)
-    content = _content_from_fields(datum["content"])
-    owner_id, link, metadata = datum["owner_id"], datum["link"], datum["metadata"]
-    return UploadEvent(event_id, content_id, source, occurred_at, content, version, owner_id, link, metadata)
+        return DeleteEvent(*[datum[name] for name in _DELETE_FIELDS])
+    datum["content"] = _content_from_fields(datum["content"])
+    return UploadEvent(*[datum[name] for name in _UPLOAD_FIELDS])
 
 
-def _content_from_fields(fields: dict[str, Any] | None) -> Content:
+def _content_from_fields(given: dict[str, Any] | None) -> Content:
     """Each kind has a field that no other has; asking fastavro for the kind's name costs a third more."""
-    if fields is None:
+    if given is None:
         raise BadEvent("empty_content", "an upsert without content")
-    if "text" in fields:
-        return TextContent(fields["text"])
-    if "data" in fields:
-        return ImageContent(fields["data"])
-    return ContentReference(**{**fields, "sha256": fields["sha256"].hex()})
+    if "text" in given:
+        return TextContent(given["text"])
+    if "data" in given:
+        return ImageContent(given["data"])
+    return ContentReference(**{**given, "sha256": given["sha256"].hex()})

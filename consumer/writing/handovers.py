@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from clip_index.content import Change, ContentFacts, Delta, Embeddings, EncodedContent, RemovedContent
+from clip_index.content import (
+    FACT_NAMES,
+    Change,
+    ContentFacts,
+    Delta,
+    Embeddings,
+    EncodedContent,
+    RemovedContent,
+)
 from clip_index.writing.buffer import num_bytes_of
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
 from consumer.work import Handover, Upload, Work
@@ -38,15 +46,14 @@ def encoded_content(work: Work, upload: Upload, embeddings: Embeddings) -> Encod
     )
 
 
+_FACTS_OF_EVENT = tuple(name for name in FACT_NAMES if name not in ("occurred_at_ms", "text"))
+"""The facts that an event has under the same name."""
+
+
 def _facts_of(event: UploadEvent, text: str | None) -> ContentFacts:
-    return ContentFacts(
-        source=event.source,
-        owner_id=event.owner_id,
-        occurred_at_ms=round(event.occurred_at.timestamp() * 1000),
-        link=event.link,
-        text=text,
-        metadata=event.metadata,
-    )
+    facts = {name: getattr(event, name) for name in _FACTS_OF_EVENT}
+    occurred_at_ms = round(event.occurred_at.timestamp() * 1000)
+    return ContentFacts(**facts, occurred_at_ms=occurred_at_ms, text=text)
 
 
 def removed_content(work: Work, event: DeleteEvent) -> RemovedContent:
