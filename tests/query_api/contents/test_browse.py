@@ -11,7 +11,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from clip_index.content import EncodedContent
-from clip_index.encoder.images import ImageLimits, make_thumbnail
+from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.images import make_thumbnail
 from query_api.app_keys import SERVED_INDEX
 from query_api.serving.served_index import ServedIndex
 from tests.fakes.hash_encoder import draw_picture
