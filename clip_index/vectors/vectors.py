@@ -1,4 +1,4 @@
-"""What every vector file offers to a search, and the steps that all of them share."""
+"""What every kind of vectors offers to a search, and the steps that all kinds share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clip_index.vectors.queries import Found, Queries
 class NodeSelection:
     """The nodes that may be found: a bitmap of all, least significant bit first.
 
-    `num_in_list` counts those in each inverted list, (lists,) int64; None where there are none.
+    `num_in_list` counts them in each inverted list, (lists,) int64; None if there are no lists.
     """
 
     bitmap: NDArray[np.uint8]
@@ -43,7 +43,7 @@ class Vectors(Protocol):
         ...
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
-        """Return fp32 embeddings (nodes, dimension), as scores are computed from them."""
+        """Return the fp32 embeddings (nodes, dimension) that scores are computed from."""
         ...
 
 
@@ -60,20 +60,19 @@ def without_bits(bitmap: NDArray[np.uint8], nodes: NDArray[np.int64]) -> NDArray
 
 
 def write_index(path: Path, index: Any) -> None:
-    """Write a FAISS index; `OSError` if the disk does not take all of it.
+    """Write a FAISS index; `OSError` if the disk is full or fails.
 
-    FAISS's own file writer raises RuntimeError for that, and where the rest of its buffer is
-    written, at closing, it prints a line and leaves a truncated file.
+    FAISS's own file writer is not used. It raises RuntimeError instead; and if its last buffer
+    cannot be written, at closing, it only prints a line and leaves a truncated file.
     """
     with path.open("wb") as file:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def use_one_thread() -> None:
-    """Search in the calling thread alone.
+    """Make FAISS search in the calling thread only. FAISS keeps this setting for each thread.
 
-    Requests run beside each other as it is. A team of OpenMP threads for each query gains
-    nothing on an idle machine and makes queries wait for each other on a busy one
-    (measured there: 60 ms instead of 2 ms). The setting belongs to the calling thread.
+    Requests run in parallel already. A team of OpenMP threads for each query gains nothing on
+    an idle machine, and on a busy one queries wait for each other (60 ms instead of 2 ms).
     """
     faiss.omp_set_num_threads(1)
