@@ -13,7 +13,7 @@ from clip_index.reading.tail import Tail
 
 
 class Candidates:
-    """What the segments and tails found for one query."""
+    """The rows that segments and tails found for one query."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Candidates:
         self._row_of = np.concatenate([rows.rows for rows in found])[order] if found else order
 
     def best(self, k: int) -> list[Hit]:
-        """Return k hits of distinct content ids; only as many candidates are read as that takes."""
+        """Return k hits of distinct content ids. Read only as many candidates as that takes."""
         num_wanted = k
         while True:
             num_read = self._num_at_least_as_good(num_wanted)
@@ -41,7 +41,10 @@ class Candidates:
             num_wanted *= 2
 
     def _num_at_least_as_good(self, num_wanted: int) -> int:
-        """Equal scores at the end are all read: content ids, not segments, decide between them."""
+        """Return how many candidates score as high as the wanted ones.
+
+        All equal scores at the end are included, because content ids decide between them.
+        """
         if num_wanted >= len(self._scores):
             return len(self._scores)
         return int(np.searchsorted(-self._scores, -self._scores[num_wanted - 1], side="right"))
@@ -61,7 +64,7 @@ class Candidates:
 
 
 def _newest_of_each(hits: Iterable[Hit]) -> list[Hit]:
-    """Keep one hit of each content id, should producers have sent one to several partitions."""
+    """Keep the newest hit of each content id: producers may have sent an id to several partitions."""
     newest: dict[str, Hit] = {}
     for hit in hits:
         known = newest.get(hit.content_id)

@@ -17,7 +17,7 @@ from clip_index.storage.file_digest import FileDigest
 
 
 class IndexReader:
-    """Keeps a searcher over the newest readable generations. `reload` is called by one thread at a time."""
+    """Keeps a searcher over the newest readable generations. One thread at a time calls `reload`."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class IndexReader:
         fingerprint: EncoderFingerprint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`fingerprint` is of the encoder that queries will come from, None to read without one."""
+        """`fingerprint` is that of the queries' encoder; None to read without an encoder."""
         self._root = root
         self._index_id = index_id
         self._fingerprint = fingerprint
@@ -39,8 +39,9 @@ class IndexReader:
     def reload(self) -> bool:
         """Serve the newest generations; True if anything newer is served now.
 
-        Raises `IndexMissing`, `EncoderMismatch`, or the `DamagedFile`, `OtherFormat` or `OSError` of a
-        shard: then that one is served as before while the others move on; without a former view nothing is.
+        Raises `IndexMissing` or `EncoderMismatch`. If a shard fails, raises its `DamagedFile`,
+        `OtherFormat` or `OSError`: that shard is served as before, and the others move on. If the
+        shard has no former view, nothing newer is served.
         """
         if self.index is None:
             self.index = self._open_index()
@@ -60,11 +61,11 @@ class IndexReader:
         return has_newer
 
     def open_former(self, generations: Mapping[str, GenerationKey]) -> Searcher:
-        """Open a searcher over the given generations, one for each shard; shares what is open.
+        """Open a searcher over the given generations, one for each shard; share what is open.
 
-        Writers keep a generation for some minutes after the next; later `GenerationGone` names
-        the first that is missing, as for shards that this index has not, and for a number that
-        another commit has taken since. For the thread that reloads.
+        Writers keep a generation for some minutes after the next one. `GenerationGone` names the
+        first generation that is missing, a shard that this index does not have, or a number that
+        another commit has taken since. Only the thread that reloads may call this.
         """
         if self.index is None:
             raise IndexMissing("no index is open yet")
@@ -75,11 +76,11 @@ class IndexReader:
         return Searcher(views, self.index.description.fingerprint.dimension)
 
     def served_files(self) -> dict[Path, FileDigest]:
-        """Return the files of the generations that are served, each verified before it was first opened."""
+        """Return the files of the served generations. Each was verified before it was first opened."""
         return {path: digest for shard in self._shards for path, digest in shard.files.items()}
 
     def _serve(self, views: list[ShardView], index: IndexDirectory) -> bool:
-        """Compare with what is served, not with what this reload found: a former one may have failed."""
+        """Compare with what is served, not with the last reload, because that reload may have failed."""
         has_newer = _generations(views) > _generations(self._served)
         if [id(view) for view in views] != [id(view) for view in self._served]:
             self.searcher = Searcher(views, index.description.fingerprint.dimension)
@@ -95,5 +96,5 @@ class IndexReader:
 
 
 def _generations(views: list[ShardView]) -> int:
-    """Grows whenever a generation does."""
+    """Return a number that grows whenever a shard's generation grows."""
     return sum(view.snapshot.generation for view in views)

@@ -1,4 +1,4 @@
-"""The index as given generations show it: what one request holds."""
+"""The index as given generations show it. One request holds one searcher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clip_index.vectors.queries import Queries
 
 
 class Searcher:
-    """Immutable and thread-safe: answers do not change while a request holds it."""
+    """Immutable and thread-safe: its answers do not change."""
 
     def __init__(
         self, shards: Iterable[ShardView], dimension: int, observer: SearchObserver | None = None
@@ -51,10 +51,11 @@ class Searcher:
     ) -> list[list[Hit]]:
         """Return the k best live contents of each query (q, dimension) float32, best first.
 
-        Fewer only where fewer exist, pass the filter and reach `min_score`. Equal scores are ordered by
-        content id, so that the same snapshot gives the same answer. Answers of one `depth` continue each
-        other: what is found for a smaller k begins what is found for a greater one, up to that many hits,
-        beyond which there may be fewer than k.
+        Fewer are returned only if fewer exist, pass the filter and reach `min_score`. Equal scores are
+        ordered by content id, so that the same snapshot gives the same answer.
+
+        Answers of one `depth` continue each other: the hits for a smaller k are the beginning of the
+        hits for a greater k. That holds for up to `depth` hits; a greater k may find fewer.
         """
         asked = Queries(queries, depth)
         sources, found = [], []
@@ -71,7 +72,7 @@ class Searcher:
         return answers
 
     def find(self, content_id: str) -> Location | None:
-        """Return where a live content lies; the newest one if producers sent its id to several partitions."""
+        """Return the location of a live content: of the newest, if its id lies in several partitions."""
         hashes = hash_ids([content_id])
         locations = [
             Location(shard.name, view, found.row)
@@ -83,7 +84,7 @@ class Searcher:
         return max(locations, key=recency, default=None)
 
     def floor(self, content_id: str) -> int | None:
-        """Return the greatest version seen of an id, live or deleted; None without any."""
+        """Return the greatest version of an id, live or deleted; None if it never had a version."""
         hashes = hash_ids([content_id])
         floors = [
             found.floor
@@ -148,7 +149,7 @@ class Searcher:
 
 
 class _Unobserved:
-    """Most searches are watched by nobody."""
+    """The observer of a searcher that nobody observes."""
 
     def searching(self, _shard: str, _modality: Modality, /) -> AbstractContextManager[None]:
         return _NO_CONTEXT

@@ -32,7 +32,7 @@ _LIST_EVERY_SECONDS = 1.0
 
 
 class ShardReader:
-    """Opens the newest generation of one shard, sharing what did not change. Owned by one thread."""
+    """Opens the newest generation of one shard and shares what did not change. One thread owns it."""
 
     def __init__(self, shard_path: Path, clock: Callable[[], float]) -> None:
         self._path = shard_path
@@ -47,8 +47,8 @@ class ShardReader:
     def reload(self) -> bool:
         """Switch to the newest generation if there is a newer one; True if there was.
 
-        Raises `DamagedFile` and keeps the view if the new one is damaged. A file that was
-        collected meanwhile means that there is a newer generation still: start again.
+        If the new generation is damaged, raise `DamagedFile` and keep the view. If a file was
+        collected meanwhile, a still newer generation exists: start again.
         """
         if not self._has_newer():
             self._follow_watermark()
@@ -65,7 +65,10 @@ class ShardReader:
         raise DamagedFile(self._path, "files of the newest generation are missing")
 
     def _has_newer(self) -> bool:
-        """Look for the next number, which is cheap; now and then list, should it have been collected."""
+        """Look for the next generation's file, which is cheap.
+
+        Also list the directory once a second, because that file may have been collected already.
+        """
         generation = self.view.snapshot.generation
         if manifest_path(self._path, generation + 1).exists():
             return True
@@ -89,7 +92,7 @@ class ShardReader:
         self.files = dict(files)
         self._tombstones = manifest.tombstones
         known = self.view.snapshot
-        has_gone_back = manifest.next_offset < known.next_offset  # a repair or rollback
+        has_gone_back = manifest.next_offset < known.next_offset  # after a repair or a rollback
         return self._build_view(manifest, segments, known_ms=None if has_gone_back else known.watermark_ms)
 
     def _open_segments(self, manifest: Manifest) -> tuple[SegmentView, ...]:
@@ -102,7 +105,7 @@ class ShardReader:
     def _open_segment(
         self, manifest: Manifest, entry: SegmentEntry, known: SegmentView | None
     ) -> SegmentView:
-        """Share the view while its dead rows are the same, and the segment in any case."""
+        """Share the known view if its dead rows are the same, else its segment."""
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
             return known
@@ -149,7 +152,10 @@ class ShardReader:
             self.view = replace(self.view, snapshot=replace(snapshot, watermark_ms=watermark_ms))
 
     def _watermark_ms(self, next_offset: int, known_ms: int | None) -> int | None:
-        """A watermark holds for every generation that covers its next offset; a later one is no smaller."""
+        """Return the watermark of a generation, which never falls below the known one.
+
+        A stored watermark holds for every generation that covers its next offset.
+        """
         watermark = read_watermark(self._path)
         if watermark is None or watermark.next_offset > next_offset:
             return known_ms

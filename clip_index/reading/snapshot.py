@@ -1,4 +1,4 @@
-"""One generation of each shard, opened: what a searcher is made of, and the values that it answers with."""
+"""One opened generation of each shard, of which a searcher is made, and the values that it returns."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from clip_index.reading.tail import Tail
 
 @dataclass(frozen=True, slots=True)
 class ShardSnapshot:
-    """One shard's generation, 0 while it has none; `digest` tells it from another of that number.
+    """One shard's generation; 0 while it has none. `digest` tells it from another of that number.
 
-    Every change of the log range `[first_offset, next_offset)` is in it, and every record
-    up to `watermark_ms` (ms since 1970, None while unknown). `num_contents` counts live ones.
+    It contains every change of the log range `[first_offset, next_offset)` and covers every record
+    up to `watermark_ms` (ms since 1970, None while unknown). `num_contents` counts live contents.
     """
 
     generation: int
@@ -36,7 +36,7 @@ class ShardSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A live row of a searcher; meaningless to any other."""
+    """A live row of a searcher. Callers pass it back to this searcher and read nothing in it."""
 
     shard: str
     view: SegmentView
@@ -55,7 +55,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class ShardView:
-    """The opened segments of one shard's generation; its tails join the small ones of them."""
+    """The opened segments of one shard's generation; `tails` join the small segments."""
 
     name: str
     snapshot: ShardSnapshot
@@ -63,14 +63,14 @@ class ShardView:
     tails: Mapping[Modality, Tail] = field(default_factory=dict)
 
     def sources(self, modality: Modality) -> list[SegmentView | Tail]:
-        """Return what to search for all contents of a modality: the tail and every segment beside it."""
+        """Return what covers all contents of a modality: the tail and every segment outside it."""
         segments = [view for view in self.segments if modality in view.segment.vector_files]
         tail = self.tails.get(modality)
         return [tail, *(view for view in segments if view not in tail.views)] if tail else [*segments]
 
 
 class SearchObserver(Protocol):
-    """Told of each shard's part of a search, in the thread that does it."""
+    """Is told of the search of each shard, in the thread that searches."""
 
     def searching(self, shard: str, modality: Modality, /) -> AbstractContextManager[None]:
         """Return a context that spans the search of one shard."""

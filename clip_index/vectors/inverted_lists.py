@@ -135,9 +135,7 @@ class InvertedLists:
             found = self._scan_lists(queries, k, nearest, self._parameters_of(num_probed))
             if num_probed == self._num_lists or queries.depth or found[1][:, -1].min() >= 0:
                 return found
-            num_probed = min(
-                4 * num_probed, self._num_lists
-            )  # the nearest lists held too few nodes
+            num_probed = min(4 * num_probed, self._num_lists)  # the nearest lists held too few nodes
 
     def _search_among(self, queries: Queries, k: int, selection: NodeSelection) -> Found:
         """Probe the nearest lists until each query meets enough selected nodes.
