@@ -198,7 +198,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _decoding_errors_as_bad_content() -> Iterator[None]:
-    """The one place where Pillow's exceptions become BadContent."""
+    """Turn Pillow's exceptions into BadContent; no other function does so."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -20,7 +20,7 @@ class _Column(Protocol):
 
 
 class ColumnReader:
-    """Reads rows of a `contents.arrow`; immutable and thread-safe, keeps the file mapped."""
+    """Reads rows of a `contents.arrow` and keeps the file mapped. Immutable and thread-safe."""
 
     def __init__(self, columns: pa.RecordBatch) -> None:
         self._content_id = _Texts(columns.column("content_id"))

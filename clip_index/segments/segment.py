@@ -78,14 +78,14 @@ class Segment:
         return self.entry.num_contents
 
     def find_ids(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
-        """Yield `(position in ids, entry)` for every id that this segment has an entry of."""
+        """Yield `(position in ids, entry)` for every entry of one of the ids."""
         for position, entry in find_entries(self._ids, hashes):
             found = self._entry(entry)
             if self._entry_id(entry) == ids[position]:
                 yield position, found
 
     def find_owner_rows(self, owner_id: str, owner_hash: NDArray[np.uint64]) -> list[int]:
-        """Return the rows, dead ones included, whose owner this is; `owner_hash` has shape (1,)."""
+        """Return the rows of this owner, dead ones included; `owner_hash` has shape (1,)."""
         if self._owners is None:
             return []
         column = self.contents.column("owner_id")
@@ -96,7 +96,7 @@ class Segment:
         return self._reader.content_id(row)
 
     def recency(self, row: int) -> tuple[int, int]:
-        """Greater version, then later time: the rule between shards, whose offsets do not compare."""
+        """Return version and time. The greater pair is newer: offsets of two shards do not compare."""
         return self._reader.recency(row)
 
     def read(self, row: int, long_facts: Collection[LongFact] = LONG_FACTS) -> StoredContent:
@@ -104,7 +104,7 @@ class Segment:
         return self._reader.read(row, long_facts)
 
     def row_mask(self, row_filter: RowFilter) -> NDArray[np.bool_]:
-        """Return the rows, dead ones included, that a filter lets through: (rows,), not to be written."""
+        """Return which rows, dead ones included, pass a filter: a mask (rows,) that must not be changed."""
         return self._row_masks.find(row_filter)
 
     def count_values(self, field: str, row_filter: RowFilter | None) -> pa.Table:
@@ -137,15 +137,15 @@ class Segment:
         return self._thumbnails
 
     def _entry(self, entry: int) -> FoundEntry:
-        columns, row = self._place(entry)
+        columns, row = self._columns_and_row(entry)
         offset, floor = columns.column("offset")[row].as_py(), columns.column("floor")[row].as_py()
         return FoundEntry(self.segment_id, row if columns is self.contents else None, offset, floor)
 
     def _entry_id(self, entry: int) -> str:
-        columns, row = self._place(entry)
+        columns, row = self._columns_and_row(entry)
         return str(columns.column("content_id")[row])
 
-    def _place(self, entry: int) -> tuple[pa.RecordBatch, int]:
+    def _columns_and_row(self, entry: int) -> tuple[pa.RecordBatch, int]:
         if entry < self.num_rows:
             return self.contents, entry
         return self.deletes, entry - self.num_rows

@@ -1,4 +1,4 @@
-"""Turning rows into the immutable files of a segment."""
+"""Turns rows into the immutable files of a segment."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _temporary_directory(segments_path: Path, segment_id: str) -> Iterator[Path]
     try:
         yield directory
     finally:
-        remove_tree(directory)  # already renamed when all went well
+        remove_tree(directory)  # if all went well, it was renamed and nothing is left
 
 
 def _write_files(directory: Path, rows: SegmentRows, write_vectors: VectorWriter) -> dict[Modality, int]:

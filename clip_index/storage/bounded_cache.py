@@ -1,4 +1,4 @@
-"""What was built last, kept up to a number of entries."""
+"""A cache of values that are costly to build."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _ValueT = TypeVar("_ValueT")
 
 
 class BoundedCache(Generic[_ValueT]):
-    """The values built last, by key; thread-safe. Two threads may build the same value at once."""
+    """The values used last, by key, up to `max_entries`.
+
+    Thread-safe. Two threads that miss the same key at the same time both build its value.
+    """
 
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries

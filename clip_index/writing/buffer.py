@@ -49,8 +49,8 @@ class Buffer:
             return False
         if after == before and content is None:
             return True  # what is deleted stays deleted: nothing to write
-        if pending is None and known.place is not None:
-            self._dead.setdefault(known.place.segment_id, BitMap()).add(known.place.row)
+        if pending is None and known.live_row is not None:
+            self._dead.setdefault(known.live_row.segment_id, BitMap()).add(known.live_row.row)
         self._pending[change.content_id] = _Pending(after, change.offset, content)
         return True
 

@@ -17,7 +17,7 @@ from clip_index.storage.file_digest import verify_file
 
 
 @dataclass(frozen=True, slots=True)
-class RowPlace:
+class RowId:
     """A row of a segment."""
 
     segment_id: str
@@ -29,7 +29,7 @@ class KnownId:
     """The folded state of an id, and the live row that holds its content."""
 
     state: IdState = UNSEEN
-    place: RowPlace | None = None
+    live_row: RowId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _known(found: FoundEntry | None) -> KnownId:
         return KnownId()
     if found.row is None:
         return KnownId(IdState(found.floor, is_live=False))
-    return KnownId(IdState(found.floor, is_live=True), RowPlace(found.segment_id, found.row))
+    return KnownId(IdState(found.floor, is_live=True), RowId(found.segment_id, found.row))
 
 
 def open_state(shard_path: Path, manifest: Manifest) -> ShardState:
