@@ -57,8 +57,8 @@ class RowMasks:
 
     def __init__(self, columns: pa.RecordBatch) -> None:
         self._columns = columns
-        self._masks: BoundedCache[Mask] = BoundedCache(_NUM_CACHED_MASKS)
-        self._key_positions: BoundedCache[_KeyPositions] = BoundedCache(_NUM_CACHED_KEYS)
+        self._masks: BoundedCache[str, Mask] = BoundedCache(_NUM_CACHED_MASKS)
+        self._key_positions: BoundedCache[str, _KeyPositions] = BoundedCache(_NUM_CACHED_KEYS)
 
     def find(self, row_filter: RowFilter) -> Mask:
         """Return a mask (rows,) that is True where the filter holds. Callers must not change it.

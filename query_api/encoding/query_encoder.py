@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 from clip_index.content import Embeddings, unit_mean
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared
 from clip_index.errors import BadContent
+from clip_index.storage.bounded_cache import BoundedCache
 from query_api.encoding.encoder_queue import EncoderQueue
 from query_api.errors import ContentRefused
 from query_api.gathering import Gathering
@@ -68,7 +68,7 @@ class QueryEncoder:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._waiting: EncoderQueue[_Waiting] = EncoderQueue()
         self._has_waiting = asyncio.Event()
-        self._texts = _TextCache(settings.text_cache_entries)
+        self._texts: BoundedCache[str, Embeddings] = BoundedCache(settings.text_cache_entries)
         self._computing: dict[str, asyncio.Task[Embeddings]] = {}
         self._task: asyncio.Task[None] | None = None
         self._gathering = Gathering()
@@ -238,22 +238,3 @@ def _answer_each(batch: Sequence[_Waiting], outcomes: Sequence[Embeddings | Base
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-class _TextCache:
-    """The embeddings of the texts asked for last, bounded in entries."""
-
-    def __init__(self, max_entries: int) -> None:
-        self._max_entries = max_entries
-        self._embeddings: OrderedDict[str, Embeddings] = OrderedDict()
-
-    def find(self, text: str) -> Embeddings | None:
-        embedding = self._embeddings.get(text)
-        if embedding is not None:
-            self._embeddings.move_to_end(text)
-        return embedding
-
-    def keep(self, text: str, embedding: Embeddings) -> None:
-        self._embeddings[text] = embedding
-        while len(self._embeddings) > self._max_entries:
-            self._embeddings.popitem(last=False)

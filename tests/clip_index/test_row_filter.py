@@ -105,7 +105,7 @@ def test_keys_tell_types_apart_and_do_not_mind_order() -> None:
 
 
 def test_a_cache_forgets_what_was_used_longest_ago() -> None:
-    cache: BoundedCache[str] = BoundedCache(2)
+    cache: BoundedCache[str, str] = BoundedCache(2)
     built: list[str] = []
 
     def find(key: str) -> str:
