@@ -17,7 +17,7 @@ class EncoderSettings:
 
     `model` is one of open_clip's names (`ViT-B-32`), `hf-hub:owner/name`, a directory that holds
     `open_clip_config.json` and a safetensors file, or a safetensors file with that config beside it.
-    `pretrained` goes with a name alone: one of open_clip's tags, or a safetensors file.
+    `pretrained` is used only with a name: one of open_clip's tags, or a safetensors file.
     `precision` `auto` means bf16 if the processor multiplies bf16 natively. If `threads` is None,
     torch decides. `max_batch` is the most pictures (or windows of texts) in one pass.
     `cache_dir` keeps downloaded weights.

@@ -29,6 +29,7 @@ _TYPES: Mapping[type, pa.DataType] = MappingProxyType({str: pa.string(), int: pa
 
 
 def _fact_columns(name: str) -> list[pa.Field]:
+    """Derive the columns of a fact from its type; None in the type makes a column nullable."""
     if name in MAP_FACTS:
         return [pa.field(f"{name}_{kind}", pa.map_(pa.string(), type_)) for kind, type_ in MAP_TYPES.items()]
     hint = _FACT_HINTS[name]
