@@ -5,9 +5,10 @@ The one home of fastavro. See "Single-object encoding" and "Schema Fingerprints"
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -32,10 +33,6 @@ from schemas.events import (
 MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
 _HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
-
-# A field of an event is the field of the same name in the schema.
-_UPLOAD_FIELDS = tuple(one.name for one in fields(UploadEvent))
-_DELETE_FIELDS = tuple(one.name for one in fields(DeleteEvent))
 
 # Everything fastavro raises on bytes that are no datum. MemoryError is not among them: no length in the
 # input makes it allocate, so it would be this machine's fault, not the record's.
@@ -124,6 +121,11 @@ class AvroReader:
         )
 
 
+# A field of an event is the field of the same name in the schema.
+_UPLOAD_FIELDS = tuple(one.name for one in dataclasses.fields(UploadEvent))
+_DELETE_FIELDS = tuple(one.name for one in dataclasses.fields(DeleteEvent))
+
+
 def write_avro(event: Event) -> bytes:
     """Encode a valid event with the current schema."""
     schema = current_schema()
@@ -164,12 +166,12 @@ def _event_from_datum(datum: dict[str, Any]) -> Event:
     return UploadEvent(*[datum[name] for name in _UPLOAD_FIELDS])
 
 
-def _content_from_fields(given: dict[str, Any] | None) -> Content:
+def _content_from_fields(fields: dict[str, Any] | None) -> Content:
     """Each kind has a field that no other has; asking fastavro for the kind's name costs a third more."""
-    if given is None:
+    if fields is None:
         raise BadEvent("empty_content", "an upsert without content")
-    if "text" in given:
-        return TextContent(given["text"])
-    if "data" in given:
-        return ImageContent(given["data"])
-    return ContentReference(**{**given, "sha256": given["sha256"].hex()})
+    if "text" in fields:
+        return TextContent(fields["text"])
+    if "data" in fields:
+        return ImageContent(fields["data"])
+    return ContentReference(**{**fields, "sha256": fields["sha256"].hex()})

@@ -135,7 +135,7 @@ def _temporary_directory(segments_path: Path, segment_id: str) -> Iterator[Path]
     try:
         yield directory
     finally:
-        remove_tree(directory)  # if all went well, it was renamed and nothing is left
+        remove_tree(directory)  # already renamed when all went well
 
 
 def _write_files(directory: Path, rows: SegmentRows, write_vectors: VectorWriter) -> dict[Modality, int]:

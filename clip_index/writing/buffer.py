@@ -48,7 +48,7 @@ class Buffer:
         if after is None:
             return False
         if after == before and content is None:
-            return True  # what is deleted stays deleted: nothing to write
+            return True  # a delete of a deleted id: there is nothing to write
         if pending is None and known.live_row is not None:
             self._dead.setdefault(known.live_row.segment_id, BitMap()).add(known.live_row.row)
         self._pending[change.content_id] = _Pending(after, change.offset, content)

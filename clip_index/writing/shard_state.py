@@ -18,7 +18,7 @@ from clip_index.storage.file_digest import verify_file
 
 @dataclass(frozen=True, slots=True)
 class RowId:
-    """A row of a segment."""
+    """Names a row of a shard: its segment, and its position there."""
 
     segment_id: str
     row: int

@@ -17,7 +17,7 @@ from clip_index.content import (
 from clip_index.writing.buffer import num_bytes_of
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
 from consumer.work import Handover, Upload, Work
-from schemas.events import DeleteEvent, UploadEvent
+from schemas.events import DeleteEvent
 
 
 @dataclass(slots=True)
@@ -32,6 +32,16 @@ class Handled:
     dead_letter: DeadLetterDelivery | None = None
 
 
+_FACTS_OF_EVENT = tuple(name for name in FACT_NAMES if name not in ("occurred_at_ms", "text"))
+"""The facts that an event has under the same name."""
+
+
+def _facts_of(upload: Upload) -> ContentFacts:
+    facts = {name: getattr(upload.event, name) for name in _FACTS_OF_EVENT}
+    occurred_at_ms = round(upload.event.occurred_at.timestamp() * 1000)
+    return ContentFacts(**facts, occurred_at_ms=occurred_at_ms, text=upload.text)
+
+
 def encoded_content(work: Work, upload: Upload, embeddings: Embeddings) -> EncodedContent:
     assert work.record is not None
     event = upload.event
@@ -40,20 +50,10 @@ def encoded_content(work: Work, upload: Upload, embeddings: Embeddings) -> Encod
         offset=work.record.offset,
         modality=upload.modality,
         embeddings=embeddings,
-        facts=_facts_of(event, upload.text),
+        facts=_facts_of(upload),
         version=event.version,
         thumbnail=upload.thumbnail,
     )
-
-
-_FACTS_OF_EVENT = tuple(name for name in FACT_NAMES if name not in ("occurred_at_ms", "text"))
-"""The facts that an event has under the same name."""
-
-
-def _facts_of(event: UploadEvent, text: str | None) -> ContentFacts:
-    facts = {name: getattr(event, name) for name in _FACTS_OF_EVENT}
-    occurred_at_ms = round(event.occurred_at.timestamp() * 1000)
-    return ContentFacts(**facts, occurred_at_ms=occurred_at_ms, text=text)
 
 
 def removed_content(work: Work, event: DeleteEvent) -> RemovedContent:
