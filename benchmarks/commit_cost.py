@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_rows, draw_space
 from benchmarks.figure import MIN_ROUNDS, Figure, interleaved, median_ratio
-from clip_index.content import Change, Delta, EncodedContent, RemovedContent
+from clip_index.content import Change, ContentFacts, Delta, EncodedContent, RemovedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.vectors.vector_file import write_fastest
@@ -94,7 +94,11 @@ class CommitLoop:
         vector = self._vectors[self._num_used % len(self._vectors)]
         self._num_used += 1
         return lambda offset: EncodedContent(
-            content_id(offset), offset, "image", vector[None], source="benchmark", occurred_at_ms=offset
+            content_id(offset),
+            offset,
+            "image",
+            vector[None],
+            ContentFacts(source="benchmark", occurred_at_ms=offset),
         )
 
 

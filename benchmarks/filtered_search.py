@@ -25,7 +25,8 @@ from benchmarks.searched_index import (
     searcher_with_dead_rows,
 )
 from clip_index.content import Embeddings, Modality
-from clip_index.reading.searcher import Hit, Searcher
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import Hit
 from clip_index.row_filter import InRange, RowFilter
 
 NAME = "filtered_search"

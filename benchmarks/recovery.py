@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_rows, draw_space
-from clip_index.content import Delta, Embeddings, EncodedContent
+from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
@@ -52,7 +52,7 @@ def _commit(writer: ShardWriter, contents: list[EncodedContent]) -> None:
 
 def _content(offset: int, vector: Embeddings) -> EncodedContent:
     return EncodedContent(
-        str(offset), offset, "image", vector[None], source="benchmark", occurred_at_ms=offset
+        str(offset), offset, "image", vector[None], ContentFacts(source="benchmark", occurred_at_ms=offset)
     )
 
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
-from clip_index.content import Delta, Embeddings, EncodedContent, Modality
+from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent, Modality
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Hit, Searcher, ShardSnapshot, ShardView
+from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.snapshot import Hit, ShardSnapshot, ShardView
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
@@ -151,9 +152,11 @@ def _build(root: Path, layout: Layout) -> None:
                     start + position,
                     layout.modality,
                     rows[n][None],
-                    source="benchmark",
-                    occurred_at_ms=1_700_000_000_000 + int(n),
-                    metadata={"random": float(random[n]), "near": float(near[n])},
+                    ContentFacts(
+                        source="benchmark",
+                        occurred_at_ms=1_700_000_000_000 + int(n),
+                        metadata={"random": float(random[n]), "near": float(near[n])},
+                    ),
                 )
                 for position, n in enumerate(part)
             ]

@@ -27,7 +27,8 @@ from benchmarks.served_queries import (
 from benchmarks.served_rate import Rate, measure_rate
 from clip_index.content import Embeddings
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Hit, Searcher
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import Hit
 
 NAME = "served_cost"
 MAX_SINGLE, MAX_OF_16, MIN_RATE, MIN_RECALL = 200.0, 60.0, 1000, 0.95

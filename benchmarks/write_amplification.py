@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.data import DIMENSION, draw_rows, draw_space
-from clip_index.content import Delta, EncodedContent
+from clip_index.content import ContentFacts, Delta, EncodedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
@@ -53,7 +53,13 @@ def ingest(num_rows: int) -> WrittenBytes:
                     first,
                     last,
                     [
-                        EncodedContent(str(n), n, "image", rows[n][None], "benchmark", occurred_at_ms=n)
+                        EncodedContent(
+                            str(n),
+                            n,
+                            "image",
+                            rows[n][None],
+                            ContentFacts(source="benchmark", occurred_at_ms=n),
+                        )
                         for n in range(first, last)
                     ],
                 )

@@ -1,9 +1,9 @@
-"""What the index is told, and what it keeps of a content."""
+"""What the index is told about a content, and what it keeps of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,25 +15,42 @@ MetadataValue: TypeAlias = str | float | bool
 Embeddings: TypeAlias = NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentFacts:
+    """What an upload event says about a content, kept as it is and shown in answers.
+
+    This is the list of these fields: the columns of a segment, their writing and their reading
+    follow from it, in this order. `occurred_at_ms` counts from 1970, UTC.
+    """
+
+    source: str
+    owner_id: str | None = None
+    occurred_at_ms: int
+    link: str | None = None
+    text: str | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+
+
+FACT_NAMES: tuple[str, ...] = tuple(one.name for one in fields(ContentFacts))
+LongFact: TypeAlias = Literal["text", "metadata"]
+LONG_FACTS: frozenset[LongFact] = frozenset({"text", "metadata"})
+"""Facts that may be long. They are read only if somebody asks for them."""
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedContent:
     """An upload event, encoded.
 
     `embeddings` has shape (n ≥ 1, dimension), float32, L2-normalised: one row for an
-    image, one for each window of a text. `occurred_at_ms` counts from 1970, UTC.
+    image, one for each window of a text.
     """
 
     content_id: str
     offset: int
     modality: Modality
     embeddings: Embeddings
-    source: str
-    occurred_at_ms: int
+    facts: ContentFacts
     version: int | None = None
-    owner_id: str | None = None
-    link: str | None = None
-    text: str | None = None
-    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
     thumbnail: bytes | None = None
 
 
@@ -53,7 +70,7 @@ Change: TypeAlias = EncodedContent | RemovedContent
 class Delta:
     """The changes of the log range `[from_offset, next_offset)`, in offset order.
 
-    Offsets without a change (dead letters, transaction markers) are covered all the same.
+    The range also covers offsets without a change: dead letters and transaction markers.
     """
 
     from_offset: int
@@ -68,13 +85,8 @@ class StoredContent:
     content_id: str
     offset: int
     modality: Modality
-    source: str
-    occurred_at_ms: int
     version: int | None
-    owner_id: str | None
-    link: str | None
-    text: str | None
-    metadata: Mapping[str, MetadataValue]
+    facts: ContentFacts
 
 
 def unit_mean(rows: Embeddings) -> Embeddings:

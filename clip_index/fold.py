@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class IdState:
-    """`floor` is the greatest version applied so far, None while no event had one."""
+    """`floor` is the greatest version that was applied so far; None while no event had a version."""
 
     floor: int | None
     is_live: bool
@@ -19,10 +19,10 @@ UNSEEN = IdState(floor=None, is_live=False)
 def fold(state: IdState, *, version: int | None, is_delete: bool) -> IdState | None:
     """Return the state after one event, or None if the event does not apply.
 
-    An event without a version always applies and leaves the floor. One with a version
-    applies above the floor, and at the floor when the content is live or the event is a
-    delete: so a content deleted at its floor comes back only with a greater version or
-    with none, and repeating an event in place changes nothing.
+    An event without a version always applies, and the floor stays. An event with a version
+    applies above the floor. At the floor it applies if the content is live or the event is a
+    delete. So a content that was deleted at its floor comes back only with a greater version
+    or without a version, and an event that comes twice in a row changes nothing.
     """
     if version is None:
         return IdState(state.floor, not is_delete)

@@ -1,7 +1,7 @@
-"""Which rows a search may answer: conditions on a content's fields, as plain values.
+"""Which rows a search may return: conditions on a content's fields, as plain values.
 
 Fields are `modality`, `source`, `owner_id`, `content_id`, `occurred_at` (milliseconds
-since 1970) and `metadata.<key>`. A condition on a field that a content has not is false.
+since 1970) and `metadata.<key>`. A condition on a field that a content does not have is false.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ METADATA_PREFIX = "metadata."
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """The field equals one of the values. Types count: neither "1" nor True is the number 1."""
+    """The field equals one of the values. Types count: neither "1" nor True equals the number 1."""
 
     field: str
     values: tuple[MetadataValue, ...]
@@ -26,7 +26,7 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class InRange:
-    """The field is a number (or the time) inside all bounds that are given."""
+    """The field is a number (or the time) that keeps all given bounds."""
 
     field: str
     gt: float | None = None
@@ -37,7 +37,7 @@ class InRange:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """The field has a value, of whatever type; or has none, if not `is_present`."""
+    """The field has a value of any type. If `is_present` is False: the field has no value."""
 
     field: str
     is_present: bool = True
@@ -56,6 +56,6 @@ class RowFilter:
 
     @property
     def key(self) -> str:
-        """The same for filters that differ in order alone; unlike `==` it tells True from 1.0."""
+        """A text that filters share if they differ only in order. Unlike `==`, it tells True from 1.0."""
         parts = (self.must, self.should, self.must_not)
         return repr([sorted(map(repr, conditions)) for conditions in parts])

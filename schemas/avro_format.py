@@ -6,6 +6,7 @@ fastavro.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -125,6 +126,11 @@ class AvroReader:
         )
 
 
+# A field of an event is the field of the same name in the schema.
+_UPLOAD_FIELDS = tuple(one.name for one in dataclasses.fields(UploadEvent))
+_DELETE_FIELDS = tuple(one.name for one in dataclasses.fields(DeleteEvent))
+
+
 def write_avro(event: Event) -> bytes:
     """Encode a valid event with the current schema."""
     schema = current_schema()
@@ -135,22 +141,12 @@ def write_avro(event: Event) -> bytes:
 
 
 def _datum_from_event(event: Event) -> dict[str, Any]:
-    datum: dict[str, Any] = {
-        "content_id": event.content_id,
-        "occurred_at": ms_from_time(event.occurred_at),
-        "operation": "delete",
-        "version": event.version,
-        "event_id": event.event_id,
-        "source": event.source,
-    }
-    if isinstance(event, UploadEvent):
-        datum |= {
-            "operation": "upsert",
-            "content": _branch_from_content(event.content),
-            "owner_id": event.owner_id,
-            "link": event.link,
-            "metadata": event.metadata,
-        }
+    if isinstance(event, DeleteEvent):
+        datum = {name: getattr(event, name) for name in _DELETE_FIELDS} | {"operation": "delete"}
+    else:
+        datum = {name: getattr(event, name) for name in _UPLOAD_FIELDS} | {"operation": "upsert"}
+        datum["content"] = _branch_from_content(event.content)
+    datum["occurred_at"] = ms_from_time(event.occurred_at)
     return datum
 
 
@@ -168,13 +164,11 @@ def _branch_from_content(content: Content) -> tuple[str, dict[str, Any]]:
 
 
 def _event_from_datum(datum: dict[str, Any]) -> Event:
-    event_id, content_id, source = datum["event_id"], datum["content_id"], datum["source"]
-    occurred_at, version = time_from_ms(datum["occurred_at"]), datum["version"]
+    datum["occurred_at"] = time_from_ms(datum["occurred_at"])
     if datum["operation"] == "delete":
-        return DeleteEvent(event_id, content_id, source, occurred_at, version)
-    content = _content_from_fields(datum["content"])
-    owner_id, link, metadata = datum["owner_id"], datum["link"], datum["metadata"]
-    return UploadEvent(event_id, content_id, source, occurred_at, content, version, owner_id, link, metadata)
+        return DeleteEvent(*[datum[name] for name in _DELETE_FIELDS])
+    datum["content"] = _content_from_fields(datum["content"])
+    return UploadEvent(*[datum[name] for name in _UPLOAD_FIELDS])
 
 
 def _content_from_fields(fields: dict[str, Any] | None) -> Content:

@@ -29,7 +29,12 @@ HOMES = {
     "torch": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/training/"),
     "open_clip": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/training/"),
     "faiss": ("clip_index/vectors/",),
-    "PIL": ("clip_index/encoder/images.py", "cliptide/demo/", "cliptide/training/"),
+    "PIL": (
+        "clip_index/encoder/image_headers.py",
+        "clip_index/encoder/images.py",
+        "cliptide/demo/",
+        "cliptide/training/",
+    ),
     "fastavro": ("schemas/",),
     "aiohttp": ("query_api/", "consumer/references/"),
     "obstore": ("consumer/references/"),

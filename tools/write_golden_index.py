@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -131,10 +132,11 @@ def _expected(logs: Sequence[Sequence[Change]]) -> dict[str, Any]:
 
 
 def _fields(one: EncodedContent) -> dict[str, Any]:
-    names = ("offset", "modality", "source", "occurred_at_ms", "version", "owner_id", "link", "text")
     return {
-        **{name: getattr(one, name) for name in names},
-        "metadata": dict(one.metadata),
+        "offset": one.offset,
+        "modality": one.modality,
+        "version": one.version,
+        **asdict(one.facts),
         "thumbnail": one.thumbnail.decode() if one.thumbnail else None,
         "embeddings": one.embeddings.tolist(),
     }

@@ -14,10 +14,10 @@ CANARY_PNG = base64.b64decode(
 
 
 def warm_up(encoder: Encoder, batch_sizes: tuple[int, ...] = (1, 8, 32)) -> None:
-    """Encode canaries in batches as they will come.
+    """Encode canaries in batches of the usual sizes.
 
-    The first pass of each shape chooses and prepares kernels, which takes seconds that
-    the first uploads should not wait for.
+    The first pass of each shape chooses and prepares kernels. That takes seconds, for which
+    the first uploads should not have to wait.
     """
     text, image = encoder.prepare_text(CANARY_TEXT), encoder.prepare_image(CANARY_PNG)
     for size in batch_sizes:

@@ -1,13 +1,13 @@
-"""Pictures: bytes in, small RGB arrays out. Pillow lives here alone.
+"""Pictures: bytes in, small RGB arrays out. Only this module and `image_headers` import Pillow.
 
 Conventions of what the encoder sees:
 
 - EXIF orientation is applied; colour profiles are ignored, as CLIP's own training did.
 - Transparency is composited on white. 16-bit pictures keep their high bytes.
-- Of an animation, the first frame.
+- The first frame stands for an animation.
 - JPEGs are decoded at the smallest DCT scale that is not below the wanted size, and only
-  the part that the centre crop keeps is resampled. The pixels differ a little from a full
-  decode; the embeddings hardly do (`benchmarks/decode.py` measures both).
+  the part that the centre crop keeps is resampled. The pixels differ a little from those of a
+  full decode, and the embeddings hardly at all (`benchmarks/decode.py` measures both).
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from clip_index.encoder.image_headers import ImageLimits, open_image
 from clip_index.errors import BadContent
-from clip_index.jpeg_scans import has_more_scans
 
 ResizeMode: TypeAlias = Literal["shortest", "longest", "squash"]
 Interpolation: TypeAlias = Literal["bicubic", "bilinear"]
@@ -58,35 +55,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_FOREIGN_SIGNATURES = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"BM": "BMP",
-    b"8BPS": "Photoshop",
-    b"\0\0\1\0": "icon",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"qoif": "QOI",
-    b"%PDF": "PDF",
-    b"<svg": "SVG",
-}
-_MAX_SCANS = 20  # of a picture of the most pixels; encoders make up to 18
 _REDUCING_GAP = 3.0  # Pillow: "close to fair resampling" from 3.0 on, and much faster for big pictures
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """What a picture may cost; checked before a pixel is decoded."""
-
-    max_bytes: int = field(
-        default=64 * 2**20, metadata={"description": "Of a picture's file; larger ones are dead letters."}
-    )
-    max_pixels: int = field(
-        default=64_000_000, metadata={"description": "Of a picture, checked before it is decoded."}
-    )
-    max_side: int = field(default=32_768, metadata={"description": "Pixels of a picture's longer side."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +73,7 @@ class Resizing:
     fill: int = 0
 
     def scaled_size(self, width: int, height: int) -> Size:
-        """The size of the whole picture after scaling, before crop or padding."""
+        """Return the size of the whole picture after scaling, before it is cropped or padded."""
         if self.mode == "squash":
             return self.width, self.height
         if self.mode == "shortest" and self.width == self.height:
@@ -130,7 +99,10 @@ def read_pixels(data: bytes, resizing: Resizing, limits: ImageLimits) -> NDArray
 
 
 def make_thumbnail(data: bytes, side: int, limits: ImageLimits) -> bytes:
-    """A WebP whose longer side is at most `side` pixels; small ones keep their size. Raises BadContent."""
+    """Return a WebP whose longer side is at most `side` pixels; a smaller picture keeps its size.
+
+    Raises BadContent, as `read_pixels` does.
+    """
     with _decoding_errors_as_bad_content():
         picture = _Picture.open(data, limits)
         width, height = picture.upright_size
@@ -145,22 +117,15 @@ def make_thumbnail(data: bytes, side: int, limits: ImageLimits) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """A picture of which the header is read; only other formats than JPEG are decoded yet."""
+    """A picture whose header is read. A JPEG is not decoded yet, a picture of another format is."""
 
     image: ImageFile.ImageFile
     orientation: int
 
     @classmethod
     def open(cls, data: bytes, limits: ImageLimits) -> _Picture:
-        """The plugins are called directly: no other parser sees the bytes, and the limit of
-        Image.open, which is a process-wide setting and a warning, is replaced by `limits`."""
-        if len(data) > limits.max_bytes:
-            raise BadContent("image_too_large", f"{len(data)} bytes, the limit is {limits.max_bytes}")
-        image = _plugin(data)(io.BytesIO(data))
-        _check_size(image, limits)
-        if "progressive" in image.info:
-            _check_scans(data, image, limits)
-        if not isinstance(image, JpegImageFile):  # a JPEG waits until its scale is known
+        image = open_image(data, limits)
+        if not isinstance(image, JpegImageFile):  # a JPEG is decoded when its scale is known
             image.load()
         return cls(image, _orientation(image))
 
@@ -174,9 +139,10 @@ class _Picture:
         return (height, width) if self.is_turned else (width, height)
 
     def load(self, wanted: Size) -> tuple[Image.Image, Extent]:
-        """Decode upright, at no less than `wanted` pixels; also say which extent the picture has there.
+        """Decode the picture upright, at `wanted` pixels or more; return it and its extent.
 
-        The extent of a JPEG at 1/8 of its size is fractional, its image is padded to whole pixels.
+        The extent is the size of the picture inside the returned image. A JPEG decoded at 1/8 of its
+        size may have a fractional extent, because its image is padded to whole pixels.
         """
         drafted = self.image.draft(None, wanted[::-1] if self.is_turned else wanted)
         self.image.load()
@@ -184,43 +150,6 @@ class _Picture:
         turn = _TURNS.get(self.orientation)
         upright = self.image if turn is None else self.image.transpose(turn)
         return upright, (height, width) if self.is_turned else (width, height)
-
-
-def _plugin(data: bytes) -> type[ImageFile.ImageFile]:
-    if data.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return GifImageFile
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        if len(data) < int.from_bytes(data[4:8], "little") + 8:
-            raise BadContent("truncated_image", "the file is shorter than its RIFF header says")
-        return WebPImageFile
-    if (name := _foreign_format(data)) is not None:
-        raise BadContent("unsupported_image", f"{name}; supported are JPEG, PNG, WebP and GIF")
-    raise BadContent("not_an_image", f"{len(data)} bytes that start with no known picture signature")
-
-
-def _foreign_format(data: bytes) -> str | None:
-    if data[4:8] == b"ftyp":
-        return {b"avi": "AVIF", b"hei": "HEIF", b"mif": "HEIF"}.get(data[8:11])
-    return next((name for start, name in _FOREIGN_SIGNATURES.items() if data.startswith(start)), None)
-
-
-def _check_size(image: Image.Image, limits: ImageLimits) -> None:
-    width, height = image.size
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        limit = f"{limits.max_pixels} pixels and {limits.max_side} a side"
-        raise BadContent("image_too_large", f"{width}x{height} pixels, the limit is {limit}")
-
-
-def _check_scans(data: bytes, image: Image.Image, limits: ImageLimits) -> None:
-    """A scan takes its time in the smallest picture, too."""
-    pixels = max(image.width * image.height, limits.max_pixels // _MAX_SCANS)
-    most = _MAX_SCANS * limits.max_pixels // pixels
-    if has_more_scans(data, most):
-        raise BadContent("image_too_large", f"more than {most} scans of {image.width}x{image.height} pixels")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -233,8 +162,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:
-    """One of L, RGB and RGBA."""
-    if image.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion clips them
+    """Convert the image to one of the modes L, RGB and RGBA."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         return image.convert("RGBA")
@@ -242,7 +171,7 @@ def _plain_mode(image: Image.Image) -> Image.Image:
 
 
 def _fit(image: Image.Image, extent: Extent, scaled: Size, resizing: Resizing) -> Image.Image:
-    """Resample the part of the picture that the target shows, and pad where it shows more than there is."""
+    """Resample the part of the picture that the target shows; pad where the target is larger."""
     target = resizing.width, resizing.height
     shown = min(scaled[0], target[0]), min(scaled[1], target[1])
     left, top = round((scaled[0] - shown[0]) / 2), round((scaled[1] - shown[1]) / 2)
@@ -269,7 +198,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _decoding_errors_as_bad_content() -> Iterator[None]:
-    """The one place where Pillow's exceptions become BadContent."""
+    """Turn Pillow's exceptions into BadContent; no other function does so."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

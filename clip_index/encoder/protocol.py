@@ -16,10 +16,11 @@ from clip_index.content import Embeddings
 
 @dataclass(frozen=True, slots=True)
 class EncoderFingerprint:
-    """What decides an embedding, and so what may share an index (precision does not).
+    """What decides an embedding. All embeddings of an index come from encoders of one fingerprint.
 
-    `weights_digest` is a hexadecimal digest of the tensors, `preprocessing` and
-    `windowing` canonical texts of their parameters.
+    Precision is not part of it: it changes an embedding by rounding only. `weights_digest` is a
+    hexadecimal digest of the tensors; `preprocessing` and `windowing` are canonical texts of
+    their parameters.
     """
 
     architecture: str
@@ -46,7 +47,7 @@ class PreparedImage:
 
     @property
     def num_rows(self) -> int:
-        """How many embeddings it becomes."""
+        """The number of its embeddings."""
         return 1
 
 
@@ -58,7 +59,7 @@ class PreparedText:
 
     @property
     def num_rows(self) -> int:
-        """How many embeddings it becomes: one for each window."""
+        """The number of its embeddings: one for each window."""
         return len(self.tokens)
 
 
@@ -68,9 +69,9 @@ Prepared: TypeAlias = PreparedImage | PreparedText
 class Encoder(Protocol):
     """Maps contents to embeddings.
 
-    The two `prepare_*` methods are thread-safe and run beside `encode`, which is
-    called from one thread at a time. They raise `BadContent` for what can never be
-    encoded; anything else they raise is a fault of the process.
+    The two `prepare_*` methods are thread-safe and run in parallel to `encode`, which is
+    called from one thread at a time. They raise `BadContent` for a content that can never
+    be encoded. Any other exception is a fault of the process.
     """
 
     @property

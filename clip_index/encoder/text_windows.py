@@ -23,7 +23,7 @@ class Windowing:
 
     @classmethod
     def for_context(cls, context_length: int) -> Windowing:
-        """The windows that leave room for a start and an end token: 75 with stride 60 for CLIP's 77."""
+        """Return windows that leave room for a start and an end token: 75 with stride 60 for CLIP's 77."""
         length = context_length - 2
         return cls(length, max(1, length * 4 // 5))
 
@@ -35,7 +35,7 @@ class Windowing:
         return f"{self.length}/{self.stride}/{self.max_windows}"
 
     def ranges(self, num_tokens: int) -> list[range]:
-        """The windows of a text, as ranges of token positions; every token is in one."""
+        """Return the windows of a text as ranges of token positions. Every token is in at least one."""
         last_start = max(0, num_tokens - self.length)
         starts = range(0, last_start + self.stride, self.stride)
         return [range(start, min(start + self.length, num_tokens)) for start in starts]
@@ -44,7 +44,7 @@ class Windowing:
 def check_not_blank(text: str) -> None:
     """Raise BadContent `empty_text` for a text without a visible character."""
     if not text.strip():
-        raise BadContent("empty_text", "the text is empty or white space alone")
+        raise BadContent("empty_text", "the text is empty or only white space")
 
 
 def build_windows(

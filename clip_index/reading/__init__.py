@@ -1,1 +1,1 @@
-"""A searcher over the newest generations, and what it answers."""
+"""Reading an index: a searcher over the newest generations, and what it returns."""

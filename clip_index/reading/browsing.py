@@ -1,8 +1,9 @@
-"""What an index holds without a query: its contents by time, the newest first."""
+"""Browsing: contents by time, the newest first, without a query."""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Location, Searcher
 from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.snapshot import Location, ShardView
 from clip_index.row_filter import RowFilter
 
 _MAX_GROUPS = 4
-"""Of 1, 2, 4 and 8 blocks; further ones would cost more than a look at the whole segment."""
+"""Groups of 1, 2, 4 and 8 blocks. Reading more groups would cost more than reading the whole segment."""
 
 
 @dataclass(frozen=True, slots=True)
-class BrowsePlace:
-    """Where a content stands among all by time. No two share one, and merges do not change it."""
+class TimePosition:
+    """The position of a content in the order by time. It is unique, and merges do not change it."""
 
     occurred_at_ms: int
     shard: str
@@ -29,44 +30,45 @@ class BrowsePlace:
 
 @dataclass(frozen=True, slots=True)
 class NewestContent:
-    place: BrowsePlace
+    position: TimePosition
     location: Location
 
 
 def find_newest(
-    searcher: Searcher,
+    shards: Iterable[ShardView],
     *,
     k: int,
     modality: Modality,
     row_filter: RowFilter | None = None,
-    after: BrowsePlace | None = None,
+    after: TimePosition | None = None,
 ) -> list[NewestContent]:
-    """Return the k live contents that occurred last, the last one first; with `after` those behind it.
+    """Return the k live contents that occurred last, the latest first.
 
-    Blocking. What is uploaded meanwhile stands before `after`, so pages neither repeat nor skip.
+    With `after`, return only contents that follow this position. Uploads of the meantime precede
+    it, so the next page neither repeats nor skips a content. Blocking.
     """
     found: list[NewestContent] = []
-    for shard in searcher.shard_views:
+    for shard in shards:
         for view in shard.segments:
-            part = _Part(shard.name, view, modality, row_filter, after)
-            found.extend(part.newest(k))
-    return heapq.nsmallest(k, found, key=lambda content: _order(content.place))
+            wanted = _WantedRows(shard.name, view, modality, row_filter, after)
+            found.extend(wanted.newest(k))
+    return heapq.nsmallest(k, found, key=lambda content: _order(content.position))
 
 
-def _order(place: BrowsePlace) -> tuple[int, str, int]:
-    """Latest first; of one time by shard, and the greatest offset first."""
-    return -place.occurred_at_ms, place.shard, -place.offset
+def _order(position: TimePosition) -> tuple[int, str, int]:
+    """Order by time, the latest first; equal times by shard, then by offset, the greatest first."""
+    return -position.occurred_at_ms, position.shard, -position.offset
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """What of one segment may be answered."""
+class _WantedRows:
+    """The rows of one segment that the caller asks for."""
 
     shard: str
     view: SegmentView
     modality: Modality
     row_filter: RowFilter | None
-    after: BrowsePlace | None
+    after: TimePosition | None
 
     def newest(self, k: int) -> list[NewestContent]:
         """Return the k newest rows, the newest first."""
@@ -75,39 +77,39 @@ class _Part:
         times, offsets = self._times_and_offsets()
         return [
             NewestContent(
-                BrowsePlace(int(times[row]), self.shard, int(offsets[row])),
+                TimePosition(int(times[row]), self.shard, int(offsets[row])),
                 Location(self.shard, self.view, row),
             )
             for row in self._newest_rows(k).tolist()
         ]
 
     def _newest_rows(self, k: int) -> NDArray[np.int64]:
-        """Look where the latest rows stand; where few of them are wanted, look at all."""
+        """Read the blocks that hold the latest rows. If too few of those rows are wanted, read all rows."""
         times, _ = self._times_and_offsets()
         newest = np.empty(0, np.int64)
         until = self.after.occurred_at_ms if self.after else None
-        for rows, latest_behind in islice(self.view.segment.time_blocks.latest(until), _MAX_GROUPS):
-            is_wanted = self.view.are_eligible(rows, self.row_filter) & self._are_asked_for(rows)
+        for rows, latest_left in islice(self.view.segment.time_blocks.latest(until), _MAX_GROUPS):
+            is_wanted = self.view.are_eligible(rows, self.row_filter) & self._are_on_page(rows)
             newest = self._first(np.concatenate([newest, rows[is_wanted]]), k)
-            if latest_behind is None or (len(newest) == k and times[newest[-1]] > latest_behind):
+            if latest_left is None or (len(newest) == k and times[newest[-1]] > latest_left):
                 return newest
-        is_wanted = self.view.eligible_rows(self.row_filter) & self._are_asked_for(slice(None))
+        is_wanted = self.view.eligible_rows(self.row_filter) & self._are_on_page(slice(None))
         return self._first(np.flatnonzero(is_wanted), k)
 
-    def _are_asked_for(self, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
-        """Return which of the rows are of the modality and stand behind the place."""
-        are_asked_for: NDArray[np.bool_] = self.view.segment.is_image[rows] == (self.modality == "image")
+    def _are_on_page(self, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
+        """Return which of the rows have the modality and follow the position `after`."""
+        are_on_page: NDArray[np.bool_] = self.view.segment.is_image[rows] == (self.modality == "image")
         if self.after is not None:
-            are_asked_for &= self._are_behind(self.after, rows)
-        return are_asked_for
+            are_on_page &= self._are_behind(self.after, rows)
+        return are_on_page
 
-    def _are_behind(self, place: BrowsePlace, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
+    def _are_behind(self, position: TimePosition, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
         times, offsets = (column[rows] for column in self._times_and_offsets())
-        are_earlier: NDArray[np.bool_] = times < place.occurred_at_ms
-        if self.shard > place.shard:
-            are_earlier |= times == place.occurred_at_ms
-        elif self.shard == place.shard:
-            are_earlier |= (times == place.occurred_at_ms) & (offsets < place.offset)
+        are_earlier: NDArray[np.bool_] = times < position.occurred_at_ms
+        if self.shard > position.shard:
+            are_earlier |= times == position.occurred_at_ms
+        elif self.shard == position.shard:
+            are_earlier |= (times == position.occurred_at_ms) & (offsets < position.offset)
         return are_earlier
 
     def _first(self, rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:

@@ -1,22 +1,26 @@
-"""Which contents a new searcher shows that the former one did not: for measuring freshness."""
+"""The contents that a searcher shows and its predecessor did not: their age measures freshness."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_index.reading.searcher import Searcher, ShardView
+from clip_index.reading.snapshot import ShardView
 
 
-def occurrence_times_of_newcomers(former: Searcher, searcher: Searcher) -> NDArray[np.int64]:
-    """Return `occurred_at_ms` (ms since 1970) of every row beyond the former's next offsets, shape (n,)."""
-    known = {shard.name: shard for shard in former.shard_views}
-    times = [_times_beyond(shard, known.get(shard.name)) for shard in searcher.shard_views]
+def occurrence_times_of_newcomers(
+    former: Iterable[ShardView], shards: Iterable[ShardView]
+) -> NDArray[np.int64]:
+    """Return `occurred_at_ms` (ms since 1970) of every row from `former`'s next offsets on, shape (n,)."""
+    known = {shard.name: shard for shard in former}
+    times = [_times_beyond(shard, known.get(shard.name)) for shard in shards]
     return np.concatenate([np.empty(0, np.int64), *times])
 
 
 def _times_beyond(shard: ShardView, former: ShardView | None) -> NDArray[np.int64]:
-    """Segments that were there before hold nothing new, and may be large."""
+    """Skip the segments that `former` has: they hold nothing new, and they may be large."""
     next_offset = former.snapshot.next_offset if former else 0
     if shard.snapshot.next_offset <= next_offset:
         return np.empty(0, np.int64)

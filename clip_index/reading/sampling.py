@@ -1,23 +1,24 @@
-"""A sample of an index's contents, the same for the same generations."""
+"""A random sample of contents. The same generations give the same sample."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Modality
-from clip_index.reading.searcher import Location, Searcher
 from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.snapshot import Location, ShardView
 
 
-def sample_contents(searcher: Searcher, modality: Modality, num_contents: int) -> list[Location]:
-    """Draw live contents of a modality, each at most once and all with the same chance.
+def sample_contents(shards: Iterable[ShardView], modality: Modality, num_contents: int) -> list[Location]:
+    """Draw live contents of a modality without repetition, each with the same chance.
 
-    Fewer only where fewer exist.
+    Return fewer than `num_contents` only if fewer exist.
     """
-    views = [(shard.name, view) for shard in searcher.shard_views for view in shard.segments]
+    views = [(shard.name, view) for shard in shards for view in shard.segments]
     ends = np.cumsum([view.num_live[modality] for _, view in views])
     num_live = int(ends[-1]) if len(ends) else 0
     chosen = np.sort(random.Random(num_live).sample(range(num_live), min(num_contents, num_live)))

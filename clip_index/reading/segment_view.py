@@ -14,10 +14,10 @@ from clip_index.generations.tombstones import live_rows_mask, row_numbers
 from clip_index.row_filter import RowFilter
 from clip_index.segments.segment import FoundEntry, Segment
 from clip_index.storage.bounded_cache import BoundedCache
-from clip_index.vectors.flat_vectors import NodeSelection
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import VectorFile
+from clip_index.vectors.vectors import NodeSelection
 
 _NUM_CACHED_FILTERS = 32
 
@@ -35,32 +35,35 @@ class RowScores:
 
 @dataclass(frozen=True, slots=True)
 class Eligible:
-    """What may be answered: a (rows,) mask and the nodes that have such a row; None for all."""
+    """The rows that a search may return, as a mask (rows,), and the nodes of such rows. None means all."""
 
     is_row: NDArray[np.bool_] | None
     nodes: NodeSelection | None
 
 
 class SegmentView:
-    """Immutable and thread-safe; where more rows are dead than before, only those are looked at."""
+    """The live rows of a segment. Immutable and thread-safe."""
 
     def __init__(self, segment: Segment, dead: BitMap, former: SegmentView | None = None) -> None:
-        """`former` shows the same segment, as an earlier generation or a later one does."""
+        """`former` is a view of the same segment in another generation, earlier or later.
+
+        If it has no dead row that is alive here, only the rows that died since are looked at.
+        """
         self.segment = segment
         self.dead = dead
-        self._filtered: BoundedCache[Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
+        self._filtered: BoundedCache[str, Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
         self._live_nodes: dict[Modality, NodeSelection] = {}
         self._is_live: NDArray[np.bool_] | None = None
         if former is not None and former._is_live is not None and former.dead.issubset(dead):
             self._is_live = former._is_live.copy()
-            self._follow(former, self._is_live)
+            self._derive_from(former, self._is_live)
             return
         if dead:
             self._is_live = live_rows_mask(dead, segment.num_rows)
         self._num_live = self._count_live()
 
-    def _follow(self, former: SegmentView, is_live: NDArray[np.bool_]) -> None:
-        """Take from what the former one knows, `is_live` first, the rows that have died since."""
+    def _derive_from(self, former: SegmentView, is_live: NDArray[np.bool_]) -> None:
+        """Start from the former view's mask and counts and subtract the rows that have died since."""
         died = row_numbers(self.dead - former.dead)
         is_live[died] = False
         num_images = int(np.count_nonzero(self.segment.is_image[died]))
@@ -97,7 +100,7 @@ class SegmentView:
     def search(
         self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None = None
     ) -> list[RowScores]:
-        """Return up to k distinct live rows of each query, exactly k while that many exist."""
+        """Return k distinct live rows of each query; fewer only if fewer can be found."""
         file = self.segment.vector_files.get(modality)
         if file is None:
             return [_NOTHING] * len(queries)
@@ -111,8 +114,8 @@ class SegmentView:
             if num_nodes == file.num_nodes or all(len(rows.rows) >= k for rows in found):
                 return found
             if nodes[:, -1].max() < 0:
-                return found  # there are no more
-            num_nodes = min(2 * num_nodes, file.num_nodes)  # several windows of one text were found
+                return found  # no query has a further node
+            num_nodes = min(2 * num_nodes, file.num_nodes)  # several windows of one text took the room
 
     def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
         if row_filter is not None:
@@ -125,14 +128,14 @@ class SegmentView:
         return Eligible(self._is_live, self._live_nodes[modality])
 
     def are_eligible(self, rows: NDArray[np.int64], row_filter: RowFilter | None) -> NDArray[np.bool_]:
-        """Return which of some rows, (n,), live and pass the filter."""
+        """Return which of the given rows, (n,), are alive and pass the filter."""
         are_eligible = np.ones(len(rows), np.bool_) if self._is_live is None else self._is_live[rows]
         if row_filter is not None:
             are_eligible &= self.segment.row_mask(row_filter)[rows]
         return are_eligible
 
     def eligible_rows(self, row_filter: RowFilter | None) -> NDArray[np.bool_]:
-        """Return the live rows that pass the filter: a (rows,) mask."""
+        """Return the live rows that pass the filter, as a mask (rows,)."""
         is_row = np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live.copy()
         if row_filter is not None:
             is_row &= self.segment.row_mask(row_filter)
@@ -150,7 +153,10 @@ def _select_nodes(file: VectorFile, is_row: NDArray[np.bool_]) -> NodeSelection:
 def expand(
     scores: NDArray[np.float32], nodes: NDArray[np.int64], node_rows: NodeRows, eligible: Eligible
 ) -> RowScores:
-    """Turn nodes into rows: several for identical contents, one for several windows of a text."""
+    """Turn nodes into rows.
+
+    A node of identical contents gives several rows, and several windows of a text give one row.
+    """
     if nodes[-1] < 0:
         scores, nodes = scores[nodes >= 0], nodes[nodes >= 0]
     positions, rows = node_rows.rows_of(nodes)
@@ -160,7 +166,7 @@ def expand(
         is_kept = eligible.is_row[rows]
         scores, rows = scores[is_kept], rows[is_kept]
     if not node_rows.has_distinct_rows:
-        first = np.sort(np.unique(rows, return_index=True)[1])  # a text's best window comes first
+        first = np.sort(np.unique(rows, return_index=True)[1])  # the best window of a text comes first
         scores, rows = scores[first], rows[first]
     return RowScores(scores, rows)
 

@@ -1,9 +1,12 @@
 """The small segments of a shard, searched as one.
 
-Ingestion leaves a few large segments and a tail of small ones, whose scans cost less than
-what surrounds each of them. So the flat vector files of a shard are joined in memory, up to
-a bound. Answers are those of the segments searched one by one; where the joined vectors are
-many, and so lie in lists around a merged segment's centroids, those of a merged segment.
+Ingestion leaves a few large segments and a tail of small ones. Scanning a small segment costs
+less than the calls around the scan. So the small flat vector files of a shard are joined in
+memory, up to a bound.
+
+Small tails answer exactly what their segments would, searched one by one. Large tails (from
+1,000 nodes on, beside a merged segment) use inverted lists around the centroids of that segment,
+and so are as approximate as it is.
 """
 
 from __future__ import annotations
@@ -30,9 +33,10 @@ _NUM_CACHED_FILTERS = 32
 def build_tails(
     views: Sequence[SegmentView], former: Mapping[Modality, Tail], max_nodes: int = _MAX_NODES
 ) -> dict[Modality, Tail]:
-    """Join the smallest flat files of each modality while they have up to `max_nodes` nodes together.
+    """Join the smallest flat files of each modality, up to `max_nodes` nodes together.
 
-    The vectors of `former` are shared if they are the same, and extended if there are only more.
+    If the files are those of `former`, its vectors are shared. If files were only appended, a copy
+    of its vectors is extended.
     """
     modalities: set[Modality] = {modality for view in views for modality in view.segment.vector_files}
     joined = {modality: _find_small(views, modality, max_nodes) for modality in modalities}
@@ -51,17 +55,20 @@ def _find_guide(views: Iterable[SegmentView], modality: Modality) -> InvertedLis
 
 
 def _find_small(views: Iterable[SegmentView], modality: Modality, max_nodes: int) -> list[SegmentView]:
-    """Return the small segments in their order, which appending and killing rows leave as it is."""
+    """Return the small segments in the order of `views`.
+
+    New segments are appended, and dead rows change no order, so a former tail can be extended.
+    """
     files = [(view, view.segment.vector_files.get(modality)) for view in views]
     flat = [(view, file.num_nodes) for view, file in files if file is not None and file.is_flat]
-    order = sorted(range(len(flat)), key=lambda place: flat[place][1])
-    totals = np.cumsum([flat[place][1] for place in order], dtype=np.int64)
+    by_size = sorted(range(len(flat)), key=lambda number: flat[number][1])
+    totals = np.cumsum([flat[number][1] for number in by_size], dtype=np.int64)
     num_small = int(np.searchsorted(totals, max_nodes, side="right"))
-    return [flat[place][0] for place in sorted(order[:num_small])]
+    return [flat[number][0] for number in sorted(by_size[:num_small])]
 
 
 class Tail:
-    """Rows count through its segments, one after another. Immutable and thread-safe."""
+    """Small segments, whose rows are numbered through one after another. Immutable and thread-safe."""
 
     def __init__(
         self,
@@ -70,28 +77,39 @@ class Tail:
         guide: InvertedLists | None = None,
         former: Tail | None = None,
     ) -> None:
-        """`views` have flat vector files of this modality; `guide` are lists beside them."""
+        """`views` have flat vector files of this modality; a large tail uses the centroids of `guide`."""
         self.views = tuple(views)
         files = tuple(view.segment.vector_files[modality] for view in views)
         self.joined: JoinedVectors = join_vectors(files, guide, former.joined if former else None)
         self._starts = _starts(view.segment.num_rows for view in views)
         self._node_rows = self._join_node_rows()
         self._has_dead = any(view.dead for view in views)
-        self._eligible: BoundedCache[Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
+        self._eligible: BoundedCache[str, Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
 
     def locate(self, row: int) -> tuple[SegmentView, int]:
         """Return the segment that a row of the tail lies in, and its row there."""
-        place = bisect_right(self._starts, row) - 1
-        return self.views[place], row - self._starts[place]
+        number = bisect_right(self._starts, row) - 1
+        return self.views[number], row - self._starts[number]
 
     def search(
         self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None = None
     ) -> list[RowScores]:
-        """Return the k best live rows of each query, and all others that score as the last of them.
+        """Return the k best live rows of each query, with all rows whose score equals the k-th.
 
-        Of one segment no more than its own search would return. `modality` is the tail's own.
+        If more than k of them lie in one segment, the segment's own search chooses k. `modality` is
+        the tail's own.
         """
-        eligible = self._find_eligible(row_filter)
+        found = self._find_beyond(queries, k, self._find_eligible(row_filter))
+        best = [_with_ties(rows, k) for rows in found]
+        crowded = [self._crowded_segments(rows, k) for rows in best]
+        chosen = {n: self.views[n].search(queries, k, modality, row_filter) for n in set().union(*crowded)}
+        return [
+            self._replace(rows, {n: chosen[n][query] for n in numbers}) if numbers else rows
+            for query, (rows, numbers) in enumerate(zip(best, crowded, strict=True))
+        ]
+
+    def _find_beyond(self, queries: Queries, k: int, eligible: Eligible) -> list[RowScores]:
+        """Search until each query has a row that is worse than its k-th, or has all rows."""
         num_nodes = min(k + 1, self.joined.num_nodes)
         while True:
             scores, nodes = self.joined.vectors.search(queries, num_nodes, eligible.nodes)
@@ -101,30 +119,25 @@ class Tail:
                 for rows, node, score in zip(found, nodes[:, -1], scores[:, -1], strict=True)
             ]
             if num_nodes == self.joined.num_nodes or all(is_beyond):
-                break
-            num_nodes = min(2 * num_nodes, self.joined.num_nodes)  # windows, or equal scores
-        best = [_with_ties(rows, k) for rows in found]
-        crowded = [self._crowded_places(rows, k) for rows in best]
-        chosen = {p: self.views[p].search(queries, k, modality, row_filter) for p in set().union(*crowded)}
-        return [
-            self._replace(rows, {p: chosen[p][query] for p in places}) if places else rows
-            for query, (rows, places) in enumerate(zip(best, crowded, strict=True))
-        ]
+                return found
+            # several windows of a text, or equal scores, took the room
+            num_nodes = min(2 * num_nodes, self.joined.num_nodes)
 
-    def _crowded_places(self, found: RowScores, k: int) -> list[int]:
-        """Return the segments with more than k of the rows, by equal scores: they choose among them."""
+    def _crowded_segments(self, found: RowScores, k: int) -> list[int]:
+        """Return the numbers of the segments that hold more than k of the rows, by equal scores."""
         if len(found.rows) <= k:
             return []
-        counts = np.bincount(self._places_of(found))
-        return [int(place) for place in np.flatnonzero(counts > k)]
+        counts = np.bincount(self._segment_numbers(found))
+        return [int(number) for number in np.flatnonzero(counts > k)]
 
     def _replace(self, found: RowScores, chosen: Mapping[int, RowScores]) -> RowScores:
-        is_kept = ~np.isin(self._places_of(found), list(chosen))
+        """Put the rows that crowded segments chose in place of all their rows in `found`."""
+        is_kept = ~np.isin(self._segment_numbers(found), list(chosen))
         scores = [found.scores[is_kept], *(rows.scores for rows in chosen.values())]
-        rows = [found.rows[is_kept], *(rows.rows + self._starts[place] for place, rows in chosen.items())]
+        rows = [found.rows[is_kept], *(rows.rows + self._starts[number] for number, rows in chosen.items())]
         return RowScores(np.concatenate(scores), np.concatenate(rows))
 
-    def _places_of(self, found: RowScores) -> NDArray[np.int64]:
+    def _segment_numbers(self, found: RowScores) -> NDArray[np.int64]:
         return np.searchsorted(self._starts, found.rows, side="right") - 1
 
     def _find_eligible(self, row_filter: RowFilter | None) -> Eligible:
@@ -154,7 +167,10 @@ def _starts(counts: Iterable[int]) -> list[int]:
 
 
 def _with_ties(rows: RowScores, k: int) -> RowScores:
-    """Keep the k best and what equals the last of them: content ids decide there, not the order of rows."""
+    """Keep the k best rows and those whose score equals the k-th.
+
+    Content ids decide between equal scores, not the order of the rows.
+    """
     if len(rows.rows) <= k:
         return rows
     return rows.first(int(np.count_nonzero(rows.scores >= rows.scores[k - 1])))

@@ -1,11 +1,13 @@
-"""How often the values of a field occur: counted once for each immutable segment, its dead rows apart.
+"""How often the values of a field occur.
 
-Tables of two columns, `value` and `count`, so that a million owners are no Python objects.
+A segment's rows are counted once, dead ones included, because a segment does not change. The dead
+rows are counted for each view and subtracted. Counts are Arrow tables with the columns `value` and
+`count`, so that a million owners do not become a million Python objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.snapshot import ShardView
 from clip_index.row_filter import RowFilter
 from clip_index.segments.columns import count_column
 
@@ -23,24 +25,27 @@ CountedField: TypeAlias = Literal["modality", "source", "owner_id"]
 
 @dataclass(frozen=True, slots=True)
 class ValueCounts:
-    """The most frequent values first, equally frequent ones in alphabetical order; `num_values` in all."""
+    """Values with their counts, the most frequent first; equal counts are in alphabetical order.
+
+    `num_values` is the number of distinct values, of which `values` may show only some.
+    """
 
     values: tuple[tuple[str, int], ...]
     num_values: int
 
 
 def count_values(
-    searcher: Searcher, field: CountedField, row_filter: RowFilter | None = None, *, max_values: int
+    shards: Iterable[ShardView], field: CountedField, row_filter: RowFilter | None = None, *, max_values: int
 ) -> ValueCounts:
-    """Return how many live contents have each value of a field; those without one are not counted. Blocking.
+    """Return how many live contents have each value of a field. Contents without a value do not count.
 
-    An id that producers sent to several partitions counts in each.
+    If producers sent an id to several partitions, it counts in each. Blocking.
     """
     tables = [
         table
-        for shard in searcher.shard_views
+        for shard in shards
         for view in shard.segments
-        for table in _tables_of(view, field, row_filter)
+        for table in _count_tables(view, field, row_filter)
     ]
     if not tables:
         return ValueCounts((), 0)
@@ -56,8 +61,8 @@ def count_values(
     return ValueCounts(tuple(pairs), live.num_rows)
 
 
-def _tables_of(view: SegmentView, field: CountedField, row_filter: RowFilter | None) -> Iterator[pa.Table]:
-    """Yield the counts of all rows, which are the segment's own, and those of the dead ones as negatives."""
+def _count_tables(view: SegmentView, field: CountedField, row_filter: RowFilter | None) -> Iterator[pa.Table]:
+    """Yield the counts of all rows, then the counts of the dead rows as negative numbers."""
     segment = view.segment
     yield segment.count_values(field, row_filter)
     if view.dead:

@@ -1,71 +1,70 @@
 """Single contents out of mapped columns, without an Arrow scalar for each value.
 
-A search answer reads tens of contents; through Arrow's own scalars one content costs
-ten times as much as through views of the very same buffers.
+A search answer reads tens of contents. Reading a content through Arrow's own scalars takes
+ten times as long as reading it through views of the same buffers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Literal, TypeAlias
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
 
 import pyarrow as pa
 
-from clip_index.content import MetadataValue, StoredContent
+from clip_index.content import FACT_NAMES, LONG_FACTS, ContentFacts, LongFact, MetadataValue, StoredContent
+from clip_index.segments.columns import MAP_FACTS, MAP_TYPES
 
-StoredField: TypeAlias = Literal["text", "metadata"]
-"""What is read only where it is wanted: long values."""
 
-ALL_FIELDS: frozenset[StoredField] = frozenset({"text", "metadata"})
+class _Column(Protocol):
+    def value(self, row: int) -> Any: ...
 
 
 class ColumnReader:
-    """Reads rows of a `contents.arrow`; immutable and thread-safe, keeps the file mapped."""
+    """Reads rows of a `contents.arrow` and keeps the file mapped. Immutable and thread-safe."""
 
     def __init__(self, columns: pa.RecordBatch) -> None:
         self._content_id = _Texts(columns.column("content_id"))
         self._modality = _Texts(columns.column("modality"))
-        self._source = _Texts(columns.column("source"))
-        self._owner_id = _Texts(columns.column("owner_id"))
-        self._link = _Texts(columns.column("link"))
-        self._text = _Texts(columns.column("text"))
         self._offset = _Integers(columns.column("offset"))
         self._version = _Integers(columns.column("version"))
         self._occurred_at_ms = _Integers(columns.column("occurred_at_ms"))
-        self._metadata = [
-            _Pairs(columns.column(f"metadata_{kind}")) for kind in ("text", "number", "boolean")
-        ]
+        read_fact = {name: _open_fact(columns, name).value for name in FACT_NAMES}
+        self._short_facts = [(name, read) for name, read in read_fact.items() if name not in LONG_FACTS]
+        self._long_facts = {name: read_fact[name] for name in LONG_FACTS}
 
     def content_id(self, row: int) -> str:
         return str(self._content_id.value(row))
 
     def recency(self, row: int) -> tuple[int, int]:
-        """Greater version, then later time: the rule between shards, whose offsets do not compare."""
+        """Return version and time. The greater pair is newer: offsets of two shards do not compare."""
         version = self._version.value(row)
         return (-1 if version is None else version, self._occurred_at_ms.value(row) or 0)
 
-    def read(self, row: int, fields: Collection[StoredField] = ALL_FIELDS) -> StoredContent:
-        """Read one content; what `fields` leaves out is None or empty."""
+    def read(self, row: int, long_facts: Collection[LongFact] = LONG_FACTS) -> StoredContent:
+        """Read one content. A long fact that is not in `long_facts` is None or empty."""
+        content_id: Any = self._content_id.value(row)
         modality: Any = self._modality.value(row)
+        facts = {name: read(row) for name, read in self._short_facts}
+        for name in long_facts:
+            facts[name] = self._long_facts[name](row)
         return StoredContent(
-            content_id=self.content_id(row),
-            offset=self._offset.value(row) or 0,
-            modality=modality,
-            source=self._source.value(row) or "",
-            occurred_at_ms=self._occurred_at_ms.value(row) or 0,
-            version=self._version.value(row),
-            owner_id=self._owner_id.value(row),
-            link=self._link.value(row),
-            text=self._text.value(row) if "text" in fields else None,
-            metadata=self._read_metadata(row) if "metadata" in fields else {},
+            content_id,
+            self._offset.value(row) or 0,
+            modality,
+            self._version.value(row),
+            ContentFacts(**facts),
         )
 
-    def _read_metadata(self, row: int) -> dict[str, MetadataValue]:
-        return {key: value for column in self._metadata for key, value in column.pairs(row)}
+
+def _open_fact(columns: pa.RecordBatch, name: str) -> _Column:
+    if name in MAP_FACTS:
+        return _Mapping([_Pairs(columns.column(f"{name}_{kind}")) for kind in MAP_TYPES])
+    column = columns.column(name)
+    return _Integers(column) if pa.types.is_integer(column.type) else _Texts(column)
 
 
 class _Values:
-    """The validity bits that all columns have in common; Arrow's layout, least significant bit first."""
+    """The validity bits that all columns have: Arrow's layout, least significant bit first."""
 
     __slots__ = ("_first", "_validity")
 
@@ -86,10 +85,10 @@ class _Texts(_Values):
         self._bytes = memoryview(data if data is not None else b"")
 
     def value(self, row: int) -> str | None:
-        place, validity, offsets = self._first + row, self._validity, self._offsets
-        if validity is not None and not validity[place >> 3] >> (place & 7) & 1:
+        index, validity, offsets = self._first + row, self._validity, self._offsets
+        if validity is not None and not validity[index >> 3] >> (index & 7) & 1:
             return None
-        return str(self._bytes[offsets[place] : offsets[place + 1]], "utf-8")
+        return str(self._bytes[offsets[index] : offsets[index + 1]], "utf-8")
 
 
 class _Integers(_Values):
@@ -100,11 +99,23 @@ class _Integers(_Values):
         self._numbers = memoryview(array.buffers()[1]).cast("q")
 
     def value(self, row: int) -> int | None:
-        place, validity = self._first + row, self._validity
-        if validity is not None and not validity[place >> 3] >> (place & 7) & 1:
+        index, validity = self._first + row, self._validity
+        if validity is not None and not validity[index >> 3] >> (index & 7) & 1:
             return None
-        number: int = self._numbers[place]
+        number: int = self._numbers[index]
         return number
+
+
+class _Mapping:
+    """A mapping, whose pairs lie in a map column for each type of their values."""
+
+    __slots__ = ("_columns",)
+
+    def __init__(self, columns: Sequence[_Pairs]) -> None:
+        self._columns = columns
+
+    def value(self, row: int) -> dict[str, MetadataValue]:
+        return {key: value for column in self._columns for key, value in column.pairs(row)}
 
 
 class _Pairs:
@@ -119,4 +130,4 @@ class _Pairs:
 
     def pairs(self, row: int) -> list[tuple[str, MetadataValue]]:
         first, last = self._offsets[self._first + row], self._offsets[self._first + row + 1]
-        return [(self._keys[place].as_py(), self._items[place].as_py()) for place in range(first, last)]
+        return [(self._keys[index].as_py(), self._items[index].as_py()) for index in range(first, last)]

@@ -1,20 +1,43 @@
 """The columns of a segment: one Arrow row per content, memory-mapped.
 
-`contents.arrow` and `deletes.arrow` are uncompressed Arrow IPC files of one record
-batch, so that opening one reads a footer and a value is read where it lies.
+`contents.arrow` and `deletes.arrow` are uncompressed Arrow IPC files of one record batch.
+Opening one reads a footer only, and a value is read where it lies in the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType, NoneType
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clip_index.content import EncodedContent, MetadataValue
+from clip_index.content import FACT_NAMES, LONG_FACTS, ContentFacts, EncodedContent, MetadataValue
+
+_FACT_HINTS = get_type_hints(ContentFacts)
+MAP_FACTS = frozenset(name for name, hint in _FACT_HINTS.items() if get_origin(hint) is Mapping)
+MAP_TYPES: Mapping[str, pa.DataType] = MappingProxyType(
+    {"text": pa.string(), "number": pa.float64(), "boolean": pa.bool_()}
+)
+"""A fact that is a mapping has a map column for each type of its values: `metadata_text` and so on."""
+
+_TYPES: Mapping[type, pa.DataType] = MappingProxyType({str: pa.string(), int: pa.int64()})
+
+
+def _fact_columns(name: str) -> list[pa.Field]:
+    """Derive the columns of a fact from its type; None in the type makes a column nullable."""
+    if name in MAP_FACTS:
+        return [pa.field(f"{name}_{kind}", pa.map_(pa.string(), type_)) for kind, type_ in MAP_TYPES.items()]
+    hint = _FACT_HINTS[name]
+    is_optional = NoneType in get_args(hint)
+    type_ = _TYPES[get_args(hint)[0] if is_optional else hint]
+    is_long = name in LONG_FACTS
+    return [pa.field(name, pa.large_string() if is_long else type_, nullable=is_optional)]
+
 
 CONTENTS_SCHEMA = pa.schema(
     [
@@ -23,14 +46,7 @@ CONTENTS_SCHEMA = pa.schema(
         pa.field("floor", pa.int64()),
         pa.field("version", pa.int64()),
         pa.field("modality", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("owner_id", pa.string()),
-        pa.field("occurred_at_ms", pa.int64(), nullable=False),
-        pa.field("link", pa.string()),
-        pa.field("text", pa.large_string()),
-        pa.field("metadata_text", pa.map_(pa.string(), pa.string())),
-        pa.field("metadata_number", pa.map_(pa.string(), pa.float64())),
-        pa.field("metadata_boolean", pa.map_(pa.string(), pa.bool_())),
+        *(column for name in FACT_NAMES for column in _fact_columns(name)),
     ]
 )
 DELETES_SCHEMA = pa.schema(
@@ -45,7 +61,7 @@ THUMBNAILS_SCHEMA = pa.schema([pa.field("thumbnail", pa.large_binary())])
 
 @dataclass(frozen=True, slots=True)
 class BufferedContent:
-    """A live content on its way into a segment; `floor` is its id's after this event."""
+    """A live content on its way into a segment. `floor` is the floor of its id after this event."""
 
     content: EncodedContent
     floor: int | None
@@ -53,7 +69,7 @@ class BufferedContent:
 
 @dataclass(frozen=True, slots=True)
 class RememberedDelete:
-    """A deleted id whose floor must outlive it."""
+    """A deleted id. Its floor must outlive it, so that a late older version stays deleted."""
 
     content_id: str
     offset: int
@@ -61,7 +77,7 @@ class RememberedDelete:
 
 
 def contents_batch(rows: Sequence[BufferedContent]) -> pa.RecordBatch:
-    """Lay rows out column by column; a dictionary for each row would cost as much again."""
+    """Lay rows out column by column. A dictionary for each row would double the cost."""
     columns = _columns_of(rows)
     arrays = [pa.array(columns[column.name], column.type) for column in CONTENTS_SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=CONTENTS_SCHEMA)
@@ -91,52 +107,57 @@ def open_columns(path: Path) -> pa.RecordBatch:
 
 def _columns_of(rows: Sequence[BufferedContent]) -> dict[str, list[Any]]:
     contents = [row.content for row in rows]
-    metadata = [_split_metadata(content.metadata) for content in contents]
-    return {
+    columns: dict[str, list[Any]] = {
         "content_id": [content.content_id for content in contents],
         "offset": [content.offset for content in contents],
         "floor": [row.floor for row in rows],
         "version": [content.version for content in contents],
         "modality": [content.modality for content in contents],
-        "source": [content.source for content in contents],
-        "owner_id": [content.owner_id for content in contents],
-        "occurred_at_ms": [content.occurred_at_ms for content in contents],
-        "link": [content.link for content in contents],
-        "text": [content.text for content in contents],
-        "metadata_text": [split.texts for split in metadata],
-        "metadata_number": [split.numbers for split in metadata],
-        "metadata_boolean": [split.booleans for split in metadata],
+    }
+    facts = [content.facts for content in contents]
+    for name in FACT_NAMES:
+        values = list(map(attrgetter(name), facts))
+        columns.update(_map_columns(name, values) if name in MAP_FACTS else {name: values})
+    return columns
+
+
+def _map_columns(name: str, mappings: Sequence[Mapping[str, MetadataValue]]) -> dict[str, list[Any]]:
+    split = [_split(mapping) for mapping in mappings]
+    return {
+        f"{name}_text": [values.texts for values in split],
+        f"{name}_number": [values.numbers for values in split],
+        f"{name}_boolean": [values.booleans for values in split],
     }
 
 
-class _Metadata(NamedTuple):
-    """Metadata by the type of its values, as Arrow's maps want it."""
+class _Pairs(NamedTuple):
+    """The pairs of a mapping by the type of their values, as Arrow's maps want them."""
 
     texts: Sequence[tuple[str, str]] = ()
     numbers: Sequence[tuple[str, float]] = ()
     booleans: Sequence[tuple[str, bool]] = ()
 
 
-_NO_METADATA = _Metadata()
+_NO_PAIRS = _Pairs()
 
 
-def _split_metadata(metadata: Mapping[str, MetadataValue]) -> _Metadata:
-    if not metadata:
-        return _NO_METADATA
+def _split(mapping: Mapping[str, MetadataValue]) -> _Pairs:
+    if not mapping:
+        return _NO_PAIRS
     texts: list[tuple[str, str]] = []
     numbers: list[tuple[str, float]] = []
     booleans: list[tuple[str, bool]] = []
-    for key, value in metadata.items():
+    for key, value in mapping.items():
         if isinstance(value, bool):
             booleans.append((key, value))
         elif isinstance(value, str):
             texts.append((key, value))
         else:
             numbers.append((key, float(value)))
-    return _Metadata(texts, numbers, booleans)
+    return _Pairs(texts, numbers, booleans)
 
 
 def count_column(column: pa.Array) -> pa.Table:
-    """Return a table of each `value` of a column, null apart, with its `count`."""
+    """Return a table of each `value` of a column with its `count`. Null is left out."""
     counted = pc.value_counts(column.drop_null())
     return pa.table({"value": counted.field("values"), "count": counted.field("counts")})

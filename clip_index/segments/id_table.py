@@ -1,7 +1,7 @@
 """Sorted 64-bit hashes of ids: bulk look-up without a Python object per row.
 
-On disk a table is one `.npy` of shape (2, n), uint64: hashes ascending, then the entry
-each belongs to. Several entries may share a hash; the caller compares the ids themselves.
+On disk a table is one `.npy` of shape (2, n), uint64: the hashes, ascending, and the entry of
+each. Several entries may share a hash, so the caller compares the ids themselves.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def build_id_table(hashes: NDArray[np.uint64], entries: NDArray[np.uint64]) -> I
 
 
 def id_table_from(pairs: Iterable[tuple[int, str | None]]) -> IdTable:
-    """Build the table of `(entry, id)` pairs, leaving out entries without an id."""
+    """Build the table of `(entry, id)` pairs; entries without an id are left out."""
     present = [(entry, id_) for entry, id_ in pairs if id_ is not None]
     hashes = hash_ids([id_ for _, id_ in present])
     return build_id_table(hashes, np.array([entry for entry, _ in present], np.uint64))
 
 
 def open_id_table(path: Path) -> IdTable:
-    """Map the table; pages are read as look-ups touch them."""
+    """Map the table. A look-up reads only the pages that it touches."""
     return map_array(path)
 
 

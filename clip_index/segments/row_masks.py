@@ -1,4 +1,4 @@
-"""Filters evaluated on the mapped columns of a segment, vectorised, each once."""
+"""Evaluates filters on the mapped columns of a segment: vectorised, and each filter once."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _NUM_CACHED_KEYS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _KeyPlaces:
-    """Where a metadata key stands in a map column: positions of its items, and their rows, both (n,).
+class _KeyPositions:
+    """One metadata key in a map column: the positions of its items, and their rows, both (n,).
 
-    `rows` is None where every row has the key. `numbers` are the items' values, if that is what they are.
+    `rows` is None if every row has the key. `numbers` are the items' values, if they are numbers.
     """
 
     items: NDArray[np.int64]
@@ -44,7 +44,7 @@ class _KeyPlaces:
     numbers: NDArray[np.float64] | None
 
     def scatter(self, of_items: Mask, num_rows: int) -> Mask:
-        """Return a mask of rows from one of items."""
+        """Turn a mask of items into a mask of rows."""
         if self.rows is None:
             return of_items
         mask = np.zeros(num_rows, np.bool_)
@@ -53,17 +53,17 @@ class _KeyPlaces:
 
 
 class RowMasks:
-    """The masks of one segment's rows, and where its metadata keys stand. Thread-safe."""
+    """The masks of one segment's rows, and the positions of its metadata keys. Thread-safe."""
 
     def __init__(self, columns: pa.RecordBatch) -> None:
         self._columns = columns
-        self._masks: BoundedCache[Mask] = BoundedCache(_NUM_CACHED_MASKS)
-        self._places: BoundedCache[_KeyPlaces] = BoundedCache(_NUM_CACHED_KEYS)
+        self._masks: BoundedCache[str, Mask] = BoundedCache(_NUM_CACHED_MASKS)
+        self._key_positions: BoundedCache[str, _KeyPositions] = BoundedCache(_NUM_CACHED_KEYS)
 
     def find(self, row_filter: RowFilter) -> Mask:
-        """Return a (rows,) mask, not to be written, True where the filter holds.
+        """Return a mask (rows,) that is True where the filter holds. Callers must not change it.
 
-        Raises `ValueError` for a field that rows have not.
+        Raises `ValueError` for a field that rows do not have.
         """
         return self._masks.find_or_build(row_filter.key, lambda: self._build(row_filter))
 
@@ -82,7 +82,7 @@ class RowMasks:
         return ~mask if isinstance(condition, Exists) and not condition.is_present else mask
 
     def _field_mask(self, condition: Condition) -> Mask:
-        """Evaluate a condition; `Exists` as if a value were wanted."""
+        """Evaluate a condition. For `Exists`, return which rows have a value."""
         field = condition.field
         if field in TEXT_FIELDS:
             return _text_mask(self._columns.column(field), condition)
@@ -93,22 +93,24 @@ class RowMasks:
         raise ValueError(f"no such field: {field}")
 
     def _metadata_mask(self, key: str, condition: Condition) -> Mask:
-        """A key stands in the map of its value's type, so at most one of the three holds it."""
+        """A row has a key in one map at most, in that of its value's type."""
         mask = np.zeros(self._columns.num_rows, np.bool_)
         for name, is_wanted in _METADATA_COLUMNS.items():
             column = self._columns.column(name)
             if is_wanted(condition) and len(column.items):
-                places = self._places.find_or_build(f"{name} {key}", partial(_find_key, column, key))
-                mask |= places.scatter(_items_mask(column.items, places, condition), len(mask))
+                positions = self._key_positions.find_or_build(
+                    f"{name} {key}", partial(_find_key, column, key)
+                )
+                mask |= positions.scatter(_items_mask(column.items, positions, condition), len(mask))
         return mask
 
 
-def _find_key(column: pa.MapArray, key: str) -> _KeyPlaces:
+def _find_key(column: pa.MapArray, key: str) -> _KeyPositions:
     items = np.flatnonzero(_equals_text(column.keys, [key]))
     row_of_item = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
     rows = row_of_item[items - column.offsets[0].as_py()]
     numbers = column.items.to_numpy()[items] if pa.types.is_floating(column.items.type) else None
-    return _KeyPlaces(items, rows if len(rows) < len(column) else None, numbers)
+    return _KeyPositions(items, rows if len(rows) < len(column) else None, numbers)
 
 
 def _any(masks: Sequence[Mask]) -> Mask:
@@ -146,16 +148,16 @@ def _number_mask(numbers: NDArray[Any], condition: Condition) -> Mask:
     return mask
 
 
-def _items_mask(items: pa.Array, places: _KeyPlaces, condition: Condition) -> Mask:
-    """Evaluate a condition on those of a map's items that belong to one key: (n,)."""
+def _items_mask(items: pa.Array, positions: _KeyPositions, condition: Condition) -> Mask:
+    """Evaluate a condition on the items of one key: a mask (n,)."""
     if isinstance(condition, Exists):
-        return np.ones(len(places.items), np.bool_)
-    if places.numbers is not None:
-        return _number_mask(places.numbers, condition)
+        return np.ones(len(positions.items), np.bool_)
+    if positions.numbers is not None:
+        return _number_mask(positions.numbers, condition)
     if pa.types.is_string(items.type):
-        return _text_mask(items.take(pa.array(places.items)), condition)
+        return _text_mask(items.take(pa.array(positions.items)), condition)
     wanted = condition.values if isinstance(condition, AnyOf) else ()
-    return np.isin(_as_mask(items)[places.items], [value for value in wanted if isinstance(value, bool)])
+    return np.isin(_as_mask(items)[positions.items], [value for value in wanted if isinstance(value, bool)])
 
 
 def _is_number(value: MetadataValue) -> bool:

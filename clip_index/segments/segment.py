@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clip_index.content import Embeddings, Modality, StoredContent
+from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, StoredContent
 from clip_index.errors import DamagedFile
 from clip_index.generations.manifest import SegmentEntry, segment_name
 from clip_index.row_filter import RowFilter
-from clip_index.segments.column_reader import ALL_FIELDS, ColumnReader, StoredField
+from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import count_column, open_columns
 from clip_index.segments.id_table import find_entries, open_id_table
 from clip_index.segments.row_masks import RowMasks
@@ -61,7 +61,7 @@ class Segment:
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
         self._reader = ColumnReader(self.contents)
         self._row_masks = RowMasks(self.contents)
-        self._value_counts: BoundedCache[pa.Table] = BoundedCache(_NUM_CACHED_COUNTS)
+        self._value_counts: BoundedCache[str, pa.Table] = BoundedCache(_NUM_CACHED_COUNTS)
         self.deletes = self._open_columns(DELETES) if DELETES in entry.files else None
         self._thumbnails = self._open_columns(THUMBNAILS) if THUMBNAILS in entry.files else None
         self._ids = open_id_table(self._file(IDS))
@@ -79,14 +79,14 @@ class Segment:
         return self.entry.num_contents
 
     def find_ids(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
-        """Yield `(position in ids, entry)` for every id that this segment has an entry of."""
+        """Yield `(position in ids, entry)` for every entry of one of the ids."""
         for position, entry in find_entries(self._ids, hashes):
             found = self._entry(entry)
             if self._entry_id(entry) == ids[position]:
                 yield position, found
 
     def find_owner_rows(self, owner_id: str, owner_hash: NDArray[np.uint64]) -> list[int]:
-        """Return the rows, dead ones included, whose owner this is; `owner_hash` has shape (1,)."""
+        """Return the rows of this owner, dead ones included; `owner_hash` has shape (1,)."""
         if self._owners is None:
             return []
         column = self.contents.column("owner_id")
@@ -97,15 +97,15 @@ class Segment:
         return self._reader.content_id(row)
 
     def recency(self, row: int) -> tuple[int, int]:
-        """Greater version, then later time: the rule between shards, whose offsets do not compare."""
+        """Return version and time. The greater pair is newer: offsets of two shards do not compare."""
         return self._reader.recency(row)
 
-    def read(self, row: int, fields: Collection[StoredField] = ALL_FIELDS) -> StoredContent:
-        """Read one content; what `fields` leaves out is None or empty."""
-        return self._reader.read(row, fields)
+    def read(self, row: int, long_facts: Collection[LongFact] = LONG_FACTS) -> StoredContent:
+        """Read one content. A long fact that is not in `long_facts` is None or empty."""
+        return self._reader.read(row, long_facts)
 
     def row_mask(self, row_filter: RowFilter) -> NDArray[np.bool_]:
-        """Return the rows, dead ones included, that a filter lets through: (rows,), not to be written."""
+        """Return which rows, dead ones included, pass a filter: a mask (rows,) that must not be changed."""
         return self._row_masks.find(row_filter)
 
     def count_values(self, field: str, row_filter: RowFilter | None) -> pa.Table:
@@ -138,15 +138,15 @@ class Segment:
         return self._thumbnails
 
     def _entry(self, entry: int) -> FoundEntry:
-        columns, row = self._place(entry)
+        columns, row = self._columns_and_row(entry)
         offset, floor = columns.column("offset")[row].as_py(), columns.column("floor")[row].as_py()
         return FoundEntry(self.segment_id, row if columns is self.contents else None, offset, floor)
 
     def _entry_id(self, entry: int) -> str:
-        columns, row = self._place(entry)
+        columns, row = self._columns_and_row(entry)
         return str(columns.column("content_id")[row])
 
-    def _place(self, entry: int) -> tuple[pa.RecordBatch, int]:
+    def _columns_and_row(self, entry: int) -> tuple[pa.RecordBatch, int]:
         if entry < self.num_rows:
             return self.contents, entry
         return self.deletes, entry - self.num_rows

@@ -1,4 +1,4 @@
-"""Turning rows into the immutable files of a segment."""
+"""Turns rows into the immutable files of a segment."""
 
 from __future__ import annotations
 

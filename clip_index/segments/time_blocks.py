@@ -1,4 +1,4 @@
-"""Where in a segment the latest rows stand, without sorting all of them."""
+"""Finds the latest rows of a segment without sorting all of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _BLOCK_ROWS = 4096
 
 
 class TimeBlocks:
-    """Rows in blocks of which the first and the last time are known. Immutable and thread-safe.
+    """Rows in blocks whose earliest and latest times are known. Immutable and thread-safe.
 
-    Uploads come about in the order in which they happened, so that few blocks hold the latest.
+    Uploads arrive roughly in the order of their times, so a few blocks hold the latest rows.
     """
 
     def __init__(self, times: NDArray[np.int64], block_rows: int = _BLOCK_ROWS) -> None:
-        """`times` of all rows, (rows,), which are read once."""
+        """`times` are those of all rows, (rows,). They are read once."""
         self._num_rows = len(times)
         self._block_rows = block_rows
         starts = np.arange(0, len(times), block_rows)
@@ -25,9 +25,10 @@ class TimeBlocks:
         self._last = np.maximum.reduceat(times, starts) if len(times) else times
 
     def latest(self, until: int | None = None) -> Iterator[tuple[NDArray[np.int64], int | None]]:
-        """Yield rows in ever larger groups, and the latest time that may come after each; None after all.
+        """Yield groups of rows, each with the latest time that rows of later groups may have, else None.
 
-        No row of a time up to `until` is left out; others may be among them.
+        A group has twice as many blocks as the one before. Every row of a time up to `until` is in
+        a group; groups may hold other rows, too.
         """
         last = self._last if until is None else np.minimum(self._last, until)
         order = np.argsort(-last, kind="stable")

@@ -1,4 +1,4 @@
-"""What was built last, kept up to a number of entries."""
+"""The cache of values that are costly to get, bounded in entries."""
 
 from __future__ import annotations
 
@@ -7,25 +7,37 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+_KeyT = TypeVar("_KeyT")
 _ValueT = TypeVar("_ValueT")
 
 
-class BoundedCache(Generic[_ValueT]):
-    """The values built last, by key; thread-safe. Two threads may build the same value at once."""
+class BoundedCache(Generic[_KeyT, _ValueT]):
+    """The values used last, by key, up to `max_entries`; None is not a value. Thread-safe."""
 
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries
         self._lock = threading.Lock()
-        self._values: OrderedDict[str, _ValueT] = OrderedDict()
+        self._values: OrderedDict[_KeyT, _ValueT] = OrderedDict()
 
-    def find_or_build(self, key: str, build: Callable[[], _ValueT]) -> _ValueT:
+    def find(self, key: _KeyT) -> _ValueT | None:
         with self._lock:
-            if key in self._values:
+            value = self._values.get(key)
+            if value is not None:
                 self._values.move_to_end(key)
-                return self._values[key]
-        value = build()
+            return value
+
+    def keep(self, key: _KeyT, value: _ValueT) -> None:
+        """Keep a value; if there are too many, drop the one that was used the longest time ago."""
         with self._lock:
             self._values[key] = value
+            self._values.move_to_end(key)
             while len(self._values) > self._max_entries:
                 self._values.popitem(last=False)
+
+    def find_or_build(self, key: _KeyT, build: Callable[[], _ValueT]) -> _ValueT:
+        """Return the value of a key. Two threads that miss it at the same time both build it."""
+        value = self.find(key)
+        if value is None:
+            value = build()
+            self.keep(key, value)
         return value

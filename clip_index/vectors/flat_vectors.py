@@ -1,10 +1,9 @@
-"""Small segments are scanned: one flat FAISS index of fp16 embeddings. What all vector files share."""
+"""Small segments are scanned: one flat FAISS index of fp16 embeddings, with exact answers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import faiss
 import numpy as np
@@ -12,39 +11,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 from clip_index.vectors.queries import Found, Queries
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSelection:
-    """The nodes that may be found: a bitmap of all, least significant bit first.
-
-    `num_in_list` counts those in each inverted list, (lists,) int64; None where there are none.
-    """
-
-    bitmap: NDArray[np.uint8]
-    num_in_list: NDArray[np.int64] | None = None
-
-
-class Vectors(Protocol):
-    """The embeddings of nodes 0 … `num_nodes` − 1, ready to be searched. Immutable and thread-safe."""
-
-    num_nodes: int
-
-    def search(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
-        """Return the k best nodes of each query among the selected ones; None for all, k ≤ `num_nodes`."""
-        ...
-
-    def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
-        """Prepare a mask of the nodes, (nodes,), for searches."""
-        ...
-
-    def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
-        """Return the selection without some of its nodes, (n,), each named once."""
-        ...
-
-    def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
-        """Return fp32 embeddings (nodes, dimension), as scores are computed from them."""
-        ...
+from clip_index.vectors.vectors import NodeSelection, pack_bits, use_one_thread, without_bits, write_index
 
 
 class FlatVectors:
@@ -73,18 +40,6 @@ class FlatVectors:
         return np.asarray(self._index.reconstruct_batch(nodes), np.float32)
 
 
-def pack_bits(is_node: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return a mask as a bitmap, least significant bit first."""
-    return np.packbits(is_node, bitorder="little")
-
-
-def without_bits(bitmap: NDArray[np.uint8], nodes: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return a copy in which the bits of these nodes are 0."""
-    copy: NDArray[np.uint8] = bitmap.copy()
-    np.bitwise_and.at(copy, nodes >> 3, ~(np.uint8(1) << (nodes & 7).astype(np.uint8)))
-    return copy
-
-
 def build_flat(dimension: int) -> Any:
     return faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
 
@@ -99,23 +54,3 @@ def write_flat(path: Path, embeddings: NDArray[np.float16]) -> None:
 def add_flat(index: Any, embeddings: NDArray[np.float16]) -> None:
     """Add embeddings to an index of `build_flat`: its codes are fp16 numbers as they are."""
     index.add_sa_codes(np.ascontiguousarray(embeddings).view(np.uint8))
-
-
-def write_index(path: Path, index: Any) -> None:
-    """Write a FAISS index; `OSError` if the disk does not take all of it.
-
-    FAISS's own file writer raises RuntimeError for that, and where the rest of its buffer is
-    written, at closing, it prints a line and leaves a truncated file.
-    """
-    with path.open("wb") as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
-
-
-def use_one_thread() -> None:
-    """Search in the calling thread alone.
-
-    Requests run beside each other as it is. A team of OpenMP threads for each query gains
-    nothing on an idle machine and makes queries wait for each other on a busy one
-    (measured there: 60 ms instead of 2 ms). The setting belongs to the calling thread.
-    """
-    faiss.omp_set_num_threads(1)

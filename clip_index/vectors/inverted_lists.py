@@ -1,11 +1,13 @@
-"""Big segments are searched in part: fp16 embeddings in inverted lists around centroids.
+"""Large segments are searched in part: fp16 embeddings in inverted lists around centroids.
 
 Each embedding lies in the list of its nearest centroid, and a query scans the lists of the
 centroids nearest to it (the inverted file of Jégou, Douze and Schmid, "Product quantization
-for nearest neighbor search", 2011, here without a quantisation). Against an HNSW graph of the
-same embeddings this was faster at equal recall in segments of 25,000 and of 100,000, found
-what lies near two clusters at once, where a graph's walk stays in one, took a tenth of the
-time to build, and scans what a filter leaves without walking through what it does not.
+for nearest neighbor search", 2011, here without a quantisation).
+
+Compared with an HNSW graph of the same embeddings, the lists have four advantages. They were
+faster at equal recall in segments of 25,000 and of 100,000. They find what lies near two clusters
+at once; the walk through a graph stays in one. They took a tenth of the time to build. With a
+filter, a search of lists scans what passes; a walk through a graph also visits what does not.
 """
 
 from __future__ import annotations
@@ -19,36 +21,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_index.content import Embeddings
-from clip_index.vectors.flat_vectors import (
-    NodeSelection,
-    build_flat,
-    pack_bits,
-    use_one_thread,
-    without_bits,
-    write_index,
-)
+from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.queries import Found, Queries
+from clip_index.vectors.vectors import NodeSelection, pack_bits, use_one_thread, without_bits, write_index
 
 MIN_NODES = 4_000
-"""Below, a scan takes 0.2 ms at most (512 dimensions, one core), and the segment is soon merged."""
+"""Smaller segments have no lists: a scan takes 0.2 ms at most (512 dimensions, one core), and they
+are soon merged."""
 
-_LISTS_PER_ROOT = 4  # lists = 4·√nodes, the least of FAISS's guideline "4·√n to 16·√n"
+_LISTS_PER_ROOT = 4  # lists = 4·√nodes, the lower end of FAISS's guideline "4·√n to 16·√n"
 _TRAINING_NODES_OF_LIST = 32
-_TRAINING_ROUNDS = 4  # more moved recall by less than 0.003
+_TRAINING_ROUNDS = 4  # more rounds changed recall by less than 0.003
 _SEED = 1234
 _BLOCK = 8192
 
-_MIN_LISTS_PROBED = 16  # in clustered data recall@10 of 0.995 and more, 0.98 for sums of two
-_NODES_MET_OF_K = 8
-_MAX_THOROUGHNESS = 4.0  # filters against the query kept recall@10 ≥ 0.995; half of it gave 0.975
+_MIN_LISTS_PROBED = 16  # recall@10 in clustered data: 0.995 or more; for sums of two embeddings 0.98
+_NODES_MET_PER_K = 8
+_MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
 _FILE_MARK = b"IwSq"  # FAISS's name for an inverted file over a scalar quantizer
 
 
 def write_lists(path: Path, embeddings: NDArray[np.float16]) -> None:
     """Train the centroids, sort the embeddings into lists and write them.
 
-    Takes 0.06 ms of one core for a node of 512 dimensions in a segment of 25,000, and 0.09 ms
-    in one of 200,000.
+    A node of 512 dimensions takes 0.06 ms of one core in a segment of 25,000, and 0.09 ms in one
+    of 200,000.
     """
     centroids = build_flat(embeddings.shape[1])
     centroids.add(_train(embeddings))
@@ -59,14 +56,14 @@ def write_lists(path: Path, embeddings: NDArray[np.float16]) -> None:
 
 
 def build_lists(centroids: Any) -> Any:
-    """Return a FAISS index with empty lists around centroids, which are a FAISS index themselves."""
+    """Return a FAISS index with empty lists. `centroids` are a FAISS index themselves."""
     index = faiss.IndexIVFScalarQuantizer(
         centroids,
         centroids.d,
         centroids.ntotal,
         faiss.ScalarQuantizer.QT_fp16,
         faiss.METRIC_INNER_PRODUCT,
-        False,  # the embeddings themselves, not what they differ by from their centroid
+        False,  # store the embeddings themselves, not their differences from the centroids
     )
     index.is_trained = True
     return index
@@ -103,29 +100,29 @@ def has_lists(path: Path) -> bool:
 
 
 class InvertedLists:
-    """Vectors of which a search scans the nearest lists. Immutable and thread-safe.
+    """Vectors in lists; a search scans the lists nearest to the query. Immutable and thread-safe.
 
-    FAISS's C++ methods are called without their Python wrappers: one takes no parameters for
-    assigned lists, and each takes microseconds of its own at every query.
+    FAISS's C++ methods are called without their Python wrappers, for two reasons. The wrapper for
+    assigned lists takes no parameters, and every wrapper costs microseconds at every query.
     """
 
     def __init__(self, index: Any, centroids: Any, list_of_node: NDArray[np.int64] | None = None) -> None:
-        """`index` is FAISS's, its nodes numbered from 0; `centroids` are its quantizer, or equal to it.
+        """`index` is FAISS's, with nodes numbered from 0; `centroids` are its quantizer or an equal one.
 
-        `list_of_node` saves to look for them one list after the other, where it is known.
+        `list_of_node`, (nodes,), need not be read from the lists if it is known already.
         """
         self._index = index
         self.centroids = centroids
         self._list_of_node = list_of_node
         self._lists = faiss.downcast_InvertedLists(index.invlists)
-        self._lists.prefetch_nthread = 0  # FAISS would start 32 threads for each search
+        self._lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
         self.num_nodes = int(index.ntotal)
         self._num_lists = int(index.nlist)
-        self._list_length = max(1, self.num_nodes // self._num_lists)  # in the mean
+        self._list_length = max(1, self.num_nodes // self._num_lists)  # the mean
         self._parameters: dict[int, Any] = {}
 
     def search(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
-        """Return the k best nodes of each query in the probed lists; −1 only where fewer may be found."""
+        """Return the k best nodes of each query in the probed lists; −1 only if fewer than k are eligible."""
         use_one_thread()
         if selection is None:
             return self._search_all(queries, k)
@@ -138,49 +135,58 @@ class InvertedLists:
             found = self._scan_lists(queries, k, nearest, self._parameters_of(num_probed))
             if num_probed == self._num_lists or queries.depth or found[1][:, -1].min() >= 0:
                 return found
-            num_probed = min(4 * num_probed, self._num_lists)  # the lists near a query were short
+            num_probed = min(4 * num_probed, self._num_lists)  # the nearest lists held too few nodes
 
     def _search_among(self, queries: Queries, k: int, selection: NodeSelection) -> Found:
-        """Probe so many lists, the nearest first, that a query meets enough selected nodes.
+        """Probe the nearest lists until each query meets enough selected nodes.
 
-        What is not selected costs the test of a bit. Where few are selected, all of them are scanned.
+        A node that is not selected costs only the test of a bit. If few nodes are selected, all of
+        them are scanned.
         """
         assert selection.num_in_list is not None
-        num_selected = int(selection.num_in_list.sum())
+        nearest = self._choose_lists(queries, k, selection.num_in_list)
+        selector = faiss.IDSelectorBitmap(selection.bitmap)
+        parameters = faiss.SearchParametersIVF(nprobe=nearest[1].shape[1], sel=selector)
+        return self._scan_lists(queries, k, nearest, parameters)
+
+    def _choose_lists(self, queries: Queries, k: int, num_in_list: NDArray[np.int64]) -> Found:
+        """Return the scores and numbers of the lists to probe; `num_in_list` counts selected nodes."""
+        num_selected = int(num_in_list.sum())
         num_wanted = self._num_wanted(queries, k, num_selected / self.num_nodes)
         num_ranked = self._num_lists * 2 * num_wanted // max(1, num_selected)  # twice the mean need
         while True:
             num_ranked = min(max(num_ranked, _MIN_LISTS_PROBED), self._num_lists)
             scores, lists = queries.nearest(self.centroids, num_ranked)
-            num_met = np.cumsum(selection.num_in_list[lists], axis=1)
+            num_met = np.cumsum(num_in_list[lists], axis=1)
             if num_ranked == self._num_lists or num_met[:, -1].min() >= num_wanted:
                 break
-            num_ranked = self._num_lists  # the filter goes against the query
-        is_probed = num_met - selection.num_in_list[lists] < num_wanted
+            num_ranked = self._num_lists  # the selected nodes lie far from the query
+        is_probed = num_met - num_in_list[lists] < num_wanted
         num_probed = int(is_probed.sum(axis=1).max())
         probed = np.where(is_probed, lists, -1)[:, :num_probed]
-        nearest = np.ascontiguousarray(scores[:, :num_probed]), np.ascontiguousarray(probed)
-        selector = faiss.IDSelectorBitmap(selection.bitmap)
-        parameters = faiss.SearchParametersIVF(nprobe=num_probed, sel=selector)
-        return self._scan_lists(queries, k, nearest, parameters)
+        return np.ascontiguousarray(scores[:, :num_probed]), np.ascontiguousarray(probed)
 
     def _num_wanted(self, queries: Queries, k: int, share: float) -> int:
-        """The smaller the share, the less likely is a filter to be independent of the query."""
+        """Return how many selected nodes a query should meet: more if few nodes pass the filter.
+
+        A selective filter is often correlated with the query, and then the nearest lists may hold
+        nothing of what passes.
+        """
         return int(self._num_met(queries, k) * min(_MAX_THOROUGHNESS, 1 / max(share, 1e-9)))
 
     def _num_met(self, queries: Queries, k: int) -> int:
-        """How many nodes a query should meet."""
-        return max(_MIN_LISTS_PROBED * self._list_length, queries.depth or _NODES_MET_OF_K * k)
+        """Return how many nodes a query without a filter should meet."""
+        return max(_MIN_LISTS_PROBED * self._list_length, queries.depth or _NODES_MET_PER_K * k)
 
     def _parameters_of(self, num_probed: int) -> Any:
-        """Building them takes microseconds: once is enough."""
+        """Return FAISS's parameters. They are kept, because building them takes microseconds."""
         known = self._parameters.get(num_probed)
         if known is None:
             known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed)
         return known
 
     def _scan_lists(self, queries: Queries, k: int, nearest: Found, parameters: Any) -> Found:
-        """Scan the lists of each query: their scores and numbers, both (q, probes), −1 for none."""
+        """Scan lists: `nearest` are the scores and numbers of each query's, both (q, probes), −1 for none."""
         found = queries.empty(k)
         scores_and_lists = (faiss.swig_ptr(nearest[1]), faiss.swig_ptr(nearest[0]))
         into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
@@ -211,21 +217,21 @@ class InvertedLists:
     def _lists_of(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the list that each node lies in."""
         _, starts = self._nodes_by_list
-        return np.searchsorted(starts, self._places[nodes], side="right") - 1
+        return np.searchsorted(starts, self._positions[nodes], side="right") - 1
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
         embeddings = np.empty((len(nodes), self._index.d), np.float32)
         _, starts = self._nodes_by_list
         lists = self._lists_of(nodes)
-        for row, list_number, place in zip(
-            embeddings, lists.tolist(), self._places[nodes] - starts[lists], strict=True
+        for row, list_number, position in zip(
+            embeddings, lists.tolist(), self._positions[nodes] - starts[lists], strict=True
         ):
-            self._index.reconstruct_from_offset(list_number, int(place), faiss.swig_ptr(row))
+            self._index.reconstruct_from_offset(list_number, int(position), faiss.swig_ptr(row))
         return embeddings
 
     @cached_property
     def _nodes_by_list(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The nodes list after list, where each list starts, and the last one's end; read when asked for."""
+        """The nodes ordered by list, and where each list starts, with the end of the last. Read on demand."""
         if self._list_of_node is not None:
             lengths = np.bincount(self._list_of_node, minlength=self._num_lists)
             return np.argsort(self._list_of_node, kind="stable"), _starts(lengths)
@@ -242,13 +248,13 @@ class InvertedLists:
         return np.diff(self._nodes_by_list[1]) > 0
 
     @cached_property
-    def _places(self) -> NDArray[np.int32]:
-        """Where each node stands among the nodes list after list."""
-        places = np.empty(self.num_nodes, np.int32)
-        places[self._nodes_by_list[0]] = np.arange(self.num_nodes, dtype=np.int32)
-        return places
+    def _positions(self) -> NDArray[np.int32]:
+        """The position of each node in the order by list."""
+        positions = np.empty(self.num_nodes, np.int32)
+        positions[self._nodes_by_list[0]] = np.arange(self.num_nodes, dtype=np.int32)
+        return positions
 
 
 def _starts(lengths: ArrayLike) -> NDArray[np.int64]:
-    """Return where each list starts, and the last one's end."""
+    """Return where each list starts, and the end of the last one."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

@@ -8,20 +8,21 @@ from typing import Any
 import faiss
 import numpy as np
 
-from clip_index.vectors.flat_vectors import FlatVectors, Vectors, add_flat, build_flat
+from clip_index.vectors.flat_vectors import FlatVectors, add_flat, build_flat
 from clip_index.vectors.inverted_lists import InvertedLists, add_listed, build_lists
 from clip_index.vectors.vector_file import VectorFile
+from clip_index.vectors.vectors import Vectors
 
 _MIN_LISTED_NODES = 1_000
-"""Below, a scan takes 0.04 ms at most (512 dimensions, one core)."""
+"""Fewer nodes are scanned, which takes 0.04 ms at most (512 dimensions, one core)."""
 
 
 def join_vectors(
     files: tuple[VectorFile, ...], guide: InvertedLists | None = None, former: JoinedVectors | None = None
 ) -> JoinedVectors:
-    """Join `files`, at least one and of one dimension; only those not yet in `former` are read.
+    """Join `files`: one or more, of one dimension. Only files that are not in `former` are read.
 
-    Many nodes are put into lists around the centroids of `guide`, if there is one.
+    If there are many nodes, they are put into lists around the centroids of `guide`.
     """
     chosen = guide if sum(file.num_nodes for file in files) >= _MIN_LISTED_NODES else None
     if former is None or former.guide is not chosen:
@@ -30,7 +31,7 @@ def join_vectors(
 
 
 class JoinedVectors:
-    """Vector files copied to memory, node after node; immutable and thread-safe."""
+    """Vector files that are copied to memory one after another; immutable and thread-safe."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class JoinedVectors:
     ) -> None:
         """`former` has the same guide."""
         self.files: tuple[VectorFile, ...] = files
-        self.guide: InvertedLists | None = guide  # held, since it owns the centroids
+        self.guide: InvertedLists | None = guide  # kept alive, because it owns the centroids
         known = former.files if former else ()
         if former is not None and files[: len(known)] == known:
             index: Any = faiss.clone_index(former.index)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 
 class NodeRows:
-    """Immutable and thread-safe; looked up by node at every search, by row for single contents."""
+    """Immutable and thread-safe. A search looks up by node; reading a single content looks up by row."""
 
     def __init__(self, pairs: NDArray[np.uint32], num_nodes: int) -> None:
-        pairs = pairs.view(np.ndarray)  # without the memmap class, whose every slice costs microseconds
+        pairs = pairs.view(np.ndarray)  # a plain array, because slicing a memmap costs microseconds
         self.nodes: NDArray[np.uint32] = pairs[0]
         self.rows: NDArray[np.uint32] = pairs[1]
         self._num_nodes = num_nodes
@@ -24,7 +24,7 @@ class NodeRows:
 
     @cached_property
     def has_distinct_rows(self) -> bool:
-        """Whether no row has several nodes, as with images."""
+        """Whether every row has one node only, as images have."""
         if not len(self.rows):
             return True
         is_seen = np.zeros(int(self.rows.max()) + 1, np.bool_)
@@ -32,9 +32,9 @@ class NodeRows:
         return int(np.count_nonzero(is_seen)) == len(self.rows)
 
     def rows_of(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
-        """Return pairs, in the order of `nodes`: position in `nodes` and a row of that node.
+        """Return pairs in the order of `nodes`: a position in `nodes`, and a row of the node there.
 
-        No positions where each node has one row.
+        The positions are None if each node has one row.
         """
         rows = self._first_rows[nodes]
         if self._is_one_to_one or not self._has_further_rows[nodes].any():
@@ -47,16 +47,16 @@ class NodeRows:
         return self._nodes_of_all(np.array([row]))
 
     def _nodes_of_all(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the nodes of each row after those of the one before."""
+        """Return the nodes of all given rows, row after row."""
         by_row, ordered = self._by_row
-        wanted = rows.astype(np.uint32)  # of another type, all rows would be converted to it
-        _, places = _ranges(np.searchsorted(ordered, wanted), np.searchsorted(ordered, wanted, side="right"))
-        return self.nodes[by_row[places]].astype(np.int64)
+        wanted = rows.astype(np.uint32)  # with another type, numpy would convert all rows to it
+        _, indices = _ranges(np.searchsorted(ordered, wanted), np.searchsorted(ordered, wanted, side="right"))
+        return self.nodes[by_row[indices]].astype(np.int64)
 
     def nodes_left_without(
         self, is_eligible_row: NDArray[np.bool_], rows: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return those nodes of the given rows that have no eligible row, ascending."""
+        """Return the nodes of the given rows that have no eligible row left, ascending."""
         nodes = np.unique(self._nodes_of_all(rows))
         positions, rows_of_nodes = self.rows_of(nodes)
         is_eligible = is_eligible_row[rows_of_nodes]
@@ -89,18 +89,18 @@ class NodeRows:
 
     @cached_property
     def _further_pairs(self) -> NDArray[np.int64]:
-        """The pairs that are not the first of their node: few, since most contents are distinct."""
+        """The pairs that are not the first of their node. Most contents are distinct, so they are few."""
         return np.flatnonzero(self.nodes[1:] == self.nodes[:-1]) + 1
 
     @cached_property
     def _by_row(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """The pairs' numbers ordered by row, and the rows in that order; built when first asked for."""
+        """The numbers of the pairs ordered by row, and the rows in that order. Built on demand."""
         order = np.argsort(self.rows, kind="stable").astype(np.uint32)
         return order, self.rows[order]
 
 
 def _ranges(first: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers of each half-open range after those of the one before, and whose they are."""
+    """Return the numbers of all half-open ranges, range after range; before them, each one's range."""
     lengths = end - first
     positions = np.repeat(np.arange(len(first)), lengths)
     starts = np.cumsum(lengths, dtype=np.int64) - lengths

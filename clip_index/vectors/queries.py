@@ -1,4 +1,4 @@
-"""The queries of one search, and what its parts find out about them for each other."""
+"""The queries of one search, with what the searches of its segments share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 class Queries:
-    """Query embeddings, (q, dimension) float32. Used by the thread that searches, alone.
+    """Query embeddings, (q, dimension) float32. Only the thread that searches uses them.
 
-    A merged segment and the tail beside it have lists around the same centroids, which are
-    ranked once for both: that is half of what a search of either costs.
+    A merged segment and the tail have lists around the same centroids. The centroids are ranked
+    once for both, because the ranking is half the cost of a search.
 
-    With a `depth`, which lists are scanned depends on it and not on how many nodes are asked
-    for, so that what is found for a smaller k begins what is found for a greater one.
+    With a `depth`, the choice of lists depends on it and not on the number of nodes that are
+    asked for. So the result for a smaller k is the beginning of the result for a greater k.
     """
 
     def __init__(self, embeddings: Embeddings, depth: int | None = None) -> None:

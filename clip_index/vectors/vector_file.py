@@ -1,8 +1,8 @@
-"""The embeddings of one modality in one segment: FAISS's home.
+"""The embeddings of one modality in one segment.
 
 A vector file holds one fp16 node per *distinct* embedding: identical pictures are
-normal on platforms, and are stored and scored once. Beside it, `nodes.npy`
-lists node → row (`NodeRows`).
+normal on platforms, and they are stored and scored once. A second file, `nodes.npy`,
+maps nodes to rows (`NodeRows`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from clip_index.errors import DamagedFile
 from clip_index.vectors import inverted_lists
-from clip_index.vectors.flat_vectors import FlatVectors, Vectors, write_flat
+from clip_index.vectors.flat_vectors import FlatVectors, write_flat
 from clip_index.vectors.inverted_lists import InvertedLists, has_lists
 from clip_index.vectors.node_rows import NodeRows
+from clip_index.vectors.vectors import Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def build_node_map(embeddings: NDArray[np.float16], rows: NDArray[np.uint32]) ->
         np.uint32,
         len(contiguous),
     )
-    if len(node_of_digest) == len(contiguous):  # as nearly always in a commit
+    if len(node_of_digest) == len(contiguous):  # nearly always so in a commit
         return NodeMap(contiguous, np.stack([nodes, rows.astype(np.uint32)]))
     order = np.argsort(nodes, kind="stable")
     first = np.unique(nodes, return_index=True)[1]
@@ -56,7 +57,7 @@ VectorWriter: TypeAlias = Callable[[Path, NDArray[np.float16]], None]
 
 
 def write_fastest(path: Path, embeddings: NDArray[np.float16]) -> None:
-    """Write distinct embeddings in the form that is fastest to search; lists take their time."""
+    """Write distinct embeddings in the form that is fastest to search. Building lists takes time."""
     if len(embeddings) >= inverted_lists.MIN_NODES:
         inverted_lists.write_lists(path, embeddings)
     else:
@@ -73,8 +74,8 @@ class VectorFile:
         """
         try:
             self._index = _open_index(path)
-        except RuntimeError as error:  # every FAISS exception arrives as one
-            path.stat()  # a file that was collected is missing, not damaged
+        except RuntimeError as error:  # every exception of FAISS is a RuntimeError
+            path.stat()  # raises FileNotFoundError for a file that was collected, which is not damage
             raise DamagedFile(path, str(error).strip().splitlines()[-1]) from error
         is_flat = not isinstance(self._index, faiss.IndexIVF)
         self.lists = None if is_flat else InvertedLists(self._index, self._index.quantizer)

@@ -77,5 +77,6 @@ def num_bytes_of(change: Change | None) -> int:
     """Return roughly how many bytes of memory a change takes."""
     if not isinstance(change, EncodedContent):
         return 200
-    variable = len(change.text or "") + len(change.thumbnail or b"") + 64 * len(change.metadata)
+    facts = change.facts
+    variable = len(facts.text or "") + len(change.thumbnail or b"") + 64 * len(facts.metadata)
     return int(change.embeddings.nbytes) + variable + 400

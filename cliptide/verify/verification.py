@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from clip_index.fold import UNSEEN, IdState, fold
-from clip_index.reading.searcher import Searcher, ShardView
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import ShardView
 from event_log.records import Record
 from schemas.codec import EventDecoder
 from schemas.errors import BadEvent

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from clip_index.content import Change, Delta, Embeddings, EncodedContent, RemovedContent
+from clip_index.content import (
+    FACT_NAMES,
+    Change,
+    ContentFacts,
+    Delta,
+    Embeddings,
+    EncodedContent,
+    RemovedContent,
+)
 from clip_index.writing.buffer import num_bytes_of
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
 from consumer.tasks import Handover, Task, Upload
@@ -24,6 +32,16 @@ class Handled:
     dead_letter: DeadLetterDelivery | None = None
 
 
+_FACTS_OF_EVENT = tuple(name for name in FACT_NAMES if name not in ("occurred_at_ms", "text"))
+"""The facts that an event has under the same name."""
+
+
+def _facts_of(upload: Upload) -> ContentFacts:
+    facts = {name: getattr(upload.event, name) for name in _FACTS_OF_EVENT}
+    occurred_at_ms = round(upload.event.occurred_at.timestamp() * 1000)
+    return ContentFacts(**facts, occurred_at_ms=occurred_at_ms, text=upload.text)
+
+
 def encoded_content(task: Task, upload: Upload, embeddings: Embeddings) -> EncodedContent:
     assert task.record is not None
     event = upload.event
@@ -32,13 +50,8 @@ def encoded_content(task: Task, upload: Upload, embeddings: Embeddings) -> Encod
         offset=task.record.offset,
         modality=upload.modality,
         embeddings=embeddings,
-        source=event.source,
-        occurred_at_ms=round(event.occurred_at.timestamp() * 1000),
+        facts=_facts_of(upload),
         version=event.version,
-        owner_id=event.owner_id,
-        link=event.link,
-        text=upload.text,
-        metadata=event.metadata,
         thumbnail=upload.thumbnail,
     )
 

@@ -16,7 +16,7 @@ from clip_index.content import MetadataValue, Modality, StoredContent, unit_mean
 from query_api.answers.snapshot import RfcTime, rfc_time
 from query_api.contract.models import Answer, Include
 from query_api.errors import ApiError
-from query_api.serving.engine import ALL_FIELDS, Location, Snapshot, StoredField
+from query_api.serving.engine import LONG_FACTS, Location, LongFact, Snapshot
 
 
 class ShownContent(Answer):
@@ -34,19 +34,20 @@ class ShownContent(Answer):
 class ContentHeadline(ShownContent):
     """What an answer shows of a content."""
 
-    text: str | None = Field(default=None, description="On demand.")
-    metadata: dict[str, MetadataValue] | None = Field(default=None, description="On demand.")
+    text: str | None = Field(default=None, description="Only if `include` names it.")
+    metadata: dict[str, MetadataValue] | None = Field(default=None, description="Only if `include` names it.")
     vector: list[float] | None = Field(
-        default=None, description="On demand: the embedding that a search by this content id uses."
+        default=None,
+        description="Only if `include` names it: the embedding that a search by this content id uses.",
     )
     thumbnail: str | None = Field(
         default=None,
-        description="On demand: the thumbnail, a WebP file in base64; null if none is kept.",
+        description="Only if `include` names it: the thumbnail, a WebP file in base64; null if none is kept.",
         json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/webp"},
     )
     thumbnail_url: str | None = Field(
         default=None,
-        description="On demand: the path of the thumbnail, which changes with the content.",
+        description="Only if `include` names it: the path of the thumbnail, which changes with the content.",
     )
 
 
@@ -57,7 +58,8 @@ class ContentFields(ShownContent):
     metadata: dict[str, MetadataValue]
     offset: int
     vector: list[float] | None = Field(
-        default=None, description="On demand: the embedding that a search by this content id uses."
+        default=None,
+        description="Only if `include` names it: the embedding that a search by this content id uses.",
     )
 
 
@@ -65,7 +67,7 @@ JsonObject: TypeAlias = dict[str, Any]
 """A part of an answer, ready for JSON. Models for each of many hits would cost more than everything else
 about them, so hits are written as dictionaries; tests compare them with the models that document them."""
 
-_LONG_FIELDS: tuple[StoredField, ...] = tuple(field for field in ("text", "metadata") if field in ALL_FIELDS)
+_LONG_FIELDS: tuple[LongFact, ...] = ("text", "metadata")
 
 
 def locate(searcher: Snapshot, content_id: str) -> Location:
@@ -92,8 +94,8 @@ def read_headlines(
 def read_content(searcher: Snapshot, content_id: str, include: Collection[Include]) -> ContentFields:
     """Return all that is kept of a live content; `ApiError` (unknown_content) if there is none."""
     location = locate(searcher, content_id)
-    [stored] = searcher.read_many([location], ALL_FIELDS)
-    demanded = _write_demanded(searcher, location, stored, {*ALL_FIELDS, *include})
+    [stored] = searcher.read_many([location], LONG_FACTS)
+    demanded = _write_demanded(searcher, location, stored, {*LONG_FACTS, *include})
     return ContentFields(**_write_shown(stored), **demanded, offset=stored.offset)
 
 
@@ -101,10 +103,10 @@ def _write_shown(content: StoredContent) -> JsonObject:
     return {  # a literal, since a loop over names takes a third longer for each hit
         "content_id": content.content_id,
         "modality": content.modality,
-        "source": content.source,
-        "owner_id": content.owner_id,
-        "occurred_at": rfc_time(content.occurred_at_ms),
-        "link": content.link,
+        "source": content.facts.source,
+        "owner_id": content.facts.owner_id,
+        "occurred_at": rfc_time(content.facts.occurred_at_ms),
+        "link": content.facts.link,
         "version": content.version,
     }
 
@@ -113,7 +115,7 @@ def _write_demanded(
     searcher: Snapshot, location: Location, content: StoredContent, include: Collection[Include]
 ) -> JsonObject:
     """Write the fields that are shown on demand alone."""
-    written: JsonObject = {field: getattr(content, field) for field in _LONG_FIELDS if field in include}
+    written: JsonObject = {field: getattr(content.facts, field) for field in _LONG_FIELDS if field in include}
     if "vector" in include:
         written["vector"] = unit_mean(searcher.embeddings(location)).tolist()
     if "thumbnail" in include or "thumbnail_url" in include:

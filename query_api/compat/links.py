@@ -125,9 +125,9 @@ def find_linked_images(searcher: Snapshot, embedding: Embeddings) -> list[Linked
         [hits] = searcher.search(embedding[None], k=k, modality="image")
         contents = searcher.read_many([hit.location for hit in hits], ())
         found = [
-            LinkedImage(hit.content_id, content.link, hit.score)
+            LinkedImage(hit.content_id, content.facts.link, hit.score)
             for hit, content in zip(hits, contents, strict=True)
-            if content.link is not None and is_web_link(content.link)
+            if content.facts.link is not None and is_web_link(content.facts.link)
         ]
         if len(found) >= NUM_IMAGES or len(hits) < k or k >= MAX_CANDIDATES:
             return found[:NUM_IMAGES]

@@ -56,7 +56,7 @@ def build_browse_answer(searcher: Snapshot, wanted: BrowseRequest, stages: Stage
             modality: NewestContents(hits=_headlines(searcher, newest, wanted.include))
             for modality, newest in found.items()
         }
-    ends = {modality: newest[-1].place for modality, newest in found.items() if len(newest) == wanted.k}
+    ends = {modality: newest[-1].position for modality, newest in found.items() if len(newest) == wanted.k}
     answer = BrowseAnswer(
         results=results,
         next_cursor=write_browse_cursor(ends) if ends else None,

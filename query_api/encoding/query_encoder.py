@@ -16,9 +16,9 @@ from aiohttp import web
 from clip_index.content import Embeddings, unit_mean
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared
 from clip_index.errors import BadContent
+from clip_index.storage.bounded_cache import BoundedCache
 from query_api.encoding.encoder_batch import ContentToEncode, Finish, all_windows, encode_each
 from query_api.encoding.encoder_queue import BatchPause, EncoderQueue
-from query_api.encoding.text_cache import TextCache
 from query_api.errors import ContentRefused
 from query_api.serving.futures import settle_each
 from query_api.serving.workers import Workers
@@ -61,7 +61,7 @@ class QueryEncoder:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._waiting: EncoderQueue[_Waiting] = EncoderQueue()
         self._has_waiting = asyncio.Event()
-        self._texts = TextCache(settings.text_cache_entries)
+        self._texts: BoundedCache[str, Embeddings] = BoundedCache(settings.text_cache_entries)
         self._computing: dict[str, asyncio.Task[Embeddings]] = {}
         self._task: asyncio.Task[None] | None = None
         self._pause = BatchPause()

@@ -80,13 +80,12 @@ def find_owner_interests(
     locations = searcher.find_owner(owner_id)
     uploads = zip(searcher.read_many(locations, ()), locations, strict=True)
     seeds = [pair for pair in uploads if pair[0].modality in modalities]
-    newest = sorted(seeds, key=lambda pair: (-pair[0].occurred_at_ms, pair[0].content_id))[:NUM_REMEMBERED]
-    return find_interests(
-        [
-            PastUpload(content.content_id, unit_mean(searcher.embeddings(location)), content.occurred_at_ms)
-            for content, location in newest
-        ]
-    )
+    seeds.sort(key=lambda pair: (-pair[0].facts.occurred_at_ms, pair[0].content_id))
+    newest = [
+        (content.content_id, unit_mean(searcher.embeddings(location)), content.facts.occurred_at_ms)
+        for content, location in seeds[:NUM_REMEMBERED]
+    ]
+    return find_interests([PastUpload(*upload) for upload in newest])
 
 
 def recommend_by_interests(

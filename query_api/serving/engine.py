@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from clip_index.content import Embeddings, Modality, StoredContent
+from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, StoredContent
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
-from clip_index.reading.browsing import BrowsePlace as TimePosition
-from clip_index.reading.browsing import NewestContent
-from clip_index.reading.searcher import Hit, Location, SearchObserver, ShardSnapshot
+from clip_index.reading.browsing import NewestContent, TimePosition
+from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot
 from clip_index.reading.value_counts import CountedField, ValueCounts
 from clip_index.row_filter import RowFilter
-from clip_index.segments.column_reader import ALL_FIELDS, StoredField
 from clip_index.storage.file_digest import FileDigest, verify_slowly
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from clip_index.reading.searcher import Searcher
 
 __all__ = [
-    "ALL_FIELDS",
+    "LONG_FACTS",
     "CountedField",
     "FileDigest",
     "GenerationKey",
@@ -38,12 +36,12 @@ __all__ = [
     "Index",
     "IndexDescription",
     "Location",
+    "LongFact",
     "NewestContent",
     "Reader",
     "SearchObserver",
     "ShardSnapshot",
     "Snapshot",
-    "StoredField",
     "TimePosition",
     "ValueCounts",
     "verify_slowly",
@@ -124,9 +122,9 @@ class Snapshot(Protocol):
         ...
 
     def read_many(
-        self, locations: Iterable[Location], fields: Collection[StoredField]
+        self, locations: Iterable[Location], long_facts: Collection[LongFact]
     ) -> list[StoredContent]:
-        """Read contents in the given order; `fields` names the long values to read beside the others."""
+        """Read contents in the given order; `long_facts` names the long facts to read beside the others."""
         ...
 
     def embeddings(self, location: Location) -> Embeddings:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from clip_index.storage.bounded_cache import BoundedCache
 from query_api.serving.engine import GenerationKey, Snapshot
 
 MAX_FORMER_SEARCHERS = 8  # beside the newest one; each may keep merged segments mapped
@@ -14,20 +14,16 @@ Generations: TypeAlias = tuple[tuple[str, GenerationKey], ...]
 
 
 class FormerSearchers:
-    """Holds the `MAX_FORMER_SEARCHERS` that were kept last."""
+    """Holds the `MAX_FORMER_SEARCHERS` that pages used last."""
 
     def __init__(self) -> None:
-        self._searchers: OrderedDict[Generations, Snapshot] = OrderedDict()
+        self._searchers: BoundedCache[Generations, Snapshot] = BoundedCache(MAX_FORMER_SEARCHERS)
 
     def keep(self, searcher: Snapshot) -> None:
-        generations = generations_of(searcher)
-        self._searchers[generations] = searcher
-        self._searchers.move_to_end(generations)
-        while len(self._searchers) > MAX_FORMER_SEARCHERS:
-            self._searchers.popitem(last=False)
+        self._searchers.keep(generations_of(searcher), searcher)
 
     def find(self, generations: Mapping[str, GenerationKey]) -> Snapshot | None:
-        return self._searchers.get(sorted_generations(generations))
+        return self._searchers.find(sorted_generations(generations))
 
 
 def generations_of(searcher: Snapshot) -> Generations:

@@ -19,7 +19,8 @@ from urllib.request import urlopen
 import pytest
 from aiohttp import web
 
-from clip_index.encoder.images import ImageLimits, make_thumbnail
+from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.images import make_thumbnail
 from consumer.preparation.steps import PreparationOptions
 from query_api.http.api_keys import ApiKeys
 from query_api.http.connection import ConnectionLimits

@@ -76,7 +76,7 @@ def indexed(index: IndexDirectory) -> dict[str, int]:
     for hit in searcher.search(content("query").embeddings, k=100, modality="image")[0]:
         stored = searcher.read(hit.location)
         assert hit.content_id not in seen, "found twice"
-        seen[hit.content_id] = int(stored.metadata["body"])
+        seen[hit.content_id] = int(stored.facts.metadata["body"])
         location = searcher.find(hit.content_id)
         assert location is not None
         assert searcher.read(location) == stored

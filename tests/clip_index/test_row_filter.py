@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
-from clip_index.content import Delta, EncodedContent, MetadataValue, RemovedContent
+from clip_index.content import FACT_NAMES, Delta, EncodedContent, MetadataValue, RemovedContent
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AnyOf, Condition, Exists, InRange, RowFilter
 from clip_index.segments.columns import BufferedContent, contents_batch
 from clip_index.segments.row_masks import RowMasks
-from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
@@ -71,10 +70,10 @@ def is_met(condition: Condition, item: EncodedContent) -> bool:
 
 def value_of(field: str, item: EncodedContent) -> MetadataValue | None:
     if field == "occurred_at":
-        return item.occurred_at_ms
+        return item.facts.occurred_at_ms
     if field.startswith("metadata."):
-        return item.metadata.get(field.removeprefix("metadata."))
-    value: str | None = getattr(item, field)
+        return item.facts.metadata.get(field.removeprefix("metadata."))
+    value: str | None = getattr(item.facts if field in FACT_NAMES else item, field)
     return value
 
 
@@ -102,18 +101,6 @@ def test_keys_tell_types_apart_and_do_not_mind_order() -> None:
     assert RowFilter(must=(one,)).key != RowFilter(must=(yes,)).key
     assert RowFilter(must=(one, yes)).key == RowFilter(must=(yes, one)).key
     assert RowFilter(must=(one,)).key != RowFilter(should=(one,)).key
-
-
-def test_a_cache_forgets_what_was_used_longest_ago() -> None:
-    cache: BoundedCache[str] = BoundedCache(2)
-    built: list[str] = []
-
-    def find(key: str) -> str:
-        return cache.find_or_build(key, lambda: built.append(key) or key)  # type: ignore[func-returns-value]
-
-    for key in ("a", "b", "a", "c", "a", "b"):
-        assert find(key) == key
-    assert built == ["a", "b", "c", "b"]
 
 
 @pytest.fixture(scope="module")

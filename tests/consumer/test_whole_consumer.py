@@ -37,7 +37,7 @@ def test_texts_and_pictures_become_contents_of_the_index(world: World) -> None:
     text, picture = searcher.find("t1"), searcher.find("p1")
     assert text is not None
     assert picture is not None
-    assert searcher.read(text).text == "a text about t1"
+    assert searcher.read(text).facts.text == "a text about t1"
     assert searcher.read(picture).modality == "image"
     assert world.reasons() == []
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_index.content import Embeddings
-from clip_index.encoder.images import ImageLimits, Resizing, read_pixels
+from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.images import Resizing, read_pixels
 from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.text_windows import Windowing, build_windows, check_not_blank
 

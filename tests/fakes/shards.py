@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clip_index.content import Change, Delta, EncodedContent, RemovedContent
+from clip_index.content import FACT_NAMES, Change, ContentFacts, Delta, EncodedContent, RemovedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -52,15 +53,21 @@ def unit_vectors(seed: int, num_rows: int = 1, dimension: int = DIMENSION) -> np
 def content(content_id: str, offset: int = 0, **changes: Any) -> EncodedContent:
     """Build a content whose embedding depends on its id, version and offset."""
     seed = changes.pop("seed", zlib.crc32(f"{content_id} {changes.get('version')} {offset}".encode()))
+    facts: dict[str, Any] = {"source": "shop", "occurred_at_ms": 1_700_000_000_000 + offset}
+    facts |= {name: changes.pop(name) for name in FACT_NAMES if name in changes}
     fields: dict[str, Any] = {
         "content_id": content_id,
         "offset": offset,
         "modality": "image",
         "embeddings": unit_vectors(seed, changes.pop("num_rows", 1)),
-        "source": "shop",
-        "occurred_at_ms": 1_700_000_000_000 + offset,
+        "facts": ContentFacts(**facts),
     }
     return EncodedContent(**{**fields, **changes})
+
+
+def with_facts(content: EncodedContent, **facts: Any) -> EncodedContent:
+    """The content with other facts."""
+    return replace(content, facts=replace(content.facts, **facts))
 
 
 def removal(content_id: str, offset: int = 0, version: int | None = None) -> RemovedContent:

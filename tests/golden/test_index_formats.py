@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_index.content import Modality
+from clip_index.content import FACT_NAMES, Modality
 from clip_index.generations.index_directory import FORMAT, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
+from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns
 from clip_index.vectors.inverted_lists import has_lists
 from tests.fakes.shards import add, content, take_over, unit_vectors
 
@@ -58,7 +59,9 @@ def test_it_shows_what_its_logs_say(golden: Path, expected: dict[str, Any]) -> N
         assert location is not None, content_id
         thumbnail, embeddings = wanted.pop("thumbnail"), wanted.pop("embeddings")
         stored = searcher.read(location)
-        assert {name: getattr(stored, name) for name in wanted} == wanted
+        assert {
+            name: getattr(stored.facts if name in FACT_NAMES else stored, name) for name in wanted
+        } == wanted
         assert searcher.thumbnail(location) == (thumbnail.encode() if thumbnail else None)
         assert searcher.embeddings(location) == pytest.approx(np.array(embeddings), abs=1e-3)
 
@@ -96,3 +99,10 @@ def test_a_writer_of_today_goes_on_from_a_copy(
     assert set(found_ids(searcher, "image", vector)[:2]) == {"new", "replaced"}
     assert searcher.find("deleted at 5") is None, "the delete is remembered"
     assert searcher.find("long text") is not None
+
+
+def test_the_columns_of_today_are_those_of_its_segments(golden: Path) -> None:
+    """The columns follow from the fields of `ContentFacts`: their names, order and types must not move."""
+    [*paths] = golden.glob("root/indexes/*/*/segments/*/contents.arrow")
+    assert paths
+    assert all(open_columns(path).schema.equals(CONTENTS_SCHEMA) for path in paths)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clip_index.content import (
     Change,
+    ContentFacts,
     Delta,
     Embeddings,
     EncodedContent,
@@ -20,6 +21,7 @@ from clip_index.generations.index_directory import IndexDescription, IndexDirect
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.shard_writer import ShardWriter
 from tests.fakes.hash_encoder import HashEncoder
+from tests.fakes.shards import with_facts
 
 TOPIC = "content-uploads"
 OCCURRED_AT_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
@@ -58,13 +60,14 @@ class SmallIndex:
     ) -> EncodedContent:
         [rows] = self.encoder.encode([self.encoder.prepare_text(text)])
         content = _content(content_id, "text", rows)
-        return replace(content, text=text, owner_id=owner_id, version=version, metadata=metadata or {})
+        described = with_facts(content, text=text, owner_id=owner_id, metadata=metadata or {})
+        return replace(described, version=version)
 
     def image(
         self, content_id: str, picture: bytes, *, link: str | None = None, thumbnail: bytes | None = None
     ) -> EncodedContent:
         [rows] = self.encoder.encode([self.encoder.prepare_image(picture)])
-        return replace(_content(content_id, "image", rows), link=link, thumbnail=thumbnail)
+        return replace(with_facts(_content(content_id, "image", rows), link=link), thumbnail=thumbnail)
 
     def removal(self, content_id: str) -> RemovedContent:
         return RemovedContent(content_id, offset=0)
@@ -98,4 +101,5 @@ class SmallIndex:
 
 
 def _content(content_id: str, modality: Modality, rows: Embeddings) -> EncodedContent:
-    return EncodedContent(content_id, 0, modality, rows, source="shop", occurred_at_ms=OCCURRED_AT_MS)
+    facts = ContentFacts(source="shop", occurred_at_ms=OCCURRED_AT_MS)
+    return EncodedContent(content_id, 0, modality, rows, facts)

@@ -1,4 +1,4 @@
-"""CLIP by open_clip and torch, which live in this package alone; importing it loads both."""
+"""CLIP by open_clip and torch. No other package of the index imports them; importing this one loads both."""
 
 from clip_index.encoder.open_clip.encoder import OpenClipEncoder, load_encoder
 

@@ -1,4 +1,4 @@
-"""An encoder that runs open_clip's models on the processor."""
+"""An encoder that runs open_clip's models on the CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from clip_index.content import Embeddings
-from clip_index.encoder.images import ImageLimits, Resizing, read_pixels
+from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.images import Resizing, read_pixels
 from clip_index.encoder.open_clip.models import (
     Model,
     architecture_name,
@@ -29,15 +30,15 @@ from clip_index.encoder.settings import EncoderSettings, Precision
 from clip_index.encoder.text_windows import Windowing, build_windows, check_not_blank
 from clip_index.errors import EncoderBroken
 
-# The fewest that are worth a thread of their own, measured on ViT-B-32 with two processors.
+# The smallest shares of a batch that are worth a thread, measured on ViT-B-32 with two processors.
 _MIN_IMAGES, _MIN_TEXTS = 8, 16
 
 
 def load_encoder(settings: EncoderSettings) -> OpenClipEncoder:
-    """Load a model, downloading its weights once if its name says so.
+    """Load a model. Weights that are given by a name are downloaded once.
 
-    Raises EncoderUnavailable. Sets torch's number of threads, which is the process's, if
-    `settings.threads` says one.
+    If `settings.threads` is set, it becomes torch's number of threads in this process.
+    Raises EncoderUnavailable.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -69,7 +70,7 @@ class Preparation:
 
 
 class OpenClipEncoder:
-    """Implements Encoder. Results of equal inputs in other batches differ by rounding alone."""
+    """Implements Encoder. The embeddings of one input differ from batch to batch by rounding only."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class OpenClipEncoder:
         return [next(images if isinstance(item, PreparedImage) else texts) for item in prepared]
 
     def _encode_parts(self, tower: Tower, parts: Sequence[NDArray[Any]]) -> Iterator[Embeddings]:
-        """Encode the rows of all parts in batches; give them back part by part."""
+        """Encode the rows of all parts in batches; return an iterator over the parts' embeddings."""
         if not parts:
             return iter(())
         rows = np.concatenate(parts)
@@ -122,9 +123,9 @@ class OpenClipEncoder:
 @torch.inference_mode()
 def _embed(tower: Tower, rows: NDArray[Any]) -> Embeddings:
     embeddings: Embeddings = functional.normalize(tower(torch.from_numpy(rows)), dim=-1).numpy()
-    # a zero vector stays zero when it is normalised, NaN and infinity become NaN
+    # normalising leaves a zero vector zero and turns infinity into NaN
     if not np.all(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-3):
-        raise EncoderBroken("the model returned an embedding that is zero or no number")
+        raise EncoderBroken("the model returned an embedding that is zero or not finite")
     return embeddings
 
 
@@ -154,7 +155,7 @@ def _dtype(precision: Precision) -> torch.dtype:
 
 
 def multiplies_bf16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor has bf16 instructions; elsewhere bf16 is emulated and slower than fp32."""
+    """Whether the processor has bf16 instructions. Without them bf16 is emulated, slower than fp32."""
     if not torch.backends.mkldnn.enabled or not cpu_info.is_file():
         return False
     flags = next((line for line in cpu_info.read_text().splitlines() if line.startswith("flags")), "")

@@ -23,7 +23,7 @@ from clip_index.errors import EncoderUnavailable
 _HUB, _LOCAL = "hf-hub:", "local-dir:"
 _CONFIG_FILE, _WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 
-# What open_clip, its downloads and safetensors raise for models that are not there or do not fit.
+# What open_clip, its downloads and safetensors raise if a model is missing or does not fit its weights.
 _LOAD_ERRORS = (
     OSError,
     RuntimeError,
@@ -53,7 +53,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a model comes from, in open_clip's words; `weights` is the safetensors file of a local one."""
+    """Where a model comes from, in open_clip's terms; `weights` is the safetensors file of a local one."""
 
     name: str
     tag: str | None = None
@@ -61,11 +61,11 @@ class _Source:
 
 
 class _Refused(Exception):
-    """A model that is not even tried, with the reason."""
+    """The model is refused before it is loaded; the message is the reason."""
 
 
 def load_model(settings: EncoderSettings) -> Model:
-    """Raises EncoderUnavailable, with one sentence, for whatever cannot be had."""
+    """Load the model that the settings name. Raises EncoderUnavailable, with one sentence, if it cannot."""
     try:
         with _muted_log():
             return _load(_find(settings), settings)
@@ -76,7 +76,7 @@ def load_model(settings: EncoderSettings) -> Model:
 
 
 def architecture_name(config: Mapping[str, Any]) -> str:
-    """open_clip's name of an architecture, or a digest of its description when it has none."""
+    """Return open_clip's name of an architecture, or a digest of its description if it has no name."""
     for name in open_clip.list_models():
         if open_clip.get_model_config(name) == config:
             return str(name)
@@ -84,7 +84,7 @@ def architecture_name(config: Mapping[str, Any]) -> str:
 
 
 def weights_digest(module: Any) -> str:
-    """SHA-256 over names, shapes and values of all tensors in order of their names; copies none of them."""
+    """Return SHA-256 over names, shapes and values of all tensors, in order of names, without copying."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -125,7 +125,7 @@ def _weights_in(directory: Path) -> Path:
 
 def _named_source(name: str, pretrained: str | None) -> _Source:
     if name not in open_clip.list_models():
-        raise _Refused(f"open_clip knows no such model{_nearest(name, open_clip.list_models())}")
+        raise _Refused(f"open_clip has no model of this name{_nearest(name, open_clip.list_models())}")
     if pretrained is None:
         raise _Refused("weights are missing: name one of open_clip's tags or a safetensors file")
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -135,13 +135,13 @@ def _named_source(name: str, pretrained: str | None) -> _Source:
     if not path.is_file():
         raise _Refused(f"{pretrained} is neither a tag of its weights nor a file{_nearest(pretrained, tags)}")
     if path.suffix != ".safetensors":
-        raise _Refused(f"{path} is no safetensors file, and other formats can run code when they are loaded")
+        raise _Refused(f"{path} is not a safetensors file; other formats can run code when they are loaded")
     return _Source(name, weights=path)
 
 
 def _nearest(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word, known, n=3)
-    return f"; near are {', '.join(near)}" if near else ""
+    return f"; similar names: {', '.join(near)}" if near else ""
 
 
 def _load(source: _Source, settings: EncoderSettings) -> Model:
@@ -177,7 +177,7 @@ def _tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> o
     text_config = config["text_cfg"]
     is_foreign = any(text_config.get(key) for key in ("hf_model_name", "hf_tokenizer_name"))
     if is_foreign or "siglip" in name.lower():
-        raise _Refused("its tokenizer is not CLIP's own, and only that one is supported")
+        raise _Refused("only CLIP's own tokenizer is supported, and this model has another")
     tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
     vocabulary = text_config.get("vocab_size", tokenizer.vocab_size)
     if vocabulary < tokenizer.vocab_size:
@@ -191,7 +191,7 @@ def _one_line(error: Exception) -> str:
 
 @contextmanager
 def _muted_log() -> Iterator[None]:
-    """open_clip and the hub's client tell the root logger what the raised error says again."""
+    """Mute the log of open_clip and of the hub's client: the raised error says the same."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

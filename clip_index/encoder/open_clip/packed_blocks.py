@@ -1,11 +1,11 @@
-"""The layers of CLIP's plain transformers, over weights laid out once for the processor.
+"""The layers of CLIP's plain transformers, with weights that are laid out once for the processor.
 
-The arithmetic is open_clip's own (pre-norm residual blocks); what differs is the way:
+The arithmetic is open_clip's own (pre-norm residual blocks). The execution differs:
 
 - oneDNN's prepacked weights, with GELU and the residual sum fused into the layer before them;
 - all tokens of a batch go through the linear layers as one matrix without padding, and only
   attention looks at one group of equally long sequences at a time;
-- behind the last attention, only the rows that are pooled are computed.
+- after the last attention, only the rows that are pooled are computed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Groups: TypeAlias = Sequence[SequenceGroup]
 
 
 class PackedLinear:
-    """A linear layer, and the exact or tanh GELU behind it if there is one."""
+    """A linear layer, with the exact or tanh GELU that follows it, if there is one."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, gelu: nn.GELU | None = None) -> None:
         self._weight = weight.detach().to(dtype).contiguous()
@@ -47,7 +47,7 @@ class PackedLinear:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
 
     def plus(self, rows: Tensor, residual: Tensor) -> Tensor:
-        """The layer's output plus `residual`, for a layer without GELU."""
+        """Return the layer's output plus `residual`; only for a layer without GELU."""
         if self._is_packed:
             summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
                 rows, residual, self._weight, self._bias, "add"
@@ -97,7 +97,7 @@ class PackedBlock:
         return self._feed_forward(self._out.plus(self._attend(rows, groups), rows))
 
     def pooled(self, rows: Tensor, groups: Groups, wanted: Tensor) -> Tensor:
-        """The block's output for the rows `wanted` alone."""
+        """Return the block's output for the rows `wanted` only."""
         return self._feed_forward(self._out.plus(self._attend(rows, groups)[wanted], rows[wanted]))
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class PackedBlock:
         shape = (group.num_sequences, group.length, 3, self._num_heads, -1)
         query, key, value = qkv.view(shape).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=self._is_causal)
-        # no copy: in memory torch's attention for processors already puts the heads of a token side by side
+        # nothing is copied: torch's attention on CPUs lays out the heads of a token side by side in memory
         return attended.transpose(1, 2).reshape(group.num_tokens, -1)
 
 
@@ -145,6 +145,6 @@ def is_plain(transformer: nn.Module) -> bool:
 
 
 def _can_pack() -> bool:
-    """torch's compiler packs by these operators; they are not promised to be there."""
+    """Whether torch has the operators that its compiler packs with. They are internal and may go."""
     operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     return bool(torch.backends.mkldnn.enabled) and hasattr(operator, "binary")

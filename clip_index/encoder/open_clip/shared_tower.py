@@ -1,7 +1,8 @@
-"""A batch cut into shares that are computed side by side, each on one processor.
+"""A batch is cut into shares that are computed in parallel, each on one processor.
 
-Split inside its operators, a batch has torch's threads wait for each other several hundred
-times; and oneDNN does not split matrices of 500 to 1300 rows at all. Shares meet once, at the end.
+torch itself would split each operator among its threads. They would wait for each other several
+hundred times in a batch, and oneDNN does not split matrices of 500 to 1300 rows at all. Shares
+wait for each other once, at the end.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from clip_index.encoder.open_clip.towers import Tower
 
 
 class SharedTower:
-    """A tower whose larger batches are shared among as many threads as torch has; thread-safe.
+    """A tower that shares large batches among as many threads as torch has; thread-safe.
 
-    Each share reads all weights again, so that one of fewer rows than `min_share` does not pay.
+    Each share reads all weights again, so a share of fewer than `min_share` rows does not pay.
     """
 
     def __init__(self, tower: Tower, *, min_share: int) -> None:
@@ -34,31 +35,34 @@ class SharedTower:
             return self._tower(batch)
         return torch.cat(list(self._threads.map(self._encode, batch.tensor_split(num_shares))))
 
-    @torch.inference_mode()  # counts for the thread it is entered in
+    @torch.inference_mode()  # a setting of the thread that enters it
     def _encode(self, share: Tensor) -> Tensor:
         return self._tower(share)
 
 
 def count_shares(num_rows: int, num_threads: int, min_share: int) -> int:
-    """One, which is not shared at all, or as many for each thread, up to twice the least size."""
+    """Return how many shares a batch is cut into: one if it is small, else a multiple of the threads.
+
+    A share then has up to twice `min_share` rows.
+    """
     if num_threads == 1 or num_rows < num_threads * min_share:
         return 1
     return num_threads * math.ceil(num_rows / (2 * num_threads * min_share))
 
 
 def _start_threads(num_threads: int) -> ThreadPoolExecutor:
-    """Start threads in each of which torch computes on one processor."""
+    """Start threads. In each of them torch computes on one processor."""
     have_started = Barrier(num_threads + 1)
 
     def start() -> None:
-        torch.get_num_threads()  # at its first use in a thread torch takes over the number of the process
+        torch.get_num_threads()  # the first call copies the process's number, which would undo the next line
         torch.set_num_threads(1)
         have_started.wait()
 
     threads = ThreadPoolExecutor(num_threads, "encoder", initializer=start)
     for _ in range(num_threads):
-        threads.submit(int)  # starts a thread, since none is idle before all have started
+        threads.submit(int)  # starts one more thread, because none is idle until all have started
     have_started.wait()
-    # the setting counts for the calling thread and for threads to come: the latter must not compute on one
+    # a thread's setting also becomes the process's, which later threads copy: they must not compute on one
     torch.set_num_threads(num_threads)
     return threads

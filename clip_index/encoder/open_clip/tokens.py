@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer, made safe for the texts of strangers."""
+"""CLIP's byte-pair tokenizer, made safe for untrusted texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from open_clip import SimpleTokenizer
 
 from clip_index.errors import BadContent
 
-# Far beyond what 64 windows hold (CLIP's tokens have four characters on average), and still cleaned in 0.1 s.
+# Far more than 64 windows hold (a token of CLIP has four characters on average); cleaning takes 0.1 s.
 _MAX_CHARACTERS = 100_000
 _MAX_WORD_CHARACTERS = 128
 _MAX_CACHED_WORDS = 2**17
@@ -17,15 +17,15 @@ _MAX_CACHED_WORDS = 2**17
 class WordTokenizer:
     """Texts to token ids, without start and end token; thread-safe.
 
-    The ids are those of open_clip's tokenizer, with three differences: a start or end token
-    spelled out in a text is text, not the end of it; a run of more than 128 characters
-    without a space is cut, since the tokenizer's time grows with its square; the cache of
-    words is bounded.
+    The ids are those of open_clip's tokenizer, with three differences. A start or end token
+    that is spelled out in a text counts as text. A run of more than 128 characters without a
+    space is cut, because the tokenizer's time grows with the square of its length. The cache
+    of words is bounded.
     """
 
     def __init__(self, tokenizer: SimpleTokenizer) -> None:
         self._tokenizer = tokenizer
-        tokenizer.cache.clear()  # at first it maps the special tokens to themselves
+        tokenizer.cache.clear()  # initially it maps the special tokens to themselves
 
     @property
     def start_token(self) -> int:
@@ -36,7 +36,7 @@ class WordTokenizer:
         return int(self._tokenizer.eot_token_id)
 
     def encode(self, text: str, max_tokens: int) -> list[int]:
-        """The ids of a text, but no word after more than `max_tokens`. Raises BadContent `text_too_long`."""
+        """Return the ids of a text, up to the word that exceeds `max_tokens`. BadContent `text_too_long`."""
         if len(text) > _MAX_CHARACTERS:
             raise BadContent("text_too_long", f"{len(text)} characters, the limit is {_MAX_CHARACTERS}")
         ids: list[int] = []

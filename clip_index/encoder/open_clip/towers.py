@@ -1,7 +1,7 @@
 """CLIP's two halves: pixels to embeddings, tokens to embeddings.
 
-The packed towers compute plain CLIP transformers; the eager ones let open_clip run any other
-architecture. Both return float32 rows that are not normalised yet.
+The packed towers compute plain CLIP transformers themselves. The eager towers let open_clip run
+any other architecture. Both return float32 rows that are not normalised yet.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clip_index.encoder.open_clip.packed_blocks import (
     is_plain,
 )
 
-# Sequences whose lengths differ by less are padded to one length: fewer, larger groups.
+# Sequences whose lengths differ by less are padded to one length, for fewer and larger groups.
 _LENGTH_STEP = 4
 
 ClipModule: TypeAlias = Any  # open_clip's models are untyped
@@ -65,7 +65,7 @@ def _part(text: ClipModule, name: str) -> Any:
 
 
 class PackedImageTower:
-    """A vision transformer that reads pixels as they are: normalisation is part of its first layer."""
+    """A vision transformer that reads raw pixels: its first layer includes the normalisation."""
 
     def __init__(self, visual: VisionTransformer, dtype: torch.dtype) -> None:
         self._dtype = dtype
@@ -101,9 +101,9 @@ class PackedImageTower:
 
 
 def _patch_layer(visual: VisionTransformer, dtype: torch.dtype) -> PackedLinear:
-    """The patch convolution with the normalisation folded in, for pixel values less 128.
+    """Return the patch convolution with the normalisation folded in, for pixel values minus 128.
 
-    Whole numbers from -128 to 127 are exact in bf16, normalised pixels would be rounded.
+    Whole numbers from -128 to 127 are exact in bf16. Normalised pixels would be rounded.
     """
     mean, std = (torch.tensor(visual.preprocess_cfg[key], dtype=torch.float64) for key in ("mean", "std"))
     weight = (
@@ -116,7 +116,7 @@ def _patch_layer(visual: VisionTransformer, dtype: torch.dtype) -> PackedLinear:
 class PackedTextTower:
     """A causal text transformer that stops at each text's end token.
 
-    With causal attention and pooling at the end token, what follows that token changes nothing.
+    Attention is causal and the end token is pooled, so tokens after it do not change the result.
     """
 
     def __init__(self, text: ClipModule, dtype: torch.dtype) -> None:
@@ -136,12 +136,12 @@ class PackedTextTower:
         return self._project(pooled)[torch.argsort(order)]
 
     def _end_positions(self, tokens: Tensor) -> Tensor:
-        # argmax: the end token has the greatest id of all, and the first of equals counts
+        # argmax: the end token has the greatest id, and argmax returns the first of equal values
         scores = tokens if self._end_token is None else torch.eq(tokens, self._end_token).int()
         return scores.argmax(dim=-1)
 
     def _tokens(self, tokens: Tensor, groups: Sequence[SequenceGroup]) -> tuple[Tensor, Tensor]:
-        """The embedded tokens of all groups as one matrix, and the row where each sequence begins."""
+        """Return the embedded tokens of all groups as one matrix, and the row where each sequence begins."""
         rows, first_rows = [], []
         start = num_rows = 0
         for group in groups:
@@ -163,13 +163,13 @@ class PackedTextTower:
 
 
 def length_groups(lengths: Sequence[int]) -> list[SequenceGroup]:
-    """Put ascending lengths that are close to each other into one group, as long as its longest."""
+    """Put ascending lengths that are close to each other into one group of the longest length."""
     steps = itertools.groupby(lengths, key=lambda length: (length - 1) // _LENGTH_STEP)
     return [SequenceGroup(len(members), members[-1]) for members in (list(group) for _, group in steps)]
 
 
 class EagerImageTower:
-    """open_clip's own image half, whatever it is made of."""
+    """open_clip's own image half, of any architecture."""
 
     def __init__(self, model: ClipModule, dtype: torch.dtype) -> None:
         self._model, self._dtype = model, dtype

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from clip_index.encoder.images import ImageLimits, Resizing, make_thumbnail, read_pixels
+from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.images import Resizing, make_thumbnail, read_pixels
 from clip_index.errors import BadContent
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_index.content import Modality
-from clip_index.reading.browsing import BrowsePlace, find_newest
+from clip_index.reading.browsing import TimePosition
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AnyOf, RowFilter
@@ -88,8 +88,8 @@ def all_in_order(searcher: Searcher, modality: Modality, row_filter: RowFilter |
             for row in np.flatnonzero(view.eligible_rows(row_filter)).tolist():
                 stored = view.segment.read(row)
                 if stored.modality == modality:
-                    place = (-stored.occurred_at_ms, shard.name, -stored.offset)
-                    found.append((place, stored.content_id))
+                    position = (-stored.facts.occurred_at_ms, shard.name, -stored.offset)
+                    found.append((position, stored.content_id))
     return [content_id for _, content_id in sorted(found)]
 
 
@@ -103,9 +103,9 @@ def test_pages_of_the_newest_are_all_contents_in_order(
     searcher: Searcher, k: int, modality: Modality, row_filter: RowFilter | None
 ) -> None:
     found: list[str] = []
-    after: BrowsePlace | None = None
-    while page := find_newest(searcher, k=k, modality=modality, row_filter=row_filter, after=after):
+    after: TimePosition | None = None
+    while page := searcher.newest(k=k, modality=modality, row_filter=row_filter, after=after):
         assert len(page) <= k
         found += [searcher.read(one.location).content_id for one in page]
-        after = page[-1].place
+        after = page[-1].position
     assert found == all_in_order(searcher, modality, row_filter)

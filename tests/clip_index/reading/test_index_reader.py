@@ -13,8 +13,8 @@ from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexR
 from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SegmentEntry
+from clip_index.reading import shard_reader
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.newcomers import occurrence_times_of_newcomers
 from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.shard_store import ShardStore
@@ -239,7 +239,7 @@ def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
             collected.unlink()
         return Segment(store, entry)
 
-    monkeypatch.setattr("clip_index.reading.index_reader.Segment", open_late)
+    monkeypatch.setattr(shard_reader, "Segment", open_late)
     assert reader.reload() is True
     assert found_ids(reader) == ["b"]
 
@@ -377,5 +377,5 @@ def test_newcomers_are_what_lies_beyond_the_former_searchers_offsets(
     reader.reload()
     assert former is not None
     assert reader.searcher is not None
-    assert occurrence_times_of_newcomers(former, reader.searcher).tolist() == [200, 300]
-    assert occurrence_times_of_newcomers(reader.searcher, reader.searcher).tolist() == []
+    assert reader.searcher.newcomers_since(former).tolist() == [200, 300]
+    assert reader.searcher.newcomers_since(reader.searcher).tolist() == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from clip_index.reading.sampling import sample_contents
 from clip_index.reading.searcher import Searcher
 from tests.fakes.hash_encoder import draw_picture
 from tests.query_api.small_index import SmallIndex
@@ -19,7 +18,7 @@ def open_searcher(index: SmallIndex) -> Searcher:
 
 
 def sampled_ids(searcher: Searcher, num_contents: int) -> list[str]:
-    locations = sample_contents(searcher, "text", num_contents)
+    locations = searcher.sample("text", num_contents)
     return [content.content_id for content in searcher.read_many(locations, ())]
 
 

@@ -16,8 +16,9 @@ from pyroaring import BitMap
 
 from clip_index.content import EncodedContent, Modality
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher, ShardSnapshot, ShardView
+from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.snapshot import ShardSnapshot, ShardView
 from clip_index.reading.tail import Tail, build_tails
 from clip_index.row_filter import AnyOf, InRange, RowFilter
 from clip_index.segments.segment import Segment

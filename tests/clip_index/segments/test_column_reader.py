@@ -54,11 +54,9 @@ def test_a_mapped_file_outlives_the_batch_that_it_was_opened_by(tmp_path: Path) 
 def test_long_values_are_read_only_where_they_are_wanted() -> None:
     sent = content("c", 3, text="a text", metadata={"colour": "red"})
     reader = ColumnReader(contents_batch([BufferedContent(sent, None)]))
-    assert (reader.read(0, ["text"]).text, reader.read(0, ["text"]).metadata) == ("a text", {})
-    assert (reader.read(0, ["metadata"]).text, reader.read(0, ["metadata"]).metadata) == (
-        None,
-        {"colour": "red"},
-    )
+    with_text, with_metadata = reader.read(0, ["text"]).facts, reader.read(0, ["metadata"]).facts
+    assert (with_text.text, with_text.metadata) == ("a text", {})
+    assert (with_metadata.text, with_metadata.metadata) == (None, {"colour": "red"})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clip_index.content import EncodedContent, MetadataValue
+from clip_index.content import ContentFacts, EncodedContent, MetadataValue
 from clip_index.segments.columns import (
     CONTENTS_SCHEMA,
     BufferedContent,
@@ -18,12 +18,19 @@ from clip_index.segments.columns import (
 )
 
 EMBEDDINGS = np.zeros((1, 2), np.float32)
-PLAIN = EncodedContent("plain", 4, "image", EMBEDDINGS, "tests", 1000)
+PLAIN = EncodedContent("plain", 4, "image", EMBEDDINGS, ContentFacts(source="tests", occurred_at_ms=1000))
 FULL = EncodedContent(
-    "full", 7, "text", EMBEDDINGS, "tests", 2000, version=3, owner_id="owner", link="a:b", text="words"
+    "full",
+    7,
+    "text",
+    EMBEDDINGS,
+    ContentFacts(source="tests", occurred_at_ms=2000, owner_id="owner", link="a:b", text="words"),
+    version=3,
 )
 METADATA: dict[str, MetadataValue] = {"colour": "red", "is_new": True, "price": 1.5, "count": 2, "shade": ""}
-DESCRIBED = EncodedContent("described", 9, "image", EMBEDDINGS, "", 3000, metadata=METADATA)
+DESCRIBED = EncodedContent(
+    "described", 9, "image", EMBEDDINGS, ContentFacts(source="", occurred_at_ms=3000, metadata=METADATA)
+)
 COMMON = {"metadata_text": [], "metadata_number": [], "metadata_boolean": []}
 
 

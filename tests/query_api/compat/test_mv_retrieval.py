@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient
 
 from clip_index.content import EncodedContent
 from tests.fakes.hash_encoder import draw_picture
+from tests.fakes.shards import with_facts
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 
@@ -25,7 +26,7 @@ def texts(index: SmallIndex, subject: str, numbers: range, user: str | None = No
 
 def pictures(index: SmallIndex, seed: int, numbers: range, user: str | None = None) -> list[EncodedContent]:
     image = index.image("a", draw_picture(seed))
-    return [replace(image, content_id=f"image:{seed}-{n}", owner_id=user) for n in numbers]
+    return [replace(with_facts(image, owner_id=user), content_id=f"image:{seed}-{n}") for n in numbers]
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ async def test_a_text_and_an_image_of_one_number_are_two_contents(
 ) -> None:
     """The user owns the text `1`, somebody else the image `1`."""
     small_index.commit(0, small_index.text("text:1", "a lonely lamp", owner_id="bea"))
-    small_index.commit(1, replace(small_index.image("image:1", draw_picture(9)), owner_id="cid"))
+    small_index.commit(1, with_facts(small_index.image("image:1", draw_picture(9)), owner_id="cid"))
     client = await start_service(small_index)
     own = await call(client, "retrieve_contents", draw_picture(9), k=9, type="image", user="bea")
     assert own["image"]["contents"][0] == "1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from clip_index.content import EncodedContent
-from clip_index.encoder.images import ImageLimits, make_thumbnail
+from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.images import make_thumbnail
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from tests.fakes.hash_encoder import draw_picture
+from tests.fakes.shards import with_facts
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 
@@ -23,7 +24,7 @@ THUMBNAIL = make_thumbnail(draw_picture(9), 16, ImageLimits())
 
 
 def later(content: EncodedContent, seconds: int, source: str = "shop") -> EncodedContent:
-    return replace(content, occurred_at_ms=OCCURRED_AT_MS + 1000 * seconds, source=source)
+    return with_facts(content, occurred_at_ms=OCCURRED_AT_MS + 1000 * seconds, source=source)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from clip_index.content import Embeddings, EncodedContent, Modality, unit_mean
+from clip_index.content import ContentFacts, Embeddings, EncodedContent, Modality, unit_mean
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
@@ -156,7 +156,9 @@ def encode_contents(encoder: Encoder, contents: Sequence[CatalogueContent]) -> l
         for content in contents
     ]
     return [
-        EncodedContent(content.content_id, 0, content.modality, rows, source="demo", occurred_at_ms=0)
+        EncodedContent(
+            content.content_id, 0, content.modality, rows, ContentFacts(source="demo", occurred_at_ms=0)
+        )
         for content, rows in zip(contents, encoder.encode(prepared), strict=True)
     ]
 

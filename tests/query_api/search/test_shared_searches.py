@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_index.reading.searcher import Hit, Searcher
+from clip_index.reading.searcher import Searcher
+from clip_index.reading.snapshot import Hit
 from query_api.contract.filters import Filter
 from query_api.errors import ApiError
 from query_api.search import ranking, retrieval

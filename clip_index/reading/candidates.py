@@ -1,0 +1,77 @@
+"""Chooses the best hits of one query among those that each segment found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from clip_index.content import Modality
+from clip_index.reading.segment_view import RowScores, SegmentView
+from clip_index.reading.snapshot import Hit, Location
+from clip_index.reading.tail import Tail
+
+
+class Candidates:
+    """The rows that segments and tails found for one query."""
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[str, SegmentView | Tail]],
+        found: Sequence[RowScores],
+        modality: Modality,
+    ) -> None:
+        self._sources = sources
+        self._modality = modality
+        scores = np.concatenate([rows.scores for rows in found]) if found else np.empty(0, np.float32)
+        order = np.argsort(-scores, kind="stable")
+        self._scores = scores[order]
+        ends = np.cumsum([len(rows.rows) for rows in found], dtype=np.int64)
+        self._source_of = np.searchsorted(ends, order, side="right")
+        self._row_of = np.concatenate([rows.rows for rows in found])[order] if found else order
+
+    def best(self, k: int) -> list[Hit]:
+        """Return k hits of distinct content ids. Read only as many candidates as that takes."""
+        num_wanted = k
+        while True:
+            num_read = self._num_at_least_as_good(num_wanted)
+            hits = _newest_of_each(self._hits(num_read))
+            if len(hits) >= k or num_read == len(self._scores):
+                return sorted(hits, key=lambda hit: (-hit.score, hit.content_id))[:k]
+            num_wanted *= 2
+
+    def _num_at_least_as_good(self, num_wanted: int) -> int:
+        """Return how many candidates score as high as the wanted ones.
+
+        All equal scores at the end are included, because content ids decide between them.
+        """
+        if num_wanted >= len(self._scores):
+            return len(self._scores)
+        return int(np.searchsorted(-self._scores, -self._scores[num_wanted - 1], side="right"))
+
+    def _hits(self, num_read: int) -> Iterator[Hit]:
+        candidates = zip(
+            self._scores[:num_read].tolist(),
+            self._source_of[:num_read].tolist(),
+            self._row_of[:num_read].tolist(),
+            strict=True,
+        )
+        for score, number, found_row in candidates:
+            shard, source = self._sources[number]
+            view, row = source.locate(found_row)
+            content_id = view.segment.content_id(row)
+            yield Hit(content_id, score, self._modality, Location(shard, view, row))
+
+
+def _newest_of_each(hits: Iterable[Hit]) -> list[Hit]:
+    """Keep the newest hit of each content id: producers may have sent an id to several partitions."""
+    newest: dict[str, Hit] = {}
+    for hit in hits:
+        known = newest.get(hit.content_id)
+        if known is None or recency(hit.location) > recency(known.location):
+            newest[hit.content_id] = hit
+    return list(newest.values())
+
+
+def recency(location: Location) -> tuple[int, int]:
+    return location.view.segment.recency(location.row)

@@ -1,0 +1,77 @@
+"""One opened generation of each shard, of which a searcher is made, and the values that it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from clip_index.content import Modality
+from clip_index.generations.manifest import GenerationKey
+from clip_index.reading.segment_view import SegmentView
+from clip_index.reading.tail import Tail
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSnapshot:
+    """One shard's generation; 0 while it has none. `digest` tells it from another of that number.
+
+    It contains every change of the log range `[first_offset, next_offset)` and covers every record
+    up to `watermark_ms` (ms since 1970, None while unknown). `num_contents` counts live contents.
+    """
+
+    generation: int
+    first_offset: int
+    next_offset: int
+    watermark_ms: int | None
+    num_contents: Mapping[Modality, int]
+    num_segments: int = 0
+    digest: str = ""
+
+    @property
+    def key(self) -> GenerationKey:
+        return GenerationKey(self.generation, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A live row of a searcher. Callers pass it back to this searcher and read nothing in it."""
+
+    shard: str
+    view: SegmentView
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result; `score` is the cosine similarity of the query and the content's best embedding."""
+
+    content_id: str
+    score: float
+    modality: Modality
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """The opened segments of one shard's generation; `tails` join the small segments."""
+
+    name: str
+    snapshot: ShardSnapshot
+    segments: tuple[SegmentView, ...] = ()
+    tails: Mapping[Modality, Tail] = field(default_factory=dict)
+
+    def sources(self, modality: Modality) -> list[SegmentView | Tail]:
+        """Return what covers all contents of a modality: the tail and every segment outside it."""
+        segments = [view for view in self.segments if modality in view.segment.vector_files]
+        tail = self.tails.get(modality)
+        return [tail, *(view for view in segments if view not in tail.views)] if tail else [*segments]
+
+
+class SearchObserver(Protocol):
+    """Is told of the search of each shard, in the thread that searches."""
+
+    def searching(self, shard: str, modality: Modality, /) -> AbstractContextManager[None]:
+        """Return a context that spans the search of one shard."""
+        ...
