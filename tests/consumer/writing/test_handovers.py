@@ -39,7 +39,8 @@ class TestHandovers:
     def test_a_handover_weighs_its_changes_and_the_records_of_its_dead_letters(self) -> None:
         letter = DeadLetterDelivery(Letter(Future))
         vectors = np.zeros((4, 8), np.float32)
-        content = EncodedContent("a", 4, "text", vectors, "tests", 0, text="w" * 1000)
+        facts = ContentFacts(source="tests", occurred_at_ms=0, text="w" * 1000)
+        content = EncodedContent("a", 4, "text", vectors, facts)
         (light,) = build_handovers([Handled(self.task(4))])
         (content_only,) = build_handovers([Handled(self.task(4), content)])
         (both,) = build_handovers([Handled(self.task(4), content), Handled(self.task(5), dead_letter=letter)])
