@@ -27,9 +27,6 @@ class Place:
     content_id: str
     num_before: int
 
-    def is_before(self, hit: Hit) -> bool:
-        return (-hit.score, hit.content_id) > (-self.score, self.content_id)
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -115,7 +112,7 @@ def _eligible(
             if embedding in seen:
                 continue
             seen.add(embedding)
-        if ask.after is not None and not ask.after.is_before(hit):
+        if ask.after is not None and rank < ask.after.num_before:
             continue
         if newest is not None and newest.find(hit.content_id) is None:
             continue
