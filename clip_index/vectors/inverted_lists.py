@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_index.content import Embeddings
-from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort, calibrate
+from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort, calibrate, hold_out
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.queries import Found, Queries, Reach
 from clip_index.vectors.vectors import (
@@ -55,7 +55,8 @@ def write_lists(
     Takes 0.06 ms of one core for a node of 512 dimensions in a segment of 25,000, and 0.09 ms
     in one of 200,000. `others` are embeddings of the other modality.
     """
-    trained = _train(embeddings)
+    held_out = hold_out(len(embeddings))
+    trained = _train(embeddings, held_out)
     centroids = build_flat(embeddings.shape[1])
     centroids.add(trained)
     index = build_lists(centroids)
@@ -66,7 +67,9 @@ def write_lists(
         add_listed(index, block, np.ascontiguousarray(lists))
         list_of_node[first : first + _BLOCK] = lists
     write_index(path, index)
-    return calibrate(embeddings, trained, list_of_node, others=others, target_recall=target_recall)
+    return calibrate(
+        embeddings, trained, list_of_node, held_out=held_out, others=others, target_recall=target_recall
+    )
 
 
 def build_lists(centroids: Any) -> Any:
@@ -89,11 +92,12 @@ def add_listed(index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.in
     index.add_core(len(nodes), faiss.swig_ptr(nodes), None, faiss.swig_ptr(lists))
 
 
-def _train(embeddings: NDArray[np.float16]) -> Embeddings:
-    """Return unit centroids, (lists, dimension)."""
-    num_lists = min(len(embeddings), int(_LISTS_PER_ROOT * np.sqrt(len(embeddings))))
-    num_nodes = min(len(embeddings), _TRAINING_NODES_OF_LIST * num_lists)
-    chosen = np.random.default_rng(_SEED).choice(len(embeddings), num_nodes, replace=False)
+def _train(embeddings: NDArray[np.float16], held_out: NDArray[np.int64]) -> Embeddings:
+    """Return unit centroids, (lists, dimension), of embeddings that are not held out."""
+    candidates = np.setdiff1d(np.arange(len(embeddings)), held_out)
+    num_lists = min(len(candidates), int(_LISTS_PER_ROOT * np.sqrt(len(embeddings))))
+    num_nodes = min(len(candidates), _TRAINING_NODES_OF_LIST * num_lists)
+    chosen = np.random.default_rng(_SEED).choice(candidates, num_nodes, replace=False)
     clusters = faiss.Kmeans(
         embeddings.shape[1],
         num_lists,
