@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from clip_index.content import Modality
-from clip_index.reading.segment_view import RowScores, SegmentView
+from clip_index.reading.best_rows import RowScores
+from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.snapshot import Hit, Location
 from clip_index.reading.tail import Tail
 
@@ -22,6 +23,7 @@ class Candidates:
         modality: Modality,
     ) -> None:
         self._sources = sources
+        self._found = found
         self._modality = modality
         scores = np.concatenate([rows.scores for rows in found]) if found else np.empty(0, np.float32)
         order = np.argsort(-scores, kind="stable")
@@ -29,6 +31,11 @@ class Candidates:
         ends = np.cumsum([len(rows.rows) for rows in found], dtype=np.int64)
         self._source_of = np.searchsorted(ends, order, side="right")
         self._row_of = np.concatenate([rows.rows for rows in found])[order] if found else order
+
+    def joined_with(self, others: Candidates) -> Candidates:
+        """Return the candidates of both, which belong to one query."""
+        sources, found = [*self._sources, *others._sources], [*self._found, *others._found]
+        return Candidates(sources, found, self._modality)
 
     def best(self, k: int) -> list[Hit]:
         """Return k hits of distinct content ids. Read only as many candidates as that takes."""

@@ -17,7 +17,7 @@ from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnap
 from clip_index.reading.value_counts import CountedField, ValueCounts, count_values
 from clip_index.row_filter import RowFilter
 from clip_index.segments.id_table import hash_ids
-from clip_index.vectors.queries import Queries
+from clip_index.vectors.queries import MIN_DEPTH, Queries, Reach
 
 
 class Searcher:
@@ -51,25 +51,38 @@ class Searcher:
     ) -> list[list[Hit]]:
         """Return the k best live contents of each query (q, dimension) float32, best first.
 
-        Fewer are returned only if fewer exist, pass the filter and reach `min_score`. Equal scores are
-        ordered by content id, so that the same snapshot gives the same answer.
+        Fewer only where fewer exist, pass the filter and reach `min_score`. Equal scores are ordered by
+        content id, so that the same snapshot gives the same answer.
 
-        Answers of one `depth` continue each other: the hits for a smaller k are the beginning of the
-        hits for a greater k. That holds for up to `depth` hits; a greater k may find fewer.
+        With a `depth`, answers are parts of one ranking: what is found for a smaller k begins what is
+        found for a greater one, up to that many hits. Such a ranking begins as the answer without a depth
+        does. Where the near lists are used up, it goes on with what all other lists hold, best first.
         """
-        asked = Queries(queries, depth)
+        asked = Queries(queries, k) if depth is None else Queries(queries, MIN_DEPTH, is_paged=True)
+        found = self._find_best(asked, k, modality, row_filter, Reach.NEAR)
+        answers = [candidates.best(k) for candidates in found]
+        if any(len(hits) < k for hits in answers):
+            rest = self._find_best(asked, k, modality, row_filter, Reach.REST)
+            if depth is None:
+                pairs = zip(found, rest, strict=True)
+                answers = [near.joined_with(others).best(k) for near, others in pairs]
+            else:
+                answers = [_go_on(hits, others, k) for hits, others in zip(answers, rest, strict=True)]
+        return [[hit for hit in hits if min_score is None or hit.score >= min_score] for hits in answers]
+
+    def _find_best(
+        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None, reach: Reach
+    ) -> list[Candidates]:
+        """Return what each source within reach has to offer, for each query."""
         sources, found = [], []
         for shard in self._shards:
             with self._observer.searching(shard.name, modality):
                 for source in shard.sources(modality):
                     sources.append((shard.name, source))
-                    found.append(source.search(asked, k, modality, row_filter))
-        answers = []
-        for query in range(len(queries)):
-            candidates = Candidates(sources, [rows[query] for rows in found], modality)
-            hits = candidates.best(k)
-            answers.append([hit for hit in hits if min_score is None or hit.score >= min_score])
-        return answers
+                    found.append(source.search(queries, k, modality, row_filter, reach))
+        return [
+            Candidates(sources, [rows[query] for rows in found], modality) for query in range(len(queries))
+        ]
 
     def find(self, content_id: str) -> Location | None:
         """Return the location of a live content: of the newest, if its id lies in several partitions."""
@@ -146,6 +159,12 @@ class Searcher:
     def embeddings(self, location: Location) -> Embeddings:
         """Return the content's embeddings, (windows, dimension) float32 from fp16."""
         return location.view.segment.embeddings(location.row)
+
+
+def _go_on(hits: list[Hit], rest: Candidates, k: int) -> list[Hit]:
+    """Append the best of the rest; an id that producers sent to several partitions stands once."""
+    known = {hit.content_id for hit in hits}
+    return (hits + [hit for hit in rest.best(k) if hit.content_id not in known])[:k]
 
 
 class _Unobserved:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,34 +10,15 @@ from pyroaring import BitMap
 
 from clip_index.content import Modality
 from clip_index.generations.tombstones import live_rows_mask, row_numbers
+from clip_index.reading.best_rows import ALL_ELIGIBLE, NO_ROWS, Eligible, RowScores, find_best_rows
 from clip_index.row_filter import RowFilter
 from clip_index.segments.segment import FoundEntry, Segment
 from clip_index.storage.bounded_cache import BoundedCache
-from clip_index.vectors.node_rows import NodeRows
-from clip_index.vectors.queries import Queries
+from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import VectorFile
 from clip_index.vectors.vectors import NodeSelection
 
 _NUM_CACHED_FILTERS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class RowScores:
-    """The best live rows of one query: scores (n,) float32, best first, and rows (n,)."""
-
-    scores: NDArray[np.float32]
-    rows: NDArray[np.int64]
-
-    def first(self, k: int) -> RowScores:
-        return self if len(self.rows) <= k else RowScores(self.scores[:k], self.rows[:k])
-
-
-@dataclass(frozen=True, slots=True)
-class Eligible:
-    """The rows that a search may return, as a mask (rows,), and the nodes of such rows. None means all."""
-
-    is_row: NDArray[np.bool_] | None
-    nodes: NodeSelection | None
 
 
 class SegmentView:
@@ -98,24 +78,26 @@ class SegmentView:
                 yield position, found
 
     def search(
-        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None = None
+        self,
+        queries: Queries,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        reach: Reach = Reach.NEAR,
     ) -> list[RowScores]:
-        """Return k distinct live rows of each query; fewer only if fewer can be found."""
+        """Return the k best live rows of each query within reach; fewer only where there are fewer."""
         file = self.segment.vector_files.get(modality)
         if file is None:
-            return [_NOTHING] * len(queries)
-        eligible = self._find_eligible(file, modality, row_filter)
-        num_nodes = min(k, file.num_nodes)
-        while True:
-            scores, nodes = file.vectors.search(queries, num_nodes, eligible.nodes)
-            found = [
-                expand(s, n, file.node_rows, eligible).first(k) for s, n in zip(scores, nodes, strict=True)
-            ]
-            if num_nodes == file.num_nodes or all(len(rows.rows) >= k for rows in found):
-                return found
-            if nodes[:, -1].max() < 0:
-                return found  # no query has a further node
-            num_nodes = min(2 * num_nodes, file.num_nodes)  # several windows of one text took the room
+            return [NO_ROWS] * len(queries)
+        return find_best_rows(
+            file.vectors,
+            file.node_rows,
+            queries,
+            k,
+            eligible=self._find_eligible(file, modality, row_filter),
+            reach=reach,
+            ids_of_rows=self.segment.content_ids,
+        )
 
     def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
         if row_filter is not None:
@@ -148,28 +130,3 @@ def _select(file: VectorFile, is_row: NDArray[np.bool_]) -> Eligible:
 
 def _select_nodes(file: VectorFile, is_row: NDArray[np.bool_]) -> NodeSelection:
     return file.vectors.select(file.node_rows.eligible_nodes(is_row))
-
-
-def expand(
-    scores: NDArray[np.float32], nodes: NDArray[np.int64], node_rows: NodeRows, eligible: Eligible
-) -> RowScores:
-    """Turn nodes into rows.
-
-    A node of identical contents gives several rows, and several windows of a text give one row.
-    """
-    if nodes[-1] < 0:
-        scores, nodes = scores[nodes >= 0], nodes[nodes >= 0]
-    positions, rows = node_rows.rows_of(nodes)
-    if positions is not None:
-        scores = scores[positions]
-    if eligible.is_row is not None:
-        is_kept = eligible.is_row[rows]
-        scores, rows = scores[is_kept], rows[is_kept]
-    if not node_rows.has_distinct_rows:
-        first = np.sort(np.unique(rows, return_index=True)[1])  # the best window of a text comes first
-        scores, rows = scores[first], rows[first]
-    return RowScores(scores, rows)
-
-
-ALL_ELIGIBLE = Eligible(None, None)
-_NOTHING = RowScores(np.empty(0, np.float32), np.empty(0, np.int64))

@@ -15,16 +15,18 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from clip_index.content import Modality
-from clip_index.reading.segment_view import ALL_ELIGIBLE, Eligible, RowScores, SegmentView, expand
+from clip_index.reading.best_rows import ALL_ELIGIBLE, Eligible, RowScores, find_best_rows
+from clip_index.reading.segment_view import SegmentView
 from clip_index.row_filter import RowFilter
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.joined_vectors import JoinedVectors, join_vectors
 from clip_index.vectors.node_rows import NodeRows
-from clip_index.vectors.queries import Queries
+from clip_index.vectors.queries import Queries, Reach
 
 _MAX_NODES = 20_000  # 20 MB of 512 dimensions, copied when a segment is appended
 _NUM_CACHED_FILTERS = 32
@@ -92,53 +94,35 @@ class Tail:
         return self.views[number], row - self._starts[number]
 
     def search(
-        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None = None
+        self,
+        queries: Queries,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        reach: Reach = Reach.NEAR,
     ) -> list[RowScores]:
-        """Return the k best live rows of each query, with all rows whose score equals the k-th.
+        """Return the k best live rows of each query within reach. `modality` is the tail's own."""
+        return find_best_rows(
+            self.joined.vectors,
+            self._node_rows,
+            queries,
+            k,
+            eligible=self._find_eligible(row_filter),
+            reach=reach,
+            ids_of_rows=self._content_ids,
+        )
 
-        If more than k of them lie in one segment, the segment's own search chooses k. `modality` is
-        the tail's own.
-        """
-        found = self._find_beyond(queries, k, self._find_eligible(row_filter))
-        best = [_with_ties(rows, k) for rows in found]
-        crowded = [self._crowded_segments(rows, k) for rows in best]
-        chosen = {n: self.views[n].search(queries, k, modality, row_filter) for n in set().union(*crowded)}
-        return [
-            self._replace(rows, {n: chosen[n][query] for n in numbers}) if numbers else rows
-            for query, (rows, numbers) in enumerate(zip(best, crowded, strict=True))
+    def _content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
+        """Return the content ids of rows of the tail, each read from its own segment."""
+        segments = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(segments, kind="stable")
+        parts = [
+            self.views[number].segment.content_ids(rows[segments == number] - self._starts[number])
+            for number in np.unique(segments).tolist()
         ]
-
-    def _find_beyond(self, queries: Queries, k: int, eligible: Eligible) -> list[RowScores]:
-        """Search until each query has a row that is worse than its k-th, or has all rows."""
-        num_nodes = min(k + 1, self.joined.num_nodes)
-        while True:
-            scores, nodes = self.joined.vectors.search(queries, num_nodes, eligible.nodes)
-            found = [expand(s, n, self._node_rows, eligible) for s, n in zip(scores, nodes, strict=True)]
-            is_beyond = [
-                node < 0 or (len(rows.rows) >= k and score < rows.scores[k - 1])
-                for rows, node, score in zip(found, nodes[:, -1], scores[:, -1], strict=True)
-            ]
-            if num_nodes == self.joined.num_nodes or all(is_beyond):
-                return found
-            # several windows of a text, or equal scores, took the room
-            num_nodes = min(2 * num_nodes, self.joined.num_nodes)
-
-    def _crowded_segments(self, found: RowScores, k: int) -> list[int]:
-        """Return the numbers of the segments that hold more than k of the rows, by equal scores."""
-        if len(found.rows) <= k:
-            return []
-        counts = np.bincount(self._segment_numbers(found))
-        return [int(number) for number in np.flatnonzero(counts > k)]
-
-    def _replace(self, found: RowScores, chosen: Mapping[int, RowScores]) -> RowScores:
-        """Put the rows that crowded segments chose in place of all their rows in `found`."""
-        is_kept = ~np.isin(self._segment_numbers(found), list(chosen))
-        scores = [found.scores[is_kept], *(rows.scores for rows in chosen.values())]
-        rows = [found.rows[is_kept], *(rows.rows + self._starts[number] for number, rows in chosen.items())]
-        return RowScores(np.concatenate(scores), np.concatenate(rows))
-
-    def _segment_numbers(self, found: RowScores) -> NDArray[np.int64]:
-        return np.searchsorted(self._starts, found.rows, side="right") - 1
+        position = np.empty(len(rows), np.int64)
+        position[order] = np.arange(len(rows))
+        return pa.concat_arrays(parts).take(pa.array(position))
 
     def _find_eligible(self, row_filter: RowFilter | None) -> Eligible:
         if row_filter is None and not self._has_dead:
@@ -164,13 +148,3 @@ def _starts(counts: Iterable[int]) -> list[int]:
     for count in counts:
         starts.append(starts[-1] + count)
     return starts[:-1]
-
-
-def _with_ties(rows: RowScores, k: int) -> RowScores:
-    """Keep the k best rows and those whose score equals the k-th.
-
-    Content ids decide between equal scores, not the order of the rows.
-    """
-    if len(rows.rows) <= k:
-        return rows
-    return rows.first(int(np.count_nonzero(rows.scores >= rows.scores[k - 1])))

@@ -27,6 +27,7 @@ from clip_index.segments.segment_files import (
     OWNERS,
     THUMBNAILS,
     ModalityVectors,
+    effort_name,
     nodes_name,
     vectors_name,
 )
@@ -34,6 +35,7 @@ from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.storage.mapped_array import map_array
 from clip_index.storage.shard_store import ShardStore
+from clip_index.vectors.calibration import UNCALIBRATED, Effort, read_effort
 from clip_index.vectors.vector_file import VectorFile
 
 _NUM_CACHED_COUNTS = 8
@@ -95,6 +97,10 @@ class Segment:
 
     def content_id(self, row: int) -> str:
         return self._reader.content_id(row)
+
+    def content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
+        """Return the content ids of many rows, (n,) strings, without a Python object for each."""
+        return self.contents.column("content_id").take(pa.array(rows))
 
     def recency(self, row: int) -> tuple[int, int]:
         """Return version and time. The greater pair is newer: offsets of two shards do not compare."""
@@ -163,4 +169,9 @@ class Segment:
 
     def _open_vectors(self, modality: Modality) -> VectorFile:
         node_rows = map_array(self._file(nodes_name(modality)))
-        return VectorFile(self._file(vectors_name(modality)), node_rows)
+        return VectorFile(self._file(vectors_name(modality)), node_rows, self._read_effort(modality))
+
+    def _read_effort(self, modality: Modality) -> Effort:
+        if effort_name(modality) not in self.entry.files:
+            return UNCALIBRATED
+        return read_effort(self._file(effort_name(modality)))

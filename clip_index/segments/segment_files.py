@@ -41,6 +41,11 @@ def nodes_name(modality: Modality) -> str:
     return f"{modality}.nodes.npy"
 
 
+def effort_name(modality: Modality) -> str:
+    """Only beside vectors that lie in inverted lists."""
+    return f"{modality}.effort.json"
+
+
 @dataclass(frozen=True, slots=True)
 class ModalityVectors:
     """fp16 embeddings (n, dimension) and the row of the segment that each belongs to, (n,) uint32."""
@@ -132,9 +137,10 @@ def _write_files(directory: Path, rows: SegmentRows, write_vectors: VectorWriter
     _write_tables(directory, rows)
     num_vectors: dict[Modality, int] = {}
     for modality, vectors in rows.vectors.items():
+        others = next((other.embeddings for m, other in rows.vectors.items() if m != modality), None)
         node_map = build_node_map(vectors.embeddings, vectors.rows)
         np.save(directory / nodes_name(modality), node_map.node_rows, allow_pickle=False)
-        write_vectors(directory / vectors_name(modality), node_map.embeddings)
+        write_vectors(directory / vectors_name(modality), node_map.embeddings, others)
         num_vectors[modality] = len(node_map.embeddings)
     return num_vectors
 

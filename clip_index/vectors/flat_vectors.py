@@ -10,25 +10,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
-from clip_index.vectors.queries import Found, Queries
-from clip_index.vectors.vectors import NodeSelection, pack_bits, use_one_thread, without_bits, write_index
+from clip_index.vectors.queries import Found, Queries, Reach
+from clip_index.vectors.vectors import (
+    NodeSelection,
+    clip_scores,
+    pack_bits,
+    use_one_thread,
+    without_bits,
+    write_index,
+)
 
 
 class FlatVectors:
     """Vectors that are scanned, one after another, with exact answers."""
 
+    has_rest = False
+
     def __init__(self, index: Any) -> None:
         self._index = index
         self.num_nodes = int(index.ntotal)
 
-    def search(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
-        use_one_thread()
+    def search(
+        self, queries: Queries, k: int, selection: NodeSelection | None, reach: Reach = Reach.NEAR
+    ) -> Found:
         found = queries.empty(k)
+        if reach is Reach.REST:  # everything is near
+            found[1].fill(-1)
+            return found
+        use_one_thread()
         into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
         selector = faiss.IDSelectorBitmap(selection.bitmap) if selection else None
         parameters = faiss.SearchParameters(sel=selector) if selector else None
         self._index.search_c(len(queries), queries.pointer, k, *into, parameters)
-        return found
+        return clip_scores(found)
+
+    def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
+        return self.num_nodes
+
+    def are_near(
+        self, queries: Queries, query: int, nodes: NDArray[np.int64], selection: NodeSelection | None
+    ) -> NDArray[np.bool_]:
+        return np.ones(len(nodes), np.bool_)
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
         return NodeSelection(pack_bits(is_node))
@@ -44,8 +66,10 @@ def build_flat(dimension: int) -> Any:
     return faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
 
 
-def write_flat(path: Path, embeddings: NDArray[np.float16]) -> None:
-    """Write an exact index: fp16 rows, inner product."""
+def write_flat(
+    path: Path, embeddings: NDArray[np.float16], _others: NDArray[np.float16] | None = None, /
+) -> None:
+    """Write an exact index: fp16 rows, inner product. A scan needs no other embeddings to measure it."""
     index = build_flat(embeddings.shape[1])
     add_flat(index, embeddings)
     write_index(path, index)

@@ -21,9 +21,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_index.content import Embeddings
+from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort, calibrate, hold_out
 from clip_index.vectors.flat_vectors import build_flat
-from clip_index.vectors.queries import Found, Queries
-from clip_index.vectors.vectors import NodeSelection, pack_bits, use_one_thread, without_bits, write_index
+from clip_index.vectors.queries import Found, Queries, Reach
+from clip_index.vectors.vectors import (
+    NodeSelection,
+    clip_scores,
+    pack_bits,
+    use_one_thread,
+    without_bits,
+    write_index,
+)
 
 MIN_NODES = 4_000
 """Smaller segments have no lists: a scan takes 0.2 ms at most (512 dimensions, one core), and they
@@ -35,24 +43,36 @@ _TRAINING_ROUNDS = 4  # more rounds changed recall by less than 0.003
 _SEED = 1234
 _BLOCK = 8192
 
-_MIN_LISTS_PROBED = 16  # recall@10 in clustered data: 0.995 or more; for sums of two embeddings 0.98
-_NODES_MET_PER_K = 8
 _MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
 _FILE_MARK = b"IwSq"  # FAISS's name for an inverted file over a scalar quantizer
 
 
-def write_lists(path: Path, embeddings: NDArray[np.float16]) -> None:
-    """Train the centroids, sort the embeddings into lists and write them.
+def write_lists(
+    path: Path,
+    embeddings: NDArray[np.float16],
+    others: NDArray[np.float16] | None = None,
+    target_recall: float = TARGET_RECALL,
+) -> Effort:
+    """Train the centroids, sort the embeddings into lists, write them, and measure the effort they need.
 
     A node of 512 dimensions takes 0.06 ms of one core in a segment of 25,000, and 0.09 ms in one
-    of 200,000.
+    of 200,000. `others` are embeddings of the other modality.
     """
+    held_out = hold_out(len(embeddings))
+    trained = _train(embeddings, held_out)
     centroids = build_flat(embeddings.shape[1])
-    centroids.add(_train(embeddings))
+    centroids.add(trained)
     index = build_lists(centroids)
+    list_of_node = np.empty(len(embeddings), np.int64)
     for first in range(0, len(embeddings), _BLOCK):
-        index.add(embeddings[first : first + _BLOCK].astype(np.float32))
+        block = embeddings[first : first + _BLOCK]
+        lists = centroids.assign(block.astype(np.float32), 1)[:, 0]
+        add_listed(index, block, np.ascontiguousarray(lists))
+        list_of_node[first : first + _BLOCK] = lists
     write_index(path, index)
+    return calibrate(
+        embeddings, trained, list_of_node, held_out=held_out, others=others, target_recall=target_recall
+    )
 
 
 def build_lists(centroids: Any) -> Any:
@@ -75,11 +95,12 @@ def add_listed(index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.in
     index.add_core(len(nodes), faiss.swig_ptr(nodes), None, faiss.swig_ptr(lists))
 
 
-def _train(embeddings: NDArray[np.float16]) -> Embeddings:
-    """Return unit centroids, (lists, dimension)."""
-    num_lists = min(len(embeddings), int(_LISTS_PER_ROOT * np.sqrt(len(embeddings))))
-    num_nodes = min(len(embeddings), _TRAINING_NODES_OF_LIST * num_lists)
-    chosen = np.random.default_rng(_SEED).choice(len(embeddings), num_nodes, replace=False)
+def _train(embeddings: NDArray[np.float16], held_out: NDArray[np.int64]) -> Embeddings:
+    """Return unit centroids, (lists, dimension), of embeddings that are not held out."""
+    candidates = np.setdiff1d(np.arange(len(embeddings)), held_out)
+    num_lists = min(len(candidates), int(_LISTS_PER_ROOT * np.sqrt(len(embeddings))))
+    num_nodes = min(len(candidates), _TRAINING_NODES_OF_LIST * num_lists)
+    chosen = np.random.default_rng(_SEED).choice(candidates, num_nodes, replace=False)
     clusters = faiss.Kmeans(
         embeddings.shape[1],
         num_lists,
@@ -106,11 +127,20 @@ class InvertedLists:
     assigned lists takes no parameters, and every wrapper costs microseconds at every query.
     """
 
-    def __init__(self, index: Any, centroids: Any, list_of_node: NDArray[np.int64] | None = None) -> None:
-        """`index` is FAISS's, with nodes numbered from 0; `centroids` are its quantizer or an equal one.
+    has_rest = True
+
+    def __init__(
+        self,
+        index: Any,
+        centroids: Any,
+        effort: Effort = UNCALIBRATED,
+        list_of_node: NDArray[np.int64] | None = None,
+    ) -> None:
+        """`index` is FAISS's, its nodes numbered from 0; `centroids` are its quantizer, or equal to it.
 
         `list_of_node`, (nodes,), need not be read from the lists if it is known already.
         """
+        self.effort = effort
         self._index = index
         self.centroids = centroids
         self._list_of_node = list_of_node
@@ -118,68 +148,101 @@ class InvertedLists:
         self._lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
         self.num_nodes = int(index.ntotal)
         self._num_lists = int(index.nlist)
-        self._list_length = max(1, self.num_nodes // self._num_lists)  # the mean
+        self._list_length = max(1, self.num_nodes // self._num_lists)  # in the mean
+        self._lengths = self._count_lengths()
         self._parameters: dict[int, Any] = {}
 
-    def search(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
-        """Return the k best nodes of each query in the probed lists; −1 only if fewer than k are eligible."""
+    def _count_lengths(self) -> NDArray[np.int64]:
+        """Return the number of nodes in each list, (lists,)."""
+        if self._list_of_node is not None:
+            return np.bincount(self._list_of_node, minlength=self._num_lists)
+        return np.array([self._lists.list_size(number) for number in range(self._num_lists)], np.int64)
+
+    def search(
+        self, queries: Queries, k: int, selection: NodeSelection | None, reach: Reach = Reach.NEAR
+    ) -> Found:
+        """Return the k best nodes of each query in the near lists, or in all others; −1 for fewer."""
         use_one_thread()
-        if selection is None:
-            return self._search_all(queries, k)
-        return self._search_among(queries, k, selection)
+        scores, lists, num_near = self._rank_lists(queries, selection, ranks_all=reach is Reach.REST)
+        ranks = np.arange(lists.shape[1])
+        if reach is Reach.NEAR:
+            num_probed = int(num_near.max())
+            scores, lists = scores[:, :num_probed], lists[:, :num_probed]
+            is_probed = ranks[:num_probed] < num_near[:, None] if len(queries) > 1 else None
+        else:
+            num_probed, is_probed = len(ranks), ranks >= num_near[:, None]
+        if is_probed is not None:
+            lists = np.where(is_probed, lists, -1)
+        nearest = np.ascontiguousarray(scores), np.ascontiguousarray(lists)
+        return self._scan_lists(queries, k, nearest, self._parameters_of(num_probed, selection))
 
-    def _search_all(self, queries: Queries, k: int) -> Found:
-        num_probed = min(self._num_lists, -(-self._num_met(queries, k) // self._list_length))
+    def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
+        _, lists, num_near = self._rank_lists(queries, selection)
+        met = self._lengths[lists].cumsum(axis=1)
+        return int(np.take_along_axis(met, num_near[:, None] - 1, axis=1).max())
+
+    def are_near(
+        self, queries: Queries, query: int, nodes: NDArray[np.int64], selection: NodeSelection | None
+    ) -> NDArray[np.bool_]:
+        _, lists, num_near = self._rank_lists(queries, selection)
+        are_near: NDArray[np.bool_] = np.isin(self._lists_of(nodes), lists[query, : num_near[query]])
+        return are_near
+
+    def _rank_lists(
+        self, queries: Queries, selection: NodeSelection | None, *, ranks_all: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """Return scores and lists, both (q, n), nearest first, and how many of them are near, (q,)."""
+        num_ranked = self._num_lists if ranks_all else self._num_ranked_first(queries, selection)
         while True:
-            nearest = queries.nearest(self.centroids, num_probed)
-            found = self._scan_lists(queries, k, nearest, self._parameters_of(num_probed))
-            if num_probed == self._num_lists or queries.depth or found[1][:, -1].min() >= 0:
-                return found
-            num_probed = min(4 * num_probed, self._num_lists)  # the nearest lists held too few nodes
-
-    def _search_among(self, queries: Queries, k: int, selection: NodeSelection) -> Found:
-        """Probe the nearest lists until each query meets enough selected nodes.
-
-        A node that is not selected costs only the test of a bit. If few nodes are selected, all of
-        them are scanned.
-        """
-        assert selection.num_in_list is not None
-        nearest = self._choose_lists(queries, k, selection.num_in_list)
-        selector = faiss.IDSelectorBitmap(selection.bitmap)
-        parameters = faiss.SearchParametersIVF(nprobe=nearest[1].shape[1], sel=selector)
-        return self._scan_lists(queries, k, nearest, parameters)
-
-    def _choose_lists(self, queries: Queries, k: int, num_in_list: NDArray[np.int64]) -> Found:
-        """Return the scores and numbers of the lists to probe; `num_in_list` counts selected nodes."""
-        num_selected = int(num_in_list.sum())
-        num_wanted = self._num_wanted(queries, k, num_selected / self.num_nodes)
-        num_ranked = self._num_lists * 2 * num_wanted // max(1, num_selected)  # twice the mean need
-        while True:
-            num_ranked = min(max(num_ranked, _MIN_LISTS_PROBED), self._num_lists)
             scores, lists = queries.nearest(self.centroids, num_ranked)
-            num_met = np.cumsum(num_in_list[lists], axis=1)
-            if num_ranked == self._num_lists or num_met[:, -1].min() >= num_wanted:
-                break
-            num_ranked = self._num_lists  # the selected nodes lie far from the query
-        is_probed = num_met - num_in_list[lists] < num_wanted
-        num_probed = int(is_probed.sum(axis=1).max())
-        probed = np.where(is_probed, lists, -1)[:, :num_probed]
-        return np.ascontiguousarray(scores[:, :num_probed]), np.ascontiguousarray(probed)
+            num_near = self._count_near(scores, lists, queries.num_met, selection)
+            if lists.shape[1] == self._num_lists:
+                return scores, lists, np.minimum(num_near, self._num_lists)
+            if num_near.max() < lists.shape[1]:
+                return scores, lists, num_near
+            num_ranked = min(4 * num_ranked, self._num_lists)
 
-    def _num_wanted(self, queries: Queries, k: int, share: float) -> int:
-        """Return how many selected nodes a query should meet: more if few nodes pass the filter.
+    def _num_ranked_first(self, queries: Queries, selection: NodeSelection | None) -> int:
+        """Rank a little more than most queries need; ranking again costs as much as ranking."""
+        num_ranked = max(self.effort.usual_lists, 2 * queries.num_met // self._list_length) + 1
+        if selection is not None:
+            assert selection.num_in_list is not None
+            share = max(1, int(selection.num_in_list.sum())) / self.num_nodes
+            num_ranked = int(num_ranked * _thoroughness(share) / share)
+        return min(num_ranked, self._num_lists)
 
-        A selective filter is often correlated with the query, and then the nearest lists may hold
-        nothing of what passes.
+    def _count_near(
+        self,
+        scores: NDArray[np.float32],
+        lists: NDArray[np.int64],
+        num_met: int,
+        selection: NodeSelection | None,
+    ) -> NDArray[np.int64]:
+        """Return how many of the ranked lists are near each query, (q,); more than all if too few are ranked.
+
+        Near are the lists within the calibrated gap, and as many that `num_met` nodes are met. Under a
+        filter, lists are added until as many selected nodes are met as without one, or up to four times as
+        many where few nodes pass: a selective filter is often correlated with the query, so the nearest
+        lists may hold none of what passes.
         """
-        return int(self._num_met(queries, k) * min(_MAX_THOROUGHNESS, 1 / max(share, 1e-9)))
+        by_gap = (scores >= scores[:, :1] - self.effort.gap).sum(axis=1)
+        met = self._lengths[lists].cumsum(axis=1)
+        num_near: NDArray[np.int64] = np.maximum(by_gap, (met < num_met).sum(axis=1) + 1)
+        if selection is None:
+            return num_near
+        assert selection.num_in_list is not None
+        last = np.minimum(num_near, lists.shape[1]) - 1
+        share = max(1, int(selection.num_in_list.sum())) / self.num_nodes
+        num_wanted = np.take_along_axis(met, last[:, None], axis=1) * _thoroughness(share)
+        met_selected = selection.num_in_list[lists].cumsum(axis=1)
+        by_selection: NDArray[np.int64] = (met_selected < num_wanted).sum(axis=1) + 1
+        return np.maximum(num_near, by_selection)
 
-    def _num_met(self, queries: Queries, k: int) -> int:
-        """Return how many nodes a query without a filter should meet."""
-        return max(_MIN_LISTS_PROBED * self._list_length, queries.depth or _NODES_MET_PER_K * k)
-
-    def _parameters_of(self, num_probed: int) -> Any:
-        """Return FAISS's parameters. They are kept, because building them takes microseconds."""
+    def _parameters_of(self, num_probed: int, selection: NodeSelection | None) -> Any:
+        """Return FAISS's parameters; those without a selection are kept, because building takes time."""
+        if selection is not None:
+            selector = faiss.IDSelectorBitmap(selection.bitmap)
+            return faiss.SearchParametersIVF(nprobe=num_probed, sel=selector)
         known = self._parameters.get(num_probed)
         if known is None:
             known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed)
@@ -193,7 +256,7 @@ class InvertedLists:
         self._index.search_preassigned_c(
             len(queries), queries.pointer, k, *scores_and_lists, *into, False, parameters
         )
-        return found
+        return clip_scores(found)
 
     def assign(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
         """Return the list whose centroid is nearest to each embedding, (n,)."""
@@ -231,12 +294,11 @@ class InvertedLists:
 
     @cached_property
     def _nodes_by_list(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The nodes ordered by list, and where each list starts, with the end of the last. Read on demand."""
+        """The nodes list after list, where each list starts, and the last one's end; read when asked for."""
+        starts = _starts(self._lengths)
         if self._list_of_node is not None:
-            lengths = np.bincount(self._list_of_node, minlength=self._num_lists)
-            return np.argsort(self._list_of_node, kind="stable"), _starts(lengths)
+            return np.argsort(self._list_of_node, kind="stable"), starts
         nodes = np.empty(self.num_nodes, np.int64)
-        starts = _starts([self._lists.list_size(number) for number in range(self._num_lists)])
         for number, length in enumerate(np.diff(starts).tolist()):
             if length:
                 members = faiss.rev_swig_ptr(self._lists.get_ids(number), length)
@@ -253,6 +315,11 @@ class InvertedLists:
         positions = np.empty(self.num_nodes, np.int32)
         positions[self._nodes_by_list[0]] = np.arange(self.num_nodes, dtype=np.int32)
         return positions
+
+
+def _thoroughness(share: float) -> float:
+    """Return how many times as many nodes as without a filter are met, where a share of them is selected."""
+    return min(_MAX_THOROUGHNESS, 1 / share)
 
 
 def _starts(lengths: ArrayLike) -> NDArray[np.int64]:

@@ -71,4 +71,5 @@ def _add(index: Any, file: VectorFile, guide: InvertedLists | None) -> None:
 def _open(index: Any, files: Sequence[VectorFile], guide: InvertedLists | None) -> Vectors:
     if guide is None:
         return FlatVectors(index)
-    return InvertedLists(index, guide.centroids, np.concatenate([file.lists_around(guide) for file in files]))
+    lists = np.concatenate([file.lists_around(guide) for file in files])
+    return InvertedLists(index, guide.centroids, guide.effort, lists)

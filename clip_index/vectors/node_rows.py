@@ -46,12 +46,25 @@ class NodeRows:
         """Return the nodes of one row, ascending."""
         return self._nodes_of_all(np.array([row]))
 
+    def windows_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return all nodes of those rows that have several, and the position of each one's row in `rows`."""
+        positions, nodes = self._pairs_of(rows)
+        has_several = np.bincount(positions, minlength=len(rows)) > 1
+        is_kept = has_several[positions]
+        return positions[is_kept], nodes[is_kept]
+
     def _nodes_of_all(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the nodes of all given rows, row after row."""
+        """Return the nodes of each row after those of the one before."""
+        return self._pairs_of(rows)[1]
+
+    def _pairs_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the nodes of each row after those of the one before, and which position each belongs to."""
         by_row, ordered = self._by_row
-        wanted = rows.astype(np.uint32)  # with another type, numpy would convert all rows to it
-        _, indices = _ranges(np.searchsorted(ordered, wanted), np.searchsorted(ordered, wanted, side="right"))
-        return self.nodes[by_row[indices]].astype(np.int64)
+        wanted = rows.astype(np.uint32)  # of another type, all rows would be converted to it
+        positions, pairs = _ranges(
+            np.searchsorted(ordered, wanted), np.searchsorted(ordered, wanted, side="right")
+        )
+        return positions, self.nodes[by_row[pairs]].astype(np.int64)
 
     def nodes_left_without(
         self, is_eligible_row: NDArray[np.bool_], rows: NDArray[np.int64]

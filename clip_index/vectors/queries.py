@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, TypeAlias
 
 import faiss
@@ -13,6 +14,21 @@ from clip_index.content import Embeddings
 Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Scores and nodes (or lists) of each query, both (q, k), best first; −1 where there are fewer."""
 
+MIN_DEPTH = 100
+"""Searches for fewer hits than this scan what a search for this many scans, so their answers agree."""
+
+_NODES_MET_OF_HIT = 8
+
+
+class Reach(Enum):
+    """Which of a file's nodes a search looks at. Every node is in exactly one of the two."""
+
+    NEAR = "near"
+    """Where the best nodes of a query are expected: all nodes of a flat file, the nearest lists of others."""
+
+    REST = "rest"
+    """All other nodes."""
+
 
 class Queries:
     """Query embeddings, (q, dimension) float32. Only the thread that searches uses them.
@@ -20,12 +36,15 @@ class Queries:
     A merged segment and the tail have lists around the same centroids. The centroids are ranked
     once for both, because the ranking is half the cost of a search.
 
-    With a `depth`, the choice of lists depends on it and not on the number of nodes that are
-    asked for. So the result for a smaller k is the beginning of the result for a greater k.
+    `depth` is how many hits the near lists should be good for. It follows from the search and
+    not from how many nodes a step of it asks for, so every step scans the same near lists. The pages
+    of a ranking have one depth, however far they lead.
     """
 
-    def __init__(self, embeddings: Embeddings, depth: int | None = None) -> None:
-        self.depth = depth
+    def __init__(self, embeddings: Embeddings, depth: int = MIN_DEPTH, *, is_paged: bool = False) -> None:
+        self.is_paged = is_paged
+        self.num_met = _NODES_MET_OF_HIT * max(depth, MIN_DEPTH)
+        """How many nodes a query meets at least, in a file that has as many."""
         self.embeddings: Embeddings = np.ascontiguousarray(embeddings, np.float32)
         self.pointer = faiss.swig_ptr(self.embeddings)
         self._ranked: dict[int, Found] = {}
@@ -34,14 +53,11 @@ class Queries:
         return len(self.embeddings)
 
     def nearest(self, centroids: Any, num_lists: int) -> Found:
-        """Return the `num_lists` nearest of the centroids (a FAISS index), at most all of them."""
+        """Return at least the `num_lists` nearest of the centroids (a FAISS index), at most all of them."""
         known = self._ranked.get(id(centroids))
         if known is None or known[1].shape[1] < num_lists:
             known = self._ranked[id(centroids)] = self._rank(centroids, num_lists)
-        scores, lists = known
-        if lists.shape[1] == num_lists:
-            return known
-        return np.ascontiguousarray(scores[:, :num_lists]), np.ascontiguousarray(lists[:, :num_lists])
+        return known
 
     def _rank(self, centroids: Any, num_lists: int) -> Found:
         scores, lists = self.empty(num_lists)

@@ -7,10 +7,9 @@ maps nodes to rows (`NodeRows`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from clip_index.errors import DamagedFile
 from clip_index.vectors import inverted_lists
+from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort, write_effort
 from clip_index.vectors.flat_vectors import FlatVectors, write_flat
 from clip_index.vectors.inverted_lists import InvertedLists, has_lists
 from clip_index.vectors.node_rows import NodeRows
@@ -52,25 +52,48 @@ def build_node_map(embeddings: NDArray[np.float16], rows: NDArray[np.uint32]) ->
     return NodeMap(contiguous[first], np.stack([nodes[order], rows.astype(np.uint32)[order]]))
 
 
-VectorWriter: TypeAlias = Callable[[Path, NDArray[np.float16]], None]
-"""Writes distinct fp16 embeddings (nodes, dimension) as a vector file."""
+class VectorWriter(Protocol):
+    """Writes the vector file of one modality."""
+
+    def __call__(
+        self, path: Path, embeddings: NDArray[np.float16], others: NDArray[np.float16] | None = None, /
+    ) -> None:
+        """Write distinct fp16 embeddings (nodes, dimension); `others` are those of the other modality."""
+        ...
 
 
-def write_fastest(path: Path, embeddings: NDArray[np.float16]) -> None:
-    """Write distinct embeddings in the form that is fastest to search. Building lists takes time."""
+def write_fastest(
+    path: Path,
+    embeddings: NDArray[np.float16],
+    others: NDArray[np.float16] | None = None,
+    /,
+    *,
+    target_recall: float = TARGET_RECALL,
+) -> None:
+    """Write distinct embeddings in the form that is fastest to search; lists take their time.
+
+    Beside lists stands a file with the effort that they need for `target_recall`.
+    """
     if len(embeddings) >= inverted_lists.MIN_NODES:
-        inverted_lists.write_lists(path, embeddings)
+        effort = inverted_lists.write_lists(path, embeddings, others, target_recall)
+        write_effort(effort_path(path), effort)
     else:
         write_flat(path, embeddings)
+
+
+def effort_path(vectors_path: Path) -> Path:
+    """Return where the effort of a vector file with lists is kept."""
+    return vectors_path.with_suffix(".effort.json")
 
 
 class VectorFile:
     """One opened vector file with its node map; immutable and thread-safe."""
 
-    def __init__(self, path: Path, node_rows: NDArray[np.uint32]) -> None:
+    def __init__(self, path: Path, node_rows: NDArray[np.uint32], effort: Effort = UNCALIBRATED) -> None:
         """Map the file; `FileNotFoundError` if it was collected.
 
-        It must have been verified: a truncated mapped file kills the process.
+        It must have been verified: a truncated mapped file kills the process. `effort` is what was
+        measured for its lists.
         """
         try:
             self._index = _open_index(path)
@@ -78,7 +101,7 @@ class VectorFile:
             path.stat()  # raises FileNotFoundError for a file that was collected, which is not damage
             raise DamagedFile(path, str(error).strip().splitlines()[-1]) from error
         is_flat = not isinstance(self._index, faiss.IndexIVF)
-        self.lists = None if is_flat else InvertedLists(self._index, self._index.quantizer)
+        self.lists = None if is_flat else InvertedLists(self._index, self._index.quantizer, effort)
         self.vectors: Vectors = self.lists or FlatVectors(self._index)
         self.num_nodes = self.vectors.num_nodes
         self.node_rows = NodeRows(node_rows, self.num_nodes)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
-from clip_index.vectors.queries import Found, Queries
+from clip_index.vectors.queries import Found, Queries, Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,26 @@ class Vectors(Protocol):
     """The embeddings of nodes 0 … `num_nodes` − 1, ready to be searched. Immutable and thread-safe."""
 
     num_nodes: int
+    has_rest: bool
+    """Whether some nodes may be out of a near search's reach."""
 
-    def search(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
-        """Return the k best nodes of each query among the selected ones; None for all, k ≤ `num_nodes`."""
+    def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
+        """Return how many nodes a near search looks at, for the query with the most."""
+        ...
+
+    def search(
+        self, queries: Queries, k: int, selection: NodeSelection | None, reach: Reach = Reach.NEAR
+    ) -> Found:
+        """Return the k best nodes of each query among the selected ones within reach; k ≤ `num_nodes`.
+
+        Without a selection every node may be found. Scores are cosines, from −1 to 1.
+        """
+        ...
+
+    def are_near(
+        self, queries: Queries, query: int, nodes: NDArray[np.int64], selection: NodeSelection | None
+    ) -> NDArray[np.bool_]:
+        """Return which of some nodes, (n,), a search of `Reach.NEAR` looks at for one of the queries."""
         ...
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
@@ -76,3 +93,9 @@ def use_one_thread() -> None:
     an idle machine, and on a busy one queries wait for each other (60 ms instead of 2 ms).
     """
     faiss.omp_set_num_threads(1)
+
+
+def clip_scores(found: Found) -> Found:
+    """Keep scores within −1 and 1 in place: an embedding's fp16 numbers make it a little longer than 1."""
+    np.clip(found[0], -1, 1, out=found[0])
+    return found

@@ -93,7 +93,7 @@ def _answerable(
             if embedding in seen:
                 continue
             seen.add(embedding)
-        if request.after is not None and not request.after.is_before(hit):
+        if request.after is not None and rank_of_hit < request.after.num_before:
             continue
         if newest is not None and newest.find(hit.content_id) is None:
             continue

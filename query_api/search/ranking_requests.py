@@ -9,7 +9,6 @@ from clip_index.content import MODALITIES, Modality
 from clip_index.row_filter import AnyOf, RowFilter
 from query_api.search.options import RankingOptions, RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
-from query_api.serving.engine import Hit
 
 MAX_DEPTH = 10_000
 """The deepest rank a page may reach. Serving a page ranks everything before it again, so depth costs."""
@@ -17,14 +16,15 @@ MAX_DEPTH = 10_000
 
 @dataclass(frozen=True, slots=True)
 class PageEnd:
-    """The last hit of a page. `num_before` counts the hits of the ranking up to it, itself included."""
+    """The last hit of a page. `num_before` counts the hits of the ranking up to it, itself included.
+
+    The next page begins at that rank, not behind that score: far down, a ranking goes on with hits that
+    the first lists did not hold, and these may score higher.
+    """
 
     score: float
     content_id: str
     num_before: int
-
-    def is_before(self, hit: Hit) -> bool:
-        return (-hit.score, hit.content_id) > (-self.score, self.content_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from clip_index.content import Delta, EncodedContent, RemovedContent
+from clip_index.content import ContentFacts, Delta, EncodedContent, RemovedContent
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
 from consumer.tasks import Handover, Task
 from consumer.writing.handovers import Handled, build_handovers, delivered_handovers, joined_delta
