@@ -18,7 +18,7 @@ from torch.nn import functional
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import PreparedImage
 from clip_index.encoder.settings import EncoderSettings
-from tests.fakes.tiny_clip import tiny_config, write_tiny_clip
+from fakes.tiny_clip import tiny_config, write_tiny_clip
 
 PRODUCTION_NAME = "ViT-B-32"
 

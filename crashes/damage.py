@@ -16,7 +16,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.vectors.inverted_lists import MIN_NODES
 from clip_index.writing.shard_state import open_state
 from clip_index.writing.shard_writer import ShardWriter
-from tests.fakes.shards import add, content, create_index, removal, take_over
+from fakes.shards import add, content, create_index, removal, take_over
 
 
 @dataclass(frozen=True)

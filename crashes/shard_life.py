@@ -18,8 +18,8 @@ from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from crashes.small_log import Log, folded
-from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import create_index, take_over, unit_vectors
+from fakes.inline_merges import InlineLanes
+from fakes.shards import create_index, take_over, unit_vectors
 
 BATCH = 4
 _MOST_UNDER_WAY = 4  # each of the two merge lanes may leave a merged segment and its row maps

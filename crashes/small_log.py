@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from clip_index.content import Change, EncodedContent
 from clip_index.fold import UNSEEN, IdState, fold
-from tests.fakes.shards import content, removal
+from fakes.shards import content, removal
 
 Log = Sequence[Change]
 

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("schemas", "event_log", "clip_index", "service", "consumer", "query_api", "cliptide")
-NOT_INSTALLED = ("crashes", "benchmarks", "tools", "tests")
+NOT_INSTALLED = ("fakes", "crashes", "benchmarks", "tools", "tests")
+"""They import the packages, and among themselves only those named before."""
 
 ALLOWED = {
     "schemas": set(),
@@ -37,9 +38,77 @@ HOMES = {
     ),
     "fastavro": ("schemas/",),
     "aiohttp": ("query_api/", "consumer/references/"),
-    "obstore": ("consumer/references/"),
+    "obstore": ("consumer/references/",),
     "pyarrow": ("clip_index/",),
 }
+
+
+FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "schemas": (
+        ("codec", "dead_letters"),
+        ("avro_format", "json_format"),
+        ("avro_indices", "clock_time"),
+        ("validation",),
+        ("errors", "events"),
+    ),
+    "event_log": (("kafka", "memory", "publisher"), ("errors", "source"), ("records",)),
+    "clip_index": (
+        ("reading", "writing"),
+        ("fold", "segments"),
+        ("generations", "row_filter", "vectors"),
+        ("encoder", "storage"),
+        ("content", "errors"),
+    ),
+    "service": (("command_line", "gc_tuning", "logs", "sections"), ("settings",)),
+    "consumer": (
+        ("__main__",),
+        ("health", "options_from_settings"),
+        ("app", "settings"),
+        ("directory_shards", "pipeline"),
+        ("intake",),
+        ("encoding", "preparation"),
+        ("backlog", "references", "writing"),
+        ("notices", "pipeline_state", "quarantine"),
+        ("tasks", "telemetry"),
+        ("dead_letters",),
+        ("backoff", "errors"),
+    ),
+    "query_api": (
+        ("__main__",),
+        ("app", "settings"),
+        ("route_table",),
+        ("api_docs", "compat", "contents", "health", "page"),
+        ("recommend", "uploads"),
+        ("search",),
+        ("answers", "http", "percentiles"),
+        ("contract", "encoding", "hosts"),
+        ("serving",),
+        ("errors", "telemetry"),
+    ),
+    "cliptide": (
+        ("__main__", "demo"),
+        ("snapshot", "verify"),
+        ("dead_letters",),
+        ("publishing",),
+        ("searching",),
+        ("terminal",),
+    ),
+}
+"""The folders and modules of each package, the upper floors first. Imports go down, never up or sideways."""
+
+KNOW_A_REQUEST = (
+    "routes.py",
+    "reading.py",
+    "api_docs.py",
+    "health.py",
+    "compat/",
+    "contents/",
+    "http/",
+    "contract/route.py",
+    "search/embed.py",
+    "telemetry/metrics_app.py",
+)
+"""Where `query_api` handles a request of aiohttp. Everything else takes plain arguments."""
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -62,6 +131,37 @@ def test_a_package_imports_only_those_below_it(package: str) -> None:
         assert ours <= ALLOWED[package], f"{path.relative_to(ROOT)} imports {ours - ALLOWED[package]}"
 
 
+def imported_modules(path: Path, package: str) -> Iterator[str]:
+    """Yield the folders and modules of its own package that a module imports, by their first name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            yield str(node.module).split(".")[1]
+        elif isinstance(node, ast.Import):
+            names = (alias.name.split(".") for alias in node.names)
+            yield from (name[1] for name in names if name[0] == package and len(name) > 1)
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_imports_inside_a_package_go_down_its_floors(package: str) -> None:
+    floor_of = {name: number for number, names in enumerate(FLOORS[package]) for name in names}
+    for path in modules_of(package):
+        own = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        assert own in floor_of, f"{own} has no floor in {package}"
+        for name in set(imported_modules(path, package)) - {own}:
+            assert floor_of[name] > floor_of[own], f"{path.relative_to(ROOT)} imports {package}.{name}"
+
+
+def test_only_routes_and_what_reads_for_them_know_a_request() -> None:
+    for path in modules_of("query_api"):
+        name = path.relative_to(ROOT / "query_api").as_posix()
+        if "web.Request" in path.read_text().replace("web.RequestKey", ""):
+            assert name.startswith(KNOW_A_REQUEST) or name.endswith(KNOW_A_REQUEST), name
+
+
 @pytest.mark.parametrize("library", HOMES)
 def test_a_foreign_library_stays_at_home(library: str) -> None:
     for package in PACKAGES:
@@ -82,6 +182,13 @@ def test_no_test_or_tool_is_imported_by_a_package() -> None:
     for package in PACKAGES:
         for path in modules_of(package):
             assert not set(NOT_INSTALLED) & set(imports_of(path)), path
+
+
+@pytest.mark.parametrize("folder", NOT_INSTALLED)
+def test_what_is_not_installed_imports_downwards(folder: str) -> None:
+    above = set(NOT_INSTALLED[NOT_INSTALLED.index(folder) + 1 :])
+    for path in modules_of(folder):
+        assert not above & set(imports_of(path)), path
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_INSTALLED = ("crashes", "benchmarks", "tools")
+NOT_INSTALLED = ("fakes", "crashes", "benchmarks", "tools")
 PACKAGES = ("schemas", "event_log", "clip_index", "service", "consumer", "query_api", "cliptide")
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 

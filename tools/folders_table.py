@@ -16,6 +16,7 @@ PACKAGES = (
     "consumer",
     "query_api",
     "cliptide",
+    "fakes",
     "crashes",
     "benchmarks",
     "tools",

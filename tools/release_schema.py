@@ -11,9 +11,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from fakes.sample_events import NOON_MS, SAMPLE_EVENTS, describe_event
 from schemas.avro_format import current_schema
 from schemas.codec import EncodedEvent, encode_event, encode_event_json
-from tests.schemas.sample_events import NOON_MS, SAMPLE_EVENTS, describe_event
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "schemas" / "upload_event.avsc"

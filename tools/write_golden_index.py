@@ -25,8 +25,8 @@ from clip_index.vectors import inverted_lists
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from crashes.small_log import folded
-from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import content, create_index, fingerprint, path_of, removal, take_over, unit_vectors
+from fakes.inline_merges import InlineLanes
+from fakes.shards import content, create_index, fingerprint, path_of, removal, take_over, unit_vectors
 
 DIMENSION = 8
 _CUTS = (3, 7, 9, 12)

@@ -22,12 +22,12 @@ from aiohttp import web
 from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.images import make_thumbnail
 from consumer.preparation.steps import PreparationOptions
+from fakes.hash_encoder import draw_picture
 from query_api.http.api_keys import ApiKeys
 from query_api.http.connection import ConnectionLimits
 from query_api.http.listener import Address, listening
 from schemas.events import ImageContent, TextContent, UploadEvent
 from tests.consumer.running import World, upload
-from tests.fakes.hash_encoder import draw_picture
 from tests.integration.pipeline import build_service
 
 API_KEY = "a key of the tests"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fakes.hash_encoder import draw_picture
 from schemas.events import TextContent
 from tests.browser.conftest import (
     API_KEY,
@@ -25,7 +26,6 @@ from tests.browser.conftest import (
     open_page,
 )
 from tests.consumer.running import upload
-from tests.fakes.hash_encoder import draw_picture
 
 pytest.importorskip("playwright.sync_api", reason="no playwright: install the extra named test")
 from playwright.sync_api import expect

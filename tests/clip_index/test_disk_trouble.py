@@ -30,9 +30,9 @@ from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import MergeLane, MergeSettings
 from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.fakes.failing_disk import fail, fail_to_fsync_the_shard
-from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
+from fakes.failing_disk import fail, fail_to_fsync_the_shard
+from fakes.inline_merges import InlineLanes
+from fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
 
 
 @pytest.fixture

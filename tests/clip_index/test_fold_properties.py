@@ -15,8 +15,8 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import content, create_index, removal, take_over
+from fakes.inline_merges import InlineLanes
+from fakes.shards import content, create_index, removal, take_over
 
 EAGER_MERGES = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=2, max_dead_share=0.2))
 

@@ -19,7 +19,7 @@ from clip_index.segments.row_masks import RowMasks
 from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
-from tests.fakes.shards import content, create_index, fingerprint, take_over
+from fakes.shards import content, create_index, fingerprint, take_over
 
 FIELDS = ["modality", "source", "owner_id", "content_id", "occurred_at", "metadata.a", "metadata.b"]
 numbers = st.sampled_from([-1.0, 0.0, 1.0, 2.5])

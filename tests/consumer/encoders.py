@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared, PreparedImage, PreparedText
-from tests.fakes.hash_encoder import HashEncoder
+from fakes.hash_encoder import HashEncoder
 
 
 @dataclass

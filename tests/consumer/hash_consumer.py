@@ -18,8 +18,8 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from consumer.__main__ import run
 from consumer.encoding.thread import Encoding
+from fakes.hash_encoder import HashEncoder
 from tests.consumer.encoders import FileHeldEncoder, KillingEncoder, TallyingEncoder
-from tests.fakes.hash_encoder import HashEncoder
 
 
 def load_encoder(settings: EncoderSettings) -> Encoder:

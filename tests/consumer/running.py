@@ -23,9 +23,9 @@ from consumer.telemetry.metrics import Metrics
 from consumer.writing.commit_policy import CommitPolicy
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.records import Record
+from fakes.hash_encoder import HashEncoder
 from schemas.codec import encode_event
 from schemas.events import Content, DeleteEvent, TextContent, UploadEvent
-from tests.fakes.hash_encoder import HashEncoder
 
 TOPIC = "uploads"
 DEAD_LETTER_TOPIC = "uploads.dead-letters"

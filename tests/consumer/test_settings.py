@@ -33,9 +33,9 @@ from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
+from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.errors import UnknownSchema
 from service.settings import BadSettings
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
 
 
 def test_the_defaults_need_no_variable() -> None:

@@ -20,12 +20,12 @@ from consumer.preparation.steps import PreparationOptions
 from consumer.writing.owned_shard import CommitPolicy
 from event_log.errors import FatalLogError, TransientLogError
 from event_log.memory.clients import MemoryLog
+from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.codec import encode_event
 from schemas.errors import UnknownSchema
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent
 from tests.consumer.encoders import CountingEncoder, HeldEncoder
 from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
 
 
 def test_texts_and_pictures_become_contents_of_the_index(world: World) -> None:

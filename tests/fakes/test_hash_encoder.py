@@ -4,7 +4,7 @@ import pytest
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
+from fakes.hash_encoder import HashEncoder, draw_picture
 
 
 @pytest.fixture

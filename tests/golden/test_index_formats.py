@@ -16,7 +16,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns
 from clip_index.vectors.inverted_lists import has_lists
-from tests.fakes.shards import add, content, take_over, unit_vectors
+from fakes.shards import add, content, take_over, unit_vectors
 
 GOLDEN = Path(__file__).parent
 FORMATS = sorted(path.name for path in GOLDEN.glob("index-format-*"))

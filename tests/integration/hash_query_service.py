@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from fakes.hash_encoder import HashEncoder
 from query_api.__main__ import run
-from tests.fakes.hash_encoder import HashEncoder
 
 if __name__ == "__main__":
     sys.exit(run(lambda settings: HashEncoder()))

@@ -14,10 +14,10 @@ from clip_index.fold import UNSEEN, IdState, fold
 from clip_index.reading.searcher import Searcher
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
+from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.codec import EncodedEvent, encode_event
 from schemas.events import Content, DeleteEvent, ImageContent, TextContent, UploadEvent
 from tests.consumer.running import upload
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.integration.fleet import PATIENCE_SECONDS, Fleet
 
 _ENCODER = HashEncoder()

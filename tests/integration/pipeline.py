@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 
 from clip_index.reading.index_reader import IndexReader
 from event_log.memory.clients import MemoryPublisher
+from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
 from query_api.uploads.publishing import PublishSettings
 from tests.consumer.running import TOPIC, World
-from tests.fakes.hash_encoder import HashEncoder
 
 
 def build_service(world: World, **settings: Any) -> web.Application:

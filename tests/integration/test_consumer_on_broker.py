@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from event_log.kafka.publisher import KafkaPublisher
+from fakes.hash_encoder import draw_picture
 from schemas.codec import encode_event
 from schemas.events import ImageContent, TextContent
 from tests.consumer.running import upload
 from tests.event_log.event_logs import Reader
-from tests.fakes.hash_encoder import draw_picture
 from tests.integration.fleet import PATIENCE_SECONDS, Fleet
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]

@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from clip_index.errors import IndexMissing
 from clip_index.reading.searcher import Searcher
 from event_log.publisher import Publisher
+from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.app import AppSettings, build_app
 from query_api.errors import ErrorDetail
 from query_api.serving import served_index
 from query_api.serving.served_index import missing_offsets
 from query_api.telemetry.metrics import METRICS
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 
 SETTINGS = {"reload_interval_seconds": 0.01, "max_body_bytes": 1 << 20, "has_percentiles": False}

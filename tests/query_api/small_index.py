@@ -20,8 +20,8 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.shard_writer import ShardWriter
-from tests.fakes.hash_encoder import HashEncoder
-from tests.fakes.shards import with_facts
+from fakes.hash_encoder import HashEncoder
+from fakes.shards import with_facts
 
 TOPIC = "content-uploads"
 OCCURRED_AT_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z

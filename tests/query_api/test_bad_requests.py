@@ -12,7 +12,7 @@ import pytest
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
+from fakes.hash_encoder import HashEncoder, draw_picture
 
 Client = TestClient[Any, Any]
 DIMENSION = HashEncoder().dimension

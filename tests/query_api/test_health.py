@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Prepared
+from fakes.hash_encoder import HashEncoder
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.serving.served_index import SERVED_INDEX
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import SmallIndex
 

@@ -18,15 +18,15 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from fakes.hash_encoder import HashEncoder
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.serving.test_freshness import damage
 from tests.query_api.small_index import SmallIndex
 
 PROGRAM = """
 import os, pathlib, sys, time
 from query_api.__main__ import run
-from tests.fakes.hash_encoder import HashEncoder
+from fakes.hash_encoder import HashEncoder
 
 class GatedEncoder(HashEncoder):
     def encode(self, prepared):

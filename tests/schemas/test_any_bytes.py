@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.sample_events import SAMPLE_EVENTS
 from schemas.codec import EventDecoder, encode_event, encode_event_json
 from schemas.errors import BAD_EVENT_REASONS, BadEvent, UnknownSchema
 from schemas.validation import validate_event
-from tests.schemas.sample_events import SAMPLE_EVENTS
 
 DECODER = EventDecoder()
 HEADER = encode_event(SAMPLE_EVENTS["text"]).value[:10]

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.sample_events import SAMPLE_EVENTS
 from schemas.avro_indices import index_check
 from schemas.codec import EventDecoder, encode_event
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import DeleteEvent, Event, UploadEvent
-from tests.schemas.sample_events import SAMPLE_EVENTS
 
 DECODER = EventDecoder()
 UPLOADS = {name: event for name, event in SAMPLE_EVENTS.items() if isinstance(event, UploadEvent)}

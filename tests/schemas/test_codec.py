@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from fakes.sample_events import NOON, NOON_MS, SAMPLE_EVENTS, build_upload, events
 from schemas.codec import EncodedEvent, EventDecoder, encode_event, encode_event_json
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import DeleteEvent, Event, TextContent, UploadEvent
-from tests.schemas.sample_events import NOON, NOON_MS, SAMPLE_EVENTS, build_upload, events
 
 Encode = Callable[[Event], EncodedEvent]
 DECODER = EventDecoder()

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from fakes.sample_events import SAMPLE_EVENTS, build_upload, describe_event
 from schemas.avro_format import AvroSchema, current_schema, parse_avro_schema, released_schemas
 from schemas.codec import EventDecoder, encode_event
 from schemas.errors import UnknownSchema
 from schemas.events import UploadEvent
-from tests.schemas.sample_events import SAMPLE_EVENTS, build_upload, describe_event
 from tools.release_schema import GOLDEN, HISTORY, SCHEMA
 
 CURRENT: dict[str, Any] = json.loads(SCHEMA.read_text("utf-8"))

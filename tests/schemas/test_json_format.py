@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import EventDecoder
-from schemas.errors import BadEvent
-from schemas.events import DeleteEvent, Event, ImageContent, TextContent, UploadEvent
-from schemas.json_format import event_from_json, json_from_event
-from tests.schemas.sample_events import (
+from fakes.sample_events import (
     NOON,
     NOON_MS,
     SAMPLE_EVENTS,
@@ -19,6 +15,10 @@ from tests.schemas.sample_events import (
     build_reference,
     build_upload,
 )
+from schemas.codec import EventDecoder
+from schemas.errors import BadEvent
+from schemas.events import DeleteEvent, Event, ImageContent, TextContent, UploadEvent
+from schemas.json_format import event_from_json, json_from_event
 
 REFERENCE = {"uri": "s3://uploads/shoe-1.jpg", "sha256": SHA256, "size_bytes": 4_194_304, "modality": "image"}
 IMAGE = bytes(range(248, 256))  # its base64 holds + and /, and needs padding

@@ -11,11 +11,11 @@ from zlib import crc32
 import pytest
 from confluent_kafka import murmur2
 
+from fakes.sample_events import NOON, NOON_MS
 from schemas.avro_format import current_schema
 from schemas.codec import EventDecoder
 from schemas.errors import BAD_EVENT_REASONS
 from schemas.events import Event, TextContent, UploadEvent
-from tests.schemas.sample_events import NOON, NOON_MS
 from tools.release_schema import SCHEMA
 
 README = (Path(__file__).parents[2] / "schemas" / "README.md").read_text("utf-8")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from fakes.sample_events import build_delete, build_reference, build_upload
 from schemas.errors import BadEvent
 from schemas.events import Event, ImageContent, TextContent
 from schemas.validation import validate_event
-from tests.schemas.sample_events import build_delete, build_reference, build_upload
 
 LONE_SURROGATE = "\ud800"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from clip_index.content import Embeddings
 from clip_index.encoder.canary import CANARY_PNG, CANARY_TEXT, warm_up
 from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
-from tests.fakes.hash_encoder import HashEncoder
+from fakes.hash_encoder import HashEncoder
 
 
 class CountingEncoder:

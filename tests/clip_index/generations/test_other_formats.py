@@ -13,7 +13,7 @@ from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import plan_refill, plan_repair
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.digested_json import dump_digested, parse_digested
-from tests.fakes.shards import add, content, create_index, take_over
+from fakes.shards import add, content, create_index, take_over
 
 
 @pytest.fixture

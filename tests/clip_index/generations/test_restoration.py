@@ -25,7 +25,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_writer import ShardWriter
-from tests.fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
+from fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AnyOf, RowFilter
 from clip_index.segments.time_blocks import TimeBlocks
-from tests.fakes.shards import add, content, create_index, removal, take_over
+from fakes.shards import add, content, create_index, removal, take_over
 
 BLOCK_ROWS = 4
 NUM_ROWS = 150

@@ -19,7 +19,7 @@ from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_writer import WriterSettings
-from tests.fakes.shards import (
+from fakes.shards import (
     add,
     content,
     create_index,

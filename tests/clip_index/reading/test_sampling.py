@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from clip_index.reading.searcher import Searcher
-from tests.fakes.hash_encoder import draw_picture
+from fakes.hash_encoder import draw_picture
 from tests.query_api.small_index import SmallIndex
 
 

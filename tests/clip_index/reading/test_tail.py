@@ -27,8 +27,8 @@ from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import VectorFile, write_fastest
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import DIMENSION, add, content, create_index, removal, take_over, unit_vectors
+from fakes.inline_merges import InlineLanes
+from fakes.shards import DIMENSION, add, content, create_index, removal, take_over, unit_vectors
 
 FILTERS = [
     None,

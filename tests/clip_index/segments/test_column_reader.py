@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from clip_index.content import EncodedContent, StoredContent
 from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import BufferedContent, contents_batch, open_columns, write_columns
-from tests.fakes.shards import content
+from fakes.shards import content
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 encoded = st.builds(

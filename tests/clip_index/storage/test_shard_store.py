@@ -15,7 +15,7 @@ from clip_index.storage import local_store
 from clip_index.storage.file_digest import verify_file
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import CreationUnknown, ShardStore
-from tests.fakes.bucket_store import Bucket, BucketStore
+from fakes.bucket_store import Bucket, BucketStore
 
 Factory = Callable[[Path], ShardStore]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.writing.merge import MergeJob
 from clip_index.writing.merge_worker import MergeWorker
-from tests.fakes.shards import add, content, create_index, take_over
+from fakes.shards import add, content, create_index, take_over
 
 
 def die_with_a_merge_that_is_starting(root: Path) -> None:

@@ -16,8 +16,8 @@ from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEn
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_policy import MergeSettings, merge_debt, plan_merges
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import add, content, create_index, removal, take_over
+from fakes.inline_merges import InlineLanes
+from fakes.shards import add, content, create_index, removal, take_over
 
 PAIRS = MergeSettings(merge_factor=2, max_dead_share=1.0)
 

@@ -18,7 +18,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
+from fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from clip_index.generations.watermark import read_watermark
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_state import open_state
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from tests.fakes.bucket_store import Bucket, BucketStore
-from tests.fakes.inline_merges import InlineLanes
-from tests.fakes.shards import add, content, description, removal, take_over
+from fakes.bucket_store import Bucket, BucketStore
+from fakes.inline_merges import InlineLanes
+from fakes.shards import add, content, description, removal, take_over
 
 IDS = ["a", "b", "c", "d"]
 

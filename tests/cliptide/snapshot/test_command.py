@@ -13,7 +13,7 @@ import cliptide.snapshot.command
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
-from tests.fakes.shards import add, content, create_index, path_of, take_over
+from fakes.shards import add, content, create_index, path_of, take_over
 
 
 @pytest.fixture

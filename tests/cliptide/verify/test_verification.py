@@ -11,7 +11,7 @@ from clip_index.content import Change
 from clip_index.reading.index_reader import IndexReader
 from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.records import Record
-from tests.fakes.shards import add, content, create_index, removal, take_over
+from fakes.shards import add, content, create_index, removal, take_over
 
 
 def record(offset: int, key: str, value: bytes | None, partition: int = 0) -> Record:

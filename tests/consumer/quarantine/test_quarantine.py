@@ -17,12 +17,12 @@ from consumer.pipeline_state import PipelineState
 from consumer.quarantine.inflight import InFlight, InFlightClosed, InFlightFile, read_inflight
 from event_log.errors import FatalLogError
 from event_log.memory.clients import MemoryPublisher
+from fakes.hash_encoder import HashEncoder
 from schemas.errors import UnknownSchema
 from schemas.events import TextContent
 from tests.consumer.encoders import FailingEncoder
 from tests.consumer.killed_run import NUM_RECORDS, POISONED
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
-from tests.fakes.hash_encoder import HashEncoder
 
 _KILLED = 139
 

@@ -16,9 +16,9 @@ from consumer.backoff import Backoff
 from consumer.references.fetching import FetchLimits, ReferenceGivenUp, References
 from consumer.references.policy import ReferencePatience, ReferencePolicy
 from consumer.telemetry.metrics import Metrics
+from fakes.hash_encoder import draw_picture
 from schemas.events import ContentReference
 from tests.consumer.running import PATIENCE_SECONDS, World, upload
-from tests.fakes.hash_encoder import draw_picture
 
 PICTURE = draw_picture(1)
 LARGE = PICTURE + bytes(1_000_000)  # several chunks

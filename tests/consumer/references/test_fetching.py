@@ -35,9 +35,9 @@ from consumer.references.policy import (
 from consumer.references.stores import FileStore
 from consumer.tasks import Task
 from consumer.telemetry.metrics import Metrics
+from fakes.hash_encoder import draw_picture
 from schemas.events import ContentReference, Modality
 from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
-from tests.fakes.hash_encoder import draw_picture
 
 PICTURE = draw_picture(1)
 

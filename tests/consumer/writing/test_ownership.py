@@ -22,9 +22,9 @@ from consumer.intake.start_check import StartOptions, check_topic
 from consumer.writing.thread import Writing
 from event_log.errors import FatalLogError, TransientLogError
 from event_log.records import TopicDescription
+from fakes.hash_encoder import HashEncoder
 from tests.consumer.encoders import CountingEncoder, HeldEncoder
 from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
-from tests.fakes.hash_encoder import HashEncoder
 
 
 def test_two_consumers_share_the_partitions_and_nothing_is_encoded_twice(tmp_path: Path) -> None:

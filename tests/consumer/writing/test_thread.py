@@ -28,10 +28,10 @@ from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.owned_shard import OwnedShard
 from consumer.writing.thread import RoomLimits, Writing
 from event_log.records import Delivery
+from fakes.failing_disk import fail_to_fsync_the_shard
+from fakes.hash_encoder import HashEncoder
 from tests.consumer.records import Letter
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.failing_disk import fail_to_fsync_the_shard
-from tests.fakes.hash_encoder import HashEncoder
 
 
 class NoShards:

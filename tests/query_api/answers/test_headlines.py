@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fakes.hash_encoder import draw_picture
 from query_api.answers.headlines import (
     ContentFields,
     ContentHeadline,
@@ -13,7 +14,6 @@ from query_api.answers.headlines import (
 )
 from query_api.errors import ApiError
 from query_api.serving.engine import Snapshot
-from tests.fakes.hash_encoder import draw_picture
 from tests.query_api.small_index import SmallIndex
 
 

@@ -9,8 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from clip_index.content import EncodedContent
-from tests.fakes.hash_encoder import draw_picture
-from tests.fakes.shards import with_facts
+from fakes.hash_encoder import draw_picture
+from fakes.shards import with_facts
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

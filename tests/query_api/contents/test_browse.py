@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestClient
 from clip_index.content import EncodedContent
 from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.images import make_thumbnail
+from fakes.hash_encoder import draw_picture
+from fakes.shards import with_facts
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
-from tests.fakes.hash_encoder import draw_picture
-from tests.fakes.shards import with_facts
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 

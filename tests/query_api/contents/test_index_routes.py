@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp.test_utils import TestClient
 from yarl import URL
 
-from tests.fakes.hash_encoder import HashEncoder
+from fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from fakes.hash_encoder import draw_picture
 from query_api.http.connection import ConnectionLimits
 from query_api.http.listener import Address, listening
 from query_api.http.rate_limit import RateLimit
 from schemas.events import ImageContent
 from tests.consumer.running import PATIENCE_SECONDS, World, upload
-from tests.fakes.hash_encoder import draw_picture
 from tests.integration.pipeline import build_service
 
 NUM_EXAMPLES = os.environ.get("CLIPTIDE_FUZZ_EXAMPLES")

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
+from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.app import AppSettings, build_app
 from query_api.contract.openapi import error_codes, status_of
 from query_api.contract.route import JSON, Route
@@ -28,7 +29,6 @@ from query_api.http.rate_limit import RateLimit
 from query_api.route_table import ROUTES
 from query_api.serving.served_index import SERVED_INDEX
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
 

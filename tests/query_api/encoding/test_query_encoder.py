@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Prepared
+from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.encoding.encoder_queue import EncoderQueue
 from query_api.encoding.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.errors import ContentRefused
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
 
 
 class GatedEncoder(HashEncoder):

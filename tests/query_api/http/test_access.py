@@ -16,12 +16,12 @@ from aiohttp.test_utils import TestClient
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Prepared
 from event_log.memory.clients import MemoryLog, MemoryPublisher
+from fakes.hash_encoder import HashEncoder
 from query_api.http import rate_limit
 from query_api.http.api_keys import ApiKeys
 from query_api.http.rate_limit import RateLimit, TokenBuckets
 from query_api.serving.request_slots import REQUEST_SLOTS
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
 

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
+from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
 from query_api.http.connection import ConnectionLimits
 from query_api.http.listener import Address, listening
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex
 
 LIMITS = ConnectionLimits(idle_seconds=0.6, send_seconds=0.3, lingering_seconds=0.2)

@@ -13,13 +13,13 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
 from query_api.http.connection import Connection, ConnectionLimits
 from query_api.http.listener import Address, listening
 from query_api.http.open_connections import OpenConnections
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.http.test_connections import HEAD, read_all
 from tests.query_api.small_index import SmallIndex
 

@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
 from query_api.http.connection import ConnectionLimits
 from query_api.http.listener import Address, listening
-from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.http.test_connections import HEAD, talk
 from tests.query_api.small_index import SmallIndex
 

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Prepared
+from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.encoding.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.percentiles.background_queries import read_phrases
 from query_api.percentiles.renewal import PercentileScales
@@ -23,7 +24,6 @@ from query_api.percentiles.scale import PercentileScale
 from query_api.serving.served_index import ServedIndex
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

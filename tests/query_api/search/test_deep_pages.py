@@ -14,10 +14,10 @@ from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import InRange, RowFilter
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
+from fakes.shards import content, create_index, fingerprint, take_over, unit_vectors
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking import find_rankings
 from query_api.search.ranking_requests import MAX_DEPTH, RankingRequest
-from tests.fakes.shards import content, create_index, fingerprint, take_over, unit_vectors
 
 DIMENSION, NUM_ROWS, PAGE, NUM_PAGES = 32, 24_000, 20, 20
 

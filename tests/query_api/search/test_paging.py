@@ -15,8 +15,8 @@ from aiohttp.test_utils import TestClient
 from clip_index.errors import GenerationGone
 from clip_index.generations.manifest import GenerationKey
 from clip_index.reading.index_reader import IndexReader
+from fakes.hash_encoder import draw_picture
 from query_api.serving.former_searchers import MAX_FORMER_SEARCHERS
-from tests.fakes.hash_encoder import draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

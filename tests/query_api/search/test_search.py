@@ -13,8 +13,8 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 from pydantic import BaseModel
 
+from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.search.models import BatchAnswer, SearchAnswer
-from tests.fakes.hash_encoder import HashEncoder, draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

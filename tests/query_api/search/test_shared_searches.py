@@ -14,6 +14,7 @@ import pytest
 
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import Hit
+from fakes.hash_encoder import HashEncoder
 from query_api.contract.filters import Filter
 from query_api.errors import ApiError
 from query_api.search import ranking, retrieval
@@ -23,7 +24,6 @@ from query_api.search.shared_searches import MAX_K, MAX_TOGETHER, SharedSearches
 from query_api.serving.workers import Workers
 from query_api.telemetry.stages import Stages
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.small_index import SmallIndex
 
 TEXTS = [f"thing number {number}" for number in range(8)]

@@ -16,8 +16,8 @@ from aiohttp.test_utils import TestClient
 from clip_index.content import Delta, EncodedContent
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
+from fakes.inline_merges import InlineLanes
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
-from tests.fakes.inline_merges import InlineLanes
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
 

@@ -13,10 +13,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
 from query_api.telemetry.stages import Stages
 from query_api.telemetry.tracing import open_tracer, record_request
-from tests.fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

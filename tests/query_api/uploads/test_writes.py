@@ -15,12 +15,12 @@ from aiohttp.test_utils import TestClient
 
 from event_log.errors import RecordTooLarge, TopicMissing, TransientLogError
 from event_log.memory.clients import MemoryLog, MemoryPublisher
+from fakes.hash_encoder import draw_picture
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from schemas.codec import EventDecoder
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent, UploadEvent
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.fakes.hash_encoder import draw_picture
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
 

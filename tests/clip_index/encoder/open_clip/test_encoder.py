@@ -28,7 +28,7 @@ from clip_index.encoder.open_clip.towers import (
 from clip_index.encoder.protocol import Encoder, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import BadContent, EncoderBroken
-from tests.fakes.tiny_clip import tiny_config, write_tiny_clip
+from fakes.tiny_clip import tiny_config, write_tiny_clip
 
 pytestmark = pytest.mark.encoder
 

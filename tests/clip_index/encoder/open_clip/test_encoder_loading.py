@@ -13,7 +13,7 @@ from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
-from tests.fakes.tiny_clip import tiny_config, write_tiny_clip
+from fakes.tiny_clip import tiny_config, write_tiny_clip
 
 pytestmark = pytest.mark.encoder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_index.storage import local_store
+from clip_index.storage import durable_files, local_store
 
 
 def fail(*_: object, **__: object) -> None:
@@ -16,7 +16,7 @@ def fail(*_: object, **__: object) -> None:
 
 def fail_to_fsync_the_shard(patch: pytest.MonkeyPatch) -> None:
     """Let the fsync of a shard's own directory fail: the one that follows the link of a manifest."""
-    fsync_path = local_store.fsync_path
+    fsync_path = durable_files.fsync_path
 
     def fail_for_the_shard(path: Path) -> None:
         fail() if (path / "segments").is_dir() else fsync_path(path)

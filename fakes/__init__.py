@@ -1,0 +1,1 @@
+"""What tests, tools and benchmarks share: fakes of small protocols, and builders with default arguments."""
