@@ -48,6 +48,10 @@ MEANINGS = {
         "`latency` is the time of a text query through HTTP ÷ the time that encoding its text takes. "
         "`speed_up` is how many times more queries are answered when 16 clients ask at once."
     ),
+    "recall": (
+        "The share of the true ten best contents that a search finds, for the worst kind of query and data. "
+        "`best` is how often the best one is found, `far` the share for queries that are unlike everything."
+    ),
     "reload": (
         "`p99_ms` is the time from a commit to the first answer that shows it; `ratio` compares 200,000 rows "
         "with 20,000. The others say what queries notice when a merge is taken in: p99, wait, memory."

@@ -37,7 +37,9 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
 
 
 def _writer(consumer: ConsumerSettings) -> WriterSettings:
-    merge = MergeSettings(erase_within_seconds=consumer.erase_within_seconds)
+    merge = MergeSettings(
+        erase_within_seconds=consumer.erase_within_seconds, target_recall=consumer.target_recall
+    )
     return WriterSettings(retain_for_seconds=consumer.retain_for_seconds, merge=merge)
 
 

@@ -145,6 +145,12 @@ class ConsumerSettings(Section):
         gt=0,
         description="A segment is rewritten when it has held a deleted or replaced content for this long.",
     )
+    target_recall: float = Field(
+        default=0.99,
+        ge=0.5,
+        le=0.999,
+        description="Merged segments are searched so that this share of the ten best contents is found.",
+    )
     accept_data_loss: bool = Field(
         default=False,
         description="The consumer goes on although records that the index lacks are gone from the log.",

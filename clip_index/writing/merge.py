@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
 from clip_index.storage.file_digest import verify_file
 from clip_index.storage.shard_store import ShardStore
+from clip_index.vectors.calibration import TARGET_RECALL
 from clip_index.vectors.vector_file import write_fastest
 
 DROPPED = -1
@@ -37,6 +39,7 @@ class MergeJob:
     segment_ids: tuple[str, ...]
     merged_id: str
     started_ms: int
+    target_recall: float = TARGET_RECALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,9 @@ def run_merge(job: MergeJob) -> MergeResult:
     row_maps = {source.segment.segment_id: source.row_map for source in sources}
     if rows.contents.num_rows + rows.deletes.num_rows == 0:
         return MergeResult(None, row_maps)
-    entry = write_segment(job.store, job.merged_id, rows, write_fastest)
+    entry = write_segment(
+        job.store, job.merged_id, rows, partial(write_fastest, target_recall=job.target_recall)
+    )
     return MergeResult(entry, row_maps)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from clip_index.generations.manifest import Manifest, SegmentEntry
+from clip_index.vectors.calibration import TARGET_RECALL
 
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
@@ -21,7 +22,8 @@ class MergeSettings:
 
     A merged segment has at most `max_entries` entries. A segment is rewritten alone when more
     than `max_dead_share` of its rows are dead, or when its oldest dead row died
-    `erase_within_seconds` ago. A merge of `large_entries` or more runs in the large lane.
+    `erase_within_seconds` ago. A merge of `large_entries` or more runs in the large lane. A search of
+    a merged segment finds a share of `target_recall` of the ten best, in the mean.
     """
 
     merge_factor: int = 8
@@ -30,6 +32,7 @@ class MergeSettings:
     large_entries: int = 20_000
     max_dead_share: float = 0.3
     erase_within_seconds: float = 24 * 3600.0
+    target_recall: float = TARGET_RECALL
 
 
 class MergeLane(Enum):

@@ -150,6 +150,7 @@ def _job_fields(job: MergeJob) -> dict[str, Any]:
         "segment_ids": job.segment_ids,
         "merged_id": job.merged_id,
         "started_ms": job.started_ms,
+        "target_recall": job.target_recall,
     }
 
 

@@ -93,6 +93,7 @@ class ShardMerges:
             plan.segment_ids,
             merged_id=new_segment_id(manifest.writer_epoch),
             started_ms=int(self._clock() * 1000),
+            target_recall=self._settings.target_recall,
         )
 
     def _commit_if_ended(self, worker: MergeWorker, buffer: Buffer) -> bool:

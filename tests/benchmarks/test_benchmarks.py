@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import find_figures, main
 from benchmarks.commits import Mark, burst_per_second
-from benchmarks.data import draw_queries, draw_rows, draw_space
+from benchmarks.data import KINDS, Kind, draw_queries, draw_rows, draw_space
 from benchmarks.figure import interleaved, median_ratio
 from benchmarks.meanings import MEANINGS
 from benchmarks.process_figures import cpu_seconds
@@ -23,13 +23,21 @@ def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float((a @ b.T).mean())
 
 
-def test_the_generated_rows_have_clips_modality_gap() -> None:
-    space = draw_space(3)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_generated_rows_have_clips_modality_gap(kind: Kind) -> None:
+    space = draw_space(3, kind)
     texts, images = draw_rows(space, "text", 2000, 3), draw_rows(space, "image", 2000, 3)
     assert mean_cosine(texts[:1000], texts[1000:]) == pytest.approx(0.5, abs=0.05)
     assert mean_cosine(images[:1000], images[1000:]) == pytest.approx(0.5, abs=0.05)
     assert mean_cosine(texts, images) == pytest.approx(0.2, abs=0.05)
     assert np.linalg.norm(images, axis=1) == pytest.approx(np.ones(2000), abs=1e-5)
+
+
+def test_the_variances_of_a_spectrum_fall_as_one_over_n() -> None:
+    rows = draw_rows(draw_space(3, "spectrum"), "image", 20_000, 3)
+    variances = np.linalg.eigvalsh(np.cov(rows.T))[::-1]
+    assert variances[0] / variances[9] == pytest.approx(10, rel=0.2)
+    assert variances[0] / variances[99] == pytest.approx(100, rel=0.2)
 
 
 def test_five_in_a_hundred_rows_repeat_another() -> None:

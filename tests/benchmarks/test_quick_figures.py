@@ -22,6 +22,13 @@ def test_a_quick_look_at_the_figure_gives_its_value_and_its_target(name: str) ->
     assert figure.table
 
 
+def test_a_quick_look_at_recall_asks_every_kind_of_query_of_both_kinds_of_data() -> None:
+    found = as_json(find_figures()["recall"].measure(quick=True))
+    asked = {(one["data"], one["queries"], one["search"]) for one in found["searches"]}
+    assert len(asked) == 2 * 4 * 3
+    assert found["value"]["recall"] == 1.0  # segments this small are scanned
+
+
 def test_a_quick_look_at_segments_counts_what_ingestion_writes() -> None:
     found = as_json(find_figures()["segment_tax"].measure(quick=True))
     assert found["value"]["amplification"] > 1
