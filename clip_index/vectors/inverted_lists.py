@@ -149,10 +149,10 @@ class InvertedLists:
         self.num_nodes = int(index.ntotal)
         self._num_lists = int(index.nlist)
         self._list_length = max(1, self.num_nodes // self._num_lists)  # in the mean
-        self._lengths = self._count_lengths()
         self._parameters: dict[int, Any] = {}
 
-    def _count_lengths(self) -> NDArray[np.int64]:
+    @cached_property
+    def _lengths(self) -> NDArray[np.int64]:
         """Return the number of nodes in each list, (lists,)."""
         if self._list_of_node is not None:
             return np.bincount(self._list_of_node, minlength=self._num_lists)
@@ -195,7 +195,7 @@ class InvertedLists:
         num_ranked = self._num_lists if ranks_all else self._num_ranked_first(queries, selection)
         while True:
             scores, lists = queries.nearest(self.centroids, num_ranked)
-            num_near = self._count_near(scores, lists, queries.num_met, selection)
+            num_near = self._count_near(queries, scores, lists, selection)
             if lists.shape[1] == self._num_lists:
                 return scores, lists, np.minimum(num_near, self._num_lists)
             if num_near.max() < lists.shape[1]:
@@ -204,38 +204,43 @@ class InvertedLists:
 
     def _num_ranked_first(self, queries: Queries, selection: NodeSelection | None) -> int:
         """Rank a little more than most queries need; ranking again costs as much as ranking."""
-        num_ranked = max(self.effort.usual_lists, 2 * queries.num_met // self._list_length) + 1
+        num_ranked = max(self.effort.usual_lists, self._least_near(queries)) + 1
         if selection is not None:
-            assert selection.num_in_list is not None
-            share = max(1, int(selection.num_in_list.sum())) / self.num_nodes
-            num_ranked = int(num_ranked * _thoroughness(share) / share)
+            share = self._share_of(selection)
+            num_ranked = int(2 * num_ranked * _thoroughness(share) / share)
         return min(num_ranked, self._num_lists)
+
+    def _least_near(self, queries: Queries) -> int:
+        """Return how many lists of mean length hold the nodes that a query meets at least."""
+        return -(-queries.num_met // self._list_length)
+
+    def _share_of(self, selection: NodeSelection) -> float:
+        assert selection.num_in_list is not None
+        return max(1, int(selection.num_in_list.sum())) / self.num_nodes
 
     def _count_near(
         self,
+        queries: Queries,
         scores: NDArray[np.float32],
         lists: NDArray[np.int64],
-        num_met: int,
         selection: NodeSelection | None,
     ) -> NDArray[np.int64]:
         """Return how many of the ranked lists are near each query, (q,); more than all if too few are ranked.
 
-        Near are the lists within the calibrated gap, and as many that `num_met` nodes are met. Under a
-        filter, lists are added until as many selected nodes are met as without one, or up to four times as
-        many where few nodes pass: a selective filter is often correlated with the query, so the nearest
-        lists may hold none of what passes.
+        Near are the lists within the calibrated gap, and always a few. Under a filter, lists are added
+        until as many selected nodes are met as without one, or up to four times as many where few nodes
+        pass: a selective filter is often correlated with the query, so the nearest lists may hold none of
+        what passes.
         """
-        by_gap = (scores >= scores[:, :1] - self.effort.gap).sum(axis=1)
-        met = self._lengths[lists].cumsum(axis=1)
-        num_near: NDArray[np.int64] = np.maximum(by_gap, (met < num_met).sum(axis=1) + 1)
+        are_within = scores >= scores[:, :1] - self.effort.gap
+        within = [np.count_nonzero(row) for row in are_within]  # nearly always one row: an axis costs more
+        num_near: NDArray[np.int64] = np.maximum(within, self._least_near(queries))
         if selection is None:
             return num_near
         assert selection.num_in_list is not None
-        last = np.minimum(num_near, lists.shape[1]) - 1
-        share = max(1, int(selection.num_in_list.sum())) / self.num_nodes
-        num_wanted = np.take_along_axis(met, last[:, None], axis=1) * _thoroughness(share)
-        met_selected = selection.num_in_list[lists].cumsum(axis=1)
-        by_selection: NDArray[np.int64] = (met_selected < num_wanted).sum(axis=1) + 1
+        num_wanted = num_near * (self._list_length * _thoroughness(self._share_of(selection)))
+        met = selection.num_in_list[lists].cumsum(axis=1)
+        by_selection: NDArray[np.int64] = (met < num_wanted[:, None]).sum(axis=1) + 1
         return np.maximum(num_near, by_selection)
 
     def _parameters_of(self, num_probed: int, selection: NodeSelection | None) -> Any:

@@ -17,7 +17,7 @@ Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 MIN_DEPTH = 100
 """Searches for fewer hits than this scan what a search for this many scans, so their answers agree."""
 
-_NODES_MET_OF_HIT = 8
+_NODES_MET_OF_HIT = 4
 
 
 class Reach(Enum):

@@ -97,5 +97,8 @@ def use_one_thread() -> None:
 
 def clip_scores(found: Found) -> Found:
     """Keep scores within −1 and 1 in place: an embedding's fp16 numbers make it a little longer than 1."""
-    np.clip(found[0], -1, 1, out=found[0])
+    scores = found[0]
+    is_one_inside = len(scores) == 1 and scores.item(0) <= 1 and scores.item(-1) >= -1
+    if not is_one_inside:  # of several queries clipping all costs less than looking at each
+        np.clip(scores, -1, 1, out=scores)
     return found
