@@ -42,7 +42,7 @@ class Layout:
     @property
     def name(self) -> str:
         shares = "-".join(f"{share:g}" for share in self.segment_shares)
-        return f"gap-{self.kind}-{self.modality}-{self.num_rows}-{self.num_shards}-{shares}-{SEED}"
+        return f"near-{self.kind}-{self.modality}-{self.num_rows}-{self.num_shards}-{shares}-{SEED}"
 
     def rows(self) -> Embeddings:
         """Return the embeddings. Row n has the content id `<modality>-<n>`."""
@@ -89,14 +89,14 @@ def random_numbers(layout: Layout) -> NDArray[np.float64]:
 
 def nearness(layout: Layout, rows: Embeddings) -> NDArray[np.float64]:
     """Return each row's `near`: its rank from 0 to 1 by its cosine with the centre of the queries."""
-    order = np.argsort(rows @ pivot(), kind="stable")
+    order = np.argsort(rows @ pivot(layout.kind), kind="stable")
     ranks = np.empty(layout.num_rows)
     ranks[order] = np.arange(layout.num_rows) / layout.num_rows
     return ranks
 
 
-def pivot() -> Embeddings:
-    first: Embeddings = queries_of("text", 1)[0]
+def pivot(kind: Kind = "clustered") -> Embeddings:
+    first: Embeddings = queries_of("text", 1, kind)[0]
     return first
 
 
