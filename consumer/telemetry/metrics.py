@@ -90,6 +90,11 @@ class Metrics:
         self.dead_letters = Counter(
             "cliptide_dead_letters_total", "Records set aside, by reason.", ["reason"], registry=registry
         )
+        self.misplaced_records = Counter(
+            "cliptide_misplaced_records_total",
+            "Records in another partition than their key belongs to.",
+            registry=registry,
+        )
         self.transient_errors = Counter(
             "cliptide_transient_errors_total",
             "Failures that were waited out and tried again, by place.",
