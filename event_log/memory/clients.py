@@ -168,9 +168,10 @@ class MemoryRecordSource:
         for record in log.records_from(self._positions[partition], max_records):
             events.append(replace(record, assignment_epoch=epoch))
             self._positions[partition] = record.next_offset
-        if len(events) < max_records and self._reported_ends.get(partition) != log.next_offset:
-            events.append(EndOfPartition(partition, log.next_offset, epoch))
-            self._positions[partition] = self._reported_ends[partition] = log.next_offset
+        if len(events) < max_records and self._reported_ends.get(partition) != log.readable_offset:
+            end = log.readable_offset
+            events.append(EndOfPartition(partition, end, epoch))
+            self._positions[partition] = self._reported_ends[partition] = end
         return events
 
     def _check_range(self, partition: int) -> None:
