@@ -28,6 +28,8 @@ from consumer.intake.topic_watch import TopicWatch
 from consumer.notices import Notices
 from consumer.pipeline import Pipeline, PipelineParts
 from consumer.pipeline_state import PipelineState
+from consumer.preparation.placement import Placement
+from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.steps import Preparation, PreparationOptions
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.references.fetching import FetchLimits, References
@@ -163,8 +165,13 @@ class _Assembly:
         )
 
     def _build_preparation(self, references: References) -> Preparation:
+        placement = Placement(
+            self._connections.topic.num_partitions,
+            self._metrics.misplaced_records,
+            sets_aside=self._options.preparation.sets_misplaced_aside,
+        )
         return Preparation(
-            decoder=EventDecoder(),
+            reader=RecordReader(EventDecoder(), placement),
             encoder=self._connections.encoder,
             references=references,
             timer=self._metrics,

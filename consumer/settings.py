@@ -92,6 +92,11 @@ class ConsumerSettings(Section):
         default="stop",
         description="An unknown schema stops the consumer (stop), or its record is set aside (dead_letter).",
     )
+    on_misplaced_record: Literal["index", "dead_letter"] = Field(
+        default="index",
+        description="A record in another partition than its key belongs to is indexed where it lies (index), "
+        "or set aside (dead_letter).",
+    )
     flood_share: float = Field(
         default=0.5,
         ge=0,

@@ -51,10 +51,19 @@ class EndOfPartition:
 
 @dataclass(frozen=True, slots=True)
 class LogRange:
-    """The offsets that a partition holds at this moment: `[first_offset, next_offset)`."""
+    """The offsets that a partition holds at this moment: `[first_offset, next_offset)`.
+
+    A producer's open transaction holds back everything from `held_back_from` on: these records are in
+    the log but cannot be read before the transaction ends. None while no transaction is open.
+    """
 
     first_offset: int
     next_offset: int
+    held_back_from: int | None = None
+
+    @property
+    def num_held_back(self) -> int:
+        return 0 if self.held_back_from is None else self.next_offset - self.held_back_from
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class RecordSource(Protocol):
     def committed(self, partitions: Collection[int]) -> Mapping[int, int | None]:
         """Return the next offsets that the group has committed; None for a partition without one."""
 
-    def log_range(self, partition: int) -> LogRange: ...
+    def log_range(self, partition: int) -> LogRange:
+        """Return what the partition holds, records that an open transaction holds back included."""
 
     def describe_topic(self, topic: str) -> TopicDescription:
         """Describe the topic, or raise `TopicMissing`."""

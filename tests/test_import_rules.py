@@ -51,7 +51,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("validation",),
         ("errors", "events"),
     ),
-    "event_log": (("kafka", "memory", "publisher"), ("errors", "source"), ("records",)),
+    "event_log": (("kafka", "memory", "publisher"), ("errors", "source"), ("partitioning", "records")),
     "clip_index": (
         ("reading", "writing"),
         ("fold", "segments"),

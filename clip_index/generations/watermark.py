@@ -15,7 +15,7 @@ FILE_NAME = "watermark.json"
 class Watermark:
     """Every record at or before `watermark_ms` (ms since 1970) has an offset below `next_offset`.
 
-    So it holds for every generation of this writer epoch that covers `next_offset`.
+    So it holds for every generation of this writer epoch, and of later ones, that covers `next_offset`.
     """
 
     watermark_ms: int

@@ -1,4 +1,7 @@
-"""Follows the newest generations of an index and keeps a searcher over them."""
+"""Follows the newest generations of an index and keeps a searcher over them.
+
+It notices once a second when another index lies at its path, and follows that one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from clip_index.reading.searcher import Searcher
 from clip_index.reading.shard_reader import ShardReader
 from clip_index.reading.snapshot import ShardView
 from clip_index.storage.file_digest import FileDigest
+
+_LOOK_EVERY_SECONDS = 1.0
 
 
 class IndexReader:
@@ -33,20 +38,18 @@ class IndexReader:
         self._clock = clock
         self._shards: list[ShardReader] = []
         self._served: list[ShardView] = []
+        self._looked_at = -_LOOK_EVERY_SECONDS
         self.index: IndexDirectory | None = None
         self.searcher: Searcher | None = None
 
     def reload(self) -> bool:
-        """Serve the newest generations; True if anything newer is served now.
+        """Serve the current generations; True if other ones are served now than before.
 
         Raises `IndexMissing` or `EncoderMismatch`. If a shard fails, raises its `DamagedFile`,
         `OtherFormat` or `OSError`: that shard is served as before, and the others move on. If the
-        shard has no former view, nothing newer is served.
+        shard has no former view, nothing else is served.
         """
-        if self.index is None:
-            self.index = self._open_index()
-            partitions = range(self.index.description.num_partitions)
-            self._shards = [ShardReader(self.index.shard_store(p), self._clock) for p in partitions]
+        index = self._follow_index()
         failures = []
         for shard in self._shards:
             try:
@@ -55,10 +58,10 @@ class IndexReader:
                 failures.append((shard, failure))
         if any(shard.view.snapshot.generation == 0 for shard, _ in failures):
             raise failures[0][1]
-        has_newer = self._serve([shard.view for shard in self._shards], self.index)
+        has_changed = self._serve([shard.view for shard in self._shards], index)
         if failures:
             raise failures[0][1]
-        return has_newer
+        return has_changed
 
     def open_former(self, generations: Mapping[str, GenerationKey]) -> Searcher:
         """Open a searcher over the given generations, one for each shard; share what is open.
@@ -81,20 +84,46 @@ class IndexReader:
 
     def _serve(self, views: list[ShardView], index: IndexDirectory) -> bool:
         """Compare with what is served, not with the last reload, because that reload may have failed."""
-        has_newer = _generations(views) > _generations(self._served)
+        has_changed = _generations(views) != _generations(self._served)
         if [id(view) for view in views] != [id(view) for view in self._served]:
             self.searcher = Searcher(views, index.description.fingerprint.dimension)
             self._served = views
-        return has_newer
+        return has_changed
 
-    def _open_index(self) -> IndexDirectory:
-        index = IndexDirectory.open(self._root, self._index_id)
+    def _follow_index(self) -> IndexDirectory:
+        """Return the index at our path. If it is another one than before, forget the shards of that one."""
+        if self.index is not None and self._clock() - self._looked_at < _LOOK_EVERY_SECONDS:
+            return self.index
+        self._looked_at = self._clock()
+        found = self._open_index(self._index_id) if self.index is None else self._look_again(self.index)
+        if found != self.index:
+            stores = map(found.shard_store, range(found.description.num_partitions))
+            self._shards = [ShardReader(store, self._clock) for store in stores]
+            self.index = found
+        return found
+
+    def _look_again(self, known: IndexDirectory) -> IndexDirectory:
+        """Open what is there now, or go on with the known index while that cannot be read.
+
+        If no index has the known id any more, the current one of the root is opened, unless an id was
+        asked for. Raises `EncoderMismatch` if an index of another encoder has taken its place.
+        """
+        try:
+            try:
+                return self._open_index(known.index_id)
+            except IndexMissing:
+                return self._open_index(self._index_id)
+        except (IndexMissing, DamagedFile, OtherFormat, OSError):
+            return known  # its shards tell what is wrong, if they cannot be read either
+
+    def _open_index(self, index_id: str | None) -> IndexDirectory:
+        index = IndexDirectory.open(self._root, index_id)
         built_by = index.description.fingerprint
         if self._fingerprint is not None and built_by != self._fingerprint:
             raise EncoderMismatch(built_by=str(built_by), running=str(self._fingerprint))
         return index
 
 
-def _generations(views: list[ShardView]) -> int:
-    """Return a number that grows whenever a shard's generation grows."""
-    return sum(view.snapshot.generation for view in views)
+def _generations(views: list[ShardView]) -> dict[str, GenerationKey]:
+    """Return the generation of each shard that has one."""
+    return {view.name: view.snapshot.key for view in views if view.snapshot.generation}

@@ -1,4 +1,9 @@
-"""Follows the newest generation of one shard."""
+"""Follows the newest generation of one shard.
+
+Generations usually only grow. They do not after the index was built again under the same path, or after
+a backup was put back: then a smaller generation is current, or another commit has the known number. So
+the reader knows its generation by number *and* digest, and looks once a second whether it is still there.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from pathlib import Path
 from pyroaring import BitMap
 
 from clip_index.content import Modality
-from clip_index.errors import DamagedFile, GenerationGone
+from clip_index.errors import DamagedFile, GenerationGone, OtherFormat
 from clip_index.generations.history import list_generations, manifest_name, read_manifest, read_newest
 from clip_index.generations.manifest import (
     NO_GENERATION,
@@ -40,24 +45,27 @@ class ShardReader:
         self._clock = clock
         self._listed_at = -_LIST_EVERY_SECONDS
         self._verifier = FileVerifier()
-        self._damage: tuple[int, DamagedFile] | None = None
+        self._damage: tuple[GenerationKey, DamagedFile] | None = None
+        self._writer_epoch = 0
         self._tombstones: Mapping[str, TombstonesEntry] = {}
         self.view = ShardView(store.name, ShardSnapshot(0, 0, 0, None, {}))
         self.files: Mapping[Path, FileDigest] = {}
 
     def reload(self) -> bool:
-        """Switch to the newest generation if there is a newer one; True if there was.
+        """Switch to the current generation unless it is served already; True if another one is served now.
 
-        If the new generation is damaged, raise `DamagedFile` and keep the view. If a file was
+        If that generation is damaged, raise `DamagedFile` and keep the view. If a file was
         collected meanwhile, a still newer generation exists: start again.
         """
-        if not self._has_newer():
+        if not self._has_changed():
             self._follow_watermark()
             return False
         for _ in range(_MAX_RETRIES):
             try:
                 manifest = read_newest(self._store)
-                if manifest is None or manifest.generation == self.view.snapshot.generation:
+                if manifest is None:
+                    return self._stay_empty()
+                if manifest.key == self.view.snapshot.key:
                     return False
                 self.view = self._open(manifest)
             except FileNotFoundError:
@@ -65,10 +73,17 @@ class ShardReader:
             return True
         raise DamagedFile(self._store.address, "files of the newest generation are missing")
 
-    def _has_newer(self) -> bool:
+    def _stay_empty(self) -> bool:
+        """There is no generation. If one was known, keep serving it: somebody is moving directories."""
+        if known := self.view.snapshot.generation:
+            raise DamagedFile(self._store.address, f"generation {known} was served, and there is none now")
+        return False
+
+    def _has_changed(self) -> bool:
         """Look for the next generation's file, which is cheap.
 
-        Also list the directory once a second, because that file may have been collected already.
+        Also list the directory once a second, because that file may have been collected already, or the
+        shard may have been replaced.
         """
         generation = self.view.snapshot.generation
         if self._store.exists(manifest_name(generation + 1)):
@@ -76,10 +91,21 @@ class ShardReader:
         if self._clock() - self._listed_at < _LIST_EVERY_SECONDS:
             return False
         self._listed_at = self._clock()
-        return any(found > generation for found in list_generations(self._store)[-1:])
+        newest = max(list_generations(self._store), default=0)
+        return newest != generation or not self._is_still_there()
+
+    def _is_still_there(self) -> bool:
+        """Whether the served generation is in the shard, and not another commit under its number."""
+        known = self.view.snapshot.key
+        if known == NO_GENERATION:
+            return True
+        try:
+            return read_manifest(self._store, known.number).key == known
+        except (FileNotFoundError, DamagedFile, OtherFormat):
+            return False
 
     def _open(self, manifest: Manifest) -> ShardView:
-        if self._damage is not None and self._damage[0] == manifest.generation:
+        if self._damage is not None and self._damage[0] == manifest.key:
             raise self._damage[1]
         try:
             files = self._files(manifest)
@@ -87,14 +113,23 @@ class ShardReader:
                 self._verifier.verify(path, digest)
             segments = self._open_segments(manifest)
         except DamagedFile as damage:
-            self._damage = (manifest.generation, damage)
+            self._damage = (manifest.key, damage)
             raise
         self._verifier.retain(set(files))
         self.files = files
         self._tombstones = manifest.tombstones
+        view = self._build_view(manifest, segments, known_ms=self._watermark_before(manifest))
+        self._writer_epoch = manifest.writer_epoch
+        return view
+
+    def _watermark_before(self, manifest: Manifest) -> int | None:
+        """The known watermark, if this manifest continues the known generation.
+
+        It does not after a repair or a rollback, and not in a shard that was built again or put back.
+        """
         known = self.view.snapshot
-        has_gone_back = manifest.next_offset < known.next_offset  # after a repair or a rollback
-        return self._build_view(manifest, segments, known_ms=None if has_gone_back else known.watermark_ms)
+        is_continued = manifest.next_offset >= known.next_offset and self._is_still_there()
+        return known.watermark_ms if is_continued else None
 
     def _files(self, manifest: Manifest) -> dict[Path, FileDigest]:
         return {self._store.local_file(name): digest for name, digest in manifest.files()}
@@ -109,7 +144,12 @@ class ShardReader:
     def _open_segment(
         self, manifest: Manifest, entry: SegmentEntry, known: SegmentView | None
     ) -> SegmentView:
-        """Share the known view if its dead rows are the same, else its segment."""
+        """Share the known view if its dead rows are the same, else its segment.
+
+        A shard that was built again has other segments under the same ids, so the files are compared.
+        """
+        if known is not None and known.segment.entry != entry:
+            known = None
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
             return known
@@ -142,7 +182,7 @@ class ShardReader:
             generation=manifest.generation,
             first_offset=manifest.first_offset,
             next_offset=manifest.next_offset,
-            watermark_ms=self._watermark_ms(manifest.next_offset, known_ms),
+            watermark_ms=self._watermark_ms(manifest.next_offset, manifest.writer_epoch, known_ms),
             num_contents=dict(num_contents),
             num_segments=len(segments),
             digest=manifest.key.digest,
@@ -151,16 +191,17 @@ class ShardReader:
 
     def _follow_watermark(self) -> None:
         snapshot = self.view.snapshot
-        watermark_ms = self._watermark_ms(snapshot.next_offset, snapshot.watermark_ms)
-        if watermark_ms != snapshot.watermark_ms:
+        watermark_ms = self._watermark_ms(snapshot.next_offset, self._writer_epoch, snapshot.watermark_ms)
+        if watermark_ms != snapshot.watermark_ms and self._is_still_there():
             self.view = replace(self.view, snapshot=replace(snapshot, watermark_ms=watermark_ms))
 
-    def _watermark_ms(self, next_offset: int, known_ms: int | None) -> int | None:
+    def _watermark_ms(self, next_offset: int, writer_epoch: int, known_ms: int | None) -> int | None:
         """Return the watermark of a generation, which never falls below the known one.
 
-        A stored watermark holds for every generation that covers its next offset.
+        A stored watermark holds for every generation of its writer epoch, or of a later one, that covers
+        its next offset.
         """
         watermark = read_watermark(self._store)
-        if watermark is None or watermark.next_offset > next_offset:
+        if watermark is None or watermark.next_offset > next_offset or watermark.writer_epoch > writer_epoch:
             return known_ms
         return max(watermark.watermark_ms, known_ms or 0)

@@ -6,11 +6,13 @@ import time
 from typing import Protocol
 
 from consumer.backlog.backlog import Backlog
+from consumer.intake.held_back import HeldBackRecords
 from consumer.intake.log_ends import LogEnds
 from consumer.notices import Committed
 from consumer.tasks import CaughtUp
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.thread import Writing
+from event_log.records import LogRange
 from event_log.source import RecordSource
 
 
@@ -26,9 +28,11 @@ class Progress:
     It asks for one partition at a time, because the answer may wait behind a long-polling fetch on
     the same connection (`fetch.wait.max.ms`), and intake waits with it.
 
-    A partition has caught up when everything up to the broker's answer is read. An end-of-partition
-    event does not show that: it may be older than the poll that returns it, and it does not come
-    again while the platform is quiet, so that a quiet platform would look like an outage.
+    A partition has caught up when everything up to the broker's answer is read. The answer includes what
+    an open transaction holds back, so such records count as lag and the watermark does not pass them.
+    An end-of-partition event does not show that a partition has caught up: it may be older than the
+    poll that returns it, and it does not come again while the platform is quiet, so that a quiet
+    platform would look like an outage.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Progress:
         self._num_probes = 0
         self._committed: dict[int, Committed] = {}
         self._ends: dict[int, LogEnds] = {}
+        self._held_back: dict[int, HeldBackRecords] = {}
 
     def committed(self, committed: Committed) -> None:
         self._committed[committed.partition] = committed
@@ -58,6 +63,7 @@ class Progress:
         now = time.monotonic()
         partitions = self._backlog.partitions
         self._ends = {partition: ends for partition, ends in self._ends.items() if partition in partitions}
+        self._held_back = {p: held for p, held in self._held_back.items() if p in partitions}
         if not partitions or now < self._probe_due_at:
             return
         self._probe_due_at = now + self._probe_seconds / len(partitions)
@@ -66,11 +72,19 @@ class Progress:
 
     def _probe(self, source: RecordSource, partition: int) -> None:
         now, asked_at = time.monotonic(), time.time()
-        end = source.log_range(partition).next_offset
+        log = source.log_range(partition)
+        end = log.next_offset
+        self._report_held_back(partition, log, now)
         self._report_lag(partition, end, now)
         position, epoch = self._backlog.position(partition), self._backlog.epoch(partition)
         if position is not None and epoch is not None and end <= position:
             self._writing.caught_up(CaughtUp(partition, epoch, position, asked_at))
+
+    def _report_held_back(self, partition: int, log: LogRange, now: float) -> None:
+        shard = self._shard_names.shard_name(partition)
+        self._held_back.setdefault(partition, HeldBackRecords(shard)).observe(log, now=now)
+        if partition in self._committed:  # before that, another process may still export this shard
+            self._metrics.held_back_records.labels(shard).set(log.num_held_back)
 
     def _report_lag(self, partition: int, end: int, now: float) -> None:
         committed = self._committed.get(partition)

@@ -16,12 +16,14 @@ from typing import Protocol, TypeAlias
 from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
 from consumer.dead_letters.dead_letter import SetAside
+from consumer.preparation.placement import Misplaced
+from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.handling import Handling
 from consumer.references.fetching import ReferenceGivenUp
 from consumer.tasks import NothingThere, Outcome, Removal, Task, Upload
 from consumer.telemetry.metrics import StageTimer
-from event_log.records import Headers, Record
+from event_log.records import Record
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import (
     ContentReference,
@@ -32,14 +34,6 @@ from schemas.events import (
     TextContent,
     UploadEvent,
 )
-
-
-class Decoder(Protocol):
-    """Decodes records. `decode` raises `BadEvent` or `UnknownSchema`. Thread-safe."""
-
-    def decode(
-        self, *, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
-    ) -> Event: ...
 
 
 class Fetcher(Protocol):
@@ -60,6 +54,7 @@ class PreparationOptions:
 
     num_threads: int = 2
     sets_unknown_schemas_aside: bool = False
+    sets_misplaced_aside: bool = False
     make_thumbnail: Callable[[bytes], bytes] | None = None
 
 
@@ -86,14 +81,14 @@ class Preparation:
     def __init__(
         self,
         *,
-        decoder: Decoder,
+        reader: RecordReader,
         encoder: Encoder,
         references: Fetcher,
         timer: StageTimer,
         options: PreparationOptions,
         settled: SettledTasks,
     ) -> None:
-        self._decoder = decoder
+        self._reader = reader
         self._encoder = encoder
         self._references = references
         self._timer = timer
@@ -146,6 +141,8 @@ class Preparation:
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         if isinstance(error, BadEvent):
             return SetAside(error.reason, error.detail, "decode", name)
+        if isinstance(error, Misplaced):
+            return SetAside("misplaced_key", str(error), "decode", name)
         if isinstance(error, BadContent):
             return SetAside(error.reason, error.detail, "prepare", name)
         if isinstance(error, ReferenceGivenUp):
@@ -169,9 +166,7 @@ class Preparation:
     def _read(self, record: Record, group: _Group) -> Event:
         started = time.perf_counter()
         try:
-            return self._decoder.decode(
-                key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms
-            )
+            return self._reader.read(record)
         finally:
             group.decode_seconds += time.perf_counter() - started
 

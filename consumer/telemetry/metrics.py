@@ -78,6 +78,12 @@ class Metrics:
             ["shard"],
             registry=registry,
         )
+        self.held_back_records = Gauge(
+            "cliptide_held_back_records",
+            "Records in the log that an open transaction holds back.",
+            ["shard"],
+            registry=registry,
+        )
         self.committed_after_event = Histogram(
             "cliptide_committed_after_event_seconds",
             "Seconds from a record's Kafka timestamp to the commit that covers it.",
@@ -89,6 +95,11 @@ class Metrics:
         registry = self.registry
         self.dead_letters = Counter(
             "cliptide_dead_letters_total", "Records set aside, by reason.", ["reason"], registry=registry
+        )
+        self.misplaced_records = Counter(
+            "cliptide_misplaced_records_total",
+            "Records in another partition than their key belongs to.",
+            registry=registry,
         )
         self.transient_errors = Counter(
             "cliptide_transient_errors_total",
@@ -140,7 +151,14 @@ class Metrics:
 
     def forget_shard(self, shard: str) -> None:
         """Stop exporting a shard that is given away, because another process exports it now."""
-        gauges = (self.generation, self.next_offset, self.lag_records, self.lag_seconds, self.merge_debt)
+        gauges = (
+            self.generation,
+            self.next_offset,
+            self.lag_records,
+            self.lag_seconds,
+            self.held_back_records,
+            self.merge_debt,
+        )
         for gauge in gauges:
             gauge.remove_by_labels({"shard": shard})
 

@@ -10,8 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    OffsetSpec,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from event_log.errors import TopicMissing, TransientLogError
@@ -49,6 +52,17 @@ class KafkaAdmin:
         futures = self._client.describe_topics(TopicCollection([topic]), request_timeout=self._timeout)
         description = self._result(futures[topic], topic)
         return TopicDescription(topic, _topic_id_from(description), len(description.partitions))
+
+    def high_watermark(self, topic: str, partition: int) -> int:
+        """Return the offset after the last record that every in-sync replica has, whether readable or not."""
+        place = TopicPartition(topic, partition)
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        futures = self._client.list_offsets(
+            {place: latest},
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=self._timeout,
+        )
+        return int(self._result(futures[place], topic).offset)
 
     def create_topic(self, topic: str, creation: TopicCreation) -> TopicDescription:
         """Create the topic if it is missing. Return its description, whoever created it."""

@@ -28,6 +28,7 @@ _TRANSIENT = frozenset(
         KafkaError._FAIL,
         KafkaError._MAX_POLL_EXCEEDED,
         KafkaError._MSG_TIMED_OUT,
+        KafkaError._NOENT,  # of `list_offsets`: no leader is known while no broker answers
         KafkaError._PURGE_INFLIGHT,
         KafkaError._PURGE_QUEUE,
         KafkaError._QUEUE_FULL,

@@ -109,18 +109,22 @@ class KafkaRecordSource:
         return {answer.partition: answer.offset if answer.offset >= 0 else None for answer in answers}
 
     def log_range(self, partition: int) -> LogRange:
-        """Ask the broker for the range; records of open transactions lie behind its end.
+        """Ask the broker for the range, which includes the records that an open transaction holds back.
 
         The end is never before the position of this source, even if the broker answers less, unless the
         broker has refused to read on from that position.
         """
+        # The high watermark is asked first. The end of what can be read is lower only if it is held back.
+        high_watermark = self._admin.high_watermark(self._topic, partition)
         with mapped_kafka_errors(topic=self._topic, partition=partition):
             offsets = self._consumer.get_watermark_offsets(
                 TopicPartition(self._topic, partition), timeout=self._request_timeout, cached=False
             )
         if offsets is None:
             raise TransientLogError(f"{self._topic}-{partition}: the broker did not tell the log's range")
-        return LogRange(offsets[0], max(offsets[1], self._least_log_end(partition, offsets[1])))
+        first_offset, readable = offsets
+        next_offset = max(high_watermark, readable, self._least_log_end(partition, readable))
+        return LogRange(first_offset, next_offset, readable if readable < high_watermark else None)
 
     def describe_topic(self, topic: str) -> TopicDescription:
         """Describe the topic, or raise `TopicMissing`."""

@@ -8,11 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
-from confluent_kafka import murmur2
-
 from event_log.errors import EventLogError, FatalLogError, OffsetOutOfRange
 from event_log.memory.group import Group
 from event_log.memory.log import MemoryLog
+from event_log.partitioning import partition_from_key
 from event_log.records import Delivery, EndOfPartition, Headers, LogRange, Record, TopicDescription
 from event_log.source import AssignmentListener
 
@@ -169,9 +168,10 @@ class MemoryRecordSource:
         for record in log.records_from(self._positions[partition], max_records):
             events.append(replace(record, assignment_epoch=epoch))
             self._positions[partition] = record.next_offset
-        if len(events) < max_records and self._reported_ends.get(partition) != log.next_offset:
-            events.append(EndOfPartition(partition, log.next_offset, epoch))
-            self._positions[partition] = self._reported_ends[partition] = log.next_offset
+        if len(events) < max_records and self._reported_ends.get(partition) != log.readable_offset:
+            end = log.readable_offset
+            events.append(EndOfPartition(partition, end, epoch))
+            self._positions[partition] = self._reported_ends[partition] = end
         return events
 
     def _check_range(self, partition: int) -> None:
@@ -234,4 +234,4 @@ class MemoryPublisher:
         num_partitions = self._log.describe_topic(topic).num_partitions
         if key is None:
             return next(self._keyless) % num_partitions
-        return int(murmur2(key, num_partitions))
+        return partition_from_key(key, num_partitions)

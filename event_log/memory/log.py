@@ -36,10 +36,17 @@ class MemoryPartition:
     first_offset: int = 0
     next_offset: int = 0
     records: list[Record] = field(default_factory=list)
+    held_back_from: int | None = None
+
+    @property
+    def readable_offset(self) -> int:
+        """Where reading ends: at the end of the log, or at the first record of an open transaction."""
+        return self.next_offset if self.held_back_from is None else self.held_back_from
 
     def records_from(self, next_offset: int, max_records: int) -> list[Record]:
         start = bisect_left(self.records, next_offset, key=attrgetter("offset"))
-        return self.records[start : start + max_records]
+        end = bisect_left(self.records, self.readable_offset, key=attrgetter("offset"))
+        return self.records[start : min(start + max_records, end)]
 
 
 @dataclass(slots=True)
@@ -51,7 +58,8 @@ class _Topic:
 class MemoryLog:
     """Topics and groups that any number of `MemoryRecordSource` and `MemoryPublisher` share. Thread-safe.
 
-    Tests can also do what happens to a real log in the course of time: `append_marker` (transactions),
+    Tests can also do what happens to a real log in the course of time: `append_marker`, `hold_back` and
+    `let_go` (transactions),
     `truncate` (retention), `remove` (compaction), `delete_topic` and then `create_topic` (another topic
     id), and `fail_next` (faults).
     """
@@ -113,6 +121,18 @@ class MemoryLog:
             log = self.partition(topic, partition)
             log.next_offset = next_offset_after(log.next_offset)
 
+    def hold_back(self, topic: str, partition: int) -> None:
+        """Hold back whatever is appended from now on, as an open transaction does."""
+        with self._changing():
+            log = self.partition(topic, partition)
+            log.held_back_from = log.next_offset
+
+    def let_go(self, topic: str, partition: int) -> None:
+        """End the open transaction, with a marker."""
+        with self._changing():
+            self.partition(topic, partition).held_back_from = None
+            self.append_marker(topic, partition)
+
     def truncate(self, topic: str, partition: int, first_offset: int) -> None:
         """Drop everything below `first_offset`, as retention does."""
         with self._changing():
@@ -129,7 +149,8 @@ class MemoryLog:
     def log_range(self, topic: str, partition: int) -> LogRange:
         with self.changed:
             log = self.partition(topic, partition)
-            return LogRange(log.first_offset, log.next_offset)
+            held_back_from = log.held_back_from if log.readable_offset < log.next_offset else None
+            return LogRange(log.first_offset, log.next_offset, held_back_from)
 
     def fail_next(self, operation: Operation, error: EventLogError, times: int = 1) -> None:
         """Make the next calls of an operation raise `error`, whoever makes them."""

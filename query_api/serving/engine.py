@@ -160,7 +160,7 @@ class Reader(Protocol):
         ...
 
     def reload(self) -> bool:
-        """Switch to the newest generations; True if a newer one is served now.
+        """Switch to the current generations; True if other ones are served now than before.
 
         Raises `ClipIndexError` or `OSError`. Shards that can be read have moved on even then.
         """

@@ -41,6 +41,9 @@ class EventLogUnderTest(Protocol):
     def append_transaction(
         self, topic: str, partition: int, values: Sequence[bytes], *, is_committed: bool
     ) -> None: ...
+    def open_transaction(self, topic: str, partition: int, values: Sequence[bytes]) -> Callable[[], None]:
+        """Append records of a transaction, and return the function that commits it."""
+
     def truncate(self, topic: str, partition: int, first_offset: int) -> None: ...
     def close(self) -> None: ...
 
@@ -83,6 +86,11 @@ class InMemory:
             if not is_committed:
                 self.log.remove(topic, partition, offset)
         self.log.append_marker(topic, partition)
+
+    def open_transaction(self, topic: str, partition: int, values: Sequence[bytes]) -> Callable[[], None]:
+        self.log.hold_back(topic, partition)
+        self.append(topic, partition, values)
+        return lambda: self.log.let_go(topic, partition)
 
     def truncate(self, topic: str, partition: int, first_offset: int) -> None:
         self.log.truncate(topic, partition, first_offset)
@@ -139,14 +147,13 @@ class OnBroker:
     def append_transaction(
         self, topic: str, partition: int, values: Sequence[bytes], *, is_committed: bool
     ) -> None:
-        producer = self._producer({"transactional.id": f"transaction-{uuid.uuid4().hex}"})
-        producer.init_transactions(DEADLINE_SECONDS)
-        producer.begin_transaction()
-        for value in values:
-            producer.produce(topic, value=value, partition=partition)
-        assert producer.flush(DEADLINE_SECONDS) == 0
+        producer = self._producer_in_transaction(topic, partition, values)
         end = producer.commit_transaction if is_committed else producer.abort_transaction
         end(DEADLINE_SECONDS)
+
+    def open_transaction(self, topic: str, partition: int, values: Sequence[bytes]) -> Callable[[], None]:
+        producer = self._producer_in_transaction(topic, partition, values)
+        return lambda: producer.commit_transaction(DEADLINE_SECONDS)
 
     def truncate(self, topic: str, partition: int, first_offset: int) -> None:
         admin = AdminClient({"bootstrap.servers": self._settings.bootstrap_servers})
@@ -167,6 +174,16 @@ class OnBroker:
 
     def _group_id(self, group: str) -> str:
         return f"{group}-{self._group_suffix}"
+
+    def _producer_in_transaction(self, topic: str, partition: int, values: Sequence[bytes]) -> Producer:
+        """Return a producer whose transaction is open and holds the values, acknowledged."""
+        producer = self._producer({"transactional.id": f"transaction-{uuid.uuid4().hex}"})
+        producer.init_transactions(DEADLINE_SECONDS)
+        producer.begin_transaction()
+        for value in values:
+            producer.produce(topic, value=value, partition=partition)
+        assert producer.flush(DEADLINE_SECONDS) == 0
+        return producer
 
     def _producer(self, config: Mapping[str, Any]) -> Producer:
         return Producer({"bootstrap.servers": self._settings.bootstrap_servers, **config})

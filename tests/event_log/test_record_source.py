@@ -147,6 +147,21 @@ def test_an_aborted_transaction_is_passed_unseen(complete_log: EventLogUnderTest
     assert reader.values == [b"kept"]
 
 
+def test_records_of_an_open_transaction_are_in_the_log_and_held_back(complete_log: EventLogUnderTest) -> None:
+    topic = complete_log.create_topic()
+    complete_log.append(topic, 0, [b"before"])
+    commit = complete_log.open_transaction(topic, 0, numbered(2))
+    complete_log.append(topic, 0, [b"behind"])
+    reader = Reader(complete_log.source("group"), topic)
+    reader.poll_to_ends({0: 1})
+    assert reader.source.log_range(0) == LogRange(0, 4, held_back_from=1)
+    assert reader.source.log_range(0).num_held_back == 3
+    commit()
+    reader.poll_to_ends({0: 5})
+    assert reader.values == [b"before", *numbered(2), b"behind"]
+    assert reader.source.log_range(0) == LogRange(0, 5)
+
+
 def test_an_empty_poll_ends_at_its_timeout(event_log: EventLogUnderTest) -> None:
     reader = Reader(event_log.source("group"), event_log.create_topic())
     is_undisturbed = False

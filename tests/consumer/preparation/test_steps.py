@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from consumer.dead_letters.dead_letter import SetAside
+from consumer.preparation.placement import Placement
+from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.steps import Fetcher, Preparation, PreparationOptions
 from consumer.quarantine.handling import Handling, NormalHandling
 from consumer.quarantine.risk_gate import RiskGate
@@ -58,11 +60,12 @@ def upload_task(content_id: str, content: Content) -> Task:
 def preparing(
     notify: Callable[[], None], fetcher: Fetcher | None = None, metrics: Metrics | None = None
 ) -> Iterator[tuple[Preparation, Handling]]:
+    metrics = metrics or Metrics()
     preparation = Preparation(
-        decoder=EventDecoder(),
+        reader=RecordReader(EventDecoder(), Placement(1, metrics.misplaced_records)),
         encoder=FailingEncoder(),
         references=fetcher or Fetched(Future()),
-        timer=metrics or Metrics(),
+        timer=metrics,
         options=PreparationOptions(num_threads=2),
         settled=Settled(notify),
     )
