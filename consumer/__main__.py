@@ -13,6 +13,7 @@ Exit codes; each failure also prints one sentence on stderr:
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -50,6 +51,20 @@ from service.settings import BadSettings
 _STALLED_AFTER_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake
 _SIGNAL_POLL_SECONDS = 0.1
+_START_BACKOFF = Backoff(0.5, 10.0)
+_WRONG_ROOT = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
+)
+"""What the disk answers when the path or its permissions are wrong. Any other error is waited for."""
 _log = structlog.get_logger(__name__)
 
 
@@ -65,6 +80,12 @@ class Signals:
     def listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._request_stop)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not after a stop was asked for."""
+        deadline = time.monotonic() + seconds
+        while not self.is_stop_requested and (rest := deadline - time.monotonic()) > 0:
+            time.sleep(min(rest, _SIGNAL_POLL_SECONDS))
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self.is_stop_requested = True
@@ -112,7 +133,9 @@ def _consume(
         if topic is None:
             return
         connections, metrics = _connect(settings, topic, encoder, stack), Metrics()
-        pipeline = _build_pipeline(connections, settings, metrics)
+        pipeline = _wait_for_disk(lambda: _build_pipeline(connections, settings, metrics), metrics, signals)
+        if pipeline is None:
+            return
         health = _build_health(settings, pipeline, metrics)
         freeze_gc()
         pipeline.start()
@@ -148,8 +171,24 @@ def _build_pipeline(connections: Connections, settings: Settings, metrics: Metri
     try:
         return build_consumer(connections, location, options_from_settings(settings), metrics)
     except OSError as error:
+        if error.errno not in _WRONG_ROOT:
+            raise
         reason = f"CLIPTIDE_INDEX__ROOT: no index can be kept in {location.root}: {error.strerror}"
         raise BadSettings(reason) from error
+
+
+def _wait_for_disk(build: Callable[[], Pipeline], metrics: Metrics, signals: Signals) -> Pipeline | None:
+    """Build the pipeline, and try again while the index's disk fails or is full; None when told to stop."""
+    num_failures = 0
+    with metrics.outages.watched("index", part="start"):
+        while not signals.is_stop_requested:
+            try:
+                return build()
+            except OSError as error:
+                num_failures += 1
+                metrics.outages.failed("index", error, part="start")
+            signals.pause(_START_BACKOFF.seconds(num_failures))
+    return None
 
 
 def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> HealthServer:
@@ -175,7 +214,7 @@ def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription |
     """Wait for a broker, create missing topics if allowed, and describe the topic; None when told to stop."""
     with _refusing_bad_properties():
         admin = KafkaAdmin(settings.kafka.connection())
-    backoff, num_failures = Backoff(0.5, 10.0), 0
+    num_failures = 0
     while not signals.is_stop_requested:
         try:
             admin.ensure_topic(settings.dead_letter_topic, _topic_creation(settings, num_partitions=1))
@@ -186,7 +225,7 @@ def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription |
             num_failures += 1
             servers = settings.kafka.bootstrap_servers
             _log.warning("waiting for the broker", bootstrap_servers=servers, error=str(error))
-            time.sleep(backoff.seconds(num_failures))
+            signals.pause(_START_BACKOFF.seconds(num_failures))
     return None
 
 
