@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 from pathlib import Path
@@ -40,6 +41,7 @@ from event_log.records import TopicDescription
 from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.errors import UnknownSchema
 from service.settings import BadSettings
+from tests.fixtures.refusing_brokers import sasl_broker
 
 
 def test_the_defaults_need_no_variable() -> None:
@@ -166,6 +168,21 @@ def test_a_value_error_of_a_running_consumer_is_a_fault_with_its_traceback(
     told = capsys.readouterr()
     assert "consumer: no subscription is possible" in told.err
     assert "Traceback" in told.out + told.err
+
+
+def test_wrong_credentials_exit_with_5_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program.Signals, "listen", lambda self: None)
+    properties = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
+    properties |= {"sasl.username": "us", "sasl.password": "no"}
+    monkeypatch.setenv("CLIPTIDE_KAFKA__PROPERTIES", json.dumps(properties))
+    with sasl_broker() as address:
+        monkeypatch.setenv("CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS", address)
+        assert run(lambda settings: HashEncoder(), []) == 5
+    told = capsys.readouterr().err
+    assert "consumer: Kafka refuses this client: _AUTHENTICATION: " in told
+    assert "wrong password" in told
 
 
 class Anywhere:
