@@ -103,7 +103,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
     signals.listen()
     try:
         settings = _with_flags(read_settings(), accepted)
-        configure_logs()
+        configure_logs(settings.log_level)
         _consume(settings, load_encoder, signals)
     except Exception as error:  # noqa: BLE001 - every failure becomes a sentence and a code
         return _refuse(error)
