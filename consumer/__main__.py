@@ -13,6 +13,7 @@ Exit codes; each failure also prints one sentence on stderr:
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -38,7 +39,7 @@ from consumer.telemetry.metrics import Metrics
 from event_log.errors import EventLogError, TransientLogError
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher
-from event_log.kafka.settings import MAX_RECORD_BYTES
+from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
@@ -49,7 +50,22 @@ from service.settings import BadSettings
 
 _STALLED_AFTER_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake
+_START_REQUEST_SECONDS = 10.0
 _SIGNAL_POLL_SECONDS = 0.1
+_START_BACKOFF = Backoff(0.5, 10.0)
+_WRONG_ROOT = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
+)
+"""What the disk answers when the path or its permissions are wrong. Any other error is waited for."""
 _log = structlog.get_logger(__name__)
 
 
@@ -66,6 +82,12 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._request_stop)
 
+    def pause(self, seconds: float) -> None:
+        """Wait, but not after a stop was asked for."""
+        deadline = time.monotonic() + seconds
+        while not self.is_stop_requested and (rest := deadline - time.monotonic()) > 0:
+            time.sleep(min(rest, _SIGNAL_POLL_SECONDS))
+
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self.is_stop_requested = True
 
@@ -81,7 +103,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
     signals.listen()
     try:
         settings = _with_flags(read_settings(), accepted)
-        configure_logs()
+        configure_logs(settings.log_level)
         _consume(settings, load_encoder, signals)
     except Exception as error:  # noqa: BLE001 - every failure becomes a sentence and a code
         return _refuse(error)
@@ -108,11 +130,14 @@ def _consume(
 ) -> None:
     encoder = load_encoder(settings.encoder)
     with ExitStack() as stack:
-        topic = _wait_for_topics(settings, signals)
+        kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
+        topic = _wait_for_topics(settings, kafka, metrics, signals)
         if topic is None:
             return
-        connections, metrics = _connect(settings, topic, encoder, stack), Metrics()
-        pipeline = _build_pipeline(connections, settings, metrics)
+        connections = _connect(settings, kafka, topic, encoder, stack)
+        pipeline = _wait_for_disk(lambda: _build_pipeline(connections, settings, metrics), metrics, signals)
+        if pipeline is None:
+            return
         health = _build_health(settings, pipeline, metrics)
         freeze_gc()
         pipeline.start()
@@ -122,9 +147,10 @@ def _consume(
         _supervise(pipeline, signals)
 
 
-def _connect(settings: Settings, topic: TopicDescription, encoder: Encoder, stack: ExitStack) -> Connections:
+def _connect(
+    settings: Settings, kafka: KafkaSettings, topic: TopicDescription, encoder: Encoder, stack: ExitStack
+) -> Connections:
     """Open Kafka's clients. The stack closes the publisher; the intake thread closes the source."""
-    kafka = settings.kafka.connection()
     with _refusing_bad_properties():
         publisher = stack.enter_context(closing(KafkaPublisher(kafka)))
         source = KafkaRecordSource(kafka, settings.group_id, request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS)
@@ -148,8 +174,24 @@ def _build_pipeline(connections: Connections, settings: Settings, metrics: Metri
     try:
         return build_consumer(connections, location, options_from_settings(settings), metrics)
     except OSError as error:
+        if error.errno not in _WRONG_ROOT:
+            raise
         reason = f"CLIPTIDE_INDEX__ROOT: no index can be kept in {location.root}: {error.strerror}"
         raise BadSettings(reason) from error
+
+
+def _wait_for_disk(build: Callable[[], Pipeline], metrics: Metrics, signals: Signals) -> Pipeline | None:
+    """Build the pipeline, and try again while the index's disk fails or is full; None when told to stop."""
+    num_failures = 0
+    with metrics.outages.watched("index", part="start"):
+        while not signals.is_stop_requested:
+            try:
+                return build()
+            except OSError as error:
+                num_failures += 1
+                metrics.outages.failed("index", error, part="start")
+            signals.pause(_START_BACKOFF.seconds(num_failures))
+    return None
 
 
 def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> HealthServer:
@@ -171,23 +213,32 @@ def _supervise(pipeline: Pipeline, signals: Signals) -> None:
     _log.info("stopped")
 
 
-def _wait_for_topics(settings: Settings, signals: Signals) -> TopicDescription | None:
-    """Wait for a broker, create missing topics if allowed, and describe the topic; None when told to stop."""
+def _wait_for_topics(
+    settings: Settings, kafka: KafkaSettings, metrics: Metrics, signals: Signals
+) -> TopicDescription | None:
+    """Wait for a broker, create missing topics if allowed, and describe the topic; None when told to stop.
+
+    A broker that refuses the client (password, mechanism, TLS, protocol) is not waited for.
+    """
     with _refusing_bad_properties():
-        admin = KafkaAdmin(settings.kafka.connection())
-    backoff, num_failures = Backoff(0.5, 10.0), 0
-    while not signals.is_stop_requested:
-        try:
-            admin.ensure_topic(settings.dead_letter_topic, _topic_creation(settings, num_partitions=1))
-            return admin.ensure_topic(
-                settings.topic, _topic_creation(settings, num_partitions=settings.consumer.num_partitions)
-            )
-        except TransientLogError as error:
-            num_failures += 1
-            servers = settings.kafka.bootstrap_servers
-            _log.warning("waiting for the broker", bootstrap_servers=servers, error=str(error))
-            time.sleep(backoff.seconds(num_failures))
+        admin = KafkaAdmin(kafka, request_timeout_seconds=_START_REQUEST_SECONDS)
+    num_failures, part = 0, kafka.bootstrap_servers
+    with metrics.outages.watched("log", part=part):
+        while not signals.is_stop_requested:
+            try:
+                return _ensure_topics(admin, settings)
+            except TransientLogError as error:
+                num_failures += 1
+                metrics.outages.failed("log", error, part=part)
+                signals.pause(_START_BACKOFF.seconds(num_failures))
     return None
+
+
+def _ensure_topics(admin: KafkaAdmin, settings: Settings) -> TopicDescription:
+    admin.ensure_topic(settings.dead_letter_topic, _topic_creation(settings, num_partitions=1))
+    return admin.ensure_topic(
+        settings.topic, _topic_creation(settings, num_partitions=settings.consumer.num_partitions)
+    )
 
 
 def _topic_creation(settings: Settings, *, num_partitions: int) -> TopicCreation | None:

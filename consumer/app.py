@@ -146,7 +146,12 @@ class _Assembly:
         preparation = self._build_preparation(references)
         intake = self._build_intake(RecordPath(self._backlog, encoding, writing), preparation)
         parts = PipelineParts(intake, preparation, references, encoding, writing, self._shards)
-        return Pipeline(parts, self._state, stop_timeout_seconds=options.stop_timeout_seconds)
+        return Pipeline(
+            parts,
+            self._state,
+            outages=self._metrics.outages,
+            stop_timeout_seconds=options.stop_timeout_seconds,
+        )
 
     def _build_encoding(self, writing: Writing) -> Encoding:
         dead_letters = DeadLetters(

@@ -51,6 +51,7 @@ from consumer.intake.thread import Intake
 from consumer.pipeline_state import PipelineState
 from consumer.preparation.steps import Preparation
 from consumer.references.fetching import References
+from consumer.telemetry.outages import Outages
 from consumer.writing.shard_writer import Shards
 from consumer.writing.thread import Writing
 
@@ -70,9 +71,12 @@ class PipelineParts:
 class Pipeline:
     """Starts the threads, stops them in order, and reports the error that ended them."""
 
-    def __init__(self, parts: PipelineParts, state: PipelineState, *, stop_timeout_seconds: float) -> None:
+    def __init__(
+        self, parts: PipelineParts, state: PipelineState, *, outages: Outages, stop_timeout_seconds: float
+    ) -> None:
         self._parts = parts
         self._state = state
+        self._outages = outages
         self._stop_timeout = stop_timeout_seconds
         self._threads = {
             "writer": self._thread("writer", lambda: parts.writing.run(state)),
@@ -119,6 +123,11 @@ class Pipeline:
     def is_writable(self) -> bool:
         """Whether every shard can be written; false while one waits for its disk."""
         return not self._parts.writing.is_failing
+
+    @property
+    def outages(self) -> list[str]:
+        """What the threads wait for: log and disk, wherever a step of theirs fails and is tried again."""
+        return self._outages.problems
 
     @property
     def dead_threads(self) -> list[str]:

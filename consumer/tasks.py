@@ -136,8 +136,8 @@ class Handover:
     """A delta on its way from the encoder thread to its shard's writer.
 
     The delta may be added only when all `dead_letters` are delivered. `timestamps_ms` are the
-    timestamps of its records, in offset order. `size_bytes` is about what the handover takes in
-    memory, including the records of its dead letters.
+    timestamps of those of its records that have one, in offset order. `size_bytes` is about what the
+    handover takes in memory, including the records of its dead letters.
     """
 
     partition: int

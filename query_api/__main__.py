@@ -1,7 +1,8 @@
 """`python -m query_api`: serve one index until SIGTERM or SIGINT.
 
-Exit codes: 0 after a signal; 1 if the index or the encoder cannot be used; 2 for bad settings,
-which include an address that is in use. Each failure is one sentence on stderr.
+Exit codes: 0 after a signal; 1 if the index or the encoder cannot be used, or after a fault, whose
+traceback is in the log; 2 for bad settings, which include an address that is in use. Each failure is
+one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -65,17 +66,20 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
         settings = read_settings()
     except BadSettings as error:
         return _refuse(str(error), exit_code=2)
-    configure_logs()
+    configure_logs(settings.log_level)
     try:
         _open_and_serve(settings, load_encoder)
     except AddressRefused as error:
         return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
-    except ValueError as error:  # librdkafka refuses a property; the message names the variable
+    except BadSettings as error:
         return _refuse(str(error), exit_code=2)
     except (ClipIndexError, OSError) as error:
         return _refuse(str(error), exit_code=1)
     except KeyboardInterrupt:  # while the encoder is being loaded: no event loop handles signals yet
         log.info("stopping")
+    except Exception as error:
+        log.error("fault", exc_info=error)
+        return _refuse(" ".join(str(error).split()) or type(error).__name__, exit_code=1)
     return 0
 
 
@@ -118,9 +122,16 @@ def open_publisher(settings: Settings) -> Iterator[Publisher | None]:
     if not settings.query_api.can_publish:
         yield None
         return
-    kafka = KafkaSettings(settings.kafka.bootstrap_servers, settings.kafka.properties)
-    with closing(KafkaPublisher(kafka)) as publisher:
+    with closing(_build_publisher(settings)) as publisher:
         yield publisher
+
+
+def _build_publisher(settings: Settings) -> KafkaPublisher:
+    """Turn a `ValueError` into `BadSettings`, because it names a property. Elsewhere it is a defect."""
+    try:
+        return KafkaPublisher(KafkaSettings(settings.kafka.bootstrap_servers, settings.kafka.properties))
+    except ValueError as error:
+        raise BadSettings(str(error)) from error
 
 
 async def _serve(app: web.Application, metrics_app: web.Application, settings: QueryApiSettings) -> None:

@@ -9,8 +9,8 @@ import structlog
 from structlog.typing import Processor
 
 
-def configure_logs() -> None:
-    """Write structured logs of level info and above to stderr.
+def configure_logs(level: str = "info") -> None:
+    """Write structured logs of this level (debug, info, warning, error) and above to stderr.
 
     Tracebacks are written without the values of variables, because settings hold credentials.
     """
@@ -24,7 +24,7 @@ def configure_logs() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *last,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

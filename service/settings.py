@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
-from typing import TypeVar, get_type_hints
+from typing import Annotated, Literal, TypeAlias, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 PREFIX = "CLIPTIDE_"
@@ -16,6 +16,12 @@ MISSPELT_SIMILARITY = 0.8  # one wrong letter in five; names of different servic
 
 # Kubernetes sets such a variable in every pod for each Service: CLIPTIDE_QUERY_API_PORT=tcp://10.0.0.11:8080
 _SERVICE_LINKS = ("tcp://", "udp://", "sctp://")
+
+
+LogLevel: TypeAlias = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
+]
 
 
 class BadSettings(Exception):
@@ -33,6 +39,11 @@ class EnvironmentSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    log_level: LogLevel = Field(
+        default="info",
+        description="Log lines of this level and above are written: debug, info, warning or error.",
     )
 
 

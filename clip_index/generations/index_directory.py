@@ -48,12 +48,15 @@ class IndexDirectory:
 
         If it has another one, this raises `IndexRefused`, which names both. The first index of a
         root becomes the current one. Several processes may create the index at once: one of them
-        wins, the others compare.
+        wins, the others compare. An existing index is compared before anything is written, so that
+        a disk that takes no writes hides no refusal. Raises `OSError` if the disk takes no writes.
         """
         if not _INDEX_ID.fullmatch(index_id):
             raise IndexRefused(f"index id {index_id!r} must match {_INDEX_ID.pattern}")
         top: ShardStore = LocalShardStore(root)
         store = top.below(_folder(index_id))
+        if (present := _find_description(store)) is not None:
+            _compare(store, present, description)
         top.prepare([_INDEXES, _folder(index_id)])
         if not store.can_create_exclusively():
             raise IndexRefused(f"the file system of {store.address} has no hard links, which commits need")
@@ -94,6 +97,13 @@ class IndexDirectory:
 
 def _folder(index_id: str) -> str:
     return f"{_INDEXES}/{index_id}"
+
+
+def _find_description(store: ShardStore) -> IndexDescription | None:
+    try:
+        return _read_description(store)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _read_description(store: ShardStore) -> IndexDescription:

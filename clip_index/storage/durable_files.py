@@ -8,6 +8,7 @@ dropped the dirty pages, and it reports that only once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,9 @@ from uuid import uuid4
 from clip_index.storage.shard_store import UNFINISHED_PREFIX
 
 READ_ONLY = 0o444
+_PROBE_BYTES = 4096
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What `link` answers on a file system without hard links. Any other error says nothing about them."""
 
 
 def fsync_path(path: Path) -> None:
@@ -96,15 +100,21 @@ def remove_tree(path: Path) -> None:
 
 
 def has_hard_links(directory: Path) -> bool:
-    """Tell whether the file system of `directory` supports hard links, which commits need."""
+    """Tell whether the file system of `directory` supports hard links, which commits need.
+
+    Writes a page, so that a disk without room raises `OSError`, as any other trouble with the disk does.
+    """
     probe = directory / f"{UNFINISHED_PREFIX}probe-{uuid4().hex}"
     linked = probe.with_name(probe.name + "-link")
     try:
-        probe.write_bytes(b"")
+        probe.write_bytes(bytes(_PROBE_BYTES))
         os.link(probe, linked)
         return probe.stat().st_nlink == 2
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _NO_HARD_LINKS:
+            return False
+        raise
     finally:
-        linked.unlink(missing_ok=True)
-        probe.unlink(missing_ok=True)
+        for path in (linked, probe):
+            with contextlib.suppress(OSError):  # which would hide the error above
+                path.unlink()

@@ -93,7 +93,10 @@ class LocalShardStore:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.address_of(name)) from error
 
     def ensure(self, name: str, data: bytes) -> None:
-        create_exclusively(self.path / name, data)
+        if self.exists(name):  # whoever created it may have died before the fsync
+            fsync_path((self.path / name).parent)
+        else:
+            create_exclusively(self.path / name, data)
 
     def put(self, files: Mapping[str, bytes]) -> None:
         paths = {self.path / name: data for name, data in files.items()}

@@ -52,7 +52,10 @@ class ShardStore(Protocol):
         ...
 
     def can_create_exclusively(self) -> bool:
-        """Try whether the store really has the exclusive creation that commits rest on."""
+        """Try whether the store really has the exclusive creation that commits rest on.
+
+        Raises `OSError` if it takes no writes now, which says nothing about that.
+        """
         ...
 
     def prepare(self, folders: Sequence[str]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Encoder, Prepared
 from consumer.backlog.backlog import Backlog
 from consumer.dead_letters.dead_letter import DeadLetters, SetAside
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit
+from consumer.dead_letters.dead_letter_report import DeadLetterReport
 from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
 from consumer.pipeline_state import PipelineState
@@ -46,10 +47,11 @@ class BatchEncoder:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOutlet:
-    """Where bad contents are sent, and how many of them are a flood."""
+    """Where bad contents are sent, how many of them are a flood, and what the log says of them."""
 
     letters: DeadLetters
     limit: DeadLetterLimit
+    report: DeadLetterReport = field(default_factory=DeadLetterReport)
 
 
 class Encoding:
@@ -115,9 +117,11 @@ class Encoding:
         if self._settling or self._batcher.is_due(time.monotonic()) or not self._backlog.is_under_way:
             self._encode_batch()
         self._answer_settling()
+        self._outlet.report.tell_if_due()
 
     def _end(self) -> None:
         self._is_closing = True
+        self._outlet.report.tell()
         self._answer_settling()
 
     def _add(self, task: Task) -> None:
@@ -161,6 +165,7 @@ class Encoding:
     def _set_aside(self, task: Task, set_aside: SetAside) -> Handled:
         assert task.record is not None
         self._metrics.dead_letters.labels(set_aside.reason).inc()
+        self._outlet.report.add(task.record, set_aside)
         return Handled(task, dead_letter=self._outlet.letters.send(task.record, set_aside))
 
     def _answer_settling(self) -> None:

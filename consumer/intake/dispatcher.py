@@ -39,14 +39,27 @@ class Dispatcher:
         self._metrics = metrics
 
     def dispatch(self) -> None:
-        """Submit what the windows allow; raises `OSError` when an in-flight file cannot be written."""
+        """Submit what the windows allow.
+
+        Raises `OSError` when an in-flight file cannot be written, after the other lanes are served.
+        """
+        failure: OSError | None = None
         for lane, tasks in self._backlog.submittable():
-            lane.inflight.name(tasks[-1].next_offset)
-            self._backlog.submitted(lane, len(tasks))
-            if lane.is_suspect(tasks[0]):
-                self._submit_suspect(lane, tasks[0])
+            try:
+                lane.inflight.name(tasks[-1].next_offset)
+            except OSError as error:
+                failure = error
             else:
-                self._submit(tasks)
+                self._submit_of_lane(lane, tasks)
+        if failure is not None:
+            raise failure
+
+    def _submit_of_lane(self, lane: Lane, tasks: Sequence[Task]) -> None:
+        self._backlog.submitted(lane, len(tasks))
+        if lane.is_suspect(tasks[0]):
+            self._submit_suspect(lane, tasks[0])
+        else:
+            self._submit(tasks)
 
     def _submit(self, tasks: Sequence[Task]) -> None:
         for group in grouped(tasks):

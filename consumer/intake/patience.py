@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import structlog
-
 from clip_index.errors import CommitUnknown
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, TakeoverAbandoned
@@ -17,7 +15,6 @@ from consumer.telemetry.metrics import Metrics
 from event_log.errors import TransientLogError
 
 ResultT = TypeVar("ResultT")
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,10 @@ class TakeoverRetry:
 
     def until_done(self, step: Callable[[], ResultT]) -> ResultT:
         """Raises `AssignmentFailed` after `take_over_seconds`, `TakeoverAbandoned` at a stop."""
+        with self._metrics.outages.watched("assignment"):
+            return self._until_done(step)
+
+    def _until_done(self, step: Callable[[], ResultT]) -> ResultT:
         deadline = time.monotonic() + self._patience.take_over_seconds
         num_failures = 0
         while True:
@@ -53,8 +54,7 @@ class TakeoverRetry:
                 return step()
             except (TransientLogError, OSError, CommitUnknown) as error:
                 num_failures += 1
-                self._metrics.transient_errors.labels("assignment").inc()
-                _log.warning("takeover failed, trying again", error=str(error))
+                self._metrics.outages.failed("assignment", error)
                 if time.monotonic() >= deadline:
                     raise AssignmentFailed(f"a partition could not be taken over: {error}") from error
                 if self._state.wait(self._patience.backoff.seconds(num_failures)):

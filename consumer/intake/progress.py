@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Protocol
 
 from consumer.backlog.backlog import Backlog
@@ -12,6 +13,7 @@ from consumer.notices import Committed
 from consumer.tasks import CaughtUp
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.thread import Writing
+from event_log.errors import TransientLogError
 from event_log.records import LogRange
 from event_log.source import RecordSource
 
@@ -54,31 +56,49 @@ class Progress:
         self._committed: dict[int, Committed] = {}
         self._ends: dict[int, LogEnds] = {}
         self._held_back: dict[int, HeldBackRecords] = {}
+        self._unanswered: set[int] = set()
 
     def committed(self, committed: Committed) -> None:
         self._committed[committed.partition] = committed
 
     def follow(self, source: RecordSource) -> None:
-        """Ask where the next partition's log ends, if that is due."""
+        """Ask where the next partition's log ends, if that is due. Waits out a log that does not answer."""
         now = time.monotonic()
         partitions = self._backlog.partitions
-        self._ends = {partition: ends for partition, ends in self._ends.items() if partition in partitions}
-        self._held_back = {p: held for p, held in self._held_back.items() if p in partitions}
+        self._forget_others(partitions)
         if not partitions or now < self._probe_due_at:
             return
         self._probe_due_at = now + self._probe_seconds / len(partitions)
         self._num_probes += 1
         self._probe(source, partitions[self._num_probes % len(partitions)])
 
+    def _forget_others(self, partitions: Collection[int]) -> None:
+        for partition in self._ends.keys() - set(partitions):
+            del self._ends[partition]
+        self._held_back = {p: held for p, held in self._held_back.items() if p in partitions}
+        for partition in self._unanswered - set(partitions):
+            self._answered(partition)
+
     def _probe(self, source: RecordSource, partition: int) -> None:
         now, asked_at = time.monotonic(), time.time()
-        log = source.log_range(partition)
+        try:
+            log = source.log_range(partition)
+        except TransientLogError as error:
+            self._unanswered.add(partition)
+            self._metrics.outages.failed("log", error, part=self._shard_names.shard_name(partition))
+            self._report_growing_lag(partition)
+            return
+        self._answered(partition)
         end = log.next_offset
         self._report_held_back(partition, log, now)
         self._report_lag(partition, end, now)
         position, epoch = self._backlog.position(partition), self._backlog.epoch(partition)
         if position is not None and epoch is not None and end <= position:
             self._writing.caught_up(CaughtUp(partition, epoch, position, asked_at))
+
+    def _answered(self, partition: int) -> None:
+        self._unanswered.discard(partition)
+        self._metrics.outages.ended("log", part=self._shard_names.shard_name(partition))
 
     def _report_held_back(self, partition: int, log: LogRange, now: float) -> None:
         shard = self._shard_names.shard_name(partition)
@@ -90,9 +110,19 @@ class Progress:
         committed = self._committed.get(partition)
         if committed is None:
             return
-        shard, ends = self._shard_names.shard_name(partition), self._ends.setdefault(partition, LogEnds())
-        ends.observe(end, now=now)
+        self._ends.setdefault(partition, LogEnds()).observe(end, now=now)
+        self._report_seconds(committed, now)
+        shard = self._shard_names.shard_name(partition)
+        self._metrics.lag_records.labels(shard).set(max(end - committed.next_offset, 0))
+
+    def _report_growing_lag(self, partition: int) -> None:
+        """Without an answer nobody knows whether the log has grown, so the lag in seconds grows."""
+        committed = self._committed.get(partition)
+        if committed is not None and partition in self._ends:
+            self._report_seconds(committed, time.monotonic())
+
+    def _report_seconds(self, committed: Committed, now: float) -> None:
+        ends, shard = self._ends[committed.partition], self._shard_names.shard_name(committed.partition)
         newest_age = time.time() - committed.newest_timestamp_ms / 1000
         seconds = ends.seconds_behind(committed.next_offset, newest_age=newest_age, now=now)
-        self._metrics.lag_records.labels(shard).set(max(end - committed.next_offset, 0))
         self._metrics.lag_seconds.labels(shard).set(seconds)

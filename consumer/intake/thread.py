@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -97,16 +97,26 @@ class Intake:
         self.last_turn_at = time.monotonic()
         self._read_notices()
         self._check_fenced_partitions()
+        is_well = self._try("log", "poll", self._receive)
+        is_well &= self._try("inflight", "", self._dispatcher.dispatch)
+        self._progress.follow(self._source)
+        if self._topic_watch.is_due:
+            is_well &= self._try("log", "topic", self._topic_watch.check)
+        self._pause_after(is_well)
+
+    def _try(self, place: str, part: str, step: Callable[[], None]) -> bool:
+        """Do a step, whatever became of the others. Return whether it succeeded; if not, it is due again."""
         try:
-            self._backlog.receive(self._poll())
-            self._control_flow()
-            self._dispatcher.dispatch()
-            self._progress.follow(self._source)
-            self._topic_watch.follow()
+            step()
         except (TransientLogError, OSError) as error:
-            self._wait_after(error)
-        else:
-            self._num_failures = 0
+            self._metrics.outages.failed(place, error, part=part)
+            return False
+        self._metrics.outages.ended(place, part=part)
+        return True
+
+    def _receive(self) -> None:
+        self._backlog.receive(self._poll())
+        self._control_flow()
 
     def _read_notices(self) -> None:
         positions: dict[int, int] = {}
@@ -178,9 +188,7 @@ class Intake:
             elif time.monotonic() >= deadline:
                 raise FencedWhileAssigned(partition)
 
-    def _wait_after(self, error: TransientLogError | OSError) -> None:
-        self._num_failures += 1
-        place = "log" if isinstance(error, TransientLogError) else "inflight"
-        self._metrics.transient_errors.labels(place).inc()
-        _log.warning("intake is waiting", place=place, error=str(error))
-        time.sleep(self._settings.backoff.seconds(self._num_failures))
+    def _pause_after(self, is_well: bool) -> None:
+        self._num_failures = 0 if is_well else self._num_failures + 1
+        if not is_well:
+            time.sleep(self._settings.backoff.seconds(self._num_failures))

@@ -32,7 +32,6 @@ class TopicWatch:
         check_topic(self._expected, self._source.describe_topic(self.topic))
         self._due_at = time.monotonic() + self._every_seconds
 
-    def follow(self) -> None:
-        """Check, if that is due."""
-        if time.monotonic() >= self._due_at:
-            self.check()
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._due_at

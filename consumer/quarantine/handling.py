@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
-import structlog
-
 from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
 from consumer.backoff import Backoff
@@ -18,7 +16,6 @@ from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Upload
 from consumer.telemetry.metrics import Metrics
 from schemas.errors import BadEvent
 
-_log = structlog.get_logger(__name__)
 _DISK_BACKOFF = Backoff(first_seconds=0.1, longest_seconds=1.0)
 _NOTHING = nullcontext()  # has no state, so all threads may share it
 
@@ -93,12 +90,12 @@ class QuarantineHandling:
 
     def _persist(self, write: Callable[[], None]) -> None:
         """Try again while the disk fails; `InFlightClosed` ends it when the shard is given away."""
-        num_failures = 0
-        while True:
-            try:
-                return write()
-            except OSError as error:
-                num_failures += 1
-                self._metrics.transient_errors.labels("inflight").inc()
-                _log.warning("quarantine is waiting for the disk", offset=self._offset, error=str(error))
-            time.sleep(_DISK_BACKOFF.seconds(num_failures))
+        num_failures, part = 0, f"offset {self._offset} in quarantine"
+        with self._metrics.outages.watched("inflight", part=part):
+            while True:
+                try:
+                    return write()
+                except OSError as error:
+                    num_failures += 1
+                    self._metrics.outages.failed("inflight", error, part=part)
+                time.sleep(_DISK_BACKOFF.seconds(num_failures))

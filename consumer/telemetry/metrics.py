@@ -12,6 +12,8 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from consumer.telemetry.outages import Outages
+
 Stage: TypeAlias = Literal["poll", "decode", "prepare", "encode", "add", "commit"]
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _FRESHNESS_SECONDS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -107,6 +109,7 @@ class Metrics:
             ["place"],
             registry=registry,
         )
+        self.outages = Outages(self.transient_errors)
         self.references_failing = Gauge(
             "cliptide_references_failing", "References being tried again.", registry=registry
         )

@@ -78,9 +78,15 @@ def _build_handover(group: Sequence[Handled]) -> Handover:
         assignment_epoch=first.assignment_epoch,
         delta=Delta(first.from_offset, last.next_offset, changes),
         dead_letters=tuple(handled.dead_letter for handled in group if handled.dead_letter is not None),
-        timestamps_ms=tuple(handled.task.record.timestamp_ms for handled in group if handled.task.record),
+        timestamps_ms=tuple(_timestamps_ms(group)),
         size_bytes=sum(_size_bytes(handled) for handled in group),
     )
+
+
+def _timestamps_ms(group: Iterable[Handled]) -> Iterable[int]:
+    """The times of the records that have one: Kafka writes -1 for none, and producers any number."""
+    records = (handled.task.record for handled in group)
+    return (record.timestamp_ms for record in records if record is not None and record.timestamp_ms > 0)
 
 
 def _size_bytes(handled: Handled) -> int:

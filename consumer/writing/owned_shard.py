@@ -55,6 +55,7 @@ class OwnedShard:
         self._caught_up: CaughtUp | None = None
         self._watermark = WatermarkClock(round(policy.watermark_margin_seconds * 1000))
         self._watermark_due_at = 0.0
+        self._unpublished_watermark: int | None = None
         self._covered_at_start_ms = _covered_ms(shards, writer)
         self._report(writer)
 
@@ -102,6 +103,7 @@ class OwnedShard:
             self._wait_after(error, now)
         else:
             self._num_failures = 0
+            self._metrics.outages.ended("index", part=self.shard)
 
     def release(self, patience_seconds: float) -> int | None:
         """Commit what was handed over, within the patience, and close; return the committed next offset.
@@ -125,6 +127,7 @@ class OwnedShard:
     def close(self) -> None:
         """Stop the writer without committing."""
         self._close_writer()
+        self._metrics.outages.ended("index", part=self.shard)
         self._metrics.forget_shard(self.shard)
 
     def _become_owner(self) -> ShardWriter:
@@ -207,7 +210,10 @@ class OwnedShard:
         caught_up_at_ms = round(seen.at_seconds * 1000) if seen is not None and is_covered else None
         moved = self._watermark.advance(caught_up_at_ms=caught_up_at_ms)
         if moved is not None:
-            writer.renew_watermark(moved)
+            self._unpublished_watermark = moved
+        if self._unpublished_watermark is not None:  # also one that could not be written before
+            writer.renew_watermark(self._unpublished_watermark)
+            self._unpublished_watermark = None
             self._watermark_due_at = now + self._policy.watermark_every_seconds
 
     def _wait_after(self, error: OSError | CommitUnknown, now: float) -> None:
@@ -215,8 +221,7 @@ class OwnedShard:
             self._close_writer()
         self._num_failures += 1
         self._retry_at = now + self._policy.backoff.seconds(self._num_failures)
-        self._metrics.transient_errors.labels("index").inc()
-        _log.warning("index is not writable, waiting", shard=self.shard, error=str(error))
+        self._metrics.outages.failed("index", error, part=self.shard)
 
     def _close_writer(self) -> None:
         if self.writer is not None:

@@ -18,12 +18,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from event_log.errors import TopicMissing, TransientLogError
+from event_log.kafka.client_errors import ClientErrors
 from event_log.kafka.errors import mapped_kafka_errors
 from event_log.kafka.settings import KafkaSettings, build_admin_config, build_client
 from event_log.records import TopicDescription
 
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zero bytes: what librdkafka shows without topic ids
 _BROKER_DEFAULT = -1
+_LOOK_SECONDS = 0.1  # how often the client's reports are read while a request is under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,27 @@ class TopicCreation:
 
 
 class KafkaAdmin:
-    """Manages topics. Thread-safe. A call that takes `request_timeout_seconds` raises `TransientLogError`."""
+    """Manages topics. Thread-safe. A call that takes `request_timeout_seconds` raises `TransientLogError`.
+
+    If brokers refuse the client (password, mechanism, TLS, protocol), a call raises `FatalLogError` as soon
+    as that is certain.
+    """
 
     def __init__(self, settings: KafkaSettings, *, request_timeout_seconds: float = 30.0) -> None:
         self._timeout = request_timeout_seconds
-        self._client = build_client(AdminClient, build_admin_config(settings))
+        self._errors = ClientErrors()
+        config = build_admin_config(settings) | {"error_cb": self._errors.report}
+        self._client = build_client(AdminClient, config)
 
     def check_reachable(self) -> None:
         """Wait until a broker answers."""
-        with mapped_kafka_errors():
-            self._client.list_topics(timeout=self._timeout)
+        deadline = time.monotonic() + self._timeout
+        while (rest := deadline - time.monotonic()) > 0:
+            with suppress(TransientLogError), mapped_kafka_errors():
+                self._client.list_topics(timeout=min(rest, _LOOK_SECONDS))
+                return self._errors.served()
+            self._look_for_refusal()
+        raise self._errors.explained(TransientLogError(f"no broker answers within {self._timeout:g} seconds"))
 
     def describe_topic(self, topic: str) -> TopicDescription:
         """Describe the topic, or raise `TopicMissing`."""
@@ -103,15 +116,37 @@ class KafkaAdmin:
                 time.sleep(0.05)
 
     def _result(self, future: Future[Any], topic: str) -> Any:
-        with mapped_kafka_errors(topic=topic):
-            try:
-                return future.result(self._timeout + 5.0)  # librdkafka's own timeout ends first
-            except concurrent_futures.TimeoutError as error:  # not the builtin one before 3.11
-                raise TransientLogError(f"no answer about topic {topic!r}") from error
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise _AlreadyExists from error
-                raise
+        try:
+            with mapped_kafka_errors(topic=topic):
+                answer = self._answer(future, topic)
+        except TransientLogError as error:
+            self._look_for_refusal()
+            raise self._errors.explained(error) from error
+        self._errors.served()
+        return answer
+
+    def _answer(self, future: Future[Any], topic: str) -> Any:
+        self._wait(future)
+        try:
+            return future.result(0)
+        except concurrent_futures.TimeoutError as error:  # not the builtin one before 3.11
+            raise TransientLogError(f"no answer about topic {topic!r}") from error
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                raise _AlreadyExists from error
+            raise
+
+    def _wait(self, future: Future[Any]) -> None:
+        """Wait for the answer, and read the client's reports, which may tell that none will come."""
+        deadline = time.monotonic() + self._timeout + 5.0  # librdkafka's own timeout ends first
+        while not future.done() and time.monotonic() < deadline:
+            concurrent_futures.wait([future], _LOOK_SECONDS)
+            if not future.done():
+                self._look_for_refusal()
+
+    def _look_for_refusal(self) -> None:
+        self._client.poll(0)  # calls `ClientErrors.report`
+        self._errors.raise_refusal()
 
 
 class _AlreadyExists(Exception):

@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from event_log.errors import FatalLogError, TransientLogError
+from event_log.kafka.client_errors import ClientErrors
 from event_log.kafka.errors import error_from_kafka
 from event_log.kafka.settings import KafkaSettings, build_client, build_producer_config
 from event_log.records import Delivery, Headers, next_offset_after
@@ -27,7 +28,9 @@ class KafkaPublisher:
 
     def __init__(self, settings: KafkaSettings, *, close_timeout_seconds: float = 10.0) -> None:
         self._close_timeout = close_timeout_seconds
-        self._producer: Producer = build_client(Producer, build_producer_config(settings))
+        self._errors = ClientErrors()
+        config = build_producer_config(settings) | {"error_cb": self._errors.report}
+        self._producer: Producer = build_client(Producer, config)
         self._undelivered: set[Future[Delivery]] = set()
         self._undelivered_lock = threading.Lock()
         self._closing = threading.Event()
@@ -98,7 +101,7 @@ class KafkaPublisher:
         future.add_done_callback(self._forget)
 
         def on_delivery(error: KafkaError | None, message: Any) -> None:
-            _resolve(future, topic, error, message)
+            self._resolve(future, topic, error, message)
 
         try:
             self._producer.produce(
@@ -111,14 +114,17 @@ class KafkaPublisher:
             future.set_exception(error_from_kafka(error.args[0], topic=topic))
         return future
 
+    def _resolve(self, future: Future[Delivery], topic: str, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            mapped = error_from_kafka(error, topic=topic)
+            if isinstance(mapped, TransientLogError):
+                mapped = self._errors.explained(mapped)
+            future.set_exception(mapped)
+            return
+        self._errors.served()
+        offset = message.offset()
+        future.set_result(Delivery(topic, message.partition(), offset, next_offset_after(offset)))
+
     def _serve_deliveries(self) -> None:
         while not self._closing.is_set():
             self._producer.poll(_POLL_SECONDS)
-
-
-def _resolve(future: Future[Delivery], topic: str, error: KafkaError | None, message: Any) -> None:
-    if error is not None:
-        future.set_exception(error_from_kafka(error, topic=topic))
-        return
-    offset = message.offset()
-    future.set_result(Delivery(topic, message.partition(), offset, next_offset_after(offset)))

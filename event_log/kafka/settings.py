@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-import structlog
 from confluent_kafka import KafkaException
+
+from event_log.kafka.client_errors import PROPERTIES_VARIABLE
+from event_log.kafka.client_log import LibrdkafkaLog
 
 Property: TypeAlias = str | int | float | bool
 Config: TypeAlias = dict[str, Any]
 Client = TypeVar("Client")
 
-PROPERTIES_VARIABLE = "CLIPTIDE_KAFKA__PROPERTIES"
-
 MAX_RECORD_BYTES = 11 * 1024 * 1024
 """Room for a content of 10 MiB and the rest of its event. Topics need this as `max.message.bytes`."""
+
+_OF_PYTHON = frozenset(
+    {
+        "default.topic.config",
+        "error_cb",
+        "key.deserializer",
+        "key.serializer",
+        "log_cb",
+        "logger",
+        "oauth_cb",
+        "on_assign",
+        "on_commit",
+        "on_delivery",
+        "on_lost",
+        "on_revoke",
+        "stats_cb",
+        "throttle_cb",
+        "value.deserializer",
+        "value.serializer",
+    }
+)
+"""Keys of confluent_kafka's configuration that hold Python objects, which no variable can give."""
 
 # A guarantee rests on each of these: no gap, no repetition, no silent reset, one partition per content id.
 _FIXED = frozenset(
@@ -46,16 +67,27 @@ _FIXED = frozenset(
 class KafkaSettings:
     """Where Kafka is. `properties` (SASL, TLS, client.rack, …) are passed on to librdkafka.
 
-    Raises `ValueError`, in one line, for a property on which a guarantee rests.
+    `log` is shared by all clients of these settings.
+
+    Raises `ValueError`, in one line, for a property on which a guarantee rests, or that only Python code
+    can set.
     """
 
     bootstrap_servers: str = "127.0.0.1:9092"
     properties: Mapping[str, Property] = field(default_factory=dict)
+    log: LibrdkafkaLog = field(default_factory=LibrdkafkaLog, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         fixed = sorted(_FIXED.intersection(self.properties))
         if fixed:
             raise ValueError(f"{PROPERTIES_VARIABLE}: {', '.join(fixed)} cannot be set: fixed by cliptide")
+        if foreign := sorted(name for name in self.properties if _is_of_python(name)):
+            names = ", ".join(foreign)
+            raise ValueError(f"{PROPERTIES_VARIABLE}: {names} cannot be set: no property of librdkafka")
+
+
+def _is_of_python(name: str) -> bool:
+    return name in _OF_PYTHON or name.endswith("_cb")
 
 
 def build_admin_config(settings: KafkaSettings) -> Config:
@@ -116,19 +148,6 @@ def build_client(factory: Callable[[Config], Client], config: Config) -> Client:
 
 
 def _build_config(settings: KafkaSettings, defaults: Config, fixed: Config) -> Config:
-    common: Config = {"client.id": "cliptide", "logger": LibrdkafkaLog()}
+    common: Config = {"client.id": "cliptide", "logger": settings.log}
     own: Config = {"bootstrap.servers": settings.bootstrap_servers}
     return {**common, **defaults, **settings.properties, **fixed, **own}
-
-
-class LibrdkafkaLog:
-    """The logger that librdkafka is given: its lines become structured log events."""
-
-    def __init__(self) -> None:
-        self._log = structlog.get_logger("librdkafka")
-
-    def log(self, level: int, _format: str, facility: str, client: str, message: str) -> None:
-        # Reader, publisher and admin get the same properties, so each warns of those meant for the others.
-        if facility == "CONFWARN":
-            level = logging.DEBUG
-        self._log.log(level, "librdkafka", facility=facility, client=client, message=message)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -10,6 +11,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from event_log.errors import FatalLogError, OffsetOutOfRange, TransientLogError
 from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.client_errors import ClientErrors
+from event_log.kafka.client_log import RepeatLimit
 from event_log.kafka.errors import error_from_kafka, mapped_kafka_errors
 from event_log.kafka.headers import HeaderReader
 from event_log.kafka.settings import KafkaSettings, build_client, build_consumer_config
@@ -33,6 +36,8 @@ class KafkaRecordSource:
     ) -> None:
         self._log = structlog.get_logger(__name__)
         self._request_timeout = request_timeout_seconds
+        self._repeats = RepeatLimit()
+        self._errors = ClientErrors()
         self._admin = KafkaAdmin(settings, request_timeout_seconds=request_timeout_seconds)
         config = build_consumer_config(settings, group_id)
         config |= {"error_cb": self._on_client_error, "on_commit": self._on_committed}
@@ -99,7 +104,7 @@ class KafkaRecordSource:
 
     def committed(self, partitions: Collection[int]) -> Mapping[int, int | None]:
         """Return the next offsets that the group has committed; None for a partition without one."""
-        with mapped_kafka_errors(topic=self._topic):
+        with self._explained_errors():
             answers = self._consumer.committed(
                 self._topic_partitions(partitions), timeout=self._request_timeout
             )
@@ -114,9 +119,9 @@ class KafkaRecordSource:
         The end is never before the position of this source, even if the broker answers less, unless the
         broker has refused to read on from that position.
         """
-        # The high watermark is asked first. The end of what can be read is lower only if it is held back.
-        high_watermark = self._admin.high_watermark(self._topic, partition)
-        with mapped_kafka_errors(topic=self._topic, partition=partition):
+        with self._explained_errors(partition):
+            # The high watermark is asked first. The end of what can be read is lower only if it is held back.
+            high_watermark = self._admin.high_watermark(self._topic, partition)
             offsets = self._consumer.get_watermark_offsets(
                 TopicPartition(self._topic, partition), timeout=self._request_timeout, cached=False
             )
@@ -188,7 +193,8 @@ class KafkaRecordSource:
         topic = message.topic() or self._topic
         mapped = error_from_kafka(error, topic=topic, partition=message.partition())
         if isinstance(mapped, TransientLogError):
-            self._log.warning("event log does not answer", error=str(mapped))
+            if self._repeats.passes("message error") is not None:
+                self._log.warning("event log does not answer", error=str(mapped))
             return
         if isinstance(mapped, OffsetOutOfRange):
             self._forget_read(mapped.partition)  # a former log, since deleted, may have had that position
@@ -199,10 +205,21 @@ class KafkaRecordSource:
         self._ends.pop(partition, None)
 
     def _on_client_error(self, error: KafkaError) -> None:
+        self._errors.report(error)
         if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
-            self._fail(FatalLogError(error.str()))
-        else:
+            self._fail(self._errors.refusal or FatalLogError(error.str()))
+        elif self._repeats.passes(error.name()) is not None:
             self._log.warning("event log client reports", error=error.name(), detail=error.str())
+
+    @contextmanager
+    def _explained_errors(self, partition: int = -1) -> Iterator[None]:
+        """Raise a Kafka error as ours, and a request without an answer with its connection's reason."""
+        try:
+            with mapped_kafka_errors(topic=self._topic, partition=partition):
+                yield
+        except TransientLogError as error:
+            raise self._errors.explained(error) from error
+        self._errors.served()
 
     def _on_committed(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         failed = [p.error.name() for p in partitions if p.error is not None]

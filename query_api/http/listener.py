@@ -71,3 +71,5 @@ async def _open_server(
         )
     except OSError as error:
         raise AddressRefused(address, error) from error
+    except UnicodeError as error:  # no name of a host can be so long, or have such parts
+        raise AddressRefused(address, socket.gaierror(socket.EAI_NONAME, "not a host's name")) from error

@@ -6,6 +6,10 @@ import time
 
 from query_api.serving.engine import Snapshot
 from query_api.telemetry.metrics import Metrics
+from schemas.validation import EARLIEST
+
+_NO_TIME_MS = EARLIEST.timestamp() * 1000
+"""The time of an upload without one: neither its event nor its record says when it occurred."""
 
 
 def show_generations(metrics: Metrics, searcher: Snapshot) -> None:
@@ -27,4 +31,6 @@ def observe_newcomers(metrics: Metrics, former: Snapshot, searcher: Snapshot) ->
     """Observe for each content that is searchable now how long ago it was uploaded."""
     now_ms = time.time() * 1000
     for occurred_at_ms in searcher.newcomers_since(former):
+        if occurred_at_ms <= _NO_TIME_MS:
+            continue
         metrics.searchable_after_event.observe(max(0.0, (now_ms - occurred_at_ms) / 1000))

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from cliptide.__main__ import main
 from tests.cliptide.stub_query_service import StubQueryService, refusal
+from tests.fixtures.refusing_brokers import sasl_broker
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
@@ -167,6 +168,20 @@ def test_nothing_is_published_for_a_query_service_that_refuses_the_key(tmp_path:
     assert result.exit_code == 1
     assert "401 key_required" in result.stderr
     assert unreachable not in result.stderr
+
+
+def test_wrong_credentials_are_told_as_such_and_not_as_a_wrong_address(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    properties = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
+    properties |= {"sasl.username": "us", "sasl.password": "no"}
+    with sasl_broker() as address:
+        result = run(
+            *("publish", str(tmp_path), "--bootstrap-servers", address),
+            env={"CLIPTIDE_KAFKA__PROPERTIES": json.dumps(properties)},
+        )
+    assert result.exit_code == 1
+    assert "wrong password" in result.stderr
+    assert "--bootstrap-servers" not in result.stderr
 
 
 def test_a_refusal_is_one_line() -> None:

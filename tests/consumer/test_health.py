@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,10 +15,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from clip_index.writing.shard_writer import ShardWriter
 from consumer.health import HealthCheck, HealthServer
 from consumer.pipeline import Pipeline
+from consumer.quarantine.inflight import InFlightFile
 from consumer.telemetry.metrics import Metrics
-from tests.consumer.running import PATIENCE_SECONDS, World, eventually, upload
+from event_log.errors import TransientLogError
+from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -104,3 +109,77 @@ def test_a_shard_that_is_given_away_is_no_longer_measured(world: World) -> None:
     with world.running():
         world.wait_committed(world.publish(upload("a")))
     assert world.metrics.registry.get_sample_value("cliptide_generation", {"shard": "uploads-0"}) is None
+
+
+def fail_read_only(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def stays_red(check: HealthCheck, looks: int = 40) -> bool:
+    """Whether readiness is red at each of many looks, some milliseconds apart."""
+    reds = []
+    for _ in range(looks):
+        reds.append(bool(check.look().not_ready))
+        time.sleep(0.003)
+    return all(reds)
+
+
+def lag_records(world: World) -> float:
+    labels = {"shard": f"{TOPIC}-0"}
+    return world.metrics.registry.get_sample_value("cliptide_lag_records", labels) or 0.0
+
+
+def test_while_no_record_can_be_named_in_flight_readiness_is_red_and_the_lag_is_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world.running() as pipeline:
+        check = HealthCheck(pipeline, 60.0)
+        world.wait_committed(world.publish(upload("a")))
+        with monkeypatch.context() as patched:
+            patched.setattr(InFlightFile, "name", fail_read_only)
+            world.publish(upload("b"))
+            eventually(lambda: not check.is_ready())
+            assert stays_red(check)
+            assert any("Read-only file system" in problem for problem in check.look().not_ready)
+            end = world.publish(upload("c"))
+            eventually(lambda: lag_records(world) == 2)
+        world.wait_committed(end)
+        eventually(check.is_ready)
+
+
+def test_readiness_stays_red_while_an_idle_shard_cannot_renew_its_watermark(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world.running() as pipeline:
+        check = HealthCheck(pipeline, 60.0)
+        world.wait_committed(world.publish(upload("a")))
+        with monkeypatch.context() as patched:
+            patched.setattr(ShardWriter, "renew_watermark", fail_read_only)
+            eventually(lambda: not check.is_ready())
+            assert stays_red(check)
+        eventually(check.is_ready)
+
+
+def test_while_the_log_does_not_answer_readiness_is_red_and_the_lag_in_seconds_grows(world: World) -> None:
+    with world.running() as pipeline:
+        check = HealthCheck(pipeline, 60.0)
+        world.wait_committed(world.publish(upload("a")))
+        eventually(lambda: world.lag_seconds() == 0.0)
+        world.log.fail_next("log_range", TransientLogError("away"), times=20)
+        eventually(lambda: (world.lag_seconds() or 0.0) > 0.1)
+        assert check.look().not_ready == [f"waiting for log ({TOPIC}-0): away"]
+        eventually(lambda: check.is_ready() and world.lag_seconds() == 0.0)
+
+
+def test_a_takeover_that_waits_for_its_disk_makes_readiness_red(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(InFlightFile, "recover", fail_read_only)
+        pipeline = world.build()
+        pipeline.start()
+        check = HealthCheck(pipeline, 60.0)
+        eventually(lambda: not check.is_ready())
+        assert stays_red(check)
+    eventually(check.is_ready)
+    pipeline.finish()

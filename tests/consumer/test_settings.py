@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import socket
 from pathlib import Path
 
@@ -18,7 +21,9 @@ from clip_index.errors import (
     Fenced,
     IndexRefused,
 )
+from clip_index.storage import local_store
 from consumer.__main__ import exit_code_from, main, run
+from consumer.backoff import Backoff
 from consumer.errors import ConsumerFault, DeadLetterFlood, FencedWhileAssigned, StartRefused
 from consumer.options_from_settings import options_from_settings
 from consumer.settings import (
@@ -36,6 +41,7 @@ from event_log.records import TopicDescription
 from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.errors import UnknownSchema
 from service.settings import BadSettings
+from tests.fixtures.refusing_brokers import sasl_broker
 
 
 def test_the_defaults_need_no_variable() -> None:
@@ -164,6 +170,21 @@ def test_a_value_error_of_a_running_consumer_is_a_fault_with_its_traceback(
     assert "Traceback" in told.out + told.err
 
 
+def test_wrong_credentials_exit_with_5_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program.Signals, "listen", lambda self: None)
+    properties = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
+    properties |= {"sasl.username": "us", "sasl.password": "no"}
+    monkeypatch.setenv("CLIPTIDE_KAFKA__PROPERTIES", json.dumps(properties))
+    with sasl_broker() as address:
+        monkeypatch.setenv("CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS", address)
+        assert run(lambda settings: HashEncoder(), []) == 5
+    told = capsys.readouterr().err
+    assert "consumer: Kafka refuses this client: _AUTHENTICATION: " in told
+    assert "wrong password" in told
+
+
 class Anywhere:
     """As much of a broker as a start needs before it fails."""
 
@@ -195,6 +216,62 @@ def test_an_index_root_that_cannot_be_written_is_named(
     monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "file" / "index"))
     assert run(lambda settings: HashEncoder(), []) == 2
     assert f"CLIPTIDE_INDEX__ROOT: no index can be kept in {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_broker_anywhere")
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE], ids=errno.errorcode.get
+)
+@pytest.mark.parametrize("is_new", [True, False], ids=["new index", "existing index"])
+def test_a_disk_that_takes_no_writes_is_waited_for_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_new: bool
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__HEALTH_PORT", "0")
+    monkeypatch.setattr(program, "_START_BACKOFF", Backoff(0.001, 0.001))
+    if not is_new:
+        assert run(lambda settings: HashEncoder(), []) == 1  # `Anywhere` lets it fail after the start
+    make_directory, failures = local_store.make_directory, iter(range(3))
+
+    def fail_at_first(path: Path) -> None:
+        if next(failures, None) is not None:
+            raise OSError(number, os.strerror(number))
+        make_directory(path)
+
+    monkeypatch.setattr(local_store, "make_directory", fail_at_first)
+    assert run(lambda settings: HashEncoder(), []) == 1
+    assert next(failures, None) is None
+
+
+@pytest.mark.usefixtures("_broker_anywhere")
+def test_another_encoder_is_refused_although_the_disk_takes_no_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__HEALTH_PORT", "0")
+    assert run(lambda settings: HashEncoder(), []) == 1
+
+    def fail_always(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(local_store, "make_directory", fail_always)
+    assert run(lambda settings: HashEncoder(seed=1), []) == 3
+
+
+@pytest.mark.usefixtures("_broker_anywhere")
+def test_a_stop_does_not_wait_for_a_disk_that_takes_no_writes_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
+
+    def fail_and_stop(path: Path) -> None:
+        signals.is_stop_requested = True
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    signals = program.Signals()
+    monkeypatch.setattr(program, "Signals", lambda: signals)
+    monkeypatch.setattr(local_store, "make_directory", fail_and_stop)
+    assert run(lambda settings: HashEncoder(), []) == 0
 
 
 @pytest.mark.usefixtures("_broker_anywhere")

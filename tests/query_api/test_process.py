@@ -18,7 +18,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from clip_index.encoder.settings import EncoderSettings
 from fakes.hash_encoder import HashEncoder
+from query_api.__main__ import run
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.serving.test_freshness import damage
 from tests.query_api.small_index import SmallIndex
@@ -211,6 +213,39 @@ def reserved_port() -> Iterator[int]:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind(("127.0.0.1", 0))
         yield holder.getsockname()[1]
+
+
+def load_with_defect(settings: EncoderSettings) -> HashEncoder:
+    raise ValueError("a defect of the encoder")
+
+
+def test_a_value_error_of_a_running_service_is_a_fault_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(load_with_defect) == 1
+    told = capsys.readouterr()
+    assert "Traceback" in told.out + told.err
+    assert "query_api: a defect of the encoder\n" in told.err
+
+
+def test_a_property_that_kafkas_client_refuses_is_named_and_exits_with_2(
+    small_index: SmallIndex, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(small_index.root))
+    monkeypatch.setenv("CLIPTIDE_QUERY_API__CAN_PUBLISH", "true")
+    monkeypatch.setenv("CLIPTIDE_KAFKA__PROPERTIES", '{"session.timeout.ms": "soon"}')
+    assert run(lambda settings: HashEncoder()) == 2
+    assert capsys.readouterr().err.startswith("query_api: CLIPTIDE_KAFKA__PROPERTIES: ")
+
+
+def test_a_host_that_can_be_no_name_is_named_and_exits_with_2(
+    small_index: SmallIndex, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(small_index.root))
+    monkeypatch.setenv("CLIPTIDE_QUERY_API__METRICS_PORT", "0")
+    monkeypatch.setenv("CLIPTIDE_QUERY_API__METRICS_HOST", "x" * 70)
+    assert run(lambda settings: HashEncoder()) == 2
+    assert "query_api: CLIPTIDE_QUERY_API__METRICS_HOST: cannot listen on xxx" in capsys.readouterr().err
 
 
 def test_a_bad_setting_is_one_line_and_exit_code_2(start: Start) -> None:

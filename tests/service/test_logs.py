@@ -36,6 +36,17 @@ def test_a_traceback_is_shown_without_the_values_of_variables(
     assert "hunter2" not in shown.getvalue()
 
 
+@pytest.mark.parametrize(("level", "shown_events"), [("debug", ["a", "b"]), ("info", ["b"]), ("error", [])])
+def test_lines_below_the_level_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, level: str, shown_events: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
+    configure_logs(level)
+    structlog.get_logger().debug("a")
+    structlog.get_logger().info("b")
+    assert [json.loads(line)["event"] for line in shown.getvalue().splitlines()] == shown_events
+
+
 def test_away_from_a_terminal_a_line_is_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
     configure_logs()

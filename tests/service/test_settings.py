@@ -44,7 +44,16 @@ def test_sections_and_names_come_from_the_environment(monkeypatch: pytest.Monkey
     assert read_environment(Town) == Town(name="there", shop=Shop(hats={"red": 2}))
 
 
+@pytest.mark.parametrize("level", ["debug", "DEBUG"])
+def test_the_level_of_the_log_is_a_setting_of_every_service(
+    monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_LOG_LEVEL", level)
+    assert read_environment(Town).log_level == "debug"
+
+
 BAD = {
+    "a level that is none": ("CLIPTIDE_LOG_LEVEL", "loud"),
     "a word for a number": ("CLIPTIDE_SHOP__DOORS", "two"),
     "something inside its JSON": ("CLIPTIDE_SHOP__HATS", '{"red": "many"}'),
     "no JSON": ("CLIPTIDE_SHOP__HATS", "red=2"),

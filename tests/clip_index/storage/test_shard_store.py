@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from clip_index.storage import local_store
 from clip_index.storage.file_digest import verify_file
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.storage.shard_store import CreationUnknown, ShardStore
+from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown, ShardStore
 from fakes.bucket_store import Bucket, BucketStore
 
 Factory = Callable[[Path], ShardStore]
@@ -263,11 +264,42 @@ class TestTroubleOfADirectory:
         with pytest.raises(OSError, match="no space"):
             store.create_exclusively("one", b"data")
 
+    @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
     def test_a_file_system_without_hard_links_is_told(
+        self, store: LocalShardStore, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "link", refuse)
+        assert not store.can_create_exclusively()
+        assert not [name for name in store.list_names() if name.startswith(UNFINISHED_PREFIX)]
+
+    @pytest.mark.parametrize("operation", ["link", "open"])
+    @pytest.mark.parametrize(
+        "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE], ids=errno.errorcode.get
+    )
+    def test_trouble_with_the_disk_says_nothing_about_hard_links(
+        self, store: LocalShardStore, monkeypatch: pytest.MonkeyPatch, operation: str, number: int
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        if operation == "link":
+            monkeypatch.setattr(os, "link", refuse)
+        else:
+            monkeypatch.setattr(Path, "write_bytes", refuse)
+        with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+            store.can_create_exclusively()
+        assert not [name for name in store.list_names() if name.startswith(UNFINISHED_PREFIX)]
+
+    def test_what_is_there_is_ensured_without_a_write(
         self, store: LocalShardStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        store.ensure("one", b"data")
         monkeypatch.setattr(os, "link", fail)
-        assert not store.can_create_exclusively()
+        store.ensure("one", b"other")
+        assert store.read("one") == b"data"
 
     def test_after_a_failed_fsync_of_the_directory_only_the_disk_can_tell(
         self, store: LocalShardStore, monkeypatch: pytest.MonkeyPatch

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pytest
 
 from clip_index.content import ContentFacts, Delta, EncodedContent, RemovedContent
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
@@ -35,6 +37,13 @@ class TestHandovers:
         assert ranges == [(0, 1, 4, 6), (1, 1, 9, 10), (0, 2, 0, 1)]
         assert handovers[0].delta.changes == (RemovedContent("a", 4),)
         assert handovers[0].timestamps_ms == (1004, 1005)
+
+    @pytest.mark.parametrize("absent", [-1, -(2**63), 0])
+    def test_a_record_without_a_time_has_none(self, absent: int) -> None:
+        without = self.task(4)
+        without.record = replace(record(4), timestamp_ms=absent)
+        (handover,) = build_handovers([Handled(without), Handled(self.task(5))])
+        assert handover.timestamps_ms == (1005,)
 
     def test_a_handover_weighs_its_changes_and_the_records_of_its_dead_letters(self) -> None:
         letter = DeadLetterDelivery(Letter(Future))

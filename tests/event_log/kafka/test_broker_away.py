@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cliptide.demo.embedded_broker import EmbeddedBroker
-from event_log.errors import TransientLogError
+from event_log.errors import EventLogError, TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
@@ -102,6 +103,30 @@ def test_a_reader_outlives_its_broker() -> None:
         source.log_range(0)
     assert reader.values == [b"value"]
     source.close()
+
+
+@pytest.mark.broker
+def test_a_broker_that_dies_while_a_request_is_on_its_way_is_waited_for() -> None:
+    with EmbeddedBroker() as broker:
+        settings = KafkaSettings(broker.bootstrap_servers)
+        topic = OnBroker(settings).create_topic()
+        source = KafkaRecordSource(settings, "group", request_timeout_seconds=0.5)
+        Reader(source, topic)
+        source.log_range(0)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(lambda: [ask_until_it_fails(source) for _ in range(3)])
+            broker.stop()
+            errors = asking.result(DEADLINE_SECONDS)
+    assert {type(error) for error in errors} == {TransientLogError}
+    source.close()
+
+
+def ask_until_it_fails(source: KafkaRecordSource) -> EventLogError:
+    while True:
+        try:
+            source.log_range(0)
+        except EventLogError as error:
+            return error
 
 
 def is_delivered(publisher: KafkaPublisher, topic: str) -> bool:

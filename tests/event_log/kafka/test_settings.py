@@ -7,10 +7,10 @@ import structlog
 from structlog.testing import capture_logs
 
 from event_log.kafka.admin import KafkaAdmin
+from event_log.kafka.client_log import LibrdkafkaLog
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import (
     KafkaSettings,
-    LibrdkafkaLog,
     Property,
     build_admin_config,
     build_consumer_config,
@@ -110,6 +110,37 @@ def test_librdkafkas_lines_become_log_events() -> None:
             "message": "connection refused",
         }
     ]
+
+
+def test_a_line_that_librdkafka_repeats_is_told_once_a_minute_with_how_many_were_left_out() -> None:
+    seconds = iter(range(130))
+    with capture_logs() as events:
+        log = LibrdkafkaLog(clock=lambda: float(next(seconds)))
+        for _ in range(130):
+            log.log(40, "%s [%s] %s", "FAIL", "cliptide#consumer-1", "connection refused")
+        log.log(20, "%s [%s] %s", "INFO", "cliptide#consumer-1", "something else")
+    assert [event.get("left_out") for event in events] == [None, 59, 59, None]
+
+
+def test_all_clients_of_the_same_settings_share_one_log() -> None:
+    settings = KafkaSettings()
+    configs = (
+        build_admin_config(settings),
+        build_consumer_config(settings, "g"),
+        build_producer_config(settings),
+    )
+    assert len({id(config["logger"]) for config in configs}) == 1
+    assert KafkaSettings() == settings
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["error_cb", "stats_cb", "throttle_cb", "oauth_cb", "log_cb", "on_commit", "logger"],
+)
+def test_a_key_of_pythons_configuration_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^CLIPTIDE_KAFKA__PROPERTIES: {name} cannot be set") as caught:
+        KafkaSettings("localhost:9092", {name: "print"})
+    assert "\n" not in str(caught.value)
 
 
 def test_a_property_meant_for_another_client_is_no_warning() -> None:
