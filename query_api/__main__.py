@@ -154,6 +154,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
     settings = all_settings.query_api
     return AppSettings(
         max_body_bytes=settings.max_body_bytes,
+        max_json_bytes=settings.max_json_bytes,
         num_workers=settings.num_workers or (os.cpu_count() or 1) + 2,
         reload_interval_seconds=settings.reload_interval_seconds,
         query_encoder=QueryEncoderSettings(

@@ -22,6 +22,7 @@ from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
 from query_api.http.access import build_access_check
 from query_api.http.api_keys import ApiKeys
+from query_api.http.bodies import MAX_JSON_BYTES
 from query_api.http.body_receiver import build_body_receiver
 from query_api.http.concurrency_limit import limit_concurrency
 from query_api.http.cors import build_cors
@@ -48,6 +49,7 @@ class AppSettings:
     """How one process serves. `num_workers` threads prepare contents, search, and read columns."""
 
     max_body_bytes: int = 16 * 2**20
+    max_json_bytes: int = 2**20
     num_workers: int = field(default_factory=lambda: (os.cpu_count() or 1) + 2)
     reload_interval_seconds: float = 0.05
     cursor_key: str | None = None
@@ -81,6 +83,7 @@ def build_app(
     """
     app = web.Application(middlewares=build_middlewares(settings), client_max_size=settings.max_body_bytes)
     app[METRICS] = Metrics(registry)
+    app[MAX_JSON_BYTES] = settings.max_json_bytes
     app[TRACER] = tracer
     app[SLOW_SECONDS] = settings.slow_seconds
     _add_search(app, encoder, reader, settings)

@@ -93,6 +93,12 @@ class QueryApiSettings(Section):
     max_body_bytes: int = Field(
         default=16 * 2**20, ge=1024, description="Maximum size of a request's body. Larger: 413."
     )
+    max_json_bytes: int = Field(
+        default=2**20,
+        ge=1024,
+        description="Maximum size of a JSON body without the pictures in it. Larger: 413. Increase it if "
+        "clients search by many vectors of a large model in one request.",
+    )
     max_concurrent_requests: int = Field(
         default=128, ge=1, description="Maximum number of requests worked on at once. More are answered 503."
     )

@@ -9,12 +9,14 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from query_api.contract.json_size import MAX_CONTAINERS, has_few_containers, is_small_beside_pictures
 from query_api.contract.validation import ModelT, model_from_json, model_from_texts
 from query_api.errors import ApiError
 from query_api.serving.workers import WORKERS
 
 MAX_PARTS = 16
 SMALL_BODY_BYTES = 64 * 1024
+MAX_JSON_BYTES = web.AppKey("max_json_bytes", int)  # beside pictures
 _PLAIN_ENCODINGS = ("7bit", "8bit", "binary")
 
 ParsedT = TypeVar("ParsedT")
@@ -24,7 +26,17 @@ async def read_json_body(request: web.Request, model: type[ModelT]) -> ModelT:
     if request.content_type != "application/json":
         raise ApiError("unsupported_media_type", f"send application/json, not {request.content_type}")
     body = await read_body(request)
+    refuse_large_json(request, body)
     return await parse_body(request, len(body), lambda: model_from_json(model, body))
+
+
+def refuse_large_json(request: web.Request, body: bytes) -> None:
+    """Refuse JSON that is large beside its pictures before it is parsed: parsing holds up all others."""
+    max_bytes = request.app[MAX_JSON_BYTES]
+    if not is_small_beside_pictures(body, max_bytes):
+        raise ApiError("body_too_large", f"JSON may have at most {max_bytes} bytes beside its pictures")
+    if not has_few_containers(body):
+        raise ApiError("bad_json", f"JSON may have at most {MAX_CONTAINERS} lists and objects")
 
 
 async def parse_body(request: web.Request, size_bytes: int, parse: Callable[[], ParsedT]) -> ParsedT:
