@@ -134,6 +134,56 @@ async def test_a_wrong_body_costs_little_and_gets_a_small_answer(
     assert peak < MEMORY_FACTOR * max(len(body), SMALL_BODY)
 
 
+FORM = "multipart/form-data; boundary=b"
+LARGE_FORMS = {
+    "line ends": b"\r\n" * (LARGEST // 2 - 100),
+    "line ends behind a boundary": b"--b" + b"\r\n" * (LARGEST // 2 - 100),
+    "bare line ends": b"--b\r\n" + b"\n" * (LARGEST - 100),
+    "headers": b"--b\r\n" + b"X: y\r\n" * (LARGEST // 6 - 100),
+    "boundaries": b"--b\r\n" * (LARGEST // 5 - 100),
+    "empty parts": b"--b\r\n\r\n\r\n" * (LARGEST // 9 - 100),
+    "named parts": b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="%d"\r\n\r\n\r\n' % n for n in range(LARGEST // 60)
+    ),
+    "boundaries that go on": b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+    + b"\r\n--bb" * (LARGEST // 7 - 100),
+    "no boundary": b"-" * (LARGEST - 100),
+    "a query that is large": b'--b\r\nContent-Disposition: form-data; name="query"\r\n\r\n'
+    + filled(b'{"vector":[', b'""', b"]}", LARGEST - 200)
+    + b"\r\n--b--",
+}
+
+
+@pytest.mark.parametrize("body", LARGE_FORMS.values(), ids=LARGE_FORMS)
+@pytest.mark.parametrize("path", ["/v1/search", "/image_url"])
+async def test_a_wrong_form_costs_little_and_gets_a_small_answer(
+    service: Client, path: str, body: bytes
+) -> None:
+    async def send() -> None:
+        response = await service.post(path, data=io.BytesIO(body), headers={"Content-Type": FORM})
+        assert 400 <= response.status < 500
+        assert len(await response.read()) < LARGEST_ERROR
+
+    assert await cost_of(send) < MAX_SECONDS
+
+
+CONTENT_TYPES = {
+    "semicolons": "multipart/form-data;" + ";" * 7000,
+    "parameters": "multipart/form-data; " + "a=b;" * 1700,
+    "quotes": "multipart/form-data; " + 'a="' * 2300,
+}
+
+
+@pytest.mark.parametrize("content_type", CONTENT_TYPES.values(), ids=CONTENT_TYPES)
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/contents"])
+async def test_a_long_content_type_is_refused_unread(service: Client, path: str, content_type: str) -> None:
+    async def send() -> None:
+        response = await service.post(path, data=b"x", headers={"Content-Type": content_type})
+        assert response.status == 400
+
+    assert await cost_of(send) < MAX_SECONDS / 5
+
+
 async def test_a_wrong_body_that_is_small_on_the_way_costs_no_more(service: Client) -> None:
     body = gzip.compress(filled(b'{"vector":[', b'""', b"]}", LARGEST))
     headers = {**TYPED, "Content-Encoding": "gzip"}
