@@ -26,6 +26,7 @@ from query_api.contract.schema_rules import JsonSchema, at_least_one_of, is_give
 
 MAX_CONDITIONS = 32
 MAX_VALUES = 256
+MAX_FILTER_CHARACTERS = 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _RANGE = ("gt", "gte", "lt", "lte")
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
@@ -100,6 +101,11 @@ class FieldCondition(Request):
         self.as_condition()
         return self
 
+    @property
+    def num_characters(self) -> int:
+        texts = [self.equals, *(self.any_of or ()), *(getattr(self, name) for name in _RANGE)]
+        return len(self.field) + sum(len(text) for text in texts if isinstance(text, str))
+
     def as_condition(self) -> Condition:
         if self.exists is not None:
             return Exists(self.field, self.exists)
@@ -134,6 +140,17 @@ class Filter(Request):
     must: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS, fail_fast=True)
     should: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS, fail_fast=True)
     must_not: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS, fail_fast=True)
+
+    @model_validator(mode="after")
+    def _has_a_bounded_size(self) -> Filter:
+        conditions = (*self.must, *self.should, *self.must_not)
+        if sum(condition.num_characters for condition in conditions) > MAX_FILTER_CHARACTERS:
+            raise PydanticCustomError(
+                "filter_too_large",
+                "the fields and values of a filter may have {most} characters together",
+                {"most": MAX_FILTER_CHARACTERS},
+            )
+        return self
 
     def as_row_filter(self) -> RowFilter | None:
         """Return the engine's filter; None if every row passes."""

@@ -30,7 +30,7 @@ MAX_WAIT_MS = 60_000
 MAX_VECTOR_NUMBERS = 4096
 MAX_SHARDS = 4096
 MAX_SHARD_NAME_CHARACTERS = 512
-MAX_CURSOR_CHARACTERS = 256 * 1024
+MAX_CURSOR_CHARACTERS = 768 * 1024  # a cursor carries its filter
 
 Include = Literal["text", "metadata", "vector", "thumbnail", "thumbnail_url"]
 
