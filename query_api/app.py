@@ -26,6 +26,7 @@ from query_api.http.bodies import MAX_JSON_BYTES
 from query_api.http.body_receiver import build_body_receiver
 from query_api.http.concurrency_limit import limit_concurrency
 from query_api.http.cors import build_cors
+from query_api.http.host_check import build_host_check
 from query_api.http.middlewares import answer_errors, observe
 from query_api.http.rate_limit import RateLimit, build_rate_limit
 from query_api.page.files import PAGE, PageSettings, read_page
@@ -57,6 +58,7 @@ class AppSettings:
     publish: PublishSettings = field(default_factory=PublishSettings)
     keys: ApiKeys = field(default_factory=ApiKeys)
     cors_origins: frozenset[str] = frozenset()
+    host_names: frozenset[str] = frozenset()
     rate_limit: RateLimit = field(default_factory=RateLimit)
     receive_timeout_seconds: float = 20.0
     max_concurrent_requests: int = 128
@@ -140,6 +142,7 @@ def build_middlewares(settings: AppSettings) -> list[Middleware]:
     middlewares = [
         observe,
         answer_errors,
+        *([] if settings.keys.are_required else [build_host_check(settings.host_names)]),
         build_access_check(settings.keys, settings.cors_origins),
         build_rate_limit(settings.rate_limit),
         build_body_receiver(settings.receive_timeout_seconds),
