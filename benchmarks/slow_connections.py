@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 _HEAD = (
-    "POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n"
+    "POST /v1/search HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n"
 )
 _BYTE_SECONDS = 1.0
 

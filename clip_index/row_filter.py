@@ -6,7 +6,8 @@ since 1970) and `metadata.<key>`. A condition on a field that a content does not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from clip_index.content import MetadataValue
@@ -53,9 +54,19 @@ class RowFilter:
     must: tuple[Condition, ...] = ()
     should: tuple[Condition, ...] = ()
     must_not: tuple[Condition, ...] = ()
+    _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def key(self) -> str:
-        """A text that filters share if they differ only in order. Unlike `==`, it tells True from 1.0."""
+        """A digest that filters share if they differ only in order. Unlike `==`, it tells True from 1.0.
+
+        It is short however large the filter is, because caches keep it. It is computed once.
+        """
+        if not self._key:
+            object.__setattr__(self, "_key", self._digest())
+        return self._key
+
+    def _digest(self) -> str:
         parts = (self.must, self.should, self.must_not)
-        return repr([sorted(map(repr, conditions)) for conditions in parts])
+        text = repr([sorted(map(repr, conditions)) for conditions in parts])
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -199,7 +199,13 @@ def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> H
     metrics.watch(is_ready=check.is_ready, index_root=settings.index.root)
     host, port = settings.consumer.health_host, settings.consumer.health_port
     try:
-        return HealthServer(host, port, check=check, registry=metrics.registry)
+        return HealthServer(
+            host,
+            port,
+            check=check,
+            registry=metrics.registry,
+            host_names=settings.consumer.health_host_names,
+        )
     except OSError as error:
         reason = f"CLIPTIDE_CONSUMER__HEALTH_PORT: nothing can listen on {host}:{port}: {error.strerror}"
         raise BadSettings(reason) from error

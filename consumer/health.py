@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from consumer.pipeline import Pipeline
+from service.host_names import are_own_hosts
 
 _JSON = "application/json"
 _REQUEST_TIMEOUT_SECONDS = 5.0
@@ -65,8 +67,17 @@ class HealthCheck:
 class HealthServer:
     """An HTTP server in a thread of its own. Port 0 takes a free port."""
 
-    def __init__(self, host: str, port: int, *, check: HealthCheck, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        check: HealthCheck,
+        registry: CollectorRegistry,
+        host_names: Collection[str] = (),
+    ) -> None:
         self._server = _Server((host, port), check, registry)
+        self._server.host_names = host_names
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -84,6 +95,7 @@ class HealthServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    host_names: Collection[str] = ()
 
     def __init__(self, address: tuple[str, int], check: HealthCheck, registry: CollectorRegistry) -> None:
         super().__init__(address, _Handler)
@@ -96,6 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        if not are_own_hosts(self.headers.get_all("Host", []), self.server.host_names):
+            self._answer(HTTPStatus.FORBIDDEN, _JSON, b'{"error": "unknown_host"}')
+            return
         path = self.path.partition("?")[0]
         if path == "/livez":
             self._answer_health(self.server.check.look().not_live)

@@ -56,6 +56,11 @@ class ConsumerSettings(Section):
         le=65535,
         description="The consumer answers health checks and metrics on this port; 0 takes a free port.",
     )
+    health_host_names: frozenset[sections.HostName] = Field(
+        default=frozenset(),
+        description="Names to which that listener answers besides addresses and localhost, as a JSON list "
+        "without ports. Others are answered 403.",
+    )
     batch_max_rows: int = Field(
         default=32, ge=1, description="A batch is encoded when it holds this many pictures and text windows."
     )

@@ -92,7 +92,8 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
             app = build_app(
                 encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
             )
-            asyncio.run(_serve(app, build_metrics_app(scraped), settings.query_api))
+            metrics_app = build_metrics_app(scraped, settings.query_api.host_names)
+            asyncio.run(_serve(app, metrics_app, settings.query_api))
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
@@ -165,6 +166,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
     settings = all_settings.query_api
     return AppSettings(
         max_body_bytes=settings.max_body_bytes,
+        max_json_bytes=settings.max_json_bytes,
         num_workers=settings.num_workers or (os.cpu_count() or 1) + 2,
         reload_interval_seconds=settings.reload_interval_seconds,
         query_encoder=QueryEncoderSettings(
@@ -173,6 +175,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
         cursor_key=settings.cursor_key.get_secret_value() if settings.cursor_key else None,
         keys=ApiKeys.from_hex(settings.read_keys, settings.write_keys),
         cors_origins=settings.cors_origins,
+        host_names=settings.host_names,
         rate_limit=RateLimit(settings.rate_per_second, settings.rate_burst),
         receive_timeout_seconds=settings.receive_timeout_seconds,
         slow_seconds=settings.slow_request_seconds,

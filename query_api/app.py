@@ -22,9 +22,11 @@ from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
 from query_api.http.access import build_access_check
 from query_api.http.api_keys import ApiKeys
+from query_api.http.bodies import MAX_JSON_BYTES
 from query_api.http.body_receiver import build_body_receiver
 from query_api.http.concurrency_limit import limit_concurrency
 from query_api.http.cors import build_cors
+from query_api.http.host_check import build_host_check
 from query_api.http.middlewares import answer_errors, observe
 from query_api.http.rate_limit import RateLimit, build_rate_limit
 from query_api.page.files import PAGE, PageSettings, read_page
@@ -48,6 +50,7 @@ class AppSettings:
     """How one process serves. `num_workers` threads prepare contents, search, and read columns."""
 
     max_body_bytes: int = 16 * 2**20
+    max_json_bytes: int = 2**20
     num_workers: int = field(default_factory=lambda: (os.cpu_count() or 1) + 2)
     reload_interval_seconds: float = 0.05
     cursor_key: str | None = None
@@ -55,6 +58,7 @@ class AppSettings:
     publish: PublishSettings = field(default_factory=PublishSettings)
     keys: ApiKeys = field(default_factory=ApiKeys)
     cors_origins: frozenset[str] = frozenset()
+    host_names: frozenset[str] = frozenset()
     rate_limit: RateLimit = field(default_factory=RateLimit)
     receive_timeout_seconds: float = 20.0
     max_concurrent_requests: int = 128
@@ -81,6 +85,7 @@ def build_app(
     """
     app = web.Application(middlewares=build_middlewares(settings), client_max_size=settings.max_body_bytes)
     app[METRICS] = Metrics(registry)
+    app[MAX_JSON_BYTES] = settings.max_json_bytes
     app[TRACER] = tracer
     app[SLOW_SECONDS] = settings.slow_seconds
     _add_search(app, encoder, reader, settings)
@@ -137,6 +142,7 @@ def build_middlewares(settings: AppSettings) -> list[Middleware]:
     middlewares = [
         observe,
         answer_errors,
+        *([] if settings.keys.are_required else [build_host_check(settings.host_names)]),
         build_access_check(settings.keys, settings.cors_origins),
         build_rate_limit(settings.rate_limit),
         build_body_receiver(settings.receive_timeout_seconds),

@@ -27,6 +27,7 @@ STATUSES: Mapping[str, int] = MappingProxyType(
         "key_required": 401,
         "unknown_key": 401,
         "forbidden": 403,
+        "unknown_host": 403,
         "publishing_off": 403,
         "unknown_route": 404,
         "no_thumbnail": 404,

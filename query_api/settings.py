@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
 from query_api.hosts import HOST_PATTERN, is_loopback
-from service.sections import DEFAULT_TOPIC, IndexSection, KafkaSection
+from service.sections import DEFAULT_TOPIC, HostName, IndexSection, KafkaSection
 from service.settings import PREFIX, EnvironmentSettings, Section, read_environment
 
 SECTION = f"{PREFIX}QUERY_API__"
@@ -79,6 +79,12 @@ class QueryApiSettings(Section):
         default=frozenset(),
         description="Origins whose web pages may call the service (CORS), as a JSON list.",
     )
+    host_names: frozenset[HostName] = Field(
+        default=frozenset(),
+        description="Names that a listener without API keys answers to, as a JSON list without ports. It "
+        "always answers to addresses and to localhost. Others are answered 403, because a web page could "
+        "use them to reach the service through a visitor's browser. /metrics never has keys.",
+    )
     cursor_key: SecretStr | None = Field(
         default=None,
         min_length=16,
@@ -92,6 +98,12 @@ class QueryApiSettings(Section):
     )
     max_body_bytes: int = Field(
         default=16 * 2**20, ge=1024, description="Maximum size of a request's body. Larger: 413."
+    )
+    max_json_bytes: int = Field(
+        default=2**20,
+        ge=1024,
+        description="Maximum size of a JSON body without the pictures in it. Larger: 413. Increase it if "
+        "clients search by many vectors of a large model in one request.",
     )
     max_concurrent_requests: int = Field(
         default=128, ge=1, description="Maximum number of requests worked on at once. More are answered 503."

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from service.host_names import is_host_name
 from service.settings import Section
 
 DEFAULT_TOPIC = "content-uploads"
 DEFAULT_DEAD_LETTER_TOPIC = "content-uploads.dead-letters"
 DEFAULT_BOOTSTRAP_SERVERS = "127.0.0.1:9092"
 DEFAULT_INDEX_ROOT = Path("index")
+
+
+def _valid_host_name(text: str) -> str:
+    if not is_host_name(text):
+        raise ValueError("must be host names such as search.example.com, without https:// and without a port")
+    return text
+
+
+HostName = Annotated[str, AfterValidator(_valid_host_name)]
 
 
 class KafkaSection(Section):

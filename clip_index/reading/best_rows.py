@@ -34,6 +34,11 @@ class Eligible:
     is_row: NDArray[np.bool_] | None
     nodes: NodeSelection | None
 
+    @property
+    def nbytes(self) -> int:
+        mask_bytes = 0 if self.is_row is None else self.is_row.nbytes
+        return mask_bytes + (0 if self.nodes is None else self.nodes.nbytes)
+
 
 ALL_ELIGIBLE = Eligible(None, None)
 NO_ROWS = RowScores(np.empty(0, np.float32), np.empty(0, np.int64))

@@ -31,7 +31,9 @@ class SegmentView:
         """
         self.segment = segment
         self.dead = dead
-        self._filtered: BoundedCache[str, Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
+        self._filtered: BoundedCache[str, Eligible] = BoundedCache(
+            _NUM_CACHED_FILTERS, size_of=lambda eligible: eligible.nbytes
+        )
         self._live_nodes: dict[Modality, NodeSelection] = {}
         self._is_live: NDArray[np.bool_] | None = None
         if former is not None and former._is_live is not None and former.dead.issubset(dead):

@@ -86,7 +86,9 @@ class Tail:
         self._starts = _starts(view.segment.num_rows for view in views)
         self._node_rows = self._join_node_rows()
         self._has_dead = any(view.dead for view in views)
-        self._eligible: BoundedCache[str, Eligible] = BoundedCache(_NUM_CACHED_FILTERS)
+        self._eligible: BoundedCache[str, Eligible] = BoundedCache(
+            _NUM_CACHED_FILTERS, size_of=lambda eligible: eligible.nbytes
+        )
 
     def locate(self, row: int) -> tuple[SegmentView, int]:
         """Return the segment that a row of the tail lies in, and its row there."""

@@ -43,6 +43,10 @@ class _KeyPositions:
     rows: NDArray[np.int64] | None
     numbers: NDArray[np.float64] | None
 
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in (self.items, self.rows, self.numbers) if array is not None)
+
     def scatter(self, of_items: Mask, num_rows: int) -> Mask:
         """Turn a mask of items into a mask of rows."""
         if self.rows is None:
@@ -57,8 +61,12 @@ class RowMasks:
 
     def __init__(self, columns: pa.RecordBatch) -> None:
         self._columns = columns
-        self._masks: BoundedCache[str, Mask] = BoundedCache(_NUM_CACHED_MASKS)
-        self._key_positions: BoundedCache[str, _KeyPositions] = BoundedCache(_NUM_CACHED_KEYS)
+        self._masks: BoundedCache[str, Mask] = BoundedCache(
+            _NUM_CACHED_MASKS, size_of=lambda mask: mask.nbytes
+        )
+        self._key_positions: BoundedCache[str, _KeyPositions] = BoundedCache(
+            _NUM_CACHED_KEYS, size_of=lambda positions: positions.nbytes
+        )
 
     def find(self, row_filter: RowFilter) -> Mask:
         """Return a mask (rows,) that is True where the filter holds. Callers must not change it.

@@ -63,7 +63,9 @@ class Segment:
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
         self._reader = ColumnReader(self.contents)
         self._row_masks = RowMasks(self.contents)
-        self._value_counts: BoundedCache[str, pa.Table] = BoundedCache(_NUM_CACHED_COUNTS)
+        self._value_counts: BoundedCache[str, pa.Table] = BoundedCache(
+            _NUM_CACHED_COUNTS, size_of=lambda counts: counts.nbytes
+        )
         self.deletes = self._open_columns(DELETES) if DELETES in entry.files else None
         self._thumbnails = self._open_columns(THUMBNAILS) if THUMBNAILS in entry.files else None
         self._ids = open_id_table(self._file(IDS))

@@ -1,4 +1,4 @@
-"""The cache of values that are costly to get, bounded in entries."""
+"""The cache of values that are costly to get, bounded in entries and in bytes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,30 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+MAX_CACHE_BYTES = 64 * 2**20
+
 _KeyT = TypeVar("_KeyT")
 _ValueT = TypeVar("_ValueT")
 
 
 class BoundedCache(Generic[_KeyT, _ValueT]):
-    """The values used last, by key, up to `max_entries`; None is not a value. Thread-safe."""
+    """The values used last, by key, up to `max_entries`; None is not a value. Thread-safe.
 
-    def __init__(self, max_entries: int) -> None:
+    With `size_of`, the bytes of a value, all values together have at most `max_bytes`. The value that
+    was kept last stays even if it alone is larger. Keys do not count: a long key should be a digest.
+    """
+
+    def __init__(
+        self,
+        max_entries: int,
+        *,
+        max_bytes: int = MAX_CACHE_BYTES,
+        size_of: Callable[[_ValueT], int] = lambda _: 0,
+    ) -> None:
         self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._size_of = size_of
+        self._num_bytes = 0
         self._lock = threading.Lock()
         self._values: OrderedDict[_KeyT, _ValueT] = OrderedDict()
 
@@ -27,12 +42,21 @@ class BoundedCache(Generic[_KeyT, _ValueT]):
             return value
 
     def keep(self, key: _KeyT, value: _ValueT) -> None:
-        """Keep a value; if there are too many, drop the one that was used the longest time ago."""
+        """Keep a value; if there is too much, drop what was used the longest time ago."""
         with self._lock:
+            self._forget(self._values.pop(key, None))
             self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self._max_entries:
-                self._values.popitem(last=False)
+            self._num_bytes += self._size_of(value)
+            while self._has_too_much():
+                self._forget(self._values.popitem(last=False)[1])
+
+    def _has_too_much(self) -> bool:
+        num_entries = len(self._values)
+        return num_entries > self._max_entries or (num_entries > 1 and self._num_bytes > self._max_bytes)
+
+    def _forget(self, value: _ValueT | None) -> None:
+        if value is not None:
+            self._num_bytes -= self._size_of(value)
 
     def find_or_build(self, key: _KeyT, build: Callable[[], _ValueT]) -> _ValueT:
         """Return the value of a key. Two threads that miss it at the same time both build it."""

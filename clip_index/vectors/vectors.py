@@ -24,6 +24,10 @@ class NodeSelection:
     bitmap: NDArray[np.uint8]
     num_in_list: NDArray[np.int64] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        return self.bitmap.nbytes + (0 if self.num_in_list is None else self.num_in_list.nbytes)
+
 
 class Vectors(Protocol):
     """The embeddings of nodes 0 … `num_nodes` − 1, ready to be searched. Immutable and thread-safe."""

@@ -20,7 +20,9 @@ class BrowseRequest(Request):
     filter: Filter | None = Field(
         default=None, description="Only contents that pass this filter are answered."
     )
-    include: list[Include] = Field(default=[], max_length=8, description="Which further fields to answer.")
+    include: list[Include] = Field(
+        default=[], max_length=8, fail_fast=True, description="Which further fields to answer."
+    )
     cursor: str | None = Field(
         default=None,
         min_length=1,
@@ -45,7 +47,9 @@ class BrowseAnswer(Answer):
 class CountRequest(Request):
     """Which fields' values to count."""
 
-    fields: list[CountedField] = Field(default=["modality", "source", "owner_id"], min_length=1, max_length=3)
+    fields: list[CountedField] = Field(
+        default=["modality", "source", "owner_id"], min_length=1, max_length=3, fail_fast=True
+    )
     filter: Filter | None = Field(
         default=None, description="Only contents that pass this filter are counted."
     )

@@ -36,6 +36,6 @@ class IndexAnswer(Answer):
 class ContentParameters(Request):
     """The query string of `GET /v1/contents/{content_id}`."""
 
-    include: Annotated[list[Literal["vector"]], BeforeValidator(split_list), SEPARATED] = Field(
+    include: Annotated[list[Literal["vector"]], SEPARATED, BeforeValidator(split_list)] = Field(
         default_factory=list
     )

@@ -11,7 +11,6 @@ from typing import Annotated, TypeAlias
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -22,10 +21,12 @@ from pydantic_core import PydanticCustomError
 
 from clip_index.content import MetadataValue
 from clip_index.row_filter import METADATA_PREFIX, TIME_FIELD, AnyOf, Condition, Exists, InRange, RowFilter
+from query_api.contract.models import Request
 from query_api.contract.schema_rules import JsonSchema, at_least_one_of, is_given, or_null
 
 MAX_CONDITIONS = 32
 MAX_VALUES = 256
+MAX_FILTER_CHARACTERS = 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _RANGE = ("gt", "gte", "lt", "lte")
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
@@ -37,10 +38,6 @@ _UNKNOWN_FIELD = "must be one of modality, source, owner_id, content_id, occurre
 Text = Annotated[str, Field(max_length=4096)]
 Value: TypeAlias = Text | bool | float
 Bound: TypeAlias = float | Text
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
 def _say_its_tests(schema: JsonSchema) -> None:
@@ -69,7 +66,7 @@ def _known_field(name: str) -> str:
     return name
 
 
-class FieldCondition(_Part):
+class FieldCondition(Request):
     """One field and one test: `equals`, `any_of`, `exists`, or a range of one to four bounds."""
 
     model_config = ConfigDict(json_schema_extra=_say_its_tests)
@@ -82,7 +79,7 @@ class FieldCondition(_Part):
     equals: Value | None = Field(
         default=None, description='The type counts: the text "1" does not equal the number 1.'
     )
-    any_of: list[Value] | None = Field(default=None, min_length=1, max_length=MAX_VALUES)
+    any_of: list[Value] | None = Field(default=None, min_length=1, max_length=MAX_VALUES, fail_fast=True)
     gt: Bound | None = Field(default=None, description="A number; for occurred_at an RFC 3339 time.")
     gte: Bound | None = None
     lt: Bound | None = None
@@ -103,6 +100,11 @@ class FieldCondition(_Part):
             )
         self.as_condition()
         return self
+
+    @property
+    def num_characters(self) -> int:
+        texts = [self.equals, *(self.any_of or ()), *(getattr(self, name) for name in _RANGE)]
+        return len(self.field) + sum(len(text) for text in texts if isinstance(text, str))
 
     def as_condition(self) -> Condition:
         if self.exists is not None:
@@ -132,12 +134,23 @@ class FieldCondition(_Part):
         return bound
 
 
-class Filter(_Part):
+class Filter(Request):
     """A content passes if all of `must`, at least one of `should` (if any) and none of `must_not` apply."""
 
-    must: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
-    should: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
-    must_not: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS)
+    must: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS, fail_fast=True)
+    should: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS, fail_fast=True)
+    must_not: list[FieldCondition] = Field(default=[], max_length=MAX_CONDITIONS, fail_fast=True)
+
+    @model_validator(mode="after")
+    def _has_a_bounded_size(self) -> Filter:
+        conditions = (*self.must, *self.should, *self.must_not)
+        if sum(condition.num_characters for condition in conditions) > MAX_FILTER_CHARACTERS:
+            raise PydanticCustomError(
+                "filter_too_large",
+                "the fields and values of a filter may have {most} characters together",
+                {"most": MAX_FILTER_CHARACTERS},
+            )
+        return self
 
     def as_row_filter(self) -> RowFilter | None:
         """Return the engine's filter; None if every row passes."""

@@ -22,7 +22,7 @@ DESCRIPTION = (
     "Search and recommend contents by CLIP embeddings. Each answer says up to which offsets of the log it "
     "covers uploads; `min_offsets` sets a minimum. All errors have one shape and a stable code."
 )
-OF_EVERY_ROUTE = frozenset({"bad_request", "headers_too_large", "too_many_requests"})
+OF_EVERY_ROUTE = frozenset({"bad_request", "headers_too_large", "too_many_requests", "unknown_host"})
 OF_GUARDED_ROUTES = frozenset({"key_required", "unknown_key", "forbidden", "overloaded"})
 OF_BODIES = frozenset({"bad_body", "request_timeout", "body_too_large"})
 OF_VALUES = frozenset({"invalid_value", "unknown_field", "missing_field", "out_of_range"})

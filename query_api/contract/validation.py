@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from query_api.contract.models import Request
+from query_api.contract.models import MAX_SHARDS, Request
 from query_api.errors import ApiError, ErrorDetail
 
 MAX_DETAILS = 10
+MAX_MEMBERS = MAX_SHARDS  # of one JSON object
+MAX_FIELD_CHARACTERS = 200  # of the path of a wrong field; a client chooses the names of unknown ones
 
 _CODES = {
     "extra_forbidden": "unknown_field",
@@ -23,6 +25,7 @@ _CODES = {
     "less_than": "out_of_range",
     "less_than_equal": "out_of_range",
     "too_long": "out_of_range",
+    "filter_too_large": "out_of_range",
     "too_short": "out_of_range",
     "string_too_long": "out_of_range",
     "string_too_short": "out_of_range",
@@ -54,6 +57,8 @@ def model_from_json(model: type[ModelT], body: bytes) -> ModelT:
 
     Raises `ApiError`: `bad_json` if the body is not JSON, a 422 if it does not fit the model.
     """
+    if body.count(b":") > MAX_MEMBERS:
+        return model_from_values(model, value_from_json(body, "the body"))
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -61,6 +66,7 @@ def model_from_json(model: type[ModelT], body: bytes) -> ModelT:
 
 
 def model_from_values(model: type[ModelT], values: object) -> ModelT:
+    _refuse_many_members(values)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -76,13 +82,31 @@ def model_from_texts(model: type[ModelT], texts: Mapping[str, str]) -> ModelT:
 
 def object_from_json(text: bytes | str, name: str) -> dict[str, Any]:
     """Read the JSON object that a field or part called `name` must hold."""
-    try:
-        value = from_json(text)
-    except ValueError as error:
-        raise ApiError("bad_json", f"{name} is not JSON: {error}") from None
+    value = value_from_json(text, name)
     if not isinstance(value, dict):
         raise ApiError("invalid_value", f"{name} must be a JSON object")
     return value
+
+
+def value_from_json(text: bytes | str, name: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise ApiError("bad_json", f"{name} is not JSON: {error}") from None
+
+
+def _refuse_many_members(value: object) -> None:
+    """Refuse an object of very many members before pydantic builds an error for each unknown one."""
+    if isinstance(value, dict):
+        if len(value) > MAX_MEMBERS:
+            message = f"an object has {len(value)} fields; none may have more than {MAX_MEMBERS}"
+            raise ApiError("out_of_range", message)
+        value = value.values()
+    elif not isinstance(value, list):
+        return
+    for part in value:
+        if isinstance(part, (dict, list)):
+            _refuse_many_members(part)
 
 
 def error_from_validation(error: ValidationError) -> ApiError:
@@ -96,9 +120,14 @@ def error_from_validation(error: ValidationError) -> ApiError:
     )
 
 
+def shortened(text: str, max_characters: int) -> str:
+    """Cut a text that a client may have made long; an ellipsis says that it was cut."""
+    return text if len(text) <= max_characters else f"{text[:max_characters]}…"
+
+
 def _detail(item: ErrorDetails) -> ErrorDetail:
     return {
-        "field": ".".join(str(part) for part in item["loc"]),
+        "field": shortened(".".join(str(part) for part in item["loc"]), MAX_FIELD_CHARACTERS),
         "code": _CODES.get(item["type"], "invalid_value"),
         "message": _message(item),
     }

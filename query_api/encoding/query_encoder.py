@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,8 +62,10 @@ class QueryEncoder:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._waiting: EncoderQueue[_Waiting] = EncoderQueue()
         self._has_waiting = asyncio.Event()
-        self._texts: BoundedCache[str, Embeddings] = BoundedCache(settings.text_cache_entries)
-        self._computing: dict[str, asyncio.Task[Embeddings]] = {}
+        self._texts: BoundedCache[bytes, Embeddings] = BoundedCache(
+            settings.text_cache_entries, size_of=lambda embedding: embedding.nbytes
+        )
+        self._computing: dict[bytes, asyncio.Task[Embeddings]] = {}
         self._task: asyncio.Task[None] | None = None
         self._pause = BatchPause()
 
@@ -91,14 +94,15 @@ class QueryEncoder:
 
         The embedding of a text of several windows is the unit mean of theirs.
         """
-        known = self._texts.find(text)
+        key = _key_of(text)
+        known = self._texts.find(key)
         if known is not None:
             self._metrics.text_cache_lookups.labels("hit").inc()
             return known
-        task = self._computing.get(text)
+        task = self._computing.get(key)
         self._metrics.text_cache_lookups.labels("joined" if task else "miss").inc()
         if task is None:
-            task = self._computing[text] = asyncio.create_task(self._compute_text(text))
+            task = self._computing[key] = asyncio.create_task(self._compute_text(text, key))
         return await asyncio.shield(task)  # if this request goes away, others may still wait
 
     async def encode_image(self, data: bytes) -> Embeddings:
@@ -125,13 +129,13 @@ class QueryEncoder:
             return await self._encode(lambda: prepared, unit_mean, prepared.num_rows)
         return await self._encode(partial(self._encoder.prepare_text, text), unit_mean)
 
-    async def _compute_text(self, text: str) -> Embeddings:
+    async def _compute_text(self, text: str, key: bytes) -> Embeddings:
         try:
             embedding = await self.encode_text_afresh(text)
-            self._texts.keep(text, embedding)
+            self._texts.keep(key, embedding)
             return embedding
         finally:
-            del self._computing[text]
+            del self._computing[key]
 
     async def _prepare(self, content: str | bytes) -> Prepared:
         """Prepare a content in a worker, so that the encoder does not wait for it."""
@@ -191,6 +195,11 @@ class QueryEncoder:
 
 
 QUERY_ENCODER = web.AppKey("query_encoder", QueryEncoder)
+
+
+def _key_of(text: str) -> bytes:
+    """Return what the cache knows a text by: a digest, so that long texts take no memory there."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _is_short(text: str) -> bool:

@@ -39,12 +39,14 @@ def _refuse_foreign_page(request: web.Request, allowed_origins: Collection[str])
     """Refuse a write from a web page of another origin that is not allowed.
 
     Browsers say in `Sec-Fetch-Site` whether a page calls its own service. Older browsers send
-    the page's `Origin`, which is compared with `Host`. Other programs send neither, and may write.
+    the page's `Origin`, which is compared with the scheme and the `Host` of the request. Other
+    programs send neither, and may write.
     """
     origin = request.headers.get("Origin", "")
     site = request.headers.get("Sec-Fetch-Site")
     if site is None:
-        is_own = not origin or origin.partition("://")[2].lower() == request.headers.get("Host", "").lower()
+        own_origin = f"{request.scheme}://{request.headers.get('Host', '')}"
+        is_own = not origin or origin.lower() == own_origin.lower()
     else:
         is_own = site in ("same-origin", "none")
     if not is_own and origin not in allowed_origins:

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
-from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 
+from query_api.contract.json_size import MAX_CONTAINERS, has_few_containers, is_small_beside_pictures
 from query_api.contract.validation import ModelT, model_from_json, model_from_texts
 from query_api.errors import ApiError
+from query_api.http.forms import parts_of_form
 from query_api.serving.workers import WORKERS
 
-MAX_PARTS = 16
 SMALL_BODY_BYTES = 64 * 1024
-_PLAIN_ENCODINGS = ("7bit", "8bit", "binary")
+MAX_JSON_BYTES = web.AppKey("max_json_bytes", int)  # beside pictures
 
 ParsedT = TypeVar("ParsedT")
 
@@ -24,7 +24,17 @@ async def read_json_body(request: web.Request, model: type[ModelT]) -> ModelT:
     if request.content_type != "application/json":
         raise ApiError("unsupported_media_type", f"send application/json, not {request.content_type}")
     body = await read_body(request)
+    refuse_large_json(request, body)
     return await parse_body(request, len(body), lambda: model_from_json(model, body))
+
+
+def refuse_large_json(request: web.Request, body: bytes) -> None:
+    """Refuse JSON that is large beside its pictures before it is parsed: parsing holds up all others."""
+    max_bytes = request.app[MAX_JSON_BYTES]
+    if not is_small_beside_pictures(body, max_bytes):
+        raise ApiError("body_too_large", f"JSON may have at most {max_bytes} bytes beside its pictures")
+    if not has_few_containers(body):
+        raise ApiError("bad_json", f"JSON may have at most {MAX_CONTAINERS} lists and objects")
 
 
 async def parse_body(request: web.Request, size_bytes: int, parse: Callable[[], ParsedT]) -> ParsedT:
@@ -61,35 +71,6 @@ async def read_body(request: web.Request) -> bytes:
 
 
 async def read_parts(request: web.Request) -> dict[str, bytes]:
-    """Read the parts of a form, at most `MAX_PARTS`. `http/body_receiver.py` has bounded their total size."""
-    parts: dict[str, bytes] = {}
-    try:
-        reader = MultipartReader(request.headers, _stream_of(request, await request.read()))
-        while (part := await reader.next()) is not None:
-            name, value = await _read_part(part)
-            if name in parts or len(parts) == MAX_PARTS:
-                raise ApiError("bad_multipart", f"a part is given twice, or there are more than {MAX_PARTS}")
-            parts[name] = value
-    except (
-        ValueError,
-        AssertionError,
-        HttpProcessingError,
-    ) as error:  # aiohttp's, for malformed parts
-        raise ApiError("bad_multipart", str(error) or "malformed multipart body") from None
-    return parts
-
-
-def _stream_of(request: web.Request, body: bytes) -> StreamReader:
-    """Wrap a body that has arrived in a stream, because aiohttp's reader of parts takes a stream."""
-    stream = StreamReader(request.protocol, limit=len(body) + 1)  # a full one pauses the socket
-    stream.feed_data(body)
-    stream.feed_eof()
-    return stream
-
-
-async def _read_part(part: object) -> tuple[str, bytes]:
-    if not isinstance(part, BodyPartReader) or not part.name:
-        raise ApiError("bad_multipart", "every part needs a name, and parts may not be nested")
-    if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in _PLAIN_ENCODINGS:
-        raise ApiError("bad_multipart", "send parts without a Content-Transfer-Encoding")
-    return part.name, bytes(await part.read())
+    """Read the parts of a form. `http/body_receiver.py` has bounded their total size."""
+    content_type, body = request.headers.get("Content-Type", ""), await read_body(request)
+    return await parse_body(request, len(body), lambda: parts_of_form(content_type, body))

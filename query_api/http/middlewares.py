@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 import structlog
 from aiohttp import web
@@ -11,7 +12,8 @@ from aiohttp.typedefs import Handler
 
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.contract.route import ENDLESS
-from query_api.errors import ApiError
+from query_api.contract.validation import shortened
+from query_api.errors import ApiError, ErrorDetail
 from query_api.http.json_answer import json_answer
 from query_api.telemetry.metrics import METRICS
 from query_api.telemetry.stages import REQUEST_ID, SLOW_SECONDS, STAGES, Stages
@@ -19,6 +21,8 @@ from query_api.telemetry.tracing import TRACER, record_request
 
 log = structlog.get_logger()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MAX_MESSAGE_CHARACTERS = 1000
+_MAX_DETAILS_CHARACTERS = 4000
 _BODY_IS_UNREAD = (401, 403, 408, 413, 429)
 _CODES = {
     400: "bad_request",
@@ -88,9 +92,9 @@ def _from_http_exception(error: web.HTTPException) -> ApiError:
 def _error_response(request: web.Request, error: ApiError, allow: str | None = None) -> web.Response:
     body = ErrorBody(
         code=error.code,
-        message=error.message,
+        message=shortened(error.message, _MAX_MESSAGE_CHARACTERS),
         request_id=request[REQUEST_ID],
-        details=[dict(detail) for detail in error.details] or None,
+        details=_first_details(error.details) or None,
     )
     headers = dict(error.headers) | ({"Allow": allow} if allow else {})
     text = ErrorAnswer(error=body).model_dump_json(exclude_none=True)
@@ -98,6 +102,18 @@ def _error_response(request: web.Request, error: ApiError, allow: str | None = N
     if error.status in _BODY_IS_UNREAD:
         response.force_close()
     return response
+
+
+def _first_details(details: Sequence[ErrorDetail]) -> list[dict[str, object]]:
+    """Take details as long as the answer stays small: a client can ask for thousands of them."""
+    kept: list[dict[str, object]] = []
+    num_characters = 0
+    for detail in details:
+        num_characters += sum(len(f"{name}{value}") for name, value in detail.items())
+        if num_characters > _MAX_DETAILS_CHARACTERS:
+            break
+        kept.append(dict(detail))
+    return kept
 
 
 def _log_slow(request: web.Request, status: int, seconds: float) -> None:

@@ -32,9 +32,11 @@ class RecommendRequest(RankingOptions, FreshnessOptions):
 
     model_config = ConfigDict(json_schema_extra=_say_its_forms)
 
-    positive: list[WeightedExample] | None = Field(default=None, min_length=1, max_length=MAX_EXAMPLES)
+    positive: list[WeightedExample] | None = Field(
+        default=None, min_length=1, max_length=MAX_EXAMPLES, fail_fast=True
+    )
     negative: list[WeightedExample] = Field(
-        default=[], max_length=MAX_EXAMPLES, description="What the hits should be unlike."
+        default=[], max_length=MAX_EXAMPLES, fail_fast=True, description="What the hits should be unlike."
     )
     owner_id: ContentId | None = Field(
         default=None,

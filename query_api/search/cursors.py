@@ -18,7 +18,7 @@ from dataclasses import asdict
 
 import numpy as np
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clip_index.content import Embeddings, Modality
 from query_api.errors import ApiError
@@ -39,11 +39,11 @@ class _Payload(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     embedding: str
-    excluded_ids: list[str]
+    excluded_ids: list[str] = Field(fail_fast=True)
     asked_by: Modality | None
     options: RatedOptions
-    generations: dict[str, GenerationKey]
-    places: dict[Modality, PageEnd | None]
+    generations: dict[str, GenerationKey] = Field(fail_fast=True)
+    places: dict[Modality, PageEnd | None] = Field(fail_fast=True)
 
 
 def cursor_key(configured: str | None, description: IndexDescription) -> bytes:

@@ -47,6 +47,7 @@ class EmbedRequest(Request):
     contents: list[EmbedContent] = Field(
         min_length=1,
         max_length=MAX_CONTENTS,
+        fail_fast=True,
         description="Contents to encode together, and to answer in this order.",
     )
 

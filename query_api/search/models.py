@@ -15,9 +15,11 @@ from query_api.contract.models import (
     Answer,
     Base64Bytes,
     ContentId,
+    Cursor,
     QueryText,
     Request,
     Timings,
+    Vector,
 )
 from query_api.contract.schema_rules import JsonSchema, alone_with, exactly_one_of
 from query_api.search.options import FreshnessOptions, RatedOptions
@@ -59,7 +61,7 @@ class Example(Request):
         default=None,
         description="Search by the embedding of this content, which is not among the hits itself.",
     )
-    vector: list[float] | None = Field(
+    vector: Vector | None = Field(
         default=None, description="An embedding: one number for each dimension of the encoder."
     )
 
@@ -90,6 +92,7 @@ class Query(RatedOptions, Example):
         default=None,
         min_length=1,
         max_length=MAX_TERMS,
+        fail_fast=True,
         description="Search by the weighted sum of several embeddings.",
     )
 
@@ -118,12 +121,12 @@ class SearchRequest(Query, FreshnessOptions):
         default=None,
         min_length=1,
         max_length=MAX_QUERIES,
+        fail_fast=True,
         description="Queries to answer in this order. Each has its own options, except for `min_offsets` and "
         f"`timeout_ms`. Their `k` may add up to {MAX_BATCH_K}.",
     )
-    cursor: str | None = Field(
+    cursor: Cursor | None = Field(
         default=None,
-        min_length=1,
         description="`next_cursor` of an earlier answer: the page after it. Only `k` may stand beside it.",
     )
     paged: bool = Field(

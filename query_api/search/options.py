@@ -6,7 +6,15 @@ from pydantic import Field
 
 from clip_index.content import Modality
 from query_api.contract.filters import Filter
-from query_api.contract.models import MAX_K, MAX_WAIT_MS, Include, NextOffset, Request
+from query_api.contract.models import (
+    MAX_K,
+    MAX_SHARDS,
+    MAX_WAIT_MS,
+    Include,
+    NextOffset,
+    Request,
+    ShardName,
+)
 
 
 class RankingOptions(Request):
@@ -28,7 +36,7 @@ class RankingOptions(Request):
         description="Answer only one of the contents with the same embedding (copies of a picture).",
     )
     include: list[Include] = Field(
-        default=[], max_length=8, description="What hits contain beside their usual fields."
+        default=[], max_length=8, fail_fast=True, description="What hits contain beside their usual fields."
     )
 
 
@@ -54,8 +62,10 @@ class RatedOptions(RankingOptions):
 class FreshnessOptions(Request):
     """What the index must cover before the answer is made."""
 
-    min_offsets: dict[str, NextOffset] = Field(
+    min_offsets: dict[ShardName, NextOffset] = Field(
         default={},
+        max_length=MAX_SHARDS,
+        fail_fast=True,
         description="For each shard the least next offset that the answer must cover: every event below it.",
     )
     timeout_ms: int = Field(

@@ -17,7 +17,7 @@ from query_api.contract.validation import (
     object_from_json,
 )
 from query_api.errors import ApiError
-from query_api.http.bodies import parse_body, read_json_body, read_parts, refuse_ambiguous
+from query_api.http.bodies import parse_body, read_json_body, read_parts, refuse_ambiguous, refuse_large_json
 from query_api.search.models import SearchRequest
 from query_api.search.texts import SearchForm, SearchParameters
 
@@ -28,6 +28,7 @@ async def read_search_body(request: web.Request) -> SearchRequest:
         return await read_json_body(request, SearchRequest)
     if request.content_type == "multipart/form-data":
         parts = await read_parts(request)
+        refuse_large_json(request, parts.get("query", b""))
         return await parse_body(request, len(parts.get("query", b"")), lambda: _search_from_parts(parts))
     message = f"send application/json or multipart/form-data, not {request.content_type}"
     raise ApiError("unsupported_media_type", message)

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from query_api.contract.models import (
+    MAX_SHARDS,
     SEPARATED,
     ContentId,
     FieldText,
@@ -15,6 +16,7 @@ from query_api.contract.models import (
     Include,
     NextOffset,
     QueryText,
+    ShardName,
     split_list,
 )
 from query_api.contract.schema_rules import BLANKS, exactly_one_of
@@ -46,9 +48,10 @@ def _split_offsets(value: object) -> object:
 class _TextualOptions(SearchOptions):
     """Options as texts. Lists are separated by commas; an empty list is left out."""
 
-    include: Annotated[list[Include], BeforeValidator(split_list), SEPARATED] = Field(default_factory=list)
+    include: Annotated[list[Include], SEPARATED, BeforeValidator(split_list)] = Field(default_factory=list)
     min_offsets: Annotated[
-        dict[str, NextOffset],
+        dict[ShardName, NextOffset],
+        Field(max_length=MAX_SHARDS, fail_fast=True),
         BeforeValidator(_split_offsets),
         WithJsonSchema({"type": "string", "pattern": f"^{_NAME_AND_OFFSET}(,{_NAME_AND_OFFSET})*$"}),
     ] = Field(default={})
@@ -72,8 +75,8 @@ class SearchForm(_TextualOptions):
     text: QueryText | None = None
     include: Annotated[
         list[Include],
-        BeforeValidator(split_list),
         SEPARATED,
+        BeforeValidator(split_list),
         WithJsonSchema({"type": "string", "pattern": f"^({_INCLUDES})(,({_INCLUDES})){{0,7}}$"}),
     ] = Field(default_factory=list)
 

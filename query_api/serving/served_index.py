@@ -20,6 +20,7 @@ from query_api.serving.index_metrics import observe_newcomers, show_generations,
 from query_api.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
+_MAX_NAMED = 10  # shards that a client names and the index does not have
 RETRY_SECONDS = 1.0  # after "refused" and "failed": such causes change slowly
 
 ReloadOutcome: TypeAlias = Literal["reloaded", "unchanged", "missing", "refused", "damaged", "failed"]
@@ -154,6 +155,7 @@ class ServedIndex:
 
     def _refuse_unknown(self, min_offsets: Mapping[str, int]) -> None:
         if unknown := sorted(min_offsets.keys() - self.searcher.shards.keys()):
+            unknown = unknown[:_MAX_NAMED]
             details: list[ErrorDetail] = [{"field": f"min_offsets.{name}"} for name in unknown]
             known = ", ".join(sorted(self.searcher.shards))
             message = f"min_offsets: there is no {', '.join(unknown)}; the index has {known}"

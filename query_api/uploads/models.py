@@ -14,13 +14,19 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import BASE64, MAX_WAIT_MS, Answer, ContentId, FilePart, Request, Timings
 from query_api.contract.schema_rules import NOT_BLANK, JsonSchema, exactly_one_of, is_given
+from schemas.validation import MAX_METADATA_BYTES, MAX_METADATA_ENTRIES
 
 MAX_FIELD_CHARACTERS = 8192
+MAX_TEXT_CHARACTERS = 1_000_000  # far beyond what an encoder takes; the encoder says what is too long
+MAX_METADATA_JSON_CHARACTERS = 8 * MAX_METADATA_BYTES  # room for escapes and white space
+MAX_METADATA_MEMBERS = 4 * MAX_METADATA_ENTRIES  # nulls do not count as entries
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 Version = Annotated[int, Field(ge=INT64_MIN, le=INT64_MAX)]
 Name = Annotated[str, StringConstraints(max_length=512)]
 OwnerId = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+TimeText = Annotated[str, StringConstraints(max_length=512)]
+MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_JSON_CHARACTERS)]
 Link = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FIELD_CHARACTERS)]
 EncodedImage = Annotated[
     str,
@@ -30,11 +36,12 @@ EncodedImage = Annotated[
 ObjectText = Annotated[
     str,
     Field(
+        max_length=MAX_METADATA_JSON_CHARACTERS,
         description="A JSON object whose values are texts, numbers and booleans.",
         json_schema_extra={"pattern": r"^[ \t\n\r]*\{[\s\S]*\}[ \t\n\r]*$"},
     ),
 ]
-UploadText = Annotated[str, Field(json_schema_extra=NOT_BLANK)]
+UploadText = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, json_schema_extra=NOT_BLANK)]
 
 
 class WriteParameters(Request):
@@ -85,26 +92,28 @@ class UploadRequest(_UploadFields):
     model_config = ConfigDict(json_schema_extra=_say_when_it_has_content)
 
     operation: Literal["upsert", "delete"] = "upsert"
-    occurred_at: str | int | None = Field(
+    occurred_at: TimeText | int | None = Field(
         default=None,
         description="An RFC 3339 time with a time zone, or milliseconds since 1970. The default is now.",
     )
     content: UploadContent | None = None
-    metadata: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    metadata: dict[MetadataText, MetadataText | int | float | bool | None] = Field(
+        default_factory=dict, max_length=MAX_METADATA_MEMBERS, fail_fast=True
+    )
 
 
 class UploadForm(_UploadFields):
     """The plain fields of a multipart upload. The file is the part `image`."""
 
     text: UploadText | None = None
-    occurred_at: str | None = None
+    occurred_at: TimeText | None = None
     metadata: ObjectText | None = None
 
 
 class RawUploadParameters(_UploadFields, WriteParameters):
     """The query string of an upload whose body is the content itself."""
 
-    occurred_at: str | None = None
+    occurred_at: TimeText | None = None
     metadata: ObjectText | None = None
 
 

@@ -17,7 +17,14 @@ from aiohttp import web
 from query_api.contract.models import Request
 from query_api.contract.validation import model_from_texts, model_from_values, object_from_json
 from query_api.errors import ApiError, EventRefused
-from query_api.http.bodies import parse_body, read_body, read_json_body, read_parameters, read_parts
+from query_api.http.bodies import (
+    parse_body,
+    read_body,
+    read_json_body,
+    read_parameters,
+    read_parts,
+    refuse_large_json,
+)
 from query_api.uploads.models import (
     DeleteParameters,
     RawUploadParameters,
@@ -43,7 +50,9 @@ async def read_upload(request: web.Request) -> tuple[Event, WriteParameters]:
         return await parse_body(request, request.content_length or 0, lambda: build_event(upload)), parameters
     if content_type == "multipart/form-data":
         parameters = read_parameters(request, WriteParameters)
-        return _event_from_parts(await read_parts(request)), parameters
+        parts = await read_parts(request)
+        refuse_large_json(request, parts.get("event", b""))
+        return await parse_body(request, _size_of(parts), lambda: _event_from_parts(parts)), parameters
     if content_type == "text/plain" or content_type in IMAGE_TYPES:
         return await _read_raw(request, content_type)
     message = f"send application/json, multipart/form-data, text/plain or an image, not {content_type}"
@@ -75,8 +84,16 @@ async def _read_raw(request: web.Request, content_type: str) -> tuple[Event, Wri
     upload = _upload_from_texts(parameters, without=_OPTIONS)
     body = await read_body(request)
     if content_type == "text/plain":
-        return build_event(upload, TextContent(text_from_bytes(body))), parameters
+        return await parse_body(request, len(body), lambda: _text_event(upload, body)), parameters
     return build_event(upload, ImageContent(body)), parameters
+
+
+def _text_event(upload: UploadRequest, body: bytes) -> Event:
+    return build_event(upload, TextContent(text_from_bytes(body)))
+
+
+def _size_of(parts: Mapping[str, bytes]) -> int:
+    return sum(map(len, parts.values()))
 
 
 def _event_from_parts(parts: Mapping[str, bytes]) -> Event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,12 @@ def test_keys_tell_types_apart_and_do_not_mind_order() -> None:
     assert RowFilter(must=(one,)).key != RowFilter(must=(yes,)).key
     assert RowFilter(must=(one, yes)).key == RowFilter(must=(yes, one)).key
     assert RowFilter(must=(one,)).key != RowFilter(should=(one,)).key
+
+
+def test_the_key_of_a_large_filter_is_as_short_as_any_other() -> None:
+    large = RowFilter(must=(AnyOf("source", tuple("x" * 4096 + str(n) for n in range(256))),))
+    assert len(large.key) == len(RowFilter().key) == 32
+    assert large.key != replace(large, must_not=(Exists("source"),)).key
 
 
 @pytest.fixture(scope="module")

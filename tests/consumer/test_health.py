@@ -57,6 +57,18 @@ def test_a_running_consumer_is_live_ready_and_measured(world: World) -> None:
         assert get(port, "/else")[0] == 404
 
 
+def test_a_page_that_gives_its_name_this_address_is_told_nothing(world: World) -> None:
+    with serving(world.build(), world.metrics) as port:
+        for path in ("/livez", "/readyz", "/metrics"):
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}{path}", headers={"Host": "evil.example"}
+            )
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=PATIENCE_SECONDS)
+            with caught.value as error:
+                assert (error.code, error.read()) == (403, b'{"error": "unknown_host"}')
+
+
 def test_readiness_and_free_space_are_asked_for_at_every_scrape(tmp_path: Path) -> None:
     metrics, is_ready = Metrics(), True
     metrics.watch(is_ready=lambda: is_ready, index_root=tmp_path)

@@ -26,6 +26,24 @@ def test_what_is_found_counts_as_used() -> None:
     assert [cache.find(key) for key in (1, 2, 3)] == ["one", None, "three"]
 
 
+def test_values_are_forgotten_when_their_bytes_are_too_many() -> None:
+    cache: BoundedCache[str, bytes] = BoundedCache(100, max_bytes=10, size_of=len)
+    for key, value in (("a", b"1234"), ("b", b"1234"), ("c", b"123")):
+        cache.keep(key, value)
+    assert [cache.find(key) for key in "abc"] == [None, b"1234", b"123"]
+    cache.keep("b", b"1234567")
+    assert [cache.find(key) for key in "bc"] == [b"1234567", b"123"]
+
+
+def test_the_value_that_was_kept_last_stays_even_if_it_is_too_large() -> None:
+    cache: BoundedCache[str, bytes] = BoundedCache(100, max_bytes=10, size_of=len)
+    cache.keep("a", b"1234")
+    cache.keep("b", bytes(50))
+    assert (cache.find("a"), cache.find("b")) == (None, bytes(50))
+    cache.keep("c", b"1")
+    assert (cache.find("b"), cache.find("c")) == (None, b"1")
+
+
 def test_a_value_that_is_kept_again_replaces_the_former_and_counts_as_used() -> None:
     cache: BoundedCache[str, int] = BoundedCache(2)
     for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):

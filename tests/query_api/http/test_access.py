@@ -76,7 +76,7 @@ async def test_health_is_open_and_unknown_paths_are_not_told_apart(client: Clien
 async def test_a_key_is_checked_before_the_body_is_asked_for(client: Client) -> None:
     def ask(key: str) -> bytes:
         head = (
-            f"POST /v1/search HTTP/1.1\r\nHost: x\r\napi-key: {key}\r\nContent-Type: application/json\r\n"
+            f"POST /v1/search HTTP/1.1\r\nHost: [::]\r\napi-key: {key}\r\nContent-Type: application/json\r\n"
             "Content-Length: 15\r\nExpect: 100-continue\r\n\r\n"
         )
         place = (str(client.host), int(str(client.port)))

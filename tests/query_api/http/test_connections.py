@@ -21,7 +21,9 @@ from tests.query_api.small_index import SmallIndex
 
 LIMITS = ConnectionLimits(idle_seconds=0.6, send_seconds=0.3, lingering_seconds=0.2)
 RECEIVE_SECONDS = 0.5
-HEAD = "POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+HEAD = (
+    "POST /v1/search HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+)
 
 
 @contextlib.asynccontextmanager
@@ -79,16 +81,22 @@ UNREADABLE = {
     "no HTTP": ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (400, "bad_request")),
     "a header without a colon": ("GET / HTTP/1.1\r\nHost x\r\n\r\n", (400, "bad_request")),
     "two lengths": (
-        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: [::]\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         (400, "bad_request"),
     ),
     "a long header": (
-        f"GET / HTTP/1.1\r\nHost: x\r\nX-Long: {'a' * 9000}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: [::]\r\nX-Long: {'a' * 9000}\r\n\r\n",
         (431, "headers_too_large"),
     ),
-    "a host that is none": ("GET http://xn--/livez HTTP/1.1\r\nHost: x\r\n\r\n", (400, "bad_request")),
-    "brackets without a host": ("GET http://[]@/livez HTTP/1.1\r\nHost: x\r\n\r\n", (400, "bad_request")),
-    "a long path": (f"GET /{'a' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n", (431, "headers_too_large")),
+    "a host that is none": (
+        "GET http://xn--/livez HTTP/1.1\r\nHost: [::]\r\n\r\n",
+        (400, "bad_request"),
+    ),
+    "brackets without a host": (
+        "GET http://[]@/livez HTTP/1.1\r\nHost: [::]\r\n\r\n",
+        (400, "bad_request"),
+    ),
+    "a long path": (f"GET /{'a' * 9000} HTTP/1.1\r\nHost: [::]\r\n\r\n", (431, "headers_too_large")),
 }
 
 
@@ -102,7 +110,7 @@ async def test_what_is_no_request_gets_the_one_error_shape(
 
 async def test_too_many_headers_are_refused(address: tuple[str, int]) -> None:
     headers = "".join(f"X-{number}: a\r\n" for number in range(100))
-    answer, _ = await talk(address, f"GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
+    answer, _ = await talk(address, f"GET / HTTP/1.1\r\nHost: [::]\r\n{headers}\r\n")
     assert error_of(answer)[0] in (400, 431)
 
 
@@ -137,7 +145,7 @@ async def test_each_request_has_its_own_time(
         reader, writer = await asyncio.open_connection(*address)
         with stopped_clock(monkeypatch) as move:
             for _ in range(9):
-                writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                writer.write(b"GET /livez HTTP/1.1\r\nHost: [::]\r\n\r\n")
                 assert (await read_answer(reader)).startswith(b"HTTP/1.1 200")
                 await move(1.5)
             while not reader.at_eof():

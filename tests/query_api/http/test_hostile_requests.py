@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
+from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.contents.live_routes import LIVE_STREAMS
+from query_api.http.api_keys import ApiKeys, digest_of
+from query_api.route_table import ROUTES
+from query_api.telemetry.metrics_app import build_metrics_app
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import TOPIC, SmallIndex
@@ -70,7 +74,7 @@ async def test_an_encoding_that_is_not_what_it_says_is_refused(
 async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_ours(client: Client) -> None:
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(
-        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
     )
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -102,9 +106,11 @@ FOREIGN = {
     "a sandboxed page": {"Sec-Fetch-Site": "cross-site", "Origin": "null"},
     "another port": {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
     "an old browser": {"Origin": "https://evil.example"},
+    "another scheme": {"Origin": "https://localhost", "Host": "localhost"},
 }
 OWN = {
     "a program": {},
+    "the page itself in an old browser": {"Origin": "http://LOCALHOST", "Host": "localhost"},
     "the page itself": {"Sec-Fetch-Site": "same-origin", "Origin": "https://behind-a-proxy.example"},
     "a configured origin": {"Sec-Fetch-Site": "cross-site", "Origin": "https://shop.example"},
 }
@@ -121,6 +127,47 @@ async def test_a_foreign_page_cannot_make_a_browser_write(writable: Client, head
 async def test_programs_and_own_pages_can_write(writable: Client, headers: dict[str, str]) -> None:
     response = await writable.post("/v1/contents?content_id=x", data="words", headers=headers)
     assert response.status == 202
+
+
+REBOUND = ("evil.example", "evil.example:8080", "localhost.evil.example")
+
+
+@pytest.mark.parametrize("host", REBOUND)
+async def test_without_keys_a_page_that_gives_its_name_this_address_is_refused_everywhere(
+    writable: Client, host: str
+) -> None:
+    headers = {"Host": host, "Sec-Fetch-Site": "same-origin"}
+    for route in ROUTES:
+        path = route.path.replace("{content_id}", "t-red").replace("{name}", "page.js")
+        response = await writable.request(route.method, path, headers=headers)
+        assert await error_of(response) == (403, "unknown_host"), path
+    assert await error_of(await writable.get("/nothing", headers=headers)) == (403, "unknown_host")
+
+
+async def test_a_name_that_is_set_is_answered(small_index: SmallIndex, start_service: StartService) -> None:
+    service = await start_service(small_index, host_names=frozenset({"search.example"}))
+    for host in ("search.example", "Search.Example:8080", "127.0.0.1:1", "[::1]:8080", "localhost"):
+        assert (await service.get("/v1/index", headers={"Host": host})).status == 200, host
+
+
+async def test_a_whole_address_in_the_first_line_counts_as_a_host(client: Client) -> None:
+    for target, status in (("http://evil.example/v1/index", b"403"), ("http://localhost/v1/index", b"200")):
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        assert (await reader.read()).split(b" ")[1] == status
+        writer.close()
+
+
+async def test_with_keys_any_name_is_answered(small_index: SmallIndex, start_service: StartService) -> None:
+    service = await start_service(small_index, keys=ApiKeys(read=frozenset({digest_of("reads")})))
+    headers = {"Host": "search.example", "api-key": "reads"}
+    assert (await service.get("/v1/index", headers=headers)).status == 200
+
+
+async def test_metrics_are_shown_to_own_names_only(aiohttp_client: Any) -> None:
+    scraped = await aiohttp_client(build_metrics_app(CollectorRegistry(), {"query_api"}))
+    for host, status in (("query_api:8082", 200), ("127.0.0.1", 200), ("evil.example", 403)):
+        assert (await scraped.get("/metrics", headers={"Host": host})).status == status, host
 
 
 IDS = ["a/../b", "{id}", "a}", "a\r\nX: y", "a\x00b", "%2F", "ä/ö?ü#", "\u202e"]

@@ -23,7 +23,7 @@ from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.http.test_connections import HEAD, read_all
 from tests.query_api.small_index import SmallIndex
 
-GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 Serve: TypeAlias = Callable[[ConnectionLimits], Any]
 
 

@@ -184,3 +184,15 @@ async def test_a_batch_is_answered_in_order_and_as_its_queries_one_by_one(client
 async def test_a_malformed_batch_is_refused(client: Client, body: dict[str, Any], code: str) -> None:
     status, answer = await post(client, **body)
     assert (status // 100, answer["error"]["code"]) == (4, code)
+
+
+async def test_a_filter_has_a_largest_size_and_the_largest_can_be_paged(client: Client) -> None:
+    values = [f"{number:04}" + "\x01" * 1000 for number in range(70)]
+    too_large = {"must_not": [{"field": "source", "any_of": values}]}
+    status, answer = await post(client, text="red", filter=too_large)
+    assert (status, answer["error"]["code"]) == (422, "out_of_range")
+    largest = {"must_not": [{"field": "source", "any_of": values[:65]}]}
+    status, answer = await post(client, text="red", filter=largest, paged=True, k=1)
+    assert status == 200, answer
+    status, answer = await post(client, cursor=answer["next_cursor"])
+    assert status == 200, answer

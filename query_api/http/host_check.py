@@ -1,0 +1,32 @@
+"""Without keys, only requests to this service's own names are answered (`service/host_names.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from query_api.errors import ApiError
+from service.host_names import are_own_hosts
+
+_MESSAGE = "this service does not answer to the name in Host; add it to CLIPTIDE_QUERY_API__HOST_NAMES"
+
+
+def build_host_check(names: Collection[str]) -> Middleware:
+    """Build the middleware that refuses requests to names that are not this service's."""
+
+    @web.middleware
+    async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not are_own_hosts(_hosts_of(request), names):
+            raise ApiError("unknown_host", _MESSAGE)
+        return await handler(request)
+
+    return check_host
+
+
+def _hosts_of(request: web.Request) -> Iterator[str]:
+    """Yield every host that the request names: in its headers, and in a whole address in its first line."""
+    yield from request.headers.getall("Host", [])
+    if "://" in request.raw_path.partition("?")[0]:
+        yield request.url.raw_authority.rpartition("@")[2]
