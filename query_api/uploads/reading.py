@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from query_api.contract.models import Request
+from query_api.contract.models import Request, picture_of_part
 from query_api.contract.validation import model_from_texts, model_from_values, object_from_json
 from query_api.errors import ApiError, EventRefused
 from query_api.http.bodies import parse_body, read_body, read_json_body, read_parameters, read_parts
@@ -102,7 +102,7 @@ def _one_content(
     if (image is not None) + (text is not None) + has_another > 1:
         raise ApiError("bad_multipart", "give exactly one content: an image or a text")
     if image is not None:
-        return ImageContent(image)
+        return ImageContent(picture_of_part(image))
     return None if text is None else TextContent(text)
 
 
