@@ -29,7 +29,10 @@ async def read_search_body(request: web.Request) -> SearchRequest:
     if request.content_type == "multipart/form-data":
         parts = await read_parts(request)
         return await parse_body(request, len(parts.get("query", b"")), lambda: _search_from_parts(parts))
-    message = f"send application/json or multipart/form-data, not {request.content_type}"
+    message = (
+        "send application/json, or multipart/form-data with a picture in the part image, "
+        f"not {request.content_type}"
+    )
     raise ApiError("unsupported_media_type", message)
 
 

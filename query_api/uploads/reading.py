@@ -14,7 +14,9 @@ from typing import Any
 
 from aiohttp import web
 
+from clip_index.encoder.picture_signatures import picture_format
 from query_api.contract.models import Request, picture_of_part
+from query_api.contract.route import OCTETS
 from query_api.contract.validation import model_from_texts, model_from_values, object_from_json
 from query_api.errors import ApiError, EventRefused
 from query_api.http.bodies import parse_body, read_body, read_json_body, read_parameters, read_parts
@@ -30,7 +32,8 @@ from schemas.events import Event, ImageContent, TextContent, UploadEvent
 from schemas.json_format import event_from_json
 from schemas.validation import validate_event
 
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")  # in the document; others are taken too
+_OCTETS = (OCTETS, "binary/octet-stream")
 _OPTIONS = frozenset(WriteParameters.model_fields)
 
 
@@ -44,10 +47,7 @@ async def read_upload(request: web.Request) -> tuple[Event, WriteParameters]:
     if content_type == "multipart/form-data":
         parameters = read_parameters(request, WriteParameters)
         return _event_from_parts(await read_parts(request)), parameters
-    if content_type == "text/plain" or content_type in IMAGE_TYPES:
-        return await _read_raw(request, content_type)
-    message = f"send application/json, multipart/form-data, text/plain or an image, not {content_type}"
-    raise ApiError("unsupported_media_type", message)
+    return await _read_raw(request, content_type)
 
 
 def read_delete(request: web.Request) -> tuple[Event, WriteParameters]:
@@ -71,12 +71,31 @@ def build_event(upload: UploadRequest, content: TextContent | ImageContent | Non
 
 
 async def _read_raw(request: web.Request, content_type: str) -> tuple[Event, WriteParameters]:
+    content = _content_from_body(await read_body(request), content_type)
     parameters = read_parameters(request, RawUploadParameters)
-    upload = _upload_from_texts(parameters, without=_OPTIONS)
-    body = await read_body(request)
+    return build_event(_upload_from_texts(parameters, without=_OPTIONS), content), parameters
+
+
+def _content_from_body(body: bytes, content_type: str) -> TextContent | ImageContent:
+    """Tell a picture from a text. The bytes decide, because many clients send a media type of their own.
+
+    aiohttp calls a body without a media type `application/octet-stream`.
+    """
     if content_type == "text/plain":
-        return build_event(upload, TextContent(text_from_bytes(body))), parameters
-    return build_event(upload, ImageContent(body)), parameters
+        return _text_unless_picture(body)
+    if content_type.startswith("image/") or content_type in _OCTETS or picture_format(body) is not None:
+        return ImageContent(body)
+    message = f"send application/json, multipart/form-data, text/plain or an image, not {content_type}"
+    raise ApiError("unsupported_media_type", message)
+
+
+def _text_unless_picture(body: bytes) -> TextContent | ImageContent:
+    try:
+        return TextContent(text_from_bytes(body))
+    except ApiError:
+        if picture_format(body) is None:
+            raise
+        return ImageContent(body)
 
 
 def _event_from_parts(parts: Mapping[str, bytes]) -> Event:
