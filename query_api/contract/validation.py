@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
+from query_api.contract.json_errors import json_problem
 from query_api.contract.models import Request
+from query_api.contract.utf8 import without_mark
 from query_api.errors import ApiError, ErrorDetail
 
 MAX_DETAILS = 10
@@ -55,8 +57,10 @@ def model_from_json(model: type[ModelT], body: bytes) -> ModelT:
     Raises `ApiError`: `bad_json` if the body is not JSON, a 422 if it does not fit the model.
     """
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(without_mark(body))
     except ValidationError as error:
+        if (found := error.errors(include_url=False, include_input=False)[0])["type"] == "json_invalid":
+            raise ApiError("bad_json", f"the body is not JSON: {json_problem(body, found['msg'])}") from None
         raise error_from_validation(error) from None
 
 
@@ -77,9 +81,9 @@ def model_from_texts(model: type[ModelT], texts: Mapping[str, str]) -> ModelT:
 def object_from_json(text: bytes | str, name: str) -> dict[str, Any]:
     """Read the JSON object that a field or part called `name` must hold."""
     try:
-        value = from_json(text)
+        value = from_json(without_mark(text) if isinstance(text, bytes) else text)
     except ValueError as error:
-        raise ApiError("bad_json", f"{name} is not JSON: {error}") from None
+        raise ApiError("bad_json", f"{name} is not JSON: {json_problem(text, str(error))}") from None
     if not isinstance(value, dict):
         raise ApiError("invalid_value", f"{name} must be a JSON object")
     return value
@@ -87,8 +91,6 @@ def object_from_json(text: bytes | str, name: str) -> dict[str, Any]:
 
 def error_from_validation(error: ValidationError) -> ApiError:
     found = error.errors(include_url=False, include_input=False)
-    if found[0]["type"] == "json_invalid":
-        return ApiError("bad_json", found[0]["msg"])
     details = [_detail(item) for item in found[:MAX_DETAILS]]
     first = details[0]
     return ApiError(

@@ -17,9 +17,11 @@ from aiohttp import web
 from clip_index.encoder.picture_signatures import picture_format
 from query_api.contract.models import Request, picture_of_part
 from query_api.contract.route import OCTETS
+from query_api.contract.utf8 import text_from_bytes
 from query_api.contract.validation import model_from_texts, model_from_values, object_from_json
 from query_api.errors import ApiError, EventRefused
 from query_api.http.bodies import parse_body, read_body, read_json_body, read_parameters, read_parts
+from query_api.http.form_fields import read_plain_fields
 from query_api.uploads.models import (
     DeleteParameters,
     RawUploadParameters,
@@ -34,6 +36,7 @@ from schemas.validation import validate_event
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")  # in the document; others are taken too
 _OCTETS = (OCTETS, "binary/octet-stream")
+_UNREACHABLE = (".", "..")  # clients shorten an address with such a step, also if it is escaped
 _OPTIONS = frozenset(WriteParameters.model_fields)
 
 
@@ -110,8 +113,7 @@ def _event_from_parts(parts: Mapping[str, bytes]) -> Event:
             )
         upload = model_from_values(UploadRequest, object_from_json(event, "event"))
         return build_event(upload, _one_content(image, None, has_another=upload.content is not None))
-    texts = {name: text_from_bytes(value) for name, value in fields.items()}
-    form = model_from_texts(UploadForm, texts)
+    form = model_from_texts(UploadForm, read_plain_fields(fields, UploadForm.model_fields))
     return build_event(_upload_from_texts(form, without=frozenset({"text"})), _one_content(image, form.text))
 
 
@@ -134,13 +136,6 @@ def _upload_from_texts(texts: Request, *, without: frozenset[str]) -> UploadRequ
     return model_from_values(UploadRequest, values)
 
 
-def text_from_bytes(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise ApiError("not_unicode", "the text is not UTF-8") from None
-
-
 def _event_from_document(document: Mapping[str, Any]) -> Event:
     try:
         return event_from_json(document, timestamp_ms=int(time.time() * 1000))
@@ -149,6 +144,9 @@ def _event_from_document(document: Mapping[str, Any]) -> Event:
 
 
 def _validated(event: Event) -> Event:
+    if isinstance(event, UploadEvent) and event.content_id in _UNREACHABLE:
+        message = f"content_id: {event.content_id} cannot stand in a web address; choose another id"
+        raise EventRefused("invalid_field", message)
     try:
         validate_event(event)
     except BadEvent as error:
