@@ -198,4 +198,5 @@ def _environment(site: Site, port: int) -> dict[str, str]:
         "CLIPTIDE_CONSUMER__HEALTH_PORT": "0",
         "CLIPTIDE_QUERY_API__PORT": str(port),
         "CLIPTIDE_QUERY_API__METRICS_PORT": "0",
+        "CLIPTIDE_QUERY_API__DRAIN_SECONDS": "0",
     }

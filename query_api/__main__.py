@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -34,6 +33,7 @@ from query_api.http.connection import ConnectionLimits
 from query_api.http.listener import Address, AddressRefused, listening
 from query_api.http.open_connections import bound_connections
 from query_api.http.rate_limit import RateLimit
+from query_api.http.stopping import STOPPING, StopSignals
 from query_api.serving.engine import Reader
 from query_api.settings import (
     MULTIPROC_VARIABLE,
@@ -136,10 +136,9 @@ def _build_publisher(settings: Settings) -> KafkaPublisher:
 
 
 async def _serve(app: web.Application, metrics_app: web.Application, settings: QueryApiSettings) -> None:
-    """Serve until a signal. Then stop listening, finish the requests in flight, and return."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    """Serve until a signal. Then be unready, drain, stop listening, finish what is under way, and return."""
+    signals = StopSignals()
+    signals.listen()
     limits = ConnectionLimits(
         idle_seconds=settings.keepalive_seconds,
         send_seconds=settings.send_timeout_seconds,
@@ -149,8 +148,10 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: Q
         public = Address(settings.host, settings.port, settings.reuse_port)
         async with listening(app, public, limits, settings.shutdown_seconds) as address:
             log.info("listening", addresses=[address], metrics=metrics_address)
-            await stop.wait()
-            log.info("stopping")
+            await signals.wait()
+            log.info("stopping", drain_seconds=settings.drain_seconds)
+            app[STOPPING].begin()
+            await signals.drain(settings.drain_seconds)
 
 
 def _metrics_address(settings: QueryApiSettings) -> Address:

@@ -29,6 +29,7 @@ from query_api.http.cors import build_cors
 from query_api.http.host_check import build_host_check
 from query_api.http.middlewares import answer_errors, observe
 from query_api.http.rate_limit import RateLimit, build_rate_limit
+from query_api.http.stopping import STOPPING, Stopping
 from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.route_table import ROUTES
@@ -88,6 +89,7 @@ def build_app(
     app[MAX_JSON_BYTES] = settings.max_json_bytes
     app[TRACER] = tracer
     app[SLOW_SECONDS] = settings.slow_seconds
+    app[STOPPING] = Stopping()
     _add_search(app, encoder, reader, settings)
     app[REQUEST_SLOTS] = RequestSlots(settings.max_concurrent_requests)
     app[EVENT_PUBLISHER] = EventPublisher(publisher, app[WORKERS], settings.publish)

@@ -10,6 +10,7 @@ from query_api.encoding.canary_probe import CANARY_PROBE
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.json_answer import json_answer
+from query_api.http.stopping import STOPPING
 from query_api.serving.served_index import SERVED_INDEX
 
 RETRY_AFTER = {"Retry-After": "1"}
@@ -26,6 +27,8 @@ async def get_livez(request: web.Request) -> web.Response:
 
 async def get_readyz(request: web.Request) -> web.Response:
     """Answer 200 when there is an index and the encoder gives sound embeddings. A 503 means: wait."""
+    if request.app[STOPPING].has_begun:
+        raise ApiError("not_ready", "the service is stopping", headers=RETRY_AFTER)
     served = request.app[SERVED_INDEX]
     if not served.has_searcher:
         why = served.last_failure or "the first reload is not done"

@@ -143,17 +143,25 @@ class QueryApiSettings(Section):
         default=20.0, gt=0, description="Answer 408 when a request's body does not arrive within this time."
     )
     keepalive_seconds: float = Field(
-        default=15.0,
+        default=75.0,
         gt=0,
-        description="Close an idle connection after this long without a complete request header.",
+        description="Close an idle connection after this long without a complete request header. Keep it "
+        "above the idle time of the load balancer, which is 60 s in most, because a balancer that sends into "
+        "a closing connection answers its client with an error.",
     )
     send_timeout_seconds: float = Field(
         default=30.0,
         gt=0,
         description="Close a connection when the client has not read its answer for this long.",
     )
+    drain_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="Answer requests for this long after SIGTERM while /readyz is red, so that load "
+        "balancers take the process out; then stop listening. SIGINT or a second signal ends the drain.",
+    )
     shutdown_seconds: float = Field(
-        default=30.0, ge=0, description="Time that requests in flight have to finish after SIGTERM."
+        default=30.0, ge=0, description="Time that requests in flight have to finish after the drain."
     )
     num_workers: int | None = Field(
         default=None, ge=1, description="Number of worker threads. Unset: the number of processors plus two."

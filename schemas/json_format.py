@@ -7,12 +7,12 @@ timestamp is used instead. Unknown fields are ignored, so that older consumers c
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from schemas.base64_text import NotBase64, bytes_from_base64
 from schemas.clock_time import (
     rfc_3339_from_time,
     time_from_ms,
@@ -30,8 +30,6 @@ from schemas.events import (
     TextContent,
     UploadEvent,
 )
-
-_URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 def read_json(value: bytes, *, timestamp_ms: int) -> Event:
@@ -166,7 +164,7 @@ def _content(value: object) -> Content:
     if given == {"text"}:
         return TextContent(fields.text("text"))
     if given == {"image"}:
-        return ImageContent(_bytes_from_base64(fields.text("image")))
+        return ImageContent(_image_from_base64(fields.text("image")))
     return _reference(_Fields(fields.get("reference"), "content.reference"))
 
 
@@ -179,13 +177,11 @@ def _reference(fields: _Fields) -> ContentReference:
     )
 
 
-def _bytes_from_base64(text: str) -> bytes:
-    """Decode the standard or the URL-safe alphabet, padded or not. Other characters are refused."""
+def _image_from_base64(text: str) -> bytes:
     try:
-        digits = text.encode("ascii").translate(_URL_SAFE_TO_STANDARD).rstrip(b"=")
-        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
-    except (UnicodeEncodeError, binascii.Error):
-        raise BadEvent("invalid_field", "content.image: not base64") from None
+        return bytes_from_base64(text)
+    except NotBase64 as error:
+        raise BadEvent("invalid_field", f"content.image: {error}") from None
 
 
 def _metadata(value: object) -> dict[str, MetadataValue]:

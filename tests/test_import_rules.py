@@ -47,7 +47,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "schemas": (
         ("codec", "dead_letters"),
         ("avro_format", "json_format"),
-        ("avro_indices", "clock_time"),
+        ("avro_indices", "base64_text", "clock_time"),
         ("validation",),
         ("errors", "events"),
     ),

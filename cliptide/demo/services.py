@@ -119,6 +119,7 @@ def build_environment(
         "CLIPTIDE_QUERY_API__PORT": str(query_port),
         "CLIPTIDE_QUERY_API__CAN_PUBLISH": "true",
         "CLIPTIDE_QUERY_API__METRICS_PORT": "0",
+        "CLIPTIDE_QUERY_API__DRAIN_SECONDS": "0",  # no load balancer stands before it
         "PYTHONUNBUFFERED": "1",
     }
     return {**inherited, **own}

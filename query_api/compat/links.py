@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 from clip_index.content import Embeddings
 from query_api.compat.html_gallery import HEADERS, LinkedImage, build_gallery, is_web_link
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
-from query_api.contract.models import FilePart, QueryText, Request
+from query_api.contract.models import FilePart, QueryText, Request, picture_of_part
 from query_api.contract.route import FORM, HTML, Described, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.errors import ApiError
@@ -83,7 +83,7 @@ async def _read_image(request: web.Request) -> bytes:
         raise ApiError("missing_field", "the form needs a field image_file")
     if len(parts) > 1:
         raise ApiError("unknown_field", "the form has fields other than image_file")
-    return parts["image_file"]
+    return picture_of_part(parts["image_file"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from clip_index.content import MODALITIES, Embeddings, Modality
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING, WRITING
 from query_api.contract.models import MAX_K, Answer, Request
 from query_api.contract.route import BINARY, OCTETS, Route
+from query_api.contract.utf8 import text_from_bytes
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies import read_body, read_parameters
@@ -33,7 +34,7 @@ from query_api.telemetry.stages import STAGES
 from query_api.uploads.fate import MESSAGES, fate_of, searcher_covering
 from query_api.uploads.models import Name, UploadRequest
 from query_api.uploads.publishing import EVENT_PUBLISHER, publish_event
-from query_api.uploads.reading import build_event, text_from_bytes
+from query_api.uploads.reading import build_event
 from schemas.events import ImageContent, TextContent
 
 SOURCE = "mv_retrieval"

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,7 @@ from clip_index.content import MetadataValue
 from clip_index.row_filter import METADATA_PREFIX, TIME_FIELD, AnyOf, Condition, Exists, InRange, RowFilter
 from query_api.contract.models import Request
 from query_api.contract.schema_rules import JsonSchema, at_least_one_of, is_given, or_null
+from query_api.contract.unions import one_of_types
 
 MAX_CONDITIONS = 32
 MAX_VALUES = 256
@@ -36,8 +37,8 @@ _FIELD = r"^(modality|source|owner_id|content_id|occurred_at|metadata\.[\s\S]+)$
 _UNKNOWN_FIELD = "must be one of modality, source, owner_id, content_id, occurred_at and metadata.<key>"
 
 Text = Annotated[str, Field(max_length=4096)]
-Value: TypeAlias = Text | bool | float
-Bound: TypeAlias = float | Text
+Value = Annotated[Text | bool | float, one_of_types("a text, a number, true or false")]
+Bound = Annotated[float | Text, one_of_types("a number or an RFC 3339 time")]
 
 
 def _say_its_tests(schema: JsonSchema) -> None:

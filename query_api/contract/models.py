@@ -7,8 +7,6 @@ with `fail_fast` stops at its first wrong item. So an error costs no more than a
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from query_api.contract.schema_rules import NOT_BLANK, JsonSchema
+from schemas.base64_text import NotBase64, bytes_from_base64
 
 MAX_K = 1000
 MAX_CONTENT_ID_BYTES = 512
@@ -47,15 +46,26 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-def _decode_base64(value: object) -> object:
-    if not isinstance(value, str):  # the bytes of a form's part are not in base64
+def _decode_picture(value: object) -> object:
+    """Decode a picture in base64. The part of a form holds the picture itself, or a data URL."""
+    if isinstance(value, bytes):
+        return picture_of_part(value)
+    if not isinstance(value, str):
         return value
     try:
-        if len(value) % 4 == 0:  # Python accepts surplus padding
-            return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise PydanticCustomError("bad_base64", "must be base64 (standard alphabet, padded)")
+        return bytes_from_base64(value)
+    except NotBase64 as error:
+        raise PydanticCustomError("bad_base64", "{reason}", {"reason": str(error)}) from None
+
+
+def picture_of_part(value: bytes) -> bytes:
+    """Return the picture in a form's part. A part that is no good data URL is returned as it is."""
+    if value[:5].lower() != b"data:":
+        return value
+    try:
+        return bytes_from_base64(value.decode("ascii"))
+    except ValueError:
+        return value
 
 
 def split_list(value: object) -> object:
@@ -69,15 +79,17 @@ def split_list(value: object) -> object:
 
 
 SEPARATED = Field(min_length=1, max_length=8, fail_fast=True)  # of a list that `split_list` has split
+_BLANKS, _DIGIT = r"[ \t\r\n]*", r"([A-Za-z0-9+/_-][ \t\r\n]*)"
 BASE64: JsonSchema = {
     "type": "string",
     "minLength": 1,
     "contentEncoding": "base64",
-    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+    "description": "Base64 of either alphabet, padded or not, in lines or not; or a data URL in base64.",
+    "pattern": rf"^{_BLANKS}(data:[^,]*;base64,{_BLANKS})?({_DIGIT}{{4}})*{_DIGIT}{{2,4}}(={_BLANKS})*$",
 }
 Base64Bytes = Annotated[
     bytes,
-    BeforeValidator(_decode_base64),
+    BeforeValidator(_decode_picture),
     Field(min_length=1),
     WithJsonSchema(BASE64),
 ]

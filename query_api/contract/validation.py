@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
+from query_api.contract.json_errors import json_problem
 from query_api.contract.models import MAX_SHARDS, Request
+from query_api.contract.utf8 import without_mark
 from query_api.errors import ApiError, ErrorDetail
 
 MAX_DETAILS = 10
@@ -60,8 +62,10 @@ def model_from_json(model: type[ModelT], body: bytes) -> ModelT:
     if body.count(b":") > MAX_MEMBERS:
         return model_from_values(model, value_from_json(body, "the body"))
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(without_mark(body))
     except ValidationError as error:
+        if (found := error.errors(include_url=False, include_input=False)[0])["type"] == "json_invalid":
+            raise ApiError("bad_json", f"the body is not JSON: {json_problem(body, found['msg'])}") from None
         raise error_from_validation(error) from None
 
 
@@ -90,9 +94,9 @@ def object_from_json(text: bytes | str, name: str) -> dict[str, Any]:
 
 def value_from_json(text: bytes | str, name: str) -> Any:
     try:
-        return from_json(text)
+        return from_json(without_mark(text) if isinstance(text, bytes) else text)
     except ValueError as error:
-        raise ApiError("bad_json", f"{name} is not JSON: {error}") from None
+        raise ApiError("bad_json", f"{name} is not JSON: {json_problem(text, str(error))}") from None
 
 
 def _refuse_many_members(value: object) -> None:
@@ -111,8 +115,6 @@ def _refuse_many_members(value: object) -> None:
 
 def error_from_validation(error: ValidationError) -> ApiError:
     found = error.errors(include_url=False, include_input=False)
-    if found[0]["type"] == "json_invalid":
-        return ApiError("bad_json", found[0]["msg"])
     details = [_detail(item) for item in found[:MAX_DETAILS]]
     first = details[0]
     return ApiError(

@@ -16,6 +16,7 @@ from query_api.http.unreadable import code_of, error_text, refuse_connection, re
 
 log = structlog.get_logger()
 
+_LOOK_SECONDS = 0.02
 _HOST_ERRORS = (UnicodeError, IndexError)  # of a malformed host in the request line; aiohttp lets them pass
 
 
@@ -30,7 +31,7 @@ class ConnectionLimits:
     this machine may hold `num_reserved` connections beyond `max_connections`.
     """
 
-    idle_seconds: float = 15.0
+    idle_seconds: float = 75.0
     send_seconds: float = 30.0
     lingering_seconds: float = 1.0
     max_line_bytes: int = 8190
@@ -41,14 +42,15 @@ class ConnectionLimits:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection, with three additions.
+    """aiohttp's connection, with four additions.
 
     Its number is bounded. Errors in a request that cannot be read have the service's JSON shape.
     It is aborted when the client does not read an answer for `send_seconds`, also when only the
-    last part of the answer, or the closing itself, is waiting.
+    last part of the answer, or the closing itself, is waiting. A request whose bytes are still
+    arriving when the service stops is received and answered; aiohttp would drop them.
     """
 
-    __slots__ = ("_connections", "_limits", "_send_timer", "_socket")
+    __slots__ = ("_connections", "_has_ended", "_has_partial_headers", "_limits", "_send_timer", "_socket")
 
     def __init__(self, runner: web.AppRunner, limits: ConnectionLimits, connections: OpenConnections) -> None:
         assert runner.server is not None
@@ -66,6 +68,8 @@ class Connection(web.RequestHandler):
         self._connections = connections
         self._socket: asyncio.Transport | None = None  # kept, because aiohttp drops its own at closing
         self._send_timer: asyncio.TimerHandle | None = None
+        self._has_partial_headers = False
+        self._has_ended = False
 
     @property
     def waits_since(self) -> float | None:
@@ -90,6 +94,7 @@ class Connection(web.RequestHandler):
         except _HOST_ERRORS as error:
             self._give_up(error)
         finally:
+            self._has_ended = True
             self._start_send_timer()
 
     def data_received(self, data: bytes) -> None:
@@ -97,6 +102,26 @@ class Connection(web.RequestHandler):
             super().data_received(data)
         except _HOST_ERRORS as error:
             self._give_up(error)
+        self._has_partial_headers = self.waits_since is not None
+
+    @property
+    def _is_in_use(self) -> bool:
+        """Whether a request is arriving or is being answered."""
+        return not self._has_ended and (self.waits_since is None or self._has_partial_headers)
+
+    def close(self) -> None:
+        """Close when the answer under way is written. A service that stops lets a request arrive first."""
+        if not (self._connections.are_closing and self._is_in_use):
+            super().close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Wait until the request under way is answered, for `timeout` at most; then close."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (timeout or 0.0)
+        while self._is_in_use and loop.time() < end:  # noqa: ASYNC110 (aiohttp tells nobody of an answer's end)
+            await asyncio.sleep(_LOOK_SECONDS)
+        super().close()  # what waits for another request ends now
+        await super().shutdown(max(_LOOK_SECONDS, end - loop.time()))  # aiohttp takes 0 for "without a limit"
 
     def force_close(self) -> None:
         super().force_close()
@@ -114,6 +139,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._stop_send_timer()
+        self._has_ended = True
         self._socket = None
         self._connections.release(self)
 

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from query_api.http.connection import Connection, ConnectionLimits
 from query_api.http.open_connections import OpenConnections
+from query_api.http.stopping import STOPPING
 from query_api.telemetry.metrics import METRICS
 
 
@@ -42,7 +43,7 @@ async def listening(
 ) -> AsyncIterator[str]:
     """Start the application and listen; yield `host:port`. Raises `AddressRefused`.
 
-    At the end, requests in flight have `shutdown_seconds` to finish.
+    At the end, requests that have begun to arrive have `shutdown_seconds` to be answered.
     """
     runner = web.AppRunner(app, shutdown_timeout=shutdown_seconds)
     connections = OpenConnections(limits.max_connections, limits.num_reserved, app.get(METRICS))
@@ -54,6 +55,9 @@ async def listening(
             yield f"{host}:{port}"
         finally:
             server.close()
+            connections.are_closing = True
+            if (stopping := app.get(STOPPING)) is not None:
+                stopping.begin()
     finally:
         await runner.cleanup()
 

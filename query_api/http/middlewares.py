@@ -15,6 +15,7 @@ from query_api.contract.route import ENDLESS
 from query_api.contract.validation import shortened
 from query_api.errors import ApiError, ErrorDetail
 from query_api.http.json_answer import json_answer
+from query_api.http.stopping import STOPPING
 from query_api.telemetry.metrics import METRICS
 from query_api.telemetry.stages import REQUEST_ID, SLOW_SECONDS, STAGES, Stages
 from query_api.telemetry.tracing import TRACER, record_request
@@ -41,6 +42,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await handler(request)
     if not response.prepared:
         response.headers["X-Request-Id"] = request_id
+        if request.app[STOPPING].has_begun:
+            response.force_close()  # says "Connection: close", so that the client goes to another process
         if stages.seconds:
             response.headers["Server-Timing"] = stages.as_server_timing()
     _account(request, response.status, stages)

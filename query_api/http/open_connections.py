@@ -39,6 +39,7 @@ class OpenConnections:
         self._num_reserved = num_reserved
         self._metrics = metrics
         self._held: set[Holder] = set()
+        self.are_closing = False  # the service stops: each connection ends with its request
 
     def __len__(self) -> int:
         return len(self._held)

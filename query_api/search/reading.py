@@ -18,8 +18,11 @@ from query_api.contract.validation import (
 )
 from query_api.errors import ApiError
 from query_api.http.bodies import parse_body, read_json_body, read_parts, refuse_ambiguous, refuse_large_json
+from query_api.http.form_fields import read_plain_fields
 from query_api.search.models import SearchRequest
 from query_api.search.texts import SearchForm, SearchParameters
+
+_PLAIN_FIELDS = frozenset(SearchForm.model_fields) - {"filter"}
 
 
 async def read_search_body(request: web.Request) -> SearchRequest:
@@ -30,7 +33,10 @@ async def read_search_body(request: web.Request) -> SearchRequest:
         parts = await read_parts(request)
         refuse_large_json(request, parts.get("query", b""))
         return await parse_body(request, len(parts.get("query", b"")), lambda: _search_from_parts(parts))
-    message = f"send application/json or multipart/form-data, not {request.content_type}"
+    message = (
+        "send application/json, or multipart/form-data with a picture in the part image, "
+        f"not {request.content_type}"
+    )
     raise ApiError("unsupported_media_type", message)
 
 
@@ -72,8 +78,5 @@ def _search_from_parts(parts: Mapping[str, bytes]) -> SearchRequest:
 
 
 def _values_from_plain_fields(fields: Mapping[str, bytes]) -> dict[str, Any]:
-    try:
-        texts = {name: value.decode() for name, value in fields.items()}
-    except UnicodeDecodeError:
-        raise ApiError("bad_multipart", "a plain part is not UTF-8") from None
+    texts = read_plain_fields(fields, _PLAIN_FIELDS, code="bad_multipart")
     return model_from_texts(SearchForm, texts).model_dump(exclude_unset=True)

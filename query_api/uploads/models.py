@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import BASE64, MAX_WAIT_MS, Answer, ContentId, FilePart, Request, Timings
 from query_api.contract.schema_rules import NOT_BLANK, JsonSchema, exactly_one_of, is_given
+from query_api.contract.unions import one_of_types
 from schemas.validation import MAX_METADATA_BYTES, MAX_METADATA_ENTRIES
 
 MAX_FIELD_CHARACTERS = 8192
@@ -40,6 +41,9 @@ ObjectText = Annotated[
         description="A JSON object whose values are texts, numbers and booleans.",
         json_schema_extra={"pattern": r"^[ \t\n\r]*\{[\s\S]*\}[ \t\n\r]*$"},
     ),
+]
+MetadataValue = Annotated[
+    MetadataText | int | float | bool | None, one_of_types("a text, a number, true, false or null")
 ]
 UploadText = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, json_schema_extra=NOT_BLANK)]
 
@@ -92,12 +96,12 @@ class UploadRequest(_UploadFields):
     model_config = ConfigDict(json_schema_extra=_say_when_it_has_content)
 
     operation: Literal["upsert", "delete"] = "upsert"
-    occurred_at: TimeText | int | None = Field(
+    occurred_at: Annotated[TimeText | int, one_of_types("a time as a text or a whole number")] | None = Field(
         default=None,
         description="An RFC 3339 time with a time zone, or milliseconds since 1970. The default is now.",
     )
     content: UploadContent | None = None
-    metadata: dict[MetadataText, MetadataText | int | float | bool | None] = Field(
+    metadata: dict[MetadataText, MetadataValue] = Field(
         default_factory=dict, max_length=MAX_METADATA_MEMBERS, fail_fast=True
     )
 

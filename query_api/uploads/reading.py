@@ -14,7 +14,10 @@ from typing import Any
 
 from aiohttp import web
 
-from query_api.contract.models import Request
+from clip_index.encoder.picture_signatures import picture_format
+from query_api.contract.models import Request, picture_of_part
+from query_api.contract.route import OCTETS
+from query_api.contract.utf8 import text_from_bytes
 from query_api.contract.validation import model_from_texts, model_from_values, object_from_json
 from query_api.errors import ApiError, EventRefused
 from query_api.http.bodies import (
@@ -25,6 +28,7 @@ from query_api.http.bodies import (
     read_parts,
     refuse_large_json,
 )
+from query_api.http.form_fields import read_plain_fields
 from query_api.uploads.models import (
     DeleteParameters,
     RawUploadParameters,
@@ -37,7 +41,9 @@ from schemas.events import Event, ImageContent, TextContent, UploadEvent
 from schemas.json_format import event_from_json
 from schemas.validation import validate_event
 
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")  # in the document; others are taken too
+_OCTETS = (OCTETS, "binary/octet-stream")
+_UNREACHABLE = (".", "..")  # clients shorten an address with such a step, also if it is escaped
 _OPTIONS = frozenset(WriteParameters.model_fields)
 
 
@@ -47,16 +53,13 @@ async def read_upload(request: web.Request) -> tuple[Event, WriteParameters]:
     if content_type == "application/json":
         parameters = read_parameters(request, WriteParameters)
         upload = await read_json_body(request, UploadRequest)
-        return await parse_body(request, request.content_length or 0, lambda: build_event(upload)), parameters
+        return await parse_body(request, _size_of_upload(upload), lambda: build_event(upload)), parameters
     if content_type == "multipart/form-data":
         parameters = read_parameters(request, WriteParameters)
         parts = await read_parts(request)
         refuse_large_json(request, parts.get("event", b""))
         return await parse_body(request, _size_of(parts), lambda: _event_from_parts(parts)), parameters
-    if content_type == "text/plain" or content_type in IMAGE_TYPES:
-        return await _read_raw(request, content_type)
-    message = f"send application/json, multipart/form-data, text/plain or an image, not {content_type}"
-    raise ApiError("unsupported_media_type", message)
+    return await _read_raw(request, content_type)
 
 
 def read_delete(request: web.Request) -> tuple[Event, WriteParameters]:
@@ -80,16 +83,39 @@ def build_event(upload: UploadRequest, content: TextContent | ImageContent | Non
 
 
 async def _read_raw(request: web.Request, content_type: str) -> tuple[Event, WriteParameters]:
+    body = await read_body(request)
+    content = await parse_body(request, len(body), lambda: _content_from_body(body, content_type))
     parameters = read_parameters(request, RawUploadParameters)
     upload = _upload_from_texts(parameters, without=_OPTIONS)
-    body = await read_body(request)
+    return await parse_body(request, len(body), lambda: build_event(upload, content)), parameters
+
+
+def _content_from_body(body: bytes, content_type: str) -> TextContent | ImageContent:
+    """Tell a picture from a text. The bytes decide, because many clients send a media type of their own.
+
+    aiohttp calls a body without a media type `application/octet-stream`.
+    """
     if content_type == "text/plain":
-        return await parse_body(request, len(body), lambda: _text_event(upload, body)), parameters
-    return build_event(upload, ImageContent(body)), parameters
+        return _text_unless_picture(body)
+    if content_type.startswith("image/") or content_type in _OCTETS or picture_format(body) is not None:
+        return ImageContent(body)
+    message = f"send application/json, multipart/form-data, text/plain or an image, not {content_type}"
+    raise ApiError("unsupported_media_type", message)
 
 
-def _text_event(upload: UploadRequest, body: bytes) -> Event:
-    return build_event(upload, TextContent(text_from_bytes(body)))
+def _text_unless_picture(body: bytes) -> TextContent | ImageContent:
+    try:
+        return TextContent(text_from_bytes(body))
+    except ApiError:
+        if picture_format(body) is None:
+            raise
+        return ImageContent(body)
+
+
+def _size_of_upload(upload: UploadRequest) -> int:
+    """Return the characters of an upload's content, which take the time of building its event."""
+    content = upload.content
+    return 0 if content is None else len(content.image or "") + len(content.text or "")
 
 
 def _size_of(parts: Mapping[str, bytes]) -> int:
@@ -108,8 +134,7 @@ def _event_from_parts(parts: Mapping[str, bytes]) -> Event:
             )
         upload = model_from_values(UploadRequest, object_from_json(event, "event"))
         return build_event(upload, _one_content(image, None, has_another=upload.content is not None))
-    texts = {name: text_from_bytes(value) for name, value in fields.items()}
-    form = model_from_texts(UploadForm, texts)
+    form = model_from_texts(UploadForm, read_plain_fields(fields, UploadForm.model_fields))
     return build_event(_upload_from_texts(form, without=frozenset({"text"})), _one_content(image, form.text))
 
 
@@ -119,7 +144,7 @@ def _one_content(
     if (image is not None) + (text is not None) + has_another > 1:
         raise ApiError("bad_multipart", "give exactly one content: an image or a text")
     if image is not None:
-        return ImageContent(image)
+        return ImageContent(picture_of_part(image))
     return None if text is None else TextContent(text)
 
 
@@ -132,13 +157,6 @@ def _upload_from_texts(texts: Request, *, without: frozenset[str]) -> UploadRequ
     return model_from_values(UploadRequest, values)
 
 
-def text_from_bytes(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise ApiError("not_unicode", "the text is not UTF-8") from None
-
-
 def _event_from_document(document: Mapping[str, Any]) -> Event:
     try:
         return event_from_json(document, timestamp_ms=int(time.time() * 1000))
@@ -147,6 +165,9 @@ def _event_from_document(document: Mapping[str, Any]) -> Event:
 
 
 def _validated(event: Event) -> Event:
+    if isinstance(event, UploadEvent) and event.content_id in _UNREACHABLE:
+        message = f"content_id: {event.content_id} cannot stand in a web address; choose another id"
+        raise EventRefused("invalid_field", message)
     try:
         validate_event(event)
     except BadEvent as error:

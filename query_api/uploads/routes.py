@@ -10,7 +10,7 @@ from aiohttp import web
 from event_log.records import Delivery
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, WRITING
-from query_api.contract.route import BINARY, FORM, JSON, Described, Examples, Route
+from query_api.contract.route import BINARY, FORM, JSON, OCTETS, Described, Examples, Route
 from query_api.contract.schema_rules import NOT_BLANK
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
@@ -106,10 +106,10 @@ ROUTES = (
             JSON: UploadRequest,
             FORM: UploadMultipart,
             "text/plain": {"type": "string"} | NOT_BLANK,
-            **dict.fromkeys(IMAGE_TYPES, BINARY),
+            **dict.fromkeys((*IMAGE_TYPES, OCTETS), BINARY),
         },
         examples=UPLOAD_EXAMPLES,
-        codes=WRITING | REFUSED_TEXT | REFUSED_IMAGE | {"bad_multipart"},
+        codes=WRITING | REFUSED_TEXT | REFUSED_IMAGE | {"bad_multipart", "unsupported_media_type"},
     ),
     Route(
         method="DELETE",

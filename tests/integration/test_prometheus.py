@@ -82,6 +82,7 @@ def _query_service(fleet: Fleet) -> Iterator[str]:
         "CLIPTIDE_INDEX__ROOT": str(fleet.root),
         "CLIPTIDE_QUERY_API__PORT": "0",
         "CLIPTIDE_QUERY_API__METRICS_PORT": "0",
+        "CLIPTIDE_QUERY_API__DRAIN_SECONDS": "0",
     }
     command = [sys.executable, "-m", "tests.integration.hash_query_service"]
     process = spawn(command, log, environment={**os.environ, **variables})

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ def start() -> Iterator[Start]:
     def start_process(program: str = PROGRAM, **variables: str) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CLIPTIDE_")}
         ports = {"CLIPTIDE_QUERY_API__PORT": "0", "CLIPTIDE_QUERY_API__METRICS_PORT": "0"}
-        environment = {**kept, **ports, **variables}
+        environment = {**kept, **ports, "CLIPTIDE_QUERY_API__DRAIN_SECONDS": "0", **variables}
         process = subprocess.Popen(
             [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True
         )
@@ -122,6 +123,21 @@ def test_a_request_in_flight_is_answered_after_sigterm_and_the_exit_code_is_0(
     (tmp_path / "gate").touch()
     asking.join(PATIENCE_SECONDS)
     assert answers[0]["results"]["text"]["hits"][0]["content_id"] == "t-red"
+    assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_after_sigterm_it_is_not_ready_and_answers_until_the_drain_is_over(
+    small_index: SmallIndex, start: Start
+) -> None:
+    process = start(CLIPTIDE_INDEX__ROOT=str(small_index.root), CLIPTIDE_QUERY_API__DRAIN_SECONDS="60")
+    address = address_of(process)
+    process.send_signal(signal.SIGTERM)
+    assert told_by(process, "stopping")["drain_seconds"] == 60
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"{address}/readyz", timeout=PATIENCE_SECONDS)
+    with urllib.request.urlopen(f"{address}/v1/search?q=red", timeout=PATIENCE_SECONDS) as response:
+        assert response.headers["Connection"] == "close"
+    process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_SECONDS) == 0
 
 

@@ -65,8 +65,10 @@ def test_a_delete_needs_no_content() -> None:
         base64.b64encode(IMAGE).decode(),
         base64.urlsafe_b64encode(IMAGE).decode(),
         base64.b64encode(IMAGE).decode().rstrip("="),
+        base64.encodebytes(IMAGE).decode(),
+        "data:image/png;base64," + base64.b64encode(IMAGE).decode(),
     ],
-    ids=["standard", "URL-safe", "unpadded"],
+    ids=["standard", "URL-safe", "unpadded", "with a line's end", "a data URL"],
 )
 def test_image_bytes_are_base64_of_either_alphabet(encoded: str) -> None:
     assert decode_upload(content={"image": encoded}).content == ImageContent(IMAGE)
@@ -141,7 +143,7 @@ BAD_FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
     "text empty": ("empty_content", {"content": {"text": ""}}),
     "image empty": ("empty_content", {"content": {"image": ""}}),
     "image not base64": ("invalid_field", {"content": {"image": "!!!!"}}),
-    "image base64 with a newline": ("invalid_field", {"content": {"image": "eA==\n"}}),
+    "image of a data URL in another encoding": ("invalid_field", {"content": {"image": "data:image/png,eA"}}),
     "image base64 of five digits": ("invalid_field", {"content": {"image": "eAeAe"}}),
     "image not ASCII": ("invalid_field", {"content": {"image": "é"}}),
     "image a list": ("invalid_field", {"content": {"image": [1, 2]}}),

@@ -45,7 +45,10 @@ ONLY_THERE = MappingProxyType(
         ("GET /v1/search", "one_query_required"): "parameters cannot exclude each other",
         ("POST /mv_retrieval/v0.1/add_content", "empty_content"): "that the bytes are a text in that case",
         ("POST /mv_retrieval/v0.1/retrieve_contents", "empty_text"): "that the bytes are a text in that case",
-        ("POST /v1/contents", "invalid_field"): "that a text is a time between 1990 and 2099",
+        (
+            "POST /v1/contents",
+            "invalid_field",
+        ): "that a time is of 1990 to 2099, and an id not . or ..",
         ("POST /v1/contents", "missing_field"): "which kind of body needs which parameters",
         ("POST /v1/contents", "unknown_field"): "which kind of body allows which parameters",
     }

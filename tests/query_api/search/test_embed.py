@@ -59,7 +59,7 @@ async def test_it_needs_no_index(tmp_path: Path, start_service: StartService) ->
         ([{"text": "  "}], 422, "empty_text"),
         ([{"text": "word " * 4000}], 422, "text_too_long"),
         ([{"image": "AAAA"}], 415, "not_an_image"),
-        ([{"image": "no base64"}], 422, "bad_base64"),
+        ([{"image": "no base64!"}], 422, "bad_base64"),
         ([{"vector": [1.0]}], 422, "unknown_field"),
     ],
     ids=str,

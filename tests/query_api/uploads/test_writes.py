@@ -106,6 +106,39 @@ async def test_a_picture_comes_in_base64_in_a_form_or_as_the_body_itself(
     assert [event.metadata for event in events[1:]] == [{"colour": "red"}] * 3
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "image/png",
+        "image/jpg",
+        "image/pjpeg",
+        "image/x-png",
+        "IMAGE/JPEG",
+        "image/tiff",
+        "image/*",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "application/pdf",
+        None,
+    ],
+)
+async def test_a_picture_is_taken_under_any_media_type_because_its_bytes_decide(
+    client: Client, log: MemoryLog, kind: str | None
+) -> None:
+    response = await client.post(
+        "/v1/contents",
+        data=PNG,
+        params={"content_id": "p"},
+        headers={} if kind is None else {"Content-Type": kind},
+        skip_auto_headers=["Content-Type"],
+    )
+    assert response.status == 202, await response.text()
+    [event] = events_of(log)
+    assert event.content == ImageContent(PNG)
+
+
 async def test_a_text_may_be_the_body(client: Client, log: MemoryLog) -> None:
     params = {"content_id": "t", "owner_id": "ann"}
     headers = {"Content-Type": "text/plain; charset=utf-8"}
@@ -169,6 +202,8 @@ async def test_what_would_become_a_dead_letter_is_refused_and_not_published(
 RAW = {
     "of no known type": ({}, "application/pdf", b"%PDF", 415, "unsupported_media_type"),
     "that is no picture": ({}, "image/png", b"words", 415, "not_an_image"),
+    "that is no picture and of no type": ({}, "application/octet-stream", b"words", 415, "not_an_image"),
+    "that is a page": ({}, "text/html", b"<p>words</p>", 415, "unsupported_media_type"),
     "that is not UTF-8": ({}, "text/plain", b"\xff", 422, "not_unicode"),
     "that is empty": ({}, "image/png", b"", 422, "empty_content"),
     "with an unknown parameter": ({"uri": "x"}, "text/plain", b"a", 422, "unknown_field"),

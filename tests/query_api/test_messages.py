@@ -1,0 +1,200 @@
+"""What is wrong with a request is said in the words of whoever sent it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from aiohttp import FormData
+from aiohttp.test_utils import TestClient
+from pydantic import BaseModel
+
+from event_log.memory.clients import MemoryLog, MemoryPublisher
+from fakes.hash_encoder import draw_picture
+from query_api.route_table import ROUTES
+from tests.query_api.conftest import StartService
+from tests.query_api.small_index import TOPIC, SmallIndex
+
+Client = TestClient[Any, Any]
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+async def client(small_index: SmallIndex, start_service: StartService) -> Client:
+    log = MemoryLog()
+    log.create_topic(TOPIC, 1)
+    return await start_service(small_index, publisher=MemoryPublisher(log))
+
+
+async def error_of(client: Client, path: str, **request: Any) -> dict[str, Any]:
+    response = await client.post(path, **request)
+    assert response.status >= 400, await response.text()
+    error: dict[str, Any] = (await response.json())["error"]
+    return error
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/contents"])
+async def test_a_file_in_a_part_of_another_name_is_told_the_right_name(client: Client, path: str) -> None:
+    form = FormData()
+    form.add_field("file", draw_picture(1), filename="a.png", content_type="image/png")
+    error = await error_of(client, path, data=form)
+    assert error["code"] == "unknown_field"
+    assert error["message"].startswith("file: unknown field; send a picture as image; other parts are ")
+    assert [detail["field"] for detail in error["details"]] == ["file"]
+
+
+@pytest.mark.parametrize(("path", "code"), [("/v1/search", "bad_multipart"), ("/v1/contents", "not_unicode")])
+async def test_a_part_that_is_not_utf_8_is_named(client: Client, path: str, code: str) -> None:
+    form = FormData(default_to_multipart=True)
+    form.add_field("text", io.BytesIO("größer".encode("latin-1")))
+    error = await error_of(client, path, data=form)
+    assert (error["code"], error["message"]) == (code, "the part text is not UTF-8 (at byte 2)")
+
+
+async def test_a_text_in_utf_16_is_told_so(client: Client) -> None:
+    params, headers = {"content_id": "t"}, {"Content-Type": "text/plain"}
+    error = await error_of(
+        client, "/v1/contents", data="größer".encode("utf-16"), params=params, headers=headers
+    )
+    assert error["message"] == "the text is not UTF-8 (it seems to be UTF-16)"
+
+
+async def test_a_byte_order_mark_is_no_part_of_a_body_or_a_part(client: Client) -> None:
+    search, upload = {"text": "a red dress", "k": 1}, {"content_id": "t", "content": {"text": "a"}}
+    form = FormData(default_to_multipart=True)
+    form.add_field("query", io.BytesIO(json.dumps(search).encode("utf-8-sig")))
+    answers = [
+        await client.post("/v1/search", data=json.dumps(search).encode("utf-8-sig"), headers=JSON),
+        await client.post("/v1/contents", data=json.dumps(upload).encode("utf-8-sig"), headers=JSON),
+        await client.post("/v1/search", data=form),
+    ]
+    assert [answer.status for answer in answers] == [200, 202, 200]
+
+
+HALF = "a text holds half of a surrogate pair, such as \\ud83d alone: it was cut inside a character"
+NOT_JSON = {
+    "the first half of a character": (b'{"text": "a\\ud83d"}', HALF),
+    "the second half of a character": (b'{"text": "\\ude00"}', HALF),
+    "half a character before another": (b'{"text": "\\ud83d\\u0041"}', HALF),
+    "nothing": (b" \n", "it is empty"),
+    "Latin-1": ('{"text": "größer"}'.encode("latin-1"), "it is not UTF-8"),
+    "UTF-16 with its mark": ('{"text": "a"}'.encode("utf-16"), "it is UTF-16 or UTF-32; send UTF-8"),
+    "UTF-16 without a mark": ('{"text": "a"}'.encode("utf-16-le"), "it is UTF-16 or UTF-32; send UTF-8"),
+    "single quotes": (b"{'text': 'a'}", "names must be texts in double quotes"),
+    "a line break in a text": (b'{"text": "a\nb"}', "a text holds a line break or another control character"),
+    "a path of Windows": (b'{"text": "C:\\x"}', "a text holds an unknown escape; write \\\\ for a backslash"),
+    "a body that was cut off": (b'{"text": "a', "it ends too early"),
+    "two bodies": (b'{"text": "a"} {}', "something follows its end"),
+    "endless lists": (b'{"a":' + b"[" * 1000, "it is nested too deeply"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), NOT_JSON.values(), ids=NOT_JSON)
+async def test_a_body_that_is_not_json_is_told_why(client: Client, body: bytes, reason: str) -> None:
+    error = await error_of(client, "/v1/search", data=body, headers=JSON)
+    assert error["code"] == "bad_json"
+    assert error["message"].startswith(f"the body is not JSON: {reason}")
+
+
+FILTER = {"text": "a", "filter": {"must": [{"field": "metadata.a"}]}}
+OF_NO_TYPE = {
+    "a list in metadata": (
+        "/v1/contents",
+        {"content_id": "x", "content": {"text": "a"}, "metadata": {"tags": ["a"]}},
+        "metadata.tags: must be a text, a number, true, false or null",
+    ),
+    "a fraction as a time": (
+        "/v1/contents",
+        {"content_id": "x", "content": {"text": "a"}, "occurred_at": 1.5},
+        "occurred_at: must be a time as a text or a whole number",
+    ),
+    "a list that something equals": (
+        "/v1/search",
+        {"text": "a", "filter": {"must": [{"field": "metadata.a", "equals": [1]}]}},
+        "filter.must.0.equals: must be a text, a number, true or false",
+    ),
+    "an object among values": (
+        "/v1/search",
+        {"text": "a", "filter": {"must": [{"field": "metadata.a", "any_of": ["x", {}]}]}},
+        "filter.must.0.any_of.1: must be a text, a number, true or false",
+    ),
+    "a boolean as a bound": (
+        "/v1/browse",
+        {"filter": {"must": [{"field": "metadata.a", "lt": True}]}},
+        "filter.must.0.lt: must be a number or an RFC 3339 time",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "message"), OF_NO_TYPE.values(), ids=OF_NO_TYPE)
+async def test_a_value_of_no_right_type_is_one_error_for_its_field(
+    client: Client, path: str, body: Any, message: str
+) -> None:
+    error = await error_of(client, path, json=body)
+    assert error["message"] == message
+    assert len(error["details"]) == 1
+
+
+def unions_without_words(schema: Any, parent: str = "") -> Iterator[Any]:
+    """Yield the unions of a core schema whose errors would name each of their types."""
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        if kind == "union" and parent != "function-wrap":
+            yield schema
+        for value in schema.values():
+            yield from unions_without_words(value, parent if kind in (None, "nullable") else str(kind))
+    elif isinstance(schema, (list, tuple)):
+        for value in schema:
+            yield from unions_without_words(value, parent)
+
+
+def test_every_field_of_several_types_has_words_of_its_own() -> None:
+    described = [body for route in ROUTES for body in (*route.bodies.values(), route.parameters)]
+    models = [body for body in described if isinstance(body, type) and issubclass(body, BaseModel)]
+    assert len(models) > 10
+    for model in models:
+        assert not list(unions_without_words(model.__pydantic_core_schema__)), model
+
+
+@pytest.mark.parametrize("content_id", [".", ".."])
+async def test_an_id_that_no_address_can_hold_is_refused_and_can_still_be_deleted(
+    client: Client, content_id: str
+) -> None:
+    upload = {"content_id": content_id, "content": {"text": "a"}}
+    error = await error_of(client, "/v1/contents", json=upload)
+    assert error["code"] == "invalid_field"
+    assert error["message"].startswith(f"content_id: {content_id} cannot stand in a web address")
+    delete = await client.post("/v1/contents", json={"content_id": content_id, "operation": "delete"})
+    assert delete.status == 202
+
+
+ODD_IDS = [
+    "...",
+    "a/../b",
+    "/",
+    "./x",
+    "%2e%2e",
+    "a\\b",
+    "a?b#c",
+    "a+b c",
+    " x ",
+    "{x}",
+    "größer",
+    "a;b",
+    "a:b",
+    "-",
+]
+
+
+@pytest.mark.parametrize("content_id", ODD_IDS)
+async def test_every_id_that_can_be_published_can_be_read_by_its_address(
+    small_index: SmallIndex, start_service: StartService, content_id: str
+) -> None:
+    small_index.commit(0, small_index.text(content_id, "a red hat"))
+    client = await start_service(small_index)
+    response = await client.get(f"/v1/contents/{quote(content_id, safe='')}")
+    assert (await response.json())["content"]["content_id"] == content_id
