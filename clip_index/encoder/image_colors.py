@@ -114,14 +114,14 @@ def _profile_of_png(image: Image.Image) -> bytes | None:
     gamma, chromaticity = image.info.get("gamma"), image.info.get("chromaticity")
     if image.format != "PNG" or (gamma is None and chromaticity is None):
         return None
-    exponent = 0.0 if gamma is None or 0.43 < gamma < 0.48 else 1 / gamma if 0.05 < gamma < 20 else None
-    if exponent is None or (exponent == 0 and chromaticity is None):
+    if gamma is not None and not 0.05 < gamma < 20:
         return None
-    white, primaries = _SRGB_WHITE, _SRGB_PRIMARIES
-    if chromaticity is not None:
-        white, primaries = tuple(chromaticity[:2]), tuple(chromaticity[2:])
+    values = _SRGB_WHITE + _SRGB_PRIMARIES if chromaticity is None else tuple(chromaticity)
+    is_like_srgb = np.allclose(values, _SRGB_WHITE + _SRGB_PRIMARIES, atol=0.01)
+    if is_like_srgb and (gamma is None or 0.43 < gamma < 0.48):
+        return None
     try:
-        return build_profile(white, primaries, exponent)
+        return build_profile(values[:2], values[2:], 0.0 if gamma is None else 1 / gamma)
     except (ArithmeticError, np.linalg.LinAlgError, struct.error, ValueError):
         return None
 

@@ -4,7 +4,7 @@ The rules, which `docs/pictures.md` tells users:
 
 - **What is a picture**: every still format of browsers, phones and scanners that Pillow reads. The
   bytes decide, never a name (`image_formats`).
-- **What may be missing**: what is not pixels never decides. Of the pixels, 5 % may be missing
+- **What may be missing**: what is not pixels never decides. Of the pixels, 4 % may be missing
   (`image_repair`).
 - **Whose orientation**: EXIF's, AVIF's and HEIC's own, and TIFF's tag. XMP is ignored, as browsers do.
 - **Which colours**: those that a viewer shows (`image_colors`). The profile is applied after resizing,
@@ -150,9 +150,9 @@ class _Picture:
             return cls(image, _orientation(image), profile_of(image, data))
         if isinstance(image, Jpeg2KImageFile):
             return cls(image, 1, profile_of(image, data), _num_halvings(data))
-        is_animated = getattr(image, "is_animated", False)
-        image.load()
-        orientation, profile = _orientation(image), profile_of(image, data)
+        is_animated, profile = getattr(image, "is_animated", False), profile_of(image, data)
+        image.load()  # EXIF may stand behind the pixels, a profile may not
+        orientation = _orientation(image)
         return cls(_first_that_shows(image, limits) if is_animated else image, orientation, profile)
 
     @property

@@ -251,6 +251,56 @@ class TestScans:
         assert read(data, limits=self.LIMITS).shape == (64, 64, 3)
 
 
+def jpeg_of_size(width: int, height: int, **options: object) -> bytes:
+    """A JPEG that claims a size and holds next to nothing."""
+    real = encoded(filled("RGB", "red", (16, 16)), "JPEG", **options)
+    at = next(real.index(marker) for marker in (b"\xff\xc0", b"\xff\xc2") if marker in real) + 5
+    return real[:at] + struct.pack(">HH", height, width) + real[at + 4 :]
+
+
+class TestLimitsFollowTheCost:
+    """Whether a size is refused by the header alone. What such a JPEG lacks is grey."""
+
+    @pytest.mark.parametrize(
+        ("width", "height"),
+        [
+            pytest.param(9248, 6936, id="64 megapixels of a phone"),
+            pytest.param(12_000, 9_000, id="108 megapixels of a phone"),
+            pytest.param(16_320, 12_240, id="200 megapixels of a phone"),
+            pytest.param(790, 36_861, id="a long screenshot"),
+            pytest.param(23_000, 4_000, id="a panorama"),
+            pytest.param(65_500, 600, id="the longest JPEG"),
+        ],
+    )
+    def test_what_cameras_and_phones_make_is_taken(self, width: int, height: int) -> None:
+        assert read(jpeg_of_size(width, height)).shape == (64, 64, 3)
+
+    def test_a_real_photograph_of_64_megapixels_is_read(self) -> None:
+        data = encoded(filled("L", 90, (9248, 6936)), "JPEG")
+        np.testing.assert_allclose(read(data), 90, atol=1)
+
+    def test_a_scan_of_a_large_sheet_is_taken(self) -> None:
+        assert reason_of(png_header(7016, 9921)) == "truncated_image"
+
+    @pytest.mark.parametrize(
+        ("width", "height", "subsampling"),
+        [(12_000, 9_000, 0), (16_320, 12_240, 2)],
+        ids=["108 megapixels, 4:4:4", "200 megapixels, 4:2:0"],
+    )
+    def test_a_progressive_picture_costs_what_its_coefficients_take(
+        self, width: int, height: int, subsampling: int
+    ) -> None:
+        data = jpeg_of_size(width, height, progressive=True, subsampling=subsampling)
+        assert reason_of(data) == "image_too_large"
+        assert read(jpeg_of_size(9248, 6936, progressive=True)).shape == (64, 64, 3)
+
+    def test_a_bitmap_of_runs_is_decoded_slowly_and_may_be_less_large(self) -> None:
+        data = bytearray(encoded(filled("P", 0), "BMP"))
+        struct.pack_into("<I", data, 30, 1)  # compression: runs of 8 bits
+        struct.pack_into("<ii", data, 18, 3000, 2000)
+        assert reason_of(bytes(data)) == "image_too_large"
+
+
 class TestHostile:
     @pytest.mark.parametrize(
         "data",
