@@ -31,8 +31,8 @@ HOMES = {
     "open_clip": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/training/"),
     "faiss": ("clip_index/vectors/",),
     "PIL": (
-        "clip_index/encoder/image_headers.py",
         "clip_index/encoder/images.py",
+        "clip_index/encoder/image_",
         "cliptide/demo/",
         "cliptide/training/",
     ),

@@ -1,31 +1,42 @@
-"""Pictures: bytes in, small RGB arrays out. Only this module and `image_headers` import Pillow.
+"""Pictures: bytes in, small RGB arrays out. Only this module and its neighbours `image_*` import Pillow.
 
-Conventions of what the encoder sees:
+The rules, which `docs/pictures.md` tells users:
 
-- EXIF orientation is applied; colour profiles are ignored, as CLIP's own training did.
-- Transparency is composited on white. 16-bit pictures keep their high bytes.
-- The first frame stands for an animation.
-- JPEGs are decoded at the smallest DCT scale that is not below the wanted size, and only
-  the part that the centre crop keeps is resampled. The pixels differ a little from those of a
-  full decode, and the embeddings hardly at all (`benchmarks/decode.py` measures both).
+- **What is a picture**: every still format of browsers, phones and scanners that Pillow reads. The
+  bytes decide, never a name (`image_formats`).
+- **What may be missing**: what is not pixels never decides. Of the pixels, 4 % may be missing
+  (`image_repair`).
+- **Whose orientation**: EXIF's, AVIF's and HEIC's own, and TIFF's tag. XMP is ignored, as browsers do.
+- **Which colours**: those that a viewer shows (`image_colors`). The profile is applied after resizing,
+  because that is cheaper. 16-bit pictures keep their high bytes.
+- **Which frame**: the first that shows something, of the first thirty.
+- **Which background**: white, or black where the picture would vanish on white.
+- **What it may cost**: the limits follow what decoding costs (`image_headers`).
+
+JPEGs are decoded at the smallest DCT scale that is not below the wanted size, and only the part that
+the centre crop keeps is resampled. The pixels differ a little from those of a full decode, and the
+embeddings hardly at all (`benchmarks/decode.py` measures both).
 """
 
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, ImageStat
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-from clip_index.encoder.image_headers import ImageLimits, open_image
+from clip_index.encoder.image_colors import is_of_ink, lab_to_srgb, profile_of, to_srgb
+from clip_index.encoder.image_headers import ImageLimits, check_size, open_image
+from clip_index.encoder.image_repair import DECODE_ERRORS, open_damaged
 from clip_index.errors import BadContent
 
 ResizeMode: TypeAlias = Literal["shortest", "longest", "squash"]
@@ -33,19 +44,8 @@ Interpolation: TypeAlias = Literal["bicubic", "bilinear"]
 Size: TypeAlias = tuple[int, int]
 Extent: TypeAlias = tuple[float, float]
 Box: TypeAlias = tuple[float, float, float, float]
+Result = TypeVar("Result")
 
-# What Pillow's parsers and decoders raise on bytes that are not what they claim to be.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,6 +55,10 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_MAX_FRAMES = 30  # of an animation that begins blank: about a second
+_BLANK = 12  # of 255: the most that the pixels of a blank frame differ
+_FAINT = 8.0  # of 255: a picture whose pixels deviate less from their mean cannot be made out
+_SPARE = 4  # times the wanted size is a JPEG 2000 picture decoded, because halving shifts it a little
 _REDUCING_GAP = 3.0  # Pillow: "close to fair resampling" from 3.0 on, and much faster for big pictures
 
 
@@ -91,11 +95,13 @@ def read_pixels(data: bytes, resizing: Resizing, limits: ImageLimits) -> NDArray
     Raises BadContent: `not_an_image`, `unsupported_image`, `image_too_large`,
     `truncated_image` or `damaged_image`.
     """
-    with _decoding_errors_as_bad_content():
-        picture = _Picture.open(data, limits)
+
+    def model_input(picture: _Picture) -> NDArray[np.uint8]:
         scaled = resizing.scaled_size(*picture.upright_size)
         image, extent = picture.load(scaled)
-        return np.array(_fit(_plain_mode(image), extent, scaled, resizing))
+        return np.array(_fit(image, extent, scaled, resizing, picture.profile))
+
+    return _read(data, limits, model_input)
 
 
 def make_thumbnail(data: bytes, side: int, limits: ImageLimits) -> bytes:
@@ -103,31 +109,51 @@ def make_thumbnail(data: bytes, side: int, limits: ImageLimits) -> bytes:
 
     Raises BadContent, as `read_pixels` does.
     """
-    with _decoding_errors_as_bad_content():
-        picture = _Picture.open(data, limits)
+
+    def shrunk(picture: _Picture) -> Image.Image:
         width, height = picture.upright_size
         ratio = max(1.0, max(width, height) / side)
         size = max(1, round(width / ratio)), max(1, round(height / ratio))
         image, extent = picture.load(size)
-        small = _on_white(_resample(_plain_mode(image), size, (0, 0, *extent), Image.Resampling.BICUBIC))
+        return _shown(_resample(image, size, (0, 0, *extent), Image.Resampling.BICUBIC), picture.profile)
+
     output = io.BytesIO()
-    small.save(output, "WEBP", quality=80, method=2)
+    _read(data, limits, shrunk).save(output, "WEBP", quality=80, method=2)
     return output.getvalue()
+
+
+def _read(data: bytes, limits: ImageLimits, use: Callable[[_Picture], Result]) -> Result:
+    """Use the picture in a file as it is; if that fails, as `open_damaged` mends it, which is slower."""
+    with _decoding_errors_as_bad_content():
+        try:
+            return use(_Picture.of(open_image(data, limits), data, limits))
+        except DECODE_ERRORS as error:
+            try:
+                return use(_Picture.of(open_damaged(data, limits), data, limits))
+            except DECODE_ERRORS:
+                raise error from None  # it says more than what became of the mended file
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """A picture whose header is read. A JPEG is not decoded yet, a picture of another format is."""
+    """A picture whose header is read. A JPEG (or JPEG 2000) is not decoded yet, one of another format is."""
 
-    image: ImageFile.ImageFile
+    image: Image.Image
     orientation: int
+    profile: bytes | None
+    num_halvings: int = 0
 
     @classmethod
-    def open(cls, data: bytes, limits: ImageLimits) -> _Picture:
-        image = open_image(data, limits)
-        if not isinstance(image, JpegImageFile):  # a JPEG is decoded when its scale is known
-            image.load()
-        return cls(image, _orientation(image))
+    def of(cls, image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) -> _Picture:
+        image.info.pop("xmp", None)  # Pillow would take an orientation from it
+        if isinstance(image, JpegImageFile):  # decoded when its scale is known
+            return cls(image, _orientation(image), profile_of(image, data))
+        if isinstance(image, Jpeg2KImageFile):
+            return cls(image, 1, profile_of(image, data), _num_halvings(data))
+        is_animated, profile = getattr(image, "is_animated", False), profile_of(image, data)
+        image.load()  # EXIF may stand behind the pixels, a profile may not
+        orientation = _orientation(image)
+        return cls(_first_that_shows(image, limits) if is_animated else image, orientation, profile)
 
     @property
     def is_turned(self) -> bool:
@@ -139,45 +165,104 @@ class _Picture:
         return (height, width) if self.is_turned else (width, height)
 
     def load(self, wanted: Size) -> tuple[Image.Image, Extent]:
-        """Decode the picture upright, at `wanted` pixels or more; return it and its extent.
+        """Decode the picture upright, at `wanted` pixels or more; return it in a plain mode, and its extent.
 
         The extent is the size of the picture inside the returned image. A JPEG decoded at 1/8 of its
         size may have a fractional extent, because its image is padded to whole pixels.
         """
-        drafted = self.image.draft(None, wanted[::-1] if self.is_turned else wanted)
-        self.image.load()
-        width, height = self.image.size if drafted is None else drafted[1][2:]
+        image = self.image
+        drafted = image.draft(None, wanted[::-1] if self.is_turned else wanted)
+        if isinstance(image, Jpeg2KImageFile) and image.tile:
+            ratio = min(image.width / wanted[0], image.height / wanted[1])
+            image.reduce = min(self.num_halvings, int(math.log2(max(1.0, ratio / _SPARE))))
+        image.load()
+        width, height = image.size if drafted is None else drafted[1][2:]
         turn = _TURNS.get(self.orientation)
-        upright = self.image if turn is None else self.image.transpose(turn)
+        upright = _plain_mode(image if turn is None else image.transpose(turn), self.profile)
         return upright, (height, width) if self.is_turned else (width, height)
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; unreadable EXIF data counts as upright."""
+    """EXIF orientation, 1 to 8; unreadable EXIF data counts as upright. Pillow turns a TIFF by itself.
+
+    Not `getexif`, which takes an orientation from XMP and from text too. Editors leave it behind
+    after they have turned the pixels, and no browser obeys it.
+    """
+    raw = image.info.get("exif")
+    if not isinstance(raw, bytes) or isinstance(image, TiffImageFile):
+        return 1
+    exif = Image.Exif()
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
-    except _DECODE_ERRORS:
+        exif.load(raw)
+        value = exif.get(ExifTags.Base.Orientation)
+    except DECODE_ERRORS:
         return 1
     return value if value in _TURNS else 1
 
 
-def _plain_mode(image: Image.Image) -> Image.Image:
-    """Convert the image to one of the modes L, RGB and RGBA."""
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it
+def _num_halvings(data: bytes) -> int:
+    """Return how often a JPEG 2000 picture can be halved while it is decoded: the levels in its `COD`."""
+    at = data.find(b"\xff\x52", max(0, data.find(b"\xff\x4f\xff\x51")))
+    levels = data[at + 9 : at + 10]
+    return levels[0] if at > 0 and levels and levels[0] <= 32 else 0
+
+
+def _first_that_shows(image: ImageFile.ImageFile, limits: ImageLimits) -> Image.Image:
+    """Return the first frame (or page) that is not blank; if there is none among the first, the first one."""
+    if not _is_blank(image):
+        return image
+    first = image.copy()
+    most = min(_MAX_FRAMES, limits.max_pixels // (image.width * image.height))
+    for number in range(1, most):
+        try:
+            image.seek(number)
+            check_size(image, limits)
+            image.load()
+        except DECODE_ERRORS:
+            break
+        if not _is_blank(image):
+            return image
+    return first
+
+
+def _is_blank(image: Image.Image) -> bool:
+    shown = _on_background(_plain_mode(image, None))
+    return all(
+        high - low <= _BLANK for low, high in zip(*np.reshape(shown.getextrema(), (-1, 2)).T, strict=True)
+    )
+
+
+def _plain_mode(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert the image to one of the modes L, RGB, RGBA, and CMYK where a profile says how inks look."""
+    if image.mode.startswith("I;16"):  # Pillow's own conversion would clip it
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        return _eight_bits(np.asarray(image))
+    if image.mode == "LAB":
+        return lab_to_srgb(image)
     if image.has_transparency_data:
         return image.convert("RGBA")
-    return image if image.mode == "L" else image.convert("RGB")
+    return image if image.mode == "L" or is_of_ink(profile, image.mode) else image.convert("RGB")
 
 
-def _fit(image: Image.Image, extent: Extent, scaled: Size, resizing: Resizing) -> Image.Image:
+def _eight_bits(values: NDArray[np.generic]) -> Image.Image:
+    """Scale numbers from 0 (or less) to the greatest, because no such file says which one is white."""
+    finite = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    low, high = min(0.0, float(finite.min())), float(finite.max())
+    scaled = (finite - low) * (255 / (high - low)) if high > low else finite * 0
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _fit(
+    image: Image.Image, extent: Extent, scaled: Size, resizing: Resizing, profile: bytes | None
+) -> Image.Image:
     """Resample the part of the picture that the target shows; pad where the target is larger."""
     target = resizing.width, resizing.height
     shown = min(scaled[0], target[0]), min(scaled[1], target[1])
     left, top = round((scaled[0] - shown[0]) / 2), round((scaled[1] - shown[1]) / 2)
     scale_x, scale_y = extent[0] / scaled[0], extent[1] / scaled[1]
     box = (left * scale_x, top * scale_y, (left + shown[0]) * scale_x, (top + shown[1]) * scale_y)
-    small = _on_white(_resample(image, shown, box, Image.Resampling[resizing.interpolation.upper()]))
+    small = _shown(_resample(image, shown, box, Image.Resampling[resizing.interpolation.upper()]), profile)
     if shown == target:
         return small
     padded = Image.new("RGB", target, (resizing.fill,) * 3)
@@ -189,11 +274,28 @@ def _resample(image: Image.Image, size: Size, box: Box, filter_: Image.Resamplin
     return image.resize(size, filter_, box, _REDUCING_GAP)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _shown(small: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return a resized picture as a viewer shows it: in sRGB, on a background."""
+    return _on_background(to_srgb(small, profile))
+
+
+def _on_background(image: Image.Image) -> Image.Image:
+    """Lay the picture on white; on black, if it cannot be made out on white and can on black."""
     if image.mode != "RGBA":
         return image.convert("RGB")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    on_white = _laid_on("white", image)
+    if _contrast(on_white) >= _FAINT:
+        return on_white
+    on_black = _laid_on("black", image)
+    return on_black if _contrast(on_black) > _contrast(on_white) else on_white
+
+
+def _laid_on(color: str, image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, color), image).convert("RGB")
+
+
+def _contrast(image: Image.Image) -> float:
+    return float(max(ImageStat.Stat(image).stddev))
 
 
 @contextmanager
@@ -203,7 +305,7 @@ def _decoding_errors_as_bad_content() -> Iterator[None]:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadContent("image_too_large", str(error)) from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         ended_early = isinstance(error, EOFError) or "truncated" in str(error).lower()
         reason = "truncated_image" if ended_early else "damaged_image"
         raise BadContent(reason, str(error) or type(error).__name__) from error

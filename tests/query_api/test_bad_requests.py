@@ -79,7 +79,7 @@ BODIES = {
     "image a number": ({"image": 5}, 422, "invalid_value"),
     "empty image": ({"image": ""}, 422, "out_of_range"),
     "no image": ({"image": encoded(b"just words")}, 415, "not_an_image"),
-    "unsupported image": ({"image": encoded(b"BM" + bytes(60))}, 415, "unsupported_image"),
+    "unsupported image": ({"image": encoded(b"8BPS" + bytes(60))}, 415, "unsupported_image"),
     "truncated image": ({"image": encoded(PNG[:-30])}, 422, "truncated_image"),
     "decompression bomb": ({"image": encoded(with_pixels(60_000, 60_000))}, 422, "image_too_large"),
 }

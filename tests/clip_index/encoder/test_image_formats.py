@@ -1,0 +1,142 @@
+"""Which files are pictures: the bytes decide, and and every format of phones and scanners is read."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.images import make_thumbnail
+from tests.clip_index.encoder.pictures import (
+    LIMITS,
+    encoded,
+    filled,
+    mean_difference,
+    plain_photograph,
+    read,
+    reason_of,
+    reference,
+)
+
+FORMATS = {
+    "AVIF": ("AVIF", {"quality": 90}),
+    "TIFF": ("TIFF", {}),
+    "TIFF, LZW": ("TIFF", {"compression": "tiff_lzw"}),
+    "TIFF, deflate": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    "TIFF, JPEG inside": ("TIFF", {"compression": "jpeg", "quality": 95}),
+    "BigTIFF": ("TIFF", {"big_tiff": True}),
+    "BMP": ("BMP", {}),
+    "JPEG 2000": ("JPEG2000", {}),
+    "JPEG 2000, codestream alone": ("JPEG2000", {"no_jp2": True}),
+    "JPEG of several pictures": ("MPO", {"save_all": True, "append_images": [filled("RGB", "red")]}),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_photograph_is_the_same_in_every_format(name: str) -> None:
+    image = plain_photograph(300, 200)
+    image_format, options = FORMATS[name]
+    data = encoded(image, image_format, **options)
+    assert mean_difference(read(data), reference(image)) < 3
+    assert make_thumbnail(data, 32, LIMITS).startswith(b"RIFF")
+
+
+@pytest.mark.parametrize("bitmap_format", ["png", "bmp"])
+def test_of_an_icon_the_largest_picture_counts(bitmap_format: str) -> None:
+    image = plain_photograph(64, 64)
+    data = encoded(image, "ICO", sizes=[(16, 16), (32, 32), (64, 64)], bitmap_format=bitmap_format)
+    assert mean_difference(read(data), reference(image)) < 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_keeps_the_limit_of_pixels(name: str) -> None:
+    image_format, options = FORMATS[name]
+    data = encoded(plain_photograph(300, 200), image_format, **options)
+    assert reason_of(data, ImageLimits(max_pixels=10_000)) == "image_too_large"
+
+
+@pytest.mark.parametrize(("fourth_of", "reason"), [(-1, "image_too_large"), (100_000, "image_too_large")])
+def test_a_bitmap_in_an_icon_cannot_claim_another_size(fourth_of: int, reason: str) -> None:
+    data = bytearray(encoded(filled("RGB", "red", (16, 16)), "ICO", sizes=[(16, 16)], bitmap_format="bmp"))
+    struct.pack_into("<i", data, 22 + 4, fourth_of)
+    assert reason_of(bytes(data)) == reason
+
+
+def test_a_large_picture_of_a_wavelet_format_is_decoded_at_a_fraction_of_its_size() -> None:
+    image = plain_photograph(1600, 1200)
+    assert mean_difference(read(encoded(image, "JPEG2000")), reference(image)) < 2
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "expected"),
+    [
+        pytest.param(filled("L", 90), {}, 90, id="grey"),
+        pytest.param(filled("1", 1), {"compression": "group4"}, 255, id="a fax"),
+        pytest.param(filled("I;16", 90 * 256), {}, 90, id="16 bits"),
+        pytest.param(filled("F", 0.5), {}, 255, id="floating point, scaled to its greatest"),
+        pytest.param(filled("F", float("nan")), {}, 0, id="not a number"),
+        pytest.param(filled("RGBA", (1, 2, 3, 0)), {}, 255, id="invisible"),
+        pytest.param(filled("CMYK", (0, 0, 0, 255)), {}, 0, id="ink"),
+        pytest.param(filled("LAB", (255, 128, 128)), {}, 255, id="Lab"),
+    ],
+)
+def test_what_scanners_and_presses_write_is_read(
+    image: Image.Image, options: dict[str, object], expected: int
+) -> None:
+    np.testing.assert_allclose(read(encoded(image, "TIFF", **options)), expected, atol=2)
+
+
+def test_a_scan_that_lies_on_its_side_is_turned_by_its_tag() -> None:
+    upright = plain_photograph(300, 200)
+    data = encoded(upright.transpose(Image.Transpose.ROTATE_90), "TIFF", tiffinfo={274: 6})
+    assert mean_difference(read(data), reference(upright)) < 1
+
+
+def test_an_avif_is_turned_as_its_container_says() -> None:
+    upright = plain_photograph(300, 200)
+    exif = Image.Exif()
+    exif[274] = 6
+    data = encoded(upright.transpose(Image.Transpose.ROTATE_90), "AVIF", exif=exif, quality=90)
+    assert mean_difference(read(data), reference(upright)) < 3
+
+
+class TestHeic:
+    """Pictures of iPhones need `pillow-heif`, which is found when the first one arrives."""
+
+    BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
+
+    @pytest.mark.parametrize("brand", BRANDS)
+    def test_without_the_library_the_reason_names_it(
+        self, brand: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        assert reason_of(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + b"\0" * 40) == "unsupported_image"
+
+    def test_with_the_library_its_plugin_reads_the_picture(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class HeifImageFile(ImageFile.ImageFile):
+            def _open(self) -> None:
+                self._size, self._mode = (40, 30), "RGB"
+                self.im = filled("RGB", "red").im
+
+        module = ModuleType("pillow_heif")
+        module.HeifImageFile = HeifImageFile  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "pillow_heif", module)
+        assert (read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40) == (255, 0, 0)).all()
+
+    def test_a_real_file_is_read(self) -> None:
+        plugin = pytest.importorskip("pillow_heif")
+        image = plain_photograph(300, 200)
+        output = io.BytesIO()
+        plugin.from_pillow(image).save(output, quality=90)
+        assert mean_difference(read(output.getvalue()), reference(image)) < 3
+
+    def test_an_avif_under_a_general_brand_is_an_avif(self) -> None:
+        data = encoded(plain_photograph(), "AVIF")
+        general = data.replace(b"ftypavif", b"ftypmif1", 1)
+        assert (read(general) == read(data)).all()
