@@ -57,7 +57,9 @@ class GarbageCollector:
 
         `newest` is the caller's generation. If the store has a greater one, another writer owns
         the shard and may have segments in flight that the caller does not know. Then this raises
-        `GenerationTaken` and removes nothing.
+        `GenerationTaken` and removes nothing. If the store does not list the caller's own generation
+        (a network file system may forget a name for a moment), nothing is removed either, because
+        what that generation names would seem to be garbage.
 
         `in_flight` are segments that are being written or merged. They stay. A file younger than
         `retain_for` stays as well, because another thread of this process may be writing it.
@@ -68,6 +70,8 @@ class GarbageCollector:
         created_at = {g: at for name, at in times.items() if (g := generation_of(name)) is not None}
         if max(created_at, default=newest) > newest:
             raise GenerationTaken
+        if newest not in created_at:
+            return 0
         retained = retained_generations(created_at, self._retain_for, now)
         expired = created_at.keys() - retained
         for generation in expired:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from clip_index.generations.history import link_manifest
-from clip_index.generations.manifest import Manifest, segment_name
+from clip_index.generations.manifest import Manifest, TombstonesEntry, segment_name, tombstones_name
 from clip_index.generations.tombstones import DeadRows, write_tombstones
 from clip_index.storage.shard_store import ShardStore
 
@@ -34,7 +34,7 @@ def install(
     """Make the planned generation the newest one; return what `open_state` opens of it.
 
     Either this returns, and the generation is durable and the newest; or it raises:
-    `OSError` (nothing happened, and the added segments are removed, because a full disk must
+    `OSError` (nothing happened, and the added files are removed, because a full disk must
     not fill up further with every attempt); `GenerationTaken` (another generation is the
     newest); `CommitUnknown` (only the disk can tell). After the last two every file stays,
     because the manifest on disk may name it.
@@ -42,6 +42,7 @@ def install(
     Step 1 writes the tombstones. Step 2 opens the new state, so that nothing unreadable ever
     becomes current. Step 3 links the manifest, the one atomic step. Nothing can fail after it.
     """
+    written: dict[str, TombstonesEntry] = {}
     try:
         written = write_tombstones(store, planned.dead, generation=planned.manifest.generation)  # Step 1
         manifest = replace(planned.manifest, tombstones={**planned.manifest.tombstones, **written})
@@ -50,5 +51,7 @@ def install(
     except OSError:
         for segment_id in planned.added:
             store.remove(segment_name(segment_id))
+        for entry in written.values():
+            store.remove(tombstones_name(entry.file_name))
         raise
     return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,32 +55,37 @@ class Searcher:
         Fewer only where fewer exist, pass the filter and reach `min_score`. Equal scores are ordered by
         content id, so that the same snapshot gives the same answer.
 
-        With a `depth`, answers are parts of one ranking: what is found for a smaller k begins what is
+        With a `depth`, answers are pages of one ranking: what is found for a smaller k begins what is
         found for a greater one, up to that many hits. Such a ranking begins as the answer without a depth
         does. Where the near lists are used up, it goes on with what all other lists hold, best first.
         """
-        asked = Queries(queries, k) if depth is None else Queries(queries, MIN_DEPTH, is_paged=True)
-        found = self._find_best(asked, k, modality, row_filter, Reach.NEAR)
-        answers = [candidates.best(k) for candidates in found]
-        if any(len(hits) < k for hits in answers):
-            rest = self._find_best(asked, k, modality, row_filter, Reach.REST)
-            if depth is None:
-                pairs = zip(found, rest, strict=True)
-                answers = [near.joined_with(others).best(k) for near, others in pairs]
-            else:
-                answers = [_go_on(hits, others, k) for hits, others in zip(answers, rest, strict=True)]
-        return [[hit for hit in hits if min_score is None or hit.score >= min_score] for hits in answers]
+        if k < 1 or not len(queries):
+            return [[] for _ in range(len(queries))]
+        is_paged, least = depth is not None, -1.0 if min_score is None else min_score
+        num_ranked = max(k, MIN_DEPTH) if is_paged else k
+        ask = _Ask(num_ranked, modality, row_filter, is_paged)
+        near = self._find_best(queries, ask, Reach.NEAR)
+        answers = [candidates.best(num_ranked) for candidates in near]
+        short = [q for q, hits in enumerate(answers) if ask.is_short(hits, k, least)]
+        if short and self._has_rest(modality):
+            rest = self._find_best(queries[short], ask, Reach.REST)
+            for query, others in zip(short, rest, strict=True):
+                answers[query] = ask.completed(answers[query], near[query], others, least)
+        return [[hit for hit in hits if hit.score >= least][:k] for hits in answers]
 
-    def _find_best(
-        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None, reach: Reach
-    ) -> list[Candidates]:
+    def _has_rest(self, modality: Modality) -> bool:
+        """Whether a search may leave out anything: only inverted lists have lists that it does not scan."""
+        return any(source.has_rest(modality) for shard in self._shards for source in shard.sources(modality))
+
+    def _find_best(self, embeddings: Embeddings, ask: _Ask, reach: Reach) -> list[Candidates]:
         """Return what each source within reach has to offer, for each query."""
+        queries, modality = ask.queries(embeddings), ask.modality
         sources, found = [], []
         for shard in self._shards:
             with self._observer.searching(shard.name, modality):
                 for source in shard.sources(modality):
                     sources.append((shard.name, source))
-                    found.append(source.search(queries, k, modality, row_filter, reach))
+                    found.append(source.search(queries, ask.num_ranked, modality, ask.row_filter, reach))
         return [
             Candidates(sources, [rows[query] for rows in found], modality) for query in range(len(queries))
         ]
@@ -161,10 +167,38 @@ class Searcher:
         return location.view.segment.embeddings(location.row)
 
 
-def _go_on(hits: list[Hit], rest: Candidates, k: int) -> list[Hit]:
-    """Append the best of the rest; an id that producers sent to several partitions stands once."""
-    known = {hit.content_id for hit in hits}
-    return (hits + [hit for hit in rest.best(k) if hit.content_id not in known])[:k]
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What is asked of every source. `num_ranked` hits are ranked, of which the answer shows the first."""
+
+    num_ranked: int
+    modality: Modality
+    row_filter: RowFilter | None
+    is_paged: bool
+
+    def queries(self, embeddings: Embeddings) -> Queries:
+        if self.is_paged:
+            return Queries(embeddings, MIN_DEPTH, is_paged=True)
+        return Queries(embeddings, self.num_ranked)
+
+    @property
+    def num_needed(self) -> int:
+        """How many hits the near lists must hold, or else all lists are one ranking."""
+        return MIN_DEPTH if self.is_paged else self.num_ranked
+
+    def is_short(self, near: list[Hit], k: int, least: float) -> bool:
+        """Whether the rest is needed: in pages also when the near hits that reach the least are used up."""
+        if len(near) < self.num_needed:
+            return True
+        return self.is_paged and (len(near) < k or near[k - 1].score < least)
+
+    def completed(self, hits: list[Hit], near: Candidates, rest: Candidates, least: float) -> list[Hit]:
+        """Rank near and rest together; in pages, where near hits may have been shown, the rest follows."""
+        if len(hits) < self.num_needed:
+            return near.joined_with(rest).best(self.num_ranked)
+        known = {hit.content_id for hit in hits}  # an id that producers sent to several partitions
+        further = [hit for hit in rest.best(self.num_ranked) if hit.content_id not in known]
+        return [hit for hit in (*hits, *further) if hit.score >= least]
 
 
 class _Unobserved:

@@ -101,6 +101,11 @@ class SegmentView:
             ids_of_rows=self.segment.content_ids,
         )
 
+    def has_rest(self, modality: Modality) -> bool:
+        """Whether a near search of the modality may leave out rows."""
+        file = self.segment.vector_files.get(modality)
+        return file is not None and file.vectors.has_rest
+
     def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
         if row_filter is not None:
             key = f"{modality} {row_filter.key}"

@@ -114,6 +114,10 @@ class Tail:
             ids_of_rows=self._content_ids,
         )
 
+    def has_rest(self, _modality: Modality) -> bool:
+        """Whether a near search may leave out rows."""
+        return self.joined.vectors.has_rest
+
     def _content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
         """Return the content ids of rows of the tail, each read from its own segment."""
         segments = np.searchsorted(self._starts, rows, side="right") - 1

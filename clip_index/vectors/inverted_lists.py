@@ -136,12 +136,14 @@ class InvertedLists:
         centroids: Any,
         effort: Effort = UNCALIBRATED,
         list_of_node: NDArray[np.int64] | None = None,
+        nodes_per_row: float = 1.0,
     ) -> None:
         """`index` is FAISS's, its nodes numbered from 0; `centroids` are its quantizer, or equal to it.
 
         `list_of_node`, (nodes,), need not be read from the lists if it is known already.
         """
         self.effort = effort
+        self.nodes_per_row = nodes_per_row
         self._index = index
         self.centroids = centroids
         self._list_of_node = list_of_node
@@ -179,7 +181,9 @@ class InvertedLists:
 
     def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
         _, lists, num_near = self._rank_lists(queries, selection)
-        met = self._lengths[lists].cumsum(axis=1)
+        lengths = self._lengths if selection is None else selection.num_in_list
+        assert lengths is not None
+        met = lengths[lists].cumsum(axis=1)
         return int(np.take_along_axis(met, num_near[:, None] - 1, axis=1).max())
 
     def are_near(
@@ -213,7 +217,7 @@ class InvertedLists:
 
     def _least_near(self, queries: Queries) -> int:
         """Return how many lists of mean length hold the nodes that a query meets at least."""
-        return -(-queries.num_met // self._list_length)
+        return -(-int(queries.num_met * self.nodes_per_row) // self._list_length)
 
     def _share_of(self, selection: NodeSelection) -> float:
         assert selection.num_in_list is not None

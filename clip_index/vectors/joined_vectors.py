@@ -72,4 +72,4 @@ def _open(index: Any, files: Sequence[VectorFile], guide: InvertedLists | None) 
     if guide is None:
         return FlatVectors(index)
     lists = np.concatenate([file.lists_around(guide) for file in files])
-    return InvertedLists(index, guide.centroids, guide.effort, lists)
+    return InvertedLists(index, guide.centroids, guide.effort, lists, guide.nodes_per_row)

@@ -31,6 +31,14 @@ class NodeRows:
         is_seen[self.rows] = True
         return int(np.count_nonzero(is_seen)) == len(self.rows)
 
+    @cached_property
+    def nodes_per_row(self) -> float:
+        """How many nodes a row has in the mean, at least 1: texts have one for each window."""
+        if not len(self.rows):
+            return 1.0
+        num_rows = np.count_nonzero(np.bincount(self.rows))
+        return max(1.0, len(self.rows) / num_rows)
+
     def rows_of(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
         """Return pairs in the order of `nodes`: a position in `nodes`, and a row of the node there.
 

@@ -100,12 +100,15 @@ class VectorFile:
         except RuntimeError as error:  # every exception of FAISS is a RuntimeError
             path.stat()  # raises FileNotFoundError for a file that was collected, which is not damage
             raise DamagedFile(path, str(error).strip().splitlines()[-1]) from error
-        is_flat = not isinstance(self._index, faiss.IndexIVF)
-        self.lists = None if is_flat else InvertedLists(self._index, self._index.quantizer, effort)
-        self.vectors: Vectors = self.lists or FlatVectors(self._index)
-        self.num_nodes = self.vectors.num_nodes
+        self.num_nodes = int(self._index.ntotal)
         self.node_rows = NodeRows(node_rows, self.num_nodes)
+        self.lists = self._open_lists(effort) if isinstance(self._index, faiss.IndexIVF) else None
+        self.vectors: Vectors = self.lists or FlatVectors(self._index)
         self._around: tuple[InvertedLists, NDArray[np.int64]] | None = None
+
+    def _open_lists(self, effort: Effort) -> InvertedLists:
+        nodes_per_row = self.node_rows.nodes_per_row
+        return InvertedLists(self._index, self._index.quantizer, effort, nodes_per_row=nodes_per_row)
 
     @property
     def dimension(self) -> int:

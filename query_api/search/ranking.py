@@ -44,8 +44,7 @@ def find_rankings(
     """
     together: dict[object, list[int]] = defaultdict(list)
     for position, one in enumerate(requests):
-        kind = (one.modality, one.num_first_searched, one.row_filter and one.row_filter.key, one.depth)
-        together[kind].append(position)
+        together[_kind_of(one)].append(position)
     found: dict[int, list[Hit]] = {}
     for positions in together.values():
         first = requests[positions[0]]
@@ -54,11 +53,30 @@ def find_rankings(
     return [_select(searcher, one, found[position], newest) for position, one in enumerate(requests)]
 
 
+def _kind_of(request: RankingRequest) -> object:
+    """Return what requests of one call of the searcher have in common."""
+    filter_key = request.row_filter and request.row_filter.key
+    return request.modality, request.num_first_searched, filter_key, request.depth, _least_score(request)
+
+
+def _least_score(request: RankingRequest) -> float | None:
+    """Return the least score that the searcher is told: in pages, what lies below it ends no ranking.
+
+    A ranking without pages is in order of scores, so that it ends at the first hit below.
+    """
+    return None if request.depth is None else request.min_score
+
+
 def _search(searcher: Snapshot, requests: Sequence[RankingRequest], num_wanted: int) -> list[list[Hit]]:
     first = requests[0]
     queries = np.stack([request.query.embedding for request in requests])
     return searcher.search(
-        queries, k=num_wanted, modality=first.modality, row_filter=first.row_filter, depth=first.depth
+        queries,
+        k=num_wanted,
+        modality=first.modality,
+        min_score=_least_score(first),
+        row_filter=first.row_filter,
+        depth=first.depth,
     )
 
 

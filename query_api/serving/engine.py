@@ -73,12 +73,14 @@ class Snapshot(Protocol):
         *,
         k: int,
         modality: Modality,
+        min_score: float | None = None,
         row_filter: RowFilter | None = None,
         depth: int | None = None,
     ) -> list[list[Hit]]:
         """Return the k best live contents of each query (q, dimension), best first.
 
-        There are fewer only if fewer exist and pass the filter. Equal scores are ordered by content id.
+        There are fewer only if fewer exist, reach `min_score` and pass the filter. Equal scores are
+        ordered by content id.
         With the same `depth`, the answer to a smaller k begins the answer to a greater one, up to that
         many hits.
         """

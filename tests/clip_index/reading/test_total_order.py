@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,54 @@ def test_a_text_scores_by_its_best_window_wherever_that_lies(listed: Searcher) -
         for hit in hits:
             best = float((listed.embeddings(hit.location) @ query[0]).max())
             assert hit.score == pytest.approx(best, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def windowed(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
+    """400 texts of 20 windows each, in lists: far more nodes than texts."""
+    vectors = unit_vectors(5, 8_000, 32).reshape(400, 20, 32)
+    rows = [(f"{number:03}", embeddings) for number, embeddings in enumerate(vectors)]
+    return write(tmp_path_factory.mktemp("windowed"), 1, [rows])
+
+
+@pytest.mark.parametrize("k", [10, 50, 100])
+def test_the_first_page_is_the_plain_answer_where_texts_have_many_windows(windowed: Searcher, k: int) -> None:
+    for seed in range(40, 50):
+        query = unit_vectors(seed, 1, 32)
+        page = ranking(windowed, query, k, depth=MAX_DEPTH)
+        assert page == sorted(page)
+        assert page[:k] == ranking(windowed, query, k)
+
+
+def test_pages_with_a_least_score_show_every_content_that_reaches_it(windowed: Searcher) -> None:
+    vectors = unit_vectors(5, 8_000, 32).reshape(400, 20, 32).astype(np.float16).astype(np.float32)
+    for seed in range(40, 50):
+        query = unit_vectors(seed, 1, 32)
+        best = (vectors @ query[0]).max(axis=1)
+        least = float(np.sort(best)[-60]) - 1e-4
+        ask = RankingRequest(
+            QueryEmbedding(query[0], frozenset(), None), "text", 7, min_score=least, depth=MAX_DEPTH
+        )
+        found: list[str] = []
+        while True:
+            [selected] = find_rankings(windowed, [ask])
+            found += [hit.content_id for hit in selected.hits]
+            if selected.end is None:
+                break
+            ask = replace(ask, after=selected.end)
+        assert sorted(found) == [f"{n:03}" for n in np.flatnonzero(best >= least)]
+
+
+def test_an_answer_does_not_depend_on_the_other_queries_of_its_call(windowed: Searcher) -> None:
+    queries = unit_vectors(60, 12, 32)
+    alone = [ranking(windowed, query[None], 50) for query in queries]
+    together = windowed.search(queries, k=50, modality="text")
+    assert [[(-hit.score, hit.content_id) for hit in hits] for hits in together] == alone
+
+
+def test_no_queries_and_no_hits_wanted_are_answered(windowed: Searcher) -> None:
+    assert windowed.search(np.empty((0, 32), np.float32), k=3, modality="text") == []
+    assert windowed.search(unit_vectors(1, 2, 32), k=0, modality="text") == [[], []]
 
 
 def test_scores_lie_between_minus_one_and_one(tmp_path: Path) -> None:
