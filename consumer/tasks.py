@@ -135,7 +135,8 @@ class AssignedPartition:
 class Handover:
     """A delta on its way from the encoder thread to its shard's writer.
 
-    The delta may be added only when all `dead_letters` are delivered. `timestamps_ms` are the
+    The delta may be added only when all `dead_letters` are delivered. `letter_offsets` are the offsets
+    of their records. `timestamps_ms` are the
     timestamps of its records, in offset order. `size_bytes` is about what the handover takes in
     memory, including the records of its dead letters.
     """
@@ -146,6 +147,7 @@ class Handover:
     dead_letters: tuple[DeadLetterDelivery, ...] = ()
     timestamps_ms: tuple[int, ...] = ()
     size_bytes: int = 0
+    letter_offsets: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

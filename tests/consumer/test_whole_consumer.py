@@ -20,12 +20,14 @@ from consumer.preparation.steps import PreparationOptions
 from consumer.writing.owned_shard import CommitPolicy
 from event_log.errors import FatalLogError, TransientLogError
 from event_log.memory.clients import MemoryLog
+from event_log.records import Headers
 from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.codec import encode_event
+from schemas.dead_letters import read_explanation
 from schemas.errors import UnknownSchema
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent
 from tests.consumer.encoders import CountingEncoder, HeldEncoder
-from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
+from tests.consumer.running import DEAD_LETTER_TOPIC, PATIENCE_SECONDS, TOPIC, World, eventually, upload
 
 
 def test_texts_and_pictures_become_contents_of_the_index(world: World) -> None:
@@ -180,6 +182,38 @@ def test_a_flood_of_dead_letters_stops_the_consumer_before_its_offsets_are_passe
     assert isinstance(error, DeadLetterFlood)
     assert len(world.dead_letters()) < 10
     assert world.next_offset() < 40
+
+
+@pytest.mark.parametrize("num_before", [1, 31, 100])
+def test_records_before_a_letter_that_cannot_be_published_are_committed(
+    world: World, num_before: int
+) -> None:
+    for number in range(num_before):
+        world.publish(upload(f"c{number}"))
+    world.append(b"bad", b"garbage")
+    world.publish(upload("behind"))
+    world.log.fail_next("publish", FatalLogError("not authorised"), times=1)
+    error = world.failure()
+    assert isinstance(error, FatalLogError)
+    assert f"{TOPIC}-0@{num_before} (undecodable) to {DEAD_LETTER_TOPIC}" in str(error)
+    assert world.next_offset() == num_before
+    with world.running():
+        world.wait_committed(num_before + 2)
+    assert world.reasons() == ["undecodable"]
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 2_000_000])
+def test_a_record_of_any_size_becomes_a_dead_letter(tmp_path: Path, key: bytes | None) -> None:
+    log = MemoryLog(max_record_bytes=4_000_000)
+    world = World(tmp_path / "index", log=log)
+    headers: Headers = (("trace", b"x" * (3_999_900 - len(key or b""))),)
+    log.append(TOPIC, 0, key=key, value=b"", headers=headers)
+    with world.running():
+        world.wait_committed(world.publish(upload("behind")))
+    [letter] = world.dead_letters()
+    said = read_explanation(letter.headers)
+    assert str(said.origin) == f"{TOPIC}-0@0"
+    assert letter.size_bytes < 2_000
 
 
 def test_an_unknown_schema_stops_the_consumer(world: World) -> None:
