@@ -1,8 +1,9 @@
 """`/livez`, `/readyz` and `/metrics` on an HTTP server of their own, on loopback by default.
 
 - Live: every thread runs, and intake has polled lately. A red answer means: restart the process.
-- Ready: live, not stopping, without a failure (a flood of dead letters is one), and every shard can
-  be written. A consumer without partitions is ready, because it stands by.
+- Ready: live, not stopping, without a failure (a flood of dead letters is one), every shard can be
+  written, and no partition waits because of a record that only a newer release understands. A consumer
+  without partitions is ready, because it stands by.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class HealthCheck:
             problems.append("stopping")
         if not self.pipeline.is_writable:
             problems.append("the index cannot be written")
+        problems += [f"a partition waits: {reason}" for reason in self.pipeline.waiting_partitions]
         return problems
 
 

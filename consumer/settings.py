@@ -88,9 +88,10 @@ class ConsumerSettings(Section):
         le=1024,
         description="The longer side of each kept thumbnail is this many pixels; 0 keeps no thumbnails.",
     )
-    on_unknown_schema: Literal["stop", "dead_letter"] = Field(
-        default="stop",
-        description="An unknown schema stops the consumer (stop), or its record is set aside (dead_letter).",
+    on_unknown_schema: Literal["wait", "stop", "dead_letter"] = Field(
+        default="wait",
+        description="A record of an unknown Avro fingerprint makes its partition wait (wait), stops the "
+        "consumer (stop), or is set aside (dead_letter).",
     )
     on_misplaced_record: Literal["index", "dead_letter"] = Field(
         default="index",

@@ -67,6 +67,9 @@ class Task:
     A task settles once: a preparation thread sets `outcome` or `error` and then leaves the task
     alone. Before that no other thread reads the task. Therefore it needs no lock and no future of
     its own; these would cost a tenth of the handling of a small record.
+
+    A task that cannot be handled by this process does not settle. `waits_because` says why. It holds
+    back its partition until another process gets it.
     """
 
     partition: int
@@ -80,6 +83,14 @@ class Task:
     error: Exception | None = None
     is_cancelled: bool = False
     fetching: Future[bytes] | None = None
+    waits_because: str | None = None
+
+    @property
+    def position(self) -> str:
+        """Where the record lies, for people."""
+        if self.record is None:
+            return f"partition {self.partition}, before offset {self.next_offset}"
+        return f"{self.record.topic}-{self.partition}@{self.record.offset}"
 
     @property
     def held_bytes(self) -> int:
