@@ -102,7 +102,8 @@ class ConsumerSettings(Section):
         default=0.5,
         ge=0,
         le=1,
-        description="The consumer stops when a larger share of the latest records are dead letters.",
+        description="The consumer stops when a larger share of the latest records are dead letters for a "
+        "reason other than what a user uploaded.",
     )
     flood_min_dead_letters: int = Field(
         default=100, ge=1, description="Fewer dead letters than this are no flood, whatever their share."

@@ -19,6 +19,10 @@ from schemas.dead_letters import (
     summarise,
 )
 
+_ABOUT_UPLOADS = frozenset(
+    {"empty_content", "metadata_too_large", "content_id_too_long", "reference_too_large"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
@@ -32,6 +36,14 @@ class SetAside:
     detail: str
     stage: str
     exception_class: str
+
+    @property
+    def is_about_upload(self) -> bool:
+        """Whether the event was understood, and what its user has uploaded cannot be indexed.
+
+        Any other reason may be one for all records: wrong bytes, schema, keys or references.
+        """
+        return self.stage == "prepare" or self.reason in _ABOUT_UPLOADS
 
 
 def headers_from_set_aside(record: Record, set_aside: SetAside, *, connector: str, worker_id: str) -> Headers:

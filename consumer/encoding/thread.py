@@ -141,10 +141,13 @@ class Encoding:
             self._writing.hand_over(handover)
 
     def _watch_for_flood(self, batch: Sequence[Task]) -> None:
-        """Count dead letters before any of the batch is sent, so that a flood sends none of its batch."""
+        """Count dead letters before any of the batch is sent, so that a flood sends none of its batch.
+
+        What users upload is never a flood, however many of them send what cannot be indexed.
+        """
         for task in batch:
-            if isinstance(task.outcome, SetAside):
-                self._outlet.limit.set_aside(task.outcome.reason)
+            if isinstance(task.outcome, SetAside) and not task.outcome.is_about_upload:
+                self._outlet.limit.set_aside(task.outcome.reason, position=task.position)
             elif task.record is not None:
                 self._outlet.limit.passed()
 

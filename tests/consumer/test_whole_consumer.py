@@ -27,7 +27,7 @@ from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.codec import encode_event
 from schemas.dead_letters import read_explanation
 from schemas.errors import UnknownSchema
-from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent
+from schemas.events import Content, ContentReference, DeleteEvent, ImageContent, TextContent
 from tests.consumer.encoders import BrokenEncoder, CountingEncoder, HeldEncoder
 from tests.consumer.running import DEAD_LETTER_TOPIC, PATIENCE_SECONDS, TOPIC, World, eventually, upload
 
@@ -216,6 +216,37 @@ def test_a_record_of_any_size_becomes_a_dead_letter(tmp_path: Path, key: bytes |
     said = read_explanation(letter.headers)
     assert str(said.origin) == f"{TOPIC}-0@0"
     assert letter.size_bytes < 2_000
+
+
+BAD_UPLOADS: dict[str, Content] = {
+    "truncated_image": ImageContent(draw_picture(1)[:100]),
+    "damaged_image": ImageContent(draw_picture(1)[:16] + b"\x7f\xff\xff\xff" * 2 + draw_picture(1)[24:]),
+    "reference_too_large": ContentReference("https://h/x", "0" * 64, 2**40, "image"),
+}
+
+
+@pytest.mark.parametrize(("reason", "content"), BAD_UPLOADS.items(), ids=BAD_UPLOADS.keys())
+def test_what_users_upload_is_never_a_flood(world: World, reason: str, content: Content) -> None:
+    world.set_options(flood=FloodThreshold(max_share=0.1, min_dead_letters=5, window=100))
+    for number in range(20):
+        world.publish(upload(f"bad-{number}", content))
+    with world.running():
+        world.wait_committed(world.publish(upload("good")))
+    assert world.reasons() == [reason] * 20
+    assert world.searcher().find("good") is not None
+
+
+def test_bad_uploads_do_not_hide_a_flood_nor_add_to_it(world: World) -> None:
+    world.set_options(flood=FloodThreshold(max_share=0.5, min_dead_letters=10, window=1000))
+    for number in range(30):
+        world.publish(upload(f"bad-{number}", ImageContent(b"%PDF-1.7")))
+    for number in range(40):
+        world.append(b"x", b"garbage %d" % number)
+    error = world.failure()
+    assert isinstance(error, DeadLetterFlood)
+    assert error.num_dead_letters == 31
+    assert f"({TOPIC}-0@60) as undecodable" in str(error)
+    assert "CLIPTIDE_CONSUMER__FLOOD_SHARE" in str(error)
 
 
 UNKNOWN = b"\xc3\x01newer!!!" + b"an event of a newer release"
