@@ -23,10 +23,12 @@ class StartRefused(ConsumerError):
 class DeadLetterFlood(ConsumerError):
     """More of the latest records were set aside than the limit allows."""
 
-    def __init__(self, num_dead_letters: int, num_records: int, reason: str) -> None:
+    def __init__(self, num_dead_letters: int, num_records: int, reason: str, position: str = "") -> None:
+        last = f"the last one ({position})" if position else "the last one"
         super().__init__(
-            f"{num_dead_letters} of the latest {num_records} records were set aside, "
-            f"the last one as {reason}: stopping before more are set aside"
+            f"{num_dead_letters} of the latest {num_records} records were set aside, {last} as {reason}: "
+            "stopping before more are set aside; correct the cause and start again, or set "
+            "CLIPTIDE_CONSUMER__FLOOD_SHARE=1 to set such records aside without a limit"
         )
         self.num_dead_letters = num_dead_letters
         self.num_records = num_records

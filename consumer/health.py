@@ -2,8 +2,8 @@
 
 - Live: every thread runs, and intake has polled lately. A red answer means: restart the process.
 - Ready: live, not stopping, without a failure (a flood of dead letters is one), every shard can be
-  written, and no step waits for the log or the disk. A consumer without partitions is ready, because
-  it stands by.
+  written, no step waits for the log or the disk, and no partition waits because of a record that only
+  a newer release understands. A consumer without partitions is ready, because it stands by.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class HealthCheck:
             problems.append("stopping")
         if not self.pipeline.is_writable:
             problems.append("the index cannot be written")
+        problems += [f"a partition waits: {reason}" for reason in self.pipeline.waiting_partitions]
         return [*problems, *self.pipeline.outages]
 
 

@@ -48,6 +48,7 @@ def _preparation(consumer: ConsumerSettings, encoder: EncoderSettings) -> Prepar
     return PreparationOptions(
         num_threads=consumer.preparation_threads,
         sets_unknown_schemas_aside=consumer.on_unknown_schema == "dead_letter",
+        stops_at_unknown_schemas=consumer.on_unknown_schema == "stop",
         sets_misplaced_aside=consumer.on_misplaced_record == "dead_letter",
         make_thumbnail=partial(make_thumbnail, side=side, limits=encoder.image_limits) if side else None,
     )

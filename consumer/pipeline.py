@@ -130,6 +130,11 @@ class Pipeline:
         return self._outages.problems
 
     @property
+    def waiting_partitions(self) -> tuple[str, ...]:
+        """Why partitions wait because of a record that this process cannot handle."""
+        return self._parts.intake.waiting
+
+    @property
     def dead_threads(self) -> list[str]:
         return [name for name, thread in self._threads.items() if not thread.is_alive()]
 

@@ -93,9 +93,10 @@ class ConsumerSettings(Section):
         le=1024,
         description="The longer side of each kept thumbnail is this many pixels; 0 keeps no thumbnails.",
     )
-    on_unknown_schema: Literal["stop", "dead_letter"] = Field(
-        default="stop",
-        description="An unknown schema stops the consumer (stop), or its record is set aside (dead_letter).",
+    on_unknown_schema: Literal["wait", "stop", "dead_letter"] = Field(
+        default="wait",
+        description="A record of an unknown Avro fingerprint makes its partition wait (wait), stops the "
+        "consumer (stop), or is set aside (dead_letter).",
     )
     on_misplaced_record: Literal["index", "dead_letter"] = Field(
         default="index",
@@ -106,7 +107,8 @@ class ConsumerSettings(Section):
         default=0.5,
         ge=0,
         le=1,
-        description="The consumer stops when a larger share of the latest records are dead letters.",
+        description="The consumer stops when a larger share of the latest records are dead letters for a "
+        "reason other than what a user uploaded.",
     )
     flood_min_dead_letters: int = Field(
         default=100, ge=1, description="Fewer dead letters than this are no flood, whatever their share."

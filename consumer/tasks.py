@@ -67,6 +67,9 @@ class Task:
     A task settles once: a preparation thread sets `outcome` or `error` and then leaves the task
     alone. Before that no other thread reads the task. Therefore it needs no lock and no future of
     its own; these would cost a tenth of the handling of a small record.
+
+    A task that cannot be handled by this process does not settle. `waits_because` says why. It holds
+    back its partition until another process gets it.
     """
 
     partition: int
@@ -80,6 +83,14 @@ class Task:
     error: Exception | None = None
     is_cancelled: bool = False
     fetching: Future[bytes] | None = None
+    waits_because: str | None = None
+
+    @property
+    def position(self) -> str:
+        """Where the record lies, for people."""
+        if self.record is None:
+            return f"partition {self.partition}, before offset {self.next_offset}"
+        return f"{self.record.topic}-{self.partition}@{self.record.offset}"
 
     @property
     def held_bytes(self) -> int:
@@ -135,9 +146,10 @@ class AssignedPartition:
 class Handover:
     """A delta on its way from the encoder thread to its shard's writer.
 
-    The delta may be added only when all `dead_letters` are delivered. `timestamps_ms` are the
-    timestamps of those of its records that have one, in offset order. `size_bytes` is about what the
-    handover takes in memory, including the records of its dead letters.
+    The delta may be added only when all `dead_letters` are delivered. `letter_offsets` are the offsets
+    of their records. `timestamps_ms` are the timestamps of those of its records that have one, in offset
+    order. `size_bytes` is about what the handover takes in memory, including the records of its dead
+    letters.
     """
 
     partition: int
@@ -146,6 +158,7 @@ class Handover:
     dead_letters: tuple[DeadLetterDelivery, ...] = ()
     timestamps_ms: tuple[int, ...] = ()
     size_bytes: int = 0
+    letter_offsets: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ EventLogError
 ├── TransientLogError     wait and retry: the broker is away, a request timed out
 ├── TopicMissing          create the topic if that is allowed, otherwise name it
 ├── OffsetOutOfRange      the log does not hold the position: refuse, and name the numbers
-├── RecordTooLarge        the record can never be published: tell its producer
+├── RecordRefused         the record can never be published as it is: tell its producer
+│   └── RecordTooLarge
 └── FatalLogError         stop the process: it is fenced, unauthorised or misconfigured
 """
 
@@ -36,8 +37,12 @@ class OffsetOutOfRange(EventLogError):
         self.partition = partition
 
 
-class RecordTooLarge(EventLogError):
-    """A record is larger than the broker or the client accepts."""
+class RecordRefused(EventLogError):
+    """The broker takes other records, but not this one: a compacted topic refuses a record without a key."""
+
+
+class RecordTooLarge(RecordRefused):
+    """A record is larger than the broker, the topic or the client accepts."""
 
 
 class FatalLogError(EventLogError):

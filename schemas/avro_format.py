@@ -35,6 +35,18 @@ MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
 _HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
 
+FINGERPRINT_ALIASES = {
+    bytes.fromhex("8cfe07b2e96c4911"): bytes.fromhex("123f76d973687910"),  # Go: hamba/avro
+    bytes.fromhex("a6ee48c11eab6509"): bytes.fromhex("123f76d973687910"),  # Rust: apache-avro
+}
+"""Fingerprints that other libraries computed for one of our schemas, and the right one.
+
+The schema was first handed out with a logical type for `occurred_at`. Avro's canonical form has no logical
+types, but hamba/avro keeps `{"type":"long","logicalType":"timestamp-millis"}` and apache-avro
+`{"type":"long"}` where it should be `"long"`. The data are the same. The schema has no logical type any
+more, so that all libraries agree.
+"""
+
 # Everything that fastavro raises on bytes that are not a datum. MemoryError is left out on purpose: no
 # length in the bytes makes fastavro allocate memory, so the machine is at fault and not the record.
 _DATUM_ERRORS = (EOFError, IndexError, ValueError, OverflowError, TypeError, KeyError)
@@ -98,9 +110,10 @@ class AvroReader:
         """
         if len(value) < _HEADER_BYTES:
             raise BadEvent("undecodable", f"single-object encoding of {len(value)} bytes: no fingerprint")
-        written = self._written.get(value[len(MARKER) : _HEADER_BYTES])
+        fingerprint_given = value[len(MARKER) : _HEADER_BYTES]
+        written = self._written.get(FINGERPRINT_ALIASES.get(fingerprint_given, fingerprint_given))
         if written is None:
-            raise self._unknown(value[len(MARKER) : _HEADER_BYTES])
+            raise self._unknown(fingerprint_given)
         return _event_from_datum(self._read_datum(value, written))
 
     def _read_datum(self, value: bytes, written: AvroSchema) -> Any:

@@ -14,7 +14,7 @@ from schemas.avro_format import (
     write_avro,
 )
 from schemas.clock_time import time_from_record_timestamp
-from schemas.errors import BadEvent, UnknownSchema
+from schemas.errors import BadEvent
 from schemas.events import DeleteEvent, Event
 from schemas.json_format import read_json, write_json
 from schemas.validation import validate_event
@@ -120,13 +120,12 @@ def _content_type(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
     return b""
 
 
-def _confluent_refused(value: bytes) -> UnknownSchema:
+def _confluent_refused(value: bytes) -> BadEvent:
     schema_id = int.from_bytes(value[1:_CONFLUENT_HEADER_BYTES], "big")
-    return UnknownSchema(
-        f"schema id {schema_id} of the Confluent wire format",
-        "not supported yet: it needs a schema registry, which a later version will take from "
-        "CLIPTIDE_CONSUMER__SCHEMA_REGISTRY_URL; until then publish Avro single-object encoding "
-        "or plain JSON",
+    return BadEvent(
+        "unknown_schema",
+        f"schema id {schema_id} of the Confluent wire format, which needs a schema registry and is not "
+        "supported yet: publish Avro single-object encoding or plain JSON",
     )
 
 

@@ -3,10 +3,15 @@
 A dead letter keeps the key, the value and the headers of its record. The consumer appends its own
 headers: where the record lay and what went wrong, under Kafka Connect's names (KIP-298), and then the
 reason code. A producer may have sent headers of the same names, so the last header of a name counts.
+
+If that is more than the dead-letter topic takes, the letter goes without its value; if it is still too
+much, as a summary: position, reason, and the digests of what was left out. A summary takes about a
+kilobyte whatever the record is.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,6 +19,11 @@ from typing import TypeAlias
 CONNECT_PREFIX = "__connect.errors."
 REASON_HEADER = "cliptide.reason"
 VALUE_OMITTED_HEADER = "cliptide.value_omitted"
+VALUE_DIGEST_HEADER = "cliptide.value_digest"
+KEY_OMITTED_HEADER = "cliptide.key_omitted"
+HEADERS_OMITTED_HEADER = "cliptide.headers_omitted"
+_LONGEST_KEPT_KEY = 128
+_LONGEST_KEPT_TEXT = 120
 _FIRST_HEADER = CONNECT_PREFIX + "topic"
 
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
@@ -76,6 +86,61 @@ def append_explanation(headers: Headers, *, origin: RecordPosition, failure: Fai
 def append_value_omitted(headers: Headers) -> Headers:
     """Say that the value is left out because the broker takes no record of this size."""
     return (*headers, (VALUE_OMITTED_HEADER, b"too_large"))
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The key and the headers of a letter that keeps nothing large of its record."""
+
+    key: bytes
+    headers: Headers
+
+
+def summarise(
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers,
+    *,
+    origin: RecordPosition,
+    failure: Failure,
+) -> Summary:
+    """Build a letter of bounded size: position, reason, and the digests of value, key and headers.
+
+    A record without a key is keyed by its position, because a compacted topic takes no record without one.
+    """
+    context = {
+        "topic": origin.topic,
+        "partition": str(origin.partition),
+        "offset": str(origin.offset),
+        "stage": failure.stage.upper(),
+        "exception.class.name": failure.exception_class,
+        "exception.message": failure.detail,
+    }
+    said = tuple(
+        (CONNECT_PREFIX + name, text.encode() if name == "topic" else _shortened(text))
+        for name, text in context.items()
+    )
+    omitted: list[tuple[str, bytes]] = [(VALUE_OMITTED_HEADER, b"too_large")]
+    if value is not None:
+        omitted.append((VALUE_DIGEST_HEADER, _size_and_digest(value)))
+    if key is not None and len(key) > _LONGEST_KEPT_KEY:
+        omitted.append((KEY_OMITTED_HEADER, _size_and_digest(key)))
+        key = None
+    if headers:
+        joined = b"".join(name.encode() + b"\0" + (text or b"") + b"\0" for name, text in headers)
+        omitted.append((HEADERS_OMITTED_HEADER, b"%d headers, %s" % (len(headers), _size_and_digest(joined))))
+    return Summary(key or str(origin).encode(), (*said, (REASON_HEADER, failure.reason.encode()), *omitted))
+
+
+def _shortened(text: str) -> bytes:
+    encoded = text.encode()
+    if len(encoded) <= _LONGEST_KEPT_TEXT:
+        return encoded
+    return encoded[:_LONGEST_KEPT_TEXT].decode(errors="ignore").encode() + "…".encode()
+
+
+def _size_and_digest(data: bytes) -> bytes:
+    return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}".encode()
 
 
 def read_explanation(headers: Headers) -> Explanation:

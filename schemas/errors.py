@@ -2,7 +2,7 @@
 
 SchemasError
 ├── BadEvent         set this one record aside, go on with the rest
-└── UnknownSchema    stop: the consumer lacks the schema (a newer producer, or a missing registry)
+└── UnknownSchema    wait with this record's partition: a newer release may know the schema
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ BadEventReason: TypeAlias = Literal[
     "empty_content",  # an upsert without content, or with an empty one
     "missing_key",  # the record has no key
     "key_mismatch",  # the key is not the content id
+    "misplaced_key",  # the record lies in another partition than its key belongs to
+    "unknown_schema",  # the framing of a schema registry, and there is no registry
     "content_id_too_long",  # more than 512 bytes of UTF-8
     "metadata_too_large",  # too many entries, a key that is too long, or too many bytes
 ]
@@ -39,7 +41,7 @@ class BadEvent(SchemasError):
 
 
 class UnknownSchema(SchemasError):
-    """This process does not know the record's schema, which `schema` names."""
+    """This process does not know the record's fingerprint, which `schema` names; a newer release may."""
 
     def __init__(self, schema: str, detail: str) -> None:
         super().__init__(f"unknown schema, {schema}: {detail}")

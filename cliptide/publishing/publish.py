@@ -11,7 +11,7 @@ from typing import TypeAlias
 from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.upload_event import BadUpload
 from cliptide.publishing.upload_row import BadRow, UploadRow
-from event_log.errors import RecordTooLarge, TransientLogError
+from event_log.errors import RecordRefused, TransientLogError
 from event_log.publisher import Publisher
 from event_log.records import Delivery
 from schemas.codec import EncodedEvent, encode_event
@@ -146,7 +146,7 @@ class EventPublisher:
             return self._publisher.publish(
                 self._topic, key=encoded.key, value=encoded.value, headers=encoded.headers
             )
-        except (RecordTooLarge, TransientLogError) as error:
+        except (RecordRefused, TransientLogError) as error:
             refused: Future[Delivery] = Future()
             refused.set_exception(error)
             return refused
@@ -165,6 +165,6 @@ class EventPublisher:
 def _outcome(event: LabelledEvent, future: Future[Delivery]) -> Published | Failed:
     try:
         delivery = future.result()
-    except (RecordTooLarge, TransientLogError) as error:
+    except (RecordRefused, TransientLogError) as error:
         return Failed(event.label, str(error))
     return Published(event.label, event.content_id, event.size_bytes, delivery)

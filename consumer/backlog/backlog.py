@@ -104,9 +104,17 @@ class Backlog:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether any submitted task is not taken yet."""
+        """Whether any submitted task is not taken yet, in a partition that does not wait."""
         with self._changed:
-            return any(lane.num_submitted for lane in self._lanes.values())
+            lanes = self._lanes.values()
+            return any(lane.num_submitted and lane.waits_because is None for lane in lanes)
+
+    @property
+    def waiting(self) -> dict[int, str]:
+        """The partitions that wait because of a record, and why."""
+        with self._changed:
+            reasons = {lane.partition: lane.waits_because for lane in self._lanes.values()}
+        return {partition: reason for partition, reason in reasons.items() if reason is not None}
 
     @property
     def size_bytes(self) -> int:

@@ -68,6 +68,11 @@ class Lane:
         self.num_submitted += num_tasks
 
     @property
+    def waits_because(self) -> str | None:
+        """Why the first task, and so the partition, waits; None if it does not."""
+        return self.tasks[0].waits_because if self.tasks else None
+
+    @property
     def is_ready(self) -> bool:
         """Whether the first task is there and ready to be taken."""
         return bool(self.tasks) and self.tasks[0].is_ready

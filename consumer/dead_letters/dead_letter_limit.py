@@ -1,4 +1,8 @@
-"""When dead letters are a flood. Pure."""
+"""When dead letters are a flood. Pure.
+
+A flood shows a cause upstream that spoils all records: undecodable bytes, a wrong schema, wrong keys.
+Records whose upload cannot be indexed are no sign of it. They count as passed.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +32,14 @@ class DeadLetterLimit:
         self._num_dead_letters = 0
 
     def passed(self) -> None:
-        """A record was handled and is not a dead letter."""
+        """A record was handled, and nothing is wrong with how it was published."""
         self._remember(False)
 
-    def set_aside(self, reason: str) -> None:
+    def set_aside(self, reason: str, position: str = "") -> None:
         """Count a record before it becomes a dead letter; raises `DeadLetterFlood` if it is one too many."""
         self._remember(True)
         if self._is_flood():
-            raise DeadLetterFlood(self._num_dead_letters, len(self._latest), reason)
+            raise DeadLetterFlood(self._num_dead_letters, len(self._latest), reason, position)
 
     def _remember(self, is_dead_letter: bool) -> None:
         if len(self._latest) == self._latest.maxlen:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from clip_index.content import Embeddings
-from clip_index.encoder.protocol import Encoder, Prepared
+from clip_index.encoder.protocol import Encoder
 from consumer.backlog.backlog import Backlog
 from consumer.dead_letters.dead_letter import DeadLetters, SetAside
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit
@@ -34,15 +34,19 @@ class BatchEncoder:
     gate: RiskGate
     metrics: Metrics
 
-    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
-        """Encode in one pass. Whatever the encoder raises becomes a `ConsumerFault`."""
+    def encode(self, tasks: Sequence[Task]) -> list[Embeddings]:
+        """Encode the encodable tasks in one pass. Whatever the encoder raises becomes a `ConsumerFault`."""
+        encodable = [task for task in tasks if isinstance(task.outcome, Encodable)]
+        prepared = [task.outcome.prepared for task in encodable if isinstance(task.outcome, Encodable)]
         if not prepared:
             return []
         with self.gate.together(), self.metrics.measure("encode"):
             try:
                 return self.encoder.encode(prepared)
             except Exception as error:
-                raise ConsumerFault(f"encoding failed: {type(error).__name__}: {error}") from error
+                where = f"{encodable[0].position} to {encodable[-1].position}"
+                reason = f"{type(error).__name__}: {error}"
+                raise ConsumerFault(f"encoding {len(prepared)} records, {where}, failed: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +138,20 @@ class Encoding:
         if not batch:
             return
         self._watch_for_flood(batch)
-        prepared = [task.outcome.prepared for task in batch if isinstance(task.outcome, Encodable)]
-        embeddings = iter(self._encoder.encode(prepared))
+        embeddings = iter(self._encoder.encode(batch))
         handled = [self._handle(task, embeddings) for task in batch]
         self._metrics.batch_records.observe(len(batch))
         for handover in build_handovers(handled):
             self._writing.hand_over(handover)
 
     def _watch_for_flood(self, batch: Sequence[Task]) -> None:
-        """Count dead letters before any of the batch is sent, so that a flood sends none of its batch."""
+        """Count dead letters before any of the batch is sent, so that a flood sends none of its batch.
+
+        What users upload is never a flood, however many of them send what cannot be indexed.
+        """
         for task in batch:
-            if isinstance(task.outcome, SetAside):
-                self._outlet.limit.set_aside(task.outcome.reason)
+            if isinstance(task.outcome, SetAside) and not task.outcome.is_about_upload:
+                self._outlet.limit.set_aside(task.outcome.reason, position=task.position)
             elif task.record is not None:
                 self._outlet.limit.passed()
 
@@ -188,5 +194,5 @@ def _outcome(task: Task) -> Outcome:
     except UnknownSchema:
         raise
     except Exception as error:
-        where = f"partition {task.partition}, next offset {task.next_offset}"
-        raise ConsumerFault(f"preparing failed in {where}: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise ConsumerFault(f"preparing {task.position} failed: {reason}") from error

@@ -16,6 +16,7 @@ from consumer.intake.dispatcher import Dispatcher
 from consumer.intake.progress import Progress
 from consumer.intake.start_check import ACCEPT_DATA_LOSS, INDEX_ID
 from consumer.intake.topic_watch import TopicWatch
+from consumer.intake.waiting_partitions import WaitingPartitions
 from consumer.notices import Committed, Notices, ShardFenced
 from consumer.pipeline_state import PipelineState
 from consumer.telemetry.metrics import Metrics
@@ -72,9 +73,15 @@ class Intake:
         self._notices = notices
         self._metrics = metrics
         self._settings = settings
+        self._waiting = WaitingPartitions(metrics)
         self._fenced_until: dict[int, float] = {}
         self._num_failures = 0
         self.last_turn_at = time.monotonic()
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Why partitions wait, one sentence for each that does. Any thread may ask."""
+        return self._waiting.reasons
 
     def run(self, state: PipelineState) -> None:
         """Read until told to stop, then leave the group; leaving commits and closes the shards.
@@ -97,6 +104,7 @@ class Intake:
         self.last_turn_at = time.monotonic()
         self._read_notices()
         self._check_fenced_partitions()
+        self._waiting.observe(self._backlog.waiting, now=time.monotonic())
         is_well = self._try("log", "poll", self._receive)
         is_well &= self._try("inflight", "", self._dispatcher.dispatch)
         self._progress.follow(self._source)

@@ -13,6 +13,7 @@ import structlog
 
 from event_log.partitioning import partition_from_key
 from event_log.records import Record
+from schemas.errors import BadEvent
 from schemas.events import DeleteEvent, Event
 
 _LONGEST_SHOWN_KEY = 100
@@ -20,10 +21,6 @@ _REMEDY = (
     "its producer places keys with another partitioner: set partitioner=murmur2_random in librdkafka's "
     "clients, or murmur2 in others (Java's default), and publish its deletes and updates again"
 )
-
-
-class Misplaced(Exception):
-    """The record lies in another partition than its key belongs to."""
 
 
 class MisplacedCounter(Protocol):
@@ -59,12 +56,13 @@ class Placement:
             self._log.warning("misplaced record", **_described(record, home), way_on=_REMEDY)
 
     def check(self, record: Record, event: Event) -> None:
-        """Log a misplaced delete. Raises `Misplaced` if misplaced records are to be set aside."""
+        """Log a misplaced delete. Raises `BadEvent` if misplaced records are to be set aside."""
         home = self._other_home(record)
         if home is None:
             return
         if self._sets_aside:
-            raise Misplaced(f"its key belongs to partition {home} of {record.topic}: {_REMEDY}")
+            where = f"its key belongs to partition {home} of {record.topic}"
+            raise BadEvent("misplaced_key", f"{where}: {_REMEDY}")
         if isinstance(event, DeleteEvent):
             self._log.warning("misplaced delete has no effect", **_described(record, home), way_on=_REMEDY)
 

@@ -25,7 +25,7 @@ class RecordReader:
         self._placement = placement
 
     def read(self, record: Record) -> Event:
-        """Return the record's event. Raises `BadEvent`, `UnknownSchema` or `Misplaced`."""
+        """Return the record's event. Raises `BadEvent` or `UnknownSchema`."""
         self._placement.observe(record)
         event = self._decoder.decode(
             key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms

@@ -16,7 +16,6 @@ from typing import Protocol, TypeAlias
 from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
 from consumer.dead_letters.dead_letter import SetAside
-from consumer.preparation.placement import Misplaced
 from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.handling import Handling
@@ -50,10 +49,16 @@ class SettledTasks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PreparationOptions:
-    """`make_thumbnail` gets the bytes of a readable picture; where it is None, no thumbnails are kept."""
+    """What becomes of records, and how many threads prepare them.
+
+    A record of an unknown schema makes its partition wait, unless such records are set aside or the
+    consumer is to stop at them. `make_thumbnail` gets the bytes of a readable picture; where
+    it is None, no thumbnails are kept.
+    """
 
     num_threads: int = 2
     sets_unknown_schemas_aside: bool = False
+    stops_at_unknown_schemas: bool = False
     sets_misplaced_aside: bool = False
     make_thumbnail: Callable[[bytes], bytes] | None = None
 
@@ -68,14 +73,19 @@ class _Group:
     prepare_seconds: float = 0.0
 
 
+_WAY_ON = (
+    "upgrade this consumer, or set CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA=dead_letter to set such records aside"
+)
+
 _Step: TypeAlias = Callable[[Task, _Group], Outcome | None]
 
 
 class Preparation:
     """Settles tasks. Thread-safe.
 
-    A bad content becomes a `SetAside`. Any other exception becomes the task's `error`: a fault of
-    the process, or an `UnknownSchema` that an operator must see.
+    A bad content becomes a `SetAside`. A record of an unknown schema makes its task wait, so that it
+    holds back its own partition and no other. Any other exception becomes the task's `error`: a fault
+    of the process, or an `UnknownSchema` where the consumer is to stop.
     """
 
     def __init__(
@@ -125,9 +135,17 @@ class Preparation:
         except Exception as error:  # noqa: BLE001 - the encoder thread raises it
             outcome = self._set_aside_from(error)
             if outcome is None:
-                task.error = error
+                self._fail(task, error)
         if outcome is not None:
             task.outcome = outcome
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        if isinstance(error, UnknownSchema):
+            error = UnknownSchema(f"{error.schema} of {task.position}", f"{error.detail}; {_WAY_ON}")
+            if not self._options.stops_at_unknown_schemas:
+                task.waits_because = str(error)
+                return
+        task.error = error
 
     def _observe(self, group: _Group) -> None:
         """Observe once for a group: once for each record would cost as much as validating its event."""
@@ -141,8 +159,6 @@ class Preparation:
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         if isinstance(error, BadEvent):
             return SetAside(error.reason, error.detail, "decode", name)
-        if isinstance(error, Misplaced):
-            return SetAside("misplaced_key", str(error), "decode", name)
         if isinstance(error, BadContent):
             return SetAside(error.reason, error.detail, "prepare", name)
         if isinstance(error, ReferenceGivenUp):

@@ -162,7 +162,7 @@ class References:
                 try:
                     return await self._attempt_or_wait(reference)
                 except ReferenceRefused as error:
-                    raise ReferenceGivenUp("reference_refused", str(error)) from error
+                    raise ReferenceGivenUp(error.reason, str(error)) from error
                 except (ReferenceAbsent, ReferenceUnreachable) as error:
                     now = self._clock()
                     if failing_since is None:

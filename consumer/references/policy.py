@@ -20,6 +20,14 @@ BUCKET_SCHEMES = frozenset({"s3", "gs", "az"})
 class ReferenceRefused(Exception):
     """The settings do not allow the reference: its record becomes a dead letter at once."""
 
+    reason = "reference_refused"
+
+
+class ReferenceTooLarge(ReferenceRefused):
+    """The content is larger than the settings allow."""
+
+    reason = "reference_too_large"
+
 
 class ReferenceAbsent(Exception):
     """The content is absent, or not what the event says: a dead letter after the grace time.
@@ -49,7 +57,7 @@ class ReferencePolicy:
     def admit(self, uri: str, size_bytes: int) -> StoreKind:
         """Say which kind of store serves the reference, or raise `ReferenceRefused`."""
         if size_bytes > self.max_size_bytes:
-            raise ReferenceRefused(f"{size_bytes} bytes are more than {self.max_size_bytes} allowed")
+            raise ReferenceTooLarge(f"{size_bytes} bytes are more than {self.max_size_bytes} allowed")
         parts = _split(uri)
         if parts.scheme in self.http_schemes:
             return self._admit_host(parts)

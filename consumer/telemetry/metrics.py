@@ -103,6 +103,11 @@ class Metrics:
             "Records in another partition than their key belongs to.",
             registry=registry,
         )
+        self.waiting_partitions = Gauge(
+            "cliptide_waiting_partitions",
+            "Partitions that wait because this process does not know the schema of a record.",
+            registry=registry,
+        )
         self.transient_errors = Counter(
             "cliptide_transient_errors_total",
             "Failures that were waited out and tried again, by place.",

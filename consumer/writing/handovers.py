@@ -17,6 +17,7 @@ from clip_index.content import (
 from clip_index.writing.buffer import num_bytes_of
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
 from consumer.tasks import Handover, Task, Upload
+from event_log.errors import EventLogError
 from schemas.events import DeleteEvent
 
 
@@ -80,6 +81,9 @@ def _build_handover(group: Sequence[Handled]) -> Handover:
         dead_letters=tuple(handled.dead_letter for handled in group if handled.dead_letter is not None),
         timestamps_ms=tuple(_timestamps_ms(group)),
         size_bytes=sum(_size_bytes(handled) for handled in group),
+        letter_offsets=tuple(
+            handled.task.record.offset for handled in group if handled.dead_letter and handled.task.record
+        ),
     )
 
 
@@ -95,11 +99,21 @@ def _size_bytes(handled: Handled) -> int:
 
 
 def delivered_handovers(waiting: Iterable[Handover], now: float) -> list[Handover]:
-    """The first handovers whose dead letters are delivered, as far as each begins where the last one ends."""
+    """The first handovers whose dead letters are delivered, as far as each begins where the last one ends.
+
+    Raises what the first handover's dead letters raise. Behind others, it is raised at a later call,
+    because those before it can be added.
+    """
     delivered: list[Handover] = []
     for handover in waiting:
         is_next = not delivered or handover.delta.from_offset == delivered[-1].delta.next_offset
-        if not is_next or not _is_delivered(handover, now):
+        try:
+            is_ready = is_next and _is_delivered(handover, now)
+        except EventLogError:
+            if not delivered:
+                raise
+            break
+        if not is_ready:
             break
         delivered.append(handover)
     return delivered
@@ -109,6 +123,22 @@ def _is_delivered(handover: Handover, now: float) -> bool:
     """Whether all its dead letters are delivered. Each is asked, because that is what tries it again."""
     answers = [letter.is_delivered(now) for letter in handover.dead_letters]
     return all(answers)
+
+
+def delta_before_letters(handover: Handover, now: float) -> Delta:
+    """The part of a handover before its first dead letter that is not delivered; it may be empty."""
+    end = handover.delta.next_offset
+    for letter, offset in zip(handover.dead_letters, handover.letter_offsets, strict=False):
+        try:
+            is_delivered = letter.is_delivered(now)
+        except EventLogError:
+            is_delivered = False
+        if not is_delivered:
+            end = offset
+            break
+    start = handover.delta.from_offset
+    changes = tuple(change for change in handover.delta.changes if change.offset < end)
+    return Delta(start, max(start, end), changes)
 
 
 def joined_delta(handovers: Sequence[Handover]) -> Delta:

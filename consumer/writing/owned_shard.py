@@ -18,6 +18,7 @@ from consumer.writing.handovers import joined_delta
 from consumer.writing.shard_writer import Shards, ShardWriter
 from consumer.writing.uncommitted import UncommittedHandovers
 from consumer.writing.watermark import WatermarkClock
+from event_log.errors import EventLogError
 
 _log = structlog.get_logger(__name__)
 _RELEASE_PAUSE_SECONDS = 0.005
@@ -150,10 +151,22 @@ class OwnedShard:
 
     def _add_delivered(self, writer: ShardWriter, now: float) -> None:
         """Add handovers as one delta, because looking up many ids costs hardly more than looking up few."""
-        while delivered := self._uncommitted.delivered(now):
+        while delivered := self._delivered(writer, now):
             with self._metrics.measure("add"):
                 writer.add(joined_delta(delivered))
             self._uncommitted.mark_added(len(delivered), now)
+
+    def _delivered(self, writer: ShardWriter, now: float) -> list[Handover]:
+        """If a dead letter can never be delivered, commit all records before it, then raise."""
+        try:
+            return self._uncommitted.delivered(now)
+        except EventLogError:
+            before = self._uncommitted.before_refused_letter(now)
+            if before is not None and before.from_offset == writer.next_offset:
+                writer.add(before)
+            if writer.next_offset > writer.committed_next_offset:
+                writer.commit()
+            raise
 
     def _is_commit_due(self, writer: ShardWriter, now: float) -> bool:
         uncommitted = self._uncommitted

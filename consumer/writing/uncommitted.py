@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
+from clip_index.content import Delta
 from consumer.errors import ConsumerFault
 from consumer.tasks import Handover
-from consumer.writing.handovers import delivered_handovers
+from consumer.writing.handovers import delivered_handovers, delta_before_letters
 
 
 class UncommittedHandovers:
@@ -37,6 +38,11 @@ class UncommittedHandovers:
     def delivered(self, now: float) -> list[Handover]:
         """The next handovers that may be added together, as one delta."""
         return delivered_handovers(self._waiting, now)
+
+    def before_refused_letter(self, now: float) -> Delta | None:
+        """What precedes the dead letter that holds everything up; None if nothing does."""
+        delta = delta_before_letters(self._waiting[0], now) if self._waiting else None
+        return delta if delta is not None and delta.next_offset > delta.from_offset else None
 
     def mark_added(self, num_handovers: int, now: float) -> None:
         """The first handovers that waited are added now."""

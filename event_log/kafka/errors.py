@@ -11,6 +11,7 @@ from event_log.errors import (
     EventLogError,
     FatalLogError,
     OffsetOutOfRange,
+    RecordRefused,
     RecordTooLarge,
     TopicMissing,
     TransientLogError,
@@ -106,6 +107,8 @@ def error_from_kafka(error: KafkaError, *, topic: str = "", partition: int = -1)
         return OffsetOutOfRange(topic, partition, text)
     if code in _TOO_LARGE:
         return RecordTooLarge(text)
+    if code == KafkaError.INVALID_RECORD:
+        return RecordRefused(text)
     if code in _TRANSIENT or error.retriable():
         return TransientLogError(text)
     return FatalLogError(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from event_log.errors import FatalLogError, TransientLogError
+from event_log.errors import FatalLogError, RecordTooLarge, TransientLogError
 from event_log.kafka.client_errors import ClientErrors
 from event_log.kafka.errors import error_from_kafka
 from event_log.kafka.settings import KafkaSettings, build_client, build_producer_config
@@ -30,6 +30,7 @@ class KafkaPublisher:
         self._close_timeout = close_timeout_seconds
         self._errors = ClientErrors()
         config = build_producer_config(settings) | {"error_cb": self._errors.report}
+        self._max_queued_bytes = int(config["queue.buffering.max.kbytes"]) * 1024
         self._producer: Producer = build_client(Producer, config)
         self._undelivered: set[Future[Delivery]] = set()
         self._undelivered_lock = threading.Lock()
@@ -92,6 +93,10 @@ class KafkaPublisher:
     ) -> Future[Delivery]:
         """Queue one record, or raise `BufferError` while the queue is full."""
         future: Future[Delivery] = Future()
+        if value is not None and len(value) > self._max_queued_bytes:  # it would wait for room for ever
+            limit = f"queue.buffering.max.kbytes allows {self._max_queued_bytes}"
+            future.set_exception(RecordTooLarge(f"a value of {len(value)} bytes, {limit}"))
+            return future
         future.set_running_or_notify_cancel()  # nobody can cancel a record that is queued
         if self._closing.is_set():
             future.set_exception(FatalLogError("the publisher is closed"))

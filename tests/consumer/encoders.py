@@ -46,6 +46,14 @@ class CountingEncoder(_Wrapped):
 
 
 @dataclass
+class BrokenEncoder(_Wrapped):
+    """Prepares everything and encodes nothing."""
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        raise RuntimeError("a defect")
+
+
+@dataclass
 class HeldEncoder(_Wrapped):
     """Encodes only while `may_encode` is set; `is_encoding` tells that it was asked to."""
 

@@ -19,7 +19,7 @@ class Letter:
     """Implements `DeadLetter`: each attempt is what the function returns."""
 
     def __init__(self, attempt: Callable[[], Future[Delivery]]) -> None:
-        self.offer = self.offer_without_value = attempt
+        self.offer = self.offer_without_value = self.offer_summary = attempt
 
 
 def lane(tmp_path: Path, *, next_offset: int = 0, suspects_below: int = 0) -> Lane:

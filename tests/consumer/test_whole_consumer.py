@@ -9,23 +9,27 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from structlog.testing import capture_logs
 
 from clip_index.errors import EncoderMismatch
 from clip_index.generations.watermark import Watermark, write_watermark
 from clip_index.storage.local_store import LocalShardStore
 from consumer.backlog.backlog import BacklogLimits
 from consumer.dead_letters.dead_letter_limit import FloodThreshold
+from consumer.encoding.batcher import BatchLimits
 from consumer.errors import DeadLetterFlood
 from consumer.preparation.steps import PreparationOptions
 from consumer.writing.owned_shard import CommitPolicy
 from event_log.errors import FatalLogError, TransientLogError
 from event_log.memory.clients import MemoryLog
+from event_log.records import Headers
 from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.codec import encode_event
+from schemas.dead_letters import read_explanation
 from schemas.errors import UnknownSchema
-from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent
-from tests.consumer.encoders import CountingEncoder, HeldEncoder
-from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
+from schemas.events import Content, ContentReference, DeleteEvent, ImageContent, TextContent
+from tests.consumer.encoders import BrokenEncoder, CountingEncoder, HeldEncoder
+from tests.consumer.running import DEAD_LETTER_TOPIC, PATIENCE_SECONDS, TOPIC, World, eventually, upload
 
 
 def test_texts_and_pictures_become_contents_of_the_index(world: World) -> None:
@@ -182,18 +186,147 @@ def test_a_flood_of_dead_letters_stops_the_consumer_before_its_offsets_are_passe
     assert world.next_offset() < 40
 
 
-def test_an_unknown_schema_stops_the_consumer(world: World) -> None:
-    world.append(b"x", b"\x00\x00\x00\x00\x07rest")
-    assert isinstance(world.failure(), UnknownSchema)
-    assert world.next_offset() == 0
+@pytest.mark.parametrize("num_before", [1, 31, 100])
+def test_records_before_a_letter_that_cannot_be_published_are_committed(
+    world: World, num_before: int
+) -> None:
+    for number in range(num_before):
+        world.publish(upload(f"c{number}"))
+    world.append(b"bad", b"garbage")
+    world.publish(upload("behind"))
+    world.log.fail_next("publish", FatalLogError("not authorised"), times=1)
+    error = world.failure()
+    assert isinstance(error, FatalLogError)
+    assert f"{TOPIC}-0@{num_before} (undecodable) to {DEAD_LETTER_TOPIC}" in str(error)
+    assert world.next_offset() == num_before
+    with world.running():
+        world.wait_committed(num_before + 2)
+    assert world.reasons() == ["undecodable"]
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 2_000_000])
+def test_a_record_of_any_size_becomes_a_dead_letter(tmp_path: Path, key: bytes | None) -> None:
+    log = MemoryLog(max_record_bytes=4_000_000)
+    world = World(tmp_path / "index", log=log)
+    headers: Headers = (("trace", b"x" * (3_999_900 - len(key or b""))),)
+    log.append(TOPIC, 0, key=key, value=b"", headers=headers)
+    with world.running():
+        world.wait_committed(world.publish(upload("behind")))
+    [letter] = world.dead_letters()
+    said = read_explanation(letter.headers)
+    assert str(said.origin) == f"{TOPIC}-0@0"
+    assert letter.size_bytes < 2_000
+
+
+BAD_UPLOADS: dict[str, Content] = {
+    "truncated_image": ImageContent(draw_picture(1)[:100]),
+    "damaged_image": ImageContent(draw_picture(1)[:16] + b"\x7f\xff\xff\xff" * 2 + draw_picture(1)[24:]),
+    "reference_too_large": ContentReference("https://h/x", "0" * 64, 2**40, "image"),
+}
+
+
+@pytest.mark.parametrize(("reason", "content"), BAD_UPLOADS.items(), ids=BAD_UPLOADS.keys())
+def test_what_users_upload_is_never_a_flood(world: World, reason: str, content: Content) -> None:
+    world.set_options(flood=FloodThreshold(max_share=0.1, min_dead_letters=5, window=100))
+    for number in range(20):
+        world.publish(upload(f"bad-{number}", content))
+    with world.running():
+        world.wait_committed(world.publish(upload("good")))
+    assert world.reasons() == [reason] * 20
+    assert world.searcher().find("good") is not None
+
+
+def test_bad_uploads_do_not_hide_a_flood_nor_add_to_it(world: World) -> None:
+    world.set_options(flood=FloodThreshold(max_share=0.5, min_dead_letters=10, window=1000))
+    for number in range(30):
+        world.publish(upload(f"bad-{number}", ImageContent(b"%PDF-1.7")))
+    for number in range(40):
+        world.append(b"x", b"garbage %d" % number)
+    error = world.failure()
+    assert isinstance(error, DeadLetterFlood)
+    assert error.num_dead_letters == 31
+    assert f"({TOPIC}-0@60) as undecodable" in str(error)
+    assert "CLIPTIDE_CONSUMER__FLOOD_SHARE" in str(error)
+
+
+UNKNOWN = b"\xc3\x01newer!!!" + b"an event of a newer release"
+
+
+@pytest.mark.parametrize("value", [b"\x00\x00\x00\x00\x07rest", bytes(400)])
+def test_the_framing_of_a_registry_is_a_dead_letter_and_the_rest_goes_on(world: World, value: bytes) -> None:
+    world.append(b"x", value)
+    with world.running():
+        world.wait_committed(world.publish(upload("behind")))
+    assert world.reasons() == ["unknown_schema"]
+    assert world.searcher().find("behind") is not None
+
+
+def test_an_unknown_fingerprint_makes_its_partition_wait_and_the_others_go_on(tmp_path: Path) -> None:
+    world = World(tmp_path / "index", num_partitions=2)
+    before = world.publish(upload("before"))
+    world.append(b"newer", UNKNOWN)
+    world.publish(upload("behind"))
+    with capture_logs() as lines, world.running() as pipeline:
+        world.wait_committed(before)
+        eventually(lambda: len(pipeline.waiting_partitions) == 1)
+        for number in range(3):
+            world.wait_committed(world.publish(upload(f"other-{number}"), 1), 1)
+        eventually(lambda: (world.lag_seconds() or 0) > 0.1)
+        [reason] = pipeline.waiting_partitions
+        waiting = world.metrics.registry.get_sample_value("cliptide_waiting_partitions")
+    assert waiting == 1
+    assert f"fingerprint {b'newer!!!'.hex()} of {TOPIC}-0@1" in reason
+    assert "CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA=dead_letter" in reason
+    assert [line["reason"] for line in lines if line["event"] == "partition waits"] == [reason]
+    assert world.reasons() == []
+    assert world.next_offset() == 1
+    assert world.searcher().find("behind") is None
+
+
+def test_a_partition_that_waited_goes_on_where_it_waited(world: World) -> None:
+    world.append(b"newer", UNKNOWN)
+    end = world.publish(upload("behind"))
+    with world.running() as pipeline:
+        eventually(lambda: len(pipeline.waiting_partitions) == 1)
+    world.set_options(preparation=PreparationOptions(sets_unknown_schemas_aside=True))
+    with world.running() as pipeline:
+        world.wait_committed(end)
+        assert pipeline.waiting_partitions == ()
+    assert world.reasons() == ["unknown_schema"]
+
+
+def test_a_waiting_partition_does_not_slow_the_others_batches(tmp_path: Path) -> None:
+    """A batch of one closes at once when nothing else is under way; a record that waits is not."""
+    world = World(tmp_path / "index", num_partitions=2)
+    world.set_options(batches=BatchLimits(max_rows=32, max_age_seconds=PATIENCE_SECONDS * 2))
+    world.append(b"newer", UNKNOWN)
+    with world.running() as pipeline:
+        eventually(lambda: len(pipeline.waiting_partitions) == 1)
+        world.wait_committed(world.publish(upload("other"), 1), 1)
+
+
+def test_an_unknown_fingerprint_stops_the_consumer_when_told_so(world: World) -> None:
+    world.set_options(preparation=PreparationOptions(stops_at_unknown_schemas=True))
+    before = world.publish(upload("before"))
+    world.append(b"x", UNKNOWN)
+    error = world.failure()
+    assert isinstance(error, UnknownSchema)
+    assert f"{TOPIC}-0@{before}" in str(error)
+    assert "CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA=dead_letter" in str(error)
 
 
 def test_an_unknown_schema_is_set_aside_when_told_so(world: World) -> None:
     world.set_options(preparation=PreparationOptions(sets_unknown_schemas_aside=True))
-    world.append(b"x", b"\x00\x00\x00\x00\x07rest")
+    world.append(b"x", UNKNOWN)
     with world.running():
         world.wait_committed(1)
     assert world.reasons() == ["unknown_schema"]
+
+
+def test_a_fault_of_the_encoder_names_the_records_of_its_batch(world: World) -> None:
+    world.encoder = BrokenEncoder()
+    world.publish(upload("a"))
+    assert f"{TOPIC}-0@0" in str(world.failure())
 
 
 @pytest.mark.parametrize("operation", ["poll", "log_range", "committed", "commit"])

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from fakes.sample_events import NOON, NOON_MS, SAMPLE_EVENTS, build_upload, events
 from schemas.codec import EncodedEvent, EventDecoder, encode_event, encode_event_json
-from schemas.errors import BadEvent, UnknownSchema
+from schemas.errors import BadEvent
 from schemas.events import DeleteEvent, Event, TextContent, UploadEvent
 
 Encode = Callable[[Event], EncodedEvent]
@@ -180,8 +180,14 @@ def test_a_single_object_value_is_known_whatever_its_content_type_says() -> None
     assert decode(encode_event(build_upload()), headers=headers) == build_upload()
 
 
-def test_the_confluent_wire_format_is_a_configuration_fault_that_says_what_is_missing() -> None:
-    with pytest.raises(UnknownSchema, match="not supported yet") as caught:
-        DECODER.decode(key=b"shoe-1", value=b"\x00\x00\x00\x00\x2adatum", headers=(), timestamp_ms=0)
-    assert caught.value.schema == "schema id 42 of the Confluent wire format"
-    assert "CLIPTIDE_CONSUMER__SCHEMA_REGISTRY_URL" in str(caught.value)
+@pytest.mark.parametrize(
+    ("value", "schema_id"),
+    [(b"\x00\x00\x00\x00\x2adatum", 42), (bytes(400), 0), (b"\x00\xff\xff\xff\xff", 2**32 - 1)],
+)
+def test_the_framing_of_a_registry_is_one_bad_record_that_says_what_is_missing(
+    value: bytes, schema_id: int
+) -> None:
+    with pytest.raises(BadEvent, match="needs a schema registry") as caught:
+        DECODER.decode(key=b"shoe-1", value=value, headers=(), timestamp_ms=0)
+    assert caught.value.reason == "unknown_schema"
+    assert f"schema id {schema_id} of the Confluent wire format" in caught.value.detail

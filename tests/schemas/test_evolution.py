@@ -7,10 +7,18 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import fastavro
 import pytest
+from fastavro.schema import to_parsing_canonical_form
 
 from fakes.sample_events import SAMPLE_EVENTS, build_upload, describe_event
-from schemas.avro_format import AvroSchema, current_schema, parse_avro_schema, released_schemas
+from schemas.avro_format import (
+    FINGERPRINT_ALIASES,
+    AvroSchema,
+    current_schema,
+    parse_avro_schema,
+    released_schemas,
+)
 from schemas.codec import EventDecoder, encode_event
 from schemas.errors import UnknownSchema
 from schemas.events import UploadEvent
@@ -223,6 +231,32 @@ def test_events_of_a_newer_schema_are_an_unknown_schema_that_is_named() -> None:
     with pytest.raises(UnknownSchema, match="upgrade consumers before producers") as caught:
         EventDecoder().decode(key=b"shoe-1", value=value[:2] + newer.fingerprint + value[10:], timestamp_ms=0)
     assert caught.value.schema == f"fingerprint {newer.fingerprint.hex()}"
+
+
+def test_the_schema_has_no_logical_type_because_libraries_disagree_on_their_fingerprints() -> None:
+    assert "logicalType" not in SCHEMA.read_text()
+
+
+AS_OTHERS_WRITE_IT = {
+    "hamba/avro for Go": '{"type":"long","logicalType":"timestamp-millis"}',
+    "apache-avro for Rust": '{"type":"long"}',
+}
+
+
+@pytest.mark.parametrize("written", AS_OTHERS_WRITE_IT.values(), ids=AS_OTHERS_WRITE_IT.keys())
+def test_the_fingerprints_of_other_libraries_are_aliases_of_ours(written: str) -> None:
+    """Both keep traces of the logical type that `occurred_at` once had."""
+    schema = HISTORIC["123f76d973687910"]
+    canonical = to_parsing_canonical_form(fastavro.parse_schema(copy.deepcopy(schema)))
+    other = canonical.replace('"occurred_at","type":"long"', f'"occurred_at","type":{written}')
+    assert other != canonical
+    given = crc_64_avro(other.encode()).to_bytes(8, "little")
+    assert FINGERPRINT_ALIASES[given] == avro_schema(schema).fingerprint
+
+
+def test_an_alias_stands_for_a_released_schema() -> None:
+    assert {alias.hex() for alias in FINGERPRINT_ALIASES.values()} <= set(HISTORIC)
+    assert not {alias.hex() for alias in FINGERPRINT_ALIASES} & set(HISTORIC)
 
 
 def crc_64_avro(data: bytes) -> int:

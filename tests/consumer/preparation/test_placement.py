@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from consumer.preparation.placement import Misplaced, Placement
+from consumer.preparation.placement import Placement
 from consumer.preparation.steps import PreparationOptions
 from event_log.partitioning import partition_from_key
 from event_log.records import Record
 from schemas.codec import encode_event
+from schemas.errors import BadEvent
 from schemas.events import DeleteEvent, Event
 from tests.consumer.running import TOPIC, World, upload
 
@@ -94,7 +95,7 @@ def test_a_topic_with_one_partition_has_no_misplaced_record() -> None:
 def test_a_misplaced_record_is_set_aside_where_that_is_wanted() -> None:
     placement = Placement(NUM_PARTITIONS, Count(), sets_aside=True)
     placement.check(record(HOME), upload("shoe-1"))
-    with pytest.raises(Misplaced, match=f"belongs to partition {HOME} of {TOPIC}"):
+    with pytest.raises(BadEvent, match=f"belongs to partition {HOME} of {TOPIC}"):
         placement.check(record(ELSEWHERE), upload("shoe-1"))
 
 

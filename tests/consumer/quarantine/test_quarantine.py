@@ -14,11 +14,14 @@ from clip_index.errors import CommitUnknown, DeltaMismatch
 from clip_index.reading.index_reader import IndexReader
 from consumer.errors import ConsumerFault, StartRefused
 from consumer.pipeline_state import PipelineState
+from consumer.quarantine.handling import QuarantineHandling
 from consumer.quarantine.inflight import InFlight, InFlightClosed, InFlightFile, read_inflight
+from consumer.quarantine.risk_gate import RiskGate
+from consumer.telemetry.metrics import Metrics
 from event_log.errors import FatalLogError
 from event_log.memory.clients import MemoryPublisher
 from fakes.hash_encoder import HashEncoder
-from schemas.errors import UnknownSchema
+from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import TextContent
 from tests.consumer.encoders import FailingEncoder
 from tests.consumer.killed_run import NUM_RECORDS, POISONED
@@ -99,6 +102,24 @@ def test_a_fault_is_what_no_rule_expects(error: Exception, is_fault: bool) -> No
     assert not state.has_faulted()
     state.fail(error)
     assert state.has_faulted() is is_fault
+
+
+@pytest.mark.parametrize(
+    ("error", "is_suspect"),
+    [
+        pytest.param(UnknownSchema("x", "y"), False, id="an unknown schema"),
+        pytest.param(BadEvent("undecodable", "y"), False, id="a bad event"),
+        pytest.param(RuntimeError("a defect"), True, id="a defect"),
+    ],
+)
+def test_a_record_that_waits_or_is_set_aside_in_quarantine_is_not_blamed_for_a_death(
+    tmp_path: Path, error: Exception, is_suspect: bool
+) -> None:
+    inflight = InFlightFile(tmp_path / "inflight.json", InFlight(1))
+    handling = QuarantineHandling(RiskGate(), HashEncoder(), inflight=inflight, offset=0, metrics=Metrics())
+    with pytest.raises(type(error)), handling.around_step():
+        raise error
+    assert (read_inflight(tmp_path / "inflight.json").alone is not None) is is_suspect
 
 
 def test_a_fault_alone_counts_as_a_death(world: World) -> None:

@@ -12,8 +12,14 @@ import pytest
 from clip_index.content import ContentFacts, Delta, EncodedContent, RemovedContent
 from consumer.dead_letters.dead_letter import DeadLetterDelivery
 from consumer.tasks import Handover, Task
-from consumer.writing.handovers import Handled, build_handovers, delivered_handovers, joined_delta
-from event_log.errors import TransientLogError
+from consumer.writing.handovers import (
+    Handled,
+    build_handovers,
+    delivered_handovers,
+    delta_before_letters,
+    joined_delta,
+)
+from event_log.errors import FatalLogError, TransientLogError
 from event_log.records import Delivery
 from tests.consumer.records import Letter, record
 
@@ -77,6 +83,26 @@ class TestHandovers:
         waiting = [self.handover(4, 6), late, self.handover(7, 8)]
         assert delivered_handovers(waiting, now=0.0) == waiting[:1]
         assert delivered_handovers(waiting[1:], now=0.0) == []
+
+    def test_an_error_of_a_letter_does_not_hold_up_what_is_before_it(self) -> None:
+        def refuse() -> Future[Delivery]:
+            failed = Future[Delivery]()
+            failed.set_exception(FatalLogError("not authorised"))
+            return failed
+
+        refused = Handover(0, 1, Delta(6, 9), (DeadLetterDelivery(Letter(refuse)),), letter_offsets=(7,))
+        assert delivered_handovers([self.handover(4, 6), refused], now=0.0) == [self.handover(4, 6)]
+        with pytest.raises(FatalLogError, match="not authorised"):
+            delivered_handovers([refused], now=0.0)
+
+    def test_the_part_before_an_undelivered_letter_can_be_told_apart(self) -> None:
+        delivered = Future[Delivery]()
+        delivered.set_result(Delivery("letters", 0, 0, 1))
+        letters = (DeadLetterDelivery(Letter(lambda: delivered)), DeadLetterDelivery(Letter(Future)))
+        changes = tuple(RemovedContent(str(offset), offset) for offset in (4, 6, 8))
+        handover = Handover(0, 1, Delta(4, 9, changes), letters, letter_offsets=(5, 7))
+        before = delta_before_letters(handover, now=0.0)
+        assert before == Delta(4, 7, changes[:2])
 
     def test_all_dead_letters_of_a_handover_are_tried_again_together(self) -> None:
         attempts = [0, 0]
