@@ -138,6 +138,7 @@ class Intake:
             if isinstance(notice, Committed):
                 positions[notice.partition] = notice.next_offset
                 self._progress.committed(notice)
+                self._assignment.note_committed(notice.partition, notice.next_offset)
             else:
                 self._fence_off(notice)
         if positions:
