@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import ClipIndexError, IndexMissing
+from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing
 from clip_index.reading.index_reader import IndexReader
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
@@ -53,6 +53,7 @@ from service.logs import configure_logs
 from service.settings import BadSettings
 
 log = structlog.get_logger()
+_WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,6 +74,8 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
         return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
     except BadSettings as error:
         return _refuse(str(error), exit_code=2)
+    except DamagedFile as error:
+        return _refuse(f"{error}; {_WAY_ON}", exit_code=1)
     except (ClipIndexError, OSError) as error:
         return _refuse(str(error), exit_code=1)
     except KeyboardInterrupt:  # while the encoder is being loaded: no event loop handles signals yet
@@ -107,12 +110,19 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
 
 
 def open_reader(settings: IndexSettings, encoder: Encoder) -> Reader:
-    """Open the index. If there is none yet, the service waits. A damaged or foreign index is an error."""
+    """Open the index. If there is none yet, the service waits. A foreign index is an error.
+
+    If the newest generation of a shard is damaged, its newest good one is served; without one it is an error.
+    """
     reader = IndexReader(settings.root, settings.id, encoder.fingerprint)
     try:
         reader.reload()
     except IndexMissing as error:
         log.warning("waiting for an index", reason=str(error))
+    except DamagedFile as damage:
+        if not reader.fall_back():
+            raise
+        log.error("serving an older generation", error=str(damage), way_on=_WAY_ON)
     return reader
 
 

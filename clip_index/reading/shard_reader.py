@@ -48,9 +48,47 @@ class ShardReader:
     def reload(self) -> bool:
         """Switch to the newest generation if there is a newer one; True if there was.
 
-        If the new generation is damaged, raise `DamagedFile` and keep the view. If a file was
-        collected meanwhile, a still newer generation exists: start again.
+        If the new generation is damaged, raise `DamagedFile` and keep the view, which then names the
+        damaged generation. If a file was collected meanwhile, a still newer generation exists: start
+        again.
         """
+        try:
+            return self._reload()
+        except DamagedFile:
+            self._note_damage()
+            raise
+
+    def fall_back(self) -> bool:
+        """Open the newest good generation of a shard whose newest one is damaged; False if none is good.
+
+        A generation without contents does not count: answers would seem to be of an empty shard.
+        """
+        *older, newest = list_generations(self._store) or [0]
+        if not newest:
+            return True  # nobody has begun the shard
+        damage, damaged_files = self._damage, set[str]()
+        for generation in reversed(older):
+            try:
+                manifest = read_manifest(self._store, generation)
+                if manifest.segments and not damaged_files & {str(path) for path in self._files(manifest)}:
+                    self.view = self._open(manifest)
+                    break
+            except DamagedFile as found:
+                damaged_files.add(found.file)
+            except FileNotFoundError:
+                continue
+        self._damage = damage
+        self._note_damage()
+        return self.view.snapshot.generation > 0
+
+    def _note_damage(self) -> None:
+        """Say in the view that a newer generation is there and damaged."""
+        newest = max(list_generations(self._store), default=0)
+        snapshot = self.view.snapshot
+        if 0 < snapshot.generation < newest and snapshot.damaged_generation != newest:
+            self.view = replace(self.view, snapshot=replace(snapshot, damaged_generation=newest))
+
+    def _reload(self) -> bool:
         if not self._has_newer():
             self._follow_watermark()
             return False
