@@ -45,7 +45,7 @@ from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
 from service.command_line import build_parser
 from service.gc_tuning import freeze_gc
-from service.logs import configure_logs
+from service.logs import configure_logs, trace_crashes
 from service.settings import BadSettings
 
 _STALLED_AFTER_SECONDS = 120.0
@@ -104,6 +104,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
     try:
         settings = _with_flags(read_settings(), accepted)
         configure_logs(settings.log_level)
+        trace_crashes()
         _consume(settings, load_encoder, signals)
     except Exception as error:  # noqa: BLE001 - every failure becomes a sentence and a code
         return _refuse(error)

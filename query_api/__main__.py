@@ -49,7 +49,7 @@ from query_api.telemetry.tracing import open_tracer
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
-from service.logs import configure_logs
+from service.logs import configure_logs, trace_crashes
 from service.settings import BadSettings
 
 log = structlog.get_logger()
@@ -68,6 +68,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
     except BadSettings as error:
         return _refuse(str(error), exit_code=2)
     configure_logs(settings.log_level)
+    trace_crashes()
     try:
         _open_and_serve(settings, load_encoder)
     except AddressRefused as error:

@@ -18,6 +18,7 @@ from clip_index.generations.manifest import (
     Manifest,
     SegmentEntry,
     TombstonesEntry,
+    segment_name,
 )
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
@@ -25,7 +26,7 @@ from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.snapshot import ShardSnapshot, ShardView
 from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
-from clip_index.storage.file_digest import FileDigest, FileVerifier
+from clip_index.storage.file_digest import FileDigest, FileVerifier, check_size
 from clip_index.storage.shard_store import ShardStore
 
 _MAX_RETRIES = 10
@@ -151,8 +152,15 @@ class ShardReader:
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
             return known
+        if known is None:
+            self._check_sizes(entry)
         dead = read_tombstones(self._store, tombstones.file_name) if tombstones else BitMap()
         return SegmentView(known.segment if known else Segment(self._store, entry), dead, known)
+
+    def _check_sizes(self, entry: SegmentEntry) -> None:
+        folder = segment_name(entry.segment_id)
+        for name, digest in entry.files.items():
+            check_size(self._store.local_file(f"{folder}/{name}"), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""

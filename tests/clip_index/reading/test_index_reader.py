@@ -14,7 +14,7 @@ from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import SegmentEntry
-from clip_index.generations.restoration import commit_restoration, plan_repair
+from clip_index.generations.restoration import commit_restoration, plan_refill, plan_repair
 from clip_index.reading import shard_reader
 from clip_index.reading.index_reader import IndexReader
 from clip_index.segments.segment import Segment
@@ -434,3 +434,25 @@ def test_a_reader_does_not_fall_back_to_an_empty_shard(index: IndexDirectory) ->
         reader.reload()
     assert not reader.fall_back()
     assert reader.searcher is None
+
+
+def test_a_file_that_was_truncated_after_its_check_is_damaged_when_it_is_opened_again(
+    index: IndexDirectory, reader: IndexReader
+) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    reader.reload()
+    assert reader.searcher is not None
+    former = {name: shard.key for name, shard in reader.searcher.shards.items()}
+    segment = writer.manifest.segments[-1].segment_id
+    store = index.shard_store(writer.partition)
+    empty = plan_refill(Inspection(store))
+    commit_restoration(store, empty, writer_id="repair")
+    reader.reload()
+    path = path_of(writer) / "segments" / segment / "image.faiss"
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.truncate(10)
+    with pytest.raises(DamagedFile, match="10 bytes, expected"):
+        reader.open_former(former)
