@@ -265,8 +265,13 @@ def _with_flags(settings: Settings, accepted: dict[str, bool]) -> Settings:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     _log.info("loading the encoder", model=settings.model)
-    from clip_index.encoder.open_clip import load_encoder  # here, because importing torch takes seconds
+    from clip_index.encoder.open_clip import (  # here: importing torch takes seconds
+        find_download,
+        load_encoder,
+    )
 
+    if (download := find_download(settings)) is not None:
+        _log.info("fetching the model", url=download.url, size_bytes=download.size_bytes)
     encoder = load_encoder(settings)
     warm_up(encoder)
     return encoder

@@ -101,10 +101,13 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     log.info("loading the encoder", model=settings.model)
-    from clip_index.encoder.open_clip import (
-        load_encoder,  # torch takes seconds to import; bad settings should fail before
+    from clip_index.encoder.open_clip import (  # here: importing torch takes seconds
+        find_download,
+        load_encoder,
     )
 
+    if (download := find_download(settings)) is not None:
+        log.info("fetching the model", url=download.url, size_bytes=download.size_bytes)
     encoder = load_encoder(settings)
     warm_up(encoder)
     return encoder
