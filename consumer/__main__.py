@@ -27,7 +27,7 @@ import structlog
 from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import ClipIndexError, DamagedFile, EncoderUnavailable, Fenced
+from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, EncoderUnavailable, Fenced
 from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
@@ -282,7 +282,7 @@ def _refuse(error: Exception) -> int:
     if code == 1:
         _log.error("fault", exc_info=error)
     sentence = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, DamagedFile):
+    if isinstance(error, DamagedFile) and not isinstance(error, DamagedIndexFile):
         sentence += (
             "; `cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
         )

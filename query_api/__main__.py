@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing
+from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
 from clip_index.reading.index_reader import IndexReader
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
@@ -75,6 +75,8 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
         return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
     except BadSettings as error:
         return _refuse(str(error), exit_code=2)
+    except DamagedIndexFile as error:  # its message names the way on
+        return _refuse(str(error), exit_code=1)
     except DamagedFile as error:
         return _refuse(f"{error}; {_WAY_ON}", exit_code=1)
     except (ClipIndexError, OSError) as error:
