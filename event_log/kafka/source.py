@@ -210,8 +210,8 @@ class KafkaRecordSource:
         self._errors.report(error)
         if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
             self._fail(self._errors.refusal or FatalLogError(error.str()))
-        elif self._repeats.passes(error.name()) is not None:
-            self._log.warning("event log client reports", error=error.name(), detail=error.str())
+        else:  # librdkafka's own log says the same, and the next request that fails
+            self._log.debug("event log client reports", error=error.name(), detail=error.str())
 
     @contextmanager
     def _explained_errors(self, partition: int = -1) -> Iterator[None]:
