@@ -10,6 +10,7 @@ ClipIndexError
 ├── DeltaMismatch         mend the caller: it skipped or repeated records
 ├── GenerationGone        begin again with the newest generation
 ├── DamagedFile           refuse to use the file, name it
+│   └── DamagedIndexFile  the same of a file that no generation can replace: name the way on, too
 └── IndexRefused          stop: the index does not fit the configuration
     ├── EncoderMismatch   the index was built by another encoder
     └── OtherFormat       another version wrote the file; this one cannot read it
@@ -90,6 +91,13 @@ class DamagedFile(ClipIndexError):
         super().__init__(f"damaged file {file}: {detail}")
         self.file = str(file)
         self.detail = detail
+
+
+class DamagedIndexFile(DamagedFile):
+    """A file that describes the whole index is damaged; `way_on` says what to do, as no generation helps."""
+
+    def __init__(self, file: Path | str, detail: str, *, way_on: str) -> None:
+        super().__init__(file, f"{detail}; {way_on}")
 
 
 class IndexRefused(ClipIndexError):

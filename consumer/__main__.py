@@ -27,7 +27,7 @@ import structlog
 from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import ClipIndexError, DamagedFile, EncoderUnavailable, Fenced
+from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, EncoderUnavailable, Fenced
 from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
@@ -45,7 +45,7 @@ from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
 from service.command_line import build_parser
 from service.gc_tuning import freeze_gc
-from service.logs import configure_logs
+from service.logs import configure_logs, trace_crashes
 from service.settings import BadSettings
 
 _STALLED_AFTER_SECONDS = 120.0
@@ -104,6 +104,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
     try:
         settings = _with_flags(read_settings(), accepted)
         configure_logs(settings.log_level)
+        trace_crashes()
         _consume(settings, load_encoder, signals)
     except Exception as error:  # noqa: BLE001 - every failure becomes a sentence and a code
         return _refuse(error)
@@ -270,8 +271,13 @@ def _with_flags(settings: Settings, accepted: dict[str, bool]) -> Settings:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     _log.info("loading the encoder", model=settings.model)
-    from clip_index.encoder.open_clip import load_encoder  # here, because importing torch takes seconds
+    from clip_index.encoder.open_clip import (  # here: importing torch takes seconds
+        find_download,
+        load_encoder,
+    )
 
+    if (download := find_download(settings)) is not None:
+        _log.info("fetching the model", url=download.url, size_bytes=download.size_bytes)
     encoder = load_encoder(settings)
     warm_up(encoder)
     return encoder
@@ -282,7 +288,7 @@ def _refuse(error: Exception) -> int:
     if code == 1:
         _log.error("fault", exc_info=error)
     sentence = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, DamagedFile):
+    if isinstance(error, DamagedFile) and not isinstance(error, DamagedIndexFile):
         sentence += (
             "; `cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
         )

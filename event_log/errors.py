@@ -2,6 +2,7 @@
 
 EventLogError
 ├── TransientLogError     wait and retry: the broker is away, a request timed out
+│   └── RecordUnreadable  wait for an operator, in this partition only: the client cannot hand a record over
 ├── TopicMissing          create the topic if that is allowed, otherwise name it
 ├── OffsetOutOfRange      the log does not hold the position: refuse, and name the numbers
 ├── RecordRefused         the record can never be published as it is: tell its producer
@@ -18,6 +19,15 @@ class EventLogError(Exception):
 
 class TransientLogError(EventLogError):
     """The operation may succeed when it is tried again."""
+
+
+class RecordUnreadable(TransientLogError):
+    """The client cannot hand over what lies at a position. It tries again; other partitions go on."""
+
+    def __init__(self, topic: str, partition: int, offset: int, detail: str, *, way_on: str) -> None:
+        super().__init__(f"{topic}-{partition}@{offset}: the record cannot be read: {detail}: {way_on}")
+        self.partition = partition
+        self.offset = offset
 
 
 class TopicMissing(EventLogError):

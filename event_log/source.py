@@ -26,6 +26,7 @@ class RecordSource(Protocol):
 
     Call every method from the thread that polled first. The methods raise errors of
     `event_log.errors`: after a transient error the caller may try again, any other ends the reader.
+    `RecordUnreadable` holds one partition; `poll` goes on with the others.
     """
 
     def subscribe(self, topic: str, listener: AssignmentListener) -> None: ...

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import ClipIndexError, IndexMissing
+from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
 from clip_index.reading.index_reader import IndexReader
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
@@ -49,10 +49,11 @@ from query_api.telemetry.tracing import open_tracer
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
-from service.logs import configure_logs
+from service.logs import configure_logs, trace_crashes
 from service.settings import BadSettings
 
 log = structlog.get_logger()
+_WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,12 +68,17 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
     except BadSettings as error:
         return _refuse(str(error), exit_code=2)
     configure_logs(settings.log_level)
+    trace_crashes()
     try:
         _open_and_serve(settings, load_encoder)
     except AddressRefused as error:
         return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
     except BadSettings as error:
         return _refuse(str(error), exit_code=2)
+    except DamagedIndexFile as error:  # its message names the way on
+        return _refuse(str(error), exit_code=1)
+    except DamagedFile as error:
+        return _refuse(f"{error}; {_WAY_ON}", exit_code=1)
     except (ClipIndexError, OSError) as error:
         return _refuse(str(error), exit_code=1)
     except KeyboardInterrupt:  # while the encoder is being loaded: no event loop handles signals yet
@@ -98,22 +104,32 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     log.info("loading the encoder", model=settings.model)
-    from clip_index.encoder.open_clip import (
-        load_encoder,  # torch takes seconds to import; bad settings should fail before
+    from clip_index.encoder.open_clip import (  # here: importing torch takes seconds
+        find_download,
+        load_encoder,
     )
 
+    if (download := find_download(settings)) is not None:
+        log.info("fetching the model", url=download.url, size_bytes=download.size_bytes)
     encoder = load_encoder(settings)
     warm_up(encoder)
     return encoder
 
 
 def open_reader(settings: IndexSettings, encoder: Encoder) -> Reader:
-    """Open the index. If there is none yet, the service waits. A damaged or foreign index is an error."""
+    """Open the index. If there is none yet, the service waits. A foreign index is an error.
+
+    If the newest generation of a shard is damaged, its newest good one is served; without one it is an error.
+    """
     reader = IndexReader(settings.root, settings.id, encoder.fingerprint)
     try:
         reader.reload()
     except IndexMissing as error:
         log.warning("waiting for an index", reason=str(error))
+    except DamagedFile as damage:
+        if not reader.fall_back():
+            raise
+        log.error("serving an older generation", error=str(damage), way_on=_WAY_ON)
     return reader
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from query_api.contract.models import StatusAnswer
+from query_api.contract.models import ReadyAnswer, StatusAnswer
 from query_api.contract.route import Route
 from query_api.encoding.canary_probe import CANARY_PROBE
 from query_api.encoding.query_encoder import QUERY_ENCODER
@@ -35,7 +35,12 @@ async def get_readyz(request: web.Request) -> web.Response:
         raise ApiError("not_ready", f"there is no index to search yet: {why}", headers=RETRY_AFTER)
     if (complaint := await request.app[CANARY_PROBE].complaint()) is not None:
         raise ApiError("not_ready", complaint, headers=RETRY_AFTER)
-    return _ok()
+    problems = [
+        f"{name}: generation {shard.damaged_generation} is damaged, and {shard.generation} is served"
+        for name, shard in served.searcher.shards.items()
+        if shard.damaged_generation is not None
+    ]
+    return json_answer(ReadyAnswer(problems=problems).model_dump_json()) if problems else _ok()
 
 
 def _ok() -> web.Response:
@@ -58,7 +63,7 @@ ROUTES = (
         handler=get_readyz,
         access="open",
         summary="Can the service answer searches?",
-        answers={200: StatusAnswer},
+        answers={200: ReadyAnswer},
         codes=frozenset({"not_ready"}),
     ),
 )

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import sys
 
 import structlog
 from structlog.typing import Processor
+
+_STDERR = 2
+
+
+def trace_crashes() -> None:
+    """Write the stack of each thread to stderr when a signal kills the process (SIGSEGV, SIGBUS, …).
+
+    A file that is truncated while it is mapped is such a case, and would leave no trace otherwise.
+    """
+    faulthandler.enable(_STDERR, all_threads=True)
 
 
 def configure_logs(level: str = "info") -> None:

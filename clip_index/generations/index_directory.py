@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused, OtherFormat
+from clip_index.errors import (
+    DamagedFile,
+    DamagedIndexFile,
+    EncoderMismatch,
+    IndexMissing,
+    IndexRefused,
+    OtherFormat,
+)
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore
@@ -95,6 +102,38 @@ class IndexDirectory:
         return self.store.below(self.shard_name(partition))
 
 
+def repair_current(root: Path, index_id: str | None = None) -> str | None:
+    """Name the index that serves anew if the file that names it is damaged; None if nothing is to be done.
+
+    Without an `index_id` it is the only index of the root. Returns the id.
+    """
+    top = LocalShardStore(root)
+    try:
+        _read_current(top)
+    except DamagedFile:
+        index_id = _present_index(top, index_id)
+        top.ensure(f"current-{_current_number(top) + 1}.json", dump_digested({"index_id": index_id}))
+        return index_id
+    except IndexMissing:
+        pass
+    return None
+
+
+def _present_index(top: ShardStore, index_id: str | None) -> str:
+    """Return the index of this id, or the only one."""
+    found = sorted(name for name in top.list_names(_INDEXES) if _INDEX_ID.fullmatch(name))
+    wanted = [name for name in found if index_id in (None, name)]
+    if len(wanted) != 1:
+        names = ", ".join(found) or "none"
+        raise IndexRefused(f"{top.address} has these indexes: {names}: say with --index-id which one serves")
+    return wanted[0]
+
+
+def _current_number(top: ShardStore) -> int:
+    matches = (_CURRENT_NAME.fullmatch(name) for name in top.list_names())
+    return max((int(match[1]) for match in matches if match), default=0)
+
+
 def _folder(index_id: str) -> str:
     return f"{_INDEXES}/{index_id}"
 
@@ -106,8 +145,22 @@ def _find_description(store: ShardStore) -> IndexDescription | None:
         return None
 
 
+_WRITE_ANEW = (
+    "put it back from a backup; or, if topic, group and model are still those that built the index, remove "
+    "the file and start a consumer, which writes it anew"
+)
+_NAME_ANEW = "`cliptide snapshot repair` writes it anew; until then name the index with CLIPTIDE_INDEX__ID"
+
+
 def _read_description(store: ShardStore) -> IndexDescription:
-    """Read `index.json`; `DamagedFile` if it is not what it says, or `OtherFormat`."""
+    """Read `index.json`; `DamagedIndexFile` if it is not what it says, or `OtherFormat`."""
+    try:
+        return _parse_description(store)
+    except DamagedFile as damage:
+        raise DamagedIndexFile(damage.file, damage.detail, way_on=_WRITE_ANEW) from damage
+
+
+def _parse_description(store: ShardStore) -> IndexDescription:
     file = store.address_of(_DESCRIPTION)
     fields = parse_digested(store.read(_DESCRIPTION), file)
     try:
@@ -145,12 +198,14 @@ def _value(description: IndexDescription, name: str) -> Any:
 
 
 def _read_current(root: ShardStore) -> str:
-    matches = (_CURRENT_NAME.fullmatch(name) for name in root.list_names())
-    numbers = [int(match[1]) for match in matches if match]
-    if not numbers:
+    number = _current_number(root)
+    if not number:
         raise IndexMissing(f"no index in {root.address} yet")
-    name = f"current-{max(numbers)}.json"
-    index_id = parse_digested(root.read(name), root.address_of(name)).get("index_id")
-    if not isinstance(index_id, str) or not _INDEX_ID.fullmatch(index_id):
-        raise DamagedFile(root.address_of(name), f"no index has the id {index_id!r}")
+    name = f"current-{number}.json"
+    try:
+        index_id = parse_digested(root.read(name), root.address_of(name)).get("index_id")
+        if not isinstance(index_id, str) or not _INDEX_ID.fullmatch(index_id):
+            raise DamagedFile(root.address_of(name), f"no index has the id {index_id!r}")
+    except DamagedFile as damage:
+        raise DamagedIndexFile(damage.file, damage.detail, way_on=_NAME_ANEW) from damage
     return index_id

@@ -63,6 +63,19 @@ class IndexReader:
             raise failures[0][1]
         return has_changed
 
+    def fall_back(self) -> bool:
+        """After a reload has raised `DamagedFile`: serve the newest good generation of each shard.
+
+        False if a shard has none, or the index itself is damaged; then nothing is served.
+        """
+        if self.index is None:
+            return False
+        unopened = [shard for shard in self._shards if shard.view.snapshot.generation == 0]
+        if not all(shard.fall_back() for shard in unopened):
+            return False
+        self._serve([shard.view for shard in self._shards], self.index)
+        return True
+
     def open_former(self, generations: Mapping[str, GenerationKey]) -> Searcher:
         """Open a searcher over the given generations, one for each shard; share what is open.
 

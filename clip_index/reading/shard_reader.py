@@ -23,6 +23,7 @@ from clip_index.generations.manifest import (
     Manifest,
     SegmentEntry,
     TombstonesEntry,
+    segment_name,
 )
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
@@ -30,7 +31,7 @@ from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.snapshot import ShardSnapshot, ShardView
 from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
-from clip_index.storage.file_digest import FileDigest, FileVerifier
+from clip_index.storage.file_digest import FileDigest, FileVerifier, check_size
 from clip_index.storage.shard_store import ShardStore
 
 _MAX_RETRIES = 10
@@ -54,9 +55,47 @@ class ShardReader:
     def reload(self) -> bool:
         """Switch to the current generation unless it is served already; True if another one is served now.
 
-        If that generation is damaged, raise `DamagedFile` and keep the view. If a file was
-        collected meanwhile, a still newer generation exists: start again.
+        If the new generation is damaged, raise `DamagedFile` and keep the view, which then names the
+        damaged generation. If a file was collected meanwhile, a still newer generation exists: start
+        again.
         """
+        try:
+            return self._reload()
+        except DamagedFile:
+            self._note_damage()
+            raise
+
+    def fall_back(self) -> bool:
+        """Open the newest good generation of a shard whose newest one is damaged; False if none is good.
+
+        A generation without contents does not count: answers would seem to be of an empty shard.
+        """
+        *older, newest = list_generations(self._store) or [0]
+        if not newest:
+            return True  # nobody has begun the shard
+        damage, damaged_files = self._damage, set[str]()
+        for generation in reversed(older):
+            try:
+                manifest = read_manifest(self._store, generation)
+                if manifest.segments and not damaged_files & {str(path) for path in self._files(manifest)}:
+                    self.view = self._open(manifest)
+                    break
+            except DamagedFile as found:
+                damaged_files.add(found.file)
+            except FileNotFoundError:
+                continue
+        self._damage = damage
+        self._note_damage()
+        return self.view.snapshot.generation > 0
+
+    def _note_damage(self) -> None:
+        """Say in the view that a newer generation is there and damaged."""
+        newest = max(list_generations(self._store), default=0)
+        snapshot = self.view.snapshot
+        if 0 < snapshot.generation < newest and snapshot.damaged_generation != newest:
+            self.view = replace(self.view, snapshot=replace(snapshot, damaged_generation=newest))
+
+    def _reload(self) -> bool:
         if not self._has_changed():
             self._follow_watermark()
             return False
@@ -153,8 +192,15 @@ class ShardReader:
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
             return known
+        if known is None:
+            self._check_sizes(entry)
         dead = read_tombstones(self._store, tombstones.file_name) if tombstones else BitMap()
         return SegmentView(known.segment if known else Segment(self._store, entry), dead, known)
+
+    def _check_sizes(self, entry: SegmentEntry) -> None:
+        folder = segment_name(entry.segment_id)
+        for name, digest in entry.files.items():
+            check_size(self._store.local_file(f"{folder}/{name}"), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""

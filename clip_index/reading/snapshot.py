@@ -19,6 +19,7 @@ class ShardSnapshot:
 
     It contains every change of the log range `[first_offset, next_offset)` and covers every record
     up to `watermark_ms` (ms since 1970, None while unknown). `num_contents` counts live contents.
+    `damaged_generation` is a newer generation that cannot be served, because a file of it is damaged.
     """
 
     generation: int
@@ -28,6 +29,7 @@ class ShardSnapshot:
     num_contents: Mapping[Modality, int]
     num_segments: int = 0
     digest: str = ""
+    damaged_generation: int | None = None
 
     @property
     def key(self) -> GenerationKey:

@@ -40,12 +40,21 @@ def read_digest(path: Path) -> FileDigest:
 
 def verify_file(path: Path, expected: FileDigest) -> None:
     """Raise `DamagedFile` if the file is not the expected one, `FileNotFoundError` if it is missing."""
-    size_bytes = path.stat().st_size
-    if size_bytes != expected.size_bytes:
-        raise DamagedFile(path, f"{size_bytes} bytes, expected {expected.size_bytes}")
+    check_size(path, expected)
     actual = read_digest(path)
     if actual != expected:
         raise DamagedFile(path, f"xxh3-128 {actual.xxh3_128}, expected {expected.xxh3_128}")
+
+
+def check_size(path: Path, expected: FileDigest) -> None:
+    """Raise `DamagedFile` if the file has another size.
+
+    Call it before a file that was verified some time ago is mapped again: touching a mapping beyond the
+    end of a truncated file kills the process (SIGBUS).
+    """
+    size_bytes = path.stat().st_size
+    if size_bytes != expected.size_bytes:
+        raise DamagedFile(path, f"{size_bytes} bytes, expected {expected.size_bytes}")
 
 
 def verify_slowly(path: Path, expected: FileDigest, rest: Callable[[int], None]) -> None:

@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from clip_index.generations.history import GenerationTaken
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.index_directory import IndexDirectory, repair_current
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.restoration import (
@@ -115,6 +115,8 @@ def repair_command(
 ) -> None:
     """If the newest generation is damaged, commit a new one from the newest undamaged one.
 
+    If the file that names the serving index (current-N.json) is damaged, it is written anew first.
+
     A generation is undamaged if its manifest and all of its files match their digests. If every
     generation is damaged, use --from-log: the consumer then indexes the shard's whole log again.
     """
@@ -122,6 +124,8 @@ def repair_command(
         raise click.UsageError("--from-log empties a shard: name its --partition")
     plan = plan_refill if from_log else plan_repair
     with _disk_errors_named():
+        if not flags["dry_run"] and (named := repair_current(index_root, index_id)) is not None:
+            click.echo(f"the index {named} is named as the one that serves", err=True)
         for store in _shard_stores(index_root, index_id, partition):
             _restore(store, plan, _options_from(**flags))
 

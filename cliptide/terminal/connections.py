@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from event_log.errors import TransientLogError
+from event_log.errors import RecordUnreadable, TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
@@ -67,6 +67,8 @@ def _address_named(kafka: KafkaSettings) -> Iterator[None]:
     """Add the broker's address to the error, which a broker that is away cannot do."""
     try:
         yield
+    except RecordUnreadable:  # Kafka has answered, and this names the record
+        raise
     except TransientLogError as error:
         away = f"no answer from Kafka at {kafka.bootstrap_servers} ({error}): see --bootstrap-servers"
         raise TransientLogError(away) from error

@@ -35,9 +35,9 @@ def verify_command(
 ) -> None:
     """Read the log again, fold it, and compare the index with the result, content by content.
 
-    Every file of the index is also checked against its digest. The exit code is 0 only if the newest
-    snapshot equals the fold of the offsets that it covers. The log must still hold these offsets. The
-    last line of standard output is a JSON summary.
+    Every file of the index is also checked against its digest. The exit code is 0 only if no difference
+    was found. If retention has removed records that the index covers, the contents that only they could
+    prove are counted as unproven. The last line of standard output is a JSON summary.
     """
     reader = IndexReader(index_root, index_id)
     reader.reload()
@@ -51,6 +51,7 @@ def verify_command(
         "equal": is_equal,
         "records": folded.num_records,
         "contents": sum(difference.num_equal for difference in differences),
+        "unproven": sum(difference.num_unproven for difference in differences),
         "differences": {d.shard: _counts(d) for d in differences if not d.is_equal},
     }
     click.echo(json.dumps(summary))
@@ -66,17 +67,8 @@ def _fold(index: IndexDirectory, searcher: Searcher, kafka: KafkaSettings, dead_
         scan = TopicScan(source, topic)
         for record in scan.records():
             folded.add(record)
-    for partition, covered in folded.covered.items():
-        _refuse_gap(topic, partition, covered, scan.first_offsets[partition])
+    folded.log_starts = scan.first_offsets
     return folded
-
-
-def _refuse_gap(topic: str, partition: int, covered: range, log_start: int) -> None:
-    if len(covered) and log_start > covered.start:
-        raise click.ClickException(
-            f"{topic}-{partition}: the index begins at {covered.start}, but retention has removed the log "
-            f"before {log_start}, so it cannot be folded again"
-        )
 
 
 def _set_aside(kafka: KafkaSettings, dead_letter_topic: str, topic: str) -> set[tuple[int, int]]:
@@ -96,11 +88,13 @@ def _counts(difference: ShardDifference) -> dict[str, int]:
 
 def print_table(console: Console, differences: Sequence[ShardDifference]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("shard", "equal", "missing", "surplus", "outdated"):
+    for column in ("shard", "equal", "unproven", "missing", "surplus", "outdated"):
         table.add_column(column, overflow="fold")
     for difference in differences:
         cells = (_shown(getattr(difference, name)) for name in ("missing", "surplus", "outdated"))
-        table.add_row(difference.shard, f"{difference.num_equal:,}", *map(plain, cells))
+        table.add_row(
+            difference.shard, f"{difference.num_equal:,}", f"{difference.num_unproven:,}", *map(plain, cells)
+        )
     console.print(table)
 
 

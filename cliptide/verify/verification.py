@@ -2,12 +2,15 @@
 
 A row holds the offset of the event that it came from. So the index equals the fold exactly if both map
 the same content ids to the same offsets. Records that were set aside as dead letters are left out.
+
+If retention has removed the log's beginning, what the rest of the log decides is compared, and the
+other contents are counted as unproven.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clip_index.fold import UNSEEN, IdState, fold
 from clip_index.reading.searcher import Searcher
@@ -21,17 +24,27 @@ OffsetById = dict[str, int]
 
 
 class FoldedPartition:
-    """The fold of one partition's records, which are added in offset order. Takes about 300 bytes per id."""
+    """The fold of one partition's records, which are added in offset order. Takes about 300 bytes per id.
+
+    `doubtful` are the ids whose state rests on a version: if the log's beginning is gone, a greater
+    version may have been there. An event without a version applies whatever was before it.
+    """
 
     def __init__(self) -> None:
         self._states: dict[str, IdState] = {}
         self.live: OffsetById = {}
+        self.doubtful: set[str] = set()
+
+    @property
+    def seen(self) -> Collection[str]:
+        return self._states.keys()
 
     def add(self, content_id: str, offset: int, *, version: int | None, is_delete: bool) -> None:
         after = fold(self._states.get(content_id, UNSEEN), version=version, is_delete=is_delete)
         if after is None:
             return
         self._states[content_id] = after
+        (self.doubtful.discard if version is None else self.doubtful.add)(content_id)
         if is_delete:
             self.live.pop(content_id, None)
         else:
@@ -40,13 +53,17 @@ class FoldedPartition:
 
 @dataclass(frozen=True, slots=True)
 class ShardDifference:
-    """The content ids in which one shard differs from the fold of its log; without any they are equal."""
+    """The content ids in which one shard differs from the fold of its log; without any they are equal.
+
+    `num_unproven` contents could not be compared, because the log no longer holds all of their events.
+    """
 
     shard: str
     num_equal: int
     missing: tuple[str, ...] = ()
     surplus: tuple[str, ...] = ()
     outdated: tuple[str, ...] = ()
+    num_unproven: int = 0
 
     @property
     def is_equal(self) -> bool:
@@ -62,6 +79,7 @@ class LogFold:
     decoder: EventDecoder = field(default_factory=EventDecoder)
     num_records: int = 0
     partitions: dict[int, FoldedPartition] = field(default_factory=dict)
+    log_starts: Mapping[int, int] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
         """Add one record, unless the snapshot does not cover it or it was set aside."""
@@ -81,11 +99,15 @@ class LogFold:
         partition.add(event.content_id, record.offset, version=event.version, is_delete=is_delete)
 
     def compare(self, searcher: Searcher, partition_of: Callable[[str], int]) -> list[ShardDifference]:
-        """Compare every shard with the fold of its partition."""
-        return [
-            compare_shard(shard, self.partitions.get(partition_of(shard.name), FoldedPartition()).live)
-            for shard in searcher.shard_views
-        ]
+        """Compare every shard with the fold of its partition, as far as the log holds its offsets."""
+        return [self._compare(shard, partition_of(shard.name)) for shard in searcher.shard_views]
+
+    def _compare(self, shard: ShardView, partition: int) -> ShardDifference:
+        folded = self.partitions.get(partition, FoldedPartition())
+        log_start, covered = self.log_starts.get(partition, 0), self.covered.get(partition, range(0))
+        if log_start <= covered.start or not covered:
+            return compare_shard(shard, folded.live)
+        return compare_rest(shard, folded, log_start)
 
 
 def covered_ranges(searcher: Searcher, partition_of: Callable[[str], int]) -> dict[int, range]:
@@ -95,7 +117,27 @@ def covered_ranges(searcher: Searcher, partition_of: Callable[[str], int]) -> di
 
 
 def compare_shard(shard: ShardView, expected: Mapping[str, int]) -> ShardDifference:
+    return _difference(shard, dict(_live_offsets(shard)), expected)
+
+
+def compare_rest(shard: ShardView, folded: FoldedPartition, log_start: int) -> ShardDifference:
+    """Compare a shard with a log that begins at `log_start`, because retention has removed what was before.
+
+    Unproven are the contents whose events lie before it, and those whose versions may have to be compared
+    with events before it, unless the shard has what the rest of the log says.
+    """
     found = dict(_live_offsets(shard))
+    older = {i for i, offset in found.items() if i not in folded.seen and offset < log_start}
+    unproven = older | {i for i in folded.doubtful if found.get(i) != folded.live.get(i)}
+    difference = _difference(
+        shard,
+        {i: offset for i, offset in found.items() if i not in unproven},
+        {i: offset for i, offset in folded.live.items() if i not in unproven},
+    )
+    return replace(difference, num_unproven=len(unproven))
+
+
+def _difference(shard: ShardView, found: Mapping[str, int], expected: Mapping[str, int]) -> ShardDifference:
     return ShardDifference(
         shard=shard.name,
         num_equal=sum(found.get(content_id) == offset for content_id, offset in expected.items()),

@@ -43,9 +43,10 @@ class Backlog:
         self._is_woken = False
 
     def open(self, partition: int, assignment_epoch: int, next_offset: int, inflight: InFlightFile) -> None:
-        suspects_below = inflight.state.next_offset
         with self._changed:
-            self._lanes[partition] = Lane(partition, assignment_epoch, next_offset, inflight, suspects_below)
+            self._lanes[partition] = Lane(
+                partition, assignment_epoch, next_offset, inflight, inflight.suspects
+            )
 
     def close(self, partition: int) -> None:
         """Forget the partition's tasks and cancel them; their outcomes are no longer wanted."""

@@ -15,15 +15,15 @@ class Lane:
     """A queue of tasks: they are appended on the right, and submitted and taken from the left.
 
     `next_offset` is where the last received task ends. `size_bytes` is what all tasks hold in
-    memory. Offsets below `suspects_below` were in flight when a former process died; they are
-    submitted one at a time.
+    memory. The `suspects` were in flight when a former process died; they are submitted one at a
+    time.
     """
 
     partition: int
     assignment_epoch: int
     next_offset: int
     inflight: InFlightFile
-    suspects_below: int = 0
+    suspects: range = range(0)
     size_bytes: int = 0
     num_submitted: int = 0
     tasks: deque[Task] = field(default_factory=deque)
@@ -50,7 +50,7 @@ class Lane:
         return task
 
     def is_suspect(self, task: Task) -> bool:
-        return task.record is not None and task.record.offset < self.suspects_below
+        return task.record is not None and task.record.offset in self.suspects
 
     def submittable(self, window: int) -> list[Task]:
         """The next tasks to submit, so that at most `window` are under way. A suspect is submitted alone."""

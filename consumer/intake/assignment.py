@@ -54,6 +54,11 @@ class Assignment:
         """The partitions that the group gives us, those of fenced shards included."""
         return frozenset(self._assigned)
 
+    def note_committed(self, partition: int, next_offset: int) -> None:
+        """Tell the in-flight file of a partition that is still ours what is committed."""
+        if (inflight := self._inflight.get(partition)) is not None:
+            inflight.note_committed(next_offset)
+
     def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
         self._takeover.check_topic()
         starts = {partition: self._begin(partition, assignment_epoch) for partition in sorted(partitions)}

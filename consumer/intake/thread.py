@@ -20,7 +20,7 @@ from consumer.intake.waiting_partitions import WaitingPartitions
 from consumer.notices import Committed, Notices, ShardFenced
 from consumer.pipeline_state import PipelineState
 from consumer.telemetry.metrics import Metrics
-from event_log.errors import EventLogError, OffsetOutOfRange, TransientLogError
+from event_log.errors import EventLogError, OffsetOutOfRange, RecordUnreadable, TransientLogError
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
 
@@ -76,6 +76,7 @@ class Intake:
         self._waiting = WaitingPartitions(metrics)
         self._fenced_until: dict[int, float] = {}
         self._num_failures = 0
+        self._unreadable: dict[int, RecordUnreadable] = {}
         self.last_turn_at = time.monotonic()
 
     @property
@@ -123,8 +124,21 @@ class Intake:
         return True
 
     def _receive(self) -> None:
-        self._backlog.receive(self._poll())
+        try:
+            self._backlog.receive(self._poll())
+        except RecordUnreadable as error:
+            self._unreadable[error.partition] = error
+            self._metrics.outages.failed("log", error, part=f"partition {error.partition}")
+        self._end_passed_holds()
         self._control_flow()
+
+    def _end_passed_holds(self) -> None:
+        """A record that could not be read holds its partition until it is passed or the partition is gone."""
+        for partition, error in list(self._unreadable.items()):
+            position = self._backlog.position(partition)
+            if position is None or position > error.offset:
+                del self._unreadable[partition]
+                self._metrics.outages.ended("log", part=f"partition {partition}")
 
     def _read_notices(self) -> None:
         positions: dict[int, int] = {}
@@ -132,6 +146,7 @@ class Intake:
             if isinstance(notice, Committed):
                 positions[notice.partition] = notice.next_offset
                 self._progress.committed(notice)
+                self._assignment.note_committed(notice.partition, notice.next_offset)
             else:
                 self._fence_off(notice)
         if positions:

@@ -5,13 +5,16 @@ committed. So after an unclean end the suspects are `[committed next offset, in-
 offset)`. The file changes once for each group of records that is submitted, and never at a
 commit, because a commit moves the lower end of that range.
 
+The manifest may have gone back since: after a repair, or in a restored backup. So the file also says
+what was committed when it was last written. What lies below that was handled once and is not suspect.
+
 The file is not fsynced, because it must outlive the process, not the machine. If a power cut leaves
 it empty, there are no suspects.
 
 `alone` and `deaths` are replaced by a rename. `next_offset` changes with every window, so it is
 overwritten in place, in one write that a kill cannot interrupt: a rename waits for the file
 system's journal, which the fsyncs of commits keep busy (300 to 1,400 µs; an overwrite takes 30 to
-40 µs).
+40 µs). A file with a second hard link belongs to a backup too, and is replaced instead.
 """
 
 from __future__ import annotations
@@ -41,12 +44,13 @@ class InFlight:
     """Every record below `next_offset` that is not committed may have been in flight.
 
     `alone` is the offset that is handled in quarantine. `deaths` says for an offset how many
-    processes have died while it was alone.
+    processes have died while it was alone. `committed` is what was committed when the file was written.
     """
 
     next_offset: int = 0
     alone: int | None = None
     deaths: Mapping[int, int] = field(default_factory=dict)
+    committed: int = field(default=0, compare=False)
 
     def after_unclean_end(self, committed_next_offset: int) -> InFlight:
         """Count a death for the offset that was alone, and forget the deaths of committed offsets."""
@@ -54,7 +58,13 @@ class InFlight:
         if self.alone is not None:
             deaths[self.alone] = deaths.get(self.alone, 0) + 1
         kept = {offset: count for offset, count in deaths.items() if offset >= committed_next_offset}
-        return InFlight(self.next_offset, None, kept)
+        has_gone_back = committed_next_offset < self.committed
+        next_offset = committed_next_offset if has_gone_back else self.next_offset
+        return InFlight(next_offset, None, kept, committed_next_offset)
+
+    def suspects(self, committed_next_offset: int) -> range:
+        """The offsets that may have killed the process that left this file."""
+        return range(max(self.committed, committed_next_offset), self.next_offset)
 
     def kills(self, offset: int) -> bool:
         return self.deaths.get(offset, 0) >= MAX_DEATHS
@@ -67,9 +77,11 @@ class InFlightClosed(Exception):
 class InFlightFile:
     """The in-flight set of one shard. Thread-safe. Writing raises `OSError` or `InFlightClosed`."""
 
-    def __init__(self, path: Path, state: InFlight) -> None:
+    def __init__(self, path: Path, state: InFlight, suspects: range = range(0)) -> None:
+        self.suspects = suspects
         self._path = path
         self._state = state
+        self._committed = state.committed
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -79,7 +91,7 @@ class InFlightFile:
         path = shard_path / FILE_NAME
         found = read_inflight(path)
         state = found.after_unclean_end(committed_next_offset)
-        recovered = cls(path, state)
+        recovered = cls(path, state, found.suspects(committed_next_offset))
         if state != found:
             recovered._write(state)
         return recovered
@@ -88,11 +100,15 @@ class InFlightFile:
     def state(self) -> InFlight:
         return self._state
 
+    def note_committed(self, next_offset: int) -> None:
+        """Remember what is committed, for the next time that the file is written."""
+        self._committed = next_offset
+
     def name(self, next_offset: int) -> None:
         """Say that every record below `next_offset` may be in flight from now on."""
         if next_offset > self._state.next_offset:
             with self._owned():
-                self._overwrite(replace(self._state, next_offset=next_offset))
+                self._overwrite(replace(self._state, next_offset=next_offset, committed=self._committed))
 
     def mark_alone(self, offset: int) -> None:
         self._replace(alone=offset)
@@ -140,6 +156,7 @@ def _content_from(state: InFlight) -> bytes:
     content = {
         "next_offset": state.next_offset,
         "alone": state.alone,
+        "committed": state.committed,
         "deaths": {str(offset): count for offset, count in state.deaths.items()},
     }
     encoded = json.dumps(content).encode()
@@ -157,7 +174,9 @@ def _overwrite_page(path: Path, content: bytes) -> bool:
     except FileNotFoundError:
         return False
     try:
-        is_possible = len(content) <= _PAGE_BYTES and os.fstat(descriptor).st_size == len(content)
+        status = os.fstat(descriptor)
+        is_ours_alone = status.st_nlink == 1  # a hard link shows the file in a backup as well
+        is_possible = is_ours_alone and len(content) <= _PAGE_BYTES and status.st_size == len(content)
         return is_possible and os.pwrite(descriptor, content, 0) == len(content)
     finally:
         os.close(descriptor)
@@ -169,7 +188,8 @@ def read_inflight(path: Path) -> InFlight:
         content = json.loads(path.read_text())
         deaths = {int(offset): int(count) for offset, count in content["deaths"].items()}
         alone = content["alone"]
-        return InFlight(int(content["next_offset"]), None if alone is None else int(alone), deaths)
+        committed = int(content.get("committed", 0))  # former versions did not write it
+        return InFlight(int(content["next_offset"]), None if alone is None else int(alone), deaths, committed)
     except FileNotFoundError:
         return InFlight()
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:

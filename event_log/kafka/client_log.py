@@ -56,7 +56,7 @@ class LibrdkafkaLog:
         # Reader, publisher and admin get the same properties, so each warns of those meant for the others.
         if facility == "CONFWARN":
             level = logging.DEBUG
-        left_out = self._limit.passes(facility) if level >= logging.WARNING else 0
+        left_out = self._limit.passes(facility)
         if left_out is None:
             return
         counted = {"left_out": left_out} if left_out else {}

@@ -13,6 +13,7 @@ from event_log.errors import (
     OffsetOutOfRange,
     RecordRefused,
     RecordTooLarge,
+    RecordUnreadable,
     TopicMissing,
     TransientLogError,
 )
@@ -112,6 +113,32 @@ def error_from_kafka(error: KafkaError, *, topic: str = "", partition: int = -1)
     if code in _TRANSIENT or error.retriable():
         return TransientLogError(text)
     return FatalLogError(text)
+
+
+_LARGER = "raise receive.message.max.bytes and fetch.message.max.bytes in CLIPTIDE_KAFKA__PROPERTIES"
+_GONE = (
+    "if it cannot be restored, delete the partition's records up to it (kafka-delete-records) and start "
+    "once with --accept-data-loss"
+)
+_WAYS_ON = {
+    KafkaError._BAD_COMPRESSION: f"it may inflate to more than receive.message.max.bytes: {_LARGER}; {_GONE}",
+    KafkaError.MSG_SIZE_TOO_LARGE: f"{_LARGER}; {_GONE}",
+    KafkaError._BAD_MSG: _GONE,
+    KafkaError._NOT_IMPLEMENTED: _GONE,
+    KafkaError._UNDERFLOW: _GONE,
+    KafkaError.INVALID_MSG: _GONE,
+    KafkaError.INVALID_MSG_SIZE: _GONE,
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: _GONE,
+}
+"""What an operator does when librdkafka reports one of these while it reads a partition."""
+
+
+def error_of_record(error: KafkaError, *, topic: str, partition: int, offset: int) -> RecordUnreadable | None:
+    """Return the error if it is about what lies at this position, and not about the connection."""
+    way_on = _WAYS_ON.get(error.code())
+    if way_on is None or partition < 0 or offset < 0 or error.fatal():
+        return None
+    return RecordUnreadable(topic, partition, offset, f"{error.name()}: {error.str()}", way_on=way_on)
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from event_log.errors import FatalLogError, OffsetOutOfRange, TransientLogError
+from event_log.errors import FatalLogError, OffsetOutOfRange, RecordUnreadable, TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.client_errors import ClientErrors
 from event_log.kafka.client_log import RepeatLimit
-from event_log.kafka.errors import error_from_kafka, mapped_kafka_errors
+from event_log.kafka.errors import error_from_kafka, error_of_record, mapped_kafka_errors
 from event_log.kafka.headers import HeaderReader
 from event_log.kafka.settings import KafkaSettings, build_client, build_consumer_config
 from event_log.records import EndOfPartition, LogRange, Record, TopicDescription
@@ -66,7 +66,8 @@ class KafkaRecordSource:
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
         """Return the records that are there, in offset order within a partition; none after the timeout.
 
-        An error of one partition (`OffsetOutOfRange`) is raised once. The next `poll` returns the records
+        An error of one partition is raised once (`OffsetOutOfRange`), or each time that the client meets it
+        (`RecordUnreadable`, about once a second). The next `poll` returns the records
         that the same call fetched for the other partitions.
         """
         if not self._ready:
@@ -191,6 +192,11 @@ class KafkaRecordSource:
     def _on_message_error(self, error: KafkaError, message: Any) -> None:
         """Keep an error that `poll` must raise; librdkafka retries after a transient one."""
         topic = message.topic() or self._topic
+        place = {"topic": topic, "partition": message.partition(), "offset": message.offset()}
+        if (unreadable := error_of_record(error, **place)) is not None:
+            if unreadable.partition in self._epochs:
+                self._fail(unreadable)
+            return
         mapped = error_from_kafka(error, topic=topic, partition=message.partition())
         if isinstance(mapped, TransientLogError):
             if self._repeats.passes("message error") is not None:
@@ -208,8 +214,8 @@ class KafkaRecordSource:
         self._errors.report(error)
         if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
             self._fail(self._errors.refusal or FatalLogError(error.str()))
-        elif self._repeats.passes(error.name()) is not None:
-            self._log.warning("event log client reports", error=error.name(), detail=error.str())
+        else:  # librdkafka's own log says the same, and the next request that fails
+            self._log.debug("event log client reports", error=error.name(), detail=error.str())
 
     @contextmanager
     def _explained_errors(self, partition: int = -1) -> Iterator[None]:
@@ -263,7 +269,7 @@ class KafkaRecordSource:
             self._fail(error_from_kafka(error.args[0], topic=self._topic))
 
     def _fail(self, error: BaseException) -> None:
-        if self._failure is None:
+        if self._failure is None or isinstance(self._failure, RecordUnreadable):  # it comes again
             self._failure = error
         else:
             self._log.error("dropped a second failure before the first was raised", error=repr(error))

@@ -29,6 +29,10 @@ class ShardCoverage(Answer):
     generation: int
     next_offset: int
     watermark: RfcTime | None
+    damaged_generation: int | None = Field(
+        default=None,
+        description="A newer generation that is not served, because a file of it is damaged.",
+    )
 
 
 SnapshotAnswer = Annotated[
@@ -63,6 +67,7 @@ def build_snapshot(searcher: Snapshot) -> dict[str, ShardCoverage]:
             generation=shard.generation,
             next_offset=shard.next_offset,
             watermark=None if shard.watermark_ms is None else rfc_time(shard.watermark_ms),
+            **({} if shard.damaged_generation is None else {"damaged_generation": shard.damaged_generation}),
         )
         for name, shard in searcher.shards.items()
     }

@@ -116,6 +116,13 @@ class StatusAnswer(Answer):
     status: Literal["ok"] = "ok"
 
 
+class ReadyAnswer(StatusAnswer):
+    problems: list[str] = Field(
+        default_factory=list,
+        description="What is wrong although searches are answered; left out if nothing is.",
+    )
+
+
 class ErrorBody(Answer):
     code: str = Field(description="A stable name of the error; clients may switch on it.")
     message: str

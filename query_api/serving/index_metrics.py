@@ -16,6 +16,7 @@ def show_generations(metrics: Metrics, searcher: Snapshot) -> None:
     """Set the gauges that change with each new searcher."""
     for name, shard in searcher.shards.items():
         metrics.searcher_generation.labels(name).set(shard.generation)
+        metrics.shard_damaged.labels(name).set(shard.damaged_generation is not None)
         metrics.searcher_next_offset.labels(name).set(shard.next_offset)
 
 

@@ -96,6 +96,13 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=registry,
         )
+        self.shard_damaged = Gauge(
+            "cliptide_query_shard_damaged",
+            "1 while the newest generation of a shard is damaged and an older one is served, else 0.",
+            ["shard"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.searcher_next_offset = Gauge(
             "cliptide_query_searcher_next_offset",
             "Offset below which every record is searchable. With several processes, the least.",

@@ -24,4 +24,4 @@ class Letter:
 
 def lane(tmp_path: Path, *, next_offset: int = 0, suspects_below: int = 0) -> Lane:
     inflight = InFlightFile(tmp_path / "inflight.json", InFlight(suspects_below))
-    return Lane(0, 1, next_offset, inflight, suspects_below)
+    return Lane(0, 1, next_offset, inflight, range(suspects_below))

@@ -20,7 +20,7 @@ from consumer.health import HealthCheck, HealthServer
 from consumer.pipeline import Pipeline
 from consumer.quarantine.inflight import InFlightFile
 from consumer.telemetry.metrics import Metrics
-from event_log.errors import TransientLogError
+from event_log.errors import RecordUnreadable, TransientLogError
 from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
 
 
@@ -195,3 +195,21 @@ def test_a_takeover_that_waits_for_its_disk_makes_readiness_red(
         assert stays_red(check)
     eventually(check.is_ready)
     pipeline.finish()
+
+
+def test_a_record_that_cannot_be_read_holds_its_partition_and_is_named_until_it_is_passed(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, num_partitions=2)
+    unreadable = RecordUnreadable(TOPIC, 0, 1, "bad zstd", way_on="raise a property")
+    with world.running() as pipeline:
+        check = HealthCheck(pipeline, 60.0)
+        world.wait_committed(world.publish(upload("a"), 0), 0)
+        world.log.fail_next("poll", unreadable, times=20)
+        eventually(lambda: not check.is_ready())
+        assert stays_red(check, looks=5)
+        assert f"{TOPIC}-0@1: the record cannot be read: bad zstd: raise a property" in str(check.look())
+        world.wait_committed(world.publish(upload("b"), 1), 1)
+        assert not check.is_ready()
+        world.wait_committed(world.publish(upload("c"), 0), 0)
+        eventually(check.is_ready)

@@ -149,6 +149,32 @@ def test_it_starts_before_there_is_an_index(tmp_path: Path, start: Start) -> Non
     assert process.wait(PATIENCE_SECONDS) == 0
 
 
+def test_a_service_starts_with_the_newest_good_generation_of_a_damaged_shard_and_says_so(
+    small_index: SmallIndex, start: Start
+) -> None:
+    small_index.commit(0, small_index.text("t-new", "a text of the damaged generation"))
+    damaged = damage(small_index.newest_segment(0))
+    process = start(
+        CLIPTIDE_INDEX__ROOT=str(small_index.root),
+        CLIPTIDE_QUERY_API__PERCENTILES="false",
+        GATE="/",
+    )
+    said = told_by(process, "serving an older generation")
+    assert str(damaged) in said["error"]
+    assert "cliptide snapshot repair" in said["way_on"]
+    address, metrics_address = addresses_of(process)
+    with urllib.request.urlopen(f"{address}/v1/index", timeout=PATIENCE_SECONDS) as response:
+        shards = json.load(response)["shards"]
+    shard = shards["content-uploads-0"]
+    assert shard["damaged_generation"] > shard["generation"] > 0
+    assert "damaged_generation" not in shards["content-uploads-1"] or (
+        shards["content-uploads-1"]["damaged_generation"] is None
+    )
+    with urllib.request.urlopen(f"{address}/readyz", timeout=PATIENCE_SECONDS) as response:
+        assert "is damaged" in json.load(response)["problems"][0]
+    wait_until_counted(metrics_address, 'cliptide_query_shard_damaged{shard="content-uploads-0"} 1.0')
+
+
 def test_a_damaged_file_is_named_and_refused(small_index: SmallIndex, start: Start) -> None:
     damaged = damage(small_index.newest_segment(0))
     exit_code, told = refusal_of(start(CLIPTIDE_INDEX__ROOT=str(small_index.root)))

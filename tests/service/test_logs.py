@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import structlog
@@ -54,3 +57,25 @@ def test_away_from_a_terminal_a_line_is_one_json_object(monkeypatch: pytest.Monk
     structlog.get_logger().debug("nothing to see")
     entry = json.loads(shown.getvalue())
     assert (entry["event"], entry["generation"], entry["level"]) == ("committed", 41, "info")
+
+
+def test_a_process_that_a_truncated_mapped_file_kills_leaves_its_stack(tmp_path: Path) -> None:
+    program = """
+import mmap, pathlib, sys
+from service.logs import trace_crashes
+trace_crashes()
+path = pathlib.Path(sys.argv[1])
+path.write_bytes(bytes(8192))
+with path.open("r+b") as file:
+    mapped = mmap.mmap(file.fileno(), 0)
+    file.truncate(0)
+def read_mapped():
+    return mapped[5000]
+read_mapped()
+"""
+    died = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "mapped")], capture_output=True, text=True, check=False
+    )
+    assert died.returncode == -signal.SIGBUS
+    assert "Fatal Python error: Bus error" in died.stderr
+    assert "read_mapped" in died.stderr

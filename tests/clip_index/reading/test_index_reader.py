@@ -12,7 +12,9 @@ import pytest
 from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused
 from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import SegmentEntry
+from clip_index.generations.restoration import commit_restoration, plan_refill, plan_repair
 from clip_index.reading import shard_reader
 from clip_index.reading.index_reader import IndexReader
 from clip_index.segments.segment import Segment
@@ -379,3 +381,78 @@ def test_newcomers_are_what_lies_beyond_the_former_searchers_offsets(
     assert reader.searcher is not None
     assert reader.searcher.newcomers_since(former).tolist() == [200, 300]
     assert reader.searcher.newcomers_since(reader.searcher).tolist() == []
+
+
+def test_a_reader_falls_back_to_the_newest_good_generation_and_names_the_damaged_one(
+    index: IndexDirectory,
+) -> None:
+    writer = take_over(index)
+    for content_id in "abcd":
+        add(writer, [lambda o, content_id=content_id: content(content_id, o)])  # type: ignore[misc]
+        writer.commit()
+    for entry in writer.manifest.segments[2:]:
+        flip_a_bit(path_of(writer) / "segments" / entry.segment_id / "image.faiss")
+    reader = IndexReader(index.path.parent.parent)
+    with pytest.raises(DamagedFile):
+        reader.reload()
+    assert reader.fall_back()
+    assert found_ids(reader) == ["a", "b"]
+    assert reader.searcher is not None
+    (snapshot,) = [one for one in reader.searcher.shards.values() if one.generation]
+    assert snapshot.damaged_generation == writer.generation
+    with pytest.raises(DamagedFile):
+        reader.reload()
+    assert found_ids(reader) == ["a", "b"]
+
+
+def test_a_repair_ends_the_damage_that_a_reader_names(index: IndexDirectory) -> None:
+    writer = take_over(index)
+    for content_id in "ab":
+        add(writer, [lambda o, content_id=content_id: content(content_id, o)])  # type: ignore[misc]
+        writer.commit()
+    flip_a_bit(path_of(writer) / "segments" / writer.manifest.segments[-1].segment_id / "image.faiss")
+    reader = IndexReader(index.path.parent.parent)
+    with pytest.raises(DamagedFile):
+        reader.reload()
+    assert reader.fall_back()
+    store = index.shard_store(writer.partition)
+    plan = plan_repair(Inspection(store))
+    assert plan is not None
+    commit_restoration(store, plan, writer_id="repair")
+    assert reader.reload()
+    assert reader.searcher is not None
+    assert all(shard.damaged_generation is None for shard in reader.searcher.shards.values())
+
+
+def test_a_reader_does_not_fall_back_to_an_empty_shard(index: IndexDirectory) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    flip_a_bit(path_of(writer) / "segments" / writer.manifest.segments[-1].segment_id / "image.faiss")
+    reader = IndexReader(index.path.parent.parent)
+    with pytest.raises(DamagedFile):
+        reader.reload()
+    assert not reader.fall_back()
+    assert reader.searcher is None
+
+
+def test_a_file_that_was_truncated_after_its_check_is_damaged_when_it_is_opened_again(
+    index: IndexDirectory, reader: IndexReader
+) -> None:
+    writer = take_over(index)
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    reader.reload()
+    assert reader.searcher is not None
+    former = {name: shard.key for name, shard in reader.searcher.shards.items()}
+    segment = writer.manifest.segments[-1].segment_id
+    store = index.shard_store(writer.partition)
+    empty = plan_refill(Inspection(store))
+    commit_restoration(store, empty, writer_id="repair")
+    reader.reload()
+    path = path_of(writer) / "segments" / segment / "image.faiss"
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.truncate(10)
+    with pytest.raises(DamagedFile, match="10 bytes, expected"):
+        reader.open_former(former)

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 import cliptide.snapshot.command
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name
+from clip_index.generations.index_directory import IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
 from fakes.shards import add, content, create_index, path_of, take_over
@@ -156,3 +157,54 @@ def test_what_is_not_there_is_refused_in_one_line(
     result = run(tmp_path, *arguments)
     assert result.exit_code in (1, 2)
     assert sentence in result.stderr.splitlines()[-1]
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_a_repair_names_the_serving_index_anew_when_the_file_that_names_it_is_damaged(
+    tmp_path: Path, writers: list[ShardWriter]
+) -> None:
+    overwrite(tmp_path / "current-1.json", b'{"index_id": "ma')
+    listed = run(tmp_path, "list")
+    assert listed.exit_code == 1
+    assert "`cliptide snapshot repair` writes it anew" in listed.stderr
+    repaired = run(tmp_path, "repair")
+    assert repaired.exit_code == 0
+    assert "the index main is named" in repaired.stderr
+    assert run(tmp_path, "list").exit_code == 0
+    assert IndexDirectory.open(tmp_path).index_id == "main"
+
+
+def test_a_repair_asks_which_of_several_indexes_serves(tmp_path: Path, writers: list[ShardWriter]) -> None:
+    (tmp_path / "indexes" / "other").mkdir()
+    overwrite(tmp_path / "current-1.json", b"")
+    asked = run(tmp_path, "repair")
+    assert asked.exit_code == 1
+    assert "main, other: say with --index-id which one serves" in asked.stderr
+    assert run(tmp_path, "repair", "--index-id", "nowhere").exit_code == 1
+    assert run(tmp_path, "repair", "--index-id", "main").exit_code == 0
+    assert IndexDirectory.open(tmp_path).index_id == "main"
+
+
+@pytest.mark.parametrize("command", ["list", "repair"])
+def test_a_damaged_description_of_the_index_names_the_way_on(
+    tmp_path: Path, writers: list[ShardWriter], command: str
+) -> None:
+    description = tmp_path / "indexes" / "main" / "index.json"
+    overwrite(description, description.read_bytes()[:-20])
+    told = run(tmp_path, command)
+    assert told.exit_code == 1
+    assert str(description) in told.stderr
+    assert "put it back from a backup; or" in told.stderr
+    assert "start a consumer, which writes it anew" in told.stderr
+
+
+def test_a_description_that_was_removed_is_written_anew_and_the_shards_are_there(
+    tmp_path: Path, writers: list[ShardWriter]
+) -> None:
+    (tmp_path / "indexes" / "main" / "index.json").unlink()
+    create_index(tmp_path, num_partitions=2)
+    assert run(tmp_path, "list").exit_code == 0

@@ -36,7 +36,9 @@ EQUAL = [
 ]  # fmt: skip
 
 
-def verify(root: Path, changes: Sequence[Change], log: Sequence[Record] = LOG) -> ShardDifference:
+def verify(
+    root: Path, changes: Sequence[Change], log: Sequence[Record] = LOG, log_start: int = 0
+) -> ShardDifference:
     index = create_index(root)
     writer = take_over(index)
     add(writer, changes)
@@ -47,8 +49,10 @@ def verify(root: Path, changes: Sequence[Change], log: Sequence[Record] = LOG) -
     reader.reload()
     assert reader.searcher is not None
     folded = LogFold(covered_ranges(reader.searcher, index.partition_of), {(0, 6)})
+    folded.log_starts = {0: log_start}
     for one in log:
-        folded.add(one)
+        if one.offset >= log_start:
+            folded.add(one)
     [difference] = folded.compare(reader.searcher, index.partition_of)
     return difference
 
@@ -77,3 +81,46 @@ def test_every_difference_is_named(
 def test_records_beyond_the_snapshot_are_not_expected(tmp_path: Path) -> None:
     later = [*LOG, record(7, "later", upload("later"))]
     assert verify(tmp_path, EQUAL, later).is_equal
+
+
+def versioned(content_id: str, version: int) -> bytes:
+    return b'{"content_id": "%s", "version": %d, "content": {"text": "a"}}' % (content_id.encode(), version)
+
+
+@pytest.mark.parametrize(
+    ("log_start", "num_equal", "num_unproven"),
+    [
+        pytest.param(1, 2, 0, id="an event that was replaced"),
+        pytest.param(4, 1, 1, id="the only event of a content"),
+        pytest.param(5, 0, 2, id="all events of live contents"),
+        pytest.param(7, 0, 2, id="everything"),
+    ],
+)
+def test_what_retention_has_left_is_compared_and_the_rest_is_unproven(
+    tmp_path: Path, log_start: int, num_equal: int, num_unproven: int
+) -> None:
+    found = verify(tmp_path, EQUAL, log_start=log_start)
+    assert found.is_equal
+    assert (found.num_equal, found.num_unproven) == (num_equal, num_unproven)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        pytest.param([EQUAL[0], EQUAL[1], EQUAL[2]], {"outdated": ("a",), "surplus": ("b",)}, id="stale"),
+        pytest.param([EQUAL[1], EQUAL[2]], {"missing": ("a",), "surplus": ("b",)}, id="missing"),
+    ],
+)
+def test_a_difference_in_what_retention_has_left_is_still_named(
+    tmp_path: Path, changes: list[Change], difference: dict[str, object]
+) -> None:
+    found = verify(tmp_path, changes, log_start=4)
+    assert {name: getattr(found, name) for name in difference} == difference
+    assert not found.is_equal
+    assert found.num_unproven == 1
+
+
+def test_a_version_that_may_be_below_one_that_is_gone_is_unproven(tmp_path: Path) -> None:
+    log = [record(0, "a", versioned("a", 9)), record(1, "a", versioned("a", 3)), *LOG[2:3]]
+    found = verify(tmp_path, [content("a", 0, version=9)], log, log_start=1)
+    assert (found.is_equal, found.num_unproven) == (True, 1)

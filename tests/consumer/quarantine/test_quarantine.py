@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import CommitUnknown, DeltaMismatch
+from clip_index.generations.inspection import Inspection
+from clip_index.generations.restoration import commit_restoration, plan_refill
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.local_store import LocalShardStore
 from consumer.errors import ConsumerFault, StartRefused
+from consumer.intake.start_check import StartOptions
 from consumer.pipeline_state import PipelineState
 from consumer.quarantine.handling import QuarantineHandling
 from consumer.quarantine.inflight import InFlight, InFlightClosed, InFlightFile, read_inflight
@@ -313,3 +317,63 @@ def test_a_good_end_leaves_nothing_suspect(tmp_path: Path) -> None:
     inflight.clear()
     inflight.clear()
     assert InFlightFile.recover(tmp_path, 0).state == InFlight()
+
+
+def test_a_copy_by_hard_links_keeps_what_the_file_said(tmp_path: Path) -> None:
+    inflight = InFlightFile.recover(tmp_path, 0)
+    inflight.name(10)
+    os.link(tmp_path / "inflight.json", tmp_path / "backup.json")
+    inflight.name(1500)
+    inflight.name(1600)
+    assert read_inflight(tmp_path / "backup.json").next_offset == 10
+    assert read_inflight(tmp_path / "inflight.json").next_offset == 1600
+
+
+@pytest.mark.parametrize(
+    ("read_from", "suspects"),
+    [
+        pytest.param(30, range(30, 40), id="the manifest is where it was"),
+        pytest.param(35, range(35, 40), id="more was committed than the file knows"),
+        pytest.param(5, range(30, 40), id="a repair has gone back"),
+        pytest.param(40, range(40, 40), id="everything was committed"),
+    ],
+)
+def test_only_what_was_not_committed_at_the_death_is_suspect(
+    tmp_path: Path, read_from: int, suspects: range
+) -> None:
+    died = InFlightFile.recover(tmp_path, 0)
+    died.note_committed(30)
+    died.name(40)
+    assert InFlightFile.recover(tmp_path, read_from).suspects == suspects
+
+
+def test_after_going_back_the_file_follows_what_is_in_flight_now(tmp_path: Path) -> None:
+    died = InFlightFile.recover(tmp_path, 0)
+    died.note_committed(30)
+    died.name(40)
+    second = InFlightFile.recover(tmp_path, 5)
+    second.name(8)
+    assert InFlightFile.recover(tmp_path, 5).suspects == range(5, 8)
+
+
+def test_a_file_of_a_former_version_names_its_suspects(tmp_path: Path) -> None:
+    (tmp_path / "inflight.json").write_text('{"next_offset": 9, "alone": null, "deaths": {}}')
+    assert InFlightFile.recover(tmp_path, 4).suspects == range(4, 9)
+
+
+def test_after_a_rollback_records_that_were_committed_once_are_handled_together(world: World) -> None:
+    for number in range(60):
+        world.publish(upload(f"c{number}"))
+    with world.running():
+        world.wait_committed(60)
+        world.publish(upload("last"))
+        world.wait_committed(61)
+        left_behind = (world.shard_path() / "inflight.json").read_bytes()
+    store = LocalShardStore(world.shard_path())
+    plan = plan_refill(Inspection(store))
+    commit_restoration(store, plan, writer_id="repair")
+    (world.shard_path() / "inflight.json").write_bytes(left_behind)  # as a kill would have left it
+    world.set_options(start=StartOptions(accepts_rewind=True))
+    with world.running():
+        world.wait_committed(61)
+    assert (world.metrics.registry.get_sample_value("cliptide_quarantined_records_total") or 0) <= 1

@@ -113,7 +113,7 @@ def test_librdkafkas_lines_become_log_events() -> None:
 
 
 def test_a_line_that_librdkafka_repeats_is_told_once_a_minute_with_how_many_were_left_out() -> None:
-    seconds = iter(range(130))
+    seconds = iter(range(131))
     with capture_logs() as events:
         log = LibrdkafkaLog(clock=lambda: float(next(seconds)))
         for _ in range(130):
