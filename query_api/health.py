@@ -25,10 +25,13 @@ async def get_livez(request: web.Request) -> web.Response:
 
 
 async def get_readyz(request: web.Request) -> web.Response:
-    """Answer 200 when there is an index and the encoder gives sound embeddings. A 503 means: wait."""
+    """Answer 200 when there is an index and the encoder gives sound embeddings. A 503 means: wait.
+
+    Everybody may ask, so the answer names no path.
+    """
     served = request.app[SERVED_INDEX]
     if not served.has_searcher:
-        why = served.last_failure or "the first reload is not done"
+        why = "the log says why" if served.last_failure else "the first reload is not done"
         raise ApiError("not_ready", f"there is no index to search yet: {why}", headers=RETRY_AFTER)
     if (complaint := await request.app[CANARY_PROBE].complaint()) is not None:
         raise ApiError("not_ready", complaint, headers=RETRY_AFTER)

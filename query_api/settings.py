@@ -93,7 +93,7 @@ class QueryApiSettings(Section):
     )
     link_hosts: tuple[LinkHost, ...] = Field(
         default=(),
-        description="Hosts from which the web page may load linked images, as a JSON list. "
+        description="Hosts from which the web page and the galleries may load linked images, as a JSON list. "
         "*.example.com stands for all hosts below example.com.",
     )
     max_body_bytes: int = Field(

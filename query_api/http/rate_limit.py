@@ -49,6 +49,35 @@ class TokenBuckets:
         return 0.0 if has_token else (1.0 - tokens) / self._limit.per_second
 
 
+REFUSALS = RateLimit(per_second=1.0, burst=30)  # answers 401, for each address
+
+
+def build_refusal_limit(limit: RateLimit = REFUSALS) -> Middleware:
+    """Build the middleware that answers 429 to addresses that send too many wrong keys, or none.
+
+    A right key is let in from such an address too, because others may share it behind a proxy.
+    """
+    buckets = TokenBuckets(limit)
+
+    @web.middleware
+    async def limit_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ApiError as error:
+            if error.status == 401:
+                _take(buckets, str(request.remote))
+            raise
+
+    return limit_refusals
+
+
+def _take(buckets: TokenBuckets, caller: str) -> None:
+    wait_seconds = buckets.take(caller)
+    if wait_seconds > 0.0:
+        headers = {"Retry-After": str(math.ceil(wait_seconds))}
+        raise ApiError("too_many_requests", "rate limit exceeded", headers=headers)
+
+
 def build_rate_limit(limit: RateLimit) -> Middleware:
     """Build the middleware that answers 429 to callers that exceed the limit.
 
@@ -58,10 +87,7 @@ def build_rate_limit(limit: RateLimit) -> Middleware:
 
     @web.middleware
     async def limit_rate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        wait_seconds = buckets.take(request[CALLER])
-        if wait_seconds > 0.0:
-            headers = {"Retry-After": str(math.ceil(wait_seconds))}
-            raise ApiError("too_many_requests", "rate limit exceeded", headers=headers)
+        _take(buckets, request[CALLER])
         return await handler(request)
 
     return limit_rate
