@@ -106,7 +106,10 @@ class QueryApiSettings(Section):
         "clients search by many vectors of a large model in one request.",
     )
     max_concurrent_requests: int = Field(
-        default=128, ge=1, description="Maximum number of requests worked on at once. More are answered 503."
+        default=128,
+        ge=1,
+        description="Maximum number of requests worked on at once. More are answered 503, and the last "
+        "quarter is for callers that have few. As many of each caller may wait for uploads besides.",
     )
     max_connections: int = Field(
         default=1000,

@@ -20,6 +20,7 @@ from query_api.contract.models import MAX_K, Answer, Request
 from query_api.contract.route import BINARY, OCTETS, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.access import CALLER
 from query_api.http.bodies import read_body, read_parameters
 from query_api.http.json_answer import json_answer
 from query_api.recommend.models import RecommendRequest
@@ -106,7 +107,10 @@ async def add_content(request: web.Request) -> web.Response:
     delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
     with stages.measure("wait"):
         searcher = await searcher_covering(
-            delivery, SEARCHABLE_WITHIN_SECONDS, served=app[SERVED_INDEX], slots=app[REQUEST_SLOTS]
+            delivery,
+            SEARCHABLE_WITHIN_SECONDS,
+            served=app[SERVED_INDEX],
+            slots=app[REQUEST_SLOTS].of(request[CALLER]),
         )
     fate = await app[WORKERS].run(fate_of, searcher, event, delivery)
     if fate == "set_aside":

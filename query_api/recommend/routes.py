@@ -13,6 +13,7 @@ from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHIN
 from query_api.contract.route import JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.access import CALLER
 from query_api.http.bodies import read_json_body
 from query_api.http.json_answer import json_answer
 from query_api.recommend.models import RecommendAnswer, RecommendRequest, WeightedExample
@@ -31,7 +32,7 @@ async def recommend(request: web.Request) -> web.Response:
     stages = request[STAGES]
     with stages.measure("read"):
         wanted = await read_json_body(request, RecommendRequest)
-    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS]
+    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS].of(request[CALLER])
     with stages.measure("wait"):
         searcher = await covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
     with stages.measure("encode"):

@@ -16,6 +16,7 @@ from aiohttp import web
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import FORM, JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
+from query_api.http.access import CALLER
 from query_api.http.json_answer import json_answer
 from query_api.percentiles.renewal import PERCENTILE_SCALES
 from query_api.search.cursors import CURSOR_KEY, cursor_key, read_cursor
@@ -102,7 +103,7 @@ async def _search_page(request: web.Request, searcher: Snapshot, newest: Snapsho
 
 
 def _covered_searcher(request: web.Request, wanted: SearchRequest) -> Awaitable[Snapshot]:
-    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS]
+    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS].of(request[CALLER])
     return covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
 
 
