@@ -108,7 +108,7 @@ class LinkSearch:
 
     async def _find(self, embedding: Embeddings) -> list[LinkedImage]:
         with self.stages.measure("reload"):
-            await self.served.reload()
+            await self.served.reload_for_request()
         observed = self.served.searcher.observed_by(self.stages.search_observer)
         with self.stages.measure("search"):
             return await self.workers.run(find_linked_images, observed, embedding)

@@ -183,7 +183,7 @@ async def _newest_searcher(request: web.Request) -> Snapshot:
     """Reload first, so that the client finds what it has added through any process."""
     served = request.app[SERVED_INDEX]
     with request[STAGES].measure("reload"):
-        await served.reload()
+        await served.reload_for_request()
     return served.searcher.observed_by(request[STAGES].search_observer)
 
 
