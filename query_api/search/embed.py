@@ -22,6 +22,7 @@ from query_api.contract.schema_rules import exactly_one_of
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.http.bodies import read_json_body
 from query_api.http.json_answer import json_answer
+from query_api.search.request_costs import refuse_costly
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
 
@@ -50,6 +51,11 @@ class EmbedRequest(Request):
         fail_fast=True,
         description="Contents to encode together, and to answer in this order.",
     )
+
+    @model_validator(mode="after")
+    def _has_a_bounded_cost(self) -> Self:
+        refuse_costly(self.contents)
+        return self
 
 
 class EmbedAnswer(Answer):
