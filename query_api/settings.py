@@ -122,7 +122,8 @@ class QueryApiSettings(Section):
         default=1000.0,
         gt=0,
         description="Sustained requests per second per API key (per address without keys). More are answered "
-        "429. Behind a proxy, all clients share the proxy's address.",
+        "429. A batch, long texts, many conditions or hits, and an owner's recommendation count as "
+        "several requests. Behind a proxy, all clients share the proxy's address.",
     )
     rate_burst: int = Field(
         default=2000,

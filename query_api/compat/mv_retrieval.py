@@ -23,8 +23,10 @@ from query_api.errors import ApiError
 from query_api.http.access import CALLER
 from query_api.http.bodies import read_body, read_parameters
 from query_api.http.json_answer import json_answer
+from query_api.http.rate_limit import charge
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
+from query_api.recommend.routes import OWNER_TOKENS
 from query_api.search.ranking_requests import without_owner
 from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
@@ -137,6 +139,7 @@ async def retrieve_contents(request: web.Request) -> web.Response:
 async def recommend_contents(request: web.Request) -> web.Response:
     """Answer what others uploaded that fits a user's interests."""
     parameters = read_parameters(request, RecommendParameters)
+    charge(request, OWNER_TOKENS)
     searcher = await _newest_searcher(request)
     k = min(parameters.k, MAX_K)
     return await _in_worker(request, lambda: recommend(searcher, k=k, user=parameters.user or None))

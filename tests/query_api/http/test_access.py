@@ -235,3 +235,29 @@ async def test_no_answer_is_kept_by_a_cache_or_read_by_another_page(client: Clie
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert {"Authorization", "api-key"} <= set(response.headers.getall("Vary"))
+
+
+async def test_requests_are_weighed_by_what_they_cost(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    dear = {
+        "/v1/search": {"queries": [{"text": "red", "k": 1}] * 50},
+        "/v1/recommend": {"owner_id": "ann"},
+        "/v1/embed": {"contents": [{"text": "red"}] * 50},
+    }
+    for path, body in dear.items():
+        service = await start_service(small_index, rate_limit=RateLimit(per_second=0.001, burst=20))
+        for _ in range(3):
+            assert (await service.post("/v1/search", json={"text": "red"})).status == 200
+        assert (await service.post(path, json=body)).status == 200, path
+        assert (await service.post("/v1/search", json={"text": "red"})).status == 429, path
+
+
+def test_a_caller_owes_at_most_a_full_bucket() -> None:
+    now = 0.0
+    buckets = TokenBuckets(RateLimit(per_second=1.0, burst=10), clock=lambda: now)
+    assert buckets.take("a") == 0.0
+    buckets.charge("a", 1000.0)
+    assert buckets.take("a") == 11.0
+    now = 11.0
+    assert buckets.take("a") == 0.0
