@@ -15,12 +15,15 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.protocol import Encoder
 from event_log.publisher import Publisher
 from query_api.api_docs import DOCUMENT
+from query_api.compat.html_gallery import gallery_headers
+from query_api.compat.links import GALLERY_HEADERS
 from query_api.contents.live_routes import LIVE_STREAMS, LiveStreams
 from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
 from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
 from query_api.http.access import build_access_check
+from query_api.http.answer_headers import add_headers
 from query_api.http.api_keys import ApiKeys
 from query_api.http.bodies import MAX_JSON_BYTES
 from query_api.http.body_receiver import build_body_receiver
@@ -28,7 +31,7 @@ from query_api.http.concurrency_limit import limit_concurrency
 from query_api.http.cors import build_cors
 from query_api.http.host_check import build_host_check
 from query_api.http.middlewares import answer_errors, observe
-from query_api.http.rate_limit import RateLimit, build_rate_limit
+from query_api.http.rate_limit import RateLimit, build_rate_limit, build_refusal_limit
 from query_api.http.stopping import STOPPING, Stopping
 from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
@@ -86,6 +89,7 @@ def build_app(
     """
     app = web.Application(middlewares=build_middlewares(settings), client_max_size=settings.max_body_bytes)
     app[METRICS] = Metrics(registry)
+    app.on_response_prepare.append(add_headers)
     app[MAX_JSON_BYTES] = settings.max_json_bytes
     app[TRACER] = tracer
     app[SLOW_SECONDS] = settings.slow_seconds
@@ -93,6 +97,7 @@ def build_app(
     _add_search(app, encoder, reader, settings)
     app[REQUEST_SLOTS] = RequestSlots(settings.max_concurrent_requests)
     app[EVENT_PUBLISHER] = EventPublisher(publisher, app[WORKERS], settings.publish)
+    app[GALLERY_HEADERS] = gallery_headers(settings.link_hosts)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
     _add_background_jobs(app, reader, settings)
     _add_routes(app, needs_key=settings.keys.are_required, dimension=encoder.fingerprint.dimension)
@@ -145,6 +150,7 @@ def build_middlewares(settings: AppSettings) -> list[Middleware]:
         observe,
         answer_errors,
         *([] if settings.keys.are_required else [build_host_check(settings.host_names)]),
+        build_refusal_limit(),
         build_access_check(settings.keys, settings.cors_origins),
         build_rate_limit(settings.rate_limit),
         build_body_receiver(settings.receive_timeout_seconds),

@@ -11,28 +11,40 @@ from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.json_answer import json_answer
 from query_api.http.stopping import STOPPING
-from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.served_index import SERVED_INDEX, STALLED_SECONDS, ServedIndex
 
+HANGS_SECONDS = 5 * STALLED_SECONDS  # so long, because a restart does not make a slow disk faster
 RETRY_AFTER = {"Retry-After": "1"}
 
 
 async def get_livez(request: web.Request) -> web.Response:
-    """Answer 200 while the reload loop and the encoder loop run. A 503 means: restart the service."""
-    if not request.app[SERVED_INDEX].is_reloading:
+    """Answer 200 while the reload loop and the encoder loop go on. A 503 means: restart the service."""
+    served, encoder = request.app[SERVED_INDEX], request.app[QUERY_ENCODER]
+    if not served.is_reloading:
         raise ApiError("reload_stopped", "the reload loop has ended", headers=RETRY_AFTER)
-    if not request.app[QUERY_ENCODER].is_running:
+    if served.seconds_looking > HANGS_SECONDS:
+        raise ApiError("reload_stopped", _looking(served), headers=RETRY_AFTER)
+    if not encoder.is_running:
         raise ApiError("encoder_stopped", "the encoder loop has ended", headers=RETRY_AFTER)
+    if encoder.seconds_encoding > HANGS_SECONDS:
+        message = f"the encoder works on one batch for {encoder.seconds_encoding:.0f} s"
+        raise ApiError("encoder_stopped", message, headers=RETRY_AFTER)
     return _ok()
 
 
 async def get_readyz(request: web.Request) -> web.Response:
-    """Answer 200 when there is an index and the encoder gives sound embeddings. A 503 means: wait."""
+    """Answer 200 when there is an index and the encoder gives sound embeddings. A 503 means: wait.
+
+    Everybody may ask, so the answer names no path.
+    """
     if request.app[STOPPING].has_begun:
         raise ApiError("not_ready", "the service is stopping", headers=RETRY_AFTER)
     served = request.app[SERVED_INDEX]
     if not served.has_searcher:
-        why = served.last_failure or "the first reload is not done"
+        why = "the log says why" if served.last_failure else "the first reload is not done"
         raise ApiError("not_ready", f"there is no index to search yet: {why}", headers=RETRY_AFTER)
+    if served.seconds_looking > STALLED_SECONDS:
+        raise ApiError("not_ready", _looking(served), headers=RETRY_AFTER)
     if (complaint := await request.app[CANARY_PROBE].complaint()) is not None:
         raise ApiError("not_ready", complaint, headers=RETRY_AFTER)
     problems = [
@@ -41,6 +53,10 @@ async def get_readyz(request: web.Request) -> web.Response:
         if shard.damaged_generation is not None
     ]
     return json_answer(ReadyAnswer(problems=problems).model_dump_json()) if problems else _ok()
+
+
+def _looking(served: ServedIndex) -> str:
+    return f"a look at the index lasts for {served.seconds_looking:.0f} s: its file system does not answer"
 
 
 def _ok() -> web.Response:

@@ -93,7 +93,7 @@ class QueryApiSettings(Section):
     )
     link_hosts: tuple[LinkHost, ...] = Field(
         default=(),
-        description="Hosts from which the web page may load linked images, as a JSON list. "
+        description="Hosts from which the web page and the galleries may load linked images, as a JSON list. "
         "*.example.com stands for all hosts below example.com.",
     )
     max_body_bytes: int = Field(
@@ -106,7 +106,10 @@ class QueryApiSettings(Section):
         "clients search by many vectors of a large model in one request.",
     )
     max_concurrent_requests: int = Field(
-        default=128, ge=1, description="Maximum number of requests worked on at once. More are answered 503."
+        default=128,
+        ge=1,
+        description="Maximum number of requests worked on at once. More are answered 503, and the last "
+        "quarter is for callers that have few. As many of each caller may wait for uploads besides.",
     )
     max_connections: int = Field(
         default=1000,
@@ -119,7 +122,8 @@ class QueryApiSettings(Section):
         default=1000.0,
         gt=0,
         description="Sustained requests per second per API key (per address without keys). More are answered "
-        "429. Behind a proxy, all clients share the proxy's address.",
+        "429. A batch, long texts, many conditions or hits, and an owner's recommendation count as "
+        "several requests. Behind a proxy, all clients share the proxy's address.",
     )
     rate_burst: int = Field(
         default=2000,

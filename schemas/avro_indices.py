@@ -2,7 +2,8 @@
 
 fastavro counts a negative index from the end, as Python does. So one flipped bit turns the first symbol
 of a two-symbol enum into the second: silently, an upsert becomes a delete. Therefore the encoded datum is
-walked once, over its lengths and indices alone, before fastavro reads it.
+walked once, over its lengths and indices alone, before fastavro reads it. The walk also counts the items of
+arrays and maps, because fastavro would read millions of equal keys into a map of one.
 
 Nearly every length and index is a single byte. The walks test for that first, because calling `_read_long`
 every time would take as long as fastavro itself does.
@@ -13,12 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from schemas.errors import BadEvent
+from schemas.validation import MAX_METADATA_ENTRIES
+
 Walk: TypeAlias = Callable[[bytes, int], int]
 """Steps over the value that begins at a position, and returns the position where it ends.
 
 Raises ValueError for an impossible index or length, and IndexError behind the end of the data.
 """
 
+MAX_ITEMS = MAX_METADATA_ENTRIES  # of an array or a map, in all its blocks; the metadata is the only one
 _CONTINUED = 0x80  # a byte of this value or more is not the last one of its integer
 _FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 
@@ -119,12 +124,18 @@ def _walk_blocks(item: Walk) -> Walk:
     """
 
     def walk(data: bytes, position: int) -> int:
+        num_items = 0
         while data[position] != 0:
             count, position = _read_long(data, position)
             if count == 0:
                 return position
             if count < 0:
                 count, position = -count, _read_long(data, position)[1]
+            if count > len(data) - position:  # an item has a byte at least
+                raise ValueError(f"{count} items in {len(data) - position} bytes")
+            num_items += count
+            if num_items > MAX_ITEMS:
+                raise BadEvent("metadata_too_large", f"more than {MAX_ITEMS} entries")
             for _ in range(count):
                 position = item(data, position)
         return position + 1

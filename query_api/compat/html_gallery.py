@@ -1,4 +1,4 @@
-"""Hits as one small HTML page. Texts from events are escaped. The page may load images and nothing else."""
+"""Hits as one small HTML page. Texts from events are escaped. The page may load images of some hosts only."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import urlsplit
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src https: http:; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 _STYLE = (
     ":root{color-scheme:light dark;font-family:system-ui,sans-serif}"
     "body{max-width:72rem;margin:2rem auto;padding:0 1rem}"
@@ -21,6 +15,16 @@ _STYLE = (
     "img{display:block;width:100%;aspect-ratio:1;object-fit:cover}"
     "p{margin:.4rem .6rem;font-size:.8rem;overflow-wrap:anywhere}"
 )
+
+
+def gallery_headers(link_hosts: Iterable[str]) -> dict[str, str]:
+    """Allow pictures from these hosts only, because whoever uploads a content chooses its link."""
+    hosts = " ".join(link_hosts) or "'none'"
+    return {
+        "Content-Security-Policy": f"default-src 'none'; img-src {hosts}; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from clip_index.content import Embeddings
-from query_api.compat.html_gallery import HEADERS, LinkedImage, build_gallery, is_web_link
+from query_api.compat.html_gallery import LinkedImage, build_gallery, is_web_link
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.models import FilePart, QueryText, Request, picture_of_part
 from query_api.contract.route import FORM, HTML, Described, Route
@@ -28,6 +28,7 @@ from query_api.telemetry.stages import STAGES, Stages
 
 NUM_IMAGES = 8
 MAX_CANDIDATES = 4096
+GALLERY_HEADERS: web.AppKey[Mapping[str, str]] = web.AppKey("gallery_headers")
 LINKS = TypeAdapter(list[str])
 LINKS_SCHEMA = LINKS.json_schema(mode="serialization")
 
@@ -61,12 +62,12 @@ async def image_url(request: web.Request) -> web.Response:
 async def display_text(request: web.Request) -> web.Response:
     """Show the best images for a text."""
     text = _read_text(request)
-    return _page(text, await _search_of(request).by_text(text))
+    return _page(request, text, await _search_of(request).by_text(text))
 
 
 async def display_image(request: web.Request) -> web.Response:
     """Show the best images for an image."""
-    return _page("Similar images", await _search_of(request).by_image(await _read_image(request)))
+    return _page(request, "Similar images", await _search_of(request).by_image(await _read_image(request)))
 
 
 def _read_text(request: web.Request) -> str:
@@ -107,7 +108,7 @@ class LinkSearch:
 
     async def _find(self, embedding: Embeddings) -> list[LinkedImage]:
         with self.stages.measure("reload"):
-            await self.served.reload()
+            await self.served.reload_for_request()
         observed = self.served.searcher.observed_by(self.stages.search_observer)
         with self.stages.measure("search"):
             return await self.workers.run(find_linked_images, observed, embedding)
@@ -138,8 +139,9 @@ def _links(images: list[LinkedImage]) -> web.Response:
     return json_answer(LINKS.dump_json([image.link for image in images]))
 
 
-def _page(title: str, images: list[LinkedImage]) -> web.Response:
-    return web.Response(text=build_gallery(title, images), content_type=HTML, headers=HEADERS)
+def _page(request: web.Request, title: str, images: list[LinkedImage]) -> web.Response:
+    headers = request.app[GALLERY_HEADERS]
+    return web.Response(text=build_gallery(title, images), content_type=HTML, headers=headers)
 
 
 BY_IMAGE: Mapping[str, Described] = {FORM: ImageQueryMultipart}

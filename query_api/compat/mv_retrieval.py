@@ -21,10 +21,13 @@ from query_api.contract.route import BINARY, OCTETS, Route
 from query_api.contract.utf8 import text_from_bytes
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.access import CALLER
 from query_api.http.bodies import read_body, read_parameters
 from query_api.http.json_answer import json_answer
+from query_api.http.rate_limit import charge
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
+from query_api.recommend.routes import OWNER_TOKENS
 from query_api.search.ranking_requests import without_owner
 from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
@@ -107,7 +110,10 @@ async def add_content(request: web.Request) -> web.Response:
     delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
     with stages.measure("wait"):
         searcher = await searcher_covering(
-            delivery, SEARCHABLE_WITHIN_SECONDS, served=app[SERVED_INDEX], slots=app[REQUEST_SLOTS]
+            delivery,
+            SEARCHABLE_WITHIN_SECONDS,
+            served=app[SERVED_INDEX],
+            slots=app[REQUEST_SLOTS].of(request[CALLER]),
         )
     fate = await app[WORKERS].run(fate_of, searcher, event, delivery)
     if fate == "set_aside":
@@ -134,6 +140,7 @@ async def retrieve_contents(request: web.Request) -> web.Response:
 async def recommend_contents(request: web.Request) -> web.Response:
     """Answer what others uploaded that fits a user's interests."""
     parameters = read_parameters(request, RecommendParameters)
+    charge(request, OWNER_TOKENS)
     searcher = await _newest_searcher(request)
     k = min(parameters.k, MAX_K)
     return await _in_worker(request, lambda: recommend(searcher, k=k, user=parameters.user or None))
@@ -180,7 +187,7 @@ async def _newest_searcher(request: web.Request) -> Snapshot:
     """Reload first, so that the client finds what it has added through any process."""
     served = request.app[SERVED_INDEX]
     with request[STAGES].measure("reload"):
-        await served.reload()
+        await served.reload_for_request()
     return served.searcher.observed_by(request[STAGES].search_observer)
 
 

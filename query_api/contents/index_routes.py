@@ -24,7 +24,7 @@ async def get_content(request: web.Request) -> web.Response:
     include = read_parameters(request, ContentParameters).include
     served = request.app[SERVED_INDEX]
     with stages.measure("reload"):
-        await served.reload()
+        await served.reload_for_request()
     searcher = served.searcher
     with stages.measure("columns"):
         content = await request.app[WORKERS].run(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from aiohttp import web
 from pydantic import Field
@@ -15,11 +14,13 @@ from query_api.answers.snapshot import SnapshotAnswer, build_snapshot
 from query_api.contract.models import Answer
 from query_api.contract.route import Route
 from query_api.errors import ApiError
+from query_api.http.access import CALLER
 from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
+from query_api.serving.shares import SharedSlots
 from query_api.telemetry.stages import REQUEST_ID
 
-MAX_STREAMS = 32
+MAX_STREAMS = 32  # of each caller
 EVENT_STREAM = "text/event-stream"
 SILENCE_SECONDS = 1.0  # an event at least this often, so that both sides notice a dead connection
 MIN_INTERVAL_SECONDS = 0.2  # a busy index has tens of generations a second
@@ -36,27 +37,21 @@ class LiveState(Answer):
 
 
 class LiveStreams:
-    """The streams that are open, at most `max_streams`. All end when the service stops."""
+    """The streams that are open, at most `max_streams` of each caller. All end when the service stops."""
 
     def __init__(self, max_streams: int = MAX_STREAMS) -> None:
-        self._max_streams = max_streams
-        self._num_open = 0
+        self._slots = SharedSlots(max_streams)
         self.stopping = asyncio.Event()
 
     @property
     def num_open(self) -> int:
-        return self._num_open
+        return self._slots.num_held
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
+    def slot(self, caller: str = "") -> AbstractContextManager[None]:
         """Hold a slot for as long as the block runs; `ApiError` (overloaded) if none is free."""
-        if self._num_open >= self._max_streams:
+        if not self._slots.has_slot_for(caller):
             raise ApiError("overloaded", "too many live streams are open", headers={"Retry-After": "5"})
-        self._num_open += 1
-        try:
-            yield
-        finally:
-            self._num_open -= 1
+        return self._slots.held_by(caller)
 
     async def stop(self, _: web.Application) -> None:
         """End every stream, because a service that stops waits for its requests."""
@@ -69,7 +64,7 @@ LIVE_STREAMS = web.AppKey("live_streams", LiveStreams)
 async def get_live(request: web.Request) -> web.StreamResponse:
     """Send an event now, on every change, and at least each second, until the client leaves."""
     streams, served = request.app[LIVE_STREAMS], request.app[SERVED_INDEX]
-    with streams.slot():
+    with streams.slot(request[CALLER]):
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = EVENT_STREAM
         response.headers["X-Request-Id"] = request[REQUEST_ID]

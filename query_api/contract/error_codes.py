@@ -4,7 +4,7 @@ from __future__ import annotations
 
 REFUSED_TEXT = frozenset({"empty_text", "text_too_long"})
 REFUSED_IMAGE = frozenset({"not_an_image", "unsupported_image", "image_too_large", "truncated_image"})
-SEARCHING = frozenset({"no_index"})
+SEARCHING = frozenset({"no_index", "reload_stopped"})
 RATING = frozenset({"not_ready", "percentiles_off"})
 WRITING = frozenset(
     {

@@ -28,6 +28,7 @@ _CODES = {
     "less_than_equal": "out_of_range",
     "too_long": "out_of_range",
     "filter_too_large": "out_of_range",
+    "too_costly": "out_of_range",
     "too_short": "out_of_range",
     "string_too_long": "out_of_range",
     "string_too_short": "out_of_range",

@@ -68,6 +68,7 @@ class QueryEncoder:
         self._computing: dict[bytes, asyncio.Task[Embeddings]] = {}
         self._task: asyncio.Task[None] | None = None
         self._pause = BatchPause()
+        self._encoding_since: float | None = None
 
     @property
     def fingerprint(self) -> EncoderFingerprint:
@@ -75,8 +76,13 @@ class QueryEncoder:
 
     @property
     def is_running(self) -> bool:
-        """Whether the loop that feeds the encoder is alive."""
+        """Whether the loop that feeds the encoder is alive. It may still hang: `seconds_encoding`."""
         return self._task is not None and not self._task.done()
+
+    @property
+    def seconds_encoding(self) -> float:
+        """For how long the present batch has been in the encoder; 0 between two batches."""
+        return 0.0 if self._encoding_since is None else time.monotonic() - self._encoding_since
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -181,9 +187,11 @@ class QueryEncoder:
     async def _encode_batch(self, batch: Sequence[_Waiting]) -> None:
         contents, futures = [one for one, _ in batch], [future for _, future in batch]
         loop, began = asyncio.get_running_loop(), time.monotonic()
+        self._encoding_since = began
         [outcome] = await asyncio.gather(
             loop.run_in_executor(self._thread, encode_each, self._encoder, contents), return_exceptions=True
         )
+        self._encoding_since = None
         self._pause = BatchPause.after(
             len(batch),
             len(self._waiting),

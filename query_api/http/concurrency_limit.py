@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from query_api.contract.route import ENDLESS
-from query_api.http.access import NEEDED_ACCESS
+from query_api.http.access import CALLER, NEEDED_ACCESS
 from query_api.serving.request_slots import REQUEST_SLOTS
 
 
@@ -19,7 +19,7 @@ async def limit_concurrency(request: web.Request, handler: Handler) -> web.Strea
     """
     if request[NEEDED_ACCESS] == "open" or _is_endless(request):
         return await handler(request)
-    with request.app[REQUEST_SLOTS].working():
+    with request.app[REQUEST_SLOTS].working(request[CALLER]):
         return await handler(request)
 
 

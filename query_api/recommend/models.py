@@ -14,6 +14,7 @@ from query_api.contract.models import Answer, ContentId, Timings
 from query_api.contract.schema_rules import JsonSchema, exactly_one_of, is_given
 from query_api.search.models import MAX_WEIGHT, Example, HitAnswer
 from query_api.search.options import FreshnessOptions, RankingOptions
+from query_api.search.request_costs import refuse_costly
 
 MAX_EXAMPLES = 64
 
@@ -54,6 +55,11 @@ class RecommendRequest(RankingOptions, FreshnessOptions):
         le=1,
         description="How much the hits should differ from each other; at 0 the score alone decides.",
     )
+
+    @model_validator(mode="after")
+    def _has_a_bounded_cost(self) -> Self:
+        refuse_costly([*(self.positive or ()), *self.negative])
+        return self
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:

@@ -13,17 +13,22 @@ from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHIN
 from query_api.contract.route import JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.access import CALLER
 from query_api.http.bodies import read_json_body
 from query_api.http.json_answer import json_answer
+from query_api.http.rate_limit import charge
 from query_api.recommend.models import RecommendAnswer, RecommendRequest, WeightedExample
 from query_api.recommend.recommendation import KnownExample
 from query_api.recommend.results import build_answer
 from query_api.search.query_resolution import QueryResolver
+from query_api.search.tokens import cost_of_examples, cost_of_options
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
+
+OWNER_TOKENS = 100.0  # interests are clustered, and each is searched for
 
 
 async def recommend(request: web.Request) -> web.Response:
@@ -31,7 +36,8 @@ async def recommend(request: web.Request) -> web.Response:
     stages = request[STAGES]
     with stages.measure("read"):
         wanted = await read_json_body(request, RecommendRequest)
-    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS]
+        charge(request, _surplus_of(wanted))
+    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS].of(request[CALLER])
     with stages.measure("wait"):
         searcher = await covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
     with stages.measure("encode"):
@@ -43,6 +49,12 @@ async def recommend(request: web.Request) -> web.Response:
     build = partial(build_answer, searcher, wanted, positive=positive, negative=negative, stages=stages)
     text = await request.app[WORKERS].run(build)
     return json_answer(text)
+
+
+def _surplus_of(wanted: RecommendRequest) -> float:
+    """Return the tokens of the rate limit that a recommendation costs beyond a plain search."""
+    owner = OWNER_TOKENS if wanted.owner_id is not None else 0.0
+    return owner + cost_of_examples([*(wanted.positive or ()), *wanted.negative]) + cost_of_options(wanted)
 
 
 async def _embed_known(resolver: QueryResolver, examples: Sequence[WeightedExample]) -> list[KnownExample]:

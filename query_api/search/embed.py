@@ -22,6 +22,9 @@ from query_api.contract.schema_rules import exactly_one_of
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.http.bodies import read_json_body
 from query_api.http.json_answer import json_answer
+from query_api.http.rate_limit import charge
+from query_api.search.request_costs import refuse_costly
+from query_api.search.tokens import CHARACTERS_OF_A_TOKEN
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
 
@@ -51,6 +54,11 @@ class EmbedRequest(Request):
         description="Contents to encode together, and to answer in this order.",
     )
 
+    @model_validator(mode="after")
+    def _has_a_bounded_cost(self) -> Self:
+        refuse_costly(self.contents)
+        return self
+
 
 class EmbedAnswer(Answer):
     embeddings: list[list[list[float]]] = Field(
@@ -66,10 +74,17 @@ async def embed(request: web.Request) -> web.Response:
     stages, encoder = request[STAGES], request.app[QUERY_ENCODER]
     with stages.measure("read"):
         wanted = await read_json_body(request, EmbedRequest)
+        charge(request, _surplus_of(wanted.contents))
     with stages.measure("encode"):
         encoded = await asyncio.gather(*(_encode(encoder, content) for content in wanted.contents))
     text = await request.app[WORKERS].run(_answer, encoded, encoder.fingerprint, stages)
     return json_answer(text)
+
+
+def _surplus_of(contents: Sequence[EmbedContent]) -> float:
+    """Return the tokens of the rate limit that embedding costs beyond a plain search."""
+    num_characters = sum(len(content.text or "") for content in contents)
+    return len(contents) - 1 + num_characters // CHARACTERS_OF_A_TOKEN
 
 
 async def _encode(encoder: QueryEncoder, content: EmbedContent) -> Embeddings:

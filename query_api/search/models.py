@@ -23,6 +23,7 @@ from query_api.contract.models import (
 )
 from query_api.contract.schema_rules import JsonSchema, alone_with, exactly_one_of
 from query_api.search.options import FreshnessOptions, RatedOptions
+from query_api.search.request_costs import refuse_costly
 
 MAX_TERMS = 16
 MAX_QUERIES = 64
@@ -142,6 +143,12 @@ class SearchRequest(Query, FreshnessOptions):
                 "the k of all queries add up to {total}; at most {most} hits are answered together",
                 {"total": total, "most": MAX_BATCH_K},
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_bounded_cost(self) -> Self:
+        queries = [self, *(self.queries or ())]
+        refuse_costly([*queries, *(term for query in queries for term in query.terms or ())])
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,9 @@ from aiohttp import web
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import FORM, JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
+from query_api.http.access import CALLER
 from query_api.http.json_answer import json_answer
+from query_api.http.rate_limit import charge
 from query_api.percentiles.renewal import PERCENTILE_SCALES
 from query_api.search.cursors import CURSOR_KEY, cursor_key, read_cursor
 from query_api.search.models import Query, SearchAnswer, SearchAnswerOrBatch, SearchRequest
@@ -26,6 +28,7 @@ from query_api.search.reading import read_search_body, read_search_parameters
 from query_api.search.retrieval import search, search_batch, search_page
 from query_api.search.shared_searches import SHARED_SEARCHES, can_share
 from query_api.search.texts import SearchMultipart, SearchParameters
+from query_api.search.tokens import surplus_of_search
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
@@ -37,12 +40,14 @@ from query_api.telemetry.stages import STAGES
 async def search_by_body(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
         wanted = await read_search_body(request)
+        charge(request, surplus_of_search(wanted))
     return json_answer(await _search(request, wanted))
 
 
 async def search_by_parameters(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
         wanted = read_search_parameters(request)
+        charge(request, surplus_of_search(wanted))
     return json_answer(await _search(request, wanted))
 
 
@@ -102,7 +107,7 @@ async def _search_page(request: web.Request, searcher: Snapshot, newest: Snapsho
 
 
 def _covered_searcher(request: web.Request, wanted: SearchRequest) -> Awaitable[Snapshot]:
-    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS]
+    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS].of(request[CALLER])
     return covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
 
 

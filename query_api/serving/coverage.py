@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from query_api.serving.engine import Snapshot
-from query_api.serving.request_slots import RequestSlots
+from query_api.serving.request_slots import CallerSlots
 from query_api.serving.served_index import ServedIndex
 
 
 async def covered_searcher(
-    served: ServedIndex, slots: RequestSlots, min_offsets: Mapping[str, int], timeout_seconds: float
+    served: ServedIndex, slots: CallerSlots, min_offsets: Mapping[str, int], timeout_seconds: float
 ) -> Snapshot:
     """Return a searcher with `next_offset` ≥ `min_offsets` in each shard named.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
@@ -21,6 +22,9 @@ from query_api.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 _MAX_NAMED = 10  # shards that a client names and the index does not have
+REQUEST_PATIENCE_SECONDS = 5.0  # for a look at the index, which can hang on a network mount
+SHOW_SECONDS = 1.0
+STALLED_SECONDS = 120.0  # a look that opens and verifies a large segment may last for a minute
 RETRY_SECONDS = 1.0  # after "refused" and "failed": such causes change slowly
 
 ReloadOutcome: TypeAlias = Literal["reloaded", "unchanged", "missing", "refused", "damaged", "failed"]
@@ -41,8 +45,10 @@ class ServedIndex:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reload")
         self._lock = asyncio.Lock()
         self._num_begun = 0
+        self._looking_since: float | None = None
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
+        self._patience_seconds = REQUEST_PATIENCE_SECONDS
         self._former = FormerSearchers()
         self.last_failure: str | None = None
         if reader.searcher is not None:
@@ -68,19 +74,39 @@ class ServedIndex:
 
     @property
     def is_reloading(self) -> bool:
-        """Whether the loop that looks for new generations is alive."""
+        """Whether the loop that looks for new generations is alive. It may still hang: `seconds_looking`."""
         return self._task is not None and not self._task.done()
+
+    @property
+    def seconds_looking(self) -> float:
+        """For how long the present look at the index has lasted; 0 between two looks.
+
+        A look that lasts for minutes hangs: the index's file system does not answer.
+        """
+        return 0.0 if self._looking_since is None else time.monotonic() - self._looking_since
 
     @asynccontextmanager
     async def reloading(self, interval_seconds: float) -> AsyncIterator[None]:
         """Look for new generations every `interval_seconds` until the context ends."""
         self._task = asyncio.create_task(self._reload_forever(interval_seconds), name="reload")
+        showing = asyncio.create_task(self._show_forever(), name="index metrics")
         try:
             yield
         finally:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            showing.cancel()
+            await asyncio.wait([self._task, showing])
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def reload_for_request(self) -> None:
+        """Reload, but do not wait for long; `ApiError` (reload_stopped) if the index does not answer.
+
+        While it does not answer, requests are refused at once, so that they do not pile up.
+        """
+        if self.seconds_looking > self._patience_seconds:
+            raise _no_answer()
+        with _patience():
+            await asyncio.wait_for(asyncio.shield(self.reload()), self._patience_seconds)
 
     async def reload(self) -> ReloadOutcome:
         """Serve the newest generations that were committed before this call.
@@ -126,7 +152,9 @@ class ServedIndex:
         if (former := self._former.find(generations)) is not None:
             return former
         loop = asyncio.get_running_loop()
-        searcher = await loop.run_in_executor(self._thread, self._reader.open_former, generations)
+        opening = loop.run_in_executor(self._thread, self._reader.open_former, generations)
+        with _patience():
+            searcher = await asyncio.wait_for(opening, self._patience_seconds)
         self._former.keep(searcher)
         return searcher
 
@@ -164,12 +192,23 @@ class ServedIndex:
     async def _reload_forever(self, interval_seconds: float) -> None:
         while True:
             outcome = await self.reload()
-            self._metrics.ready.set(self.has_searcher and self.is_reloading)
-            if self._reader.searcher is not None:
-                show_watermark_ages(self._metrics, self._reader.searcher)
             await asyncio.sleep(RETRY_SECONDS if outcome in _RETRIED_LATER else interval_seconds)
 
+    async def _show_forever(self) -> None:
+        """Renew the gauges that grow with time. Not in the reload loop: they must grow while it hangs."""
+        while True:
+            self.show()
+            await asyncio.sleep(SHOW_SECONDS)
+
+    def show(self) -> None:
+        is_looking = self.is_reloading and self.seconds_looking < STALLED_SECONDS
+        self._metrics.ready.set(self.has_searcher and is_looking)
+        self._metrics.seconds_looking.set(self.seconds_looking)
+        if self._reader.searcher is not None:
+            show_watermark_ages(self._metrics, self._reader.searcher)
+
     async def _reload_once(self) -> ReloadOutcome:
+        self._looking_since = time.monotonic()
         try:
             is_newer = await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.reload)
         except (ClipIndexError, OSError) as error:
@@ -178,6 +217,8 @@ class ServedIndex:
         else:
             outcome = "reloaded" if is_newer else "unchanged"
             self.last_failure = None
+        finally:
+            self._looking_since = None
         self._metrics.reloads.labels(outcome).inc()
         return outcome
 
@@ -195,6 +236,19 @@ class ServedIndex:
         if str(error) != self.last_failure and outcome != "missing":
             log.error("reload failed", outcome=outcome, error=str(error))
         self.last_failure = str(error)
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    try:
+        yield
+    except asyncio.TimeoutError:
+        raise _no_answer() from None
+
+
+def _no_answer() -> ApiError:
+    message = "the file system of the index does not answer"
+    return ApiError("reload_stopped", message, headers={"Retry-After": "5"})
 
 
 SERVED_INDEX = web.AppKey("served_index", ServedIndex)

@@ -84,9 +84,15 @@ class Metrics:
         )
         self.ready = Gauge(
             "cliptide_query_ready",
-            "1 while there is an index to search and the reload loop runs. The encoder is not tried for it. "
-            "With several processes, the least value.",
+            "1 while there is an index to search and the reload loop does not hang. The encoder is not tried "
+            "for it. With several processes, the least value.",
             multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.seconds_looking = Gauge(
+            "cliptide_query_index_look_seconds",
+            "How long the present look for new generations has lasted. With several processes, the longest.",
+            multiprocess_mode="livemax",
             registry=registry,
         )
         self.searcher_generation = Gauge(

@@ -10,7 +10,7 @@ from event_log.records import Delivery
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
-from query_api.serving.request_slots import RequestSlots
+from query_api.serving.request_slots import CallerSlots
 from query_api.serving.served_index import ServedIndex
 from schemas.events import DeleteEvent, Event
 
@@ -26,7 +26,7 @@ MESSAGES: Mapping[Fate, str] = MappingProxyType(
 
 
 async def searcher_covering(
-    delivery: Delivery, timeout_seconds: float, *, served: ServedIndex, slots: RequestSlots
+    delivery: Delivery, timeout_seconds: float, *, served: ServedIndex, slots: CallerSlots
 ) -> Snapshot:
     """Wait for a searcher that covers a published event; `ApiError` (not_searchable_in_time)."""
     min_offsets = {shard_of(delivery): delivery.next_offset}

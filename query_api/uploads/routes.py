@@ -14,6 +14,7 @@ from query_api.contract.route import BINARY, FORM, JSON, OCTETS, Described, Exam
 from query_api.contract.schema_rules import NOT_BLANK
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.access import CALLER
 from query_api.http.json_answer import json_answer
 from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
@@ -55,7 +56,10 @@ async def _write(request: web.Request, event: Event, parameters: WriteParameters
         return json_answer(_published(event, delivery, stages).model_dump_json(), status=202)
     with stages.measure("wait"):
         searcher = await searcher_covering(
-            delivery, parameters.timeout_ms / 1000, served=app[SERVED_INDEX], slots=app[REQUEST_SLOTS]
+            delivery,
+            parameters.timeout_ms / 1000,
+            served=app[SERVED_INDEX],
+            slots=app[REQUEST_SLOTS].of(request[CALLER]),
         )
     fate = await app[WORKERS].run(fate_of, searcher, event, delivery)
     if fate != "applied":

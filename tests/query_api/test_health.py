@@ -51,6 +51,7 @@ async def test_without_an_index_it_is_alive_but_not_ready(
     assert (await client.get("/livez")).status == 200
     response = await client.get("/readyz")
     assert (response.status, (await response.json())["error"]["code"]) == (503, "not_ready")
+    assert str(tmp_path) not in await response.text(), "everybody may ask"
     for path in ("/v1/index", "/v1/contents/x", "/v1/search?q=a"):
         response = await client.get(path)
         assert (response.status, (await response.json())["error"]["code"]) == (503, "no_index")

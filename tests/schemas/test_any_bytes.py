@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 
 import pytest
@@ -125,3 +126,17 @@ def test_a_million_metadata_entries_under_one_key_end_in_reasonable_time() -> No
     entry = b"\x00" + zigzag(2) + b"\x01"  # an empty key, a boolean
     value = HEADER + UP_TO_METADATA + zigzag(2**60) + entry * 1_000_000
     assert outcome_of(b"shoe-1", value) == "undecodable"
+
+
+MANY = {
+    "blocks of one entry": (zigzag(1) + b"\x02k" + b"\x04\x00") * 2_000_000 + b"\x00",
+    "one block": zigzag(2_000_000) + (b"\x02k" + b"\x04\x00") * 2_000_000 + b"\x00",
+    "blocks that name their size": (zigzag(-1) + zigzag(4) + b"\x02k" + b"\x04\x00") * 1_000_000 + b"\x00",
+}
+
+
+@pytest.mark.parametrize("entries", MANY.values(), ids=MANY)
+def test_metadata_is_counted_while_it_is_read(entries: bytes) -> None:
+    began = time.thread_time()
+    assert outcome_of(b"shoe-1", HEADER + UP_TO_METADATA + entries) == "metadata_too_large"
+    assert time.thread_time() - began < 0.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from query_api.compat.html_gallery import build_gallery, is_web_link
+from query_api.compat.html_gallery import build_gallery, gallery_headers, is_web_link
 
 LINKS = {
     "https": ("https://x.test/a", True),
@@ -30,3 +30,9 @@ def test_only_web_links_are_shown(link: str | None, is_shown: bool) -> None:
 
 def test_a_gallery_of_nothing_says_so() -> None:
     assert "nothing found" in build_gallery("a", [])
+
+
+def test_a_gallery_loads_pictures_only_from_hosts_that_are_set() -> None:
+    assert "img-src 'none';" in gallery_headers(())["Content-Security-Policy"]
+    policy = gallery_headers(("cdn.example", "*.pictures.example"))["Content-Security-Policy"]
+    assert "img-src cdn.example *.pictures.example;" in policy

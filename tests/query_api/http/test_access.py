@@ -214,3 +214,50 @@ async def test_an_encoder_that_is_asked_by_a_refused_caller_hears_nothing(
     client = await start_service(small_index, encoder=ListeningEncoder(), keys=keys)
     assert (await client.post("/v1/search", json={"text": "red"})).status == 401
     assert heard == []
+
+
+async def test_wrong_keys_are_limited_for_each_address_and_right_ones_are_let_in(client: Client) -> None:
+    answers = [await client.get("/v1/index", headers={"api-key": f"guess {n}"}) for n in range(40)]
+    statuses = [answer.status for answer in answers]
+    assert statuses[:30] == [401] * 30
+    assert statuses[-1] == 429
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert (await client.get("/v1/index", headers={"api-key": READ})).status == 200
+
+
+ANSWERS = ("/v1/index", "/v1/search?q=red", "/v1/contents/nobody", "/v1/live", "/readyz", "/no/such/path")
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+async def test_no_answer_is_kept_by_a_cache_or_read_by_another_page(client: Client, path: str) -> None:
+    async with client.get(path, headers={"api-key": READ}) as response:
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert {"Authorization", "api-key"} <= set(response.headers.getall("Vary"))
+
+
+async def test_requests_are_weighed_by_what_they_cost(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    dear = {
+        "/v1/search": {"queries": [{"text": "red", "k": 1}] * 50},
+        "/v1/recommend": {"owner_id": "ann"},
+        "/v1/embed": {"contents": [{"text": "red"}] * 50},
+    }
+    for path, body in dear.items():
+        service = await start_service(small_index, rate_limit=RateLimit(per_second=0.001, burst=20))
+        for _ in range(3):
+            assert (await service.post("/v1/search", json={"text": "red"})).status == 200
+        assert (await service.post(path, json=body)).status == 200, path
+        assert (await service.post("/v1/search", json={"text": "red"})).status == 429, path
+
+
+def test_a_caller_owes_at_most_a_full_bucket() -> None:
+    now = 0.0
+    buckets = TokenBuckets(RateLimit(per_second=1.0, burst=10), clock=lambda: now)
+    assert buckets.take("a") == 0.0
+    buckets.charge("a", 1000.0)
+    assert buckets.take("a") == 11.0
+    now = 11.0
+    assert buckets.take("a") == 0.0

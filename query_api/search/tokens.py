@@ -1,0 +1,39 @@
+"""What a request costs, in tokens of the rate limit. A plain search of a short text costs one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from query_api.search.models import Example, Query, SearchRequest
+from query_api.search.options import RankingOptions
+
+CHARACTERS_OF_A_TOKEN = 2_000
+CONDITIONS_OF_A_TOKEN = 8
+HITS_OF_A_TOKEN = 200
+
+
+def surplus_of_search(wanted: SearchRequest) -> float:
+    """Return what a search costs beyond the one token that every request costs."""
+    return sum(map(_cost_of_query, wanted.queries or [wanted])) - 1.0
+
+
+def cost_of_examples(examples: Iterable[Example]) -> float:
+    """Return what embedding costs. A picture or a text of 2,000 characters is about a search."""
+    return sum(map(_cost_of_example, examples))
+
+
+def cost_of_options(options: RankingOptions) -> float:
+    """Return what the filter and the number of hits cost."""
+    wanted = options.filter
+    num_conditions = len(wanted.must) + len(wanted.should) + len(wanted.must_not) if wanted else 0
+    return num_conditions // CONDITIONS_OF_A_TOKEN + options.k // HITS_OF_A_TOKEN
+
+
+def _cost_of_query(query: Query) -> float:
+    return 1.0 + cost_of_examples([query, *(query.terms or ())]) + cost_of_options(query)
+
+
+def _cost_of_example(example: Example) -> float:
+    if example.image is not None:
+        return 1.0
+    return len(example.text or "") // CHARACTERS_OF_A_TOKEN
