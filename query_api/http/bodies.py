@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from query_api.contract.validation import ModelT, model_from_json, model_from_texts
 from query_api.errors import ApiError
+from query_api.http.inflation import inflate
 from query_api.serving.workers import WORKERS
 
 MAX_PARTS = 16
@@ -56,15 +57,26 @@ def _is_utf8(value: bytes) -> bool:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the body. `http/body_receiver.py` has read it already and has bounded its size."""
-    return await request.read()
+    """Return the body, inflated. `http/body_receiver.py` has received it already and has bounded its size.
+
+    A compressed body is inflated here, by a request that is being worked on, and not where it is received,
+    so that no more bodies are held inflated than requests are worked on.
+    """
+    body = await request.read()
+    if (encoding := content_encoding(request)) == "identity":
+        return body
+    return await request.app[WORKERS].run(inflate, body, encoding, request.client_max_size)
+
+
+def content_encoding(request: web.Request) -> str:
+    return request.headers.get("Content-Encoding", "identity").strip().lower()
 
 
 async def read_parts(request: web.Request) -> dict[str, bytes]:
     """Read the parts of a form, at most `MAX_PARTS`. `http/body_receiver.py` has bounded their total size."""
     parts: dict[str, bytes] = {}
     try:
-        reader = MultipartReader(request.headers, _stream_of(request, await request.read()))
+        reader = MultipartReader(request.headers, _stream_of(request, await read_body(request)))
         while (part := await reader.next()) is not None:
             name, value = await _read_part(part)
             if name in parts or len(parts) == MAX_PARTS:
