@@ -40,12 +40,26 @@ def read_parameters(request: web.Request, model: type[ModelT]) -> ModelT:
     return model_from_texts(model, dict(request.query))
 
 
+def read_known_parameters(request: web.Request, model: type[ModelT]) -> ModelT:
+    """Read the parameters that the model knows, as earlier services did: others are passed over.
+
+    Of a parameter that is given twice, the last one counts.
+    """
+    _refuse_other_encodings(request)
+    known = {name: text for name, text in request.query.items() if name in model.model_fields}
+    return model_from_texts(model, known)
+
+
 def refuse_ambiguous(request: web.Request) -> None:
     """Refuse an address that can be read in two ways: with a parameter twice, or not in UTF-8."""
-    if "%" in request.raw_path and not _is_utf8(unquote_to_bytes(request.raw_path)):
-        raise ApiError("bad_request", "the address is not UTF-8")
+    _refuse_other_encodings(request)
     if len(request.query) != len(set(request.query)):
         raise ApiError("invalid_value", "a parameter is given twice")
+
+
+def _refuse_other_encodings(request: web.Request) -> None:
+    if "%" in request.raw_path and not _is_utf8(unquote_to_bytes(request.raw_path)):
+        raise ApiError("bad_request", "the address is not UTF-8")
 
 
 def _is_utf8(value: bytes) -> bool:
