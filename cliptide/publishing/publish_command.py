@@ -46,7 +46,9 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 def publish_command(source: Path, **flags: Any) -> None:
     """Publish the uploads of SOURCE: a folder of pictures and texts, a CSV, or a JSONL.
 
-    Of a folder, all files ending in .jpg, .jpeg, .png, .webp, .gif and .txt are published.
+    Of a folder, pictures and files ending in .txt are published. Pictures are known by their first bytes,
+    whatever their names end in. Hidden files and other files are left out, counted and named by suffix.
+    If nothing is found, the exit code is 1.
 
     A row needs one of the columns file, text and link. The others are optional: content_id, owner_id,
     source, version, occurred_at (ISO 8601 with a zone), metadata (a JSON object; in a CSV also

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cliptide.publishing.upload_row import UploadFields, UploadRow
-from cliptide.publishing.upload_sources import MODALITY_OF_SUFFIX
+from cliptide.publishing.upload_sources import modality_of_file
 from schemas.events import Content, ContentReference, ImageContent, Modality, TextContent, UploadEvent
 
 EVENT_NAMESPACE = uuid.UUID("5f0f2f0e-7a0c-5c0e-9d55-0d2a9d1c7b11")
@@ -121,9 +121,9 @@ def _inline(data: bytes, name: str, modality: Modality) -> Content:
 
 
 def _modality_of(path: Path) -> Modality:
-    modality = MODALITY_OF_SUFFIX.get(path.suffix.lower())
+    modality = modality_of_file(path)
     if modality is None:
-        raise BadUpload(f"{path.name}: the name does not tell picture from text; give modality")
+        raise BadUpload(f"{path.name}: neither its name nor its bytes tell picture from text; give modality")
     return modality
 
 
