@@ -46,6 +46,7 @@ class PublishOptions:
     query_url: str
     api_key: str | None
     platform: str
+    id_prefix: str
     rate: float | None
     inline_limit: int
     reference: bool
@@ -160,7 +161,9 @@ class PublishRun:
     def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
         options = self._options
         limit = InlineLimit(options.inline_limit, options.reference, options.reference_base)
-        events = encode_rows(read_source(self._source), EventBuilder(options.platform, limit).build)
+        events = encode_rows(
+            read_source(self._source), EventBuilder(options.platform, limit, options.id_prefix).build
+        )
         if options.dry_run:
             return check_events(events)
         publisher = stack.enter_context(open_publisher(options.kafka, options.topic))

@@ -40,12 +40,13 @@ class EventBuilder:
 
     source: str
     inline_limit: InlineLimit
+    id_prefix: str = ""  # of the ids that are made here
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
 
     def build(self, row: UploadRow) -> UploadEvent:
         """Build the row's event. Raises `BadUpload` if its file is missing, empty or too large."""
         fields = row.fields
-        content_id = fields.content_id or default_content_id(fields)
+        content_id = fields.content_id or self.id_prefix + default_content_id(fields)
         source = fields.source or self.source
         content = self._content(row)
         return UploadEvent(
