@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from clip_index.content import Embeddings
 from query_api.compat.html_gallery import HEADERS, LinkedImage, build_gallery, is_web_link
@@ -41,9 +41,7 @@ class TextQueryParameters(Request):
 
 
 class ImageQueryMultipart(Request):
-    """A search by image, as a form. Other parts are passed over."""
-
-    model_config = ConfigDict(extra="ignore")
+    """A search by image, as a form. The document has no other parts, which are passed over."""
 
     image_file: FilePart
 
