@@ -36,6 +36,13 @@ def flags() -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("group", ["", "snapshot"])
+def test_at_a_terminal_of_80_columns_no_summary_of_a_command_is_cut_off(group: str) -> None:
+    listed = run(*group.split(), "--help", env={"COLUMNS": "80"}).stdout.partition("Commands:")[2]
+    assert listed.strip()
+    assert "..." not in listed
+
+
 @pytest.mark.parametrize(("name", "command", "flag"), flags())
 def test_every_flag_is_explained_and_names_its_variable(
     name: str, command: click.Command, flag: click.Option
