@@ -34,7 +34,6 @@ from query_api.http.open_connections import bound_connections
 from query_api.http.rate_limit import RateLimit
 from query_api.http.stopping import STOPPING, StopSignals
 from query_api.serving.engine import Reader
-from query_api.serving.request_slots import SLOTS_PER_CORE
 from query_api.settings import (
     MULTIPROC_VARIABLE,
     SECTION,
@@ -168,8 +167,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
         receive_timeout_seconds=settings.receive_timeout_seconds,
         slow_seconds=settings.slow_request_seconds,
         max_wait_seconds=settings.max_wait_seconds,
-        max_concurrent_requests=settings.max_concurrent_requests or SLOTS_PER_CORE * (os.cpu_count() or 1),
-        queue_seconds=settings.queue_seconds,
+        max_concurrent_requests=settings.max_concurrent_requests,
         link_hosts=settings.link_hosts,
         has_percentiles=settings.percentiles,
         scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,

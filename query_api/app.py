@@ -35,7 +35,7 @@ from query_api.route_table import ROUTES
 from query_api.search.cursors import CURSOR_KEY
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
 from query_api.serving.engine import Reader
-from query_api.serving.request_slots import REQUEST_SLOTS, SLOTS_PER_CORE, RequestSlots
+from query_api.serving.request_slots import REQUEST_SLOTS, RequestSlots
 from query_api.serving.scrub import Scrub
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.workers import WORKERS, Workers
@@ -59,9 +59,7 @@ class AppSettings:
     cors_origins: frozenset[str] = frozenset()
     rate_limit: RateLimit = field(default_factory=RateLimit)
     receive_timeout_seconds: float = 20.0
-    max_concurrent_requests: int = field(default_factory=lambda: SLOTS_PER_CORE * (os.cpu_count() or 1))
-    queue_seconds: float = 5.0
-    max_waiting_requests: int = 128  # until an upload is searchable; they cost a connection each
+    max_concurrent_requests: int = 128
     max_wait_seconds: float = 60.0
     slow_seconds: float = 1.0
     link_hosts: tuple[str, ...] = ()
@@ -93,9 +91,7 @@ def build_app(
     app[SLOW_SECONDS] = settings.slow_seconds
     app[STOPPING] = Stopping()
     _add_search(app, encoder, reader, settings)
-    app[REQUEST_SLOTS] = RequestSlots(
-        settings.max_concurrent_requests, settings.queue_seconds, settings.max_waiting_requests
-    )
+    app[REQUEST_SLOTS] = RequestSlots(settings.max_concurrent_requests)
     app[EVENT_PUBLISHER] = EventPublisher(publisher, app[WORKERS], settings.publish)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
     _add_background_jobs(app, reader, settings)

@@ -93,16 +93,8 @@ class QueryApiSettings(Section):
     max_body_bytes: int = Field(
         default=16 * 2**20, ge=1024, description="Maximum size of a request's body. Larger: 413."
     )
-    max_concurrent_requests: int | None = Field(
-        default=None,
-        ge=1,
-        description="Maximum number of requests worked on at once. Unset: 8 for each processor. More "
-        "requests queue, up to 8 for each of these; beyond that they are answered 503.",
-    )
-    queue_seconds: float = Field(
-        default=5.0,
-        ge=0,
-        description="Answer 503 when a request has queued for this long. 0: no request queues.",
+    max_concurrent_requests: int = Field(
+        default=128, ge=1, description="Maximum number of requests worked on at once. More are answered 503."
     )
     max_connections: int = Field(
         default=1000,

@@ -137,9 +137,7 @@ class HeldEncoder(HashEncoder):
 async def test_too_much_work_at_once_is_a_503_but_health_is_still_told(
     small_index: SmallIndex, start_service: StartService
 ) -> None:
-    client = await start_service(
-        small_index, encoder=HeldEncoder(), max_concurrent_requests=1, queue_seconds=0
-    )
+    client = await start_service(small_index, encoder=HeldEncoder(), max_concurrent_requests=1)
     working = asyncio.create_task(client.post("/v1/search", json={"text": "red"}))
     while (refused := await client.get("/v1/index")).status == 200:  # noqa: ASYNC110 (until it is encoded)
         await asyncio.sleep(0.01)
@@ -154,14 +152,14 @@ async def test_too_much_work_at_once_is_a_503_but_health_is_still_told(
 async def test_searches_that_wait_for_an_upload_keep_nobody_from_being_answered(
     small_index: SmallIndex, start_service: StartService
 ) -> None:
-    client = await start_service(small_index, max_concurrent_requests=1, max_waiting_requests=1)
+    client = await start_service(small_index, max_concurrent_requests=1)
     body = {"text": "red", "min_offsets": {f"{TOPIC}-0": 4}, "timeout_ms": 60_000}
     waiting = asyncio.create_task(client.post("/v1/search", json=body))
     assert client.app is not None
     while client.app[REQUEST_SLOTS].num_waiting == 0:  # noqa: ASYNC110 (a client cannot be told)
         await asyncio.sleep(0.01)
     assert (await client.get("/v1/index")).status == 200
-    refused = await client.post("/v1/search", json=body)  # one may wait
+    refused = await client.post("/v1/search", json=body)  # as many may wait as may work
     assert (refused.status, (await refused.json())["error"]["code"]) == (503, "overloaded")
     assert refused.headers["Retry-After"] == "1"
     assert not waiting.done()
