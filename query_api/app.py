@@ -30,6 +30,7 @@ from query_api.http.body_receiver import build_body_receiver
 from query_api.http.concurrency_limit import limit_concurrency
 from query_api.http.cors import build_cors
 from query_api.http.host_check import build_host_check
+from query_api.http.inflation import KEEP_COMPRESSED
 from query_api.http.middlewares import answer_errors, observe
 from query_api.http.rate_limit import RateLimit, build_rate_limit, build_refusal_limit
 from query_api.http.stopping import STOPPING, Stopping
@@ -87,7 +88,11 @@ def build_app(
     The reader may have no index yet. The service then starts, is not ready, and waits for one.
     Without a publisher, uploads are disabled. The caller closes the publisher.
     """
-    app = web.Application(middlewares=build_middlewares(settings), client_max_size=settings.max_body_bytes)
+    app = web.Application(
+        middlewares=build_middlewares(settings),
+        client_max_size=settings.max_body_bytes,
+        handler_args=KEEP_COMPRESSED,
+    )
     app[METRICS] = Metrics(registry)
     app.on_response_prepare.append(add_headers)
     app[MAX_JSON_BYTES] = settings.max_json_bytes

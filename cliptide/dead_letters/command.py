@@ -37,7 +37,7 @@ from event_log.kafka.settings import KafkaSettings
 from event_log.records import Record
 
 
-@click.command("dead-letters")
+@click.command("dead-letters", short_help="List records that were set aside, or republish them.")
 @dead_letter_topic_option
 @kafka_options
 @option("--reason", help="Take only dead letters with this reason code.")

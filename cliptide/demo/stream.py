@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -45,8 +46,11 @@ class StreamResult:
         return len(self.deliveries) / self.publish_seconds
 
 
-def upload_event(content: CatalogueContent, now: datetime) -> UploadEvent:
-    """Build the event that a platform would publish for this content."""
+def upload_event(content: CatalogueContent, now: datetime, service_url: str) -> UploadEvent:
+    """Build the event that a platform would publish for this content.
+
+    A picture's link is its thumbnail in the query service, because the demo has no other web server.
+    """
     is_image = content.modality == "image"
     return UploadEvent(
         event_id=str(uuid.uuid4()),
@@ -55,14 +59,18 @@ def upload_event(content: CatalogueContent, now: datetime) -> UploadEvent:
         occurred_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
         content=ImageContent(content.image_bytes()) if is_image else TextContent(content.text),
         owner_id=content.owner_id,
+        link=f"{service_url}/v1/contents/{quote(content.content_id, safe='')}/thumbnail"
+        if is_image
+        else None,
         metadata=content.metadata,
     )
 
 
-def upload_events(contents: Sequence[CatalogueContent]) -> Iterator[LabelledEvent]:
+def upload_events(contents: Sequence[CatalogueContent], service_url: str) -> Iterator[LabelledEvent]:
     """Draw and encode one event after another."""
     for content in contents:
-        yield label_event(content.content_id, upload_event(content, datetime.now(timezone.utc)))
+        event = upload_event(content, datetime.now(timezone.utc), service_url)
+        yield label_event(content.content_id, event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,8 @@ class Stream:
         deliveries: dict[str, Delivery] = {}
         try:
             sender = EventPublisher(publisher, TOPIC, pacer=Pacer(self.rate))
-            for outcome in sender.publish(self._checked(upload_events(contents))):
+            events = upload_events(contents, self.services.query_client.url)
+            for outcome in sender.publish(self._checked(events)):
                 deliveries |= _delivery(outcome)
                 progress.update("published", len(deliveries))
                 progress.update("searchable", watch.state.num_contents)

@@ -16,11 +16,17 @@ _OTHER_FIELDS_BYTES = 64 * 1024  # room for the event's other fields, so that it
 DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 
 
-@click.command("publish")
+@click.command("publish", short_help="Publish a folder, a CSV or a JSONL.")
 @click.argument("source", type=click.Path(path_type=Path))
 @topic_option
 @kafka_options
 @option("--platform", default="cliptide", help="The source of events whose row names none.")
+@option(
+    "--id-prefix",
+    default="",
+    help="What to put before each content id that is made from a path, text or link, such as trip-2024/. "
+    "Files of the same name in two folders replace each other unless the prefixes differ.",
+)
 @option(
     "--rate", type=click.FloatRange(0, min_open=True), help="The most uploads per second. Default: no limit."
 )
@@ -46,13 +52,18 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 def publish_command(source: Path, **flags: Any) -> None:
     """Publish the uploads of SOURCE: a folder of pictures and texts, a CSV, or a JSONL.
 
-    Of a folder, all files ending in .jpg, .jpeg, .png, .webp, .gif and .txt are published.
+    Of a folder, pictures and files ending in .txt are published. Pictures are known by their first bytes,
+    whatever their names end in. Hidden files and other files are left out, counted and named by suffix.
+    If nothing is found, the exit code is 1.
 
     A row needs one of the columns file, text and link. The others are optional: content_id, owner_id,
     source, version, occurred_at (ISO 8601 with a zone), metadata (a JSON object; in a CSV also
-    columns named metadata.KEY, whose values are texts), modality, sha256, size_bytes. Without a
-    content_id the path of the file is its id. So a run that stopped halfway can be repeated: it
-    replaces contents and adds none twice.
+    columns named metadata.KEY, whose values are texts), modality, sha256, size_bytes.
+
+    Without a content_id, the id of a file is its path below SOURCE, the id of a text is made of its digest,
+    and the id of a link is the link; --id-prefix stands before each. So a run that stopped halfway can be
+    repeated: it replaces contents and adds none twice. For the same reason a second folder with the same
+    file names replaces the contents of the first: give each folder an --id-prefix of its own.
 
     A row that fails is named on standard error, and the other rows go on. The exit code is then 1. The
     last line of standard output is a JSON summary.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -45,6 +46,7 @@ class PublishOptions:
     query_url: str
     api_key: str | None
     platform: str
+    id_prefix: str
     rate: float | None
     inline_limit: int
     reference: bool
@@ -68,7 +70,8 @@ class PublishSummary:
     next_offsets: dict[str, int] = field(default_factory=dict)
     searchable: int | None = None
     missing: list[str] | None = None
-    problem: str | None = None  # why --wait gave up
+    left_out: dict[str, int] | None = None  # files of a folder that are no upload, by their suffix
+    problem: str | None = None  # why --wait gave up, or that there was nothing to publish
 
     @property
     def is_clean(self) -> bool:
@@ -104,9 +107,13 @@ class PublishRun:
 
     def publish(self) -> None:
         try:
-            total = sum(1 for _ in read_source(self._source))
+            total = self._count_rows()
         except SourceUnreadable as error:
             raise click.UsageError(str(error)) from error
+        if total == 0:
+            self.summary.problem = "there is nothing to publish"
+            self._say(f"{self._source}: {self.summary.problem}")
+            return
         with ExitStack() as stack:
             outcomes = self._outcomes(stack)
             progress = stack.enter_context(show_progress(self._console, {"uploads": total}))
@@ -114,9 +121,19 @@ class PublishRun:
                 self._count(outcome)
                 progress.update("uploads", self.summary.rows)
 
+    def _count_rows(self) -> int:
+        """Count the rows of the source, and name the files of a folder that are no upload."""
+        left_out: Counter[str] = Counter()
+        total = sum(1 for _ in read_source(self._source, left_out))
+        if left_out:
+            self.summary.left_out = dict(left_out.most_common())
+            kinds = ", ".join(f"{kind} ({number})" for kind, number in left_out.most_common())
+            self._say(f"left out (hidden, or neither pictures nor texts): {kinds}")
+        return total
+
     def wait(self) -> None:
         """With --wait, wait until the index covers what was published, then look each content up."""
-        if not self._waits:
+        if not self._waits or self.summary.problem is not None:
             return
         client = self._client
         try:
@@ -144,7 +161,9 @@ class PublishRun:
     def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
         options = self._options
         limit = InlineLimit(options.inline_limit, options.reference, options.reference_base)
-        events = encode_rows(read_source(self._source), EventBuilder(options.platform, limit).build)
+        events = encode_rows(
+            read_source(self._source), EventBuilder(options.platform, limit, options.id_prefix).build
+        )
         if options.dry_run:
             return check_events(events)
         publisher = stack.enter_context(open_publisher(options.kafka, options.topic))

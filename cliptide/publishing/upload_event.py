@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cliptide.publishing.upload_row import UploadFields, UploadRow
-from cliptide.publishing.upload_sources import MODALITY_OF_SUFFIX
+from cliptide.publishing.upload_sources import modality_of_file
 from schemas.events import Content, ContentReference, ImageContent, Modality, TextContent, UploadEvent
 
 EVENT_NAMESPACE = uuid.UUID("5f0f2f0e-7a0c-5c0e-9d55-0d2a9d1c7b11")
@@ -40,12 +40,13 @@ class EventBuilder:
 
     source: str
     inline_limit: InlineLimit
+    id_prefix: str = ""  # of the ids that are made here
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
 
     def build(self, row: UploadRow) -> UploadEvent:
         """Build the row's event. Raises `BadUpload` if its file is missing, empty or too large."""
         fields = row.fields
-        content_id = fields.content_id or default_content_id(fields)
+        content_id = fields.content_id or self.id_prefix + default_content_id(fields)
         source = fields.source or self.source
         content = self._content(row)
         return UploadEvent(
@@ -121,9 +122,9 @@ def _inline(data: bytes, name: str, modality: Modality) -> Content:
 
 
 def _modality_of(path: Path) -> Modality:
-    modality = MODALITY_OF_SUFFIX.get(path.suffix.lower())
+    modality = modality_of_file(path)
     if modality is None:
-        raise BadUpload(f"{path.name}: the name does not tell picture from text; give modality")
+        raise BadUpload(f"{path.name}: neither its name nor its bytes tell picture from text; give modality")
     return modality
 
 

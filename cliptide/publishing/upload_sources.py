@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clip_index.encoder.picture_signatures import NUM_SIGNATURE_BYTES, picture_format
 from cliptide.publishing.upload_row import BadRow, UploadRow, row_from_values
 from schemas.events import Modality
 
@@ -20,6 +21,10 @@ MODALITY_OF_SUFFIX: dict[str, Modality] = {
     ".gif": "image",
     ".txt": "text",
 }
+HIDDEN, WITHOUT_SUFFIX = "hidden", "no suffix"
+SYSTEM_FOLDERS = frozenset(  # where machines keep copies and thumbnails of what people keep beside them
+    {"@eaDir", "__MACOSX", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+)
 METADATA_PREFIX = "metadata."
 MAX_CSV_FIELD_BYTES = 16 * 1024 * 1024
 _JSON_ERRORS = (ValueError, RecursionError)  # bad syntax or encoding, too many digits; too deep
@@ -29,10 +34,13 @@ class SourceUnreadable(Exception):
     """The source is absent, of an unknown type, or has no usable header."""
 
 
-def read_source(path: Path) -> Iterator[UploadRow | BadRow]:
-    """Yield the rows of a source, in the same order every time. Raises `SourceUnreadable`."""
+def read_source(path: Path, left_out: Counter[str] | None = None) -> Iterator[UploadRow | BadRow]:
+    """Yield the rows of a source, in the same order every time. Raises `SourceUnreadable`.
+
+    Files of a folder that are no upload are counted in `left_out`, by the end of their names.
+    """
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, Counter() if left_out is None else left_out)
     if not path.exists():
         raise SourceUnreadable(f"{path} does not exist")
     if path.suffix.lower() == ".csv":
@@ -42,13 +50,34 @@ def read_source(path: Path) -> Iterator[UploadRow | BadRow]:
     raise SourceUnreadable(f"{path} is neither a folder nor a .csv, .jsonl or .ndjson file")
 
 
-def _read_folder(folder: Path) -> Iterator[UploadRow | BadRow]:
-    """Yield every picture and text below the folder. Hidden files and other types are skipped."""
+def modality_of_file(path: Path) -> Modality | None:
+    """Tell a picture from a text by the file's name, or else by its first bytes; None for another file."""
+    if (by_name := MODALITY_OF_SUFFIX.get(path.suffix.lower())) is not None:
+        return by_name
+    with path.open("rb") as file:
+        return None if picture_format(file.read(NUM_SIGNATURE_BYTES)) is None else "image"
+
+
+def _read_folder(folder: Path, left_out: Counter[str]) -> Iterator[UploadRow | BadRow]:
+    """Yield every picture and text below the folder, and count the other files."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in relative.parts)
-        if path.suffix.lower() in MODALITY_OF_SUFFIX and not is_hidden and path.is_file():
-            yield row_from_values(relative.as_posix(), {"file": relative.as_posix()}, folder)
+        if not path.is_file():
+            continue
+        if any(part.startswith(".") or part in SYSTEM_FOLDERS for part in relative.parts):
+            left_out[HIDDEN] += 1
+        elif (modality := _modality_if_readable(path)) is None:
+            left_out[path.suffix.lower() or WITHOUT_SUFFIX] += 1
+        else:
+            name = relative.as_posix()
+            yield row_from_values(name, {"file": name, "modality": modality}, folder)
+
+
+def _modality_if_readable(path: Path) -> Modality | None:
+    try:
+        return modality_of_file(path)
+    except OSError:
+        return None
 
 
 def _read_csv(path: Path) -> Iterator[UploadRow | BadRow]:

@@ -42,7 +42,7 @@ class Question:
         return request
 
 
-@click.command("search")
+@click.command("search", short_help="Search by a text or by a picture.")
 @click.argument("text", required=False)
 @option(
     "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Search by this picture."

@@ -49,7 +49,7 @@ class RestorationOptions:
     as_json: bool
 
 
-@click.group("snapshot")
+@click.group("snapshot", short_help="List generations, repair damage, or go back.")
 def snapshot_command() -> None:
     """List the generations of each shard, repair damage, or go back to a former generation.
 
@@ -80,7 +80,7 @@ def _restoration_options(command_name: str) -> Callable[[Any], Any]:
     return add_all
 
 
-@snapshot_command.command("list")
+@snapshot_command.command("list", short_help="Show what each generation holds.")
 @index_options
 @_partition_option(is_required=False)
 @option("--last", type=click.IntRange(1), default=10, help="Show the newest N generations of each shard.")
@@ -105,7 +105,7 @@ def list_command(
     raise SystemExit(1 if is_damaged else 0)
 
 
-@snapshot_command.command("repair")
+@snapshot_command.command("repair", short_help="Commit a sound generation over a damaged one.")
 @index_options
 @_partition_option(is_required=False)
 @option("--from-log", is_flag=True, help="Empty the shard, to index its whole log again. Needs --partition.")
@@ -130,7 +130,7 @@ def repair_command(
             _restore(store, plan, _options_from(**flags))
 
 
-@snapshot_command.command("rollback")
+@snapshot_command.command("rollback", short_help="Commit a former generation again.")
 @index_options
 @_partition_option(is_required=True)
 @option("--generation", type=click.IntRange(1), required=True, help="The generation to go back to.")

@@ -26,7 +26,7 @@ from event_log.kafka.settings import KafkaSettings
 _NUM_SHOWN = 5
 
 
-@click.command("verify")
+@click.command("verify", short_help="Read the log again and compare the index with it.")
 @index_options
 @dead_letter_topic_option
 @kafka_options

@@ -15,11 +15,11 @@ from pydantic import Field, TypeAdapter
 from clip_index.content import Embeddings
 from query_api.compat.html_gallery import LinkedImage, build_gallery, is_web_link
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
-from query_api.contract.models import FilePart, QueryText, Request, picture_of_part
+from query_api.contract.models import MAX_TEXT_CHARACTERS, FilePart, Request, picture_of_part
 from query_api.contract.route import FORM, HTML, Described, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.errors import ApiError
-from query_api.http.bodies import read_parameters, read_parts
+from query_api.http.bodies import read_known_parameters, read_parts
 from query_api.http.json_answer import json_answer
 from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
@@ -36,15 +36,13 @@ LINKS_SCHEMA = LINKS.json_schema(mode="serialization")
 class TextQueryParameters(Request):
     """The query string of a search by text."""
 
-    text_query: QueryText = Field(description="What to search for.")
-
-
-class NoParameters(Request):
-    """A query string that must be empty."""
+    text_query: str = Field(
+        max_length=MAX_TEXT_CHARACTERS, description="What to search for. A blank text finds nothing."
+    )
 
 
 class ImageQueryMultipart(Request):
-    """A search by image, as a form."""
+    """A search by image, as a form. The document has no other parts, which are passed over."""
 
     image_file: FilePart
 
@@ -71,19 +69,17 @@ async def display_image(request: web.Request) -> web.Response:
 
 
 def _read_text(request: web.Request) -> str:
-    return read_parameters(request, TextQueryParameters).text_query
+    return read_known_parameters(request, TextQueryParameters).text_query
 
 
 async def _read_image(request: web.Request) -> bytes:
-    read_parameters(request, NoParameters)
     if request.content_type != FORM:
         message = f"send multipart/form-data with a field image_file, not {request.content_type}"
         raise ApiError("unsupported_media_type", message)
     parts = await read_parts(request)
     if "image_file" not in parts:
-        raise ApiError("missing_field", "the form needs a field image_file")
-    if len(parts) > 1:
-        raise ApiError("unknown_field", "the form has fields other than image_file")
+        given = ", ".join(sorted(parts)) or "no field"
+        raise ApiError("missing_field", f"the form needs a field image_file; it has {given}")
     return picture_of_part(parts["image_file"])
 
 
@@ -97,6 +93,8 @@ class LinkSearch:
     stages: Stages
 
     async def by_text(self, text: str) -> list[LinkedImage]:
+        if not text.strip():
+            return []
         with self.stages.measure("encode"):
             embedding = await self.encoder.encode_text(text)
         return await self._find(embedding)
@@ -164,7 +162,6 @@ ROUTES = (
         access="read",
         summary="The links of the best images for an image.",
         answers={200: LINKS_SCHEMA},
-        parameters=NoParameters,
         bodies=BY_IMAGE,
         codes=SEARCHING | REFUSED_IMAGE | {"bad_multipart"},
     ),
@@ -187,7 +184,6 @@ ROUTES = (
         summary="A page with the best images for an image.",
         answers={200: {"type": "string"}},
         answer_type=HTML,
-        parameters=NoParameters,
         bodies=BY_IMAGE,
         codes=SEARCHING | REFUSED_IMAGE | {"bad_multipart"},
     ),

@@ -16,13 +16,13 @@ from pydantic import Field, StringConstraints
 
 from clip_index.content import MODALITIES, Embeddings, Modality
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING, WRITING
-from query_api.contract.models import MAX_K, Answer, Request
+from query_api.contract.models import MAX_K, Answer, Request, picture_of_part
 from query_api.contract.route import BINARY, OCTETS, Route
 from query_api.contract.utf8 import text_from_bytes
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.access import CALLER
-from query_api.http.bodies import read_body, read_parameters
+from query_api.http.bodies import read_body, read_known_parameters
 from query_api.http.json_answer import json_answer
 from query_api.http.rate_limit import charge
 from query_api.recommend.models import RecommendRequest
@@ -42,6 +42,7 @@ from schemas.events import ImageContent, TextContent
 
 SOURCE = "mv_retrieval"
 SEARCHABLE_WITHIN_SECONDS = 30.0
+MAX_CANDIDATES = 8192  # hits that are looked through for copies
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
@@ -57,7 +58,7 @@ class AddParameters(Request):
 class RetrieveParameters(Request):
     """The query string of `retrieve_contents`."""
 
-    k: int = Field(default=10, ge=1, description=f"At most {MAX_K} contents of each modality are answered.")
+    k: int = Field(default=10, ge=0, description=f"At most {MAX_K} contents of each modality are answered.")
     type: Modality
     user: Name | None = Field(default=None, description="The user whose own contents are left out.")
 
@@ -65,7 +66,7 @@ class RetrieveParameters(Request):
 class RecommendParameters(Request):
     """The query string of `recommend_contents`."""
 
-    k: int = Field(default=10, ge=1, description=f"At most {MAX_K} contents of each modality are answered.")
+    k: int = Field(default=10, ge=0, description=f"At most {MAX_K} contents of each modality are answered.")
     user: Name | None = Field(
         default=None, description="The user whose interests decide. The user's own contents are left out."
     )
@@ -100,9 +101,13 @@ async def add_content(request: web.Request) -> web.Response:
     began = time.perf_counter()
     app, stages = request.app, request[STAGES]
     app[EVENT_PUBLISHER].require_publisher()
-    parameters = read_parameters(request, AddParameters)
+    parameters = read_known_parameters(request, AddParameters)
     body = await read_body(request)
-    content = TextContent(text_from_bytes(body)) if parameters.type == "text" else ImageContent(body)
+    content = (
+        TextContent(text_from_bytes(body))
+        if parameters.type == "text"
+        else ImageContent(picture_of_part(body))
+    )
     upload = UploadRequest(
         content_id=f"{parameters.type}:{parameters.id}", source=SOURCE, owner_id=parameters.user or None
     )
@@ -124,22 +129,29 @@ async def add_content(request: web.Request) -> web.Response:
 
 async def retrieve_contents(request: web.Request) -> web.Response:
     """Answer the contents nearest to a text or an image."""
-    parameters = read_parameters(request, RetrieveParameters)
+    parameters = read_known_parameters(request, RetrieveParameters)
     body = await read_body(request)
     searcher = await _newest_searcher(request)
+    embedding = await _embed(request, body, parameters.type)
+    k = 0 if embedding is None else min(parameters.k, MAX_K)
+    if embedding is None or k == 0:
+        return json_answer(_nothing().model_dump_json())
+    return await _in_worker(request, lambda: retrieve(searcher, embedding, k=k, user=parameters.user or None))
+
+
+async def _embed(request: web.Request, body: bytes, modality: Modality) -> Embeddings | None:
+    """Encode a query. A blank text means nothing, so it has no embedding and finds nothing."""
     encoder = request.app[QUERY_ENCODER]
     with request[STAGES].measure("encode"):
-        if parameters.type == "text":
-            embedding = await encoder.encode_text(text_from_bytes(body))
-        else:
-            embedding = await encoder.encode_image(body)
-    k = min(parameters.k, MAX_K)
-    return await _in_worker(request, lambda: retrieve(searcher, embedding, k=k, user=parameters.user or None))
+        if modality == "image":
+            return await encoder.encode_image(picture_of_part(body))
+        text = text_from_bytes(body)
+        return await encoder.encode_text(text) if text.strip() else None
 
 
 async def recommend_contents(request: web.Request) -> web.Response:
     """Answer what others uploaded that fits a user's interests."""
-    parameters = read_parameters(request, RecommendParameters)
+    parameters = read_known_parameters(request, RecommendParameters)
     charge(request, OWNER_TOKENS)
     searcher = await _newest_searcher(request)
     k = min(parameters.k, MAX_K)
@@ -148,12 +160,40 @@ async def recommend_contents(request: web.Request) -> web.Response:
 
 def retrieve(searcher: Snapshot, embedding: Embeddings, *, k: int, user: str | None) -> RetrievedAnswer:
     """Rank the contents of everybody except the user, each modality by itself. Blocking."""
-    others = without_owner(None, user)
-    ranked = {}
-    for modality in MODALITIES:
-        [hits] = searcher.search(embedding[None], k=k, modality=modality, row_filter=others)
-        ranked[modality] = _rank(hits, modality)
-    return RetrievedAnswer(**ranked)
+    found = {
+        modality: _retrieve_one(searcher, embedding, modality, k=k, user=user) for modality in MODALITIES
+    }
+    return RetrievedAnswer(**{modality: _rank(hits, modality) for modality, hits in found.items()})
+
+
+def _retrieve_one(
+    searcher: Snapshot, embedding: Embeddings, modality: Modality, *, k: int, user: str | None
+) -> list[Hit]:
+    """Return the k best hits of a modality. A content that its user uploaded several times is one hit.
+
+    The search is widened until every copy of the last hit is among those found, because the latest stays.
+    """
+    others, num_wanted = without_owner(None, user), k + 1
+    while True:
+        [hits] = searcher.search(embedding[None], k=num_wanted, modality=modality, row_filter=others)
+        latest = latest_of_copies(searcher, hits)
+        has_all = len(latest) > k and hits[-1].score < latest[k - 1].score
+        if has_all or len(hits) < num_wanted or num_wanted >= MAX_CANDIDATES:
+            return latest[:k]
+        num_wanted *= 2
+
+
+def latest_of_copies(searcher: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
+    """Keep, of contents with one owner and one embedding, the one that was uploaded last. Blocking."""
+    contents = searcher.read_many([hit.location for hit in hits], ())
+    latest: dict[object, tuple[tuple[int, int], Hit]] = {}
+    for hit, content in zip(hits, contents, strict=True):
+        owner = content.facts.owner_id
+        copied = (owner, searcher.embeddings(hit.location).tobytes()) if owner else hit.content_id
+        uploaded = (content.facts.occurred_at_ms, content.offset)
+        if copied not in latest or latest[copied][0] < uploaded:
+            latest[copied] = (uploaded, hit)
+    return [hit for _, hit in latest.values()]
 
 
 def recommend(searcher: Snapshot, *, k: int, user: str | None) -> RecommendedAnswer:
@@ -162,16 +202,20 @@ def recommend(searcher: Snapshot, *, k: int, user: str | None) -> RecommendedAns
 
 
 def _recommend_by(searcher: Snapshot, seed: Modality, *, k: int, user: str | None) -> RetrievedAnswer:
-    interests = find_owner_interests(searcher, user, [seed]) if user else []
+    interests = find_owner_interests(searcher, user, [seed]) if user and k else []
     if not interests:
-        return RetrievedAnswer(text=_rank([], "text"), image=_rank([], "image"))
+        return _nothing()
     found = recommend_by_interests(searcher, interests, RecommendRequest(owner_id=user, k=k))
     return RetrievedAnswer(
         **{
-            modality: _rank([one.hit for one in recommended], modality)
+            modality: _rank(latest_of_copies(searcher, [one.hit for one in recommended]), modality)
             for modality, recommended in found.items()
         }
     )
+
+
+def _nothing() -> RetrievedAnswer:
+    return RetrievedAnswer(text=_rank([], "text"), image=_rank([], "image"))
 
 
 def _rank(hits: Sequence[Hit], modality: Modality) -> RankedContents:

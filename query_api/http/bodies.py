@@ -12,6 +12,7 @@ from query_api.contract.json_size import MAX_CONTAINERS, has_few_containers, is_
 from query_api.contract.validation import ModelT, model_from_json, model_from_texts
 from query_api.errors import ApiError
 from query_api.http.forms import parts_of_form
+from query_api.http.inflation import inflate
 from query_api.serving.workers import WORKERS
 
 SMALL_BODY_BYTES = 64 * 1024
@@ -49,12 +50,26 @@ def read_parameters(request: web.Request, model: type[ModelT]) -> ModelT:
     return model_from_texts(model, dict(request.query))
 
 
+def read_known_parameters(request: web.Request, model: type[ModelT]) -> ModelT:
+    """Read the parameters that the model knows, as earlier services did: others are passed over.
+
+    Of a parameter that is given twice, the last one counts.
+    """
+    _refuse_other_encodings(request)
+    known = {name: text for name, text in request.query.items() if name in model.model_fields}
+    return model_from_texts(model, known)
+
+
 def refuse_ambiguous(request: web.Request) -> None:
     """Refuse an address that can be read in two ways: with a parameter twice, or not in UTF-8."""
-    if "%" in request.raw_path and not _is_utf8(unquote_to_bytes(request.raw_path)):
-        raise ApiError("bad_request", "the address is not UTF-8")
+    _refuse_other_encodings(request)
     if len(request.query) != len(set(request.query)):
         raise ApiError("invalid_value", "a parameter is given twice")
+
+
+def _refuse_other_encodings(request: web.Request) -> None:
+    if "%" in request.raw_path and not _is_utf8(unquote_to_bytes(request.raw_path)):
+        raise ApiError("bad_request", "the address is not UTF-8")
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -66,8 +81,19 @@ def _is_utf8(value: bytes) -> bool:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the body. `http/body_receiver.py` has read it already and has bounded its size."""
-    return await request.read()
+    """Return the body, inflated. `http/body_receiver.py` has received it already and has bounded its size.
+
+    A compressed body is inflated here, by a request that is being worked on, and not where it is received,
+    so that no more bodies are held inflated than requests are worked on.
+    """
+    body = await request.read()
+    if (encoding := content_encoding(request)) == "identity":
+        return body
+    return await request.app[WORKERS].run(inflate, body, encoding, request.client_max_size)
+
+
+def content_encoding(request: web.Request) -> str:
+    return request.headers.get("Content-Encoding", "identity").strip().lower()
 
 
 async def read_parts(request: web.Request) -> dict[str, bytes]:

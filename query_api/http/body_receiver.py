@@ -8,15 +8,16 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
 from query_api.errors import ApiError
+from query_api.http.bodies import content_encoding
+from query_api.http.inflation import ENCODINGS
 from query_api.telemetry.stages import STAGES
 
-_ENCODINGS = ("identity", "gzip", "deflate", "br", "zstd")  # aiohttp decodes these alone
 _MAX_CONTENT_TYPE = 512  # Python's parser of this header takes half a second for 8 kB of semicolons
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def build_body_receiver(timeout_seconds: float) -> Middleware:
-    """Build the middleware that reads a request's body. Handlers get it by `request.read()`."""
+    """Build the middleware that receives a request's body. Handlers get it by `bodies.read_body`."""
 
     @web.middleware
     async def receive(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -31,11 +32,12 @@ def build_body_receiver(timeout_seconds: float) -> Middleware:
 
 
 async def _read_body(request: web.Request, timeout_seconds: float) -> None:
-    """Read the body; raise an error if it is too large, too slow or cannot be decoded."""
+    """Receive the body as it is sent; raise an error if it is too large, too slow or cut off."""
     if (request.content_length or 0) > request.client_max_size:
         raise web.HTTPRequestEntityTooLarge(request.client_max_size, request.content_length or 0)
-    if request.headers.get("Content-Encoding", "identity").strip().lower() not in _ENCODINGS:
-        raise ApiError("bad_body", "unknown Content-Encoding; use gzip, or send the body without one")
+    if content_encoding(request) not in ("identity", *ENCODINGS):
+        message = "unknown Content-Encoding; use gzip or deflate, or send the body without one"
+        raise ApiError("bad_body", message)
     if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(_CONTINUE)
         request.writer.output_size = 0  # "100 Continue" does not count as the beginning of the answer

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from query_api.errors import STATUSES
+from query_api.http.inflation import KEEP_COMPRESSED
 from query_api.http.json_answer import json_answer
 from query_api.http.open_connections import OpenConnections
 from query_api.http.unreadable import code_of, error_text, refuse_connection, refuse_request
@@ -63,6 +64,7 @@ class Connection(web.RequestHandler):
             max_line_size=limits.max_line_bytes,
             max_field_size=limits.max_header_bytes,
             max_headers=limits.max_headers,
+            **KEEP_COMPRESSED,
         )
         self._limits = limits
         self._connections = connections

@@ -37,6 +37,13 @@ def flags() -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("group", ["", "snapshot"])
+def test_at_a_terminal_of_80_columns_no_summary_of_a_command_is_cut_off(group: str) -> None:
+    listed = run(*group.split(), "--help", env={"COLUMNS": "80"}).stdout.partition("Commands:")[2]
+    assert listed.strip()
+    assert "..." not in listed
+
+
 @pytest.mark.parametrize(("name", "command", "flag"), flags())
 def test_every_flag_is_explained_and_names_its_variable(
     name: str, command: click.Command, flag: click.Option
@@ -54,6 +61,26 @@ def test_every_flag_is_explained_and_names_its_variable(
 def test_json_is_asked_for_by_a_variable_named_like_the_flag(name: str) -> None:
     variable = f"CLIPTIDE_{name.replace(' ', '_').replace('-', '_').upper()}_JSON"
     assert variable in run(*name.split(), "--help").stdout
+
+
+def test_what_a_folder_has_beside_pictures_and_texts_is_named_and_nothing_found_is_no_success(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "film.mov").write_bytes(b"\0\0\0\x14ftypqt  ")
+    (tmp_path / ".x.jpg").write_bytes(b"\xff\xd8\xff")
+    result = run("publish", str(tmp_path), "--dry-run")
+    assert result.exit_code == 1
+    assert "left out (hidden, or neither pictures nor texts)" in result.stderr
+    assert "there is nothing to publish" in result.stderr
+    fields = summary(result)
+    assert (fields["rows"], fields["left_out"]) == (0, {".mov": 1, "hidden": 1})
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "id,text\n"), ("a.jsonl", "\n")], ids=["CSV", "JSONL"])
+def test_a_source_without_a_row_is_no_success(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    result = run("publish", str(tmp_path / name), "--dry-run")
+    assert (result.exit_code, summary(result)["problem"]) == (1, "there is nothing to publish")
 
 
 def test_a_dry_run_counts_and_publishes_nothing(tmp_path: Path) -> None:

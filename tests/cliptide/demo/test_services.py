@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from rich.console import Console
@@ -102,13 +103,15 @@ def test_a_directory_that_holds_something_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_content_of_the_catalogue_becomes_the_event_a_platform_would_publish() -> None:
     image, text = build_catalogue(1, 1, seed=1)
-    event = upload_event(image, NOW)
+    event = upload_event(image, NOW, "http://127.0.0.1:8080")
     assert event.content == ImageContent(image.image_bytes())
     assert event.content_id == image.content_id
     assert event.owner_id == image.owner_id
     assert event.metadata["colour"] == image.combination.colour
     assert event.occurred_at == NOW.replace(microsecond=891_000)
-    assert upload_event(text, NOW).content == TextContent(text.text)
+    assert event.link == f"http://127.0.0.1:8080/v1/contents/{quote(image.content_id, safe='')}/thumbnail"
+    of_text = upload_event(text, NOW, "http://127.0.0.1:8080")
+    assert (of_text.content, of_text.link) == (TextContent(text.text), None)
 
 
 @contextmanager
@@ -118,7 +121,7 @@ def publishing(
     publisher = KafkaPublisher(services.kafka)
     sender = EventPublisher(publisher, TOPIC, pacer=Pacer(rate))
     try:
-        yield map(_published, sender.publish(upload_events(contents)))
+        yield map(_published, sender.publish(upload_events(contents, services.query_client.url)))
     finally:
         publisher.close()
 

@@ -44,6 +44,17 @@ def test_the_same_row_gives_the_same_ids_in_every_run(tmp_path: Path) -> None:
     assert first.content_id.startswith("text-")
 
 
+def test_a_prefix_keeps_the_same_names_of_two_folders_apart_and_leaves_given_ids_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    limit = InlineLimit(1000)
+    first, second = (EventBuilder("shop", limit, prefix) for prefix in ("spring/", "autumn/"))
+    unnamed, named = row(tmp_path, file="a.txt"), row(tmp_path, file="a.txt", content_id="boot")
+    assert [one.build(unnamed).content_id for one in (first, second)] == ["spring/a.txt", "autumn/a.txt"]
+    assert [one.build(named).content_id for one in (first, second)] == ["boot", "boot"]
+
+
 def test_another_version_is_another_event_of_the_same_content(tmp_path: Path) -> None:
     first = builder().build(row(tmp_path, text="a red boot", version=1))
     second = builder().build(row(tmp_path, text="a red boot", version=2))

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,30 @@ def test_a_folder_yields_its_pictures_and_texts_in_a_stable_order(tmp_path: Path
     for name in ("b/two.PNG", "a.txt", "b/one.jpeg", "notes.md", ".hidden/x.png", "b/.y.jpg"):
         write(tmp_path / name, "x")
     assert [row.label for row in rows_of(tmp_path)] == ["a.txt", "b/one.jpeg", "b/two.PNG"]
+
+
+HEIC, AVIF, JPEG = b"\0\0\0\x18ftypheic", b"\0\0\0\x20ftypavif", b"\xff\xd8\xff\xe0\0\x10JFIF"
+
+
+def test_pictures_of_a_folder_are_known_by_their_bytes_and_the_rest_is_counted(tmp_path: Path) -> None:
+    pictures = {"a.heic": HEIC, "b.avif": AVIF, "c.jfif": JPEG, "d.jpe": JPEG, "e": JPEG, "f.tmp": JPEG}
+    others = {"g.mov": b"\0\0\0\x14ftypqt  ", "h.MOV": b"", "README": b"words", "i.md": b"words"}
+    for name, data in (pictures | others).items():
+        (tmp_path / name).write_bytes(data)
+    left_out: Counter[str] = Counter()
+    rows = list(read_source(tmp_path, left_out))
+    assert [row.label for row in rows] == sorted(pictures)
+    assert {row.fields.modality for row in rows if isinstance(row, UploadRow)} == {"image"}
+    assert left_out == {".mov": 2, "no suffix": 1, ".md": 1}
+
+
+@pytest.mark.parametrize("folder", ["@eaDir", "__MACOSX", "a/#recycle/b", ".thumbnails", "$RECYCLE.BIN"])
+def test_what_machines_keep_beside_pictures_is_left_out_and_counted(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "thumb.jpg").write_bytes(JPEG)
+    left_out: Counter[str] = Counter()
+    assert list(read_source(tmp_path, left_out)) == []
+    assert left_out == {"hidden": 1}
 
 
 def test_a_csv_row_carries_every_column(tmp_path: Path) -> None:

@@ -87,10 +87,62 @@ async def test_without_a_history_nothing_is_recommended(platform: Client, who: d
 async def test_the_askers_own_contents_are_left_out_however_many_rank_first(platform: Client) -> None:
     picture = draw_picture(9)
     everyone = await call(platform, "retrieve_contents", picture, k=40, type="image")
-    assert len([c for c in everyone["image"]["contents"] if c.startswith("9-")]) == 35
+    listed = [c for c in everyone["image"]["contents"] if c.startswith("9-")]
+    assert listed == ["9-0", "9-1", "9-129", "9-2", "9-3", "9-4"]  # of Bea's thirty copies the latest
     others = await call(platform, "retrieve_contents", picture, k=5, type="image", user="bea")
     assert others["image"]["contents"] == [f"9-{n}" for n in range(5)]
     assert subjects(others["text"]) != []
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 40])
+async def test_what_a_user_uploaded_several_times_is_one_hit_under_its_latest_id(
+    small_index: SmallIndex, start_service: StartService, k: int
+) -> None:
+    copies = pictures(small_index, 9, range(100, 130), "bea")
+    small_index.commit(1, *copies[:20], *pictures(small_index, 9, range(2)))
+    small_index.commit(0, *copies[20:])
+    client = await start_service(small_index)
+    answer = await call(client, "retrieve_contents", draw_picture(9), k=k, type="image")
+    expected = ["9-0", "9-1", "9-119"]
+    assert answer["image"]["contents"][:3] == expected[:k]
+    assert len(answer["image"]["contents"]) == min(k, 3 + 3)  # three other pictures are in the index
+
+
+async def test_one_content_of_two_users_is_two_hits(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    for user, number in (("ann", 1), ("bob", 2), ("ann", 3)):
+        small_index.commit(0, small_index.text(f"text:{number}", "a lonely lamp", owner_id=user))
+    client = await start_service(small_index)
+    answer = await call(client, "retrieve_contents", "a lonely lamp", k=2, type="text")
+    assert sorted(answer["text"]["contents"]) == ["2", "3"]
+
+
+async def test_unknown_parameters_are_passed_over_and_the_last_of_two_counts(platform: Client) -> None:
+    url = "/mv_retrieval/v0.1/retrieve_contents?k=5&type=text&k=2&debug=1&trace="
+    answer = await (await platform.post(url, data=b"boats")).json()
+    assert len(answer["text"]["contents"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "parameters"),
+    [
+        ("retrieve_contents", "boats", {"k": 0, "type": "text"}),
+        ("retrieve_contents", draw_picture(9), {"k": 0, "type": "image"}),
+        ("retrieve_contents", "", {"k": 5, "type": "text"}),
+        ("retrieve_contents", " \n", {"k": 5, "type": "text"}),
+    ],
+    ids=["no hits wanted", "no hits wanted for a picture", "an empty text", "a blank text"],
+)
+async def test_a_question_for_nothing_is_answered_with_nothing(
+    platform: Client, name: str, body: str | bytes, parameters: dict[str, Any]
+) -> None:
+    assert await call(platform, name, body, **parameters) == {"text": NOTHING, "image": NOTHING}
+
+
+async def test_no_recommendation_is_wanted_and_none_is_given(platform: Client) -> None:
+    answer = await call(platform, "recommend_contents", k=0, user="bea")
+    assert answer == {seed: {"text": NOTHING, "image": NOTHING} for seed in ("text", "image")}
 
 
 async def test_a_text_and_an_image_of_one_number_are_two_contents(
