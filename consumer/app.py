@@ -167,7 +167,7 @@ class _Assembly:
             decoder=EventDecoder(),
             encoder=self._connections.encoder,
             references=references,
-            timer=self._metrics,
+            meter=self._metrics,
             options=self._options.preparation,
             settled=self._backlog,
         )

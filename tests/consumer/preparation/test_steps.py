@@ -62,7 +62,7 @@ def preparing(
         decoder=EventDecoder(),
         encoder=FailingEncoder(),
         references=fetcher or Fetched(Future()),
-        timer=metrics or Metrics(),
+        meter=metrics or Metrics(),
         options=PreparationOptions(num_threads=2),
         settled=Settled(notify),
     )
