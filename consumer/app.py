@@ -179,7 +179,7 @@ class _Assembly:
             reader=RecordReader(EventDecoder(), placement),
             encoder=self._connections.encoder,
             references=references,
-            timer=self._metrics,
+            meter=self._metrics,
             options=self._options.preparation,
             settled=self._backlog,
         )

@@ -46,7 +46,8 @@ class HashEncoder:
         check_not_blank(text)
         words = re.findall(r"\w+|[^\w\s]", text.lower())
         ids = [crc32(word.encode()) % (2**31 - 3) + 3 for word in words]
-        return PreparedText(build_windows(ids, WINDOWING, start_token=START, end_token=END))
+        windows = build_windows(ids, WINDOWING, start_token=START, end_token=END)
+        return PreparedText(windows, len(ids) > WINDOWING.max_tokens)
 
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
         return [self._embed(item) for item in prepared]

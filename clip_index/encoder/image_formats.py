@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from clip_index.encoder.tiff_directories import check_directories
 from clip_index.errors import BadContent
 
 Opener: TypeAlias = Callable[[io.BytesIO], ImageFile.ImageFile]
@@ -37,13 +38,10 @@ _SIGNATURES: dict[bytes, Opener] = {
     PNG_SIGNATURE: PngImageFile,
     b"GIF87a": GifImageFile,
     b"GIF89a": GifImageFile,
-    b"II*\0": TiffImageFile,
-    b"MM\0*": TiffImageFile,
-    b"II+\0": TiffImageFile,
-    b"MM\0+": TiffImageFile,
     b"BM": BmpImageFile,
     **dict.fromkeys(JPEG_2000, Jpeg2KImageFile),
 }
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FOREIGN_SIGNATURES = {
     b"8BPS": "Photoshop",
     b"\xff\x0a": "JPEG XL",
@@ -65,6 +63,8 @@ def opener_for(data: bytes) -> Opener:
         return opener
     if data.startswith(ICON) and data[4:6] != b"\0\0":
         return _open_icon
+    if data.startswith(_TIFF):
+        return _open_tiff
     for start, opener in _SIGNATURES.items():
         if data.startswith(start):
             return opener
@@ -95,6 +95,11 @@ def _heif_opener() -> Opener:
         raise BadContent("unsupported_image", f"HEIF; supported are {SUPPORTED}") from None
     opener: Opener = plugin.HeifImageFile
     return opener
+
+
+def _open_tiff(file: io.BytesIO) -> ImageFile.ImageFile:
+    check_directories(file.getvalue())
+    return TiffImageFile(file)
 
 
 def _open_icon(file: io.BytesIO) -> ImageFile.ImageFile:

@@ -41,7 +41,7 @@ DECODE_ERRORS = (
 
 _END_OF_JPEG = b"\xff\xd9"
 _NOISE = bytes(1 + (value * 167 + value // 3) % 254 for value in range(8192))  # coded data that means nothing
-_FILLINGS = (0x00, 0xA5, 0x5A, 0x33, 0xFF)
+_FILLINGS = (0x00, 0x44, 0xA5, 0x77, 0xFF)
 _NOTICED = 8  # of 255: the noise behind a refining scan moves averages by less
 _WHITE = {"1": 255, "L": 255, "P": 255, "I;16": 65535}  # in other modes -1, which has all bits set
 _MAX_SAMPLES = 4_000_000

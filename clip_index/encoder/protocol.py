@@ -53,9 +53,13 @@ class PreparedImage:
 
 @dataclass(frozen=True, slots=True)
 class PreparedText:
-    """A tokenised text: int32, shape (windows ≥ 1, context length), zero-padded."""
+    """A tokenised text: int32, shape (windows ≥ 1, context length), zero-padded.
+
+    `is_truncated` tells that the text did not fit, so that the windows hold only its beginning.
+    """
 
     tokens: NDArray[np.int32]
+    is_truncated: bool = False
 
     @property
     def num_rows(self) -> int:

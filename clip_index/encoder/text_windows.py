@@ -1,4 +1,8 @@
-"""Long texts as overlapping windows: nothing is cut at the model's context length."""
+"""Long texts as overlapping windows: nothing is cut at the model's context length.
+
+What does not fit into 64 windows is left out. The limit counts tokens, and a character of another script
+may need several, so a text that does not fit is not refused: that would depend on its language.
+"""
 
 from __future__ import annotations
 
@@ -52,14 +56,12 @@ def build_windows(
 ) -> NDArray[np.int32]:
     """Lay a tokenised text out as model input: int32, shape (windows, length + 2), zero-padded.
 
-    Each row is a start token, up to `length` tokens, an end token. Raises BadContent:
-    `empty_text` without tokens, `text_too_long` beyond `max_windows`.
+    Each row is a start token, up to `length` tokens, an end token. Tokens beyond `max_windows`
+    are left out. Raises BadContent `empty_text` without tokens.
     """
     if not token_ids:
         raise BadContent("empty_text", "the text has no tokens")
-    if len(token_ids) > windowing.max_tokens:
-        raise BadContent("text_too_long", f"more than {windowing.max_tokens} tokens")
-    ids = np.asarray(token_ids, dtype=np.int32)
+    ids = np.asarray(token_ids[: windowing.max_tokens], dtype=np.int32)
     ranges = windowing.ranges(len(ids))
     rows = np.zeros((len(ranges), windowing.length + 2), dtype=np.int32)
     for row, window in zip(rows, ranges, strict=True):

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from clip_index.encoder.protocol import Encoder, Prepared
+from clip_index.encoder.protocol import Encoder, Prepared, PreparedText
 from clip_index.errors import BadContent
 from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.record_reader import RecordReader
@@ -21,7 +21,7 @@ from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.handling import Handling
 from consumer.references.fetching import ReferenceGivenUp
 from consumer.tasks import NothingThere, Outcome, Removal, Task, Upload
-from consumer.telemetry.metrics import StageTimer
+from consumer.telemetry.metrics import PreparationMeter
 from event_log.records import Record
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import (
@@ -94,14 +94,14 @@ class Preparation:
         reader: RecordReader,
         encoder: Encoder,
         references: Fetcher,
-        timer: StageTimer,
+        meter: PreparationMeter,
         options: PreparationOptions,
         settled: SettledTasks,
     ) -> None:
         self._reader = reader
         self._encoder = encoder
         self._references = references
-        self._timer = timer
+        self._meter = meter
         self._options = options
         self._settled = settled
         self._pool = StepPool(options.num_threads, "prepare")
@@ -150,9 +150,9 @@ class Preparation:
     def _observe(self, group: _Group) -> None:
         """Observe once for a group: once for each record would cost as much as validating its event."""
         if group.decode_seconds:
-            self._timer.observe("decode", group.decode_seconds)
+            self._meter.observe("decode", group.decode_seconds)
         if group.prepare_seconds:
-            self._timer.observe("prepare", group.prepare_seconds)
+            self._meter.observe("prepare", group.prepare_seconds)
 
     def _set_aside_from(self, error: Exception) -> SetAside | None:
         """Why an error makes the record a dead letter; None when it does not."""
@@ -204,7 +204,7 @@ class Preparation:
         started = time.perf_counter()
         try:
             if isinstance(content, TextContent):
-                prepared: Prepared = self._encoder.prepare_text(content.text)
+                prepared: Prepared = self._prepared_text(content.text)
                 upload = Upload(event, "text", content.text)
             else:
                 prepared = self._encoder.prepare_image(content.data)
@@ -212,6 +212,12 @@ class Preparation:
         finally:
             group.prepare_seconds += time.perf_counter() - started
         return group.handling.finish(upload, prepared)
+
+    def _prepared_text(self, text: str) -> PreparedText:
+        prepared = self._encoder.prepare_text(text)
+        if prepared.is_truncated:
+            self._meter.count_truncated_text()
+        return prepared
 
     def _thumbnail(self, data: bytes) -> bytes | None:
         return self._options.make_thumbnail(data) if self._options.make_thumbnail else None

@@ -26,6 +26,12 @@ class StageTimer(Protocol):
     def observe(self, stage: Stage, seconds: float) -> None: ...
 
 
+class PreparationMeter(StageTimer, Protocol):
+    """Is also told which texts did not fit."""
+
+    def count_truncated_text(self) -> None: ...
+
+
 class Metrics:
     """Every metric of the consumer. Thread-safe."""
 
@@ -57,6 +63,11 @@ class Metrics:
         )
         self.buffered_bytes = Gauge(
             "cliptide_buffered_bytes", "Bytes of records read and not yet encoded.", registry=registry
+        )
+        self.truncated_texts = Counter(
+            "cliptide_truncated_texts_total",
+            "Texts of which only the beginning was indexed, because the rest did not fit.",
+            registry=registry,
         )
         self.pauses = Counter(
             "cliptide_pauses_total", "Partitions paused because their buffer was full.", registry=registry
@@ -145,6 +156,9 @@ class Metrics:
         """Compute readiness and free disk space at every scrape."""
         self.ready.set_function(lambda: float(is_ready()))
         self.index_free_bytes.set_function(lambda: _free_bytes(index_root))
+
+    def count_truncated_text(self) -> None:
+        self.truncated_texts.inc()
 
     def observe(self, stage: Stage, seconds: float) -> None:
         self._stages[stage].observe(seconds)

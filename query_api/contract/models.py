@@ -106,7 +106,7 @@ QueryText = Annotated[
 FieldText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
 FilePart = Annotated[
     bytes,
-    Field(min_length=1, description="A JPEG, PNG, WebP or GIF file."),
+    Field(min_length=1, description="A JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, ICO or JPEG 2000 file."),
     WithJsonSchema({"type": "string", "format": "binary", "minLength": 1}),
 ]
 Timings = Annotated[dict[str, float], Field(description="Milliseconds spent in each stage.")]

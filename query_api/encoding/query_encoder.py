@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from aiohttp import web
 
 from clip_index.content import Embeddings, unit_mean
-from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared
+from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared, PreparedText
 from clip_index.errors import BadContent
 from clip_index.storage.bounded_cache import BoundedCache
 from query_api.encoding.encoder_batch import ContentToEncode, Finish, all_windows, encode_each
@@ -113,7 +113,7 @@ class QueryEncoder:
 
     async def encode_image(self, data: bytes) -> Embeddings:
         """Return the embedding of an image file, shape (dimension,); `ContentRefused` if it has none."""
-        prepared = await self._prepare(data)
+        prepared = await self._prepare_whole(data)
         return await self._encode(lambda: prepared, unit_mean, prepared.num_rows)
 
     async def encode_content(self, content: str | bytes) -> Embeddings:
@@ -121,7 +121,7 @@ class QueryEncoder:
 
         Raises `ContentRefused` if it has none.
         """
-        prepared = await self._prepare(content)
+        prepared = await self._prepare_whole(content)
         return await self._encode(lambda: prepared, all_windows, prepared.num_rows)
 
     async def check(self, content: str | bytes) -> None:
@@ -131,7 +131,7 @@ class QueryEncoder:
     async def encode_text_afresh(self, text: str) -> Embeddings:
         """Return the embedding of a text from the encoder itself, not from the cache."""
         if not _is_short(text):
-            prepared = await self._prepare(text)
+            prepared = await self._prepare_whole(text)
             return await self._encode(lambda: prepared, unit_mean, prepared.num_rows)
         return await self._encode(partial(self._encoder.prepare_text, text), unit_mean)
 
@@ -142,6 +142,15 @@ class QueryEncoder:
             return embedding
         finally:
             del self._computing[key]
+
+    async def _prepare_whole(self, content: str | bytes) -> Prepared:
+        """Prepare a query. One that does not fit is refused: its client can choose what to leave out."""
+        prepared = await self._prepare(content)
+        if isinstance(prepared, PreparedText) and prepared.is_truncated:
+            num_windows, length = prepared.tokens.shape
+            detail = f"it has more tokens than {num_windows} windows of {length} hold"
+            raise ContentRefused(BadContent("text_too_long", detail))
+        return prepared
 
     async def _prepare(self, content: str | bytes) -> Prepared:
         """Prepare a content in a worker, so that the encoder does not wait for it."""

@@ -37,7 +37,9 @@ class EmbedContent(Request):
     model_config = ConfigDict(json_schema_extra=exactly_one_of(("text", "image")))
 
     text: QueryText | None = None
-    image: Base64Bytes | None = Field(default=None, description="A JPEG, PNG, WebP or GIF file.")
+    image: Base64Bytes | None = Field(
+        default=None, description="A JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, ICO or JPEG 2000 file."
+    )
 
     @model_validator(mode="after")
     def _has_one(self) -> Self:

@@ -57,7 +57,9 @@ class Example(Request):
     kinds: ClassVar[tuple[str, ...]] = ("text", "image", "content_id", "vector")
 
     text: QueryText | None = None
-    image: Base64Bytes | None = Field(default=None, description="A JPEG, PNG, WebP or GIF file.")
+    image: Base64Bytes | None = Field(
+        default=None, description="A JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, ICO or JPEG 2000 file."
+    )
     content_id: ContentId | None = Field(
         default=None,
         description="Search by the embedding of this content, which is not among the hits itself.",

@@ -69,7 +69,9 @@ class UploadContent(Request):
     model_config = ConfigDict(json_schema_extra=exactly_one_of(("text", "image")))
 
     text: UploadText | None = None
-    image: EncodedImage | None = Field(default=None, description="A JPEG, PNG, WebP or GIF file in base64.")
+    image: EncodedImage | None = Field(
+        default=None, description="A JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, ICO or JPEG 2000 file in base64."
+    )
 
 
 class _UploadFields(Request):

@@ -101,7 +101,7 @@ class OpenClipEncoder:
         windows = build_windows(
             ids, windowing, start_token=tokenizer.start_token, end_token=tokenizer.end_token
         )
-        return PreparedText(windows)
+        return PreparedText(windows, tokenizer.is_beyond(text, ids, windowing.max_tokens))
 
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
         pixels = [item.pixels[np.newaxis] for item in prepared if isinstance(item, PreparedImage)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from open_clip import SimpleTokenizer
 
-from clip_index.errors import BadContent
-
-# Far more than 64 windows hold (a token of CLIP has four characters on average); cleaning takes 0.1 s.
+# What is beyond is not looked at. Far more than 64 windows hold (a token of CLIP has four characters on
+# average); cleaning takes 0.1 s.
 _MAX_CHARACTERS = 100_000
 _MAX_WORD_CHARACTERS = 128
 _MAX_CACHED_WORDS = 2**17
@@ -36,15 +35,18 @@ class WordTokenizer:
         return int(self._tokenizer.eot_token_id)
 
     def encode(self, text: str, max_tokens: int) -> list[int]:
-        """Return the ids of a text, up to the word that exceeds `max_tokens`. BadContent `text_too_long`."""
-        if len(text) > _MAX_CHARACTERS:
-            raise BadContent("text_too_long", f"{len(text)} characters, the limit is {_MAX_CHARACTERS}")
+        """Return the ids of a text, up to the word that exceeds `max_tokens` (see `is_beyond`)."""
         ids: list[int] = []
-        for word in self._words(self._tokenizer.clean_fn(text)):
+        for word in self._words(self._tokenizer.clean_fn(text.strip()[:_MAX_CHARACTERS])):
             ids.extend(self._word_ids(word))
             if len(ids) > max_tokens:
                 break
         return ids
+
+    @staticmethod
+    def is_beyond(text: str, ids: Sequence[int], max_tokens: int) -> bool:
+        """Whether these ids of a text, cut at `max_tokens`, leave some of it out."""
+        return len(ids) > max_tokens or len(text.strip()) > _MAX_CHARACTERS
 
     def _words(self, text: str) -> Iterator[str]:
         for match in self._tokenizer.pat.finditer(text):

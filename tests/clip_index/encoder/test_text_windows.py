@@ -82,9 +82,9 @@ def test_windows_of_any_context_cover_the_longest_text(context_length: int) -> N
     assert {len(window) for window in ranges} == {context_length - 2}
 
 
-def test_a_text_of_65_windows_is_a_bad_content() -> None:
-    with pytest.raises(BadContent, match="text_too_long: more than 3855 tokens"):
-        windows_of(CLIP.max_tokens + 1)
+def test_of_a_text_of_more_than_64_windows_the_first_64_are_kept() -> None:
+    assert windows_of(CLIP.max_tokens + 1) == windows_of(CLIP.max_tokens)
+    assert windows_of(3 * CLIP.max_tokens) == windows_of(CLIP.max_tokens)
 
 
 def test_a_text_without_tokens_is_a_bad_content() -> None:

@@ -65,7 +65,7 @@ def preparing(
         reader=RecordReader(EventDecoder(), Placement(1, metrics.misplaced_records)),
         encoder=FailingEncoder(),
         references=fetcher or Fetched(Future()),
-        timer=metrics,
+        meter=metrics,
         options=PreparationOptions(num_threads=2),
         settled=Settled(notify),
     )

@@ -170,7 +170,6 @@ BAD = {
     "an empty content": (changed(content={}), 422, "invalid_field"),
     "two contents": (changed(content={"text": "a", "image": "YQ=="}), 422, "invalid_field"),
     "a blank text": (changed(content={"text": " "}), 422, "empty_content"),
-    "a text too long": (changed(content={"text": "word " * 5000}), 422, "text_too_long"),
     "no picture": (changed(content={"image": "YWJj"}), 415, "not_an_image"),
     "a picture that is cut off": (
         changed(content={"image": base64.b64encode(PNG[:-30]).decode()}),
@@ -197,6 +196,15 @@ async def test_what_would_become_a_dead_letter_is_refused_and_not_published(
     response = await client.post("/v1/contents", json=body)
     assert (response.status, (await response.json())["error"]["code"]) == (status, code)
     assert events_of(log) == []
+
+
+@pytest.mark.parametrize("text", ["word " * 5000, "红色连衣裙" * 2000], ids=["English", "Chinese"])
+async def test_a_text_that_does_not_fit_is_published_whole(client: Client, log: MemoryLog, text: str) -> None:
+    response = await client.post("/v1/contents", json=changed(content={"text": text}))
+    assert response.status in (200, 201, 202)
+    [event] = events_of(log)
+    assert isinstance(event, UploadEvent)
+    assert event.content == TextContent(text)
 
 
 RAW = {

@@ -229,15 +229,42 @@ def test_a_spelled_out_end_token_does_not_end_the_text(encoder: Encoder) -> None
     [
         pytest.param("", "empty_text", id="empty"),
         pytest.param(" \n\t", "empty_text", id="blank"),
-        pytest.param("word " * 4000, "text_too_long", id="4000 words"),
-        pytest.param("a " * 100_000, "text_too_long", id="200000 characters"),
-        pytest.param("qzxj" * 20_000, "text_too_long", id="one endless word"),
     ],
 )
 def test_texts_that_cannot_be_encoded_are_bad_contents(text: str, reason: str, encoder: Encoder) -> None:
     with pytest.raises(BadContent) as caught:
         encoder.prepare_text(text)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("word " * 4000, id="English"),
+        pytest.param("红色连衣裙配白色运动鞋" * 400, id="Chinese"),
+        pytest.param("красное платье и белые кроссовки " * 400, id="Russian"),
+        pytest.param("لباس أحمر وحذاء أبيض " * 400, id="Arabic"),
+        pytest.param("लाल पोशाक और सफेद जूते " * 400, id="Hindi"),
+        pytest.param("👗👟🧢" * 800, id="emoji"),
+        pytest.param("a " * 100_000, id="200000 characters"),
+        pytest.param("qzxj" * 20_000, id="one endless word"),
+    ],
+)
+def test_of_a_text_that_does_not_fit_the_beginning_is_kept_in_every_language(
+    text: str, encoder: Encoder
+) -> None:
+    prepared = encoder.prepare_text(text)
+    assert prepared.is_truncated
+    assert prepared.tokens.shape == (64, 77)
+    beginning = encoder.prepare_text(text[:100])
+    assert not beginning.is_truncated
+    assert (prepared.tokens[0, :20] == beginning.tokens[0, :20]).all()
+
+
+def test_white_space_before_a_text_takes_no_room(encoder: Encoder) -> None:
+    prepared = encoder.prepare_text(" " * 200_000 + "dress" + " " * 200_000)
+    assert not prepared.is_truncated
+    assert (prepared.tokens == encoder.prepare_text("dress").tokens).all()
 
 
 def test_a_lone_surrogate_is_text(encoder: Encoder) -> None:
