@@ -44,9 +44,9 @@ from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
 from service.command_line import build_parser
+from service.environment import BadSettings
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
-from service.settings import BadSettings
 
 _STALLED_AFTER_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from clip_index.encoder.settings import EncoderSettings
 from event_log.kafka.settings import KafkaSettings
 from service import sections
-from service.settings import EnvironmentSettings, Section, read_environment
+from service.environment import EnvironmentSettings, Section, read_environment
 
 
 class KafkaSection(sections.KafkaSection):

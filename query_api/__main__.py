@@ -49,8 +49,8 @@ from query_api.telemetry.tracing import open_tracer
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
+from service.environment import BadSettings
 from service.logs import configure_logs, trace_crashes
-from service.settings import BadSettings
 
 log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"

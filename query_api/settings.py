@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
 from query_api.hosts import HOST_PATTERN, is_loopback
+from service.environment import PREFIX, EnvironmentSettings, Section, read_environment
 from service.sections import DEFAULT_TOPIC, HostName, IndexSection, KafkaSection
-from service.settings import PREFIX, EnvironmentSettings, Section, read_environment
 
 SECTION = f"{PREFIX}QUERY_API__"
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported

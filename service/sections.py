@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from service.environment import Section
 from service.host_names import is_host_name
-from service.settings import Section
 
 DEFAULT_TOPIC = "content-uploads"
 DEFAULT_DEAD_LETTER_TOPIC = "content-uploads.dead-letters"

@@ -20,9 +20,9 @@ import consumer.settings
 import consumer.telemetry.metrics
 import query_api.settings
 import query_api.telemetry.metrics
-import service.settings
+import service.environment
 from cliptide.__main__ import main
-from service.settings import PREFIX
+from service.environment import PREFIX
 from tests.integration.monitoring import alert_rules
 from tools.flags_table import commands_of, variable_of
 from tools.settings_table import variables_of
@@ -54,7 +54,7 @@ def _each(services: Mapping[str, Any]) -> pytest.MarkDecorator:
 def test_a_service_ignores_what_others_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same environment may hold the variables of both services and of every command."""
     own = {variable for variable, *_ in variables_of(OWN[name].Settings, PREFIX)}
-    assert set(service.settings.variables_of(OWN[name].Settings)) == own
+    assert set(service.environment.variables_of(OWN[name].Settings)) == own
     others = {
         variable for settings in OWN.values() for variable, *_ in variables_of(settings.Settings, PREFIX)
     }

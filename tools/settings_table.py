@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import consumer.settings
 import query_api.settings
-from service.settings import PREFIX
+from service.environment import PREFIX
 
 
 def variables_of(model: type[Any], prefix: str) -> Iterator[tuple[str, str, str]]:

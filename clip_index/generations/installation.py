@@ -41,6 +41,8 @@ def install(
 
     Step 1 writes the tombstones. Step 2 opens the new state, so that nothing unreadable ever
     becomes current. Step 3 links the manifest, the one atomic step. Nothing can fail after it.
+    `link_manifest` lists the directory behind the link: garbage collection frees old numbers, so a
+    link that succeeds does not prove that the generation is the newest.
     """
     written: dict[str, TombstonesEntry] = {}
     try:

@@ -40,7 +40,7 @@ from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
 from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.errors import UnknownSchema
-from service.settings import BadSettings
+from service.environment import BadSettings
 from tests.fixtures.refusing_brokers import sasl_broker
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from query_api.settings import IndexSettings, QueryApiSettings, read_settings
+from service.environment import BadSettings
 from service.sections import KafkaSection
-from service.settings import BadSettings
 
 BAD = {
     "a port that is no number": ("CLIPTIDE_QUERY_API__PORT", "http"),

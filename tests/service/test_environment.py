@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from pydantic import Field
 
-from service.settings import BadSettings, EnvironmentSettings, Section, read_environment
+from service.environment import BadSettings, EnvironmentSettings, Section, read_environment
 
 
 class Shop(Section):
