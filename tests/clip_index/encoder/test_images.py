@@ -343,7 +343,7 @@ class TestHostile:
             pytest.param(b"BM" + b"\0" * 60, "damaged_image", id="bmp signature alone"),
             pytest.param(b"II*\0" + b"\0" * 60, "damaged_image", id="tiff signature alone"),
             pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported_image", id="svg"),
-            pytest.param(b"\0\0\0\x1cftypheic" + b"\0" * 40, "unsupported_image", id="heic"),
+            pytest.param(b"\0\0\0\x1cftypheic" + b"\0" * 40, "damaged_image", id="heic signature alone"),
             pytest.param(b"\x89PNG\r\n\x1a\n" + b"\0" * 64, "damaged_image", id="png signature alone"),
             pytest.param(png_header(0, 10), "damaged_image", id="no width"),
         ],
