@@ -107,6 +107,7 @@ class Intake:
         self._check_fenced_partitions()
         self._waiting.observe(self._backlog.waiting, now=time.monotonic())
         is_well = self._try("log", "poll", self._receive)
+        self._read_notices()  # again, because polling waits: the in-flight file says what is committed
         is_well &= self._try("inflight", "", self._dispatcher.dispatch)
         self._progress.follow(self._source)
         if self._topic_watch.is_due:
