@@ -48,5 +48,4 @@ class PipelineState:
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait until the pipeline is to stop; False after the timeout."""
-        """Wait until the pipeline is to stop; False after the timeout."""
         return self._stop.wait(timeout_seconds)
