@@ -64,6 +64,11 @@ SAMPLE_EVENTS: dict[str, Event] = {
         metadata={"colour": "red", "price": 49.5, "in_stock": True, "名": "靴"},
     ),
     "reference": build_upload(content=build_reference(), version=-(2**63)),
+    "reference-with-etag": build_upload(content=build_reference(sha256=None, size_bytes=None, etag="0xB7")),
+    "reference-alone": build_upload(content=build_reference(sha256=None, size_bytes=None)),
+    "title-and-tags": build_upload(
+        title="Rote Schuhe · 赤い靴", metadata={"tags": ("summer", "sale", ""), "none": (), "colour": "red"}
+    ),
     "delete": build_delete(version=2**63 - 1),
     "delete-without-version": build_delete(),
     "least": build_upload(event_id="", source="", content_id="靴/1 \x00"),
@@ -85,7 +90,8 @@ def describe_event(event: Event) -> dict[str, Any]:
             "content": _describe_content(event.content),
             "owner_id": event.owner_id,
             "link": event.link,
-            "metadata": dict(event.metadata),
+            "metadata": {k: list(v) if isinstance(v, tuple) else v for k, v in event.metadata.items()},
+            "title": event.title,
         }
     return described
 
@@ -95,7 +101,8 @@ def _describe_content(content: Content) -> list[Any]:
         return ["text", content.text]
     if isinstance(content, ImageContent):
         return ["image", content.data.hex()]
-    return ["reference", content.uri, content.sha256, content.size_bytes, content.modality]
+    pinned = [] if content.etag is None else [content.etag]
+    return ["reference", content.uri, content.sha256, content.size_bytes, content.modality, *pinned]
 
 
 _ids = st.text(max_size=120)  # at most four bytes a character
@@ -106,7 +113,10 @@ _times = st.integers(0, (END_OF_TIME - EARLIEST) // timedelta(milliseconds=1) - 
 )
 _metadata = st.dictionaries(
     st.text(min_size=1, max_size=60),
-    st.text(max_size=200) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans(),
+    st.text(max_size=200)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans()
+    | st.lists(st.text(max_size=30), max_size=8).map(tuple),
     max_size=8,
 )
 _contents: st.SearchStrategy[Content] = st.one_of(
@@ -115,8 +125,9 @@ _contents: st.SearchStrategy[Content] = st.one_of(
     st.builds(
         ContentReference,
         uri=st.text(max_size=50).map("https://host/{}".format),
-        sha256=st.binary(min_size=32, max_size=32).map(bytes.hex),
-        size_bytes=st.integers(1, 2**63 - 1),
+        sha256=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
+        size_bytes=st.none() | st.integers(1, 2**63 - 1),
+        etag=st.none() | st.text(min_size=1, max_size=60),
         modality=st.sampled_from(["text", "image"]),
     ),
 )
@@ -132,6 +143,7 @@ events: st.SearchStrategy[Event] = st.one_of(
         owner_id=_optional_ids,
         link=_optional_ids,
         metadata=_metadata,
+        title=_optional_ids,
     ),
     st.builds(
         DeleteEvent,

@@ -27,6 +27,7 @@ from schemas.events import (
     DeleteEvent,
     Event,
     ImageContent,
+    MetadataValue,
     TextContent,
     UploadEvent,
 )
@@ -159,6 +160,7 @@ def _datum_from_event(event: Event) -> dict[str, Any]:
     else:
         datum = {name: getattr(event, name) for name in _UPLOAD_FIELDS} | {"operation": "upsert"}
         datum["content"] = _branch_from_content(event.content)
+        datum["metadata"] = _values_for_avro(event.metadata)
     datum["occurred_at"] = ms_from_time(event.occurred_at)
     return datum
 
@@ -168,12 +170,18 @@ def _branch_from_content(content: Content) -> tuple[str, dict[str, Any]]:
         return "cliptide.TextContent", {"text": content.text}
     if isinstance(content, ImageContent):
         return "cliptide.ImageContent", {"data": content.data}
-    return "cliptide.ContentReference", {
+    return "cliptide.Reference", {
         "uri": content.uri,
-        "sha256": bytes.fromhex(content.sha256),
+        "sha256": None if content.sha256 is None else bytes.fromhex(content.sha256),
         "size_bytes": content.size_bytes,
+        "etag": content.etag,
         "modality": content.modality,
     }
+
+
+def _values_for_avro(metadata: Mapping[str, MetadataValue]) -> dict[str, Any]:
+    """Make lists of the tuples, because in a union fastavro takes a tuple for a branch and its value."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in metadata.items()}
 
 
 def _event_from_datum(datum: dict[str, Any]) -> Event:
@@ -181,6 +189,10 @@ def _event_from_datum(datum: dict[str, Any]) -> Event:
     if datum["operation"] == "delete":
         return DeleteEvent(*[datum[name] for name in _DELETE_FIELDS])
     datum["content"] = _content_from_fields(datum["content"])
+    datum["title"] = datum["title"] or None
+    metadata = datum["metadata"]
+    if metadata:
+        datum["metadata"] = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata.items()}
     return UploadEvent(*[datum[name] for name in _UPLOAD_FIELDS])
 
 
@@ -195,4 +207,5 @@ def _content_from_fields(fields: dict[str, Any] | None) -> Content:
         return TextContent(fields["text"])
     if "data" in fields:
         return ImageContent(fields["data"])
-    return ContentReference(**{**fields, "sha256": fields["sha256"].hex()})
+    digest = fields["sha256"]
+    return ContentReference(**{**fields, "sha256": None if digest is None else digest.hex()})

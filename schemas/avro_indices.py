@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from schemas.errors import BadEvent
-from schemas.validation import MAX_METADATA_ENTRIES
+from schemas.validation import MAX_LIST_TEXTS, MAX_METADATA_ENTRIES, too_long_list, too_many_entries
 
 Walk: TypeAlias = Callable[[bytes, int], int]
 """Steps over the value that begins at a position, and returns the position where it ends.
@@ -23,7 +23,6 @@ Walk: TypeAlias = Callable[[bytes, int], int]
 Raises ValueError for an impossible index or length, and IndexError behind the end of the data.
 """
 
-MAX_ITEMS = MAX_METADATA_ENTRIES  # of an array or a map, in all its blocks; the metadata is the only one
 _CONTINUED = 0x80  # a byte of this value or more is not the last one of its integer
 _FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 
@@ -48,9 +47,10 @@ def _build(schema: Any, named: dict[str, Walk]) -> Walk:
     if kind == "fixed":
         return _named(schema, named, lambda: _walk_fixed(schema["size"]))
     if kind == "array":
-        return _walk_blocks(_build(schema["items"], named))
+        return _walk_blocks(_build(schema["items"], named), MAX_LIST_TEXTS, too_long_list)
     if kind == "map":
-        return _walk_blocks(_walk_record([_walk_bytes, _build(schema["values"], named)]))
+        entry = _walk_record([_walk_bytes, _build(schema["values"], named)])
+        return _walk_blocks(entry, MAX_METADATA_ENTRIES, too_many_entries)
     return _build(kind, named)
 
 
@@ -117,10 +117,11 @@ def _walk_union(branches: Sequence[Walk]) -> Walk:
     return walk
 
 
-def _walk_blocks(item: Walk) -> Walk:
+def _walk_blocks(item: Walk, max_items: int, refuse: Callable[[int], BadEvent]) -> Walk:
     """Build the walk over an array or a map: blocks of items, each with its count.
 
-    After a negative count the size of the block in bytes follows.
+    After a negative count the size of the block in bytes follows. `max_items` bounds all blocks together:
+    the only map of an event is its metadata, and only a value of the metadata is an array.
     """
 
     def walk(data: bytes, position: int) -> int:
@@ -134,8 +135,8 @@ def _walk_blocks(item: Walk) -> Walk:
             if count > len(data) - position:  # an item has a byte at least
                 raise ValueError(f"{count} items in {len(data) - position} bytes")
             num_items += count
-            if num_items > MAX_ITEMS:
-                raise BadEvent("metadata_too_large", f"more than {MAX_ITEMS} entries")
+            if num_items > max_items:
+                raise refuse(num_items)
             for _ in range(count):
                 position = item(data, position)
         return position + 1

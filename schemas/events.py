@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 Modality: TypeAlias = Literal["text", "image"]
-MetadataValue: TypeAlias = str | float | bool
+MetadataValue: TypeAlias = str | float | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,18 @@ class ImageContent:
 
 @dataclass(frozen=True, slots=True)
 class ContentReference:
-    """A claim check: the address of the bytes, and their digest and length.
+    """A claim check: the address of the bytes, and what is known of them.
 
-    `sha256` is 64 lowercase hexadecimal digits, `size_bytes` the exact length.
+    `sha256` is 64 lowercase hexadecimal digits, `size_bytes` the exact length, `etag` what the store must
+    call this version of the bytes. What is None is not checked. Without a digest, a replay of the log may
+    fetch other bytes.
     """
 
     uri: str
-    sha256: str
-    size_bytes: int
+    sha256: str | None
+    size_bytes: int | None
     modality: Modality
+    etag: str | None = None
 
 
 Content: TypeAlias = TextContent | ImageContent | ContentReference
@@ -65,6 +68,7 @@ class UploadEvent:
     owner_id: str | None = None
     link: str | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

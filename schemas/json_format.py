@@ -7,6 +7,7 @@ timestamp is used instead. Unknown fields are ignored, so that older consumers c
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -65,6 +66,7 @@ def event_from_json(document: object, *, timestamp_ms: int) -> Event:
         owner_id=fields.optional_text("owner_id"),
         link=fields.optional_text("link"),
         metadata=_metadata(fields.get("metadata")),
+        title=fields.optional_text("title") or None,
     )
 
 
@@ -85,6 +87,7 @@ def json_from_event(event: Event) -> dict[str, Any]:
             "owner_id": event.owner_id,
             "link": event.link,
             "metadata": dict(event.metadata) or None,
+            "title": event.title,
         }
     return {name: value for name, value in document.items() if value is not None}
 
@@ -169,11 +172,13 @@ def _content(value: object) -> Content:
 
 
 def _reference(fields: _Fields) -> ContentReference:
+    sha256 = fields.optional_text("sha256")
     return ContentReference(
         uri=fields.text("uri"),
-        sha256=fields.text("sha256").lower(),
-        size_bytes=fields.integer("size_bytes"),
+        sha256=None if sha256 is None else sha256.lower(),
+        size_bytes=fields.optional_integer("size_bytes"),
         modality="text" if fields.choice("modality", ("text", "image")) == "text" else "image",
+        etag=fields.optional_text("etag"),
     )
 
 
@@ -195,9 +200,18 @@ def _metadata(value: object) -> dict[str, MetadataValue]:
 def _metadata_value(value: object) -> MetadataValue:
     if isinstance(value, (str, bool, float)):
         return value
+    if isinstance(value, list):
+        return _texts(value)
     if not isinstance(value, int):
-        raise BadEvent("invalid_field", "metadata: a value is not a text, a number or a boolean")
+        raise BadEvent("invalid_field", "metadata: a value is not a text, a number, a boolean or a list of texts")
     return double_from_integer(value)
+
+
+def _texts(values: list[object]) -> tuple[str, ...]:
+    texts = tuple(value for value in values if isinstance(value, str))
+    if len(texts) < len(values):
+        raise BadEvent("invalid_field", "metadata: a list may hold texts only")
+    return texts
 
 
 def double_from_integer(value: int) -> float:
@@ -216,11 +230,5 @@ def _json_from_content(content: Content) -> dict[str, Any]:
         return {"text": content.text}
     if isinstance(content, ImageContent):
         return {"image": base64.b64encode(content.data).decode("ascii")}
-    return {
-        "reference": {
-            "uri": content.uri,
-            "sha256": content.sha256,
-            "size_bytes": content.size_bytes,
-            "modality": content.modality,
-        }
-    }
+    reference = dataclasses.asdict(content)
+    return {"reference": {name: value for name, value in reference.items() if value is not None}}

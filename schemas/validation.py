@@ -20,9 +20,12 @@ from schemas.events import (
 
 MAX_ID_BYTES = 512
 MAX_LINK_BYTES = 8192
+MAX_TITLE_BYTES = 512
+MAX_ETAG_BYTES = 1024
 MAX_METADATA_ENTRIES = 64
 MAX_METADATA_KEY_BYTES = 256
 MAX_METADATA_BYTES = 16 * 1024
+MAX_LIST_TEXTS = 64
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 # The range finds producers that send seconds or microseconds instead of milliseconds: a present time
@@ -50,6 +53,8 @@ def _validate_upload(event: UploadEvent) -> None:
         _validate_size("owner_id", event.owner_id, 1, MAX_ID_BYTES)
     if event.link is not None:
         _validate_size("link", event.link, 1, MAX_LINK_BYTES)
+    if event.title is not None:
+        _validate_size("title", event.title, 0, MAX_TITLE_BYTES)
     _validate_metadata(event.metadata)
     _validate_content(event.content)
 
@@ -86,16 +91,19 @@ def _validate_reference(reference: ContentReference) -> None:
     _validate_size("content.reference.uri", reference.uri, 1, MAX_LINK_BYTES)
     if "://" not in reference.uri:
         raise BadEvent("invalid_field", "content.reference.uri: without scheme")
-    if not _SHA256.fullmatch(reference.sha256):
+    if reference.sha256 is not None and not _SHA256.fullmatch(reference.sha256):
         raise BadEvent("invalid_field", "content.reference.sha256: not 64 lowercase hexadecimal digits")
-    _validate_range("content.reference.size_bytes", reference.size_bytes, 0)
+    if reference.size_bytes is not None:
+        _validate_range("content.reference.size_bytes", reference.size_bytes, 0)
+    if reference.etag is not None:
+        _validate_size("content.reference.etag", reference.etag, 1, MAX_ETAG_BYTES)
     if reference.modality not in ("text", "image"):
         raise BadEvent("invalid_field", "content.reference.modality: neither text nor image")
 
 
 def _validate_metadata(metadata: Mapping[str, MetadataValue]) -> None:
     if len(metadata) > MAX_METADATA_ENTRIES:
-        raise BadEvent("metadata_too_large", f"{len(metadata)} entries, at most {MAX_METADATA_ENTRIES}")
+        raise too_many_entries(len(metadata))
     num_bytes = 0
     for key, value in metadata.items():
         num_bytes += _metadata_key_size(key) + _metadata_value_size(value)
@@ -117,9 +125,27 @@ def _metadata_key_size(key: str) -> int:
 def _metadata_value_size(value: MetadataValue) -> int:
     if isinstance(value, str):
         return _utf8_size("metadata", value)
+    if isinstance(value, tuple):
+        return _metadata_list_size(value)
     if not math.isfinite(value):
         raise BadEvent("invalid_field", "metadata: a number that is not finite")
     return 0
+
+
+def _metadata_list_size(texts: tuple[str, ...]) -> int:
+    if len(texts) > MAX_LIST_TEXTS:
+        raise too_long_list(len(texts))
+    if not all(isinstance(text, str) for text in texts):
+        raise BadEvent("invalid_field", "metadata: a list may hold texts only")
+    return sum(_utf8_size("metadata", text) for text in texts)
+
+
+def too_many_entries(num_entries: int) -> BadEvent:
+    return BadEvent("metadata_too_large", f"{num_entries} entries, at most {MAX_METADATA_ENTRIES}")
+
+
+def too_long_list(num_texts: int) -> BadEvent:
+    return BadEvent("invalid_field", f"metadata: a list of {num_texts} texts, at most {MAX_LIST_TEXTS}")
 
 
 def _validate_size(field: str, text: str, minimum: int, maximum: int) -> None:

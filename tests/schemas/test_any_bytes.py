@@ -97,16 +97,21 @@ def test_bytes_behind_the_datum_are_undecodable() -> None:
 
 UP_TO_CONTENT = zigzag(6) + b"shoe-1" + zigzag(1_772_368_215_250) + zigzag(0) + zigzag(0)
 UP_TO_METADATA = UP_TO_CONTENT + zigzag(1) + zigzag(4) + b"shoe" + zigzag(0) * 4
+NO_TITLE = zigzag(0)
+UP_TO_LIST = UP_TO_METADATA + zigzag(1) + zigzag(4) + b"tags" + zigzag(3)
 HUGE_LENGTHS = {
     "content id": b"",
     "image": UP_TO_CONTENT + zigzag(2),
     "metadata": UP_TO_METADATA,
     "metadata key": UP_TO_METADATA + zigzag(1),
+    "list": UP_TO_LIST,
+    "text of a list": UP_TO_LIST + zigzag(1),
+    "title": UP_TO_METADATA + zigzag(0) + zigzag(1),
 }
 
 
 def test_the_datum_that_the_huge_lengths_are_put_into_is_an_event() -> None:
-    assert outcome_of(b"shoe-1", HEADER + UP_TO_METADATA + zigzag(0)) == "event"
+    assert outcome_of(b"shoe-1", HEADER + UP_TO_METADATA + zigzag(0) + NO_TITLE) == "event"
 
 
 @pytest.mark.timeout(60)
