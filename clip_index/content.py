@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 Modality: TypeAlias = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = ("text", "image")
-MetadataValue: TypeAlias = str | float | bool
+MetadataScalar: TypeAlias = str | float | bool
+MetadataValue: TypeAlias = MetadataScalar | tuple[str, ...]
 Embeddings: TypeAlias = NDArray[np.float32]
 
 
@@ -20,7 +21,9 @@ class ContentFacts:
     """What an upload event says about a content, kept as it is and shown in answers.
 
     This is the list of these fields: the columns of a segment, their writing and their reading
-    follow from it, in this order. `occurred_at_ms` counts from 1970, UTC.
+    follow from it, in this order. A field that is added gets a default, which the contents of older
+    segments have. `occurred_at_ms` counts from 1970, UTC. `sha256` is the digest, 64 hexadecimal digits,
+    of the bytes that a reference gave. `is_truncated` says that only the beginning of the text is indexed.
     """
 
     source: str
@@ -29,6 +32,9 @@ class ContentFacts:
     link: str | None = None
     text: str | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    title: str | None = None
+    sha256: str | None = None
+    is_truncated: bool = False
 
 
 FACT_NAMES: tuple[str, ...] = tuple(one.name for one in fields(ContentFacts))

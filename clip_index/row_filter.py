@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from clip_index.content import MetadataValue
+from clip_index.content import MetadataScalar
 
 TEXT_FIELDS = frozenset({"modality", "source", "owner_id", "content_id"})
 TIME_FIELD = "occurred_at"
@@ -19,10 +19,21 @@ METADATA_PREFIX = "metadata."
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """The field equals one of the values. Types count: neither "1" nor True equals the number 1."""
+    """The field equals one of the values, or is a list that holds one of them.
+
+    Types count: neither "1" nor True equals the number 1.
+    """
 
     field: str
-    values: tuple[MetadataValue, ...]
+    values: tuple[MetadataScalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """The field is a list that holds all of the values. A single value is like a list of one."""
+
+    field: str
+    values: tuple[MetadataScalar, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,8 @@ class Exists:
     is_present: bool = True
 
 
-Condition: TypeAlias = AnyOf | InRange | Exists
+SimpleCondition: TypeAlias = AnyOf | InRange | Exists
+Condition: TypeAlias = SimpleCondition | AllOf
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ def _metadata_value(value: object) -> MetadataValue:
     if isinstance(value, list):
         return _texts(value)
     if not isinstance(value, int):
-        raise BadEvent("invalid_field", "metadata: a value is not a text, a number, a boolean or a list of texts")
+        raise BadEvent("invalid_field", "metadata: not a text, a number, a boolean or a list of texts")
     return double_from_integer(value)
 
 

@@ -7,6 +7,7 @@ ten times as long as reading it through views of the same buffers.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -56,11 +57,34 @@ class ColumnReader:
         )
 
 
+_DEFAULTS = {one.name: one.default for one in fields(ContentFacts)}
+
+
 def _open_fact(columns: pa.RecordBatch, name: str) -> _Column:
+    """Open the column or the columns of a fact. Segments of earlier releases lack some."""
+    present = frozenset(columns.schema.names)
     if name in MAP_FACTS:
-        return _Mapping([_Pairs(columns.column(f"{name}_{kind}")) for kind in MAP_TYPES])
-    column = columns.column(name)
-    return _Integers(column) if pa.types.is_integer(column.type) else _Texts(column)
+        kinds = [kind for kind in MAP_TYPES if f"{name}_{kind}" in present]
+        return _Mapping([_Pairs(columns.column(f"{name}_{kind}")) for kind in kinds])
+    if name not in present:
+        return _Constant(_DEFAULTS[name])
+    return _open_column(columns.column(name))
+
+
+def _open_column(column: pa.Array) -> _Column:
+    if pa.types.is_integer(column.type):
+        return _Integers(column)
+    return _Booleans(column) if pa.types.is_boolean(column.type) else _Texts(column)
+
+
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """The value of a fact that a segment has no column for."""
+
+    constant: Any
+
+    def value(self, row: int) -> Any:
+        return self.constant
 
 
 class _Values:
@@ -106,6 +130,22 @@ class _Integers(_Values):
         return number
 
 
+class _Booleans(_Values):
+    """Null reads as False."""
+
+    __slots__ = ("_bits",)
+
+    def __init__(self, array: pa.Array) -> None:
+        super().__init__(array)
+        self._bits = memoryview(array.buffers()[1])
+
+    def value(self, row: int) -> bool:
+        index, validity = self._first + row, self._validity
+        if validity is not None and not validity[index >> 3] >> (index & 7) & 1:
+            return False
+        return bool(self._bits[index >> 3] >> (index & 7) & 1)
+
+
 class _Mapping:
     """A mapping, whose pairs lie in a map column for each type of their values."""
 
@@ -130,4 +170,9 @@ class _Pairs:
 
     def pairs(self, row: int) -> list[tuple[str, MetadataValue]]:
         first, last = self._offsets[self._first + row], self._offsets[self._first + row + 1]
-        return [(self._keys[index].as_py(), self._items[index].as_py()) for index in range(first, last)]
+        return [(self._keys[index].as_py(), _from_arrow(self._items[index])) for index in range(first, last)]
+
+
+def _from_arrow(scalar: pa.Scalar) -> MetadataValue:
+    value = scalar.as_py()
+    return tuple(value) if isinstance(value, list) else value

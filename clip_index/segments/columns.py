@@ -7,7 +7,7 @@ Opening one reads a footer only, and a value is read where it lies in the file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType, NoneType
@@ -21,22 +21,29 @@ from clip_index.content import FACT_NAMES, LONG_FACTS, ContentFacts, EncodedCont
 _FACT_HINTS = get_type_hints(ContentFacts)
 MAP_FACTS = frozenset(name for name, hint in _FACT_HINTS.items() if get_origin(hint) is Mapping)
 MAP_TYPES: Mapping[str, pa.DataType] = MappingProxyType(
-    {"text": pa.string(), "number": pa.float64(), "boolean": pa.bool_()}
+    {
+        "text": pa.string(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "texts": pa.list_(pa.string()),
+    }
 )
 """A fact that is a mapping has a map column for each type of its values: `metadata_text` and so on."""
 
-_TYPES: Mapping[type, pa.DataType] = MappingProxyType({str: pa.string(), int: pa.int64()})
+_TYPES: Mapping[type, pa.DataType] = MappingProxyType({str: pa.string(), int: pa.int64(), bool: pa.bool_()})
+_HAVE_DEFAULTS = frozenset(
+    one.name for one in fields(ContentFacts) if (one.default, one.default_factory) != (MISSING, MISSING)
+)
 
 
 def _fact_columns(name: str) -> list[pa.Field]:
-    """Derive the columns of a fact from its type; None in the type makes a column nullable."""
+    """Derive the columns of a fact from its type. A fact that has a default may be null."""
     if name in MAP_FACTS:
         return [pa.field(f"{name}_{kind}", pa.map_(pa.string(), type_)) for kind, type_ in MAP_TYPES.items()]
     hint = _FACT_HINTS[name]
-    is_optional = NoneType in get_args(hint)
-    type_ = _TYPES[get_args(hint)[0] if is_optional else hint]
+    type_ = _TYPES[get_args(hint)[0] if NoneType in get_args(hint) else hint]
     is_long = name in LONG_FACTS
-    return [pa.field(name, pa.large_string() if is_long else type_, nullable=is_optional)]
+    return [pa.field(name, pa.large_string() if is_long else type_, nullable=name in _HAVE_DEFAULTS)]
 
 
 CONTENTS_SCHEMA = pa.schema(
@@ -105,6 +112,21 @@ def open_columns(path: Path) -> pa.RecordBatch:
         return reader.get_batch(0)
 
 
+def complete_contents(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Add the columns that a segment of an earlier release does not have, as nulls.
+
+    Raises `ValueError` for a column of a later release, because a merge would lose it.
+    """
+    names = set(batch.schema.names)
+    if unknown := names - set(CONTENTS_SCHEMA.names):
+        raise ValueError(f"a later release has written the columns {', '.join(sorted(unknown))}")
+    arrays = [
+        batch.column(column.name) if column.name in names else pa.nulls(batch.num_rows, column.type)
+        for column in CONTENTS_SCHEMA
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=CONTENTS_SCHEMA)
+
+
 def _columns_of(rows: Sequence[BufferedContent]) -> dict[str, list[Any]]:
     contents = [row.content for row in rows]
     columns: dict[str, list[Any]] = {
@@ -127,6 +149,7 @@ def _map_columns(name: str, mappings: Sequence[Mapping[str, MetadataValue]]) -> 
         f"{name}_text": [values.texts for values in split],
         f"{name}_number": [values.numbers for values in split],
         f"{name}_boolean": [values.booleans for values in split],
+        f"{name}_texts": [values.lists for values in split],
     }
 
 
@@ -136,6 +159,7 @@ class _Pairs(NamedTuple):
     texts: Sequence[tuple[str, str]] = ()
     numbers: Sequence[tuple[str, float]] = ()
     booleans: Sequence[tuple[str, bool]] = ()
+    lists: Sequence[tuple[str, Sequence[str]]] = ()
 
 
 _NO_PAIRS = _Pairs()
@@ -147,14 +171,17 @@ def _split(mapping: Mapping[str, MetadataValue]) -> _Pairs:
     texts: list[tuple[str, str]] = []
     numbers: list[tuple[str, float]] = []
     booleans: list[tuple[str, bool]] = []
+    lists: list[tuple[str, Sequence[str]]] = []
     for key, value in mapping.items():
         if isinstance(value, bool):
             booleans.append((key, value))
         elif isinstance(value, str):
             texts.append((key, value))
+        elif isinstance(value, tuple):
+            lists.append((key, value))
         else:
             numbers.append((key, float(value)))
-    return _Pairs(texts, numbers, booleans)
+    return _Pairs(texts, numbers, booleans, lists)
 
 
 def count_column(column: pa.Array) -> pa.Table:

@@ -13,16 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clip_index.content import MetadataValue
+from clip_index.content import MetadataScalar
 from clip_index.row_filter import (
     METADATA_PREFIX,
     TEXT_FIELDS,
     TIME_FIELD,
+    AllOf,
     AnyOf,
     Condition,
     Exists,
     InRange,
     RowFilter,
+    SimpleCondition,
 )
 from clip_index.storage.bounded_cache import BoundedCache
 
@@ -92,6 +94,8 @@ class RowMasks:
     def _field_mask(self, condition: Condition) -> Mask:
         """Evaluate a condition. For `Exists`, return which rows have a value."""
         field = condition.field
+        if isinstance(condition, AllOf):
+            return _all([self._field_mask(AnyOf(field, (value,))) for value in condition.values])
         if field in TEXT_FIELDS:
             return _text_mask(self._columns.column(field), condition)
         if field == TIME_FIELD:
@@ -100,12 +104,14 @@ class RowMasks:
             return self._metadata_mask(field.removeprefix(METADATA_PREFIX), condition)
         raise ValueError(f"no such field: {field}")
 
-    def _metadata_mask(self, key: str, condition: Condition) -> Mask:
+    def _metadata_mask(self, key: str, condition: SimpleCondition) -> Mask:
         """A row has a key in one map at most, in that of its value's type."""
         mask = np.zeros(self._columns.num_rows, np.bool_)
         for name, is_wanted in _METADATA_COLUMNS.items():
+            if not is_wanted(condition) or name not in self._columns.schema.names:
+                continue
             column = self._columns.column(name)
-            if is_wanted(condition) and len(column.items):
+            if len(column.items):
                 positions = self._key_positions.find_or_build(
                     f"{name} {key}", partial(_find_key, column, key)
                 )
@@ -125,7 +131,11 @@ def _any(masks: Sequence[Mask]) -> Mask:
     return reduce(np.logical_or, masks)
 
 
-def _text_mask(column: pa.Array, condition: Condition) -> Mask:
+def _all(masks: Sequence[Mask]) -> Mask:
+    return reduce(np.logical_and, masks)
+
+
+def _text_mask(column: pa.Array, condition: SimpleCondition) -> Mask:
     if isinstance(condition, Exists):
         return _as_mask(pc.is_valid(column))
     if isinstance(condition, InRange):
@@ -139,7 +149,7 @@ def _equals_text(column: pa.Array, values: Sequence[str]) -> Mask:
     return _as_mask(pc.is_in(column, value_set=pa.array(values, column.type)))
 
 
-def _number_mask(numbers: NDArray[Any], condition: Condition) -> Mask:
+def _number_mask(numbers: NDArray[Any], condition: SimpleCondition) -> Mask:
     if isinstance(condition, Exists):
         return np.ones(len(numbers), np.bool_)
     if isinstance(condition, AnyOf):
@@ -156,7 +166,7 @@ def _number_mask(numbers: NDArray[Any], condition: Condition) -> Mask:
     return mask
 
 
-def _items_mask(items: pa.Array, positions: _KeyPositions, condition: Condition) -> Mask:
+def _items_mask(items: pa.Array, positions: _KeyPositions, condition: SimpleCondition) -> Mask:
     """Evaluate a condition on the items of one key: a mask (n,)."""
     if isinstance(condition, Exists):
         return np.ones(len(positions.items), np.bool_)
@@ -164,26 +174,37 @@ def _items_mask(items: pa.Array, positions: _KeyPositions, condition: Condition)
         return _number_mask(positions.numbers, condition)
     if pa.types.is_string(items.type):
         return _text_mask(items.take(pa.array(positions.items)), condition)
+    if pa.types.is_list(items.type):
+        return _lists_mask(items.take(pa.array(positions.items)), condition)
     wanted = condition.values if isinstance(condition, AnyOf) else ()
     return np.isin(_as_mask(items)[positions.items], [value for value in wanted if isinstance(value, bool)])
 
 
-def _is_number(value: MetadataValue) -> bool:
+def _lists_mask(lists: pa.ListArray, condition: SimpleCondition) -> Mask:
+    """Return which lists hold a text that meets the condition: a mask (n,)."""
+    mask = np.zeros(len(lists), np.bool_)
+    list_of_text = np.asarray(pc.list_parent_indices(lists))
+    mask[list_of_text[_text_mask(pc.list_flatten(lists), condition)]] = True
+    return mask
+
+
+def _is_number(value: MetadataScalar) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _names(condition: Condition, is_of_type: Callable[[MetadataValue], bool]) -> bool:
+def _names(condition: SimpleCondition, is_of_type: Callable[[MetadataScalar], bool]) -> bool:
     """Whether a value of some type can meet the condition."""
     return isinstance(condition, Exists) or (
         isinstance(condition, AnyOf) and any(map(is_of_type, condition.values))
     )
 
 
-_METADATA_COLUMNS: Mapping[str, Callable[[Condition], bool]] = MappingProxyType(
+_METADATA_COLUMNS: Mapping[str, Callable[[SimpleCondition], bool]] = MappingProxyType(
     {
         "metadata_text": lambda c: _names(c, lambda value: isinstance(value, str)),
         "metadata_number": lambda c: isinstance(c, InRange) or _names(c, _is_number),
         "metadata_boolean": lambda c: _names(c, lambda value: isinstance(value, bool)),
+        "metadata_texts": lambda c: _names(c, lambda value: isinstance(value, str)),
     }
 )
 

@@ -15,7 +15,12 @@ from clip_index.content import MODALITIES, Modality
 from clip_index.generations.history import read_manifest
 from clip_index.generations.manifest import Manifest, SegmentEntry, segment_name, tombstones_name
 from clip_index.generations.tombstones import live_rows_mask, read_tombstones
-from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, THUMBNAILS_SCHEMA
+from clip_index.segments.columns import (
+    CONTENTS_SCHEMA,
+    DELETES_SCHEMA,
+    THUMBNAILS_SCHEMA,
+    complete_contents,
+)
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
 from clip_index.storage.file_digest import verify_file
@@ -117,7 +122,9 @@ def _read_dead(store: ShardStore, manifest: Manifest, entry: SegmentEntry) -> Bi
 
 
 def _merge_contents(sources: Sequence[_Source]) -> pa.RecordBatch:
-    batches = [source.segment.contents.filter(pa.array(source.is_alive)) for source in sources]
+    batches = [
+        complete_contents(source.segment.contents).filter(pa.array(source.is_alive)) for source in sources
+    ]
     return _concatenate(batches, CONTENTS_SCHEMA)
 
 

@@ -14,7 +14,7 @@ from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.content import FACT_NAMES, Delta, EncodedContent, MetadataValue, RemovedContent
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
-from clip_index.row_filter import AnyOf, Condition, Exists, InRange, RowFilter
+from clip_index.row_filter import AllOf, AnyOf, Condition, Exists, InRange, RowFilter
 from clip_index.segments.columns import BufferedContent, contents_batch
 from clip_index.segments.row_masks import RowMasks
 from clip_index.vectors.inverted_lists import InvertedLists
@@ -24,7 +24,8 @@ from fakes.shards import content, create_index, fingerprint, take_over
 
 FIELDS = ["modality", "source", "owner_id", "content_id", "occurred_at", "metadata.a", "metadata.b"]
 numbers = st.sampled_from([-1.0, 0.0, 1.0, 2.5])
-values = st.sampled_from(["", "x", "y", "text", "1"]) | st.booleans() | numbers
+texts = st.sampled_from(["", "x", "y", "text", "1"])
+values = texts | st.booleans() | numbers
 contents = st.builds(
     content,
     content_id=st.sampled_from(["x", "y", "z"]),
@@ -32,12 +33,15 @@ contents = st.builds(
     source=st.sampled_from(["x", "y"]),
     owner_id=st.none() | st.sampled_from(["", "x", "y"]),
     occurred_at_ms=st.integers(-1, 3),
-    metadata=st.dictionaries(st.sampled_from(["a", "b", "c"]), values, max_size=3),
+    metadata=st.dictionaries(
+        st.sampled_from(["a", "b", "c"]), values | st.lists(texts, max_size=3).map(tuple), max_size=3
+    ),
 )
 fields = st.sampled_from(FIELDS)
 bounds = st.none() | numbers
 conditions = (
     st.builds(AnyOf, fields, st.lists(values, max_size=3).map(tuple))
+    | st.builds(AllOf, fields, st.lists(values, min_size=1, max_size=2).map(tuple))
     | st.builds(InRange, fields, bounds, bounds, bounds, bounds)
     | st.builds(Exists, fields, st.booleans())
 )
@@ -56,11 +60,15 @@ def is_met(condition: Condition, item: EncodedContent) -> bool:
     value = value_of(condition.field, item)
     if isinstance(condition, Exists):
         return (value is not None) == condition.is_present
-    if isinstance(condition, AnyOf):
-        return any(value == wanted and kind(value) == kind(wanted) for wanted in condition.values)
+    held = value if isinstance(value, tuple) else (value,)
+    if isinstance(condition, (AnyOf, AllOf)):
+        found = [
+            any(one == wanted and kind(one) == kind(wanted) for one in held) for wanted in condition.values
+        ]
+        return any(found) if isinstance(condition, AnyOf) else all(found)
     if value is None or kind(value) != "number":
         return False
-    assert not isinstance(value, str)
+    assert not isinstance(value, (str, tuple))
     return (
         (condition.gt is None or value > condition.gt)
         and (condition.gte is None or value >= condition.gte)

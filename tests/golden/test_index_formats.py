@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_index.content import FACT_NAMES, Modality
+from clip_index.content import FACT_NAMES, Modality, StoredContent
 from clip_index.generations.index_directory import FORMAT, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns
+from clip_index.segments.segment import Segment
+from clip_index.segments.segment_files import new_segment_id
 from clip_index.vectors.inverted_lists import has_lists
+from clip_index.writing.merge import DROPPED, MergeJob, run_merge
 from fakes.shards import add, content, take_over, unit_vectors
 
 GOLDEN = Path(__file__).parent
@@ -101,8 +104,50 @@ def test_a_writer_of_today_goes_on_from_a_copy(
     assert searcher.find("long text") is not None
 
 
-def test_the_columns_of_today_are_those_of_its_segments(golden: Path) -> None:
-    """The columns follow from the fields of `ContentFacts`: their names, order and types must not move."""
+def test_a_merge_of_today_rewrites_its_segments_with_newer_ones(golden: Path, tmp_path: Path) -> None:
+    """Its segments may lack columns that were added later."""
+    root = tmp_path / "root"
+    shutil.copytree(golden / "root", root)
+    writer = take_over(IndexDirectory.open(root), 0)
+    tagged = {"title": "A title", "metadata": {"tags": ("new",)}}
+    add(writer, [lambda o: content("tagged", o, embeddings=unit_vectors(500, dimension=8), **tagged)])
+    writer.commit()
+    sources = writer.manifest.segments
+    result = run_merge(
+        MergeJob(
+            store=writer.store,
+            generation=writer.manifest.generation,
+            segment_ids=tuple(source.segment_id for source in sources),
+            merged_id=new_segment_id(9),
+            started_ms=0,
+        )
+    )
+    assert result.entry is not None
+    assert len(sources) > 2
+    merged = Segment(writer.store, result.entry)
+    assert read_all(merged) == {
+        content.content_id: content
+        for source in sources
+        for row, content in enumerate(read_all(Segment(writer.store, source)).values())
+        if result.row_maps[source.segment_id][row] != DROPPED
+    }
+    assert read_all(merged)["tagged"].facts.title == "A title"
+    writer.close()
+
+
+def read_all(segment: Segment) -> dict[str, StoredContent]:
+    """All contents of a segment by id, in the order of its rows."""
+    contents = map(segment.read, range(segment.num_rows))
+    return {content.content_id: content for content in contents}
+
+
+def test_the_columns_of_its_segments_are_the_first_of_today_s(golden: Path) -> None:
+    """The columns follow from the fields of `ContentFacts`: their names, order and types must not move.
+
+    New ones are added behind them.
+    """
     [*paths] = golden.glob("root/indexes/*/*/segments/*/contents.arrow")
     assert paths
-    assert all(open_columns(path).schema.equals(CONTENTS_SCHEMA) for path in paths)
+    for path in paths:
+        columns = list(open_columns(path).schema)
+        assert columns == [column for column in CONTENTS_SCHEMA if column.name in {c.name for c in columns}]

@@ -168,7 +168,10 @@ BAD_FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
     "lists of too many bytes": ("metadata_too_large", {"metadata": {"a": ["t" * 300] * 60}}),
     "reference without uri": ("invalid_field", {"content": {"reference": REFERENCE | {"uri": None}}}),
     "reference to a video": ("invalid_field", {"content": {"reference": REFERENCE | {"modality": "video"}}}),
-    "reference with an empty digest": ("invalid_field", {"content": {"reference": REFERENCE | {"sha256": ""}}}),
+    "reference with empty digest": (
+        "invalid_field",
+        {"content": {"reference": REFERENCE | {"sha256": ""}}},
+    ),
     "owner a number": ("invalid_field", {"owner_id": 9}),
     "metadata a list": ("invalid_field", {"metadata": []}),
     "metadata nested": ("invalid_field", {"metadata": {"a": {}}}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_index.content import EncodedContent, StoredContent
+from clip_index.row_filter import AnyOf, RowFilter
 from clip_index.segments.column_reader import ColumnReader
-from clip_index.segments.columns import BufferedContent, contents_batch, open_columns, write_columns
+from clip_index.segments.columns import (
+    BufferedContent,
+    complete_contents,
+    contents_batch,
+    open_columns,
+    write_columns,
+)
+from clip_index.segments.row_masks import RowMasks
 from fakes.shards import content
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -24,7 +33,14 @@ encoded = st.builds(
     owner_id=st.none() | texts,
     link=st.none() | texts,
     text=st.none() | texts,
-    metadata=st.dictionaries(texts, texts | st.booleans() | st.floats(allow_nan=False), max_size=3),
+    metadata=st.dictionaries(
+        texts,
+        texts | st.booleans() | st.floats(allow_nan=False) | st.lists(texts, max_size=3).map(tuple),
+        max_size=3,
+    ),
+    title=st.none() | texts,
+    sha256=st.none() | texts,
+    is_truncated=st.booleans(),
 )
 
 
@@ -57,6 +73,30 @@ def test_long_values_are_read_only_where_they_are_wanted() -> None:
     with_text, with_metadata = reader.read(0, ["text"]).facts, reader.read(0, ["metadata"]).facts
     assert (with_text.text, with_text.metadata) == ("a text", {})
     assert (with_metadata.text, with_metadata.metadata) == (None, {"colour": "red"})
+
+
+NEW_COLUMNS = ["title", "sha256", "is_truncated", "metadata_texts"]
+
+
+@settings(max_examples=20)
+@given(st.lists(encoded, min_size=1, max_size=5))
+def test_a_segment_of_an_earlier_release_is_read_with_the_defaults_of_newer_facts(
+    sent: list[EncodedContent],
+) -> None:
+    batch = contents_batch([BufferedContent(item, None) for item in sent]).drop_columns(NEW_COLUMNS)
+    for columns in (batch, complete_contents(batch)):
+        reader = ColumnReader(columns)
+        for row, item in enumerate(sent):
+            older = {key: v for key, v in item.facts.metadata.items() if not isinstance(v, tuple)}
+            facts = replace(item.facts, title=None, sha256=None, is_truncated=False, metadata=older)
+            assert reader.read(row).facts == facts
+
+
+def test_a_filter_finds_no_list_in_a_segment_of_an_earlier_release() -> None:
+    batch = contents_batch([BufferedContent(content("c", metadata={"tags": "new"}), None)])
+    masks = RowMasks(batch.drop_columns(NEW_COLUMNS))
+    assert masks.find(RowFilter(must=(AnyOf("metadata.tags", ("new",)),))).tolist() == [True]
+    assert masks.find(RowFilter(must=(AnyOf("metadata.tags", ("old",)),))).tolist() == [False]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from clip_index.content import ContentFacts, EncodedContent, MetadataValue
 from clip_index.segments.columns import (
     CONTENTS_SCHEMA,
     BufferedContent,
+    complete_contents,
     contents_batch,
     open_columns,
     write_columns,
@@ -24,24 +25,39 @@ FULL = EncodedContent(
     7,
     "text",
     EMBEDDINGS,
-    ContentFacts(source="tests", occurred_at_ms=2000, owner_id="owner", link="a:b", text="words"),
+    ContentFacts(
+        source="tests",
+        occurred_at_ms=2000,
+        owner_id="owner",
+        link="a:b",
+        text="words",
+        title="A text",
+        sha256="9f86",
+        is_truncated=True,
+    ),
     version=3,
 )
 METADATA: dict[str, MetadataValue] = {"colour": "red", "is_new": True, "price": 1.5, "count": 2, "shade": ""}
+TAGS = {"tags": ("new", "sale"), "none": ()}
 DESCRIBED = EncodedContent(
-    "described", 9, "image", EMBEDDINGS, ContentFacts(source="", occurred_at_ms=3000, metadata=METADATA)
+    "described",
+    9,
+    "image",
+    EMBEDDINGS,
+    ContentFacts(source="", occurred_at_ms=3000, metadata=METADATA | TAGS),
 )
-COMMON = {"metadata_text": [], "metadata_number": [], "metadata_boolean": []}
+COMMON = {"metadata_text": [], "metadata_number": [], "metadata_boolean": [], "metadata_texts": []}
 
 
 def test_each_row_keeps_its_own_values_whatever_stands_beside_it(tmp_path: Path) -> None:
     rows = [BufferedContent(PLAIN, None), BufferedContent(DESCRIBED, 5), BufferedContent(FULL, 3)]
     write_columns(tmp_path / "contents.arrow", contents_batch(rows))
     plain, described, full = open_columns(tmp_path / "contents.arrow").to_pylist()
-    absent = dict.fromkeys(("floor", "version", "owner_id", "link", "text"))
+    absent = dict.fromkeys(("floor", "version", "owner_id", "link", "text", "title", "sha256"))
     assert plain == {
         **COMMON,
         **absent,
+        "is_truncated": False,
         "content_id": "plain",
         "offset": 4,
         "modality": "image",
@@ -60,10 +76,14 @@ def test_each_row_keeps_its_own_values_whatever_stands_beside_it(tmp_path: Path)
         "occurred_at_ms": 2000,
         "link": "a:b",
         "text": "words",
+        "title": "A text",
+        "sha256": "9f86",
+        "is_truncated": True,
     }
     assert described["metadata_text"] == [("colour", "red"), ("shade", "")]
     assert described["metadata_number"] == [("price", 1.5), ("count", 2.0)]
     assert described["metadata_boolean"] == [("is_new", True)]
+    assert described["metadata_texts"] == [("tags", ["new", "sale"]), ("none", [])]
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 3])
@@ -72,3 +92,18 @@ def test_the_schema_does_not_depend_on_what_there_is(num_rows: int) -> None:
     assert batch.schema == CONTENTS_SCHEMA
     assert batch.num_rows == num_rows
     assert isinstance(batch, pa.RecordBatch)
+
+
+def test_a_segment_of_an_earlier_release_gets_its_missing_columns_as_nulls() -> None:
+    batch = contents_batch([BufferedContent(FULL, 3), BufferedContent(PLAIN, None)])
+    earlier = batch.drop_columns(["title", "sha256", "is_truncated", "metadata_texts"])
+    completed = complete_contents(earlier)
+    assert completed.schema == CONTENTS_SCHEMA
+    assert completed.column("title").null_count == 2
+    assert completed.drop_columns(["title", "sha256", "is_truncated", "metadata_texts"]).equals(earlier)
+
+
+def test_a_column_of_a_later_release_is_not_lost_in_silence() -> None:
+    batch = contents_batch([BufferedContent(PLAIN, None)]).append_column("language", pa.array(["de"]))
+    with pytest.raises(ValueError, match="a later release has written the columns language"):
+        complete_contents(batch)
