@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.published import build_table as build_figures_table
+from tools.event_documents import write_documents
 from tools.flags_table import build_table as build_flags_table
 from tools.folders_table import build_table as build_folders_table
 from tools.settings_table import build_table as build_settings_table
@@ -56,6 +57,7 @@ PARTS = (
 def main() -> None:
     for part in PARTS:
         part.write()
+    write_documents()
 
 
 if __name__ == "__main__":
