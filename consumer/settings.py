@@ -146,7 +146,8 @@ class ConsumerSettings(Section):
     reference_patience_seconds: float = Field(
         default=300.0,
         ge=0,
-        description="An unreachable reference is a dead letter after this long, if other fetches succeed.",
+        description="A reference whose store answers with an error is a dead letter after this long, and one "
+        "whose store does not answer, if other fetches succeed.",
     )
     retain_for_seconds: float = Field(
         default=600.0,
