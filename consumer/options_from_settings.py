@@ -25,7 +25,9 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
     return ConsumerOptions(
         backlog=BacklogLimits(consumer.buffer_bytes, consumer.max_prepared),
         batches=BatchLimits(consumer.batch_max_rows, consumer.batch_max_age_seconds),
-        commits=CommitPolicy(interval_seconds=consumer.commit_interval_seconds),
+        commits=CommitPolicy(
+            interval_seconds=consumer.commit_interval_seconds, max_merge_debt=consumer.max_merge_debt
+        ),
         writer=_writer(consumer),
         flood=FloodThreshold(consumer.flood_share, consumer.flood_min_dead_letters, consumer.flood_window),
         preparation=_preparation(consumer, settings.encoder),
@@ -38,7 +40,9 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
 
 def _writer(consumer: ConsumerSettings) -> WriterSettings:
     merge = MergeSettings(
-        erase_within_seconds=consumer.erase_within_seconds, target_recall=consumer.target_recall
+        erase_within_seconds=consumer.erase_within_seconds,
+        target_recall=consumer.target_recall,
+        max_debt=consumer.max_merge_debt,
     )
     return WriterSettings(retain_for_seconds=consumer.retain_for_seconds, merge=merge)
 

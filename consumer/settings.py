@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
+from clip_index.writing.merge_policy import MAX_DEBT
 from event_log.kafka.settings import KafkaSettings
 from service import sections
 from service.environment import EnvironmentSettings, Section, read_environment
@@ -145,7 +146,8 @@ class ConsumerSettings(Section):
     reference_patience_seconds: float = Field(
         default=300.0,
         ge=0,
-        description="An unreachable reference is a dead letter after this long, if other fetches succeed.",
+        description="A reference whose store answers with an error is a dead letter after this long, and one "
+        "whose store does not answer, if other fetches succeed.",
     )
     retain_for_seconds: float = Field(
         default=600.0,
@@ -162,6 +164,12 @@ class ConsumerSettings(Section):
         ge=0.5,
         le=0.999,
         description="Merged segments are searched so that this share of the ten best contents is found.",
+    )
+    max_merge_debt: int = Field(
+        default=MAX_DEBT,
+        ge=16,
+        description="A shard with this many segments more than merging leaves commits nothing until a merge "
+        "has ended.",
     )
     accept_data_loss: bool = Field(
         default=False,

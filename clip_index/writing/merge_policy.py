@@ -12,6 +12,9 @@ from enum import Enum
 from clip_index.generations.manifest import Manifest, SegmentEntry
 from clip_index.vectors.calibration import TARGET_RECALL
 
+MAX_DEBT = 128
+"""Each segment takes about nine mappings, and Linux lets a process have 65,530 (`vm.max_map_count`)."""
+LOWEST_PRIORITY = 10
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 
@@ -23,7 +26,8 @@ class MergeSettings:
     A merged segment has at most `max_entries` entries. A segment is rewritten alone when more
     than `max_dead_share` of its rows are dead, or when its oldest dead row died
     `erase_within_seconds` ago. A merge of `large_entries` or more runs in the large lane. A search of
-    a merged segment finds a share of `target_recall` of the ten best, in the mean.
+    a merged segment finds a share of `target_recall` of the ten best, in the mean. `max_debt` bounds
+    the debt: whoever commits waits there, and merges have their full priority long before.
     """
 
     merge_factor: int = 8
@@ -33,6 +37,7 @@ class MergeSettings:
     max_dead_share: float = 0.3
     erase_within_seconds: float = 24 * 3600.0
     target_recall: float = TARGET_RECALL
+    max_debt: int = MAX_DEBT
 
 
 class MergeLane(Enum):
@@ -81,6 +86,16 @@ def merge_debt(manifest: Manifest, settings: MergeSettings) -> int:
     growing = [entry for entry in manifest.segments if 2 * entry.num_entries <= settings.max_entries]
     tiers = {_tier(entry, settings) for entry in growing}
     return max(0, len(growing) - (settings.merge_factor - 1) * max(1, len(tiers)))
+
+
+def niceness(debt: int, settings: MergeSettings) -> int:
+    """Return the niceness of merges: the greater the debt, the lower it is and the more they get done.
+
+    At rest merges yield to everything. From a quarter of `max_debt` on they are as important as commits,
+    because a machine that other work keeps busy would otherwise never let them end.
+    """
+    num_eighths = 8 * debt // settings.max_debt
+    return max(0, LOWEST_PRIORITY - LOWEST_PRIORITY // 2 * num_eighths)
 
 
 def _is_due(manifest: Manifest, entry: SegmentEntry, settings: MergeSettings, now_ms: int) -> bool:

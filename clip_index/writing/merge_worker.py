@@ -1,4 +1,4 @@
-"""Runs merges in a child process, which has a low priority and can be killed at any time.
+"""Runs merges in a child process, which has a low priority at first and can be killed at any time.
 
 The child is `python -m clip_index.writing.merge_worker`. It reads one JSON job a line from
 standard input and writes one JSON answer a line to standard output. It ends with its parent.
@@ -26,9 +26,9 @@ from clip_index.generations.manifest import SEGMENTS, segment_fields, segment_fr
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
-from clip_index.writing.merge_policy import MergeLane
+from clip_index.writing.merge_policy import LOWEST_PRIORITY, MergeLane
 
-_NICENESS = 10
+_GREATEST_NICENESS = 19
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -37,11 +37,15 @@ class MergeFailed(ClipIndexError):
 
 
 class MergeWorker:
-    """One child process that runs one merge at a time. Owned by one thread."""
+    """One child process that runs one merge at a time. Owned by one thread.
+
+    `niceness` is that of its merges above the niceness of this process.
+    """
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._job: MergeJob | None = None
+        self.niceness = LOWEST_PRIORITY
 
     @property
     def job(self) -> MergeJob | None:
@@ -58,15 +62,33 @@ class MergeWorker:
             raise RuntimeError("the worker is busy")
         if self._child is not None and self._child.poll() is not None:
             self.kill()  # the child is dead: close its pipes
+        if self._child is not None and not _renice(self._child.pid, self.niceness):
+            self.kill()  # the system lets it become slower, never faster: begin with another one
         fields = {**_job_fields(job), "row_maps": str(_row_maps_path(job))}
         try:
             if self._child is None:
                 self._child = _start_child()
+                _renice(self._child.pid, self.niceness)
             _pipe(self._child.stdin).write(json.dumps(fields).encode() + b"\n")
         except OSError as error:
             self.kill()
             raise MergeFailed(f"{job.store.name}: a merge could not be started: {error}") from error
         self._job = job
+
+    def set_niceness(self, niceness: int) -> None:
+        """Give merges this niceness above that of this process: later ones, and the running one if allowed.
+
+        Without a privilege (`CAP_SYS_NICE`) a process may only raise a niceness. Then a running merge that
+        is to become faster stays as it is, and the next merge runs in a new child.
+        """
+        self.niceness = niceness
+        if self._job is not None and self._child is not None:
+            _renice(self._child.pid, niceness)
+
+    def hurry(self, niceness: int) -> None:
+        """Let the running merge become faster, never slower: others may wait for it, too."""
+        if niceness < self.niceness:
+            self.set_niceness(niceness)
 
     def poll(self) -> MergeResult | None:
         """Return the result if the running merge has ended, else None; `MergeFailed` if it failed."""
@@ -119,6 +141,19 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise RuntimeError("the child was started without pipes")
     return pipe
+
+
+def _renice(child_pid: int, niceness: int) -> bool:
+    """Give the child a niceness above this process's own; False if the system refuses that."""
+    wanted = min(os.getpriority(os.PRIO_PROCESS, 0) + niceness, _GREATEST_NICENESS)
+    try:
+        if os.getpriority(os.PRIO_PROCESS, child_pid) != wanted:
+            os.setpriority(os.PRIO_PROCESS, child_pid, wanted)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass  # it has just died, as its pipe will tell
+    return True
 
 
 def _has_input(pipe: IO[bytes]) -> bool:
@@ -188,7 +223,6 @@ def _answer(line: bytes) -> dict[str, Any]:
 
 
 def _serve(parent_pid: int) -> None:
-    os.nice(_NICENESS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError):  # out of memory, kill this process first: a merge can be repeated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from pyroaring import BitMap
@@ -12,7 +12,15 @@ from clip_index.segments.segment_files import new_segment_id, remove_segment
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.current_state import CurrentState
 from clip_index.writing.merge import MergeJob, MergeResult, renumbered_rows
-from clip_index.writing.merge_policy import MergeBackoff, MergeLane, MergePlan, MergeSettings, plan_merges
+from clip_index.writing.merge_policy import (
+    MergeBackoff,
+    MergeLane,
+    MergePlan,
+    MergeSettings,
+    merge_debt,
+    niceness,
+    plan_merges,
+)
 from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
 
 
@@ -41,12 +49,14 @@ class ShardMerges:
         `OSError` the lane rests for a while, so that commits and garbage collection go on.
         `buffer` follows the rows that a committed merge has renumbered.
         """
+        ended: set[MergeLane] = set()
         for lane, worker in self._running().items():
             with self._backing_off(lane):
                 has_ended = self._commit_if_ended(worker, buffer)
             if has_ended:
                 self._backoff.succeeded(lane)
-        self._start_due()
+                ended.add(lane)
+        self._start_due(ended)
 
     def source_ids(self) -> set[str]:
         """Return the segments that the running merges read."""
@@ -76,12 +86,23 @@ class ShardMerges:
             self._backoff.failed(lane, self._clock())
             raise
 
-    def _start_due(self) -> None:
+    def _start_due(self, ended: Collection[MergeLane]) -> None:
+        """Start what is due, but leave the lanes in which a merge has just `ended` to the other shards.
+
+        A shard that is far behind would otherwise take the lane again at once, each time, and the
+        other shards would never merge. It has its turn again when they have had theirs.
+        """
         now, manifest = self._clock(), self._current.manifest
+        wanted = niceness(merge_debt(manifest, self._settings), self._settings)
         busy = self.source_ids()
+        for worker in self._running().values():
+            worker.hurry(wanted)
         for plan in plan_merges(manifest, self._settings, busy=busy, now_ms=int(now * 1000)):
             worker = self._lanes.worker(plan.lane)
-            if worker.job is None and self._backoff.is_due(plan.lane, now):
+            if worker.job is not None:
+                worker.hurry(wanted)  # another shard's merge, because this one waits for it
+            elif plan.lane not in ended and self._backoff.is_due(plan.lane, now):
+                worker.set_niceness(wanted)
                 with self._backing_off(plan.lane):
                     worker.start(self._new_job(plan))
 

@@ -36,9 +36,9 @@ from schemas.events import (
 
 
 class Fetcher(Protocol):
-    """Fetches references. The future holds the bytes, or `ReferenceGivenUp`."""
+    """Fetches references. The future holds the bytes, or `ReferenceGivenUp`. `record` is for the log."""
 
-    def fetch(self, reference: ContentReference) -> Future[bytes]: ...
+    def fetch(self, reference: ContentReference, record: str) -> Future[bytes]: ...
 
 
 class SettledTasks(Protocol):
@@ -187,7 +187,7 @@ class Preparation:
             group.decode_seconds += time.perf_counter() - started
 
     def _fetch(self, event: UploadEvent, reference: ContentReference, task: Task, group: _Group) -> None:
-        fetching = self._references.fetch(reference)
+        fetching = self._references.fetch(reference, task.position)
         task.fetch(fetching)
         alone = _Group([task], group.handling)
         fetching.add_done_callback(

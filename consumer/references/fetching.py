@@ -19,12 +19,14 @@ from typing import Protocol
 import structlog
 
 from consumer.backoff import Backoff
+from consumer.references.failures import FailureLog
 from consumer.references.policy import (
     ReferenceAbsent,
     ReferencePatience,
     ReferencePolicy,
     ReferenceRefused,
     ReferenceUnreachable,
+    ReferenceWithheld,
     StoreKind,
 )
 from consumer.references.stores import BucketStore, FileStore, ReferenceStore, open_http_store
@@ -91,6 +93,7 @@ class References:
         self._clock = clock
         self._failing = failing
         self._num_failing = 0
+        self._failures = FailureLog(clock)
         self._last_success_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started: Future[None] = Future()
@@ -101,12 +104,17 @@ class References:
         self._thread.start()
         self._started.result()
 
-    def fetch(self, reference: ContentReference) -> Future[bytes]:
-        """Return a `Fetch`. The caller cancels it, also after taking its bytes."""
+    def fetch(self, reference: ContentReference, record: str = "") -> Future[bytes]:
+        """Return a `Fetch`. The caller cancels it, also after taking its bytes.
+
+        `record` says in the log whose reference it is.
+        """
         if self._loop is None:
             raise RuntimeError("references are not started")
         fetch = Fetch()
-        fetch.delivering = asyncio.run_coroutine_threadsafe(self._deliver(reference, fetch), self._loop)
+        fetch.delivering = asyncio.run_coroutine_threadsafe(
+            self._deliver(reference, fetch, record), self._loop
+        )
         return fetch
 
     def close(self, timeout_seconds: float) -> None:
@@ -138,10 +146,10 @@ class References:
             await self._stopping.wait()
             await _cancel_all_others()
 
-    async def _deliver(self, reference: ContentReference, fetch: Fetch) -> None:
+    async def _deliver(self, reference: ContentReference, fetch: Fetch, record: str) -> None:
         """Deliver the bytes and then hold their slot, until `Fetch.cancel` ends the waiting."""
         try:
-            data = await self._persist(reference)
+            data = await self._persist(reference, record)
         except Exception as error:  # noqa: BLE001 - asking the fetch for its bytes raises it
             if fetch.set_running_or_notify_cancel():
                 fetch.set_exception(error)
@@ -153,9 +161,9 @@ class References:
         finally:
             self._slots.release()
 
-    async def _persist(self, reference: ContentReference) -> bytes:
+    async def _persist(self, reference: ContentReference, record: str) -> bytes:
         """Try until the bytes are there. They come with a slot; while a retry waits, it holds none."""
-        failing_since: float | None = None
+        failing_since: dict[type[Exception], float] = {}
         num_failures = 0
         try:
             while True:
@@ -165,14 +173,14 @@ class References:
                     raise ReferenceGivenUp(error.reason, str(error)) from error
                 except (ReferenceAbsent, ReferenceUnreachable) as error:
                     now = self._clock()
-                    if failing_since is None:
-                        failing_since = now
+                    if not failing_since:
                         self._count_failing(+1)
                     num_failures += 1
-                    self._give_up_when_over(error, failing_since, now)
+                    self._give_up_when_over(error, failing_since.setdefault(type(error), now), now)
+                    self._failures.tell(reference.uri, record, error, self._num_failing)
                 await asyncio.sleep(self._limits.backoff.seconds(num_failures))
         finally:
-            if failing_since is not None:
+            if failing_since:
                 self._count_failing(-1)
 
     def _give_up_when_over(
@@ -213,17 +221,23 @@ class References:
 
     async def _read_in_time(self, kind: StoreKind, reference: ContentReference) -> bytes:
         seconds = self._limits.timeout_seconds
+        answered = asyncio.Event()
         try:
-            return await asyncio.wait_for(_read_checked(self._stores[kind], reference), seconds)
+            return await asyncio.wait_for(_read_checked(self._stores[kind], reference, answered), seconds)
         except asyncio.TimeoutError as error:
-            raise ReferenceUnreachable(f"no complete answer within {seconds} seconds") from error
+            failure = ReferenceWithheld if answered.is_set() else ReferenceUnreachable
+            raise failure(f"no complete answer within {seconds} seconds") from error
 
 
-async def _read_checked(store: ReferenceStore, reference: ContentReference) -> bytes:
-    """Read at most one chunk more than the promised size, then compare size and digest."""
+async def _read_checked(store: ReferenceStore, reference: ContentReference, answered: asyncio.Event) -> bytes:
+    """Read at most one chunk more than the promised size, then compare size and digest.
+
+    `answered` is set as soon as the store has answered.
+    """
     data = bytearray()
     stream = store.stream(reference.uri)
     async for chunk in stream:
+        answered.set()
         data += chunk
         if len(data) > reference.size_bytes:
             await stream.aclose()  # type: ignore[attr-defined]

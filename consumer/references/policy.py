@@ -44,6 +44,13 @@ class ReferenceUnreachable(Exception):
     """The store did not answer: a dead letter after the patience, if other fetches succeed meanwhile."""
 
 
+class ReferenceWithheld(ReferenceUnreachable):
+    """The store answered, and does not give the content now: a dead letter after the patience.
+
+    Its answer proves that the network and the store are there, so other fetches need not prove it.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class ReferencePolicy:
     """What may be fetched. A host is `name` or `name:port`, a bucket is `s3://name`."""
@@ -122,7 +129,7 @@ class ReferencePatience:
         other_success_at: float | None,
         now: float,
     ) -> bool:
-        """Whether to set the record aside.
+        """Whether to set the record aside. `failing_since` is when it first failed in this way.
 
         For an unreachable store, the record is set aside only if another fetch has succeeded since
         this one began to fail (`other_success_at`). Otherwise the network may be down, and waiting
@@ -130,5 +137,7 @@ class ReferencePatience:
         """
         if isinstance(error, ReferenceAbsent):
             return now - failing_since >= self.grace_seconds
+        if isinstance(error, ReferenceWithheld):
+            return now - failing_since >= self.patience_seconds
         others_succeed = other_success_at is not None and other_success_at >= failing_since
         return others_succeed and now - failing_since >= self.patience_seconds

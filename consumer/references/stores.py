@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import stat
 from collections.abc import AsyncIterator
@@ -24,19 +25,25 @@ from consumer.references.policy import (
     ReferencePolicy,
     ReferenceRefused,
     ReferenceUnreachable,
+    ReferenceWithheld,
 )
 
 _CHUNK_BYTES = 256 * 1024
 _NO_NAME = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 _RESERVED_BY_OBSTORE = re.compile(r".*#\d+", re.DOTALL)
+_ANSWERED_BY_BUCKET = re.compile(r"Server returned non-2xx status code: (\d+)|Received redirect without")
+"""How obstore tells an answer of the store from a store that does not answer: in its message alone."""
+_ENDPOINT_VARIABLE = re.compile(
+    r"AWS_ENDPOINT(_URL(_S3)?)?|GOOGLE_(BASE_URL|ENDPOINT)|AZURE_(STORAGE_)?ENDPOINT"
+)
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 class ReferenceStore(Protocol):
     """Reads the bytes that a reference names.
 
-    The stream raises `ReferenceRefused`, `ReferenceAbsent` or `ReferenceUnreachable`, at its
-    beginning or later.
+    The stream raises `ReferenceRefused`, `ReferenceAbsent`, `ReferenceUnreachable` or
+    `ReferenceWithheld`, at its beginning or later. It yields no bytes, once, when the store has answered.
     """
 
     def stream(self, uri: str) -> AsyncIterator[bytes]: ...
@@ -49,15 +56,20 @@ class HttpStore:
         self._session = session
 
     async def stream(self, uri: str) -> AsyncIterator[bytes]:
+        is_answered = False
         try:
             async with self._session.get(uri, allow_redirects=False) as response:
+                is_answered = True
                 _check_status(response.status)
+                yield b""
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     yield chunk
         except aiohttp.InvalidURL as error:
             raise ReferenceRefused("not a URL") from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise ReferenceUnreachable(f"{type(error).__name__}: {error}") from error
+            is_answered = is_answered or isinstance(error, aiohttp.ClientResponseError)
+            failure = ReferenceWithheld if is_answered else ReferenceUnreachable
+            raise failure(f"{type(error).__name__}: {error}") from error
 
 
 def _check_status(status: int) -> None:
@@ -66,7 +78,7 @@ def _check_status(status: int) -> None:
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         raise ReferenceRefused(f"answered {status}: redirects are not followed")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BUSY:
-        raise ReferenceUnreachable(f"answered {status}")
+        raise ReferenceWithheld(f"answered {status}")
     raise ReferenceAbsent("reference_absent", f"answered {status}")
 
 
@@ -85,8 +97,12 @@ async def open_http_store(timeout_seconds: float) -> AsyncIterator[HttpStore]:
 class BucketStore:
     """`s3:// gs:// az://` through obstore, which finds credentials where the clouds' own tools keep them.
 
-    A reference names a bucket, never an endpoint. So plain HTTP is used only when the operator's
-    endpoint (`AWS_ENDPOINT_URL`) has that scheme, as for a store in a private network.
+    A reference names a bucket, never an endpoint. Plain HTTP is used only when an endpoint of the
+    operator (`AWS_ENDPOINT_URL`) has that scheme, as for a store in a private network.
+
+    obstore follows redirects, which no option of it prevents. It passes no credentials to another
+    host, an https endpoint can only redirect to https, and the digest of the event is checked anyway.
+    So whoever runs the endpoint can make the consumer ask another host without credentials.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
@@ -97,7 +113,11 @@ class BucketStore:
         timeout = timedelta(seconds=self._timeout_seconds)
         return from_url(
             bucket,
-            client_options={"timeout": timeout, "connect_timeout": timeout, "allow_http": True},
+            client_options={
+                "timeout": timeout,
+                "connect_timeout": timeout,
+                "allow_http": _has_plain_endpoint(),
+            },
             retry_config={"max_retries": 0},
         )
 
@@ -106,6 +126,15 @@ class BucketStore:
         key = unquote(parts.path).lstrip("/")
         async for chunk in _stream_object(lambda: self._store(f"{parts.scheme}://{parts.netloc}"), key):
             yield chunk
+
+
+def _has_plain_endpoint() -> bool:
+    """Whether the operator has named an endpoint without TLS, in one of the variables that obstore reads."""
+    return any(
+        value.lower().startswith("http://")
+        for name, value in os.environ.items()
+        if _ENDPOINT_VARIABLE.fullmatch(name.upper())
+    )
 
 
 class FileStore:
@@ -131,7 +160,7 @@ def _check_file(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ReferenceAbsent("reference_absent", "no such file") from error
     except PermissionError as error:
-        raise ReferenceUnreachable("not permitted") from error
+        raise ReferenceWithheld("not permitted") from error
     except OSError as error:
         if error.errno in _NO_NAME:
             raise ReferenceRefused(f"not a path: {error.strerror}") from error
@@ -147,6 +176,7 @@ class _OpensStore(Protocol):
 
 
 async def _stream_object(open_store: _OpensStore, key: str) -> AsyncIterator[bytes]:
+    is_answered = False
     try:
         store = open_store()
         try:
@@ -154,11 +184,16 @@ async def _stream_object(open_store: _OpensStore, key: str) -> AsyncIterator[byt
         except ValueError as error:
             reason = "not a key that can be read: an empty, '.' or '..' part, or a control character"
             raise ReferenceRefused(reason) from error
+        is_answered = True
+        yield b""
         async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
             yield bytes(chunk)
     except FileNotFoundError as error:
         raise ReferenceAbsent("reference_absent", "no such object") from error
     except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-        raise ReferenceUnreachable(f"not permitted: {type(error).__name__}") from error
+        raise ReferenceWithheld(f"not permitted: {type(error).__name__}") from error
     except (BaseError, OSError) as error:
-        raise ReferenceUnreachable(f"{type(error).__name__}") from error
+        answer = _ANSWERED_BY_BUCKET.search(str(error))
+        detail = f"{type(error).__name__}{f': answered {answer[1]}' if answer and answer[1] else ''}"
+        failure = ReferenceWithheld if is_answered or answer else ReferenceUnreachable
+        raise failure(detail) from error

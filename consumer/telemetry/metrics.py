@@ -137,6 +137,12 @@ class Metrics:
         self.merge_debt = Gauge(
             "cliptide_merge_debt", "Segments beyond what merging holds at rest.", ["shard"], registry=registry
         )
+        self.commits_waiting = Gauge(
+            "cliptide_commits_waiting",
+            "1 while the shard has so many segments that it commits nothing until a merge has ended, else 0.",
+            ["shard"],
+            registry=registry,
+        )
         self.merges_failed = Counter(
             "cliptide_merges_failed_total", "Merges that failed and are tried again.", registry=registry
         )
@@ -180,6 +186,7 @@ class Metrics:
             self.lag_seconds,
             self.held_back_records,
             self.merge_debt,
+            self.commits_waiting,
         )
         for gauge in gauges:
             gauge.remove_by_labels({"shard": shard})

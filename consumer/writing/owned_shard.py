@@ -53,6 +53,7 @@ class OwnedShard:
         self._uncommitted = UncommittedHandovers()
         self._retry_at = 0.0
         self._num_failures = 0
+        self._waits_for_merges = False
         self._caught_up: CaughtUp | None = None
         self._watermark = WatermarkClock(round(policy.watermark_margin_seconds * 1000))
         self._watermark_due_at = 0.0
@@ -213,7 +214,17 @@ class OwnedShard:
         except MergeFailed as error:
             self._metrics.merges_failed.inc()
             _log.warning("merge failed", shard=self.shard, error=str(error))
-        self._metrics.merge_debt.labels(self.shard).set(writer.merge_debt)
+        self._tell_debt(writer.merge_debt)
+
+    def _tell_debt(self, merge_debt: int) -> None:
+        waits = self._policy.waits_for_merges(merge_debt)
+        self._metrics.merge_debt.labels(self.shard).set(merge_debt)
+        self._metrics.commits_waiting.labels(self.shard).set(waits)
+        if waits and not self._waits_for_merges:
+            _log.warning("commits wait for a merge to end", shard=self.shard, merge_debt=merge_debt)
+        elif self._waits_for_merges and not waits:
+            _log.info("commits go on", shard=self.shard, merge_debt=merge_debt)
+        self._waits_for_merges = waits
 
     def _renew_watermark(self, writer: ShardWriter, now: float) -> None:
         if now < self._watermark_due_at:

@@ -6,7 +6,7 @@ import pytest
 
 from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
 from clip_index.storage.file_digest import FileDigest
-from clip_index.writing.merge_policy import MergeLane, MergeSettings, merge_debt, plan_merges
+from clip_index.writing.merge_policy import MergeLane, MergeSettings, merge_debt, niceness, plan_merges
 
 SETTINGS = MergeSettings(merge_factor=4, floor_entries=10, max_entries=1000, large_entries=300)
 DIGEST = FileDigest(1, "00")
@@ -81,3 +81,16 @@ def test_large_merges_are_told_apart() -> None:
 )
 def test_debt_is_what_merging_still_has_to_do(sizes: list[int], debt: int) -> None:
     assert merge_debt(manifest(sizes), SETTINGS) == debt
+
+
+def test_merges_get_more_of_the_processor_the_more_segments_there_are() -> None:
+    settings = MergeSettings(max_debt=80)
+    assert [niceness(debt, settings) for debt in (0, 9, 10, 19, 20, 1000)] == [10, 10, 5, 5, 0, 0]
+
+
+def test_at_any_debt_a_merge_is_due_that_lowers_it() -> None:
+    """Whoever waits for merges at the bound waits for ever if none is planned."""
+    for sizes in ([5] * 30, [400] * 30, [5] * 11 + [90] * 12 + [390] * 13, [900] * 9 + [499] * 20):
+        shard = manifest(sizes)
+        assert merge_debt(shard, SETTINGS) > 0
+        assert planned(shard) != []

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.writing.merge import MergeJob
 from clip_index.writing.merge_worker import MergeWorker
+from clip_index.writing.shard_writer import ShardWriter
 from fakes.shards import add, content, create_index, take_over
 
 
@@ -32,3 +35,69 @@ def test_a_merge_whose_parent_dies_while_it_starts_is_not_begun(tmp_path: Path) 
     segments = IndexDirectory.open(tmp_path).shard_path(0) / "segments"
     assert len(list(segments.iterdir())) == 2
     assert died.stderr == ""
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ShardWriter:
+    writer = take_over(create_index(tmp_path))
+    for name in "ab":
+        add(writer, [content(name, writer.next_offset)])
+        writer.commit()
+    return writer
+
+
+def job(writer: ShardWriter, merged_id: str) -> MergeJob:
+    segment_ids = tuple(entry.segment_id for entry in writer.manifest.segments)
+    return MergeJob(writer.store, writer.generation, segment_ids, merged_id, 0)
+
+
+def niceness_of(worker: MergeWorker) -> int:
+    """Return how much nicer the child is than this process."""
+    assert worker._child is not None
+    return os.getpriority(os.PRIO_PROCESS, worker._child.pid) - os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def finish(worker: MergeWorker) -> None:
+    while worker.job is not None:
+        worker.poll()
+
+
+def test_merges_yield_to_everything_until_others_wait_for_them(
+    writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "setpriority", lambda _, pid, niceness: granted.append((pid, niceness)))
+    worker = MergeWorker()
+    worker.start(job(writer, "merged"))
+    assert worker._child is not None
+    worker.hurry(5)
+    worker.hurry(8)
+    own, pid = os.getpriority(os.PRIO_PROCESS, 0), worker._child.pid
+    assert granted == [(pid, own + 10), (pid, own + 5)]
+    worker.kill()
+
+
+def test_where_the_system_makes_no_process_faster_the_next_merge_runs_in_a_new_one(
+    writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_priority = os.setpriority
+
+    def set_as_without_privileges(which: int, who: int, niceness: int) -> None:
+        if niceness < os.getpriority(which, who):
+            raise PermissionError
+        set_priority(which, who, niceness)
+
+    monkeypatch.setattr(os, "setpriority", set_as_without_privileges)
+    worker = MergeWorker()
+    worker.start(job(writer, "first"))
+    assert niceness_of(worker) == 10
+    worker.hurry(0)
+    assert niceness_of(worker) == 10
+    finish(worker)
+    worker.start(job(writer, "second"))
+    assert niceness_of(worker) == 0
+    finish(worker)
+    worker.set_niceness(10)
+    worker.start(job(writer, "third"))
+    assert niceness_of(worker) == 10
+    worker.kill()

@@ -225,3 +225,43 @@ def test_debt_counts_what_the_tiers_do_not_hold_at_rest() -> None:
     settings = MergeSettings(merge_factor=3)
     assert merge_debt(manifest(entry("a", 1), entry("b", 1)), settings) == 0
     assert merge_debt(manifest(*(entry(name, 1) for name in "abcde")), settings) == 3
+
+
+def test_shards_that_share_a_lane_take_turns_however_far_one_is_behind(
+    tmp_path: Path, lanes: InlineLanes
+) -> None:
+    index = create_index(tmp_path, num_partitions=2)
+    settings = WriterSettings(merge=PAIRS)
+    behind, other = (take_over(index, partition, lanes=lanes, settings=settings) for partition in (0, 1))
+    lanes.release(is_released=True)
+    for shard in (behind, other):
+        commit(shard, content("a"))
+        commit(shard, content("b"))
+    behind.maintain()
+    for name in "cdef":
+        commit(behind, content(name))
+    behind.maintain()
+    assert not lanes.running(behind.store), "the merge has ended, and the lane is left to others"
+    other.maintain()
+    behind.maintain()
+    assert lanes.running(other.store)
+    other.maintain()
+    behind.maintain()
+    assert lanes.running(behind.store)
+
+
+def test_a_shard_that_waits_for_a_lane_hurries_the_merge_in_it(tmp_path: Path, lanes: InlineLanes) -> None:
+    index = create_index(tmp_path, num_partitions=2)
+    first, second = (
+        take_over(index, partition, lanes=lanes, settings=WriterSettings(merge=replace(PAIRS, max_debt=8)))
+        for partition in (0, 1)
+    )
+    for name in "ab":
+        commit(first, content(name))
+    first.maintain()
+    [worker] = lanes.running(first.store).values()
+    assert worker.niceness == 5
+    for name in "abcd":
+        commit(second, content(name))
+    second.maintain()
+    assert worker.niceness == 0

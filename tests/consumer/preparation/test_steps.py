@@ -36,7 +36,7 @@ class Fetched:
     def __init__(self, future: Future[bytes]) -> None:
         self._future = future
 
-    def fetch(self, reference: ContentReference) -> Future[bytes]:
+    def fetch(self, reference: ContentReference, record: str) -> Future[bytes]:
         return self._future
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import wait
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -15,6 +17,7 @@ from moto.server import ThreadedMotoServer
 from consumer.backoff import Backoff
 from consumer.references.fetching import FetchLimits, ReferenceGivenUp, References
 from consumer.references.policy import ReferencePatience, ReferencePolicy
+from consumer.references.stores import BucketStore
 from consumer.telemetry.metrics import Metrics
 from fakes.hash_encoder import draw_picture
 from schemas.events import ContentReference
@@ -124,15 +127,75 @@ def test_what_is_not_the_promised_object_is_given_up(
     assert error.reason == reason
 
 
-def test_a_bucket_that_denies_is_waited_for_while_nothing_else_answers(references: References) -> None:
-    """The credentials may be wrong, which is no fault of the record: then nothing is set aside."""
-    denied = references.fetch(reference("s3://closed/x.png"))
-    assert wait([denied], 0.5).not_done
-    references.fetch(SOUND).result(PATIENCE_SECONDS)
-    error = denied.exception(PATIENCE_SECONDS)
+def test_a_bucket_that_denies_is_given_up_although_nothing_else_is_fetched(references: References) -> None:
+    """Its answer proves that it is there. If all are denied, the flood of dead letters stops the consumer."""
+    error = references.fetch(reference("s3://closed/x.png")).exception(PATIENCE_SECONDS)
     assert isinstance(error, ReferenceGivenUp)
     assert error.reason == "reference_unreachable"
     assert "not permitted" in str(error)
+
+
+class Moody(BaseHTTPRequestHandler):
+    """Answers each key with the status that it names, and breaks off in the middle of another one."""
+
+    def do_GET(self) -> None:
+        key = self.path.rpartition("/")[2]
+        status = int(key) if key.isdigit() else 200
+        self.send_response(status)
+        for name, value in (("Content-Length", "100"), ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")):
+            self.send_header(name, value if status == 200 or name != "Content-Length" else "0")
+        self.end_headers()
+        if status == 200:
+            self.wfile.write(b"not all of it")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def moody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moody) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        yield
+        server.shutdown()
+
+
+@pytest.mark.parametrize("key", ["500", "503", "429", "401", "403", "409", "301", "broken-off"])
+def test_whatever_a_bucket_answers_the_reference_ends(moody: None, references: References, key: str) -> None:
+    error = references.fetch(reference(f"s3://photos/{key}")).exception(PATIENCE_SECONDS)
+    assert isinstance(error, ReferenceGivenUp)
+    assert error.reason == "reference_unreachable"
+
+
+def test_a_bucket_that_does_not_answer_is_waited_for_while_nothing_else_is_fetched(
+    references: References, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    unanswered = references.fetch(reference("s3://photos/x.png"))
+    assert wait([unanswered], 0.5).not_done
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_allowed"),
+    [
+        pytest.param({}, False, id="the clouds' own endpoints"),
+        pytest.param({"AWS_ENDPOINT_URL": "https://store.internal"}, False, id="an endpoint with TLS"),
+        pytest.param({"AWS_ENDPOINT_URL": "http://store.internal"}, True, id="an endpoint without TLS"),
+        pytest.param({"AZURE_STORAGE_ENDPOINT": "HTTP://store.internal"}, True, id="of another cloud"),
+        pytest.param({"AWS_METADATA_ENDPOINT": "http://169.254.169.254"}, False, id="not where objects are"),
+    ],
+)
+def test_plain_http_is_used_only_if_the_operator_names_an_endpoint_with_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_allowed: bool
+) -> None:
+    """A redirect of an https endpoint to http fails then."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    [store] = [BucketStore(1.0)._build("s3://photos")]
+    assert store.client_options is not None
+    assert store.client_options["allow_http"] == str(is_allowed).lower()
 
 
 def test_a_consumer_indexes_what_lies_in_a_bucket(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from consumer.references.policy import (
     ReferencePolicy,
     ReferenceRefused,
     ReferenceUnreachable,
+    ReferenceWithheld,
 )
 from consumer.references.stores import FileStore
 from consumer.tasks import Task
@@ -91,6 +92,10 @@ class Store:
         self.cookies += request.cookies
         status, body = self.answers.get(request.path, (404, b""))
         if request.path == "/stalled":
+            await self._stop.wait()
+        if request.path == "/half":
+            half = web.StreamResponse()
+            await half.prepare(request)
             await self._stop.wait()
         if request.path == "/endless":
             return await self._stream_for_ever(request)
@@ -200,13 +205,88 @@ def test_a_late_upload_is_waited_for(store: Store) -> None:
 
 
 def test_an_unreachable_store_is_given_up_only_while_others_answer(store: Store) -> None:
-    store.answers["/broken"] = (503, b"")
-    with fetching(allowing(store), quick_limits(patience=0.05)) as references:
-        broken = references.fetch(reference(store.uri("/broken")))
-        eventually(lambda: store.num_requests >= 12)
-        assert not broken.done()
+    policy = ReferencePolicy(hosts=frozenset({store.host, "127.0.0.1:1"}), http_schemes=frozenset({"http"}))
+    with fetching(policy, quick_limits(patience=0.05)) as references:
+        unreachable = references.fetch(reference("http://127.0.0.1:1/x"))
+        assert wait([unreachable], 0.5).not_done
         references.fetch(reference(store.uri("/picture"))).result(PATIENCE_SECONDS)
+        assert reason_of(unreachable) == "reference_unreachable"
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
+def test_a_store_that_answers_with_an_error_is_given_up_after_the_patience(store: Store, status: int) -> None:
+    store.answers["/broken"] = (status, b"")
+    with fetching(allowing(store), quick_limits(patience=0.2)) as references:
+        broken = references.fetch(reference(store.uri("/broken")))
         assert reason_of(broken) == "reference_unreachable"
+        assert store.num_requests > 3
+
+
+def test_a_store_that_stalls_after_it_has_answered_is_given_up(store: Store) -> None:
+    with fetching(allowing(store), quick_limits(patience=0.0, timeout=0.05)) as references:
+        half = references.fetch(reference(store.uri("/half")))
+        assert reason_of(half) == "reference_unreachable"
+
+
+def test_the_patience_with_an_answering_store_begins_with_its_first_answer() -> None:
+    """A night without a network is no night of answers."""
+
+    async def persist() -> list[type[Exception]]:
+        now, seen = 0.0, list[type[Exception]]()
+        references = References(
+            ReferencePolicy(),
+            FetchLimits(patience=ReferencePatience(30.0, 300.0), backoff=Backoff(0.0, 0.0)),
+            failing=Metrics().references_failing,
+            clock=lambda: now,
+        )
+
+        async def attempt(_: ContentReference) -> bytes:
+            nonlocal now
+            now += 100.0
+            seen.append(ReferenceUnreachable if now < 10_000 else ReferenceWithheld)
+            raise seen[-1]("")
+
+        references._attempt = attempt  # type: ignore[method-assign]
+        with pytest.raises(ReferenceGivenUp):
+            await references._persist(reference("https://cdn.example/x"), "")
+        return seen
+
+    assert asyncio.run(persist()).count(ReferenceWithheld) == 4
+
+
+def test_the_log_names_host_and_record_of_a_failing_reference_once_a_minute(store: Store) -> None:
+    store.answers["/secret-path"] = (500, b"")
+    with (
+        capture_logs() as logs,
+        fetching(allowing(store), quick_limits(patience=0.1)) as references,
+    ):
+        uri = store.uri("/secret-path?signature=secret")
+        assert reason_of(references.fetch(reference(uri), "uploads-3@41")) == "reference_unreachable"
+    [told] = [entry for entry in logs if entry["event"] == "a reference is tried again"]
+    assert (told["host"], told["record"], told["error"]) == (
+        f"http://{store.host}",
+        "uploads-3@41",
+        "answered 500",
+    )
+    assert "secret" not in str(told)
+
+
+def test_a_refused_reference_lets_its_partition_go_on_and_can_be_republished(
+    world: World, store: Store
+) -> None:
+    store.answers["/forbidden"] = (500, b"")
+    world.set_options(references=allowing(store), fetches=quick_limits())
+    world.publish(upload("forbidden", reference(store.uri("/forbidden"))))
+    end = world.publish(upload("behind"))
+    with world.running():
+        world.wait_committed(end)
+    assert world.reasons() == ["reference_unreachable"]
+    [letter] = world.dead_letters()
+    store.answers["/forbidden"] = (200, PICTURE)
+    end = world.append(letter.key, letter.value)
+    with world.running():
+        world.wait_committed(end)
+    assert world.searcher().find("forbidden") is not None
 
 
 def test_a_stalled_store_meets_the_deadline(store: Store) -> None:
@@ -320,10 +400,14 @@ def test_a_path_that_no_file_can_have_is_one_dead_letter(tmp_path: Path, path: s
 
 
 @pytest.mark.parametrize(
-    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")]
+    ("error", "patience"),
+    [
+        pytest.param(PermissionError(13, "Permission denied"), PATIENCE_SECONDS, id="no permission"),
+        pytest.param(OSError(5, "Input/output error"), 0.0, id="no answer"),
+    ],
 )
 def test_a_disk_that_does_not_let_us_look_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, patience: float
 ) -> None:
     (tmp_path / "picture").write_bytes(PICTURE)
     stat, errors = Path.stat, iter([error] * 3)
@@ -334,9 +418,20 @@ def test_a_disk_that_does_not_let_us_look_is_waited_for(
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", failing_stat)
-    with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits(patience=0.0)) as references:
+    with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits(patience=patience)) as references:
         future = references.fetch(reference(f"file://{tmp_path}/picture"))
         assert future.result(PATIENCE_SECONDS) == PICTURE
+
+
+def test_a_file_that_may_not_be_read_is_given_up_although_nothing_else_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise ReferenceWithheld("not permitted")
+
+    monkeypatch.setattr(stores, "_check_file", refuse)
+    with fetching(ReferencePolicy(file_roots=(tmp_path,)), quick_limits(patience=0.05)) as references:
+        assert reason_of(references.fetch(reference(f"file://{tmp_path}/x"))) == "reference_unreachable"
 
 
 @given(path=st.text(max_size=30) | st.binary(max_size=30).map(quote_from_bytes))
@@ -409,11 +504,14 @@ def test_a_reference_above_the_size_limit_is_refused() -> None:
 
 
 ABSENT, UNREACHABLE = ReferenceAbsent("reference_absent", ""), ReferenceUnreachable("")
+WITHHELD = ReferenceWithheld("")
 
 
 @pytest.mark.parametrize(
     ("error", "now", "other_success_at", "expected"),
     [
+        pytest.param(WITHHELD, 149.0, None, False, id="withheld, within patience"),
+        pytest.param(WITHHELD, 150.0, None, True, id="withheld, patience over"),
         pytest.param(ABSENT, 109.0, None, False, id="absent, within grace"),
         pytest.param(ABSENT, 110.0, None, True, id="absent, grace over"),
         pytest.param(UNREACHABLE, 149.0, 140.0, False, id="unreachable, within patience"),

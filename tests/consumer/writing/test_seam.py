@@ -6,16 +6,24 @@ import ast
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 import consumer
 from clip_index.content import Delta
 from clip_index.errors import CommitUnknown
 from clip_index.generations.watermark import Watermark
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import ShardWriter as IndexWriter
+from clip_index.writing.shard_writer import WriterSettings
 from consumer.backoff import Backoff
+from consumer.directory_shards import DirectoryShards
 from consumer.notices import Committed, Notices
 from consumer.tasks import AssignedPartition, Handover
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.owned_shard import OwnedShard
+from fakes.inline_merges import InlineLanes
+from fakes.shards import content, create_index
 
 
 @dataclass
@@ -85,6 +93,56 @@ def test_a_shard_of_another_engine_is_owned_committed_and_recovered() -> None:
     assert shards.own_epochs == [None, 1]
     assert notices.take_all() == [Committed(0, 0, 7), Committed(0, 0, 7), Committed(0, 2, 7)]
     assert shard.release(0.0) == 2
+
+
+def test_a_shard_with_too_many_segments_commits_nothing_until_a_merge_has_ended_and_says_so() -> None:
+    shards, metrics = RememberedShards(), Metrics()
+    policy = CommitPolicy(interval_seconds=0.0, max_bytes=0, max_merge_debt=20)
+    shard = OwnedShard(shards, AssignedPartition(0, 1, 0), policy=policy, metrics=metrics, notices=Notices())
+    [writer] = shards.writers
+    writer.merge_debt = 20
+    shard.accept(Handover(0, 1, Delta(0, 2)))
+    with capture_logs() as lines:
+        shard.turn()
+        shard.turn()
+    assert [line["event"] for line in lines] == ["commits wait for a merge to end"]
+    assert (writer.next_offset, writer.committed_next_offset) == (2, 0)
+    assert metrics.registry.get_sample_value("cliptide_commits_waiting", {"shard": "uploads-0"}) == 1
+    writer.merge_debt = 3
+    shard.turn()
+    assert writer.committed_next_offset == 2
+    assert metrics.registry.get_sample_value("cliptide_commits_waiting", {"shard": "uploads-0"}) == 0
+
+
+def test_a_shard_with_too_many_segments_commits_what_it_has_when_it_is_given_away() -> None:
+    shards, policy = RememberedShards(), CommitPolicy(max_merge_debt=20)
+    shard = OwnedShard(
+        shards, AssignedPartition(0, 1, 0), policy=policy, metrics=Metrics(), notices=Notices()
+    )
+    shards.writers[0].merge_debt = 20
+    shard.accept(Handover(0, 1, Delta(0, 2)))
+    assert shard.release(10.0) == 2
+
+
+def test_the_number_of_segments_has_a_bound_when_no_merge_ever_ends(tmp_path: Path) -> None:
+    settings = WriterSettings(merge=MergeSettings(max_debt=5))
+    lanes = InlineLanes()
+    shards = DirectoryShards(create_index(tmp_path), "writer", settings, lanes)
+    policy = CommitPolicy(interval_seconds=0.0, max_merge_debt=5)
+    shard = OwnedShard(
+        shards, AssignedPartition(0, 1, 0), policy=policy, metrics=Metrics(), notices=Notices()
+    )
+    assert isinstance(shard.writer, IndexWriter)
+    for offset in range(40):
+        shard.accept(Handover(0, 1, Delta(offset, offset + 1, [content(f"c{offset}", offset)])))
+        shard.turn()
+    assert len(shard.writer.manifest.segments) == 7 + 5
+    lanes.release(is_released=True)
+    while not shard.is_idle:
+        shard.turn()
+    assert shard.writer.committed_next_offset == 40
+    assert shard.writer.manifest.num_live() == 40
+    shard.close()
 
 
 def test_one_module_of_the_consumer_names_the_indexs_own_writer() -> None:
