@@ -18,12 +18,18 @@ TASK_BYTES = 500
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What the index keeps of an upload event, in addition to its embeddings."""
+    """What the index keeps of an upload event, in addition to its embeddings.
+
+    `sha256` is the digest of the bytes that a reference gave. `is_truncated` says that only the beginning of
+    the text is encoded.
+    """
 
     event: UploadEvent
     modality: Modality
     text: str | None
     thumbnail: bytes | None = None
+    sha256: str | None = None
+    is_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def build_async_api() -> str:
             "sendDeadLetters": _operation("send", "deadLetters", "The consumer sets a record aside."),
         },
     }
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110))
 
 
 def write_documents() -> None:

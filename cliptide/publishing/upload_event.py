@@ -135,7 +135,7 @@ def _event_id(source: str, content_id: str, version: int | None, content: Conten
 
 def _digest(content: Content) -> str:
     if isinstance(content, ContentReference):
-        return content.sha256
+        return content.sha256 or _sha256(content.uri)
     if isinstance(content, TextContent):
         return _sha256(content.text)
     return hashlib.sha256(content.data).hexdigest()

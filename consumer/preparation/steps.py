@@ -7,6 +7,7 @@ because passing a record from thread to thread costs more than decoding it.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -198,17 +199,26 @@ class Preparation:
         assert isinstance(event.content, ContentReference)
         data = task.take_fetched()
         with group.handling.around_step():
-            return self._prepare(event, _content_from_bytes(data, event.content.modality), group)
+            sha256 = event.content.sha256 or hashlib.sha256(data).hexdigest()
+            content = _content_from_bytes(data, event.content.modality)
+            return self._prepare(event, content, group, sha256)
 
-    def _prepare(self, event: UploadEvent, content: TextContent | ImageContent, group: _Group) -> Outcome:
+    def _prepare(
+        self,
+        event: UploadEvent,
+        content: TextContent | ImageContent,
+        group: _Group,
+        sha256: str | None = None,
+    ) -> Outcome:
         started = time.perf_counter()
         try:
             if isinstance(content, TextContent):
-                prepared: Prepared = self._prepared_text(content.text)
-                upload = Upload(event, "text", content.text)
+                text = self._prepared_text(content.text)
+                prepared: Prepared = text
+                upload = Upload(event, "text", content.text, None, sha256, text.is_truncated)
             else:
                 prepared = self._encoder.prepare_image(content.data)
-                upload = Upload(event, "image", None, self._thumbnail(content.data))
+                upload = Upload(event, "image", None, self._thumbnail(content.data), sha256)
         finally:
             group.prepare_seconds += time.perf_counter() - started
         return group.handling.finish(upload, prepared)
@@ -224,6 +234,8 @@ class Preparation:
 
 
 def _content_from_bytes(data: bytes, modality: Modality) -> TextContent | ImageContent:
+    if not data.strip():
+        raise BadEvent("empty_content", f"the referenced {modality} is empty")
     if modality == "image":
         return ImageContent(data)
     try:

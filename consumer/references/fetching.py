@@ -7,18 +7,18 @@ run on one event loop in a thread of its own. Callers get futures.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
 from consumer.backoff import Backoff
+from consumer.references.checking import ReceivedBytes
 from consumer.references.failures import FailureLog
 from consumer.references.policy import (
     ReferenceAbsent,
@@ -223,31 +223,23 @@ class References:
         seconds = self._limits.timeout_seconds
         answered = asyncio.Event()
         try:
-            return await asyncio.wait_for(_read_checked(self._stores[kind], reference, answered), seconds)
+            received = ReceivedBytes(reference, self._policy)
+            reading = _read_checked(self._stores[kind], reference, received, answered)
+            return await asyncio.wait_for(reading, seconds)
         except asyncio.TimeoutError as error:
             failure = ReferenceWithheld if answered.is_set() else ReferenceUnreachable
             raise failure(f"no complete answer within {seconds} seconds") from error
 
 
-async def _read_checked(store: ReferenceStore, reference: ContentReference, answered: asyncio.Event) -> bytes:
-    """Read at most one chunk more than the promised size, then compare size and digest.
-
-    `answered` is set as soon as the store has answered.
-    """
-    data = bytearray()
-    stream = store.stream(reference.uri)
-    async for chunk in stream:
-        answered.set()
-        data += chunk
-        if len(data) > reference.size_bytes:
-            await stream.aclose()  # type: ignore[attr-defined]
-            raise ReferenceAbsent("size_mismatch", f"more than the promised {reference.size_bytes} bytes")
-    if len(data) < reference.size_bytes:
-        detail = f"{len(data)} bytes instead of the promised {reference.size_bytes}"
-        raise ReferenceAbsent("size_mismatch", detail)
-    if hashlib.sha256(data).hexdigest() != reference.sha256:
-        raise ReferenceAbsent("digest_mismatch", "the bytes have another sha256 than promised")
-    return bytes(data)
+async def _read_checked(
+    store: ReferenceStore, reference: ContentReference, received: ReceivedBytes, answered: asyncio.Event
+) -> bytes:
+    """Read and check the bytes. `answered` is set as soon as the store has answered."""
+    async with aclosing(store.stream(reference.uri, reference.etag)) as stream:
+        async for chunk in stream:
+            answered.set()
+            received.add(chunk)
+    return received.finish()
 
 
 async def _cancel_all_others() -> None:

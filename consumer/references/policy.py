@@ -61,10 +61,10 @@ class ReferencePolicy:
     http_schemes: frozenset[str] = frozenset({"https"})
     max_size_bytes: int = 64 * 1024 * 1024
 
-    def admit(self, uri: str, size_bytes: int) -> StoreKind:
+    def admit(self, uri: str, size_bytes: int | None) -> StoreKind:
         """Say which kind of store serves the reference, or raise `ReferenceRefused`."""
-        if size_bytes > self.max_size_bytes:
-            raise ReferenceTooLarge(f"{size_bytes} bytes are more than {self.max_size_bytes} allowed")
+        if size_bytes is not None:
+            self.admit_size(size_bytes)
         parts = _split(uri)
         if parts.scheme in self.http_schemes:
             return self._admit_host(parts)
@@ -73,6 +73,10 @@ class ReferencePolicy:
         if parts.scheme == "file":
             return "file"  # `file_path` checks the root, because only the file system can resolve links
         raise ReferenceRefused(f"the scheme {parts.scheme!r} is not allowed")
+
+    def admit_size(self, size_bytes: int) -> None:
+        if size_bytes > self.max_size_bytes:
+            raise ReferenceTooLarge(f"{size_bytes} bytes are more than {self.max_size_bytes} allowed")
 
     def file_path(self, uri: str) -> tuple[Path, Path]:
         """Return the root and the path inside it, with symbolic links resolved in both."""

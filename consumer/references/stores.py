@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import lru_cache
@@ -40,13 +40,13 @@ _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.
 
 
 class ReferenceStore(Protocol):
-    """Reads the bytes that a reference names.
+    """Reads the bytes that a reference names, if they have the `etag` that it names, or it names none.
 
     The stream raises `ReferenceRefused`, `ReferenceAbsent`, `ReferenceUnreachable` or
     `ReferenceWithheld`, at its beginning or later. It yields no bytes, once, when the store has answered.
     """
 
-    def stream(self, uri: str) -> AsyncIterator[bytes]: ...
+    def stream(self, uri: str, etag: str | None) -> AsyncGenerator[bytes, None]: ...
 
 
 class HttpStore:
@@ -55,12 +55,13 @@ class HttpStore:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def stream(self, uri: str) -> AsyncIterator[bytes]:
+    async def stream(self, uri: str, etag: str | None) -> AsyncGenerator[bytes, None]:
         is_answered = False
         try:
             async with self._session.get(uri, allow_redirects=False) as response:
                 is_answered = True
                 _check_status(response.status)
+                _check_etag(response.headers.get("ETag"), etag)
                 yield b""
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     yield chunk
@@ -82,6 +83,16 @@ def _check_status(status: int) -> None:
     raise ReferenceAbsent("reference_absent", f"answered {status}")
 
 
+def _check_etag(found: str | None, wanted: str | None) -> None:
+    """Compare two entity tags as RFC 9110, 8.8.3.2, compares them weakly; quotation marks do not count."""
+    if wanted is not None and (found is None or _opaque_tag(found) != _opaque_tag(wanted)):
+        raise ReferenceAbsent("etag_mismatch", "the store has another version than the etag names")
+
+
+def _opaque_tag(etag: str) -> str:
+    return etag.strip().removeprefix("W/").strip('"')
+
+
 @asynccontextmanager
 async def open_http_store(timeout_seconds: float) -> AsyncIterator[HttpStore]:
     """An HTTP store for the life of the context. `timeout_seconds` bounds a whole request."""
@@ -101,7 +112,7 @@ class BucketStore:
     operator (`AWS_ENDPOINT_URL`) has that scheme, as for a store in a private network.
 
     obstore follows redirects, which no option of it prevents. It passes no credentials to another
-    host, an https endpoint can only redirect to https, and the digest of the event is checked anyway.
+    host, an https endpoint can only redirect to https, and a digest in the event is checked anyway.
     So whoever runs the endpoint can make the consumer ask another host without credentials.
     """
 
@@ -121,10 +132,10 @@ class BucketStore:
             retry_config={"max_retries": 0},
         )
 
-    async def stream(self, uri: str) -> AsyncIterator[bytes]:
+    async def stream(self, uri: str, etag: str | None) -> AsyncGenerator[bytes, None]:
         parts = urlsplit(uri)
         key = unquote(parts.path).lstrip("/")
-        async for chunk in _stream_object(lambda: self._store(f"{parts.scheme}://{parts.netloc}"), key):
+        async for chunk in _stream_object(lambda: self._store(f"{parts.scheme}://{parts.netloc}"), key, etag):
             yield chunk
 
 
@@ -147,10 +158,10 @@ class FileStore:
     def __init__(self, policy: ReferencePolicy) -> None:
         self._policy = policy
 
-    async def stream(self, uri: str) -> AsyncIterator[bytes]:
+    async def stream(self, uri: str, etag: str | None) -> AsyncGenerator[bytes, None]:
         root, path = self._policy.file_path(uri)
         _check_file(path)
-        async for chunk in _stream_object(lambda: LocalStore(root), path.relative_to(root).as_posix()):
+        async for chunk in _stream_object(lambda: LocalStore(root), path.relative_to(root).as_posix(), etag):
             yield chunk
 
 
@@ -175,7 +186,7 @@ class _OpensStore(Protocol):
     def __call__(self) -> obstore.store.ObjectStore: ...
 
 
-async def _stream_object(open_store: _OpensStore, key: str) -> AsyncIterator[bytes]:
+async def _stream_object(open_store: _OpensStore, key: str, etag: str | None) -> AsyncGenerator[bytes, None]:
     is_answered = False
     try:
         store = open_store()
@@ -185,6 +196,7 @@ async def _stream_object(open_store: _OpensStore, key: str) -> AsyncIterator[byt
             reason = "not a key that can be read: an empty, '.' or '..' part, or a control character"
             raise ReferenceRefused(reason) from error
         is_answered = True
+        _check_etag(found.meta.get("e_tag"), etag)
         yield b""
         async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
             yield bytes(chunk)

@@ -33,14 +33,15 @@ class Handled:
     dead_letter: DeadLetterDelivery | None = None
 
 
-_FACTS_OF_EVENT = tuple(name for name in FACT_NAMES if name not in ("occurred_at_ms", "text"))
+_FACTS_OF_UPLOAD = ("text", "sha256", "is_truncated")
+_FACTS_OF_EVENT = tuple(name for name in FACT_NAMES if name not in (*_FACTS_OF_UPLOAD, "occurred_at_ms"))
 """The facts that an event has under the same name."""
 
 
 def _facts_of(upload: Upload) -> ContentFacts:
     facts = {name: getattr(upload.event, name) for name in _FACTS_OF_EVENT}
-    occurred_at_ms = round(upload.event.occurred_at.timestamp() * 1000)
-    return ContentFacts(**facts, occurred_at_ms=occurred_at_ms, text=upload.text)
+    facts |= {name: getattr(upload, name) for name in _FACTS_OF_UPLOAD}
+    return ContentFacts(**facts, occurred_at_ms=round(upload.event.occurred_at.timestamp() * 1000))
 
 
 def encoded_content(task: Task, upload: Upload, embeddings: Embeddings) -> EncodedContent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -11,6 +12,7 @@ from typing import Literal
 import pytest
 from structlog.testing import capture_logs
 
+from clip_index.content import StoredContent
 from clip_index.errors import EncoderMismatch
 from clip_index.generations.watermark import Watermark, write_watermark
 from clip_index.storage.local_store import LocalShardStore
@@ -19,6 +21,7 @@ from consumer.dead_letters.dead_letter_limit import FloodThreshold
 from consumer.encoding.batcher import BatchLimits
 from consumer.errors import DeadLetterFlood
 from consumer.preparation.steps import PreparationOptions
+from consumer.references.policy import ReferencePolicy
 from consumer.writing.owned_shard import CommitPolicy
 from event_log.errors import FatalLogError, TransientLogError
 from event_log.memory.clients import MemoryLog
@@ -27,7 +30,7 @@ from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.codec import encode_event
 from schemas.dead_letters import read_explanation
 from schemas.errors import UnknownSchema
-from schemas.events import Content, ContentReference, DeleteEvent, ImageContent, TextContent
+from schemas.events import Content, ContentReference, DeleteEvent, ImageContent, Modality, TextContent
 from tests.consumer.encoders import BrokenEncoder, CountingEncoder, HeldEncoder
 from tests.consumer.running import DEAD_LETTER_TOPIC, PATIENCE_SECONDS, TOPIC, World, eventually, upload
 
@@ -109,12 +112,52 @@ def test_batches_are_encoded_together(world: World) -> None:
     assert encoder.largest_batch <= 32
 
 
+def stored(world: World, content_id: str) -> StoredContent:
+    searcher = world.searcher()
+    location = searcher.find(content_id)
+    assert location is not None
+    return searcher.read(location)
+
+
+def test_title_and_lists_of_texts_are_kept(world: World) -> None:
+    event = replace(upload("shoe"), title="A shoe", metadata={"tags": ("red", "new"), "price": 4.5})
+    with world.running():
+        world.wait_committed(world.publish(event))
+    facts = stored(world, "shoe").facts
+    assert (facts.title, dict(facts.metadata)) == ("A shoe", {"tags": ("red", "new"), "price": 4.5})
+    assert (facts.sha256, facts.is_truncated) == (None, False)
+
+
+def test_the_digest_of_what_a_reference_gave_is_kept(world: World, tmp_path: Path) -> None:
+    """So that answers tell which bytes were indexed, also where the event does not."""
+    path = tmp_path / "pictures" / "shoe.png"
+    path.parent.mkdir()
+    path.write_bytes(draw_picture(3))
+    digest = hashlib.sha256(draw_picture(3)).hexdigest()
+    world.set_options(references=ReferencePolicy(file_roots=(path.parent,)))
+    world.publish(upload("unpinned", ContentReference(path.as_uri(), None, None, "image")))
+    end = world.publish(upload("pinned", ContentReference(path.as_uri(), digest, None, "image")))
+    with world.running():
+        world.wait_committed(end)
+    assert [stored(world, name).facts.sha256 for name in ("unpinned", "pinned")] == [digest, digest]
+
+
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_a_reference_to_nothing_is_an_empty_content(world: World, tmp_path: Path, modality: Modality) -> None:
+    (tmp_path / "empty").write_bytes(b"" if modality == "image" else b" \n")
+    world.set_options(references=ReferencePolicy(file_roots=(tmp_path,)))
+    reference = ContentReference((tmp_path / "empty").as_uri(), None, None, modality)
+    with world.running():
+        world.wait_committed(world.publish(upload("x", reference)))
+    assert world.reasons() == ["empty_content"]
+
+
 def test_a_text_that_does_not_fit_is_indexed_by_its_beginning_and_counted(world: World) -> None:
     end = world.publish(upload("long", TextContent("红色连衣裙 red dress " * 4000)))
     with world.running():
         world.wait_committed(end)
     assert world.dead_letters() == []
-    assert world.searcher().find("long") is not None
+    assert stored(world, "long").facts.is_truncated
     assert world.metrics.registry.get_sample_value("cliptide_truncated_texts_total") == 1
 
 

@@ -94,6 +94,12 @@ SOUND = reference("s3://photos/a%20b/sch%C3%B6n.png")
     [
         pytest.param(SOUND, PICTURE, id="a key with a space and an umlaut"),
         pytest.param(reference("s3://photos/large.png", LARGE), LARGE, id="several chunks"),
+        pytest.param(ContentReference(SOUND.uri, None, None, "image"), PICTURE, id="no digest and no size"),
+        pytest.param(
+            ContentReference(SOUND.uri, None, None, "image", hashlib.md5(PICTURE).hexdigest()),
+            PICTURE,
+            id="the entity tag of this version",
+        ),
     ],
 )
 def test_an_object_is_fetched(references: References, wanted: ContentReference, data: bytes) -> None:
@@ -110,6 +116,9 @@ def test_an_object_is_fetched(references: References, wanted: ContentReference, 
         ),
         pytest.param(
             reference("s3://photos/large.png", LARGE, 70_000), "size_mismatch", id="longer than promised"
+        ),
+        pytest.param(
+            ContentReference(SOUND.uri, None, None, "image", "0" * 32), "etag_mismatch", id="another version"
         ),
         pytest.param(reference("s3://photos/a//b.png"), "reference_refused", id="an empty part of a key"),
         pytest.param(reference("s3://photos/.."), "reference_refused", id="dots for a key"),

@@ -52,6 +52,7 @@ class Store:
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, bytes]] = {}
+        self.etag = '"v-2"'
         self.num_requests = 0
         self.cookies: list[str] = []
         self.port = 0
@@ -97,6 +98,8 @@ class Store:
             half = web.StreamResponse()
             await half.prepare(request)
             await self._stop.wait()
+        if request.path == "/tagged":
+            return web.Response(body=PICTURE, headers={"ETag": self.etag})
         if request.path == "/endless":
             return await self._stream_for_ever(request)
         headers = {"Location": "/picture"} if status == 302 else {"Set-Cookie": "visit=1"}
@@ -189,6 +192,38 @@ def test_another_digest_is_given_up(store: Store) -> None:
     wrong = ContentReference(store.uri("/picture"), "0" * 64, len(PICTURE), "image")
     with fetching(allowing(store), quick_limits()) as references:
         assert reason_of(references.fetch(wrong)) == "digest_mismatch"
+
+
+def unpinned(uri: str, etag: str | None = None) -> ContentReference:
+    return ContentReference(uri, None, None, "image", etag)
+
+
+def test_a_reference_without_digest_and_size_takes_the_bytes_that_are_there(store: Store) -> None:
+    with fetching(allowing(store), quick_limits()) as references:
+        assert references.fetch(unpinned(store.uri("/picture"))).result(PATIENCE_SECONDS) == PICTURE
+        sized = ContentReference(store.uri("/picture"), None, len(PICTURE) + 1, "image")
+        assert reason_of(references.fetch(sized)) == "size_mismatch"
+        digested = ContentReference(store.uri("/picture"), "0" * 64, None, "image")
+        assert reason_of(references.fetch(digested)) == "digest_mismatch"
+
+
+def test_a_reference_without_a_size_is_read_up_to_what_the_settings_allow(store: Store) -> None:
+    policy = replace(allowing(store), max_size_bytes=100_000)
+    with fetching(policy, quick_limits(grace=PATIENCE_SECONDS)) as references:
+        assert reason_of(references.fetch(unpinned(store.uri("/endless")))) == "reference_too_large"
+
+
+@pytest.mark.parametrize(
+    ("answered", "wanted"),
+    [('"v-2"', "v-2"), ('"v-2"', '"v-2"'), ('W/"v-2"', "v-2"), ('"v-2"', 'W/"v-2"')],
+)
+def test_an_etag_may_pin_the_version_of_an_object(store: Store, answered: str, wanted: str) -> None:
+    store.etag = answered
+    with fetching(allowing(store), quick_limits()) as references:
+        fetched = references.fetch(unpinned(store.uri("/tagged"), wanted))
+        assert fetched.result(PATIENCE_SECONDS) == PICTURE
+        assert reason_of(references.fetch(unpinned(store.uri("/tagged"), "v-1"))) == "etag_mismatch"
+        assert reason_of(references.fetch(unpinned(store.uri("/picture"), wanted))) == "etag_mismatch"
 
 
 def test_no_more_than_the_promised_size_is_read(store: Store) -> None:
@@ -442,7 +477,7 @@ def test_any_path_is_read_or_refused_by_name(tmp_path_factory: pytest.TempPathFa
     async def read() -> None:
         with suppress(ReferenceRefused, ReferenceAbsent, ReferenceUnreachable):
             policy.admit(f"file://{root}/{path}", 1)
-            async for _ in FileStore(policy).stream(f"file://{root}/{path}"):
+            async for _ in FileStore(policy).stream(f"file://{root}/{path}", None):
                 pass
 
     asyncio.run(read())
