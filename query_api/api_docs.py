@@ -37,7 +37,15 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-_START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#document", deepLinking: true});\n'
+_START = """const page = SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#document",
+  deepLinking: true,
+  onComplete: () => {
+    if (!location.hash.startsWith("#/legacy")) page.layoutActions.show(["operations-tag", "legacy"], false);
+  },
+});
+"""
 
 
 async def get_document(request: web.Request) -> web.Response:

@@ -18,6 +18,7 @@ from query_api.api_docs import DOCUMENT
 from query_api.compat.html_gallery import gallery_headers
 from query_api.compat.links import GALLERY_HEADERS
 from query_api.contents.live_routes import LIVE_STREAMS, LiveStreams
+from query_api.contract.flat_document import flat_document
 from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
 from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
@@ -143,7 +144,8 @@ async def _run_workers(app: web.Application) -> AsyncIterator[None]:
 
 def _add_routes(app: web.Application, *, needs_key: bool, dimension: int) -> None:
     """Add the routes, what the middlewares need to know of them, and the document that describes them."""
-    app[DOCUMENT] = json.dumps(build_document(ROUTES, needs_key=needs_key, dimension=dimension))
+    document = build_document(ROUTES, needs_key=needs_key, dimension=dimension)
+    app[DOCUMENT] = json.dumps(flat_document(document))
     app[ENDLESS] = frozenset(route.path for route in ROUTES if route.is_endless)
     app[ACCESS] = {route.key: route.access for route in ROUTES}
     app.add_routes([route.definition() for route in ROUTES])

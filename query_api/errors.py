@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from clip_index.errors import BadContent
 

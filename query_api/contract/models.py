@@ -7,7 +7,7 @@ with `fail_fast` stops at its first wrong item. So an error costs no more than a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from query_api.contract.schema_rules import NOT_BLANK, JsonSchema
+from query_api.errors import ErrorDetail
 from schemas.base64_text import NotBase64, bytes_from_base64
 
 MAX_K = 1000
@@ -127,7 +128,7 @@ class ErrorBody(Answer):
     code: str = Field(description="A stable name of the error; clients may switch on it.")
     message: str
     request_id: str
-    details: list[dict[str, Any]] | None = None
+    details: list[ErrorDetail] | None = None
 
 
 class ErrorAnswer(Answer):

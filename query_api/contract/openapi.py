@@ -22,10 +22,18 @@ DESCRIPTION = (
     "Search and recommend contents by CLIP embeddings. Each answer says up to which offsets of the log it "
     "covers uploads; `min_offsets` sets a minimum. All errors have one shape and a stable code."
 )
+LEGACY = "legacy"  # the tag of routes that clients should leave
 OF_EVERY_ROUTE = frozenset({"bad_request", "headers_too_large", "too_many_requests", "unknown_host"})
 OF_GUARDED_ROUTES = frozenset({"key_required", "unknown_key", "forbidden", "overloaded"})
 OF_BODIES = frozenset({"bad_body", "request_timeout", "body_too_large"})
 OF_VALUES = frozenset({"invalid_value", "unknown_field", "missing_field", "out_of_range"})
+TAGS = {
+    "search": "Find contents by texts, pictures, other contents or vectors.",
+    "contents": "Read, upload and delete contents.",
+    "browse": "Show the index without a query.",
+    "health": "For whatever supervises the service.",
+    LEGACY: "The calls of two earlier services. New clients should use the calls above.",
+}
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
@@ -47,8 +55,16 @@ def build_document(
         paths[route.path][route.method.lower()] = _operation(route, names, schemas, needs_key)
     return {
         "openapi": OPENAPI_VERSION,
-        "info": {"title": "cliptide", "version": API_VERSION, "description": DESCRIPTION},
-        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "info": {
+            "title": "cliptide",
+            "version": API_VERSION,
+            "description": DESCRIPTION,
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "The host that answered this document."}],
+        "tags": [
+            {"name": tag, "description": TAGS[tag]} for tag in dict.fromkeys(route.tag for route in routes)
+        ],
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": SECURITY_SCHEMES},
     }
@@ -123,7 +139,7 @@ def _models_of(routes: Iterable[Route]) -> Iterable[tuple[type[BaseModel], Mode]
 
 def _operation(route: Route, names: Names, schemas: Mapping[str, Any], needs_key: bool) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": route.name or route.handler.__name__,
         "tags": [route.tag],
         "summary": route.summary,
         "parameters": [*_path_parameters(route), *_query_parameters(route, names, schemas)],
@@ -136,8 +152,10 @@ def _operation(route: Route, names: Names, schemas: Mapping[str, Any], needs_key
         if route.examples:
             content[JSON]["examples"] = {name: {"value": body} for name, body in route.examples.items()}
         operation["requestBody"] = {"required": True, "content": content}
-    if route.access != "open" and needs_key:
-        operation["security"] = [{name: []} for name in SECURITY_SCHEMES]
+    is_guarded = route.access != "open" and needs_key
+    operation["security"] = [{name: []} for name in SECURITY_SCHEMES] if is_guarded else []
+    if route.tag == LEGACY:
+        operation["deprecated"] = True
     return operation
 
 

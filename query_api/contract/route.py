@@ -32,7 +32,7 @@ class Route:
     `answers` are the successful answers, by status. `codes` are the error codes of this route
     alone; `openapi.error_codes` adds those of every route of its kind. `bodies` are by content
     type, `examples` are JSON bodies. The document groups routes by `tag`; a route without a tag
-    is not in the document.
+    is not in the document. Generated clients call the operation by `name`.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -48,6 +48,7 @@ class Route:
     codes: frozenset[str] = frozenset()
     is_endless: bool = False  # its answer is a stream that ends when the client leaves
     examples: Examples = field(default_factory=dict)
+    name: str = ""  # empty: the handler's
     tag: str = ""
 
     @property

@@ -107,15 +107,15 @@ def _error_response(request: web.Request, error: ApiError, allow: str | None = N
     return response
 
 
-def _first_details(details: Sequence[ErrorDetail]) -> list[dict[str, object]]:
+def _first_details(details: Sequence[ErrorDetail]) -> list[ErrorDetail]:
     """Take details as long as the answer stays small: a client can ask for thousands of them."""
-    kept: list[dict[str, object]] = []
+    kept: list[ErrorDetail] = []
     num_characters = 0
     for detail in details:
         num_characters += sum(len(f"{name}{value}") for name, value in detail.items())
         if num_characters > _MAX_DETAILS_CHARACTERS:
             break
-        kept.append(dict(detail))
+        kept.append(detail)
     return kept
 
 

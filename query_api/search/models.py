@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, RootModel, model_validator
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
@@ -106,28 +108,59 @@ class Query(RatedOptions, Example):
         return self
 
 
+Queries = Annotated[
+    list[Query],
+    Field(
+        min_length=1,
+        max_length=MAX_QUERIES,
+        fail_fast=True,
+        description="Queries to answer in this order, each with its own options. "
+        f"Their `k` may add up to {MAX_BATCH_K}.",
+    ),
+]
+
+
+def _refuse_many_hits(queries: Sequence[Query]) -> None:
+    if (total := sum(query.k for query in queries)) > MAX_BATCH_K:
+        raise PydanticCustomError(
+            "too_many_hits",
+            "the k of all queries add up to {total}; at most {most} hits are answered together",
+            {"total": total, "most": MAX_BATCH_K},
+        )
+
+
+def _refuse_costly_queries(queries: Sequence[Query]) -> None:
+    refuse_costly([*queries, *(term for query in queries for term in query.terms or ())])
+
+
+class BatchRequest(FreshnessOptions):
+    """Up to 64 queries that are encoded and searched together, which costs less than one by one."""
+
+    queries: Queries
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        _refuse_many_hits(self.queries)
+        _refuse_costly_queries(self.queries)
+        return self
+
+
 def _say_its_forms(schema: JsonSchema, model: type[Example]) -> None:
-    batch, page = alone_with("queries", ["min_offsets", "timeout_ms"]), alone_with("cursor", ["k"])
-    kinds = exactly_one_of(Query.kinds) | {"properties": {"queries": _NULL, "cursor": _NULL}}
-    schema["oneOf"] = [kinds, batch, page]
+    page = alone_with("cursor", ["k"])
+    schema["oneOf"] = [exactly_one_of(Query.kinds) | {"properties": {"cursor": _NULL}}, page]
     schema |= _COMPARABLE | {"not": _MIXED_PAGES}
 
 
 class SearchRequest(Query, FreshnessOptions):
-    """One query; or up to 64 queries that are searched together; or the next page of an earlier query."""
+    """One query, by exactly one of `text`, `image`, `content_id`, `vector` and `terms`; or the next page
+    of an earlier query, by `cursor`.
+    """
 
     model_config = ConfigDict(json_schema_extra=_say_its_forms)
 
     kinds: ClassVar[tuple[str, ...]] = (*Query.kinds, "queries", "cursor")
 
-    queries: list[Query] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=MAX_QUERIES,
-        fail_fast=True,
-        description="Queries to answer in this order. Each has its own options, except for `min_offsets` and "
-        f"`timeout_ms`. Their `k` may add up to {MAX_BATCH_K}.",
-    )
+    queries: SkipJsonSchema[Queries | None] = None  # the former form of `POST /v1/search/batch`
     cursor: Cursor | None = Field(
         default=None,
         description="`next_cursor` of an earlier answer: the page after it. Only `k` may stand beside it.",
@@ -138,19 +171,10 @@ class SearchRequest(Query, FreshnessOptions):
     )
 
     @model_validator(mode="after")
-    def _has_an_answer_of_bounded_size(self) -> Self:
-        if (total := sum(query.k for query in self.queries or ())) > MAX_BATCH_K:
-            raise PydanticCustomError(
-                "too_many_hits",
-                "the k of all queries add up to {total}; at most {most} hits are answered together",
-                {"total": total, "most": MAX_BATCH_K},
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _has_a_bounded_cost(self) -> Self:
-        queries = [self, *(self.queries or ())]
-        refuse_costly([*queries, *(term for query in queries for term in query.terms or ())])
+    def _is_bounded(self) -> Self:
+        queries = self.queries or ()
+        _refuse_many_hits(queries)
+        _refuse_costly_queries([self, *queries])
         return self
 
     @model_validator(mode="after")
@@ -162,13 +186,17 @@ class SearchRequest(Query, FreshnessOptions):
             allowed = {"queries", "min_offsets", "timeout_ms"}
         elif self.cursor is not None:
             allowed = {"cursor", "k"}
-        if surplus := sorted(self.model_fields_set - allowed):
+        if surplus := sorted(name for name in self.model_fields_set - allowed if self._says_something(name)):
             raise PydanticCustomError(
                 "invalid_value",
                 "cannot stand beside {kind}: {names}",
                 {"kind": "queries" if self.queries else "cursor", "names": ", ".join(surplus)},
             )
         return self
+
+    def _says_something(self, name: str) -> bool:
+        """Whether a field has another value than its default, which many clients send with every request."""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
 class HitAnswer(ContentHeadline):
@@ -203,7 +231,3 @@ class BatchAnswer(Answer):
     answers: list[QueryAnswer] = Field(description="One for each query, in order.")
     snapshot: SnapshotAnswer
     timings: Timings
-
-
-class SearchAnswerOrBatch(RootModel[SearchAnswer | BatchAnswer]):
-    """The answer to one query, or to a batch of queries."""

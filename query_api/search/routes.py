@@ -17,18 +17,20 @@ from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, 
 from query_api.contract.route import FORM, JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.http.access import CALLER
+from query_api.http.bodies import read_json_body
 from query_api.http.json_answer import json_answer
 from query_api.http.rate_limit import charge
 from query_api.percentiles.renewal import PERCENTILE_SCALES
 from query_api.search.cursors import CURSOR_KEY, cursor_key, read_cursor
-from query_api.search.models import Query, SearchAnswer, SearchAnswerOrBatch, SearchRequest
+from query_api.search.models import BatchAnswer, BatchRequest, Query, SearchAnswer, SearchRequest
+from query_api.search.options import FreshnessOptions
 from query_api.search.paging import Page, first_page, searcher_of_page
 from query_api.search.query_resolution import QueryResolver, with_scales
 from query_api.search.reading import read_search_body, read_search_parameters
 from query_api.search.retrieval import search, search_batch, search_page
 from query_api.search.shared_searches import SHARED_SEARCHES, can_share
 from query_api.search.texts import SearchMultipart, SearchParameters
-from query_api.search.tokens import surplus_of_search
+from query_api.search.tokens import surplus_of_queries, surplus_of_search
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
@@ -49,6 +51,13 @@ async def search_by_parameters(request: web.Request) -> web.Response:
         wanted = read_search_parameters(request)
         charge(request, surplus_of_search(wanted))
     return json_answer(await _search(request, wanted))
+
+
+async def search_by_batch(request: web.Request) -> web.Response:
+    with request[STAGES].measure("read"):
+        wanted = await read_json_body(request, BatchRequest)
+        charge(request, surplus_of_queries(wanted.queries))
+    return json_answer(await _search_batch(request, wanted, wanted.queries))
 
 
 def _search(request: web.Request, wanted: SearchRequest) -> Awaitable[bytes]:
@@ -74,7 +83,7 @@ async def _search_one(request: web.Request, wanted: SearchRequest) -> bytes:
     return await request.app[WORKERS].run(search, searcher, query, wanted, stages)
 
 
-async def _search_batch(request: web.Request, wanted: SearchRequest, queries: Sequence[Query]) -> bytes:
+async def _search_batch(request: web.Request, wanted: FreshnessOptions, queries: Sequence[Query]) -> bytes:
     """Cover, embed all queries, then rank, rate and write them together."""
     stages = request[STAGES]
     with stages.measure("wait"):
@@ -106,7 +115,7 @@ async def _search_page(request: web.Request, searcher: Snapshot, newest: Snapsho
     return await request.app[WORKERS].run(call, stages=request[STAGES])
 
 
-def _covered_searcher(request: web.Request, wanted: SearchRequest) -> Awaitable[Snapshot]:
+def _covered_searcher(request: web.Request, wanted: FreshnessOptions) -> Awaitable[Snapshot]:
     served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS].of(request[CALLER])
     return covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
 
@@ -135,7 +144,6 @@ SEARCHES: Examples = MappingProxyType(
         "nothing for nonsense": {"text": "a red dress", "min_percentile": 0.9},
         "contents like another": {"content_id": "shoe-1", "k": 5},
         "this, but less of that": {"terms": [{"text": "a red dress"}, {"text": "stripes", "weight": -0.5}]},
-        "two queries at once": {"queries": [{"text": "a red dress"}, {"text": "a blue hat", "k": 3}]},
         "in pages: next_cursor leads to the next": {
             "text": "a red dress",
             "modality": "image",
@@ -144,35 +152,48 @@ SEARCHES: Examples = MappingProxyType(
     }
 )
 
+BATCHES: Examples = MappingProxyType(
+    {"two queries": {"queries": [{"text": "a red dress"}, {"text": "a blue hat", "k": 3}]}}
+)
+OF_SEARCHES = (
+    SEARCHING
+    | RATING
+    | REFUSED_TEXT
+    | REFUSED_IMAGE
+    | {"too_many_hits", "unknown_content", "unknown_partition", "not_yet_covered"}
+)
+
 ROUTES = (
     Route(
         method="POST",
         path="/v1/search",
         handler=search_by_body,
         access="read",
-        summary="Search by a text, an image, a content, a vector or weighted parts; one query or up to 64.",
-        answers={200: SearchAnswerOrBatch},
+        name="search",
+        summary="Search by a text, an image, a content, a vector or weighted parts.",
+        answers={200: SearchAnswer},
         bodies={JSON: SearchRequest, FORM: SearchMultipart},
         examples=SEARCHES,
-        codes=SEARCHING
-        | REFUSED_TEXT
-        | REFUSED_IMAGE
-        | {
-            "bad_cursor",
-            "generation_gone",
-            "too_many_hits",
-            "bad_multipart",
-            "unknown_content",
-            "unknown_partition",
-            "not_yet_covered",
-        }
-        | RATING,
+        codes=OF_SEARCHES | {"bad_cursor", "generation_gone", "bad_multipart"},
+    ),
+    Route(
+        method="POST",
+        path="/v1/search/batch",
+        handler=search_by_batch,
+        access="read",
+        name="search_batch",
+        summary="Up to 64 searches at once.",
+        answers={200: BatchAnswer},
+        bodies={JSON: BatchRequest},
+        examples=BATCHES,
+        codes=OF_SEARCHES,
     ),
     Route(
         method="GET",
         path="/v1/search",
         handler=search_by_parameters,
         access="read",
+        name="search_by_query_string",
         summary="Search by a text or a content.",
         answers={200: SearchAnswer},
         parameters=SearchParameters,

@@ -14,7 +14,12 @@ HITS_OF_A_TOKEN = 200
 
 def surplus_of_search(wanted: SearchRequest) -> float:
     """Return what a search costs beyond the one token that every request costs."""
-    return sum(map(_cost_of_query, wanted.queries or [wanted])) - 1.0
+    return surplus_of_queries(wanted.queries or [wanted])
+
+
+def surplus_of_queries(queries: Iterable[Query]) -> float:
+    """Return the same of queries that are searched together."""
+    return sum(map(_cost_of_query, queries)) - 1.0
 
 
 def cost_of_examples(examples: Iterable[Example]) -> float:

@@ -141,12 +141,9 @@ class PublishedAnswer(Answer):
     next_offset: int
     shard: str
     timings: Timings
-
-
-class SearchableAnswer(PublishedAnswer):
-    """The event's position in the log, and the snapshot in which searches find it."""
-
-    snapshot: SnapshotAnswer
+    snapshot: SnapshotAnswer | None = Field(
+        default=None, description="With `wait=searchable`: the snapshot in which searches find the event."
+    )
 
 
 class UploadMultipart(UploadForm):

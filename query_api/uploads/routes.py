@@ -25,7 +25,6 @@ from query_api.uploads.models import (
     DeleteParameters,
     PublishedAnswer,
     RawUploadParameters,
-    SearchableAnswer,
     UploadMultipart,
     UploadRequest,
     WriteParameters,
@@ -53,7 +52,9 @@ async def _write(request: web.Request, event: Event, parameters: WriteParameters
     app, stages = request.app, request[STAGES]
     delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
     if parameters.wait is None:
-        return json_answer(_published(event, delivery, stages).model_dump_json(), status=202)
+        return json_answer(
+            _published(event, delivery, stages).model_dump_json(exclude_unset=True), status=202
+        )
     with stages.measure("wait"):
         searcher = await searcher_covering(
             delivery,
@@ -65,7 +66,7 @@ async def _write(request: web.Request, event: Event, parameters: WriteParameters
     if fate != "applied":
         raise ApiError(fate, MESSAGES[fate], details=[position_of(delivery)])
     published = _published(event, delivery, stages)
-    answer = SearchableAnswer(**dict(published), snapshot=build_snapshot(searcher))
+    answer = published.model_copy(update={"snapshot": build_snapshot(searcher)})
     return json_answer(answer.model_dump_json())
 
 
@@ -81,7 +82,7 @@ def _published(event: Event, delivery: Delivery, stages: Stages) -> PublishedAns
     )
 
 
-WRITTEN: Mapping[int, Described] = {200: SearchableAnswer, 202: PublishedAnswer}
+WRITTEN: Mapping[int, Described] = {200: PublishedAnswer, 202: PublishedAnswer}
 
 UPLOAD_EXAMPLES: Examples = MappingProxyType(
     {
@@ -102,6 +103,7 @@ ROUTES = (
         path="/v1/contents",
         handler=post_content,
         access="write",
+        name="upload",
         summary="Upload a content, or a new version of one.",
         answers=WRITTEN,
         parameters=RawUploadParameters,

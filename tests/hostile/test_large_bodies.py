@@ -52,6 +52,7 @@ LISTS: dict[str, tuple[str, bytes, bytes, bytes]] = {
     "a vector of lists": ("/v1/search", b'{"vector":[', b"[]", b"]}"),
     "queries that are none": ("/v1/search", b'{"queries":[', b"0", b"]}"),
     "empty queries": ("/v1/search", b'{"queries":[', b"{}", b"]}"),
+    "queries of a batch that are none": ("/v1/search/batch", b'{"queries":[', b"0", b"]}"),
     "terms that are none": ("/v1/search", b'{"terms":[', b"0", b"]}"),
     "conditions that are none": ("/v1/search", b'{"text":"a","filter":{"must":[', b"0", b"]}}"),
     "values that are none": (

@@ -69,6 +69,7 @@ UPLOAD = {"content_id": "t-red", "content": {"text": "a red hat"}}
 SUCCESSES = {
     "POST /v1/search": Call(json={"text": "red"}),
     "GET /v1/search": Call(query={"q": "red"}),
+    "POST /v1/search/batch": Call(json={"queries": [{"text": "red"}]}),
     "POST /v1/recommend": Call(json={"positive": [{"text": "red"}]}),
     "GET /v1/contents/{content_id}": Call("t-red"),
     "POST /v1/embed": Call(json={"contents": [{"text": "red"}]}),
@@ -90,6 +91,7 @@ OF_NO_KIND = Call(data=b"words", headers={"Content-Type": "application/x-nothing
 NO_PICTURE = Call(query={"type": "image", "id": "1"}, data=b"words")
 REFUSALS = {
     (404, "POST /v1/search"): Call(json={"content_id": "nobody"}),
+    (404, "POST /v1/search/batch"): Call(json={"queries": [{"content_id": "nobody"}]}),
     (404, "GET /v1/search"): Call(query={"content_id": "nobody"}),
     (404, "POST /v1/recommend"): Call(json={"positive": [{"content_id": "nobody"}]}),
     (415, "POST /mv_retrieval/v0.1/add_content"): NO_PICTURE,
@@ -98,6 +100,7 @@ REFUSALS = {
     (422, "POST /display_image"): Call(data=picture_form("picture", draw_picture(1))),
     (422, "POST /mv_retrieval/v0.1/recommend_contents"): Call(query={"k": "-1"}),
     (422, "POST /v1/search"): Call(json={"nothing": 1}),
+    (422, "POST /v1/search/batch"): Call(json={"nothing": 1}),
     (422, "POST /v1/contents"): Call(json={"nothing": 1}),
     (422, "POST /v1/embed"): Call(json={"nothing": 1}),
     (422, "POST /v1/recommend"): Call(json={"nothing": 1}),

@@ -8,6 +8,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from fakes.hash_encoder import draw_picture
+from query_api.search.models import SearchRequest
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 
@@ -167,6 +168,28 @@ async def test_a_batch_is_answered_in_order_and_as_its_queries_one_by_one(client
     assert status == 200, batch
     singles = [(await post(client, **query))[1]["results"] for query in queries]
     assert [answer["results"] for answer in batch["answers"]] == singles
+    response = await client.post("/v1/search/batch", json={"queries": queries})
+    assert [answer["results"] for answer in (await response.json())["answers"]] == singles
+
+
+async def test_a_batch_waits_for_what_it_demands_of_the_index(client: Client) -> None:
+    body = {"queries": [{"text": "red"}], "min_offsets": {"content-uploads-0": 3}, "timeout_ms": 0}
+    assert (await client.post("/v1/search/batch", json=body)).status == 200
+    body["min_offsets"] = {"content-uploads-0": 99}
+    response = await client.post("/v1/search/batch", json=body)
+    assert (await response.json())["error"]["code"] == "not_yet_covered"
+
+
+async def test_what_a_client_sends_with_every_request_may_stand_beside_a_batch_and_a_cursor(
+    client: Client,
+) -> None:
+    """Many clients write the defaults of their models, or null, for what nobody set."""
+    defaults = SearchRequest(text="red").model_dump(exclude={"text"})
+    status, batch = await post(client, **{**defaults, "queries": [{"text": "red"}]})
+    assert status == 200, batch
+    status, first = await post(client, text="red", k=1, paged=True)
+    status, page = await post(client, **{**defaults, "cursor": first["next_cursor"], "text": None})
+    assert status == 200, page
 
 
 @pytest.mark.parametrize(
@@ -184,6 +207,27 @@ async def test_a_batch_is_answered_in_order_and_as_its_queries_one_by_one(client
 async def test_a_malformed_batch_is_refused(client: Client, body: dict[str, Any], code: str) -> None:
     status, answer = await post(client, **body)
     assert (status // 100, answer["error"]["code"]) == (4, code)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param({}, "missing_field", id="nothing"),
+        pytest.param({"queries": []}, "out_of_range", id="none"),
+        pytest.param({"queries": [{"text": "red"}] * 65}, "out_of_range", id="too many"),
+        pytest.param({"queries": [{"text": "red", "k": 1000}] * 7}, "too_many_hits", id="too many hits"),
+        pytest.param({"queries": [{"text": "red"}], "k": 3}, "unknown_field", id="an option beside them"),
+        pytest.param({"queries": [{"text": "red"}], "text": "red"}, "unknown_field", id="two kinds"),
+        pytest.param({"queries": [{"text": "red", "paged": True}]}, "unknown_field", id="pages"),
+        pytest.param({"queries": [{"k": 3}]}, "one_query_required", id="an empty one"),
+        pytest.param({"queries": [{"content_id": "gone"}]}, "unknown_content", id="an unknown id"),
+    ],
+)
+async def test_a_malformed_batch_is_refused_by_its_own_route(
+    client: Client, body: dict[str, Any], code: str
+) -> None:
+    response = await client.post("/v1/search/batch", json=body)
+    assert (response.status // 100, (await response.json())["error"]["code"]) == (4, code)
 
 
 async def test_a_filter_has_a_largest_size_and_the_largest_can_be_paged(client: Client) -> None:

@@ -11,6 +11,7 @@ Client = TestClient[Any, Any]
 LONG = {"text": "a" * 20_000}
 TOO_COSTLY = {
     "long texts in a batch": ("/v1/search", {"queries": [LONG] * 11}),
+    "long texts in a batch of its own route": ("/v1/search/batch", {"queries": [LONG] * 11}),
     "long terms of a query": ("/v1/search", {"terms": [LONG] * 11}),
     "many terms in a batch": ("/v1/search", {"queries": [{"terms": [{"text": "a"}] * 16}] * 17}),
     "long examples": ("/v1/recommend", {"positive": [LONG] * 6, "negative": [LONG] * 5}),
@@ -28,8 +29,9 @@ async def test_texts_that_are_too_many_or_too_long_together_are_refused(
     assert "send several requests" in error["message"]
 
 
-async def test_a_full_batch_of_ordinary_texts_is_answered(client: Client) -> None:
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/search/batch"])
+async def test_a_full_batch_of_ordinary_texts_is_answered(client: Client, path: str) -> None:
     queries = [{"text": f"a red dress {number}", "k": 1} for number in range(64)]
-    response = await client.post("/v1/search", json={"queries": queries})
+    response = await client.post(path, json={"queries": queries})
     assert response.status == 200
     assert len((await response.json())["answers"]) == 64

@@ -1,0 +1,145 @@
+"""The OpenAPI document as it is served: flat, because generators of clients understand no more.
+
+`openapi.py` describes requests exactly: rules between fields, null for a field that is left out, patterns.
+The tests send requests by that description. Generators turn such rules into types that nobody can use, or
+fail. So they are left out here; the descriptions say them in words, and a 422 says which one is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+Json: TypeAlias = dict[str, Any]
+
+_RULES = ("oneOf", "anyOf", "allOf", "not")
+_NULL = {"type": "null"}
+_LEFT_OUT = ("title", "pattern", "propertyNames")
+_INT32_MAX = 2**31 - 1
+_COMPONENTS = "#/components/schemas/"
+
+
+def flat_document(document: Mapping[str, Any]) -> Json:
+    """Return the document with flat schemas. Whatever the given document allows, the result allows too."""
+    schemas = document["components"]["schemas"]
+    flat = {name: _flat(schema) for name, schema in schemas.items()}
+    paths = _flat_paths(document["paths"])
+    used = _used_schemas(paths, flat)
+    components = {**document["components"], "schemas": {name: flat[name] for name in flat if name in used}}
+    return {**document, "paths": paths, "components": components}
+
+
+def _flat_paths(paths: Mapping[str, Any]) -> Json:
+    return {
+        path: {method: _flat_operation(operation) for method, operation in operations.items()}
+        for path, operations in paths.items()
+    }
+
+
+def _flat_operation(operation: Mapping[str, Any]) -> Json:
+    flat = dict(operation)
+    flat["parameters"] = [
+        _with_default_in_words({**parameter, "schema": _flat(parameter["schema"])}, parameter["schema"])
+        for parameter in operation["parameters"]
+    ]
+    if "requestBody" in flat:
+        flat["requestBody"] = {**flat["requestBody"], "content": _flat_contents(flat["requestBody"])}
+    flat["responses"] = {
+        status: {**answer, "content": _flat_contents(answer)} for status, answer in flat["responses"].items()
+    }
+    return flat
+
+
+def _flat_contents(described: Mapping[str, Any]) -> Json:
+    return {
+        kind: {**content, "schema": _flat(content["schema"])}
+        for kind, content in described["content"].items()
+    }
+
+
+def _flat(schema: Any) -> Any:
+    """Return a schema without rules between fields, patterns, titles and defaults."""
+    if not isinstance(schema, dict):
+        return schema
+    if "properties" in schema:
+        return _flat_object(schema)
+    names = schema.get("propertyNames", {}).get("enum")
+    flat = {key: value for key, value in schema.items() if key not in (*_LEFT_OUT, "default")}
+    if names is not None:
+        entry = _flat(flat.pop("additionalProperties"))
+        return {**flat, "properties": dict.fromkeys(names, entry)}
+    for key in ("items", "additionalProperties"):
+        if key in flat:
+            flat[key] = _flat(flat[key])
+    if flat.get("type") == "integer" and flat.get("maximum", _INT32_MAX + 1) > _INT32_MAX:
+        flat["format"] = "int64"  # some languages would take 32 bits
+    return _flat_union(flat) if "anyOf" in flat else flat
+
+
+def _flat_object(schema: Mapping[str, Any]) -> Json:
+    flat = {key: value for key, value in schema.items() if key not in (*_LEFT_OUT, *_RULES)}
+    required = schema.get("required", ())
+    flat["properties"] = {
+        name: _flat_property(value, is_required=name in required, is_request=_is_request(schema))
+        for name, value in schema["properties"].items()
+    }
+    return flat
+
+
+def _is_request(schema: Mapping[str, Any]) -> bool:
+    return schema.get("additionalProperties") is False
+
+
+def _flat_property(schema: Mapping[str, Any], *, is_required: bool, is_request: bool) -> Json:
+    """Leave null out where a request can leave the field out instead."""
+    flat = dict(schema)
+    if is_request and not is_required and "anyOf" in flat:
+        flat["anyOf"] = [choice for choice in flat["anyOf"] if choice != _NULL]
+    return _with_default_in_words(_flat(flat), schema)
+
+
+def _flat_union(schema: Json) -> Json:
+    """Join a union of one type and null to one schema."""
+    choices = [_flat(choice) for choice in schema.pop("anyOf")]
+    if {"type": "number"} in choices:  # which a whole number is too
+        choices = [choice for choice in choices if choice.get("type") != "integer"]
+    values = [choice for choice in choices if choice != _NULL]
+    if len(values) > 1:
+        return {**schema, "anyOf": choices}
+    [value] = values
+    if len(choices) == 1:
+        return {**value, **schema}
+    if "type" in value and "enum" not in value:
+        return {**value, "type": [value["type"], "null"], **schema}
+    return {**schema, "anyOf": choices}
+
+
+def _with_default_in_words(flat: Json, schema: Mapping[str, Any]) -> Json:
+    """Say a default in the description. Generated clients would send it with every request otherwise."""
+    default = schema.get("default")
+    if default in (None, "", [], {}):
+        return flat
+    text = str(default).lower() if isinstance(default, bool) else str(default)
+    words = f"{flat.get('description', '')} The default is {text}.".strip()
+    return {**flat, "description": words}
+
+
+def _used_schemas(paths: Any, schemas: Mapping[str, Any]) -> set[str]:
+    """Return the names of the components that the paths refer to, directly or not."""
+    used: set[str] = set()
+    waiting = [*_references(paths)]
+    while waiting:
+        name = waiting.pop()
+        if name not in used:
+            used.add(name)
+            waiting.extend(_references(schemas[name]))
+    return used
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"].removeprefix(_COMPONENTS)] if isinstance(node.get("$ref"), str) else []
+        return own + [name for value in node.values() for name in _references(value)]
+    if isinstance(node, list):
+        return [name for value in node for name in _references(value)]
+    return []
