@@ -28,6 +28,7 @@ class ShownContent(Answer):
     owner_id: str | None
     occurred_at: RfcTime
     link: str | None
+    title: str | None
     version: int | None
 
 
@@ -56,6 +57,12 @@ class ContentFields(ShownContent):
 
     text: str | None
     metadata: dict[str, MetadataValue]
+    truncated: bool = Field(
+        description="The text was too long for the encoder: searches find it by its beginning."
+    )
+    sha256: str | None = Field(
+        description="The digest of the bytes that were fetched, if the upload was a reference."
+    )
     offset: int
     vector: list[float] | None = Field(
         default=None,
@@ -96,7 +103,13 @@ def read_content(searcher: Snapshot, content_id: str, include: Collection[Includ
     location = locate(searcher, content_id)
     [stored] = searcher.read_many([location], LONG_FACTS)
     demanded = _write_demanded(searcher, location, stored, {*LONG_FACTS, *include})
-    return ContentFields(**_write_shown(stored), **demanded, offset=stored.offset)
+    return ContentFields(
+        **_write_shown(stored),
+        **demanded,
+        truncated=stored.facts.is_truncated,
+        sha256=stored.facts.sha256,
+        offset=stored.offset,
+    )
 
 
 def _write_shown(content: StoredContent) -> JsonObject:
@@ -107,6 +120,7 @@ def _write_shown(content: StoredContent) -> JsonObject:
         "owner_id": content.facts.owner_id,
         "occurred_at": rfc_time(content.facts.occurred_at_ms),
         "link": content.facts.link,
+        "title": content.facts.title,
         "version": content.version,
     }
 

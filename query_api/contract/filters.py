@@ -19,8 +19,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from clip_index.content import MetadataValue
-from clip_index.row_filter import METADATA_PREFIX, TIME_FIELD, AnyOf, Condition, Exists, InRange, RowFilter
+from clip_index.content import MetadataScalar
+from clip_index.row_filter import (
+    METADATA_PREFIX,
+    TIME_FIELD,
+    AllOf,
+    AnyOf,
+    Condition,
+    Exists,
+    InRange,
+    RowFilter,
+)
 from query_api.contract.models import Request
 from query_api.contract.schema_rules import JsonSchema, at_least_one_of, is_given, or_null
 from query_api.contract.unions import one_of_types
@@ -29,6 +38,7 @@ MAX_CONDITIONS = 32
 MAX_VALUES = 256
 MAX_FILTER_CHARACTERS = 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_TESTS = ("equals", "any_of", "all_of", "exists")
 _RANGE = ("gt", "gte", "lt", "lte")
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
@@ -45,7 +55,7 @@ def _say_its_tests(schema: JsonSchema) -> None:
     """Say in the schema that a condition has one test, and which values each kind of field takes."""
     text, time = {"type": "string"}, {"type": "string", "format": "date-time"}
     a_range = at_least_one_of(_RANGE)
-    schema["oneOf"] = [is_given("equals"), is_given("any_of"), is_given("exists"), a_range]
+    schema["oneOf"] = [*map(is_given, _TESTS), a_range]
     schema["anyOf"] = [
         _comparing({"enum": ["modality", "source", "owner_id", "content_id"]}, equals=text, bound=None),
         _comparing({"const": TIME_FIELD}, equals=time, bound=time),
@@ -56,7 +66,8 @@ def _say_its_tests(schema: JsonSchema) -> None:
 def _comparing(field: JsonSchema, *, equals: JsonSchema | None, bound: JsonSchema | None) -> JsonSchema:
     rules: JsonSchema = {"field": field}
     if equals is not None:
-        rules |= {"equals": or_null(equals), "any_of": or_null({"type": "array", "items": equals})}
+        several = or_null({"type": "array", "items": equals})
+        rules |= {"equals": or_null(equals), "any_of": several, "all_of": several}
     rules |= dict.fromkeys(_RANGE, {"type": "null"} if bound is None else or_null(bound))
     return {"properties": rules}
 
@@ -68,7 +79,11 @@ def _known_field(name: str) -> str:
 
 
 class FieldCondition(Request):
-    """One field and one test: `equals`, `any_of`, `exists`, or a range of one to four bounds."""
+    """One field and one test: `equals`, `any_of`, `all_of`, `exists`, or a range of one to four bounds.
+
+    A list of texts passes `equals` and `any_of` if it holds a text that is asked for, and `all_of` if it
+    holds each of them.
+    """
 
     model_config = ConfigDict(json_schema_extra=_say_its_tests)
 
@@ -81,6 +96,7 @@ class FieldCondition(Request):
         default=None, description='The type counts: the text "1" does not equal the number 1.'
     )
     any_of: list[Value] | None = Field(default=None, min_length=1, max_length=MAX_VALUES, fail_fast=True)
+    all_of: list[Value] | None = Field(default=None, min_length=1, max_length=MAX_VALUES, fail_fast=True)
     gt: Bound | None = Field(default=None, description="A number; for occurred_at an RFC 3339 time.")
     gte: Bound | None = None
     lt: Bound | None = None
@@ -89,11 +105,12 @@ class FieldCondition(Request):
 
     @model_validator(mode="after")
     def _has_one_test(self) -> FieldCondition:
-        tests = [name for name in ("equals", "any_of", "exists") if getattr(self, name) is not None]
+        tests = [name for name in _TESTS if getattr(self, name) is not None]
         is_range = any(getattr(self, name) is not None for name in _RANGE)
         if len(tests) + is_range != 1:
             raise PydanticCustomError(
-                "invalid_value", "needs exactly one of equals, any_of, exists and a range (gt, gte, lt, lte)"
+                "invalid_value",
+                "needs exactly one of equals, any_of, all_of, exists and a range (gt, gte, lt, lte)",
             )
         if is_range and self.field != TIME_FIELD and not self.field.startswith(METADATA_PREFIX):
             raise PydanticCustomError(
@@ -104,7 +121,12 @@ class FieldCondition(Request):
 
     @property
     def num_characters(self) -> int:
-        texts = [self.equals, *(self.any_of or ()), *(getattr(self, name) for name in _RANGE)]
+        texts = [
+            self.equals,
+            *(self.any_of or ()),
+            *(self.all_of or ()),
+            *(getattr(self, name) for name in _RANGE),
+        ]
         return len(self.field) + sum(len(text) for text in texts if isinstance(text, str))
 
     def as_condition(self) -> Condition:
@@ -114,9 +136,11 @@ class FieldCondition(Request):
             return AnyOf(self.field, (self._comparable(self.equals),))
         if self.any_of is not None:
             return AnyOf(self.field, tuple(self._comparable(value) for value in self.any_of))
+        if self.all_of is not None:
+            return AllOf(self.field, tuple(self._comparable(value) for value in self.all_of))
         return InRange(self.field, **{name: self._bound(getattr(self, name)) for name in _RANGE})
 
-    def _comparable(self, value: MetadataValue) -> MetadataValue:
+    def _comparable(self, value: MetadataScalar) -> MetadataScalar:
         if self.field == TIME_FIELD:
             return _milliseconds(value)
         if not self.field.startswith(METADATA_PREFIX) and not isinstance(value, str):
@@ -169,8 +193,8 @@ def filter_from_texts(texts: Mapping[str, str]) -> Filter:
     return Filter(must=[FieldCondition(field=name, any_of=_readings(name, t)) for name, t in texts.items()])
 
 
-def _readings(field: str, text: str) -> list[MetadataValue]:
-    readings: list[MetadataValue] = [text]
+def _readings(field: str, text: str) -> list[MetadataScalar]:
+    readings: list[MetadataScalar] = [text]
     if field.startswith(METADATA_PREFIX):
         if text in ("true", "false"):
             readings.append(text == "true")
@@ -179,7 +203,7 @@ def _readings(field: str, text: str) -> list[MetadataValue]:
     return readings
 
 
-def _milliseconds(value: MetadataValue) -> float:
+def _milliseconds(value: MetadataScalar) -> float:
     """Return an RFC 3339 time as milliseconds since 1970, exact to the microsecond."""
     if not isinstance(value, str):
         raise PydanticCustomError("invalid_value", "compares a time with another type")

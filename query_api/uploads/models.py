@@ -15,7 +15,7 @@ from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import BASE64, MAX_WAIT_MS, Answer, ContentId, FilePart, Request, Timings
 from query_api.contract.schema_rules import NOT_BLANK, JsonSchema, exactly_one_of, is_given
 from query_api.contract.unions import one_of_types
-from schemas.validation import MAX_METADATA_BYTES, MAX_METADATA_ENTRIES
+from schemas.validation import MAX_LIST_TEXTS, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES
 
 MAX_FIELD_CHARACTERS = 8192
 MAX_TEXT_CHARACTERS = 1_000_000  # far beyond what an encoder takes; the encoder says what is too long
@@ -38,12 +38,14 @@ ObjectText = Annotated[
     str,
     Field(
         max_length=MAX_METADATA_JSON_CHARACTERS,
-        description="A JSON object whose values are texts, numbers and booleans.",
+        description="A JSON object whose values are texts, numbers, booleans and lists of texts.",
         json_schema_extra={"pattern": r"^[ \t\n\r]*\{[\s\S]*\}[ \t\n\r]*$"},
     ),
 ]
+MetadataList = Annotated[list[MetadataText], Field(max_length=MAX_LIST_TEXTS, fail_fast=True)]
 MetadataValue = Annotated[
-    MetadataText | int | float | bool | None, one_of_types("a text, a number, true, false or null")
+    MetadataText | int | float | bool | MetadataList | None,
+    one_of_types("a text, a number, true, false, null or a list of texts"),
 ]
 UploadText = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, json_schema_extra=NOT_BLANK)]
 
@@ -85,6 +87,9 @@ class _UploadFields(Request):
     )
     owner_id: OwnerId | None = None
     link: Link | None = Field(default=None, description="A web address where people can see the content.")
+    title: Name | None = Field(
+        default=None, description="What people call the content: 512 bytes of UTF-8. An empty title is none."
+    )
 
 
 def _say_when_it_has_content(schema: JsonSchema) -> None:

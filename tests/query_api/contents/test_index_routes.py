@@ -24,9 +24,12 @@ async def test_a_content_is_told_whole(client: Client) -> None:
         "owner_id": "ann",
         "occurred_at": "2023-11-14T22:13:20Z",
         "link": None,
+        "title": None,
         "version": None,
         "text": "a red dress",
         "metadata": {"price": 12.5, "new": True},
+        "truncated": False,
+        "sha256": None,
         "offset": 0,
     }
     assert answer["snapshot"]["content-uploads-0"]["next_offset"] == 3

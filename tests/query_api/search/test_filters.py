@@ -54,6 +54,37 @@ async def test_a_condition_decides_what_is_answered(
     assert await found(client, filter={"must_not": [wanted]}) == rest
 
 
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        pytest.param({"any_of": ["sale", "old"]}, ["both", "sale", "single"], id="any of"),
+        pytest.param({"all_of": ["sale", "new"]}, ["both"], id="all of"),
+        pytest.param({"all_of": ["sale"]}, ["both", "sale", "single"], id="all of one"),
+        pytest.param({"equals": "new"}, ["both"], id="one of a list"),
+        pytest.param({"exists": True}, ["both", "empty", "sale", "single"], id="has the key"),
+        pytest.param({"gt": 1}, [], id="a range"),
+    ],
+)
+async def test_lists_of_texts_are_filtered_by_any_and_by_all(
+    small_index: SmallIndex, start_service: StartService, test: dict[str, Any], expected: list[str]
+) -> None:
+    tags: dict[str, Any] = {"both": ("new", "sale"), "sale": ("sale",), "empty": (), "single": "sale"}
+    small_index.commit(0, *(small_index.text(i, f"red {i}", metadata={"tags": v}) for i, v in tags.items()))
+    client = await start_service(small_index)
+    assert await found(client, filter={"must": [{"field": "metadata.tags", **test}]}) == expected
+
+
+async def test_a_list_of_texts_is_answered_as_it_came_and_filtered_in_a_query_string(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    small_index.commit(0, small_index.text("hat", "a red hat", metadata={"tags": ("new", "sale")}))
+    client = await start_service(small_index)
+    query = {"q": "red hat", "metadata.tags": "sale", "include": "metadata"}
+    answer = await (await client.get("/v1/search", params=query)).json()
+    [hit] = answer["results"]["text"]["hits"]
+    assert (hit["content_id"], hit["metadata"]) == ("hat", {"tags": ["new", "sale"]})
+
+
 async def test_should_needs_one_of_its_conditions(client: Client) -> None:
     owner, number = {"field": "owner_id", "equals": "ann"}, {"field": "content_id", "equals": "p-3"}
     assert await found(client, filter={"should": [owner, number]}) == ["p-3", "t-red"]

@@ -139,6 +139,27 @@ async def test_a_picture_is_taken_under_any_media_type_because_its_bytes_decide(
     assert event.content == ImageContent(PNG)
 
 
+async def test_a_title_and_lists_of_texts_come_in_json_in_a_form_or_in_the_query_string(
+    client: Client, log: MemoryLog
+) -> None:
+    form = FormData({"content_id": "f", "title": "A hat", "metadata": '{"tags": ["new", "sale"]}'})
+    form.add_field("image", draw_picture(4), content_type="image/png", filename="hat.png")
+    described = {"title": "A hat", "metadata": {"tags": ["new", "sale"]}}
+    responses = [
+        await client.post("/v1/contents", json=changed(**described)),
+        await client.post("/v1/contents", data=form),
+        await client.post(
+            "/v1/contents",
+            params={"content_id": "q", "title": "A hat", "metadata": '{"tags": ["new", "sale"]}'},
+            data=draw_picture(4),
+        ),
+    ]
+    assert [response.status for response in responses] == [202, 202, 202]
+    for event in events_of(log):
+        assert isinstance(event, UploadEvent)
+        assert (event.title, event.metadata) == ("A hat", {"tags": ("new", "sale")})
+
+
 async def test_a_text_may_be_the_body(client: Client, log: MemoryLog) -> None:
     params = {"content_id": "t", "owner_id": "ann"}
     headers = {"Content-Type": "text/plain; charset=utf-8"}
@@ -183,7 +204,11 @@ BAD = {
     "a time without zone": (changed(occurred_at="2026-03-01T12:30:15"), 422, "invalid_field"),
     "a time in seconds": (changed(occurred_at=1772368215), 422, "invalid_field"),
     "a version beyond 64 bits": (changed(version=2**63), 422, "out_of_range"),
-    "metadata of lists": (changed(metadata={"a": []}), 422, "invalid_value"),
+    "metadata of objects": (changed(metadata={"a": {}}), 422, "invalid_value"),
+    "a list of numbers": (changed(metadata={"a": [1]}), 422, "invalid_value"),
+    "a list in a list": (changed(metadata={"a": [["x"]]}), 422, "invalid_value"),
+    "a list of too many texts": (changed(metadata={"a": ["x"] * 65}), 422, "out_of_range"),
+    "a title that is too long": (changed(title="靴" * 171), 422, "invalid_field"),
     "too much metadata": (changed(metadata={str(n): n for n in range(65)}), 422, "metadata_too_large"),
     "an integer that no double holds": (changed(metadata={"id": 2**53 + 1}), 422, "invalid_field"),
 }
