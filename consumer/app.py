@@ -41,6 +41,7 @@ from event_log.publisher import NonBlockingPublisher
 from event_log.records import TopicDescription
 from event_log.source import RecordSource
 from schemas.codec import EventDecoder
+from schemas.mapping.rules import EventMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class ConsumerOptions:
     patience: AssignmentPatience = field(default_factory=AssignmentPatience)
     start: StartOptions = field(default_factory=StartOptions)
     references: ReferencePolicy = field(default_factory=ReferencePolicy)
+    mapping: EventMapping | None = None
     fetches: FetchLimits = field(default_factory=FetchLimits)
     probe_seconds: float = 1.0
     topic_check_seconds: float = 5.0
@@ -176,7 +178,7 @@ class _Assembly:
             sets_aside=self._options.preparation.sets_misplaced_aside,
         )
         return Preparation(
-            reader=RecordReader(EventDecoder(), placement),
+            reader=RecordReader(EventDecoder(mapping=self._options.mapping), placement),
             encoder=self._connections.encoder,
             references=references,
             meter=self._metrics,

@@ -18,6 +18,7 @@ from consumer.references.fetching import FetchLimits
 from consumer.references.policy import ReferencePatience, ReferencePolicy
 from consumer.settings import ConsumerSettings, Settings
 from consumer.writing.commit_policy import CommitPolicy
+from schemas.mapping.loading import load_mapping
 
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:
@@ -34,6 +35,7 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
         start=StartOptions(consumer.accept_data_loss, consumer.accept_rewind),
         references=_reference_policy(consumer),
         fetches=_fetch_limits(consumer),
+        mapping=None if settings.mapping is None else load_mapping(settings.mapping),
         stop_timeout_seconds=consumer.stop_timeout_seconds,
     )
 

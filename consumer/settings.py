@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.writing.merge_policy import MAX_DEBT
 from event_log.kafka.settings import KafkaSettings
+from schemas.mapping.loading import load_mapping
 from service import sections
 from service.environment import EnvironmentSettings, Section, read_environment
 
@@ -184,6 +185,11 @@ class ConsumerSettings(Section):
     )
 
 
+def _check_mapping(name: str) -> str:
+    load_mapping(name)
+    return name
+
+
 class Settings(EnvironmentSettings):
     """Everything that `python -m consumer` reads from its environment."""
 
@@ -193,6 +199,11 @@ class Settings(EnvironmentSettings):
     dead_letter_topic: str = Field(
         default=sections.DEFAULT_DEAD_LETTER_TOPIC,
         description="Records that cannot be indexed are sent to this topic.",
+    )
+    mapping: Annotated[str, AfterValidator(_check_mapping)] | None = Field(
+        default=None,
+        description="The rules that turn records of another form into upload events: the path of a file, or "
+        "the name of a preset (see `docs/mappings.md`).",
     )
     kafka: KafkaSection = KafkaSection()
     index: IndexSettings = IndexSettings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from schemas.avro_format import (
@@ -14,9 +14,12 @@ from schemas.avro_format import (
     write_avro,
 )
 from schemas.clock_time import time_from_record_timestamp
+from schemas.cloud_events import STRUCTURED_TYPE, Headers, is_cloud_event, looks_structured, read_cloud_event
 from schemas.errors import BadEvent
 from schemas.events import DeleteEvent, Event
 from schemas.json_format import read_json, write_json
+from schemas.mapping.recognition import recognise
+from schemas.mapping.rules import EventMapping, Mapped
 from schemas.validation import validate_event
 
 CONTENT_TYPE_HEADER = "content-type"
@@ -52,26 +55,38 @@ class EventDecoder:
     """Decodes the records of all producers, whatever release they were built with. Thread-safe."""
 
     def __init__(
-        self, released: Iterable[AvroSchema] | None = None, current: AvroSchema | None = None
+        self,
+        released: Iterable[AvroSchema] | None = None,
+        current: AvroSchema | None = None,
+        *,
+        mapping: EventMapping | None = None,
     ) -> None:
-        """Without arguments, know the schemas that ship with the package."""
+        """Without arguments, know the schemas that ship with the package.
+
+        `mapping` is asked first; what none of its rules applies to is read as without it.
+        """
         self._avro = AvroReader(
             released_schemas() if released is None else released, current or current_schema()
         )
+        self._mapping = mapping
 
     def decode(
         self,
         *,
         key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes | None]] = (),
+        headers: Headers = (),
         timestamp_ms: int,
-    ) -> Event:
-        """Return the valid event that the record holds.
+    ) -> Event | None:
+        """Return the valid event that the record holds, or None if a mapping passes over the record.
 
         Raises `BadEvent` if this record can never become an event, and `UnknownSchema` if a consumer with
         other schemas might decode it. It raises nothing else, whatever the bytes are.
         """
+        if self._mapping is not None:
+            mapped = _map_record(self._mapping, key, value, headers, timestamp_ms)
+            if mapped is not None:
+                return mapped.event
         if not key:
             raise BadEvent("missing_key", "the record has no key; it must be the content id")
         if value is None:
@@ -83,18 +98,43 @@ class EventDecoder:
             raise BadEvent("key_mismatch", "the record's key is not the event's content id")
         return event
 
-    def _decode_value(
-        self, value: bytes, headers: Sequence[tuple[str, bytes | None]], timestamp_ms: int
-    ) -> Event:
+    def _decode_value(self, value: bytes, headers: Headers, timestamp_ms: int) -> Event:
         # The first bytes decide, because JSON in UTF-8 starts with neither marker. If they do not tell, the
-        # content-type header decides.
+        # content-type header decides. The headers of a CloudEvent say more than the first bytes.
+        content_type = _content_type(headers)
         if value.startswith(MARKER):
             return self._avro.read(value)
-        if _is_json(value, headers):
-            return read_json(value, timestamp_ms=timestamp_ms)
+        if is_cloud_event(content_type, headers):
+            return read_cloud_event(value, content_type, headers, timestamp_ms=timestamp_ms)
+        if _starts_like_json(value) or content_type == JSON_CONTENT_TYPE.encode():
+            return _read_plain_json(value, timestamp_ms)
         if value.startswith(_CONFLUENT_MARKER) and len(value) >= _CONFLUENT_HEADER_BYTES:
             raise _confluent_refused(value)
         raise _unknown_format(value)
+
+
+def _map_record(
+    mapping: EventMapping, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
+) -> Mapped | None:
+    if value is None:
+        return Mapped("tombstones", None) if mapping.tombstones == "ignore" else None
+    mapped = mapping.read(key=key, value=value, headers=headers, timestamp_ms=timestamp_ms)
+    if mapped is not None and mapped.event is not None:
+        validate_event(mapped.event)
+    return mapped
+
+
+def _read_plain_json(value: bytes, timestamp_ms: int) -> Event:
+    """Read plain JSON. If it is not an event, look what it may be."""
+    try:
+        return read_json(value, timestamp_ms=timestamp_ms)
+    except BadEvent as error:
+        if looks_structured(value):
+            return read_cloud_event(value, STRUCTURED_TYPE, (), timestamp_ms=timestamp_ms)
+        advice = recognise(value)
+        if advice is None:
+            raise
+        raise BadEvent(error.reason, f"{error.detail}; {advice}") from error
 
 
 def _delete_event_from_key(key: bytes, timestamp_ms: int) -> DeleteEvent:
@@ -107,13 +147,12 @@ def _delete_event_from_key(key: bytes, timestamp_ms: int) -> DeleteEvent:
     )
 
 
-def _is_json(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> bool:
-    if value.removeprefix(_BYTE_ORDER_MARK).lstrip(b" \t\r\n").startswith(b"{"):
-        return True
-    return _content_type(headers) == JSON_CONTENT_TYPE.encode()
+def _starts_like_json(value: bytes) -> bool:
+    return value.removeprefix(_BYTE_ORDER_MARK).lstrip(b" \t\r\n").startswith(b"{")
 
 
-def _content_type(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+def _content_type(headers: Headers) -> bytes:
+    """Return the media type of the content-type header, in lower case and without its parameters."""
     for name, value in headers:
         if name.lower() == CONTENT_TYPE_HEADER and value is not None:
             return value.split(b";")[0].strip().lower()

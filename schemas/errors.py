@@ -18,6 +18,7 @@ BadEventReason: TypeAlias = Literal[
     "key_mismatch",  # the key is not the content id
     "misplaced_key",  # the record lies in another partition than its key belongs to
     "unknown_schema",  # the framing of a schema registry, and there is no registry
+    "mapping_failed",  # a rule of the mapping applies, but a value that it takes is not there
     "content_id_too_long",  # more than 512 bytes of UTF-8
     "metadata_too_large",  # too many entries, a key that is too long, or too many bytes
 ]

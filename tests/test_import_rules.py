@@ -46,7 +46,9 @@ HOMES = {
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "schemas": (
         ("codec", "dead_letters"),
-        ("avro_format", "json_format"),
+        ("mapping",),
+        ("avro_format", "cloud_events"),
+        ("json_format",),
         ("avro_indices", "base64_text", "clock_time"),
         ("validation",),
         ("errors", "events"),
@@ -70,7 +72,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("backlog", "references", "writing"),
         ("notices", "pipeline_state", "quarantine"),
         ("tasks", "telemetry"),
-        ("dead_letters",),
+        ("dead_letters", "mapping"),
         ("backoff", "errors"),
     ),
     "query_api": (
@@ -88,7 +90,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cliptide": (
         ("__main__", "demo"),
         ("snapshot", "verify"),
-        ("dead_letters",),
+        ("dead_letters", "mapping"),
         ("publishing",),
         ("searching",),
         ("terminal",),

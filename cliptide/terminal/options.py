@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from event_log.kafka.settings import KafkaSettings
+from schemas.mapping.loading import BadMapping, load_mapping
+from schemas.mapping.rules import EventMapping
 from service.sections import (
     DEFAULT_BOOTSTRAP_SERVERS,
     DEFAULT_DEAD_LETTER_TOPIC,
@@ -107,6 +109,25 @@ def dead_letter_topic_option(command: Command) -> Command:
         envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
         help="The topic of dead letters.",
     )(command)
+
+
+def mapping_option(command: Command) -> Command:
+    """Add --mapping; the command gets an `EventMapping` or None."""
+    return option(
+        "--mapping",
+        envvar="CLIPTIDE_MAPPING",
+        callback=_load_mapping,
+        help="The consumer's mapping: a file, or the name of a preset.",
+    )(command)
+
+
+def _load_mapping(_: click.Context, param: click.Parameter, name: str | None) -> EventMapping | None:
+    if not name:
+        return None
+    try:
+        return load_mapping(name)
+    except BadMapping as error:
+        raise click.BadParameter(str(error), param=param) from error
 
 
 def _http_address(_: click.Context, param: click.Parameter, value: str) -> str:

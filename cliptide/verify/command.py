@@ -12,16 +12,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
 from cliptide.dead_letters.reading import TopicScan, dead_letter_from_record
 from cliptide.terminal.connections import open_source
-from cliptide.terminal.options import dead_letter_topic_option, index_options, kafka_options
+from cliptide.terminal.options import dead_letter_topic_option, index_options, kafka_options, mapping_option
 from cliptide.terminal.plain_text import plain
 from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
+from schemas.codec import EventDecoder
+from schemas.mapping.rules import EventMapping
 
 _NUM_SHOWN = 5
 
@@ -29,9 +29,14 @@ _NUM_SHOWN = 5
 @click.command("verify", short_help="Read the log again and compare the index with it.")
 @index_options
 @dead_letter_topic_option
+@mapping_option
 @kafka_options
 def verify_command(
-    index_root: Path, index_id: str | None, dead_letter_topic: str, kafka: KafkaSettings
+    index_root: Path,
+    index_id: str | None,
+    dead_letter_topic: str,
+    mapping: EventMapping | None,
+    kafka: KafkaSettings,
 ) -> None:
     """Read the log again, fold it, and compare the index with the result, content by content.
 
@@ -43,7 +48,12 @@ def verify_command(
     reader.reload()
     if reader.index is None or reader.searcher is None:
         raise click.ClickException(f"no index in {index_root}")
-    folded = _fold(reader.index, reader.searcher, kafka, dead_letter_topic)
+    folded = LogFold(
+        covered_ranges(reader.searcher, reader.index.partition_of),
+        _set_aside(kafka, dead_letter_topic, reader.index.description.topic),
+        EventDecoder(mapping=mapping),
+    )
+    _read_log(folded, reader.index.description.topic, kafka)
     differences = folded.compare(reader.searcher, reader.index.partition_of)
     is_equal = all(difference.is_equal for difference in differences)
     print_table(Console(), differences)
@@ -58,17 +68,12 @@ def verify_command(
     sys.exit(0 if is_equal else 1)
 
 
-def _fold(index: IndexDirectory, searcher: Searcher, kafka: KafkaSettings, dead_letter_topic: str) -> LogFold:
-    topic = index.description.topic
-    folded = LogFold(
-        covered_ranges(searcher, index.partition_of), _set_aside(kafka, dead_letter_topic, topic)
-    )
+def _read_log(folded: LogFold, topic: str, kafka: KafkaSettings) -> None:
     with open_source(kafka) as source:
         scan = TopicScan(source, topic)
         for record in scan.records():
             folded.add(record)
     folded.log_starts = scan.first_offsets
-    return folded
 
 
 def _set_aside(kafka: KafkaSettings, dead_letter_topic: str, topic: str) -> set[tuple[int, int]]:

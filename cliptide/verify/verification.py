@@ -94,6 +94,8 @@ class LogFold:
             )
         except BadEvent:
             return  # the consumer set it aside too, even if its dead letter has expired
+        if event is None:
+            return  # the consumer passed over it too
         partition = self.partitions.setdefault(record.partition, FoldedPartition())
         is_delete = isinstance(event, DeleteEvent)
         partition.add(event.content_id, record.offset, version=event.version, is_delete=is_delete)

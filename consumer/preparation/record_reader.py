@@ -10,11 +10,11 @@ from schemas.events import Event
 
 
 class Decoder(Protocol):
-    """Decodes records. `decode` raises `BadEvent` or `UnknownSchema`. Thread-safe."""
+    """Decodes records, or passes over them (None). Raises `BadEvent` or `UnknownSchema`. Thread-safe."""
 
     def decode(
         self, *, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
-    ) -> Event: ...
+    ) -> Event | None: ...
 
 
 class RecordReader:
@@ -24,11 +24,12 @@ class RecordReader:
         self._decoder = decoder
         self._placement = placement
 
-    def read(self, record: Record) -> Event:
-        """Return the record's event. Raises `BadEvent` or `UnknownSchema`."""
+    def read(self, record: Record) -> Event | None:
+        """Return the record's event, or None if it has none. Raises `BadEvent` or `UnknownSchema`."""
         self._placement.observe(record)
         event = self._decoder.decode(
             key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms
         )
-        self._placement.check(record, event)
+        if event is not None:
+            self._placement.check(record, event)
         return event

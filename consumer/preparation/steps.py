@@ -173,6 +173,8 @@ class Preparation:
             return NothingThere()
         with group.handling.around_step():
             event = self._read(task.record, group)
+            if event is None:
+                return NothingThere()
             if isinstance(event, DeleteEvent):
                 return Removal(event)
             if not isinstance(event.content, ContentReference):
@@ -180,7 +182,7 @@ class Preparation:
         self._fetch(event, event.content, task, group)
         return None
 
-    def _read(self, record: Record, group: _Group) -> Event:
+    def _read(self, record: Record, group: _Group) -> Event | None:
         started = time.perf_counter()
         try:
             return self._reader.read(record)

@@ -1,0 +1,1 @@
+"""`cliptide mapping`: try a mapping on a record."""

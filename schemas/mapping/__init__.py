@@ -1,0 +1,1 @@
+"""Rules that turn a platform's own records into upload events."""

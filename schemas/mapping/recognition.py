@@ -1,0 +1,45 @@
+"""Tells whose record it is that is not an event, so that the message can name the mapping for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+_Shape: TypeAlias = Callable[[Mapping[str, Any]], bool]
+
+
+def recognise(value: bytes) -> str | None:
+    """Return a sentence with the mapping to set, or None for a record of no known shape."""
+    try:
+        document = json.loads(value.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    for what, preset, has_shape in _SHAPES:
+        if has_shape(document):
+            return f"this is {what}: set CLIPTIDE_MAPPING={preset}, or a mapping of your own"
+    return None
+
+
+def _is_row_change(document: Mapping[str, Any]) -> bool:
+    payload = document.get("payload", document)
+    return isinstance(payload, dict) and "op" in payload and ("after" in payload or "before" in payload)
+
+
+def _is_notification(document: Mapping[str, Any]) -> bool:
+    records = document.get("Records")
+    first = records[0] if isinstance(records, list) and records else None
+    return (isinstance(first, dict) and "s3" in first) or document.get("kind") == "storage#object"
+
+
+def _is_connect_json(document: Mapping[str, Any]) -> bool:
+    return document.keys() == {"schema", "payload"} and isinstance(document["payload"], dict)
+
+
+_SHAPES: tuple[tuple[str, str, _Shape], ...] = (
+    ("a row change of Debezium", "debezium", _is_row_change),
+    ("a notification of a bucket", "s3-notification", _is_notification),
+    ("a record of Kafka Connect's JSON converter", "connect-json", _is_connect_json),
+)
