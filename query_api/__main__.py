@@ -51,6 +51,7 @@ from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
 from service.environment import BadSettings
 from service.logs import configure_logs, trace_crashes
+from service.processors import num_processors
 
 log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
@@ -184,7 +185,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
     return AppSettings(
         max_body_bytes=settings.max_body_bytes,
         max_json_bytes=settings.max_json_bytes,
-        num_workers=settings.num_workers or (os.cpu_count() or 1) + 2,
+        num_workers=settings.num_workers or num_processors() + 2,
         reload_interval_seconds=settings.reload_interval_seconds,
         query_encoder=QueryEncoderSettings(
             max_batch=settings.max_encoded_together, text_cache_entries=settings.text_cache_entries
@@ -198,6 +199,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
         slow_seconds=settings.slow_request_seconds,
         max_wait_seconds=settings.max_wait_seconds,
         max_concurrent_requests=settings.max_concurrent_requests,
+        queue_seconds=settings.queue_seconds,
         link_hosts=settings.link_hosts,
         has_percentiles=settings.percentiles,
         scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -40,7 +39,7 @@ from query_api.route_table import ROUTES
 from query_api.search.cursors import CURSOR_KEY
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
 from query_api.serving.engine import Reader
-from query_api.serving.request_slots import REQUEST_SLOTS, RequestSlots
+from query_api.serving.request_slots import DEFAULT_WAITING, REQUEST_SLOTS, SLOTS_PER_CORE, RequestSlots
 from query_api.serving.scrub import Scrub
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.workers import WORKERS, Workers
@@ -48,6 +47,7 @@ from query_api.telemetry.metrics import METRICS, Metrics
 from query_api.telemetry.stages import SLOW_SECONDS
 from query_api.telemetry.tracing import TRACER
 from query_api.uploads.publishing import EVENT_PUBLISHER, EventPublisher, PublishSettings
+from service.processors import num_processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class AppSettings:
 
     max_body_bytes: int = 16 * 2**20
     max_json_bytes: int = 2**20
-    num_workers: int = field(default_factory=lambda: (os.cpu_count() or 1) + 2)
+    num_workers: int = field(default_factory=lambda: num_processors() + 2)
     reload_interval_seconds: float = 0.05
     cursor_key: str | None = None
     query_encoder: QueryEncoderSettings = field(default_factory=QueryEncoderSettings)
@@ -66,7 +66,8 @@ class AppSettings:
     host_names: frozenset[str] = frozenset()
     rate_limit: RateLimit = field(default_factory=RateLimit)
     receive_timeout_seconds: float = 20.0
-    max_concurrent_requests: int = 128
+    max_concurrent_requests: int | None = None
+    queue_seconds: float = 5.0
     max_wait_seconds: float = 60.0
     slow_seconds: float = 1.0
     link_hosts: tuple[str, ...] = ()
@@ -100,7 +101,7 @@ def build_app(
     app[SLOW_SECONDS] = settings.slow_seconds
     app[STOPPING] = Stopping()
     _add_search(app, encoder, reader, settings)
-    app[REQUEST_SLOTS] = RequestSlots(settings.max_concurrent_requests)
+    app[REQUEST_SLOTS] = build_request_slots(settings)
     app[EVENT_PUBLISHER] = EventPublisher(publisher, app[WORKERS], settings.publish)
     app[GALLERY_HEADERS] = gallery_headers(settings.link_hosts)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
@@ -134,6 +135,12 @@ def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSett
     if settings.scrub_seconds is not None:
         scrub = Scrub(reader, app[METRICS], settings.scrub_seconds)
         app.cleanup_ctx.append(lambda _: scrub.scrubbing())
+
+
+def build_request_slots(settings: AppSettings) -> RequestSlots:
+    if settings.max_concurrent_requests is None:
+        return RequestSlots(SLOTS_PER_CORE * num_processors(), settings.queue_seconds, DEFAULT_WAITING)
+    return RequestSlots(settings.max_concurrent_requests, settings.queue_seconds)
 
 
 async def _run_workers(app: web.Application) -> AsyncIterator[None]:

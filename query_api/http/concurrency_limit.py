@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from query_api.contract.route import ENDLESS
+from query_api.errors import ApiError
 from query_api.http.access import CALLER, NEEDED_ACCESS
 from query_api.serving.request_slots import REQUEST_SLOTS
+from query_api.telemetry.stages import STAGES
 
 
 @web.middleware
 async def limit_concurrency(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 503 while too many requests are being worked on.
+    """Let a request queue while too many are being worked on, and answer 503 if that takes too long.
 
     This middleware runs after the one that receives bodies, so that a client that sends its
     body slowly does not hold a slot meanwhile.
     """
     if request[NEEDED_ACCESS] == "open" or _is_endless(request):
         return await handler(request)
-    with request.app[REQUEST_SLOTS].working(request[CALLER]):
+    slots, caller = request.app[REQUEST_SLOTS], request[CALLER]
+    if slots.has_slot_for(caller):
+        with slots.working(caller):
+            return await handler(request)
+    async with AsyncExitStack() as held:
+        with request[STAGES].measure("queue"):
+            await held.enter_async_context(slots.working_in_turn(caller))
+        _refuse_the_departed(request)
         return await handler(request)
+
+
+def _refuse_the_departed(request: web.Request) -> None:
+    """Spare the work for a client that has closed its connection while its request queued."""
+    if request.transport is None or request.transport.is_closing():
+        raise ApiError("overloaded", "the client left the queue")
 
 
 def _is_endless(request: web.Request) -> bool:
