@@ -60,7 +60,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("content", "errors"),
     ),
     "service": (
-        ("command_line", "gc_tuning", "logs", "sections"),
+        ("command_line", "gc_tuning", "logs", "sections", "small_server"),
         ("environment", "host_names", "processors"),
     ),
     "consumer": (
