@@ -1,9 +1,11 @@
 """`/livez`, `/readyz` and `/metrics` on an HTTP server of their own, on loopback by default.
 
-- Live: every thread runs, and intake has polled lately. A red answer means: restart the process.
-- Ready: live, not stopping, without a failure (a flood of dead letters is one), every shard can be
-  written, no step waits for the log or the disk, and no partition waits because of a record that only
-  a newer release understands. A consumer without partitions is ready, because it stands by.
+- Live: every thread runs, intake has polled lately, and no other loop hangs for long. A red answer means:
+  restart the process.
+- Ready: live, every loop has turned lately, not stopping, without a failure (a flood of dead letters is
+  one), every shard can be written, no step waits for the log or the disk, and no partition waits because
+  of a record that only a newer release understands. A consumer without partitions is ready, because it
+  stands by.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from consumer.pipeline import Pipeline
 from service.host_names import are_own_hosts
 from service.small_server import ServerLimits, SmallAnswer, SmallRequest, SmallServer
 
+HANGS_FACTOR = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -31,14 +35,31 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Looks at a pipeline. It is not live when intake has not polled for `stalled_after_seconds`."""
+    """Looks at a pipeline. It is not live when intake has not polled for `stalled_after_seconds`.
+
+    When another loop has not turned for that long, it is not ready: a commit, a batch or a large picture
+    takes less. After `HANGS_FACTOR` times as long it is not live. Not sooner, because a restart does not
+    make a slow disk faster.
+    """
 
     pipeline: Pipeline
     stalled_after_seconds: float
 
     def look(self) -> Health:
         not_live = self._problems_of_threads()
-        return Health(not_live, [*not_live, *self._problems_of_pipeline()])
+        return Health(not_live, [*not_live, *self._stalled(self.stalled_after_seconds, not_live)])
+
+    def _stalled(self, after_seconds: float, known: list[str]) -> list[str]:
+        """Name what is not ready, without what is known already."""
+        stalled = [problem for problem in self._loops_stalled(after_seconds) if problem not in known]
+        return [*stalled, *self._problems_of_pipeline()]
+
+    def _loops_stalled(self, after_seconds: float) -> list[str]:
+        return [
+            f"the {name} loop has not turned for {seconds:.0f} seconds"
+            for name, seconds in self.pipeline.seconds_since_turn.items()
+            if seconds > after_seconds
+        ]
 
     def is_ready(self) -> bool:
         return not self.look().not_ready
@@ -47,7 +68,9 @@ class HealthCheck:
         problems = [f"the {name} thread has ended" for name in self.pipeline.dead_threads]
         if self.pipeline.seconds_since_poll > self.stalled_after_seconds:
             problems.append(f"no poll for {self.pipeline.seconds_since_poll:.0f} seconds")
-        return problems
+        if self.pipeline.dead_pool is not None:
+            problems.append(self.pipeline.dead_pool)
+        return [*problems, *self._loops_stalled(HANGS_FACTOR * self.stalled_after_seconds)]
 
     def _problems_of_pipeline(self) -> list[str]:
         problems = []

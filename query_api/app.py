@@ -26,7 +26,7 @@ from query_api.http.answer_headers import add_headers
 from query_api.http.api_keys import ApiKeys
 from query_api.http.bodies import MAX_JSON_BYTES
 from query_api.http.body_receiver import build_body_receiver
-from query_api.http.concurrency_limit import limit_concurrency
+from query_api.http.concurrency_limit import build_concurrency_limit
 from query_api.http.cors import build_cors
 from query_api.http.host_check import build_host_check
 from query_api.http.inflation import KEEP_COMPRESSED
@@ -38,6 +38,7 @@ from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.route_table import ROUTES
 from query_api.search.cursors import CURSOR_KEY
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
+from query_api.serving.background_job import BACKGROUND_JOBS, BackgroundJobs
 from query_api.serving.engine import Reader
 from query_api.serving.request_slots import DEFAULT_WAITING, REQUEST_SLOTS, SLOTS_PER_CORE, RequestSlots
 from query_api.serving.scrub import Scrub
@@ -69,6 +70,7 @@ class AppSettings:
     max_concurrent_requests: int | None = None
     queue_seconds: float = 5.0
     max_wait_seconds: float = 60.0
+    answer_seconds: float = 60.0
     slow_seconds: float = 1.0
     link_hosts: tuple[str, ...] = ()
     has_percentiles: bool = True
@@ -126,14 +128,17 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
 def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSettings) -> None:
     """Add what runs beside the requests. aiohttp starts it in this order and stops it in reverse."""
     app[LIVE_STREAMS] = live_streams = LiveStreams()
+    jobs = app[BACKGROUND_JOBS] = BackgroundJobs()
     app.on_shutdown.append(live_streams.stop)
     app.cleanup_ctx.append(_run_workers)
     app.cleanup_ctx.append(lambda app: app[QUERY_ENCODER].running())
     app.cleanup_ctx.append(lambda app: app[SERVED_INDEX].reloading(settings.reload_interval_seconds))
     if (scales := app[PERCENTILE_SCALES]) is not None:
+        jobs.add(scales.job)
         app.cleanup_ctx.append(lambda _: scales.renewing())
     if settings.scrub_seconds is not None:
         scrub = Scrub(reader, app[METRICS], settings.scrub_seconds)
+        jobs.add(scrub.job)
         app.cleanup_ctx.append(lambda _: scrub.scrubbing())
 
 
@@ -144,7 +149,7 @@ def build_request_slots(settings: AppSettings) -> RequestSlots:
 
 
 async def _run_workers(app: web.Application) -> AsyncIterator[None]:
-    with app[WORKERS]:
+    async with app[WORKERS].until_end():
         yield
 
 
@@ -166,6 +171,6 @@ def build_middlewares(settings: AppSettings) -> list[Middleware]:
         build_access_check(settings.keys, settings.cors_origins),
         build_rate_limit(settings.rate_limit),
         build_body_receiver(settings.receive_timeout_seconds),
-        limit_concurrency,
+        build_concurrency_limit(settings.answer_seconds + settings.max_wait_seconds),
     ]
     return [build_cors(settings.cors_origins), *middlewares] if settings.cors_origins else middlewares

@@ -142,6 +142,12 @@ class QueryApiSettings(Section):
         ge=0,
         description="Maximum time for which a request may wait until its offsets are searchable.",
     )
+    answer_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Answer 503 when a request is not answered within this time and MAX_WAIT_SECONDS. Time "
+        "in the queue does not count.",
+    )
     slow_request_seconds: float = Field(
         default=1.0, gt=0, description="Log requests that take longer than this, with their stages."
     )

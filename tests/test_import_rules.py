@@ -61,7 +61,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("command_line", "gc_tuning", "logs", "sections", "small_server"),
-        ("environment", "host_names", "processors"),
+        ("environment", "exit_deadline", "host_names", "processors"),
     ),
     "consumer": (
         ("__main__",),
@@ -74,7 +74,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("notices", "pipeline_state", "quarantine"),
         ("tasks", "telemetry"),
         ("dead_letters",),
-        ("backoff", "errors"),
+        ("backoff", "errors", "turns"),
     ),
     "query_api": (
         ("__main__",),

@@ -23,7 +23,9 @@ DESCRIPTION = (
     "covers uploads; `min_offsets` sets a minimum. All errors have one shape and a stable code."
 )
 OF_EVERY_ROUTE = frozenset({"bad_request", "headers_too_large", "too_many_requests", "unknown_host"})
-OF_GUARDED_ROUTES = frozenset({"key_required", "unknown_key", "forbidden", "overloaded"})
+OF_GUARDED_ROUTES = frozenset(
+    {"key_required", "unknown_key", "forbidden", "overloaded", "workers_stuck", "not_answered_in_time"}
+)
 OF_BODIES = frozenset({"bad_body", "request_timeout", "body_too_large"})
 OF_VALUES = frozenset({"invalid_value", "unknown_field", "missing_field", "out_of_range"})
 SECURITY_SCHEMES = {
