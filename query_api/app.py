@@ -35,6 +35,7 @@ from query_api.http.rate_limit import RateLimit, build_rate_limit, build_refusal
 from query_api.http.stopping import STOPPING, Stopping
 from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
+from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.route_table import ROUTES
 from query_api.search.cursors import CURSOR_KEY
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
@@ -121,6 +122,7 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
     scales = PercentileScales(served_index, query_encoder) if settings.has_percentiles else None
     app[PERCENTILE_SCALES] = scales
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
+    app[OWNER_INTERESTS] = OwnerInterests()
     app[CURSOR_KEY] = settings.cursor_key
     app[CANARY_PROBE] = CanaryProbe(query_encoder)
 

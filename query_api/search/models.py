@@ -23,7 +23,7 @@ from query_api.contract.models import (
 )
 from query_api.contract.schema_rules import JsonSchema, alone_with, exactly_one_of
 from query_api.search.options import FreshnessOptions, RatedOptions
-from query_api.search.request_costs import refuse_costly
+from query_api.search.request_costs import refuse_costly, refuse_many_conditions
 
 MAX_TERMS = 16
 MAX_QUERIES = 64
@@ -151,6 +151,7 @@ class SearchRequest(Query, FreshnessOptions):
     def _has_a_bounded_cost(self) -> Self:
         queries = [self, *(self.queries or ())]
         refuse_costly([*queries, *(term for query in queries for term in query.terms or ())])
+        refuse_many_conditions(queries)
         return self
 
     @model_validator(mode="after")
