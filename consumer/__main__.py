@@ -14,7 +14,6 @@ Exit codes; each failure also prints one sentence on stderr:
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 import time
@@ -45,6 +44,7 @@ from event_log.records import TopicDescription
 from schemas.errors import UnknownSchema
 from service.command_line import build_parser
 from service.environment import BadSettings
+from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
 
@@ -145,7 +145,7 @@ def _consume(
         health.start()
         stack.callback(health.close)
         _log.info("consuming", topic=topic.name, index=settings.index.id, health_port=health.port)
-        _supervise(pipeline, signals)
+        _supervise(pipeline, signals, settings.consumer.stop_timeout_seconds)
 
 
 def _connect(
@@ -212,11 +212,14 @@ def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> H
         raise BadSettings(reason) from error
 
 
-def _supervise(pipeline: Pipeline, signals: Signals) -> None:
+def _supervise(pipeline: Pipeline, signals: Signals, stop_seconds: float) -> None:
+    """Wait until the pipeline is to stop, and stop it; the process ends then, even if the disk hangs."""
     while not signals.is_stop_requested and not pipeline.wait(_SIGNAL_POLL_SECONDS):
         pass
     _log.info("stopping")
-    pipeline.finish()
+    with closing(ExitDeadline()) as deadline:
+        deadline.start(stop_seconds + MARGIN_SECONDS)
+        pipeline.finish()
     _log.info("stopped")
 
 
@@ -296,12 +299,5 @@ def _refuse(error: Exception) -> int:
     return code
 
 
-def _leave(exit_code: int) -> None:
-    """End the process at once, so that a thread stuck in a decoder cannot keep it alive."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)
-
-
 if __name__ == "__main__":
-    _leave(main())
+    leave(main())

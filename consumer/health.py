@@ -1,28 +1,28 @@
 """`/livez`, `/readyz` and `/metrics` on an HTTP server of their own, on loopback by default.
 
-- Live: every thread runs, and intake has polled lately. A red answer means: restart the process.
-- Ready: live, not stopping, without a failure (a flood of dead letters is one), every shard can be
-  written, no step waits for the log or the disk, and no partition waits because of a record that only
-  a newer release understands. A consumer without partitions is ready, because it stands by.
+- Live: every thread runs, intake has polled lately, and no other loop hangs for long. A red answer means:
+  restart the process.
+- Ready: live, every loop has turned lately, not stopping, without a failure (a flood of dead letters is
+  one), every shard can be written, no step waits for the log or the disk, and no partition waits because
+  of a record that only a newer release understands. A consumer without partitions is ready, because it
+  stands by.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from consumer.pipeline import Pipeline
 from service.host_names import are_own_hosts
+from service.small_server import ServerLimits, SmallAnswer, SmallRequest, SmallServer
 
-_JSON = "application/json"
-_REQUEST_TIMEOUT_SECONDS = 5.0
+HANGS_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,31 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Looks at a pipeline. It is not live when intake has not polled for `stalled_after_seconds`."""
+    """Looks at a pipeline. It is not live when intake has not polled for `stalled_after_seconds`.
+
+    When another loop has not turned for that long, it is not ready: a commit, a batch or a large picture
+    takes less. After `HANGS_FACTOR` times as long it is not live. Not sooner, because a restart does not
+    make a slow disk faster.
+    """
 
     pipeline: Pipeline
     stalled_after_seconds: float
 
     def look(self) -> Health:
         not_live = self._problems_of_threads()
-        return Health(not_live, [*not_live, *self._problems_of_pipeline()])
+        return Health(not_live, [*not_live, *self._stalled(self.stalled_after_seconds, not_live)])
+
+    def _stalled(self, after_seconds: float, known: list[str]) -> list[str]:
+        """Name what is not ready, without what is known already."""
+        stalled = [problem for problem in self._loops_stalled(after_seconds) if problem not in known]
+        return [*stalled, *self._problems_of_pipeline()]
+
+    def _loops_stalled(self, after_seconds: float) -> list[str]:
+        return [
+            f"the {name} loop has not turned for {seconds:.0f} seconds"
+            for name, seconds in self.pipeline.seconds_since_turn.items()
+            if seconds > after_seconds
+        ]
 
     def is_ready(self) -> bool:
         return not self.look().not_ready
@@ -51,7 +68,9 @@ class HealthCheck:
         problems = [f"the {name} thread has ended" for name in self.pipeline.dead_threads]
         if self.pipeline.seconds_since_poll > self.stalled_after_seconds:
             problems.append(f"no poll for {self.pipeline.seconds_since_poll:.0f} seconds")
-        return problems
+        if self.pipeline.dead_pool is not None:
+            problems.append(self.pipeline.dead_pool)
+        return [*problems, *self._loops_stalled(HANGS_FACTOR * self.stalled_after_seconds)]
 
     def _problems_of_pipeline(self) -> list[str]:
         problems = []
@@ -66,7 +85,7 @@ class HealthCheck:
 
 
 class HealthServer:
-    """An HTTP server in a thread of its own. Port 0 takes a free port."""
+    """A small HTTP server in a thread of its own. Port 0 takes a free port."""
 
     def __init__(
         self,
@@ -76,63 +95,36 @@ class HealthServer:
         check: HealthCheck,
         registry: CollectorRegistry,
         host_names: Collection[str] = (),
+        limits: ServerLimits | None = None,
     ) -> None:
-        self._server = _Server((host, port), check, registry)
-        self._server.host_names = host_names
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._check = check
+        self._registry = registry
+        self._host_names = host_names
+        self._server = SmallServer(host, port, self._answer, limits)
 
     @property
     def port(self) -> int:
-        return int(self._server.server_address[1])
+        return self._server.port
 
     def start(self) -> None:
-        self._thread.start()
+        self._server.start()
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
+
+    def _answer(self, request: SmallRequest) -> SmallAnswer:
+        if not are_own_hosts(request.hosts, self._host_names):
+            return SmallAnswer(HTTPStatus.FORBIDDEN, b'{"error": "unknown_host"}')
+        if request.path == "/livez":
+            return _answer_of(self._check.look().not_live)
+        if request.path == "/readyz":
+            return _answer_of(self._check.look().not_ready)
+        if request.path == "/metrics":
+            return SmallAnswer(HTTPStatus.OK, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+        return SmallAnswer(HTTPStatus.NOT_FOUND, b'{"error": "not_found"}')
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    host_names: Collection[str] = ()
-
-    def __init__(self, address: tuple[str, int], check: HealthCheck, registry: CollectorRegistry) -> None:
-        super().__init__(address, _Handler)
-        self.check = check
-        self.registry = registry
-
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = _REQUEST_TIMEOUT_SECONDS
-    server: _Server
-
-    def do_GET(self) -> None:
-        if not are_own_hosts(self.headers.get_all("Host", []), self.server.host_names):
-            self._answer(HTTPStatus.FORBIDDEN, _JSON, b'{"error": "unknown_host"}')
-            return
-        path = self.path.partition("?")[0]
-        if path == "/livez":
-            self._answer_health(self.server.check.look().not_live)
-        elif path == "/readyz":
-            self._answer_health(self.server.check.look().not_ready)
-        elif path == "/metrics":
-            self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self.server.registry))
-        else:
-            self._answer(HTTPStatus.NOT_FOUND, _JSON, b'{"error": "not_found"}')
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Requests are not logged."""
-
-    def _answer_health(self, problems: list[str]) -> None:
-        status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-        body = {"status": "red" if problems else "ok", "problems": problems}
-        self._answer(status, _JSON, json.dumps(body).encode())
-
-    def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+def _answer_of(problems: list[str]) -> SmallAnswer:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+    body = {"status": "red" if problems else "ok", "problems": problems}
+    return SmallAnswer(status, json.dumps(body).encode())

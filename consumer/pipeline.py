@@ -136,11 +136,26 @@ class Pipeline:
 
     @property
     def dead_threads(self) -> list[str]:
-        return [name for name, thread in self._threads.items() if not thread.is_alive()]
+        dead = [name for name, thread in self._threads.items() if not thread.is_alive()]
+        return dead if self._parts.references.is_running else [*dead, "references"]
+
+    @property
+    def dead_pool(self) -> str | None:
+        return self._parts.preparation.problem
 
     @property
     def seconds_since_poll(self) -> float:
-        return time.monotonic() - self._parts.intake.last_turn_at
+        return self._parts.intake.turns.seconds_since
+
+    @property
+    def seconds_since_turn(self) -> dict[str, float]:
+        """How long ago each loop last turned; of preparation, for how long one step lasts."""
+        return {
+            "writer": self._parts.writing.turns.seconds_since,
+            "encoder": self._parts.encoding.turns.seconds_since,
+            "references": self._parts.references.seconds_since_turn,
+            "preparation": self._parts.preparation.seconds_in_step,
+        }
 
     def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
         return threading.Thread(target=self._guarded(name, body), name=name, daemon=True)

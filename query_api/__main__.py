@@ -35,6 +35,7 @@ from query_api.http.open_connections import bound_connections
 from query_api.http.rate_limit import RateLimit
 from query_api.http.stopping import STOPPING, StopSignals
 from query_api.serving.engine import Reader
+from query_api.serving.served_index import SERVED_INDEX
 from query_api.settings import (
     MULTIPROC_VARIABLE,
     SECTION,
@@ -50,7 +51,9 @@ from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
 from service.environment import BadSettings
+from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.logs import configure_logs, trace_crashes
+from service.processors import num_processors
 
 log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
@@ -98,8 +101,11 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
             app = build_app(
                 encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
             )
-            metrics_app = build_metrics_app(scraped, settings.query_api.host_names)
-            asyncio.run(_serve(app, metrics_app, settings.query_api))
+            metrics_app = build_metrics_app(
+                scraped, settings.query_api.host_names, refresh=app[SERVED_INDEX].show
+            )
+            with closing(ExitDeadline()) as deadline:
+                asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
@@ -151,7 +157,9 @@ def _build_publisher(settings: Settings) -> KafkaPublisher:
         raise BadSettings(str(error)) from error
 
 
-async def _serve(app: web.Application, metrics_app: web.Application, settings: QueryApiSettings) -> None:
+async def _serve(
+    app: web.Application, metrics_app: web.Application, settings: QueryApiSettings, deadline: ExitDeadline
+) -> None:
     """Serve until a signal. Then be unready, drain, stop listening, finish what is under way, and return."""
     signals = StopSignals()
     signals.listen()
@@ -167,6 +175,7 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: Q
             await signals.wait()
             log.info("stopping", drain_seconds=settings.drain_seconds)
             app[STOPPING].begin()
+            deadline.start(settings.drain_seconds + settings.shutdown_seconds + MARGIN_SECONDS)
             await signals.drain(settings.drain_seconds)
 
 
@@ -184,7 +193,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
     return AppSettings(
         max_body_bytes=settings.max_body_bytes,
         max_json_bytes=settings.max_json_bytes,
-        num_workers=settings.num_workers or (os.cpu_count() or 1) + 2,
+        num_workers=settings.num_workers or num_processors() + 2,
         reload_interval_seconds=settings.reload_interval_seconds,
         query_encoder=QueryEncoderSettings(
             max_batch=settings.max_encoded_together, text_cache_entries=settings.text_cache_entries
@@ -197,7 +206,9 @@ def app_settings(all_settings: Settings) -> AppSettings:
         receive_timeout_seconds=settings.receive_timeout_seconds,
         slow_seconds=settings.slow_request_seconds,
         max_wait_seconds=settings.max_wait_seconds,
+        answer_seconds=settings.answer_seconds,
         max_concurrent_requests=settings.max_concurrent_requests,
+        queue_seconds=settings.queue_seconds,
         link_hosts=settings.link_hosts,
         has_percentiles=settings.percentiles,
         scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,
@@ -220,4 +231,4 @@ def _refuse(reason: str, *, exit_code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -28,7 +27,7 @@ from query_api.http.answer_headers import add_headers
 from query_api.http.api_keys import ApiKeys
 from query_api.http.bodies import MAX_JSON_BYTES
 from query_api.http.body_receiver import build_body_receiver
-from query_api.http.concurrency_limit import limit_concurrency
+from query_api.http.concurrency_limit import build_concurrency_limit
 from query_api.http.cors import build_cors
 from query_api.http.host_check import build_host_check
 from query_api.http.inflation import KEEP_COMPRESSED
@@ -37,11 +36,13 @@ from query_api.http.rate_limit import RateLimit, build_rate_limit, build_refusal
 from query_api.http.stopping import STOPPING, Stopping
 from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
+from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.route_table import ROUTES
 from query_api.search.cursors import CURSOR_KEY
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
+from query_api.serving.background_job import BACKGROUND_JOBS, BackgroundJobs
 from query_api.serving.engine import Reader
-from query_api.serving.request_slots import REQUEST_SLOTS, RequestSlots
+from query_api.serving.request_slots import DEFAULT_WAITING, REQUEST_SLOTS, SLOTS_PER_CORE, RequestSlots
 from query_api.serving.scrub import Scrub
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.workers import WORKERS, Workers
@@ -49,6 +50,7 @@ from query_api.telemetry.metrics import METRICS, Metrics
 from query_api.telemetry.stages import SLOW_SECONDS
 from query_api.telemetry.tracing import TRACER
 from query_api.uploads.publishing import EVENT_PUBLISHER, EventPublisher, PublishSettings
+from service.processors import num_processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class AppSettings:
 
     max_body_bytes: int = 16 * 2**20
     max_json_bytes: int = 2**20
-    num_workers: int = field(default_factory=lambda: (os.cpu_count() or 1) + 2)
+    num_workers: int = field(default_factory=lambda: num_processors() + 2)
     reload_interval_seconds: float = 0.05
     cursor_key: str | None = None
     query_encoder: QueryEncoderSettings = field(default_factory=QueryEncoderSettings)
@@ -67,8 +69,10 @@ class AppSettings:
     host_names: frozenset[str] = frozenset()
     rate_limit: RateLimit = field(default_factory=RateLimit)
     receive_timeout_seconds: float = 20.0
-    max_concurrent_requests: int = 128
+    max_concurrent_requests: int | None = None
+    queue_seconds: float = 5.0
     max_wait_seconds: float = 60.0
+    answer_seconds: float = 60.0
     slow_seconds: float = 1.0
     link_hosts: tuple[str, ...] = ()
     has_percentiles: bool = True
@@ -101,7 +105,7 @@ def build_app(
     app[SLOW_SECONDS] = settings.slow_seconds
     app[STOPPING] = Stopping()
     _add_search(app, encoder, reader, settings)
-    app[REQUEST_SLOTS] = RequestSlots(settings.max_concurrent_requests)
+    app[REQUEST_SLOTS] = build_request_slots(settings)
     app[EVENT_PUBLISHER] = EventPublisher(publisher, app[WORKERS], settings.publish)
     app[GALLERY_HEADERS] = gallery_headers(settings.link_hosts)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
@@ -119,6 +123,7 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
     scales = PercentileScales(served_index, query_encoder) if settings.has_percentiles else None
     app[PERCENTILE_SCALES] = scales
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
+    app[OWNER_INTERESTS] = OwnerInterests()
     app[CURSOR_KEY] = settings.cursor_key
     app[CANARY_PROBE] = CanaryProbe(query_encoder)
 
@@ -126,19 +131,28 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
 def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSettings) -> None:
     """Add what runs beside the requests. aiohttp starts it in this order and stops it in reverse."""
     app[LIVE_STREAMS] = live_streams = LiveStreams()
+    jobs = app[BACKGROUND_JOBS] = BackgroundJobs()
     app.on_shutdown.append(live_streams.stop)
     app.cleanup_ctx.append(_run_workers)
     app.cleanup_ctx.append(lambda app: app[QUERY_ENCODER].running())
     app.cleanup_ctx.append(lambda app: app[SERVED_INDEX].reloading(settings.reload_interval_seconds))
     if (scales := app[PERCENTILE_SCALES]) is not None:
+        jobs.add(scales.job)
         app.cleanup_ctx.append(lambda _: scales.renewing())
     if settings.scrub_seconds is not None:
         scrub = Scrub(reader, app[METRICS], settings.scrub_seconds)
+        jobs.add(scrub.job)
         app.cleanup_ctx.append(lambda _: scrub.scrubbing())
 
 
+def build_request_slots(settings: AppSettings) -> RequestSlots:
+    if settings.max_concurrent_requests is None:
+        return RequestSlots(SLOTS_PER_CORE * num_processors(), settings.queue_seconds, DEFAULT_WAITING)
+    return RequestSlots(settings.max_concurrent_requests, settings.queue_seconds)
+
+
 async def _run_workers(app: web.Application) -> AsyncIterator[None]:
-    with app[WORKERS]:
+    async with app[WORKERS].until_end():
         yield
 
 
@@ -161,6 +175,6 @@ def build_middlewares(settings: AppSettings) -> list[Middleware]:
         build_access_check(settings.keys, settings.cors_origins),
         build_rate_limit(settings.rate_limit),
         build_body_receiver(settings.receive_timeout_seconds),
-        limit_concurrency,
+        build_concurrency_limit(settings.answer_seconds + settings.max_wait_seconds),
     ]
     return [build_cors(settings.cors_origins), *middlewares] if settings.cors_origins else middlewares

@@ -67,6 +67,8 @@ STATUSES: Mapping[str, int] = MappingProxyType(
         "not_yet_covered": 503,
         "overloaded": 503,
         "reload_stopped": 503,
+        "not_answered_in_time": 503,
+        "workers_stuck": 503,
         "not_searchable_in_time": 504,
     }
 )

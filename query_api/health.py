@@ -11,14 +11,20 @@ from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.json_answer import json_answer
 from query_api.http.stopping import STOPPING
+from query_api.serving.background_job import BACKGROUND_JOBS
 from query_api.serving.served_index import SERVED_INDEX, STALLED_SECONDS, ServedIndex
+from query_api.serving.workers import STUCK_SECONDS, WORKERS, Workers
 
 HANGS_SECONDS = 5 * STALLED_SECONDS  # so long, because a restart does not make a slow disk faster
 RETRY_AFTER = {"Retry-After": "1"}
 
 
 async def get_livez(request: web.Request) -> web.Response:
-    """Answer 200 while the reload loop and the encoder loop go on. A 503 means: restart the service."""
+    """Answer 200 while reload loop, encoder loop and workers go on. A 503 means: restart the service."""
+    workers = request.app[WORKERS]
+    if workers.num_running_for(HANGS_SECONDS) >= workers.num_threads:
+        message = f"every worker thread has been in one call for {HANGS_SECONDS:.0f} s"
+        raise ApiError("workers_stuck", message, headers=RETRY_AFTER)
     served, encoder = request.app[SERVED_INDEX], request.app[QUERY_ENCODER]
     if not served.is_reloading:
         raise ApiError("reload_stopped", "the reload loop has ended", headers=RETRY_AFTER)
@@ -45,14 +51,27 @@ async def get_readyz(request: web.Request) -> web.Response:
         raise ApiError("not_ready", f"there is no index to search yet: {why}", headers=RETRY_AFTER)
     if served.seconds_looking > STALLED_SECONDS:
         raise ApiError("not_ready", _looking(served), headers=RETRY_AFTER)
+    if request.app[WORKERS].are_stuck:
+        message = f"every worker thread has been in one call for {STUCK_SECONDS:.0f} s"
+        raise ApiError("not_ready", message, headers=RETRY_AFTER)
     if (complaint := await request.app[CANARY_PROBE].complaint()) is not None:
         raise ApiError("not_ready", complaint, headers=RETRY_AFTER)
-    problems = [
+    problems = [*_problems_of_workers(request.app[WORKERS]), *request.app[BACKGROUND_JOBS].problems]
+    problems += [
         f"{name}: generation {shard.damaged_generation} is damaged, and {shard.generation} is served"
         for name, shard in served.searcher.shards.items()
         if shard.damaged_generation is not None
     ]
     return json_answer(ReadyAnswer(problems=problems).model_dump_json()) if problems else _ok()
+
+
+def _problems_of_workers(workers: Workers) -> list[str]:
+    num_stuck = workers.num_running_for(STUCK_SECONDS)
+    if not num_stuck:
+        return []
+    return [
+        f"{num_stuck} of {workers.num_threads} worker threads have been in one call for {STUCK_SECONDS:.0f} s"
+    ]
 
 
 def _looking(served: ServedIndex) -> str:
@@ -71,7 +90,7 @@ ROUTES = (
         access="open",
         summary="Is the process alive?",
         answers={200: StatusAnswer},
-        codes=frozenset({"reload_stopped", "encoder_stopped"}),
+        codes=frozenset({"reload_stopped", "encoder_stopped", "workers_stuck"}),
     ),
     Route(
         method="GET",

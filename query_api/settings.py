@@ -105,11 +105,18 @@ class QueryApiSettings(Section):
         description="Maximum size of a JSON body without the pictures in it. Larger: 413. Increase it if "
         "clients search by many vectors of a large model in one request.",
     )
-    max_concurrent_requests: int = Field(
-        default=128,
+    max_concurrent_requests: int | None = Field(
+        default=None,
         ge=1,
-        description="Maximum number of requests worked on at once. More are answered 503, and the last "
-        "quarter is for callers that have few. As many of each caller may wait for uploads besides.",
+        description="Maximum number of requests worked on at once. Unset: 8 for each processor that the "
+        "process may use. More requests queue, up to 8 for each of these; beyond that they are answered 503. "
+        "The last quarter of both is for callers that have few. As many of each caller may wait for "
+        "uploads besides (unset: 128).",
+    )
+    queue_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="Answer 503 when a request has queued for this long. 0: no request queues.",
     )
     max_connections: int = Field(
         default=1000,
@@ -134,6 +141,12 @@ class QueryApiSettings(Section):
         default=60.0,
         ge=0,
         description="Maximum time for which a request may wait until its offsets are searchable.",
+    )
+    answer_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Answer 503 when a request is not answered within this time and MAX_WAIT_SECONDS. Time "
+        "in the queue does not count.",
     )
     slow_request_seconds: float = Field(
         default=1.0, gt=0, description="Log requests that take longer than this, with their stages."
@@ -168,7 +181,10 @@ class QueryApiSettings(Section):
         default=30.0, ge=0, description="Time that requests in flight have to finish after the drain."
     )
     num_workers: int | None = Field(
-        default=None, ge=1, description="Number of worker threads. Unset: the number of processors plus two."
+        default=None,
+        ge=1,
+        description="Number of worker threads. Unset: the number of processors that the "
+        "process may use, plus two.",
     )
     reload_interval_seconds: float = Field(
         default=0.05, gt=0, description="Interval at which the service looks for a newer generation."

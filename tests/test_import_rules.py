@@ -61,7 +61,10 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("encoder", "storage"),
         ("content", "errors"),
     ),
-    "service": (("command_line", "gc_tuning", "logs", "sections"), ("environment", "host_names")),
+    "service": (
+        ("command_line", "gc_tuning", "logs", "sections", "small_server"),
+        ("environment", "exit_deadline", "host_names", "processors"),
+    ),
     "consumer": (
         ("__main__",),
         ("health", "options_from_settings"),
@@ -72,8 +75,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("backlog", "references", "writing"),
         ("notices", "pipeline_state", "quarantine"),
         ("tasks", "telemetry"),
-        ("dead_letters", "mapping"),
-        ("backoff", "errors"),
+        ("dead_letters",),
+        ("backoff", "errors", "turns"),
     ),
     "query_api": (
         ("__main__",),

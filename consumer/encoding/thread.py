@@ -19,6 +19,7 @@ from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Removal, Task
 from consumer.telemetry.metrics import Metrics
+from consumer.turns import Turns
 from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
 from consumer.writing.thread import Writing
 from schemas.errors import UnknownSchema
@@ -85,6 +86,7 @@ class Encoding:
         self._is_closing = False
         self._settling: list[threading.Event] = []
         self._settling_lock = threading.Lock()
+        self.turns = Turns()
 
     def run(self, state: PipelineState) -> None:
         """Encode until closed. Faults, unknown schemas and floods end it with an error.
@@ -115,6 +117,7 @@ class Encoding:
         return settled.wait(timeout_seconds)
 
     def _turn(self) -> None:
+        self.turns.mark()
         wait = min(self._batcher.seconds_until_due(time.monotonic()), _LONGEST_WAIT_SECONDS)
         for task in self._backlog.take(self._max_rows, max(wait, 0.0)):
             self._add(task)
@@ -142,7 +145,7 @@ class Encoding:
         handled = [self._handle(task, embeddings) for task in batch]
         self._metrics.batch_records.observe(len(batch))
         for handover in build_handovers(handled):
-            self._writing.hand_over(handover)
+            self._writing.hand_over(handover, self.turns)
 
     def _watch_for_flood(self, batch: Sequence[Task]) -> None:
         """Count dead letters before any of the batch is sent, so that a flood sends none of its batch.

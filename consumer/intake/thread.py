@@ -20,6 +20,7 @@ from consumer.intake.waiting_partitions import WaitingPartitions
 from consumer.notices import Committed, Notices, ShardFenced
 from consumer.pipeline_state import PipelineState
 from consumer.telemetry.metrics import Metrics
+from consumer.turns import Turns
 from event_log.errors import EventLogError, OffsetOutOfRange, RecordUnreadable, TransientLogError
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
@@ -77,7 +78,7 @@ class Intake:
         self._fenced_until: dict[int, float] = {}
         self._num_failures = 0
         self._unreadable: dict[int, RecordUnreadable] = {}
-        self.last_turn_at = time.monotonic()
+        self.turns = Turns()
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -102,7 +103,7 @@ class Intake:
             self._source.close()
 
     def _turn(self) -> None:
-        self.last_turn_at = time.monotonic()
+        self.turns.mark()
         self._read_notices()
         self._check_fenced_partitions()
         self._waiting.observe(self._backlog.waiting, now=time.monotonic())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TypeAlias
@@ -24,12 +25,25 @@ class StepPool:
         ]
         self._lock = threading.Lock()
         self._is_started = self._is_closed = False
+        self._running: dict[threading.Thread, float] = {}  # since when each thread is in its step
 
     def submit(self, step: Step) -> None:
         """Run the step soon. Once the pool is closed, the step is forgotten."""
         if not self._is_started:
             self._start()
         self._steps.put(step)
+
+    @property
+    def num_dead(self) -> int:
+        """How many threads have ended though the pool is open."""
+        if not self._is_started or self._is_closed:
+            return 0
+        return sum(not thread.is_alive() for thread in self._threads)
+
+    @property
+    def seconds_in_step(self) -> float:
+        """For how long the thread that is longest in one step has been in it; 0 while no step runs."""
+        return max((time.monotonic() - began for began in list(self._running.values())), default=0.0)
 
     def close(self) -> None:
         """Forget the steps that have not begun, without waiting for those that have."""
@@ -47,4 +61,6 @@ class StepPool:
 
     def _run(self) -> None:
         while (step := self._steps.get()) is not None and not self._is_closed:
+            self._running[threading.current_thread()] = time.monotonic()
             step()
+            self._running.pop(threading.current_thread(), None)

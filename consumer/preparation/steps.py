@@ -111,6 +111,15 @@ class Preparation:
         """Begin a group of tasks, which one thread does one after the other. Cancelled tasks are skipped."""
         self._submit(_Group(tasks, handling), self._decode)
 
+    @property
+    def problem(self) -> str | None:
+        """What keeps the threads from going on for good; None if all is well."""
+        return "a preparation thread has ended" if self._pool.num_dead else None
+
+    @property
+    def seconds_in_step(self) -> float:
+        return self._pool.seconds_in_step
+
     def close(self) -> None:
         self._pool.close()
 

@@ -30,9 +30,11 @@ from consumer.references.policy import (
     StoreKind,
 )
 from consumer.references.stores import BucketStore, FileStore, ReferenceStore, open_http_store
+from consumer.turns import Turns
 from schemas.events import ContentReference
 
 _log = structlog.get_logger(__name__)
+_TURN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class References:
         self._last_success_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started: Future[None] = Future()
+        self._turns = Turns()
         self._thread = threading.Thread(target=self._run, name="references", daemon=True)
 
     def start(self) -> None:
@@ -116,6 +119,15 @@ class References:
             self._deliver(reference, fetch, record), self._loop
         )
         return fetch
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def seconds_since_turn(self) -> float:
+        """How long ago the event loop last turned, which it does each second."""
+        return self._turns.seconds_since
 
     def close(self, timeout_seconds: float) -> None:
         """Stop the loop and cancel what is being fetched. Do not wait longer, even if a disk hangs."""
@@ -143,8 +155,14 @@ class References:
             }
             self._loop = asyncio.get_running_loop()
             self._started.set_result(None)
-            await self._stopping.wait()
+            await self._turn_until_stopped()
             await _cancel_all_others()
+
+    async def _turn_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._turns.mark()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _TURN_SECONDS)
 
     async def _deliver(self, reference: ContentReference, fetch: Fetch, record: str) -> None:
         """Deliver the bytes and then hold their slot, until `Fetch.cancel` ends the waiting."""

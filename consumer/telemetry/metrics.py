@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from consumer.telemetry.free_space import FreeSpace
 from consumer.telemetry.outages import Outages
 
 Stage: TypeAlias = Literal["poll", "decode", "prepare", "encode", "add", "commit"]
@@ -161,7 +160,7 @@ class Metrics:
     def watch(self, *, is_ready: Callable[[], bool], index_root: Path) -> None:
         """Compute readiness and free disk space at every scrape."""
         self.ready.set_function(lambda: float(is_ready()))
-        self.index_free_bytes.set_function(lambda: _free_bytes(index_root))
+        self.index_free_bytes.set_function(FreeSpace(index_root).num_bytes)
 
     def count_truncated_text(self) -> None:
         self.truncated_texts.inc()
@@ -190,11 +189,3 @@ class Metrics:
         )
         for gauge in gauges:
             gauge.remove_by_labels({"shard": shard})
-
-
-def _free_bytes(index_root: Path) -> float:
-    """Not a number while the disk does not answer; readiness reports that."""
-    try:
-        return float(shutil.disk_usage(index_root).free)
-    except OSError:
-        return math.nan

@@ -17,6 +17,7 @@ from consumer.notices import Notices, ShardFenced
 from consumer.pipeline_state import PipelineState
 from consumer.tasks import AssignedPartition, CaughtUp, Handover
 from consumer.telemetry.metrics import Metrics
+from consumer.turns import Turns
 from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.owned_shard import OwnedShard
 from consumer.writing.shard_writer import Shards
@@ -25,6 +26,7 @@ ResultT = TypeVar("ResultT")
 _log = structlog.get_logger(__name__)
 _BUSY_WAIT_SECONDS = 0.01
 _IDLE_WAIT_SECONDS = 0.25
+_ROOM_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Writing:
         self._handed_bytes = 0
         self._changed = threading.Condition()
         self._is_closing = False
+        self.turns = Turns()
 
     def run(self, state: PipelineState) -> None:
         """Serve until closed, then close every shard without committing.
@@ -71,6 +74,7 @@ class Writing:
         """
         try:
             while not self._is_closing:
+                self.turns.mark()
                 self._wait()
                 self._serve_requests()
                 self._accept_handovers()
@@ -87,15 +91,18 @@ class Writing:
             self._is_closing = True
             self._changed.notify_all()
 
-    def hand_over(self, handover: Handover) -> None:
-        """Queue a delta. Waits while the writer has no room."""
+    def hand_over(self, handover: Handover, turns: Turns | None = None) -> None:
+        """Queue a delta. Waits while the writer has no room, and marks the caller's turns meanwhile."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._handed_bytes < self._room.max_waiting_bytes or self._is_closing
-            )
+            while not self._changed.wait_for(self._takes_handovers, _ROOM_WAIT_SECONDS):
+                if turns is not None:
+                    turns.mark()
             self._handovers.append(handover)
             self._handed_bytes += handover.size_bytes
             self._changed.notify_all()
+
+    def _takes_handovers(self) -> bool:
+        return self._handed_bytes < self._room.max_waiting_bytes or self._is_closing
 
     def open_shard(self, assigned: AssignedPartition) -> Future[int]:
         """Step 2 of a takeover: open the shard and become its owner (step 3).

@@ -25,8 +25,10 @@ from query_api.http.access import CALLER
 from query_api.http.bodies import read_body, read_known_parameters
 from query_api.http.json_answer import json_answer
 from query_api.http.rate_limit import charge
+from query_api.recommend.interests import Interest
 from query_api.recommend.models import RecommendRequest
-from query_api.recommend.recommendation import find_owner_interests, recommend_by_interests
+from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
+from query_api.recommend.recommendation import recommend_by_interests
 from query_api.recommend.routes import OWNER_TOKENS
 from query_api.search.ranking_requests import without_owner
 from query_api.serving.engine import Hit, Snapshot
@@ -155,7 +157,8 @@ async def recommend_contents(request: web.Request) -> web.Response:
     charge(request, OWNER_TOKENS)
     searcher = await _newest_searcher(request)
     k = min(parameters.k, MAX_K)
-    return await _in_worker(request, lambda: recommend(searcher, k=k, user=parameters.user or None))
+    known, user = request.app[OWNER_INTERESTS], parameters.user or None
+    return await _in_worker(request, lambda: recommend(searcher, known, k=k, user=user))
 
 
 def retrieve(searcher: Snapshot, embedding: Embeddings, *, k: int, user: str | None) -> RetrievedAnswer:
@@ -196,13 +199,17 @@ def latest_of_copies(searcher: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
     return [hit for _, hit in latest.values()]
 
 
-def recommend(searcher: Snapshot, *, k: int, user: str | None) -> RecommendedAnswer:
+def recommend(searcher: Snapshot, known: OwnerInterests, *, k: int, user: str | None) -> RecommendedAnswer:
     """Recommend by the interests that the user's texts show, and by those that the images show. Blocking."""
-    return RecommendedAnswer(**{seed: _recommend_by(searcher, seed, k=k, user=user) for seed in MODALITIES})
+    interests = {seed: known.find(searcher, user, [seed]) if user and k else () for seed in MODALITIES}
+    return RecommendedAnswer(
+        **{seed: _recommend_by(searcher, interests[seed], k=k, user=user) for seed in MODALITIES}
+    )
 
 
-def _recommend_by(searcher: Snapshot, seed: Modality, *, k: int, user: str | None) -> RetrievedAnswer:
-    interests = find_owner_interests(searcher, user, [seed]) if user and k else []
+def _recommend_by(
+    searcher: Snapshot, interests: Sequence[Interest], *, k: int, user: str | None
+) -> RetrievedAnswer:
     if not interests:
         return _nothing()
     found = recommend_by_interests(searcher, interests, RecommendRequest(owner_id=user, k=k))

@@ -24,7 +24,9 @@ DESCRIPTION = (
 )
 LEGACY = "legacy"  # the tag of routes that clients should leave
 OF_EVERY_ROUTE = frozenset({"bad_request", "headers_too_large", "too_many_requests", "unknown_host"})
-OF_GUARDED_ROUTES = frozenset({"key_required", "unknown_key", "forbidden", "overloaded"})
+OF_GUARDED_ROUTES = frozenset(
+    {"key_required", "unknown_key", "forbidden", "overloaded", "workers_stuck", "not_answered_in_time"}
+)
 OF_BODIES = frozenset({"bad_body", "request_timeout", "body_too_large"})
 OF_VALUES = frozenset({"invalid_value", "unknown_field", "missing_field", "out_of_range"})
 TAGS = {

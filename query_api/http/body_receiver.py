@@ -38,9 +38,8 @@ async def _read_body(request: web.Request, timeout_seconds: float) -> None:
     if content_encoding(request) not in ("identity", *ENCODINGS):
         message = "unknown Content-Encoding; use gzip or deflate, or send the body without one"
         raise ApiError("bad_body", message)
-    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(_CONTINUE)
-        request.writer.output_size = 0  # "100 Continue" does not count as the beginning of the answer
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        _let_it_come(request)
     try:
         if request.content.is_eof():  # it came together with the headers: no timer is needed
             await request.read()
@@ -53,3 +52,9 @@ async def _read_body(request: web.Request, timeout_seconds: float) -> None:
         raise ApiError("bad_body", "the body cannot be decoded by its Content-Encoding") from None
     except ConnectionError:
         raise ApiError("bad_body", "the connection closed before the whole body arrived") from None
+
+
+def _let_it_come(request: web.Request) -> None:
+    """Send "100 Continue", not through aiohttp's writer, for which it would be the start of the answer."""
+    if request.version == HttpVersion11 and request.transport is not None:
+        request.transport.write(_CONTINUE)

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from query_api.errors import STATUSES
+from query_api.http.aiohttp_parts import has_begun_answer, tells_waiting
 from query_api.http.inflation import KEEP_COMPRESSED
 from query_api.http.json_answer import json_answer
 from query_api.http.open_connections import OpenConnections
@@ -51,7 +52,16 @@ class Connection(web.RequestHandler):
     arriving when the service stops is received and answered; aiohttp would drop them.
     """
 
-    __slots__ = ("_connections", "_has_ended", "_has_partial_headers", "_limits", "_send_timer", "_socket")
+    __slots__ = (
+        "_connections",
+        "_has_ended",
+        "_has_partial_headers",
+        "_limits",
+        "_send_timer",
+        "_socket",
+        "_tells_waiting",
+        "_waits_since",
+    )
 
     def __init__(self, runner: web.AppRunner, limits: ConnectionLimits, connections: OpenConnections) -> None:
         assert runner.server is not None
@@ -72,13 +82,24 @@ class Connection(web.RequestHandler):
         self._send_timer: asyncio.TimerHandle | None = None
         self._has_partial_headers = False
         self._has_ended = False
+        self._tells_waiting = tells_waiting(self)
+        self._waits_since: float | None = asyncio.get_running_loop().time()
 
     @property
     def waits_since(self) -> float | None:
         """Since when (the loop's clock) it waits for a request; None while it answers one."""
+        if not self._tells_waiting:
+            return self._waits_since
         if self._waiter is None or self._waiter.done():
             return None
         return self._next_keepalive_close_time - self._limits.idle_seconds
+
+    def request_began(self) -> None:
+        self._waits_since = None
+        self._has_partial_headers = False
+
+    def request_ended(self) -> None:
+        self._waits_since = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -153,7 +174,7 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer a request that could not be read. The answer does not repeat what the client sent."""
-        if request.writer.output_size > 0:
+        if has_begun_answer(request, status):
             raise ConnectionError("the answer has already begun")
         code = code_of(status, exc)
         log.info("unreadable request", code=code, error=type(exc).__name__)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from query_api.http.aiohttp_parts import can_build, track_requests
 from query_api.http.connection import Connection, ConnectionLimits
 from query_api.http.open_connections import OpenConnections
 from query_api.http.stopping import STOPPING
@@ -47,9 +48,10 @@ async def listening(
     """
     runner = web.AppRunner(app, shutdown_timeout=shutdown_seconds)
     connections = OpenConnections(limits.max_connections, limits.num_reserved, app.get(METRICS))
+    app.middlewares.insert(0, track_requests)
     await runner.setup()
     try:
-        server = await _open_server(address, lambda: Connection(runner, limits, connections), limits)
+        server = await _open_server(address, _connect(runner, limits, connections), limits)
         try:
             host, port, *_ = server.sockets[0].getsockname()
             yield f"{host}:{port}"
@@ -62,8 +64,20 @@ async def listening(
         await runner.cleanup()
 
 
+def _connect(
+    runner: web.AppRunner, limits: ConnectionLimits, connections: OpenConnections
+) -> Callable[[], asyncio.Protocol]:
+    """Return what makes a connection: ours, or aiohttp's own where ours cannot be built."""
+
+    def connect() -> Connection:
+        return Connection(runner, limits, connections)
+
+    assert runner.server is not None
+    return connect if can_build(connect) else runner.server
+
+
 async def _open_server(
-    address: Address, connect: Callable[[], Connection], limits: ConnectionLimits
+    address: Address, connect: Callable[[], asyncio.Protocol], limits: ConnectionLimits
 ) -> asyncio.Server:
     try:
         return await asyncio.get_running_loop().create_server(

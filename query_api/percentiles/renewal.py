@@ -31,7 +31,7 @@ class PercentileScales:
         self._served = served
         self._encoder = encoder
         self._min_pause_seconds = min_pause_seconds
-        self._job = BackgroundJob("percentiles")
+        self.job = BackgroundJob("percentiles")
         self._scales: Mapping[Modality, Scales] | None = None
 
     def find(self, asked_by: Modality | None) -> Scales | None:
@@ -45,7 +45,7 @@ class PercentileScales:
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
         """Build the scales now and after each change of the index, until the context ends."""
-        return self._job.running(self._renew_forever())
+        return self.job.running(self._renew_forever())
 
     async def _renew_forever(self) -> None:
         phrases: list[Embeddings] = []
@@ -55,7 +55,7 @@ class PercentileScales:
             began = time.monotonic()
             try:
                 phrases = phrases or await self._encode_phrases()
-                self._scales = await self._job.run(build_scales, searcher, phrases, self._pause_after)
+                self._scales = await self.job.run(build_scales, searcher, phrases, self._pause_after)
                 built_of = searcher
             except (ClipIndexError, ApiError, OSError) as error:
                 log.error("percentile scales not renewed", error=str(error))
@@ -71,7 +71,7 @@ class PercentileScales:
         return [await self._encoder.encode_text_afresh(phrase) for phrase in read_phrases()]
 
     def _pause_after(self, searched_seconds: float) -> None:
-        self._job.pause(_PAUSE_FACTOR * searched_seconds)
+        self.job.pause(_PAUSE_FACTOR * searched_seconds)
 
 
 PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")

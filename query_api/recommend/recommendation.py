@@ -9,7 +9,7 @@ import numpy as np
 
 from clip_index.content import MODALITIES, Modality, unit_mean
 from query_api.recommend.diversity import diversify
-from query_api.recommend.interests import Interest, PastUpload, find_interests, shares
+from query_api.recommend.interests import Interest, PastUpload, shares
 from query_api.recommend.models import Because, RecommendRequest
 from query_api.search.query_embedding import QueryEmbedding, combined_embedding, combined_query
 from query_api.search.ranking import find_rankings
@@ -73,19 +73,18 @@ def recommend_by_examples(
     return recommended
 
 
-def find_owner_interests(
+def find_history(
     searcher: Snapshot, owner_id: str, modalities: Collection[Modality] = MODALITIES
-) -> list[Interest]:
-    """Cluster what an owner uploaded last, of these modalities. Without uploads there are no interests."""
+) -> list[PastUpload]:
+    """Read what an owner uploaded last, of these modalities, the newest first."""
     locations = searcher.find_owner(owner_id)
     uploads = zip(searcher.read_many(locations, ()), locations, strict=True)
     seeds = [pair for pair in uploads if pair[0].modality in modalities]
     seeds.sort(key=lambda pair: (-pair[0].facts.occurred_at_ms, pair[0].content_id))
-    newest = [
-        (content.content_id, unit_mean(searcher.embeddings(location)), content.facts.occurred_at_ms)
+    return [
+        PastUpload(content.content_id, unit_mean(searcher.embeddings(location)), content.facts.occurred_at_ms)
         for content, location in seeds[:NUM_REMEMBERED]
     ]
-    return find_interests([PastUpload(*upload) for upload in newest])
 
 
 def recommend_by_interests(

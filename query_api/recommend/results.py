@@ -14,10 +14,10 @@ from query_api.recommend.models import (
     RecommendRequest,
     WeightedExample,
 )
+from query_api.recommend.owner_interests import OwnerInterests
 from query_api.recommend.recommendation import (
     KnownExample,
     Recommended,
-    find_owner_interests,
     recommend_by_examples,
     recommend_by_interests,
 )
@@ -33,15 +33,16 @@ def build_answer(
     positive: Sequence[KnownExample],
     negative: Sequence[KnownExample],
     stages: Stages,
+    owner_interests: OwnerInterests,
 ) -> str:
     """Recommend by the examples, or by the owner's interests, and write the answer as JSON."""
-    interests: list[Interest] = []
+    interests: Sequence[Interest] = ()
     with stages.measure("search"):
         observed = searcher.observed_by(stages.search_observer)
         if wanted.owner_id is None:
             found = recommend_by_examples(observed, positive, negative, wanted)
         else:
-            interests = find_owner_interests(observed, wanted.owner_id)
+            interests = owner_interests.find(observed, wanted.owner_id)
             found = recommend_by_interests(observed, interests, wanted)
     with stages.measure("columns"):
         results = {modality: _build_hits(searcher, hits, wanted) for modality, hits in found.items()}

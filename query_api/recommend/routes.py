@@ -18,6 +18,7 @@ from query_api.http.bodies import read_json_body
 from query_api.http.json_answer import json_answer
 from query_api.http.rate_limit import charge
 from query_api.recommend.models import RecommendAnswer, RecommendRequest, WeightedExample
+from query_api.recommend.owner_interests import OWNER_INTERESTS
 from query_api.recommend.recommendation import KnownExample
 from query_api.recommend.results import build_answer
 from query_api.search.query_resolution import QueryResolver
@@ -46,7 +47,15 @@ async def recommend(request: web.Request) -> web.Response:
         negative = await _embed_known(resolver, wanted.negative)
     if wanted.positive is not None and not positive:
         raise ApiError("unknown_content", "none of the positive examples is a live content")
-    build = partial(build_answer, searcher, wanted, positive=positive, negative=negative, stages=stages)
+    build = partial(
+        build_answer,
+        searcher,
+        wanted,
+        positive=positive,
+        negative=negative,
+        stages=stages,
+        owner_interests=request.app[OWNER_INTERESTS],
+    )
     text = await request.app[WORKERS].run(build)
     return json_answer(text)
 

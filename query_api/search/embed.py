@@ -23,8 +23,8 @@ from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.http.bodies import read_json_body
 from query_api.http.json_answer import json_answer
 from query_api.http.rate_limit import charge
-from query_api.search.request_costs import refuse_costly
-from query_api.search.tokens import CHARACTERS_OF_A_TOKEN
+from query_api.search.request_costs import count_windows, refuse_costly
+from query_api.search.tokens import WINDOWS_OF_A_TOKEN
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
 
@@ -85,8 +85,8 @@ async def embed(request: web.Request) -> web.Response:
 
 def _surplus_of(contents: Sequence[EmbedContent]) -> float:
     """Return the tokens of the rate limit that embedding costs beyond a plain search."""
-    num_characters = sum(len(content.text or "") for content in contents)
-    return len(contents) - 1 + num_characters // CHARACTERS_OF_A_TOKEN
+    num_windows = sum(count_windows(content.text or "") for content in contents)
+    return len(contents) - 1 + num_windows // WINDOWS_OF_A_TOKEN
 
 
 async def _encode(encoder: QueryEncoder, content: EmbedContent) -> Embeddings:

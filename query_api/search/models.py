@@ -25,7 +25,7 @@ from query_api.contract.models import (
 )
 from query_api.contract.schema_rules import JsonSchema, alone_with, exactly_one_of
 from query_api.search.options import FreshnessOptions, RatedOptions
-from query_api.search.request_costs import refuse_costly
+from query_api.search.request_costs import refuse_costly, refuse_many_conditions
 
 MAX_TERMS = 16
 MAX_QUERIES = 64
@@ -131,6 +131,7 @@ def _refuse_many_hits(queries: Sequence[Query]) -> None:
 
 def _refuse_costly_queries(queries: Sequence[Query]) -> None:
     refuse_costly([*queries, *(term for query in queries for term in query.terms or ())])
+    refuse_many_conditions(queries)
 
 
 class BatchRequest(FreshnessOptions):

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from query_api.search.models import Example, Query, SearchRequest
 from query_api.search.options import RankingOptions
+from query_api.search.request_costs import count_conditions, count_windows
 
-CHARACTERS_OF_A_TOKEN = 2_000
+WINDOWS_OF_A_TOKEN = 14  # those of an English text of 2,000 characters
 CONDITIONS_OF_A_TOKEN = 8
 HITS_OF_A_TOKEN = 200
 
@@ -29,9 +30,7 @@ def cost_of_examples(examples: Iterable[Example]) -> float:
 
 def cost_of_options(options: RankingOptions) -> float:
     """Return what the filter and the number of hits cost."""
-    wanted = options.filter
-    num_conditions = len(wanted.must) + len(wanted.should) + len(wanted.must_not) if wanted else 0
-    return num_conditions // CONDITIONS_OF_A_TOKEN + options.k // HITS_OF_A_TOKEN
+    return count_conditions(options.filter) // CONDITIONS_OF_A_TOKEN + options.k // HITS_OF_A_TOKEN
 
 
 def _cost_of_query(query: Query) -> float:
@@ -41,4 +40,4 @@ def _cost_of_query(query: Query) -> float:
 def _cost_of_example(example: Example) -> float:
     if example.image is not None:
         return 1.0
-    return len(example.text or "") // CHARACTERS_OF_A_TOKEN
+    return count_windows(example.text or "") // WINDOWS_OF_A_TOKEN

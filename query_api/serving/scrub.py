@@ -33,31 +33,31 @@ class Scrub:
         self._reader = reader
         self._metrics = metrics
         self._interval_seconds = interval_seconds
-        self._job = BackgroundJob("scrub")
+        self.job = BackgroundJob("scrub")
         for outcome in get_args(ScrubOutcome):
             metrics.scrubbed_files.labels(outcome)  # starts at zero, so that an alert sees the first step
 
     def scrubbing(self) -> AbstractAsyncContextManager[None]:
         """Repeat passes over the files until the context ends."""
-        return self._job.running(self._scrub_forever())
+        return self.job.running(self._scrub_forever())
 
     async def _scrub_forever(self) -> None:
         while True:
             began = time.monotonic()
-            await self._job.run(self.scrub_once, self._reader.served_files())
+            await self.job.run(self.scrub_once, self._reader.served_files())
             spent_seconds = time.monotonic() - began
             await asyncio.sleep(max(MIN_PAUSE_SECONDS, self._interval_seconds - spent_seconds))
 
     def stop(self) -> None:
         """End a pass that is under way at its next pause."""
-        self._job.stop()
+        self.job.stop()
 
     def scrub_once(self, files: Mapping[Path, FileDigest]) -> None:
         """Read all files, spread over the interval; raise `CancelledError` when the service stops."""
         num_bytes = sum(digest.size_bytes for digest in files.values())
         seconds_of_byte = self._interval_seconds / max(1, num_bytes)
         for path, digest in files.items():
-            outcome = _scrub(path, digest, lambda read: self._job.pause(read * seconds_of_byte))
+            outcome = _scrub(path, digest, lambda read: self.job.pause(read * seconds_of_byte))
             self._metrics.scrubbed_files.labels(outcome).inc()
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+_RESERVED = 4  # a quarter of the slots is kept for callers that hold less than a quarter
 CALLERS_AT_ONCE = 4  # so many callers must ask for all they may before another finds no slot
+
+
+def leaves_the_last_quarter(num_slots: int, held: Mapping[str, int], caller: str) -> bool:
+    """Whether a caller may take one more: the last quarter is for callers that hold less than a quarter."""
+    quarter = num_slots // _RESERVED
+    num_free = num_slots - sum(held.values())
+    is_small = held.get(caller, 0) < max(1, quarter)
+    return num_free > (0 if is_small else quarter)
 
 
 class SharedSlots:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -18,7 +21,10 @@ from prometheus_client import generate_latest
 from clip_index.writing.shard_writer import ShardWriter
 from consumer.health import HealthCheck, HealthServer
 from consumer.pipeline import Pipeline
+from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.inflight import InFlightFile
+from consumer.references.fetching import References
+from consumer.telemetry import free_space
 from consumer.telemetry.metrics import Metrics
 from event_log.errors import RecordUnreadable, TransientLogError
 from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
@@ -213,3 +219,85 @@ def test_a_record_that_cannot_be_read_holds_its_partition_and_is_named_until_it_
         assert not check.is_ready()
         world.wait_committed(world.publish(upload("c"), 0), 0)
         eventually(check.is_ready)
+
+
+def stalled(check: HealthCheck) -> set[str]:
+    return {problem.split()[1] for problem in check.look().not_ready if "has not turned" in problem}
+
+
+def test_a_loop_that_hangs_is_named_by_readiness_and_later_by_liveness(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    commit = ShardWriter.commit
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        assert answers.wait(PATIENCE_SECONDS)
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(ShardWriter, "commit", hang)
+    with world.running() as pipeline:
+        patient, impatient = HealthCheck(pipeline, 60.0), HealthCheck(pipeline, 0.5)
+        end = world.publish(upload("a"))
+        eventually(lambda: "writer" in stalled(impatient))
+        assert not patient.look().not_ready
+        assert "the writer loop has not turned" not in str(impatient.look().not_live)
+        eventually(lambda: "the writer loop has not turned" in str(impatient.look().not_live))
+        answers.set()
+        world.wait_committed(end)
+        eventually(lambda: not stalled(impatient))
+
+
+def test_loops_that_have_nothing_to_do_turn(world: World) -> None:
+    with world.running() as pipeline:
+        world.wait_committed(world.publish(upload("a")))
+        assert set(pipeline.seconds_since_turn) == {"writer", "encoder", "references", "preparation"}
+        began = time.monotonic()
+        eventually(
+            lambda: all(
+                seconds < time.monotonic() - began for seconds in pipeline.seconds_since_turn.values()
+            )
+        )
+
+
+def test_the_end_of_the_references_thread_or_of_a_preparation_thread_is_not_live(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world.running() as pipeline:
+        world.wait_committed(world.publish(upload("a")))
+        check = HealthCheck(pipeline, 60.0)
+        assert check.look().not_live == []
+        monkeypatch.setattr(StepPool, "num_dead", 1)
+        assert check.look().not_live == ["a preparation thread has ended"]
+        monkeypatch.setattr(References, "is_running", False)
+        assert "the references thread has ended" in check.look().not_live
+
+
+def test_a_step_that_hangs_is_told() -> None:
+    pool, gate, began = StepPool(1, "step"), threading.Event(), threading.Event()
+    assert pool.seconds_in_step == 0.0
+
+    def hang() -> None:
+        began.set()
+        gate.wait(PATIENCE_SECONDS)
+
+    pool.submit(hang)
+    assert began.wait(PATIENCE_SECONDS)
+    eventually(lambda: pool.seconds_in_step > 0.01)
+    gate.set()
+    eventually(lambda: pool.seconds_in_step == 0.0)
+    assert pool.num_dead == 0
+    pool.close()
+
+
+def test_a_disk_that_hangs_hangs_no_scrape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, usage = threading.Event(), shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: answers.wait(PATIENCE_SECONDS) and usage)
+    monkeypatch.setattr(free_space, "_PATIENCE_SECONDS", 0.01)
+    space = free_space.FreeSpace(tmp_path)
+    began = time.monotonic()
+    assert all(math.isnan(space.num_bytes()) for _ in range(3))
+    assert time.monotonic() - began < PATIENCE_SECONDS / 4
+    monkeypatch.undo()
+    answers.set()
+    eventually(lambda: not math.isnan(space.num_bytes()))

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,9 @@ from fakes.hash_encoder import HashEncoder
 from query_api.http import rate_limit
 from query_api.http.api_keys import ApiKeys
 from query_api.http.rate_limit import RateLimit, TokenBuckets
-from query_api.serving.request_slots import REQUEST_SLOTS
+from query_api.serving.request_slots import REQUEST_SLOTS, RequestSlots
 from tests.consumer.running import PATIENCE_SECONDS
-from tests.query_api.conftest import StartService
+from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import TOPIC, SmallIndex
 
 Client = TestClient[Any, Any]
@@ -134,10 +135,33 @@ class HeldEncoder(HashEncoder):
         return super().encode(prepared)
 
 
+def build_held_encoder() -> HeldEncoder:
+    """An encoder with a gate of its own."""
+
+    class OwnEncoder(HeldEncoder):
+        gate = threading.Event()
+
+    return OwnEncoder()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
+def slots_of(client: TestClient[Any, Any]) -> RequestSlots:
+    assert client.app is not None
+    return client.app[REQUEST_SLOTS]
+
+
 async def test_too_much_work_at_once_is_a_503_but_health_is_still_told(
     small_index: SmallIndex, start_service: StartService
 ) -> None:
-    client = await start_service(small_index, encoder=HeldEncoder(), max_concurrent_requests=1)
+    client = await start_service(
+        small_index, encoder=HeldEncoder(), max_concurrent_requests=1, queue_seconds=0
+    )
     working = asyncio.create_task(client.post("/v1/search", json={"text": "red"}))
     while (refused := await client.get("/v1/index")).status == 200:  # noqa: ASYNC110 (until it is encoded)
         await asyncio.sleep(0.01)
@@ -147,6 +171,45 @@ async def test_too_much_work_at_once_is_a_503_but_health_is_still_told(
     HeldEncoder.gate.set()
     assert (await working).status == 200
     assert (await client.get("/v1/index")).status == 200
+
+
+async def test_a_request_queues_while_others_are_worked_on_and_says_for_how_long(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    encoder = build_held_encoder()
+    client = await start_service(small_index, encoder=encoder, max_concurrent_requests=1)
+    working = asyncio.create_task(client.post("/v1/search", json={"text": "red"}))
+    await until(lambda: slots_of(client).num_working == 1)
+    queued = asyncio.create_task(client.get("/v1/index"))
+    await until(lambda: slots_of(client).num_queued == 1)
+    encoder.gate.set()
+    assert (await working).status == (await queued).status == 200
+    assert "queue" not in (await working).headers["Server-Timing"]
+    assert "queue;dur=" in (await queued).headers["Server-Timing"]
+    assert 'cliptide_query_stage_seconds_count{stage="queue"} 1.0' in metrics_of(client)
+
+
+async def test_a_request_that_queues_too_long_is_a_503_and_one_whose_client_left_is_not_worked_on(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    encoder = build_held_encoder()
+    client = await start_service(small_index, encoder=encoder, max_concurrent_requests=1, queue_seconds=0.3)
+    working = asyncio.create_task(client.post("/v1/search", json={"text": "red"}))
+    await until(lambda: slots_of(client).num_working == 1)
+    refused = await client.get("/v1/index")
+    assert (refused.status, (await refused.json())["error"]["code"]) == (503, "overloaded")
+    assert refused.headers["Retry-After"] == "1"
+    slots_of(client)._queue_seconds = PATIENCE_SECONDS
+    leaving = asyncio.create_task(client.get("/v1/contents/t-red"))
+    await until(lambda: slots_of(client).num_queued == 1)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await until(lambda: len(client.server.runner.server.connections) == 1)  # type: ignore[attr-defined]
+    encoder.gate.set()
+    assert (await working).status == 200
+    await until(lambda: slots_of(client).num_working == slots_of(client).num_queued == 0)
+    answered = 'route="/v1/contents/{content_id}",status="200"'
+    assert answered not in metrics_of(client)
 
 
 async def test_searches_that_wait_for_an_upload_keep_nobody_from_being_answered(
