@@ -47,6 +47,7 @@ from service.command_line import build_parser
 from service.environment import BadSettings
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
+from service.program_metrics import describe_program, measure_process
 
 _STALLED_AFTER_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake
@@ -132,6 +133,8 @@ def _consume(
     encoder = load_encoder(settings.encoder)
     with ExitStack() as stack:
         kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
+        describe_program(metrics.registry)
+        measure_process(metrics.registry)
         topic = _wait_for_topics(settings, kafka, metrics, signals)
         if topic is None:
             return

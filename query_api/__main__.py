@@ -51,6 +51,7 @@ from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
 from service.environment import BadSettings
 from service.logs import configure_logs, trace_crashes
+from service.program_metrics import describe_program, measure_process
 
 log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
@@ -94,6 +95,9 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
     reader = open_reader(settings.index, encoder)
     registry = CollectorRegistry()
     with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
+        describe_program(scraped)
+        if scraped is registry:  # with several processes, each scrape would show another one
+            measure_process(scraped)
         with open_tracer(settings.query_api.otlp_endpoint) as tracer:
             app = build_app(
                 encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer

@@ -23,6 +23,7 @@ import query_api.telemetry.metrics
 import service.environment
 from cliptide.__main__ import main
 from service.environment import PREFIX
+from service.program_metrics import describe_program
 from tests.integration.monitoring import alert_rules
 from tools.flags_table import commands_of, variable_of
 from tools.settings_table import variables_of
@@ -160,13 +161,26 @@ def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
     assert rows == set(_exported())
 
 
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_every_metric_says_in_its_name_which_service_exports_it(name: str) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    metrics = {"consumer": consumer.telemetry.metrics, "query_api": query_api.telemetry.metrics}[name]
+    metrics.Metrics(registry)
+    prefix = {"consumer": "cliptide_consumer_", "query_api": "cliptide_query_"}[name]
+    names = {metric.name for metric in registry.collect()} - {"cliptide_searchable_after_event_seconds"}
+    assert {metric for metric in names if not metric.startswith(prefix)} == set()
+
+
 def _exported() -> Iterator[str]:
     """Yield the names that Prometheus sees. The name of a counter ends in _total."""
     services = prometheus_client.CollectorRegistry()
     consumer.telemetry.metrics.Metrics(services)
+    describe_program(services)
     queries = prometheus_client.CollectorRegistry()
     query_api.telemetry.metrics.Metrics(queries)
     for metric in [*services.collect(), *queries.collect()]:
+        if metric.name == "python_info":  # not ours
+            continue
         yield metric.name + (_COUNTER_SUFFIX if metric.type == "counter" else "")
 
 

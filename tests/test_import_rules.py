@@ -59,7 +59,10 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("encoder", "storage"),
         ("content", "errors"),
     ),
-    "service": (("command_line", "gc_tuning", "logs", "sections"), ("environment", "host_names")),
+    "service": (
+        ("command_line", "gc_tuning", "logs", "program_metrics", "sections"),
+        ("environment", "host_names"),
+    ),
     "consumer": (
         ("__main__",),
         ("health", "options_from_settings"),

@@ -51,9 +51,9 @@ def test_a_running_consumer_is_live_ready_and_measured(world: World) -> None:
         assert get(port, "/readyz")[0] == 200
         status, metrics = get(port, "/metrics")
         assert status == 200
-        assert 'cliptide_records_total{status="indexed"} 1.0' in metrics
-        assert 'cliptide_commits_total{shard="uploads-0"} 1.0' in metrics
-        eventually(lambda: 'cliptide_lag_records{shard="uploads-0"} 0.0' in get(port, "/metrics")[1])
+        assert 'cliptide_consumer_records_total{status="indexed"} 1.0' in metrics
+        assert 'cliptide_consumer_commits_total{shard="uploads-0"} 1.0' in metrics
+        eventually(lambda: 'cliptide_consumer_lag_records{shard="uploads-0"} 0.0' in get(port, "/metrics")[1])
         assert get(port, "/else")[0] == 404
 
 
@@ -72,10 +72,10 @@ def test_a_page_that_gives_its_name_this_address_is_told_nothing(world: World) -
 def test_readiness_and_free_space_are_asked_for_at_every_scrape(tmp_path: Path) -> None:
     metrics, is_ready = Metrics(), True
     metrics.watch(is_ready=lambda: is_ready, index_root=tmp_path)
-    assert metrics.registry.get_sample_value("cliptide_ready") == 1.0
+    assert metrics.registry.get_sample_value("cliptide_consumer_ready") == 1.0
     is_ready = False
-    assert metrics.registry.get_sample_value("cliptide_ready") == 0.0
-    free = metrics.registry.get_sample_value("cliptide_index_free_bytes")
+    assert metrics.registry.get_sample_value("cliptide_consumer_ready") == 0.0
+    free = metrics.registry.get_sample_value("cliptide_consumer_index_free_bytes")
     assert free is not None
     assert 0 < free <= shutil.disk_usage(tmp_path).total
 
@@ -84,8 +84,8 @@ def test_a_disk_that_does_not_answer_leaves_the_scrape_whole(tmp_path: Path) -> 
     metrics = Metrics()
     metrics.watch(is_ready=lambda: False, index_root=tmp_path / "gone")
     scraped = generate_latest(metrics.registry).decode()
-    assert "cliptide_index_free_bytes NaN" in scraped
-    assert "cliptide_ready 0.0" in scraped
+    assert "cliptide_consumer_index_free_bytes NaN" in scraped
+    assert "cliptide_consumer_ready 0.0" in scraped
 
 
 def test_a_flood_makes_readiness_red(world: World) -> None:
@@ -120,7 +120,10 @@ def test_a_consumer_that_no_longer_polls_is_not_live(world: World) -> None:
 def test_a_shard_that_is_given_away_is_no_longer_measured(world: World) -> None:
     with world.running():
         world.wait_committed(world.publish(upload("a")))
-    assert world.metrics.registry.get_sample_value("cliptide_generation", {"shard": "uploads-0"}) is None
+    assert (
+        world.metrics.registry.get_sample_value("cliptide_consumer_generation", {"shard": "uploads-0"})
+        is None
+    )
 
 
 def fail_read_only(*_: object, **__: object) -> None:
@@ -138,7 +141,7 @@ def stays_red(check: HealthCheck, looks: int = 40) -> bool:
 
 def lag_records(world: World) -> float:
     labels = {"shard": f"{TOPIC}-0"}
-    return world.metrics.registry.get_sample_value("cliptide_lag_records", labels) or 0.0
+    return world.metrics.registry.get_sample_value("cliptide_consumer_lag_records", labels) or 0.0
 
 
 def test_while_no_record_can_be_named_in_flight_readiness_is_red_and_the_lag_is_asked_for(
