@@ -104,7 +104,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
     signals.listen()
     try:
         settings = _with_flags(read_settings(), accepted)
-        configure_logs(settings.log_level)
+        configure_logs(settings.log.level, settings.log.format)
         trace_crashes()
         _consume(settings, load_encoder, signals)
     except Exception as error:  # noqa: BLE001 - every failure becomes a sentence and a code

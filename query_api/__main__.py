@@ -68,7 +68,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
         settings = read_settings()
     except BadSettings as error:
         return _refuse(str(error), exit_code=2)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log.level, settings.log.format)
     trace_crashes()
     try:
         _open_and_serve(settings, load_encoder)
@@ -200,6 +200,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
         rate_limit=RateLimit(settings.rate_per_second, settings.rate_burst),
         receive_timeout_seconds=settings.receive_timeout_seconds,
         slow_seconds=settings.slow_request_seconds,
+        has_access_log=settings.access_log,
         max_wait_seconds=settings.max_wait_seconds,
         max_concurrent_requests=settings.max_concurrent_requests,
         link_hosts=settings.link_hosts,

@@ -60,8 +60,9 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("content", "errors"),
     ),
     "service": (
-        ("command_line", "gc_tuning", "logs", "program_metrics", "sections"),
+        ("command_line", "gc_tuning", "program_metrics", "sections"),
         ("environment", "host_names"),
+        ("logs",),
     ),
     "consumer": (
         ("__main__",),
