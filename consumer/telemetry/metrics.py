@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -171,11 +171,17 @@ class Metrics:
         self.index_free_bytes = Gauge(
             "cliptide_consumer_index_free_bytes", "Bytes free where the index lies.", registry=self.registry
         )
+        self.index_disk_bytes = Gauge(
+            "cliptide_consumer_index_disk_bytes",
+            "Bytes of the file system where the index lies, free or not.",
+            registry=self.registry,
+        )
 
     def watch(self, *, is_ready: Callable[[], bool], index_root: Path) -> None:
-        """Compute readiness and free disk space at every scrape."""
+        """Compute readiness and disk space at every scrape."""
         self.ready.set_function(lambda: float(is_ready()))
-        self.index_free_bytes.set_function(lambda: _free_bytes(index_root))
+        self.index_free_bytes.set_function(lambda: _disk_usage(index_root).free)
+        self.index_disk_bytes.set_function(lambda: _disk_usage(index_root).total)
 
     def count_truncated_text(self) -> None:
         self.truncated_texts.inc()
@@ -205,9 +211,15 @@ class Metrics:
             gauge.remove_by_labels({"shard": shard})
 
 
-def _free_bytes(index_root: Path) -> float:
+class _DiskUsage(NamedTuple):
+    total: float
+    free: float
+
+
+def _disk_usage(index_root: Path) -> _DiskUsage:
     """Not a number while the disk does not answer; readiness reports that."""
     try:
-        return float(shutil.disk_usage(index_root).free)
+        usage = shutil.disk_usage(index_root)
     except OSError:
-        return math.nan
+        return _DiskUsage(math.nan, math.nan)
+    return _DiskUsage(float(usage.total), float(usage.free))

@@ -78,6 +78,8 @@ def test_readiness_and_free_space_are_asked_for_at_every_scrape(tmp_path: Path) 
     free = metrics.registry.get_sample_value("cliptide_consumer_index_free_bytes")
     assert free is not None
     assert 0 < free <= shutil.disk_usage(tmp_path).total
+    total = metrics.registry.get_sample_value("cliptide_consumer_index_disk_bytes")
+    assert total == shutil.disk_usage(tmp_path).total
 
 
 def test_a_disk_that_does_not_answer_leaves_the_scrape_whole(tmp_path: Path) -> None:
@@ -85,6 +87,7 @@ def test_a_disk_that_does_not_answer_leaves_the_scrape_whole(tmp_path: Path) -> 
     metrics.watch(is_ready=lambda: False, index_root=tmp_path / "gone")
     scraped = generate_latest(metrics.registry).decode()
     assert "cliptide_consumer_index_free_bytes NaN" in scraped
+    assert "cliptide_consumer_index_disk_bytes NaN" in scraped
     assert "cliptide_consumer_ready 0.0" in scraped
 
 
