@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fleet-long fuzz-api slow-long lint format figures crash-long lock system-deps clean
+.PHONY: help install demo test test-all fleet-long fuzz-api slow-long lint format figures crash-long lock sbom audit system-deps clean
 
 help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -53,13 +53,24 @@ figures: install ## measure every figure of benchmarks/ (up to five minutes each
 crash-long: install ## kill writers 1,000 times, cut the power 5,000 times, damage 1,000 files
 	@OMP_NUM_THREADS=1 $(BIN)/python -m crashes.campaign $(ARGS)
 
-lock: install ## pin the newest versions that pyproject.toml allows
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.10 --all-extras pyproject.toml --output-file requirements.lock
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.10
 
-system-deps: ## install the Debian packages that some tests need: a JDK and Maven for Apache Kafka, Prometheus, Compose, Chromium
+lock: install ## pin the newest versions that pyproject.toml allows, and the part of them that each image installs
+	@$(LOCK) --all-extras pyproject.toml --output-file requirements.lock
+	@for use in serve demo build; do cp requirements.lock requirements-$$use.lock; done  # uv keeps these versions
+	@$(LOCK) pyproject.toml --output-file requirements-serve.lock
+	@$(LOCK) --extra demo pyproject.toml --output-file requirements-demo.lock
+	@echo 'setuptools>=77' | $(LOCK) - --output-file requirements-build.lock
+
+sbom: install ## print what the images of the services install (CycloneDX, JSON)
+	@$(BIN)/python -m tools.sbom requirements-serve.lock
+
+audit: install ## ask PyPI's database for known weaknesses of what the images install; fails if it cannot be asked
+	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes -r requirements-serve.lock
+
+system-deps: ## install the Debian packages that some tests need: a JDK and Maven for Apache Kafka, Prometheus, Alertmanager, Compose, Chromium
 	apt-get update
-	apt-get install --yes --no-install-recommends openjdk-17-jre-headless maven prometheus docker-compose chromium
+	apt-get install --yes --no-install-recommends openjdk-17-jre-headless maven prometheus prometheus-alertmanager docker-compose chromium
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -47,6 +47,7 @@ from service.environment import BadSettings
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
+from service.program_metrics import describe_program, measure_process
 
 _STALLED_AFTER_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake
@@ -103,7 +104,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[
     signals.listen()
     try:
         settings = _with_flags(read_settings(), accepted)
-        configure_logs(settings.log_level)
+        configure_logs(settings.log.level, settings.log.format)
         trace_crashes()
         _consume(settings, load_encoder, signals)
     except Exception as error:  # noqa: BLE001 - every failure becomes a sentence and a code
@@ -132,6 +133,8 @@ def _consume(
     encoder = load_encoder(settings.encoder)
     with ExitStack() as stack:
         kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
+        describe_program(metrics.registry)
+        measure_process(metrics.registry)
         topic = _wait_for_topics(settings, kafka, metrics, signals)
         if topic is None:
             return

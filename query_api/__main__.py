@@ -54,6 +54,7 @@ from service.environment import BadSettings
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.logs import configure_logs, trace_crashes
 from service.processors import num_processors
+from service.program_metrics import describe_program, measure_process
 
 log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
@@ -70,7 +71,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
         settings = read_settings()
     except BadSettings as error:
         return _refuse(str(error), exit_code=2)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log.level, settings.log.format)
     trace_crashes()
     try:
         _open_and_serve(settings, load_encoder)
@@ -97,6 +98,9 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
     reader = open_reader(settings.index, encoder)
     registry = CollectorRegistry()
     with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
+        describe_program(scraped)
+        if scraped is registry:  # with several processes, each scrape would show another one
+            measure_process(scraped)
         with open_tracer(settings.query_api.otlp_endpoint) as tracer:
             app = build_app(
                 encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
@@ -205,6 +209,7 @@ def app_settings(all_settings: Settings) -> AppSettings:
         rate_limit=RateLimit(settings.rate_per_second, settings.rate_burst),
         receive_timeout_seconds=settings.receive_timeout_seconds,
         slow_seconds=settings.slow_request_seconds,
+        has_access_log=settings.access_log,
         max_wait_seconds=settings.max_wait_seconds,
         answer_seconds=settings.answer_seconds,
         max_concurrent_requests=settings.max_concurrent_requests,

@@ -47,7 +47,7 @@ from query_api.serving.scrub import Scrub
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.workers import WORKERS, Workers
 from query_api.telemetry.metrics import METRICS, Metrics
-from query_api.telemetry.stages import SLOW_SECONDS
+from query_api.telemetry.stages import HAS_ACCESS_LOG, SLOW_SECONDS
 from query_api.telemetry.tracing import TRACER
 from query_api.uploads.publishing import EVENT_PUBLISHER, EventPublisher, PublishSettings
 from service.processors import num_processors
@@ -74,6 +74,7 @@ class AppSettings:
     max_wait_seconds: float = 60.0
     answer_seconds: float = 60.0
     slow_seconds: float = 1.0
+    has_access_log: bool = False
     link_hosts: tuple[str, ...] = ()
     has_percentiles: bool = True
     scrub_seconds: float | None = None
@@ -103,6 +104,7 @@ def build_app(
     app[MAX_JSON_BYTES] = settings.max_json_bytes
     app[TRACER] = tracer
     app[SLOW_SECONDS] = settings.slow_seconds
+    app[HAS_ACCESS_LOG] = settings.has_access_log
     app[STOPPING] = Stopping()
     _add_search(app, encoder, reader, settings)
     app[REQUEST_SLOTS] = build_request_slots(settings)

@@ -194,6 +194,11 @@ class QueryApiSettings(Section):
         ge=1,
         description="Maximum queries in one encoder batch. Each window of a long text counts.",
     )
+    access_log: bool = Field(
+        default=True,
+        description="Write a log line for each request, with its id, route, status and time. It never holds "
+        "the path, the query or a key.",
+    )
     text_cache_entries: int = Field(
         default=10_000, ge=0, description="Number of query texts whose embeddings are cached."
     )

@@ -6,22 +6,18 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
-from typing import Annotated, Literal, TypeAlias, TypeVar, get_type_hints
+from typing import Annotated, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from service.logs import LogFormat
 
 PREFIX = "CLIPTIDE_"
 MISSPELT_SIMILARITY = 0.8  # one wrong letter in five; names of different services differ by more
 
 # Kubernetes sets such a variable in every pod for each Service: CLIPTIDE_QUERY_API_PORT=tcp://10.0.0.11:8080
 _SERVICE_LINKS = ("tcp://", "udp://", "sctp://")
-
-
-LogLevel: TypeAlias = Annotated[
-    Literal["debug", "info", "warning", "error"],
-    BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
-]
 
 
 class BadSettings(Exception):
@@ -34,6 +30,24 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _lower(text: object) -> object:
+    return text.lower() if isinstance(text, str) else text
+
+
+class LogSection(Section):
+    """What a service writes to its log, and how."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        default="info",
+        description="Log lines of this level and above are written: debug, info, warning or error.",
+    )
+    format: Annotated[LogFormat, BeforeValidator(_lower)] = Field(
+        default="auto",
+        description="The form of a log line: json (one object a line), console (for people), or auto, which "
+        "is console at a terminal and json everywhere else.",
+    )
+
+
 class EnvironmentSettings(BaseSettings):
     """Everything that a service reads from its environment: its sections, and single `CLIPTIDE_<NAME>`s."""
 
@@ -41,10 +55,7 @@ class EnvironmentSettings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
-    log_level: LogLevel = Field(
-        default="info",
-        description="Log lines of this level and above are written: debug, info, warning or error.",
-    )
+    log: LogSection = LogSection()
 
 
 SettingsT = TypeVar("SettingsT", bound=EnvironmentSettings)

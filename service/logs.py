@@ -1,15 +1,18 @@
-"""Logs: readable lines at a terminal, JSON everywhere else."""
+"""Logs: one JSON object a line, or readable lines at a terminal."""
 
 from __future__ import annotations
 
 import faulthandler
 import logging
 import sys
+from typing import Literal, TypeAlias
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
+LogFormat: TypeAlias = Literal["auto", "json", "console"]
 _STDERR = 2
+_FIRST = ("event", "level", "timestamp")
 
 
 def trace_crashes() -> None:
@@ -20,22 +23,61 @@ def trace_crashes() -> None:
     faulthandler.enable(_STDERR, all_threads=True)
 
 
-def configure_logs(level: str = "info") -> None:
+def configure_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     """Write structured logs of this level (debug, info, warning, error) and above to stderr.
 
-    Tracebacks are written without the values of variables, because settings hold credentials.
+    `auto` is `console` at a terminal and `json` everywhere else. Warnings of libraries become lines of
+    the same form. Tracebacks are written without the values of variables, because settings hold
+    credentials.
     """
-    last: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    if sys.stderr.isatty():
-        last = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    is_console = sys.stderr.isatty() if log_format == "auto" else log_format == "console"
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *last,
+            *(_console_processors() if is_console else _json_processors()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _forward_libraries()
+
+
+def _json_processors() -> list[Processor]:
+    return [structlog.processors.format_exc_info, _event_first, structlog.processors.JSONRenderer()]
+
+
+def _console_processors() -> list[Processor]:
+    colors = sys.stderr.isatty()
+    formatter = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=formatter)]
+
+
+def _event_first(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+    """Put the event before everything else, so that a person who scrolls through lines sees it."""
+    first = {name: entry.pop(name) for name in _FIRST if name in entry}
+    return {**first, **entry}
+
+
+class _Forwarding(logging.Handler):
+    """Writes what a library logs as one of our lines; its own text would break the JSON of the others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger("service.logs")
+        level = min(record.levelno // 10 * 10, logging.ERROR)
+        log.log(
+            level,
+            "a library reports",
+            library=record.name,
+            message=record.getMessage(),
+            exc_info=record.exc_info,
+        )
+
+
+def _forward_libraries() -> None:
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Forwarding)]:
+        root.removeHandler(handler)
+    root.addHandler(_Forwarding(logging.WARNING))

@@ -23,8 +23,10 @@ import query_api.telemetry.metrics
 import service.environment
 from cliptide.__main__ import main
 from service.environment import PREFIX
-from tests.integration.monitoring import alert_rules
+from service.program_metrics import describe_program
+from tests.integration.monitoring import DEPLOY, alert_rules, dashboard, read_yaml, variables
 from tools.flags_table import commands_of, variable_of
+from tools.runbooks import UID as RUNBOOKS
 from tools.settings_table import variables_of
 
 ROOT = Path(__file__).parent.parent
@@ -94,11 +96,11 @@ def test_every_command_is_a_program_of_the_repository(command: str) -> None:
 
 def test_every_target_but_the_base_has_a_command() -> None:
     targets = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE)
-    assert set(targets) == {"base", "consumer", "query_api", "demo"}
+    assert set(targets) == {"wheel", "base", "consumer", "query_api", "demo"}
     assert COMMANDS == ["consumer", "query_api", "cliptide.demo"]
 
 
-@pytest.mark.parametrize("path", re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE))
+@pytest.mark.parametrize("path", re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE))
 def test_every_copied_path_exists(path: str) -> None:
     assert all((ROOT / part).exists() for part in path.split())
 
@@ -150,6 +152,67 @@ def test_our_services_cannot_write_outside_their_volumes(name: str) -> None:
     assert "\nUSER cliptide\n" in DOCKERFILE
 
 
+@_each(SERVICES)
+def test_no_container_can_take_the_machine(name: str) -> None:
+    """Memory, processes and logs are bounded, and nothing gains privileges."""
+    described = SERVICES[name]
+    assert described["mem_limit"]
+    assert described["pids_limit"] > 0
+    assert described["logging"]["options"]["max-size"]
+    assert described["cap_drop"] == ["ALL"]
+    assert described["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_grafana_has_no_default_password() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
+@pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: rule["alert"])
+def test_every_alert_has_a_severity_and_leads_to_its_runbook(rule: Mapping[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    address = "http://" + SERVICES["grafana"]["ports"][0].rpartition(":")[0] + f"/d/{RUNBOOKS}"
+    assert rule["annotations"]["runbook_url"] == f"{address}#{rule['alert'].lower()}"
+    assert rule["annotations"]["summary"]
+
+
+@pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: rule["alert"])
+def test_the_section_of_an_alert_begins_with_its_severity(rule: Mapping[str, Any]) -> None:
+    section = OPERATIONS.partition(f"\n### {rule['alert']}\n")[2].strip()
+    assert section.lower().startswith(f"{rule['labels']['severity']}. ")
+
+
+def test_prometheus_sends_alerts_to_a_service_of_the_compose_file() -> None:
+    configuration = read_yaml(DEPLOY / "prometheus" / "prometheus.yml")
+    [address] = configuration["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    host, _, port = address.partition(":")
+    assert SERVICES[host]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+PANELS = [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_every_panel_says_what_it_shows_and_follows_the_chosen_source(panel: Mapping[str, Any]) -> None:
+    assert panel["description"].endswith(".")
+    assert panel["datasource"]["uid"] == "${datasource}"
+    for target in panel["targets"]:
+        assert re.findall(r"\[(\d+\w)\]", target["expr"]) == []  # $__rate_interval follows the zoom
+        chosen = set(re.findall(r"\$(\w+)", target["expr"])) - {"__rate_interval"}
+        assert chosen <= set(variables())
+    if panel["type"] == "stat":
+        assert len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) > 1
+
+
+def test_the_dashboard_has_rows_and_variables() -> None:
+    rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
+    assert rows == ["At a glance", "Ingest", "Index and disk", "Queries", "Processes"]
+    assert variables() == ["shard", "route"]
+
+
 def test_every_alert_has_its_heading_and_every_heading_its_alert() -> None:
     headings = set(re.findall(r"^### (Cliptide\w+)$", OPERATIONS, re.MULTILINE))
     assert headings == {rule["alert"] for rule in alert_rules()}
@@ -160,13 +223,26 @@ def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
     assert rows == set(_exported())
 
 
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_every_metric_says_in_its_name_which_service_exports_it(name: str) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    metrics = {"consumer": consumer.telemetry.metrics, "query_api": query_api.telemetry.metrics}[name]
+    metrics.Metrics(registry)
+    prefix = {"consumer": "cliptide_consumer_", "query_api": "cliptide_query_"}[name]
+    names = {metric.name for metric in registry.collect()} - {"cliptide_searchable_after_event_seconds"}
+    assert {metric for metric in names if not metric.startswith(prefix)} == set()
+
+
 def _exported() -> Iterator[str]:
     """Yield the names that Prometheus sees. The name of a counter ends in _total."""
     services = prometheus_client.CollectorRegistry()
     consumer.telemetry.metrics.Metrics(services)
+    describe_program(services)
     queries = prometheus_client.CollectorRegistry()
     query_api.telemetry.metrics.Metrics(queries)
     for metric in [*services.collect(), *queries.collect()]:
+        if metric.name == "python_info":  # not ours
+            continue
         yield metric.name + (_COUNTER_SUFFIX if metric.type == "counter" else "")
 
 

@@ -62,8 +62,9 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("content", "errors"),
     ),
     "service": (
-        ("command_line", "gc_tuning", "logs", "sections", "small_server"),
+        ("command_line", "gc_tuning", "program_metrics", "sections", "small_server"),
         ("environment", "exit_deadline", "host_names", "processors"),
+        ("logs",),
     ),
     "consumer": (
         ("__main__",),

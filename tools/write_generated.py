@@ -15,6 +15,7 @@ from benchmarks.published import build_table as build_figures_table
 from tools.event_documents import write_documents
 from tools.flags_table import build_table as build_flags_table
 from tools.folders_table import build_table as build_folders_table
+from tools.runbooks import build_dashboard as build_runbooks
 from tools.settings_table import build_table as build_settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,11 +47,27 @@ class GeneratedPart:
         return re.compile(f"({start})(.*?)({end})", re.DOTALL)
 
 
-PARTS = (
+@dataclass(frozen=True, slots=True)
+class GeneratedFile:
+    """A whole file, and the function that builds its text."""
+
+    name: str
+    page: str
+    build: Callable[[], str]
+
+    def read(self) -> str:
+        return (ROOT / self.page).read_text().strip()
+
+    def write(self) -> None:
+        (ROOT / self.page).write_text(self.build() + "\n")
+
+
+PARTS: tuple[GeneratedPart | GeneratedFile, ...] = (
     GeneratedPart("settings", "docs/settings.md", build_settings_table),
     GeneratedPart("flags", "docs/settings.md", build_flags_table),
     GeneratedPart("figures", "docs/figures.md", build_figures_table),
     GeneratedPart("folders", "ARCHITECTURE.md", build_folders_table),
+    GeneratedFile("runbooks", "deploy/grafana/dashboards/runbooks.json", build_runbooks),
 )
 
 

@@ -232,6 +232,7 @@ class ShardReader:
             num_contents=dict(num_contents),
             num_segments=len(segments),
             digest=manifest.key.digest,
+            size_bytes=sum(digest.size_bytes for _, digest in manifest.files()),
         )
         return ShardView(self._store.name, snapshot, segments, build_tails(segments, self.view.tails))
 

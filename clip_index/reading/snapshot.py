@@ -20,6 +20,7 @@ class ShardSnapshot:
     It contains every change of the log range `[first_offset, next_offset)` and covers every record
     up to `watermark_ms` (ms since 1970, None while unknown). `num_contents` counts live contents.
     `damaged_generation` is a newer generation that cannot be served, because a file of it is damaged.
+    `size_bytes` is the size of all files of the generation.
     """
 
     generation: int
@@ -30,6 +31,7 @@ class ShardSnapshot:
     num_segments: int = 0
     digest: str = ""
     damaged_generation: int | None = None
+    size_bytes: int = 0
 
     @property
     def key(self) -> GenerationKey:

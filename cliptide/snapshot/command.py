@@ -1,4 +1,4 @@
-"""`cliptide snapshot`: list the generations of each shard, and go back to one of them."""
+"""`cliptide snapshot`: list the generations of each shard, go back to one of them, back up and restore."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,25 @@ from clip_index.generations.restoration import (
     plan_rollback,
 )
 from clip_index.storage.shard_store import ShardStore
+from cliptide.snapshot.backup import (
+    CopiedShard,
+    back_up,
+    existing_index,
+    moved_aside,
+    open_backup,
+    restore,
+)
 from cliptide.snapshot.report import (
     generation_fields,
+    print_copy,
     print_generations,
     print_restoration,
+    print_way_on,
     restoration_fields,
 )
 from cliptide.snapshot.shard_life import ALIVE_WITHIN_SECONDS, seems_alive
 from cliptide.terminal.options import index_options, option
+from service.sections import DEFAULT_INDEX_ROOT
 
 _MAX_TRIES = 100
 
@@ -49,9 +60,9 @@ class RestorationOptions:
     as_json: bool
 
 
-@click.group("snapshot", short_help="List generations, repair damage, or go back.")
+@click.group("snapshot", short_help="List generations, repair, go back, back up.")
 def snapshot_command() -> None:
-    """List the generations of each shard, repair damage, or go back to a former generation.
+    """List the generations of each shard, repair damage, go back to a former generation, or back up.
 
     Going back commits a new generation and removes nothing. The consumer then reads the log again from
     that generation's offset.
@@ -142,6 +153,62 @@ def rollback_command(
     [store] = _shard_stores(index_root, index_id, partition)
     with _disk_errors_named():
         _restore(store, lambda inspection: plan_rollback(inspection, generation), _options_from(**flags))
+
+
+@snapshot_command.command("backup", short_help="Copy the index into a directory, while it is used.")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@index_options
+@_json_option("backup")
+def backup_command(directory: Path, index_root: Path, index_id: str | None, as_json: bool) -> None:
+    """Copy the newest generation of each shard into DIRECTORY, while consumers and query services run.
+
+    DIRECTORY is empty, or holds a former backup of the same index: then only what is new is copied.
+    Every file is verified. Put DIRECTORY on another disk.
+    """
+    with _disk_errors_named():
+        for copied in back_up(IndexDirectory.open(index_root, index_id), index_root, directory):
+            _report_copy(copied, as_json=as_json)
+
+
+@snapshot_command.command("restore", short_help="Put a backup in place of an index.")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@option(
+    "--index-root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_INDEX_ROOT,
+    envvar="CLIPTIDE_INDEX__ROOT",
+    help="The directory that holds the indexes. It may be missing.",
+)
+@option("--replace", is_flag=True, help="Move an index of the same id aside. Default: refuse.")
+@option("--while-running", is_flag=True, help="Proceed even if a consumer seems to be running.")
+@_json_option("restore")
+def restore_command(
+    directory: Path, index_root: Path, replace: bool, while_running: bool, as_json: bool
+) -> None:
+    """Put the backup in DIRECTORY into the index root. Stop the consumers first.
+
+    Every file is verified before anything is moved. A replaced index is kept beside the others, as
+    replaced-ID-N. The consumer then reads the log again from the backup's offsets.
+    """
+    with _disk_errors_named():
+        backup = open_backup(directory)
+        existing = existing_index(index_root, backup.index_id)
+        if existing is not None and not replace:
+            raise click.ClickException(
+                f"{index_root} has an index {backup.index_id} already: use --replace to move it aside"
+            )
+        if existing is not None and not while_running:
+            for number in range(existing.description.num_partitions):
+                _refuse_running(existing.shard_store(number))
+        aside = moved_aside(index_root, backup.index_id)
+        for copied in restore(backup, index_root, existing):
+            _report_copy(copied, as_json=as_json)
+    if not as_json:
+        print_way_on(aside if existing is not None else None)
+
+
+def _report_copy(copied: CopiedShard, *, as_json: bool) -> None:
+    click.echo(json.dumps(asdict(copied))) if as_json else print_copy(copied)
 
 
 def _options_from(*, dry_run: bool, while_running: bool, as_json: bool) -> RestorationOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from rich.table import Table
 from clip_index.generations.inspection import InspectedGeneration
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.restoration import Restoration
+from cliptide.snapshot.backup import CopiedShard
 from consumer.intake.start_check import ACCEPT_REWIND
 
 
@@ -87,6 +89,23 @@ def print_restoration(shard: str, plan: Restoration | None, committed: Manifest 
     click.echo(
         f"  the consumer reads the log again from {source.next_offset}; if its group has committed more, "
         f"start it once with --accept-rewind ({ACCEPT_REWIND}=true)"
+    )
+
+
+def print_copy(copied: CopiedShard) -> None:
+    click.echo(
+        f"{copied.shard}: generation {copied.generation} with {copied.num_contents:,} contents, next offset "
+        f"{copied.next_offset}; {copied.num_bytes:,} bytes copied"
+    )
+
+
+def print_way_on(moved_to: Path | None) -> None:
+    """Say what to do after a restored backup; `moved_to` is the index that it replaced."""
+    if moved_to is not None:
+        click.echo(f"the former index is now {moved_to}; remove it when all is well")
+    click.echo(
+        f"start one consumer once with --accept-rewind ({ACCEPT_REWIND}=true): it reads the log again from "
+        "the backup's offsets"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from consumer.telemetry.free_space import FreeSpace
+from consumer.telemetry.disk_space import DiskSpace
 from consumer.telemetry.outages import Outages
 
 Stage: TypeAlias = Literal["poll", "decode", "prepare", "encode", "add", "commit"]
@@ -44,13 +44,13 @@ class Metrics:
     def _build_flow(self) -> None:
         registry = self.registry
         self.records = Counter(
-            "cliptide_records_total",
+            "cliptide_consumer_records_total",
             "Records handed to the index, by what became of them: indexed, removed, dead_letter.",
             ["status"],
             registry=registry,
         )
         self.stage_seconds = Histogram(
-            "cliptide_stage_seconds",
+            "cliptide_consumer_stage_seconds",
             "Seconds spent in a stage, once for each batch or group of small records.",
             ["stage"],
             buckets=_SECONDS,
@@ -58,46 +58,56 @@ class Metrics:
         )
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in get_args(Stage)}
         self.batch_records = Histogram(
-            "cliptide_batch_records", "Records in a batch.", buckets=_BATCH_SIZES, registry=registry
+            "cliptide_consumer_batch_records", "Records in a batch.", buckets=_BATCH_SIZES, registry=registry
         )
         self.buffered_bytes = Gauge(
-            "cliptide_buffered_bytes", "Bytes of records read and not yet encoded.", registry=registry
+            "cliptide_consumer_buffered_bytes",
+            "Bytes of records read and not yet encoded.",
+            registry=registry,
         )
         self.truncated_texts = Counter(
-            "cliptide_truncated_texts_total",
+            "cliptide_consumer_truncated_texts_total",
             "Texts of which only the beginning was indexed, because the rest did not fit.",
             registry=registry,
         )
         self.pauses = Counter(
-            "cliptide_pauses_total", "Partitions paused because their buffer was full.", registry=registry
+            "cliptide_consumer_pauses_total",
+            "Partitions paused because their buffer was full.",
+            registry=registry,
         )
 
     def _build_progress(self) -> None:
         registry = self.registry
-        self.commits = Counter("cliptide_commits_total", "Commits.", ["shard"], registry=registry)
+        self.commits = Counter("cliptide_consumer_commits_total", "Commits.", ["shard"], registry=registry)
         self.generation = Gauge(
-            "cliptide_generation", "Generation last committed.", ["shard"], registry=registry
+            "cliptide_consumer_generation", "Generation last committed.", ["shard"], registry=registry
         )
         self.next_offset = Gauge(
-            "cliptide_committed_next_offset", "Next offset last committed.", ["shard"], registry=registry
+            "cliptide_consumer_committed_next_offset",
+            "Next offset last committed.",
+            ["shard"],
+            registry=registry,
         )
         self.lag_records = Gauge(
-            "cliptide_lag_records", "Log end minus committed next offset.", ["shard"], registry=registry
+            "cliptide_consumer_lag_records",
+            "Log end minus committed next offset.",
+            ["shard"],
+            registry=registry,
         )
         self.lag_seconds = Gauge(
-            "cliptide_lag_seconds",
+            "cliptide_consumer_lag_seconds",
             "How long ago the log ended at or before the committed next offset.",
             ["shard"],
             registry=registry,
         )
         self.held_back_records = Gauge(
-            "cliptide_held_back_records",
+            "cliptide_consumer_held_back_records",
             "Records in the log that an open transaction holds back.",
             ["shard"],
             registry=registry,
         )
         self.committed_after_event = Histogram(
-            "cliptide_committed_after_event_seconds",
+            "cliptide_consumer_committed_after_event_seconds",
             "Seconds from a record's Kafka timestamp to the commit that covers it.",
             buckets=_FRESHNESS_SECONDS,
             registry=registry,
@@ -106,61 +116,78 @@ class Metrics:
     def _build_trouble(self) -> None:
         registry = self.registry
         self.dead_letters = Counter(
-            "cliptide_dead_letters_total", "Records set aside, by reason.", ["reason"], registry=registry
+            "cliptide_consumer_dead_letters_total",
+            "Records set aside, by reason.",
+            ["reason"],
+            registry=registry,
         )
         self.misplaced_records = Counter(
-            "cliptide_misplaced_records_total",
+            "cliptide_consumer_misplaced_records_total",
             "Records in another partition than their key belongs to.",
             registry=registry,
         )
         self.waiting_partitions = Gauge(
-            "cliptide_waiting_partitions",
+            "cliptide_consumer_waiting_partitions",
             "Partitions that wait because this process does not know the schema of a record.",
             registry=registry,
         )
         self.transient_errors = Counter(
-            "cliptide_transient_errors_total",
+            "cliptide_consumer_transient_errors_total",
             "Failures that were waited out and tried again, by place.",
             ["place"],
             registry=registry,
         )
         self.outages = Outages(self.transient_errors)
         self.references_failing = Gauge(
-            "cliptide_references_failing", "References being tried again.", registry=registry
+            "cliptide_consumer_references_failing", "References being tried again.", registry=registry
         )
         self.quarantined = Counter(
-            "cliptide_quarantined_records_total",
+            "cliptide_consumer_quarantined_records_total",
             "Records handled one at a time because they were under way at an unclean end.",
             registry=registry,
         )
         self.merge_debt = Gauge(
-            "cliptide_merge_debt", "Segments beyond what merging holds at rest.", ["shard"], registry=registry
+            "cliptide_consumer_merge_debt",
+            "Segments beyond what merging holds at rest.",
+            ["shard"],
+            registry=registry,
         )
         self.commits_waiting = Gauge(
-            "cliptide_commits_waiting",
+            "cliptide_consumer_commits_waiting",
             "1 while the shard has so many segments that it commits nothing until a merge has ended, else 0.",
             ["shard"],
             registry=registry,
         )
         self.merges_failed = Counter(
-            "cliptide_merges_failed_total", "Merges that failed and are tried again.", registry=registry
+            "cliptide_consumer_merges_failed_total",
+            "Merges that failed and are tried again.",
+            registry=registry,
         )
         self.shards_fenced = Counter(
-            "cliptide_shards_fenced_total",
+            "cliptide_consumer_shards_fenced_total",
             "Shards dropped because another writer owns them.",
             registry=registry,
         )
 
     def _build_state(self) -> None:
-        self.ready = Gauge("cliptide_ready", "1 while /readyz is green, else 0.", registry=self.registry)
+        self.ready = Gauge(
+            "cliptide_consumer_ready", "1 while /readyz is green, else 0.", registry=self.registry
+        )
         self.index_free_bytes = Gauge(
-            "cliptide_index_free_bytes", "Bytes free where the index lies.", registry=self.registry
+            "cliptide_consumer_index_free_bytes", "Bytes free where the index lies.", registry=self.registry
+        )
+        self.index_disk_bytes = Gauge(
+            "cliptide_consumer_index_disk_bytes",
+            "Bytes of the file system where the index lies, free or not.",
+            registry=self.registry,
         )
 
     def watch(self, *, is_ready: Callable[[], bool], index_root: Path) -> None:
-        """Compute readiness and free disk space at every scrape."""
+        """Compute readiness and disk space at every scrape."""
         self.ready.set_function(lambda: float(is_ready()))
-        self.index_free_bytes.set_function(FreeSpace(index_root).num_bytes)
+        space = DiskSpace(index_root)
+        self.index_free_bytes.set_function(lambda: space.ask().free)
+        self.index_disk_bytes.set_function(lambda: space.ask().total)
 
     def count_truncated_text(self) -> None:
         self.truncated_texts.inc()

@@ -165,6 +165,7 @@ class QueryEncoder:
     async def _encode(self, prepare: Callable[[], Prepared], finish: Finish, num_rows: int = 1) -> Embeddings:
         future: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
         self._waiting.put((ContentToEncode(prepare, finish), future), num_rows)
+        self._metrics.encoder_queue_length.set(len(self._waiting))
         self._has_waiting.set()
         try:
             return await future
@@ -189,6 +190,7 @@ class QueryEncoder:
 
     def _take_batch(self) -> list[_Waiting]:
         taken = self._waiting.take(self._settings.max_batch)
+        self._metrics.encoder_queue_length.set(len(self._waiting))
         if not self._waiting:
             self._has_waiting.clear()
         return [item for item in taken if not item[1].done()]  # it is done if its request went away

@@ -17,7 +17,7 @@ from query_api.errors import ApiError, ErrorDetail
 from query_api.http.json_answer import json_answer
 from query_api.http.stopping import STOPPING
 from query_api.telemetry.metrics import METRICS
-from query_api.telemetry.stages import REQUEST_ID, SLOW_SECONDS, STAGES, Stages
+from query_api.telemetry.stages import HAS_ACCESS_LOG, REQUEST_ID, SLOW_SECONDS, STAGES, Stages
 from query_api.telemetry.tracing import TRACER, record_request
 
 log = structlog.get_logger()
@@ -25,6 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MAX_MESSAGE_CHARACTERS = 1000
 _MAX_DETAILS_CHARACTERS = 4000
 _BODY_IS_UNREAD = (401, 403, 408, 413, 429)
+_HEALTH_CHECKS = frozenset({"/livez", "/readyz"})
 _CODES = {
     400: "bad_request",
     404: "unknown_route",
@@ -51,10 +52,12 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _account(request: web.Request, status: int, stages: Stages) -> None:
-    """Count an answer, log it if it was slow, and trace it if traces are sent."""
+    """Count an answer, log it, and trace it if traces are sent."""
     app, method, route = request.app, _method(request), _route(request)
     seconds = stages.now() - stages.began
     app[METRICS].count_answer((method, route, str(status)), seconds, stages.seconds)
+    if app[HAS_ACCESS_LOG]:
+        _log_access(request, status, seconds)
     if seconds >= app[SLOW_SECONDS] and route not in app[ENDLESS]:
         _log_slow(request, status, seconds)
     if (tracer := app[TRACER]) is not None:
@@ -117,6 +120,23 @@ def _first_details(details: Sequence[ErrorDetail]) -> list[ErrorDetail]:
             break
         kept.append(detail)
     return kept
+
+
+def _log_access(request: web.Request, status: int, seconds: float) -> None:
+    """Write the route's pattern, because a path holds ids of contents and a query string holds texts.
+
+    A health check that succeeds comes every few seconds and is written at the level debug.
+    """
+    route = _route(request)
+    write = log.debug if route in _HEALTH_CHECKS and status < 400 else log.info
+    write(
+        "request",
+        method=_method(request),
+        route=route,
+        status=status,
+        seconds=round(seconds, 4),
+        request_id=request[REQUEST_ID],
+    )
 
 
 def _log_slow(request: web.Request, status: int, seconds: float) -> None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import time
 
+from clip_index.content import MODALITIES
 from query_api.serving.engine import Snapshot
-from query_api.telemetry.metrics import Metrics
+from query_api.telemetry.metrics import Metrics, remove_series
 from schemas.validation import EARLIEST
 
 _NO_TIME_MS = EARLIEST.timestamp() * 1000
 """The time of an upload without one: neither its event nor its record says when it occurred."""
 
 
-def show_generations(metrics: Metrics, searcher: Snapshot) -> None:
-    """Set the gauges that change with each new searcher."""
+def show_generations(metrics: Metrics, searcher: Snapshot, former: Snapshot | None = None) -> None:
+    """Set the gauges that change with each new searcher; end those of shards that only `former` had."""
+    for gone in (former.shards.keys() if former else set()) - searcher.shards.keys():
+        metrics.forget_shard(gone)
     for name, shard in searcher.shards.items():
+        for modality in MODALITIES:
+            metrics.contents.labels(name, modality).set(shard.num_contents.get(modality, 0))
+        metrics.index_bytes.labels(name).set(shard.size_bytes)
+        metrics.segments.labels(name).set(shard.num_segments)
         metrics.searcher_generation.labels(name).set(shard.generation)
         metrics.shard_damaged.labels(name).set(shard.damaged_generation is not None)
         metrics.searcher_next_offset.labels(name).set(shard.next_offset)
@@ -23,7 +30,9 @@ def show_generations(metrics: Metrics, searcher: Snapshot) -> None:
 def show_watermark_ages(metrics: Metrics, searcher: Snapshot) -> None:
     """Set the gauges that grow with time."""
     for name, shard in searcher.shards.items():
-        if shard.watermark_ms is not None:
+        if shard.watermark_ms is None:  # of an index that was built again, and may have had one before
+            remove_series(metrics.watermark_age_seconds, name)
+        else:
             age = max(0.0, time.time() - shard.watermark_ms / 1000)
             metrics.watermark_age_seconds.labels(name).set(age)
 

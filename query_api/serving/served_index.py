@@ -227,7 +227,7 @@ class ServedIndex:
         if self._reader.searcher is not None:
             if before is not None:  # what the first searcher holds says nothing about freshness
                 observe_newcomers(self._metrics, before, self._reader.searcher)
-            show_generations(self._metrics, self._reader.searcher)
+            show_generations(self._metrics, self._reader.searcher, before)
         async with self._changed:
             self._changed.notify_all()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+
+from clip_index.content import MODALITIES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _FRESHNESS_SECONDS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -123,9 +126,50 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self.contents = Gauge(
+            "cliptide_query_contents",
+            "Contents that are served. With several processes, the least.",
+            ["shard", "modality"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.index_bytes = Gauge(
+            "cliptide_query_index_bytes",
+            "Bytes of the files that are served. With several processes, the most.",
+            ["shard"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.segments = Gauge(
+            "cliptide_query_segments",
+            "Segments that are served. With several processes, the most.",
+            ["shard"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.encoder_queue_length = Gauge(
+            "cliptide_query_encoder_queue_length",
+            "Queries that wait for the encoder.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self._requests_of = _Children(self.requests.labels)
         self._request_seconds_of = _Children(self.request_seconds.labels)
         self._stage_seconds_of = _Children(self.stage_seconds.labels)
+
+    def forget_shard(self, shard: str) -> None:
+        """Stop exporting a shard that is no longer in the index."""
+        for gauge in (
+            self.searcher_generation,
+            self.shard_damaged,
+            self.searcher_next_offset,
+            self.index_bytes,
+            self.segments,
+            self.watermark_age_seconds,
+        ):
+            remove_series(gauge, shard)
+        for modality in MODALITIES:
+            remove_series(self.contents, shard, modality)
 
     def count_answer(self, labels: tuple[str, str, str], seconds: float, stages: Mapping[str, float]) -> None:
         """Count an answer by method, route and status, the seconds it took and those of its stages."""
@@ -133,6 +177,17 @@ class Metrics:
         self._request_seconds_of[labels[1:2]].observe(seconds)
         for stage, spent in stages.items():
             self._stage_seconds_of[(stage,)].observe(spent)
+
+
+def remove_series(gauge: Gauge, *labels: str) -> None:
+    """Stop exporting one series of a gauge.
+
+    Series in the files of several processes cannot be removed. They become NaN, which a scrape leaves out.
+    """
+    if values.ValueClass._multiprocess:
+        gauge.labels(*labels).set(math.nan)
+    else:
+        gauge.remove(*labels)
 
 
 METRICS = web.AppKey("metrics", Metrics)

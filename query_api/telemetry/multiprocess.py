@@ -8,6 +8,7 @@ stay, because a counter must never fall.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import struct
@@ -86,7 +87,13 @@ class LiveProcesses(Collector):
 
     def _merged(self, files: Iterable[Path]) -> Iterable[Metric]:
         merged: Iterable[Metric] = self._collector.merge(list(map(str, files)))  # type: ignore[no-untyped-call]
-        return merged
+        return map(_without_ended, merged)
+
+
+def _without_ended(metric: Metric) -> Metric:
+    """Leave out the series that are NaN, because those have ended."""
+    metric.samples = [sample for sample in metric.samples if not math.isnan(sample.value)]
+    return metric
 
 
 def pids_with_gauges(directory: Path) -> set[int]:

@@ -86,6 +86,7 @@ class Stages:
 
 STAGES = web.RequestKey("stages", Stages)
 REQUEST_ID = web.RequestKey("request_id", str)
+HAS_ACCESS_LOG = web.AppKey("has_access_log", bool)
 SLOW_SECONDS = web.AppKey("slow_seconds", float)  # a request that takes longer is logged
 
 

@@ -160,26 +160,30 @@ class World:
         return self.searcher().shards[f"{TOPIC}-0"].watermark_ms
 
     def stage_count(self, stage: str) -> float | None:
-        return self.metrics.registry.get_sample_value("cliptide_stage_seconds_count", {"stage": stage})
+        return self.metrics.registry.get_sample_value(
+            "cliptide_consumer_stage_seconds_count", {"stage": stage}
+        )
 
     def lag_seconds(self) -> float | None:
         labels = {"shard": f"{TOPIC}-0"}
-        return self.metrics.registry.get_sample_value("cliptide_lag_seconds", labels)
+        return self.metrics.registry.get_sample_value("cliptide_consumer_lag_seconds", labels)
 
     def failures(self, place: str) -> float | None:
-        return self.metrics.registry.get_sample_value("cliptide_transient_errors_total", {"place": place})
+        return self.metrics.registry.get_sample_value(
+            "cliptide_consumer_transient_errors_total", {"place": place}
+        )
 
     def owns(self, partition: int) -> bool:
         """Whether the consumer built last has taken the partition over."""
         labels = {"shard": f"{TOPIC}-{partition}"}
-        return self.metrics.registry.get_sample_value("cliptide_generation", labels) is not None
+        return self.metrics.registry.get_sample_value("cliptide_consumer_generation", labels) is not None
 
     def wait_committed(self, next_offset: int, partition: int = 0) -> None:
         shard = f"{TOPIC}-{partition}"
         labels = {"shard": shard}
 
         def is_committed() -> bool:
-            value = self.metrics.registry.get_sample_value("cliptide_committed_next_offset", labels)
+            value = self.metrics.registry.get_sample_value("cliptide_consumer_committed_next_offset", labels)
             return value is not None and value >= next_offset
 
         eventually(is_committed)

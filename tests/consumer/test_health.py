@@ -24,7 +24,7 @@ from consumer.pipeline import Pipeline
 from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.inflight import InFlightFile
 from consumer.references.fetching import References
-from consumer.telemetry import free_space
+from consumer.telemetry import disk_space
 from consumer.telemetry.metrics import Metrics
 from event_log.errors import RecordUnreadable, TransientLogError
 from tests.consumer.running import PATIENCE_SECONDS, TOPIC, World, eventually, upload
@@ -57,9 +57,9 @@ def test_a_running_consumer_is_live_ready_and_measured(world: World) -> None:
         assert get(port, "/readyz")[0] == 200
         status, metrics = get(port, "/metrics")
         assert status == 200
-        assert 'cliptide_records_total{status="indexed"} 1.0' in metrics
-        assert 'cliptide_commits_total{shard="uploads-0"} 1.0' in metrics
-        eventually(lambda: 'cliptide_lag_records{shard="uploads-0"} 0.0' in get(port, "/metrics")[1])
+        assert 'cliptide_consumer_records_total{status="indexed"} 1.0' in metrics
+        assert 'cliptide_consumer_commits_total{shard="uploads-0"} 1.0' in metrics
+        eventually(lambda: 'cliptide_consumer_lag_records{shard="uploads-0"} 0.0' in get(port, "/metrics")[1])
         assert get(port, "/else")[0] == 404
 
 
@@ -78,20 +78,23 @@ def test_a_page_that_gives_its_name_this_address_is_told_nothing(world: World) -
 def test_readiness_and_free_space_are_asked_for_at_every_scrape(tmp_path: Path) -> None:
     metrics, is_ready = Metrics(), True
     metrics.watch(is_ready=lambda: is_ready, index_root=tmp_path)
-    assert metrics.registry.get_sample_value("cliptide_ready") == 1.0
+    assert metrics.registry.get_sample_value("cliptide_consumer_ready") == 1.0
     is_ready = False
-    assert metrics.registry.get_sample_value("cliptide_ready") == 0.0
-    free = metrics.registry.get_sample_value("cliptide_index_free_bytes")
+    assert metrics.registry.get_sample_value("cliptide_consumer_ready") == 0.0
+    free = metrics.registry.get_sample_value("cliptide_consumer_index_free_bytes")
     assert free is not None
     assert 0 < free <= shutil.disk_usage(tmp_path).total
+    total = metrics.registry.get_sample_value("cliptide_consumer_index_disk_bytes")
+    assert total == shutil.disk_usage(tmp_path).total
 
 
 def test_a_disk_that_does_not_answer_leaves_the_scrape_whole(tmp_path: Path) -> None:
     metrics = Metrics()
     metrics.watch(is_ready=lambda: False, index_root=tmp_path / "gone")
     scraped = generate_latest(metrics.registry).decode()
-    assert "cliptide_index_free_bytes NaN" in scraped
-    assert "cliptide_ready 0.0" in scraped
+    assert "cliptide_consumer_index_free_bytes NaN" in scraped
+    assert "cliptide_consumer_index_disk_bytes NaN" in scraped
+    assert "cliptide_consumer_ready 0.0" in scraped
 
 
 def test_a_flood_makes_readiness_red(world: World) -> None:
@@ -126,7 +129,10 @@ def test_a_consumer_that_no_longer_polls_is_not_live(world: World) -> None:
 def test_a_shard_that_is_given_away_is_no_longer_measured(world: World) -> None:
     with world.running():
         world.wait_committed(world.publish(upload("a")))
-    assert world.metrics.registry.get_sample_value("cliptide_generation", {"shard": "uploads-0"}) is None
+    assert (
+        world.metrics.registry.get_sample_value("cliptide_consumer_generation", {"shard": "uploads-0"})
+        is None
+    )
 
 
 def fail_read_only(*_: object, **__: object) -> None:
@@ -144,7 +150,7 @@ def stays_red(check: HealthCheck, looks: int = 40) -> bool:
 
 def lag_records(world: World) -> float:
     labels = {"shard": f"{TOPIC}-0"}
-    return world.metrics.registry.get_sample_value("cliptide_lag_records", labels) or 0.0
+    return world.metrics.registry.get_sample_value("cliptide_consumer_lag_records", labels) or 0.0
 
 
 def test_while_no_record_can_be_named_in_flight_readiness_is_red_and_the_lag_is_asked_for(
@@ -293,11 +299,11 @@ def test_a_step_that_hangs_is_told() -> None:
 def test_a_disk_that_hangs_hangs_no_scrape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers, usage = threading.Event(), shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: answers.wait(PATIENCE_SECONDS) and usage)
-    monkeypatch.setattr(free_space, "_PATIENCE_SECONDS", 0.01)
-    space = free_space.FreeSpace(tmp_path)
+    monkeypatch.setattr(disk_space, "_PATIENCE_SECONDS", 0.01)
+    space = disk_space.DiskSpace(tmp_path)
     began = time.monotonic()
-    assert all(math.isnan(space.num_bytes()) for _ in range(3))
+    assert all(math.isnan(space.ask().free) for _ in range(3))
     assert time.monotonic() - began < PATIENCE_SECONDS / 4
     monkeypatch.undo()
     answers.set()
-    eventually(lambda: not math.isnan(space.num_bytes()))
+    eventually(lambda: not math.isnan(space.ask().free))

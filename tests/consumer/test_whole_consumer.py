@@ -158,7 +158,7 @@ def test_a_text_that_does_not_fit_is_indexed_by_its_beginning_and_counted(world:
         world.wait_committed(end)
     assert world.dead_letters() == []
     assert stored(world, "long").facts.is_truncated
-    assert world.metrics.registry.get_sample_value("cliptide_truncated_texts_total") == 1
+    assert world.metrics.registry.get_sample_value("cliptide_consumer_truncated_texts_total") == 1
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,10 @@ def test_bad_input_is_one_dead_letter_and_the_rest_goes_on(
     assert (letter.key, letter.value) == (key, value)
     assert reason is None or world.reasons() == [reason]
     assert all(world.searcher().find(name) is not None for name in ("before", "behind"))
-    assert world.metrics.registry.get_sample_value("cliptide_records_total", {"status": "dead_letter"}) == 1
+    assert (
+        world.metrics.registry.get_sample_value("cliptide_consumer_records_total", {"status": "dead_letter"})
+        == 1
+    )
 
 
 def test_a_dead_letter_says_where_it_came_from(world: World) -> None:
@@ -319,7 +322,7 @@ def test_an_unknown_fingerprint_makes_its_partition_wait_and_the_others_go_on(tm
             world.wait_committed(world.publish(upload(f"other-{number}"), 1), 1)
         eventually(lambda: (world.lag_seconds() or 0) > 0.1)
         [reason] = pipeline.waiting_partitions
-        waiting = world.metrics.registry.get_sample_value("cliptide_waiting_partitions")
+        waiting = world.metrics.registry.get_sample_value("cliptide_consumer_waiting_partitions")
     assert waiting == 1
     assert f"fingerprint {b'newer!!!'.hex()} of {TOPIC}-0@1" in reason
     assert "CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA=dead_letter" in reason
@@ -406,7 +409,7 @@ def test_a_full_buffer_pauses_its_partition_and_resumes_it(world: World) -> None
     world.set_options(intake=replace(world.options.intake, max_poll_records=5))
     with world.running():
         world.wait_committed(60)
-    pauses = world.metrics.registry.get_sample_value("cliptide_pauses_total")
+    pauses = world.metrics.registry.get_sample_value("cliptide_consumer_pauses_total")
     assert pauses is not None
     assert pauses >= 1
 

@@ -42,9 +42,26 @@ def alert_rules() -> list[Mapping[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def dashboard() -> Any:
+    return json.loads(DASHBOARD.read_text())
+
+
 def dashboard_expressions() -> list[str]:
-    panels = json.loads(DASHBOARD.read_text())["panels"]
-    return [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    """Return the queries as Grafana sends them when everything is selected."""
+    targets = [target for panel in dashboard()["panels"] for target in panel.get("targets", [])]
+    selected = [*((f"${name}", ".*") for name in variables()), ("$__rate_interval", "1m")]
+    return [_replaced(target["expr"], selected) for target in targets]
+
+
+def variables() -> list[str]:
+    """Return the names of the dashboard's variables that stand in queries."""
+    return [one["name"] for one in dashboard()["templating"]["list"] if one["type"] == "query"]
+
+
+def _replaced(text: str, pairs: Collection[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        text = text.replace(old, new)
+    return text
 
 
 def metrics_in(expressions: Collection[str]) -> set[str]:
@@ -52,12 +69,14 @@ def metrics_in(expressions: Collection[str]) -> set[str]:
 
 
 def write_configuration(folder: Path, targets: Mapping[str, str]) -> Path:
-    """Copy the repository's configuration with one target for each job, and shorter intervals."""
+    """Copy the repository's configuration, with shorter intervals and only those jobs that have a target."""
     shutil.copytree(DEPLOY / "prometheus", folder, dirs_exist_ok=True)
     path = folder / "prometheus.yml"
     configuration = read_yaml(path)
     # Not shorter: a scrape that takes longer than its interval counts as a target that is down.
     configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "200ms"}
+    configuration.pop("alerting")
+    configuration["scrape_configs"] = [j for j in configuration["scrape_configs"] if j["job_name"] in targets]
     for job in configuration["scrape_configs"]:
         for discovery in [key for key in job if key.endswith("_sd_configs")]:
             del job[discovery]

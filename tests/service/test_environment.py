@@ -48,12 +48,21 @@ def test_sections_and_names_come_from_the_environment(monkeypatch: pytest.Monkey
 def test_the_level_of_the_log_is_a_setting_of_every_service(
     monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
-    monkeypatch.setenv("CLIPTIDE_LOG_LEVEL", level)
-    assert read_environment(Town).log_level == "debug"
+    monkeypatch.setenv("CLIPTIDE_LOG__LEVEL", level)
+    assert read_environment(Town).log.level == "debug"
+
+
+@pytest.mark.parametrize("form", ["json", "CONSOLE", "auto"])
+def test_the_form_of_the_log_is_a_setting_of_every_service(
+    monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_LOG__FORMAT", form)
+    assert read_environment(Town).log.format == form.lower()
 
 
 BAD = {
-    "a level that is none": ("CLIPTIDE_LOG_LEVEL", "loud"),
+    "a level that is none": ("CLIPTIDE_LOG__LEVEL", "loud"),
+    "a form that is none": ("CLIPTIDE_LOG__FORMAT", "xml"),
     "a word for a number": ("CLIPTIDE_SHOP__DOORS", "two"),
     "something inside its JSON": ("CLIPTIDE_SHOP__HATS", '{"red": "many"}'),
     "no JSON": ("CLIPTIDE_SHOP__HATS", "red=2"),
@@ -70,6 +79,7 @@ def test_the_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, v
 
 
 MISSPELT = {
+    "the former name of a setting": ("CLIPTIDE_LOG_LEVEL", "CLIPTIDE_LOG__LEVEL"),
     "a setting": ("CLIPTIDE_SHOP__DOOR", "CLIPTIDE_SHOP__DOORS"),
     "a setting of a dataclass": ("CLIPTIDE_SQUARE__TREE", "CLIPTIDE_SQUARE__TREES"),
     "a section": ("CLIPTIDE_SHOPS__DOORS", "CLIPTIDE_SHOP__DOORS"),

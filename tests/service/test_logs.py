@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -57,6 +58,44 @@ def test_away_from_a_terminal_a_line_is_one_json_object(monkeypatch: pytest.Monk
     structlog.get_logger().debug("nothing to see")
     entry = json.loads(shown.getvalue())
     assert (entry["event"], entry["generation"], entry["level"]) == ("committed", 41, "info")
+
+
+def test_a_line_begins_with_its_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
+    configure_logs()
+    structlog.get_logger().warning("waiting", place="log")
+    assert list(json.loads(shown.getvalue())) == ["event", "level", "timestamp", "place"]
+
+
+def test_the_form_of_a_line_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, form, is_json in [(Terminal, "json", True), (io.StringIO, "console", False)]:
+        monkeypatch.setattr(sys, "stderr", shown := stream())
+        configure_logs(log_format=form)  # type: ignore[arg-type]
+        structlog.get_logger().info("committed", generation=41)
+        assert shown.getvalue().startswith('{"event": "committed"') == is_json
+        assert "committed" in shown.getvalue()
+
+
+def test_a_file_gets_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
+    configure_logs(log_format="console")
+    structlog.get_logger().error("broken", part="lamp")
+    assert "\x1b" not in shown.getvalue()
+    assert "part=lamp" in shown.getvalue()
+
+
+def test_what_a_library_logs_is_a_line_of_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
+    configure_logs()
+    configure_logs()  # a second time: a line must not be written twice
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        logging.getLogger("asyncio").exception("Task exception was never %s", "retrieved")
+    entry = json.loads(shown.getvalue())
+    assert (entry["event"], entry["level"], entry["library"]) == ("a library reports", "error", "asyncio")
+    assert entry["message"] == "Task exception was never retrieved"
+    assert "RuntimeError: broken" in entry["exception"]
 
 
 def test_a_process_that_a_truncated_mapped_file_kills_leaves_its_stack(tmp_path: Path) -> None:

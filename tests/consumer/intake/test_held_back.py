@@ -42,16 +42,16 @@ def test_what_an_open_transaction_holds_back_is_lag_and_stops_the_watermark(worl
         world.publish(upload("held back"))
         end = world.publish(upload("held back too"))
         held_at_ms = world.log.partition(TOPIC, 0).records[1].timestamp_ms
-        eventually(lambda: value_of(world, "cliptide_lag_records") == 2)
+        eventually(lambda: value_of(world, "cliptide_consumer_lag_records") == 2)
         eventually(lambda: (world.lag_seconds() or 0) > 0.3)  # several probes and watermark renewals long
-        assert value_of(world, "cliptide_held_back_records") == 2
+        assert value_of(world, "cliptide_consumer_held_back_records") == 2
         assert world.searcher().find("held back") is None
         watermark_ms = world.watermark_ms()
         assert watermark_ms is not None
         assert watermark_ms < held_at_ms
         world.log.let_go(TOPIC, 0)
         world.wait_committed(end)
-        eventually(lambda: value_of(world, "cliptide_held_back_records") == 0)
-        eventually(lambda: value_of(world, "cliptide_lag_records") == 0)
+        eventually(lambda: value_of(world, "cliptide_consumer_held_back_records") == 0)
+        eventually(lambda: value_of(world, "cliptide_consumer_lag_records") == 0)
         eventually(lambda: (world.watermark_ms() or 0) > held_at_ms)
     assert world.searcher().find("held back too") is not None

@@ -112,7 +112,7 @@ def test_a_consumer_counts_misplaced_records_whatever_they_hold(partitioned: Wor
     with partitioned.running():
         partitioned.wait_committed(1, HOME)
         partitioned.wait_committed(next_offset, ELSEWHERE)
-    value = partitioned.metrics.registry.get_sample_value("cliptide_misplaced_records_total")
+    value = partitioned.metrics.registry.get_sample_value("cliptide_consumer_misplaced_records_total")
     assert value == 3
     assert partitioned.reasons() == ["undecodable"]
 

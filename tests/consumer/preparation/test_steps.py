@@ -106,7 +106,7 @@ def test_the_stages_are_observed_once_for_a_group() -> None:
         for _ in range(2):
             assert settled.acquire(timeout=PATIENCE_SECONDS)
     counts = [
-        metrics.registry.get_sample_value("cliptide_stage_seconds_count", {"stage": stage})
+        metrics.registry.get_sample_value("cliptide_consumer_stage_seconds_count", {"stage": stage})
         for stage in ("decode", "prepare")
     ]
     assert counts == [2, 1]

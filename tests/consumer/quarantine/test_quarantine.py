@@ -146,7 +146,7 @@ def test_a_bad_content_in_quarantine_is_a_normal_dead_letter(world: World) -> No
         world.wait_committed(2)
     assert world.reasons()[-1] == "undecodable"
     assert world.searcher().find("bad") is not None
-    assert world.metrics.registry.get_sample_value("cliptide_quarantined_records_total") in (1, 2)
+    assert world.metrics.registry.get_sample_value("cliptide_consumer_quarantined_records_total") in (1, 2)
 
 
 @pytest.mark.parametrize("operation", ["mark_alone", "unmark_alone"])
@@ -376,4 +376,4 @@ def test_after_a_rollback_records_that_were_committed_once_are_handled_together(
     world.set_options(start=StartOptions(accepts_rewind=True))
     with world.running():
         world.wait_committed(61)
-    assert (world.metrics.registry.get_sample_value("cliptide_quarantined_records_total") or 0) <= 1
+    assert (world.metrics.registry.get_sample_value("cliptide_consumer_quarantined_records_total") or 0) <= 1

@@ -107,11 +107,11 @@ def test_a_shard_with_too_many_segments_commits_nothing_until_a_merge_has_ended_
         shard.turn()
     assert [line["event"] for line in lines] == ["commits wait for a merge to end"]
     assert (writer.next_offset, writer.committed_next_offset) == (2, 0)
-    assert metrics.registry.get_sample_value("cliptide_commits_waiting", {"shard": "uploads-0"}) == 1
+    assert metrics.registry.get_sample_value("cliptide_consumer_commits_waiting", {"shard": "uploads-0"}) == 1
     writer.merge_debt = 3
     shard.turn()
     assert writer.committed_next_offset == 2
-    assert metrics.registry.get_sample_value("cliptide_commits_waiting", {"shard": "uploads-0"}) == 0
+    assert metrics.registry.get_sample_value("cliptide_consumer_commits_waiting", {"shard": "uploads-0"}) == 0
 
 
 def test_a_shard_with_too_many_segments_commits_what_it_has_when_it_is_given_away() -> None:

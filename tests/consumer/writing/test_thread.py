@@ -118,7 +118,7 @@ def test_a_merge_that_cannot_be_begun_holds_up_no_commit(
     assert shard.writer is not None
     assert shard.writer.committed_next_offset == 4
     assert not shard.is_failing
-    assert metrics.registry.get_sample_value("cliptide_merges_failed_total")
+    assert metrics.registry.get_sample_value("cliptide_consumer_merges_failed_total")
     shard.close()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +14,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from query_api.serving.index_metrics import observe_newcomers
+from clip_index.reading.snapshot import ShardSnapshot
+from query_api.serving.index_metrics import observe_newcomers, show_generations, show_watermark_ages
 from query_api.telemetry.metrics import Metrics
 from schemas.clock_time import ms_from_time, time_from_record_timestamp
 
@@ -25,3 +30,76 @@ def test_an_upload_without_a_time_is_not_observed() -> None:
     assert registry.get_sample_value("cliptide_searchable_after_event_seconds_count") == 1
     seconds = registry.get_sample_value("cliptide_searchable_after_event_seconds_sum")
     assert seconds == pytest.approx(1.0, abs=30.0)
+
+
+def _searcher(**shards: ShardSnapshot) -> Any:
+    return cast(
+        Any, SimpleNamespace(shards={name.replace("_", "-"): shard for name, shard in shards.items()})
+    )
+
+
+def _shard(watermark_ms: int | None = 1) -> ShardSnapshot:
+    return ShardSnapshot(3, 0, 9, watermark_ms, {"image": 5}, 2, size_bytes=700)
+
+
+def _of_shards(registry: CollectorRegistry) -> dict[str, set[str]]:
+    """Return the shards of each metric that has a label of that name."""
+    shards: dict[str, set[str]] = {}
+    for metric in registry.collect():
+        for sample in metric.samples:
+            if "shard" in sample.labels:
+                shards.setdefault(sample.name, set()).add(sample.labels["shard"])
+    return shards
+
+
+def test_contents_bytes_and_segments_of_each_shard_are_shown() -> None:
+    registry = CollectorRegistry()
+    show_generations(Metrics(registry), _searcher(uploads_0=_shard()))
+    value, labels = registry.get_sample_value, {"shard": "uploads-0"}
+    assert value("cliptide_query_contents", {**labels, "modality": "image"}) == 5
+    assert value("cliptide_query_contents", {**labels, "modality": "text"}) == 0
+    assert value("cliptide_query_index_bytes", labels) == 700
+    assert value("cliptide_query_segments", labels) == 2
+
+
+def test_an_index_with_other_shards_ends_every_gauge_of_the_former_shards() -> None:
+    registry = CollectorRegistry()
+    metrics, former, newer = Metrics(registry), _searcher(uploads_0=_shard()), _searcher(others_0=_shard())
+    show_generations(metrics, former)
+    show_watermark_ages(metrics, former)
+    shown = _of_shards(registry)
+    show_generations(metrics, newer, former)
+    show_watermark_ages(metrics, newer)
+    assert _of_shards(registry) == {name: {"others-0"} for name in shown}
+
+
+def test_a_shard_that_was_built_again_has_no_age_before_its_first_watermark() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    show_watermark_ages(metrics, _searcher(uploads_0=_shard()))
+    show_watermark_ages(metrics, _searcher(uploads_0=_shard(watermark_ms=None)))
+    assert "cliptide_query_watermark_age_seconds" not in _of_shards(registry)
+
+
+_SHARED = """
+import os, pathlib
+from prometheus_client import CollectorRegistry, generate_latest
+from query_api.telemetry.metrics import Metrics
+from query_api.telemetry.multiprocess import scrape_registry
+own = CollectorRegistry()
+metrics = Metrics(own)
+metrics.segments.labels("former-0").set(2)
+metrics.segments.labels("newer-0").set(3)
+metrics.forget_shard("former-0")
+with scrape_registry(own, pathlib.Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])) as scraped:
+    print(generate_latest(scraped).decode())
+"""
+
+
+def test_processes_that_share_their_metrics_end_the_gauges_of_former_shards_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _SHARED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert 'cliptide_query_segments{shard="newer-0"} 3.0' in done.stdout, done.stderr
+    assert "former-0" not in done.stdout

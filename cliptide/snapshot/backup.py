@@ -1,0 +1,215 @@
+"""Backs up an index while it is written and searched, and puts a backup back.
+
+A backup is a directory that is an index root of its own, with one generation of each shard and
+`backup.json`, which says that it is complete. So every command can look into it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from clip_index.errors import DamagedFile, IndexMissing, IndexRefused
+from clip_index.generations.history import list_generations, manifest_name
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.manifest import Manifest, dump_manifest, parse_manifest
+from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.storage.durable_files import fsync_path, make_directory
+from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.shard_store import UNFINISHED_PREFIX
+from cliptide.snapshot.file_copy import copy_files, remove_all_but
+
+MARKER = "backup.json"
+_DESCRIPTION, _CURRENT = "index.json", "current-1.json"
+_MAX_TRIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedShard:
+    """What a backup holds of a shard, or a restored index. `num_bytes` were copied now."""
+
+    shard: str
+    generation: int
+    next_offset: int
+    num_contents: int
+    num_bytes: int
+
+
+def back_up(index: IndexDirectory, root: Path, target: Path) -> Iterator[CopiedShard]:
+    """Copy the newest generation of each shard into `target`; yield each shard that has one.
+
+    `target` is empty, or holds a former backup of this index, whose good files are kept. That backup
+    stays complete until the new one is.
+
+    Step 1 claims the directory. Step 2 copies each shard: first its files, then its manifest. Step 3
+    declares the backup complete. Step 4 removes what only the former backup needed.
+    """
+    _claim(index, root, target)  # Step 1
+    copies: list[tuple[LocalShardStore, Manifest]] = []
+    for source in _stores(index):
+        store = LocalShardStore(_index_path(target, index.index_id) / source.name)
+        copied = _copy_newest(source, store)  # Step 2
+        if copied is not None:
+            manifest, num_bytes = copied
+            copies.append((store, manifest))
+            yield _told(source.name, manifest, num_bytes)
+    _declare(index.index_id, target, is_complete=True)  # Step 3
+    for store, manifest in copies:
+        remove_all_but(store, manifest)  # Step 4
+
+
+def open_backup(folder: Path) -> IndexDirectory:
+    """Open a backup; `IndexRefused` if the directory is none, or one that was not completed."""
+    fields = _read_marker(folder)
+    if fields is None:
+        raise IndexRefused(f"{folder} is not a backup: it has no {MARKER}")
+    if not fields["is_complete"]:
+        raise IndexRefused(f"the backup in {folder} was not completed: make it again")
+    return IndexDirectory.open(folder, fields["index_id"])
+
+
+def existing_index(root: Path, index_id: str) -> IndexDirectory | None:
+    """Return the index that a restored one would replace."""
+    try:
+        return IndexDirectory.open(root, index_id)
+    except (IndexMissing, FileNotFoundError):
+        return None
+
+
+def restore(backup: IndexDirectory, root: Path, existing: IndexDirectory | None) -> Iterator[CopiedShard]:
+    """Put a backup into the root under its id; yield each shard. `existing` is moved aside first.
+
+    Every file is verified before anything is moved. Each shard begins with a new generation that is
+    greater than all of the existing index and fences its writers.
+
+    Step 1 copies everything under a name that no reader looks at. Step 2 moves the existing index
+    aside. Step 3 moves the copy to its place. Step 4 names it as the index that serves, if no other is.
+    """
+    staged = root / "indexes" / f"{UNFINISHED_PREFIX}restore-{secrets.token_hex(4)}"
+    for source in _stores(backup):
+        generation = _newest_number(source, existing) + 1
+        store = LocalShardStore(staged / source.name)
+        if (copied := _copy_newest(source, store, as_generation=generation)) is not None:  # Step 1
+            yield _told(source.name, *copied)
+    make_directory(staged)
+    LocalShardStore(staged).put({_DESCRIPTION: backup.store.read(_DESCRIPTION)})
+    if existing is not None:
+        os.rename(existing.path, moved_aside(root, backup.index_id))  # Step 2
+    os.rename(staged, _index_path(root, backup.index_id))  # Step 3
+    fsync_path(root / "indexes")
+    fsync_path(root)
+    if not list(root.glob("current-*.json")):
+        LocalShardStore(root).ensure(_CURRENT, dump_digested({"index_id": backup.index_id}))  # Step 4
+
+
+def moved_aside(root: Path, index_id: str) -> Path:
+    """Return the first free name for the index that a restored one replaces."""
+    numbers = range(1, 10**6)
+    return next(path for n in numbers if not (path := root / f"replaced-{index_id}-{n}").exists())
+
+
+def _claim(index: IndexDirectory, root: Path, target: Path) -> None:
+    own, other = root.resolve(), target.resolve()
+    if own == other or own in other.parents or other in own.parents:
+        raise IndexRefused(f"{target} and the index root {root} must not lie in each other")
+    make_directory(target)
+    found = _read_marker(target)
+    if found is None and os.listdir(target):
+        raise IndexRefused(f"{target} is neither empty nor a backup: choose another directory")
+    description = index.store.read(_DESCRIPTION)
+    store = LocalShardStore(_index_path(target, index.index_id))
+    if found is None:
+        _declare(index.index_id, target, is_complete=False)
+    elif found["index_id"] != index.index_id:
+        raise IndexRefused(f"{target} holds a backup of the index {found['index_id']}")
+    make_directory(store.path)
+    store.ensure(_DESCRIPTION, description)
+    if store.read(_DESCRIPTION) != description:
+        raise IndexRefused(f"{target} holds a backup of another index with the id {index.index_id}")
+    LocalShardStore(target).ensure(_CURRENT, dump_digested({"index_id": index.index_id}))
+
+
+def _copy_newest(
+    source: LocalShardStore, target: LocalShardStore, as_generation: int | None = None
+) -> tuple[Manifest, int] | None:
+    """Copy the newest generation; None without one. Begin again when it is collected meanwhile.
+
+    Files that were copied by then are kept, so every try has less to do.
+    """
+    num_bytes = 0
+    for _ in range(_MAX_TRIES):
+        generations = list_generations(source)
+        if not generations:
+            return None
+        name = manifest_name(generations[-1])
+        try:
+            data = source.read(name)
+            manifest = parse_manifest(data, source.address_of(name))
+            num_bytes += copy_files(source, target, manifest)
+        except FileNotFoundError as error:
+            if source.exists(name):
+                raise DamagedFile(str(error.filename or name), "it is missing") from error
+            continue
+        if as_generation is not None:
+            manifest = _following(manifest, as_generation)
+            data = dump_manifest(manifest)
+        _write_manifest(target, manifest, data)
+        return manifest, num_bytes
+    raise IndexRefused(f"{source.name}: files are collected faster than they can be copied")
+
+
+def _following(manifest: Manifest, generation: int) -> Manifest:
+    """The same under a new number, whose writer epoch is greater than that of any former writer.
+
+    An epoch never exceeds the number of its generation.
+    """
+    writer_id = f"restore-{os.getpid()}"
+    return replace(
+        manifest, generation=generation, writer_epoch=generation, writer_id=writer_id, nonce=uuid4().hex
+    )
+
+
+def _write_manifest(target: LocalShardStore, manifest: Manifest, data: bytes) -> None:
+    name = manifest_name(manifest.generation)
+    if target.exists(name) and target.read(name) != data:  # of a backup before a restored one
+        target.remove(name)
+    target.ensure(name, data)
+
+
+def _newest_number(source: LocalShardStore, existing: IndexDirectory | None) -> int:
+    """The greatest number of a generation, in the backup or in the index that it replaces."""
+    numbers = list_generations(source)
+    if existing is not None:
+        numbers += list_generations(LocalShardStore(existing.path / source.name))
+    return max(numbers, default=0)
+
+
+def _stores(index: IndexDirectory) -> Sequence[LocalShardStore]:
+    return [LocalShardStore(index.shard_path(n)) for n in range(index.description.num_partitions)]
+
+
+def _index_path(root: Path, index_id: str) -> Path:
+    return root / "indexes" / index_id
+
+
+def _declare(index_id: str, target: Path, *, is_complete: bool) -> None:
+    LocalShardStore(target).replace(MARKER, dump_digested({"index_id": index_id, "is_complete": is_complete}))
+    fsync_path(target / MARKER)
+    fsync_path(target)
+
+
+def _read_marker(folder: Path) -> dict[str, Any] | None:
+    path = folder / MARKER
+    try:
+        return parse_digested(path.read_bytes(), path)
+    except FileNotFoundError:
+        return None
+
+
+def _told(shard: str, manifest: Manifest, num_bytes: int) -> CopiedShard:
+    return CopiedShard(shard, manifest.generation, manifest.next_offset, manifest.num_live(), num_bytes)
