@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,20 @@ class LocalShardStore:
             with contextlib.suppress(FileNotFoundError):
                 times[name] = (self.path / folder / name).lstat().st_mtime
         return times
+
+    def seconds_ahead(self) -> float:
+        """Look at the time of a file that is created for it. On a full disk, at the newest file there is."""
+        probe = self._checked(f"{UNFINISHED_PREFIX}clock-{uuid4().hex}")
+        try:
+            probe.touch(exist_ok=False)
+            return probe.stat().st_mtime - time.time()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return max(self.list_times().values(), default=time.time()) - time.time()
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     def exists(self, name: str) -> bool:
         return (self.path / name).exists()

@@ -181,7 +181,8 @@ class ShardWriter:
         if 0 <= now - self._collected_at < self._settings.collect_every_seconds:
             return  # a negative age means that the clock was set back: collect
         self._collected_at = now
-        self._current.collect_garbage(in_flight=self._merges.merged_ids(), now=now)
+        of_store = now + self.store.seconds_ahead()  # the store dates the files whose ages are compared
+        self._current.collect_garbage(in_flight=self._merges.merged_ids(), now=of_store)
 
     def close(self) -> None:
         """Stop running merges. Does not commit: what is in the buffer is still in the log."""
