@@ -105,6 +105,30 @@ def open_columns(path: Path) -> pa.RecordBatch:
         return reader.get_batch(0)
 
 
+def completed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch with every column of the schema, in its order; absent ones are null.
+
+    A segment that an earlier release wrote lacks the columns that were added since. Columns that the
+    schema does not know, which a later release wrote, stay behind the others.
+    """
+    if batch.schema.names[: len(schema)] == schema.names:
+        return batch
+    known = [
+        batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    others = [field for field in batch.schema if field.name not in schema.names]
+    arrays = [*known, *(batch.column(field.name) for field in others)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([*schema, *others]))
+
+
+def joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """Join batches of any releases; a column that only some of them have is null in the others."""
+    fields = {field.name: field for batch in batches for field in batch.schema}
+    whole = pa.schema([*schema, *(field for name, field in fields.items() if name not in schema.names)])
+    return pa.Table.from_batches([completed(batch, whole) for batch in batches], whole)
+
+
 def _columns_of(rows: Sequence[BufferedContent]) -> dict[str, list[Any]]:
     contents = [row.content for row in rows]
     columns: dict[str, list[Any]] = {
