@@ -14,6 +14,7 @@ from benchmarks.figure import MIN_ROUNDS, Figure, interleaved, median_ratio
 from clip_index.content import Change, ContentFacts, Delta, EncodedContent, RemovedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
@@ -60,7 +61,7 @@ class CommitLoop:
         index = IndexDirectory.create(self._root, "main", _description())
         settings = WriterSettings(write_sealed=write_fastest)  # large segments as merges write them
         self._writers = [
-            ShardWriter.take_over(index, p, writer_id="benchmark", first_offset=0, settings=settings)
+            ShardWriter.take_over(index, p, Claim("benchmark"), settings=settings)
             for p in range(NUM_PARTITIONS)
         ]
         for writer in self._writers:

@@ -13,6 +13,7 @@ from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_rows, draw_space
 from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.writing.shard_writer import ShardWriter
 
 
@@ -41,7 +42,7 @@ def recover_index(root: Path) -> None:
 
 
 def _take_over(index: IndexDirectory, partition: int) -> ShardWriter:
-    return ShardWriter.take_over(index, partition, writer_id="benchmark", first_offset=0)
+    return ShardWriter.take_over(index, partition, Claim("benchmark"))
 
 
 def _commit(writer: ShardWriter, contents: list[EncodedContent]) -> None:

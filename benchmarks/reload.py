@@ -15,6 +15,7 @@ from benchmarks.commit_cost import CommitLoop
 from benchmarks.data import draw_queries, draw_space
 from benchmarks.figure import Figure
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -103,7 +104,7 @@ def _merge_all(root: Path) -> None:
     """Take one shard over and merge all of its segments."""
     index = IndexDirectory.open(root)
     settings = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=10**9))
-    writer = ShardWriter.take_over(index, 0, writer_id="merger", first_offset=0, settings=settings)
+    writer = ShardWriter.take_over(index, 0, Claim("merger"), settings=settings)
     while len(writer.manifest.segments) > 1:
         writer.maintain()
         time.sleep(0.01)

@@ -15,6 +15,7 @@ from benchmarks.data import DIMENSION, Kind, draw_queries, draw_rows, draw_space
 from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent, Modality
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
@@ -141,9 +142,7 @@ def _build(root: Path, layout: Layout) -> None:
     random, near = random_numbers(layout), nearness(layout, rows)
     for partition in range(layout.num_shards):
         numbers = np.arange(partition, layout.num_rows, layout.num_shards)
-        writer = ShardWriter.take_over(
-            index, partition, writer_id="benchmark", first_offset=0, settings=_AS_MERGED
-        )
+        writer = ShardWriter.take_over(index, partition, Claim("benchmark"), settings=_AS_MERGED)
         ends = np.cumsum(np.round(np.array(layout.segment_shares) * len(numbers)).astype(int))
         for part in np.split(numbers, ends[:-1]):
             start = writer.next_offset

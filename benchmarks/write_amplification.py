@@ -12,6 +12,7 @@ from clip_index.content import ContentFacts, Delta, EncodedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.writing.shard_writer import ShardWriter
 
 ROWS_A_COMMIT = 25
@@ -91,4 +92,4 @@ def _take_over(root: Path) -> ShardWriter:
     fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
     description = IndexDescription("content-uploads", None, 1, "cliptide-main", fingerprint)
     index = IndexDirectory.create(root, "main", description)
-    return ShardWriter.take_over(index, 0, writer_id="benchmark", first_offset=0)
+    return ShardWriter.take_over(index, 0, Claim("benchmark"))

@@ -9,6 +9,7 @@ ClipIndexError
 ├── CommitUnknown         stop the shard's writer and take the shard over again
 ├── DeltaMismatch         mend the caller: it skipped or repeated records
 ├── GenerationGone        begin again with the newest generation
+├── BrokenEmbeddings      leave the segment as it is: it cannot be merged
 ├── DamagedFile           refuse to use the file, name it
 │   └── DamagedIndexFile  the same of a file that no generation can replace: name the way on, too
 └── IndexRefused          stop: the index does not fit the configuration
@@ -82,6 +83,17 @@ class GenerationGone(ClipIndexError):
         super().__init__(f"{shard}: generation {generation} is gone")
         self.shard = shard
         self.generation = generation
+
+
+class BrokenEmbeddings(ClipIndexError):
+    """A segment holds live embeddings that are NaN or infinite, for which there are no nearest lists."""
+
+    def __init__(self, segment_id: str, modality: str, num_broken: int) -> None:
+        super().__init__(
+            f"segment {segment_id} has {num_broken} {modality} embeddings that are not finite numbers: "
+            "delete or publish again the contents that no search finds"
+        )
+        self.segment_id = segment_id
 
 
 class DamagedFile(ClipIndexError):

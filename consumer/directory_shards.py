@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.generations.watermark import Watermark, read_watermark
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -23,9 +24,7 @@ class DirectoryShards:
         return ShardWriter.take_over(
             self.index,
             partition,
-            writer_id=self.writer_id,
-            first_offset=first_offset,
-            own_epoch=own_epoch,
+            Claim(self.writer_id, first_offset, own_epoch),
             settings=self.settings,
             lanes=self.lanes,
         )

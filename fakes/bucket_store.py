@@ -91,6 +91,9 @@ class BucketStore:
     def list_names(self, folder: str = "") -> list[str]:
         return list(self.list_times(folder))
 
+    def seconds_ahead(self) -> float:
+        return 0.0
+
     def list_times(self, folder: str = "") -> Mapping[str, float]:
         times: dict[str, float] = {}
         with self.bucket.lock:

@@ -13,6 +13,7 @@ import numpy as np
 from clip_index.content import FACT_NAMES, Change, ContentFacts, Delta, EncodedContent, RemovedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 DIMENSION = 16
@@ -77,8 +78,8 @@ def removal(content_id: str, offset: int = 0, version: int | None = None) -> Rem
 def take_over(
     index: IndexDirectory, partition: int = 0, writer_id: str = "writer", **changes: Any
 ) -> ShardWriter:
-    arguments: dict[str, Any] = {"first_offset": 0, "settings": WriterSettings(), **changes}
-    return ShardWriter.take_over(index, partition, writer_id=writer_id, **arguments)
+    claim = Claim(writer_id, changes.pop("first_offset", 0), changes.pop("own_epoch", None))
+    return ShardWriter.take_over(index, partition, claim, **{"settings": WriterSettings(), **changes})
 
 
 def add(writer: ShardWriter, changes: Sequence[Callable[[int], Change]] | Sequence[Change]) -> None:

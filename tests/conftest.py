@@ -10,13 +10,19 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from tests.fixtures.brokers import embedded_broker, embedded_settings, kafka_settings, unique_name
+from tests.fixtures.brokers import (
+    apache_kafka,
+    embedded_broker,
+    embedded_settings,
+    kafka_settings,
+    unique_name,
+)
 
 # An example has no deadline, so that no test fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-__all__ = ["embedded_broker", "embedded_settings", "kafka_settings", "unique_name"]
+__all__ = ["apache_kafka", "embedded_broker", "embedded_settings", "kafka_settings", "unique_name"]
 
 
 @pytest.fixture(autouse=True)

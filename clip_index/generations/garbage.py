@@ -61,6 +61,8 @@ class GarbageCollector:
         (a network file system may forget a name for a moment), nothing is removed either, because
         what that generation names would seem to be garbage.
 
+        `now` is a time of the clock that dates the store's files.
+
         `in_flight` are segments that are being written or merged. They stay. A file younger than
         `retain_for` stays as well, because another thread of this process may be writing it.
         While a retained manifest cannot be read, all files stay, because nobody knows which of

@@ -8,7 +8,9 @@ from clip_index.errors import CommitUnknown, DamagedFile
 from clip_index.generations.manifest import Manifest, dump_manifest, parse_manifest
 from clip_index.storage.shard_store import CreationUnknown, ShardStore
 
-_MANIFEST_NAME = re.compile(r"manifest-(\d{20})\.json")
+_MANIFEST_NAME = re.compile(r"manifest-(\d{20})\.json", re.ASCII)
+_TOO_GREAT = 10**18
+"""No shard gets there. Behind a file of the greatest name no generation could follow."""
 
 
 def manifest_name(generation: int) -> str:
@@ -18,7 +20,8 @@ def manifest_name(generation: int) -> str:
 def generation_of(name: str) -> int | None:
     """Return the generation whose manifest has this file name, None for any other file."""
     match = _MANIFEST_NAME.fullmatch(name)
-    return int(match[1]) if match else None
+    generation = int(match[1]) if match else 0
+    return generation if 0 < generation < _TOO_GREAT else None
 
 
 def list_generations(store: ShardStore) -> list[int]:

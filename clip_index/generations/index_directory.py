@@ -24,7 +24,10 @@ FORMAT = 1
 _INDEXES = "indexes"
 _DESCRIPTION = "index.json"
 _INDEX_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_CURRENT_NAME = re.compile(r"current-(\d+)\.json")
+_CURRENT_NAME = re.compile(r"current-(\d{1,18})\.json", re.ASCII)
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+MAX_PARTITIONS = 10_000
+_MAX_DIMENSION = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class IndexDirectory:
         """
         if not _INDEX_ID.fullmatch(index_id):
             raise IndexRefused(f"index id {index_id!r} must match {_INDEX_ID.pattern}")
+        if (fault := _fault_of(description)) is not None:
+            raise IndexRefused(fault)
         top: ShardStore = LocalShardStore(root)
         store = top.below(_folder(index_id))
         if (present := _find_description(store)) is not None:
@@ -167,9 +172,25 @@ def _parse_description(store: ShardStore) -> IndexDescription:
         if (found := fields.pop("format")) != FORMAT:
             raise OtherFormat(file, found, FORMAT)
         fingerprint = EncoderFingerprint(**_known(EncoderFingerprint, fields.pop("fingerprint")))
-        return IndexDescription(fingerprint=fingerprint, **_known(IndexDescription, fields))
+        description = IndexDescription(fingerprint=fingerprint, **_known(IndexDescription, fields))
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedFile(file, f"unexpected content ({error!r})") from error
+    if (fault := _fault_of(description)) is not None:
+        raise DamagedFile(file, fault)
+    return description
+
+
+def _fault_of(description: IndexDescription) -> str | None:
+    """Say what no topic or encoder can have: a name that leads out of the root, or an absurd number."""
+    if not isinstance(description.topic, str) or not _TOPIC.fullmatch(description.topic):
+        return f"no topic is named {description.topic!r}"
+    for name, number, greatest in (
+        ("num_partitions", description.num_partitions, MAX_PARTITIONS),
+        ("dimension", description.fingerprint.dimension, _MAX_DIMENSION),
+    ):
+        if type(number) is not int or not 1 <= number <= greatest:
+            return f"{name} is {number!r}, where 1 to {greatest} are expected"
+    return None
 
 
 def _known(values: type, fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ FORMAT_MAJOR = 1
 FORMAT_MINOR = 0
 SEGMENTS = "segments"
 TOMBSTONES = "tombstones"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_GREATEST = 2**63 - 1
 
 
 def segment_name(segment_id: str) -> str:
@@ -127,7 +130,9 @@ def parse_manifest(data: bytes, file: str) -> Manifest:
     """
     fields = parse_digested(data, file)
     try:
-        return _manifest_from_fields(fields, file)
+        manifest = _manifest_from_fields(fields, file)
+        _check(manifest)
+        return manifest
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DamagedFile(file, f"unexpected content ({error!r})") from error
 
@@ -146,6 +151,37 @@ def _manifest_from_fields(fields: dict[str, Any], file: str) -> Manifest:
         segments=tuple(segment_from_fields(entry) for entry in fields["segments"]),
         tombstones={name: _parse_tombstones(entry) for name, entry in fields["tombstones"].items()},
     )
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise `ValueError` for what no writer writes: it would lead out of the shard, or divide by zero.
+
+    The digest of a manifest proves that it is whole, not who has written it.
+    """
+    if not 0 <= manifest.first_offset <= manifest.next_offset <= _GREATEST:
+        raise ValueError(f"offsets [{manifest.first_offset}, {manifest.next_offset})")
+    num_contents = {entry.segment_id: entry.num_contents for entry in manifest.segments}
+    for entry in manifest.segments:
+        _check_names(entry.segment_id, *entry.files)
+        _check_counts(entry.num_contents, entry.num_deletes, *entry.num_vectors.values())
+        _check_counts(*(digest.size_bytes for digest in entry.files.values()))
+    for segment_id, dead in manifest.tombstones.items():
+        _check_names(dead.file_name)
+        _check_counts(dead.num_dead, dead.oldest_dead_ms, dead.digest.size_bytes)
+        if not 0 < dead.num_dead <= num_contents.get(segment_id, 0):
+            raise ValueError(f"{dead.num_dead} dead rows of segment {segment_id!r}")
+
+
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"the name {name!r}")
+
+
+def _check_counts(*counts: int) -> None:
+    for count in counts:
+        if type(count) is not int or not 0 <= count <= _GREATEST:
+            raise ValueError(f"the count {count!r}")
 
 
 def segment_fields(entry: SegmentEntry) -> dict[str, Any]:

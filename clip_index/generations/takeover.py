@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from clip_index.errors import Fenced
@@ -11,23 +11,33 @@ from clip_index.generations.manifest import Manifest
 from clip_index.storage.shard_store import ShardStore
 
 
-def take_over_manifest(
-    store: ShardStore, *, writer_id: str, first_offset: int, own_epoch: int | None = None
-) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who wants to own a shard.
+
+    A new shard begins at `first_offset`, the log's start. A writer that lost track of its own commit
+    passes the epoch that it had as `own_epoch`.
+    """
+
+    writer_id: str
+    first_offset: int = 0
+    own_epoch: int | None = None
+
+
+def take_over_manifest(store: ShardStore, claim: Claim) -> Manifest:
     """Commit a generation with the same content and a greater writer epoch; retry until it wins.
 
     A former owner may commit after this has read the newest generation. Then this reads and
     takes over the former owner's generation. When this returns, every commit that the former
     owner still tries finds its number taken, or a greater generation.
 
-    A writer that lost track of its own commit passes the epoch that it had as `own_epoch`: this
-    raises `Fenced` if another writer has taken the shard over since.
+    If the claim has an `own_epoch`, this raises `Fenced` if another writer has taken the shard over since.
     """
     while True:
         newest = read_newest(store)
-        if newest is not None and own_epoch is not None:
-            _check_own(store, newest, writer_id, own_epoch)
-        manifest = _successor(newest, writer_id) if newest else _first(writer_id, first_offset)
+        if newest is not None and claim.own_epoch is not None:
+            _check_own(store, newest, claim.writer_id, claim.own_epoch)
+        manifest = _successor(newest, claim.writer_id) if newest else _first(claim)
         try:
             link_manifest(store, manifest)
         except GenerationTaken:
@@ -50,12 +60,12 @@ def _successor(newest: Manifest, writer_id: str) -> Manifest:
     )
 
 
-def _first(writer_id: str, first_offset: int) -> Manifest:
+def _first(claim: Claim) -> Manifest:
     return Manifest(
         generation=1,
         writer_epoch=1,
-        writer_id=writer_id,
+        writer_id=claim.writer_id,
         nonce=uuid4().hex,
-        first_offset=first_offset,
-        next_offset=first_offset,
+        first_offset=claim.first_offset,
+        next_offset=claim.first_offset,
     )

@@ -32,6 +32,7 @@ def read_watermark(store: ShardStore) -> Watermark | None:
     """Read the watermark; None if there is none, or one that cannot be read or understood."""
     try:
         fields = parse_digested(store.read(FILE_NAME), store.address_of(FILE_NAME))
-        return Watermark(**{name: int(fields[name]) for name in Watermark.__slots__})
+        numbers = {name: int(fields[name]) for name in Watermark.__slots__}
+        return Watermark(**numbers) if all(0 <= n < 2**63 for n in numbers.values()) else None
     except (OSError, DamagedFile, KeyError, TypeError, ValueError):
         return None  # the writer renews it within seconds, and it is only displayed

@@ -50,6 +50,7 @@ class ShardReader:
         self._writer_epoch = 0
         self._tombstones: Mapping[str, TombstonesEntry] = {}
         self.view = ShardView(store.name, ShardSnapshot(0, 0, 0, None, {}))
+        self._paths: dict[str, Path] = {}
         self.files: Mapping[Path, FileDigest] = {}
 
     def reload(self) -> bool:
@@ -171,7 +172,11 @@ class ShardReader:
         return known.watermark_ms if is_continued else None
 
     def _files(self, manifest: Manifest) -> dict[Path, FileDigest]:
-        return {self._store.local_file(name): digest for name, digest in manifest.files()}
+        """Return where the files of a generation are; the store is asked only for those that are new."""
+        former, self._paths = self._paths, {}
+        for name, _ in manifest.files():
+            self._paths[name] = former.get(name) or self._store.local_file(name)
+        return {self._paths[name]: digest for name, digest in manifest.files()}
 
     def _open_segments(self, manifest: Manifest) -> tuple[SegmentView, ...]:
         opened = {view.segment.segment_id: view for view in self.view.segments}

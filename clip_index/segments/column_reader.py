@@ -7,7 +7,6 @@ ten times as long as reading it through views of the same buffers.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -57,17 +56,9 @@ class ColumnReader:
         )
 
 
-_DEFAULTS = {one.name: one.default for one in fields(ContentFacts)}
-
-
 def _open_fact(columns: pa.RecordBatch, name: str) -> _Column:
-    """Open the column or the columns of a fact. Segments of earlier releases lack some."""
-    present = frozenset(columns.schema.names)
     if name in MAP_FACTS:
-        kinds = [kind for kind in MAP_TYPES if f"{name}_{kind}" in present]
-        return _Mapping([_Pairs(columns.column(f"{name}_{kind}")) for kind in kinds])
-    if name not in present:
-        return _Constant(_DEFAULTS[name])
+        return _Mapping([_Pairs(columns.column(f"{name}_{kind}")) for kind in MAP_TYPES])
     return _open_column(columns.column(name))
 
 
@@ -75,16 +66,6 @@ def _open_column(column: pa.Array) -> _Column:
     if pa.types.is_integer(column.type):
         return _Integers(column)
     return _Booleans(column) if pa.types.is_boolean(column.type) else _Texts(column)
-
-
-@dataclass(frozen=True, slots=True)
-class _Constant:
-    """The value of a fact that a segment has no column for."""
-
-    constant: Any
-
-    def value(self, row: int) -> Any:
-        return self.constant
 
 
 class _Values:

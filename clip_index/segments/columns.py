@@ -112,19 +112,28 @@ def open_columns(path: Path) -> pa.RecordBatch:
         return reader.get_batch(0)
 
 
-def complete_contents(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Add the columns that a segment of an earlier release does not have, as nulls.
+def completed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch with every column of the schema, in its order; absent ones are null.
 
-    Raises `ValueError` for a column of a later release, because a merge would lose it.
+    A segment that an earlier release wrote lacks the columns that were added since. Columns that the
+    schema does not know, which a later release wrote, stay behind the others.
     """
-    names = set(batch.schema.names)
-    if unknown := names - set(CONTENTS_SCHEMA.names):
-        raise ValueError(f"a later release has written the columns {', '.join(sorted(unknown))}")
-    arrays = [
-        batch.column(column.name) if column.name in names else pa.nulls(batch.num_rows, column.type)
-        for column in CONTENTS_SCHEMA
+    if batch.schema.names[: len(schema)] == schema.names:
+        return batch
+    known = [
+        batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+        for field in schema
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=CONTENTS_SCHEMA)
+    others = [field for field in batch.schema if field.name not in schema.names]
+    arrays = [*known, *(batch.column(field.name) for field in others)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([*schema, *others]))
+
+
+def joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """Join batches of any releases; a column that only some of them have is null in the others."""
+    fields = {field.name: field for batch in batches for field in batch.schema}
+    whole = pa.schema([*schema, *(field for name, field in fields.items() if name not in schema.names)])
+    return pa.Table.from_batches([completed(batch, whole) for batch in batches], whole)
 
 
 def _columns_of(rows: Sequence[BufferedContent]) -> dict[str, list[Any]]:

@@ -108,10 +108,8 @@ class RowMasks:
         """A row has a key in one map at most, in that of its value's type."""
         mask = np.zeros(self._columns.num_rows, np.bool_)
         for name, is_wanted in _METADATA_COLUMNS.items():
-            if not is_wanted(condition) or name not in self._columns.schema.names:
-                continue
             column = self._columns.column(name)
-            if len(column.items):
+            if is_wanted(condition) and len(column.items):
                 positions = self._key_positions.find_or_build(
                     f"{name} {key}", partial(_find_key, column, key)
                 )

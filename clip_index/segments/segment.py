@@ -17,7 +17,14 @@ from clip_index.errors import DamagedFile
 from clip_index.generations.manifest import SegmentEntry, segment_name
 from clip_index.row_filter import RowFilter
 from clip_index.segments.column_reader import ColumnReader
-from clip_index.segments.columns import count_column, open_columns
+from clip_index.segments.columns import (
+    CONTENTS_SCHEMA,
+    DELETES_SCHEMA,
+    THUMBNAILS_SCHEMA,
+    completed,
+    count_column,
+    open_columns,
+)
 from clip_index.segments.id_table import find_entries, open_id_table
 from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.segment_files import (
@@ -59,15 +66,17 @@ class Segment:
         self.entry = entry
         self.segment_id = entry.segment_id
         self._store = store
-        self.contents = self._open_columns(CONTENTS)
+        self.contents = self._open_columns(CONTENTS, CONTENTS_SCHEMA)
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
         self._reader = ColumnReader(self.contents)
         self._row_masks = RowMasks(self.contents)
         self._value_counts: BoundedCache[str, pa.Table] = BoundedCache(
             _NUM_CACHED_COUNTS, size_of=lambda counts: counts.nbytes
         )
-        self.deletes = self._open_columns(DELETES) if DELETES in entry.files else None
-        self._thumbnails = self._open_columns(THUMBNAILS) if THUMBNAILS in entry.files else None
+        self.deletes = self._open_columns(DELETES, DELETES_SCHEMA) if DELETES in entry.files else None
+        self._thumbnails = (
+            self._open_columns(THUMBNAILS, THUMBNAILS_SCHEMA) if THUMBNAILS in entry.files else None
+        )
         self._ids = open_id_table(self._file(IDS))
         self._owners = open_id_table(self._file(OWNERS)) if OWNERS in entry.files else None
         self.vector_files: Mapping[Modality, VectorFile] = {
@@ -162,10 +171,13 @@ class Segment:
     def _file(self, name: str) -> Path:
         return self._store.local_file(f"{segment_name(self.segment_id)}/{name}")
 
-    def _open_columns(self, name: str) -> pa.RecordBatch:
+    def _find_columns(self, name: str, schema: pa.Schema) -> pa.RecordBatch | None:
+        return self._open_columns(name, schema) if name in self.entry.files else None
+
+    def _open_columns(self, name: str, schema: pa.Schema) -> pa.RecordBatch:
         path = self._file(name)
         try:
-            return open_columns(path)
+            return completed(open_columns(path), schema)
         except pa.ArrowInvalid as error:
             raise DamagedFile(path, str(error)) from error
 

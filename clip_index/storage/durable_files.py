@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from clip_index.errors import DamagedFile
 from clip_index.storage.shard_store import UNFINISHED_PREFIX
 
 READ_ONLY = 0o444
@@ -32,20 +33,22 @@ def fsync_path(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write and fsync a new read-only file. The caller must fsync the directory."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    """Write and fsync a new read-only file. The caller must fsync the directory.
+
+    The file is created read-only, so that the process's umask decides who may read it.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, READ_ONLY)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(data)
-        os.fchmod(descriptor, READ_ONLY)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def seal_file(path: Path) -> None:
-    """Make a file that a library has written read-only and durable."""
-    path.chmod(READ_ONLY)
+    """Make a file that a library has written read-only and durable; who may read it stays."""
+    path.chmod(path.stat().st_mode & READ_ONLY)
     fsync_path(path)
 
 
@@ -85,6 +88,9 @@ def replace_file(path: Path, data: bytes) -> None:
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
+    except IsADirectoryError as error:
+        temporary.unlink(missing_ok=True)
+        raise DamagedFile(path, "a directory, where a file is expected") from error
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import xxhash
 
 from clip_index.errors import DamagedFile
+from clip_index.storage.regular_files import open_regular, regular_size
 
 _BLOCK_BYTES = 2**20
 
@@ -31,11 +33,12 @@ def digest_of(data: bytes) -> FileDigest:
 
 def read_digest(path: Path) -> FileDigest:
     """Read the whole file once and digest it."""
-    size_bytes = path.stat().st_size
-    if size_bytes == 0:
-        return digest_of(b"")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        return FileDigest(size_bytes, xxhash.xxh3_128_hexdigest(mapped))
+    with os.fdopen(open_regular(path), "rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes == 0:
+            return digest_of(b"")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return FileDigest(size_bytes, xxhash.xxh3_128_hexdigest(mapped))
 
 
 def verify_file(path: Path, expected: FileDigest) -> None:
@@ -52,7 +55,7 @@ def check_size(path: Path, expected: FileDigest) -> None:
     Call it before a file that was verified some time ago is mapped again: touching a mapping beyond the
     end of a truncated file kills the process (SIGBUS).
     """
-    size_bytes = path.stat().st_size
+    size_bytes = regular_size(path)
     if size_bytes != expected.size_bytes:
         raise DamagedFile(path, f"{size_bytes} bytes, expected {expected.size_bytes}")
 
@@ -62,8 +65,9 @@ def verify_slowly(path: Path, expected: FileDigest, rest: Callable[[int], None])
 
     `rest` may sleep, to spare the disk, or raise, to stop.
     """
+    check_size(path, expected)
     digest, size_bytes = xxhash.xxh3_128(), 0
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
             size_bytes += len(block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from clip_index.storage.durable_files import (
     write_file,
 )
 from clip_index.storage.file_digest import FileDigest, read_digest
+from clip_index.storage.regular_files import check_folders, read_regular
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -28,9 +30,14 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @dataclass(frozen=True, slots=True)
 class LocalShardStore:
-    """A `ShardStore` in one directory. Several processes may use the directory at once."""
+    """A `ShardStore` in one directory. Several processes may use the directory at once.
+
+    Below `root` no link is followed, because one that leads elsewhere would have the writer remove what
+    lies there. Without a `root` that holds below `path`.
+    """
 
     path: Path
+    root: Path | None = None
 
     @property
     def name(self) -> str:
@@ -44,13 +51,14 @@ class LocalShardStore:
         return str(self.path / name)
 
     def below(self, folder: str) -> LocalShardStore:
-        return LocalShardStore(self.path / folder)
+        return LocalShardStore(self.path / folder, self.root or self.path)
 
     def can_create_exclusively(self) -> bool:
         return has_hard_links(self.path)
 
     def prepare(self, folders: Sequence[str]) -> None:
         for directory in (self.path, *(self.path / folder for folder in folders)):
+            self._check_folders(directory)
             make_directory(directory)
 
     def create_exclusively(self, name: str, data: bytes) -> None:
@@ -58,7 +66,7 @@ class LocalShardStore:
         name, which fails when the name is taken, where a rename would replace the file.
         Step 3 fsyncs the directory.
         """
-        path = self.path / name
+        path = self._checked(name)
         temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}-{uuid4().hex}")
         try:
             write_file(temporary, data)  # Step 1
@@ -99,14 +107,14 @@ class LocalShardStore:
             create_exclusively(self.path / name, data)
 
     def put(self, files: Mapping[str, bytes]) -> None:
-        paths = {self.path / name: data for name, data in files.items()}
+        paths = {self._checked(name): data for name, data in files.items()}
         for path, data in paths.items():
             write_file(path, data)
         for directory in {path.parent for path in paths}:
             fsync_path(directory)
 
     def replace(self, name: str, data: bytes) -> None:
-        replace_file(self.path / name, data)
+        replace_file(self._checked(name), data)
 
     def staging_path(self, name: str) -> Path:
         """Return a path beside the final one, because a rename cannot cross file systems."""
@@ -114,7 +122,7 @@ class LocalShardStore:
         return path.with_name(f"{UNFINISHED_PREFIX}{path.name}")
 
     def publish(self, name: str) -> Mapping[str, FileDigest]:
-        path, staged = self.path / name, self.staging_path(name)
+        path, staged = self._checked(name), self.staging_path(name)
         files = {file.name: file for file in sorted(staged.iterdir())}
         for file in files.values():
             seal_file(file)
@@ -129,12 +137,13 @@ class LocalShardStore:
         return digests
 
     def remove(self, name: str) -> None:
-        remove_tree(self.path / name)
+        remove_tree(self._checked(name))
 
     def remove_staged(self, name: str) -> None:
         remove_tree(self.staging_path(name))
 
     def list_names(self, folder: str = "") -> list[str]:
+        self._check_folders(self.path / folder)
         try:
             return os.listdir(self.path / folder)
         except FileNotFoundError:
@@ -145,14 +154,40 @@ class LocalShardStore:
         times = {}
         for name in self.list_names(folder):
             with contextlib.suppress(FileNotFoundError):
-                times[name] = (self.path / folder / name).stat().st_mtime
+                times[name] = (self.path / folder / name).lstat().st_mtime
         return times
+
+    def seconds_ahead(self) -> float:
+        """Look at the time of a file that is created for it. On a full disk, at the newest file there is."""
+        probe = self._checked(f"{UNFINISHED_PREFIX}clock-{uuid4().hex}")
+        try:
+            probe.touch(exist_ok=False)
+            return probe.stat().st_mtime - time.time()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return max(self.list_times().values(), default=time.time()) - time.time()
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     def exists(self, name: str) -> bool:
         return (self.path / name).exists()
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        return read_regular(self._checked(name))
 
     def local_file(self, name: str) -> Path:
-        return self.path / name
+        """Check only the folders of this store, because readers ask for hundreds of files at once."""
+        path = self.path / name
+        check_folders(self.path, path.parent)
+        return path
+
+    def _checked(self, name: str) -> Path:
+        """Return the path of a file that is about to be read or written; its folders are no links."""
+        path = self.path / name
+        self._check_folders(path.parent)
+        return path
+
+    def _check_folders(self, folder: Path) -> None:
+        check_folders(self.root or self.path, folder)

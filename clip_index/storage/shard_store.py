@@ -128,6 +128,14 @@ class ShardStore(Protocol):
         """Return the names in a folder, and when each was last modified (seconds since 1970)."""
         ...
 
+    def seconds_ahead(self) -> float:
+        """Return how far the clock that dates the files is ahead of this machine's, as `time.time` tells it.
+
+        On a shared file system the server's clock dates them. An age is the difference of two times of
+        one clock, so whoever computes one corrects its own time by this.
+        """
+        ...
+
     def exists(self, name: str) -> bool:
         """Tell whether the file is visible. Cheap: readers ask several times a second."""
         ...

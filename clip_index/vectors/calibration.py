@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
+from clip_index.errors import DamagedFile
+from clip_index.storage.regular_files import read_regular
 
 TARGET_RECALL = 0.99
 """Mean share of a query's ten best contents that a search of one segment finds."""
@@ -61,8 +63,11 @@ def write_effort(path: Path, effort: Effort) -> None:
 
 def read_effort(path: Path) -> Effort:
     """Read what `write_effort` wrote; fields of later versions are ignored."""
-    fields = json.loads(path.read_text("utf-8"))
-    return Effort(float(fields["gap"]), int(fields["usual_lists"]))
+    try:
+        fields = json.loads(read_regular(path))
+        return Effort(float(fields["gap"]), int(fields["usual_lists"]))
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise DamagedFile(path, f"unexpected content ({error!r})") from error
 
 
 def hold_out(num_rows: int) -> NDArray[np.int64]:

@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from clip_index.content import MODALITIES, Modality
+from clip_index.errors import BrokenEmbeddings
 from clip_index.generations.history import read_manifest
 from clip_index.generations.manifest import Manifest, SegmentEntry, segment_name, tombstones_name
 from clip_index.generations.tombstones import live_rows_mask, read_tombstones
-from clip_index.segments.columns import (
-    CONTENTS_SCHEMA,
-    DELETES_SCHEMA,
-    THUMBNAILS_SCHEMA,
-    complete_contents,
-)
+from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, THUMBNAILS_SCHEMA, joined
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
 from clip_index.storage.file_digest import verify_file
@@ -122,9 +118,7 @@ def _read_dead(store: ShardStore, manifest: Manifest, entry: SegmentEntry) -> Bi
 
 
 def _merge_contents(sources: Sequence[_Source]) -> pa.RecordBatch:
-    batches = [
-        complete_contents(source.segment.contents).filter(pa.array(source.is_alive)) for source in sources
-    ]
+    batches = [source.segment.contents.filter(pa.array(source.is_alive)) for source in sources]
     return _concatenate(batches, CONTENTS_SCHEMA)
 
 
@@ -167,9 +161,16 @@ def _merge_vectors(sources: Sequence[_Source]) -> dict[Modality, ModalityVectors
     for source in sources:
         for modality, vectors in source.segment.read_vectors().items():
             keep = source.is_alive[vectors.rows]
+            _refuse_not_finite(source.segment, modality, vectors.embeddings[keep])
             rows = source.row_map[vectors.rows[keep]].astype(np.uint32)
             parts[modality].append(ModalityVectors(vectors.embeddings[keep], rows))
-    return {m: joined for m, p in parts.items() if (joined := _join_vectors(p)) is not None}
+    return {m: merged for m, p in parts.items() if (merged := _join_vectors(p)) is not None}
+
+
+def _refuse_not_finite(segment: Segment, modality: Modality, embeddings: NDArray[np.float16]) -> None:
+    num_broken = int(np.count_nonzero(~np.isfinite(embeddings).all(axis=1)))
+    if num_broken:
+        raise BrokenEmbeddings(segment.segment_id, modality, num_broken)
 
 
 def _join_vectors(parts: Sequence[ModalityVectors]) -> ModalityVectors | None:
@@ -182,8 +183,8 @@ def _join_vectors(parts: Sequence[ModalityVectors]) -> ModalityVectors | None:
 
 def _concatenate(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
     """Join the batches. Raises `MemoryError` if a column exceeds 2 GiB: Arrow would cut it in two."""
-    table = pa.Table.from_batches(batches, schema).combine_chunks()
-    joined = table.to_batches() or [pa.RecordBatch.from_pylist([], schema)]
-    if len(joined) > 1:
+    table = joined(batches, schema).combine_chunks()
+    whole = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+    if len(whole) > 1:
         raise MemoryError("a merged column would exceed 2 GiB")
-    return joined[0]
+    return whole[0]

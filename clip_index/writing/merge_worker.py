@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from clip_index.errors import ClipIndexError, DamagedFile
+from clip_index.errors import BrokenEmbeddings, ClipIndexError, DamagedFile
 from clip_index.generations.manifest import SEGMENTS, segment_fields, segment_from_fields
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore
@@ -34,6 +34,14 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 class MergeFailed(ClipIndexError):
     """The child could not be started, reported an error or died. Nothing was committed."""
+
+
+class SegmentNotMerged(MergeFailed):
+    """The merge fails as long as it takes this segment with the rows that are alive in it now."""
+
+    def __init__(self, detail: str, segment_id: str) -> None:
+        super().__init__(detail)
+        self.segment_id = segment_id
 
 
 class MergeWorker:
@@ -195,6 +203,8 @@ def _result(job: MergeJob, line: bytes) -> MergeResult:
     answer = json.loads(line)
     if "damaged" in answer:
         raise DamagedFile(answer["damaged"], answer["error"])
+    if "segment" in answer:
+        raise SegmentNotMerged(f"{job.store.name}: {answer['error']}", answer["segment"])
     if "error" in answer:
         raise MergeFailed(f"{job.store.name}: {answer['error']}")
     path = Path(answer["row_maps"])
@@ -217,7 +227,9 @@ def _answer(line: bytes) -> dict[str, Any]:
         np.savez(row_maps, **arrays)
     except DamagedFile as error:
         return {"damaged": error.file, "error": error.detail}
-    except (ClipIndexError, OSError, MemoryError) as error:
+    except BrokenEmbeddings as error:
+        return {"segment": error.segment_id, "error": str(error)}
+    except Exception as error:  # noqa: BLE001 - whatever it is, the log of the consumer must say it
         return {"error": f"{type(error).__name__}: {error}"}
     return {"entry": segment_fields(result.entry) if result.entry else None, "row_maps": row_maps}
 

@@ -21,7 +21,7 @@ from clip_index.writing.merge_policy import (
     niceness,
     plan_merges,
 )
-from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
+from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker, SegmentNotMerged
 
 
 class ShardMerges:
@@ -40,6 +40,7 @@ class ShardMerges:
         self._lanes = lanes
         self._clock = clock
         self._backoff = MergeBackoff()
+        self._not_merged: dict[str, int] = {}
         self.kill()  # a merge that a former writer of this process started: it knew other segments
 
     def run(self, buffer: Buffer) -> None:
@@ -79,9 +80,12 @@ class ShardMerges:
 
     @contextmanager
     def _backing_off(self, lane: MergeLane) -> Iterator[None]:
-        """Let a lane rest after a failure."""
+        """Let a lane rest after a failure, and leave out a segment that no merge can take."""
         try:
             yield
+        except SegmentNotMerged as error:
+            self._not_merged[error.segment_id] = self._num_dead(error.segment_id)
+            raise
         except (MergeFailed, OSError):
             self._backoff.failed(lane, self._clock())
             raise
@@ -94,7 +98,7 @@ class ShardMerges:
         """
         now, manifest = self._clock(), self._current.manifest
         wanted = niceness(merge_debt(manifest, self._settings), self._settings)
-        busy = self.source_ids()
+        busy = self.source_ids() | self._still_not_merged()
         for worker in self._running().values():
             worker.hurry(wanted)
         for plan in plan_merges(manifest, self._settings, busy=busy, now_ms=int(now * 1000)):
@@ -105,6 +109,16 @@ class ShardMerges:
                 worker.set_niceness(wanted)
                 with self._backing_off(plan.lane):
                     worker.start(self._new_job(plan))
+
+    def _still_not_merged(self) -> set[str]:
+        """Return the segments whose merge has failed because of their own rows, none of which has died since.
+
+        Else one of them would keep its whole tier from merging for ever.
+        """
+        return {i for i, num_dead in self._not_merged.items() if num_dead == self._num_dead(i)}
+
+    def _num_dead(self, segment_id: str) -> int:
+        return len(self._current.state.dead.get(segment_id, ()))
 
     def _new_job(self, plan: MergePlan) -> MergeJob:
         manifest = self._current.manifest

@@ -12,7 +12,7 @@ from clip_index.content import Delta
 from clip_index.errors import DeltaMismatch
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest, SegmentEntry
-from clip_index.generations.takeover import take_over_manifest
+from clip_index.generations.takeover import Claim, take_over_manifest
 from clip_index.generations.tombstones import union_tombstones
 from clip_index.generations.watermark import Watermark, write_watermark
 from clip_index.segments.segment_files import new_segment_id, rows_from_buffer, write_segment
@@ -74,27 +74,23 @@ class ShardWriter:
         cls,
         index: IndexDirectory,
         partition: int,
+        claim: Claim,
         *,
-        writer_id: str,
-        first_offset: int,
-        own_epoch: int | None = None,
         settings: WriterSettings | None = None,
         lanes: MergeLanes | None = None,
         clock: Callable[[], float] = time.time,
     ) -> ShardWriter:
         """Become the shard's owner: commit a takeover generation with a greater writer epoch.
 
-        A new shard begins at `first_offset`, the log's start; an existing one continues at its
-        manifest's `next_offset`. After `CommitUnknown` the owner passes the epoch of its former
-        writer as `own_epoch`: this raises `Fenced` if another owner has taken over since. `lanes`
-        are the merge workers that the shards of a process share; without them the writer starts
-        its own. Raises `DamagedFile` if a file is not what the manifest says.
+        A new shard begins at the claim's `first_offset`, the log's start; an existing one continues at
+        its manifest's `next_offset`. After `CommitUnknown` the owner claims the shard with the epoch of
+        its former writer: this raises `Fenced` if another owner has taken over since. `lanes` are the
+        merge workers that the shards of a process share; without them the writer starts its own. Raises
+        `DamagedFile` if a file is not what the manifest says.
         """
         store = index.shard_store(partition)
         store.prepare([SEGMENTS, TOMBSTONES])
-        manifest = take_over_manifest(
-            store, writer_id=writer_id, first_offset=first_offset, own_epoch=own_epoch
-        )
+        manifest = take_over_manifest(store, claim)
         state = open_state(store, manifest)
         settings = settings or WriterSettings()
         return cls(index, partition, state=state, settings=settings, lanes=lanes, clock=clock)
@@ -181,7 +177,8 @@ class ShardWriter:
         if 0 <= now - self._collected_at < self._settings.collect_every_seconds:
             return  # a negative age means that the clock was set back: collect
         self._collected_at = now
-        self._current.collect_garbage(in_flight=self._merges.merged_ids(), now=now)
+        of_store = now + self.store.seconds_ahead()  # the store dates the files whose ages are compared
+        self._current.collect_garbage(in_flight=self._merges.merged_ids(), now=of_store)
 
     def close(self) -> None:
         """Stop running merges. Does not commit: what is in the buffer is still in the log."""

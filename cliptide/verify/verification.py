@@ -17,7 +17,7 @@ from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import ShardView
 from event_log.records import Record
 from schemas.codec import EventDecoder
-from schemas.errors import BadEvent
+from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import DeleteEvent
 
 OffsetById = dict[str, int]
@@ -27,13 +27,15 @@ class FoldedPartition:
     """The fold of one partition's records, which are added in offset order. Takes about 300 bytes per id.
 
     `doubtful` are the ids whose state rests on a version: if the log's beginning is gone, a greater
-    version may have been there. An event without a version applies whatever was before it.
+    version may have been there. An event without a version applies whatever was before it. `unread` are
+    the ids of which a record has a schema that this process does not know.
     """
 
     def __init__(self) -> None:
         self._states: dict[str, IdState] = {}
         self.live: OffsetById = {}
         self.doubtful: set[str] = set()
+        self.unread: set[str] = set()
 
     @property
     def seen(self) -> Collection[str]:
@@ -44,6 +46,8 @@ class FoldedPartition:
         if after is None:
             return
         self._states[content_id] = after
+        if version is None:
+            self.unread.discard(content_id)
         (self.doubtful.discard if version is None else self.doubtful.add)(content_id)
         if is_delete:
             self.live.pop(content_id, None)
@@ -88,15 +92,18 @@ class LogFold:
         self.num_records += 1
         if (record.partition, record.offset) in self.set_aside:
             return
+        partition = self.partitions.setdefault(record.partition, FoldedPartition())
         try:
             event = self.decoder.decode(
                 key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms
             )
         except BadEvent:
             return  # the consumer set it aside too, even if its dead letter has expired
+        except UnknownSchema:  # set aside by a consumer that did not know it either, or read by a newer one
+            partition.unread.add((record.key or b"").decode(errors="replace"))
+            return
         if event is None:
             return  # the consumer passed over it too
-        partition = self.partitions.setdefault(record.partition, FoldedPartition())
         is_delete = isinstance(event, DeleteEvent)
         partition.add(event.content_id, record.offset, version=event.version, is_delete=is_delete)
 
@@ -108,7 +115,7 @@ class LogFold:
         folded = self.partitions.get(partition, FoldedPartition())
         log_start, covered = self.log_starts.get(partition, 0), self.covered.get(partition, range(0))
         if log_start <= covered.start or not covered:
-            return compare_shard(shard, folded.live)
+            return compare_shard(shard, folded.live, folded.unread)
         return compare_rest(shard, folded, log_start)
 
 
@@ -118,8 +125,12 @@ def covered_ranges(searcher: Searcher, partition_of: Callable[[str], int]) -> di
     return {partition_of(name): range(shard.first_offset, shard.next_offset) for name, shard in shards}
 
 
-def compare_shard(shard: ShardView, expected: Mapping[str, int]) -> ShardDifference:
-    return _difference(shard, dict(_live_offsets(shard)), expected)
+def compare_shard(
+    shard: ShardView, expected: Mapping[str, int], unread: Collection[str] = ()
+) -> ShardDifference:
+    """Compare a shard with its whole log. Unproven is what differs where a record could not be read."""
+    found = dict(_live_offsets(shard))
+    return _without_unproven(shard, found, expected, {i for i in unread if found.get(i) != expected.get(i)})
 
 
 def compare_rest(shard: ShardView, folded: FoldedPartition, log_start: int) -> ShardDifference:
@@ -130,11 +141,18 @@ def compare_rest(shard: ShardView, folded: FoldedPartition, log_start: int) -> S
     """
     found = dict(_live_offsets(shard))
     older = {i for i, offset in found.items() if i not in folded.seen and offset < log_start}
-    unproven = older | {i for i in folded.doubtful if found.get(i) != folded.live.get(i)}
+    doubtful = folded.doubtful | folded.unread
+    unproven = older | {i for i in doubtful if found.get(i) != folded.live.get(i)}
+    return _without_unproven(shard, found, folded.live, unproven)
+
+
+def _without_unproven(
+    shard: ShardView, found: Mapping[str, int], expected: Mapping[str, int], unproven: Collection[str]
+) -> ShardDifference:
     difference = _difference(
         shard,
         {i: offset for i, offset in found.items() if i not in unproven},
-        {i: offset for i, offset in folded.live.items() if i not in unproven},
+        {i: offset for i, offset in expected.items() if i not in unproven},
     )
     return replace(difference, num_unproven=len(unproven))
 

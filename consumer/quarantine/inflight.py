@@ -30,6 +30,7 @@ from pathlib import Path
 import structlog
 
 from clip_index.storage.durable_files import replace_file
+from clip_index.storage.regular_files import open_regular, read_regular
 
 FILE_NAME = "inflight.json"
 MAX_DEATHS = 3
@@ -170,7 +171,7 @@ def _overwrite_page(path: Path, content: bytes) -> bool:
     file is closed.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY)
+        descriptor = open_regular(path, os.O_WRONLY)
     except FileNotFoundError:
         return False
     try:
@@ -183,9 +184,12 @@ def _overwrite_page(path: Path, content: bytes) -> bool:
 
 
 def read_inflight(path: Path) -> InFlight:
-    """Read the file. If it is absent or unreadable, there are no suspects."""
+    """Read the file. If it is absent or unreadable, there are no suspects.
+
+    Raises `DamagedFile` if something else than a file lies there, which cannot be replaced by one.
+    """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_regular(path))
         deaths = {int(offset): int(count) for offset, count in content["deaths"].items()}
         alone = content["alone"]
         committed = int(content.get("committed", 0))  # former versions did not write it

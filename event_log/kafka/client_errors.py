@@ -30,6 +30,7 @@ _DISCONNECTED = "PLAINTEXT broker listener"  # how librdkafka calls a TLS handsh
 _HINTS = (_DISCONNECTED, "security.protocol", "in state UP)")
 """Parts of what librdkafka reports when a broker closes a connection that it does not want to serve."""
 _MIN_REFUSALS = 3  # a broker that is being stopped breaks off a handshake or two
+_MIN_SECONDS_STANDING = 10.0  # while requests fail, and no other error is reported
 _MIN_SECONDS, _MIN_SECONDS_OF_HINTS = 1.0, 5.0  # a broker that is starting may only close connections
 
 
@@ -40,6 +41,7 @@ class ClientErrors:
         self._clock = clock
         self._lock = threading.Lock()
         self._latest = ""
+        self._standing: KafkaError | None = None
         self._refused_since: float | None = None
         self._num_refusals = 0
         self._refusal: FatalLogError | None = None
@@ -54,7 +56,7 @@ class ClientErrors:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             return  # it only counts the brokers of which the other reports tell
         with self._lock:
-            self._latest = error.str()
+            self._latest, self._standing = error.str(), None
             if error.fatal():
                 self._refusal = FatalLogError(f"{error.name()}: {error.str()}")
             elif error.code() in _AT_ONCE or self._is_repeated_refusal(error):
@@ -64,9 +66,15 @@ class ClientErrors:
         """A broker has answered a request, so the properties are right."""
         with self._lock:
             self._was_served = True  # what breaks connections from now on is not the properties
-            self._latest, self._refused_since, self._num_refusals, self._refusal = "", None, 0, None
+            self._latest, self._standing = "", None
+            self._refused_since, self._num_refusals, self._refusal = None, 0, None
 
     def raise_refusal(self) -> None:
+        """Raise why the client is refused, if that is certain. Called after a request has failed."""
+        with self._lock:
+            standing = self._standing
+            if self._refusal is None and standing is not None and self._has_stood_for_long():
+                self._refusal = _refused(standing)
         if (refusal := self._refusal) is not None:
             raise refusal
 
@@ -79,11 +87,17 @@ class ClientErrors:
         if self._was_served or not (is_certain or any(hint in error.str() for hint in _HINTS)):
             return False
         now = self._clock()
+        self._standing = error
         if self._refused_since is None:
             self._refused_since = now
         self._num_refusals += 1
         min_seconds = _MIN_SECONDS if is_certain else _MIN_SECONDS_OF_HINTS
         return self._num_refusals >= _MIN_REFUSALS and now - self._refused_since >= min_seconds
+
+    def _has_stood_for_long(self) -> bool:
+        """librdkafka reports an error that repeats in the same words only twice a minute."""
+        since = self._refused_since
+        return since is not None and self._clock() - since >= _MIN_SECONDS_STANDING
 
 
 def _refused(error: KafkaError) -> FatalLogError:

@@ -16,7 +16,8 @@ from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
 
 WEBP = "image/webp"
-A_YEAR = "private, max-age=31536000, immutable"
+AN_HOUR = "private, max-age=3600"
+"""No longer, because nobody can take a thumbnail back from a browser when its content is deleted."""
 
 
 class ThumbnailParameters(Request):
@@ -24,7 +25,7 @@ class ThumbnailParameters(Request):
 
     offset: NextOffset | None = Field(
         default=None,
-        description="The upload's offset. While it is the content's, the answer may be cached for ever.",
+        description="The upload's offset. While it is the content's, the answer may be cached for an hour.",
     )
 
 
@@ -37,7 +38,7 @@ async def get_thumbnail(request: web.Request) -> web.Response:
             read_thumbnail, searcher, request.match_info["content_id"]
         )
     headers = {
-        "Cache-Control": A_YEAR if offset == found_offset else "no-cache",
+        "Cache-Control": AN_HOUR if offset == found_offset else "no-cache",
         "Content-Security-Policy": "default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }

@@ -29,10 +29,14 @@ class ApacheKafkaUnavailable(Exception):
 
 
 class ApacheKafka:
-    """`with ApacheKafka() as kafka:` runs a broker on free loopback ports until the end of the block."""
+    """`with ApacheKafka() as kafka:` runs a broker on free loopback ports until the end of the block.
+
+    A second listener, `sasl_servers`, takes the user `us` with the password `right` by SASL/PLAIN alone.
+    """
 
     def __init__(self) -> None:
         self.bootstrap_servers = ""
+        self.sasl_servers = ""
         self._scratch = tempfile.TemporaryDirectory(prefix="cliptide-kafka-")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -49,16 +53,25 @@ class ApacheKafka:
             end(self._process, patience_seconds=10.0)
         self._scratch.cleanup()
 
+    def kill(self) -> None:
+        """End the broker at once, as a machine that fails does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def _start(self, folder: Path) -> None:
         class_path = f"{_jars()}/*"
         log_path = folder / "kafka.log"
         for attempt in range(_ATTEMPTS):  # another process may have taken a free port meanwhile
-            port = free_port()
+            port, sasl_port = free_port(), free_port()
             properties = folder / f"server-{attempt}.properties"
-            properties.write_text(_server_properties(folder / f"data-{attempt}", port, free_port()))
+            properties.write_text(
+                _server_properties(folder / f"data-{attempt}", port, sasl_port, free_port())
+            )
             _format_storage(class_path, properties)
             self._process = spawn([*_java(class_path), "kafka.Kafka", str(properties)], log_path)
             self.bootstrap_servers = f"{LOOPBACK}:{port}"
+            self.sasl_servers = f"{LOOPBACK}:{sasl_port}"
             if self._is_ready(self._process):
                 return
             end(self._process, patience_seconds=10.0)
@@ -120,15 +133,20 @@ def _format_storage(class_path: str, properties: Path) -> None:
     )
 
 
-def _server_properties(data: Path, port: int, controller_port: int) -> str:
+def _server_properties(data: Path, port: int, sasl_port: int, controller_port: int) -> str:
     properties = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},SASL://{LOOPBACK}:{sasl_port},"
+        f"CONTROLLER://{LOOPBACK}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port},SASL://{LOOPBACK}:{sasl_port}",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule"
+        ' required user_us="right";',
         "log.dirs": data,
         "auto.create.topics.enable": "false",
         "message.max.bytes": _MAX_RECORD_BYTES,

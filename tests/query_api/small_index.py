@@ -18,6 +18,7 @@ from clip_index.content import (
 )
 from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.hash_encoder import HashEncoder
@@ -94,9 +95,7 @@ class SmallIndex:
 
     def _writer(self, partition: int) -> ShardWriter:
         if partition not in self._writers:
-            self._writers[partition] = ShardWriter.take_over(
-                self._directory, partition, writer_id="test", first_offset=0
-            )
+            self._writers[partition] = ShardWriter.take_over(self._directory, partition, Claim("test"))
         return self._writers[partition]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,14 +122,32 @@ def test_a_damaged_new_file_is_named_and_the_old_snapshot_serves_on(
 
 
 def lead_nowhere(path: Path) -> None:
-    """A file that is there and cannot be opened, as with a failing disk or without the right to."""
+    """Put a link in place of a file."""
     path.unlink()
     path.symlink_to(path.name)
 
 
-@pytest.mark.parametrize(("strike", "error"), [(flip_a_bit, DamagedFile), (lead_nowhere, OSError)])
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Files that are there and cannot be opened, as with a failing disk or without the right to."""
+    paths, open_file = set[Path](), os.open
+
+    def fail_to_open(path: Path, *arguments: int, **options: int) -> int:
+        if path in paths:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", fail_to_open)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("strike", "error"),
+    [(flip_a_bit, DamagedFile), (lead_nowhere, DamagedFile), (None, OSError)],
+    ids=["damaged", "a link", "not to be opened"],
+)
 def test_a_shard_that_cannot_be_read_does_not_hold_the_others_back(
-    tmp_path: Path, strike: Callable[[Path], None], error: type[Exception]
+    tmp_path: Path, unreadable: set[Path], strike: Callable[[Path], None] | None, error: type[Exception]
 ) -> None:
     index = create_index(tmp_path, num_partitions=2)
     reader = IndexReader(tmp_path)
@@ -139,7 +159,8 @@ def test_a_shard_that_cannot_be_read_does_not_hold_the_others_back(
     for i, writer in enumerate(writers):
         add(writer, [lambda o, i=i: content(f"new-{i}", o)])
         writer.commit()
-    strike(path_of(writers[0]) / "segments" / writers[0].manifest.segments[-1].segment_id / "contents.arrow")
+    newest = path_of(writers[0]) / "segments" / writers[0].manifest.segments[-1].segment_id
+    strike(newest / "contents.arrow") if strike else unreadable.add(newest / "contents.arrow")
     with pytest.raises(error):
         reader.reload()
     assert found_ids(reader) == ["new-1", "old-0", "old-1"]
@@ -165,14 +186,14 @@ def test_a_manifest_of_anything_else_is_damaged(
     ids=["empty", "nested beyond measure", "other types", "not to be opened"],
 )
 def test_a_watermark_that_cannot_be_read_is_none(
-    index: IndexDirectory, reader: IndexReader, text: bytes | None
+    index: IndexDirectory, reader: IndexReader, unreadable: set[Path], text: bytes | None
 ) -> None:
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
     writer.renew_watermark(1_700_000_000_000)
     if text is None:
-        lead_nowhere(path_of(writer) / "watermark.json")
+        unreadable.add(path_of(writer) / "watermark.json")
     else:
         (path_of(writer) / "watermark.json").write_bytes(text)
     reader.reload()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.writing.merge import MergeJob
-from clip_index.writing.merge_worker import MergeWorker
-from clip_index.writing.shard_writer import ShardWriter
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.merge_worker import MergeFailed, MergeWorker, _answer, _job_fields
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.shards import add, content, create_index, take_over
 
 
@@ -101,3 +105,50 @@ def test_where_the_system_makes_no_process_faster_the_next_merge_runs_in_a_new_o
     worker.start(job(writer, "third"))
     assert niceness_of(worker) == 10
     worker.kill()
+
+
+def test_a_merge_of_embeddings_that_are_no_numbers_says_which_segment_holds_them(writer: ShardWriter) -> None:
+    broken = content("broken", writer.next_offset)
+    broken.embeddings[:] = np.nan
+    add(writer, [broken])
+    writer.commit()
+    segment_id = writer.manifest.segments[-1].segment_id
+    worker = MergeWorker()
+    worker.start(job(writer, "merged"))
+    with pytest.raises(MergeFailed, match=f"{segment_id} has 1 image embeddings that are not finite"):
+        finish(worker)
+    worker.kill()
+
+
+def test_a_merge_that_fails_in_a_way_that_nobody_expects_says_how(writer: ShardWriter) -> None:
+    fields = {**_job_fields(job(writer, "merged")), "started_ms": 0, "generation": "none", "row_maps": ""}
+    assert "ValueError" in _answer(json.dumps(fields).encode())["error"]
+
+
+def test_a_segment_that_cannot_be_merged_keeps_no_other_from_merging(tmp_path: Path) -> None:
+    now = [0.0]
+    settings = WriterSettings(merge=MergeSettings(merge_factor=3, max_dead_share=1.0))
+    writer = take_over(create_index(tmp_path), settings=settings, clock=lambda: now[0])
+    for name in ("broken", "b", "c"):
+        one = content(name, writer.next_offset)
+        if name == "broken":
+            one.embeddings[:] = np.inf
+        add(writer, [one, lambda o, name=name: content(f"{name}-beside", o)])
+        writer.commit()
+    broken_id = writer.manifest.segments[0].segment_id
+    with pytest.raises(MergeFailed, match=broken_id):
+        maintain_until(writer, lambda: False)
+    add(writer, [lambda o: content("d", o)])
+    writer.commit()
+    maintain_until(writer, lambda: len(writer.manifest.segments) == 2)
+    assert writer.manifest.segment_ids() & {broken_id}
+    add(writer, [lambda o: content("broken", o)])
+    writer.commit()
+    maintain_until(writer, lambda: len(writer.manifest.segments) == 1)
+    assert writer.manifest.num_live() == 7
+    writer.close()
+
+
+def maintain_until(writer: ShardWriter, is_done: Callable[[], bool]) -> None:
+    while not is_done():
+        writer.maintain()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +12,15 @@ import pytest
 
 from clip_index.content import Change
 from clip_index.generations.garbage import retained_generations
-from clip_index.generations.history import list_generations
+from clip_index.generations.history import list_generations, manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.local_store import LocalShardStore
 from clip_index.writing.merge_policy import MergeSettings, merge_debt, plan_merges
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
-from fakes.shards import add, content, create_index, removal, take_over
+from fakes.shards import add, content, create_index, path_of, removal, take_over
 
 PAIRS = MergeSettings(merge_factor=2, max_dead_share=1.0)
 
@@ -265,3 +268,41 @@ def test_a_shard_that_waits_for_a_lane_hurries_the_merge_in_it(tmp_path: Path, l
         commit(second, content(name))
     second.maintain()
     assert worker.niceness == 0
+
+
+@pytest.mark.parametrize("seconds_ahead", [-7200.0, 7200.0], ids=["a server that is behind", "one ahead"])
+def test_ages_are_told_by_the_clock_that_dates_the_files(
+    index: IndexDirectory, monkeypatch: pytest.MonkeyPatch, seconds_ahead: float
+) -> None:
+    """The files of a shared file system are dated by its server."""
+    now = [time.time()]
+    settings = WriterSettings(600.0, collect_every_seconds=0.0)
+    writer = take_over(index, settings=settings, clock=lambda: now[0])
+    for name in "abcdef":
+        commit(writer, content(name))
+    for path in path_of(writer).glob("manifest-*"):
+        os.utime(path, (now[0] + seconds_ahead, now[0] + seconds_ahead))
+    monkeypatch.setattr(LocalShardStore, "seconds_ahead", lambda _: seconds_ahead)
+    writer.maintain()
+    assert len(list_generations(writer.store)) == 7
+    now[0] += 601.0
+    writer.maintain()
+    assert len(list_generations(writer.store)) == 3
+
+
+def test_the_clock_of_a_local_disk_is_this_machines(writer: ShardWriter) -> None:
+    before = set(path_of(writer).iterdir())
+    assert abs(writer.store.seconds_ahead()) < 5.0
+    assert set(path_of(writer).iterdir()) == before
+
+
+def test_on_a_full_disk_the_newest_file_tells_the_time_at_least(
+    writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    newest = time.time() + 3600
+    os.utime(path_of(writer) / manifest_name(1), (newest, newest))
+    monkeypatch.setattr(Path, "touch", fail)
+    assert writer.store.seconds_ahead() == pytest.approx(3600, abs=60)

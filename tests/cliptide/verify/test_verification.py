@@ -124,3 +124,29 @@ def test_a_version_that_may_be_below_one_that_is_gone_is_unproven(tmp_path: Path
     log = [record(0, "a", versioned("a", 9)), record(1, "a", versioned("a", 3)), *LOG[2:3]]
     found = verify(tmp_path, [content("a", 0, version=9)], log, log_start=1)
     assert (found.is_equal, found.num_unproven) == (True, 1)
+
+
+UNKNOWN = b"\xc3\x01" + b"12345678" + b"an event of a later release"
+
+
+@pytest.mark.parametrize("log_start", [0, 1], ids=["a whole log", "what retention has left"])
+@pytest.mark.parametrize(
+    ("changes", "num_unproven"),
+    [
+        pytest.param(EQUAL, 0, id="set aside, and the letter has expired"),
+        pytest.param([*EQUAL, content("new", 6)], 1, id="indexed by a newer consumer"),
+    ],
+)
+def test_a_record_of_an_unknown_schema_proves_nothing_about_its_content(
+    tmp_path: Path, changes: list[Change], num_unproven: int, log_start: int
+) -> None:
+    log = [*LOG[:2], record(2, "new", UNKNOWN), *LOG[3:]]
+    found = verify(tmp_path, changes, log, log_start)
+    assert (found.is_equal, found.num_equal, found.num_unproven) == (True, 2, num_unproven)
+
+
+def test_a_later_event_without_a_version_settles_a_content_that_could_not_be_read(tmp_path: Path) -> None:
+    log = [record(0, "a", UNKNOWN), *LOG[1:4]]
+    assert verify(tmp_path, EQUAL[:3], log).num_unproven == 1
+    (tmp_path / "second").mkdir()
+    assert verify(tmp_path / "second", EQUAL[:3], [*log, *LOG[4:]]).outdated == ("a",)

@@ -13,6 +13,7 @@ import pytest
 
 from clip_index.errors import CommitUnknown, IndexRefused
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.writing.shard_writer import ShardWriter
 from consumer.backlog.backlog import BacklogLimits
 from consumer.backoff import Backoff
@@ -170,9 +171,7 @@ def test_a_fenced_writer_drops_its_shard_and_stops_when_the_partition_stays(worl
     pipeline = world.build()
     pipeline.start()
     world.wait_committed(world.publish(upload("a")))
-    ShardWriter.take_over(
-        IndexDirectory.open(world.root, "main"), 0, writer_id="rival", first_offset=0
-    ).close()
+    ShardWriter.take_over(IndexDirectory.open(world.root, "main"), 0, Claim("rival")).close()
     world.publish(upload("b"))
     assert pipeline.wait(PATIENCE_SECONDS)
     with pytest.raises(FencedWhileAssigned):

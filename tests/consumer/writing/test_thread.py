@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from clip_index.content import Delta, RemovedContent
 from clip_index.errors import Fenced
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.generations.watermark import Watermark
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -180,7 +181,7 @@ def test_a_shard_that_recovers_does_not_take_itself_back_from_a_new_owner(
         fail_to_fsync_the_shard(patch)
         shard.turn()
     index = IndexDirectory.open(tmp_path, "main")
-    owner = ShardWriter.take_over(index, 0, writer_id="new", first_offset=0)
+    owner = ShardWriter.take_over(index, 0, Claim("new"))
     with pytest.raises(Fenced, match="own writer epoch 1, found 2"):
         shard.turn()
     owner.add(Delta(owner.next_offset, 9))

@@ -132,6 +132,32 @@ def test_a_client_that_was_served_once_is_not_refused_by_broken_connections(erro
     assert str(error.str()) in str(errors.explained(TransientLogError("timed out")))
 
 
+@pytest.mark.parametrize(
+    ("later", "is_refused"),
+    [
+        pytest.param([], True, id="nothing else"),
+        pytest.param([KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 are down")], True, id="a count"),
+        pytest.param([REFUSED], False, id="no broker any more"),
+    ],
+)
+def test_a_refusal_that_is_reported_once_is_certain_when_requests_fail_for_long(
+    later: list[KafkaError], is_refused: bool
+) -> None:
+    """librdkafka does not report again what it would say in the same words."""
+    clock = Clock()
+    errors = ClientErrors(clock=clock)
+    for error in (HINT, *later):
+        errors.report(error)
+    clock.now = 9.0
+    errors.raise_refusal()
+    clock.now = 10.0
+    if is_refused:
+        with pytest.raises(FatalLogError, match=r"security\.protocol"):
+            errors.raise_refusal()
+    else:
+        errors.raise_refusal()
+
+
 def test_what_was_reported_before_an_answer_explains_no_later_error() -> None:
     errors = ClientErrors()
     errors.report(WRONG_PASSWORD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from confluent_kafka import KafkaError, Producer
 
@@ -33,15 +35,14 @@ def produce_inflating(settings: KafkaSettings, topic: str) -> None:
     producer.flush()
 
 
-@pytest.mark.broker
 def test_a_record_that_inflates_too_far_is_named_and_the_other_partitions_go_on(
-    embedded_settings: KafkaSettings, unique_name: object
+    broker_settings: KafkaSettings, unique_name: Callable[[str], str]
 ) -> None:
-    topic = unique_name("uploads")  # type: ignore[operator]
-    KafkaAdmin(embedded_settings).create_topic(topic, TopicCreation(2))
-    produce_inflating(embedded_settings, topic)
-    small = KafkaSettings(embedded_settings.bootstrap_servers, {**embedded_settings.properties, **SMALL})
-    source = KafkaRecordSource(small, unique_name("group"))  # type: ignore[operator]
+    topic = unique_name("uploads")
+    KafkaAdmin(broker_settings).create_topic(topic, TopicCreation(2))
+    produce_inflating(broker_settings, topic)
+    small = KafkaSettings(broker_settings.bootstrap_servers, {**broker_settings.properties, **SMALL})
+    source = KafkaRecordSource(small, unique_name("group"))
     reader = Reader(source, topic)
     errors: list[RecordUnreadable] = []
 

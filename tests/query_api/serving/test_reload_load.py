@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient
 
 from clip_index.content import Delta, EncodedContent
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.takeover import Claim
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.inline_merges import InlineLanes
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
@@ -72,7 +73,7 @@ def open_merging_writer(index: SmallIndex) -> ShardWriter:
     lanes = InlineLanes()
     lanes.release(is_released=True)
     directory = IndexDirectory.open(index.root)
-    return ShardWriter.take_over(directory, 0, writer_id="merging", first_offset=0, lanes=lanes)
+    return ShardWriter.take_over(directory, 0, Claim("merging"), lanes=lanes)
 
 
 def commit(writer: ShardWriter, change: EncodedContent) -> int:
