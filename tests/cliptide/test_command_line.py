@@ -184,6 +184,13 @@ def test_an_address_without_its_scheme_is_named(command: tuple[str, ...]) -> Non
     assert "CLIPTIDE_QUERY_URL" in result.stderr
 
 
+def test_a_password_in_the_address_of_the_query_service_is_refused_and_not_shown() -> None:
+    result = run("search", "red", "--query-url", "http://ada:hush@search.example")
+    assert result.exit_code == 2
+    assert "--api-key" in result.stderr
+    assert "hush" not in result.output
+
+
 def test_nothing_is_published_for_a_query_service_that_refuses_the_key(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a red boot")
     unreachable = "127.0.0.1:1"
