@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cliptide.publishing.publish_run import PublishOptions, PublishRun
 from cliptide.terminal.options import kafka_options, option, query_options, topic_option
+from cliptide.terminal.summary import json_option
 
 _OTHER_FIELDS_BYTES = 64 * 1024  # room for the event's other fields, so that it stays below 10 MiB
 DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
@@ -48,6 +49,8 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 )
 @option("--wait", is_flag=True, help="Wait until every published content is searchable.")
 @option("--wait-timeout", type=float, default=300.0, help="The longest that --wait waits, in seconds.")
+@option("--yes", "-y", is_flag=True, help="Do not ask before contents of the index are replaced.")
+@json_option("publish")
 @query_options
 def publish_command(source: Path, **flags: Any) -> None:
     """Publish the uploads of SOURCE: a folder of pictures and texts, a CSV, or a JSONL.
@@ -65,8 +68,12 @@ def publish_command(source: Path, **flags: Any) -> None:
     repeated: it replaces contents and adds none twice. For the same reason a second folder with the same
     file names replaces the contents of the first: give each folder an --id-prefix of its own.
 
+    The query service at --query-url is asked which of the ids the index holds already. Their number is
+    printed, and at a terminal you are asked whether to replace them. If the service cannot be reached, the
+    uploads are published all the same, and a line says that the number is not known.
+
     A row that fails is named on standard error, and the other rows go on. The exit code is then 1. The
-    last line of standard output is a JSON summary.
+    last line of standard output is a summary: a sentence at a terminal, JSON in a pipe.
     """
     run = PublishRun(source, PublishOptions(**flags), Console(stderr=True))
     started = time.monotonic()
@@ -74,5 +81,5 @@ def publish_command(source: Path, **flags: Any) -> None:
     run.publish()
     run.wait()
     run.summary.seconds = time.monotonic() - started
-    click.echo(run.summary.as_json())
+    run.print_summary()
     raise SystemExit(0 if run.summary.is_clean else 1)

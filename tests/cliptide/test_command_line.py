@@ -204,18 +204,96 @@ def test_nothing_is_published_for_a_query_service_that_refuses_the_key(tmp_path:
     assert unreachable not in result.stderr
 
 
+WRONG_CREDENTIALS = {
+    "security.protocol": "SASL_PLAINTEXT",
+    "sasl.mechanism": "PLAIN",
+    "sasl.username": "us",
+    "sasl.password": "no",
+}
+
+
 def test_wrong_credentials_are_told_as_such_and_not_as_a_wrong_address(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a red boot")
-    properties = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
-    properties |= {"sasl.username": "us", "sasl.password": "no"}
     with sasl_broker() as address:
         result = run(
             *("publish", str(tmp_path), "--bootstrap-servers", address),
-            env={"CLIPTIDE_KAFKA__PROPERTIES": json.dumps(properties)},
+            env={"CLIPTIDE_KAFKA__PROPERTIES": json.dumps(WRONG_CREDENTIALS)},
         )
     assert result.exit_code == 1
     assert "wrong password" in result.stderr
     assert "--bootstrap-servers" not in result.stderr
+
+
+def index_of(topic: str, *known: str) -> dict[str, tuple[int, Any]]:
+    """Answers of a query service whose index holds these contents of the topic."""
+
+    def newest(request: Any) -> Any:
+        [condition] = request["filter"]["must"]
+        hits = [{"content_id": content_id} for content_id in condition["any_of"] if content_id in known]
+        return {"results": {"image": {"hits": hits}, "text": {"hits": []}}}
+
+    shards = {f"{topic}-0": {"generation": 1, "next_offset": 9, "num_contents": {"image": len(known)}}}
+    return {"GET /v1/index": (200, {"shards": shards}), "POST /v1/browse": (200, newest)}
+
+
+def test_contents_that_a_run_replaces_are_counted_and_named(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text("a red boot")
+    with StubQueryService(index_of("content-uploads", "a.txt", "c.txt", "elsewhere")).serving() as service:
+        flags = ("--dry-run", "--query-url", service.url)
+        result = run("publish", str(tmp_path), *flags)
+        prefixed = run("publish", str(tmp_path), *flags, "--id-prefix", "new/")
+    assert "2 content ids of 3 are in the index already: the uploads replace a.txt, c.txt" in result.stderr
+    assert summary(result)["replaced"] == 2
+    assert prefixed.stderr.count("replace") == 0
+    assert summary(prefixed)["replaced"] == 0
+
+
+def test_content_ids_that_several_rows_have_are_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\nboot,a red boot\nboot,a blue boot\nshoe,a shoe\n")
+    result = run("publish", str(tmp_path / "a.csv"), "--dry-run")
+    assert "1 content id names several rows, of which the last one stays: boot" in result.stderr
+    assert summary(result)["repeated"] == 1
+
+
+ELSEWHERE: dict[str, tuple[dict[str, tuple[int, Any]], str]] = {
+    "another_topic": (index_of("other", "a.txt"), "holds no index of the topic content-uploads"),
+    "key_needed": ({"GET /v1/index": (401, refusal("key_required"))}, "401 key_required"),
+}
+
+
+@pytest.mark.parametrize(("answers", "reason"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_run_says_that_it_does_not_know_what_it_replaces(
+    tmp_path: Path, answers: dict[str, tuple[int, Any]], reason: str
+) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    with StubQueryService(answers).serving() as service:
+        result = run("publish", str(tmp_path), "--dry-run", "--query-url", service.url)
+    assert result.exit_code == 0
+    assert "not known which contents of the index are replaced" in result.stderr
+    assert reason in result.stderr
+    assert "replaced" not in summary(result)
+
+
+@pytest.mark.parametrize(("answer", "is_asked"), [("n", True), ("y", True), ("--yes", False)])
+def test_a_person_is_asked_before_contents_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, is_asked: bool
+) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    monkeypatch.setattr("cliptide.publishing.publish_run.can_ask", lambda: True)
+    with StubQueryService(index_of("content-uploads", "a.txt")).serving() as service, sasl_broker() as broker:
+        flags = ["--query-url", service.url, "--bootstrap-servers", broker, *(() if is_asked else (answer,))]
+        properties = json.dumps({"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"})
+        env = {
+            "CLIPTIDE_KAFKA__PROPERTIES": properties[:-1] + ', "sasl.username": "a", "sasl.password": "b"}'
+        }
+        result = CliRunner(env=env).invoke(main, ["publish", str(tmp_path), *flags], input=f"{answer}\n")
+    assert ("Replace them?" in result.stderr) == is_asked
+    assert result.exit_code == 1
+    if answer == "n":
+        assert summary(result)["problem"] == "stopped before anything was published"
+    else:
+        assert "wrong password" in result.stderr  # it went on, to a broker that refuses it
 
 
 def test_a_refusal_is_one_line() -> None:
