@@ -87,7 +87,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "cliptide": (
         ("__main__", "demo"),
-        ("snapshot", "verify"),
+        ("command_table",),
+        ("services", "snapshot", "verify"),
         ("dead_letters",),
         ("publishing",),
         ("searching",),

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from cliptide.terminal.waiting import tell
 from event_log.errors import TransientLogError
 from event_log.records import EndOfPartition, Record
 from event_log.source import RecordSource
@@ -15,6 +16,7 @@ from schemas.dead_letters import RecordPosition, read_explanation
 
 POLL_SECONDS = 0.2
 MAX_RECORDS = 500
+SILENCE_SECONDS = 5.0  # joining a group takes three of them
 PATIENCE_SECONDS = 60.0  # joining a group or electing a partition's leader takes far less
 
 
@@ -75,9 +77,9 @@ def _age(letter: DeadLetter) -> tuple[int, int]:
 class TopicScan:
     """Reads a topic once from its start to its present end, committing nothing.
 
-    It joins a group of its own, so it sees every partition and disturbs no consumer. It gives up
-    when no record has come for `patience_seconds`, because a source whose broker is away returns
-    nothing and raises nothing.
+    It joins a group of its own, so it sees every partition and disturbs no consumer. When no record has
+    come for some seconds, it says so. It gives up after `patience_seconds`, because a source whose
+    broker is away returns nothing and raises nothing.
     """
 
     def __init__(
@@ -87,11 +89,13 @@ class TopicScan:
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] = tell,
     ) -> None:
         self._source = source
         self._topic = topic
         self._patience_seconds = patience_seconds
         self._clock = clock
+        self._say = say
         self._unfinished: set[int] = set()
         self.first_offsets: dict[int, int] = {}
 
@@ -104,7 +108,7 @@ class TopicScan:
         num_partitions = self._source.describe_topic(self._topic).num_partitions
         self._unfinished = set(range(num_partitions))
         self._source.subscribe(self._topic, self)
-        last_event_at = self._clock()
+        last_event_at, is_silence_told = self._clock(), False
         while self._unfinished:
             events = self._source.poll(MAX_RECORDS, POLL_SECONDS)
             for event in events:
@@ -113,10 +117,15 @@ class TopicScan:
                 else:
                     yield event
             if events:
-                last_event_at = self._clock()
-            elif self._clock() - last_event_at >= self._patience_seconds:
+                last_event_at, is_silence_told = self._clock(), False
+                continue
+            silent_seconds = self._clock() - last_event_at
+            if silent_seconds >= self._patience_seconds:
                 seconds = f"{self._patience_seconds:g} seconds"
                 raise TransientLogError(f"no record of {self._topic} came for {seconds}")
+            if silent_seconds >= SILENCE_SECONDS and not is_silence_told:
+                is_silence_told = True
+                self._say(f"waiting for records of {self._topic}, at most {self._patience_seconds:g} s …")
 
     def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
         first_offsets = {p: self._source.log_range(p).first_offset for p in partitions}

@@ -17,7 +17,7 @@ _OTHER_FIELDS_BYTES = 64 * 1024  # room for the event's other fields, so that it
 DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 
 
-@click.command("publish", short_help="Publish a folder, a CSV or a JSONL.")
+@click.command("publish")
 @click.argument("source", type=click.Path(path_type=Path))
 @topic_option
 @kafka_options

@@ -224,7 +224,8 @@ class PublishRun:
         if options.dry_run:
             return check_events(events)
         publisher = stack.enter_context(open_publisher(options.kafka, options.topic))
-        return EventPublisher(publisher, options.topic, pacer=Pacer(options.rate)).publish(events)
+        pacer = Pacer(options.rate)
+        return EventPublisher(publisher, options.topic, pacer=pacer, say=self._say).publish(events)
 
     def _count(self, outcome: Outcome) -> None:
         self.summary.rows += 1

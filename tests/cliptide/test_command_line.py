@@ -1,4 +1,8 @@
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,8 @@ from click.testing import CliRunner, Result
 from cliptide.__main__ import main
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 from tests.fixtures.refusing_brokers import sasl_broker
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
@@ -37,11 +43,81 @@ def flags() -> list[Any]:
     ]
 
 
+def help_text(name: str, width: int) -> str:
+    """Return a command's help as a terminal of this width shows it. (click leaves two columns free.)"""
+    return CliRunner().invoke(main, [*name.split(), "--help"], terminal_width=width - 2).stdout
+
+
+@pytest.mark.parametrize("width", [80, 60])
 @pytest.mark.parametrize("group", ["", "snapshot"])
-def test_at_a_terminal_of_80_columns_no_summary_of_a_command_is_cut_off(group: str) -> None:
-    listed = run(*group.split(), "--help", env={"COLUMNS": "80"}).stdout.partition("Commands:")[2]
-    assert listed.strip()
-    assert "..." not in listed
+def test_in_a_narrow_terminal_the_summary_of_each_command_is_one_whole_line(group: str, width: int) -> None:
+    text = help_text(group, width)
+    listed = text.partition("Commands:\n")[2].splitlines()
+    number = len(main.commands) if not group else 3
+    assert (len(listed), "..." in "".join(listed)) == (number, False)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize("name", [name for name, _ in commands(main) if name not in ("serve", "consume")])
+def test_in_a_narrow_terminal_no_line_of_a_help_is_too_long(name: str, width: int) -> None:
+    lines = help_text(name, width).splitlines()
+    assert [line for line in lines if len(line) > width] == []
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    heavy = "numpy, pydantic, rich, structlog, confluent_kafka, pyarrow, torch, aiohttp, urllib.request"
+    asked = "import sys; sys.argv = ['cliptide', '--help']\nfrom cliptide.__main__ import main\n"
+    code = f"{asked}try: main()\nfinally: sys.exit(str(set('{heavy}'.split(', ')) & set(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert found.stderr.strip() == "set()"
+    assert "publish" in found.stdout
+
+
+def complete(words: str) -> list[str]:
+    """Return what bash offers when Tab is pressed after these words."""
+    env = {
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+        "_CLIPTIDE_COMPLETE": "bash_complete",
+    }
+    found = CliRunner(env=env).invoke(main, [], prog_name="cliptide")
+    return [line.partition(",")[2] for line in found.stdout.splitlines()]
+
+
+def test_tab_completes_commands_and_flags() -> None:
+    assert complete("cliptide de") == ["dead-letters", "delete", "demo"]
+    assert complete("cliptide snapshot r") == ["repair", "rollback"]
+    assert "--id-prefix" in complete("cliptide publish --id")
+
+
+def test_bash_completes_after_the_documented_line(tmp_path: Path) -> None:
+    program = tmp_path / "cliptide"
+    start = "import sys; sys.argv[0] = 'cliptide'; from cliptide.__main__ import main; main()"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
+    program.chmod(0o755)
+    [line] = re.findall(
+        r'^eval ".*bash_source.*"$', (ROOT / "docs/command_line.md").read_text(), re.MULTILINE
+    )
+    press_tab = (
+        'COMP_WORDS=(cliptide se); COMP_CWORD=1; _cliptide_completion cliptide; echo "${COMPREPLY[@]}"'
+    )
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = ["bash", "-c", f"{line}\n{press_tab}"]
+    found = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert found.stdout.split() == ["search", "serve"], found.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "consume"])
+def test_a_service_is_run_with_its_own_help_exit_codes_and_settings(command: str) -> None:
+    helped = run(command, "--help")
+    assert helped.exit_code == 0
+    assert "SIGTERM" in helped.output
+    refused = run(command, env={"CLIPTIDE_TOPIK": "x"})
+    assert refused.exit_code == 2
+    assert "CLIPTIDE_TOPIC" in refused.stderr
+    assert run(command, "--no-such-flag").exit_code == 2
 
 
 @pytest.mark.parametrize(("name", "command", "flag"), flags())

@@ -114,6 +114,16 @@ def test_a_scan_to_which_nothing_comes_any_more_gives_up() -> None:
         next(records)
 
 
+def test_a_scan_that_waits_for_records_says_so_once() -> None:
+    log = MemoryLog()
+    log.create_topic("letters")
+    log.append("letters", 0, value=b"v")
+    source, said = SlowSource(log, "scan"), list[str]()
+    source.num_empty = 200
+    assert len(list(TopicScan(source, "letters", clock=lambda: source.now, say=said.append).records())) == 1
+    assert said == ["waiting for records of letters, at most 60 s …"]
+
+
 def test_a_scan_that_is_slow_does_not_give_up() -> None:
     log = MemoryLog()
     log.create_topic("letters")
