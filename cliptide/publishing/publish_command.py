@@ -1,4 +1,4 @@
-"""`cliptide publish`: publish a folder, a CSV or a JSONL as upload events."""
+"""`cliptide publish`: publish a folder, a file, a CSV or a JSONL as upload events."""
 
 from __future__ import annotations
 
@@ -53,20 +53,22 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 @json_option("publish")
 @query_options
 def publish_command(source: Path, **flags: Any) -> None:
-    """Publish the uploads of SOURCE: a folder of pictures and texts, a CSV, or a JSONL.
+    """Publish the uploads of SOURCE: a folder of pictures and texts, one of them, a CSV, or a JSONL.
 
     Of a folder, pictures and files ending in .txt are published. Pictures are known by their first bytes,
     whatever their names end in. Hidden files and other files are left out, counted and named by suffix.
     If nothing is found, the exit code is 1.
 
-    A row needs one of the columns file, text and link. The others are optional: content_id, owner_id,
-    source, version, occurred_at (ISO 8601 with a zone), metadata (a JSON object; in a CSV also
-    columns named metadata.KEY, whose values are texts), modality, sha256, size_bytes.
+    A row needs one of the columns file (or image), text and link. The others are optional: content_id,
+    owner_id, title, caption, tags, source, version, occurred_at (ISO 8601 with a zone), metadata (a JSON
+    object; in a CSV also columns named metadata.KEY, whose values are texts), modality, sha256, size_bytes.
+    title, caption and tags become entries of the metadata.
 
-    Without a content_id, the id of a file is its path below SOURCE, the id of a text is made of its digest,
-    and the id of a link is the link; --id-prefix stands before each. So a run that stopped halfway can be
-    repeated: it replaces contents and adds none twice. For the same reason a second folder with the same
-    file names replaces the contents of the first: give each folder an --id-prefix of its own.
+    Without a content_id, the id of a file is its path below SOURCE (of a single file: its name), the id of
+    a text is made of its digest, and the id of a link is the link; --id-prefix stands before each. So a run
+    that stopped halfway can be repeated: it replaces contents and adds none twice. For the same reason a
+    second folder with the same file names replaces the contents of the first: give each folder an
+    --id-prefix of its own.
 
     The query service at --query-url is asked which of the ids the index holds already. Their number is
     printed, and at a terminal you are asked whether to replace them. If the service cannot be reached, the

@@ -139,6 +139,8 @@ class PublishRun:
             total = self._count_rows(ids)
         except SourceUnreadable as error:
             raise click.UsageError(str(error)) from error
+        except OSError as error:
+            raise click.UsageError(f"{self._source} cannot be read ({error.strerror})") from error
         if total == 0:
             self.summary.problem = "there is nothing to publish"
             self._say(f"{self._source}: {self.summary.problem}")

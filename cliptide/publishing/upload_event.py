@@ -58,7 +58,7 @@ class EventBuilder:
             version=fields.version,
             owner_id=fields.owner_id,
             link=fields.link,
-            metadata=fields.metadata,
+            metadata={**fields.metadata, **fields.descriptions},
         )
 
     def content_id_of(self, row: UploadRow) -> str:
