@@ -1,4 +1,4 @@
-"""The command line: `cliptide publish`, `search`, `delete`, `dead-letters`, `verify`, `doctor` and others."""
+"""The command line: `cliptide publish`, `search`, `doctor`, `serve` and the others of its table."""
 
 from __future__ import annotations
 

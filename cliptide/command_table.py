@@ -32,6 +32,9 @@ COMMANDS = {
         "cliptide.publishing.delete_command", "delete_command", "Publish a delete event for each id."
     ),
     "demo": CommandEntry("cliptide.demo.__main__", "main", "Run everything on a drawn catalogue."),
+    "doctor": CommandEntry(
+        "cliptide.doctor.command", "doctor_command", "Try everything that the services need."
+    ),
     "publish": CommandEntry(
         "cliptide.publishing.publish_command", "publish_command", "Publish a folder, a file, a CSV or JSONL."
     ),

@@ -88,7 +88,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cliptide": (
         ("__main__", "demo"),
         ("command_table",),
-        ("services", "snapshot", "verify"),
+        ("doctor", "services", "snapshot", "verify"),
         ("dead_letters",),
         ("publishing",),
         ("searching",),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cliptide.terminal.waiting import tell
 from event_log.errors import TransientLogError
-from event_log.records import EndOfPartition, Record
+from event_log.records import EndOfPartition, LogRange, Record
 from event_log.source import RecordSource
 from schemas.dead_letters import RecordPosition, read_explanation
 
@@ -75,11 +75,11 @@ def _age(letter: DeadLetter) -> tuple[int, int]:
 
 
 class TopicScan:
-    """Reads a topic once from its start to its present end, committing nothing.
+    """Reads a topic once from its start to its present end, or its `last_records` of each partition.
 
-    It joins a group of its own, so it sees every partition and disturbs no consumer. When no record has
-    come for some seconds, it says so. It gives up after `patience_seconds`, because a source whose
-    broker is away returns nothing and raises nothing.
+    It commits nothing and joins a group of its own, so it sees every partition and disturbs no consumer.
+    When no record has come for some seconds, it says so. It gives up after `patience_seconds`, because a
+    source whose broker is away returns nothing and raises nothing.
     """
 
     def __init__(
@@ -87,12 +87,14 @@ class TopicScan:
         source: RecordSource,
         topic: str,
         *,
+        last_records: int | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = tell,
     ) -> None:
         self._source = source
         self._topic = topic
+        self._last_records = last_records
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._say = say
@@ -128,9 +130,14 @@ class TopicScan:
                 self._say(f"waiting for records of {self._topic}, at most {self._patience_seconds:g} s …")
 
     def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
-        first_offsets = {p: self._source.log_range(p).first_offset for p in partitions}
+        first_offsets = {p: self._first_offset(self._source.log_range(p)) for p in partitions}
         self.first_offsets.update(first_offsets)
         return first_offsets
+
+    def _first_offset(self, log: LogRange) -> int:
+        if self._last_records is None:
+            return log.first_offset
+        return max(log.first_offset, log.next_offset - self._last_records)
 
     def partitions_revoked(self, partitions: Collection[int]) -> None:
         """Nothing is kept for a partition."""

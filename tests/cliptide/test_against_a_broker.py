@@ -36,6 +36,7 @@ def run(kafka: KafkaSettings, *arguments: str, stdin: str | None = None) -> Resu
     env = {
         "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(kafka.properties)),
+        "CLIPTIDE_QUERY_URL": "http://127.0.0.1:1",  # not the service that this machine may run
     }
     return CliRunner(env=env).invoke(main, list(arguments), input=stdin)
 

@@ -18,8 +18,11 @@ from tests.fixtures.refusing_brokers import sasl_broker
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+NOBODY = "http://127.0.0.1:1"  # not the service that this machine may run
+
+
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    return CliRunner(env=env).invoke(main, list(arguments))
+    return CliRunner(env={"CLIPTIDE_QUERY_URL": NOBODY, **(env or {})}).invoke(main, list(arguments))
 
 
 def summary(result: Result) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def test_every_command_says_that_it_waits_for_kafka_and_where_it_looks(
     monkeypatch.chdir(tmp_path)
     Path("a.csv").write_text("id,text\nboot,a red boot\n")
     create_index(Path("index"))
-    result = CliRunner().invoke(main, [*command, "--bootstrap-servers", "127.0.0.1:1"])
+    environment = {"CLIPTIDE_QUERY_URL": "http://127.0.0.1:1"}
+    result = CliRunner(env=environment).invoke(main, [*command, "--bootstrap-servers", "127.0.0.1:1"])
     assert result.exit_code == 1
     assert "waiting for Kafka at 127.0.0.1:1 …" in result.stderr
     last = result.stderr.splitlines()[-1]
