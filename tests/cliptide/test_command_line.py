@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cliptide.__main__ import main
+from fakes.shards import create_index
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 from tests.fixtures.refusing_brokers import sasl_broker
 
@@ -291,11 +292,27 @@ WRONG_CREDENTIALS = {
 }
 
 
-def test_wrong_credentials_are_told_as_such_and_not_as_a_wrong_address(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a red boot")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("publish", "a.csv"),
+        ("delete", "a"),
+        ("dead-letters",),
+        ("dead-letters", "--republish"),
+        ("verify", "--index-root", "index"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_credentials_are_told_as_such_and_not_as_a_wrong_address(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("id,text\nboot,a red boot\n")
+    create_index(Path("index"))
     with sasl_broker() as address:
         result = run(
-            *("publish", str(tmp_path), "--bootstrap-servers", address),
+            *command,
+            *("--bootstrap-servers", address),
             env={"CLIPTIDE_KAFKA__PROPERTIES": json.dumps(WRONG_CREDENTIALS)},
         )
     assert result.exit_code == 1
