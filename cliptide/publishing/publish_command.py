@@ -18,7 +18,7 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 
 
 @click.command("publish")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=Path))
 @topic_option
 @kafka_options
 @option("--platform", default="cliptide", help="The source of events whose row names none.")
@@ -52,8 +52,8 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 @option("--yes", "-y", is_flag=True, help="Do not ask before contents of the index are replaced.")
 @json_option("publish")
 @query_options
-def publish_command(source: Path, **flags: Any) -> None:
-    """Publish the uploads of SOURCE: a folder of pictures and texts, one of them, a CSV, or a JSONL.
+def publish_command(sources: tuple[Path, ...], **flags: Any) -> None:
+    """Publish the uploads of each SOURCE: a folder of pictures and texts, one of them, a CSV, or a JSONL.
 
     Of a folder, pictures and files ending in .txt are published. Pictures are known by their first bytes,
     whatever their names end in. Hidden files and other files are left out, counted and named by suffix.
@@ -77,7 +77,7 @@ def publish_command(source: Path, **flags: Any) -> None:
     A row that fails is named on standard error, and the other rows go on. The exit code is then 1. The
     last line of standard output is a summary: a sentence at a terminal, JSON in a pipe.
     """
-    run = PublishRun(source, PublishOptions(**flags), Console(stderr=True))
+    run = PublishRun(sources, PublishOptions(**flags), Console(stderr=True))
     started = time.monotonic()
     run.check_query_service()
     run.publish()

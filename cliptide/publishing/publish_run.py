@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from cliptide.publishing.publish import (
 from cliptide.publishing.replacements import LOOK_UP_TIMEOUT_SECONDS, NotKnown, SameIds, ids_in_index
 from cliptide.publishing.upload_event import EventBuilder, InlineLimit
 from cliptide.publishing.upload_row import UploadRow
-from cliptide.publishing.upload_sources import SourceUnreadable, read_source
+from cliptide.publishing.upload_sources import SourceUnreadable, read_sources
 from cliptide.searching.query_client import QueryClient, QueryServiceAway, QueryServiceError
 from cliptide.searching.searchable import (
     NotSearchableInTime,
@@ -115,9 +115,9 @@ class PublishSummary:
 class PublishRun:
     """One run of the command."""
 
-    def __init__(self, source: Path, options: PublishOptions, console: Console) -> None:
+    def __init__(self, sources: Sequence[Path], options: PublishOptions, console: Console) -> None:
         self.summary = PublishSummary(options.dry_run, options.topic)
-        self._source = source
+        self._sources = sources
         self._options = options
         self._console = console
         self._content_ids: dict[str, None] = {}  # in order, each once; kept only for --wait
@@ -136,14 +136,15 @@ class PublishRun:
     def publish(self) -> None:
         ids = SameIds.none()
         try:
-            total = self._count_rows(ids)
+            with waiting_told(f"{self._named_sources} to be read", say=self._say):
+                total = self._count_rows(ids)
         except SourceUnreadable as error:
             raise click.UsageError(str(error)) from error
         except OSError as error:
-            raise click.UsageError(f"{self._source} cannot be read ({error.strerror})") from error
+            raise click.UsageError(f"{error.filename} cannot be read ({error.strerror})") from error
         if total == 0:
             self.summary.problem = "there is nothing to publish"
-            self._say(f"{self._source}: {self.summary.problem}")
+            self._say(f"{self._named_sources}: {self.summary.problem}")
         elif self._accepts_replacements(ids):
             self._publish_rows(total)
         else:
@@ -164,7 +165,7 @@ class PublishRun:
         """Count the rows of the source, note their ids, and name the files of a folder that are no upload."""
         left_out: Counter[str] = Counter()
         total = 0
-        for row in read_source(self._source, left_out):
+        for row in read_sources(self._sources, left_out):
             total += 1
             if isinstance(row, UploadRow):
                 ids.add(self._builder.content_id_of(row))
@@ -199,7 +200,7 @@ class PublishRun:
             return
         client = self._client
         try:
-            with self._console.status("waiting until searchable"):
+            with self._waiting_shown():
                 wait_until_covered(
                     client, self.summary.next_offsets, timeout_seconds=self._options.wait_timeout
                 )
@@ -212,6 +213,15 @@ class PublishRun:
         for content_id in missing:
             self._say(f"{content_id}: not searchable (set aside as a dead letter, deleted, or superseded)")
 
+    def _waiting_shown(self) -> AbstractContextManager[object]:
+        if self._console.is_terminal:
+            return self._console.status("waiting until searchable")
+        return waiting_told("the uploads to be searchable", say=self._say)
+
+    @property
+    def _named_sources(self) -> str:
+        return ", ".join(map(str, self._sources[:2])) + (", …" if len(self._sources) > 2 else "")
+
     @property
     def _waits(self) -> bool:
         return self._options.wait and not self._options.dry_run
@@ -222,7 +232,7 @@ class PublishRun:
 
     def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
         options = self._options
-        events = encode_rows(read_source(self._source), self._builder.build)
+        events = encode_rows(read_sources(self._sources), self._builder.build)
         if options.dry_run:
             return check_events(events)
         publisher = stack.enter_context(open_publisher(options.kafka, options.topic))

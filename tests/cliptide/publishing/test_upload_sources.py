@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cliptide.publishing.upload_row import BadRow, UploadRow
-from cliptide.publishing.upload_sources import SourceUnreadable, read_source
+from cliptide.publishing.upload_sources import SourceUnreadable, read_source, read_sources
 
 
 def rows_of(path: Path) -> list[UploadRow | BadRow]:
@@ -55,6 +55,12 @@ def test_a_single_picture_or_text_is_a_source_whose_id_is_its_name(tmp_path: Pat
         assert isinstance(row, UploadRow)
         assert (row.label, row.fields.file, row.fields.modality) == (name, name, modality)
         assert (row.folder / name).is_file()
+
+
+def test_several_sources_are_read_one_after_the_other_and_labels_name_theirs(tmp_path: Path) -> None:
+    picture, table = write(tmp_path / "b.png", "x"), write(tmp_path / "a.csv", "id,text\nboot,red\n")
+    assert [row.label for row in read_sources([picture, table])] == ["b.png", f"{table}: line 2"]
+    assert [row.label for row in read_sources([table])] == ["line 2"]
 
 
 def test_a_single_file_of_another_kind_is_refused_with_the_kinds_that_are_read(tmp_path: Path) -> None:
