@@ -1,21 +1,13 @@
-"""The command line: `cliptide publish`, `search`, `delete`, `dead-letters`, `verify`, `snapshot`."""
+"""The command line: `cliptide publish`, `search`, `doctor`, `serve` and the others of its table."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from clip_index.errors import ClipIndexError
-from cliptide.dead_letters.command import dead_letters_command
-from cliptide.publishing.delete_command import delete_command
-from cliptide.publishing.publish_command import publish_command
-from cliptide.searching.query_client import QueryServiceError
-from cliptide.searching.search_command import search_command
-from cliptide.snapshot.command import snapshot_command
-from cliptide.terminal.console_logs import quieten_logs
-from cliptide.verify.command import verify_command
-from event_log.errors import EventLogError
+from cliptide.command_table import COMMANDS, LazyCommands
 
 CONTEXT_SETTINGS = {
     "auto_envvar_prefix": "CLIPTIDE",
@@ -26,13 +18,41 @@ CONTEXT_SETTINGS = {
 
 
 class Commands(click.Group):
-    """Reports a failure of Kafka, the service or the index in one line. Other errors keep their traceback."""
+    """Imports the one command that is run, and reports its failure in one line.
+
+    That is a failure of Kafka, the query service or the index. Other errors keep their traceback.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands = LazyCommands()
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (EventLogError, QueryServiceError, ClipIndexError) as error:
-            raise click.ClickException(str(error)) from error
+        except Exception as error:
+            if _is_failure(error):
+                raise click.ClickException(str(error)) from error
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names and summaries without importing the commands, as the base class would."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names without importing the commands, as the base class would."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        flags = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=COMMANDS[name].summary) for name in names), *flags]
+
+
+def _is_failure(error: Exception) -> bool:
+    from clip_index.errors import ClipIndexError  # here: `cliptide --help` needs none of them
+    from cliptide.searching.query_client import QueryServiceError
+    from event_log.errors import EventLogError
+
+    return isinstance(error, (EventLogError, QueryServiceError, ClipIndexError))
 
 
 @click.group(cls=Commands, context_settings=CONTEXT_SETTINGS)
@@ -43,15 +63,10 @@ def main() -> None:
     Every flag can be set by a variable: CLIPTIDE_, the command and the flag (CLIPTIDE_PUBLISH_RATE=50).
     Flags that several commands share have variables of their own; --help names them.
     """
+    from cliptide.terminal.console_logs import quieten_logs  # here: `cliptide --help` writes no logs
+
     quieten_logs()
 
-
-main.add_command(publish_command)
-main.add_command(search_command)
-main.add_command(delete_command)
-main.add_command(dead_letters_command)
-main.add_command(verify_command)
-main.add_command(snapshot_command)
 
 if __name__ == "__main__":
     main()

@@ -93,7 +93,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "cliptide": (
         ("__main__", "demo"),
-        ("snapshot", "verify"),
+        ("command_table",),
+        ("doctor", "services", "snapshot", "verify"),
         ("dead_letters", "mapping"),
         ("publishing",),
         ("searching",),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from cliptide.dead_letters.reading import DeadLetter, TopicScan, dead_letter_from_record, tally
@@ -31,13 +30,15 @@ from cliptide.publishing.publish import (
 from cliptide.searching.searchable import wanted_offsets
 from cliptide.terminal.connections import open_publisher, open_source
 from cliptide.terminal.options import dead_letter_topic_option, kafka_options, option, topic_option
-from cliptide.terminal.plain_text import plain
+from cliptide.terminal.plain_text import plain, without_controls
+from cliptide.terminal.summary import counted, print_summary
+from cliptide.terminal.waiting import tell
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Record
 
 
-@click.command("dead-letters", short_help="List records that were set aside, or republish them.")
+@click.command("dead-letters")
 @dead_letter_topic_option
 @kafka_options
 @option("--reason", help="Take only dead letters with this reason code.")
@@ -47,7 +48,7 @@ from event_log.records import Record
     "as_json",
     envvar="CLIPTIDE_DEAD_LETTERS_JSON",
     is_flag=True,
-    help="Print one JSON object per line instead of a table.",
+    help="Print one JSON object per line instead of text; with --republish, the summary.",
 )
 @option(
     "--republish",
@@ -65,11 +66,14 @@ def dead_letters_command(
 
     --republish publishes them again with their bytes, keys and headers: those of --reason, or all. A
     record is left out if its key has a later record; to find that out, the whole topic is read. The last
-    line of standard output is a JSON summary. The exit code is 1 if a record could not be published.
+    line of standard output is then a summary: a sentence at a terminal, JSON in a pipe. The exit code is 1
+    if a record could not be published.
     """
     if republish:
         chosen = Republishing(topic, shown["reason"])
-        raise SystemExit(_republish(chosen, dead_letter_topic, kafka, is_dry_run=dry_run))
+        summary = _republish(chosen, dead_letter_topic, kafka, is_dry_run=dry_run)
+        print_summary(summary, _in_words(summary), as_json=shown["as_json"])
+        raise SystemExit(1 if summary["failed"] or chosen.refused.keys() - HARMLESS else 0)
     if dry_run:
         raise click.UsageError("--dry-run needs --republish, because a list changes nothing")
     _list(dead_letter_topic, kafka, **shown)
@@ -88,18 +92,18 @@ def _list(
         for letter in shown:
             click.echo(json.dumps(_as_json(letter)))
     else:
-        _print_table(Console(), counts, shown)
+        print_letters(Console(highlight=False), counts, shown)
 
 
 def _republish(
     chosen: Republishing, dead_letter_topic: str, kafka: KafkaSettings, *, is_dry_run: bool
-) -> int:
-    """Publish the chosen letters, print a summary and return the exit code."""
+) -> dict[str, Any]:
+    """Publish the chosen letters, name those that fail and return the summary."""
     outcomes = _republished(chosen, dead_letter_topic, kafka, is_dry_run=is_dry_run)
     failed, deliveries = failures_of(outcomes), deliveries_of(outcomes)
     for failure in failed:
-        click.echo(f"{failure.label}: {failure.reason}", err=True)
-    summary = {
+        tell(without_controls(f"{failure.label}: {failure.reason}"))
+    return {
         "topic": chosen.topic,
         "dry_run": is_dry_run,
         "eligible": len(outcomes),
@@ -108,8 +112,18 @@ def _republish(
         "refused": dict(chosen.refused),
         "next_offsets": wanted_offsets(deliveries),
     }
-    click.echo(json.dumps(summary))
-    return 1 if failed or chosen.refused.keys() - HARMLESS else 0
+
+
+def _in_words(summary: Mapping[str, Any]) -> str:
+    """Say in one sentence what was published again, and why the rest was not."""
+    verb, number = "republished", summary["republished"]
+    if summary["dry_run"]:
+        verb, number = "dry run: would republish", summary["eligible"]
+    words = [f"{verb} {counted(number, 'dead letter')} to {summary['topic']}"]
+    if summary["failed"]:
+        words.append(f"{summary['failed']:,} failed")
+    words += [f"{count:,} left out ({reason})" for reason, count in summary["refused"].items()]
+    return ", ".join(words)
 
 
 def _republished(
@@ -141,20 +155,20 @@ def _as_json(letter: DeadLetter) -> dict[str, Any]:
     return {"place": fields.pop("position"), **fields, "at": _iso(letter.timestamp_ms)}
 
 
-def _print_table(console: Console, counts: Counter[str], letters: Sequence[DeadLetter]) -> None:
+def print_letters(console: Console, counts: Counter[str], letters: Sequence[DeadLetter]) -> None:
+    """Print two lines or more for each letter, so that nothing is cut off in a narrow terminal."""
     if not letters:
         console.print("no dead letters")
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("at", "was", "content id", "reason", "error"):
-        table.add_column(column, overflow="fold")
     for letter in letters:
-        cells = (_iso(letter.timestamp_ms), str(letter.origin or letter.position), letter.content_id or "—")
-        table.add_row(*map(plain, (*cells, letter.reason, letter.error)))
-    console.print(table)
+        at = datetime.fromtimestamp(letter.timestamp_ms / 1000, timezone.utc)
+        place = without_controls(str(letter.origin or letter.position))
+        reason = (without_controls(letter.reason), "bold")
+        console.print(Text.assemble(f"{at:%Y-%m-%d %H:%M:%S}Z  ", reason, f"  {place}"), overflow="fold")
+        for line in (letter.content_id or "(no content id)", letter.error):
+            console.print(Padding(plain(line), (0, 0, 0, 2), expand=False), overflow="fold")
     summary = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
-    word = "letter" if counts.total() == 1 else "letters"
-    console.print(Text(f"{counts.total()} dead {word}: {summary}"))
+    console.print(plain(f"{counted(counts.total(), 'dead letter')}: {summary}"))
 
 
 def _iso(timestamp_ms: int) -> str:

@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from cliptide.terminal.waiting import tell
 from event_log.errors import TransientLogError
-from event_log.records import EndOfPartition, Record
+from event_log.records import EndOfPartition, LogRange, Record
 from event_log.source import RecordSource
 from schemas.dead_letters import RecordPosition, read_explanation
 
 POLL_SECONDS = 0.2
 MAX_RECORDS = 500
+SAY_EVERY_SECONDS = 5.0  # joining a group takes three of them, and a long topic takes minutes
 PATIENCE_SECONDS = 60.0  # joining a group or electing a partition's leader takes far less
 
 
@@ -72,12 +74,45 @@ def _age(letter: DeadLetter) -> tuple[int, int]:
     return letter.timestamp_ms, (letter.origin or letter.position).offset
 
 
-class TopicScan:
-    """Reads a topic once from its start to its present end, committing nothing.
+class _ScanVoice:
+    """Says how far a scan is, or that nothing comes, and gives up after `patience_seconds`."""
 
-    It joins a group of its own, so it sees every partition and disturbs no consumer. It gives up
-    when no record has come for `patience_seconds`, because a source whose broker is away returns
-    nothing and raises nothing.
+    def __init__(
+        self, topic: str, patience_seconds: float, clock: Callable[[], float], say: Callable[[str], None]
+    ) -> None:
+        self._topic = topic
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._say = say
+        self._num_read = 0
+        self._heard_at = self._said_at = clock()
+
+    def hear(self, events: Sequence[Record | EndOfPartition]) -> None:
+        """Take note of one poll. Raises `TransientLogError` when nothing has come for too long."""
+        now = self._clock()
+        if events:
+            self._num_read += sum(isinstance(event, Record) for event in events)
+            self._heard_at = now
+        silent_seconds = now - self._heard_at
+        if silent_seconds >= self._patience_seconds:
+            seconds = f"{self._patience_seconds:g} seconds"
+            raise TransientLogError(f"no record of {self._topic} came for {seconds}")
+        if now - self._said_at >= SAY_EVERY_SECONDS and (events or silent_seconds >= SAY_EVERY_SECONDS):
+            self._said_at = now
+            self._say(self._in_words(silent_seconds))
+
+    def _in_words(self, silent_seconds: float) -> str:
+        if silent_seconds:
+            return f"waiting for records of {self._topic}, for {silent_seconds:.0f} s …"
+        return f"read {self._num_read:,} records of {self._topic} …"
+
+
+class TopicScan:
+    """Reads a topic once from its start to its present end, or its `last_records` of each partition.
+
+    It commits nothing and joins a group of its own, so it sees every partition and disturbs no consumer.
+    Every few seconds it says how far it is. It gives up when nothing has come for `patience_seconds`,
+    because a source whose broker is away returns nothing and raises nothing.
     """
 
     def __init__(
@@ -85,13 +120,17 @@ class TopicScan:
         source: RecordSource,
         topic: str,
         *,
+        last_records: int | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] = tell,
     ) -> None:
         self._source = source
         self._topic = topic
+        self._last_records = last_records
         self._patience_seconds = patience_seconds
         self._clock = clock
+        self._say = say
         self._unfinished: set[int] = set()
         self.first_offsets: dict[int, int] = {}
 
@@ -104,7 +143,7 @@ class TopicScan:
         num_partitions = self._source.describe_topic(self._topic).num_partitions
         self._unfinished = set(range(num_partitions))
         self._source.subscribe(self._topic, self)
-        last_event_at = self._clock()
+        voice = _ScanVoice(self._topic, self._patience_seconds, self._clock, self._say)
         while self._unfinished:
             events = self._source.poll(MAX_RECORDS, POLL_SECONDS)
             for event in events:
@@ -112,16 +151,17 @@ class TopicScan:
                     self._unfinished.discard(event.partition)
                 else:
                     yield event
-            if events:
-                last_event_at = self._clock()
-            elif self._clock() - last_event_at >= self._patience_seconds:
-                seconds = f"{self._patience_seconds:g} seconds"
-                raise TransientLogError(f"no record of {self._topic} came for {seconds}")
+            voice.hear(events)
 
     def partitions_assigned(self, partitions: Collection[int], assignment_epoch: int) -> Mapping[int, int]:
-        first_offsets = {p: self._source.log_range(p).first_offset for p in partitions}
+        first_offsets = {p: self._first_offset(self._source.log_range(p)) for p in partitions}
         self.first_offsets.update(first_offsets)
         return first_offsets
+
+    def _first_offset(self, log: LogRange) -> int:
+        if self._last_records is None:
+            return log.first_offset
+        return max(log.first_offset, log.next_offset - self._last_records)
 
     def partitions_revoked(self, partitions: Collection[int]) -> None:
         """Nothing is kept for a partition."""

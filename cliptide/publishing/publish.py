@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.upload_event import BadUpload
 from cliptide.publishing.upload_row import BadRow, UploadRow
+from cliptide.terminal.waiting import tell, waiting_told
 from event_log.errors import RecordRefused, TransientLogError
 from event_log.publisher import Publisher
 from event_log.records import Delivery
@@ -113,12 +115,19 @@ class EventPublisher:
     """Publishes events to one topic and reports on each. At most a window of them is unacknowledged."""
 
     def __init__(
-        self, publisher: Publisher, topic: str, *, pacer: Pacer, window: Window = DEFAULT_WINDOW
+        self,
+        publisher: Publisher,
+        topic: str,
+        *,
+        pacer: Pacer,
+        window: Window = DEFAULT_WINDOW,
+        say: Callable[[str], None] = tell,
     ) -> None:
         self._publisher = publisher
         self._topic = topic
         self._pacer = pacer
         self._window = window
+        self._say = say
         self._pending: deque[tuple[LabelledEvent, Future[Delivery]]] = deque()
         self._pending_bytes = 0
 
@@ -155,7 +164,13 @@ class EventPublisher:
         while self._pending and should_settle():
             event, future = self._pending.popleft()
             self._pending_bytes -= event.size_bytes
+            with self._waiting_told(future):
+                wait([future])
             yield _outcome(event, future)
+
+    def _waiting_told(self, future: Future[Delivery]) -> AbstractContextManager[None]:
+        """Say that an acknowledgement is waited for, unless it is there."""
+        return nullcontext() if future.done() else waiting_told("Kafka's acknowledgement", say=self._say)
 
     def _is_settled_or_over(self) -> bool:
         is_over = len(self._pending) > self._window.num_events or self._pending_bytes > self._window.num_bytes

@@ -1,4 +1,4 @@
-"""`cliptide publish`: publish a folder, a CSV or a JSONL as upload events."""
+"""`cliptide publish`: publish a folder, a file, a CSV or a JSONL as upload events."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from rich.console import Console
 
 from cliptide.publishing.publish_run import PublishOptions, PublishRun
 from cliptide.terminal.options import kafka_options, option, query_options, topic_option
+from cliptide.terminal.summary import json_option
 
 _OTHER_FIELDS_BYTES = 64 * 1024  # room for the event's other fields, so that it stays below 10 MiB
 DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 
 
-@click.command("publish", short_help="Publish a folder, a CSV or a JSONL.")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.command("publish")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=Path))
 @topic_option
 @kafka_options
 @option("--platform", default="cliptide", help="The source of events whose row names none.")
@@ -48,31 +49,39 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 )
 @option("--wait", is_flag=True, help="Wait until every published content is searchable.")
 @option("--wait-timeout", type=float, default=300.0, help="The longest that --wait waits, in seconds.")
+@option("--yes", "-y", is_flag=True, help="Do not ask before contents of the index are replaced.")
+@json_option("publish")
 @query_options
-def publish_command(source: Path, **flags: Any) -> None:
-    """Publish the uploads of SOURCE: a folder of pictures and texts, a CSV, or a JSONL.
+def publish_command(sources: tuple[Path, ...], **flags: Any) -> None:
+    """Publish the uploads of each SOURCE: a folder of pictures and texts, one of them, a CSV, or a JSONL.
 
     Of a folder, pictures and files ending in .txt are published. Pictures are known by their first bytes,
     whatever their names end in. Hidden files and other files are left out, counted and named by suffix.
     If nothing is found, the exit code is 1.
 
-    A row needs one of the columns file, text and link. The others are optional: content_id, owner_id,
-    source, version, occurred_at (ISO 8601 with a zone), metadata (a JSON object; in a CSV also
-    columns named metadata.KEY, whose values are texts), modality, sha256, size_bytes.
+    A row needs one of the columns file (or image), text and link. The others are optional: content_id,
+    owner_id, title, caption, tags, source, version, occurred_at (ISO 8601 with a zone), metadata (a JSON
+    object; in a CSV also columns named metadata.KEY, whose values are texts), modality, sha256, size_bytes.
+    title, caption and tags become entries of the metadata.
 
-    Without a content_id, the id of a file is its path below SOURCE, the id of a text is made of its digest,
-    and the id of a link is the link; --id-prefix stands before each. So a run that stopped halfway can be
-    repeated: it replaces contents and adds none twice. For the same reason a second folder with the same
-    file names replaces the contents of the first: give each folder an --id-prefix of its own.
+    Without a content_id, the id of a file is its path below SOURCE (of a single file: its name), the id of
+    a text is made of its digest, and the id of a link is the link; --id-prefix stands before each. So a run
+    that stopped halfway can be repeated: it replaces contents and adds none twice. For the same reason a
+    second folder with the same file names replaces the contents of the first: give each folder an
+    --id-prefix of its own.
+
+    The query service at --query-url is asked which of the ids the index holds already. Their number is
+    printed, and at a terminal you are asked whether to replace them. If the service cannot be reached, the
+    uploads are published all the same, and a line says that the number is not known.
 
     A row that fails is named on standard error, and the other rows go on. The exit code is then 1. The
-    last line of standard output is a JSON summary.
+    last line of standard output is a summary: a sentence at a terminal, JSON in a pipe.
     """
-    run = PublishRun(source, PublishOptions(**flags), Console(stderr=True))
+    run = PublishRun(sources, PublishOptions(**flags), Console(stderr=True))
     started = time.monotonic()
     run.check_query_service()
     run.publish()
     run.wait()
     run.summary.seconds = time.monotonic() - started
-    click.echo(run.summary.as_json())
+    run.print_summary()
     raise SystemExit(0 if run.summary.is_clean else 1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -21,8 +21,10 @@ from cliptide.publishing.publish import (
     check_events,
     encode_rows,
 )
+from cliptide.publishing.replacements import LOOK_UP_TIMEOUT_SECONDS, NotKnown, SameIds, ids_in_index
 from cliptide.publishing.upload_event import EventBuilder, InlineLimit
-from cliptide.publishing.upload_sources import SourceUnreadable, read_source
+from cliptide.publishing.upload_row import UploadRow
+from cliptide.publishing.upload_sources import SourceUnreadable, read_sources
 from cliptide.searching.query_client import QueryClient, QueryServiceAway, QueryServiceError
 from cliptide.searching.searchable import (
     NotSearchableInTime,
@@ -33,6 +35,9 @@ from cliptide.searching.searchable import (
 from cliptide.terminal.connections import open_publisher
 from cliptide.terminal.plain_text import without_controls
 from cliptide.terminal.progress import show_progress
+from cliptide.terminal.questions import can_ask, is_confirmed
+from cliptide.terminal.summary import counted, print_summary
+from cliptide.terminal.waiting import waiting_told
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery
 
@@ -54,6 +59,8 @@ class PublishOptions:
     dry_run: bool
     wait: bool
     wait_timeout: float
+    yes: bool
+    as_json: bool
 
 
 @dataclass(slots=True)
@@ -65,6 +72,8 @@ class PublishSummary:
     rows: int = 0
     published: int = 0
     failed: int = 0
+    replaced: int | None = None  # contents that the index held before; None: not known
+    repeated: int = 0  # content ids that several rows have
     bytes: int = 0
     seconds: float = 0.0
     next_offsets: dict[str, int] = field(default_factory=dict)
@@ -81,20 +90,39 @@ class PublishSummary:
         self.published += 1
         self.next_offsets = wanted_offsets([delivery], self.next_offsets)
 
-    def as_json(self) -> str:
+    def fields(self) -> dict[str, Any]:
         fields = asdict(self) | {"seconds": round(self.seconds, 3)}
-        return json.dumps({name: value for name, value in fields.items() if value is not None})
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def in_words(self) -> str:
+        """Say in one sentence what the run did."""
+        if self.dry_run:
+            words = [f"{counted(self.rows - self.failed, 'upload')} can be published (dry run)"]
+        else:
+            words = [f"published {counted(self.published, 'upload')} in {self.seconds:.1f} s"]
+        if self.replaced:
+            replaced = "would be replaced" if self.dry_run else "replaced"
+            words.append(f"{counted(self.replaced, 'content')} {replaced}")
+        if self.failed:
+            words.append(f"{self.failed:,} failed")
+        if self.searchable is not None:
+            words.append(f"{self.searchable:,} searchable")
+        if self.missing:
+            words.append(f"{len(self.missing):,} not searchable")
+        return ", ".join(words) + (f": {self.problem}" if self.problem else "")
 
 
 class PublishRun:
     """One run of the command."""
 
-    def __init__(self, source: Path, options: PublishOptions, console: Console) -> None:
+    def __init__(self, sources: Sequence[Path], options: PublishOptions, console: Console) -> None:
         self.summary = PublishSummary(options.dry_run, options.topic)
-        self._source = source
+        self._sources = sources
         self._options = options
         self._console = console
         self._content_ids: dict[str, None] = {}  # in order, each once; kept only for --wait
+        limit = InlineLimit(options.inline_limit, options.reference, options.reference_base)
+        self._builder = EventBuilder(options.platform, limit, options.id_prefix)
 
     def check_query_service(self) -> None:
         """With --wait, ask the query service before publishing: if it refuses the call, the run ends here."""
@@ -106,14 +134,26 @@ class PublishRun:
             self._say(f"{error}: --wait will ask again for up to {self._options.wait_timeout:g} s")
 
     def publish(self) -> None:
+        ids = SameIds.none()
         try:
-            total = self._count_rows()
+            with waiting_told(f"{self._named_sources} to be read", say=self._say):
+                total = self._count_rows(ids)
         except SourceUnreadable as error:
             raise click.UsageError(str(error)) from error
+        except OSError as error:
+            raise click.UsageError(f"{error.filename} cannot be read ({error.strerror})") from error
         if total == 0:
             self.summary.problem = "there is nothing to publish"
-            self._say(f"{self._source}: {self.summary.problem}")
-            return
+            self._say(f"{self._named_sources}: {self.summary.problem}")
+        elif self._accepts_replacements(ids):
+            self._publish_rows(total)
+        else:
+            self.summary.problem = "stopped before anything was published"
+
+    def print_summary(self) -> None:
+        print_summary(self.summary.fields(), self.summary.in_words(), as_json=self._options.as_json)
+
+    def _publish_rows(self, total: int) -> None:
         with ExitStack() as stack:
             outcomes = self._outcomes(stack)
             progress = stack.enter_context(show_progress(self._console, {"uploads": total}))
@@ -121,15 +161,38 @@ class PublishRun:
                 self._count(outcome)
                 progress.update("uploads", self.summary.rows)
 
-    def _count_rows(self) -> int:
-        """Count the rows of the source, and name the files of a folder that are no upload."""
+    def _count_rows(self, ids: SameIds) -> int:
+        """Count the rows of the source, note their ids, and name the files of a folder that are no upload."""
         left_out: Counter[str] = Counter()
-        total = sum(1 for _ in read_source(self._source, left_out))
+        total = 0
+        for row in read_sources(self._sources, left_out):
+            total += 1
+            if isinstance(row, UploadRow):
+                ids.add(self._builder.content_id_of(row))
         if left_out:
             self.summary.left_out = dict(left_out.most_common())
             kinds = ", ".join(f"{kind} ({number})" for kind, number in left_out.most_common())
             self._say(f"left out (hidden, or neither pictures nor texts): {kinds}")
         return total
+
+    def _accepts_replacements(self, ids: SameIds) -> bool:
+        """Say which contents the run replaces; at a terminal, ask whether to go on."""
+        self._look_up(ids)
+        self.summary.replaced, self.summary.repeated = ids.num_replaced, len(ids.repeated)
+        lines = ids.in_words()
+        for line in lines:
+            self._say(line)
+        if not lines or self._options.yes or self._options.dry_run or not can_ask():
+            return True
+        return is_confirmed("Replace them? A different --id-prefix keeps both.")
+
+    def _look_up(self, ids: SameIds) -> None:
+        client = QueryClient(self._options.query_url, self._options.api_key, LOOK_UP_TIMEOUT_SECONDS)
+        try:
+            with waiting_told(f"the query service at {client.url}", say=self._say):
+                ids.in_index = ids_in_index(client, self._options.topic, list(ids.content_ids))
+        except NotKnown as error:
+            self._say(f"not known which contents of the index are replaced: {error}")
 
     def wait(self) -> None:
         """With --wait, wait until the index covers what was published, then look each content up."""
@@ -137,7 +200,7 @@ class PublishRun:
             return
         client = self._client
         try:
-            with self._console.status("waiting until searchable"):
+            with self._waiting_shown():
                 wait_until_covered(
                     client, self.summary.next_offsets, timeout_seconds=self._options.wait_timeout
                 )
@@ -150,6 +213,15 @@ class PublishRun:
         for content_id in missing:
             self._say(f"{content_id}: not searchable (set aside as a dead letter, deleted, or superseded)")
 
+    def _waiting_shown(self) -> AbstractContextManager[object]:
+        if self._console.is_terminal:
+            return self._console.status("waiting until searchable")
+        return waiting_told("the uploads to be searchable", say=self._say)
+
+    @property
+    def _named_sources(self) -> str:
+        return ", ".join(map(str, self._sources[:2])) + (", …" if len(self._sources) > 2 else "")
+
     @property
     def _waits(self) -> bool:
         return self._options.wait and not self._options.dry_run
@@ -160,14 +232,12 @@ class PublishRun:
 
     def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
         options = self._options
-        limit = InlineLimit(options.inline_limit, options.reference, options.reference_base)
-        events = encode_rows(
-            read_source(self._source), EventBuilder(options.platform, limit, options.id_prefix).build
-        )
+        events = encode_rows(read_sources(self._sources), self._builder.build)
         if options.dry_run:
             return check_events(events)
         publisher = stack.enter_context(open_publisher(options.kafka, options.topic))
-        return EventPublisher(publisher, options.topic, pacer=Pacer(options.rate)).publish(events)
+        pacer = Pacer(options.rate)
+        return EventPublisher(publisher, options.topic, pacer=pacer, say=self._say).publish(events)
 
     def _count(self, outcome: Outcome) -> None:
         self.summary.rows += 1

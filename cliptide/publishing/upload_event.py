@@ -46,7 +46,7 @@ class EventBuilder:
     def build(self, row: UploadRow) -> UploadEvent:
         """Build the row's event. Raises `BadUpload` if its file is missing, empty or too large."""
         fields = row.fields
-        content_id = fields.content_id or self.id_prefix + default_content_id(fields)
+        content_id = self.content_id_of(row)
         source = fields.source or self.source
         content = self._content(row)
         return UploadEvent(
@@ -58,8 +58,12 @@ class EventBuilder:
             version=fields.version,
             owner_id=fields.owner_id,
             link=fields.link,
-            metadata=fields.metadata,
+            metadata={**fields.metadata, **fields.descriptions},
         )
+
+    def content_id_of(self, row: UploadRow) -> str:
+        """Return the row's own id, or one that is made of its path, text or link and the prefix."""
+        return row.fields.content_id or self.id_prefix + default_content_id(row.fields)
 
     def _content(self, row: UploadRow) -> Content:
         if row.fields.text is not None:

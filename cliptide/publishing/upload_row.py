@@ -41,20 +41,48 @@ Value = Annotated[MetadataValue, BeforeValidator(_exact)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+def _joined(value: object) -> object:
+    """Join a list of tags, as JSON has it, to one text. Metadata has no lists."""
+    if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
+        return ", ".join(value)
+    return value
+
+
+Tags = Annotated[Text, BeforeValidator(_joined)]
+OTHER_NAMES = {
+    "content_id": "content_id",
+    "id": "content_id",
+    "owner_id": "owner_id",
+    "owner": "owner_id",
+    "file": "file",
+    "image": "file",
+    "file_name": "file",
+}
+"""Columns that mean the same, as other tools name them; a row has one of them."""
+
+
+def _named(field: str) -> AliasChoices:
+    return AliasChoices(*(name for name, meant in OTHER_NAMES.items() if meant == field))
+
+
 class UploadFields(BaseModel):
     """The columns of a CSV and the keys of a JSONL line. One of file, text and link gives the content.
 
     A `link` beside a file or a text is shown with the content. A `link` alone is the address of the
     content; it needs `sha256`, `size_bytes` and `modality`, so that the bytes can be checked there.
+    `title`, `caption` and `tags` describe the content; they become entries of its metadata.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    content_id: Text | None = Field(None, validation_alias=AliasChoices("content_id", "id"))
-    file: Text | None = None
+    content_id: Text | None = Field(None, validation_alias=_named("content_id"))
+    file: Text | None = Field(None, validation_alias=_named("file"))
     text: Text | None = None
     link: Text | None = None
-    owner_id: Text | None = Field(None, validation_alias=AliasChoices("owner_id", "owner"))
+    owner_id: Text | None = Field(None, validation_alias=_named("owner_id"))
+    title: Text | None = None
+    caption: Text | None = None
+    tags: Tags | None = None
     source: Text | None = None
     version: int | None = None
     occurred_at: AwareDatetime | None = None
@@ -62,6 +90,12 @@ class UploadFields(BaseModel):
     sha256: Sha256 | None = None
     size_bytes: int | None = Field(None, ge=1)
     modality: Modality | None = None
+
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """The title, the caption and the tags of the content, as far as the row has them."""
+        found = {"title": self.title, "caption": self.caption, "tags": self.tags}
+        return {name: text for name, text in found.items() if text is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +118,11 @@ class BadRow:
 def row_from_values(label: str, values: dict[str, Any], folder: Path) -> UploadRow | BadRow:
     """Check the values of one row. The reason of a bad row names the column."""
     try:
-        fields = UploadFields.model_validate(values)
+        fields = UploadFields.model_validate(_with_link(values))
     except ValidationError as error:
         return BadRow(label, _reason(error))
+    if twice := sorted(fields.descriptions.keys() & fields.metadata.keys()):
+        return BadRow(label, f"{', '.join(twice)}: given as a column and in metadata")
     if fields.file is not None and fields.text is not None:
         return BadRow(label, "has both file and text")
     if fields.file is None and fields.text is None:
@@ -96,7 +132,10 @@ def row_from_values(label: str, values: dict[str, Any], folder: Path) -> UploadR
 
 def _reference_row(label: str, fields: UploadFields, folder: Path) -> UploadRow | BadRow:
     if fields.link is None:
-        return BadRow(label, "has no file, text or link")
+        hint = (
+            " (a caption describes a picture; the column of a text is named text)" if fields.caption else ""
+        )
+        return BadRow(label, f"has no file, text or link{hint}")
     needed = {"sha256": fields.sha256, "size_bytes": fields.size_bytes, "modality": fields.modality}
     missing = [name for name, value in needed.items() if value is None]
     if missing:
@@ -104,9 +143,19 @@ def _reference_row(label: str, fields: UploadFields, folder: Path) -> UploadRow 
     return UploadRow(label, fields, folder)
 
 
+def _with_link(values: dict[str, Any]) -> dict[str, Any]:
+    """Take an address in the column of a picture as a link, because it is the name of no file."""
+    picture = values.get("image")
+    if "link" in values or not str(picture).startswith(("http://", "https://", "s3://", "gs://", "az://")):
+        return values
+    return {name: value for name, value in values.items() if name != "image"} | {"link": picture}
+
+
 def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     column = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden" and column in OTHER_NAMES:
+        return f"{column}: another column gives the {OTHER_NAMES[column]} already"
     if first["type"] == "extra_forbidden":
         return f"{column}: there is no such column; there are {', '.join(UploadFields.model_fields)}"
     return f"{column}: {first['msg'].lower()}"

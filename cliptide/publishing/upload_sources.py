@@ -1,4 +1,4 @@
-"""Reads uploads from a folder of pictures and texts, from a CSV or from a JSONL."""
+"""Reads uploads from a folder of pictures and texts, from one of them, from a CSV or from a JSONL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,19 @@ def read_source(path: Path, left_out: Counter[str] | None = None) -> Iterator[Up
         return _read_csv(path)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         return _read_jsonl(path)
-    raise SourceUnreadable(f"{path} is neither a folder nor a .csv, .jsonl or .ndjson file")
+    modality = modality_of_file(path) if path.is_file() else None
+    if modality is None:
+        kinds = "a folder, a picture, a .txt file, or a .csv, .jsonl or .ndjson file"
+        raise SourceUnreadable(f"{path} is none of these: {kinds}")
+    return iter((row_from_values(path.name, {"file": path.name, "modality": modality}, path.parent),))
+
+
+def read_sources(paths: Sequence[Path], left_out: Counter[str] | None = None) -> Iterator[UploadRow | BadRow]:
+    """Yield the rows of several sources, one source after the other. Their labels then name the source."""
+    for path in paths:
+        for row in read_source(path, left_out):
+            is_named = len(paths) == 1 or row.label == path.name
+            yield row if is_named else replace(row, label=f"{path}: {row.label}")
 
 
 def modality_of_file(path: Path) -> Modality | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from cliptide.searching.gallery import GalleryItem, picture_from_link
 from cliptide.terminal.plain_text import plain
@@ -49,13 +50,20 @@ def _hit(modality: str, hit: Mapping[str, Any]) -> AnsweredHit:
 
 
 def build_table(title: str, hits: Sequence[AnsweredHit]) -> Table:
-    """Build a table of hits for a terminal."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("#", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("content id", overflow="fold")
-    table.add_column("text or link", overflow="ellipsis", no_wrap=True, max_width=60)
+    """Build a table of hits for a terminal. The text or link stands below the id, so that both fit."""
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
     for rank, hit in enumerate(hits, start=1):
-        shown = (hit.text or hit.link or "").replace("\n", " ")
-        table.add_row(str(rank), f"{hit.score:.3f}", plain(hit.content_id), plain(shown))
+        table.add_row(str(rank), f"{hit.score:.3f}", Group(*_lines(hit)))
     return table
+
+
+def _lines(hit: AnsweredHit) -> Iterator[Text]:
+    """The hit's id, whole, and one line of its text or link, cut off at the edge of the terminal."""
+    yield plain(hit.content_id)
+    if shown := " ".join((hit.text or hit.link or "").split()):
+        line = plain(shown)
+        line.no_wrap, line.overflow, line.style = True, "ellipsis", "dim"
+        yield line

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 Json = dict[str, Any]
+
+MAX_IDS_OF_A_CALL, MAX_ID_CHARACTERS_OF_A_CALL = 256, 60_000  # a filter of the service takes no more
 
 
 class QueryServiceError(Exception):
@@ -29,6 +31,18 @@ class QueryRefused(QueryServiceError):
         super().__init__(f"{status} {code}: {message}")
         self.status = status
         self.code = code
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, because the API key and the query would go to whatever host the answer names."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> None:
+        return None  # the redirect is raised as an HTTPError then
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +87,31 @@ class QueryClient:
         content: Json = answer["content"]
         return content
 
+    def known_ids(self, content_ids: Sequence[str]) -> set[str]:
+        """Return those of the ids that have a live content. One call asks for some hundred ids."""
+        return {hit for part in _parts_of(content_ids) for hit in self._known_of(part)}
+
     def is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(self._request("/readyz"), timeout=self.timeout_seconds):
+            with _OPENER.open(self._request("/readyz"), timeout=self.timeout_seconds):
                 return True
-        except (OSError, HTTPException):
+        except (OSError, HTTPException, QueryServiceError):
             return False
+
+    def _known_of(self, content_ids: Sequence[str]) -> Iterator[str]:
+        condition = {"field": "content_id", "any_of": list(content_ids)}
+        answer = self._call("/v1/browse", {"k": MAX_IDS_OF_A_CALL, "filter": {"must": [condition]}})
+        for newest in answer["results"].values():
+            yield from (hit["content_id"] for hit in newest["hits"])
 
     def _call(self, path: str, body: Json | None = None) -> Json:
         try:
-            with urllib.request.urlopen(self._request(path, body), timeout=self.timeout_seconds) as response:
+            with _OPENER.open(self._request(path, body), timeout=self.timeout_seconds) as response:
                 return _json_object(response.read())
         except urllib.error.HTTPError as error:
             with error:
+                if 300 <= error.code < 400:
+                    raise _redirected(self.url, error.headers.get("Location") or "nowhere") from error
                 raise _refusal(error.code, error.read()) from error
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
@@ -102,6 +128,27 @@ class QueryClient:
         if data is not None:
             headers["Content-Type"] = "application/json"
         return urllib.request.Request(self.url.rstrip("/") + path, data=data, headers=headers)
+
+
+def _redirected(url: str, location: str) -> QueryServiceError:
+    address = location.partition("?")[0]
+    return QueryServiceError(
+        f"{url} answers with a redirect to {address}, which is not followed, because the API key and the "
+        "query would be sent there. If that is the query service, set --query-url to it"
+    )
+
+
+def _parts_of(content_ids: Iterable[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    num_characters = 0
+    for content_id in content_ids:
+        num_characters += len(content_id)
+        if part and (len(part) == MAX_IDS_OF_A_CALL or num_characters > MAX_ID_CHARACTERS_OF_A_CALL):
+            yield part
+            part, num_characters = [], len(content_id)
+        part.append(content_id)
+    if part:
+        yield part
 
 
 def _json_object(body: bytes) -> Json:

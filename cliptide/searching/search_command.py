@@ -17,6 +17,7 @@ from cliptide.searching.answers import AnsweredHit, build_table, hits_by_modalit
 from cliptide.searching.gallery import GallerySection, build_gallery
 from cliptide.searching.query_client import QueryClient
 from cliptide.terminal.options import option, query_options
+from cliptide.terminal.waiting import waiting_told
 
 SECTION_TITLES = {"image": "Pictures", "text": "Texts"}  # in the order of the page
 
@@ -42,7 +43,7 @@ class Question:
         return request
 
 
-@click.command("search", short_help="Search by a text or by a picture.")
+@click.command("search")
 @click.argument("text", required=False)
 @option(
     "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Search by this picture."
@@ -71,7 +72,8 @@ def search_command(
     question = Question(text, image.read_bytes() if image else None, k, modality)
     if flags["html"] is not None:
         question = replace(question, include=(*question.include, "thumbnail"))
-    answer = QueryClient(query_url, flags["api_key"]).search(question.as_request())
+    with waiting_told(f"the query service at {query_url}"):
+        answer = QueryClient(query_url, flags["api_key"]).search(question.as_request())
     hits = hits_by_modality(answer)
     if flags["html"] is not None:
         title = text if text is not None else str(image)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import click
 
+from cliptide.terminal.waiting import waiting_told
 from event_log.errors import RecordUnreadable, TransientLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.publisher import KafkaPublisher
@@ -29,7 +30,8 @@ def open_publisher(kafka: KafkaSettings, topic: str) -> Iterator[Publisher]:
     Raises an `EventLogError`, or `click.UsageError` for a property that librdkafka refuses.
     """
     admin = _built(lambda: KafkaAdmin(kafka, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS))
-    with _address_named(kafka):
+    with _address_named(kafka), waiting_told(f"Kafka at {kafka.bootstrap_servers}"):
+        admin.check_reachable()
         admin.describe_topic(topic)
     publisher = _built(lambda: KafkaPublisher(kafka))
     try:
@@ -40,10 +42,13 @@ def open_publisher(kafka: KafkaSettings, topic: str) -> Iterator[Publisher]:
 
 @contextmanager
 def open_source(kafka: KafkaSettings) -> Iterator[RecordSource]:
-    """Open a source in a group of its own, so that it disturbs no other reader.
+    """Open a source in a group of its own, so that it disturbs no other reader, after a broker has answered.
 
-    Raises `click.UsageError` for a property that librdkafka refuses.
+    Raises an `EventLogError`, or `click.UsageError` for a property that librdkafka refuses.
     """
+    admin = _built(lambda: KafkaAdmin(kafka, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS))
+    with _address_named(kafka), waiting_told(f"Kafka at {kafka.bootstrap_servers}"):
+        admin.check_reachable()
     group_id = f"cliptide-{uuid.uuid4()}"
     source = _built(
         lambda: KafkaRecordSource(kafka, group_id, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS)

@@ -133,6 +133,8 @@ def _load_mapping(_: click.Context, param: click.Parameter, name: str | None) ->
 def _http_address(_: click.Context, param: click.Parameter, value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise click.BadParameter(f"{value!r} does not begin with http:// or https://", param=param)
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        raise click.BadParameter("an address with a user or a password in it: use --api-key", param=param)
     return value
 
 

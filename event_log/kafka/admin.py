@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
+    ConfigResource,
     OffsetSpec,
 )
 from confluent_kafka.cimpl import NewTopic
@@ -76,6 +77,13 @@ class KafkaAdmin:
             request_timeout=self._timeout,
         )
         return int(self._result(futures[place], topic).offset)
+
+    def topic_settings(self, topic: str) -> Mapping[str, str]:
+        """Return the topic's settings (`retention.ms`, …), the broker's defaults included."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        futures = self._client.describe_configs([resource], request_timeout=self._timeout)
+        entries = self._result(futures[resource], topic)
+        return {name: str(entry.value) for name, entry in entries.items() if entry.value is not None}
 
     def create_topic(self, topic: str, creation: TopicCreation) -> TopicDescription:
         """Create the topic if it is missing. Return its description, whoever created it."""

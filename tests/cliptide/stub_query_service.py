@@ -13,7 +13,10 @@ from typing import Any
 
 @dataclass
 class StubQueryService:
-    """`answers` maps "METHOD path" to (status, body). `requests` keeps the requests."""
+    """`answers` maps "METHOD path" to (status, body); the body of a redirect is the address it leads to.
+
+    A body may be a function of the request's JSON. `requests` keeps the requests.
+    """
 
     answers: dict[str, tuple[int, Any]]
     url: str = ""
@@ -47,8 +50,11 @@ class StubQueryService:
                 stub.requests.append((call, dict(self.headers), request))
                 unknown = (404, {"error": {"code": "unknown_route", "message": "no such route"}})
                 status, body = stub.answers.get(call, unknown)
+                body = body(request) if callable(body) else body
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
+                if 300 <= status < 400:
+                    self.send_header("Location", body)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

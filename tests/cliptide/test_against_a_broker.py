@@ -36,6 +36,7 @@ def run(kafka: KafkaSettings, *arguments: str, stdin: str | None = None) -> Resu
     env = {
         "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(kafka.properties)),
+        "CLIPTIDE_QUERY_URL": "http://127.0.0.1:1",  # not the service that this machine may run
     }
     return CliRunner(env=env).invoke(main, list(arguments), input=stdin)
 
@@ -120,6 +121,27 @@ def test_deletes_are_delete_events(kafka: KafkaSettings, topic: str) -> None:
     events = events_in(kafka, topic)
     assert all(isinstance(event, DeleteEvent) and event.version == 4 for event in events)
     assert {event.content_id for event in events} == {"a", "b"}
+
+
+def test_a_delete_says_which_contents_the_index_does_not_hold(kafka: KafkaSettings, topic: str) -> None:
+    def newest(request: Any) -> Any:
+        return {"results": {"image": {"hits": [{"content_id": "a"}]}}}
+
+    shards = {f"{topic}-0": {"generation": 1, "next_offset": 10, "num_contents": {}}}
+    answers = {"GET /v1/index": (200, {"shards": shards}), "POST /v1/browse": (200, newest)}
+    with StubQueryService(answers).serving() as service:
+        arguments = ("a", "nowhere", "x" * 513, "--topic", topic, "--query-url", service.url)
+        result = run(kafka, "delete", *arguments)
+        [*_, (_, _, asked)] = service.requests
+    assert asked["filter"]["must"][0]["any_of"] == ["a", "nowhere"]
+    assert "nowhere: the index holds no such content" in result.stderr
+    fields = summary(result)
+    assert (fields["published"], fields["unknown"], fields["failed"]) == (2, ["nowhere"], 1)
+    assert result.exit_code == 1
+    unreachable = run(kafka, "delete", "a", "--topic", topic, "--query-url", "http://127.0.0.1:1")
+    assert unreachable.exit_code == 0
+    assert "not known whether the index holds these contents" in unreachable.stderr
+    assert "unknown" not in summary(unreachable)
 
 
 def test_ids_to_delete_can_come_from_standard_input(kafka: KafkaSettings, topic: str) -> None:

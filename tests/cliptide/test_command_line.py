@@ -1,4 +1,8 @@
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +12,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cliptide.__main__ import main
+from fakes.shards import create_index
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 from tests.fixtures.refusing_brokers import sasl_broker
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+NOBODY = "http://127.0.0.1:1"  # not the service that this machine may run
+
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    return CliRunner(env=env).invoke(main, list(arguments))
+    return CliRunner(env={"CLIPTIDE_QUERY_URL": NOBODY, **(env or {})}).invoke(main, list(arguments))
 
 
 def summary(result: Result) -> dict[str, Any]:
@@ -37,11 +47,81 @@ def flags() -> list[Any]:
     ]
 
 
+def help_text(name: str, width: int) -> str:
+    """Return a command's help as a terminal of this width shows it. (click leaves two columns free.)"""
+    return CliRunner().invoke(main, [*name.split(), "--help"], terminal_width=width - 2).stdout
+
+
+@pytest.mark.parametrize("width", [80, 60])
 @pytest.mark.parametrize("group", ["", "snapshot"])
-def test_at_a_terminal_of_80_columns_no_summary_of_a_command_is_cut_off(group: str) -> None:
-    listed = run(*group.split(), "--help", env={"COLUMNS": "80"}).stdout.partition("Commands:")[2]
-    assert listed.strip()
-    assert "..." not in listed
+def test_in_a_narrow_terminal_the_summary_of_each_command_is_one_whole_line(group: str, width: int) -> None:
+    text = help_text(group, width)
+    listed = text.partition("Commands:\n")[2].splitlines()
+    number = len(main.commands) if not group else 3
+    assert (len(listed), "..." in "".join(listed)) == (number, False)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize("name", [name for name, _ in commands(main) if name not in ("serve", "consume")])
+def test_in_a_narrow_terminal_no_line_of_a_help_is_too_long(name: str, width: int) -> None:
+    lines = help_text(name, width).splitlines()
+    assert [line for line in lines if len(line) > width] == []
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    heavy = "numpy, pydantic, rich, structlog, confluent_kafka, pyarrow, torch, aiohttp, urllib.request"
+    asked = "import sys; sys.argv = ['cliptide', '--help']\nfrom cliptide.__main__ import main\n"
+    code = f"{asked}try: main()\nfinally: sys.exit(str(set('{heavy}'.split(', ')) & set(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert found.stderr.strip() == "set()"
+    assert "publish" in found.stdout
+
+
+def complete(words: str) -> list[str]:
+    """Return what bash offers when Tab is pressed after these words."""
+    env = {
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+        "_CLIPTIDE_COMPLETE": "bash_complete",
+    }
+    found = CliRunner(env=env).invoke(main, [], prog_name="cliptide")
+    return [line.partition(",")[2] for line in found.stdout.splitlines()]
+
+
+def test_tab_completes_commands_and_flags() -> None:
+    assert complete("cliptide de") == ["dead-letters", "delete", "demo"]
+    assert complete("cliptide snapshot r") == ["repair", "rollback"]
+    assert "--id-prefix" in complete("cliptide publish --id")
+
+
+def test_bash_completes_after_the_documented_line(tmp_path: Path) -> None:
+    program = tmp_path / "cliptide"
+    start = "import sys; sys.argv[0] = 'cliptide'; from cliptide.__main__ import main; main()"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
+    program.chmod(0o755)
+    [line] = re.findall(
+        r'^eval ".*bash_source.*"$', (ROOT / "docs/command_line.md").read_text(), re.MULTILINE
+    )
+    press_tab = (
+        'COMP_WORDS=(cliptide se); COMP_CWORD=1; _cliptide_completion cliptide; echo "${COMPREPLY[@]}"'
+    )
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = ["bash", "-c", f"{line}\n{press_tab}"]
+    found = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert found.stdout.split() == ["search", "serve"], found.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "consume"])
+def test_a_service_is_run_with_its_own_help_exit_codes_and_settings(command: str) -> None:
+    helped = run(command, "--help")
+    assert helped.exit_code == 0
+    assert "SIGTERM" in helped.output
+    refused = run(command, env={"CLIPTIDE_TOPIK": "x"})
+    assert refused.exit_code == 2
+    assert "CLIPTIDE_TOPIC" in refused.stderr
+    assert run(command, "--no-such-flag").exit_code == 2
 
 
 @pytest.mark.parametrize(("name", "command", "flag"), flags())
@@ -184,6 +264,13 @@ def test_an_address_without_its_scheme_is_named(command: tuple[str, ...]) -> Non
     assert "CLIPTIDE_QUERY_URL" in result.stderr
 
 
+def test_a_password_in_the_address_of_the_query_service_is_refused_and_not_shown() -> None:
+    result = run("search", "red", "--query-url", "http://ada:hush@search.example")
+    assert result.exit_code == 2
+    assert "--api-key" in result.stderr
+    assert "hush" not in result.output
+
+
 def test_nothing_is_published_for_a_query_service_that_refuses_the_key(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a red boot")
     unreachable = "127.0.0.1:1"
@@ -197,18 +284,112 @@ def test_nothing_is_published_for_a_query_service_that_refuses_the_key(tmp_path:
     assert unreachable not in result.stderr
 
 
-def test_wrong_credentials_are_told_as_such_and_not_as_a_wrong_address(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a red boot")
-    properties = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
-    properties |= {"sasl.username": "us", "sasl.password": "no"}
+WRONG_CREDENTIALS = {
+    "security.protocol": "SASL_PLAINTEXT",
+    "sasl.mechanism": "PLAIN",
+    "sasl.username": "us",
+    "sasl.password": "no",
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("publish", "a.csv"),
+        ("delete", "a"),
+        ("dead-letters",),
+        ("dead-letters", "--republish"),
+        ("verify", "--index-root", "index"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_credentials_are_told_as_such_and_not_as_a_wrong_address(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("id,text\nboot,a red boot\n")
+    create_index(Path("index"))
     with sasl_broker() as address:
         result = run(
-            *("publish", str(tmp_path), "--bootstrap-servers", address),
-            env={"CLIPTIDE_KAFKA__PROPERTIES": json.dumps(properties)},
+            *command,
+            *("--bootstrap-servers", address),
+            env={"CLIPTIDE_KAFKA__PROPERTIES": json.dumps(WRONG_CREDENTIALS)},
         )
     assert result.exit_code == 1
     assert "wrong password" in result.stderr
     assert "--bootstrap-servers" not in result.stderr
+
+
+def index_of(topic: str, *known: str) -> dict[str, tuple[int, Any]]:
+    """Answers of a query service whose index holds these contents of the topic."""
+
+    def newest(request: Any) -> Any:
+        [condition] = request["filter"]["must"]
+        hits = [{"content_id": content_id} for content_id in condition["any_of"] if content_id in known]
+        return {"results": {"image": {"hits": hits}, "text": {"hits": []}}}
+
+    shards = {f"{topic}-0": {"generation": 1, "next_offset": 9, "num_contents": {"image": len(known)}}}
+    return {"GET /v1/index": (200, {"shards": shards}), "POST /v1/browse": (200, newest)}
+
+
+def test_contents_that_a_run_replaces_are_counted_and_named(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text("a red boot")
+    with StubQueryService(index_of("content-uploads", "a.txt", "c.txt", "elsewhere")).serving() as service:
+        flags = ("--dry-run", "--query-url", service.url)
+        result = run("publish", str(tmp_path), *flags)
+        prefixed = run("publish", str(tmp_path), *flags, "--id-prefix", "new/")
+    assert "2 content ids of 3 are in the index already: the uploads replace a.txt, c.txt" in result.stderr
+    assert summary(result)["replaced"] == 2
+    assert prefixed.stderr.count("replace") == 0
+    assert summary(prefixed)["replaced"] == 0
+
+
+def test_content_ids_that_several_rows_have_are_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\nboot,a red boot\nboot,a blue boot\nshoe,a shoe\n")
+    result = run("publish", str(tmp_path / "a.csv"), "--dry-run")
+    assert "1 content id names several rows, of which the last one stays: boot" in result.stderr
+    assert summary(result)["repeated"] == 1
+
+
+ELSEWHERE: dict[str, tuple[dict[str, tuple[int, Any]], str]] = {
+    "another_topic": (index_of("other", "a.txt"), "holds no index of the topic content-uploads"),
+    "key_needed": ({"GET /v1/index": (401, refusal("key_required"))}, "401 key_required"),
+}
+
+
+@pytest.mark.parametrize(("answers", "reason"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_run_says_that_it_does_not_know_what_it_replaces(
+    tmp_path: Path, answers: dict[str, tuple[int, Any]], reason: str
+) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    with StubQueryService(answers).serving() as service:
+        result = run("publish", str(tmp_path), "--dry-run", "--query-url", service.url)
+    assert result.exit_code == 0
+    assert "not known which contents of the index are replaced" in result.stderr
+    assert reason in result.stderr
+    assert "replaced" not in summary(result)
+
+
+@pytest.mark.parametrize(("answer", "is_asked"), [("n", True), ("y", True), ("--yes", False)])
+def test_a_person_is_asked_before_contents_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, is_asked: bool
+) -> None:
+    (tmp_path / "a.txt").write_text("a red boot")
+    monkeypatch.setattr("cliptide.publishing.publish_run.can_ask", lambda: True)
+    with StubQueryService(index_of("content-uploads", "a.txt")).serving() as service, sasl_broker() as broker:
+        flags = ["--query-url", service.url, "--bootstrap-servers", broker, *(() if is_asked else (answer,))]
+        properties = json.dumps({"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"})
+        env = {
+            "CLIPTIDE_KAFKA__PROPERTIES": properties[:-1] + ', "sasl.username": "a", "sasl.password": "b"}'
+        }
+        result = CliRunner(env=env).invoke(main, ["publish", str(tmp_path), *flags], input=f"{answer}\n")
+    assert ("Replace them?" in result.stderr) == is_asked
+    assert result.exit_code == 1
+    if answer == "n":
+        assert summary(result)["problem"] == "stopped before anything was published"
+    else:
+        assert "wrong password" in result.stderr  # it went on, to a broker that refuses it
 
 
 def test_a_refusal_is_one_line() -> None:

@@ -114,6 +114,27 @@ def test_a_scan_to_which_nothing_comes_any_more_gives_up() -> None:
         next(records)
 
 
+def test_a_scan_that_waits_for_records_says_so_every_few_seconds() -> None:
+    log = MemoryLog()
+    log.create_topic("letters")
+    log.append("letters", 0, value=b"v")
+    source, said = SlowSource(log, "scan"), list[str]()
+    source.num_empty = 120  # twelve seconds
+    assert len(list(TopicScan(source, "letters", clock=lambda: source.now, say=said.append).records())) == 1
+    assert said == [f"waiting for records of letters, for {n} s …" for n in (5, 10)]
+
+
+def test_a_scan_of_a_long_topic_says_now_and_then_how_far_it_is() -> None:
+    log = MemoryLog()
+    log.create_topic("letters")
+    for _ in range(4):
+        log.append("letters", 0, value=b"v")
+    source, said = SlowSource(log, "scan"), list[str]()
+    for _ in TopicScan(source, "letters", clock=lambda: source.now, say=said.append).records():
+        source.now += 3.0
+    assert said == [f"read {n} records of letters …" for n in (2, 4)]
+
+
 def test_a_scan_that_is_slow_does_not_give_up() -> None:
     log = MemoryLog()
     log.create_topic("letters")

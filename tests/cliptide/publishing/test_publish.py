@@ -20,6 +20,7 @@ from cliptide.publishing.publish import (
 )
 from cliptide.publishing.upload_event import EventBuilder, InlineLimit
 from cliptide.publishing.upload_row import BadRow, UploadRow, row_from_values
+from cliptide.terminal import waiting
 from event_log.errors import EventLogError, FatalLogError, RecordTooLarge, TransientLogError
 from event_log.records import Delivery, Headers
 from schemas.events import DeleteEvent, UploadEvent
@@ -108,6 +109,21 @@ def test_a_fatal_error_ends_the_run() -> None:
     publisher = HeldPublisher(refusals={b"a": FatalLogError("not authorised")})
     with pytest.raises(FatalLogError, match="not authorised"):
         list(sender(publisher).publish(deletes("a", "b")))
+
+
+def test_a_broker_that_does_not_acknowledge_is_waited_for_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "TOLD_AFTER_SECONDS", 0.0)
+    publisher, said = HeldPublisher(acknowledge_at=99), list[str]()
+
+    def say(line: str) -> None:
+        said.append(line)
+        publisher.futures[0].set_result(Delivery("uploads", 0, 0, 1))
+
+    publishing = EventPublisher(publisher, "uploads", pacer=Pacer(None), say=say)
+    assert len(list(publishing.publish(deletes("a")))) == 1
+    assert said == ["waiting for Kafka's acknowledgement …"]
 
 
 def build() -> Callable[[UploadRow], UploadEvent]:

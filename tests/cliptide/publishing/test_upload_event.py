@@ -32,6 +32,11 @@ def test_a_picture_file_becomes_an_inline_image_named_by_its_path(tmp_path: Path
     assert event.occurred_at == NOW.replace(microsecond=891_000)
 
 
+def test_title_caption_and_tags_become_metadata(tmp_path: Path) -> None:
+    event = builder().build(row(tmp_path, text="x", title="Boot", tags="red", metadata={"size": 38}))
+    assert event.metadata == {"size": 38.0, "title": "Boot", "tags": "red"}
+
+
 def test_a_text_file_becomes_a_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("\ufeffa red böot".encode())
     assert builder().build(row(tmp_path, file="a.txt")).content == TextContent("a red böot")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cliptide.publishing.upload_row import BadRow, UploadRow
-from cliptide.publishing.upload_sources import SourceUnreadable, read_source
+from cliptide.publishing.upload_sources import SourceUnreadable, read_source, read_sources
 
 
 def rows_of(path: Path) -> list[UploadRow | BadRow]:
@@ -45,6 +45,60 @@ def test_what_machines_keep_beside_pictures_is_left_out_and_counted(tmp_path: Pa
     left_out: Counter[str] = Counter()
     assert list(read_source(tmp_path, left_out)) == []
     assert left_out == {"hidden": 1}
+
+
+def test_a_single_picture_or_text_is_a_source_whose_id_is_its_name(tmp_path: Path) -> None:
+    (tmp_path / "phone.bin").write_bytes(HEIC)
+    for name, modality in (("a.txt", "text"), ("phone.bin", "image"), ("b.PNG", "image")):
+        path = write(tmp_path / "deep" / name, "x") if name != "phone.bin" else tmp_path / name
+        [row] = rows_of(path)
+        assert isinstance(row, UploadRow)
+        assert (row.label, row.fields.file, row.fields.modality) == (name, name, modality)
+        assert (row.folder / name).is_file()
+
+
+def test_several_sources_are_read_one_after_the_other_and_labels_name_theirs(tmp_path: Path) -> None:
+    picture, table = write(tmp_path / "b.png", "x"), write(tmp_path / "a.csv", "id,text\nboot,red\n")
+    assert [row.label for row in read_sources([picture, table])] == ["b.png", f"{table}: line 2"]
+    assert [row.label for row in read_sources([table])] == ["line 2"]
+
+
+def test_a_single_file_of_another_kind_is_refused_with_the_kinds_that_are_read(tmp_path: Path) -> None:
+    with pytest.raises(
+        SourceUnreadable, match=r"film.mov is none of these: a folder, a picture, a \.txt file"
+    ):
+        rows_of(write(tmp_path / "film.mov", "x"))
+
+
+def test_columns_named_as_other_tools_name_them_are_understood(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'image,caption,title,tags\n1.jpg,A child,Stairs,"pink, dress"\n')
+    [row] = rows_of(path)
+    assert isinstance(row, UploadRow)
+    assert row.fields.file == "1.jpg"
+    assert row.fields.descriptions == {"caption": "A child", "title": "Stairs", "tags": "pink, dress"}
+    [other] = rows_of(write(tmp_path / "b.jsonl", '{"file_name": "2.jpg", "tags": ["pink", "dress"]}'))
+    assert isinstance(other, UploadRow)
+    assert (other.fields.file, other.fields.descriptions) == ("2.jpg", {"tags": "pink, dress"})
+
+
+CONFUSED = {
+    "two_pictures": ('{"file": "a.jpg", "image": "b.jpg"}', "image: another column gives the file already"),
+    "two_ids": ('{"id": "a", "content_id": "b", "text": "x"}', "id: another column gives the content_id"),
+    "title_twice": (
+        '{"text": "x", "title": "a", "metadata": {"title": "b"}}',
+        "title: given as a column and in",
+    ),
+    "caption_alone": ('{"caption": "a red boot"}', "the column of a text is named text"),
+    "picture_elsewhere": ('{"image": "https://cdn/a.jpg"}', "a link without file or text needs sha256"),
+    "tags_of_numbers": ('{"text": "x", "tags": [1]}', "tags: "),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), CONFUSED.values(), ids=CONFUSED.keys())
+def test_a_row_that_can_be_understood_in_two_ways_is_refused(tmp_path: Path, line: str, reason: str) -> None:
+    [row] = rows_of(write(tmp_path / "a.jsonl", line))
+    assert isinstance(row, BadRow)
+    assert reason in row.reason
 
 
 def test_a_csv_row_carries_every_column(tmp_path: Path) -> None:

@@ -67,6 +67,37 @@ def test_an_answer_that_cannot_be_used_is_sorted(
     assert type(raised.value) is kind
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed_because_the_key_would_go_to_another_host(status: int) -> None:
+    with StubQueryService({"GET /v1/index": (200, INDEX), "GET /readyz": (200, {})}).serving() as other:
+        answers = {call: (status, f"{other.url}{call.split()[1]}?t=1") for call in other.answers}
+        answers["POST /v1/search"] = (status, f"{other.url}/v1/index")
+        with StubQueryService(answers).serving() as service:
+            client = QueryClient(service.url, api_key="secret")
+            with pytest.raises(QueryServiceError, match=f"redirect to {other.url}/v1/index,") as raised:
+                client.index()
+            with pytest.raises(QueryServiceError, match="redirect to"):
+                client.search({"text": "red"})
+            assert not client.is_ready()
+    assert other.requests == []
+    assert "secret" not in str(raised.value)
+
+
+def test_known_ids_are_asked_for_by_the_hundred() -> None:
+    def newest(request: Any) -> Any:
+        [condition] = request["filter"]["must"]
+        known = [content_id for content_id in condition["any_of"] if content_id.endswith("7")]
+        return {"results": {"image": {"hits": [{"content_id": i} for i in known]}, "text": {"hits": []}}}
+
+    with StubQueryService({"POST /v1/browse": (200, newest)}).serving() as service:
+        ids = [f"a{n}" for n in range(600)]
+        assert QueryClient(service.url).known_ids(ids) == {i for i in ids if i.endswith("7")}
+        long_ids = [f"{n:0512}" for n in range(256)]
+        assert len(QueryClient(service.url).known_ids(long_ids)) == 25
+        calls = [len(request["filter"]["must"][0]["any_of"]) for _, _, request in service.requests]
+    assert calls == [256, 256, 88, 117, 117, 22]
+
+
 def test_nobody_listening_is_worth_a_retry() -> None:
     with StubQueryService({}).serving() as service:
         pass

@@ -42,6 +42,18 @@ def test_a_topic_that_exists_stays_as_it_is(admin: KafkaAdmin, unique_name: Uniq
     assert admin.ensure_topic(topic, TopicCreation(num_partitions=5)) == first
 
 
+@pytest.mark.kafka
+def test_the_settings_of_a_topic_are_read(kafka_settings: KafkaSettings, unique_name: UniqueName) -> None:
+    admin = KafkaAdmin(kafka_settings, request_timeout_seconds=DEADLINE_SECONDS)
+    creation = TopicCreation(1, config={"max.message.bytes": 2_000_000, "retention.ms": -1})
+    topic = admin.create_topic(unique_name("topic"), creation).name
+    settings = admin.topic_settings(topic)
+    assert (settings["max.message.bytes"], settings["retention.ms"]) == ("2000000", "-1")
+    assert settings["cleanup.policy"] == "delete"
+    with pytest.raises(TopicMissing, match="nowhere"):
+        admin.topic_settings("nowhere")
+
+
 def test_a_deleted_topic_is_missing(admin: KafkaAdmin, unique_name: UniqueName) -> None:
     topic = unique_name("uploads")
     admin.create_topic(topic, TopicCreation(num_partitions=1))

@@ -1,0 +1,1 @@
+"""The commands that run a service in this process: a consumer or a query service."""
