@@ -177,8 +177,9 @@ class _Assembly:
             self._metrics.misplaced_records,
             sets_aside=self._options.preparation.sets_misplaced_aside,
         )
+        decoder = EventDecoder(mapping=self._options.mapping)
         return Preparation(
-            reader=RecordReader(EventDecoder(mapping=self._options.mapping), placement),
+            reader=RecordReader(decoder, placement, self._metrics.other_keys),
             encoder=self._connections.encoder,
             references=references,
             meter=self._metrics,

@@ -59,6 +59,7 @@ class EventBuilder:
             owner_id=fields.owner_id,
             link=fields.link,
             metadata={**fields.metadata, **fields.descriptions},
+            title=fields.shown_title,
         )
 
     def content_id_of(self, row: UploadRow) -> str:
@@ -111,8 +112,8 @@ def default_content_id(fields: UploadFields) -> str:
 
 
 def _reference_from_fields(fields: UploadFields) -> ContentReference:
-    if not (fields.link and fields.sha256 and fields.size_bytes and fields.modality):
-        raise BadUpload("a link without file or text needs sha256, size_bytes and modality")
+    if not (fields.link and fields.modality):
+        raise BadUpload("a link without file or text needs modality")
     return ContentReference(fields.link, fields.sha256, fields.size_bytes, fields.modality)
 
 

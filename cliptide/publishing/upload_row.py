@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from schemas.errors import BadEvent
 from schemas.events import MetadataValue, Modality
 from schemas.json_format import double_from_integer
+from schemas.validation import MAX_TITLE_BYTES
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -41,14 +42,14 @@ Value = Annotated[MetadataValue, BeforeValidator(_exact)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-def _joined(value: object) -> object:
-    """Join a list of tags, as JSON has it, to one text. Metadata has no lists."""
-    if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
-        return ", ".join(value)
+def _split(value: object) -> object:
+    """Split tags at commas, as a CSV has them. JSON has lists."""
+    if isinstance(value, str):
+        return [tag.strip() for tag in value.split(",") if tag.strip()]
     return value
 
 
-Tags = Annotated[Text, BeforeValidator(_joined)]
+Tags = Annotated[tuple[Text, ...], BeforeValidator(_split)]
 OTHER_NAMES = {
     "content_id": "content_id",
     "id": "content_id",
@@ -69,8 +70,9 @@ class UploadFields(BaseModel):
     """The columns of a CSV and the keys of a JSONL line. One of file, text and link gives the content.
 
     A `link` beside a file or a text is shown with the content. A `link` alone is the address of the
-    content; it needs `sha256`, `size_bytes` and `modality`, so that the bytes can be checked there.
-    `title`, `caption` and `tags` describe the content; they become entries of its metadata.
+    content; it needs `modality`, and should have `sha256` and `size_bytes`, so that the bytes can be checked.
+    `title` is shown with the content; without one the `caption` is. `caption` and `tags` become entries of
+    its metadata.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,10 +94,17 @@ class UploadFields(BaseModel):
     modality: Modality | None = None
 
     @property
-    def descriptions(self) -> dict[str, str]:
-        """The title, the caption and the tags of the content, as far as the row has them."""
-        found = {"title": self.title, "caption": self.caption, "tags": self.tags}
-        return {name: text for name, text in found.items() if text is not None}
+    def shown_title(self) -> str | None:
+        """The title; without one the caption, if it is short enough for a title."""
+        if self.title is not None or self.caption is None:
+            return self.title
+        return self.caption if len(self.caption.encode()) <= MAX_TITLE_BYTES else None
+
+    @property
+    def descriptions(self) -> dict[str, MetadataValue]:
+        """The entries of the metadata that have columns of their own, as far as the row has them."""
+        found: dict[str, MetadataValue | None] = {"caption": self.caption, "tags": self.tags}
+        return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +145,8 @@ def _reference_row(label: str, fields: UploadFields, folder: Path) -> UploadRow 
             " (a caption describes a picture; the column of a text is named text)" if fields.caption else ""
         )
         return BadRow(label, f"has no file, text or link{hint}")
-    needed = {"sha256": fields.sha256, "size_bytes": fields.size_bytes, "modality": fields.modality}
-    missing = [name for name, value in needed.items() if value is None]
-    if missing:
-        return BadRow(label, f"a link without file or text needs {', '.join(missing)}")
+    if fields.modality is None:
+        return BadRow(label, "a link without file or text needs modality (text or image)")
     return UploadRow(label, fields, folder)
 
 
@@ -148,7 +155,8 @@ def _with_link(values: dict[str, Any]) -> dict[str, Any]:
     picture = values.get("image")
     if "link" in values or not str(picture).startswith(("http://", "https://", "s3://", "gs://", "az://")):
         return values
-    return {name: value for name, value in values.items() if name != "image"} | {"link": picture}
+    others = {name: value for name, value in values.items() if name != "image"}
+    return {"modality": "image", **others, "link": picture}
 
 
 def _reason(error: ValidationError) -> str:

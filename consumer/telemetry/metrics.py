@@ -126,6 +126,11 @@ class Metrics:
             "Records in another partition than their key belongs to.",
             registry=registry,
         )
+        self.other_keys = Counter(
+            "cliptide_consumer_other_keys_total",
+            "Records whose key is not their content id, as a mapping allows.",
+            registry=registry,
+        )
         self.waiting_partitions = Gauge(
             "cliptide_consumer_waiting_partitions",
             "Partitions that wait because this process does not know the schema of a record.",

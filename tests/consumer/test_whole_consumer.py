@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -31,6 +32,7 @@ from schemas.codec import encode_event
 from schemas.dead_letters import read_explanation
 from schemas.errors import UnknownSchema
 from schemas.events import Content, ContentReference, DeleteEvent, ImageContent, Modality, TextContent
+from schemas.mapping.loading import load_mapping
 from tests.consumer.encoders import BrokenEncoder, CountingEncoder, HeldEncoder
 from tests.consumer.running import DEAD_LETTER_TOPIC, PATIENCE_SECONDS, TOPIC, World, eventually, upload
 
@@ -117,6 +119,31 @@ def stored(world: World, content_id: str) -> StoredContent:
     location = searcher.find(content_id)
     assert location is not None
     return searcher.read(location)
+
+
+def test_records_of_another_form_become_contents_by_a_mapping(tmp_path: Path) -> None:
+    """Rows of a table: an upsert, a change, a delete and the tombstones behind it."""
+    world = World(tmp_path, num_partitions=2)
+    world.set_options(mapping=load_mapping("debezium"))
+    row = {"op": "c", "ts_ms": 1_763_630_000_000, "before": None, "after": {"id": 7, "text": "a red shoe"}}
+    gone = {"op": "d", "ts_ms": 1_763_630_000_002, "before": {"id": 8}, "after": None}
+    key = b'{"id":7}'
+    world.append(key, json.dumps(row).encode(), 1)
+    world.append(key, json.dumps(row | {"op": "u", "after": {"id": 7, "text": "a blue shoe"}}).encode(), 1)
+    world.append(b'{"id":8}', json.dumps(row | {"after": {"id": 8, "text": "a hat"}}).encode(), 1)
+    world.append(b'{"id":8}', json.dumps(gone).encode(), 1)
+    world.append(b'{"id":8}', None, 1)
+    end = world.append(b"x", json.dumps(row | {"after": {"id": 9}}).encode(), 1)
+    with capture_logs() as lines, world.running():
+        world.wait_committed(end, 1)
+    assert stored(world, "7").facts.text == "a blue shoe"
+    assert world.searcher().find("8") is None
+    assert world.reasons() == ["mapping_failed"]
+    said = [line for line in lines if line["event"] == "a key is not the content id"]
+    assert [line["record"] for line in said] == [f"{TOPIC}-1@0"]
+    value = world.metrics.registry.get_sample_value
+    assert value("cliptide_consumer_other_keys_total") == 4
+    assert value("cliptide_consumer_misplaced_records_total") <= 1
 
 
 def test_title_and_lists_of_texts_are_kept(world: World) -> None:

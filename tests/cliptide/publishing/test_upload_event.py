@@ -32,9 +32,21 @@ def test_a_picture_file_becomes_an_inline_image_named_by_its_path(tmp_path: Path
     assert event.occurred_at == NOW.replace(microsecond=891_000)
 
 
-def test_title_caption_and_tags_become_metadata(tmp_path: Path) -> None:
-    event = builder().build(row(tmp_path, text="x", title="Boot", tags="red", metadata={"size": 38}))
-    assert event.metadata == {"size": 38.0, "title": "Boot", "tags": "red"}
+def test_a_title_is_the_event_s_and_caption_and_tags_become_metadata(tmp_path: Path) -> None:
+    fields = {"text": "x", "title": "Boot", "caption": "A red boot", "tags": "red, new ,"}
+    event = builder().build(row(tmp_path, **fields, metadata={"size": 38}))
+    assert event.title == "Boot"
+    assert event.metadata == {"size": 38.0, "caption": "A red boot", "tags": ("red", "new")}
+
+
+def test_a_short_caption_stands_in_for_a_title(tmp_path: Path) -> None:
+    assert builder().build(row(tmp_path, text="x", caption="A red boot")).title == "A red boot"
+    assert builder().build(row(tmp_path, text="x", caption="long " * 200)).title is None
+
+
+def test_a_link_needs_neither_digest_nor_size(tmp_path: Path) -> None:
+    event = builder().build(row(tmp_path, link="https://cdn.example/a.jpg", modality="image"))
+    assert event.content == ContentReference("https://cdn.example/a.jpg", None, None, "image")
 
 
 def test_a_text_file_becomes_a_text(tmp_path: Path) -> None:

@@ -75,22 +75,25 @@ def test_columns_named_as_other_tools_name_them_are_understood(tmp_path: Path) -
     [row] = rows_of(path)
     assert isinstance(row, UploadRow)
     assert row.fields.file == "1.jpg"
-    assert row.fields.descriptions == {"caption": "A child", "title": "Stairs", "tags": "pink, dress"}
+    assert row.fields.shown_title == "Stairs"
+    assert row.fields.descriptions == {"caption": "A child", "tags": ("pink", "dress")}
     [other] = rows_of(write(tmp_path / "b.jsonl", '{"file_name": "2.jpg", "tags": ["pink", "dress"]}'))
     assert isinstance(other, UploadRow)
-    assert (other.fields.file, other.fields.descriptions) == ("2.jpg", {"tags": "pink, dress"})
+    assert (other.fields.file, other.fields.descriptions) == ("2.jpg", {"tags": ("pink", "dress")})
+    [elsewhere] = rows_of(write(tmp_path / "c.jsonl", '{"image": "https://cdn/a.jpg"}'))
+    assert isinstance(elsewhere, UploadRow)
+    assert (elsewhere.fields.link, elsewhere.fields.modality) == ("https://cdn/a.jpg", "image")
 
 
 CONFUSED = {
     "two_pictures": ('{"file": "a.jpg", "image": "b.jpg"}', "image: another column gives the file already"),
     "two_ids": ('{"id": "a", "content_id": "b", "text": "x"}', "id: another column gives the content_id"),
-    "title_twice": (
-        '{"text": "x", "title": "a", "metadata": {"title": "b"}}',
-        "title: given as a column and in",
+    "caption_twice": (
+        '{"text": "x", "caption": "a", "metadata": {"caption": "b"}}',
+        "caption: given as a column and in",
     ),
     "caption_alone": ('{"caption": "a red boot"}', "the column of a text is named text"),
-    "picture_elsewhere": ('{"image": "https://cdn/a.jpg"}', "a link without file or text needs sha256"),
-    "tags_of_numbers": ('{"text": "x", "tags": [1]}', "tags: "),
+    "tags_of_numbers": ('{"text": "x", "tags": [1]}', "tags.0: "),
 }
 
 
@@ -136,7 +139,7 @@ BAD_LINES = {
     "not_an_object": ("[1]", "not a JSON object"),
     "nothing_inside": ('{"content_id": "x"}', "has no file, text or link"),
     "file_and_text": ('{"file": "a.png", "text": "b"}', "has both file and text"),
-    "bare_link": ('{"link": "https://x/1"}', "needs sha256, size_bytes, modality"),
+    "bare_link": ('{"link": "https://x/1"}', "a link without file or text needs modality"),
     "unknown_column": (
         '{"text": "b", "colour": "red"}',
         "colour: there is no such column; there are content_id, file, text, ",

@@ -62,7 +62,7 @@ def preparing(
 ) -> Iterator[tuple[Preparation, Handling]]:
     metrics = metrics or Metrics()
     preparation = Preparation(
-        reader=RecordReader(EventDecoder(), Placement(1, metrics.misplaced_records)),
+        reader=RecordReader(EventDecoder(), Placement(1, metrics.misplaced_records), metrics.other_keys),
         encoder=FailingEncoder(),
         references=fetcher or Fetched(Future()),
         meter=metrics,
