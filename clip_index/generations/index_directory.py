@@ -61,8 +61,7 @@ class IndexDirectory:
         wins, the others compare. An existing index is compared before anything is written, so that
         a disk that takes no writes hides no refusal. Raises `OSError` if the disk takes no writes.
         """
-        if not _INDEX_ID.fullmatch(index_id):
-            raise IndexRefused(f"index id {index_id!r} must match {_INDEX_ID.pattern}")
+        check_index_id(index_id)
         if (fault := _fault_of(description)) is not None:
             raise IndexRefused(fault)
         top: ShardStore = LocalShardStore(root)
@@ -105,6 +104,12 @@ class IndexDirectory:
 
     def shard_store(self, partition: int) -> ShardStore:
         return self.store.below(self.shard_name(partition))
+
+
+def check_index_id(index_id: str) -> None:
+    """Raise `IndexRefused` for a name that no index can have, because it is the name of a folder."""
+    if not _INDEX_ID.fullmatch(index_id):
+        raise IndexRefused(f"index id {index_id!r} must match {_INDEX_ID.pattern}")
 
 
 def repair_current(root: Path, index_id: str | None = None) -> str | None:

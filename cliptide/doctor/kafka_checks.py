@@ -26,7 +26,7 @@ _REBUILD = "an index can be built again only from the whole log"
 def check_kafka(settings: Settings) -> Iterator[Finding]:
     """Try everything about Kafka. What needs an answer that did not come is skipped."""
     kafka = settings.kafka.connection()
-    address = kafka.bootstrap_servers
+    address = kafka.bootstrap_servers or "an empty address"
     try:
         admin = KafkaAdmin(kafka, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS)
         with waiting_told(f"Kafka at {address}"):

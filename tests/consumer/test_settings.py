@@ -85,7 +85,7 @@ def test_thumbnails_are_kept_when_told_so(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("section", [Settings, KafkaSection, IndexSettings, ConsumerSettings])
 def test_every_setting_says_what_it_is(section: type[BaseModel]) -> None:
-    sections = {"kafka", "index", "encoder", "consumer"}
+    sections = {"kafka", "index", "encoder", "consumer", "log"}
     silent = [name for name, field in section.model_fields.items() if not field.description]
     assert set(silent) <= sections
 

@@ -182,6 +182,12 @@ def test_the_index_is_compared_with_the_settings(tmp_path: Path) -> None:
     assert damaged.status == "failed"
 
 
+def test_an_id_that_no_index_can_have_is_a_failure_that_names_the_variable(tmp_path: Path) -> None:
+    [finding] = check_index(Settings(index=IndexSettings(root=tmp_path, id="../main")))
+    assert finding.status == "failed"
+    assert "CLIPTIDE_INDEX__ID" in (finding.remedy or "")
+
+
 ANSWERS: dict[str, tuple[int, Any, str]] = {
     "serving": (200, {"shards": {}}, "ok"),
     "key_needed": (401, refusal("key_required"), "failed"),
