@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from schemas.base64_text import NotBase64, bytes_from_base64
@@ -31,6 +32,7 @@ from schemas.events import (
     TextContent,
     UploadEvent,
 )
+from schemas.validation import MAX_METADATA_ENTRIES
 
 
 def read_json(value: bytes, *, timestamp_ms: int) -> Event:
@@ -194,7 +196,9 @@ def _metadata(value: object) -> dict[str, MetadataValue]:
         return {}
     if not isinstance(value, dict):
         raise BadEvent("invalid_field", "metadata: not an object")
-    return {key: _metadata_value(item) for key, item in value.items() if item is not None}
+    given = ((key, item) for key, item in value.items() if item is not None)
+    # One more than is allowed suffices to be refused, however many there are.
+    return {key: _metadata_value(item) for key, item in islice(given, MAX_METADATA_ENTRIES + 1)}
 
 
 def _metadata_value(value: object) -> MetadataValue:

@@ -43,9 +43,12 @@ class FairQueue:
         self._forget_one(caller)
 
     def next_caller(self, may_begin: Callable[[str], bool], held: Mapping[str, int]) -> str | None:
-        """Return the caller whose request is to be called next; None if no caller may begin."""
-        ready = [caller for caller in self._turns if may_begin(caller)]
-        return min(ready, key=lambda caller: held.get(caller, 0), default=None)
+        """Return the caller whose request is to be called next; None if no caller may begin.
+
+        Only the caller that holds the fewest is asked about: if it may not begin, no other may.
+        """
+        first = min(self._turns, key=lambda caller: held.get(caller, 0), default=None)
+        return first if first is not None and may_begin(first) else None
 
     def call(self, caller: str) -> None:
         """Call the caller's first request. The caller itself goes to the end of the callers."""

@@ -23,6 +23,17 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._build_requests(registry)
+        self._build_connections(registry)
+        self._build_encoding(registry)
+        self._build_index(registry)
+        self._build_shards(registry)
+        self._requests_of = _Children(self.requests.labels)
+        self._request_seconds_of = _Children(self.request_seconds.labels)
+        self._stage_seconds_of = _Children(self.stage_seconds.labels)
+
+    def _build_requests(self, registry: CollectorRegistry) -> None:
+        """What is asked, and how long answers take."""
         self.requests = Counter(
             "cliptide_query_requests",
             "Requests answered.",
@@ -43,6 +54,8 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+
+    def _build_connections(self, registry: CollectorRegistry) -> None:
         self.open_connections = Gauge(
             "cliptide_query_open_connections",
             "Open connections.",
@@ -55,6 +68,8 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+
+    def _build_encoding(self, registry: CollectorRegistry) -> None:
         self.text_cache_lookups = Counter(
             "cliptide_query_text_cache_lookups",
             "Query texts whose embedding was cached (hit), being computed (joined) or neither (miss).",
@@ -67,6 +82,16 @@ class Metrics:
             buckets=_BATCH_SIZES,
             registry=registry,
         )
+
+        self.encoder_queue_length = Gauge(
+            "cliptide_query_encoder_queue_length",
+            "Queries that wait for the encoder.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+
+    def _build_index(self, registry: CollectorRegistry) -> None:
+        """What is served, and how fresh it is."""
         self.reloads = Counter(
             "cliptide_query_reloads",
             "Reloads of the index by outcome: reloaded, unchanged, missing, refused, damaged, failed.",
@@ -98,6 +123,8 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+
+    def _build_shards(self, registry: CollectorRegistry) -> None:
         self.searcher_generation = Gauge(
             "cliptide_query_searcher_generation",
             "Generation that is served. With several processes, the oldest.",
@@ -147,15 +174,6 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self.encoder_queue_length = Gauge(
-            "cliptide_query_encoder_queue_length",
-            "Queries that wait for the encoder.",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self._requests_of = _Children(self.requests.labels)
-        self._request_seconds_of = _Children(self.request_seconds.labels)
-        self._stage_seconds_of = _Children(self.stage_seconds.labels)
 
     def forget_shard(self, shard: str) -> None:
         """Stop exporting a shard that is no longer in the index."""
