@@ -111,3 +111,43 @@ def test_the_bill_of_materials_can_be_printed() -> None:
     command = [sys.executable, "-m", "tools.sbom", "requirements-build.lock"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert '"pkg:pypi/setuptools@' in printed.stdout, printed.stderr
+
+
+_IMPORT_ALL = """
+import importlib, importlib.metadata, pathlib, sys
+from tools.sbom import pins_of
+
+installed = {pin.name for pin in pins_of(pathlib.Path(sys.argv[1]))} | {"cliptide"}
+canonical = lambda name: name.lower().replace("_", "-").replace(".", "-")
+absent = {
+    module
+    for module, owners in importlib.metadata.packages_distributions().items()
+    if not {canonical(owner) for owner in owners} & installed
+} - {"tests", "tools", "fakes", "benchmarks", "crashes"}
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        is_absent = name.partition(".")[0] in absent
+        return None if is_absent else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
+for name in [name for name in sys.modules if name.partition(".")[0] in absent]:
+    del sys.modules[name]
+for package in ("schemas", "event_log", "clip_index", "service", "consumer", "query_api", "cliptide"):
+    for path in sorted(pathlib.Path(package).rglob("*.py")):
+        importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+print("imported", "pytest" in absent)
+"""
+
+
+@pytest.mark.encoder
+def test_every_module_can_be_imported_where_only_the_lock_of_the_services_is_installed() -> None:
+    command = [sys.executable, "-c", _IMPORT_ALL, "requirements-serve.lock"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "imported True", done.stderr

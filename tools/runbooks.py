@@ -30,6 +30,7 @@ def build_dashboard() -> str:
 def runbooks() -> Iterator[tuple[str, str]]:
     """Yield the name of each alert with the text of its section."""
     alerts = (ROOT / "docs" / "operations.md").read_text().partition("\n## Alerts\n")[2]
+    alerts = alerts.partition("\n## ")[0]
     for section in alerts.split("\n### ")[1:]:
         name, _, text = section.partition("\n")
         yield name, _without_links(text.strip())

@@ -130,6 +130,14 @@ def test_what_is_scraped_is_what_happened(watched: Watched) -> None:
     fleet.wait(lambda: (prometheus.value("cliptide_consumer_index_free_bytes") or 0.0) > 0)
 
 
+def test_both_services_tell_their_version_and_what_the_process_takes(watched: Watched) -> None:
+    prometheus = watched.prometheus
+    watched.fleet.wait(lambda: prometheus.value("count(cliptide_build_info)") == 2.0)
+    watched.fleet.wait(lambda: prometheus.value("count(process_resident_memory_bytes > 1e6)") == 2.0)
+    assert prometheus.value("count(python_info)") == 2.0
+    assert prometheus.query('{__name__=~".*_created"}') == []
+
+
 def test_a_healthy_pipeline_raises_no_alert(watched: Watched) -> None:
     prometheus = watched.prometheus
     names = {rule["alert"] for rule in alert_rules()}

@@ -232,6 +232,18 @@ def test_a_restored_index_fences_a_consumer_that_still_runs(
     assert contents_of(root) == expected(3, 2)
 
 
+def test_a_query_service_that_runs_goes_on_with_the_restored_index(
+    root: Path, backed_up: Path, writers: list[ShardWriter]
+) -> None:
+    fill(writers[0], 2)
+    reader = IndexReader(root, None, fingerprint())
+    reader.reload()
+    assert run(root, "restore", backed_up, "--replace").exit_code == 0
+    assert reader.reload()
+    assert reader.searcher is not None
+    assert reader.searcher.shards["content-uploads-0"].next_offset == 3
+
+
 def test_a_running_consumer_is_not_replaced_unasked(
     root: Path, backed_up: Path, writers: list[ShardWriter]
 ) -> None:

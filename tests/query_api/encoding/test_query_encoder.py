@@ -67,6 +67,21 @@ async def test_an_idle_encoder_starts_at_once_and_a_busy_one_collects(encoder: G
     assert encoder.batch_sizes == [1, 5]
 
 
+async def test_the_length_of_the_queue_is_exported(encoder: GatedEncoder) -> None:
+    def exported() -> float | None:
+        return queries._metrics.registry.get_sample_value("cliptide_query_encoder_queue_length")
+
+    async with running(encoder) as queries:
+        asked = [asyncio.create_task(queries.encode_text("first"))]
+        assert await asyncio.to_thread(encoder.has_begun.wait, PATIENCE_SECONDS)
+        asked += [asyncio.create_task(queries.encode_text(f"text {n}")) for n in range(5)]
+        await until_waiting(queries, 5)
+        assert exported() == 5
+        encoder.gate.set()
+        await asyncio.gather(*asked)
+        assert exported() == 0
+
+
 async def test_a_batch_is_bounded(encoder: GatedEncoder) -> None:
     async with running(encoder, max_batch=4) as queries:
         asked = [asyncio.create_task(queries.encode_text("first"))]
