@@ -183,6 +183,8 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
                 services.wait_until_answering(READY_TIMEOUT_SECONDS)
                 started()
                 console.print(f"open {page.url}/", highlight=False, soft_wrap=True)
+                if not page.is_loopback:
+                    console.print("everybody who reaches this machine may search, upload and delete")
                 yield DemoRun(options, services, files, page, console)
 
 
