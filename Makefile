@@ -81,9 +81,9 @@ lock: install ## pin the newest versions that pyproject.toml allows
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.10 --all-extras pyproject.toml --output-file requirements.lock
 
-system-deps: ## install the Debian packages that some tests need: a JDK and Maven for Apache Kafka, Prometheus, Compose, Chromium
+system-deps: ## install the Debian packages that some tests need: a JDK, Maven and Go for Kafka and the examples, Prometheus, Compose, Chromium
 	apt-get update
-	apt-get install --yes --no-install-recommends openjdk-17-jre-headless maven prometheus docker-compose chromium
+	apt-get install --yes --no-install-recommends openjdk-17-jdk-headless maven golang-go prometheus docker-compose chromium
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,12 @@ from tools.settings_table import build_table as build_settings_table
 from tools.write_generated import PARTS, GeneratedPart
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "schemas/README.md"]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("examples/**/*.md"),
+    ROOT / "schemas/README.md",
+]
 SOURCES = (".py", ".avsc", ".md", ".yml", ".toml", ".lock")
 REMEDY = "run python -m tools.write_generated"
 
