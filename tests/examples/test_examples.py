@@ -5,23 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.examples.running_demo import ROOT, RunningDemo, commands_of, running_demo
+from tests.examples.running_demo import ROOT, RunningDemo, commands_of
 
 pytestmark = [pytest.mark.broker, pytest.mark.encoder]
 
 EXAMPLES = ROOT / "examples"
 PICTURES = EXAMPLES / "shop_catalogue" / "pictures"
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[RunningDemo]:
-    with running_demo() as running:
-        yield running
 
 
 def test_every_example_is_in_the_table() -> None:
