@@ -27,7 +27,8 @@ help: ## explain every target
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("cliptide needs Python 3.10 or newer, for example: make install PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
-	@echo "installing into $(VENV), once: $(if $(TORCH),the CPU build of PyTorch and the rest are a download of about 0.5 GB,PyTorch with CUDA and the rest are a download of about 3 GB (6 GB on disk); TORCH=cpu takes the smaller CPU build)"
+	@echo "installing into $(VENV), once: $(if $(TORCH),a download of about 0.5 GB with the CPU build of PyTorch,a download of about 3 GB, most of it PyTorch with CUDA (6 GB on disk))"
+	@$(if $(TORCH),:,echo "(TORCH=cpu takes the smaller build without CUDA)")
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL_LOCKED)
 	@$(PIP) --no-deps --no-build-isolation --editable .
