@@ -1,4 +1,4 @@
-"""What README and the page of examples show can be run, and README is one page."""
+"""What README and the page of the demo show can be run, and README is one page."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def test_the_calls_of_readme_answer_what_it_shows(demo: RunningDemo, tmp_path: P
     for answer, sample in zip(answers, shown, strict=True):
         assert fields_of(sample) <= fields_of(answer)
     assert answers[2]["results"]["text"]["hits"][0]["content_id"] == "note-1"
+
+
+@pytest.mark.broker
+@pytest.mark.encoder
+def test_the_calls_of_the_demos_page_are_answered(demo: RunningDemo) -> None:
+    page = (ROOT / "docs" / "demo.md").read_text().partition("## Calls to try")[2]
+    found = re.search(r"^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    calls = found[1].replace(USUAL_URL, demo.client.url).replace("curl ", "curl --fail-with-body -s ")
+    assert demo.run(calls, ROOT).count('"timings"') == len(re.findall("^curl", found[1], re.MULTILINE))
 
 
 @pytest.mark.broker
