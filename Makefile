@@ -4,6 +4,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+TORCH ?= $(shell cat $(VENV)/.torch 2>/dev/null)
+ifneq ($(filter-out cpu,$(TORCH)),)
+$(error TORCH is cpu or empty, not $(TORCH))
+endif
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+# The CPU build lies in an index of its own, which uv knows. Its files are not in requirements.lock, so the
+# lock gives only their versions.
+ifeq ($(TORCH),cpu)
+INSTALL_LOCKED = $(MAKE) --no-print-directory $(VENV)/requirements-cpu.txt $(VENV)/requirements-torch.txt \
+	&& $(PIP) --no-deps --require-hashes -r $(VENV)/requirements-cpu.txt \
+	&& $(BIN)/python -m uv pip install --python $(BIN)/python --no-deps --torch-backend=cpu -r $(VENV)/requirements-torch.txt
+else
+INSTALL_LOCKED = $(PIP) --require-hashes -r requirements.lock
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all fleet-long fuzz-api slow-long lint format figures crash-long lock sbom audit system-deps clean
@@ -12,13 +26,24 @@ help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "installing into $(VENV): PyTorch's Linux build is a download of about 3 GB (6 GB on disk), which takes some minutes and shows no progress; it happens only once"
+	@$(PYTHON) -c 'import sys; sys.exit("cliptide needs Python 3.10 or newer, for example: make install PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
+	@echo "installing into $(VENV), once: $(if $(TORCH),a download of about 0.5 GB with the CPU build of PyTorch,a download of about 3 GB, most of it PyTorch with CUDA (6 GB on disk))"
+	@$(if $(TORCH),:,echo "(TORCH=cpu takes the smaller build without CUDA)")
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(INSTALL_LOCKED)
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@echo "$(TORCH)" > $(VENV)/.torch
 	@touch $@
 
-install: $(VENV)/.installed ## create .venv and install everything, pinned by requirements.lock
+$(VENV)/requirements-cpu.txt: requirements.lock # all but PyTorch and CUDA
+	@mkdir -p $(@D)
+	@awk '/^[a-z]/ { skip = /^(torch|torchvision|triton|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*)==/ } !skip' $< > $@
+
+$(VENV)/requirements-torch.txt: requirements.lock # the versions of PyTorch alone
+	@mkdir -p $(@D)
+	@sed -nE 's/^((torch|torchvision)==.*[^ ]) *\\$$/\1/p' $< > $@
+
+install: $(VENV)/.installed ## create .venv and install everything, pinned by requirements.lock (TORCH=cpu: no CUDA)
 
 demo: install ## run the whole pipeline on this machine and stay up until Ctrl-C (ARGS=--once ends by itself)
 	@$(BIN)/python -m cliptide.demo $(ARGS)
@@ -68,9 +93,9 @@ sbom: install ## print what the images of the services install (CycloneDX, JSON)
 audit: install ## ask PyPI's database for known weaknesses of what the images install; fails if it cannot be asked
 	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes -r requirements-serve.lock
 
-system-deps: ## install the Debian packages that some tests need: a JDK and Maven for Apache Kafka, Prometheus, Alertmanager, Compose, Chromium
+system-deps: ## install the Debian packages that some tests need: a JDK, Maven and Go for Kafka and the examples, Prometheus, Alertmanager, Compose, Chromium
 	apt-get update
-	apt-get install --yes --no-install-recommends openjdk-17-jre-headless maven prometheus prometheus-alertmanager docker-compose chromium
+	apt-get install --yes --no-install-recommends openjdk-17-jdk-headless maven golang-go prometheus prometheus-alertmanager docker-compose chromium
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,12 @@ from tools.settings_table import build_table as build_settings_table
 from tools.write_generated import PARTS, GeneratedFile, GeneratedPart
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "schemas/README.md"]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("examples/**/*.md"),
+    ROOT / "schemas/README.md",
+]
 SOURCES = (".py", ".avsc", ".md", ".yml", ".toml", ".lock")
 REMEDY = "run python -m tools.write_generated"
 
@@ -37,7 +42,9 @@ def test_every_flag_of_the_command_line_says_what_it_does() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+    text = page.read_text()
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", text)
+    for target in [*links, *re.findall(r'<img src="([^"]+)"', text)]:
         assert (page.parent / target).exists(), target
 
 

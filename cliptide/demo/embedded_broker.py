@@ -12,6 +12,8 @@ version 0.6.0, with librdkafka 2.16, differs from Apache Kafka in these points:
 - It accepts transactions, and their markers use offsets. But the records of an aborted transaction are
   read as if it had been committed.
 - It does not implement the deletion of records (truncation), and closes the connection.
+- It closes the connection of Kafka's Java client from 4.4 on, which asks for its API versions in a newer
+  way. The Java client 4.0 works.
 - It may ignore SIGTERM for seconds.
 """
 

@@ -10,8 +10,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from cliptide.demo.freshness import percentile
 from cliptide.demo.questions import AnsweredQuery, K
+from cliptide.demo.uploads.freshness import percentile
 
 MIN_PRECISION = 0.9
 

@@ -1,4 +1,4 @@
-"""One run of the demo: start the services, publish the catalogue, ask the queries, show the answers."""
+"""One run of the demo: show the page, publish the catalogue, ask the queries, show the answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,17 @@ from rich.console import Console
 from rich.text import Text
 
 from cliptide.dead_letters.reading import TopicScan
+from cliptide.demo.address import PageAddress, choose_port
+from cliptide.demo.child_process import LOOPBACK
 from cliptide.demo.gallery_server import serving_page
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue, sample_queries
+from cliptide.demo.kept_consumer import ConsumerStopped
 from cliptide.demo.questions import AnsweredQuery, ask, gallery_sections, mean_precision
 from cliptide.demo.report import DemoReport, build_answers_table
-from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoServices, index_root, running_services
+from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoFiles, DemoServices, running_services
 from cliptide.demo.small_clip.model import write_model_directory
-from cliptide.demo.stream import Stream, StreamResult
+from cliptide.demo.uploads.events import UploadEvents
+from cliptide.demo.uploads.stream import Stream, StreamResult
 from cliptide.searching.gallery import build_gallery
 from cliptide.searching.searchable import find_missing
 from cliptide.terminal.connections import open_source
@@ -37,9 +41,12 @@ class DirectoryNotEmpty(Exception):
     """The chosen directory is not empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """The flags of one run. Without a `directory` the demo uses a temporary one and removes it at the end."""
+    """The flags of one run. Without a `directory` the demo uses a temporary one and removes it at the end.
+
+    Without a `port` the page is at 8080, or at the next port that is free.
+    """
 
     num_images: int = 2_000
     num_texts: int = 200
@@ -47,6 +54,10 @@ class DemoOptions:
     rate: float = 60.0
     timeout_seconds: float = 600.0
     directory: Path | None = None
+    host: str = LOOPBACK
+    port: int | None = None
+    public_url: str | None = None
+    reference_folders: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +66,18 @@ class DemoRun:
 
     options: DemoOptions
     services: DemoServices
-    directory: Path
+    files: DemoFiles
+    page: PageAddress
     console: Console
 
     def measure(self) -> tuple[DemoReport, Path]:
         """Publish the catalogue and ask the sample queries. Return the figures and the gallery's file."""
         options = self.options
+        self.services.wait_until_ready(READY_TIMEOUT_SECONDS)
         catalogue = build_catalogue(options.num_images, options.num_texts, options.seed)
         self._say(f"drawing and publishing {len(catalogue):,} uploads")
-        stream = Stream(self.services, self.console, options.rate, options.timeout_seconds)
+        events = UploadEvents(self.page.link_url, self.files.pictures)
+        stream = Stream(self.services, events, self.console, options.rate, options.timeout_seconds)
         result = stream.run(catalogue)
         contents = {content.content_id: content for content in catalogue}
         self._say("asking the sample queries")
@@ -72,28 +86,55 @@ class DemoRun:
         return self._report(result, answered), self._write_gallery(answered, contents)
 
     def stay(self, gallery: Path) -> None:
-        """Keep everything running until Ctrl-C, or until a service ends by itself."""
+        """Keep everything running until Ctrl-C, or until the broker or the query service ends by itself."""
         with serving_page(gallery.read_text(encoding="utf-8")) as address:
-            url = self.services.query_client.url
-            self._say(f"search in a browser:     {url}/")
             self._say(f"gallery of the answers:  {address}")
-            self._say(f"query service:           {url}")
-            self._say(f"broker:                  {self.services.kafka.bootstrap_servers}")
-            self._say(f"logs and index:          {self.directory}")
-            self._say("for the command line, in another terminal:")
-            for name, value in self._command_line_variables().items():
-                self._say(f"  export {name}={shlex.quote(value)}")
-            self._say(f'  {_command()} search "a dotted yellow umbrella"')
-            self._say("Ctrl-C stops everything.")
-            while True:
+            self._say_where_things_are()
+            self._watch()
+
+    def stay_without_figures(self, reason: Exception) -> None:
+        """Keep the page running until Ctrl-C, over what has been indexed."""
+        if isinstance(reason, ConsumerStopped):
+            self._say_that_indexing_stopped(reason)
+        else:
+            self._say(str(reason))
+        self._say_where_things_are()
+        self._watch(is_told=isinstance(reason, ConsumerStopped))
+
+    def _watch(self, *, is_told: bool = False) -> None:
+        while True:
+            try:
                 self.services.check()
-                threading.Event().wait(CHECK_SECONDS)
+            except ConsumerStopped as stopped:
+                if not is_told:
+                    self._say_that_indexing_stopped(stopped)
+                is_told = True
+            threading.Event().wait(CHECK_SECONDS)
+
+    def _say_that_indexing_stopped(self, stopped: ConsumerStopped) -> None:
+        self._say(str(stopped))
+        self._say(
+            f"The page at {self.page.url}/ goes on. It finds what was indexed before; new uploads are not "
+            "indexed. To begin anew, stop the demo with Ctrl-C and start it again."
+        )
+
+    def _say_where_things_are(self) -> None:
+        self._say(f"search in a browser:     {self.page.url}/")
+        self._say(f"query service:           {self.page.url}")
+        self._say(f"broker:                  {self.services.kafka.bootstrap_servers}")
+        self._say(f"logs and index:          {self.files.directory}")
+        self._say(f"folder for references:   {self.files.pictures}")
+        self._say("for the command line, in another terminal:")
+        for name, value in self._command_line_variables().items():
+            self._say(f"  export {name}={shlex.quote(value)}")
+        self._say(f'  {_command()} search "a dotted yellow umbrella"')
+        self._say("Ctrl-C stops everything.")
 
     def _command_line_variables(self) -> dict[str, str]:
         return {
-            "CLIPTIDE_QUERY_URL": self.services.query_client.url,
+            "CLIPTIDE_QUERY_URL": self.page.url,
             "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": self.services.kafka.bootstrap_servers,
-            "CLIPTIDE_INDEX__ROOT": str(index_root(self.directory)),
+            "CLIPTIDE_INDEX__ROOT": str(self.files.index_root),
         }
 
     def _report(self, result: StreamResult, answered: Sequence[AnsweredQuery]) -> DemoReport:
@@ -114,7 +155,7 @@ class DemoRun:
     def _write_gallery(
         self, answered: Sequence[AnsweredQuery], contents: dict[str, CatalogueContent]
     ) -> Path:
-        path = self.directory / "gallery.html"
+        path = self.files.directory / "gallery.html"
         path.write_text(
             build_gallery("cliptide demo", gallery_sections(answered, contents)), encoding="utf-8"
         )
@@ -131,13 +172,32 @@ def count_dead_letters(kafka: KafkaSettings) -> int:
 
 @contextmanager
 def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
-    """Start the services, and stop them when the block ends, also by an error."""
+    """Start the services, and print the page's address as soon as it answers. Stop them at the end."""
     with _directory(options.directory) as directory, _termination_as_interrupt():
-        console.print("starting broker, consumer and query service")
-        model_directory = write_model_directory(directory / "model")
-        with running_services(directory, model_directory) as services:
-            services.wait_until_ready(READY_TIMEOUT_SECONDS)
-            yield DemoRun(options, services, directory, console)
+        page = PageAddress(options.host, choose_port(options.host, options.port), options.public_url)
+        files = DemoFiles(directory, tuple(folder.resolve() for folder in options.reference_folders))
+        files.pictures.mkdir()
+        with _status(console, "starting broker, consumer and query service") as started:
+            model_directory = write_model_directory(directory / "model")
+            with running_services(files, model_directory, page) as services:
+                services.wait_until_answering(READY_TIMEOUT_SECONDS)
+                started()
+                console.print(f"open {page.url}/", highlight=False, soft_wrap=True)
+                if not page.is_loopback:
+                    console.print("everybody who reaches this machine may search, upload and delete")
+                yield DemoRun(options, services, files, page, console)
+
+
+@contextmanager
+def _status(console: Console, text: str) -> Iterator[Callable[[], None]]:
+    """Show a line at a terminal until the yielded function is called. A log gets no such line."""
+    status = console.status(text)
+    if console.is_terminal:
+        status.start()
+    try:
+        yield status.stop
+    finally:
+        status.stop()
 
 
 @contextmanager

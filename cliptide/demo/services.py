@@ -1,17 +1,20 @@
-"""Runs the demo's broker, consumer and query service, each a process on a free loopback port."""
+"""Runs the demo's broker, consumer and query service, each a process of its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cliptide.demo.child_process import Child, ChildDied, free_port, last_lines
+from cliptide.demo.address import PageAddress
+from cliptide.demo.child_process import Child, ChildDied, last_lines
 from cliptide.demo.embedded_broker import EmbeddedBroker
+from cliptide.demo.garments.drawing import DEFAULT_SIZE
+from cliptide.demo.kept_consumer import KeptConsumer
 from cliptide.searching.query_client import QueryClient, QueryServiceAway
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
@@ -20,7 +23,6 @@ TOPIC = "content-uploads"
 DEAD_LETTER_TOPIC = "content-uploads.dead-letters"
 NUM_PARTITIONS = 2
 READY_POLL_SECONDS = 0.1
-THUMBNAIL_SIDE = 192  # pixels
 
 
 class NotReadyInTime(Exception):
@@ -46,20 +48,30 @@ class DemoServices:
 
     kafka: KafkaSettings
     query_client: QueryClient
-    children: tuple[Child, ...]
+    query_service: Child | None = None
+    consumer: KeptConsumer | None = None
     broker: BrokerWatch | None = None
 
     def check(self) -> None:
-        """Raise `ChildDied` if a service ended by itself."""
-        if self.broker is not None:
-            self.broker.check()
-        for child in self.children:
-            child.check()
+        """Start a crashed consumer again. Raise `ChildDied` if a service ended and cannot be started again.
+
+        The error is a `ConsumerStopped` if the page goes on without that service.
+        """
+        for service in (self.broker, self.query_service, self.consumer):
+            if service is not None:
+                service.check()
+
+    def wait_until_answering(self, timeout_seconds: float) -> None:
+        """Wait until the query service answers searches."""
+        self._wait(self.query_client.is_ready, timeout_seconds)
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
         """Wait until a consumer owns every partition and the query service answers."""
+        self._wait(self._is_ready, timeout_seconds)
+
+    def _wait(self, is_over: Callable[[], bool], timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
-        while not self._is_ready():
+        while not is_over():
             self.check()
             if time.monotonic() >= deadline:
                 raise NotReadyInTime(f"the services were not ready after {timeout_seconds:.0f} seconds")
@@ -74,22 +86,47 @@ class DemoServices:
             return False
 
 
+@dataclass(frozen=True, slots=True)
+class DemoFiles:
+    """Where the demo's files lie, and which other folders `file://` references may name."""
+
+    directory: Path
+    reference_folders: tuple[Path, ...] = ()
+
+    @property
+    def index_root(self) -> Path:
+        return self.directory / "index"
+
+    @property
+    def pictures(self) -> Path:
+        """The pictures that the demo publishes as references."""
+        return self.directory / "pictures"
+
+    @property
+    def large_contents(self) -> Path:
+        """What the query service stores if an upload is too large for a record."""
+        return self.directory / "large"
+
+    @property
+    def all_reference_folders(self) -> list[str]:
+        return [str(path) for path in (self.pictures, self.large_contents, *self.reference_folders)]
+
+
 @contextmanager
-def running_services(directory: Path, model_directory: Path) -> Iterator[DemoServices]:
+def running_services(files: DemoFiles, model_directory: Path, page: PageAddress) -> Iterator[DemoServices]:
     """Start broker, consumer and query service, and stop them in reverse order.
 
-    `directory` holds their index, their working files and their logs (`*.log`).
+    `files` says where their index, their working files and their logs (`*.log`) lie.
     """
     with ExitStack() as stack:
-        log_path = directory / "broker.log"
+        log_path = files.directory / "broker.log"
         broker = stack.enter_context(EmbeddedBroker(log_path=log_path))
         kafka = KafkaSettings(broker.bootstrap_servers, EmbeddedBroker.client_properties)
         create_topics(kafka)
-        port = free_port()
-        environment = build_environment(directory, model_directory, kafka, port)
-        children = stack.enter_context(_running_children(environment, directory))
-        client = QueryClient(f"http://127.0.0.1:{port}")
-        yield DemoServices(kafka, client, children, BrokerWatch(broker, log_path))
+        environment = build_environment(files, model_directory, kafka, page)
+        consumer, query_service = stack.enter_context(_running_children(environment, files.directory))
+        watch = BrokerWatch(broker, log_path)
+        yield DemoServices(kafka, QueryClient(page.url), query_service, consumer, watch)
 
 
 def create_topics(kafka: KafkaSettings) -> None:
@@ -98,12 +135,8 @@ def create_topics(kafka: KafkaSettings) -> None:
     admin.create_topic(DEAD_LETTER_TOPIC, TopicCreation(1))
 
 
-def index_root(directory: Path) -> Path:
-    return directory / "index"
-
-
 def build_environment(
-    directory: Path, model_directory: Path, kafka: KafkaSettings, query_port: int
+    files: DemoFiles, model_directory: Path, kafka: KafkaSettings, page: PageAddress
 ) -> dict[str, str]:
     """Return this process's environment, with all settings replaced by those of the demo."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLIPTIDE_")}
@@ -112,29 +145,42 @@ def build_environment(
         "CLIPTIDE_DEAD_LETTER_TOPIC": DEAD_LETTER_TOPIC,
         "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(kafka.properties)),
-        "CLIPTIDE_INDEX__ROOT": str(index_root(directory)),
+        "CLIPTIDE_INDEX__ROOT": str(files.index_root),
         "CLIPTIDE_ENCODER__MODEL": str(model_directory),
         "CLIPTIDE_CONSUMER__HEALTH_PORT": "0",  # any free port
-        "CLIPTIDE_CONSUMER__THUMBNAIL_SIDE": str(THUMBNAIL_SIDE),
-        "CLIPTIDE_QUERY_API__PORT": str(query_port),
+        "CLIPTIDE_CONSUMER__THUMBNAIL_SIDE": str(DEFAULT_SIZE),  # they are the linked pictures
+        "CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS": json.dumps(files.all_reference_folders),
         "CLIPTIDE_QUERY_API__CAN_PUBLISH": "true",
+        "CLIPTIDE_QUERY_API__LARGE_CONTENTS_DIRECTORY": str(files.large_contents),
         "CLIPTIDE_QUERY_API__METRICS_PORT": "0",
         "CLIPTIDE_QUERY_API__DRAIN_SECONDS": "0",  # no load balancer stands before it
         "PYTHONUNBUFFERED": "1",
     }
-    return {**inherited, **own}
+    return {**inherited, **own, **_address_settings(page)}
+
+
+def _address_settings(page: PageAddress) -> dict[str, str]:
+    """Where the query service listens, and to whom: beyond loopback to everybody, because it has no keys."""
+    return {
+        "CLIPTIDE_QUERY_API__HOST": page.host,
+        "CLIPTIDE_QUERY_API__PORT": str(page.port),
+        "CLIPTIDE_QUERY_API__ALLOW_ANONYMOUS": json.dumps(not page.is_loopback),
+        "CLIPTIDE_QUERY_API__HOST_NAMES": json.dumps(page.names),
+        "CLIPTIDE_QUERY_API__LINK_HOSTS": json.dumps([page.link_host]),
+    }
 
 
 @contextmanager
-def _running_children(environment: Mapping[str, str], directory: Path) -> Iterator[tuple[Child, ...]]:
+def _running_children(
+    environment: Mapping[str, str], directory: Path
+) -> Iterator[tuple[KeptConsumer, Child]]:
     """Run consumer and query service, and end both at the same time."""
-    children: list[Child] = []
-    try:
-        for name, module in (("consumer", "consumer"), ("query service", "query_api")):
-            children.append(Child(name, module, environment, directory / f"{module}.log"))
-        yield tuple(children)
-    finally:
-        for child in children:
-            child.ask_to_end()
-        for child in children:
-            child.stop()
+    with ExitStack() as stack:
+        consumer = KeptConsumer(
+            lambda: Child("consumer", "consumer", environment, directory / "consumer.log")
+        )
+        stack.callback(consumer.stop)
+        query_service = Child("query service", "query_api", environment, directory / "query_api.log")
+        stack.callback(query_service.stop)
+        stack.callback(consumer.ask_to_end)  # called first, so that both end at the same time
+        yield consumer, query_service

@@ -1,46 +1,46 @@
 """The main job over real processes: broker, consumer, query service."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from rich.console import Console
 
-from cliptide.demo.child_process import Child, ChildDied, free_port
+from cliptide.demo.address import PageAddress
+from cliptide.demo.child_process import LOOPBACK, Child, ChildDied, free_port
 from cliptide.demo.embedded_broker import EmbeddedBroker
-from cliptide.demo.freshness import FreshnessLog, IndexWatch
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
 from cliptide.demo.run import DemoOptions, DirectoryNotEmpty, running_demo
 from cliptide.demo.services import (
     TOPIC,
     BrokerWatch,
+    DemoFiles,
     DemoServices,
     NotReadyInTime,
     build_environment,
     running_services,
 )
-from cliptide.demo.stream import NotPublished, upload_event, upload_events
+from cliptide.demo.uploads.events import UploadEvents
+from cliptide.demo.uploads.freshness import FreshnessLog, IndexWatch
+from cliptide.demo.uploads.stream import NotPublished
 from cliptide.publishing.pacer import Pacer
-from cliptide.publishing.publish import EventPublisher, Published
+from cliptide.publishing.publish import EventPublisher, LabelledEvent, Published
 from cliptide.searching.query_client import QueryClient
 from cliptide.searching.searchable import find_missing, missing_offsets, wait_until_covered, wanted_offsets
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery
-from schemas.events import ImageContent, TextContent
 from tests.cliptide.stub_query_service import StubQueryService
 from tests.cliptide.untrained_model import write_untrained_model
 from tests.event_log.event_logs import wait_until
 
-NOW = datetime(2026, 3, 4, 5, 6, 7, 891_234, tzinfo=timezone.utc)
 NOWHERE = KafkaSettings("127.0.0.1:9")
 
 
@@ -49,15 +49,28 @@ def test_children_get_the_demos_settings_and_nobody_elses(
 ) -> None:
     monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", "/precious")
     monkeypatch.setenv("CLIPTIDE_CONSUMER__FLOOD_SHARE", "0")
-    environment = build_environment(tmp_path, tmp_path / "model", NOWHERE, 8123)
+    environment = build_environment(
+        DemoFiles(tmp_path), tmp_path / "model", NOWHERE, PageAddress(LOOPBACK, 8123)
+    )
     assert environment["CLIPTIDE_INDEX__ROOT"] == str(tmp_path / "index")
     assert environment["CLIPTIDE_QUERY_API__PORT"] == "8123"
     assert "CLIPTIDE_CONSUMER__FLOOD_SHARE" not in environment
     assert environment["PATH"] == os.environ["PATH"]
 
 
-def services_of(url: str, *children: Child) -> DemoServices:
-    return DemoServices(NOWHERE, QueryClient(url), children)
+def test_beyond_loopback_the_query_service_needs_no_key_and_knows_the_name_of_its_links(
+    tmp_path: Path,
+) -> None:
+    page = PageAddress("0.0.0.0", 80, "https://demo.example:8443")
+    environment = build_environment(DemoFiles(tmp_path), tmp_path / "model", NOWHERE, page)
+    own = {name.removeprefix("CLIPTIDE_QUERY_API__"): value for name, value in environment.items()}
+    assert (own["HOST"], own["ALLOW_ANONYMOUS"]) == ("0.0.0.0", "true")
+    assert json.loads(own["HOST_NAMES"]) == ["demo.example"]
+    assert json.loads(own["LINK_HOSTS"]) == ["demo.example:8443"]
+
+
+def services_of(url: str, query_service: Child | None = None) -> DemoServices:
+    return DemoServices(NOWHERE, QueryClient(url), query_service)
 
 
 def test_services_are_ready_when_a_consumer_owns_every_partition() -> None:
@@ -101,27 +114,14 @@ def test_a_directory_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_content_of_the_catalogue_becomes_the_event_a_platform_would_publish() -> None:
-    image, text = build_catalogue(1, 1, seed=1)
-    event = upload_event(image, NOW, "http://127.0.0.1:8080")
-    assert event.content == ImageContent(image.image_bytes())
-    assert event.content_id == image.content_id
-    assert event.owner_id == image.owner_id
-    assert event.metadata["colour"] == image.combination.colour
-    assert event.occurred_at == NOW.replace(microsecond=891_000)
-    assert event.link == f"http://127.0.0.1:8080/v1/contents/{quote(image.content_id, safe='')}/thumbnail"
-    of_text = upload_event(text, NOW, "http://127.0.0.1:8080")
-    assert (of_text.content, of_text.link) == (TextContent(text.text), None)
-
-
 @contextmanager
 def publishing(
-    services: DemoServices, contents: tuple[CatalogueContent, ...], rate: float
+    services: DemoServices, events: Iterator[LabelledEvent], rate: float
 ) -> Iterator[Iterator[Published]]:
     publisher = KafkaPublisher(services.kafka)
     sender = EventPublisher(publisher, TOPIC, pacer=Pacer(rate))
     try:
-        yield map(_published, sender.publish(upload_events(contents, services.query_client.url)))
+        yield map(_published, sender.publish(events))
     finally:
         publisher.close()
 
@@ -140,11 +140,15 @@ def test_a_consumer_killed_in_the_middle_of_the_stream_loses_nothing_and_doubles
     contents = build_catalogue(120, 30, seed=5)
     middle = len(contents) // 2
     model = write_untrained_model(tmp_path / "model")
+    files, page = DemoFiles(tmp_path), PageAddress(LOOPBACK, free_port())
+    files.pictures.mkdir()
+    events = UploadEvents(page.url, files.pictures).of(contents)
     deliveries: dict[str, Delivery] = {}
-    with running_services(tmp_path, model) as services:
+    with running_services(files, model, page) as services:
         services.wait_until_ready(120)
-        client, consumer = services.query_client, services.children[0]
-        with publishing(services, contents, rate=40) as outcomes, IndexWatch(client, FreshnessLog()) as watch:
+        client, consumer = services.query_client, services.consumer
+        assert consumer is not None
+        with publishing(services, events, rate=40) as outcomes, IndexWatch(client, FreshnessLog()) as watch:
             for outcome in outcomes:
                 deliveries[outcome.content_id] = outcome.delivery
                 if watch.state.num_contents >= 10 or len(deliveries) == middle:
@@ -158,13 +162,9 @@ def test_a_consumer_killed_in_the_middle_of_the_stream_loses_nothing_and_doubles
             assert missing_offsets(wanted_offsets(deliveries.values()), client.index().next_offsets)
             for outcome in outcomes:
                 deliveries[outcome.content_id] = outcome.delivery
-        environment = build_environment(tmp_path, model, services.kafka, free_port())
-        second = Child("second consumer", "consumer", environment, tmp_path / "second.log")
-        try:
-            wait_until_covered(client, wanted_offsets(deliveries.values()), timeout_seconds=120)
-            second.check()
-        finally:
-            second.stop()
+        services.check()  # starts the consumer again
+        wait_until_covered(client, wanted_offsets(deliveries.values()), timeout_seconds=120)
+        services.check()
         assert list(find_missing(client, deliveries)) == []
         assert client.index().num_contents == len(contents)
         assert_each_is_found_once(client, contents)

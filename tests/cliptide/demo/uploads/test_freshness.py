@@ -3,7 +3,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from cliptide.demo.freshness import FreshnessLog, IndexWatch, TimedPublisher, percentile
+from cliptide.demo.uploads.freshness import FreshnessLog, IndexWatch, TimedPublisher, percentile
 from cliptide.searching.query_client import IndexState, QueryRefused, QueryServiceAway
 from event_log.errors import RecordTooLarge
 from event_log.memory.clients import MemoryLog, MemoryPublisher

@@ -1,29 +1,26 @@
-"""Publishes the demo's uploads at a steady rate, and waits until the last one is searchable."""
+"""Publishes the catalogue at a steady rate, and waits until the last one is searchable."""
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
-from urllib.parse import quote
 
 from rich.console import Console
 
-from cliptide.demo.freshness import FreshnessLog, IndexWatch, TimedPublisher
 from cliptide.demo.garments.catalogue import CatalogueContent
 from cliptide.demo.services import TOPIC, DemoServices
+from cliptide.demo.uploads.events import UploadEvents
+from cliptide.demo.uploads.freshness import FreshnessLog, IndexWatch, TimedPublisher
+from cliptide.demo.uploads.progress import show_uploads
 from cliptide.publishing.pacer import Pacer
-from cliptide.publishing.publish import EventPublisher, Failed, LabelledEvent, Published, label_event
+from cliptide.publishing.publish import EventPublisher, Failed, LabelledEvent, Published
 from cliptide.searching.searchable import NotSearchableInTime, missing_offsets, wanted_offsets
-from cliptide.terminal.progress import ProgressView, show_progress
+from cliptide.terminal.progress import ProgressView
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery
-from schemas.events import ImageContent, TextContent, UploadEvent
 
-SOURCE = "demo"
 LOOK_SECONDS = 0.05
 
 
@@ -46,38 +43,12 @@ class StreamResult:
         return len(self.deliveries) / self.publish_seconds
 
 
-def upload_event(content: CatalogueContent, now: datetime, service_url: str) -> UploadEvent:
-    """Build the event that a platform would publish for this content.
-
-    A picture's link is its thumbnail in the query service, because the demo has no other web server.
-    """
-    is_image = content.modality == "image"
-    return UploadEvent(
-        event_id=str(uuid.uuid4()),
-        content_id=content.content_id,
-        source=SOURCE,
-        occurred_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
-        content=ImageContent(content.image_bytes()) if is_image else TextContent(content.text),
-        owner_id=content.owner_id,
-        link=f"{service_url}/v1/contents/{quote(content.content_id, safe='')}/thumbnail"
-        if is_image
-        else None,
-        metadata=content.metadata,
-    )
-
-
-def upload_events(contents: Sequence[CatalogueContent], service_url: str) -> Iterator[LabelledEvent]:
-    """Draw and encode one event after another."""
-    for content in contents:
-        event = upload_event(content, datetime.now(timezone.utc), service_url)
-        yield label_event(content.content_id, event)
-
-
 @dataclass(frozen=True, slots=True)
 class Stream:
     """Sends one catalogue through the services."""
 
     services: DemoServices
+    events: UploadEvents
     console: Console
     rate: float
     timeout_seconds: float
@@ -89,10 +60,9 @@ class Stream:
         """
         started = time.monotonic()
         log = FreshnessLog()
-        totals = {"published": len(contents), "searchable": len(contents)}
         with (
             IndexWatch(self.services.query_client, log) as watch,
-            show_progress(self.console, totals) as progress,
+            show_uploads(self.console, len(contents)) as progress,
         ):
             deliveries = self._publish(contents, log, watch, progress)
             published = time.monotonic()
@@ -110,8 +80,7 @@ class Stream:
         deliveries: dict[str, Delivery] = {}
         try:
             sender = EventPublisher(publisher, TOPIC, pacer=Pacer(self.rate))
-            events = upload_events(contents, self.services.query_client.url)
-            for outcome in sender.publish(self._checked(events)):
+            for outcome in sender.publish(self._checked(self.events.of(contents))):
                 deliveries |= _delivery(outcome)
                 progress.update("published", len(deliveries))
                 progress.update("searchable", watch.state.num_contents)
