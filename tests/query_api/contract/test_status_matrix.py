@@ -81,7 +81,7 @@ SUCCESSES = {
     "POST /image_url": BY_PICTURE,
     "POST /display_image": BY_PICTURE,
     "GET /docs/{asset}": Call("start.js"),
-    "GET /page/{name}": Call("page.js"),
+    "GET /page/{file}": Call("page.js"),
     "POST /v1/browse": Call(json={}),
     "POST /v1/counts": Call(json={}),
     "GET /v1/contents/{content_id}/thumbnail": Call("p-small"),
