@@ -84,6 +84,7 @@ SUCCESSES = {
     "GET /page/{file}": Call("page.js"),
     "POST /v1/browse": Call(json={}),
     "POST /v1/counts": Call(json={}),
+    "POST /v1/facets": Call(json={}),
     "GET /v1/contents/{content_id}/thumbnail": Call("p-small"),
 }
 OF_NO_KIND = Call(data=b"words", headers={"Content-Type": "application/x-nothing"})
@@ -103,6 +104,8 @@ REFUSALS = {
     (422, "POST /v1/recommend"): Call(json={"nothing": 1}),
     (422, "POST /v1/browse"): Call(json={"nothing": 1}),
     (422, "POST /v1/counts"): Call(json={"nothing": 1}),
+    (404, "POST /v1/facets"): Call(json={"content_id": "nobody"}),
+    (422, "POST /v1/facets"): Call(json={"nothing": 1}),
 }
 
 
