@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -30,56 +29,16 @@ from tests.consumer.running import upload
 pytest.importorskip("playwright.sync_api", reason="no playwright: install the extra named test")
 from playwright.sync_api import expect
 
-GIVE_PICTURE = """([base64, kind]) => {
-  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-  const data = new DataTransfer();
-  data.items.add(new File([bytes], "given.png", { type: "image/png" }));
-  const event = { clipboardData: data, dataTransfer: data, bubbles: true, cancelable: true };
-  if (kind === "paste") document.body.dispatchEvent(new ClipboardEvent("paste", event));
-  else for (const name of ["dragenter", "dragover", "drop"])
-    document.body.dispatchEvent(new DragEvent(name, event));
-}"""
-
-
-def give_picture(page: Any, seed: int, kind: str = "drop") -> None:
-    page.evaluate(GIVE_PICTURE, [base64.b64encode(draw_picture(seed)).decode(), kind])
-
-
-def pictures(page: Any) -> Any:
-    return page.locator("#pictures .hit")
-
-
-def texts(page: Any) -> Any:
-    return page.locator("#texts .hit")
-
-
-def ids(hits: Any) -> list[str]:
-    return [str(one) for one in hits.evaluate_all("items => items.map((item) => item.dataset.id)")]
-
-
-def wait_until(page: Any, condition: Callable[[], bool]) -> None:
-    """Let the browser's driver run until a condition holds in this process."""
-    deadline = time.monotonic() + PATIENCE_MS / 1000
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        page.wait_for_timeout(10)
-
-
-def wait_for(page: Any, expression: str) -> None:
-    """Evaluate an expression in the page until it is true. The CSP forbids playwright's own polling."""
-    wait_until(page, lambda: bool(page.evaluate(expression)))
-
-
-def searchable(page: Any) -> int:
-    line = page.locator("#live-text")
-    expect(line).to_contain_text("items")
-    words = line.text_content()
-    return int(re.findall(r"([\d,]+) items", words)[0].replace(",", ""))
-
-
-def wait_answered(page: Any) -> None:
-    """Wait for the first answer of a new page. Until then its line about the answer is empty."""
-    expect(page.locator("#answer")).to_contain_text("Answered in")
+from tests.browser.page_steps import (
+    give_pictures,
+    ids,
+    pictures,
+    searchable,
+    texts,
+    wait_answered,
+    wait_for,
+    wait_until,
+)
 
 
 def test_without_a_question_it_shows_what_is_newest_with_pictures(watched: Watched) -> None:
@@ -162,7 +121,7 @@ def test_an_answer_that_comes_late_does_not_replace_a_newer_one(watched: Watched
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_a_picture_finds_itself(watched: Watched, kind: str) -> None:
     page = watched.page
-    give_picture(page, 17, kind)
+    give_pictures(page, 17, kind=kind)
     expect(pictures(page).first).to_have_attribute("data-id", "p-017")
     expect(pictures(page).first.locator(".level")).to_have_text("strong")
     expect(page.locator("#picture-chip")).to_be_visible()
@@ -287,7 +246,7 @@ def scroll_until(page: Any, condition: str) -> None:
 
 def test_examples_go_into_a_basket_and_out_of_the_results(watched: Watched) -> None:
     page = watched.page
-    give_picture(page, 3)
+    give_pictures(page, 3)
     expect(pictures(page).first).to_have_attribute("data-id", "p-003")
     page.locator("#clear").click()
     hit = page.locator("#pictures [data-id]").first
@@ -322,7 +281,7 @@ def test_details_open_over_the_page_and_lead_to_similar_ones(watched: Watched) -
 
 def test_details_show_the_score_of_the_newest_answer(watched: Watched) -> None:
     page = watched.page
-    give_picture(page, 40)
+    give_pictures(page, 40)
     expect(pictures(page).first).to_have_attribute("data-id", "p-040")
     with page.expect_response(lambda one: one.url.endswith("/v1/search")) as answered:
         page.locator("#text").fill("a red dress")
