@@ -6,7 +6,7 @@ import { arrange, find } from "../ui/elements.js";
 import { spoken } from "../ui/words.js";
 import { Choices } from "./choices.js";
 import { readFacets } from "./facets.js";
-import { fieldTitle, orderOf, sumOfCounts } from "./fields.js";
+import { fieldTitle, isFilter, orderOf, sumOfCounts } from "./fields.js";
 
 const RECOUNT_MS = 2000;
 
@@ -56,7 +56,7 @@ export class Filters {
     const { fields } = this.facets;
     this.choices.begin();
     const names = [...new Set([...Object.keys(fields), ...Object.keys(this.question.where), ...Object.keys(this.question.ranges)])];
-    const shown = names.filter((field) => field !== "modality").sort(orderOf).map((field) => this.#showField(field, fields[field]));
+    const shown = names.filter(isFilter).sort(orderOf).map((field) => this.#showField(field, fields[field]));
     arrange(find("#filter-list"), [this.#showModalities(fields.modality), ...shown.filter(Boolean)]);
     this.#showButton();
     this.#showNote();

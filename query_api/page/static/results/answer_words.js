@@ -1,8 +1,9 @@
 // What is said about an answer, once it is there: to everybody in a line, and to screen readers.
 
 import { hasFilter, isAsking } from "../question/question.js";
+import { PAGE_SIZE } from "../question/requests.js";
 import { find } from "../ui/elements.js";
-import { plural } from "../ui/words.js";
+import { plural, spoken } from "../ui/words.js";
 import { isGood, isNothingGood, levelOf } from "./relevance.js";
 
 const NAMES = { image: ["picture", "pictures"], text: ["text", "texts"] };
@@ -30,6 +31,6 @@ function matchesOf(results, question) {
     .filter(([levels]) => levels.length > 0 && levels[0] !== null)
     .map(([levels, names]) => [levels.filter(isGood).length, names])
     .filter(([number]) => number > 0)
-    .map(([number, names]) => plural(number, ...names));
+    .map(([number, names]) => (number % PAGE_SIZE === 0 ? `${spoken(number)} or more ${names[1]}` : plural(number, ...names)));
   return counted.length === 0 ? "" : `${counted.join(" and ")} match well. `;
 }

@@ -81,11 +81,20 @@ async function replaceKey(refused, formerKey) {
 /** Whether the same call may succeed soon: the network is lost, or the service is busy or starting. */
 export const mayPass = (error) => !(error instanceof Refused) || [429, 502, 503, 504].includes(error.status);
 
-const BUSY = { 429: "Too many searches at once.", 502: "The service is not running.", 503: "The service is busy.", 504: "The service is busy." };
+const FORMATS = "Use a JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, ICO or JPEG 2000; a HEIC where the service reads it.";
+const WORDS = {
+  429: "Too many searches at once.", 502: "The service is not running.", 503: "The service is busy.", 504: "The service is busy.",
+  not_an_image: `This is not a picture. ${FORMATS}`,
+  unsupported_image: `This format is not supported. ${FORMATS}`,
+  truncated_image: "The end of this picture is missing. Copy or download it again.",
+  damaged_image: "This picture is damaged. Copy or download it again.",
+  image_too_large: "This picture has too many pixels. Make it smaller.",
+  content_too_large: "This file is too large. Make it smaller.",
+};
 
 /** Return a text that tells a person why a call failed. */
 export function reasonOf(error) {
-  if (error instanceof Refused) return BUSY[error.status] ?? asSentence(error.message);
+  if (error instanceof Refused) return WORDS[error.code] ?? WORDS[error.status] ?? asSentence(error.message);
   return navigator.onLine ? "Can't reach the service." : "You are offline.";
 }
 

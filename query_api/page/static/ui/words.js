@@ -2,7 +2,7 @@
 
 const NUMBERS = new Intl.NumberFormat("en");
 const MAX_CHARACTERS = 120;
-const TITLE_KEYS = ["title", "caption", "name"];
+export const TITLE_KEYS = ["title", "caption", "name"];
 
 export const spoken = (number) => NUMBERS.format(number);
 export const plural = (number, one, many) => `${spoken(number)} ${number === 1 ? one : many}`;
