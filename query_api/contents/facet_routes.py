@@ -1,7 +1,7 @@
 """`/v1/facets`: which values the contents have that match a query and a filter.
 
 A request reads at most 1,000 contents of each modality: the best hits of the query, or the newest
-contents. So it costs about a search for 1,000 hits, however large the index is.
+contents. So it costs about two searches for 1,000 hits, however large the index is.
 """
 
 from __future__ import annotations

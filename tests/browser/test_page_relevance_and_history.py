@@ -141,6 +141,21 @@ def test_a_tile_is_called_by_its_title_and_else_by_its_owner_or_id(watched: Watc
         expect(page.get_by_role("button", name=f"{title}, strong match")).to_have_count(1)
 
 
+def test_a_link_without_a_picture_is_replaced_by_the_thumbnail(chromium: Any, site: Site) -> None:
+    with open_page(chromium, site.address, device_scale_factor=2) as watched:
+        page = watched.page
+        page.goto(site.address)
+        allow = "document.querySelector('meta[name=cliptide-link-hosts]').content = '127.0.0.2'"
+        page.evaluate(allow)  # the browser itself still refuses this host
+        place = {"link": "http://127.0.0.2/x.png", "thumbnail_url": "/v1/contents/p-001/thumbnail"}
+        answer_with(page, image=[hit(PICTURE_HIT, 0.5, 1.0, **place)], text=[])
+        search(page)
+        image = page.locator("#pictures img")
+        expect(image).to_be_visible()
+        expect(image).not_to_have_attribute("srcset", re.compile("."))
+        assert any("127.0.0.2" in error for error in watched.errors)
+
+
 def test_back_and_forward_restore_the_query_the_filters_and_the_examples(
     watched: Watched, site: Site
 ) -> None:

@@ -99,7 +99,7 @@ function showAnswer(answered, { question: asked, isNews, isPage, isComplete, too
   if (!isNews && !isPage) sayAnswer(answered, { question: asked, took });
   showStart(answered, !isAsking(asked) && !hasFilter(asked), (text) => decide({ ...question, text }));
   collapseCopies(find("#pictures"));
-  if (!isPage) filters.count(asked, isSomethingGood(asked, answered));
+  if (!isPage) filters.count(asked, { hasGood: isSomethingGood(asked, answered), isNews });
   fillScreen();
 }
 

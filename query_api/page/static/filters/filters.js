@@ -8,7 +8,8 @@ import { Choices } from "./choices.js";
 import { readFacets } from "./facets.js";
 import { fieldTitle, isFilter, orderOf, sumOfCounts } from "./fields.js";
 
-const RECOUNT_MS = 2000;
+const RECOUNT_MS = 500; // after another question
+const NEWS_MS = 5000; // after a change of the index: a page that is only open should cost little
 
 export class Filters {
   /** `change(question)` is called with the question that a person has narrowed. */
@@ -29,14 +30,16 @@ export class Filters {
     else this.#showButton();
   }
 
-  /** An answer is there: counts follow, at most every two seconds. */
-  count(question, hasGood) {
+  /** An answer is there: counts follow, soon for another question and later for a change of the index. */
+  count(question, { hasGood, isNews }) {
     this.refresh(question);
     this.hasGood = hasGood;
-    this.timer ??= setTimeout(() => this.#count(), Math.max(0, this.countedAt + RECOUNT_MS - performance.now()));
+    const wait = Math.max(0, this.countedAt + (isNews ? NEWS_MS : RECOUNT_MS) - performance.now());
+    if (isNews && this.timer !== null) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#count(), wait);
   }
 
-  /** A new question waits for nothing: it is counted when its answer is there. */
   async #count() {
     this.countedAt = performance.now();
     this.timer = null;

@@ -16,10 +16,22 @@ export function pictureOf(hit) {
 export async function showPicture(image, hit) {
   const address = await pictureOf(hit);
   if (address === null) return false;
-  const sharp = sharpPictureOf(hit);
-  if (sharp !== null && sharp !== address) image.srcset = `${address} 1x, ${sharp} 2x`;
   if (image.getAttribute("src") !== address) image.src = address;
   return true;
+}
+
+/**
+ * Let a screen with more pixels load the content's own picture, if the page may. `missing()` is called if there is
+ * no picture at all: a link that does not answer with one is replaced by the thumbnail.
+ */
+export function sharpenPicture(image, hit, missing) {
+  const sharp = sharpPictureOf(hit);
+  const thumbnail = image.getAttribute("src");
+  image.addEventListener("error", () => {
+    if (image.srcset === "") missing();
+    else image.removeAttribute("srcset");
+  });
+  if (sharp !== null && thumbnail !== null && sharp !== thumbnail) image.srcset = `${thumbnail} 1x, ${sharp} 2x`;
 }
 
 /** Return the content's own picture, which has more pixels than the thumbnail, if the page may load it. */
