@@ -30,7 +30,7 @@ async def document(client: Client) -> Any:
     return await (await client.get("/openapi.json")).json()
 
 
-HIDDEN_PATHS = {"/", "/page/{name}", "/docs", "/docs/{asset}", "/openapi.json"}
+HIDDEN_PATHS = {"/", "/page/{file}", "/docs", "/docs/{asset}", "/openapi.json"}
 
 
 async def test_every_route_but_those_for_browsers_is_documented_and_every_documented_one_is_served(

@@ -82,9 +82,10 @@ SUCCESSES = {
     "POST /image_url": BY_PICTURE,
     "POST /display_image": BY_PICTURE,
     "GET /docs/{asset}": Call("start.js"),
-    "GET /page/{name}": Call("page.js"),
+    "GET /page/{file}": Call("page.js"),
     "POST /v1/browse": Call(json={}),
     "POST /v1/counts": Call(json={}),
+    "POST /v1/facets": Call(json={}),
     "GET /v1/contents/{content_id}/thumbnail": Call("p-small"),
 }
 OF_NO_KIND = Call(data=b"words", headers={"Content-Type": "application/x-nothing"})
@@ -106,6 +107,8 @@ REFUSALS = {
     (422, "POST /v1/recommend"): Call(json={"nothing": 1}),
     (422, "POST /v1/browse"): Call(json={"nothing": 1}),
     (422, "POST /v1/counts"): Call(json={"nothing": 1}),
+    (404, "POST /v1/facets"): Call(json={"content_id": "nobody"}),
+    (422, "POST /v1/facets"): Call(json={"nothing": 1}),
 }
 
 
