@@ -6,20 +6,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from clip_index.content import MetadataValue, StoredContent
+from clip_index.content import MetadataScalar, StoredContent
 from clip_index.row_filter import METADATA_PREFIX, TIME_FIELD
 from query_api.answers.snapshot import rfc_time
 from query_api.contents.facet_models import Facet, FacetRange, FacetValueCount
 
 MAX_METADATA_FIELDS = 24  # shown by default, the most frequent ones
 
-_Fields: TypeAlias = dict[str, list[MetadataValue]]
+_Fields: TypeAlias = dict[str, list[MetadataScalar]]
 
 
 def count_facets(
     contents: Iterable[StoredContent], fields: Sequence[str] | None, max_values: int
 ) -> dict[str, Facet]:
-    """Return a facet of each field that occurs; without `fields`, of those that most contents have."""
+    """Return a facet of each field that occurs; without `fields`, of those that most contents have.
+
+    A list of texts counts for each of its texts.
+    """
     values: _Fields = {}
     for content in contents:
         for field, value in _values_of(content):
@@ -29,7 +32,7 @@ def count_facets(
     return {field: _facet_of(field, some, max_values) for field, some in shown.items()}
 
 
-def _values_of(content: StoredContent) -> Iterator[tuple[str, MetadataValue]]:
+def _values_of(content: StoredContent) -> Iterator[tuple[str, MetadataScalar]]:
     facts = content.facts
     yield "modality", content.modality
     if facts.source:
@@ -39,7 +42,8 @@ def _values_of(content: StoredContent) -> Iterator[tuple[str, MetadataValue]]:
     yield "content_id", content.content_id
     yield TIME_FIELD, facts.occurred_at_ms
     for key, value in facts.metadata.items():
-        yield METADATA_PREFIX + key, value
+        for one in dict.fromkeys(value) if isinstance(value, tuple) else (value,):
+            yield METADATA_PREFIX + key, one
 
 
 def _frequent(values: _Fields) -> _Fields:
@@ -50,7 +54,7 @@ def _frequent(values: _Fields) -> _Fields:
     return {field: some for field, some in values.items() if field in shown | others}
 
 
-def _facet_of(field: str, values: Sequence[MetadataValue], max_values: int) -> Facet:
+def _facet_of(field: str, values: Sequence[MetadataScalar], max_values: int) -> Facet:
     """Return the range of numbers if a field has any; else how often its texts and truth values occur."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if numbers:
@@ -68,5 +72,5 @@ def _range_of(field: str, numbers: Sequence[float]) -> FacetRange:
     return FacetRange(min=least, max=greatest)
 
 
-def _shown(value: MetadataValue) -> str | bool:
+def _shown(value: MetadataScalar) -> str | bool:
     return value if isinstance(value, bool) else str(value)

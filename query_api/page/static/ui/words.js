@@ -42,5 +42,5 @@ export function fieldName(key) {
 export function valueName(value) {
   if (typeof value === "boolean") return value ? "Yes" : "No";
   if (typeof value === "number") return String(Number(value.toPrecision(12)));
-  return String(value);
+  return Array.isArray(value) ? value.join(", ") : String(value);
 }

@@ -82,8 +82,9 @@ async function upload({ content, content_id, line }, fields, act) {
 
 function readFields() {
   const value = (name) => find(`#upload-${name}`).value.trim() || undefined;
-  const metadata = Object.fromEntries(Object.entries({ title: value("title-text"), tags: value("tags") }).filter(([, words]) => words !== undefined));
-  return { owner_id: value("owner"), source: value("source") ?? "", link: value("link"), metadata };
+  const tags = (value("tags") ?? "").split(",").map((tag) => tag.trim()).filter((tag) => tag !== "");
+  const metadata = tags.length > 0 ? { tags } : {};
+  return { title: value("title-text"), owner_id: value("owner"), source: value("source") ?? "", link: value("link"), metadata };
 }
 
 function formOf({ file, text }, fields) {
