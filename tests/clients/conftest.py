@@ -8,9 +8,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.clients.toolchain import ToolsMissing, node_modules, openapi_generator
 from tests.consumer.running import World, upload
 from tests.fixtures.served_apps import serving
-from tests.generated_clients.toolchain import ToolsMissing, node_modules, openapi_generator
 from tests.integration.pipeline import build_service
 
 

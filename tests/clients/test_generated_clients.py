@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.generated_clients.toolchain import HERE, NODE, python, run
+from tests.clients.toolchain import HERE, NODE, python, run
 
 SCRIPTS = HERE / "scripts"
 
