@@ -61,7 +61,7 @@ ONLY_IN_FORMS = (
         }
     )
 )
-NO_INTEGER = "Input should be a valid integer"  # no schema tells 1.0, which is refused, from 1
+NO_INTEGER = "must be a whole number"  # no schema tells 1.0, which is refused, from 1
 
 
 @schemathesis.check

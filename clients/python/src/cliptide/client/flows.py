@@ -53,7 +53,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. Without one, its status is `NO_CONNECTION`, or `NO_ANSWER` if the request may have arrived."""
+    """An answer. Without one: `NO_CONNECTION`, or `NO_ANSWER` if the request may have arrived."""
 
     status: int
     json: Any = None
