@@ -106,8 +106,11 @@ def named(name: str) -> str | None:
 
 
 def _suggestion(name: str, model: type[BaseModel] | None) -> str:
-    """Return what follows "unknown field": what the client may have meant, or what there is."""
-    if model is None:
+    """Return what follows "unknown field": what the client may have meant.
+
+    A long name has no near one, and to look for it would take seconds.
+    """
+    if model is None or named(name) is None:
         return ""
     fields, lowered = model.model_fields, name.lower()
     meant = _SPECIAL.get(model.__name__, {}).get(lowered) or _MEANT.get(lowered)
@@ -123,16 +126,13 @@ def _suggestion(name: str, model: type[BaseModel] | None) -> str:
 
 def _about_metadata(name: str, model: type[BaseModel]) -> str:
     """Say where a field of the client's own belongs, in a model that takes such."""
-    own = named(name)
-    if own is None:
-        return ""
     if model.__name__ == "Filter":
-        field = own if own in _CONDITION_FIELDS else f"metadata.{own}"
+        field = name if name in _CONDITION_FIELDS else f"metadata.{name}"
         return f'; did you mean {{"must": [{{"field": "{field}", "equals": …}}]}}?'
     if "metadata" in model.model_fields:
-        return f'; fields of your own belong into metadata: {{"{own}": …}}'
+        return f'; fields of your own belong into metadata: {{"{name}": …}}'
     if model.__name__ == "SearchParameters":
-        return f"; did you mean metadata.{own}?"
+        return f"; did you mean metadata.{name}?"
     return ""
 
 

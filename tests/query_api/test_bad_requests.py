@@ -325,6 +325,7 @@ TOLD_OF_PARAMETERS = {
     "price": "price: unknown field; did you mean metadata.price?",
     "user_id": "user_id: unknown field; did you mean owner_id?",
     "<b>": "<b>: unknown field",
+    "k" * 61: "k" * 61 + ": unknown field",
 }
 
 
