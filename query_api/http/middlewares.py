@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.contract.route import ENDLESS
 from query_api.contract.validation import shortened
+from query_api.contract.wrong_addresses import no_such_route, wrong_method
 from query_api.errors import ApiError, ErrorDetail
 from query_api.http.json_answer import json_answer
 from query_api.http.stopping import STOPPING
@@ -73,7 +74,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _error_response(request, _from_http_exception(error), allow=error.headers.get("Allow"))
+        found = _from_http_exception(error, request.path)
+        return _error_response(request, found, allow=error.headers.get("Allow"))
     except Exception:
         log.exception("request failed", request_id=request[REQUEST_ID], route=_route(request))
         return _error_response(
@@ -91,8 +93,14 @@ def _request_id(request: web.Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
-def _from_http_exception(error: web.HTTPException) -> ApiError:
-    return ApiError(_CODES.get(error.status, "bad_request"), error.reason)
+def _from_http_exception(error: web.HTTPException, path: str) -> ApiError:
+    """Say it in our words where aiohttp has one sentence for every service."""
+    message = error.reason
+    if error.status == 404:
+        message = no_such_route(path)
+    elif error.status == 405:
+        message = wrong_method(error.headers.get("Allow", ""))
+    return ApiError(_CODES.get(error.status, "bad_request"), message)
 
 
 def _error_response(request: web.Request, error: ApiError, allow: str | None = None) -> web.Response:

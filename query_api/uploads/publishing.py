@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,6 +58,31 @@ class EventPublisher:
             queued = await self._workers.run(self._queue, publisher, event)
             return await asyncio.wait_for(asyncio.wrap_future(queued), self._settings.timeout_seconds)
 
+    async def publish_all(self, events: Sequence[Event]) -> list[Delivery | ApiError]:
+        """Publish events in this order, and return for each its position in the log, or what prevented it."""
+        publisher = self.require_publisher()
+        queued = await self._workers.run(self._queue_all, publisher, events)
+        return list(await asyncio.gather(*map(self._acknowledged, queued)))
+
+    def _queue_all(self, publisher: Publisher, events: Sequence[Event]) -> list[Future[Delivery] | ApiError]:
+        queued: list[Future[Delivery] | ApiError] = []
+        for event in events:
+            try:
+                with self._answering_failures():
+                    queued.append(self._queue(publisher, event))
+            except ApiError as error:
+                queued.append(error)
+        return queued
+
+    async def _acknowledged(self, queued: Future[Delivery] | ApiError) -> Delivery | ApiError:
+        if isinstance(queued, ApiError):
+            return queued
+        try:
+            with self._answering_failures():
+                return await asyncio.wait_for(asyncio.wrap_future(queued), self._settings.timeout_seconds)
+        except ApiError as error:
+            return error
+
     @contextmanager
     def _answering_failures(self) -> Iterator[None]:
         """Turn whatever prevents an event from being published into an `ApiError`."""
@@ -95,12 +120,13 @@ async def publish_event(
 ) -> Delivery:
     """Check that the event's content can be encoded, and publish the event; `ApiError`."""
     with stages.measure("prepare"):
-        await _check_content(encoder, event)
+        await check_content(encoder, event)
     with stages.measure("publish"):
         return await publisher.publish(event)
 
 
-async def _check_content(encoder: QueryEncoder, event: Event) -> None:
+async def check_content(encoder: QueryEncoder, event: Event) -> None:
+    """Raise `ContentRefused` if the event's content can never be encoded."""
     if isinstance(event, DeleteEvent):
         return
     if isinstance(event.content, TextContent):

@@ -105,6 +105,10 @@ ROUTES = (
         access="write",
         name="upload",
         summary="Upload a content, or a new version of one.",
+        description="Also takes a form (`multipart/form-data`): a picture in the part `image` or a text in "
+        "the part `text`, and the other fields as parts of their names or together as JSON in a part named "
+        "`event`. Also takes a picture or a text (`text/plain`) as the body itself, with the other fields in "
+        "the query string. `metadata` is JSON in both.",
         answers=WRITTEN,
         parameters=RawUploadParameters,
         required_parameters=frozenset(),  # JSON and forms carry the content id themselves
