@@ -57,7 +57,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class NothingThere:
-    """Offsets without a record, such as transaction markers and compacted gaps."""
+    """Offsets without an event: transaction markers, compacted gaps, and what a mapping passes over."""
 
 
 Outcome: TypeAlias = Encodable | AlreadyEncoded | Removal | SetAside | NothingThere

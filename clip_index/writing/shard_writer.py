@@ -21,7 +21,7 @@ from clip_index.vectors.flat_vectors import write_flat
 from clip_index.vectors.vector_file import VectorWriter
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.current_state import CurrentState
-from clip_index.writing.merge_policy import MergeSettings, merge_debt
+from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_merges import ShardMerges
 from clip_index.writing.shard_state import KnownId, ShardState, open_state
@@ -127,11 +127,11 @@ class ShardWriter:
 
     @property
     def merge_debt(self) -> int:
-        """How many segments there are beyond what the tiers hold when no merge is due.
+        """How many segments there are beyond what merging leaves, as far as they can be merged.
 
         While it grows, commit less often.
         """
-        return merge_debt(self.manifest, self._settings.merge)
+        return self._merges.debt
 
     def add(self, delta: Delta) -> None:
         """Fold a delta into the buffer; `DeltaMismatch` if it does not start at `next_offset`."""

@@ -17,7 +17,7 @@ from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
 from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
-from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Removal, Task
+from consumer.tasks import AlreadyEncoded, Encodable, NothingThere, Outcome, Removal, Task
 from consumer.telemetry.metrics import Metrics
 from consumer.turns import Turns
 from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
@@ -150,12 +150,13 @@ class Encoding:
     def _watch_for_flood(self, batch: Sequence[Task]) -> None:
         """Count dead letters before any of the batch is sent, so that a flood sends none of its batch.
 
-        What users upload is never a flood, however many of them send what cannot be indexed.
+        What users upload is never a flood, however many of them send what cannot be indexed. A record that
+        a mapping passes over says nothing about the others, so that it does not count.
         """
         for task in batch:
             if isinstance(task.outcome, SetAside) and not task.outcome.is_about_upload:
                 self._outlet.limit.set_aside(task.outcome.reason, position=task.position)
-            elif task.record is not None:
+            elif not isinstance(task.outcome, NothingThere):
                 self._outlet.limit.passed()
 
     def _handle(self, task: Task, embeddings: Iterator[Embeddings]) -> Handled:
