@@ -102,7 +102,7 @@ system-deps: ## install the Debian packages that some tests need: a JDK, Maven a
 kustomize: ## build kustomize, with which the tests render deploy/kubernetes where there is no kubectl (needs Go)
 	GOBIN=$${GOBIN:-/usr/local/bin} go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE)
 
-image-test: install ## build each image of deploy/Dockerfile and run what it holds (root; downloads gigabytes; a quarter of an hour)
+image-test: install ## build each image of deploy/Dockerfile and run what it holds (root; downloads gigabytes; half an hour)
 	@$(BIN)/python -m tools.image_test $(ARGS)
 
 image-test-deps: ## install the Debian packages that image-test needs: buildah and debootstrap
