@@ -68,6 +68,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "consumer": (
         ("__main__",),
+        ("held",),
         ("health", "options_from_settings"),
         ("app", "settings"),
         ("directory_shards", "pipeline"),
