@@ -40,6 +40,7 @@ HOMES = {
     "aiohttp": ("query_api/", "consumer/references/"),
     "obstore": ("consumer/references/",),
     "pyarrow": ("clip_index/",),
+    "opentelemetry": ("service/tracing.py", "query_api/", "consumer/", "cliptide/publishing/"),
 }
 
 
@@ -62,7 +63,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("content", "errors"),
     ),
     "service": (
-        ("command_line", "gc_tuning", "program_metrics", "sections", "small_server"),
+        ("command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
         ("environment", "exit_deadline", "host_names", "processors"),
         ("logs",),
     ),
@@ -77,7 +78,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("backlog", "references", "writing"),
         ("notices", "pipeline_state", "quarantine"),
         ("tasks", "telemetry"),
-        ("dead_letters",),
+        ("dead_letters", "tracing"),
         ("backoff", "errors", "turns"),
     ),
     "query_api": (
