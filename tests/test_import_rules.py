@@ -47,10 +47,10 @@ HOMES = {
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "schemas": (
         ("codec", "dead_letters"),
-        ("mapping",),
+        ("mapping", "registered"),
         ("avro_format", "cloud_events"),
         ("json_format",),
-        ("avro_indices", "base64_text", "clock_time"),
+        ("avro_indices", "avro_references", "base64_text", "clock_time", "framing"),
         ("validation",),
         ("errors", "events"),
     ),
