@@ -32,6 +32,7 @@ STOPPING = {
 """The errors that end a service or make it wait. The sentence of an error may stand in its class."""
 HANDLED = {
     *("SchemasError", "EventLogError", "ClipIndexError", "ConsumerError"),  # the roots are never raised
+    "SchemaNotAtHand",  # the schema is fetched, and the record is read again
     *("BadEvent", "BadContent"),  # one record is set aside
     *("RecordRefused", "RecordTooLarge"),  # its producer is told
     *("GenerationGone", "TakeoverAbandoned"),  # the reader begins again; an ordinary stop

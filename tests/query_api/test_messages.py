@@ -102,10 +102,10 @@ async def test_a_body_that_is_not_json_is_told_why(client: Client, body: bytes, 
 
 FILTER = {"text": "a", "filter": {"must": [{"field": "metadata.a"}]}}
 OF_NO_TYPE = {
-    "a list in metadata": (
+    "a list of numbers in metadata": (
         "/v1/contents",
-        {"content_id": "x", "content": {"text": "a"}, "metadata": {"tags": ["a"]}},
-        "metadata.tags: must be a text, a number, true, false or null",
+        {"content_id": "x", "content": {"text": "a"}, "metadata": {"tags": [1]}},
+        "metadata.tags: must be a text, a number, true, false, null or a list of texts",
     ),
     "a fraction as a time": (
         "/v1/contents",
