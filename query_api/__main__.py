@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import structlog
@@ -46,7 +46,7 @@ from query_api.settings import (
 )
 from query_api.telemetry.metrics_app import build_metrics_app
 from query_api.telemetry.multiprocess import scrape_registry
-from query_api.telemetry.tracing import open_tracer
+from query_api.telemetry.tracing import SERVICE
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
@@ -55,6 +55,7 @@ from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.logs import configure_logs, trace_crashes
 from service.processors import num_processors
 from service.program_metrics import describe_program, measure_process
+from service.tracing import open_tracer
 
 log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
@@ -94,22 +95,22 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
 
 
 def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
-    encoder = load_encoder(settings.encoder)
-    reader = open_reader(settings.index, encoder)
-    registry = CollectorRegistry()
-    with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
+    with ExitStack() as stack:
+        tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
+        encoder = load_encoder(settings.encoder)
+        reader = open_reader(settings.index, encoder)
+        registry = CollectorRegistry()
+        publisher = stack.enter_context(open_publisher(settings))
+        scraped = stack.enter_context(scrape_registry(registry, _shared_metrics()))
         describe_program(scraped)
         if scraped is registry:  # with several processes, each scrape would show another one
             measure_process(scraped)
-        with open_tracer(settings.query_api.otlp_endpoint) as tracer:
-            app = build_app(
-                encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
-            )
-            metrics_app = build_metrics_app(
-                scraped, settings.query_api.host_names, refresh=app[SERVED_INDEX].show
-            )
-            with closing(ExitDeadline()) as deadline:
-                asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
+        app = build_app(encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer)
+        metrics_app = build_metrics_app(
+            scraped, settings.query_api.host_names, refresh=app[SERVED_INDEX].show
+        )
+        with closing(ExitDeadline()) as deadline:
+            asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:

@@ -11,11 +11,12 @@ from query_api.page import routes as page
 from query_api.recommend import routes as recommend
 from query_api.search import embed
 from query_api.search import routes as search
+from query_api.uploads import bulk_routes
 from query_api.uploads import routes as uploads
 
 DOCUMENTED = {
     "search": (*search.ROUTES, *recommend.ROUTES, *embed.ROUTES),
-    "contents": (*index_routes.ROUTES, *uploads.ROUTES),
+    "contents": (*index_routes.ROUTES, *uploads.ROUTES, *bulk_routes.ROUTES),
     "browse": (
         *browse_routes.ROUTES,
         *facet_routes.ROUTES,

@@ -154,7 +154,8 @@ class QueryApiSettings(Section):
     otlp_endpoint: str | None = Field(
         default=None,
         pattern=r"^https?://",
-        description="Send traces here, by OTLP over HTTP: http://host:4318/v1/traces. Unset: none.",
+        description="Send traces here, by OTLP over HTTP: http://host:4318/v1/traces. Unset: where the "
+        "standard variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT (docs/tracing.md).",
     )
     receive_timeout_seconds: float = Field(
         default=20.0, gt=0, description="Answer 408 when a request's body does not arrive within this time."

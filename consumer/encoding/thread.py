@@ -19,6 +19,7 @@ from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.tasks import AlreadyEncoded, Encodable, NothingThere, Outcome, Removal, Task
 from consumer.telemetry.metrics import Metrics
+from consumer.tracing import trace_batch
 from consumer.turns import Turns
 from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
 from consumer.writing.thread import Writing
@@ -37,6 +38,12 @@ class BatchEncoder:
 
     def encode(self, tasks: Sequence[Task]) -> list[Embeddings]:
         """Encode the encodable tasks in one pass. Whatever the encoder raises becomes a `ConsumerFault`."""
+        began_ns = time.time_ns()
+        embeddings = self._encode(tasks)
+        _trace_encoding(tasks, began_ns, time.time_ns())
+        return embeddings
+
+    def _encode(self, tasks: Sequence[Task]) -> list[Embeddings]:
         encodable = [task for task in tasks if isinstance(task.outcome, Encodable)]
         prepared = [task.outcome.prepared for task in encodable if isinstance(task.outcome, Encodable)]
         if not prepared:
@@ -185,6 +192,17 @@ class Encoding:
             answered, self._settling = self._settling, []
         for settled in answered:
             settled.set()
+
+
+def _trace_encoding(tasks: Sequence[Task], began_ns: int, ended_ns: int) -> None:
+    """Make the span of the batch if records of it are sampled, and note the stage in their traces."""
+    traces = [task.trace for task in tasks if task.trace is not None]
+    if not traces:
+        return
+    batch = trace_batch(traces, num_records=len(tasks), began_ns=began_ns, ended_ns=ended_ns)
+    for task in tasks:
+        if task.trace is not None and isinstance(task.outcome, Encodable):
+            task.trace.add("encode", began_ns, ended_ns, batch)
 
 
 def _num_rows(outcome: Outcome) -> int:

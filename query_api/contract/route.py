@@ -49,6 +49,7 @@ class Route:
     is_endless: bool = False  # its answer is a stream that ends when the client leaves
     examples: Examples = field(default_factory=dict)
     name: str = ""  # empty: the handler's
+    description: str = ""
     tag: str = ""
 
     @property

@@ -56,12 +56,18 @@ def choose_examples(page: Any) -> None:
         expect(page.locator(f".chip.{name}")).to_be_visible()
 
 
+def lose_the_network(page: Any) -> None:
+    page.context.set_offline(True)
+    expect(page.get_by_role("alert")).to_contain_text("You are offline")
+
+
 STATES: dict[str, Callable[[Any], None]] = {
     "details": open_details,
     "upload": open_upload,
     "part of a picture": open_crop,
     "long press": open_menu,
     "examples": choose_examples,
+    "no network": lose_the_network,
 }
 
 
@@ -99,6 +105,7 @@ def test_axe_finds_no_violation(chromium: Any, site: Site, size: tuple[int, int]
             wait_settled(page, "?q=red")
             open_state(page)
             found[name] = violations(page)
+            page.context.set_offline(False)
         assert {name: some for name, some in found.items() if some} == {}
 
 

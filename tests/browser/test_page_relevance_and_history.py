@@ -212,6 +212,37 @@ def test_a_reload_and_a_shared_link_restore_examples_and_details(
     assert "open=" not in page.url
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?from.occurred_at=2026-99-99",
+        "?from.metadata.price=cheap&to.metadata.price=",
+        "?modality=video&metadata.=x&more=",
+        "?open=nobody&more=nobody",
+        "?picture=nothing",
+    ],
+)
+def test_a_broken_link_still_shows_the_page(watched: Watched, site: Site, query: str) -> None:
+    page = watched.page
+    page.goto(f"{site.address}/{query}")
+    expect(page.locator("#pictures .hit, #nothing:visible").first).to_be_visible()
+    watched.errors[:] = [error for error in watched.errors if "422" not in error]
+
+
+def test_without_percentiles_more_is_shown_by_a_button_and_not_by_scrolling(
+    watched: Watched, site: Site
+) -> None:
+    page = watched.page
+    page.goto(f"{site.address}/?more=p-001&modality=image")
+    expect(pictures(page)).to_have_count(48)
+    page.mouse.wheel(0, 20_000)
+    page.get_by_role("button", name="Show more pictures").click()
+    expect(pictures(page)).not_to_have_count(48)
+    page.goto(f"{site.address}/?more=p-001")  # beside texts, the title leads to all pictures
+    expect(page.get_by_role("button", name="All pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Show more pictures")).to_have_count(0)
+
+
 def test_a_reload_keeps_the_picture_and_a_shared_link_says_that_it_cannot(
     watched: Watched, site: Site, chromium: Any
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 import consumer
 from clip_index.content import Delta
 from clip_index.errors import CommitUnknown
+from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter as IndexWriter
@@ -55,6 +57,9 @@ class RememberingWriter:
         pass
 
     def renew_watermark(self, watermark_ms: int) -> None:
+        pass
+
+    def publish_traces(self, traces: Sequence[TracedRecord]) -> None:
         pass
 
     def close(self) -> None:

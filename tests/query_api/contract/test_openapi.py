@@ -104,6 +104,11 @@ async def test_the_docs_are_served_from_here_alone(client: Client) -> None:
         assert await asset.read()
 
 
+async def test_the_calls_of_earlier_services_are_folded_in_the_docs(client: Client) -> None:
+    script = await (await client.get("/docs/start.js")).text()
+    assert 'page.layoutActions.show(["operations-tag", "legacy"], false)' in script
+
+
 @pytest.mark.parametrize("name", ["index.html", "..%2F__init__.py", "%2Fetc%2Fpasswd", "LICENSE"])
 async def test_no_other_file_is_served(client: Client, name: str) -> None:
     assert (await client.get(f"/docs/{name}")).status == 404

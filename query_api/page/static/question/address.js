@@ -4,7 +4,7 @@ import { MAX_TERMS, NOTHING } from "./question.js";
 
 const LISTS = /^(source|owner_id|metadata\..+)$/s;
 const BOUNDS = /^(from|to)\.(occurred_at|metadata\..+)$/s;
-const IS_DAY = /^\d{4}-\d\d-\d\d$/;
+const DAY = /^\d{4}-\d\d-\d\d$/;
 
 /** Write a question and the id of the content whose details are open. */
 export function addressOf({ text, picture, more, less, modality, where, ranges }, opened = null) {
@@ -57,4 +57,6 @@ function readRanges(parameters) {
   return ranges;
 }
 
-const isBound = (field, value) => (field === "occurred_at" ? IS_DAY.test(value) : value.trim() !== "" && Number.isFinite(Number(value)));
+const isDay = (text) => DAY.test(text) && !Number.isNaN(Date.parse(`${text}T00:00`));
+const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
+const isBound = (field, value) => (field === "occurred_at" ? isDay(value) : isNumber(value));

@@ -18,7 +18,7 @@ export function buildHit(hit, actions) {
   const body = isPicture ? buildTile(hit) : build("div", { class: "words", text: hit.text ?? hit.content_id });
   const open = build(
     "button",
-    { type: "button", class: "open", tabindex: "-1", on: { click: () => actions.open(shown.get(item)) } },
+    { type: "button", class: "open", tabindex: "-1", "aria-keyshortcuts": "+ -", on: { click: () => actions.open(shown.get(item)) } },
     body,
     build("div", { class: "bar", "aria-hidden": "true" }, build("i")),
     build("div", { class: "caption" }, build("span", { class: "title" }), build("span", { class: "level" })),

@@ -32,7 +32,8 @@ export class Results {
     this.items.begin({ question, isNews });
     for (const modality of MODALITIES) {
       const hits = results[modality]?.hits ?? [];
-      this.sections[modality].show(hits, { question, nothingGood, isComplete, most: isMixed && modality === "text" ? ROW : Infinity });
+      const most = isMixed && modality === "text" ? ROW : Infinity;
+      this.sections[modality].show(hits, { question, nothingGood, isComplete, isMixed, most });
     }
     this.items.end();
     this.#arrange(results, { question, isMixed, nothingGood });

@@ -19,7 +19,7 @@ export class Section {
     this.divider.querySelector("button").addEventListener("click", () => {
       this.isOpen = true;
       this.#show();
-      this.rest.querySelector(".open")?.focus();
+      (this.rest.querySelector(".open") ?? this.list.lastElementChild?.querySelector(".open"))?.focus();
       openRest();
     });
     new ResizeObserver(() => settleRow(this.list)).observe(this.list);
@@ -30,8 +30,9 @@ export class Section {
   }
 
   /** Show hits, the best first. `most` limits those before the divider. */
-  show(hits, { question, nothingGood, isComplete, most }) {
+  show(hits, { question, nothingGood, isComplete, isMixed, most }) {
     this.hits = hits;
+    this.isMixed = isMixed;
     this.isRow = Number.isFinite(most);
     this.numBest = Math.min(numBeforeDivider(question, hits, nothingGood), most);
     this.isUnrated = hits.length > 0 && hits[0].score !== undefined && levelOf(question, hits[0]) === null;
@@ -71,9 +72,9 @@ export class Section {
     settleRow(this.list);
   }
 
-  /** The divider names what is behind it. Hits without percentiles have a button alone. */
+  /** The divider names what is behind it. Hits without percentiles have a button alone, beside texts the title's. */
   #showDivider() {
-    const hasRest = this.hits.length > this.numBest || (this.isUnrated && !this.isComplete);
+    const hasRest = this.hits.length > this.numBest || (this.isUnrated && !this.isComplete && !this.isMixed);
     const isNeeded = !this.isRow && hasRest && !(this.isUnrated && this.isOpen) && !this.isNewest;
     this.divider.hidden = !isNeeded;
     this.divider.classList.toggle("is-plain", this.isUnrated);

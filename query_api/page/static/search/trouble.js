@@ -26,7 +26,7 @@ export class Trouble {
   searchFailed(error) {
     const isPassing = mayPass(error);
     const again = build("button", { type: "button", class: "text-button", text: "Try again now", on: { click: () => this.#retryNow() } });
-    this.#show(`${reasonOf(error)}${isPassing ? " Trying again by itself; what you see may be old." : ""}`, isPassing ? [again] : []);
+    this.#show(`${reasonOf(error)}${isPassing ? " The page tries again by itself. These results may be old." : ""}`, isPassing ? [again] : []);
     this.isOfSearch = true;
     find("#results").classList.add("is-old");
     if (isPassing) this.#retryLater(error.retryAfter ?? WAITS_SECONDS[Math.min(this.numFailed++, WAITS_SECONDS.length - 1)]);
