@@ -38,7 +38,7 @@ HOMES = {
     ),
     "fastavro": ("schemas/",),
     "aiohttp": ("query_api/", "consumer/references/"),
-    "obstore": ("consumer/references/",),
+    "obstore": ("service/buckets.py", "consumer/references/", "query_api/uploads/contents_store.py"),
     "pyarrow": ("clip_index/",),
     "opentelemetry": ("service/tracing.py", "query_api/", "consumer/", "cliptide/publishing/"),
 }
@@ -63,7 +63,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("content", "errors"),
     ),
     "service": (
-        ("command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
+        ("buckets", "command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
         ("environment", "exit_deadline", "host_names", "processors"),
         ("logs",),
     ),
