@@ -68,9 +68,10 @@ sbom: install ## print what the images of the services install (CycloneDX, JSON)
 audit: install ## ask PyPI's database for known weaknesses of what the images install; fails if it cannot be asked
 	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes -r requirements-serve.lock
 
-system-deps: ## install the Debian packages that some tests need: a JDK and Maven for Apache Kafka, Prometheus, Alertmanager, Compose, Chromium
+system-deps: ## install the Debian packages that some tests need: a JDK and Maven for Apache Kafka, kcat and Node.js for the examples, Prometheus, Alertmanager, Compose, Chromium
 	apt-get update
-	apt-get install --yes --no-install-recommends openjdk-17-jre-headless maven prometheus prometheus-alertmanager docker-compose chromium
+	apt-get install --yes --no-install-recommends openjdk-17-jdk-headless maven prometheus prometheus-alertmanager docker-compose chromium kcat
+	command -v npm > /dev/null || apt-get install --yes --no-install-recommends nodejs npm
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
