@@ -96,9 +96,10 @@ sbom: install ## print what the images of the services install (CycloneDX, JSON)
 audit: install ## ask PyPI's database for known weaknesses of what the images install; fails if it cannot be asked
 	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes -r requirements-serve.lock
 
-system-deps: ## install the Debian packages that some tests need: a JDK, Maven and Go for Kafka and the examples, Prometheus, Alertmanager, Compose, Chromium
+system-deps: ## install the Debian packages that some tests need: a JDK, Maven, Go, kcat and Node.js for Kafka and the examples, Prometheus, Alertmanager, Compose, Chromium
 	apt-get update
-	apt-get install --yes --no-install-recommends openjdk-17-jdk-headless maven golang-go prometheus prometheus-alertmanager docker-compose chromium
+	apt-get install --yes --no-install-recommends openjdk-17-jdk-headless maven golang-go prometheus prometheus-alertmanager docker-compose chromium kcat
+	command -v npm > /dev/null || apt-get install --yes --no-install-recommends nodejs npm
 
 kustomize: ## build kustomize, with which the tests render deploy/kubernetes where there is no kubectl (needs Go)
 	GOBIN=$${GOBIN:-/usr/local/bin} go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE)

@@ -6,7 +6,8 @@ Exit codes; each failure also prints one sentence on stderr:
 2 bad settings;
 3 refused: index, log, group, schema and settings do not fit together, or a file is damaged;
 4 the encoder cannot be loaded;
-5 the log cannot be used: unauthorised, misconfigured, a missing topic, no takeover in time;
+5 the log or the schema registry cannot be used: unauthorised, misconfigured, a missing topic, no takeover in
+  time;
 6 a flood of dead letters;
 7 another writer owns a shard of this consumer: start again.
 
@@ -42,12 +43,13 @@ from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
 from consumer.telemetry.metrics import Metrics
 from consumer.tracing import SERVICE
-from event_log.errors import EventLogError, TransientLogError
+from event_log.errors import EventLogError, RegistryRefused, RegistryUnavailable, TransientLogError
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
+from event_log.schema_registry.client import RegistryClient
 from schemas.errors import UnknownSchema
 from service.command_line import build_parser
 from service.environment import BadSettings
@@ -181,7 +183,23 @@ def _connect(
     with _refusing_bad_properties():
         publisher = stack.enter_context(closing(KafkaPublisher(kafka)))
         source = KafkaRecordSource(kafka, settings.group_id, request_timeout_seconds=_REQUEST_TIMEOUT_SECONDS)
-    return Connections(source, publisher, encoder, topic, settings.dead_letter_topic)
+    registry = _open_registry(settings, stack)
+    return Connections(source, publisher, encoder, topic, settings.dead_letter_topic, registry=registry)
+
+
+def _open_registry(settings: Settings, stack: ExitStack) -> RegistryClient | None:
+    """Connect to the schema registry, and refuse wrong credentials. If it is away, records wait for it."""
+    connection = settings.schema_registry.connection()
+    if connection is None:
+        return None
+    client = stack.enter_context(closing(RegistryClient(connection)))
+    try:
+        client.check()
+    except RegistryRefused:
+        raise
+    except RegistryUnavailable as error:
+        _log.warning("starting without the schema registry", error=str(error))
+    return client
 
 
 @contextmanager

@@ -36,6 +36,8 @@ from consumer.preparation.steps import Preparation, PreparationOptions
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.references.fetching import FetchLimits, References
 from consumer.references.policy import ReferencePolicy
+from consumer.registry.fetching import Registry, RegistryPatience, RegistrySchemas
+from consumer.registry.kept_schemas import KeptSchemas
 from consumer.telemetry.metrics import Metrics
 from consumer.tracing import RecordTracing
 from consumer.writing.commit_policy import CommitPolicy
@@ -63,6 +65,7 @@ class ConsumerOptions:
     references: ReferencePolicy = field(default_factory=ReferencePolicy)
     mapping: EventMapping | None = None
     fetches: FetchLimits = field(default_factory=FetchLimits)
+    registry: RegistryPatience = field(default_factory=RegistryPatience)
     probe_seconds: float = 1.0
     topic_check_seconds: float = 5.0
     stop_timeout_seconds: float = 30.0
@@ -82,6 +85,7 @@ class Connections:
     topic: TopicDescription
     dead_letter_topic: str
     tracer: Tracer | None = None
+    registry: Registry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,7 @@ class _Assembly:
         self._gate = RiskGate()
         self._notices = Notices()
         self._state = PipelineState()
+        self._schemas = self._build_schemas()
 
     def build(self) -> Pipeline:
         """A part is handed parts that exist already, so the writer, which needs no other, comes first."""
@@ -154,13 +159,22 @@ class _Assembly:
         references = References(options.references, options.fetches, failing=self._metrics.references_failing)
         preparation = self._build_preparation(references)
         intake = self._build_intake(RecordPath(self._backlog, encoding, writing), preparation)
-        parts = PipelineParts(intake, preparation, references, encoding, writing, self._shards)
+        parts = PipelineParts(
+            intake, preparation, references, encoding, writing, self._shards, schemas=self._schemas
+        )
         return Pipeline(
             parts,
             self._state,
             outages=self._metrics.outages,
             stop_timeout_seconds=options.stop_timeout_seconds,
         )
+
+    def _build_schemas(self) -> RegistrySchemas | None:
+        registry = self._connections.registry
+        if registry is None:
+            return None
+        kept = KeptSchemas(self._location.root, registry.address)
+        return RegistrySchemas(registry, kept, outages=self._metrics.outages, patience=self._options.registry)
 
     def _build_encoding(self, writing: Writing) -> Encoding:
         dead_letters = DeadLetters(
@@ -184,7 +198,7 @@ class _Assembly:
             self._metrics.misplaced_records,
             sets_aside=self._options.preparation.sets_misplaced_aside,
         )
-        decoder = EventDecoder(mapping=self._options.mapping)
+        decoder = EventDecoder(mapping=self._options.mapping, registry=self._schemas)
         return Preparation(
             reader=RecordReader(decoder, placement, self._metrics.other_keys),
             encoder=self._connections.encoder,
@@ -192,6 +206,7 @@ class _Assembly:
             meter=self._metrics,
             options=self._options.preparation,
             settled=self._backlog,
+            schemas=self._schemas,
         )
 
     def _build_intake(self, path: RecordPath, preparation: Preparation) -> Intake:

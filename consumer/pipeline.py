@@ -51,6 +51,7 @@ from consumer.intake.thread import Intake
 from consumer.pipeline_state import PipelineState
 from consumer.preparation.steps import Preparation
 from consumer.references.fetching import References
+from consumer.registry.fetching import RegistrySchemas
 from consumer.telemetry.outages import Outages
 from consumer.writing.shard_writer import Shards
 from consumer.writing.thread import Writing
@@ -66,6 +67,7 @@ class PipelineParts:
     encoding: Encoding
     writing: Writing
     shards: Shards
+    schemas: RegistrySchemas | None = None
 
 
 class Pipeline:
@@ -86,6 +88,8 @@ class Pipeline:
 
     def start(self) -> None:
         self._parts.references.start()
+        if self._parts.schemas is not None:
+            self._parts.schemas.start()
         for thread in self._threads.values():
             thread.start()
 
@@ -107,6 +111,8 @@ class Pipeline:
         self._join("writer", deadline)
         self._parts.shards.close()
         self._parts.references.close(max(deadline - time.monotonic(), 0.0))
+        if self._parts.schemas is not None:
+            self._parts.schemas.close(max(deadline - time.monotonic(), 0.0))
         self._parts.preparation.close()
         if self._state.failure is not None:
             raise self._state.failure
@@ -137,7 +143,11 @@ class Pipeline:
     @property
     def dead_threads(self) -> list[str]:
         dead = [name for name, thread in self._threads.items() if not thread.is_alive()]
-        return dead if self._parts.references.is_running else [*dead, "references"]
+        if not self._parts.references.is_running:
+            dead.append("references")
+        if self._parts.schemas is not None and not self._parts.schemas.is_running:
+            dead.append("schema-registry")
+        return dead
 
     @property
     def dead_pool(self) -> str | None:

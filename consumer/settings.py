@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.writing.merge_policy import MAX_DEBT
 from event_log.kafka.settings import KafkaSettings
+from event_log.schema_registry.settings import RegistrySettings
 from schemas.mapping.loading import load_mapping
 from service import sections
 from service.environment import EnvironmentSettings, Section, read_environment
@@ -26,6 +27,16 @@ class KafkaSection(sections.KafkaSection):
     def connection(self) -> KafkaSettings:
         """Keep long polls short, because every other request to a broker waits behind them."""
         return KafkaSettings(self.bootstrap_servers, {"fetch.wait.max.ms": 50, **self.properties})
+
+
+class SchemaRegistrySection(sections.SchemaRegistrySection):
+    """The registry whose serializers framed the records."""
+
+    def connection(self) -> RegistrySettings | None:
+        """Return how to reach the registry; None if there is none."""
+        if self.url is None:
+            return None
+        return RegistrySettings(self.url, **self.access())
 
 
 class IndexSettings(sections.IndexSection):
@@ -206,6 +217,7 @@ class Settings(EnvironmentSettings):
         "the name of a preset (see `docs/mappings.md`).",
     )
     kafka: KafkaSection = KafkaSection()
+    schema_registry: SchemaRegistrySection = SchemaRegistrySection()
     index: IndexSettings = IndexSettings()
     encoder: EncoderSettings = EncoderSettings()
     consumer: ConsumerSettings = ConsumerSettings()

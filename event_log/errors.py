@@ -2,12 +2,15 @@
 
 EventLogError
 ├── TransientLogError     wait and retry: the broker is away, a request timed out
-│   └── RecordUnreadable  wait for an operator, in this partition only: the client cannot hand a record over
+│   ├── RecordUnreadable  wait for an operator, in this partition only: the client cannot hand a record over
+│   └── RegistryUnavailable   wait with the records that need a schema: the registry is away
+│       └── RegistryRefused   the same, and stop at the start: it does not accept the credentials
 ├── TopicMissing          create the topic if that is allowed, otherwise name it
 ├── OffsetOutOfRange      the log does not hold the position: refuse, and name the numbers
 ├── RecordRefused         the record can never be published as it is: tell its producer
 │   └── RecordTooLarge
 └── FatalLogError         stop the process: it is fenced, unauthorised or misconfigured
+    └── RegistryMisconfigured   the same, because of the settings of the schema registry
 """
 
 from __future__ import annotations
@@ -28,6 +31,14 @@ class RecordUnreadable(TransientLogError):
         super().__init__(f"{topic}-{partition}@{offset}: the record cannot be read: {detail}: {way_on}")
         self.partition = partition
         self.offset = offset
+
+
+class RegistryUnavailable(TransientLogError):
+    """The schema registry does not answer, or answers with an error. It may answer later."""
+
+
+class RegistryRefused(RegistryUnavailable):
+    """The schema registry does not accept the credentials. An operator may give others, there or here."""
 
 
 class TopicMissing(EventLogError):
@@ -57,3 +68,7 @@ class RecordTooLarge(RecordRefused):
 
 class FatalLogError(EventLogError):
     """The operation fails again however often it is tried."""
+
+
+class RegistryMisconfigured(FatalLogError):
+    """What is set for the schema registry cannot be used: not the address of one, or a bad file."""

@@ -24,9 +24,12 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
 from clip_index.reading.index_reader import IndexReader
+from event_log.errors import RegistryMisconfigured
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
 from event_log.publisher import Publisher
+from event_log.schema_registry.client import RegistryClient
+from event_log.schema_registry.writing import register_for
 from query_api.app import AppSettings, build_app
 from query_api.encoding.query_encoder import QueryEncoderSettings
 from query_api.http.api_keys import ApiKeys
@@ -45,6 +48,7 @@ from query_api.settings import (
     QueryApiSettings,
     Settings,
     read_settings,
+    registry_settings,
 )
 from query_api.telemetry.metrics_app import build_metrics_app
 from query_api.telemetry.multiprocess import scrape_registry
@@ -57,6 +61,9 @@ from query_api.uploads.contents_store import (
 )
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
+from schemas.codec import EncodedEvent, encode_event
+from schemas.events import Event
+from schemas.framed_writing import FramedEncoder
 from service.command_line import build_parser
 from service.environment import BadSettings
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
@@ -260,6 +267,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
                 contents,
                 stores_all=settings.contents_stored == "all",
             ),
+            encode=_build_encoder(all_settings),
         ),
     )
 
@@ -269,6 +277,18 @@ def _link_hosts(settings: QueryApiSettings, contents: ContentsStore | None) -> t
     if contents is None or contents.link_host is None:
         return settings.link_hosts
     return tuple(dict.fromkeys((*settings.link_hosts, contents.link_host)))
+
+
+def _build_encoder(settings: Settings) -> Callable[[Event], EncodedEvent]:
+    """Return how uploads are encoded. A registry is asked before the first one, not at the start."""
+    registry, framing = settings.schema_registry, settings.schema_registry.write_framing
+    if registry.url is None or framing == "none" or not settings.query_api.can_publish:
+        return encode_event
+    try:
+        client = RegistryClient(registry_settings(registry))
+    except RegistryMisconfigured as error:
+        raise BadSettings(str(error)) from error
+    return FramedEncoder(register_for(client, framing), settings.topic).encode
 
 
 def _shared_metrics() -> Path | None:

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
+from event_log.schema_registry.settings import RegistrySettings
 from query_api.hosts import HOST_PATTERN, is_loopback
 from service.environment import PREFIX, EnvironmentSettings, Section, read_environment
-from service.sections import DEFAULT_TOPIC, HostName, IndexSection, KafkaSection
+from service.sections import DEFAULT_TOPIC, HostName, IndexSection, KafkaSection, SchemaRegistrySection
 
 SECTION = f"{PREFIX}QUERY_API__"
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
@@ -274,9 +275,15 @@ class Settings(EnvironmentSettings):
 
     topic: str = Field(default=DEFAULT_TOPIC, description="The topic that uploads are published to.")
     kafka: KafkaSection = KafkaSection()
+    schema_registry: SchemaRegistrySection = SchemaRegistrySection()
     index: IndexSettings = IndexSettings()
     encoder: EncoderSettings = EncoderSettings()
     query_api: QueryApiSettings = QueryApiSettings()
+
+
+def registry_settings(section: SchemaRegistrySection) -> RegistrySettings:
+    """Return how to reach the registry that the section names."""
+    return RegistrySettings(section.url or "", **section.access())
 
 
 def read_settings() -> Settings:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from service.environment import Section
 from service.host_names import is_host_name
@@ -35,6 +35,59 @@ class KafkaSection(Section):
         default_factory=dict,
         description="Further properties of librdkafka (SASL, TLS, …), as a JSON object.",
     )
+
+
+class SchemaRegistrySection(Section):
+    """A schema registry, for records with the framing of its serializers."""
+
+    url: str | None = Field(
+        default=None,
+        description="The address of a schema registry's Confluent API, such as `https://registry:8081` (of "
+        "Apicurio Registry it ends in `/apis/ccompat/v7`). Without one, records with the framing of a "
+        "registry are set aside.",
+    )
+    user: str | None = Field(default=None, description="The user for HTTP basic authentication.")
+    password: SecretStr | None = Field(default=None, description="The password of that user.")
+    token: SecretStr | None = Field(
+        default=None, description="A bearer token that is sent instead of user and password."
+    )
+    ca_file: Path | None = Field(
+        default=None, description="A PEM file of the authorities that sign the registry's certificate."
+    )
+    timeout_seconds: float = Field(
+        default=10.0, gt=0, description="A request to the registry takes at most this long."
+    )
+
+    write_framing: Literal["none", "prefix", "header"] = Field(
+        default="none",
+        description="How the query service and `cliptide publish` frame their events: not (none), with the "
+        "schema's id as a prefix (prefix), or with its GUID in a header (header). They register the schema "
+        "under the subject `<topic>-value`.",
+    )
+
+    def access(self) -> dict[str, Any]:
+        """Return who asks the registry, and how, as the arguments of event_log's `RegistrySettings`."""
+        return {
+            "user": self.user,
+            "password": None if self.password is None else self.password.get_secret_value(),
+            "token": None if self.token is None else self.token.get_secret_value(),
+            "ca_file": self.ca_file,
+            "timeout_seconds": self.timeout_seconds,
+        }
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> SchemaRegistrySection:
+        if self.url is not None and not self.url.startswith(("http://", "https://", "mock://")):
+            raise ValueError("CLIPTIDE_SCHEMA_REGISTRY__URL: must begin with http:// or https://")
+        if self.url is None and self.write_framing != "none":
+            raise ValueError("CLIPTIDE_SCHEMA_REGISTRY__WRITE_FRAMING: needs CLIPTIDE_SCHEMA_REGISTRY__URL")
+        if self.token is not None and self.user is not None:
+            raise ValueError("CLIPTIDE_SCHEMA_REGISTRY__TOKEN: there is a user, too; give one of the two")
+        if self.password is not None and self.user is None:
+            raise ValueError("CLIPTIDE_SCHEMA_REGISTRY__PASSWORD: there is no CLIPTIDE_SCHEMA_REGISTRY__USER")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ValueError(f"CLIPTIDE_SCHEMA_REGISTRY__CA_FILE: there is no file {self.ca_file}")
+        return self
 
 
 class IndexSection(Section):

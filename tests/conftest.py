@@ -17,12 +17,21 @@ from tests.fixtures.brokers import (
     kafka_settings,
     unique_name,
 )
+from tests.fixtures.registries import apicurio, told_registry
 
 # An example has no deadline, so that no test fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-__all__ = ["apache_kafka", "embedded_broker", "embedded_settings", "kafka_settings", "unique_name"]
+__all__ = [
+    "apache_kafka",
+    "apicurio",
+    "embedded_broker",
+    "embedded_settings",
+    "kafka_settings",
+    "told_registry",
+    "unique_name",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,7 @@ HOMES = {
 
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "schemas": (
+        ("framed_writing",),
         ("codec", "dead_letters"),
         ("mapping", "registered"),
         ("avro_format", "cloud_events"),
@@ -54,7 +55,11 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("validation",),
         ("errors", "events"),
     ),
-    "event_log": (("kafka", "memory", "publisher"), ("errors", "source"), ("partitioning", "records")),
+    "event_log": (
+        ("kafka", "memory", "publisher", "schema_registry"),
+        ("errors", "source"),
+        ("partitioning", "records"),
+    ),
     "clip_index": (
         ("reading", "writing"),
         ("fold", "segments"),
@@ -75,7 +80,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("directory_shards", "pipeline"),
         ("intake",),
         ("encoding", "preparation"),
-        ("backlog", "references", "writing"),
+        ("backlog", "references", "registry", "writing"),
         ("notices", "pipeline_state", "quarantine"),
         ("tasks", "telemetry"),
         ("dead_letters", "tracing"),

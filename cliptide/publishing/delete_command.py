@@ -14,6 +14,7 @@ import click
 from cliptide.publishing.event_tracing import open_event_tracing
 from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.publish import (
+    Encode,
     EventPublisher,
     Failed,
     LabelledEvent,
@@ -28,6 +29,7 @@ from cliptide.searching.searchable import wanted_offsets
 from cliptide.terminal.connections import open_publisher
 from cliptide.terminal.options import kafka_options, option, query_options, topic_option
 from cliptide.terminal.plain_text import without_controls
+from cliptide.terminal.registry import RegistryOptions, framing_option, open_encoder, registry_options
 from cliptide.terminal.summary import counted, json_option, print_summary
 from cliptide.terminal.waiting import tell, waiting_told
 from event_log.kafka.settings import KafkaSettings
@@ -41,6 +43,7 @@ class DeleteOptions:
 
     topic: str
     kafka: KafkaSettings
+    registry: RegistryOptions
     platform: str
     version: int | None
     query_url: str
@@ -55,6 +58,8 @@ _NOT_HELD = "the index holds no such content; its delete event is published all 
 @click.argument("content_ids", nargs=-1, required=True, metavar="ID...")
 @topic_option
 @kafka_options
+@registry_options
+@framing_option
 @option("--platform", default="cliptide", help="The event's source.")
 @option(
     "--version",
@@ -75,9 +80,13 @@ def delete_command(content_ids: tuple[str, ...], **flags: Any) -> None:
     options = DeleteOptions(**flags)
     ids = _ids_from_input() if content_ids == ("-",) else content_ids
     unknown = _unknown_ids(ids, options)
-    with open_publisher(options.kafka, options.topic) as publisher, open_event_tracing() as tracing:
+    with (
+        open_publisher(options.kafka, options.topic) as publisher,
+        open_encoder(options.registry, options.topic) as encode,
+        open_event_tracing() as tracing,
+    ):
         sender = EventPublisher(publisher, options.topic, pacer=Pacer(None), tracing=tracing)
-        outcomes = list(sender.publish(_delete_events(ids, options)))
+        outcomes = list(sender.publish(_delete_events(ids, options, encode)))
     failed = failures_of(outcomes)
     for failure in failed:
         tell(without_controls(f"{failure.label}: {failure.reason}"))
@@ -90,7 +99,9 @@ def _ids_from_input() -> list[str]:
     return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
 
 
-def _delete_events(content_ids: Sequence[str], options: DeleteOptions) -> Iterator[LabelledEvent | Failed]:
+def _delete_events(
+    content_ids: Sequence[str], options: DeleteOptions, encode: Encode
+) -> Iterator[LabelledEvent | Failed]:
     for content_id in content_ids:
         event = DeleteEvent(
             event_id=str(uuid.uuid4()),
@@ -100,7 +111,7 @@ def _delete_events(content_ids: Sequence[str], options: DeleteOptions) -> Iterat
             version=options.version,
         )
         try:
-            yield label_event(content_id, event)
+            yield label_event(content_id, event, encode)
         except BadEvent as error:
             yield Failed(content_id, str(error))
 

@@ -49,6 +49,7 @@ class Failed:
     reason: str
 
 
+Encode: TypeAlias = Callable[[Event], EncodedEvent]
 Outcome: TypeAlias = Published | Checked | Failed
 
 
@@ -85,7 +86,7 @@ DEFAULT_WINDOW = Window()
 
 
 def encode_rows(
-    rows: Iterable[UploadRow | BadRow], build: Callable[[UploadRow], Event]
+    rows: Iterable[UploadRow | BadRow], build: Callable[[UploadRow], Event], encode: Encode = encode_event
 ) -> Iterator[LabelledEvent | Failed]:
     """Turn rows into encoded events. A row that cannot become an event becomes a `Failed`."""
     for row in rows:
@@ -93,14 +94,14 @@ def encode_rows(
             yield Failed(row.label, row.reason)
             continue
         try:
-            yield label_event(row.label, build(row))
+            yield label_event(row.label, build(row), encode)
         except (BadUpload, BadEvent) as error:
             yield Failed(row.label, str(error))
 
 
-def label_event(label: str, event: Event) -> LabelledEvent:
+def label_event(label: str, event: Event, encode: Encode = encode_event) -> LabelledEvent:
     """Encode an event, or raise `BadEvent` if it breaks the contract."""
-    return LabelledEvent(label, event.content_id, encode_event(event))
+    return LabelledEvent(label, event.content_id, encode(event))
 
 
 def check_events(events: Iterable[LabelledEvent | Failed]) -> Iterator[Checked | Failed]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cliptide.publishing.publish_run import PublishOptions, PublishRun
 from cliptide.terminal.options import kafka_options, option, query_options, topic_option
+from cliptide.terminal.registry import framing_option, registry_options
 from cliptide.terminal.summary import json_option
 
 _OTHER_FIELDS_BYTES = 64 * 1024  # room for the event's other fields, so that it stays below 10 MiB
@@ -21,6 +22,8 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=Path))
 @topic_option
 @kafka_options
+@registry_options
+@framing_option
 @option("--platform", default="cliptide", help="The source of events whose row names none.")
 @option(
     "--id-prefix",

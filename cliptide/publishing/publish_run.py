@@ -15,6 +15,7 @@ from rich.console import Console
 from cliptide.publishing.event_tracing import open_event_tracing
 from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.publish import (
+    Encode,
     EventPublisher,
     Failed,
     Outcome,
@@ -37,10 +38,12 @@ from cliptide.terminal.connections import open_publisher
 from cliptide.terminal.plain_text import without_controls
 from cliptide.terminal.progress import show_progress
 from cliptide.terminal.questions import can_ask, is_confirmed
+from cliptide.terminal.registry import RegistryOptions, open_encoder
 from cliptide.terminal.summary import counted, print_summary
 from cliptide.terminal.waiting import waiting_told
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Delivery
+from schemas.codec import encode_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class PublishOptions:
     reference: bool
     reference_base: str | None
     dry_run: bool
+    registry: RegistryOptions
     wait: bool
     wait_timeout: float
     yes: bool
@@ -233,7 +237,7 @@ class PublishRun:
 
     def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
         options = self._options
-        events = encode_rows(read_sources(self._sources), self._builder.build)
+        events = encode_rows(read_sources(self._sources), self._builder.build, self._encode(stack))
         if options.dry_run:
             return check_events(events)
         publisher = stack.enter_context(open_publisher(options.kafka, options.topic))
@@ -242,6 +246,11 @@ class PublishRun:
         return EventPublisher(publisher, options.topic, pacer=pacer, say=self._say, tracing=tracing).publish(
             events
         )
+
+    def _encode(self, stack: ExitStack) -> Encode:
+        if self._options.dry_run:
+            return encode_event
+        return stack.enter_context(open_encoder(self._options.registry, self._options.topic))
 
     def _count(self, outcome: Outcome) -> None:
         self.summary.rows += 1

@@ -17,6 +17,7 @@ from cliptide.dead_letters.reading import TopicScan, dead_letter_from_record
 from cliptide.terminal.connections import open_source
 from cliptide.terminal.options import dead_letter_topic_option, index_options, kafka_options, mapping_option
 from cliptide.terminal.plain_text import plain
+from cliptide.terminal.registry import RegistryOptions, open_schemas, registry_options
 from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
@@ -31,12 +32,14 @@ _NUM_SHOWN = 5
 @dead_letter_topic_option
 @mapping_option
 @kafka_options
+@registry_options
 def verify_command(
     index_root: Path,
     index_id: str | None,
     dead_letter_topic: str,
     mapping: EventMapping | None,
     kafka: KafkaSettings,
+    registry: RegistryOptions,
 ) -> None:
     """Read the log again, fold it, and compare the index with the result, content by content.
 
@@ -48,12 +51,13 @@ def verify_command(
     reader.reload()
     if reader.index is None or reader.searcher is None:
         raise click.ClickException(f"no index in {index_root}")
-    folded = LogFold(
-        covered_ranges(reader.searcher, reader.index.partition_of),
-        _set_aside(kafka, dead_letter_topic, reader.index.description.topic),
-        EventDecoder(mapping=mapping),
-    )
-    _read_log(folded, reader.index.description.topic, kafka)
+    with open_schemas(registry, index_root) as schemas:
+        folded = LogFold(
+            covered_ranges(reader.searcher, reader.index.partition_of),
+            _set_aside(kafka, dead_letter_topic, reader.index.description.topic),
+            EventDecoder(mapping=mapping, registry=schemas),
+        )
+        _read_log(folded, reader.index.description.topic, kafka)
     differences = folded.compare(reader.searcher, reader.index.partition_of)
     is_equal = all(difference.is_equal for difference in differences)
     print_table(Console(), differences)

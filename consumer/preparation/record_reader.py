@@ -14,7 +14,7 @@ from schemas.events import Event
 
 
 class Decoder(Protocol):
-    """Decodes records, or passes over them (None). Raises `BadEvent` or `UnknownSchema`. Thread-safe."""
+    """Decodes records, or passes over them (None). Raises an error of `schemas.errors`. Thread-safe."""
 
     def decode(
         self, *, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
@@ -30,8 +30,8 @@ class OtherKeyCounter(Protocol):
 class RecordReader:
     """Decodes a record and looks whether it lies in the right partition. Thread-safe.
 
-    Only a mapping makes events whose record has another key. Their partition cannot be checked: they are
-    counted, and the first one is logged.
+    Only a mapping, and a key that is framed for a schema registry, make events whose record has another key.
+    Their partition cannot be checked: they are counted, and the first one is logged.
     """
 
     def __init__(self, decoder: Decoder, placement: Placement, other_keys: OtherKeyCounter) -> None:
@@ -43,7 +43,7 @@ class RecordReader:
         self._has_spoken = False
 
     def read(self, record: Record) -> Event | None:
-        """Return the record's event, or None if it has none. Raises `BadEvent` or `UnknownSchema`."""
+        """Return the record's event, or None if it has none. Raises an error of `schemas.errors`."""
         try:
             event = self._decoder.decode(
                 key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms

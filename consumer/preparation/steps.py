@@ -24,7 +24,7 @@ from consumer.references.fetching import ReferenceGivenUp
 from consumer.tasks import NothingThere, Outcome, Removal, Task, Upload
 from consumer.telemetry.metrics import PreparationMeter
 from event_log.records import Record
-from schemas.errors import BadEvent, UnknownSchema
+from schemas.errors import BadEvent, SchemaNotAtHand, UnknownSchema
 from schemas.events import (
     ContentReference,
     DeleteEvent,
@@ -34,12 +34,19 @@ from schemas.events import (
     TextContent,
     UploadEvent,
 )
+from schemas.framing import SchemaKey
 
 
 class Fetcher(Protocol):
     """Fetches references. The future holds the bytes, or `ReferenceGivenUp`. `record` is for the log."""
 
     def fetch(self, reference: ContentReference, record: str) -> Future[bytes]: ...
+
+
+class SchemaFetcher(Protocol):
+    """Fetches a schema that a record needs. `on_failure` is told why that takes longer."""
+
+    def fetch(self, key: SchemaKey, on_failure: Callable[[str], None]) -> Future[None]: ...
 
 
 class SettledTasks(Protocol):
@@ -98,6 +105,7 @@ class Preparation:
         meter: PreparationMeter,
         options: PreparationOptions,
         settled: SettledTasks,
+        schemas: SchemaFetcher | None = None,
     ) -> None:
         self._reader = reader
         self._encoder = encoder
@@ -105,6 +113,7 @@ class Preparation:
         self._meter = meter
         self._options = options
         self._settled = settled
+        self._schemas = schemas
         self._pool = StepPool(options.num_threads, "prepare")
 
     def submit(self, tasks: Sequence[Task], handling: Handling) -> None:
@@ -183,8 +192,15 @@ class Preparation:
     def _decode(self, task: Task, group: _Group) -> Outcome | None:
         if task.record is None:
             return NothingThere()
+        try:
+            return self._decode_record(task, task.record, group)
+        except SchemaNotAtHand as error:
+            self._fetch_schema(error.key, task, group)
+            return None
+
+    def _decode_record(self, task: Task, record: Record, group: _Group) -> Outcome | None:
         with group.handling.around_step():
-            event = self._read(task.record, group)
+            event = self._read(record, group)
             if event is None:
                 return NothingThere()
             if isinstance(event, DeleteEvent):
@@ -193,6 +209,20 @@ class Preparation:
                 return self._prepare(event, event.content, group)
         self._fetch(event, event.content, task, group)
         return None
+
+    def _fetch_schema(self, key: SchemaKey, task: Task, group: _Group) -> None:
+        """Decode the task again when its schema is there. Until then it holds its partition and no other."""
+        assert self._schemas is not None
+        alone = _Group([task], group.handling)
+
+        def wait_because(reason: str) -> None:
+            task.waits_because = f"{task.position} needs {reason}; it goes on when the registry answers"
+
+        def decode_again(_: Future[None]) -> None:
+            task.waits_because = None
+            self._submit(alone, self._decode)
+
+        self._schemas.fetch(key, wait_because).add_done_callback(decode_again)
 
     def _read(self, record: Record, group: _Group) -> Event | None:
         started = time.perf_counter()

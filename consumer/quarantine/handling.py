@@ -14,7 +14,7 @@ from consumer.quarantine.inflight import InFlightFile
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Upload
 from consumer.telemetry.metrics import Metrics
-from schemas.errors import BadEvent, UnknownSchema
+from schemas.errors import BadEvent, SchemaNotAtHand, UnknownSchema
 
 _DISK_BACKOFF = Backoff(first_seconds=0.1, longest_seconds=1.0)
 _NOTHING = nullcontext()  # has no state, so all threads may share it
@@ -81,7 +81,7 @@ class QuarantineHandling:
             self._persist(lambda: self._inflight.mark_alone(self._offset))
             try:
                 yield
-            except (BadEvent, BadContent, UnknownSchema):
+            except (BadEvent, BadContent, UnknownSchema, SchemaNotAtHand):
                 self._persist(self._inflight.unmark_alone)
                 raise
             # Deliberately not in a `finally`: after any other exception the mark must stay, so that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 import structlog
 from aiohttp import web
 
-from event_log.errors import EventLogError, RecordTooLarge, TopicMissing
+from event_log.errors import (
+    EventLogError,
+    RecordTooLarge,
+    RegistryMisconfigured,
+    RegistryUnavailable,
+    TopicMissing,
+)
 from event_log.publisher import Publisher
 from event_log.records import Delivery, Headers
 from query_api.encoding.query_encoder import QueryEncoder
@@ -20,7 +26,7 @@ from query_api.serving.workers import Workers
 from query_api.telemetry.stages import Stages
 from query_api.telemetry.tracing import RequestTrace
 from query_api.uploads.large_contents import LargeContents
-from schemas.codec import encode_event
+from schemas.codec import EncodedEvent, encode_event
 from schemas.events import DeleteEvent, Event, ImageContent, TextContent, UploadEvent
 
 log = structlog.get_logger()
@@ -33,6 +39,7 @@ class PublishSettings:
     topic: str = "content-uploads"
     timeout_seconds: float = 10.0
     large_contents: LargeContents = field(default_factory=LargeContents)
+    encode: Callable[[Event], EncodedEvent] = encode_event
 
 
 class EventPublisher:
@@ -119,6 +126,9 @@ class EventPublisher:
         except OSError as error:  # of the directory for large contents
             log.error("content not stored", error=str(error))
             raise _unavailable("the content cannot be stored at the moment") from error
+        except (RegistryUnavailable, RegistryMisconfigured) as error:
+            log.error("schema not registered", error=str(error))
+            raise _unavailable("the schema registry cannot be used at the moment") from error
         except EventLogError as error:
             raise _unavailable("the log takes no events at the moment") from error
 
@@ -126,7 +136,7 @@ class EventPublisher:
         """Store a large content, encode the event and queue it. Waits while the publisher's queue is full."""
         if isinstance(event, UploadEvent):
             event = self._settings.large_contents.refer(event)
-        record = encode_event(event)
+        record = self._settings.encode(event)
         return publisher.publish(
             self._settings.topic, key=record.key, value=record.value, headers=(*record.headers, *headers)
         )

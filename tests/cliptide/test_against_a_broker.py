@@ -76,6 +76,34 @@ def test_what_can_be_published_is_in_the_log_and_the_rest_is_named(
     assert {(upload.content_id, upload.owner_id) for upload in uploads} == {("boot.png", "ada"), ("t", None)}
 
 
+@pytest.mark.parametrize("framing", ["prefix", "header"])
+def test_uploads_and_deletes_are_framed_for_a_schema_registry_when_told_so(
+    kafka: KafkaSettings, topic: str, tmp_path: Path, framing: str
+) -> None:
+    flags = ("--topic", topic, "--registry-url", "mock://registry", "--framing", framing)
+    run(kafka, "publish", str(write_source(tmp_path)), *flags)
+    assert run(kafka, "delete", "t", *flags).exit_code == 0
+    with open_source(kafka) as source:
+        records = list(TopicScan(source, topic).records())
+    assert len(records) == 3
+    for record in records:
+        assert record.value is not None
+        is_prefixed = record.value.startswith(b"\0\0\0\0\1")
+        assert is_prefixed == (framing == "prefix")
+        assert [name for name, _ in record.headers] == ([] if is_prefixed else ["__value_schema_id"])
+
+
+def test_framing_needs_a_registry_that_answers(kafka: KafkaSettings, topic: str, tmp_path: Path) -> None:
+    source = str(write_source(tmp_path))
+    result = run(kafka, "publish", source, "--topic", topic, "--framing", "prefix")
+    assert result.exit_code == 2
+    assert "--framing prefix needs --registry-url" in result.stderr
+    away = ("--framing", "prefix", "--registry-url", "http://127.0.0.1:9")
+    result = run(kafka, "publish", source, "--topic", topic, *away)
+    assert result.exit_code == 1
+    assert "schema registry http://127.0.0.1:9 does not answer" in result.stderr
+
+
 def test_a_repeated_run_names_the_same_contents_and_events(
     kafka: KafkaSettings, topic: str, tmp_path: Path
 ) -> None:

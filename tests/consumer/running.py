@@ -21,6 +21,7 @@ from consumer.backoff import Backoff
 from consumer.intake.patience import AssignmentPatience
 from consumer.intake.thread import IntakeSettings
 from consumer.pipeline import Pipeline
+from consumer.registry.fetching import Registry
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.commit_policy import CommitPolicy
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
@@ -86,6 +87,7 @@ class World:
     metrics: Metrics = field(default_factory=Metrics)
     source: MemoryRecordSource | None = None
     tracer: Tracer | None = None
+    registry: Registry | None = None
 
     def __post_init__(self) -> None:
         self.log.create_topic(TOPIC, self.num_partitions)
@@ -101,6 +103,7 @@ class World:
             self.log.describe_topic(TOPIC),
             DEAD_LETTER_TOPIC,
             self.tracer,
+            self.registry,
         )
         location = IndexLocation(self.root, "main", GROUP)
         return build_consumer(connections, location, self.options, self.metrics)

@@ -30,6 +30,7 @@ from consumer.settings import (
     ConsumerSettings,
     IndexSettings,
     KafkaSection,
+    SchemaRegistrySection,
     Settings,
     read_settings,
 )
@@ -42,6 +43,7 @@ from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.errors import UnknownSchema
 from service.environment import BadSettings
 from tests.fixtures.refusing_brokers import sasl_broker
+from tests.fixtures.registries import ToldRegistry
 
 
 def test_the_defaults_need_no_variable() -> None:
@@ -83,9 +85,11 @@ def test_thumbnails_are_kept_when_told_so(monkeypatch: pytest.MonkeyPatch) -> No
     assert HashEncoder().prepare_image(make_thumbnail(draw_picture(1))).pixels.shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize("section", [Settings, KafkaSection, IndexSettings, ConsumerSettings])
+@pytest.mark.parametrize(
+    "section", [Settings, KafkaSection, SchemaRegistrySection, IndexSettings, ConsumerSettings]
+)
 def test_every_setting_says_what_it_is(section: type[BaseModel]) -> None:
-    sections = {"kafka", "index", "encoder", "consumer", "log"}
+    sections = {"kafka", "schema_registry", "index", "encoder", "consumer", "log"}
     silent = [name for name, field in section.model_fields.items() if not field.description]
     assert set(silent) <= sections
 
@@ -102,6 +106,10 @@ def test_every_setting_says_what_it_is(section: type[BaseModel]) -> None:
         ("CLIPTIDE_KAFKA__PROPERTIES", '{"acks": "1"}'),
         ("CLIPTIDE_KAFKA__PROPERTIES", '{"client.id": {}}'),
         ("CLIPTIDE_ENCODER__PRECISION", "fp8"),
+        ("CLIPTIDE_SCHEMA_REGISTRY__URL", "registry:8081"),
+        ("CLIPTIDE_SCHEMA_REGISTRY__PASSWORD", "without a user"),
+        ("CLIPTIDE_SCHEMA_REGISTRY__CA_FILE", "/nonexistent/ca.pem"),
+        ("CLIPTIDE_SCHEMA_REGISTRY__TIMEOUT_SECONDS", "0"),
     ],
 )
 def test_a_bad_setting_is_one_line_that_names_its_variable(
@@ -183,6 +191,44 @@ def test_wrong_credentials_exit_with_5_and_say_so(
     told = capsys.readouterr().err
     assert "consumer: Kafka refuses this client: _AUTHENTICATION: " in told
     assert "wrong password" in told
+
+
+@pytest.mark.usefixtures("_broker_anywhere")
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((401, {"error_code": 401, "message": "Unauthorized"}), "answers 401 (Unauthorized)"),
+        ((404, {}), "is not the address of a schema registry"),
+    ],
+    ids=["401", "no registry"],
+)
+def test_a_registry_that_refuses_the_consumer_exits_with_5_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    told_registry: ToldRegistry,
+    answer: tuple[int, object],
+    reason: str,
+) -> None:
+    told_registry.answers["*"] = answer
+    monkeypatch.setenv("CLIPTIDE_SCHEMA_REGISTRY__URL", told_registry.url)
+    assert run(lambda settings: HashEncoder(), []) == 5
+    told = capsys.readouterr().err
+    assert told_registry.url in told
+    assert reason in told
+
+
+@pytest.mark.usefixtures("_broker_anywhere")
+def test_a_registry_that_is_away_at_the_start_is_named_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A replay may need no schema that is not kept on disk."""
+    monkeypatch.setenv("CLIPTIDE_SCHEMA_REGISTRY__URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__HEALTH_PORT", "0")
+    assert run(lambda settings: HashEncoder(), []) == 1
+    told = capsys.readouterr()
+    assert "starting without the schema registry" in told.out + told.err
+    assert "consumer: no subscription is possible" in told.err
 
 
 class Anywhere:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,19 @@ import pytest
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
+from consumer.registry.asked_schemas import AskedSchemas
+from consumer.registry.kept_schemas import KeptSchemas
 from event_log.errors import RecordTooLarge, TopicMissing, TransientLogError
 from event_log.memory.clients import MemoryLog, MemoryPublisher
+from event_log.schema_registry.client import RegistryClient
+from event_log.schema_registry.settings import RegistrySettings
+from event_log.schema_registry.writing import Framing, register_for
 from fakes.hash_encoder import draw_picture
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from schemas.codec import EventDecoder
 from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent, UploadEvent
+from schemas.framed_writing import FramedEncoder
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
@@ -50,11 +57,12 @@ async def client(small_index: SmallIndex, start_service: StartService, log: Memo
     return await start_service(small_index, publisher=MemoryPublisher(log))
 
 
-def events_of(log: MemoryLog) -> list[Any]:
+def events_of(log: MemoryLog, registry: RegistryClient | None = None) -> list[Any]:
     """Decode what was published, as the consumer does."""
     with log.changed:
         records = list(log.partition(TOPIC, 0).records)
-    decode = EventDecoder().decode
+    kept = KeptSchemas(Path("/nonexistent"), "")
+    decode = EventDecoder(registry=None if registry is None else AskedSchemas(registry, kept)).decode
     return [decode(key=r.key, value=r.value, headers=r.headers, timestamp_ms=r.timestamp_ms) for r in records]
 
 
@@ -79,6 +87,36 @@ async def test_a_json_upload_is_published_and_its_place_answered(client: Client,
         metadata={"price": 2.0, "new": True},
     )
     assert event.occurred_at.isoformat() == "2026-03-01T12:30:15.250000+00:00"
+
+
+@pytest.mark.parametrize("framing", ["prefix", "header"])
+async def test_an_upload_is_framed_for_a_schema_registry_when_told_so(
+    small_index: SmallIndex, start_service: StartService, log: MemoryLog, framing: Framing
+) -> None:
+    registry = RegistryClient(RegistrySettings("mock://registry"))
+    encode = FramedEncoder(register_for(registry, framing), TOPIC).encode
+    publish = PublishSettings(topic=TOPIC, encode=encode)
+    client = await start_service(small_index, publisher=MemoryPublisher(log), publish=publish)
+    assert (await client.post("/v1/contents", json=UPLOAD)).status == 202
+    [event] = events_of(log, registry)
+    assert event.content == TextContent("a red hat")
+    with log.changed:
+        [record] = log.partition(TOPIC, 0).records
+    assert record.value is not None
+    assert record.value.startswith(b"\0\0\0\0\1") == (framing == "prefix")
+    assert [name for name, _ in record.headers] == (["__value_schema_id"] if framing == "header" else [])
+
+
+async def test_an_upload_says_that_the_schema_registry_cannot_be_used(
+    small_index: SmallIndex, start_service: StartService, log: MemoryLog
+) -> None:
+    with closing(RegistryClient(RegistrySettings("http://127.0.0.1:9"))) as registry:
+        encode = FramedEncoder(register_for(registry, "prefix"), TOPIC).encode
+        publish = PublishSettings(topic=TOPIC, encode=encode)
+        client = await start_service(small_index, publisher=MemoryPublisher(log), publish=publish)
+        response = await client.post("/v1/contents", json=UPLOAD)
+    assert response.status == 503
+    assert "schema registry" in (await response.json())["error"]["message"]
 
 
 async def test_a_picture_comes_in_base64_in_a_form_or_as_the_body_itself(
