@@ -27,6 +27,7 @@ from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, EncoderUnavailable, Fenced
+from clip_index.generations.kept_crops import with_crops_of_index
 from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
@@ -130,7 +131,7 @@ def exit_code_from(error: Exception) -> int:
 def _consume(
     settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder], signals: Signals
 ) -> None:
-    encoder = load_encoder(settings.encoder)
+    encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
     with ExitStack() as stack:
         kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
         describe_program(metrics.registry)

@@ -22,6 +22,7 @@ from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
+from clip_index.generations.kept_crops import with_crops_of_index
 from clip_index.reading.index_reader import IndexReader
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
@@ -94,7 +95,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
 
 
 def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
-    encoder = load_encoder(settings.encoder)
+    encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
     reader = open_reader(settings.index, encoder)
     registry = CollectorRegistry()
     with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
