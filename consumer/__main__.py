@@ -33,6 +33,7 @@ from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, EncoderUnavailable, Fenced
+from clip_index.generations.kept_crops import with_crops_of_index
 from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
@@ -156,7 +157,7 @@ def _consume(
 ) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE))
-        encoder = load_encoder(settings.encoder)
+        encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
         kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
         describe_program(metrics.registry)
         measure_process(metrics.registry)

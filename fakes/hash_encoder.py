@@ -17,7 +17,8 @@ from PIL import Image
 
 from clip_index.content import Embeddings
 from clip_index.encoder.image_headers import ImageLimits
-from clip_index.encoder.images import Resizing, read_pixels
+from clip_index.encoder.images import Resizing, read_crops
+from clip_index.encoder.picture_crops import Cropping
 from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.text_windows import Windowing, build_windows, check_not_blank
 
@@ -32,15 +33,18 @@ class HashEncoder:
 
     dimension: int = 64
     seed: int = 0
+    max_crops: int = 1
     limits: ImageLimits = field(default_factory=ImageLimits)
 
     @property
     def fingerprint(self) -> EncoderFingerprint:
         digest = f"{crc32(str(self.seed).encode()):08x}" * 8
-        return EncoderFingerprint("hash", digest, self.dimension, "8x8", f"{WINDOWING} tokenizer=words")
+        windowing = Cropping.at_most(self.max_crops).written_behind(f"{WINDOWING} tokenizer=words")
+        return EncoderFingerprint("hash", digest, self.dimension, "8x8", windowing)
 
     def prepare_image(self, data: bytes) -> PreparedImage:
-        return PreparedImage(read_pixels(data, RESIZING, self.limits))
+        middle, *others = read_crops(data, RESIZING, self.limits, Cropping.at_most(self.max_crops))
+        return PreparedImage(middle, tuple(others))
 
     def prepare_text(self, text: str) -> PreparedText:
         check_not_blank(text)
@@ -54,7 +58,7 @@ class HashEncoder:
 
     def _embed(self, item: Prepared) -> Embeddings:
         if isinstance(item, PreparedImage):
-            return _unit(self._direction(crc32(item.pixels.tobytes()))[None])
+            return _unit(np.stack([self._direction(crc32(crop.tobytes())) for crop in item.crops]))
         return np.stack([self._embed_words(row[row > END]) for row in item.tokens])
 
     def _embed_words(self, words: NDArray[np.int32]) -> Embeddings:

@@ -23,6 +23,7 @@ from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
+from clip_index.generations.kept_crops import with_crops_of_index
 from clip_index.reading.index_reader import IndexReader
 from event_log.errors import RegistryMisconfigured
 from event_log.kafka.publisher import KafkaPublisher
@@ -112,7 +113,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
 def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
-        encoder = load_encoder(settings.encoder)
+        encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
         contents = open_contents_store(settings.query_api)
         reader = showing_links(open_reader(settings.index, encoder), contents)
         registry = CollectorRegistry()

@@ -10,6 +10,8 @@ The rules, which `docs/pictures.md` tells users:
 - **Which colours**: those that a viewer shows (`image_colors`). The profile is applied after resizing,
   because that is cheaper. 16-bit pictures keep their high bytes.
 - **Which frame**: the first that shows something, of the first thirty.
+- **Which part**: where the model sees a square, the one in the middle. A wide or tall picture has further
+  crops (`picture_crops`), except those that are blank.
 - **Which background**: white, or black where the picture would vanish on white.
 - **What it may cost**: the limits follow what decoding costs (`image_headers`).
 
@@ -37,6 +39,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from clip_index.encoder.image_colors import is_of_ink, lab_to_srgb, profile_of, to_srgb
 from clip_index.encoder.image_headers import ImageLimits, check_size, open_image
 from clip_index.encoder.image_repair import DECODE_ERRORS, open_damaged
+from clip_index.encoder.picture_crops import Cropping
 from clip_index.errors import BadContent
 
 ResizeMode: TypeAlias = Literal["shortest", "longest", "squash"]
@@ -88,18 +91,39 @@ class Resizing:
         ratio = pick(width / self.width, height / self.height)
         return max(1, round(width / ratio)), max(1, round(height / ratio))
 
+    def num_targets(self, width: int, height: int) -> float:
+        """Return how many times the target fits into the picture's longer side; 1 if nothing is cropped."""
+        if self.mode != "shortest":
+            return 1.0
+        ratios = width / self.width, height / self.height
+        return max(ratios) / min(ratios)
+
 
 def read_pixels(data: bytes, resizing: Resizing, limits: ImageLimits) -> NDArray[np.uint8]:
-    """Decode a picture to uint8 RGB of shape (resizing.height, resizing.width, 3).
+    """Decode a picture to uint8 RGB of shape (resizing.height, resizing.width, 3): the crop in the middle.
 
     Raises BadContent: `not_an_image`, `unsupported_image`, `image_too_large`,
     `truncated_image` or `damaged_image`.
     """
+    return read_crops(data, resizing, limits, Cropping())[0]
 
-    def model_input(picture: _Picture) -> NDArray[np.uint8]:
+
+def read_crops(
+    data: bytes, resizing: Resizing, limits: ImageLimits, cropping: Cropping
+) -> list[NDArray[np.uint8]]:
+    """Decode a picture once, to one crop or more, the middle one first. Raises BadContent, as `read_pixels`.
+
+    Blank crops beside the middle one are left out, because they would be near every blank picture.
+    """
+
+    def model_input(picture: _Picture) -> list[NDArray[np.uint8]]:
         scaled = resizing.scaled_size(*picture.upright_size)
+        shifts = cropping.shifts(resizing.num_targets(*picture.upright_size))
         image, extent = picture.load(scaled)
-        return np.array(_fit(image, extent, scaled, resizing, picture.profile))
+        middle, *others = (
+            _fit(image, extent, scaled, resizing, picture.profile, shift=shift) for shift in shifts
+        )
+        return [np.array(middle), *(np.array(other) for other in others if not _is_flat(other))]
 
     return _read(data, limits, model_input)
 
@@ -226,7 +250,10 @@ def _first_that_shows(image: ImageFile.ImageFile, limits: ImageLimits) -> Image.
 
 
 def _is_blank(image: Image.Image) -> bool:
-    shown = _on_background(_plain_mode(image, None))
+    return _is_flat(_on_background(_plain_mode(image, None)))
+
+
+def _is_flat(shown: Image.Image) -> bool:
     return all(
         high - low <= _BLANK for low, high in zip(*np.reshape(shown.getextrema(), (-1, 2)).T, strict=True)
     )
@@ -254,12 +281,21 @@ def _eight_bits(values: NDArray[np.generic]) -> Image.Image:
 
 
 def _fit(
-    image: Image.Image, extent: Extent, scaled: Size, resizing: Resizing, profile: bytes | None
+    image: Image.Image,
+    extent: Extent,
+    scaled: Size,
+    resizing: Resizing,
+    profile: bytes | None,
+    *,
+    shift: float,
 ) -> Image.Image:
-    """Resample the part of the picture that the target shows; pad where the target is larger."""
+    """Resample the part of the picture that the target shows; pad where the target is larger.
+
+    `shift` 0.5 is the part in the middle, 0 the one at the left or top, 1 the one at the right or bottom.
+    """
     target = resizing.width, resizing.height
     shown = min(scaled[0], target[0]), min(scaled[1], target[1])
-    left, top = round((scaled[0] - shown[0]) / 2), round((scaled[1] - shown[1]) / 2)
+    left, top = round((scaled[0] - shown[0]) * shift), round((scaled[1] - shown[1]) * shift)
     scale_x, scale_y = extent[0] / scaled[0], extent[1] / scaled[1]
     box = (left * scale_x, top * scale_y, (left + shown[0]) * scale_x, (top + shown[1]) * scale_y)
     small = _shown(_resample(image, shown, box, Image.Resampling[resizing.interpolation.upper()]), profile)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
+from clip_index.encoder.picture_crops import max_crops_of, without_crops
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,38 @@ class EncoderFingerprint:
         canonical = json.dumps(asdict(self), sort_keys=True).encode()
         return hashlib.sha256(canonical).hexdigest()[:12]
 
+    def has_same_model_as(self, other: EncoderFingerprint) -> bool:
+        """Whether one's queries find the other's contents, however many crops of a picture each encodes."""
+        return self._without_crops() == other._without_crops()
+
+    def _without_crops(self) -> EncoderFingerprint:
+        return replace(self, windowing=without_crops(self.windowing))
+
     def __str__(self) -> str:
-        return f"{self.architecture} ({self.dimension} dimensions, fingerprint {self.short})"
+        most = max_crops_of(self.windowing)
+        crops = "" if most == 1 else f", up to {most} crops of a picture"
+        return f"{self.architecture} ({self.dimension} dimensions, fingerprint {self.short}{crops})"
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """A decoded, resized and cropped picture: uint8, shape (height, width, 3), RGB, not normalised."""
+    """A decoded, resized and cropped picture: uint8, shape (height, width, 3), RGB, not normalised.
+
+    `further` are the other crops of a wide or tall picture.
+    """
 
     pixels: NDArray[np.uint8]
+    further: tuple[NDArray[np.uint8], ...] = ()
+
+    @property
+    def crops(self) -> NDArray[np.uint8]:
+        """All crops, shape (crops, height, width, 3); the middle one comes first."""
+        return np.stack([self.pixels, *self.further])
 
     @property
     def num_rows(self) -> int:
-        """The number of its embeddings."""
-        return 1
+        """The number of its embeddings: one for each crop."""
+        return 1 + len(self.further)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.picture_crops import GREATEST_MAX_CROPS
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
@@ -19,7 +20,9 @@ class EncoderSettings:
     `open_clip_config.json` and a safetensors file, or a safetensors file with that config beside it.
     `pretrained` is used only with a name: one of open_clip's tags, or a safetensors file.
     `precision` `auto` means bf16 if the processor multiplies bf16 natively. If `threads` is None,
-    torch decides. `max_batch` is the most pictures (or windows of texts) in one pass.
+    torch decides. `max_batch` is the most crops of pictures (or windows of texts) in one pass.
+    `max_crops` is the most crops of one picture. If it is None, an index keeps the number that it was
+    created with, and a new one has 3.
     `cache_dir` keeps downloaded weights.
     """
 
@@ -41,9 +44,22 @@ class EncoderSettings:
         default=None, metadata={"description": "Number of encoder threads; unset: torch's default."}
     )
     max_batch: int = field(
-        default=32, metadata={"description": "Most pictures or text windows in one pass of the model."}
+        default=32,
+        metadata={"description": "Most crops of pictures, or windows of texts, in one pass."},
     )
     cache_dir: Path | None = field(
         default=None, metadata={"description": "Directory that keeps downloaded weights."}
     )
+    max_crops: int | None = field(
+        default=None,
+        metadata={
+            "description": "Most crops of a picture whose sides differ by more than 1.8, from 1 to 9. Each "
+            "is an embedding of its own. Unset: the number that the index was created with, 3 for a new one. "
+            "An even number counts as the odd one before it."
+        },
+    )
     image_limits: ImageLimits = field(default_factory=ImageLimits)
+
+    def __post_init__(self) -> None:
+        if self.max_crops is not None and not 1 <= self.max_crops <= GREATEST_MAX_CROPS:
+            raise ValueError(f"max_crops must be 1 to {GREATEST_MAX_CROPS}")

@@ -140,7 +140,7 @@ class IndexReader:
     def _open_index(self, index_id: str | None) -> IndexDirectory:
         index = IndexDirectory.open(self._root, index_id)
         built_by = index.description.fingerprint
-        if self._fingerprint is not None and built_by != self._fingerprint:
+        if self._fingerprint is not None and not built_by.has_same_model_as(self._fingerprint):
             raise EncoderMismatch(built_by=str(built_by), running=str(self._fingerprint))
         return index
 

@@ -10,11 +10,13 @@ from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.kept_crops import with_crops_of_index
 from cliptide.doctor.findings import Finding, failed, ok, skipped, warning
 from cliptide.terminal.waiting import waiting_told
 from consumer.settings import Settings
 
 _MODEL = "CLIPTIDE_ENCODER__MODEL and CLIPTIDE_ENCODER__PRETRAINED"
+_CROPS = "CLIPTIDE_ENCODER__MAX_CROPS"
 
 
 def check_encoder(settings: Settings) -> Iterator[Finding]:
@@ -49,7 +51,8 @@ def check_devices() -> Iterator[Finding]:
 def _check_loading(settings: Settings) -> Iterator[Finding]:
     try:
         with waiting_told(f"the model {settings.encoder.model} to load"):
-            fingerprint, seconds = _load(settings.encoder)
+            of_index = with_crops_of_index(settings.encoder, settings.index.root, settings.index.id)
+            fingerprint, seconds = _load(of_index)
     except ClipIndexError as error:
         yield failed("model", str(error), f"correct {_MODEL}")
         return
@@ -78,5 +81,8 @@ def _check_fingerprint(settings: Settings, fingerprint: EncoderFingerprint) -> I
         yield ok("index's model", f"the index {index_id} was built by this model")
         return
     message = f"the index {index_id} was built by another model: {built_by}; this one is {fingerprint}"
-    remedy = f"set {_MODEL} to the index's model, or build another index with a new CLIPTIDE_INDEX__ID"
+    remedy = (
+        f"set {_MODEL} to the index's model, {_CROPS} to its number of crops (unset: the index's own), "
+        "or build another index with a new CLIPTIDE_INDEX__ID"
+    )
     yield failed("index's model", message, remedy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from aiohttp import web
 from pydantic import Field, TypeAdapter
 
@@ -21,6 +22,7 @@ from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.errors import ApiError
 from query_api.http.bodies import read_known_parameters, read_parts
 from query_api.http.json_answer import json_answer
+from query_api.serving.best_of_crops import search_crops
 from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.workers import WORKERS, Workers
@@ -97,19 +99,19 @@ class LinkSearch:
             return []
         with self.stages.measure("encode"):
             embedding = await self.encoder.encode_text(text)
-        return await self._find(embedding)
+        return await self._find(embedding[np.newaxis])
 
     async def by_image(self, image: bytes) -> list[LinkedImage]:
         with self.stages.measure("encode"):
-            embedding = await self.encoder.encode_image(image)
-        return await self._find(embedding)
+            crops = await self.encoder.encode_content(image)
+        return await self._find(crops)
 
-    async def _find(self, embedding: Embeddings) -> list[LinkedImage]:
+    async def _find(self, crops: Embeddings) -> list[LinkedImage]:
         with self.stages.measure("reload"):
             await self.served.reload_for_request()
         observed = self.served.searcher.observed_by(self.stages.search_observer)
         with self.stages.measure("search"):
-            return await self.workers.run(find_linked_images, observed, embedding)
+            return await self.workers.run(find_linked_images, observed, crops)
 
 
 def _search_of(request: web.Request) -> LinkSearch:
@@ -117,11 +119,11 @@ def _search_of(request: web.Request) -> LinkSearch:
     return LinkSearch(app[QUERY_ENCODER], app[SERVED_INDEX], app[WORKERS], request[STAGES])
 
 
-def find_linked_images(searcher: Snapshot, embedding: Embeddings) -> list[LinkedImage]:
-    """Return the best images with a link, best first. Blocking."""
+def find_linked_images(searcher: Snapshot, crops: Embeddings) -> list[LinkedImage]:
+    """Return the best images with a link, best first. `crops` is the query, (crops, dimension). Blocking."""
     k = NUM_IMAGES
     while True:
-        [hits] = searcher.search(embedding[None], k=k, modality="image")
+        hits = search_crops(searcher, crops, k=k, modality="image")
         contents = searcher.read_many([hit.location for hit in hits], ())
         found = [
             LinkedImage(hit.content_id, content.facts.link, hit.score)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
+import numpy as np
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
@@ -31,6 +32,7 @@ from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.recommend.recommendation import recommend_by_interests
 from query_api.recommend.routes import OWNER_TOKENS
 from query_api.search.ranking_requests import without_owner
+from query_api.serving.best_of_crops import search_crops
 from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
@@ -141,21 +143,21 @@ async def retrieve_contents(request: web.Request) -> web.Response:
     parameters = read_known_parameters(request, RetrieveParameters)
     body = await read_body(request)
     searcher = await _newest_searcher(request)
-    embedding = await _embed(request, body, parameters.type)
-    k = 0 if embedding is None else min(parameters.k, MAX_K)
-    if embedding is None or k == 0:
+    crops = await _embed(request, body, parameters.type)
+    k = 0 if crops is None else min(parameters.k, MAX_K)
+    if crops is None or k == 0:
         return json_answer(_nothing().model_dump_json())
-    return await _in_worker(request, lambda: retrieve(searcher, embedding, k=k, user=parameters.user or None))
+    return await _in_worker(request, lambda: retrieve(searcher, crops, k=k, user=parameters.user or None))
 
 
 async def _embed(request: web.Request, body: bytes, modality: Modality) -> Embeddings | None:
-    """Encode a query. A blank text means nothing, so it has no embedding and finds nothing."""
+    """Encode a query, (crops, dimension). A blank text means nothing, so it has no embedding."""
     encoder = request.app[QUERY_ENCODER]
     with request[STAGES].measure("encode"):
         if modality == "image":
-            return await encoder.encode_image(picture_of_part(body))
+            return await encoder.encode_content(picture_of_part(body))
         text = text_from_bytes(body)
-        return await encoder.encode_text(text) if text.strip() else None
+        return (await encoder.encode_text(text))[np.newaxis] if text.strip() else None
 
 
 async def recommend_contents(request: web.Request) -> web.Response:
@@ -168,16 +170,14 @@ async def recommend_contents(request: web.Request) -> web.Response:
     return await _in_worker(request, lambda: recommend(searcher, known, k=k, user=user))
 
 
-def retrieve(searcher: Snapshot, embedding: Embeddings, *, k: int, user: str | None) -> RetrievedAnswer:
+def retrieve(searcher: Snapshot, crops: Embeddings, *, k: int, user: str | None) -> RetrievedAnswer:
     """Rank the contents of everybody except the user, each modality by itself. Blocking."""
-    found = {
-        modality: _retrieve_one(searcher, embedding, modality, k=k, user=user) for modality in MODALITIES
-    }
+    found = {modality: _retrieve_one(searcher, crops, modality, k=k, user=user) for modality in MODALITIES}
     return RetrievedAnswer(**{modality: _rank(hits, modality) for modality, hits in found.items()})
 
 
 def _retrieve_one(
-    searcher: Snapshot, embedding: Embeddings, modality: Modality, *, k: int, user: str | None
+    searcher: Snapshot, crops: Embeddings, modality: Modality, *, k: int, user: str | None
 ) -> list[Hit]:
     """Return the k best hits of a modality. A content that its user uploaded several times is one hit.
 
@@ -185,7 +185,7 @@ def _retrieve_one(
     """
     others, num_wanted = without_owner(None, user), k + 1
     while True:
-        [hits] = searcher.search(embedding[None], k=num_wanted, modality=modality, row_filter=others)
+        hits = search_crops(searcher, crops, k=num_wanted, modality=modality, row_filter=others)
         latest = latest_of_copies(searcher, hits)
         has_all = len(latest) > k and hits[-1].score < latest[k - 1].score
         if has_all or len(hits) < num_wanted or num_wanted >= MAX_CANDIDATES:

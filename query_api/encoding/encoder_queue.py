@@ -10,11 +10,11 @@ ItemT = TypeVar("ItemT")
 
 
 class EncoderQueue(Generic[ItemT]):
-    """Contents that wait, each with the number of rows that the encoder makes of it: one for each window.
+    """Contents that wait, each with the number of rows that the encoder makes of it.
 
-    Texts of several windows have a queue of their own. There a text that fits the batch passes the texts
-    that do not fit, and a batch takes at most one of those. So a request of thousands of windows delays
-    the others by one text at a time, and later requests do not delay it for ever.
+    Texts of several windows and pictures of several crops have a queue of their own. There a text that fits
+    the batch passes the texts that do not fit, and a batch takes at most one of those. So a request of
+    thousands of windows delays the others by one text at a time, and later requests do not delay it for ever.
     """
 
     def __init__(self) -> None:

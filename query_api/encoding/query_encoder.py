@@ -112,12 +112,15 @@ class QueryEncoder:
         return await asyncio.shield(task)  # if this request goes away, others may still wait
 
     async def encode_image(self, data: bytes) -> Embeddings:
-        """Return the embedding of an image file, shape (dimension,); `ContentRefused` if it has none."""
+        """Return one embedding of an image file, shape (dimension,); `ContentRefused` if it has none.
+
+        That of a wide picture is the unit mean of its crops. A search takes `encode_content`.
+        """
         prepared = await self._prepare_whole(data)
         return await self._encode(lambda: prepared, unit_mean, prepared.num_rows)
 
     async def encode_content(self, content: str | bytes) -> Embeddings:
-        """Return all embeddings of a text or an image file, (windows, dimension); an image has one.
+        """Return all embeddings of a text or an image file, (windows or crops, dimension).
 
         Raises `ContentRefused` if it has none.
         """

@@ -1,9 +1,9 @@
 """Opaque, signed cursors: everything that the next page needs, whichever process answers it.
 
-A cursor holds the query's embedding, the generations of the first page by number and digest, the
-options, and the last hit of each modality. The query is not encoded again, because the size of an
-encoder's batch slightly changes the embedding. A cursor is the base64url of an HMAC-SHA-256 and of
-the JSON that it signs.
+A cursor holds the query's embedding (of a wide picture one for each crop), the generations of the first
+page by number and digest, the options, and the last hit of each modality. The query is not encoded again,
+because the size of an encoder's batch slightly changes the embedding. A cursor is the base64url of an
+HMAC-SHA-256 and of the JSON that it signs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clip_index.content import Embeddings, Modality
+from clip_index.encoder.picture_crops import GREATEST_MAX_CROPS
 from query_api.errors import ApiError
 from query_api.search.options import RatedOptions
 from query_api.search.paging import Page
@@ -59,7 +60,7 @@ def cursor_key(configured: str | None, description: IndexDescription) -> bytes:
 
 def write_cursor(page: Page, key: bytes) -> str:
     payload = _Payload(
-        embedding=base64.b64encode(page.query.embedding.astype("<f4").tobytes()).decode(),
+        embedding=base64.b64encode(page.query.searched.astype("<f4").tobytes()).decode(),
         excluded_ids=sorted(page.query.excluded_ids),
         asked_by=page.query.modality,
         options=page.options,
@@ -86,8 +87,11 @@ def read_cursor(cursor: str, key: bytes, dimension: int) -> Page:
         raise ApiError("bad_cursor", message) from None
     if any(end is not None and not _is_possible(end) for end in payload.places.values()):
         raise _bad_cursor()
-    embedding = _read_embedding(payload.embedding, dimension)
-    query = QueryEmbedding(embedding, frozenset(payload.excluded_ids), payload.asked_by)
+    searched, excluded_ids = _read_embeddings(payload.embedding, dimension), frozenset(payload.excluded_ids)
+    if len(searched) == 1:
+        query = QueryEmbedding(searched[0], excluded_ids, payload.asked_by)
+    else:
+        query = QueryEmbedding.of_picture(searched, excluded_ids)
     return Page(query, payload.options, payload.generations, payload.places)
 
 
@@ -95,15 +99,19 @@ def _is_possible(end: PageEnd) -> bool:
     return 0 < end.num_before < MAX_DEPTH and math.isfinite(end.score)
 
 
-def _read_embedding(text: str, dimension: int) -> Embeddings:
-    """Check even a signed embedding, because the derived key is not secret."""
+def _read_embeddings(text: str, dimension: int) -> Embeddings:
+    """Read one embedding, or those of a picture's crops, (crops, dimension).
+
+    Even signed ones are checked, because the derived key is not secret.
+    """
     try:
-        embedding = np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+        numbers = np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
     except ValueError:
         raise _bad_cursor() from None
-    if embedding.shape != (dimension,) or not np.isfinite(embedding).all():
+    num_crops, rest = divmod(len(numbers), dimension)
+    if rest or not 1 <= num_crops <= GREATEST_MAX_CROPS or not np.isfinite(numbers).all():
         raise _bad_cursor()
-    return embedding
+    return numbers.reshape(num_crops, dimension)
 
 
 def _digest(signed: bytes, key: bytes) -> bytes:

@@ -65,7 +65,8 @@ class EmbedRequest(Request):
 class EmbedAnswer(Answer):
     embeddings: list[list[list[float]]] = Field(
         description="For each content the unit vectors that an index would hold of it: one vector of a "
-        "picture, and one of each window of a text. Most texts have one window."
+        "picture (one of each crop, if its sides differ by more than 1.8), and one of each window of a text. "
+        "Most texts have one window."
     )
     encoder: EncoderAnswer
     timings: Timings

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_index.content import Embeddings, Modality
+from clip_index.content import Embeddings, Modality, unit_mean
 from query_api.errors import ApiError
 from query_api.percentiles.scale import PercentileScale
 
@@ -22,6 +22,8 @@ MIN_NORM = 1e-6  # a sum of unit vectors, weights adding up to 1, that is shorte
 class QueryEmbedding:
     """One unit vector of shape (dimension,), float32, and the content ids that must not be answered.
 
+    `crops` are the embeddings of a wide picture's crops, (crops, dimension): each content is ranked by the
+    crop that it is nearest to. `embedding` is their mean then, for whatever needs one direction.
     `modality` is that of the text, picture or content asked for, None for numbers and combinations.
     `scales` are the percentile scales of the hits, by the hits' modality, as far as there are any.
     """
@@ -30,6 +32,18 @@ class QueryEmbedding:
     excluded_ids: frozenset[str] = frozenset()
     modality: Modality | None = None
     scales: Mapping[Modality, PercentileScale] = field(default_factory=dict)
+    crops: Embeddings | None = None
+
+    @classmethod
+    def of_picture(cls, crops: Embeddings, excluded_ids: frozenset[str] = frozenset()) -> QueryEmbedding:
+        """Look for what is like a picture, of which all embeddings are given."""
+        is_wide = len(crops) > 1
+        return cls(unit_mean(crops), excluded_ids, "image", crops=crops if is_wide else None)
+
+    @property
+    def searched(self) -> Embeddings:
+        """The directions to search for, (directions ≥ 1, dimension)."""
+        return self.embedding[np.newaxis] if self.crops is None else self.crops
 
 
 def embedding_from_numbers(numbers: Sequence[float], dimension: int) -> Embeddings:

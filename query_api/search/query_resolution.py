@@ -49,7 +49,7 @@ class QueryResolver:
         if example.text is not None:
             return QueryEmbedding(await self.encoder.encode_text(example.text), modality="text")
         if example.image is not None:
-            return QueryEmbedding(await self.encoder.encode_image(example.image), modality="image")
+            return QueryEmbedding.of_picture(await self.encoder.encode_content(example.image))
         if example.vector is not None:
             return QueryEmbedding(embedding_from_numbers(example.vector, self.encoder.fingerprint.dimension))
         return await self.workers.run(embed_like_content, self.searcher, example.content_id or "")
@@ -59,8 +59,10 @@ def embed_like_content(searcher: Snapshot, content_id: str) -> QueryEmbedding:
     """Look for what is like a content, and leave out the content itself. Blocking."""
     location = locate(searcher, content_id)
     [stored] = searcher.read_many([location], ())
-    embedding = unit_mean(searcher.embeddings(location))
-    return QueryEmbedding(embedding, frozenset({content_id}), stored.modality)
+    embeddings = searcher.embeddings(location)
+    if stored.modality == "image":
+        return QueryEmbedding.of_picture(embeddings, frozenset({content_id}))
+    return QueryEmbedding(unit_mean(embeddings), frozenset({content_id}), stored.modality)
 
 
 def with_scales(

@@ -14,6 +14,7 @@ from clip_index.content import Modality
 from query_api.search.options import RatedOptions
 from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.ranking_requests import PageEnd, RankingRequest, build_rated_requests
+from query_api.serving.best_of_crops import best_of_crops
 from query_api.serving.engine import Hit, Snapshot
 
 
@@ -69,15 +70,17 @@ def _least_score(request: RankingRequest) -> float | None:
 
 def _search(searcher: Snapshot, requests: Sequence[RankingRequest], num_wanted: int) -> list[list[Hit]]:
     first = requests[0]
-    queries = np.stack([request.query.embedding for request in requests])
-    return searcher.search(
-        queries,
+    searched = [request.query.searched for request in requests]
+    found = searcher.search(
+        np.concatenate(searched),
         k=num_wanted,
         modality=first.modality,
         min_score=_least_score(first),
         row_filter=first.row_filter,
         depth=first.depth,
     )
+    of_each = iter(found)
+    return [best_of_crops([*islice(of_each, len(one))], num_wanted) for one in searched]
 
 
 def _select(searcher: Snapshot, request: RankingRequest, hits: list[Hit], newest: Snapshot | None) -> Ranking:

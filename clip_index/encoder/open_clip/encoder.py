@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from clip_index.content import Embeddings
 from clip_index.encoder.image_headers import ImageLimits
-from clip_index.encoder.images import Resizing, read_pixels
+from clip_index.encoder.images import Resizing, read_crops
 from clip_index.encoder.open_clip.models import (
     Model,
     architecture_name,
@@ -27,6 +27,7 @@ from clip_index.encoder.open_clip.shared_tower import SharedTower
 from clip_index.encoder.open_clip.tokens import WordTokenizer
 from clip_index.encoder.open_clip.towers import Tower, build_image_tower, build_text_tower
 from clip_index.encoder.open_clip.uniform_tower import NUM_PROBES, OneRowTower, is_uniform
+from clip_index.encoder.picture_crops import DEFAULT_MAX_CROPS, Cropping
 from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.settings import EncoderSettings, Precision
 from clip_index.encoder.text_windows import Windowing, build_windows, check_not_blank
@@ -46,7 +47,7 @@ def load_encoder(settings: EncoderSettings) -> OpenClipEncoder:
         torch.set_num_threads(settings.threads)
     model = load_model(settings)
     dtype = _dtype(settings.precision)
-    preparation = Preparation.of(model, settings.image_limits)
+    preparation = Preparation.of(model, settings)
     images = build_image_tower(model.module, dtype)
     texts = build_text_tower(model.module, dtype)
     return OpenClipEncoder(
@@ -63,17 +64,25 @@ class Preparation:
     """How bytes and texts become model input; thread-safe."""
 
     resizing: Resizing
+    cropping: Cropping
     limits: ImageLimits
     tokenizer: WordTokenizer
     windowing: Windowing
 
     @classmethod
-    def of(cls, model: Model, limits: ImageLimits) -> Preparation:
-        windowing = Windowing.for_context(model.module.context_length)
-        return cls(_resizing(model.preprocessing), limits, WordTokenizer(model.tokenizer), windowing)
+    def of(cls, model: Model, settings: EncoderSettings) -> Preparation:
+        resizing = _resizing(model.preprocessing)
+        return cls(
+            resizing=resizing,
+            cropping=_cropping(resizing, settings.max_crops),
+            limits=settings.image_limits,
+            tokenizer=WordTokenizer(model.tokenizer),
+            windowing=Windowing.for_context(model.module.context_length),
+        )
 
     def prepare_image(self, data: bytes) -> PreparedImage:
-        return PreparedImage(read_pixels(data, self.resizing, self.limits))
+        middle, *others = read_crops(data, self.resizing, self.limits, self.cropping)
+        return PreparedImage(middle, tuple(others))
 
     def prepare_text(self, text: str) -> PreparedText:
         check_not_blank(text)
@@ -113,7 +122,7 @@ class OpenClipEncoder:
         return self._preparation.prepare_text(text)
 
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
-        pixels = [item.pixels[np.newaxis] for item in prepared if isinstance(item, PreparedImage)]
+        pixels = [item.crops for item in prepared if isinstance(item, PreparedImage)]
         tokens = [item.tokens for item in prepared if isinstance(item, PreparedText)]
         images = self._encode_parts(self._image_tower, pixels)
         texts = self._encode_parts(self._text_tower, tokens)
@@ -147,7 +156,7 @@ def _fingerprint(model: Model, preparation: Preparation) -> EncoderFingerprint:
         weights_digest=weights_digest(model.module),
         dimension=int(model.config["embed_dim"]),
         preprocessing=canonical_json(model.preprocessing),
-        windowing=f"{preparation.windowing} {tokenizer}",
+        windowing=preparation.cropping.written_behind(f"{preparation.windowing} {tokenizer}"),
     )
 
 
@@ -171,6 +180,13 @@ def _resizing(config: Any) -> Resizing:
     size = config["size"]
     height, width = (size, size) if isinstance(size, int) else size
     return Resizing(width, height, config["resize_mode"], config["interpolation"], config["fill_color"])
+
+
+def _cropping(resizing: Resizing, max_crops: int | None) -> Cropping:
+    """A model that is shown the whole picture, squashed or padded, needs one crop."""
+    if resizing.mode != "shortest":
+        return Cropping()
+    return Cropping.at_most(DEFAULT_MAX_CROPS if max_crops is None else max_crops)
 
 
 def _dtype(precision: Precision) -> torch.dtype:

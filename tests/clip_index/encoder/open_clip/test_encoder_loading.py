@@ -71,9 +71,23 @@ class TestFingerprint:
         found = fingerprint(directory)
         assert found.architecture.startswith("clip-")
         assert found.dimension == 16
-        assert found.windowing == "75/60/64 tokenizer=clip-bpe-49408 clean=lower"
+        assert found.windowing == "75/60/64 tokenizer=clip-bpe-49408 clean=lower crops=3@1.8"
         assert json.loads(found.preprocessing)["size"] == [32, 32]
         assert len(found.weights_digest) == 64
+
+    def test_an_encoder_of_one_crop_has_the_fingerprint_of_indexes_from_before_there_were_more(
+        self, directory: Path
+    ) -> None:
+        found = fingerprint(directory, max_crops=1)
+        assert found.windowing == "75/60/64 tokenizer=clip-bpe-49408 clean=lower"
+        assert found != fingerprint(directory)
+        assert found.has_same_model_as(fingerprint(directory))
+
+    def test_a_model_that_is_shown_the_whole_picture_has_one_crop(self, tmp_path: Path) -> None:
+        squashing = write_tiny_clip(
+            tmp_path / "squashing", tiny_config(), preprocessing={"resize_mode": "squash"}
+        )
+        assert "crops" not in fingerprint(squashing, max_crops=9).windowing
 
     def test_precision_threads_and_batches_are_no_part_of_it(self, directory: Path) -> None:
         expected = fingerprint(directory, precision="fp32")
