@@ -45,6 +45,7 @@ _WORDS: Mapping[str, str] = MappingProxyType(  # instead of pydantic's, which ad
 )
 HINT = "did you mean"
 _CONTENT = 'content: {"text": …} or {"image": …}'
+_DELETE_IDS = 'filter: {"must": [{"field": "content_id", "any_of": […]}]}'
 _MEANT: Mapping[str, str] = MappingProxyType(  # names in other services → ours, where the model has ours
     {
         **dict.fromkeys(("limit", "top_k", "topk", "top", "size", "n", "num", "count", "num_images"), "k"),
@@ -80,11 +81,26 @@ _OFFSETS = frozenset({"offset", "from", "start", "skip", "page", "after"})
 _SPECIAL: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "SearchParameters": dict.fromkeys(("text", "query", "search", "prompt"), "q"),
-        "FieldCondition": {"key": "field", "exist": "exists", "prefix": "equals or any_of"},
+        "FieldCondition": {
+            **dict.fromkeys(("prefix", "contains", "includes", "has"), "equals or any_of"),
+            **dict.fromkeys(("contains_any", "nested"), "any_of"),
+            **dict.fromkeys(("contains_all", "all"), "all_of"),
+            **dict.fromkeys(("ne", "neq", "not", "not_equals"), 'equals, in a condition of "must_not"'),
+            **dict.fromkeys(("between",), "gte and lte"),
+            "key": "field",
+            "exist": "exists",
+        },
+        "BulkDeleteRequest": dict.fromkeys(
+            ("id", "ids", "content_id", "content_ids", "contents"), _DELETE_IDS
+        ),
         "UploadRequest": dict.fromkeys(("text", "image", "caption", "document", "data"), _CONTENT),
     }
 )
 _CONDITION_FIELDS = ("modality", "source", "owner_id", "content_id", "occurred_at")
+_CONDITION_PARTS = frozenset(
+    ("field", "key", "value", "equals", "match", "term", "terms", "any_of", "all_of")
+) | frozenset(("exists", "range", "gt", "gte", "lt", "lte"))
+_SHOWN_ONLY = ("title", "link", "text", "version")
 _MAX_NAME_CHARACTERS = 60
 
 
@@ -105,6 +121,13 @@ def named(name: str) -> str | None:
     return name if is_plain else None
 
 
+def metadata_hint(name: str) -> str:
+    """Say how a filter reaches a field that it does not have itself."""
+    if name in _SHOWN_ONLY:
+        return f"; a content's {name} cannot be filtered, but metadata.{name} can if uploads have it"
+    return f"; {HINT} metadata.{name}?"
+
+
 def _suggestion(name: str, model: type[BaseModel] | None) -> str:
     """Return what follows "unknown field": what the client may have meant.
 
@@ -113,6 +136,8 @@ def _suggestion(name: str, model: type[BaseModel] | None) -> str:
     if model is None or named(name) is None:
         return ""
     fields, lowered = model.model_fields, name.lower()
+    if model.__name__ == "Filter" and lowered in _CONDITION_PARTS:
+        return '; did you mean {"must": [{"field": …, "equals": …}]}?'
     meant = _SPECIAL.get(model.__name__, {}).get(lowered) or _MEANT.get(lowered)
     if meant is not None and (meant in fields or not meant.isidentifier()):
         return f"; did you mean {meant}?"
@@ -126,13 +151,15 @@ def _suggestion(name: str, model: type[BaseModel] | None) -> str:
 
 def _about_metadata(name: str, model: type[BaseModel]) -> str:
     """Say where a field of the client's own belongs, in a model that takes such."""
+    if model.__name__ == "Filter" and name in _SHOWN_ONLY:
+        return metadata_hint(name)
     if model.__name__ == "Filter":
         field = name if name in _CONDITION_FIELDS else f"metadata.{name}"
         return f'; did you mean {{"must": [{{"field": "{field}", "equals": …}}]}}?'
     if "metadata" in model.model_fields:
         return f'; fields of your own belong into metadata: {{"{name}": …}}'
     if model.__name__ == "SearchParameters":
-        return f"; did you mean metadata.{name}?"
+        return metadata_hint(name)
     return ""
 
 
