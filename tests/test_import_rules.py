@@ -64,7 +64,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "service": (
         ("command_line", "gc_tuning", "program_metrics", "sections", "small_server"),
         ("environment", "exit_deadline", "host_names", "processors"),
-        ("logs",),
+        ("logs", "value_errors"),
     ),
     "consumer": (
         ("__main__",),

@@ -22,6 +22,7 @@ from schemas.errors import BadEvent
 from schemas.events import MetadataValue, Modality
 from schemas.json_format import double_from_integer
 from schemas.validation import MAX_TITLE_BYTES
+from service.value_errors import value_error
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -166,4 +167,4 @@ def _reason(error: ValidationError) -> str:
         return f"{column}: another column gives the {OTHER_NAMES[column]} already"
     if first["type"] == "extra_forbidden":
         return f"{column}: there is no such column; there are {', '.join(UploadFields.model_fields)}"
-    return f"{column}: {first['msg'].lower()}"
+    return f"{column}: {value_error(first)}"

@@ -10,39 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-_WORDS: Mapping[str, str] = MappingProxyType(  # instead of pydantic's, which address the author of a model
-    {
-        "missing": "is missing",
-        "none_required": "must be left out here",
-        "string_type": "must be a text",
-        "string_unicode": "must be a text in Unicode",
-        "bytes_type": "must be a text",
-        "int_type": "must be a whole number",
-        "int_from_float": "must be a whole number",
-        "int_parsing": "must be a whole number",
-        "int_parsing_size": "must be a whole number",
-        "float_type": "must be a number",
-        "float_parsing": "must be a number",
-        "bool_type": "must be true or false",
-        "bool_parsing": "must be true or false",
-        "list_type": "must be a list",
-        "dict_type": "must be an object",
-        "model_type": "must be an object",
-        "model_attributes_type": "must be an object",
-        "invalid_key": "must have texts as names",
-        "finite_number": "must be a finite number",
-        "greater_than": "must be greater than {gt}",
-        "greater_than_equal": "must be at least {ge}",
-        "less_than": "must be less than {lt}",
-        "less_than_equal": "must be at most {le}",
-        "too_short": "needs {min_length} or more entries",
-        "too_long": "may have at most {max_length} entries",
-        "string_too_short": "must not be empty",
-        "bytes_too_short": "must not be empty",
-        "string_too_long": "may have at most {max_length} characters",
-        "string_pattern_mismatch": "has a form that is not allowed",
-    }
-)
+from service.value_errors import value_error
+
 HINT = "did you mean"
 _CONTENT = 'content: {"text": …} or {"image": …}'
 _DELETE_IDS = 'filter: {"must": [{"field": "content_id", "any_of": […]}]}'
@@ -106,13 +75,11 @@ _MAX_NAME_CHARACTERS = 60
 
 def message_of(item: ErrorDetails, model: type[BaseModel] | None) -> str:
     """Say what is wrong in a sentence that continues the field's name. `model` is that of the whole body."""
-    kind, context = item["type"], item.get("ctx", {})
-    if kind == "extra_forbidden":
+    if item["type"] == "extra_forbidden":
         return "unknown field" + _suggestion(str(item["loc"][-1]), _model_at(model, item["loc"][:-1]))
-    if kind == "literal_error":
-        return f"must be {str(context.get('expected', '')).replace(chr(39), '')}"
-    words = _WORDS.get(kind)
-    return item["msg"] if words is None else words.format_map(context)
+    if item["type"] == "string_pattern_mismatch":
+        return "has a form that is not allowed"
+    return value_error(item)
 
 
 def named(name: str) -> str | None:

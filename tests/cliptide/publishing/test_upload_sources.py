@@ -144,8 +144,11 @@ BAD_LINES = {
         '{"text": "b", "colour": "red"}',
         "colour: there is no such column; there are content_id, file, text, ",
     ),
-    "naive_time": ('{"text": "b", "occurred_at": "2026-01-01T00:00:00"}', "occurred_at: "),
-    "version_in_words": ('{"text": "b", "version": "new"}', "version: "),
+    "naive_time": (
+        '{"text": "b", "occurred_at": "2026-01-01T00:00:00"}',
+        "occurred_at: must have a time zone",
+    ),
+    "version_in_words": ('{"text": "b", "version": "new"}', "version: must be a whole number"),
     "an_integer_that_would_change": (
         '{"text": "b", "metadata": {"a": 9007199254740993}}',
         "a: a double cannot hold this integer; send it as a text",
