@@ -192,6 +192,12 @@ def test_a_csv_that_breaks_off_inside_quotes_names_the_line(tmp_path: Path) -> N
     assert "not readable as CSV" in bad.reason
 
 
+def test_a_csv_with_an_unknown_column_is_refused_once_and_not_row_by_row(tmp_path: Path) -> None:
+    source = write(tmp_path / "shop.csv", "sku,text, metadata.colour,price,\n" + "a,a red boot,red,5,\n" * 3)
+    with pytest.raises(SourceUnreadable, match=r"do not exist: sku, price\. There are .*metadata\.sku$"):
+        rows_of(source)
+
+
 UNREADABLE = {
     "absent": "nothing.csv",
     "another_type": "uploads.xlsx",
