@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# The newest that the Go of Debian 12 builds:
+KUSTOMIZE := v5.0.1
 TORCH ?= $(shell cat $(VENV)/.torch 2>/dev/null)
 ifneq ($(filter-out cpu,$(TORCH)),)
 $(error TORCH is cpu or empty, not $(TORCH))
@@ -20,7 +22,7 @@ INSTALL_LOCKED = $(PIP) --require-hashes -r requirements.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fleet-long fuzz-api slow-long lint format figures crash-long lock sbom audit system-deps clean
+.PHONY: help install demo test test-all fleet-long fuzz-api slow-long lint format figures crash-long lock sbom audit system-deps kustomize image-test image-test-deps clean
 
 help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -97,6 +99,16 @@ audit: install ## ask PyPI's database for known weaknesses of what the images in
 system-deps: ## install the Debian packages that some tests need: a JDK, Maven and Go for Kafka and the examples, Prometheus, Alertmanager, Compose, Chromium
 	apt-get update
 	apt-get install --yes --no-install-recommends openjdk-17-jdk-headless maven golang-go prometheus prometheus-alertmanager docker-compose chromium
+
+kustomize: ## build kustomize, with which the tests render deploy/kubernetes where there is no kubectl (needs Go)
+	GOBIN=$${GOBIN:-/usr/local/bin} go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE)
+
+image-test: install ## build each image of deploy/Dockerfile and run what it holds (root; downloads gigabytes; half an hour)
+	@$(BIN)/python -m tools.image_test $(ARGS)
+
+image-test-deps: ## install the Debian packages that image-test needs: buildah and debootstrap
+	apt-get update
+	apt-get install --yes --no-install-recommends buildah debootstrap
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

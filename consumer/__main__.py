@@ -9,16 +9,21 @@ Exit codes; each failure also prints one sentence on stderr:
 5 the log cannot be used: unauthorised, misconfigured, a missing topic, no takeover in time;
 6 a flood of dead letters;
 7 another writer owns a shard of this consumer: start again.
+
+With --hold, a consumer that would end with 2, 3, 4 or 6 stays instead, live and not ready, until a signal.
 """
 
 from __future__ import annotations
 
+import argparse
 import errno
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from types import FrameType
 
 import structlog
@@ -31,10 +36,12 @@ from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
 from consumer.health import HealthCheck, HealthServer
+from consumer.held import WANTS_A_PERSON, Refusal, hold
 from consumer.options_from_settings import options_from_settings
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
 from consumer.telemetry.metrics import Metrics
+from consumer.tracing import SERVICE
 from event_log.errors import EventLogError, TransientLogError
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher
@@ -48,6 +55,7 @@ from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
 from service.program_metrics import describe_program, measure_process
+from service.tracing import open_tracer
 
 _STALLED_AFTER_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake
@@ -89,6 +97,11 @@ class Signals:
         while not self.is_stop_requested and (rest := deadline - time.monotonic()) > 0:
             time.sleep(min(rest, _SIGNAL_POLL_SECONDS))
 
+    def wait(self) -> None:
+        """Wait until a stop is asked for."""
+        while not self.is_stop_requested:
+            time.sleep(_SIGNAL_POLL_SECONDS)
+
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self.is_stop_requested = True
 
@@ -99,17 +112,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[str] | None = None) -> int:
     """Read settings, open everything, consume; return the exit code."""
-    accepted = _read_flags(arguments)
+    flags = _read_flags(arguments)
     signals = Signals()
     signals.listen()
+    refusal = _try_to_consume(load_encoder, flags, signals)
+    if flags.hold and refusal.exit_code in WANTS_A_PERSON:
+        hold(refusal, os.environ, signals.wait)
+    return refusal.exit_code
+
+
+def _try_to_consume(
+    load_encoder: Callable[[EncoderSettings], Encoder], flags: argparse.Namespace, signals: Signals
+) -> Refusal:
     try:
-        settings = _with_flags(read_settings(), accepted)
+        settings = _with_flags(read_settings(), flags)
         configure_logs(settings.log.level, settings.log.format)
         trace_crashes()
         _consume(settings, load_encoder, signals)
     except Exception as error:  # noqa: BLE001 - every failure becomes a sentence and a code
         return _refuse(error)
-    return 0
+    return Refusal(0, "stopped by a signal")
 
 
 def exit_code_from(error: Exception) -> int:
@@ -130,15 +152,16 @@ def exit_code_from(error: Exception) -> int:
 def _consume(
     settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder], signals: Signals
 ) -> None:
-    encoder = load_encoder(settings.encoder)
     with ExitStack() as stack:
+        tracer = stack.enter_context(open_tracer(SERVICE))
+        encoder = load_encoder(settings.encoder)
         kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
         describe_program(metrics.registry)
         measure_process(metrics.registry)
         topic = _wait_for_topics(settings, kafka, metrics, signals)
         if topic is None:
             return
-        connections = _connect(settings, kafka, topic, encoder, stack)
+        connections = replace(_connect(settings, kafka, topic, encoder, stack), tracer=tracer)
         pipeline = _wait_for_disk(lambda: _build_pipeline(connections, settings, metrics), metrics, signals)
         if pipeline is None:
             return
@@ -260,17 +283,19 @@ def _topic_creation(settings: Settings, *, num_partitions: int) -> TopicCreation
     return TopicCreation(num_partitions, config={"max.message.bytes": MAX_RECORD_BYTES})
 
 
-def _read_flags(arguments: Sequence[str] | None) -> dict[str, bool]:
-    """Read the flags. Each accepts for this start what the setting of the same name accepts for every one."""
+def _read_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags. An --accept-… accepts for this start what the setting of that name always accepts."""
     parser = build_parser("python -m consumer", __doc__)
     parser.add_argument(
         "--accept-rewind", action="store_true", help="read records again from the index's offset"
     )
     parser.add_argument("--accept-data-loss", action="store_true", help="go on without records that are gone")
-    return {name: True for name, given in vars(parser.parse_args(arguments)).items() if given}
+    parser.add_argument("--hold", action="store_true", help="stay, not ready, where only a person can help")
+    return parser.parse_args(arguments)
 
 
-def _with_flags(settings: Settings, accepted: dict[str, bool]) -> Settings:
+def _with_flags(settings: Settings, flags: argparse.Namespace) -> Settings:
+    accepted = {name: True for name, given in vars(flags).items() if given and name.startswith("accept_")}
     consumer = settings.consumer.model_copy(update=accepted)
     return settings.model_copy(update={"consumer": consumer})
 
@@ -289,7 +314,7 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
     return encoder
 
 
-def _refuse(error: Exception) -> int:
+def _refuse(error: Exception) -> Refusal:
     code = exit_code_from(error)
     if code == 1:
         _log.error("fault", exc_info=error)
@@ -299,7 +324,7 @@ def _refuse(error: Exception) -> int:
             "; `cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
         )
     print(f"consumer: {sentence}", file=sys.stderr)  # noqa: T201 (one sentence for a person)
-    return code
+    return Refusal(code, sentence)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -31,6 +32,12 @@ class Health:
 
     not_live: list[str]
     not_ready: list[str]
+
+
+class Look(Protocol):
+    """Tells the health of what the server stands beside."""
+
+    def look(self) -> Health: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ class HealthServer:
         host: str,
         port: int,
         *,
-        check: HealthCheck,
+        check: Look,
         registry: CollectorRegistry,
         host_names: Collection[str] = (),
         limits: ServerLimits | None = None,

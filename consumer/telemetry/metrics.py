@@ -178,6 +178,11 @@ class Metrics:
         self.ready = Gauge(
             "cliptide_consumer_ready", "1 while /readyz is green, else 0.", registry=self.registry
         )
+        self.held_exit_code = Gauge(
+            "cliptide_consumer_held_exit_code",
+            "The exit code of a consumer that --hold keeps from ending, else 0.",
+            registry=self.registry,
+        )
         self.index_free_bytes = Gauge(
             "cliptide_consumer_index_free_bytes", "Bytes free where the index lies.", registry=self.registry
         )

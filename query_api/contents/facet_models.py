@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -33,10 +34,16 @@ Bound = Annotated[float | str, one_of_types("a number or an RFC 3339 time")]
 def _say_its_kinds(schema: JsonSchema) -> None:
     """Say in the schema that there is one query at most, and which ones have percentiles."""
     unrated: JsonSchema = {"min_percentile": {"type": "null"}}
-    without: JsonSchema = {"properties": {**{kind: {"type": "null"} for kind in _KINDS}, **unrated}}
-    by_terms = is_given("terms")
-    by_terms["properties"] |= unrated
-    schema["oneOf"] = [without, *(is_given(kind) for kind in _KINDS if kind != "terms"), by_terms]
+    without: JsonSchema = {"properties": {**_absent(_KINDS), **unrated}}
+    branches = {kind: is_given(kind) for kind in _KINDS}
+    for kind, branch in branches.items():
+        branch["properties"] |= _absent([other for other in _KINDS if other != kind])
+    branches["terms"]["properties"] |= unrated
+    schema["oneOf"] = [without, *branches.values()]
+
+
+def _absent(kinds: Iterable[str]) -> JsonSchema:
+    return {kind: {"type": "null"} for kind in kinds}
 
 
 class FacetRequest(Request):

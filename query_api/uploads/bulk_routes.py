@@ -26,6 +26,7 @@ from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
+from query_api.telemetry.tracing import TRACE
 from query_api.uploads.bulk import (
     ACCEPTED,
     SEARCHABLE,
@@ -102,7 +103,7 @@ def _event_from_values(values: Any) -> Event:
 
 async def _publish_good(request: web.Request, read: Sequence[Written]) -> list[Written]:
     events = [one.event for one in read if one.event is not None]
-    results = iter(await request.app[EVENT_PUBLISHER].publish_all(events))
+    results = iter(await request.app[EVENT_PUBLISHER].publish_all(events, request[TRACE]))
     return [one if one.event is None else _written(one.event, next(results)) for one in read]
 
 
@@ -188,7 +189,7 @@ async def _publish_deletes(request: web.Request, deletes: Sequence[DeleteEvent])
     deliveries: list[Delivery] = []
     for start in range(0, len(deletes), NUM_PUBLISHED_TOGETHER):
         part = deletes[start : start + NUM_PUBLISHED_TOGETHER]
-        results = await request.app[EVENT_PUBLISHER].publish_all(part)
+        results = await request.app[EVENT_PUBLISHER].publish_all(part, request[TRACE])
         deliveries.extend(result for result in results if isinstance(result, Delivery))
         if (error := next((one for one in results if isinstance(one, ApiError)), None)) is not None:
             message = (

@@ -20,6 +20,7 @@ from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
+from query_api.telemetry.tracing import TRACE
 from query_api.uploads.fate import MESSAGES, fate_of, position_of, searcher_covering, shard_of
 from query_api.uploads.models import (
     DeleteParameters,
@@ -50,7 +51,13 @@ async def delete_content(request: web.Request) -> web.Response:
 async def _write(request: web.Request, event: Event, parameters: WriteParameters) -> web.Response:
     """Publish the event; if the client asked for it, wait until the event is searchable."""
     app, stages = request.app, request[STAGES]
-    delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
+    delivery = await publish_event(
+        event,
+        stages,
+        trace=request[TRACE],
+        encoder=app[QUERY_ENCODER],
+        publisher=app[EVENT_PUBLISHER],
+    )
     if parameters.wait is None:
         return json_answer(
             _published(event, delivery, stages).model_dump_json(exclude_unset=True), status=202

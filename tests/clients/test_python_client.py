@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cliptide.client import AsyncClient, Client, NotIndexed, NotInTime, Query, Refused, Unreachable
+from cliptide.client import AsyncClient, Client, NotIndexed, NotInTime, Query, Refused, Unreachable, Upload
 from cliptide.client.values import Acknowledgement
 
 from fakes.hash_encoder import draw_picture
@@ -54,6 +54,35 @@ def test_a_deleted_content_is_gone_once_it_was_waited_for(client: Client) -> Non
     assert (client.content("py/deleted?") or {})["text"] == "a soap"
     client.wait_for(client.delete("py/deleted?"), 60.0)
     assert client.content("py/deleted?") is None
+
+
+def test_a_batch_says_of_each_upload_what_became_of_it(client: Client) -> None:
+    good = Upload(
+        "py-batch", text="a brass bell", fields={"title": "Bell", "metadata": {"tags": ["brass", "old"]}}
+    )
+    first, second = client.upload_batch([good, Upload("py-empty")])
+    assert first.error is None
+    assert first.acknowledgement is not None
+    assert (second.acknowledgement, second.content_id) == (None, "py-empty")
+    assert second.error is not None
+    assert second.error.status == 422
+    client.wait_for(first.acknowledgement, 60.0)
+    [hit] = client.search("a brass bell", k=1, modality="text", include=["metadata"]).texts
+    assert (hit.title, hit.metadata) == ("Bell", {"tags": ["brass", "old"]})
+
+
+def test_contents_are_deleted_by_a_filter_after_a_dry_run(client: Client) -> None:
+    for number in range(3):
+        write(client, f"py-sold-{number}", f"a chair {number}", metadata={"state": ["sold", "old"]})
+    sold = {"must": [{"field": "metadata.state", "all_of": ["sold", "old"]}]}
+    planned = client.delete_by_filter(sold)
+    assert (planned.num_found, planned.num_deleted) == (3, 0)
+    with pytest.raises(Refused, match="too_many_contents"):
+        client.delete_by_filter(sold, dry_run=False, max_contents=2)
+    deleted = client.delete_by_filter(sold, dry_run=False)
+    assert (deleted.num_found, deleted.num_deleted) == (3, 3)
+    after = client.search("a chair", k=5, filter=sold, min_offsets=deleted.min_offsets, timeout_ms=60_000)
+    assert after.hits == []
 
 
 def test_recommendations_say_why_and_name_what_is_missing(client: Client) -> None:

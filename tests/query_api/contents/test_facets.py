@@ -131,8 +131,8 @@ async def test_beyond_the_contents_that_are_read_the_index_counts_what_it_keeps_
         ({"min_percentile": 0.5}, "percentiles need"),
         ({"terms": [{"text": "a"}], "min_percentile": 0.5}, "percentiles need"),
         ({"fields": ["colour"]}, "must be one of"),
-        ({"fields": []}, "at least 1"),
-        ({"max_values": 0}, "greater than"),
+        ({"fields": []}, "needs 1 or more entries"),
+        ({"max_values": 0}, "must be at least 1"),
     ],
 )
 async def test_what_cannot_be_counted_is_refused(client: Client, body: Any, message: str) -> None:

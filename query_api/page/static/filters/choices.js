@@ -12,6 +12,12 @@ export class Choices {
     this.widened = widened;
     this.elements = new Map(); // id or title → element
     this.isWhole = {};
+    this.onceChosen = new Map(); // field → values that were chosen: they stay, so that nothing vanishes under a finger
+  }
+
+  /** The fields of which a person has chosen a value. */
+  get fieldsOnceChosen() {
+    return [...this.onceChosen.keys()];
   }
 
   /** The elements are shown anew. Those that are not shown again are forgotten. */
@@ -31,7 +37,7 @@ export class Choices {
   /** Show values by count, with those that are chosen; null if there are none. */
   showValues(field, title, counted, chosen, choose) {
     const known = counted.map(({ value, count }) => ({ value: String(value), name: valueName(value), count })).filter(({ value }) => value !== "");
-    const gone = chosen.filter((value) => !known.some((other) => other.value === value)).map((value) => ({ value, name: value, count: 0 }));
+    const gone = this.#remember(field, chosen).filter((value) => !known.some((other) => other.value === value)).map((value) => ({ value, name: value, count: 0 }));
     const values = [...gone, ...known];
     if (values.length === 0) return null;
     const isShown = ({ value }, position) => this.isWhole[field] || position < NUM_FIRST || chosen.includes(value);
@@ -61,6 +67,12 @@ export class Choices {
     const pair = this.#keep(`${field}-range`, () => build("div", { class: "range" }));
     arrange(pair, inputs);
     return this.#showGroup(field, title, [pair], !isTime || chosen.from !== "" || chosen.to !== "");
+  }
+
+  #remember(field, chosen) {
+    const values = new Set([...(this.onceChosen.get(field) ?? []), ...chosen]);
+    if (values.size > 0) this.onceChosen.set(field, values);
+    return [...values];
   }
 
   #showMore(field, number) {

@@ -58,7 +58,8 @@ export class Filters {
     const focused = document.activeElement?.closest("#filters [id]")?.id;
     const { fields } = this.facets;
     this.choices.begin();
-    const names = [...new Set([...Object.keys(fields), ...Object.keys(this.question.where), ...Object.keys(this.question.ranges)])];
+    const { where, ranges } = this.question;
+    const names = [...new Set([fields, where, ranges].flatMap(Object.keys).concat(this.choices.fieldsOnceChosen))];
     const shown = names.filter(isFilter).sort(orderOf).map((field) => this.#showField(field, fields[field]));
     arrange(find("#filter-list"), [this.#showModalities(fields.modality), ...shown.filter(Boolean)]);
     this.#showButton();

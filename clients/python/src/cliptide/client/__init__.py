@@ -3,7 +3,16 @@
 from cliptide.client.asynchronous import AsyncClient
 from cliptide.client.blocking import Client
 from cliptide.client.errors import Busy, CliptideError, NotIndexed, NotInTime, Refused, Unreachable
-from cliptide.client.values import Acknowledgement, Answer, Because, Hit, Query
+from cliptide.client.values import (
+    Acknowledgement,
+    Answer,
+    Because,
+    DeletedByFilter,
+    Hit,
+    Outcome,
+    Query,
+    Upload,
+)
 
 __all__ = [
     "Acknowledgement",
@@ -13,10 +22,13 @@ __all__ = [
     "Busy",
     "Client",
     "CliptideError",
+    "DeletedByFilter",
     "Hit",
     "NotInTime",
     "NotIndexed",
+    "Outcome",
     "Query",
     "Refused",
     "Unreachable",
+    "Upload",
 ]

@@ -11,7 +11,16 @@ import httpx
 from cliptide.client import flows
 from cliptide.client.connection import Connection, reply_of, reply_without_answer
 from cliptide.client.flows import NO_ANSWER, Call, Examples, Flow, Pause, Reply
-from cliptide.client.values import Acknowledgement, Answer, Json, Picture, Query
+from cliptide.client.values import (
+    Acknowledgement,
+    Answer,
+    DeletedByFilter,
+    Json,
+    Outcome,
+    Picture,
+    Query,
+    Upload,
+)
 
 if TYPE_CHECKING:
     from cliptide.client.values import RecommendOptions, SearchOptions, UploadFields
@@ -67,11 +76,21 @@ class AsyncClient:
         image: Picture | None = None,
         **fields: Unpack[UploadFields],
     ) -> Acknowledgement:
-        flow = flows.upload(content_id, text, image, fields, self._connection.patience_seconds)
-        return await self._run(flow)
+        wanted = Upload(content_id, text, image, fields)
+        return await self._run(flows.upload(wanted, self._connection.patience_seconds))
+
+    async def upload_batch(self, uploads: Sequence[Upload]) -> list[Outcome]:
+        return await self._run(flows.upload_batch(uploads, self._connection.patience_seconds))
 
     async def delete(self, content_id: str, *, version: int | None = None) -> Acknowledgement:
         return await self._run(flows.delete(content_id, version, self._connection.patience_seconds))
+
+    async def delete_by_filter(
+        self, row_filter: Mapping[str, Any], *, dry_run: bool = True, max_contents: int = 1000
+    ) -> DeletedByFilter:
+        options = {"dry_run": dry_run, "max_contents": max_contents}
+        flow = flows.delete_by_filter(row_filter, options, self._connection.patience_seconds)
+        return await self._run(flow)
 
     async def content(self, content_id: str) -> Json | None:
         return await self._run(flows.get_content(content_id, self._connection.patience_seconds))

@@ -11,7 +11,16 @@ import httpx
 from cliptide.client import flows
 from cliptide.client.connection import Connection, reply_of, reply_without_answer
 from cliptide.client.flows import NO_ANSWER, Call, Examples, Flow, Pause, Reply
-from cliptide.client.values import Acknowledgement, Answer, Json, Picture, Query
+from cliptide.client.values import (
+    Acknowledgement,
+    Answer,
+    DeletedByFilter,
+    Json,
+    Outcome,
+    Picture,
+    Query,
+    Upload,
+)
 
 if TYPE_CHECKING:
     from cliptide.client.values import RecommendOptions, SearchOptions, UploadFields
@@ -75,10 +84,25 @@ class Client:
         **fields: Unpack[UploadFields],
     ) -> Acknowledgement:
         """Write a content, or a new version of one. When this returns, it is in the log."""
-        return self._run(flows.upload(content_id, text, image, fields, self._connection.patience_seconds))
+        wanted = Upload(content_id, text, image, fields)
+        return self._run(flows.upload(wanted, self._connection.patience_seconds))
+
+    def upload_batch(self, uploads: Sequence[Upload]) -> list[Outcome]:
+        """Write up to 64 contents in this order, and say of each what became of it."""
+        return self._run(flows.upload_batch(uploads, self._connection.patience_seconds))
 
     def delete(self, content_id: str, *, version: int | None = None) -> Acknowledgement:
         return self._run(flows.delete(content_id, version, self._connection.patience_seconds))
+
+    def delete_by_filter(
+        self, row_filter: Mapping[str, Any], *, dry_run: bool = True, max_contents: int = 1000
+    ) -> DeletedByFilter:
+        """Delete every content that passes a filter, through the log; a dry run only counts them.
+
+        If more than `max_contents` pass, nothing is deleted and `Refused` is raised (too_many_contents).
+        """
+        options = {"dry_run": dry_run, "max_contents": max_contents}
+        return self._run(flows.delete_by_filter(row_filter, options, self._connection.patience_seconds))
 
     def content(self, content_id: str) -> Json | None:
         """Return all that is kept of a content, None if there is none."""

@@ -19,12 +19,12 @@ from cliptide.client.errors import Busy, CliptideError, NotIndexed, NotInTime, R
 from cliptide.client.values import (
     Acknowledgement,
     Answer,
+    DeletedByFilter,
     Json,
-    Picture,
+    Outcome,
     Query,
-    UploadFields,
+    Upload,
     as_query,
-    encoded_picture,
     given,
 )
 
@@ -117,15 +117,33 @@ def recommend(examples: Examples, options: Mapping[str, Any], patience_seconds: 
     return (yield from _answer("/v1/recommend", {**examples.as_json(), **options}, patience_seconds))
 
 
-def upload(
-    content_id: str, text: str | None, image: Picture | None, fields: UploadFields, patience_seconds: float
-) -> Flow[Acknowledgement]:
-    content = given({"text": text, "image": None if image is None else encoded_picture(image)})
-    body = {"content_id": content_id, "content": content, **fields}
-    if "occurred_at" in fields:
-        body["occurred_at"] = _rfc_time(fields["occurred_at"])
-    answer = yield from send(Call("POST", "/v1/contents", body), patience_seconds)
+def upload(wanted: Upload, patience_seconds: float) -> Flow[Acknowledgement]:
+    answer = yield from send(Call("POST", "/v1/contents", wanted.as_json()), patience_seconds)
     return _acknowledgement(answer)
+
+
+def upload_batch(wanted: Sequence[Upload], patience_seconds: float) -> Flow[list[Outcome]]:
+    body = {"contents": [one.as_json() for one in wanted]}
+    answer = yield from send(Call("POST", "/v1/contents/batch", body), patience_seconds)
+    return [_outcome(one, found) for one, found in zip(wanted, answer["outcomes"], strict=True)]
+
+
+def _outcome(wanted: Upload, found: Json) -> Outcome:
+    error = found.get("error")
+    refused = None if error is None else Refused(found["status"], error)
+    is_written = found.get("offset") is not None
+    written = _acknowledgement({**found, "content_id": wanted.content_id}) if is_written else None
+    return Outcome(wanted.content_id, written, refused)
+
+
+def delete_by_filter(
+    row_filter: Mapping[str, Any], options: Mapping[str, Any], patience_seconds: float
+) -> Flow[DeletedByFilter]:
+    body = {"filter": row_filter, **options}
+    answer = yield from send(Call("POST", "/v1/contents/delete", body), patience_seconds)
+    return DeletedByFilter(
+        answer["num_found"], answer["num_deleted"], answer["content_ids"], answer["min_offsets"]
+    )
 
 
 def delete(content_id: str, version: int | None, patience_seconds: float) -> Flow[Acknowledgement]:
@@ -196,12 +214,6 @@ def _acknowledgement(answer: Json, *, is_delete: bool = False) -> Acknowledgemen
 
 def _content_path(content_id: str) -> str:
     return f"/v1/contents/{quote(content_id, safe='')}"
-
-
-def _rfc_time(time: datetime) -> str:
-    if time.tzinfo is None:
-        raise ValueError("occurred_at needs a time zone")
-    return time.isoformat()
 
 
 def _pause_before_retry(reply: Reply, attempt: int) -> float | None:

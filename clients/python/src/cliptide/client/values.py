@@ -10,11 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from cliptide.client.errors import Refused
+
 Json: TypeAlias = dict[str, Any]
 Modality: TypeAlias = Literal["text", "image"]
 Include: TypeAlias = Literal["text", "metadata", "vector", "thumbnail", "thumbnail_url"]
 Picture: TypeAlias = "bytes | os.PathLike[str]"
-MetadataValue: TypeAlias = "str | float | bool"
+MetadataValue: TypeAlias = "str | float | bool | Sequence[str]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class RecommendOptions(RankingOptions, total=False):
 class UploadFields(TypedDict, total=False):
     """What an upload says of its content, beside the content itself."""
 
+    title: str
     metadata: Mapping[str, MetadataValue]
     source: str
     owner_id: str
@@ -91,6 +94,43 @@ class Acknowledgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """One upload of a batch: a text or a picture, and what is said of it."""
+
+    content_id: str
+    text: str | None = None
+    image: Picture | None = None
+    fields: UploadFields = field(default_factory=lambda: UploadFields())
+
+    def as_json(self) -> Json:
+        image = None if self.image is None else encoded_picture(self.image)
+        body: Json = {"content_id": self.content_id, "content": given({"text": self.text, "image": image})}
+        body.update(self.fields)
+        if "occurred_at" in self.fields:
+            body["occurred_at"] = _rfc_time(self.fields["occurred_at"])
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one upload of a batch: where it is in the log, or why it was refused."""
+
+    content_id: str
+    acknowledgement: Acknowledgement | None
+    error: Refused | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedByFilter:
+    """What passes a filter, and how many of these contents were deleted. `content_ids` are the first 100."""
+
+    num_found: int
+    num_deleted: int
+    content_ids: Sequence[str]
+    min_offsets: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Because:
     """Why a content is recommended."""
 
@@ -111,6 +151,7 @@ class Hit:
     owner_id: str | None
     occurred_at: datetime
     link: str | None
+    title: str | None
     version: int | None
     text: str | None
     metadata: Mapping[str, MetadataValue] | None
@@ -131,6 +172,7 @@ class Hit:
             owner_id=hit["owner_id"],
             occurred_at=datetime.fromisoformat(hit["occurred_at"].replace("Z", "+00:00")),
             link=hit["link"],
+            title=hit.get("title"),
             version=hit["version"],
             text=hit.get("text"),
             metadata=hit.get("metadata"),
@@ -190,6 +232,12 @@ def as_query(query: Query | str) -> Query:
 def encoded_picture(picture: Picture) -> str:
     data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
     return base64.b64encode(data).decode()
+
+
+def _rfc_time(time: datetime) -> str:
+    if time.tzinfo is None:
+        raise ValueError("occurred_at needs a time zone")
+    return time.isoformat()
 
 
 def given(fields: Mapping[str, Any]) -> Json:
