@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from service.logs import LogFormat
+from service.value_errors import value_error
 
 PREFIX = "CLIPTIDE_"
 MISSPELT_SIMILARITY = 0.8  # one wrong letter in five; names of different services differ by more
@@ -110,8 +111,8 @@ def _first_part(variable: str) -> str:
 
 
 def _first_problem(error: ValidationError, settings: type) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    first = error.errors(include_url=False)[0]
+    message = value_error(first)
     if message.startswith(PREFIX):
         return message  # a validator has named the variable already
     variable = _variable(first["loc"])

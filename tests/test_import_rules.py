@@ -70,7 +70,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "service": (
         ("buckets", "command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
         ("environment", "exit_deadline", "host_names", "processors"),
-        ("logs",),
+        ("logs", "value_errors"),
     ),
     "consumer": (
         ("__main__",),

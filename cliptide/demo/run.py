@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import signal
@@ -134,7 +135,9 @@ class DemoRun:
         return {
             "CLIPTIDE_QUERY_URL": self.page.url,
             "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": self.services.kafka.bootstrap_servers,
+            "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(self.services.kafka.properties)),
             "CLIPTIDE_INDEX__ROOT": str(self.files.index_root),
+            "CLIPTIDE_ENCODER__MODEL": str(self.files.model),
         }
 
     def _report(self, result: StreamResult, answered: Sequence[AnsweredQuery]) -> DemoReport:
@@ -178,7 +181,7 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
         files = DemoFiles(directory, tuple(folder.resolve() for folder in options.reference_folders))
         files.pictures.mkdir()
         with _status(console, "starting broker, consumer and query service") as started:
-            model_directory = write_model_directory(directory / "model")
+            model_directory = write_model_directory(files.model)
             with running_services(files, model_directory, page) as services:
                 services.wait_until_answering(READY_TIMEOUT_SECONDS)
                 started()

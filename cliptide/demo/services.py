@@ -98,6 +98,10 @@ class DemoFiles:
         return self.directory / "index"
 
     @property
+    def model(self) -> Path:
+        return self.directory / "model"
+
+    @property
     def pictures(self) -> Path:
         """The pictures that the demo publishes as references."""
         return self.directory / "pictures"

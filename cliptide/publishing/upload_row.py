@@ -22,6 +22,7 @@ from schemas.errors import BadEvent
 from schemas.events import MetadataValue, Modality
 from schemas.json_format import double_from_integer
 from schemas.validation import MAX_TITLE_BYTES
+from service.value_errors import value_error
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -107,6 +108,9 @@ class UploadFields(BaseModel):
         return {name: value for name, value in found.items() if value}
 
 
+COLUMNS = ", ".join(UploadFields.model_fields)
+
+
 @dataclass(frozen=True, slots=True)
 class UploadRow:
     """A row that can become an event. `label` names it to a person: a line number or a file name."""
@@ -165,5 +169,5 @@ def _reason(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden" and column in OTHER_NAMES:
         return f"{column}: another column gives the {OTHER_NAMES[column]} already"
     if first["type"] == "extra_forbidden":
-        return f"{column}: there is no such column; there are {', '.join(UploadFields.model_fields)}"
-    return f"{column}: {first['msg'].lower()}"
+        return f"{column}: there is no such column; there are {COLUMNS}"
+    return f"{column}: {value_error(first)}"

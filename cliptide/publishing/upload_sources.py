@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from clip_index.encoder.picture_signatures import NUM_SIGNATURE_BYTES, picture_format
-from cliptide.publishing.upload_row import BadRow, UploadRow, row_from_values
+from cliptide.publishing.upload_row import (
+    COLUMNS,
+    OTHER_NAMES,
+    BadRow,
+    UploadFields,
+    UploadRow,
+    row_from_values,
+)
 from schemas.events import Modality
 
 MODALITY_OF_SUFFIX: dict[str, Modality] = {
@@ -110,6 +117,15 @@ def _check_header(path: Path, names: Sequence[str] | None) -> None:
         raise SourceUnreadable(f"{path} has no header line")
     if repeated := [name for name, count in Counter(name.strip() for name in names).items() if count > 1]:
         raise SourceUnreadable(f"{path} names a column twice: {', '.join(repeated)}")
+    if unknown := [name for name in map(str.strip, names) if name and not _is_column(name)]:
+        raise SourceUnreadable(
+            f"{path} has columns that do not exist: {', '.join(unknown)}. There are {COLUMNS}, and "
+            f"{METADATA_PREFIX}KEY for fields of your own, such as {METADATA_PREFIX}{unknown[0]}"
+        )
+
+
+def _is_column(name: str) -> bool:
+    return name in UploadFields.model_fields or name in OTHER_NAMES or name.startswith(METADATA_PREFIX)
 
 
 def _row_from_cells(label: str, cells: dict[str | None, Any], folder: Path) -> UploadRow | BadRow:

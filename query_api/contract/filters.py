@@ -30,7 +30,7 @@ from clip_index.row_filter import (
     InRange,
     RowFilter,
 )
-from query_api.contract.messages import named
+from query_api.contract.messages import metadata_hint, named
 from query_api.contract.models import Request
 from query_api.contract.schema_rules import JsonSchema, at_least_one_of, is_given, or_null
 from query_api.contract.unions import one_of_types
@@ -76,7 +76,7 @@ def _comparing(field: JsonSchema, *, equals: JsonSchema | None, bound: JsonSchem
 def known_field(name: str) -> str:
     if not re.fullmatch(FIELD_PATTERN, name):
         own = named(name)
-        meant = f"; did you mean {METADATA_PREFIX}{own}?" if own else ""
+        meant = metadata_hint(own) if own else ""
         raise PydanticCustomError("invalid_value", "{words}", {"words": _UNKNOWN_FIELD + meant})
     return name
 

@@ -10,41 +10,11 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-_WORDS: Mapping[str, str] = MappingProxyType(  # instead of pydantic's, which address the author of a model
-    {
-        "missing": "is missing",
-        "none_required": "must be left out here",
-        "string_type": "must be a text",
-        "string_unicode": "must be a text in Unicode",
-        "bytes_type": "must be a text",
-        "int_type": "must be a whole number",
-        "int_from_float": "must be a whole number",
-        "int_parsing": "must be a whole number",
-        "int_parsing_size": "must be a whole number",
-        "float_type": "must be a number",
-        "float_parsing": "must be a number",
-        "bool_type": "must be true or false",
-        "bool_parsing": "must be true or false",
-        "list_type": "must be a list",
-        "dict_type": "must be an object",
-        "model_type": "must be an object",
-        "model_attributes_type": "must be an object",
-        "invalid_key": "must have texts as names",
-        "finite_number": "must be a finite number",
-        "greater_than": "must be greater than {gt}",
-        "greater_than_equal": "must be at least {ge}",
-        "less_than": "must be less than {lt}",
-        "less_than_equal": "must be at most {le}",
-        "too_short": "needs {min_length} or more entries",
-        "too_long": "may have at most {max_length} entries",
-        "string_too_short": "must not be empty",
-        "bytes_too_short": "must not be empty",
-        "string_too_long": "may have at most {max_length} characters",
-        "string_pattern_mismatch": "has a form that is not allowed",
-    }
-)
+from service.value_errors import value_error
+
 HINT = "did you mean"
 _CONTENT = 'content: {"text": …} or {"image": …}'
+_DELETE_IDS = 'filter: {"must": [{"field": "content_id", "any_of": […]}]}'
 _MEANT: Mapping[str, str] = MappingProxyType(  # names in other services → ours, where the model has ours
     {
         **dict.fromkeys(("limit", "top_k", "topk", "top", "size", "n", "num", "count", "num_images"), "k"),
@@ -80,29 +50,49 @@ _OFFSETS = frozenset({"offset", "from", "start", "skip", "page", "after"})
 _SPECIAL: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "SearchParameters": dict.fromkeys(("text", "query", "search", "prompt"), "q"),
-        "FieldCondition": {"key": "field", "exist": "exists", "prefix": "equals or any_of"},
+        "FieldCondition": {
+            **dict.fromkeys(("prefix", "contains", "includes", "has"), "equals or any_of"),
+            **dict.fromkeys(("contains_any", "nested"), "any_of"),
+            **dict.fromkeys(("contains_all", "all"), "all_of"),
+            **dict.fromkeys(("ne", "neq", "not", "not_equals"), 'equals, in a condition of "must_not"'),
+            **dict.fromkeys(("between",), "gte and lte"),
+            "key": "field",
+            "exist": "exists",
+        },
+        "BulkDeleteRequest": dict.fromkeys(
+            ("id", "ids", "content_id", "content_ids", "contents"), _DELETE_IDS
+        ),
         "UploadRequest": dict.fromkeys(("text", "image", "caption", "document", "data"), _CONTENT),
     }
 )
 _CONDITION_FIELDS = ("modality", "source", "owner_id", "content_id", "occurred_at")
+_CONDITION_PARTS = frozenset(
+    ("field", "key", "value", "equals", "match", "term", "terms", "any_of", "all_of")
+) | frozenset(("exists", "range", "gt", "gte", "lt", "lte"))
+_SHOWN_ONLY = ("title", "link", "text", "version")
 _MAX_NAME_CHARACTERS = 60
 
 
 def message_of(item: ErrorDetails, model: type[BaseModel] | None) -> str:
     """Say what is wrong in a sentence that continues the field's name. `model` is that of the whole body."""
-    kind, context = item["type"], item.get("ctx", {})
-    if kind == "extra_forbidden":
+    if item["type"] == "extra_forbidden":
         return "unknown field" + _suggestion(str(item["loc"][-1]), _model_at(model, item["loc"][:-1]))
-    if kind == "literal_error":
-        return f"must be {str(context.get('expected', '')).replace(chr(39), '')}"
-    words = _WORDS.get(kind)
-    return item["msg"] if words is None else words.format_map(context)
+    if item["type"] == "string_pattern_mismatch":
+        return "has a form that is not allowed"
+    return value_error(item)
 
 
 def named(name: str) -> str | None:
     """Return a client's own name if it may stand in a message: short and plain."""
     is_plain = len(name) <= _MAX_NAME_CHARACTERS and name.replace("_", "").replace("-", "").isalnum()
     return name if is_plain else None
+
+
+def metadata_hint(name: str) -> str:
+    """Say how a filter reaches a field that it does not have itself."""
+    if name in _SHOWN_ONLY:
+        return f"; a content's {name} cannot be filtered, but metadata.{name} can if uploads have it"
+    return f"; {HINT} metadata.{name}?"
 
 
 def _suggestion(name: str, model: type[BaseModel] | None) -> str:
@@ -113,6 +103,8 @@ def _suggestion(name: str, model: type[BaseModel] | None) -> str:
     if model is None or named(name) is None:
         return ""
     fields, lowered = model.model_fields, name.lower()
+    if model.__name__ == "Filter" and lowered in _CONDITION_PARTS:
+        return '; did you mean {"must": [{"field": …, "equals": …}]}?'
     meant = _SPECIAL.get(model.__name__, {}).get(lowered) or _MEANT.get(lowered)
     if meant is not None and (meant in fields or not meant.isidentifier()):
         return f"; did you mean {meant}?"
@@ -126,13 +118,15 @@ def _suggestion(name: str, model: type[BaseModel] | None) -> str:
 
 def _about_metadata(name: str, model: type[BaseModel]) -> str:
     """Say where a field of the client's own belongs, in a model that takes such."""
+    if model.__name__ == "Filter" and name in _SHOWN_ONLY:
+        return metadata_hint(name)
     if model.__name__ == "Filter":
         field = name if name in _CONDITION_FIELDS else f"metadata.{name}"
         return f'; did you mean {{"must": [{{"field": "{field}", "equals": …}}]}}?'
     if "metadata" in model.model_fields:
         return f'; fields of your own belong into metadata: {{"{name}": …}}'
     if model.__name__ == "SearchParameters":
-        return f"; did you mean metadata.{name}?"
+        return metadata_hint(name)
     return ""
 
 

@@ -40,12 +40,19 @@ _CODES = {
 }
 EXAMPLES: Mapping[str, str] = MappingProxyType(  # for objects where people often send a plain text
     {
+        "BatchRequest": '{"queries": [{"text": "a red shoe"}]}',
+        "BulkDeleteRequest": '{"filter": {"must": [{"field": "source", "equals": "shop"}]}}',
         "EmbedContent": '{"text": "a red shoe"}',
+        "EmbedRequest": '{"contents": [{"text": "a red shoe"}]}',
         "FieldCondition": '{"field": "source", "equals": "shop"}',
         "Filter": '{"must": [{"field": "source", "equals": "shop"}]}',
         "Query": '{"text": "a red shoe"}',
+        "RecommendRequest": '{"positive": [{"content_id": "shoe-1"}]}',
+        "SearchRequest": '{"text": "a red shoe"}',
         "Term": '{"text": "a red shoe"}',
+        "UncheckedUploads": '{"contents": [{"content_id": "shoe-1", "content": {"text": "a red shoe"}}]}',
         "UploadContent": '{"text": "a red shoe"}',
+        "UploadRequest": '{"content_id": "shoe-1", "content": {"text": "a red shoe"}}',
         "WeightedExample": '{"content_id": "shoe-1"}',
     }
 )

@@ -102,6 +102,11 @@ async def test_a_body_that_is_not_json_is_told_why(client: Client, body: bytes, 
 
 FILTER = {"text": "a", "filter": {"must": [{"field": "metadata.a"}]}}
 OF_NO_TYPE = {
+    "an object in metadata": (
+        "/v1/contents",
+        {"content_id": "x", "content": {"text": "a"}, "metadata": {"tags": {"a": 1}}},
+        "metadata.tags: must be a text, a number, true, false, null or a list of texts",
+    ),
     "a list of numbers in metadata": (
         "/v1/contents",
         {"content_id": "x", "content": {"text": "a"}, "metadata": {"tags": [1]}},
@@ -231,7 +236,38 @@ OURS = {
     "no entries": ("/v1/search/batch", {"queries": []}, "queries: needs 1 or more entries"),
     "too many": ("/v1/embed", {"contents": [{"text": "a"}] * 65}, "contents: may have at most 64 entries"),
     "nothing of what is needed": ("/v1/embed", {}, "contents: is missing"),
-    "a list for the body": ("/v1/search", [], "must be an object"),
+    "a list for the body": ("/v1/search", [], 'must be an object such as {"text": "a red shoe"}'),
+    "a list of uploads for the body": ("/v1/contents/batch", [], 'an object such as {"contents": [{'),
+    "a list of searches for the body": ("/v1/search/batch", [], 'an object such as {"queries": [{'),
+    "a text for a bulk delete": ("/v1/contents/delete", "shop", 'an object such as {"filter": {'),
+    "a delete of ids": ("/v1/contents/delete", {"content_ids": ["a"]}, '"content_id", "any_of": […]'),
+    "a condition for a filter": (
+        "/v1/search",
+        {"text": "a", "filter": {"field": "metadata.colour", "equals": "red"}},
+        'filter.field: unknown field; did you mean {"must": [{"field": …, "equals": …}]}?',
+    ),
+    "a range for a filter": (
+        "/v1/search",
+        {"text": "a", "filter": {"range": {"price": {"lt": 5}}}},
+        'filter.range: unknown field; did you mean {"must": [{"field": …, "equals": …}]}?',
+    ),
+    "a filter of titles": (
+        "/v1/search",
+        {"text": "a", "filter": {"must": [{"field": "title", "equals": "b"}]}},
+        "; a content's title cannot be filtered, but metadata.title can if uploads have it",
+    ),
+    "a filter that is a title": ("/v1/search", {"text": "a", "filter": {"title": "b"}}, "cannot be filtered"),
+    "a facet of titles": ("/v1/facets", {"fields": ["title"]}, "title cannot be filtered"),
+    "a test of other services": (
+        "/v1/search",
+        {"text": "a", "filter": {"must": [{"field": "metadata.tags", "contains": "b"}]}},
+        "filter.must.0.contains: unknown field; did you mean equals or any_of?",
+    ),
+    "a negation in a condition": (
+        "/v1/search",
+        {"text": "a", "filter": {"must": [{"field": "source", "not_equals": "b"}]}},
+        'did you mean equals, in a condition of "must_not"?',
+    ),
     "no weight": ("/v1/recommend", {"positive": [{"text": "a", "weight": 0}]}, "must be greater than 0"),
     "text beside content": ("/v1/contents", {"content_id": "a", "text": "b"}, "did you mean content: {"),
     "a field of one's own": ("/v1/contents", {"content_id": "a", "colour": "b"}, 'metadata: {"colour": …}'),
@@ -279,6 +315,9 @@ ADDRESSES = {
     "/collections/shop/points/search": "POST /v1/search",
     "/shop/_search": "POST /v1/search",
     "/knn-service": "POST /v1/search/batch",
+    "/v1/facet": "POST /v1/facets",
+    "/collections/shop/facet": "POST /v1/facets",
+    "/shop/_delete_by_query": "POST /v1/contents/delete",
     "/metrics": "CLIPTIDE_QUERY_API__METRICS_PORT",
     "/nothing/like/it": "/docs",
 }

@@ -13,6 +13,9 @@ from service.environment import BadSettings, EnvironmentSettings, Section, read_
 class Shop(Section):
     hats: dict[str, int] = Field(default_factory=dict)
     doors: int = 1
+    floors: int = Field(default=2, le=3)
+    share: float = 0.5
+    is_open: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,27 @@ def test_the_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, v
     monkeypatch.setenv(variable, value)
     with pytest.raises(BadSettings, match=f"^{variable}: [^\n]+$"):
         read_environment(Town)
+
+
+WORDS = {
+    "a word for a number": ("CLIPTIDE_SHOP__DOORS", "two", "must be a whole number"),
+    "a fraction for a whole number": ("CLIPTIDE_SHOP__DOORS", "1.5", "must be a whole number"),
+    "a number that is too large": ("CLIPTIDE_SHOP__FLOORS", "9", "must be at most 3"),
+    "a word for a fraction": ("CLIPTIDE_SHOP__SHARE", "half", "must be a number"),
+    "a number for a boolean": ("CLIPTIDE_SHOP__IS_OPEN", "5", "must be true or false"),
+    "another level": ("CLIPTIDE_LOG__LEVEL", "loud", "must be debug, info, warning or error"),
+    "something inside its JSON": ("CLIPTIDE_SHOP__HATS", '{"red": "many"}', "must be a whole number"),
+}
+
+
+@pytest.mark.parametrize(("variable", "value", "words"), WORDS.values(), ids=WORDS)
+def test_a_wrong_value_is_told_in_the_words_of_an_operator(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSettings) as refused:
+        read_environment(Town)
+    assert str(refused.value) == f"{variable}: {words}"
 
 
 MISSPELT = {

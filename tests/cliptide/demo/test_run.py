@@ -25,6 +25,7 @@ from PIL import Image
 from cliptide.__main__ import main
 from cliptide.demo.__main__ import main as demo_command
 from cliptide.demo.child_process import LOOPBACK
+from cliptide.demo.embedded_broker import EmbeddedBroker
 from cliptide.demo.garments.catalogue import build_catalogue
 from cliptide.demo.garments.drawing import DEFAULT_SIZE
 from cliptide.searching.query_client import QueryClient
@@ -127,6 +128,8 @@ def test_it_stays_until_ctrl_c_and_then_stops_everything(tmp_path: Path) -> None
         publish_a_reference(shown, tmp_path / "large")
         with urllib.request.urlopen(shown["gallery of the answers"], timeout=60) as page:
             assert b"data:image/jpeg;base64," in page.read()
+        assert json.loads(shown["CLIPTIDE_KAFKA__PROPERTIES"]) == EmbeddedBroker.client_properties
+        assert shown["CLIPTIDE_ENCODER__MODEL"] == str(directory / "model")
         use_the_command_line(shown, tmp_path / "uploads")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everything in the foreground
         rest = list(lines_of(process))

@@ -144,8 +144,11 @@ BAD_LINES = {
         '{"text": "b", "colour": "red"}',
         "colour: there is no such column; there are content_id, file, text, ",
     ),
-    "naive_time": ('{"text": "b", "occurred_at": "2026-01-01T00:00:00"}', "occurred_at: "),
-    "version_in_words": ('{"text": "b", "version": "new"}', "version: "),
+    "naive_time": (
+        '{"text": "b", "occurred_at": "2026-01-01T00:00:00"}',
+        "occurred_at: must have a time zone",
+    ),
+    "version_in_words": ('{"text": "b", "version": "new"}', "version: must be a whole number"),
     "an_integer_that_would_change": (
         '{"text": "b", "metadata": {"a": 9007199254740993}}',
         "a: a double cannot hold this integer; send it as a text",
@@ -187,6 +190,12 @@ def test_a_csv_that_breaks_off_inside_quotes_names_the_line(tmp_path: Path) -> N
     assert isinstance(good, UploadRow)
     assert isinstance(bad, BadRow)
     assert "not readable as CSV" in bad.reason
+
+
+def test_a_csv_with_an_unknown_column_is_refused_once_and_not_row_by_row(tmp_path: Path) -> None:
+    source = write(tmp_path / "shop.csv", "sku,text, metadata.colour,price,\n" + "a,a red boot,red,5,\n" * 3)
+    with pytest.raises(SourceUnreadable, match=r"do not exist: sku, price\. There are .*metadata\.sku$"):
+        rows_of(source)
 
 
 UNREADABLE = {
