@@ -69,6 +69,7 @@ lint: install ## check style and types (never edits)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@cd clients/python && ../../$(BIN)/mypy
 
 format: install ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .

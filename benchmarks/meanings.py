@@ -68,4 +68,9 @@ MEANINGS = {
         "`bare_us` is what aiohttp alone needs. Queries a second are measured with 1,000,000 rows."
     ),
     "shard_tax": "The search time of four shards ÷ that of one shard with the same rows.",
+    "trace_cost": (
+        "What traces cost the consumer: records a second of CPU time ÷ those of a consumer that "
+        "traces nothing, for records without a trace context, with one that is not sampled, and with one "
+        "that is."
+    ),
 }

@@ -36,7 +36,7 @@ COMMANDS = {
         "cliptide.doctor.command", "doctor_command", "Try everything that the services need."
     ),
     "mapping": CommandEntry(
-        "cliptide.mapping.command", "mapping_command", "Try rules that turn other records into events."
+        "cliptide.mapping.command", "mapping_command", "Try a mapping's rules on a record."
     ),
     "publish": CommandEntry(
         "cliptide.publishing.publish_command", "publish_command", "Publish a folder, a file, a CSV or JSONL."

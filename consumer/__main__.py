@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from types import FrameType
 
 import structlog
@@ -40,6 +41,7 @@ from consumer.options_from_settings import options_from_settings
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
 from consumer.telemetry.metrics import Metrics
+from consumer.tracing import SERVICE
 from event_log.errors import EventLogError, TransientLogError
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher
@@ -53,6 +55,7 @@ from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
 from service.program_metrics import describe_program, measure_process
+from service.tracing import open_tracer
 
 _STALLED_AFTER_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 5.0  # short, because intake waits for the answer and a stop waits for intake
@@ -149,15 +152,16 @@ def exit_code_from(error: Exception) -> int:
 def _consume(
     settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder], signals: Signals
 ) -> None:
-    encoder = load_encoder(settings.encoder)
     with ExitStack() as stack:
+        tracer = stack.enter_context(open_tracer(SERVICE))
+        encoder = load_encoder(settings.encoder)
         kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
         describe_program(metrics.registry)
         measure_process(metrics.registry)
         topic = _wait_for_topics(settings, kafka, metrics, signals)
         if topic is None:
             return
-        connections = _connect(settings, kafka, topic, encoder, stack)
+        connections = replace(_connect(settings, kafka, topic, encoder, stack), tracer=tracer)
         pipeline = _wait_for_disk(lambda: _build_pipeline(connections, settings, metrics), metrics, signals)
         if pipeline is None:
             return

@@ -8,6 +8,8 @@ import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from opentelemetry.trace import Tracer
+
 from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.writing.shard_writer import WriterSettings
@@ -35,6 +37,7 @@ from consumer.quarantine.risk_gate import RiskGate
 from consumer.references.fetching import FetchLimits, References
 from consumer.references.policy import ReferencePolicy
 from consumer.telemetry.metrics import Metrics
+from consumer.tracing import RecordTracing
 from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.thread import Writing
 from event_log.publisher import NonBlockingPublisher
@@ -69,7 +72,8 @@ class ConsumerOptions:
 class Connections:
     """What a consumer reads from, publishes to and encodes with.
 
-    The caller closes the publisher; the intake thread closes the source.
+    The caller closes the publisher; the intake thread closes the source. Without a tracer nothing is
+    traced.
     """
 
     source: RecordSource
@@ -77,6 +81,7 @@ class Connections:
     encoder: Encoder
     topic: TopicDescription
     dead_letter_topic: str
+    tracer: Tracer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,9 @@ class _Assembly:
         self._metrics = metrics
         self._index = index
         self._shards = DirectoryShards(index, build_writer_id(), options.writer)
-        self._backlog = Backlog(options.backlog)
+        tracer = connections.tracer
+        tracing = RecordTracing(tracer, location.group_id) if tracer is not None else None
+        self._backlog = Backlog(options.backlog, tracing)
         self._gate = RiskGate()
         self._notices = Notices()
         self._state = PipelineState()

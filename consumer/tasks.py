@@ -9,6 +9,7 @@ from typing import TypeAlias
 from clip_index.content import Delta, Embeddings
 from clip_index.encoder.protocol import Prepared
 from consumer.dead_letters.dead_letter import DeadLetterDelivery, SetAside
+from consumer.tracing import RecordTrace, TracedOutcome
 from event_log.records import Record
 from schemas.events import DeleteEvent, Modality, UploadEvent
 
@@ -57,7 +58,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class NothingThere:
-    """Offsets without a record, such as transaction markers and compacted gaps."""
+    """Offsets without an event: transaction markers, compacted gaps, and what a mapping passes over."""
 
 
 Outcome: TypeAlias = Encodable | AlreadyEncoded | Removal | SetAside | NothingThere
@@ -76,6 +77,8 @@ class Task:
 
     A task that cannot be handled by this process does not settle. `waits_because` says why. It holds
     back its partition until another process gets it.
+
+    Only a sampled record has a `trace`.
     """
 
     partition: int
@@ -90,6 +93,7 @@ class Task:
     is_cancelled: bool = False
     fetching: Future[bytes] | None = None
     waits_because: str | None = None
+    trace: RecordTrace | None = None
 
     @property
     def position(self) -> str:
@@ -155,7 +159,7 @@ class Handover:
     The delta may be added only when all `dead_letters` are delivered. `letter_offsets` are the offsets
     of their records. `timestamps_ms` are the timestamps of those of its records that have one, in offset
     order. `size_bytes` is about what the handover takes in memory, including the records of its dead
-    letters.
+    letters. `traces` are those of its sampled records.
     """
 
     partition: int
@@ -165,6 +169,7 @@ class Handover:
     timestamps_ms: tuple[int, ...] = ()
     size_bytes: int = 0
     letter_offsets: tuple[int, ...] = ()
+    traces: tuple[TracedOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from aiohttp import web
@@ -36,6 +37,7 @@ from query_api.http.rate_limit import RateLimit
 from query_api.http.stopping import STOPPING, StopSignals
 from query_api.serving.engine import Reader
 from query_api.serving.served_index import SERVED_INDEX
+from query_api.serving.shown_links import LinkShowingReader
 from query_api.settings import (
     MULTIPROC_VARIABLE,
     SECTION,
@@ -46,7 +48,13 @@ from query_api.settings import (
 )
 from query_api.telemetry.metrics_app import build_metrics_app
 from query_api.telemetry.multiprocess import scrape_registry
-from query_api.telemetry.tracing import open_tracer
+from query_api.telemetry.tracing import SERVICE
+from query_api.uploads.contents_store import (
+    BucketContents,
+    BucketTrouble,
+    ContentsStore,
+    DirectoryContents,
+)
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from service.command_line import build_parser
@@ -55,6 +63,7 @@ from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.logs import configure_logs, trace_crashes
 from service.processors import num_processors
 from service.program_metrics import describe_program, measure_process
+from service.tracing import open_tracer
 
 log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
@@ -94,22 +103,25 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
 
 
 def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
-    encoder = load_encoder(settings.encoder)
-    reader = open_reader(settings.index, encoder)
-    registry = CollectorRegistry()
-    with open_publisher(settings) as publisher, scrape_registry(registry, _shared_metrics()) as scraped:
+    with ExitStack() as stack:
+        tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
+        encoder = load_encoder(settings.encoder)
+        contents = open_contents_store(settings.query_api)
+        reader = showing_links(open_reader(settings.index, encoder), contents)
+        registry = CollectorRegistry()
+        publisher = stack.enter_context(open_publisher(settings))
+        scraped = stack.enter_context(scrape_registry(registry, _shared_metrics()))
         describe_program(scraped)
         if scraped is registry:  # with several processes, each scrape would show another one
             measure_process(scraped)
-        with open_tracer(settings.query_api.otlp_endpoint) as tracer:
-            app = build_app(
-                encoder, reader, registry, app_settings(settings), publisher=publisher, tracer=tracer
-            )
-            metrics_app = build_metrics_app(
-                scraped, settings.query_api.host_names, refresh=app[SERVED_INDEX].show
-            )
-            with closing(ExitDeadline()) as deadline:
-                asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
+        app = build_app(
+            encoder, reader, registry, app_settings(settings, contents), publisher=publisher, tracer=tracer
+        )
+        metrics_app = build_metrics_app(
+            scraped, settings.query_api.host_names, refresh=app[SERVED_INDEX].show
+        )
+        with closing(ExitDeadline()) as deadline:
+            asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
@@ -140,6 +152,28 @@ def open_reader(settings: IndexSettings, encoder: Encoder) -> Reader:
         if not reader.fall_back():
             raise
         log.error("serving an older generation", error=str(damage), way_on=_WAY_ON)
+    return reader
+
+
+def open_contents_store(settings: QueryApiSettings) -> ContentsStore | None:
+    """Open where uploads are stored. `BadSettings` if the bucket's settings or credentials are missing."""
+    url, base_url = settings.contents_store, settings.contents_base_url
+    if url is None:
+        return None
+    if url.startswith("file://"):
+        return DirectoryContents(Path(unquote(urlsplit(url).path)), base_url)
+    try:
+        bucket = BucketContents(url, base_url)
+        log.info("storing contents", store=url, shown_from=bucket.link_host)
+    except BucketTrouble as error:
+        raise BadSettings(f"{SECTION}CONTENTS_STORE: {url} cannot be used: {error}") from error
+    return bucket
+
+
+def showing_links(reader: Reader, contents: ContentsStore | None) -> Reader:
+    """Show signed addresses in place of the links into a private bucket."""
+    if isinstance(contents, BucketContents) and not contents.is_public:
+        return LinkShowingReader(reader, contents.shown_links)
     return reader
 
 
@@ -192,7 +226,7 @@ def _variable_of(refused: AddressRefused, settings: QueryApiSettings) -> str:
     return SECTION + prefix + ("HOST" if refused.is_unknown_host else "PORT")
 
 
-def app_settings(all_settings: Settings) -> AppSettings:
+def app_settings(all_settings: Settings, contents: ContentsStore | None = None) -> AppSettings:
     settings = all_settings.query_api
     return AppSettings(
         max_body_bytes=settings.max_body_bytes,
@@ -214,15 +248,27 @@ def app_settings(all_settings: Settings) -> AppSettings:
         answer_seconds=settings.answer_seconds,
         max_concurrent_requests=settings.max_concurrent_requests,
         queue_seconds=settings.queue_seconds,
-        link_hosts=settings.link_hosts,
+        link_hosts=_link_hosts(settings, contents),
         has_percentiles=settings.percentiles,
         scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,
         publish=PublishSettings(
             topic=all_settings.topic,
             timeout_seconds=settings.publish_timeout_seconds,
-            large_contents=LargeContents(settings.inline_limit_bytes, settings.large_contents_directory),
+            large_contents=LargeContents(
+                settings.inline_limit_bytes,
+                settings.large_contents_directory,
+                contents,
+                stores_all=settings.contents_stored == "all",
+            ),
         ),
     )
+
+
+def _link_hosts(settings: QueryApiSettings, contents: ContentsStore | None) -> tuple[str, ...]:
+    """Hosts from which pictures may be shown: also the one at which stored contents are."""
+    if contents is None or contents.link_host is None:
+        return settings.link_hosts
+    return tuple(dict.fromkeys((*settings.link_hosts, contents.link_host)))
 
 
 def _shared_metrics() -> Path | None:

@@ -121,7 +121,9 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
     metrics = app[METRICS]
     workers = app[WORKERS] = Workers(settings.num_workers)
     query_encoder = app[QUERY_ENCODER] = QueryEncoder(encoder, workers, metrics, settings.query_encoder)
-    served_index = app[SERVED_INDEX] = ServedIndex(reader, metrics, settings.max_wait_seconds)
+    served_index = app[SERVED_INDEX] = ServedIndex(
+        reader, metrics, settings.max_wait_seconds, tracer=app[TRACER]
+    )
     scales = PercentileScales(served_index, query_encoder) if settings.has_percentiles else None
     app[PERCENTILE_SCALES] = scales
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))

@@ -52,6 +52,7 @@ STATUSES: Mapping[str, int] = MappingProxyType(
         "not_finite": 422,
         "one_query_required": 422,
         "out_of_range": 422,
+        "too_many_contents": 422,
         "too_many_hits": 422,
         "unknown_field": 422,
         "unknown_partition": 422,

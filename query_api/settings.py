@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -154,7 +154,8 @@ class QueryApiSettings(Section):
     otlp_endpoint: str | None = Field(
         default=None,
         pattern=r"^https?://",
-        description="Send traces here, by OTLP over HTTP: http://host:4318/v1/traces. Unset: none.",
+        description="Send traces here, by OTLP over HTTP: http://host:4318/v1/traces. Unset: where the "
+        "standard variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT (docs/tracing.md).",
     )
     receive_timeout_seconds: float = Field(
         default=20.0, gt=0, description="Answer 408 when a request's body does not arrive within this time."
@@ -221,12 +222,32 @@ class QueryApiSettings(Section):
     inline_limit_bytes: int = Field(
         default=10 * 2**20,
         ge=1,
-        description="Larger contents are stored in LARGE_CONTENTS_DIRECTORY, or answered 413 without one.",
+        description="Larger contents are stored in CONTENTS_STORE or LARGE_CONTENTS_DIRECTORY, or answered "
+        "413 without one.",
     )
     large_contents_directory: Path | None = Field(
         default=None,
         description="Directory in which large contents are stored. They are published as file:// references, "
         "so consumers need the directory in CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS.",
+    )
+    contents_store: str | None = Field(
+        default=None,
+        pattern=r"^((s3|gs|az)://[\w.-]+(/[\w.~/-]*)?|file:///[^?#]+)$",
+        description="Where large contents are stored instead of LARGE_CONTENTS_DIRECTORY, each under its "
+        "SHA-256: s3://bucket/folder, gs://…, az://… or file:///…. They are published as references, so "
+        "consumers need the bucket in CLIPTIDE_CONSUMER__REFERENCE_BUCKETS, or the directory in "
+        "CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS. Credentials are those of the cloud's own tools.",
+    )
+    contents_stored: Literal["large", "all"] = Field(
+        default="large",
+        description="Which uploads are stored in CONTENTS_STORE: large (above INLINE_LIMIT_BYTES), or all.",
+    )
+    contents_base_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
+        description="The public address of CONTENTS_STORE, such as https://pictures.example.com. Stored "
+        "uploads without a link get a link below it. Unset: answers show signed addresses of a bucket, which "
+        "are good for half an hour at least, and no link to a directory.",
     )
 
     @model_validator(mode="after")
@@ -236,6 +257,11 @@ class QueryApiSettings(Section):
                 f"{SECTION}HOST: {self.host} is beyond loopback, and no API keys are configured: set "
                 f"{SECTION}READ_KEYS and {SECTION}WRITE_KEYS, or {SECTION}ALLOW_ANONYMOUS=true"
             )
+        if self.contents_store is None and (self.contents_base_url or self.contents_stored == "all"):
+            name = "CONTENTS_BASE_URL" if self.contents_base_url else "CONTENTS_STORED"
+            raise ValueError(f"{SECTION}{name}: set {SECTION}CONTENTS_STORE as well")
+        if self.contents_store is not None and self.large_contents_directory is not None:
+            raise ValueError(f"{SECTION}CONTENTS_STORE: set either this or {SECTION}LARGE_CONTENTS_DIRECTORY")
         if self.reuse_port and not os.environ.get(MULTIPROC_VARIABLE):
             raise ValueError(
                 f"{SECTION}REUSE_PORT: set {MULTIPROC_VARIABLE} to a directory that all processes share"

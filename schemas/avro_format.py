@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -16,9 +16,11 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
+from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
 
-from schemas.avro_indices import index_check
+from schemas.avro_indices import Walk, index_check
+from schemas.avro_references import with_references
 from schemas.clock_time import ms_from_time, time_from_ms
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import (
@@ -50,7 +52,10 @@ more, so that all libraries agree.
 
 # Everything that fastavro raises on bytes that are not a datum. MemoryError is left out on purpose: no
 # length in the bytes makes fastavro allocate memory, so the machine is at fault and not the record.
-_DATUM_ERRORS = (EOFError, IndexError, ValueError, OverflowError, TypeError, KeyError)
+_DATUM_ERRORS = (EOFError, IndexError, ValueError, OverflowError, TypeError, KeyError, RecursionError)
+
+# Everything that parsing raises on JSON that is no schema.
+_SCHEMA_ERRORS = (SchemaParseException, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +66,15 @@ class AvroSchema:
     parsed: Any
 
 
-def parse_avro_schema(text: str) -> AvroSchema:
-    """Parse the text of an .avsc file. Raises ValueError."""
+def parse_avro_schema(text: str, references: Sequence[str] = ()) -> AvroSchema:
+    """Parse the text of an .avsc file, and of the files whose types it names. Raises ValueError."""
     try:
-        parsed = fastavro.parse_schema(_without_logical_types(json.loads(text)))
-    except SchemaParseException as error:
+        document = with_references(json.loads(text), [json.loads(one) for one in references])
+        parsed = fastavro.parse_schema(_without_logical_types(document))
+        crc = fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO")
+        return AvroSchema(bytes.fromhex(crc), parsed)
+    except _SCHEMA_ERRORS as error:
         raise ValueError(f"not an Avro schema: {error}") from error
-    return AvroSchema(bytes.fromhex(fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO")), parsed)
 
 
 def _without_logical_types(schema: Any) -> Any:
@@ -81,6 +88,23 @@ def _without_logical_types(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_without_logical_types(item) for item in schema]
     return schema
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSchema:
+    """A schema that another than this package has made, and the check of its data."""
+
+    schema: AvroSchema
+    check: Walk
+
+
+def parse_foreign_schema(text: str, references: Sequence[str] = ()) -> ForeignSchema:
+    """Parse the text of a schema that a producer has made. Raises ValueError."""
+    schema = parse_avro_schema(text, references)
+    try:
+        return ForeignSchema(schema, index_check(schema.parsed, is_event=False))
+    except _SCHEMA_ERRORS as error:
+        raise ValueError(f"not an Avro schema: {error}") from error
 
 
 @cache
@@ -115,22 +139,24 @@ class AvroReader:
         written = self._written.get(FINGERPRINT_ALIASES.get(fingerprint_given, fingerprint_given))
         if written is None:
             raise self._unknown(fingerprint_given)
-        return _event_from_datum(self._read_datum(value, written))
+        return _event_from_datum(self._read_datum(value, written, _HEADER_BYTES))
 
-    def _read_datum(self, value: bytes, written: AvroSchema) -> Any:
+    def read_foreign(self, datum: bytes, written: ForeignSchema) -> Event:
+        """Decode one event of any schema that Avro resolves to the event's. Does not validate it.
+
+        Raises `BadEvent`: `incompatible_schema`, with Avro's reason.
+        """
+        if (known := self._written.get(written.schema.fingerprint)) is not None:
+            return _event_from_datum(self._read_datum(datum, known))
+        _check_names(written.schema.parsed, self._current.parsed)
+        return _event_from_datum(
+            _read_datum(datum, written.schema.parsed, self._current.parsed, check=written.check)
+        )
+
+    def _read_datum(self, value: bytes, written: AvroSchema, start: int = 0) -> Any:
         reader_schema = None if written.fingerprint == self._current.fingerprint else self._current.parsed
-        stream = BytesIO(value)
-        stream.seek(_HEADER_BYTES)
-        try:
-            self._checks[written.fingerprint](value, _HEADER_BYTES)
-            datum: Any = fastavro.schemaless_reader(stream, written.parsed, reader_schema)
-        except UnicodeDecodeError:
-            raise BadEvent("not_unicode", "a string of the datum is not UTF-8") from None
-        except _DATUM_ERRORS as error:
-            raise BadEvent("undecodable", f"not a datum of its schema ({type(error).__name__})") from error
-        if stream.tell() != len(value):
-            raise BadEvent("undecodable", f"{len(value) - stream.tell()} bytes follow the datum")
-        return datum
+        check = self._checks[written.fingerprint]
+        return _read_datum(value, written.parsed, reader_schema, check=check, start=start)
 
     def _unknown(self, written: bytes) -> UnknownSchema:
         known = ", ".join(sorted(f.hex() for f in self._written))
@@ -140,17 +166,54 @@ class AvroReader:
         )
 
 
+def read_foreign_datum(datum: bytes, written: ForeignSchema) -> Any:
+    """Decode a datum of any form. Raises `BadEvent`."""
+    return _read_datum(datum, written.schema.parsed, None, check=written.check)
+
+
+def _read_datum(value: bytes, written: Any, reader_schema: Any | None, *, check: Walk, start: int = 0) -> Any:
+    stream = BytesIO(value)
+    stream.seek(start)
+    try:
+        check(value, start)
+        datum: Any = fastavro.schemaless_reader(stream, written, reader_schema)
+    except UnicodeDecodeError:
+        raise BadEvent("not_unicode", "a string of the datum is not UTF-8") from None
+    except SchemaResolutionError as error:
+        raise BadEvent("incompatible_schema", str(error)) from error
+    except _DATUM_ERRORS as error:
+        raise BadEvent("undecodable", f"not a datum of its schema ({type(error).__name__})") from error
+    if stream.tell() != len(value):
+        raise BadEvent("undecodable", f"{len(value) - stream.tell()} bytes follow the datum")
+    return datum
+
+
+def _check_names(written: Any, current: Any) -> None:
+    """Refuse another record by its name, because fastavro's own message quotes both schemas whole."""
+    given = written["name"] if isinstance(written, dict) and written.get("type") == "record" else None
+    if given is None:
+        raise BadEvent("incompatible_schema", "it is not the schema of a record")
+    if given.rpartition(".")[2] != current["name"].rpartition(".")[2]:
+        detail = (
+            f"its record is {given}, and only a record of the name UploadEvent resolves to {current['name']}"
+        )
+        raise BadEvent("incompatible_schema", detail)
+
+
 # A field of an event is the field of the same name in the schema.
 _UPLOAD_FIELDS = tuple(one.name for one in dataclasses.fields(UploadEvent))
 _DELETE_FIELDS = tuple(one.name for one in dataclasses.fields(DeleteEvent))
 
 
 def write_avro(event: Event) -> bytes:
-    """Encode a valid event with the current schema."""
-    schema = current_schema()
+    """Encode a valid event with the current schema, in single-object encoding."""
+    return MARKER + current_schema().fingerprint + write_datum(event)
+
+
+def write_datum(event: Event) -> bytes:
+    """Encode a valid event with the current schema, without a header."""
     stream = BytesIO()
-    stream.write(MARKER + schema.fingerprint)
-    fastavro.schemaless_writer(stream, schema.parsed, _datum_from_event(event))
+    fastavro.schemaless_writer(stream, current_schema().parsed, _datum_from_event(event))
     return stream.getvalue()
 
 

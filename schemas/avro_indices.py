@@ -11,6 +11,7 @@ every time would take as long as fastavro itself does.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -27,40 +28,52 @@ _CONTINUED = 0x80  # a byte of this value or more is not the last one of its int
 _FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 
 
-def index_check(parsed: Any) -> Walk:
-    """Build the walk over data of a schema that fastavro has parsed."""
-    return _build(parsed, {})
+def index_check(parsed: Any, *, is_event: bool = True) -> Walk:
+    """Build the walk over data of a schema that fastavro has parsed.
+
+    The lists and maps of our own events have limits; those of another schema end where the data do.
+    """
+    if is_event:
+        return _WalkBuilder(MAX_LIST_TEXTS, MAX_METADATA_ENTRIES).build(parsed)
+    return _WalkBuilder(sys.maxsize, sys.maxsize).build(parsed)
 
 
-def _build(schema: Any, named: dict[str, Walk]) -> Walk:
-    if isinstance(schema, list):
-        return _walk_union([_build(branch, named) for branch in schema])
-    if isinstance(schema, str):
-        return named.get(schema) or _walk_primitive(schema)
-    kind = schema["type"]
-    if kind == "record":
-        return _named(
-            schema, named, lambda: _walk_record([_build(f["type"], named) for f in schema["fields"]])
-        )
-    if kind == "enum":
-        return _named(schema, named, lambda: _walk_enum(len(schema["symbols"])))
-    if kind == "fixed":
-        return _named(schema, named, lambda: _walk_fixed(schema["size"]))
-    if kind == "array":
-        return _walk_blocks(_build(schema["items"], named), MAX_LIST_TEXTS, too_long_list)
-    if kind == "map":
-        entry = _walk_record([_walk_bytes, _build(schema["values"], named)])
-        return _walk_blocks(entry, MAX_METADATA_ENTRIES, too_many_entries)
-    return _build(kind, named)
+class _WalkBuilder:
+    """Builds the walks of one schema, whose named types may be named again."""
 
+    def __init__(self, max_list_items: int, max_map_entries: int) -> None:
+        self._max_list_items = max_list_items
+        self._max_map_entries = max_map_entries
+        self._named_walks: dict[str, Walk] = {}
 
-def _named(schema: Any, named: dict[str, Walk], build: Callable[[], Walk]) -> Walk:
-    """Build the walk over a named type, which may refer to itself."""
-    name = schema["name"]
-    named[name] = lambda data, position: walk(data, position)
-    walk = build()
-    named[name] = walk
-    return walk
+    def build(self, schema: Any) -> Walk:
+        if isinstance(schema, list):
+            return _walk_union([self.build(branch) for branch in schema])
+        if isinstance(schema, str):
+            return self._named_walks.get(schema) or _walk_primitive(schema)
+        kind = schema["type"]
+        if kind in ("record", "error"):
+            return self._named(
+                schema, lambda: _walk_record([self.build(f["type"]) for f in schema["fields"]])
+            )
+        if kind == "enum":
+            return self._named(schema, lambda: _walk_enum(len(schema["symbols"])))
+        if kind == "fixed":
+            return self._named(schema, lambda: _walk_fixed(schema["size"]))
+        if kind == "array":
+            return _walk_blocks(self.build(schema["items"]), self._max_list_items, too_long_list)
+        if kind == "map":
+            entry = _walk_record([_walk_bytes, self.build(schema["values"])])
+            return _walk_blocks(entry, self._max_map_entries, too_many_entries)
+        return self.build(kind)
+
+    def _named(self, schema: Any, build: Callable[[], Walk]) -> Walk:
+        """Build the walk over a named type, which may refer to itself."""
+        name = schema["name"]
+        self._named_walks[name] = lambda data, position: walk(data, position)
+        walk = build()
+        self._named_walks[name] = walk
+        return walk
 
 
 def _walk_primitive(name: str) -> Walk:

@@ -12,20 +12,29 @@ from schemas.avro_format import (
     current_schema,
     released_schemas,
     write_avro,
+    write_datum,
 )
 from schemas.clock_time import time_from_record_timestamp
 from schemas.cloud_events import STRUCTURED_TYPE, Headers, is_cloud_event, looks_structured, read_cloud_event
 from schemas.errors import BadEvent
 from schemas.events import DeleteEvent, Event
+from schemas.framing import (
+    KEY_HEADER,
+    VALUE_HEADER,
+    Framed,
+    SchemaKey,
+    describe_schema_key,
+    find_framing,
+    prefix_of,
+)
 from schemas.json_format import read_json, write_json
 from schemas.mapping.recognition import recognise
 from schemas.mapping.rules import EventMapping, Mapped
+from schemas.registered import RegisteredReader, SchemaRegistry
 from schemas.validation import validate_event
 
 CONTENT_TYPE_HEADER = "content-type"
 JSON_CONTENT_TYPE = "application/json"
-_CONFLUENT_MARKER = b"\x00"
-_CONFLUENT_HEADER_BYTES = 5  # the marker and a schema id, 32 bits, big-endian
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -51,6 +60,18 @@ def encode_event_json(event: Event) -> EncodedEvent:
     return EncodedEvent(event.content_id.encode(), write_json(event), headers)
 
 
+def encode_event_framed(event: Event, schema: SchemaKey) -> EncodedEvent:
+    """Encode in Avro, framed as a registry's serializer does it: a number as prefix, a GUID in a header.
+
+    `schema` is the registry's key of the current schema. Raises `BadEvent` if the event breaks a rule.
+    """
+    validate_event(event)
+    key, datum = event.content_id.encode(), write_datum(event)
+    if isinstance(schema, int):
+        return EncodedEvent(key, prefix_of(schema) + datum)
+    return EncodedEvent(key, datum, ((VALUE_HEADER, prefix_of(schema)),))
+
+
 class EventDecoder:
     """Decodes the records of all producers, whatever release they were built with. Thread-safe."""
 
@@ -60,15 +81,18 @@ class EventDecoder:
         current: AvroSchema | None = None,
         *,
         mapping: EventMapping | None = None,
+        registry: SchemaRegistry | None = None,
     ) -> None:
         """Without arguments, know the schemas that ship with the package.
 
-        `mapping` is asked first; what none of its rules applies to is read as without it.
+        `mapping` is asked first; what none of its rules applies to is read as without it. Without a
+        `registry`, a record with the framing of one is a bad event.
         """
         self._avro = AvroReader(
             released_schemas() if released is None else released, current or current_schema()
         )
         self._mapping = mapping
+        self._registered = None if registry is None else RegisteredReader(registry, self._avro)
 
     def decode(
         self,
@@ -81,16 +105,24 @@ class EventDecoder:
         """Return the valid event that the record holds, or None if a mapping passes over the record.
 
         Raises `BadEvent` if this record can never become an event, and `UnknownSchema` if a consumer with
-        other schemas might decode it. It raises nothing else, whatever the bytes are.
+        other schemas might decode it. With a registry it raises `SchemaNotAtHand` if the record needs a
+        schema that must be fetched first. It raises nothing else, whatever the bytes are.
         """
+        framed: Framed | None = None
+        if self._registered is not None:
+            key = _without_framing(self._registered, key, headers)
+            if value is not None:
+                framed, value = _without_json_framing(self._registered, value, headers)
         if self._mapping is not None:
-            mapped = _map_record(self._mapping, key, value, headers, timestamp_ms)
+            mapped = self._map_record(framed, key, value, headers, timestamp_ms)
             if mapped is not None:
                 return mapped.event
         if not key:
             raise BadEvent("missing_key", "the record has no key; it must be the content id")
         if value is None:
             event: Event = _delete_event_from_key(key, timestamp_ms)
+        elif framed is not None and self._registered is not None:
+            event = self._registered.read_event(framed)
         else:
             event = self._decode_value(value, headers, timestamp_ms)
         validate_event(event)
@@ -108,20 +140,43 @@ class EventDecoder:
             return read_cloud_event(value, content_type, headers, timestamp_ms=timestamp_ms)
         if _starts_like_json(value) or content_type == JSON_CONTENT_TYPE.encode():
             return _read_plain_json(value, timestamp_ms)
-        if value.startswith(_CONFLUENT_MARKER) and len(value) >= _CONFLUENT_HEADER_BYTES:
-            raise _confluent_refused(value)
+        if self._registered is None and (framed := find_framing(value, headers, VALUE_HEADER)) is not None:
+            raise _framing_refused(framed)
         raise _unknown_format(value)
 
+    def _map_record(
+        self,
+        framed: Framed | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+    ) -> Mapped | None:
+        assert self._mapping is not None
+        if value is None:
+            return Mapped("tombstones", None) if self._mapping.tombstones == "ignore" else None
+        if framed is not None and self._registered is not None:
+            value = self._registered.read_document(framed)
+        mapped = self._mapping.read(key=key, value=value, headers=headers, timestamp_ms=timestamp_ms)
+        if mapped is not None and mapped.event is not None:
+            validate_event(mapped.event)
+        return mapped
 
-def _map_record(
-    mapping: EventMapping, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
-) -> Mapped | None:
-    if value is None:
-        return Mapped("tombstones", None) if mapping.tombstones == "ignore" else None
-    mapped = mapping.read(key=key, value=value, headers=headers, timestamp_ms=timestamp_ms)
-    if mapped is not None and mapped.event is not None:
-        validate_event(mapped.event)
-    return mapped
+
+def _without_json_framing(
+    reader: RegisteredReader, value: bytes, headers: Headers
+) -> tuple[Framed | None, bytes]:
+    """Return the framing if an Avro datum stands in it, and the value, without the framing of JSON."""
+    framed = find_framing(value, headers, VALUE_HEADER)
+    if framed is not None and reader.is_json(framed):
+        return None, framed.datum
+    return framed, value
+
+
+def _without_framing(reader: RegisteredReader, key: bytes | None, headers: Headers) -> bytes | None:
+    """Return the key that a registry's serializer was given."""
+    framed = None if key is None else find_framing(key, headers, KEY_HEADER)
+    return key if framed is None else reader.read_key(framed)
 
 
 def _read_plain_json(value: bytes, timestamp_ms: int) -> Event:
@@ -159,12 +214,11 @@ def _content_type(headers: Headers) -> bytes:
     return b""
 
 
-def _confluent_refused(value: bytes) -> BadEvent:
-    schema_id = int.from_bytes(value[1:_CONFLUENT_HEADER_BYTES], "big")
+def _framing_refused(framed: Framed) -> BadEvent:
     return BadEvent(
         "unknown_schema",
-        f"schema id {schema_id} of the Confluent wire format, which needs a schema registry and is not "
-        "supported yet: publish Avro single-object encoding or plain JSON",
+        f"{describe_schema_key(framed.schema)} of the Confluent wire format, which needs a schema registry: "
+        "set CLIPTIDE_SCHEMA_REGISTRY__URL, or publish Avro single-object encoding or plain JSON",
     )
 
 

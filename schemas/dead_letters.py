@@ -5,8 +5,8 @@ headers: where the record lay and what went wrong, under Kafka Connect's names (
 reason code. A producer may have sent headers of the same names, so the last header of a name counts.
 
 If that is more than the dead-letter topic takes, the letter goes without its value; if it is still too
-much, as a summary: position, reason, and the digests of what was left out. A summary takes about a
-kilobyte whatever the record is.
+much, as a summary: position, reason, and the digests of what was left out. Of the record's headers a
+summary keeps the trace context. It takes about a kilobyte whatever the record is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ VALUE_OMITTED_HEADER = "cliptide.value_omitted"
 VALUE_DIGEST_HEADER = "cliptide.value_digest"
 KEY_OMITTED_HEADER = "cliptide.key_omitted"
 HEADERS_OMITTED_HEADER = "cliptide.headers_omitted"
+TRACE_HEADER = "traceparent"  # W3C's: it names the span of whoever published the record
+_LONGEST_TRACE = 64
 _LONGEST_KEPT_KEY = 128
 _LONGEST_KEPT_TEXT = 120
 _FIRST_HEADER = CONNECT_PREFIX + "topic"
@@ -106,6 +108,8 @@ def summarise(
 ) -> Summary:
     """Build a letter of bounded size: position, reason, and the digests of value, key and headers.
 
+    Of the record's own headers it keeps the trace context, so that the record's trace shows the letter.
+
     A record without a key is keyed by its position, because a compacted topic takes no record without one.
     """
     context = {
@@ -129,7 +133,12 @@ def summarise(
     if headers:
         joined = b"".join(name.encode() + b"\0" + (text or b"") + b"\0" for name, text in headers)
         omitted.append((HEADERS_OMITTED_HEADER, b"%d headers, %s" % (len(headers), _size_and_digest(joined))))
-    return Summary(key or str(origin).encode(), (*said, (REASON_HEADER, failure.reason.encode()), *omitted))
+    kept = tuple(
+        header for header in headers if header[0] == TRACE_HEADER and len(header[1] or b"") <= _LONGEST_TRACE
+    )[-1:]
+    return Summary(
+        key or str(origin).encode(), (*kept, *said, (REASON_HEADER, failure.reason.encode()), *omitted)
+    )
 
 
 def _shortened(text: str) -> bytes:

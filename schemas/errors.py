@@ -1,13 +1,15 @@
 """The errors of a record, sorted by what the caller does next.
 
 SchemasError
-├── BadEvent         set this one record aside, go on with the rest
-└── UnknownSchema    wait with this record's partition: a newer release may know the schema
+├── BadEvent          set this one record aside, go on with the rest
+├── UnknownSchema     wait with this record's partition: a newer release may know the schema
+└── SchemaNotAtHand   fetch the schema from the registry, then decode the record again
 """
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
+from uuid import UUID
 
 BadEventReason: TypeAlias = Literal[
     "undecodable",  # the bytes are not an event in any wire format
@@ -17,7 +19,8 @@ BadEventReason: TypeAlias = Literal[
     "missing_key",  # the record has no key
     "key_mismatch",  # the key is not the content id
     "misplaced_key",  # the record lies in another partition than its key belongs to
-    "unknown_schema",  # the framing of a schema registry, and there is no registry
+    "unknown_schema",  # a schema registry's framing, and no registry is set or it has no such schema
+    "incompatible_schema",  # the registry's schema cannot be resolved to the event's
     "mapping_failed",  # a rule of the mapping applies, but a value that it takes is not there
     "content_id_too_long",  # more than 512 bytes of UTF-8
     "metadata_too_large",  # too many entries, a key that is too long, or too many bytes
@@ -48,3 +51,11 @@ class UnknownSchema(SchemasError):
         super().__init__(f"unknown schema, {schema}: {detail}")
         self.schema = schema
         self.detail = detail
+
+
+class SchemaNotAtHand(SchemasError):
+    """The record is framed with the schema `key`, which must be fetched from the registry first."""
+
+    def __init__(self, key: int | UUID) -> None:
+        super().__init__(f"the schema {key} is not fetched yet")
+        self.key = key

@@ -24,6 +24,7 @@ import service.environment
 from cliptide.__main__ import main
 from service.environment import PREFIX
 from service.program_metrics import describe_program
+from service.tracing import open_tracer
 from tests.integration.monitoring import DEPLOY, alert_rules, dashboard, read_yaml, variables
 from tools.flags_table import commands_of, variable_of
 from tools.runbooks import UID as RUNBOOKS
@@ -190,6 +191,18 @@ def test_prometheus_sends_alerts_to_a_service_of_the_compose_file() -> None:
     [address] = configuration["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
     host, _, port = address.partition(":")
     assert SERVICES[host]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_both_services_send_their_traces_to_jaeger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the compose network: Jaeger's own port for OTLP is not published."""
+    for name in OWN:
+        for variable, value in SERVICES[name]["environment"].items():
+            if variable.startswith("OTEL_"):
+                monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(value)))
+        assert os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://jaeger:4318"
+        with open_tracer(name) as tracer:
+            assert tracer is not None
+    assert SERVICES["jaeger"]["ports"] == ["127.0.0.1:16686:16686"]
 
 
 PANELS = [panel for panel in dashboard()["panels"] if panel["type"] != "row"]

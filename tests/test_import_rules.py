@@ -38,18 +38,19 @@ HOMES = {
     ),
     "fastavro": ("schemas/",),
     "aiohttp": ("query_api/", "consumer/references/"),
-    "obstore": ("consumer/references/",),
+    "obstore": ("service/buckets.py", "consumer/references/", "query_api/uploads/contents_store.py"),
     "pyarrow": ("clip_index/",),
+    "opentelemetry": ("service/tracing.py", "query_api/", "consumer/", "cliptide/publishing/"),
 }
 
 
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "schemas": (
         ("codec", "dead_letters"),
-        ("mapping",),
+        ("mapping", "registered"),
         ("avro_format", "cloud_events"),
         ("json_format",),
-        ("avro_indices", "base64_text", "clock_time"),
+        ("avro_indices", "avro_references", "base64_text", "clock_time", "framing"),
         ("validation",),
         ("errors", "events"),
     ),
@@ -62,7 +63,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("content", "errors"),
     ),
     "service": (
-        ("command_line", "gc_tuning", "program_metrics", "sections", "small_server"),
+        ("buckets", "command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
         ("environment", "exit_deadline", "host_names", "processors"),
         ("logs",),
     ),
@@ -77,7 +78,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("backlog", "references", "writing"),
         ("notices", "pipeline_state", "quarantine"),
         ("tasks", "telemetry"),
-        ("dead_letters",),
+        ("dead_letters", "tracing"),
         ("backoff", "errors", "turns"),
     ),
     "query_api": (

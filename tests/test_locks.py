@@ -75,7 +75,7 @@ def test_no_tool_for_tests_or_checks_is_in_an_image(lock: str) -> None:
     tools = {
         canonicalize_name(Requirement(text).name) for extra in ("test", "lint") for text in EXTRAS[extra]
     }
-    needed_anyway = {"setuptools", "pyyaml", "packaging"}  # by torch and by the hub's client
+    needed_anyway = {"setuptools", "packaging", "httpx", "urllib3"}  # by torch, the hub's client and OTLP
     assert {pin.name for pin in pins_of(ROOT / lock)} & tools <= needed_anyway
 
 

@@ -32,11 +32,15 @@ STOPPING = {
 """The errors that end a service or make it wait. The sentence of an error may stand in its class."""
 HANDLED = {
     *("SchemasError", "EventLogError", "ClipIndexError", "ConsumerError"),  # the roots are never raised
+    "SchemaNotAtHand",  # the schema is fetched, and the record is read again
     *("BadEvent", "BadContent"),  # one record is set aside
     *("RecordRefused", "RecordTooLarge"),  # its producer is told
     *("GenerationGone", "TakeoverAbandoned"),  # the reader begins again; an ordinary stop
+    "BrokenEmbeddings",  # a merge leaves the segment out; the log line `merge failed` names it
     "CommitUnknown",  # the shard is taken over again; the wait for that is told as "waiting for assignment"
 }
+HEALTH = ("/health.py", "/background_job.py")
+"""Modules whose sentences stand in the answers of health checks."""
 TREES = ("schemas/errors.py", "event_log/errors.py", "clip_index/errors.py", "consumer/errors.py")
 SUFFICES_WITH_ITS_CLASS = {"DamagedFile", "DamagedIndexFile", "OtherFormat", "EncoderUnavailable", "Fenced"}
 
@@ -54,7 +58,7 @@ def _sentences() -> Iterator[tuple[str, str]]:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
             if not name.startswith(NOT_SERVICES):
-                module, is_health = ast.parse(path.read_text()), name.endswith("/health.py")
+                module, is_health = ast.parse(path.read_text()), name.endswith(HEALTH)
                 for line, sentence in _sentences_of(module, is_health=is_health):
                     if sentence.strip(f"{ANY}:;() "):
                         yield f"{name}:{line}", sentence

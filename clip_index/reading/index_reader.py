@@ -13,6 +13,7 @@ from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.errors import DamagedFile, EncoderMismatch, GenerationGone, IndexMissing, OtherFormat
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import NO_GENERATION, GenerationKey
+from clip_index.generations.traces import TracedRecord, read_traces
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.shard_reader import ShardReader
 from clip_index.reading.snapshot import ShardView
@@ -94,6 +95,13 @@ class IndexReader:
     def served_files(self) -> dict[Path, FileDigest]:
         """Return the files of the served generations. Each was verified before it was first opened."""
         return {path: digest for shard in self._shards for path, digest in shard.files.items()}
+
+    def read_traces(self, shard: str) -> list[TracedRecord]:
+        """Return the latest sampled records of a shard; none if the index has no such shard."""
+        if self.index is None:
+            return []
+        stores = map(self.index.shard_store, range(self.index.description.num_partitions))
+        return next((read_traces(store) for store in stores if store.name == shard), [])
 
     def _serve(self, views: list[ShardView], index: IndexDirectory) -> bool:
         """Compare with what is served, not with the last reload, because that reload may have failed."""

@@ -78,12 +78,17 @@ def plan_merges(
     return plans
 
 
-def merge_debt(manifest: Manifest, settings: MergeSettings) -> int:
+def merge_debt(manifest: Manifest, settings: MergeSettings, *, without: Collection[str] = ()) -> int:
     """Return how many segments there are beyond what the tiers hold when no merge is due.
 
-    A segment larger than half of `max_entries` does not count, because it will not merge again.
+    A segment larger than half of `max_entries` does not count, because it will not merge again. Nor do
+    the segments `without` which merges do: whoever waits for the debt to fall would wait for ever.
     """
-    growing = [entry for entry in manifest.segments if 2 * entry.num_entries <= settings.max_entries]
+    growing = [
+        entry
+        for entry in manifest.segments
+        if 2 * entry.num_entries <= settings.max_entries and entry.segment_id not in without
+    ]
     tiers = {_tier(entry, settings) for entry in growing}
     return max(0, len(growing) - (settings.merge_factor - 1) * max(1, len(tiers)))
 

@@ -59,6 +59,11 @@ class ShardMerges:
                 ended.add(lane)
         self._start_due(ended)
 
+    @property
+    def debt(self) -> int:
+        """How many segments there are beyond what merging leaves, as far as they can be merged."""
+        return merge_debt(self._current.manifest, self._settings, without=self._still_not_merged())
+
     def source_ids(self) -> set[str]:
         """Return the segments that the running merges read."""
         return {i for job in self._jobs() for i in job.segment_ids}
@@ -97,7 +102,7 @@ class ShardMerges:
         other shards would never merge. It has its turn again when they have had theirs.
         """
         now, manifest = self._clock(), self._current.manifest
-        wanted = niceness(merge_debt(manifest, self._settings), self._settings)
+        wanted = niceness(self.debt, self._settings)
         busy = self.source_ids() | self._still_not_merged()
         for worker in self._running().values():
             worker.hurry(wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyroaring import BitMap
@@ -14,6 +14,7 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest, SegmentEntry
 from clip_index.generations.takeover import Claim, take_over_manifest
 from clip_index.generations.tombstones import union_tombstones
+from clip_index.generations.traces import TracedRecord, write_traces
 from clip_index.generations.watermark import Watermark, write_watermark
 from clip_index.segments.segment_files import new_segment_id, rows_from_buffer, write_segment
 from clip_index.storage.shard_store import ShardStore
@@ -21,7 +22,7 @@ from clip_index.vectors.flat_vectors import write_flat
 from clip_index.vectors.vector_file import VectorWriter
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.current_state import CurrentState
-from clip_index.writing.merge_policy import MergeSettings, merge_debt
+from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_merges import ShardMerges
 from clip_index.writing.shard_state import KnownId, ShardState, open_state
@@ -127,11 +128,11 @@ class ShardWriter:
 
     @property
     def merge_debt(self) -> int:
-        """How many segments there are beyond what the tiers hold when no merge is due.
+        """How many segments there are beyond what merging leaves, as far as they can be merged.
 
         While it grows, commit less often.
         """
-        return merge_debt(self.manifest, self._settings.merge)
+        return self._merges.debt
 
     def add(self, delta: Delta) -> None:
         """Fold a delta into the buffer; `DeltaMismatch` if it does not start at `next_offset`."""
@@ -165,6 +166,10 @@ class ShardWriter:
     def renew_watermark(self, watermark_ms: int) -> None:
         """Publish that every record at or before this time (ms since 1970) is committed."""
         write_watermark(self.store, Watermark(watermark_ms, self.committed_next_offset, self.epoch))
+
+    def publish_traces(self, traces: Sequence[TracedRecord]) -> None:
+        """Tell readers of the latest sampled records, before a commit brings the last of them."""
+        write_traces(self.store, traces)
 
     def maintain(self) -> None:
         """Commit merges that have ended, start those that are due, collect garbage from time to time.

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from cliptide.dead_letters.reading import DeadLetter, TopicScan, dead_letter_from_record, tally
-from cliptide.dead_letters.republishing import HARMLESS, Republishing
+from cliptide.dead_letters.republishing import HARMLESS, Republishing, content_by
 from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.publish import (
     EventPublisher,
@@ -29,13 +29,20 @@ from cliptide.publishing.publish import (
 )
 from cliptide.searching.searchable import wanted_offsets
 from cliptide.terminal.connections import open_publisher, open_source
-from cliptide.terminal.options import dead_letter_topic_option, kafka_options, option, topic_option
+from cliptide.terminal.options import (
+    dead_letter_topic_option,
+    kafka_options,
+    mapping_option,
+    option,
+    topic_option,
+)
 from cliptide.terminal.plain_text import plain, without_controls
 from cliptide.terminal.summary import counted, print_summary
 from cliptide.terminal.waiting import tell
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
 from event_log.records import Record
+from schemas.mapping.rules import EventMapping
 
 
 @click.command("dead-letters")
@@ -56,21 +63,29 @@ from event_log.records import Record
     help="Publish the records to --topic again, unchanged. No list.",
 )
 @topic_option
+@mapping_option
 @option(
     "--dry-run", is_flag=True, help="With --republish: count what would be published, and publish nothing."
 )
 def dead_letters_command(
-    dead_letter_topic: str, kafka: KafkaSettings, republish: bool, topic: str, dry_run: bool, **shown: Any
+    dead_letter_topic: str,
+    kafka: KafkaSettings,
+    republish: bool,
+    topic: str,
+    mapping: EventMapping | None,
+    dry_run: bool,
+    **shown: Any,
 ) -> None:
     """List the records that were set aside: where each lay, its reason and its error.
 
     --republish publishes them again with their bytes, keys and headers: those of --reason, or all. A
-    record is left out if its key has a later record; to find that out, the whole topic is read. The last
-    line of standard output is then a summary: a sentence at a terminal, JSON in a pipe. The exit code is 1
-    if a record could not be published.
+    record is left out if its content has a later record; to find that out, the whole topic is read. The key
+    says which content it is; give --mapping if the consumer has one. The last line of standard output is
+    then a summary: a sentence at a terminal, JSON in a pipe. The exit code is 1 if a record could not be
+    published.
     """
     if republish:
-        chosen = Republishing(topic, shown["reason"])
+        chosen = Republishing(topic, shown["reason"], content_by(mapping))
         summary = _republish(chosen, dead_letter_topic, kafka, is_dry_run=dry_run)
         print_summary(summary, _in_words(summary), as_json=shown["as_json"])
         raise SystemExit(1 if summary["failed"] or chosen.refused.keys() - HARMLESS else 0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cliptide.terminal.options import option
 from cliptide.terminal.plain_text import without_controls
 from schemas.errors import BadEvent
 from schemas.json_format import json_from_event
@@ -20,7 +21,7 @@ from schemas.validation import validate_event
 _NOW_MS = 0  # a record's timestamp; events that have no time of their own show 1970
 
 
-@click.group("mapping", short_help="Try rules that turn other records into events.")
+@click.group("mapping", short_help="Try a mapping's rules on a record.")
 def mapping_command() -> None:
     """Try the rules that turn a platform's own records into upload events (CLIPTIDE_MAPPING)."""
 
@@ -41,8 +42,8 @@ def show_command(name: str) -> None:
 
 @mapping_command.command("try")
 @click.argument("mapping")
-@click.option("--key", help="The record's key.")
-@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the record.")
+@option("--key", help="The record's key.")
+@option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the record.")
 def try_command(mapping: str, key: str | None, headers: Sequence[str]) -> None:
     """Read a record's value from standard input and print the event that MAPPING makes of it.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from cliptide.publishing.event_tracing import open_event_tracing
 from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.publish import (
     EventPublisher,
@@ -74,8 +75,8 @@ def delete_command(content_ids: tuple[str, ...], **flags: Any) -> None:
     options = DeleteOptions(**flags)
     ids = _ids_from_input() if content_ids == ("-",) else content_ids
     unknown = _unknown_ids(ids, options)
-    with open_publisher(options.kafka, options.topic) as publisher:
-        sender = EventPublisher(publisher, options.topic, pacer=Pacer(None))
+    with open_publisher(options.kafka, options.topic) as publisher, open_event_tracing() as tracing:
+        sender = EventPublisher(publisher, options.topic, pacer=Pacer(None), tracing=tracing)
         outcomes = list(sender.publish(_delete_events(ids, options)))
     failed = failures_of(outcomes)
     for failure in failed:

@@ -9,13 +9,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from cliptide.publishing.event_tracing import EventTracing
 from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.upload_event import BadUpload
 from cliptide.publishing.upload_row import BadRow, UploadRow
 from cliptide.terminal.waiting import tell, waiting_told
 from event_log.errors import RecordRefused, TransientLogError
 from event_log.publisher import Publisher
-from event_log.records import Delivery
+from event_log.records import Delivery, Headers
 from schemas.codec import EncodedEvent, encode_event
 from schemas.errors import BadEvent
 from schemas.events import Event
@@ -122,8 +123,10 @@ class EventPublisher:
         pacer: Pacer,
         window: Window = DEFAULT_WINDOW,
         say: Callable[[str], None] = tell,
+        tracing: EventTracing | None = None,
     ) -> None:
         self._publisher = publisher
+        self._tracing = tracing
         self._topic = topic
         self._pacer = pacer
         self._window = window
@@ -151,10 +154,16 @@ class EventPublisher:
         self._pending_bytes += event.size_bytes
 
     def _publish_one(self, encoded: EncodedEvent) -> Future[Delivery]:
+        if self._tracing is None:
+            return self._send(encoded, encoded.headers)
+        sending = self._tracing.begin(self._topic)
+        delivery = self._send(encoded, (*encoded.headers, *sending.headers))
+        delivery.add_done_callback(sending.end)
+        return delivery
+
+    def _send(self, encoded: EncodedEvent, headers: Headers) -> Future[Delivery]:
         try:
-            return self._publisher.publish(
-                self._topic, key=encoded.key, value=encoded.value, headers=encoded.headers
-            )
+            return self._publisher.publish(self._topic, key=encoded.key, value=encoded.value, headers=headers)
         except (RecordRefused, TransientLogError) as error:
             refused: Future[Delivery] = Future()
             refused.set_exception(error)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cliptide.publishing.event_tracing import open_event_tracing
 from cliptide.publishing.pacer import Pacer
 from cliptide.publishing.publish import (
     EventPublisher,
@@ -237,7 +238,10 @@ class PublishRun:
             return check_events(events)
         publisher = stack.enter_context(open_publisher(options.kafka, options.topic))
         pacer = Pacer(options.rate)
-        return EventPublisher(publisher, options.topic, pacer=pacer, say=self._say).publish(events)
+        tracing = stack.enter_context(open_event_tracing())
+        return EventPublisher(publisher, options.topic, pacer=pacer, say=self._say, tracing=tracing).publish(
+            events
+        )
 
     def _count(self, outcome: Outcome) -> None:
         self.summary.rows += 1

@@ -85,26 +85,36 @@ def restore(backup: IndexDirectory, root: Path, existing: IndexDirectory | None)
     """Put a backup into the root under its id; yield each shard. `existing` is moved aside first.
 
     Every file is verified before anything is moved. Each shard begins with a new generation that is
-    greater than all of the existing index and fences its writers.
+    greater than all of the existing index and fences its writers. A shard in which a writer committed
+    during step 1 is yielded once more, with the generation that it got then.
 
     Step 1 copies everything under a name that no reader looks at. Step 2 moves the existing index
-    aside. Step 3 moves the copy to its place. Step 4 names it as the index that serves, if no other is.
+    aside. Then no writer reaches it any more, and the generations of step 1 that are no longer the
+    greatest get a new number. Step 3 moves the copy to its place. Step 4 names it as the index that
+    serves, if no other is.
     """
     staged = root / "indexes" / f"{UNFINISHED_PREFIX}restore-{secrets.token_hex(4)}"
+    copies: list[tuple[LocalShardStore, Manifest]] = []
+    replaced = None if existing is None else existing.path
     for source in _stores(backup):
-        generation = _newest_number(source, existing) + 1
+        generation = _newest_number(source, replaced) + 1
         store = LocalShardStore(staged / source.name)
         if (copied := _copy_newest(source, store, as_generation=generation)) is not None:  # Step 1
+            copies.append((store, copied[0]))
             yield _told(source.name, *copied)
     make_directory(staged)
     LocalShardStore(staged).put({_DESCRIPTION: backup.store.read(_DESCRIPTION)})
-    if existing is not None:
-        os.rename(existing.path, moved_aside(root, backup.index_id))  # Step 2
+    overtaken: list[CopiedShard] = []
+    if replaced is not None:
+        aside = moved_aside(root, backup.index_id)
+        os.rename(replaced, aside)  # Step 2
+        overtaken.extend(_renumber_overtaken(copies, aside))
     os.rename(staged, _index_path(root, backup.index_id))  # Step 3
     fsync_path(root / "indexes")
     fsync_path(root)
     if not list(root.glob("current-*.json")):
         LocalShardStore(root).ensure(_CURRENT, dump_digested({"index_id": backup.index_id}))  # Step 4
+    yield from overtaken
 
 
 def moved_aside(root: Path, index_id: str) -> Path:
@@ -181,12 +191,27 @@ def _write_manifest(target: LocalShardStore, manifest: Manifest, data: bytes) ->
     target.ensure(name, data)
 
 
-def _newest_number(source: LocalShardStore, existing: IndexDirectory | None) -> int:
+def _newest_number(source: LocalShardStore, existing: Path | None) -> int:
     """The greatest number of a generation, in the backup or in the index that it replaces."""
-    numbers = list_generations(source)
-    if existing is not None:
-        numbers += list_generations(LocalShardStore(existing.path / source.name))
-    return max(numbers, default=0)
+    stores = [source] if existing is None else [source, LocalShardStore(existing / source.name)]
+    return max((number for store in stores for number in list_generations(store)), default=0)
+
+
+def _renumber_overtaken(
+    copies: Sequence[tuple[LocalShardStore, Manifest]], existing: Path
+) -> Iterator[CopiedShard]:
+    """Give the copied generations a greater number where a writer has reached theirs meanwhile.
+
+    Without it that writer's next number would be greater, so that its commit would succeed and name
+    segments which the restored index does not have.
+    """
+    for store, manifest in copies:
+        newest = max(list_generations(LocalShardStore(existing / store.name)), default=0)
+        if newest >= manifest.generation:
+            renumbered = _following(manifest, newest + 1)
+            _write_manifest(store, renumbered, dump_manifest(renumbered))
+            store.remove(manifest_name(manifest.generation))
+            yield _told(store.name, renumbered, 0)
 
 
 def _stores(index: IndexDirectory) -> Sequence[LocalShardStore]:

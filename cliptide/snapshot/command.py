@@ -155,7 +155,7 @@ def rollback_command(
         _restore(store, lambda inspection: plan_rollback(inspection, generation), _options_from(**flags))
 
 
-@snapshot_command.command("backup", short_help="Copy the index into a directory, while it is used.")
+@snapshot_command.command("backup", short_help="Copy the index while it is used.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @index_options
 @_json_option("backup")

@@ -59,6 +59,7 @@ def _is_there(path: Path, digest: FileDigest) -> bool:
 def _copy_file(source: Path, path: Path, digest: FileDigest) -> None:
     """Write under a temporary name, verify what was written, and rename: no damaged file has its name."""
     temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}")
+    temporary.unlink(missing_ok=True)  # a copy that a kill cut off may be read-only already
     try:
         shutil.copyfile(source, temporary)
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from consumer.backlog.lane import Lane
 from consumer.quarantine.inflight import InFlightFile
 from consumer.tasks import Task
+from consumer.tracing import RecordTracing
 from event_log.records import EndOfPartition, Record
 
 
@@ -33,10 +34,11 @@ class FlowChange:
 
 
 class Backlog:
-    """One lane for each assigned partition. Thread-safe."""
+    """One lane for each assigned partition. Thread-safe. Without `tracing` no record is traced."""
 
-    def __init__(self, limits: BacklogLimits) -> None:
+    def __init__(self, limits: BacklogLimits, tracing: RecordTracing | None = None) -> None:
         self._limits = limits
+        self._tracing = tracing
         self._lanes: dict[int, Lane] = {}
         self._changed = threading.Condition()
         self._num_arrivals = 0
@@ -66,8 +68,11 @@ class Backlog:
         with self._changed:
             for one in received:
                 lane = self._lanes.get(one.partition)
-                if lane is not None and lane.receive(one, self._num_arrivals) is not None:
-                    self._num_arrivals += 1
+                if lane is None or (task := lane.receive(one, self._num_arrivals)) is None:
+                    continue
+                self._num_arrivals += 1
+                if self._tracing is not None and task.record is not None and task.record.headers:
+                    task.trace = self._tracing.begin(task.record)
 
     def submittable(self) -> list[tuple[Lane, list[Task]]]:
         """The next tasks that each lane's window leaves room for."""

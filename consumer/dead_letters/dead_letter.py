@@ -20,7 +20,7 @@ from schemas.dead_letters import (
 )
 
 _ABOUT_UPLOADS = frozenset(
-    {"empty_content", "metadata_too_large", "content_id_too_long", "reference_too_large"}
+    {"empty_content", "metadata_too_large", "content_id_too_long", "reference_too_large", "etag_mismatch"}
 )
 
 

@@ -17,8 +17,9 @@ from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
 from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
-from consumer.tasks import AlreadyEncoded, Encodable, Outcome, Removal, Task
+from consumer.tasks import AlreadyEncoded, Encodable, NothingThere, Outcome, Removal, Task
 from consumer.telemetry.metrics import Metrics
+from consumer.tracing import trace_batch
 from consumer.turns import Turns
 from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
 from consumer.writing.thread import Writing
@@ -37,6 +38,12 @@ class BatchEncoder:
 
     def encode(self, tasks: Sequence[Task]) -> list[Embeddings]:
         """Encode the encodable tasks in one pass. Whatever the encoder raises becomes a `ConsumerFault`."""
+        began_ns = time.time_ns()
+        embeddings = self._encode(tasks)
+        _trace_encoding(tasks, began_ns, time.time_ns())
+        return embeddings
+
+    def _encode(self, tasks: Sequence[Task]) -> list[Embeddings]:
         encodable = [task for task in tasks if isinstance(task.outcome, Encodable)]
         prepared = [task.outcome.prepared for task in encodable if isinstance(task.outcome, Encodable)]
         if not prepared:
@@ -150,12 +157,13 @@ class Encoding:
     def _watch_for_flood(self, batch: Sequence[Task]) -> None:
         """Count dead letters before any of the batch is sent, so that a flood sends none of its batch.
 
-        What users upload is never a flood, however many of them send what cannot be indexed.
+        What users upload is never a flood, however many of them send what cannot be indexed. A record that
+        a mapping passes over says nothing about the others, so that it does not count.
         """
         for task in batch:
             if isinstance(task.outcome, SetAside) and not task.outcome.is_about_upload:
                 self._outlet.limit.set_aside(task.outcome.reason, position=task.position)
-            elif task.record is not None:
+            elif not isinstance(task.outcome, NothingThere):
                 self._outlet.limit.passed()
 
     def _handle(self, task: Task, embeddings: Iterator[Embeddings]) -> Handled:
@@ -184,6 +192,17 @@ class Encoding:
             answered, self._settling = self._settling, []
         for settled in answered:
             settled.set()
+
+
+def _trace_encoding(tasks: Sequence[Task], began_ns: int, ended_ns: int) -> None:
+    """Make the span of the batch if records of it are sampled, and note the stage in their traces."""
+    traces = [task.trace for task in tasks if task.trace is not None]
+    if not traces:
+        return
+    batch = trace_batch(traces, num_records=len(tasks), began_ns=began_ns, ended_ns=ended_ns)
+    for task in tasks:
+        if task.trace is not None and isinstance(task.outcome, Encodable):
+            task.trace.add("encode", began_ns, ended_ns, batch)
 
 
 def _num_rows(outcome: Outcome) -> int:

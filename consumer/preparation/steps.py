@@ -140,6 +140,7 @@ class Preparation:
         None means that the task waits for its reference. This thread must not touch it any more,
         because another thread may have fetched the reference and settled the task by now.
         """
+        began_ns = 0 if task.trace is None else time.time_ns()
         try:
             outcome = step(task, group)
         except Exception as error:  # noqa: BLE001 - the encoder thread raises it
@@ -147,6 +148,8 @@ class Preparation:
             if outcome is None:
                 self._fail(task, error)
         if outcome is not None:
+            if task.trace is not None:
+                task.trace.add("prepare", began_ns, time.time_ns())
             task.outcome = outcome
 
     def _fail(self, task: Task, error: Exception) -> None:
@@ -199,12 +202,17 @@ class Preparation:
             group.decode_seconds += time.perf_counter() - started
 
     def _fetch(self, event: UploadEvent, reference: ContentReference, task: Task, group: _Group) -> None:
+        began_ns = time.time_ns()
         fetching = self._references.fetch(reference, task.position)
         task.fetch(fetching)
         alone = _Group([task], group.handling)
-        fetching.add_done_callback(
-            lambda _: self._submit(alone, lambda task, group: self._prepare_fetched(event, task, group))
-        )
+
+        def go_on(_: Future[bytes]) -> None:
+            if task.trace is not None:
+                task.trace.add("fetch", began_ns, time.time_ns())
+            self._submit(alone, lambda task, group: self._prepare_fetched(event, task, group))
+
+        fetching.add_done_callback(go_on)
 
     def _prepare_fetched(self, event: UploadEvent, task: Task, group: _Group) -> Outcome:
         assert isinstance(event.content, ContentReference)

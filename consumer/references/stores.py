@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
@@ -18,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore
 
 from consumer.references.policy import (
     ReferenceAbsent,
@@ -27,15 +25,13 @@ from consumer.references.policy import (
     ReferenceUnreachable,
     ReferenceWithheld,
 )
+from service.buckets import open_bucket
 
 _CHUNK_BYTES = 256 * 1024
 _NO_NAME = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 _RESERVED_BY_OBSTORE = re.compile(r".*#\d+", re.DOTALL)
 _ANSWERED_BY_BUCKET = re.compile(r"Server returned non-2xx status code: (\d+)|Received redirect without")
 """How obstore tells an answer of the store from a store that does not answer: in its message alone."""
-_ENDPOINT_VARIABLE = re.compile(
-    r"AWS_ENDPOINT(_URL(_S3)?)?|GOOGLE_(BASE_URL|ENDPOINT)|AZURE_(STORAGE_)?ENDPOINT"
-)
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -121,31 +117,13 @@ class BucketStore:
         self._store = lru_cache(maxsize=64)(self._build)
 
     def _build(self, bucket: str) -> obstore.store.ObjectStore:
-        timeout = timedelta(seconds=self._timeout_seconds)
-        return from_url(
-            bucket,
-            client_options={
-                "timeout": timeout,
-                "connect_timeout": timeout,
-                "allow_http": _has_plain_endpoint(),
-            },
-            retry_config={"max_retries": 0},
-        )
+        return open_bucket(bucket, self._timeout_seconds)
 
     async def stream(self, uri: str, etag: str | None) -> AsyncGenerator[bytes, None]:
         parts = urlsplit(uri)
         key = unquote(parts.path).lstrip("/")
         async for chunk in _stream_object(lambda: self._store(f"{parts.scheme}://{parts.netloc}"), key, etag):
             yield chunk
-
-
-def _has_plain_endpoint() -> bool:
-    """Whether the operator has named an endpoint without TLS, in one of the variables that obstore reads."""
-    return any(
-        value.lower().startswith("http://")
-        for name, value in os.environ.items()
-        if _ENDPOINT_VARIABLE.fullmatch(name.upper())
-    )
 
 
 class FileStore:

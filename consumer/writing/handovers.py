@@ -15,8 +15,9 @@ from clip_index.content import (
     RemovedContent,
 )
 from clip_index.writing.buffer import num_bytes_of
-from consumer.dead_letters.dead_letter import DeadLetterDelivery
+from consumer.dead_letters.dead_letter import DeadLetterDelivery, SetAside
 from consumer.tasks import Handover, Task, Upload
+from consumer.tracing import RecordOutcome, TracedOutcome
 from event_log.errors import EventLogError
 from schemas.events import DeleteEvent
 
@@ -85,7 +86,23 @@ def _build_handover(group: Sequence[Handled]) -> Handover:
         letter_offsets=tuple(
             handled.task.record.offset for handled in group if handled.dead_letter and handled.task.record
         ),
+        traces=tuple(_traces(group)),
     )
+
+
+def _traces(group: Iterable[Handled]) -> Iterable[TracedOutcome]:
+    for handled in group:
+        trace = handled.task.trace
+        if trace is not None:
+            yield TracedOutcome(trace, _traced_outcome(handled))
+
+
+def _traced_outcome(handled: Handled) -> RecordOutcome:
+    if isinstance(handled.task.outcome, SetAside):
+        return RecordOutcome("dead_letter", handled.task.outcome.reason)
+    if handled.change is None:
+        return RecordOutcome("passed_over")
+    return RecordOutcome("indexed" if isinstance(handled.change, EncodedContent) else "removed")
 
 
 def _timestamps_ms(group: Iterable[Handled]) -> Iterable[int]:

@@ -16,6 +16,7 @@ from consumer.telemetry.metrics import Metrics
 from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.handovers import joined_delta
 from consumer.writing.shard_writer import Shards, ShardWriter
+from consumer.writing.traced_commits import TracedCommits
 from consumer.writing.uncommitted import UncommittedHandovers
 from consumer.writing.watermark import WatermarkClock
 from event_log.errors import EventLogError
@@ -51,6 +52,7 @@ class OwnedShard:
         self.writer: ShardWriter | None = writer
         self.shard = writer.shard
         self._uncommitted = UncommittedHandovers()
+        self._traced = TracedCommits()
         self._retry_at = 0.0
         self._num_failures = 0
         self._waits_for_merges = False
@@ -178,6 +180,7 @@ class OwnedShard:
         )
 
     def _commit(self, writer: ShardWriter) -> None:
+        self._traced.begin(writer, self._uncommitted.added)
         with self._metrics.measure("commit"):
             writer.commit()
         self._observe(self._uncommitted.take_committed())
@@ -193,6 +196,7 @@ class OwnedShard:
             if handover.timestamps_ms:
                 self._watermark.covered(max(handover.timestamps_ms), now_ms=round(now * 1000))
             self._count_records(handover)
+            self._traced.committed(handover, self.writer)
 
     def _count_records(self, handover: Handover) -> None:
         num_indexed = sum(isinstance(change, EncodedContent) for change in handover.delta.changes)

@@ -7,9 +7,11 @@ these two protocols and nothing else. Errors are of `clip_index.errors`, and of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from clip_index.content import Delta
+from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
 
 
@@ -65,6 +67,9 @@ class ShardWriter(Protocol):
 
     def renew_watermark(self, watermark_ms: int) -> None:
         """Publish that every record up to this time (milliseconds since 1970, UTC) is committed."""
+
+    def publish_traces(self, traces: Sequence[TracedRecord]) -> None:
+        """Tell readers of the latest sampled records: those of the next commit, and some before them."""
 
     def close(self) -> None:
         """Stop without committing."""

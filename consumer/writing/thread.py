@@ -150,8 +150,11 @@ class Writing:
         return bool(self._requests) or self._is_closing or (bool(self._handovers) and self._has_room())
 
     def _serve_requests(self) -> None:
+        """Opening a large shard takes long, and a process may open many at once: each is a turn."""
         while self._requests:
+            self.turns.mark()
             self._requests.popleft()()
+        self.turns.mark()
 
     def _has_room(self) -> bool:
         shards = self._owned.values()
@@ -174,6 +177,7 @@ class Writing:
             shard.accept(handover)
 
     def _turn(self, partition: int) -> None:
+        self.turns.mark()
         try:
             self._owned[partition].turn()
         except Fenced as error:

@@ -28,6 +28,11 @@ class UncommittedHandovers:
         return len(self._added) + len(self._waiting)
 
     @property
+    def added(self) -> tuple[Handover, ...]:
+        """What the next commit covers."""
+        return tuple(self._added)
+
+    @property
     def has_added(self) -> bool:
         return bool(self._added)
 

@@ -36,6 +36,7 @@ from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES
+from query_api.telemetry.tracing import TRACE
 from query_api.uploads.fate import MESSAGES, fate_of, searcher_covering
 from query_api.uploads.models import Name, UploadRequest
 from query_api.uploads.publishing import EVENT_PUBLISHER, publish_event
@@ -114,7 +115,13 @@ async def add_content(request: web.Request) -> web.Response:
         content_id=f"{parameters.type}:{parameters.id}", source=SOURCE, owner_id=parameters.user or None
     )
     event = build_event(upload, content)
-    delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
+    delivery = await publish_event(
+        event,
+        stages,
+        trace=request[TRACE],
+        encoder=app[QUERY_ENCODER],
+        publisher=app[EVENT_PUBLISHER],
+    )
     with stages.measure("wait"):
         searcher = await searcher_covering(
             delivery,

@@ -30,6 +30,7 @@ from clip_index.row_filter import (
     InRange,
     RowFilter,
 )
+from query_api.contract.messages import named
 from query_api.contract.models import Request
 from query_api.contract.schema_rules import JsonSchema, at_least_one_of, is_given, or_null
 from query_api.contract.unions import one_of_types
@@ -43,7 +44,7 @@ _RANGE = ("gt", "gte", "lt", "lte")
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
-_FIELD = r"^(modality|source|owner_id|content_id|occurred_at|metadata\.[\s\S]+)$"
+FIELD_PATTERN = r"^(modality|source|owner_id|content_id|occurred_at|metadata\.[\s\S]+)$"
 _UNKNOWN_FIELD = "must be one of modality, source, owner_id, content_id, occurred_at and metadata.<key>"
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -72,9 +73,11 @@ def _comparing(field: JsonSchema, *, equals: JsonSchema | None, bound: JsonSchem
     return {"properties": rules}
 
 
-def _known_field(name: str) -> str:
-    if not re.fullmatch(_FIELD, name):
-        raise PydanticCustomError("invalid_value", _UNKNOWN_FIELD)
+def known_field(name: str) -> str:
+    if not re.fullmatch(FIELD_PATTERN, name):
+        own = named(name)
+        meant = f"; did you mean {METADATA_PREFIX}{own}?" if own else ""
+        raise PydanticCustomError("invalid_value", "{words}", {"words": _UNKNOWN_FIELD + meant})
     return name
 
 
@@ -87,9 +90,9 @@ class FieldCondition(Request):
 
     model_config = ConfigDict(json_schema_extra=_say_its_tests)
 
-    field: Annotated[str, AfterValidator(_known_field)] = Field(
+    field: Annotated[str, AfterValidator(known_field)] = Field(
         max_length=512,
-        json_schema_extra={"pattern": _FIELD},
+        json_schema_extra={"pattern": FIELD_PATTERN},
         description="modality, source, owner_id, content_id, occurred_at, or metadata.<key>.",
     )
     equals: Value | None = Field(

@@ -3,6 +3,7 @@
 `openapi.py` describes requests exactly: rules between fields, null for a field that is left out, patterns.
 The tests send requests by that description. Generators turn such rules into types that nobody can use, or
 fail. So they are left out here; the descriptions say them in words, and a 422 says which one is broken.
+Where a route takes JSON, its other kinds of body are left out too: its description names them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
+
+JSON = "application/json"
 
 _RULES = ("oneOf", "anyOf", "allOf", "not")
 _NULL = {"type": "null"}
@@ -23,38 +26,50 @@ def flat_document(document: Mapping[str, Any]) -> Json:
     """Return the document with flat schemas. Whatever the given document allows, the result allows too."""
     schemas = document["components"]["schemas"]
     flat = {name: _flat(schema) for name, schema in schemas.items()}
-    paths = _flat_paths(document["paths"])
+    paths = {
+        path: {method: _flat_operation(operation, schemas) for method, operation in operations.items()}
+        for path, operations in document["paths"].items()
+    }
     used = _used_schemas(paths, flat)
     components = {**document["components"], "schemas": {name: flat[name] for name in flat if name in used}}
     return {**document, "paths": paths, "components": components}
 
 
-def _flat_paths(paths: Mapping[str, Any]) -> Json:
-    return {
-        path: {method: _flat_operation(operation) for method, operation in operations.items()}
-        for path, operations in paths.items()
-    }
-
-
-def _flat_operation(operation: Mapping[str, Any]) -> Json:
+def _flat_operation(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Json:
     flat = dict(operation)
+    contents = _contents_for_clients(operation.get("requestBody", {}).get("content", {}))
+    if contents:
+        flat["requestBody"] = {**operation["requestBody"], "content": _flat_contents(contents)}
+    in_body = _fields_of(contents, schemas)
     flat["parameters"] = [
-        _with_default_in_words({**parameter, "schema": _flat(parameter["schema"])}, parameter["schema"])
-        for parameter in operation["parameters"]
+        _flat_parameter(one) for one in operation["parameters"] if one["name"] not in in_body
     ]
-    if "requestBody" in flat:
-        flat["requestBody"] = {**flat["requestBody"], "content": _flat_contents(flat["requestBody"])}
     flat["responses"] = {
-        status: {**answer, "content": _flat_contents(answer)} for status, answer in flat["responses"].items()
+        status: {**answer, "content": _flat_contents(answer["content"])}
+        for status, answer in flat["responses"].items()
     }
     return flat
 
 
-def _flat_contents(described: Mapping[str, Any]) -> Json:
-    return {
-        kind: {**content, "schema": _flat(content["schema"])}
-        for kind, content in described["content"].items()
-    }
+def _contents_for_clients(contents: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keep JSON alone where a route takes it. Most generators take one kind of body only."""
+    return {JSON: contents[JSON]} if JSON in contents else contents
+
+
+def _fields_of(contents: Mapping[str, Any], schemas: Mapping[str, Any]) -> frozenset[str]:
+    """Return the fields of a JSON body. Parameters of the same name are for bodies that are not JSON."""
+    if JSON not in contents:
+        return frozenset()
+    name = contents[JSON]["schema"]["$ref"].removeprefix(_COMPONENTS)
+    return frozenset(schemas[name]["properties"])
+
+
+def _flat_parameter(parameter: Mapping[str, Any]) -> Json:
+    return _with_default_in_words({**parameter, "schema": _flat(parameter["schema"])}, parameter["schema"])
+
+
+def _flat_contents(contents: Mapping[str, Any]) -> Json:
+    return {kind: {**content, "schema": _flat(content["schema"])} for kind, content in contents.items()}
 
 
 def _flat(schema: Any) -> Any:

@@ -147,6 +147,8 @@ def _operation(route: Route, names: Names, schemas: Mapping[str, Any], needs_key
         "parameters": [*_path_parameters(route), *_query_parameters(route, names, schemas)],
         "responses": {**_answers(route, names), **_errors(route, names)},
     }
+    if route.description:
+        operation["description"] = route.description
     if route.bodies:
         content: dict[str, dict[str, Any]] = {
             kind: {"schema": _schema(body, names, "validation")} for kind, body in route.bodies.items()

@@ -49,6 +49,7 @@ class Route:
     is_endless: bool = False  # its answer is a stream that ends when the client leaves
     examples: Examples = field(default_factory=dict)
     name: str = ""  # empty: the handler's
+    description: str = ""
     tag: str = ""
 
     @property
@@ -59,12 +60,16 @@ class Route:
         """Return the route as aiohttp registers it. GET includes HEAD.
 
         A `{name}` in the path matches everything but a slash. aiohttp's own pattern would also
-        exclude braces, which content ids may have.
+        exclude braces, which content ids may have. `{file}` matches the whole rest of the path.
         """
-        path = self.path.replace("}", ":[^/]+}")
+        path = self.path.replace("{file}", "{file:.+}") if "{file}" in self.path else _plain(self.path)
         if self.method == "GET":
             return web.get(path, self.handler, expect_handler=defer_continue)
         return web.route(self.method, path, self.handler, expect_handler=defer_continue)
+
+
+def _plain(path: str) -> str:
+    return path.replace("}", ":[^/]+}")
 
 
 async def defer_continue(_: web.Request) -> None:

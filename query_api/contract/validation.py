@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from query_api.contract.json_errors import json_problem
+from query_api.contract.messages import HINT, message_of
 from query_api.contract.models import MAX_SHARDS, Request
 from query_api.contract.utf8 import without_mark
 from query_api.errors import ApiError, ErrorDetail
@@ -37,10 +38,6 @@ _CODES = {
     "one_query_required": "one_query_required",
     "too_many_hits": "too_many_hits",
 }
-_MESSAGES = {  # instead of pydantic's messages, which address the author of the model
-    "extra_forbidden": "unknown field",
-    "missing": "is missing",
-}
 EXAMPLES: Mapping[str, str] = MappingProxyType(  # for objects where people often send a plain text
     {
         "EmbedContent": '{"text": "a red shoe"}',
@@ -67,7 +64,7 @@ def model_from_json(model: type[ModelT], body: bytes) -> ModelT:
     except ValidationError as error:
         if (found := error.errors(include_url=False, include_input=False)[0])["type"] == "json_invalid":
             raise ApiError("bad_json", f"the body is not JSON: {json_problem(body, found['msg'])}") from None
-        raise error_from_validation(error) from None
+        raise error_from_validation(error, model) from None
 
 
 def model_from_values(model: type[ModelT], values: object) -> ModelT:
@@ -75,14 +72,14 @@ def model_from_values(model: type[ModelT], values: object) -> ModelT:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise error_from_validation(error) from None
+        raise error_from_validation(error, model) from None
 
 
 def model_from_texts(model: type[ModelT], texts: Mapping[str, str]) -> ModelT:
     try:
         return model.model_validate_strings(texts)
     except ValidationError as error:
-        raise error_from_validation(error) from None
+        raise error_from_validation(error, model) from None
 
 
 def object_from_json(text: bytes | str, name: str) -> dict[str, Any]:
@@ -114,9 +111,11 @@ def _refuse_many_members(value: object) -> None:
             _refuse_many_members(part)
 
 
-def error_from_validation(error: ValidationError) -> ApiError:
+def error_from_validation(error: ValidationError, model: type[BaseModel] | None = None) -> ApiError:
+    """Build the error for what is wrong; `model` is that of the whole body, whose fields may be suggested."""
     found = error.errors(include_url=False, include_input=False)
-    details = [_detail(item) for item in found[:MAX_DETAILS]]
+    details = [_detail(item, model) for item in found[:MAX_DETAILS]]
+    details.sort(key=lambda detail: HINT not in detail["message"])  # it explains what is missing, too
     first = details[0]
     return ApiError(
         first["code"], f"{first['field']}: {first['message']}".removeprefix(": "), details=details
@@ -128,16 +127,16 @@ def shortened(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else f"{text[:max_characters]}…"
 
 
-def _detail(item: ErrorDetails) -> ErrorDetail:
+def _detail(item: ErrorDetails, model: type[BaseModel] | None) -> ErrorDetail:
     return {
         "field": shortened(".".join(str(part) for part in item["loc"]), MAX_FIELD_CHARACTERS),
         "code": _CODES.get(item["type"], "invalid_value"),
-        "message": _message(item),
+        "message": _message(item, model),
     }
 
 
-def _message(item: ErrorDetails) -> str:
+def _message(item: ErrorDetails, model: type[BaseModel] | None) -> str:
     example = EXAMPLES.get(item.get("ctx", {}).get("class_name", ""))
     if item["type"] == "model_type" and example is not None:
         return f"must be an object such as {example}"
-    return _MESSAGES.get(item["type"], item["msg"])
+    return message_of(item, model)

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from query_api.contract.json_size import MAX_CONTAINERS, has_few_containers, is_small_beside_pictures
+from query_api.contract.media_types import wrong_media_type
 from query_api.contract.validation import ModelT, model_from_json, model_from_texts
 from query_api.errors import ApiError
 from query_api.http.forms import parts_of_form
@@ -23,7 +24,7 @@ ParsedT = TypeVar("ParsedT")
 
 async def read_json_body(request: web.Request, model: type[ModelT]) -> ModelT:
     if request.content_type != "application/json":
-        raise ApiError("unsupported_media_type", f"send application/json, not {request.content_type}")
+        raise wrong_media_type(request.headers)
     body = await read_body(request)
     refuse_large_json(request, body)
     return await parse_body(request, len(body), lambda: model_from_json(model, body))

@@ -13,12 +13,13 @@ from aiohttp.typedefs import Handler
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.contract.route import ENDLESS
 from query_api.contract.validation import shortened
+from query_api.contract.wrong_addresses import no_such_route, wrong_method
 from query_api.errors import ApiError, ErrorDetail
 from query_api.http.json_answer import json_answer
 from query_api.http.stopping import STOPPING
 from query_api.telemetry.metrics import METRICS
 from query_api.telemetry.stages import HAS_ACCESS_LOG, REQUEST_ID, SLOW_SECONDS, STAGES, Stages
-from query_api.telemetry.tracing import TRACER, record_request
+from query_api.telemetry.tracing import TRACE, TRACER, RequestTrace
 
 log = structlog.get_logger()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -38,7 +39,11 @@ _CODES = {
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, time it and its stages, and count its answer."""
-    stages = request[STAGES] = Stages(is_traced=request.app[TRACER] is not None)
+    tracer = request.app[TRACER]
+    stages = request[STAGES] = Stages(is_traced=tracer is not None)
+    request[TRACE] = RequestTrace(
+        tracer, stages, method=_method(request), route=_route(request), headers=request.headers
+    )
     request_id = request[REQUEST_ID] = _request_id(request)
     response = await handler(request)
     if not response.prepared:
@@ -60,8 +65,8 @@ def _account(request: web.Request, status: int, stages: Stages) -> None:
         _log_access(request, status, seconds)
     if seconds >= app[SLOW_SECONDS] and route not in app[ENDLESS]:
         _log_slow(request, status, seconds)
-    if (tracer := app[TRACER]) is not None:
-        record_request(tracer, stages, method=method, route=route, status=status, headers=request.headers)
+    if not _is_passed_health_check(route, status):
+        request[TRACE].end(status)
 
 
 @web.middleware
@@ -73,7 +78,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _error_response(request, _from_http_exception(error), allow=error.headers.get("Allow"))
+        found = _from_http_exception(error, request.path)
+        return _error_response(request, found, allow=error.headers.get("Allow"))
     except Exception:
         log.exception("request failed", request_id=request[REQUEST_ID], route=_route(request))
         return _error_response(
@@ -91,8 +97,14 @@ def _request_id(request: web.Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
-def _from_http_exception(error: web.HTTPException) -> ApiError:
-    return ApiError(_CODES.get(error.status, "bad_request"), error.reason)
+def _from_http_exception(error: web.HTTPException, path: str) -> ApiError:
+    """Say it in our words where aiohttp has one sentence for every service."""
+    message = error.reason
+    if error.status == 404:
+        message = no_such_route(path)
+    elif error.status == 405:
+        message = wrong_method(error.headers.get("Allow", ""))
+    return ApiError(_CODES.get(error.status, "bad_request"), message)
 
 
 def _error_response(request: web.Request, error: ApiError, allow: str | None = None) -> web.Response:
@@ -128,7 +140,7 @@ def _log_access(request: web.Request, status: int, seconds: float) -> None:
     A health check that succeeds comes every few seconds and is written at the level debug.
     """
     route = _route(request)
-    write = log.debug if route in _HEALTH_CHECKS and status < 400 else log.info
+    write = log.debug if _is_passed_health_check(route, status) else log.info
     write(
         "request",
         method=_method(request),
@@ -137,6 +149,10 @@ def _log_access(request: web.Request, status: int, seconds: float) -> None:
         seconds=round(seconds, 4),
         request_id=request[REQUEST_ID],
     )
+
+
+def _is_passed_health_check(route: str, status: int) -> bool:
+    return route in _HEALTH_CHECKS and status < 400
 
 
 def _log_slow(request: web.Request, status: int, seconds: float) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from query_api.hosts import HOST_PATTERN
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 TYPES: Mapping[str, str] = {
     "html": "text/html",
@@ -20,6 +24,7 @@ TYPES: Mapping[str, str] = {
     "svg": "image/svg+xml",
 }
 INDEX = "index.html"
+VERSION_PREFIX = "v-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +38,22 @@ class PageFile:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page's files by name, and the headers that go with each."""
+    """The page's files by path, and the headers that go with each.
+
+    `version` is a digest of all files. It is the first part of every address that the page
+    loads, so browsers may keep those files for ever: other files have another address.
+    """
 
     files: Mapping[str, PageFile]
     headers: Mapping[str, str]
+    version: str
+
+    def split(self, path: str) -> tuple[str, bool]:
+        """Return a path without its version, and whether that is this page's version."""
+        first, _, rest = path.partition("/")
+        if first.startswith(VERSION_PREFIX):
+            return rest, first == self.version
+        return path, False
 
 
 PAGE = web.AppKey("page", Page)
@@ -58,16 +75,32 @@ class PageSettings:
 
 def read_page(settings: PageSettings) -> Page:
     """Read the page's files out of the package."""
-    directory = files("query_api.page").joinpath("static")
-    bodies = {file.name: file.read_bytes() for file in directory.iterdir() if _type_of(file.name)}
+    bodies = dict(_read_folder(files("query_api.page").joinpath("static"), ""))
+    version = _version_of(bodies)
     values = {
+        "version": version,
         "link_hosts": " ".join(settings.link_hosts),
         "can_publish": "true" if settings.can_publish else "false",
     }
     bodies[INDEX] = _filled(bodies[INDEX].decode(), values).encode()
-    return Page(
-        {name: _page_file(name, body) for name, body in bodies.items()}, _headers(settings.link_hosts)
-    )
+    page_files = {name: _page_file(name, body) for name, body in bodies.items()}
+    return Page(page_files, _headers(settings.link_hosts), version)
+
+
+def _read_folder(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the path and the bytes of each file of the page."""
+    for file in folder.iterdir():
+        if file.is_dir():
+            yield from _read_folder(file, f"{prefix}{file.name}/")
+        elif _type_of(file.name):
+            yield prefix + file.name, file.read_bytes()
+
+
+def _version_of(bodies: Mapping[str, bytes]) -> str:
+    digest = sha256()
+    for name, body in sorted(bodies.items()):
+        digest.update(f"{name} {len(body)} ".encode() + body)
+    return f"{VERSION_PREFIX}{digest.hexdigest()[:16]}"
 
 
 def _headers(link_hosts: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,6 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from clip_index.content import Modality
 from query_api.answers.headlines import ContentHeadline
 from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import (
@@ -215,7 +214,7 @@ class ModalityResults(Answer):
 
 
 class QueryAnswer(Answer):
-    results: dict[Modality | Literal["all"], ModalityResults] = Field(
+    results: dict[Literal["text", "image", "all"], ModalityResults] = Field(
         description="One entry for each modality asked for; only `all` if `by_modality` is false."
     )
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from clip_index.row_filter import METADATA_PREFIX
 from query_api.contract.filters import Filter, filter_from_texts
+from query_api.contract.media_types import wrong_media_type
 from query_api.contract.validation import (
     error_from_validation,
     model_from_texts,
@@ -33,11 +34,8 @@ async def read_search_body(request: web.Request) -> SearchRequest:
         parts = await read_parts(request)
         refuse_large_json(request, parts.get("query", b""))
         return await parse_body(request, len(parts.get("query", b"")), lambda: _search_from_parts(parts))
-    message = (
-        "send application/json, or multipart/form-data with a picture in the part image, "
-        f"not {request.content_type}"
-    )
-    raise ApiError("unsupported_media_type", message)
+    wanted = "application/json, or multipart/form-data with a picture in the part image"
+    raise wrong_media_type(request.headers, wanted)
 
 
 def read_search_parameters(request: web.Request) -> SearchRequest:

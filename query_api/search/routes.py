@@ -171,6 +171,8 @@ ROUTES = (
         access="read",
         name="search",
         summary="Search by a text, an image, a content, a vector or weighted parts.",
+        description="Also takes a form (`multipart/form-data`): a picture in the part `image`, and the other "
+        "fields as parts of their names or together as JSON in a part named `query`.",
         answers={200: SearchAnswer},
         bodies={JSON: SearchRequest, FORM: SearchMultipart},
         examples=SEARCHES,

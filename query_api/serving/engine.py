@@ -6,7 +6,7 @@ so another engine is one that has these methods.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,7 @@ from typing_extensions import Self
 from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, StoredContent
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
+from clip_index.generations.traces import TracedRecord
 from clip_index.reading.browsing import NewestContent, TimePosition
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot
 from clip_index.reading.value_counts import CountedField, ValueCounts
@@ -43,6 +44,7 @@ __all__ = [
     "ShardSnapshot",
     "Snapshot",
     "TimePosition",
+    "TracedRecord",
     "ValueCounts",
     "verify_slowly",
 ]
@@ -170,6 +172,10 @@ class Reader(Protocol):
 
     def open_former(self, generations: Mapping[str, GenerationKey]) -> Snapshot:
         """Open just these generations, one of each shard; `GenerationGone` if one is no longer kept."""
+        ...
+
+    def read_traces(self, shard: str) -> Sequence[TracedRecord]:
+        """Return the latest sampled records of a shard, in the order of their commits; blocking."""
         ...
 
     def served_files(self) -> Mapping[Path, FileDigest]:

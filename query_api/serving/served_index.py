@@ -12,13 +12,16 @@ from typing import Literal, TypeAlias
 
 import structlog
 from aiohttp import web
+from opentelemetry.trace import Tracer
 
 from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing, IndexRefused
 from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.serving.engine import GenerationKey, Index, Reader, Snapshot
 from query_api.serving.former_searchers import FormerSearchers, generations_of, sorted_generations
 from query_api.serving.index_metrics import observe_newcomers, show_generations, show_watermark_ages
+from query_api.serving.traced_records import newly_searchable
 from query_api.telemetry.metrics import Metrics
+from query_api.telemetry.tracing import record_searchable
 
 log = structlog.get_logger()
 _MAX_NAMED = 10  # shards that a client names and the index does not have
@@ -38,8 +41,16 @@ class ServedIndex:
     reference. A reload that fails leaves the old searcher in place.
     """
 
-    def __init__(self, reader: Reader, metrics: Metrics, max_wait_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        metrics: Metrics,
+        max_wait_seconds: float = 60.0,
+        *,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._reader = reader
+        self._tracer = tracer
         self._metrics = metrics
         self._max_wait_seconds = max_wait_seconds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reload")
@@ -230,6 +241,17 @@ class ServedIndex:
             show_generations(self._metrics, self._reader.searcher, before)
         async with self._changed:
             self._changed.notify_all()
+        if self._tracer is not None and before is not None and self._reader.searcher is not None:
+            await self._trace_newcomers(self._tracer, before, self._reader.searcher)
+
+    async def _trace_newcomers(self, tracer: Tracer, before: Snapshot, searcher: Snapshot) -> None:
+        """Add to the traces of sampled records that they are searchable. In the thread that may block."""
+
+        def trace() -> None:
+            for record in newly_searchable(self._reader, before, searcher):
+                record_searchable(tracer, record)
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, trace)
 
     def _note_failure(self, outcome: ReloadOutcome, error: Exception) -> None:
         """Log a failure unless the last reload failed in the same way."""

@@ -1,8 +1,9 @@
-"""Requests and their stages as OpenTelemetry spans. No other module makes spans.
+"""Requests and their stages as OpenTelemetry spans, and the records that become searchable.
 
-Spans are made when a request is over, from the times in `Stages`. So requests that are not
-traced cost nothing, and worker threads need no tracing context. The stage of a search has one
-span below it for each shard and modality.
+The spans of a request are made when it is over, from the times in `Stages`. So requests that are not
+traced cost nothing, and worker threads need no tracing context. Only a request that publishes a record
+begins its span earlier, because the record carries the span's id. The stage of a search has one span
+below it for each shard and modality.
 """
 
 from __future__ import annotations
@@ -10,44 +11,120 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from aiohttp import web
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from event_log.records import Delivery, Headers
 from query_api.telemetry.stages import Interval, Stages
+from service.tracing import (
+    TRACEPARENT,
+    Sending,
+    context_from_text,
+    headers_from_text,
+    text_from_context,
+)
 
 SERVICE = "cliptide-query-api"
-_PROPAGATOR = TraceContextTextMapPropagator()
 
 TRACER: web.AppKey[Tracer | None] = web.AppKey("tracer")
 
 
-def record_request(
-    tracer: Tracer, stages: Stages, *, method: str, route: str, status: int, headers: Mapping[str, str]
-) -> None:
-    """Record a finished request. If the caller sent a `traceparent`, its span is the parent."""
-    parent = _PROPAGATOR.extract({name.lower(): value for name, value in headers.items()})
-    now, now_ns = stages.now(), time.time_ns()
+class RequestTrace:
+    """The trace of one request. If the caller sent a `traceparent`, its span is the parent.
 
-    def nanoseconds(moment: float) -> int:
-        return now_ns - int((now - moment) * 1e9)
+    Without a tracer no span is made, and a record that the request publishes carries the caller's context.
+    """
 
-    span = tracer.start_span(
-        f"{method} {route}",
-        context=parent,
-        kind=SpanKind.SERVER,
-        start_time=nanoseconds(stages.began),
-        attributes={
-            "http.request.method": method,
-            "http.route": route,
-            "http.response.status_code": status,
-        },
-    )
-    _record_below(tracer, span, stages.intervals, nanoseconds)
-    if status >= 500:
-        span.set_status(Status(StatusCode.ERROR))
-    span.end(now_ns)
+    __slots__ = ("_headers", "_method", "_route", "_span", "_stages", "_tracer")
+
+    def __init__(
+        self, tracer: Tracer | None, stages: Stages, *, method: str, route: str, headers: Mapping[str, str]
+    ) -> None:
+        self._tracer = tracer
+        self._stages = stages
+        self._method = method
+        self._route = route
+        self._headers = headers
+        self._span: Span | None = None
+
+    @contextmanager
+    def sending(self, topic: str) -> Iterator[SendingRecord]:
+        """Span the publishing of one record. Whatever is raised inside ends the span as an error."""
+        record = self.begin_sending(topic)
+        try:
+            yield record
+        except BaseException as error:
+            record.failed(error)
+            raise
+
+    def end(self, status: int) -> None:
+        """The request is over: make its spans."""
+        if self._tracer is None:
+            return
+        span, now_ns = self._started(self._tracer), time.time_ns()
+        span.set_attribute("http.response.status_code", status)
+        _record_below(self._tracer, span, self._stages.intervals, self._nanoseconds)
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(now_ns)
+
+    def begin_sending(self, topic: str) -> SendingRecord:
+        """Begin the span of one record, which ends when the caller says what became of the record."""
+        if self._tracer is None:
+            carried = text_from_context(context_from_text(self._lower_headers()))
+            return SendingRecord(headers_from_text(carried))
+        span = Sending(self._tracer, topic, set_span_in_context(self._started(self._tracer)))
+        return SendingRecord(span.headers, span)
+
+    def _started(self, tracer: Tracer) -> Span:
+        if self._span is None:
+            self._span = tracer.start_span(
+                f"{self._method} {self._route}",
+                context=context_from_text(self._lower_headers()),
+                kind=SpanKind.SERVER,
+                start_time=self._nanoseconds(self._stages.began),
+                attributes={"http.request.method": self._method, "http.route": self._route},
+            )
+        return self._span
+
+    def _lower_headers(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self._headers.items()}
+
+    def _nanoseconds(self, moment: float) -> int:
+        """A moment of the stages' clock, as nanoseconds since 1970."""
+        return time.time_ns() - int((self._stages.now() - moment) * 1e9)
+
+
+TRACE = web.RequestKey("trace", RequestTrace)
+
+
+@dataclass(frozen=True, slots=True)
+class SendingRecord:
+    """A record that a request publishes. `headers` go into the record."""
+
+    headers: Headers
+    span: Sending | None = None
+
+    def delivered(self, delivery: Delivery) -> None:
+        if self.span is not None:
+            self.span.delivered(delivery.partition, delivery.offset)
+
+    def failed(self, error: BaseException) -> None:
+        if self.span is not None:
+            self.span.failed(error)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchableRecord:
+    """A sampled record, its producer's span, when its commit began, and the generation that is served."""
+
+    shard: str
+    offset: int
+    traceparent: str
+    commit_ms: int
+    generation: int
 
 
 def _record_below(
@@ -65,23 +142,17 @@ def _record_below(
         span.end(nanoseconds(interval.ended))
 
 
-@contextmanager
-def open_tracer(endpoint: str | None) -> Iterator[Tracer | None]:
-    """Yield a tracer that sends spans to an OTLP endpoint over HTTP; yield None if there is no endpoint.
-
-    At the end, the spans that are still waiting are sent.
-    """
-    if endpoint is None:
-        yield None
-        return
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    provider = TracerProvider(resource=Resource.create({"service.name": SERVICE}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    try:
-        yield provider.get_tracer("query_api")
-    finally:
-        provider.shutdown()
+def record_searchable(tracer: Tracer, record: SearchableRecord) -> None:
+    """Make the span of a record that this process serves from now on. It begins when its commit began."""
+    now_ns = time.time_ns()
+    span = tracer.start_span(
+        "searchable",
+        context=context_from_text({TRACEPARENT: record.traceparent}),
+        start_time=min(record.commit_ms * 1_000_000, now_ns),
+        attributes={
+            "cliptide.shard": record.shard,
+            "cliptide.generation": record.generation,
+            "messaging.kafka.offset": record.offset,
+        },
+    )
+    span.end(now_ns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,11 +13,12 @@ from aiohttp import web
 
 from event_log.errors import EventLogError, RecordTooLarge, TopicMissing
 from event_log.publisher import Publisher
-from event_log.records import Delivery
+from event_log.records import Delivery, Headers
 from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ApiError
 from query_api.serving.workers import Workers
 from query_api.telemetry.stages import Stages
+from query_api.telemetry.tracing import RequestTrace
 from query_api.uploads.large_contents import LargeContents
 from schemas.codec import encode_event
 from schemas.events import DeleteEvent, Event, ImageContent, TextContent, UploadEvent
@@ -48,15 +49,59 @@ class EventPublisher:
             raise ApiError("publishing_off", "uploads are disabled in this service")
         return self._publisher
 
-    async def publish(self, event: Event) -> Delivery:
+    @property
+    def topic(self) -> str:
+        return self._settings.topic
+
+    async def publish(self, event: Event, headers: Headers = ()) -> Delivery:
         """Publish a valid event and return its position in the log, or raise `ApiError`.
+
+        `headers` go into the record beside those of the event.
 
         After `log_unavailable` the event may be in the log all the same. Publishing it again is harmless.
         """
         publisher = self.require_publisher()
         with self._answering_failures():
-            queued = await self._workers.run(self._queue, publisher, event)
+            queued = await self._workers.run(self._queue, publisher, event, headers)
             return await asyncio.wait_for(asyncio.wrap_future(queued), self._settings.timeout_seconds)
+
+    async def publish_all(self, events: Sequence[Event], trace: RequestTrace) -> list[Delivery | ApiError]:
+        """Publish events in this order, and return for each its position in the log, or what prevented it.
+
+        Each record carries the context of the request's trace.
+        """
+        publisher = self.require_publisher()
+        records = [trace.begin_sending(self.topic) for _ in events]
+        headers = [record.headers for record in records]
+        queued = await self._workers.run(self._queue_all, publisher, events, headers)
+        results = list(await asyncio.gather(*map(self._acknowledged, queued)))
+        for record, result in zip(records, results, strict=True):
+            if isinstance(result, ApiError):
+                record.failed(result)
+            else:
+                record.delivered(result)
+        return results
+
+    def _queue_all(
+        self, publisher: Publisher, events: Sequence[Event], headers: Sequence[Headers]
+    ) -> list[Future[Delivery] | ApiError]:
+        queued: list[Future[Delivery] | ApiError] = []
+        for event, headers_of_record in zip(events, headers, strict=True):
+            try:
+                with self._answering_failures():
+                    queued.append(self._queue(publisher, event, headers_of_record))
+            except ApiError as error:
+                queued.append(error)
+        return queued
+
+    async def _acknowledged(self, queued: Future[Delivery] | ApiError) -> Delivery | ApiError:
+        if isinstance(queued, ApiError):
+            return queued
+        try:
+            with self._answering_failures():
+                return await asyncio.wait_for(asyncio.wrap_future(queued), self._settings.timeout_seconds)
+        except ApiError as error:
+            return error
 
     @contextmanager
     def _answering_failures(self) -> Iterator[None]:
@@ -77,13 +122,13 @@ class EventPublisher:
         except EventLogError as error:
             raise _unavailable("the log takes no events at the moment") from error
 
-    def _queue(self, publisher: Publisher, event: Event) -> Future[Delivery]:
+    def _queue(self, publisher: Publisher, event: Event, headers: Headers) -> Future[Delivery]:
         """Store a large content, encode the event and queue it. Waits while the publisher's queue is full."""
         if isinstance(event, UploadEvent):
             event = self._settings.large_contents.refer(event)
         record = encode_event(event)
         return publisher.publish(
-            self._settings.topic, key=record.key, value=record.value, headers=record.headers
+            self._settings.topic, key=record.key, value=record.value, headers=(*record.headers, *headers)
         )
 
 
@@ -91,16 +136,22 @@ EVENT_PUBLISHER = web.AppKey("event_publisher", EventPublisher)
 
 
 async def publish_event(
-    event: Event, stages: Stages, *, encoder: QueryEncoder, publisher: EventPublisher
+    event: Event, stages: Stages, *, trace: RequestTrace, encoder: QueryEncoder, publisher: EventPublisher
 ) -> Delivery:
-    """Check that the event's content can be encoded, and publish the event; `ApiError`."""
+    """Check that the event's content can be encoded, and publish the event; `ApiError`.
+
+    The record carries the context of the request's trace.
+    """
     with stages.measure("prepare"):
-        await _check_content(encoder, event)
-    with stages.measure("publish"):
-        return await publisher.publish(event)
+        await check_content(encoder, event)
+    with stages.measure("publish"), trace.sending(publisher.topic) as record:
+        delivery = await publisher.publish(event, record.headers)
+        record.delivered(delivery)
+        return delivery
 
 
-async def _check_content(encoder: QueryEncoder, event: Event) -> None:
+async def check_content(encoder: QueryEncoder, event: Event) -> None:
+    """Raise `ContentRefused` if the event's content can never be encoded."""
     if isinstance(event, DeleteEvent):
         return
     if isinstance(event.content, TextContent):

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from clip_index.encoder.picture_signatures import picture_format
+from query_api.contract.media_types import looks_like_json, wrong_media_type
 from query_api.contract.models import Request, picture_of_part
 from query_api.contract.route import OCTETS
 from query_api.contract.utf8 import text_from_bytes
@@ -42,6 +43,7 @@ from schemas.json_format import event_from_json
 from schemas.validation import validate_event
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")  # in the document; others are taken too
+_WANTED = "application/json, multipart/form-data, text/plain or a picture"
 _OCTETS = (OCTETS, "binary/octet-stream")
 _UNREACHABLE = (".", "..")  # clients shorten an address with such a step, also if it is escaped
 _OPTIONS = frozenset(WriteParameters.model_fields)
@@ -84,23 +86,25 @@ def build_event(upload: UploadRequest, content: TextContent | ImageContent | Non
 
 async def _read_raw(request: web.Request, content_type: str) -> tuple[Event, WriteParameters]:
     body = await read_body(request)
-    content = await parse_body(request, len(body), lambda: _content_from_body(body, content_type))
+    if content_type != "text/plain" and looks_like_json(body):
+        raise wrong_media_type(request.headers, _WANTED)
+    content = await parse_body(request, len(body), lambda: _content_from_body(body, request.headers))
     parameters = read_parameters(request, RawUploadParameters)
     upload = _upload_from_texts(parameters, without=_OPTIONS)
     return await parse_body(request, len(body), lambda: build_event(upload, content)), parameters
 
 
-def _content_from_body(body: bytes, content_type: str) -> TextContent | ImageContent:
+def _content_from_body(body: bytes, headers: Mapping[str, str]) -> TextContent | ImageContent:
     """Tell a picture from a text. The bytes decide, because many clients send a media type of their own.
 
-    aiohttp calls a body without a media type `application/octet-stream`.
+    A body without a media type is octets.
     """
+    content_type = headers.get("Content-Type", OCTETS).partition(";")[0].strip().lower()
     if content_type == "text/plain":
         return _text_unless_picture(body)
     if content_type.startswith("image/") or content_type in _OCTETS or picture_format(body) is not None:
         return ImageContent(body)
-    message = f"send application/json, multipart/form-data, text/plain or an image, not {content_type}"
-    raise ApiError("unsupported_media_type", message)
+    raise wrong_media_type(headers, _WANTED)
 
 
 def _text_unless_picture(body: bytes) -> TextContent | ImageContent:

@@ -20,6 +20,7 @@ from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
+from query_api.telemetry.tracing import TRACE
 from query_api.uploads.fate import MESSAGES, fate_of, position_of, searcher_covering, shard_of
 from query_api.uploads.models import (
     DeleteParameters,
@@ -50,7 +51,13 @@ async def delete_content(request: web.Request) -> web.Response:
 async def _write(request: web.Request, event: Event, parameters: WriteParameters) -> web.Response:
     """Publish the event; if the client asked for it, wait until the event is searchable."""
     app, stages = request.app, request[STAGES]
-    delivery = await publish_event(event, stages, encoder=app[QUERY_ENCODER], publisher=app[EVENT_PUBLISHER])
+    delivery = await publish_event(
+        event,
+        stages,
+        trace=request[TRACE],
+        encoder=app[QUERY_ENCODER],
+        publisher=app[EVENT_PUBLISHER],
+    )
     if parameters.wait is None:
         return json_answer(
             _published(event, delivery, stages).model_dump_json(exclude_unset=True), status=202
@@ -105,6 +112,10 @@ ROUTES = (
         access="write",
         name="upload",
         summary="Upload a content, or a new version of one.",
+        description="Also takes a form (`multipart/form-data`): a picture in the part `image` or a text in "
+        "the part `text`, and the other fields as parts of their names or together as JSON in a part named "
+        "`event`. Also takes a picture or a text (`text/plain`) as the body itself, with the other fields in "
+        "the query string. `metadata` is JSON in both.",
         answers=WRITTEN,
         parameters=RawUploadParameters,
         required_parameters=frozenset(),  # JSON and forms carry the content id themselves

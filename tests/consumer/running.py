@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from opentelemetry.trace import Tracer
+
 from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
@@ -83,6 +85,7 @@ class World:
     options: ConsumerOptions = field(default_factory=quick_options)
     metrics: Metrics = field(default_factory=Metrics)
     source: MemoryRecordSource | None = None
+    tracer: Tracer | None = None
 
     def __post_init__(self) -> None:
         self.log.create_topic(TOPIC, self.num_partitions)
@@ -97,6 +100,7 @@ class World:
             self.encoder,
             self.log.describe_topic(TOPIC),
             DEAD_LETTER_TOPIC,
+            self.tracer,
         )
         location = IndexLocation(self.root, "main", GROUP)
         return build_consumer(connections, location, self.options, self.metrics)

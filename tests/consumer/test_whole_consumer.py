@@ -325,6 +325,20 @@ def test_bad_uploads_do_not_hide_a_flood_nor_add_to_it(world: World) -> None:
     assert "CLIPTIDE_CONSUMER__FLOOD_SHARE" in str(error)
 
 
+def test_records_that_a_mapping_passes_over_do_not_hide_a_flood(world: World) -> None:
+    world.set_options(
+        flood=FloodThreshold(max_share=0.5, min_dead_letters=10, window=1000),
+        mapping=load_mapping("debezium"),
+    )
+    message = json.dumps({"op": "m"}).encode()
+    for _ in range(30):
+        world.append(b"m", message)
+    for number in range(20):
+        world.append(b"x", b"garbage %d" % number)
+    error = world.failure()
+    assert isinstance(error, DeadLetterFlood)
+
+
 UNKNOWN = b"\xc3\x01newer!!!" + b"an event of a newer release"
 
 

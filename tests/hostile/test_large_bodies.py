@@ -63,6 +63,7 @@ LISTS: dict[str, tuple[str, bytes, bytes, bytes]] = {
     ),
     "includes that are none": ("/v1/browse", b'{"include":[', b"0", b"]}"),
     "fields that are none": ("/v1/counts", b'{"fields":[', b'""', b"]}"),
+    "facets of fields that are none": ("/v1/facets", b'{"fields":[', b'""', b"]}"),
     "examples that are none": ("/v1/recommend", b'{"positive":[', b"0", b"]}"),
     "contents that are none": ("/v1/embed", b'{"contents":[', b"{}", b"]}"),
     "a list for an object": ("/v1/search", b"[", b"[]", b"]"),

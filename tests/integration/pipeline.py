@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
 from clip_index.reading.index_reader import IndexReader
@@ -19,7 +20,7 @@ from query_api.uploads.publishing import PublishSettings
 from tests.consumer.running import TOPIC, World
 
 
-def build_service(world: World, **settings: Any) -> web.Application:
+def build_service(world: World, *, tracer: Tracer | None = None, **settings: Any) -> web.Application:
     """Build a query service over the world's index, which publishes to the world's log."""
     reader = IndexReader(world.root, fingerprint=HashEncoder().fingerprint)
     reader.reload()
@@ -29,6 +30,7 @@ def build_service(world: World, **settings: Any) -> web.Application:
         CollectorRegistry(),
         AppSettings(publish=PublishSettings(topic=TOPIC), **settings),
         publisher=MemoryPublisher(world.log),
+        tracer=tracer,
     )
 
 

@@ -268,16 +268,39 @@ async def test_details_name_every_wrong_field_but_no_value(client: Client) -> No
 
 
 TOLD = {
-    "a misspelt field": ({"text": "a", "kk": 1}, "kk: unknown field"),
+    "a misspelt field": ({"text": "a", "kk": 1}, "kk: unknown field; did you mean k?"),
+    "a field like none": ({"text": "a", "zzzzz": 1}, "zzzzz: unknown field"),
+    "another service's word for k": ({"text": "a", "limit": 1}, "limit: unknown field; did you mean k?"),
+    "another word for k": ({"text": "a", "top_k": 1}, "top_k: unknown field; did you mean k?"),
+    "an offset": (
+        {"text": "a", "offset": 10},
+        'offset: unknown field; pages go on by "paged": true and then "cursor", not by an offset',
+    ),
     "a filter by name": (
         {"text": "a", "filter": {"source": "shop"}},
-        "filter.source: unknown field",
+        'filter.source: unknown field; did you mean {"must": [{"field": "source", "equals": …}]}?',
+    ),
+    "a filter by a metadata name": (
+        {"text": "a", "filter": {"price": 5}},
+        'filter.price: unknown field; did you mean {"must": [{"field": "metadata.price", "equals": …}]}?',
+    ),
+    "a condition of Qdrant": (
+        {"text": "a", "filter": {"must": [{"key": "source", "match": {"value": "shop"}}]}},
+        "filter.must.0.key: unknown field; did you mean field?",
+    ),
+    "a condition in a batch": (
+        {"queries": [{"text": "a", "filter": {"must_not": [{"field": "source", "range": {"lt": 5}}]}}]},
+        "queries.0.filter.must_not.0.range: unknown field; did you mean gt, gte, lt or lte?",
+    ),
+    "a term with another word": (
+        {"terms": [{"prompt": "a"}]},
+        "terms.0.prompt: unknown field; did you mean text?",
     ),
     "a filter of metadata without its prefix": (
         {"text": "a", "filter": {"must": [{"field": "price", "lt": 5}]}},
         (
             "filter.must.0.field: must be one of modality, source, owner_id, content_id, occurred_at "
-            "and metadata.<key>"
+            "and metadata.<key>; did you mean metadata.price?"
         ),
     ),
     "a term as a plain text": (
@@ -293,6 +316,25 @@ TOLD = {
         "min_offsets: there is no content-uploads-9; the index has content-uploads-0, content-uploads-1",
     ),
 }
+
+
+TOLD_OF_PARAMETERS = {
+    "limit": "limit: unknown field; did you mean k?",
+    "query": "query: unknown field; did you mean q?",
+    "text": "text: unknown field; did you mean q?",
+    "price": "price: unknown field; did you mean metadata.price?",
+    "user_id": "user_id: unknown field; did you mean owner_id?",
+    "<b>": "<b>: unknown field",
+    "k" * 61: "k" * 61 + ": unknown field",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), TOLD_OF_PARAMETERS.items(), ids=TOLD_OF_PARAMETERS)
+async def test_a_parameter_of_another_name_is_told_the_right_one(
+    client: Client, name: str, message: str
+) -> None:
+    response = await client.get("/v1/search", params={"q": "a", name: "5"})
+    assert (await response.json())["error"]["message"] == message
 
 
 @pytest.mark.parametrize("include", ["", "text,", "text, vector"])

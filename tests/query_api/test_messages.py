@@ -102,10 +102,10 @@ async def test_a_body_that_is_not_json_is_told_why(client: Client, body: bytes, 
 
 FILTER = {"text": "a", "filter": {"must": [{"field": "metadata.a"}]}}
 OF_NO_TYPE = {
-    "a list in metadata": (
+    "a list of numbers in metadata": (
         "/v1/contents",
-        {"content_id": "x", "content": {"text": "a"}, "metadata": {"tags": ["a"]}},
-        "metadata.tags: must be a text, a number, true, false or null",
+        {"content_id": "x", "content": {"text": "a"}, "metadata": {"tags": [1]}},
+        "metadata.tags: must be a text, a number, true, false, null or a list of texts",
     ),
     "a fraction as a time": (
         "/v1/contents",
@@ -198,3 +198,100 @@ async def test_every_id_that_can_be_published_can_be_read_by_its_address(
     client = await start_service(small_index)
     response = await client.get(f"/v1/contents/{quote(content_id, safe='')}")
     assert (await response.json())["content"]["content_id"] == content_id
+
+
+def sentences_of(schema: Any) -> Iterator[str]:
+    """Yield the kinds of the nodes of a core schema."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("type"), str):
+            yield schema["type"]
+        for value in schema.values():
+            yield from sentences_of(value)
+    elif isinstance(schema, (list, tuple)):
+        for value in schema:
+            yield from sentences_of(value)
+
+
+OURS = {
+    "a text for a number": ("/v1/search", {"text": "a", "k": "5"}, "k: must be a whole number"),
+    "a fraction": ("/v1/search", {"text": "a", "k": 1.5}, "k: must be a whole number"),
+    "a number for a text": ("/v1/search", {"text": 5}, "text: must be a text"),
+    "a number too large": ("/v1/search", {"text": "a", "k": 1001}, "k: must be at most 1000"),
+    "a number too small": ("/v1/search", {"text": "a", "k": 0}, "k: must be at least 1"),
+    "another modality": ("/v1/search", {"text": "a", "modality": "video"}, "modality: must be text or image"),
+    "a text for a boolean": ("/v1/search", {"text": "a", "paged": "yes"}, "paged: must be true or false"),
+    "an empty text": ("/v1/search", {"text": ""}, "text: must not be empty"),
+    "a long id": ("/v1/search", {"content_id": "a" * 513}, "content_id: may have at most 512 characters"),
+    "a number for a list": ("/v1/search", {"text": "a", "include": 5}, "include: must be a list"),
+    "a list for an object": (
+        "/v1/search",
+        {"text": "a", "min_offsets": []},
+        "min_offsets: must be an object",
+    ),
+    "no entries": ("/v1/search/batch", {"queries": []}, "queries: needs 1 or more entries"),
+    "too many": ("/v1/embed", {"contents": [{"text": "a"}] * 65}, "contents: may have at most 64 entries"),
+    "nothing of what is needed": ("/v1/embed", {}, "contents: is missing"),
+    "a list for the body": ("/v1/search", [], "must be an object"),
+    "no weight": ("/v1/recommend", {"positive": [{"text": "a", "weight": 0}]}, "must be greater than 0"),
+    "text beside content": ("/v1/contents", {"content_id": "a", "text": "b"}, "did you mean content: {"),
+    "a field of one's own": ("/v1/contents", {"content_id": "a", "colour": "b"}, 'metadata: {"colour": …}'),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "words"), OURS.values(), ids=OURS)
+async def test_a_wrong_field_is_told_in_the_service_s_own_words(
+    client: Client, path: str, body: Any, words: str
+) -> None:
+    error = await error_of(client, path, json=body)
+    assert words in error["message"]
+
+
+def test_no_kind_of_field_leaves_pydantic_a_sentence_of_its_own() -> None:
+    """Whatever the models are made of has words in `messages.py`."""
+    described = [body for route in ROUTES for body in (*route.bodies.values(), route.parameters)]
+    models = [body for body in described if isinstance(body, type) and issubclass(body, BaseModel)]
+    kinds = {kind for model in models for kind in sentences_of(model.__pydantic_core_schema__)}
+    checked = {"int", "float", "bool", "str", "bytes", "list", "dict", "literal", "model", "none"}
+    around = {"nullable", "default", "union", "model-fields", "model-field", "definitions", "definition-ref"}
+    functions = {"function-before", "function-after", "function-wrap", "no-info", "field"}
+    assert kinds <= checked | around | functions, kinds - checked - around - functions
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/contents", "/v1/embed", "/v1/search/batch"])
+async def test_json_without_a_content_type_is_told_the_header_to_add(client: Client, path: str) -> None:
+    body = b'{"content_id": "a", "content": {"text": "b"}}'
+    skipping = {"skip_auto_headers": ["Content-Type"]}
+    error = await error_of(client, path, data=body, **skipping)
+    assert error["code"] == "unsupported_media_type"
+    assert "add the header 'Content-Type: application/json'" in error["message"]
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert (
+        "'Content-Type: application/json'"
+        in (await error_of(client, path, data=body, headers=form))["message"]
+    )
+
+
+ADDRESSES = {
+    "/health": "/readyz",
+    "/healthz": "/readyz",
+    "/search": "POST /v1/search",
+    "/v1/health": "/readyz",
+    "/collections/shop/points/search": "POST /v1/search",
+    "/shop/_search": "POST /v1/search",
+    "/knn-service": "POST /v1/search/batch",
+    "/metrics": "CLIPTIDE_QUERY_API__METRICS_PORT",
+    "/nothing/like/it": "/docs",
+}
+
+
+@pytest.mark.parametrize(("path", "words"), ADDRESSES.items(), ids=ADDRESSES)
+async def test_a_wrong_address_is_told_a_right_one(client: Client, path: str, words: str) -> None:
+    error = await error_of(client, path, json={})
+    assert error["code"] == "unknown_route"
+    assert words in error["message"]
+    assert "Not Found" not in error["message"]
+
+
+async def test_a_wrong_method_is_told_in_words(client: Client) -> None:
+    error = await error_of(client, "/v1/index")
+    assert (error["code"], error["message"]) == ("method_not_allowed", "this route takes GET")

@@ -13,6 +13,7 @@ from schemas.dead_letters import (
     headers_of_record,
     is_value_omitted,
     read_explanation,
+    summarise,
 )
 
 ORIGIN = RecordPosition("uploads", 3, 41)
@@ -73,3 +74,10 @@ def test_a_letter_without_its_value_says_so() -> None:
 
 def test_a_position_is_written_as_topic_partition_and_offset() -> None:
     assert str(ORIGIN) == "uploads-3@41"
+
+
+def test_a_summary_keeps_the_trace_context_and_no_other_header_of_its_record() -> None:
+    context = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    headers = (("traceparent", b"x" * 65), ("colour", b"red"), context)
+    letter = summarise(b"key", b"value", headers, origin=ORIGIN, failure=FAILURE)
+    assert headers_of_record(letter.headers) == (context,)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from clip_index.content import Embeddings
@@ -25,6 +26,7 @@ from clip_index.encoder.open_clip.models import (
 from clip_index.encoder.open_clip.shared_tower import SharedTower
 from clip_index.encoder.open_clip.tokens import WordTokenizer
 from clip_index.encoder.open_clip.towers import Tower, build_image_tower, build_text_tower
+from clip_index.encoder.open_clip.uniform_tower import NUM_PROBES, OneRowTower, is_uniform
 from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.settings import EncoderSettings, Precision
 from clip_index.encoder.text_windows import Windowing, build_windows, check_not_blank
@@ -45,11 +47,13 @@ def load_encoder(settings: EncoderSettings) -> OpenClipEncoder:
     model = load_model(settings)
     dtype = _dtype(settings.precision)
     preparation = Preparation.of(model, settings.image_limits)
+    images = build_image_tower(model.module, dtype)
+    texts = build_text_tower(model.module, dtype)
     return OpenClipEncoder(
         fingerprint=_fingerprint(model, preparation),
         preparation=preparation,
-        image_tower=SharedTower(build_image_tower(model.module, dtype), min_share=_MIN_IMAGES),
-        text_tower=SharedTower(build_text_tower(model.module, dtype), min_share=_MIN_TEXTS),
+        image_tower=_shared(images, _image_probes(preparation.resizing), _MIN_IMAGES),
+        text_tower=_shared(texts, _text_probes(preparation), _MIN_TEXTS),
         max_batch=settings.max_batch,
     )
 
@@ -68,9 +72,20 @@ class Preparation:
         windowing = Windowing.for_context(model.module.context_length)
         return cls(_resizing(model.preprocessing), limits, WordTokenizer(model.tokenizer), windowing)
 
+    def prepare_image(self, data: bytes) -> PreparedImage:
+        return PreparedImage(read_pixels(data, self.resizing, self.limits))
+
+    def prepare_text(self, text: str) -> PreparedText:
+        check_not_blank(text)
+        ids = self.tokenizer.encode(text, self.windowing.max_tokens)
+        windows = build_windows(
+            ids, self.windowing, start_token=self.tokenizer.start_token, end_token=self.tokenizer.end_token
+        )
+        return PreparedText(windows, self.tokenizer.is_beyond(text, ids, self.windowing.max_tokens))
+
 
 class OpenClipEncoder:
-    """Implements Encoder. The embeddings of one input differ from batch to batch by rounding only."""
+    """Implements Encoder. One input has one embedding, whatever it is encoded together with."""
 
     def __init__(
         self,
@@ -92,16 +107,10 @@ class OpenClipEncoder:
         return self._fingerprint
 
     def prepare_image(self, data: bytes) -> PreparedImage:
-        return PreparedImage(read_pixels(data, self._preparation.resizing, self._preparation.limits))
+        return self._preparation.prepare_image(data)
 
     def prepare_text(self, text: str) -> PreparedText:
-        check_not_blank(text)
-        tokenizer, windowing = self._preparation.tokenizer, self._preparation.windowing
-        ids = tokenizer.encode(text, windowing.max_tokens)
-        windows = build_windows(
-            ids, windowing, start_token=tokenizer.start_token, end_token=tokenizer.end_token
-        )
-        return PreparedText(windows, tokenizer.is_beyond(text, ids, windowing.max_tokens))
+        return self._preparation.prepare_text(text)
 
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
         pixels = [item.pixels[np.newaxis] for item in prepared if isinstance(item, PreparedImage)]
@@ -140,6 +149,22 @@ def _fingerprint(model: Model, preparation: Preparation) -> EncoderFingerprint:
         preprocessing=canonical_json(model.preprocessing),
         windowing=f"{preparation.windowing} {tokenizer}",
     )
+
+
+def _shared(tower: Tower, probes: Tensor, min_share: int) -> Tower:
+    if is_uniform(tower, probes):
+        return SharedTower(tower, min_share=min_share)
+    return SharedTower(OneRowTower(tower), min_share=1)
+
+
+def _image_probes(resizing: Resizing) -> Tensor:
+    shape = (NUM_PROBES, resizing.height, resizing.width, 3)
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+def _text_probes(preparation: Preparation) -> Tensor:
+    texts = [preparation.prepare_text("a red dress " * (number + 1)) for number in range(NUM_PROBES)]
+    return torch.from_numpy(np.concatenate([text.tokens[:1] for text in texts]))
 
 
 def _resizing(config: Any) -> Resizing:

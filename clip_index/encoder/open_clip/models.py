@@ -175,14 +175,29 @@ def _read_config(name: str, cache_dir: str | None) -> dict[str, Any]:
 
 def _tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> open_clip.SimpleTokenizer:
     text_config = config["text_cfg"]
-    is_foreign = any(text_config.get(key) for key in ("hf_model_name", "hf_tokenizer_name"))
-    if is_foreign or "siglip" in name.lower():
-        raise _Refused("only CLIP's own tokenizer is supported, and this model has another")
+    foreign = _foreign_tokenizer(name, text_config)
+    if foreign is not None:
+        raise _Refused(
+            f"its texts are read by {foreign}, and only CLIP's own tokenizer is supported: choose a model "
+            "whose text_cfg names neither hf_tokenizer_name nor hf_model_name"
+        )
     tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
     vocabulary = text_config.get("vocab_size", tokenizer.vocab_size)
     if vocabulary < tokenizer.vocab_size:
         raise _Refused(f"its vocabulary has {vocabulary} tokens, its tokenizer {tokenizer.vocab_size}")
     return tokenizer
+
+
+def _foreign_tokenizer(name: str, text_config: Mapping[str, Any]) -> str | None:
+    """Return what the model's tokenizer is called if it is not CLIP's.
+
+    open_clip knows SigLIP's models by their names, but only its own ones: a directory may have any name.
+    """
+    named = text_config.get("hf_tokenizer_name") or text_config.get("hf_model_name")
+    if named:
+        return f"the tokenizer {named}"
+    is_address = name.startswith((_HUB, _LOCAL))
+    return "SigLIP's tokenizer" if "siglip" in name.lower() and not is_address else None
 
 
 def _one_line(error: Exception) -> str:

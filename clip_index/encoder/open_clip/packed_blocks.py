@@ -35,12 +35,21 @@ class SequenceGroup:
 Groups: TypeAlias = Sequence[SequenceGroup]
 
 
-class PackedLinear:
-    """A linear layer, with the exact or tanh GELU that follows it, if there is one."""
+# oneDNN multiplies fewer rows by kernels of their own, which add in another order.
+_MIN_ROWS = 4
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, gelu: nn.GELU | None = None) -> None:
+
+class PackedLinear:
+    """A linear layer, with the exact or tanh GELU that follows it, if there is one.
+
+    If it is packed, the result of a row does not depend on the other rows, nor on their number.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: nn.GELU | None = None
+    ) -> None:
         self._weight = weight.detach().to(dtype).contiguous()
-        self._bias = bias.detach().to(dtype)
+        self._bias = None if bias is None else bias.detach().to(dtype)
         self._gelu = gelu
         self._is_packed = _can_pack()
         if self._is_packed:
@@ -50,18 +59,18 @@ class PackedLinear:
         """Return the layer's output plus `residual`; only for a layer without GELU."""
         if self._is_packed:
             summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-                rows, residual, self._weight, self._bias, "add"
+                _filled(rows), _filled(residual), self._weight, self._bias, "add"
             )
-            return summed
+            return summed[: len(rows)]
         return functional.linear(rows, self._weight, self._bias).add_(residual)
 
     def __call__(self, rows: Tensor) -> Tensor:
         if self._is_packed:
             activation, algorithm = ("none", "") if self._gelu is None else ("gelu", self._gelu.approximate)
             packed: Tensor = torch.ops.mkldnn._linear_pointwise(
-                rows, self._weight, self._bias, activation, [], algorithm
+                _filled(rows), self._weight, self._bias, activation, [], algorithm
             )
-            return packed
+            return packed[: len(rows)]
         output = functional.linear(rows, self._weight, self._bias)
         return output if self._gelu is None else self._gelu(output)
 
@@ -129,6 +138,12 @@ class PackedTransformer:
         for block in self._blocks[:-1]:
             rows = block(rows, groups)
         return self._blocks[-1].pooled(rows, groups, wanted)
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """Return the rows, and zeros after them if they are fewer than `_MIN_ROWS`."""
+    missing = _MIN_ROWS - len(rows) if rows.dim() == 2 else 0
+    return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows
 
 
 def is_plain(transformer: nn.Module) -> bool:

@@ -7,7 +7,7 @@ any other architecture. Both return float32 rows that are not normalised yet.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
@@ -23,9 +23,6 @@ from clip_index.encoder.open_clip.packed_blocks import (
     SequenceGroup,
     is_plain,
 )
-
-# Sequences whose lengths differ by less are padded to one length, for fewer and larger groups.
-_LENGTH_STEP = 4
 
 ClipModule: TypeAlias = Any  # open_clip's models are untyped
 
@@ -77,7 +74,7 @@ class PackedImageTower:
         self._norm_before = Norm(visual.ln_pre, dtype) if isinstance(visual.ln_pre, nn.LayerNorm) else None
         self._transformer = PackedTransformer(visual.transformer, dtype, is_causal=False)
         self._norm_after = Norm(visual.ln_post, torch.float32)
-        self._projection: Tensor = visual.proj.detach()
+        self._project = _projection(visual.proj)
 
     def __call__(self, batch: Tensor) -> Tensor:
         rows = self._tokens(batch)
@@ -85,7 +82,7 @@ class PackedImageTower:
         first_rows = torch.arange(num_images) * length
         group = SequenceGroup(num_images, length)
         pooled = self._transformer(rows.reshape(-1, width), [group], first_rows)
-        return self._norm_after(pooled.float()) @ self._projection
+        return self._project(self._norm_after(pooled.float()))
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         patches = self._embed(self._patches(pixels)) + self._position
@@ -125,7 +122,7 @@ class PackedTextTower:
         self._position = text.positional_embedding.detach().to(dtype)
         self._transformer = PackedTransformer(text.transformer, dtype, is_causal=True)
         self._norm_after = Norm(text.ln_final, torch.float32)
-        self._projection = text.text_projection
+        self._project = _projection(text.text_projection)
 
     def __call__(self, batch: Tensor) -> Tensor:
         ends = self._end_positions(batch)
@@ -153,19 +150,22 @@ class PackedTextTower:
             num_rows += group.num_tokens
         return torch.cat(rows), torch.cat(first_rows)
 
-    def _project(self, pooled: Tensor) -> Tensor:
-        if self._projection is None:
-            return pooled
-        projected: Tensor = (
-            self._projection(pooled) if isinstance(self._projection, nn.Linear) else pooled @ self._projection
-        )
-        return projected
-
 
 def length_groups(lengths: Sequence[int]) -> list[SequenceGroup]:
-    """Put ascending lengths that are close to each other into one group of the longest length."""
-    steps = itertools.groupby(lengths, key=lambda length: (length - 1) // _LENGTH_STEP)
-    return [SequenceGroup(len(members), members[-1]) for members in (list(group) for _, group in steps)]
+    """Put equal lengths, of ascending ones, into one group.
+
+    No sequence is padded to the length of another one, because attention sums in another order then.
+    """
+    return [SequenceGroup(len(list(members)), length) for length, members in itertools.groupby(lengths)]
+
+
+def _projection(projection: nn.Linear | Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Return the last layer: a linear layer, a matrix (width, dimension), or nothing."""
+    if projection is None:
+        return nn.Identity()
+    if isinstance(projection, nn.Linear):
+        return PackedLinear(projection.weight, projection.bias, torch.float32)
+    return PackedLinear(projection.t(), None, torch.float32)
 
 
 class EagerImageTower:

@@ -44,6 +44,12 @@ class CatalogueContent:
     seed: int
 
     @property
+    def title(self) -> str:
+        """What a shop would call it: "Red striped dress"."""
+        thing = self.combination
+        return f"{thing.colour} {thing.pattern} {thing.garment}".capitalize()
+
+    @property
     def metadata(self) -> dict[str, str | float | bool]:
         return {
             "garment": self.combination.garment,

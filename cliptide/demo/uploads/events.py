@@ -49,6 +49,7 @@ class UploadEvents:
             owner_id=content.owner_id,
             link=self._link(content) if content.modality == "image" else None,
             metadata=content.metadata,
+            title=content.title if content.modality == "image" else None,
         )
 
     def reference(self, content: CatalogueContent) -> ContentReference:

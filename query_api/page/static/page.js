@@ -1,99 +1,112 @@
 // The page: what a person does becomes a question, and its answer becomes the results.
 
-import { showBasket } from "./basket.js";
-import { openDetails } from "./details.js";
-import { find, plural } from "./elements.js";
-import { Filters } from "./filters.js";
-import { watchForKeys } from "./key.js";
-import { watchIndex } from "./live.js";
-import { watchForPictures } from "./picture.js";
-import { NOTHING, addressOf, hasFilter, isAsking, questionOf, withExample } from "./question.js";
-import { Results } from "./results.js";
-import { Search } from "./search.js";
-import { reasonOf } from "./service.js";
-import { watchUploads } from "./upload.js";
+import { Details } from "./details/details.js";
+import { openMenu } from "./details/menu.js";
+import { Filters } from "./filters/filters.js";
+import { watchFilterSheet } from "./filters/sheet.js";
+import { openCrop } from "./picture/crop.js";
+import { watchForPictures } from "./picture/picture.js";
+import { cutPicture, readPicture } from "./picture/prepare.js";
+import { Navigation } from "./question/navigation.js";
+import { NOTHING, hasFilter, isAsking, withExample, withoutFilters } from "./question/question.js";
+import { findHits, rememberHits } from "./question/known_hits.js";
+import { rememberText } from "./question/recent.js";
+import { restore } from "./question/restore.js";
+import { showQuestion } from "./question/shown_question.js";
+import { watchSearchBox } from "./question/search_box.js";
+import { sayAnswer, sayNothing } from "./results/answer_words.js";
+import { collapseCopies } from "./results/copies.js";
+import { isSomethingGood } from "./results/relevance.js";
+import { Results } from "./results/results.js";
+import { showStart } from "./results/start.js";
+import { watchForKeys } from "./search/key.js";
+import { watchIndex } from "./search/live.js";
+import { Search } from "./search/search.js";
+import { Trouble } from "./search/trouble.js";
+import { watchUploads } from "./upload/upload.js";
+import { showBusy } from "./ui/busy.js";
+import { find } from "./ui/elements.js";
+import { watchKeyboard } from "./ui/keyboard.js";
 
 const NEWS_EVERY_MS = 700;
 
 const input = find("#text");
-let question = questionOf(location.href);
+let question = NOTHING;
+let cleared = null; // the question that Escape has cleared, which a second Escape restores
 let newsTimer = null;
 let searchable = {}; // the newest snapshot from the live stream
-let isSearchInTrouble = false; // the next answer hides the error of a failed search, but no other error
 
 const actions = {
-  open: (hit) => openDetails(hit, { like: searchLike, example: actions.example }),
-  example: (hit, side) => change(withExample(question, hit, side)),
+  open: (hit) => { rememberText(question.text); navigation.decide(question, hit.content_id); details.show(hit); },
+  like: (hit) => decide({ ...NOTHING, modality: question.modality, where: question.where, ranges: question.ranges, more: [hit] }),
+  example: (hit, side) => decide(withExample(question, hit, side)),
+  menu: (hit) => openMenu(hit, actions),
+  deleted: lookForNews,
 };
-const results = new Results(actions);
-const filters = new Filters((part) => change({ ...question, ...part }));
-const search = new Search({ show: showAnswer, fail: showFailure, busy: showBusy });
+const navigation = new Navigation(goTo);
+const results = new Results(actions, { wantMore: () => fillScreen() });
+const filters = new Filters((next) => decide(next));
+const search = new Search({ show: showAnswer, fail: (error) => trouble.searchFailed(error), busy: showBusy });
+const trouble = new Trouble(() => (search.question === null ? goTo(location.href) : search.retry()));
+const details = new Details({
+  actions,
+  hits: () => results.shownHits,
+  turned: (hit) => navigation.turnTo(question, hit.content_id),
+  closed: () => navigation.close(question),
+});
 
-/** Make this the question, show it and ask it. */
-function change(next, { atOnce = true } = {}) {
-  const isElsewhere = addressOf(next) !== addressOf(question);
+/** Make this the question because a person has decided so: it gets an entry in the browser's history. */
+function decide(next) {
+  rememberText(next.text);
+  navigation.decide(next);
+  ask(next, { atOnce: true });
+  window.scrollTo({ top: 0 });
+}
+
+/** Make this the question while a person types. */
+function type(next) {
+  navigation.type(next);
+  ask(next, { atOnce: false });
+}
+
+function ask(next, { atOnce }) {
   question = next;
-  hideTrouble();
-  showQuestion();
-  if (isElsewhere) history.replaceState(null, "", addressOf(question));
-  search.ask(question, { atOnce });
-  if (atOnce) window.scrollTo({ top: 0 });
-}
-
-function searchLike(hit) {
-  change({ ...NOTHING, modality: question.modality, source: question.source, owner_id: question.owner_id, more: [hit] });
-}
-
-function showQuestion() {
-  if (input.value !== question.text) input.value = question.text;
-  find("#picture-chip").hidden = question.picture === null;
-  if (question.picture !== null) find("#picture-preview").src = question.picture.address;
-  find("#clear").hidden = !isAsking(question);
-  find("#search").classList.toggle("is-asking", isAsking(question));
-  document.title = question.text.trim() === "" ? "cliptide" : `${question.text.trim()} · cliptide`;
-  showBasket(question, {
-    drop: (hit, side) => change(withExample(question, hit, side)),
-    empty: () => change({ ...question, more: [], less: [] }),
+  if (isAsking(next)) cleared = null;
+  trouble.hideSaid();
+  showQuestion(question, {
+    drop: (hit, side) => decide(withExample(question, hit, side)),
+    empty: () => decide({ ...question, more: [], less: [] }),
   });
   filters.refresh(question);
+  search.ask(question, { atOnce });
 }
 
-function showAnswer(answered, { question: asked, isNews, took }) {
-  if (isSearchInTrouble) hideTrouble();
-  results.show(answered, { question: asked, isNews });
-  const numbers = Object.entries(answered).map(([modality, { hits }]) => [modality, hits.length]).filter(([, number]) => number > 0);
-  find("#nothing").hidden = numbers.length > 0;
-  find("#nothing").textContent = isAsking(asked) || hasFilter(asked)
-    ? "Nothing found. Try fewer filters or other words."
-    : "Nothing here yet. Uploads appear as soon as they are searchable.";
-  if (!isNews) find("#answer").textContent = isAsking(asked) && numbers.length > 0 ? `Answered in ${Math.max(1, Math.round(took))} ms` : "";
+/** Restore the question that an address names, and the details that are open there. */
+async function goTo(address) {
+  await restore(address, question.picture, {
+    ask: (restored) => ask(restored, { atOnce: true }),
+    open: (hit) => (hit === null ? details.hide() : details.show(hit)),
+    say: (words) => trouble.say(words),
+    fail: (error) => trouble.searchFailed(error),
+  });
+}
+
+function showAnswer(answered, { question: asked, isNews, isPage, isComplete, took }) {
+  trouble.searchAnswered();
+  rememberHits(Object.values(answered).flatMap(({ hits }) => hits));
+  results.show(answered, { question: asked, isNews, isComplete });
+  sayNothing(answered, asked);
+  if (!isNews && !isPage) sayAnswer(answered, { question: asked, took });
+  showStart(answered, !isAsking(asked) && !hasFilter(asked), (text) => decide({ ...question, text }));
+  collapseCopies(find("#pictures"));
+  if (!isPage) filters.count(asked, { hasGood: isSomethingGood(asked, answered), isNews });
   fillScreen();
 }
 
-function showTrouble(words) {
-  const trouble = find("#trouble");
-  trouble.textContent = words;
-  trouble.hidden = false;
-}
-
-function showFailure(error) {
-  showTrouble(reasonOf(error));
-  isSearchInTrouble = true;
-}
-
-function hideTrouble() {
-  find("#trouble").hidden = true;
-  isSearchInTrouble = false;
-}
-
-function showBusy(isBusy) {
-  find("#results").classList.toggle("is-asking", isBusy);
-}
-
-/** Load another page if the end of the list is near. */
+/** Load another page if the end of the list is near, and what follows may still be wanted. */
 function fillScreen() {
   const { top } = find("#end").getBoundingClientRect();
-  if (top < window.innerHeight + 600) search.more();
+  if (results.isEndless && top < window.innerHeight + 600) search.more();
 }
 
 /** Ask the question again soon, if its answer is from an older index. A burst of uploads causes one request. */
@@ -101,55 +114,48 @@ function lookForNews() {
   newsTimer ??= setTimeout(() => {
     newsTimer = null;
     if (!search.covers(searchable)) search.repeat();
-    filters.refresh(question);
   }, NEWS_EVERY_MS);
 }
 
+/** Clear the search; what was cleared comes back by a second Escape. */
 function clearSearch() {
-  change({ ...question, text: "", picture: null, more: [], less: [] });
+  const former = question;
+  decide({ ...question, text: "", picture: null, more: [], less: [] });
+  cleared = former;
   input.focus();
 }
 
-function watchKeyboard() {
-  document.addEventListener("keydown", (event) => {
-    if (find("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const isWriting = event.target.matches?.("input:not([type=checkbox], [type=radio]), textarea");
-    if (event.key === "/" && !isWriting) {
-      event.preventDefault();
-      input.focus();
-      input.select();
-    } else if (event.key === "Escape" && isAsking(question)) {
-      event.preventDefault();
-      clearSearch();
-    }
-  });
+function escape() {
+  if (isAsking(question)) clearSearch();
+  else if (cleared !== null) decide(cleared);
+  else return false;
+  return true;
 }
 
-function watchSearchBox() {
-  input.addEventListener("input", () => change({ ...question, text: input.value }, { atOnce: false }));
-  find("#search").addEventListener("submit", (event) => {
-    event.preventDefault();
-    change({ ...question, text: input.value });
-  });
-  find("#clear").addEventListener("click", clearSearch);
-  find("#remove-picture").addEventListener("click", () => { change({ ...question, picture: null }); input.focus(); });
-  find("#all-texts").addEventListener("click", () => change({ ...question, modality: "text" }));
-  find("#toggle-filters").addEventListener("click", (event) => {
-    const isOpen = find("#filters").classList.toggle("is-open");
-    event.currentTarget.setAttribute("aria-expanded", String(isOpen));
-  });
+async function showUploaded(id) {
+  const [hit] = await findHits([id]);
+  if (hit) actions.open(hit);
+}
+
+async function cut(picture, part) {
+  decide({ ...question, picture: part === null ? await readPicture(picture.original) : await cutPicture(picture, part) });
 }
 
 watchForKeys();
-watchSearchBox();
-watchKeyboard();
-watchForPictures({
-  take: (picture) => change({ ...question, picture }),
-  refuse: showTrouble,
+watchSearchBox({
+  type: (text) => type({ ...question, text }),
+  enter: (text) => decide({ ...question, text }),
+  clear: clearSearch,
 });
-watchUploads(lookForNews);
+watchKeyboard({ escape });
+watchForPictures({ take: (picture) => decide({ ...question, picture }), refuse: (words) => trouble.say(words) });
+find("#remove-picture").addEventListener("click", () => { decide({ ...question, picture: null }); input.focus(); });
+find("#crop-picture").addEventListener("click", () => openCrop(question.picture, (part) => cut(question.picture, part)));
+find("#all-texts").addEventListener("click", () => decide({ ...question, modality: "text" }));
+find("#all-pictures").addEventListener("click", () => decide({ ...question, modality: "image" }));
+find("#clear-filters").addEventListener("click", () => decide(withoutFilters(question)));
+watchFilterSheet();
+watchUploads({ seen: lookForNews, show: showUploaded });
 window.addEventListener("scroll", fillScreen, { passive: true });
-window.addEventListener("popstate", () => change(questionOf(location.href)));
-showQuestion();
-search.ask(question, { atOnce: true });
+goTo(location.href);
 watchIndex((state) => { searchable = state.snapshot; lookForNews(); });

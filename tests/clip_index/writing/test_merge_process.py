@@ -152,3 +152,19 @@ def test_a_segment_that_cannot_be_merged_keeps_no_other_from_merging(tmp_path: P
 def maintain_until(writer: ShardWriter, is_done: Callable[[], bool]) -> None:
     while not is_done():
         writer.maintain()
+
+
+def test_nobody_waits_for_segments_that_cannot_be_merged(tmp_path: Path) -> None:
+    settings = WriterSettings(merge=MergeSettings(merge_factor=2, max_dead_share=1.0))
+    writer = take_over(create_index(tmp_path), settings=settings)
+    for number in range(4):
+        one = content(f"broken-{number}", writer.next_offset)
+        one.embeddings[:] = np.nan
+        add(writer, [one])
+        writer.commit()
+    assert writer.merge_debt == 3
+    while writer.merge_debt:
+        with pytest.raises(MergeFailed, match="not finite"):
+            maintain_until(writer, lambda: False)
+    assert len(writer.manifest.segments) == 4
+    writer.close()

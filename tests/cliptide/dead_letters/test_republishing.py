@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from cliptide.dead_letters.republishing import Republishing
+from cliptide.dead_letters.republishing import Republishing, content_by
 from consumer.dead_letters.dead_letter import SetAside, headers_from_set_aside
 from event_log.records import Headers, Record
 from schemas.dead_letters import VALUE_OMITTED_HEADER
+from schemas.mapping.loading import load_mapping
 
 TOPIC = "uploads"
 
@@ -111,3 +114,35 @@ def test_of_several_letters_of_a_key_the_newest_goes_back_once() -> None:
     assert republishing.refused == {"duplicate": 1, "superseded": 1}
     ascending = [letter_of(record(4), 0), letter_of(record(7), 1)]
     assert sent(Republishing(TOPIC), ascending, []) == [b"value 7"]
+
+
+def row(offset: int, content_id: str, key: bytes, op: str = "u") -> Record:
+    value = {
+        "op": op,
+        "ts_ms": 1_763_630_000_000,
+        "after": {"id": content_id, "text": "a shoe"},
+        "before": {"id": content_id},
+    }
+    return record(offset, key, value=json.dumps(value).encode())
+
+
+def test_with_a_mapping_the_records_of_other_contents_supersede_nothing_though_they_share_a_key() -> None:
+    log = [row(1, "a", b"table"), row(2, "b", b"table"), row(3, "c", b"table")]
+    republishing = Republishing(TOPIC, content_of=content_by(load_mapping("debezium")))
+    letters = [letter_of(log[0], 0, "reference_absent"), letter_of(log[1], 1, "reference_absent")]
+    assert sent(republishing, letters, log) == [log[0].value, log[1].value]
+    assert republishing.refused == {}
+
+
+@pytest.mark.parametrize("op", ["u", "d"])
+def test_with_a_mapping_a_later_record_of_the_content_supersedes_whatever_its_key(op: str) -> None:
+    log = [row(1, "a", b"one"), row(2, "a", b"other", op)]
+    republishing = Republishing(TOPIC, content_of=content_by(load_mapping("debezium")))
+    assert sent(republishing, [letter_of(log[0])], log) == []
+    assert republishing.refused == {"superseded": 1}
+
+
+def test_what_a_mapping_cannot_read_is_told_by_its_key() -> None:
+    log = [record(1, b"one"), record(2, b"one"), record(3, b"other")]
+    republishing = Republishing(TOPIC, content_of=content_by(load_mapping("debezium")))
+    assert sent(republishing, [letter_of(log[0]), letter_of(log[2], 1)], log) == [b"value 3"]

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +18,7 @@ from clip_index.errors import Fenced
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.shard_store import UNFINISHED_PREFIX
 from clip_index.writing.merge_worker import MergeFailed
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from cliptide.__main__ import main
@@ -304,3 +306,35 @@ def test_a_backup_under_ingest_holds_exactly_what_its_offset_says(
         is_over.set()
         thread.join()
         writer.close()
+
+
+def test_a_consumer_that_commits_during_a_restoration_is_fenced_by_it(
+    root: Path, backed_up: Path, writers: list[ShardWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_files = backup_module.copy_files
+
+    def copy_slowly(*arguments: Any) -> int:
+        fill(writers[0], 5)
+        return copy_files(*arguments)
+
+    monkeypatch.setattr(backup_module, "copy_files", copy_slowly)
+    result = run(root, "restore", backed_up, "--replace", "--while-running", "--json")
+    assert result.exit_code == 0, result.output
+    add(writers[0], [content("late", writers[0].next_offset)])
+    with pytest.raises((Fenced, GenerationTaken)):
+        writers[0].commit()
+    assert contents_of(root) == expected(3, 2)
+    told = {one["shard"]: one["generation"] for one in map(json.loads, result.stdout.splitlines())}
+    index = IndexDirectory.open(root)
+    assert {s.name: list_generations(s)[-1] for s in map(index.shard_store, range(2))} == told
+
+
+def test_a_copy_that_a_kill_cut_off_is_made_again(root: Path, backed_up: Path) -> None:
+    """It may be read-only already, so that it cannot be overwritten."""
+    file = next(backed_up.glob("indexes/main/content-uploads-0/segments/*/ids.npy"))
+    unfinished = file.rename(file.with_name(f"{UNFINISHED_PREFIX}{file.name}"))
+    kept = os.open(unfinished, os.O_RDONLY)  # so that its number is not used again
+    assert run(root, "backup", backed_up).exit_code == 0
+    assert os.fstat(kept).st_nlink == 0
+    os.close(kept)
+    assert contents_of(backed_up) == expected(3, 2)

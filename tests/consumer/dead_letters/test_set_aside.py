@@ -22,7 +22,14 @@ def test_a_content_that_cannot_be_prepared_is_its_users(reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "is_about_upload"),
-    [("reference_refused", False), ("reference_absent", False), ("reference_too_large", True)],
+    [
+        ("reference_refused", False),
+        ("reference_absent", False),
+        ("reference_too_large", True),
+        ("etag_mismatch", True),  # a newer version of the object has an event of its own
+    ],
 )
-def test_a_reference_is_the_platforms_but_its_size_is_not(reason: str, is_about_upload: bool) -> None:
+def test_a_reference_is_the_platforms_but_its_size_and_version_are_not(
+    reason: str, is_about_upload: bool
+) -> None:
     assert SetAside(reason, "", "reference", "").is_about_upload is is_about_upload

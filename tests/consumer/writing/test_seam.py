@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 import consumer
 from clip_index.content import Delta
 from clip_index.errors import CommitUnknown
+from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter as IndexWriter
@@ -20,8 +22,10 @@ from consumer.directory_shards import DirectoryShards
 from consumer.notices import Committed, Notices
 from consumer.tasks import AssignedPartition, Handover
 from consumer.telemetry.metrics import Metrics
+from consumer.turns import Turns
 from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.owned_shard import OwnedShard
+from consumer.writing.thread import Writing
 from fakes.inline_merges import InlineLanes
 from fakes.shards import content, create_index
 
@@ -53,6 +57,9 @@ class RememberingWriter:
         pass
 
     def renew_watermark(self, watermark_ms: int) -> None:
+        pass
+
+    def publish_traces(self, traces: Sequence[TracedRecord]) -> None:
         pass
 
     def close(self) -> None:
@@ -155,3 +162,28 @@ def test_one_module_of_the_consumer_names_the_indexs_own_writer() -> None:
         if {"ShardWriter", "MergeLanes"} & {alias.name for alias in node.names}
     }
     assert naming == {"directory_shards.py"}
+
+
+@dataclass
+class SlowShards(RememberedShards):
+    """Its shards take five minutes to open."""
+
+    turns: Turns = field(default_factory=Turns)
+    seconds_since_turn: list[float] = field(default_factory=list)
+
+    def become_owner(self, partition: int, *, first_offset: int, own_epoch: int | None) -> RememberingWriter:
+        self.seconds_since_turn.append(self.turns.seconds_since)
+        self.turns._turned_at -= 300.0
+        return super().become_owner(partition, first_offset=first_offset, own_epoch=own_epoch)
+
+
+def test_opening_many_large_shards_does_not_look_like_a_writer_that_hangs() -> None:
+    shards = SlowShards()
+    writing = Writing(shards, policy=CommitPolicy(), notices=Notices(), metrics=Metrics())
+    shards.turns = writing.turns
+    for partition in range(3):
+        writing.open_shard(AssignedPartition(partition, 1, 0))
+    writing._serve_requests()
+    assert len(shards.seconds_since_turn) == 3
+    assert max(shards.seconds_since_turn) < 300.0
+    assert writing.turns.seconds_since < 300.0

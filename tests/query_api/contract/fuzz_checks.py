@@ -29,6 +29,7 @@ NO_SCHEMA_SAYS = MappingProxyType(
         "set_aside": "what the consumer finds when it decodes the picture",
         "superseded": "which version is there already",
         "text_too_long": "how many tokens a text has",
+        "too_many_contents": "how many contents pass a filter",
         "too_many_hits": "what numbers add up to",
         "truncated_image": "which bytes are a whole picture",
         "unknown_content": "which contents there are",
@@ -49,6 +50,7 @@ ONLY_THERE = MappingProxyType(
             "POST /v1/contents",
             "invalid_field",
         ): "that a time is of 1990 to 2099, and an id not . or ..",
+        ("POST /v1/contents/delete", "invalid_value"): "that a filter has a condition",
         ("POST /v1/contents", "missing_field"): "which kind of body needs which parameters",
         ("POST /v1/contents", "unknown_field"): "which kind of body allows which parameters",
     }
@@ -61,7 +63,7 @@ ONLY_IN_FORMS = (
         }
     )
 )
-NO_INTEGER = "Input should be a valid integer"  # no schema tells 1.0, which is refused, from 1
+NO_INTEGER = "must be a whole number"  # no schema tells 1.0, which is refused, from 1
 
 
 @schemathesis.check

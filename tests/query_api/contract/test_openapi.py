@@ -30,7 +30,7 @@ async def document(client: Client) -> Any:
     return await (await client.get("/openapi.json")).json()
 
 
-HIDDEN_PATHS = {"/", "/page/{name}", "/docs", "/docs/{asset}", "/openapi.json"}
+HIDDEN_PATHS = {"/", "/page/{file}", "/docs", "/docs/{asset}", "/openapi.json"}
 
 
 async def test_every_route_but_those_for_browsers_is_documented_and_every_documented_one_is_served(
@@ -104,6 +104,11 @@ async def test_the_docs_are_served_from_here_alone(client: Client) -> None:
         assert await asset.read()
 
 
+async def test_the_calls_of_earlier_services_are_folded_in_the_docs(client: Client) -> None:
+    script = await (await client.get("/docs/start.js")).text()
+    assert 'page.layoutActions.show(["operations-tag", "legacy"], false)' in script
+
+
 @pytest.mark.parametrize("name", ["index.html", "..%2F__init__.py", "%2Fetc%2Fpasswd", "LICENSE"])
 async def test_no_other_file_is_served(client: Client, name: str) -> None:
     assert (await client.get(f"/docs/{name}")).status == 404
@@ -118,14 +123,26 @@ async def test_with_keys_the_document_is_open_to_read(
     assert document["paths"]["/v1/search"]["get"]["security"]
 
 
+def curl_calls(text: str) -> Iterator[list[str]]:
+    """The words of each call of curl. A body may go on in the next lines."""
+    lines = iter(text.replace("\\\n", "").splitlines())
+    for line in lines:
+        call = line if line.startswith("curl ") else ""
+        while call:
+            try:
+                yield shlex.split(call)
+                break
+            except ValueError:  # a quotation that ends in a later line
+                call += "\n" + next(lines)
+
+
 def curl_bodies() -> Iterator[Any]:
     """Path and body of each call that sends JSON in README and in the documents."""
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-    text = "\n".join(page.read_text("utf-8") for page in pages).replace("\\\n", "")
-    for line in re.findall(r"^curl .* -d .*$", text, re.MULTILINE):
-        words = shlex.split(line)
-        [address] = [word for word in words if word.startswith("http://")]
-        yield pytest.param(urlsplit(address).path, words[words.index("-d") + 1], id=line[:70])
+    for words in curl_calls("\n".join(page.read_text("utf-8") for page in pages)):
+        if "-d" in words:
+            [address] = [word for word in words if word.startswith("http://")]
+            yield pytest.param(urlsplit(address).path, words[words.index("-d") + 1], id=" ".join(words)[:70])
 
 
 @pytest.mark.parametrize(("path", "body"), list(curl_bodies()))

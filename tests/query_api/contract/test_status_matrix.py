@@ -39,7 +39,13 @@ PAIRS = [
     for status in sorted({*route.answers, *map(status_of, error_codes(route))})
 ]
 KEYS = ApiKeys(read=frozenset({digest_of("reads")}), write=frozenset({digest_of("writes")}))
-PUBLISHES = ("POST /v1/contents", "DELETE /v1/contents/{content_id}", "POST /mv_retrieval/v0.1/add_content")
+PUBLISHES = (
+    "POST /v1/contents",
+    "POST /v1/contents/batch",
+    "POST /v1/contents/delete",
+    "DELETE /v1/contents/{content_id}",
+    "POST /mv_retrieval/v0.1/add_content",
+)
 NUM_COVERED = 3  # records of the shard that the small index begins with
 
 
@@ -74,6 +80,10 @@ SUCCESSES = {
     "GET /v1/contents/{content_id}": Call("t-red"),
     "POST /v1/embed": Call(json={"contents": [{"text": "red"}]}),
     "POST /v1/contents": Call(json=UPLOAD),
+    "POST /v1/contents/batch": Call(json={"contents": [UPLOAD]}),
+    "POST /v1/contents/delete": Call(
+        json={"filter": {"must": [{"field": "content_id", "equals": "t-red"}]}, "dry_run": False}
+    ),
     "DELETE /v1/contents/{content_id}": Call("nobody"),
     "POST /mv_retrieval/v0.1/add_content": Call(query={"id": "1", "type": "text"}, data=b"a red hat"),
     "POST /mv_retrieval/v0.1/retrieve_contents": Call(query={"type": "text"}, data=b"a red hat"),
@@ -82,9 +92,10 @@ SUCCESSES = {
     "POST /image_url": BY_PICTURE,
     "POST /display_image": BY_PICTURE,
     "GET /docs/{asset}": Call("start.js"),
-    "GET /page/{name}": Call("page.js"),
+    "GET /page/{file}": Call("page.js"),
     "POST /v1/browse": Call(json={}),
     "POST /v1/counts": Call(json={}),
+    "POST /v1/facets": Call(json={}),
     "GET /v1/contents/{content_id}/thumbnail": Call("p-small"),
 }
 OF_NO_KIND = Call(data=b"words", headers={"Content-Type": "application/x-nothing"})
@@ -101,11 +112,15 @@ REFUSALS = {
     (422, "POST /mv_retrieval/v0.1/recommend_contents"): Call(query={"k": "-1"}),
     (422, "POST /v1/search"): Call(json={"nothing": 1}),
     (422, "POST /v1/search/batch"): Call(json={"nothing": 1}),
+    (422, "POST /v1/contents/batch"): Call(json={"nothing": 1}),
+    (422, "POST /v1/contents/delete"): Call(json={"nothing": 1}),
     (422, "POST /v1/contents"): Call(json={"nothing": 1}),
     (422, "POST /v1/embed"): Call(json={"nothing": 1}),
     (422, "POST /v1/recommend"): Call(json={"nothing": 1}),
     (422, "POST /v1/browse"): Call(json={"nothing": 1}),
     (422, "POST /v1/counts"): Call(json={"nothing": 1}),
+    (404, "POST /v1/facets"): Call(json={"content_id": "nobody"}),
+    (422, "POST /v1/facets"): Call(json={"nothing": 1}),
 }
 
 

@@ -86,7 +86,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_our
     assert f'{answered}400"}} 1.0' in metrics_of(client)
 
 
-@pytest.mark.parametrize("path", ["/v1/browse", "/v1/counts", "/v1/recommend", "/v1/search"])
+@pytest.mark.parametrize("path", ["/v1/browse", "/v1/counts", "/v1/facets", "/v1/recommend", "/v1/search"])
 async def test_json_is_taken_only_as_json(client: Client, path: str) -> None:
     """A page of another origin can send text/plain without asking first, but no JSON."""
     response = await client.post(path, data=b"{}", headers={"Content-Type": "text/plain"})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from importlib.resources import files
+from os.path import normpath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -17,7 +20,8 @@ from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 
 Client = TestClient[Any, Any]
-PAGE_FILES = sorted(file.name for file in files("query_api.page").joinpath("static").iterdir())
+STATIC = Path(str(files("query_api.page"))) / "static"
+PAGE_FILES = sorted(str(file.relative_to(STATIC)) for file in STATIC.rglob("*") if file.is_file())
 SCRIPTS = [name for name in PAGE_FILES if name.endswith(".js")]
 
 
@@ -86,6 +90,29 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(client: Client) -> 
     assert (again.status, await again.read()) == (304, b"")
 
 
+async def test_the_files_that_the_page_names_are_kept_by_the_browser_for_ever(client: Client) -> None:
+    addresses = [
+        a.get("src") or a.get("href") for tag, a in await tags_of(client) if tag in ("script", "link")
+    ]
+    assert len(addresses) > 5
+    for address in addresses:
+        response = await client.get(str(address))
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable", address
+    assert (await client.get("/")).headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["page.js", "v-0000000000000000/page.js"])
+async def test_a_file_without_the_current_version_is_asked_for_again(client: Client, path: str) -> None:
+    response = await client.get(f"/page/{path}")
+    assert (response.status, response.headers["Cache-Control"]) == (200, "no-cache")
+
+
+def test_the_version_of_the_page_follows_its_files_alone() -> None:
+    pages = [read_page(PageSettings()), read_page(PageSettings(can_publish=True))]
+    assert re.fullmatch("v-[0-9a-f]{16}", pages[0].version)
+    assert pages[0].version == pages[1].version
+
+
 @pytest.mark.parametrize("name", ["none.js", "..%2Fapp.py", "%2e%2e%2fapp.py", "__init__.py"])
 async def test_nothing_but_the_page_is_sent(client: Client, name: str) -> None:
     response = await client.get(f"/page/{name}")
@@ -136,5 +163,15 @@ def test_a_script_makes_no_markup_out_of_texts(name: str) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_imports_scripts_that_are_there(name: str) -> None:
     page = read_page(PageSettings())
-    imported = re.findall(r'from "\./([^"]+)"', page.files[name].body.decode())
-    assert set(imported) <= page.files.keys()
+    for imported in re.findall(r'from "([^"]+)"', page.files[name].body.decode()):
+        assert imported.startswith((".", "..")), imported
+        path = normpath(PurePosixPath(name).parent / imported)
+        assert path in page.files, imported
+
+
+def test_scripts_are_short_and_folders_small() -> None:
+    """One idea a module: nobody has to scroll far, and no folder needs a map."""
+    lines = {name: len((STATIC / name).read_text().splitlines()) for name in SCRIPTS}
+    assert {name: number for name, number in lines.items() if number > 165} == {}
+    folders = Counter(str(PurePosixPath(name).parent) for name in PAGE_FILES)
+    assert max(folders.values()) <= 16

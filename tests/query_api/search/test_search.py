@@ -100,6 +100,7 @@ async def test_included_fields_are_there_only_on_demand(client: Client) -> None:
         "owner_id": "ann",
         "occurred_at": "2023-11-14T22:13:20Z",
         "link": None,
+        "title": None,
         "version": None,
     }
     assert hit["text"] == "a red dress"

@@ -87,11 +87,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from query_api.telemetry.metrics import Metrics
 from query_api.telemetry.multiprocess import scrape_registry
 own = CollectorRegistry()
-metrics = Metrics(own)
-metrics.segments.labels("former-0").set(2)
-metrics.segments.labels("newer-0").set(3)
-metrics.forget_shard("former-0")
 with scrape_registry(own, pathlib.Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])) as scraped:
+    metrics = Metrics(own)
+    metrics.segments.labels("former-0").set(2)
+    metrics.segments.labels("newer-0").set(3)
+    metrics.forget_shard("former-0")
     print(generate_latest(scraped).decode())
 """
 

@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
 from query_api.telemetry.stages import Stages
-from query_api.telemetry.tracing import open_tracer, record_request
+from query_api.telemetry.tracing import RequestTrace
+from service.tracing import open_tracer
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 
@@ -105,14 +106,14 @@ def test_spans_are_sent_to_the_endpoint_before_the_end() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Collector) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        with open_tracer(f"http://127.0.0.1:{server.server_address[1]}/v1/traces") as tracer:
+        with open_tracer("tests", f"http://127.0.0.1:{server.server_address[1]}/v1/traces") as tracer:
             assert tracer is not None
-            record_request(tracer, Stages(), method="GET", route="/v1/index", status=200, headers={})
+            RequestTrace(tracer, Stages(), method="GET", route="/v1/index", headers={}).end(200)
         server.shutdown()
         thread.join()
     assert any(b"GET /v1/index" in body for body in bodies)
 
 
 def test_without_an_endpoint_nothing_is_traced() -> None:
-    with open_tracer(None) as tracer:
+    with open_tracer("tests") as tracer:
         assert tracer is None

@@ -304,9 +304,15 @@ def test_a_broken_projection_is_noticed(value: float, tmp_path: Path) -> None:
         encoder.encode([encoder.prepare_text("dress")])
 
 
-def test_lengths_that_are_close_share_a_group() -> None:
+def test_only_equal_lengths_share_a_group() -> None:
     groups = length_groups([3, 3, 4, 5, 8, 20])
-    assert [(group.num_sequences, group.length) for group in groups] == [(3, 4), (2, 8), (1, 20)]
+    assert [(group.num_sequences, group.length) for group in groups] == [
+        (2, 3),
+        (1, 4),
+        (1, 5),
+        (1, 8),
+        (1, 20),
+    ]
 
 
 @pytest.mark.parametrize(

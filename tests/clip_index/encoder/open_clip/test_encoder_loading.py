@@ -47,6 +47,11 @@ def test_the_only_weights_of_a_directory_may_have_any_name(directory: Path) -> N
     assert fingerprint(directory) == expected
 
 
+def test_a_directory_may_be_called_after_siglip(directory: Path, tmp_path: Path) -> None:
+    expected = fingerprint(directory)
+    assert fingerprint(directory.rename(tmp_path / "better-than-SigLIP")) == expected
+
+
 def test_weights_beside_the_preferred_ones_are_another_model(directory: Path, tmp_path: Path) -> None:
     other = write_tiny_clip(tmp_path / "other", tiny_config(), seed=1)
     (other / "open_clip_model.safetensors").rename(directory / "other.safetensors")
@@ -182,14 +187,24 @@ class TestRefusals:
         assert reason in refusal(directory)
 
     @pytest.mark.parametrize(
-        ("name", "tag"),
+        ("name", "tag", "tokenizer"),
         [
-            pytest.param("ViT-B-16-SigLIP", "webli", id="siglip"),
-            pytest.param("xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k", id="hugging face"),
+            pytest.param("ViT-B-16-SigLIP", "webli", "timm/ViT-B-16-SigLIP", id="siglip"),
+            pytest.param(
+                "xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k", "xlm-roberta-base", id="hugging face"
+            ),
         ],
     )
-    def test_a_foreign_tokenizer(self, name: str, tag: str) -> None:
-        assert "only CLIP's own tokenizer is supported" in refusal(name, tag)
+    def test_a_foreign_tokenizer_is_named(self, name: str, tag: str, tokenizer: str) -> None:
+        message = refusal(name, tag)
+        assert f"the tokenizer {tokenizer}" in message
+        assert "only CLIP's own tokenizer is supported" in message
+
+    def test_the_tokenizer_of_a_directory_is_named_too(self, tmp_path: Path) -> None:
+        model = write_tiny_clip(tmp_path / "model", tiny_config())
+        config = tiny_config(text={"hf_tokenizer_name": "owner/name"})
+        (model / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+        assert "the tokenizer owner/name" in refusal(model)
 
     def test_a_vocabulary_that_is_smaller_than_the_tokenizers(self, tmp_path: Path) -> None:
         model = write_tiny_clip(tmp_path / "model", tiny_config(text={"vocab_size": 1000}))

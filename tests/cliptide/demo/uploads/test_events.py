@@ -20,10 +20,12 @@ def test_a_content_of_the_catalogue_becomes_the_event_a_platform_would_publish(t
     assert event.content_id == image.content_id
     assert event.owner_id == image.owner_id
     assert event.metadata["colour"] == image.combination.colour
+    thing = image.combination
+    assert event.title == f"{thing.colour} {thing.pattern} {thing.garment}".capitalize()
     assert event.occurred_at == NOW.replace(microsecond=891_000)
     assert event.link == f"{URL}/v1/contents/{quote(image.content_id, safe='')}/thumbnail"
     of_text = events.build(text, inline_content(text), NOW)
-    assert (of_text.content, of_text.link) == (TextContent(text.text), None)
+    assert (of_text.content, of_text.link, of_text.title) == (TextContent(text.text), None, None)
 
 
 def test_each_tenth_picture_is_published_as_a_reference_to_a_file(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""What is said to a request whose address or method is not served: where to go instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_READY = "/readyz says whether the service answers searches, /livez whether its process lives"
+_ALL = "all routes are listed at /docs"
+_MEANT: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("health", "healthz", "healthcheck", "health_check", "status", "ping"), _READY),
+        **dict.fromkeys(("ready", "readiness", "live", "liveness", "alive", "up", "-"), _READY),
+        "metrics": "the metrics have a listener of their own: CLIPTIDE_QUERY_API__METRICS_PORT",
+        **dict.fromkeys(
+            ("search", "_search", "query", "knn", "_knn_search"), "did you mean POST /v1/search?"
+        ),
+        **dict.fromkeys(("_msearch", "knn-service"), "did you mean POST /v1/search/batch?"),
+        **dict.fromkeys(("recommend", "recommendations", "mlt"), "did you mean POST /v1/recommend?"),
+        **dict.fromkeys(("embed", "embeddings", "encode"), "did you mean POST /v1/embed?"),
+        **dict.fromkeys(("contents", "points", "documents", "_doc", "_bulk"), "did you mean /v1/contents?"),
+        **dict.fromkeys(("browse", "scroll", "_scroll"), "did you mean POST /v1/browse?"),
+        **dict.fromkeys(("count", "counts", "facet", "_count"), "did you mean POST /v1/counts?"),
+        **dict.fromkeys(("index", "indexes", "collections", "_cat", "info"), "did you mean GET /v1/index?"),
+        **dict.fromkeys(("swagger", "redoc", "api", "api-docs", "openapi"), "the API is described at /docs"),
+        **dict.fromkeys(("openapi.yaml", "swagger.json"), "the document is at /openapi.json"),
+    }
+)
+
+
+def no_such_route(path: str) -> str:
+    """Return the message of a 404. It repeats nothing of the address."""
+    parts = [part.lower() for part in path.split("/") if part]
+    meant = next(
+        (_MEANT[part] for part in reversed(parts) if part in _MEANT), "all routes are listed at /docs"
+    )
+    return f"there is no such route; {meant}"
+
+
+def wrong_method(allowed: str) -> str:
+    """Return the message of a 405. HEAD is left out, because it goes wherever GET does."""
+    methods = {method.strip() for method in allowed.split(",")} - {"HEAD"}
+    return f"this route takes {' and '.join(sorted(methods))}"

@@ -1,0 +1,114 @@
+"""One content has one embedding, whatever it is encoded together with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from clip_index.encoder.canary import CANARY_PNG
+from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.open_clip.towers import PackedTextTower, Tower, build_text_tower
+from clip_index.encoder.open_clip.uniform_tower import NUM_PROBES, OneRowTower, is_uniform
+from clip_index.encoder.protocol import Encoder, Prepared, PreparedImage
+from clip_index.encoder.settings import EncoderSettings
+from fakes.tiny_clip import tiny_config, write_tiny_clip
+
+pytestmark = pytest.mark.encoder
+
+_PRODUCTION = open_clip.get_model_config("ViT-B-32")
+
+CONFIGS = {
+    "plain": tiny_config(),
+    "pooled at eos": tiny_config(text={"pool_type": "eos", "eos_id": 49407}),
+    "projection with bias": tiny_config(text={"proj_bias": True}),
+    "layer scale": tiny_config(vision={"ls_init_value": 0.1}, text={"ls_init_value": 0.1}),
+    "attention pool": tiny_config(vision={"attentional_pool": True, "attn_pooler_heads": 2}),
+    "not causal": tiny_config(custom_text=True, text={"no_causal_mask": True, "pool_type": "last"}),
+    "convolutions": tiny_config(vision={"layers": [1, 1, 1, 1], "width": 8, "patch_size": None}),
+    "width of ViT-B-32": _PRODUCTION
+    | {
+        "vision_cfg": _PRODUCTION["vision_cfg"] | {"layers": 2},
+        "text_cfg": _PRODUCTION["text_cfg"] | {"layers": 2},
+    },
+}
+
+
+def write_contents(encoder: Encoder, num_each: int) -> list[Prepared]:
+    """Noise of the model's size, and texts of one to some eighty words."""
+    rng = np.random.default_rng(0)
+    shape = encoder.prepare_image(CANARY_PNG).pixels.shape
+    images = [PreparedImage(rng.integers(0, 256, shape, dtype=np.uint8)) for _ in range(num_each)]
+    texts = [
+        " ".join(rng.choice(["red", "dress", "wooden", "Schuhe", "鞋子"], length))
+        for length in rng.integers(1, 80, num_each)
+    ]
+    return [*images, *(encoder.prepare_text(text) for text in texts)]
+
+
+def embeddings_by_content(encoder: Encoder, contents: Sequence[Prepared]) -> list[set[bytes]]:
+    """Encode the contents in random batches of every size; return the different embeddings of each."""
+    rng = np.random.default_rng(1)
+    seen: list[set[bytes]] = [set() for _ in contents]
+    for size in [1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 9, 12, 15, 17, 24, len(contents), len(contents)]:
+        chosen = rng.permutation(len(contents))[:size]
+        for number, rows in zip(chosen, encoder.encode([contents[i] for i in chosen]), strict=True):
+            seen[number].add(rows.tobytes())
+    return seen
+
+
+@pytest.fixture
+def num_threads() -> Iterator[None]:
+    """Loading an encoder changes torch's number of threads in this process; put it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("num_threads")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_content_has_one_embedding_whatever_its_batch(name: str, precision: Any, tmp_path: Path) -> None:
+    directory = write_tiny_clip(tmp_path / "model", CONFIGS[name])
+    encoder = load_encoder(EncoderSettings(str(directory), precision=precision, threads=1))
+    contents = write_contents(encoder, 14)
+    assert {len(embeddings) for embeddings in embeddings_by_content(encoder, contents)} == {1}
+
+
+@pytest.mark.usefixtures("num_threads")
+def test_encoders_of_any_number_of_threads_and_batch_size_agree(tmp_path: Path) -> None:
+    directory = write_tiny_clip(tmp_path / "model", CONFIGS["width of ViT-B-32"])
+    found = []
+    for threads, max_batch in ((1, 32), (2, 32), (3, 5)):
+        encoder = load_encoder(EncoderSettings(str(directory), threads=threads, max_batch=max_batch))
+        found.append([rows.tobytes() for rows in encoder.encode(write_contents(encoder, 20))])
+    assert found[0] == found[1] == found[2]
+
+
+class BatchSensitiveTower(PackedTextTower):
+    """A tower on a processor whose kernels add in an order that depends on the size of the batch."""
+
+    def __init__(self, tower: Tower) -> None:
+        self._inner = tower
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        return self._inner(batch) * (1 + len(batch) * 1e-6)
+
+
+def test_a_tower_that_depends_on_the_batch_is_told_from_one_that_does_not(tmp_path: Path) -> None:
+    directory = write_tiny_clip(tmp_path / "model", tiny_config())
+    tower = build_text_tower(open_clip.create_model(f"local-dir:{directory}").eval(), torch.float32)
+    probes = torch.zeros(NUM_PROBES, 77, dtype=torch.int32)
+    probes[:, 1] = torch.arange(NUM_PROBES)
+    probes[:, 2] = 49407
+    assert is_uniform(tower, probes)
+    sensitive = BatchSensitiveTower(tower)
+    assert not is_uniform(sensitive, probes)
+    alone = OneRowTower(sensitive)
+    with torch.inference_mode():
+        assert torch.equal(alone(probes)[:1], alone(probes[:1]))
