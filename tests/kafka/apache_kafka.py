@@ -28,10 +28,14 @@ class ApacheKafkaUnavailable(Exception):
     """Kafka cannot run here. The message says what is missing."""
 
 
+LIMITED_USERS = ("cliptide-consumer", "cliptide-query-api", "cliptide-scaler")
+
+
 class ApacheKafka:
     """`with ApacheKafka() as kafka:` runs a broker on free loopback ports until the end of the block.
 
-    A second listener, `sasl_servers`, takes the user `us` with the password `right` by SASL/PLAIN alone.
+    A second listener, `sasl_servers`, takes the user `us` with the password `right` by SASL/PLAIN alone, and
+    the users of `LIMITED_USERS` with the same password. These may do nothing but what a test allows them.
     """
 
     def __init__(self) -> None:
@@ -134,6 +138,7 @@ def _format_storage(class_path: str, properties: Path) -> None:
 
 
 def _server_properties(data: Path, port: int, sasl_port: int, controller_port: int) -> str:
+    users = " ".join(f'user_{name}="right"' for name in ("us", *LIMITED_USERS))
     properties = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -146,7 +151,9 @@ def _server_properties(data: Path, port: int, sasl_port: int, controller_port: i
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.sasl.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule"
-        ' required user_us="right";',
+        f" required {users};",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:us",  # the plain listener's clients have no name
         "log.dirs": data,
         "auto.create.topics.enable": "false",
         "message.max.bytes": _MAX_RECORD_BYTES,
