@@ -35,6 +35,12 @@ COMMANDS = {
     "doctor": CommandEntry(
         "cliptide.doctor.command", "doctor_command", "Try everything that the services need."
     ),
+    "evaluate": CommandEntry(
+        "cliptide.evaluation.command", "evaluate_command", "Measure a model or a service on pairs."
+    ),
+    "finetune": CommandEntry(
+        "cliptide.finetuning.command", "finetune_command", "Tune a model on pictures and captions."
+    ),
     "mapping": CommandEntry(
         "cliptide.mapping.command", "mapping_command", "Try a mapping's rules on a record."
     ),

@@ -27,14 +27,13 @@ ALLOWED = {
 
 HOMES = {
     "confluent_kafka": ("event_log/",),
-    "torch": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/training/"),
-    "open_clip": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/training/"),
+    "torch": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/finetuning/"),
+    "open_clip": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/finetuning/"),
     "faiss": ("clip_index/vectors/",),
     "PIL": (
         "clip_index/encoder/images.py",
         "clip_index/encoder/image_",
         "cliptide/demo/",
-        "cliptide/training/",
     ),
     "fastavro": ("schemas/",),
     "aiohttp": ("query_api/", "consumer/references/"),
@@ -99,8 +98,11 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("errors", "telemetry"),
     ),
     "cliptide": (
-        ("__main__", "demo"),
+        ("__main__", "evaluation"),
+        ("demo",),
         ("command_table",),
+        ("finetuning",),
+        ("pairs",),
         ("doctor", "services", "snapshot", "verify"),
         ("dead_letters", "mapping"),
         ("publishing",),

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cliptide.demo.garments.combinations import Combination, training_combinations
 from cliptide.demo.small_clip import model as small_clip
 from cliptide.demo.small_clip.model import CompactVocabulary, compact_weights, model_config
-from cliptide.demo.small_clip.trainer import Trainer
+from cliptide.demo.small_clip.trainer import build_trainer
 from cliptide.demo.small_clip.training_set import (
     BatchSampler,
     Pixels,
@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         vocabulary, rows = read_captions(captions, np.random.default_rng(options.seed))
         sampler = BatchSampler(combinations, pictures, captions, np.random.default_rng(options.seed))
         model = CLIP(**model_config(len(vocabulary)))
-        trainer = Trainer(model, sampler, rows, options.steps)
+        trainer = build_trainer(model, rows, options.steps)
         task = progress.add_task("train", total=options.steps)
         for step in range(options.steps):
-            loss = trainer.step(options.batch_size)
+            loss = trainer.step(sampler.sample(options.batch_size))
             progress.update(task, completed=step + 1, description=f"train loss {loss:.3f}")
             if (step + 1) % STEPS_BETWEEN_WRITES == 0:
                 _write(options.out, model, vocabulary)

@@ -1,7 +1,10 @@
 """Draws product pictures: a garment in soft light, on a plain background."""
 
+from __future__ import annotations
+
 import colorsys
 import io
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -22,8 +25,8 @@ _CORNER_RADIUS = 0.09
 class PictureDrawer:
     """Draws any combination. The same seed and size give the same picture."""
 
-    def __init__(self) -> None:
-        self._silhouettes = build_silhouettes()
+    def __init__(self, silhouettes: Mapping[str, Silhouette] | None = None) -> None:
+        self._silhouettes = build_silhouettes() if silhouettes is None else silhouettes
 
     def draw(self, combination: Combination, *, seed: int, size: int = DEFAULT_SIZE) -> Image.Image:
         """Draw an RGB picture of `size` × `size` pixels."""

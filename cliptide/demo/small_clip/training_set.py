@@ -1,5 +1,7 @@
 """The training data: drawn pictures and captions of the combinations that are not held out."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +32,17 @@ class Batch:
     picture_attributes: Attributes
     captions: npt.NDArray[np.int64]  # indices into the caption pool
     caption_attributes: Attributes
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def part(self, start: int, stop: int) -> Batch:
+        return Batch(
+            self.pixels[start:stop],
+            self.picture_attributes[start:stop],
+            self.captions[start:stop],
+            self.caption_attributes[start:stop],
+        )
 
 
 def draw_pictures(combination: Combination, num_pictures: int, seed: int) -> Pixels:

@@ -18,7 +18,7 @@ from cliptide.demo.small_clip.model import (
     packaged_weights,
     write_model_directory,
 )
-from cliptide.demo.small_clip.trainer import encode_rows
+from cliptide.finetuning.contrast import encode_tokens
 
 START, END = 49406, 49407
 DRESS, RED = 2595, 736
@@ -90,7 +90,7 @@ def test_the_expanded_model_reads_texts_as_training_did(
     rows = torch.from_numpy(vocabulary.rows(tokens.numpy()))[:, :9]
 
     with torch.inference_mode():
-        assert torch.allclose(model.encode_text(tokens), encode_rows(small_model, rows), atol=1e-5)
+        assert torch.allclose(model.encode_text(tokens), encode_tokens(small_model, rows), atol=1e-5)
 
 
 def test_writing_the_directory_twice_gives_the_same_bytes(compact: bytes, tmp_path: Path):

@@ -7,7 +7,7 @@ from open_clip.model import CLIP
 
 from cliptide.demo.garments.combinations import training_combinations
 from cliptide.demo.small_clip.model import model_config
-from cliptide.demo.small_clip.trainer import WARMUP_STEPS, Trainer, fit_loss, learning_rate_share
+from cliptide.demo.small_clip.trainer import build_trainer, fit_loss
 from cliptide.demo.small_clip.training_set import (
     OPEN,
     Batch,
@@ -54,15 +54,6 @@ def test_the_loss_wants_pictures_and_captions_that_fit_to_find_each_other(
     assert found.item() == pytest.approx(loss, abs=1e-4)
 
 
-def test_the_learning_rate_rises_then_falls_to_nothing():
-    shares = [learning_rate_share(step, 1000) for step in range(1001)]
-
-    assert shares[WARMUP_STEPS] == max(shares) == 1.0
-    assert shares[:WARMUP_STEPS] == sorted(shares[:WARMUP_STEPS])
-    assert shares[WARMUP_STEPS:] == sorted(shares[WARMUP_STEPS:], reverse=True)
-    assert shares[-1] == pytest.approx(0)
-
-
 class OneBatchSampler(BatchSampler):
     """Gives the same batch at every step."""
 
@@ -79,8 +70,8 @@ def test_a_trainer_lowers_the_loss_of_what_it_sees_again():
     vocabulary, rows = read_captions(captions, np.random.default_rng(1))
     pictures = [draw_pictures(combination, 1, seed=1) for combination in combinations]
     sampler = OneBatchSampler(combinations, pictures, captions, np.random.default_rng(1))
-    trainer = Trainer(CLIP(**model_config(len(vocabulary))), sampler, rows, num_steps=1000)
+    trainer = build_trainer(CLIP(**model_config(len(vocabulary))), rows, num_steps=1000)
 
-    losses = [trainer.step(batch_size=16) for _ in range(30)]
+    losses = [trainer.step(sampler.sample(16)) for _ in range(30)]
 
     assert losses[-1] < 0.6 * losses[0]

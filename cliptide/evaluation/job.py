@@ -1,0 +1,161 @@
+"""What `cliptide evaluate` does: it builds the gallery, lets a model or a service answer, and scores that."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
+from cliptide.evaluation.answers import (
+    Answers,
+    ModelAnswers,
+    ServiceAnswers,
+    embed_captions,
+    embed_items,
+    embed_pictures,
+)
+from cliptide.evaluation.demo_gallery import build_demo_gallery, write_demo_model
+from cliptide.evaluation.report import Evaluation
+from cliptide.evaluation.worst import worst_sections
+from cliptide.pairs.checking import PairTally, checked_pairs, decode_small
+from cliptide.pairs.gallery import Gallery, RightAnswers
+from cliptide.pairs.quality import Quality, Ranking, TwoWayQuality, score_rankings
+from cliptide.pairs.reading import BadInput, PairRequest, described
+from cliptide.searching.gallery import build_gallery
+from cliptide.searching.query_client import QueryClient
+
+
+def load_encoder(settings: EncoderSettings) -> Encoder:
+    from clip_index.encoder.open_clip import load_encoder as load  # here: importing torch takes seconds
+
+    return load(settings)
+
+
+@dataclass(slots=True)
+class EvaluationJob:
+    """One call of the command. `service` is asked instead of `encoder`; `against` is a second model."""
+
+    pairs: PairRequest
+    encoder: EncoderSettings | None
+    against: EncoderSettings | None
+    service: QueryClient | None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    demo: bool = False
+    group_by: str | None = None
+    slice_keys: tuple[str, ...] = ()
+    num_samples: int = 1_000
+    worst_file: Path | None = None
+    num_worst: int = 50
+    load: Callable[[EncoderSettings], Encoder] = load_encoder
+
+    def run(self) -> Evaluation:
+        """Raises `TooManyBadPairs`, `BadInput`, `QueryServiceError` or a `ClipIndexError`."""
+        tally = PairTally()
+        gallery, answers = self._answers(tally)
+        quality, rankings = _scored(answers, gallery)
+        other = self._other(gallery)
+        if self.worst_file is not None:
+            self._write_worst(gallery, quality, rankings)
+        return Evaluation(
+            name=answers.name,
+            quality=quality,
+            gallery=gallery,
+            against_name=other.name if other is not None else "",
+            against=_scored(other, gallery)[0] if other is not None else None,
+            slice_keys=self.slice_keys,
+            num_samples=self.num_samples,
+            notes=self._notes(tally, answers),
+        )
+
+    def _answers(self, tally: PairTally) -> tuple[Gallery, Answers]:
+        if self.service is not None:
+            gallery = self._gallery(tally)
+            return gallery, self._service_answers(self.service, gallery)
+        with tempfile.TemporaryDirectory() as folder:
+            settings = self.encoder or EncoderSettings(model=str(write_demo_model(Path(folder))))
+            encoder = self.load(settings)
+        name = "the demo's model" if self.encoder is None else settings.model
+        if self.demo:
+            gallery = build_demo_gallery()
+            pictures = embed_items(gallery.pictures, encoder)
+        else:
+            gallery = Gallery(self.group_by)
+            pictures = embed_pictures(self.pairs.read(), encoder, gallery, tally)
+            self._check(tally)
+        return gallery, ModelAnswers(name, pictures, embed_captions(gallery, encoder))
+
+    def _gallery(self, tally: PairTally) -> Gallery:
+        """Build the gallery where no model has to embed it."""
+        if self.demo:
+            return build_demo_gallery()
+        gallery = Gallery(self.group_by)
+        for checked in checked_pairs(self.pairs.read(), decode_small, tally):
+            gallery.add(checked.pair, checked.digest)
+        self._check(tally)
+        return gallery
+
+    def _check(self, tally: PairTally) -> None:
+        tally.check(self.pairs.max_bad_share)
+        described(tally.lines())
+
+    def _service_answers(self, client: QueryClient, gallery: Gallery) -> ServiceAnswers:
+        answers = ServiceAnswers(client, self.extra)
+        known, wanted = answers.known_pictures(gallery), len(gallery.pictures)
+        if known == 0:
+            first = gallery.pictures[0].key
+            raise BadInput(
+                f"the index at {client.url} holds none of the {wanted:,} pictures (the first id is {first}): "
+                "publish the same source, or give the rows the content ids of the index"
+            )
+        if known < wanted:
+            described([f"the index holds {known:,} of the {wanted:,} pictures; the others cannot be found"])
+        return answers
+
+    def _other(self, gallery: Gallery) -> Answers | None:
+        if self.against is None:
+            return None
+        encoder = self.load(self.against)
+        pictures, captions = embed_items(gallery.pictures, encoder), embed_captions(gallery, encoder)
+        return ModelAnswers(self.against.model, pictures, captions)
+
+    def _notes(self, tally: PairTally, answers: Answers) -> dict[str, Any]:
+        notes: dict[str, Any] = {"skipped": tally.reasons} if tally.skipped else {}
+        if isinstance(answers, ServiceAnswers):
+            notes["num_other_hits"] = answers.num_other
+        return notes
+
+    def _write_worst(
+        self, gallery: Gallery, quality: TwoWayQuality, rankings: Mapping[str, Ranking | None]
+    ) -> None:
+        rights = {"text_to_image": gallery.text_to_image(), "image_to_text": gallery.image_to_text()}
+        sections = [
+            section
+            for direction, right in rights.items()
+            if (found := quality.by_direction[direction]) is not None
+            and (ranking := rankings[direction]) is not None
+            for section in worst_sections(ranking, found, right, self.num_worst)
+        ]
+        assert self.worst_file is not None
+        self.worst_file.write_text(build_gallery("The worst queries", sections), encoding="utf-8")
+
+
+def _scored(answers: Answers, gallery: Gallery) -> tuple[TwoWayQuality, dict[str, Ranking | None]]:
+    to_image, to_text = gallery.text_to_image(), gallery.image_to_text()
+    rankings = {
+        "text_to_image": answers.rank_pictures(to_image) if to_image.asked else None,
+        "image_to_text": answers.rank_captions(to_text) if to_text.asked else None,
+    }
+    quality = TwoWayQuality(
+        text_to_image=_quality(rankings["text_to_image"], to_image),
+        image_to_text=_quality(rankings["image_to_text"], to_text),
+        num_pairs=gallery.num_pairs,
+    )
+    return quality, rankings
+
+
+def _quality(ranking: Ranking | None, right: RightAnswers) -> Quality | None:
+    return None if ranking is None else score_rankings(ranking, right)

@@ -1,0 +1,157 @@
+"""What `cliptide finetune` does: it loads the model, checks the pairs, tunes, and writes the result."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from clip_index.encoder.image_headers import ImageLimits
+from clip_index.encoder.open_clip.encoder import Preparation
+from clip_index.encoder.open_clip.models import Model, architecture_name
+from clip_index.encoder.settings import EncoderSettings
+from clip_index.errors import EncoderUnavailable
+from cliptide.finetuning.errors import FinetuneRefused
+from cliptide.finetuning.model_card import CardFacts, build_card, card_json, card_json_text
+from cliptide.finetuning.observers import BarObserver, Observers, TensorBoardObserver
+from cliptide.finetuning.pair_set import PairPreparer, PairSet, PairSetBuilder
+from cliptide.finetuning.run import (
+    CHECKPOINT_FILE,
+    FinetuneRun,
+    Observer,
+    Place,
+    TuningResult,
+    as_refusal,
+    choose_device,
+)
+from cliptide.finetuning.settings import FinetuneSettings
+from cliptide.finetuning.weights import CONFIG_FILE, load_finite, write_model
+from cliptide.pairs.checking import PairTally
+from cliptide.pairs.reading import PairRequest, described
+
+WORK_FOLDER = ".finetune"
+CARD_FILE, JSON_FILE = "README.md", "finetune.json"
+
+
+@dataclass(slots=True)
+class FinetuneJob:
+    """One call of the command. `run` raises `FinetuneError`, `TooManyBadPairs` or `EventLogError`."""
+
+    pairs: PairRequest
+    encoder: EncoderSettings
+    settings: FinetuneSettings
+    console: Console
+    output: Path
+    device: str = "auto"
+    checkpoint_seconds: float = 60.0
+    tensorboard: Path | None = None
+    restart: bool = False
+    overwrite: bool = False
+
+    def run(self) -> dict[str, Any]:
+        """Tune and write the model. Returns the model card's values."""
+        if (self.output / CONFIG_FILE).exists() and not self.overwrite:
+            raise FinetuneRefused(
+                f"{self.output} holds a model already: use --overwrite, or another directory"
+            )
+        began, device = time.monotonic(), choose_device(self.device)
+        model = self._load()
+        with self._work_folder() as folder, ExitStack() as stack:
+            observers = self._other_observers(stack)
+            tally = PairTally()
+            pair_set = self._prepare(model, folder, tally)
+            result = self._tune(model, pair_set, Place(folder, device, self.checkpoint_seconds), observers)
+            facts = self._facts(model, tally, pair_set, device, (time.monotonic() - began) / 60)
+            self._write(model, facts, result)
+        return card_json(facts, self.settings, result)
+
+    def _load(self) -> Model:
+        try:
+            return load_finite(self.encoder)
+        except EncoderUnavailable as error:
+            raise FinetuneRefused(str(error)) from error
+
+    def _prepare(self, model: Model, folder: Path, tally: PairTally) -> PairSet:
+        preparer = PairPreparer(Preparation.of(model, ImageLimits()))
+        pair_set = PairSetBuilder(preparer, folder / "pixels").build(self.pairs.read(), tally)
+        tally.check(self.pairs.max_bad_share)
+        described(tally.lines())
+        return pair_set
+
+    def _tune(self, model: Model, pair_set: PairSet, place: Place, observers: list[Observer]) -> TuningResult:
+        try:
+            bar = BarObserver(self.console)
+            run = FinetuneRun(model, pair_set, self.settings, place, Observers([bar, *observers]))
+            with bar.shown(run.num_steps):
+                return run.run()
+        except torch.cuda.OutOfMemoryError as error:
+            raise as_refusal(error, self.settings.as_json()) from error
+
+    def _other_observers(self, stack: ExitStack) -> list[Observer]:
+        if self.tensorboard is None:
+            return []
+        board = TensorBoardObserver(self.tensorboard)
+        stack.callback(board.close)
+        return [board]
+
+    def _facts(
+        self, model: Model, tally: PairTally, pair_set: PairSet, device: str, minutes: float
+    ) -> CardFacts:
+        named = f"{self.encoder.model} ({self.encoder.pretrained})"
+        is_named = self.encoder.pretrained is not None and not Path(self.encoder.model).exists()
+        return CardFacts(
+            start_model=named if is_named else Path(self.encoder.model).name,
+            architecture=architecture_name(model.config),
+            source=self.pairs.description,
+            tally=tally,
+            num_long_captions=pair_set.num_long_captions,
+            device="the processor" if device == "cpu" else "a GPU",
+            minutes=minutes,
+        )
+
+    def _write(self, model: Model, facts: CardFacts, result: TuningResult) -> None:
+        today = date.today()
+        (self.output / CONFIG_FILE).unlink(missing_ok=True)  # a model that is replaced is none meanwhile
+        (self.output / CARD_FILE).write_text(
+            build_card(facts, self.settings, result, today), encoding="utf-8"
+        )
+        (self.output / JSON_FILE).write_text(card_json_text(facts, self.settings, result), encoding="utf-8")
+        write_model(self.output, model)
+
+    @contextmanager
+    def _work_folder(self) -> Iterator[Path]:
+        """Hold the folder of the checkpoint. It goes when the run has succeeded, or has no checkpoint."""
+        folder = self.output / WORK_FOLDER
+        if self.restart:
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            _take(lock.fileno(), self.output)
+            try:
+                yield folder
+                shutil.rmtree(folder)
+            finally:
+                if folder.exists() and not (folder / CHECKPOINT_FILE).exists():
+                    shutil.rmtree(folder)
+                    _remove_if_empty(self.output)
+
+
+def _take(lock: int, output: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise FinetuneRefused(f"another run writes to {output}: choose another directory") from error
+
+
+def _remove_if_empty(directory: Path) -> None:
+    if not any(directory.iterdir()):
+        directory.rmdir()
