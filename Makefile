@@ -22,7 +22,7 @@ INSTALL_LOCKED = $(PIP) --require-hashes -r requirements.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fleet-long fuzz-api slow-long lint format figures crash-long lock sbom audit system-deps kustomize image-test image-test-deps clean
+.PHONY: help install demo test test-all fleet-long fuzz-api slow-long producer-rust lint format figures crash-long lock sbom audit system-deps kustomize image-test image-test-deps clean
 
 help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ fuzz-api: install ## send the query service 5,000 and more requests that its Ope
 
 slow-long: install ## hold 500 slow connections for 30 s to a query service with its default time-outs
 	@CLIPTIDE_TEST_SLOW_CONNECTIONS=500 $(BIN)/python -m pytest -q tests/query_api/http/test_slow_connections.py
+
+producer-rust: install ## build Rust's example for producers (minutes) and run it against Apache Kafka
+	@CLIPTIDE_TEST_RUST=1 $(BIN)/python -m pytest -q --timeout=2400 tests/kafka/test_producers.py -k rust
 
 lint: install ## check style and types (never edits)
 	@$(BIN)/ruff check .

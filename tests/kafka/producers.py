@@ -13,7 +13,7 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples" / "producers"
 SCHEMA = Path(__file__).parents[2] / "schemas" / "upload_event.avsc"
 _CACHE = Path(__file__).parents[2] / ".cache" / "producers"
-_BUILD_SECONDS = 240.0
+_BUILD_SECONDS = 1800.0
 
 
 class ExampleUnavailable(Exception):
@@ -60,6 +60,16 @@ def _go() -> list[str]:
     return [str(_built("go", build) / "producer")]
 
 
+def _rust() -> list[str]:
+    def build(folder: Path) -> None:
+        target = _CACHE / "rust-target"
+        manifest = str(EXAMPLES / "rust" / "Cargo.toml")
+        _run([_require("cargo"), "build", "--manifest-path", manifest, "--target-dir", str(target)], folder)
+        shutil.copy(target / "debug" / "producer", folder)
+
+    return [str(_built("rust", build) / "producer")]
+
+
 _JAVA_SOURCE = str(EXAMPLES / "java" / "Producer.java")
 _COMMANDS: dict[str, Callable[[], list[str]]] = {
     "python": _python,
@@ -67,6 +77,7 @@ _COMMANDS: dict[str, Callable[[], list[str]]] = {
     "node": _node,
     "java": _java,
     "go": _go,
+    "rust": _rust,
 }
 
 

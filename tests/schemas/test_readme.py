@@ -12,13 +12,14 @@ import pytest
 from confluent_kafka import murmur2
 
 from fakes.sample_events import NOON, NOON_MS
-from schemas.avro_format import current_schema
+from schemas.avro_format import MARKER, current_schema
 from schemas.codec import EventDecoder
 from schemas.errors import BAD_EVENT_REASONS
 from schemas.events import Event, TextContent, UploadEvent
 from tools.release_schema import SCHEMA
 
-README = (Path(__file__).parents[2] / "schemas" / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "schemas" / "README.md").read_text("utf-8")
 
 
 def code_blocks(language: str) -> list[str]:
@@ -105,6 +106,29 @@ def test_the_event_of_the_python_example_decodes() -> None:
 def test_every_field_of_the_schema_is_in_the_table() -> None:
     names = [field["name"] for field in json.loads(SCHEMA.read_text("utf-8"))["fields"]]
     assert table_names("The event") == names
+
+
+def test_every_reason_of_the_consumer_is_in_the_second_table() -> None:
+    raised = r'(?:BadContent|ReferenceAbsent|SetAside)\(\s*"(\w+)"|^ +reason = "(\w+)"'
+    paths = [*(ROOT / "consumer").rglob("*.py"), *(ROOT / "clip_index").rglob("*.py")]
+    found = [pair for path in paths for pair in re.findall(raised, path.read_text(), re.MULTILINE)]
+    reasons = {name for pair in found for name in pair if name}
+    reasons |= {"reference_unreachable"}  # chosen by the kind of the failure
+    second = README.split("\n| content | means |\n")[1].split("\n\n")[0]
+    named = set(re.findall(r"^\| `(\w+)` ", second, re.MULTILINE))
+    assert named == reasons - BAD_EVENT_REASONS
+
+
+def test_the_ten_bytes_to_copy_are_the_header_of_our_schema() -> None:
+    [header] = re.findall(r"`(c3 01(?: [0-9a-f]{2}){8})`", README)
+    assert bytes.fromhex(header) == MARKER + current_schema().fingerprint
+
+
+def test_every_example_that_the_page_names_is_there_and_named() -> None:
+    named = {ROOT / path for path in re.findall(r"\]\(\.\./(examples/producers/[\w./]+)\)", README)}
+    assert all(path.is_file() for path in named)
+    folders = {path for path in (ROOT / "examples" / "producers").iterdir() if any(path.iterdir())}
+    assert {ROOT / Path(*path.relative_to(ROOT).parts[:3]) for path in named} == folders
 
 
 def test_every_reason_is_in_the_table() -> None:

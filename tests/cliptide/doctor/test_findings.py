@@ -18,11 +18,13 @@ from cliptide.doctor.disk_checks import check_disk, check_index
 from cliptide.doctor.encoder_checks import check_devices, check_encoder
 from cliptide.doctor.findings import Finding
 from cliptide.doctor.kafka_checks import check_kafka, topic_problems
+from cliptide.doctor.registry_checks import check_registry
 from consumer.settings import IndexSettings, KafkaSection, Settings
 from fakes.shards import create_index
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 from tests.cliptide.untrained_model import write_untrained_model
 from tests.fixtures.refusing_brokers import sasl_broker, web_server
+from tests.fixtures.registries import ToldRegistry
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -73,6 +75,29 @@ BAD_SETTINGS = {
     "fixed_property": ("CLIPTIDE_KAFKA__PROPERTIES", '{"acks": "0"}', "acks cannot be set"),
     "not_json": ("CLIPTIDE_KAFKA__PROPERTIES", "sasl", "CLIPTIDE_KAFKA__PROPERTIES: must be JSON"),
 }
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "remedy"),
+    [
+        ((200, {"compatibilityLevel": "NONE"}), "ok", None),
+        ((401, {"error_code": 401, "message": "no"}), "failed", "CLIPTIDE_SCHEMA_REGISTRY__USER"),
+        ((404, {}), "failed", "CLIPTIDE_SCHEMA_REGISTRY__URL"),
+        ((500, {}), "failed", "start the registry"),
+    ],
+    ids=["ok", "401", "no registry", "broken"],
+)
+def test_a_schema_registry_is_asked_as_a_consumer_asks_it(
+    told_registry: ToldRegistry, answer: tuple[int, object], status: str, remedy: str | None
+) -> None:
+    told_registry.answers["*"] = answer
+    [finding] = check_registry(settings(schema_registry={"url": told_registry.url}))
+    assert (finding.check, finding.status) == ("registry", status)
+    assert remedy is None or remedy in (finding.remedy or "")
+
+
+def test_without_a_schema_registry_nothing_is_said_of_one() -> None:
+    assert list(check_registry(settings())) == []
 
 
 @pytest.mark.parametrize(("variable", "value", "words"), BAD_SETTINGS.values(), ids=BAD_SETTINGS.keys())

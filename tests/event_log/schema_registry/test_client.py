@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import datetime, timedelta, timezone
+from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from cryptography import x509  # comes with the client of schema registries
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from event_log.errors import RegistryMisconfigured, RegistryRefused, RegistryUnavailable
 from event_log.schema_registry.client import FetchedSchema, RegistryClient
@@ -120,6 +127,36 @@ def test_credentials_are_sent(
     told_registry.answers["/schemas/ids/7"] = (200, {"schema": '"string"'})
     client(told_registry.url, **credentials).fetch(7)
     assert told_registry.authorizations == [header]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate that signs itself, in one file with its private key."""
+    path = tmp_path_factory.mktemp("tls") / "registry.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "registry")])
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    built = (
+        builder.not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoded_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(encoded_key + built.public_bytes(Encoding.PEM))
+    return path
+
+
+def test_a_registry_is_trusted_by_the_ca_file_and_not_without_it(client: Open, certificate: Path) -> None:
+    with closing(ToldRegistry(certificate)) as registry:
+        assert registry.url.startswith("https://")
+        client(registry.url, ca_file=certificate).check()
+        with pytest.raises(RegistryUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            client(registry.url).check()
 
 
 def test_a_file_that_holds_no_authority_is_refused(client: Open, tmp_path: Path) -> None:
