@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -111,6 +113,17 @@ def test_a_variable_that_cannot_be_used_is_named_in_one_line(
     monkeypatch.setenv(name, value)
     with pytest.raises(BadSettings, match=rf"^{name}: [^\n]+$"):
         open_tracer("cliptide-tests").__enter__()
+
+
+@pytest.mark.parametrize("service", ["consumer", "query_api"])
+def test_a_service_that_cannot_send_its_traces_does_not_start(service: str) -> None:
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}
+    command = [sys.executable, "-m", service]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    message = "OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://"
+    assert done.stderr.splitlines()[-1].startswith(f"{service}: {message}")
+    assert "loading the encoder" not in done.stderr
 
 
 def test_a_collector_that_is_away_neither_raises_nor_holds_up_the_end_for_long(

@@ -79,6 +79,19 @@ def test_without_a_tracer_nobody_observes_the_shards(small_index: SmallIndex) ->
     assert reader.searcher.observed_by(Stages().search_observer) is reader.searcher
 
 
+async def test_only_a_health_check_that_fails_is_a_span(small_index: SmallIndex) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    reader = small_index.open_reader()  # without a searcher, so it is not ready
+    registry, tracer = CollectorRegistry(), provider.get_tracer("test")
+    app = build_app(HashEncoder(), reader, registry, AppSettings(reload_interval_seconds=60), tracer=tracer)
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/livez")).status == 200
+        reader.searcher = None
+        assert (await client.get("/readyz")).status == 503
+    assert [span.name for span in exporter.get_finished_spans()] == ["GET /readyz"]
+
+
 async def test_a_slow_request_is_logged_with_its_stages(
     small_index: SmallIndex, start_service: StartService
 ) -> None:
