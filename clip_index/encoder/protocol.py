@@ -72,7 +72,7 @@ class PreparedImage:
 
 @dataclass(frozen=True, slots=True)
 class PreparedText:
-    """A tokenised text: int32, shape (windows ≥ 1, context length), zero-padded.
+    """A tokenised text: int32, shape (windows ≥ 1, context length), padded.
 
     `is_truncated` tells that the text did not fit, so that the windows hold only its beginning.
     """

@@ -26,9 +26,9 @@ class Windowing:
     max_windows: int = MAX_WINDOWS
 
     @classmethod
-    def for_context(cls, context_length: int) -> Windowing:
-        """Return windows that leave room for a start and an end token: 75 with stride 60 for CLIP's 77."""
-        length = context_length - 2
+    def for_context(cls, context_length: int, num_special: int = 2) -> Windowing:
+        """Return windows that leave room for special tokens: 75 with stride 60 for CLIP's 77 and two."""
+        length = context_length - num_special
         return cls(length, max(1, length * 4 // 5))
 
     @property
@@ -59,13 +59,25 @@ def build_windows(
     Each row is a start token, up to `length` tokens, an end token. Tokens beyond `max_windows`
     are left out. Raises BadContent `empty_text` without tokens.
     """
+    return lay_out(token_ids, windowing, prefix=(start_token,), suffix=(end_token,))
+
+
+def lay_out(
+    token_ids: Sequence[int],
+    windowing: Windowing,
+    *,
+    prefix: tuple[int, ...],
+    suffix: tuple[int, ...],
+    padding: int = 0,
+) -> NDArray[np.int32]:
+    """Do the same with any special tokens before and behind a window, and any padding behind them."""
     if not token_ids:
         raise BadContent("empty_text", "the text has no tokens")
     ids = np.asarray(token_ids[: windowing.max_tokens], dtype=np.int32)
     ranges = windowing.ranges(len(ids))
-    rows = np.zeros((len(ranges), windowing.length + 2), dtype=np.int32)
+    length = len(prefix) + windowing.length + len(suffix)
+    rows = np.full((len(ranges), length), padding, dtype=np.int32)
     for row, window in zip(rows, ranges, strict=True):
-        row[0] = start_token
-        row[1 : len(window) + 1] = ids[window.start : window.stop]
-        row[len(window) + 1] = end_token
+        tokens = (*prefix, *ids[window.start : window.stop], *suffix)
+        row[: len(tokens)] = tokens
     return rows

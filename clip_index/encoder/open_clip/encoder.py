@@ -24,13 +24,13 @@ from clip_index.encoder.open_clip.models import (
     weights_digest,
 )
 from clip_index.encoder.open_clip.shared_tower import SharedTower
-from clip_index.encoder.open_clip.tokens import WordTokenizer
+from clip_index.encoder.open_clip.tokens import TextTokenizer
 from clip_index.encoder.open_clip.towers import Tower, build_image_tower, build_text_tower
 from clip_index.encoder.open_clip.uniform_tower import NUM_PROBES, OneRowTower, is_uniform
 from clip_index.encoder.picture_crops import DEFAULT_MAX_CROPS, Cropping
 from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.settings import EncoderSettings, Precision
-from clip_index.encoder.text_windows import Windowing, build_windows, check_not_blank
+from clip_index.encoder.text_windows import Windowing, check_not_blank, lay_out
 from clip_index.errors import EncoderBroken
 
 # The smallest shares of a batch that are worth a thread, measured on ViT-B-32 with two processors.
@@ -66,18 +66,19 @@ class Preparation:
     resizing: Resizing
     cropping: Cropping
     limits: ImageLimits
-    tokenizer: WordTokenizer
+    tokenizer: TextTokenizer
     windowing: Windowing
 
     @classmethod
     def of(cls, model: Model, settings: EncoderSettings) -> Preparation:
-        resizing = _resizing(model.preprocessing)
+        resizing, tokenizer = _resizing(model.preprocessing), model.tokenizer
+        num_special = len(tokenizer.prefix) + len(tokenizer.suffix)
         return cls(
             resizing=resizing,
             cropping=_cropping(resizing, settings.max_crops),
             limits=settings.image_limits,
-            tokenizer=WordTokenizer(model.tokenizer),
-            windowing=Windowing.for_context(model.module.context_length),
+            tokenizer=tokenizer,
+            windowing=Windowing.for_context(model.module.context_length, num_special),
         )
 
     def prepare_image(self, data: bytes) -> PreparedImage:
@@ -86,11 +87,16 @@ class Preparation:
 
     def prepare_text(self, text: str) -> PreparedText:
         check_not_blank(text)
-        ids = self.tokenizer.encode(text, self.windowing.max_tokens)
-        windows = build_windows(
-            ids, self.windowing, start_token=self.tokenizer.start_token, end_token=self.tokenizer.end_token
+        tokenizer = self.tokenizer
+        ids = tokenizer.encode(text, self.windowing.max_tokens)
+        windows = lay_out(
+            ids,
+            self.windowing,
+            prefix=tokenizer.prefix,
+            suffix=tokenizer.suffix,
+            padding=tokenizer.padding,
         )
-        return PreparedText(windows, self.tokenizer.is_beyond(text, ids, self.windowing.max_tokens))
+        return PreparedText(windows, tokenizer.is_beyond(text, ids, self.windowing.max_tokens))
 
 
 class OpenClipEncoder:
@@ -148,15 +154,12 @@ def _embed(tower: Tower, rows: NDArray[Any]) -> Embeddings:
 
 
 def _fingerprint(model: Model, preparation: Preparation) -> EncoderFingerprint:
-    text_config = model.config["text_cfg"]
-    clean = text_config.get("tokenizer_kwargs", {}).get("clean", "lower")
-    tokenizer = f"tokenizer=clip-bpe-{model.tokenizer.vocab_size} clean={clean}"
     return EncoderFingerprint(
         architecture=architecture_name(model.config),
         weights_digest=weights_digest(model.module),
         dimension=int(model.config["embed_dim"]),
         preprocessing=canonical_json(model.preprocessing),
-        windowing=preparation.cropping.written_behind(f"{preparation.windowing} {tokenizer}"),
+        windowing=preparation.cropping.written_behind(f"{preparation.windowing} {model.tokenizer.identity}"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -14,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-from open_clip.pretrained import download_pretrained_from_hf
+from huggingface_hub.errors import EntryNotFoundError
+from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from safetensors import SafetensorError
 
+from clip_index.encoder.open_clip.file_tokens import FileTokenizer, UnfitTokenizer
+from clip_index.encoder.open_clip.tokens import TextTokenizer, WordTokenizer
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
 
 _HUB, _LOCAL = "hf-hub:", "local-dir:"
 _CONFIG_FILE, _WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+_TOKENIZER_FILE = "tokenizer.json"
 
 # What open_clip, its downloads and safetensors raise if a model is missing or does not fit its weights.
 _LOAD_ERRORS = (
@@ -41,7 +46,7 @@ class Model:
     """An open_clip model (untyped) for evaluation in fp32, its tokenizer, and the `model_cfg` of both."""
 
     module: Any
-    tokenizer: open_clip.SimpleTokenizer
+    tokenizer: TextTokenizer
     config: Mapping[str, Any]
 
     @property
@@ -155,6 +160,7 @@ def _load(source: _Source, settings: EncoderSettings) -> Model:
         require_pretrained=source.weights is None,
         pretrained_text=False,
         cache_dir=cache_dir,
+        force_preprocess_cfg=_preprocessing_of_name(source, config),
     )
     if source.weights is not None:
         open_clip.load_checkpoint(module, str(source.weights))
@@ -173,31 +179,74 @@ def _read_config(name: str, cache_dir: str | None) -> dict[str, Any]:
     return dict(config["model_cfg"])
 
 
-def _tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> open_clip.SimpleTokenizer:
+def _tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> TextTokenizer:
     text_config = config["text_cfg"]
-    foreign = _foreign_tokenizer(name, text_config)
-    if foreign is not None:
-        raise _Refused(
-            f"its texts are read by {foreign}, and only CLIP's own tokenizer is supported: choose a model "
-            "whose text_cfg names neither hf_tokenizer_name nor hf_model_name"
-        )
+    _refuse_foreign_tower(name, text_config)
+    if text_config.get("hf_tokenizer_name"):
+        return _file_tokenizer(name, text_config, cache_dir)
     tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
     vocabulary = text_config.get("vocab_size", tokenizer.vocab_size)
     if vocabulary < tokenizer.vocab_size:
         raise _Refused(f"its vocabulary has {vocabulary} tokens, its tokenizer {tokenizer.vocab_size}")
-    return tokenizer
+    return WordTokenizer(tokenizer, text_config.get("tokenizer_kwargs", {}).get("clean", "lower"))
 
 
-def _foreign_tokenizer(name: str, text_config: Mapping[str, Any]) -> str | None:
-    """Return what the model's tokenizer is called if it is not CLIP's.
+def _refuse_foreign_tower(name: str, text_config: Mapping[str, Any]) -> None:
+    """Refuse texts that only `transformers` can read or encode.
 
     open_clip knows SigLIP's models by their names, but only its own ones: a directory may have any name.
     """
-    named = text_config.get("hf_tokenizer_name") or text_config.get("hf_model_name")
-    if named:
-        return f"the tokenizer {named}"
+    if tower := text_config.get("hf_model_name"):
+        raise _Refused(
+            f"its texts are encoded by {tower}, which needs the library transformers and is not supported: "
+            "choose a model whose text_cfg names no hf_model_name, such as one of SigLIP2 or worldwide for "
+            "other languages"
+        )
+    if mode := text_config.get("tokenizer_mode"):
+        raise _Refused(f"its tokenizer has the mode {mode}, which is not supported")
     is_address = name.startswith((_HUB, _LOCAL))
-    return "SigLIP's tokenizer" if "siglip" in name.lower() and not is_address else None
+    if "siglip" in name.lower() and not is_address and not text_config.get("hf_tokenizer_name"):
+        raise _Refused("its texts are read by SigLIP's tokenizer, and it does not say where that is")
+
+
+def _file_tokenizer(name: str, text_config: Mapping[str, Any], cache_dir: str | None) -> FileTokenizer:
+    """Read the `tokenizer.json` of a directory, or that of the hub's repository that the model names."""
+    named = text_config["hf_tokenizer_name"]
+    try:
+        return FileTokenizer.read(_tokenizer_file(name, named, cache_dir), text_config)
+    except UnfitTokenizer as unfit:
+        raise _Refused(f"its texts are read by the tokenizer {named}, but {unfit}") from None
+    except ImportError:
+        raise _Refused(
+            f"its texts are read by the tokenizer {named}, which needs the Python package tokenizers: "
+            "install it beside the service (pip install tokenizers)"
+        ) from None
+
+
+def _tokenizer_file(name: str, named: str, cache_dir: str | None) -> Path:
+    if name.startswith(_LOCAL):
+        file = Path(name.removeprefix(_LOCAL)) / _TOKENIZER_FILE
+        if not file.is_file():
+            raise _Refused(f"its texts are read by the tokenizer {named}, and there is no file {file}")
+        return file
+    address = named.removeprefix(_HUB)
+    with contextlib.suppress(EntryNotFoundError):  # not every tokenizer has one
+        download_pretrained_from_hf(address, filename="tokenizer_config.json", cache_dir=cache_dir)
+    return Path(download_pretrained_from_hf(address, filename=_TOKENIZER_FILE, cache_dir=cache_dir))
+
+
+def _preprocessing_of_name(source: _Source, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return how the published weights of a name see pictures, for a file of weights that does not say it.
+
+    Only for models with a tokenizer of their own, such as SigLIP's: of the others, indexes exist that were
+    built with open_clip's default.
+    """
+    is_name = not source.name.startswith((_HUB, _LOCAL))
+    tags = open_clip.list_pretrained_tags_by_model(source.name) if is_name else []
+    if source.weights is None or not tags or not config["text_cfg"].get("hf_tokenizer_name"):
+        return None
+    known = get_pretrained_cfg(source.name, tags[0])
+    return {key: known[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in known}
 
 
 def _one_line(error: Exception) -> str:

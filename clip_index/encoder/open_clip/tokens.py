@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from open_clip import SimpleTokenizer
 
 # What is beyond is not looked at. Far more than 64 windows hold (a token of CLIP has four characters on
 # average); cleaning takes 0.1 s.
-_MAX_CHARACTERS = 100_000
+MAX_CHARACTERS = 100_000
 _MAX_WORD_CHARACTERS = 128
 _MAX_CACHED_WORDS = 2**17
+
+
+class TextTokenizer(Protocol):
+    """Texts to token ids, and the special tokens around them; thread-safe."""
+
+    @property
+    def prefix(self) -> tuple[int, ...]: ...
+
+    @property
+    def suffix(self) -> tuple[int, ...]: ...
+
+    @property
+    def padding(self) -> int: ...
+
+    @property
+    def identity(self) -> str:
+        """What the fingerprint says of it."""
+        ...
+
+    def encode(self, text: str, _max_tokens: int, /) -> list[int]:
+        """Return the ids of a text, at least the first `max_tokens`."""
+        ...
+
+    def is_beyond(self, text: str, ids: Sequence[int], max_tokens: int) -> bool:
+        """Whether these ids of a text, cut at `max_tokens`, leave some of it out."""
+        ...
 
 
 class WordTokenizer:
@@ -22,22 +49,30 @@ class WordTokenizer:
     of words is bounded.
     """
 
-    def __init__(self, tokenizer: SimpleTokenizer) -> None:
+    padding = 0
+
+    def __init__(self, tokenizer: SimpleTokenizer, clean: str = "lower") -> None:
         self._tokenizer = tokenizer
+        self._clean = clean
         tokenizer.cache.clear()  # initially it maps the special tokens to themselves
 
     @property
-    def start_token(self) -> int:
-        return int(self._tokenizer.sot_token_id)
+    def prefix(self) -> tuple[int, ...]:
+        return (int(self._tokenizer.sot_token_id),)
 
     @property
-    def end_token(self) -> int:
-        return int(self._tokenizer.eot_token_id)
+    def suffix(self) -> tuple[int, ...]:
+        return (int(self._tokenizer.eot_token_id),)
+
+    @property
+    def identity(self) -> str:
+        """What the fingerprint says of it."""
+        return f"tokenizer=clip-bpe-{self._tokenizer.vocab_size} clean={self._clean}"
 
     def encode(self, text: str, max_tokens: int) -> list[int]:
         """Return the ids of a text, up to the word that exceeds `max_tokens` (see `is_beyond`)."""
         ids: list[int] = []
-        for word in self._words(self._tokenizer.clean_fn(text.strip()[:_MAX_CHARACTERS])):
+        for word in self._words(self._tokenizer.clean_fn(text.strip()[:MAX_CHARACTERS])):
             ids.extend(self._word_ids(word))
             if len(ids) > max_tokens:
                 break
@@ -46,7 +81,7 @@ class WordTokenizer:
     @staticmethod
     def is_beyond(text: str, ids: Sequence[int], max_tokens: int) -> bool:
         """Whether these ids of a text, cut at `max_tokens`, leave some of it out."""
-        return len(ids) > max_tokens or len(text.strip()) > _MAX_CHARACTERS
+        return len(ids) > max_tokens or len(text.strip()) > MAX_CHARACTERS
 
     def _words(self, text: str) -> Iterator[str]:
         for match in self._tokenizer.pat.finditer(text):
