@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.open_clip.encoder import Preparation
 from clip_index.encoder.open_clip.models import Model, architecture_name
+from clip_index.encoder.open_clip.tokens import WordTokenizer
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
 from cliptide.finetuning.errors import FinetuneRefused
@@ -76,12 +76,15 @@ class FinetuneJob:
 
     def _load(self) -> Model:
         try:
-            return load_finite(self.encoder)
+            model = load_finite(self.encoder)
         except EncoderUnavailable as error:
             raise FinetuneRefused(str(error)) from error
+        if not isinstance(model.tokenizer, WordTokenizer):
+            raise FinetuneRefused("models with a tokenizer of their own cannot be fine-tuned yet")
+        return model
 
     def _prepare(self, model: Model, folder: Path, tally: PairTally) -> PairSet:
-        preparer = PairPreparer(Preparation.of(model, ImageLimits()))
+        preparer = PairPreparer(Preparation.of(model, self.encoder))
         pair_set = PairSetBuilder(preparer, folder / "pixels").build(self.pairs.read(), tally)
         tally.check(self.pairs.max_bad_share)
         described(tally.lines())

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.images import read_pixels
 from clip_index.encoder.open_clip.encoder import Preparation
-from clip_index.encoder.text_windows import build_windows, check_not_blank
 from cliptide.pairs.checking import CheckedPair, PairTally, checked_pairs
 from cliptide.pairs.gallery import Gallery
 from cliptide.pairs.pair import BadPair, Pair, is_held_out
@@ -116,11 +115,7 @@ class PairPreparer:
         return pixels, self.tokens(" ".join(pair.caption.split()))
 
     def tokens(self, caption: str) -> Tokens:
-        check_not_blank(caption)
-        tokenizer, windowing = self.preparation.tokenizer, self.preparation.windowing
-        ids = tokenizer.encode(caption, windowing.max_tokens)
-        start, end = tokenizer.start_token, tokenizer.end_token
-        return build_windows(ids, windowing, start_token=start, end_token=end)
+        return self.preparation.prepare_text(caption).tokens
 
 
 class PairSetBuilder:

@@ -16,6 +16,7 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from clip_index.encoder.open_clip.encoder import Preparation
 from clip_index.encoder.open_clip.models import Model, load_model
 from clip_index.encoder.settings import EncoderSettings
 from cliptide.finetuning.errors import FinetuneRefused
@@ -110,7 +111,8 @@ def _config(model: Model) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _check_same(model: Model, loaded: Model) -> None:
-    tokens = model.tokenizer(["a canary"])
+    preparation = Preparation.of(model, EncoderSettings())
+    tokens = torch.from_numpy(preparation.prepare_text("a canary").tokens)
     device = next(model.module.parameters()).device
     ours, theirs = model.module.encode_text(tokens.to(device)).cpu(), loaded.module.encode_text(tokens)
     if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3):
