@@ -27,7 +27,7 @@ STOPPING = {
     *("FencedWhileAssigned", "EncoderUnavailable", "EncoderBroken", "TopicMissing", "FatalLogError"),
     *("RecordUnreadable", "UnknownSchema", "DamagedFile", "DamagedIndexFile", "IndexMissing", "Fenced"),
     *("OffsetOutOfRange", "ConsumerFault", "DeltaMismatch", "TransientLogError", "BadSettings", "NoIndex"),
-    *("AddressRefused",),
+    *("AddressRefused", "RegistryUnavailable", "RegistryRefused", "RegistryMisconfigured"),
 }
 """The errors that end a service or make it wait. The sentence of an error may stand in its class."""
 HANDLED = {
@@ -35,6 +35,7 @@ HANDLED = {
     "SchemaNotAtHand",  # the schema is fetched, and the record is read again
     *("BadEvent", "BadContent"),  # one record is set aside
     *("RecordRefused", "RecordTooLarge"),  # its producer is told
+    "SchemaNotAtHand",  # the schema is fetched, and the record decoded again
     *("GenerationGone", "TakeoverAbandoned"),  # the reader begins again; an ordinary stop
     "BrokenEmbeddings",  # a merge leaves the segment out; the log line `merge failed` names it
     "CommitUnknown",  # the shard is taken over again; the wait for that is told as "waiting for assignment"

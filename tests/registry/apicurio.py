@@ -18,6 +18,7 @@ from cliptide.demo.child_process import LOOPBACK, end, free_port, read_tail, spa
 
 VERSION = "3.3.3"
 _ARTIFACT = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
+_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 _CACHE = Path(__file__).parents[2] / ".cache" / "apicurio"
 _START_SECONDS = 120.0
 _ATTEMPTS = 3
@@ -94,7 +95,7 @@ def _fetch(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
     try:
-        command = ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={_ARTIFACT}"]
+        command = ["mvn", "-q", "-B", f"{_PLUGIN}:copy", f"-Dartifact={_ARTIFACT}"]
         fetched = subprocess.run(
             [*command, f"-DoutputDirectory={partial}"], capture_output=True, text=True, check=False
         )
