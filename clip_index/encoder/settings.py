@@ -62,4 +62,6 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         if self.max_crops is not None and not 1 <= self.max_crops <= GREATEST_MAX_CROPS:
-            raise ValueError(f"max_crops must be 1 to {GREATEST_MAX_CROPS}")
+            raise ValueError(
+                f"CLIPTIDE_ENCODER__MAX_CROPS must be 1 to {GREATEST_MAX_CROPS}, not {self.max_crops}"
+            )
