@@ -32,7 +32,6 @@ STOPPING = {
 """The errors that end a service or make it wait. The sentence of an error may stand in its class."""
 HANDLED = {
     *("SchemasError", "EventLogError", "ClipIndexError", "ConsumerError"),  # the roots are never raised
-    "SchemaNotAtHand",  # the schema is fetched, and the record is read again
     *("BadEvent", "BadContent"),  # one record is set aside
     *("RecordRefused", "RecordTooLarge"),  # its producer is told
     "SchemaNotAtHand",  # the schema is fetched, and the record decoded again

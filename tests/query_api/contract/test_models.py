@@ -9,11 +9,12 @@ from query_api.answers.snapshot import rfc_time
 from query_api.contract.filters import FieldCondition, Filter
 from query_api.contract.models import ErrorAnswer
 from query_api.contract.validation import EXAMPLES
-from query_api.recommend.models import WeightedExample
-from query_api.search.embed import EmbedContent
-from query_api.search.models import Query, SearchRequest, Term
+from query_api.recommend.models import RecommendRequest, WeightedExample
+from query_api.search.embed import EmbedContent, EmbedRequest
+from query_api.search.models import BatchRequest, Query, SearchRequest, Term
 from query_api.search.texts import SearchParameters
-from query_api.uploads.models import UploadContent
+from query_api.uploads.bulk_models import BulkDeleteRequest, UncheckedUploads
+from query_api.uploads.models import UploadContent, UploadRequest
 
 TIMES = {
     "a whole second": (1_700_000_000_000, "2023-11-14T22:13:20Z"),
@@ -36,7 +37,22 @@ def test_parameters_are_texts_that_become_values() -> None:
     assert parameters.min_offsets == {"a-b:c-0": 42, "d-1": 0}
 
 
-OBJECTS = (EmbedContent, FieldCondition, Filter, Query, Term, UploadContent, WeightedExample)
+OBJECTS = (
+    BatchRequest,
+    BulkDeleteRequest,
+    EmbedContent,
+    EmbedRequest,
+    FieldCondition,
+    Filter,
+    Query,
+    RecommendRequest,
+    SearchRequest,
+    Term,
+    UncheckedUploads,
+    UploadContent,
+    UploadRequest,
+    WeightedExample,
+)
 
 
 @pytest.mark.parametrize("model", OBJECTS, ids=[model.__name__ for model in OBJECTS])
