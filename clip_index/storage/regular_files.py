@@ -48,7 +48,10 @@ def read_regular(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Read a regular file of at most `max_bytes`; `FileNotFoundError` if there is none."""
     with os.fdopen(open_regular(path), "rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
-        data = file.read(max_bytes + 1) if size_bytes <= max_bytes else b""
+        # `read` reserves as much memory as it is asked for
+        data = b"" if size_bytes > max_bytes else file.read(size_bytes + 1)
+        if len(data) > size_bytes:  # the file has grown meanwhile
+            data += file.read(max_bytes + 1 - len(data))
     if size_bytes > max_bytes or len(data) > max_bytes:
         raise DamagedFile(path, f"{size_bytes} bytes, where at most {max_bytes} are expected")
     return data

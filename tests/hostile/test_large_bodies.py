@@ -66,6 +66,13 @@ LISTS: dict[str, tuple[str, bytes, bytes, bytes]] = {
     "facets of fields that are none": ("/v1/facets", b'{"fields":[', b'""', b"]}"),
     "examples that are none": ("/v1/recommend", b'{"positive":[', b"0", b"]}"),
     "contents that are none": ("/v1/embed", b'{"contents":[', b"{}", b"]}"),
+    "uploads that are none": ("/v1/contents/batch", b'{"contents":[', b"0", b"]}"),
+    "values of a delete that are none": (
+        "/v1/contents/delete",
+        b'{"filter":{"must":[{"field":"source","any_of":[',
+        b"[]",
+        b"]}]}}",
+    ),
     "a list for an object": ("/v1/search", b"[", b"[]", b"]"),
     "one field again and again": ("/v1/search", b"{", b'"x":0', b"}"),
 }

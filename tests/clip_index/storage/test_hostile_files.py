@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from clip_index.generations.watermark import Watermark, read_watermark
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.file_digest import digest_of, verify_file, verify_slowly
+from clip_index.storage.regular_files import read_regular
 from clip_index.writing.shard_writer import WriterSettings
 from consumer.quarantine.inflight import InFlight, read_inflight
 from fakes.shards import add, content, create_index, description, path_of, removal, take_over
@@ -295,3 +297,14 @@ def test_the_umask_says_who_may_read_the_files_that_nobody_may_change(
         os.umask(former)
     files = [file for file in path_of(writer).rglob("*") if file.is_file()]
     assert {file.stat().st_mode & 0o777 for file in files} == {mode}
+
+
+def test_reading_a_small_file_takes_the_memory_of_a_small_file(tmp_path: Path) -> None:
+    """`read` reserves as much as it is asked for, and readers look at small files all the time."""
+    (tmp_path / "small").write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        assert len(read_regular(tmp_path / "small")) == 1000
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
