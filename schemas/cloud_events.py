@@ -7,7 +7,6 @@ Binding for CloudEvents", sections 3.2 and 3.3.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -15,7 +14,7 @@ from typing import Any, TypeAlias
 from schemas.base64_text import NotBase64, bytes_from_base64
 from schemas.errors import BadEvent
 from schemas.events import Event, ImageContent, TextContent, UploadEvent
-from schemas.json_format import event_from_json
+from schemas.json_format import event_from_json, parse_json
 
 STRUCTURED_TYPE = b"application/cloudevents+json"
 BATCHED_TYPE = b"application/cloudevents-batch"
@@ -41,12 +40,8 @@ def is_cloud_event(content_type: bytes, headers: Headers) -> bool:
     return content_type.startswith((STRUCTURED_TYPE, BATCHED_TYPE)) or _is_binary(headers)
 
 
-def looks_structured(value: bytes) -> bool:
+def looks_structured(document: object) -> bool:
     """Whether JSON that is not an event of ours is a CloudEvent without its content-type header."""
-    try:
-        document = json.loads(value.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return False
     return isinstance(document, dict) and {"specversion", "id", "source", "type"} <= document.keys()
 
 
@@ -54,8 +49,17 @@ def read_cloud_event(value: bytes, content_type: bytes, headers: Headers, *, tim
     """Decode one CloudEvent. Does not validate the event. Raises `BadEvent`."""
     if content_type.startswith(BATCHED_TYPE):
         raise BadEvent("undecodable", "a batch of CloudEvents: publish one event in a record")
-    is_structured = content_type.startswith(STRUCTURED_TYPE)
-    event = _structured(value) if is_structured else _binary(value, content_type, headers)
+    if content_type.startswith(STRUCTURED_TYPE):
+        return read_structured(parse_json(value), timestamp_ms=timestamp_ms)
+    return _read(_binary(value, content_type, headers), timestamp_ms)
+
+
+def read_structured(document: object, *, timestamp_ms: int) -> Event:
+    """Read a structured CloudEvent from a parsed JSON document. Raises `BadEvent`."""
+    return _read(_structured(document), timestamp_ms)
+
+
+def _read(event: _CloudEvent, timestamp_ms: int) -> Event:
     version = event.attributes.get("specversion")
     if version not in _VERSIONS:
         raise BadEvent("undecodable", "a CloudEvent whose specversion is not 1.0")
@@ -66,8 +70,7 @@ def _is_binary(headers: Headers) -> bool:
     return any(name.lower() == _VERSION_HEADER for name, _ in headers)
 
 
-def _structured(value: bytes) -> _CloudEvent:
-    document = _json(value)
+def _structured(document: object) -> _CloudEvent:
     if not isinstance(document, dict):
         raise BadEvent("undecodable", "a CloudEvent that is not a JSON object")
     attributes = {k: v for k, v in document.items() if k not in ("data", "data_base64")}
@@ -119,21 +122,12 @@ def _content(event: _CloudEvent) -> TextContent | ImageContent | None:
 
 
 def _document(event: _CloudEvent) -> dict[str, Any]:
-    data = _json(event.data) if isinstance(event.data, bytes) and event.data else event.data
+    data = parse_json(event.data) if isinstance(event.data, bytes) and event.data else event.data
     if not data:
         return {}
     if not isinstance(data, dict):
         raise BadEvent("invalid_field", "data: not an object, and datacontenttype is neither text nor image")
     return dict(data)
-
-
-def _json(value: bytes) -> Any:
-    try:
-        return json.loads(value.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise BadEvent("not_unicode", "the JSON is not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise BadEvent("undecodable", f"not JSON ({type(error).__name__})") from None
 
 
 def _from_base64(text: object) -> bytes:

@@ -15,7 +15,13 @@ from schemas.avro_format import (
     write_datum,
 )
 from schemas.clock_time import time_from_record_timestamp
-from schemas.cloud_events import STRUCTURED_TYPE, Headers, is_cloud_event, looks_structured, read_cloud_event
+from schemas.cloud_events import (
+    Headers,
+    is_cloud_event,
+    looks_structured,
+    read_cloud_event,
+    read_structured,
+)
 from schemas.errors import BadEvent
 from schemas.events import DeleteEvent, Event
 from schemas.framing import (
@@ -27,7 +33,7 @@ from schemas.framing import (
     find_framing,
     prefix_of,
 )
-from schemas.json_format import read_json, write_json
+from schemas.json_format import event_from_json, parse_json, write_json
 from schemas.mapping.recognition import recognise
 from schemas.mapping.rules import EventMapping, Mapped
 from schemas.registered import RegisteredReader, SchemaRegistry
@@ -180,13 +186,14 @@ def _without_framing(reader: RegisteredReader, key: bytes | None, headers: Heade
 
 
 def _read_plain_json(value: bytes, timestamp_ms: int) -> Event:
-    """Read plain JSON. If it is not an event, look what it may be."""
+    """Read plain JSON. If it is not an event, look what it may be. It may be large, so it is parsed once."""
+    document = parse_json(value)
     try:
-        return read_json(value, timestamp_ms=timestamp_ms)
+        return event_from_json(document, timestamp_ms=timestamp_ms)
     except BadEvent as error:
-        if looks_structured(value):
-            return read_cloud_event(value, STRUCTURED_TYPE, (), timestamp_ms=timestamp_ms)
-        advice = recognise(value)
+        if looks_structured(document):
+            return read_structured(document, timestamp_ms=timestamp_ms)
+        advice = recognise(document)
         if advice is None:
             raise
         raise BadEvent(error.reason, f"{error.detail}; {advice}") from error

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 _Shape: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 
-def recognise(value: bytes) -> str | None:
-    """Return a sentence with the mapping to set, or None for a record of no known shape."""
-    try:
-        document = json.loads(value.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return None
+def recognise(document: object) -> str | None:
+    """Return a sentence with the mapping to set, or None for JSON of no known shape."""
     if not isinstance(document, dict):
         return None
     for what, preset, has_shape in _SHAPES:

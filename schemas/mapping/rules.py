@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from schemas.errors import BadEvent
 from schemas.events import Event, ImageContent, TextContent, UploadEvent
-from schemas.json_format import event_from_json
+from schemas.json_format import event_from_json, parse_json
 from schemas.mapping.model import Condition, ContentSource, MappingFile, MetadataSource, Rule, Taken
 from schemas.mapping.values import ABSENT, ForeignRecord, NotThere, find_value, resolve
 
@@ -212,6 +212,6 @@ def _is_plain(value: object) -> bool:
 
 def _json_from(value: bytes) -> Any:
     try:
-        return json.loads(value.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+        return parse_json(value)
+    except BadEvent:
         return ABSENT

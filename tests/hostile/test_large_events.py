@@ -38,7 +38,7 @@ TEXTS = ("content_id", "event_id", "source", "owner_id", "link")
 JSON_VALUES: Mapping[str, Any] = {
     **{
         f"{name} that is long": {name: LONG}
-        for name in ("content_id", "event_id", "source", "owner_id", "link")
+        for name in ("content_id", "event_id", "source", "owner_id", "link", "title")
     },
     "a long operation": {"operation": LONG},
     "a long time": {"occurred_at": LONG},
@@ -58,6 +58,7 @@ JSON_VALUES: Mapping[str, Any] = {
     "metadata with a long text": {"metadata": {"a": LONG}},
     "metadata of many entries": {"metadata": {str(number): 1 for number in range(LARGEST // 12)}},
     "metadata that is a list": {"metadata": {"a": [0] * (LARGEST // 4)}},
+    "metadata with a list of many texts": {"metadata": {"a": ["b"] * (LARGEST // 6)}},
 }
 DEEP: Mapping[str, bytes] = {
     "brackets": b'{"content_id":' + b"[" * (LARGEST - 100),
@@ -95,7 +96,7 @@ def test_json_that_is_large_in_itself_costs_little(value: bytes) -> None:
 AVRO: Mapping[str, Mapping[str, Any]] = {
     **{
         f"{name} that is long": {name: LONG}
-        for name in ("content_id", "event_id", "source", "owner_id", "link")
+        for name in ("content_id", "event_id", "source", "owner_id", "link", "title")
     },
     "a long text": {"content": ("cliptide.TextContent", {"text": LONG})},
     "an image": {"content": ("cliptide.ImageContent", {"data": bytes(LARGEST - 1000)})},

@@ -18,7 +18,7 @@ from fakes.sample_events import (
 from schemas.codec import EventDecoder
 from schemas.errors import BadEvent
 from schemas.events import DeleteEvent, Event, ImageContent, TextContent, UploadEvent
-from schemas.json_format import event_from_json, json_from_event
+from schemas.json_format import MAX_STRINGS, event_from_json, json_from_event, parse_json
 
 REFERENCE = {"uri": "s3://uploads/shoe-1.jpg", "sha256": SHA256, "size_bytes": 4_194_304, "modality": "image"}
 IMAGE = bytes(range(248, 256))  # its base64 holds + and /, and needs padding
@@ -203,3 +203,13 @@ def test_a_parsed_document_can_be_decoded_without_a_record() -> None:
 @pytest.mark.parametrize("event", SAMPLE_EVENTS.values(), ids=SAMPLE_EVENTS.keys())
 def test_no_null_is_written(event: Event) -> None:
     assert None not in json_from_event(event).values()
+
+
+def test_json_of_very_many_strings_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(BadEvent, match="more than 100000 strings"):
+        parse_json(json.dumps({str(number): 1 for number in range(MAX_STRINGS + 1)}).encode())
+
+
+def test_quotation_marks_in_a_text_are_no_strings() -> None:
+    text = '"' * (3 * MAX_STRINGS)
+    assert parse_json(json.dumps({"text": text}).encode()) == {"text": text}
