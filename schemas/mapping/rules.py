@@ -61,7 +61,7 @@ class EventMapping:
         record = ForeignRecord(key, value, _json_from(value), headers)
         for rule in self._file.rules:
             inner = _enter(rule, record)
-            if inner is not None and all(is_met(condition, inner) for condition in rule.when):
+            if inner is not None and _applies(rule, inner):
                 if rule.refuse is not None:
                     raise BadEvent("mapping_failed", f"rule {rule.name!r}: {rule.refuse}")
                 if rule.take is None:
@@ -75,6 +75,16 @@ class EventMapping:
         """Say of each rule why it does not apply, for people who write mappings. May quote the record."""
         record = ForeignRecord(key, value, _json_from(value), headers)
         return [(rule.name, _why_not(rule, record)) for rule in self._file.rules]
+
+
+def _applies(rule: Rule, record: ForeignRecord) -> bool:
+    """Whether all conditions hold. A value that is not JSON is passed over only if a header says so.
+
+    Otherwise a rule that ignores everything else would hide broken records, and events in Avro.
+    """
+    if rule.ignore and record.document is ABSENT and not any(one.header for one in rule.when):
+        return False
+    return all(is_met(condition, record) for condition in rule.when)
 
 
 def is_met(condition: Condition, record: ForeignRecord) -> bool:
@@ -123,7 +133,7 @@ def _why_not(rule: Rule, record: ForeignRecord) -> str:
             found = _subject_of(condition, inner)
             is_there = "is not there" if found is ABSENT else f"is {json.dumps(found, ensure_ascii=False)}"
             return f"{condition.subject} {is_there}"
-    return "applies"
+    return "applies" if _applies(rule, inner) else "the value is not JSON"
 
 
 def _event(rule: str, take: Taken, record: ForeignRecord, timestamp_ms: int) -> Event:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import EventDecoder
+from fakes.sample_events import build_upload
+from schemas.codec import EventDecoder, encode_event
 from schemas.errors import BadEvent
 from schemas.events import Event, ImageContent, TextContent, UploadEvent
 from schemas.mapping.loading import MAX_FILE_BYTES, BadMapping, load_mapping, parse_mapping, preset_names
@@ -192,6 +193,24 @@ def test_the_first_rule_that_applies_decides_and_each_other_one_says_why_not() -
     mapping = EventMapping(parse_mapping(text, "f"))
     explained = mapping.explain(key=None, value=b'{"op": "c"}', headers=())
     assert explained == [("gone", '/op is "c"'), ("inner", "there is no /payload")]
+
+
+EVERYTHING_ELSE = EventMapping(parse_mapping("rules: [{name: rest, ignore: true}]", "f"))
+
+
+def test_a_rule_that_ignores_everything_hides_no_broken_record_and_no_event_in_avro() -> None:
+    assert mapped(EVERYTHING_ELSE, {"any": "document"}) is None
+    with pytest.raises(BadEvent, match="undecodable"):
+        mapped(EVERYTHING_ELSE, b"{broken")
+    event = encode_event(build_upload(content_id="the key"))
+    assert mapped(EVERYTHING_ELSE, event.value) == build_upload(content_id="the key")
+    explained = EVERYTHING_ELSE.explain(key=None, value=b"{broken", headers=())
+    assert explained == [("rest", "the value is not JSON")]
+
+
+def test_a_header_can_say_that_a_value_which_is_not_json_is_passed_over() -> None:
+    text = "rules: [{name: r, when: [{header: kind, equals: log}], ignore: true}]"
+    assert mapped(EventMapping(parse_mapping(text, "f")), b"\x00\x01", kind="log") is None
 
 
 _json = st.recursive(

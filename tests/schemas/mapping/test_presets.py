@@ -1,4 +1,4 @@
-"""The shipped mappings on records as the platforms write them."""
+"""The shipped mappings on records as the documents of the platforms show them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import BadEvent
 from schemas.events import ContentReference, DeleteEvent, Event, TextContent, UploadEvent
 from schemas.mapping.loading import load_mapping, preset_names
 
-CAPTURED = Path(__file__).parent / "captured"
+DOCUMENTED = Path(__file__).parent / "documented"
 NOW_MS = 1_763_630_000_000
 
 
@@ -23,13 +23,13 @@ def decode(preset: str, value: bytes | None, key: bytes | None = None, **headers
     return decoder.decode(key=key, value=value, headers=given, timestamp_ms=NOW_MS)
 
 
-def captured(name: str, **changes: Any) -> bytes:
-    document = json.loads((CAPTURED / f"{name}.json").read_text())
+def documented(name: str, **changes: Any) -> bytes:
+    document = json.loads((DOCUMENTED / f"{name}.json").read_text())
     return json.dumps(document | changes).encode()
 
 
 def upload(preset: str, name: str, key: bytes | None = None, **headers: str) -> UploadEvent:
-    event = decode(preset, captured(name), key, **headers)
+    event = decode(preset, documented(name), key, **headers)
     assert isinstance(event, UploadEvent)
     return event
 
@@ -54,7 +54,7 @@ def test_a_text_in_s3_is_known_by_its_name_and_removed_by_the_same_id() -> None:
     created = upload("s3-notification", "s3-put")
     assert created.content.modality == "text"
     assert created.content_id == "shop-uploads/notes/café.txt"
-    removed = decode("s3-notification", captured("s3-delete"))
+    removed = decode("s3-notification", documented("s3-delete"))
     assert isinstance(removed, DeleteEvent)
     assert removed.content_id == created.content_id
 
@@ -63,7 +63,7 @@ def test_an_object_in_cloud_storage_has_its_generation_as_version() -> None:
     event = upload("s3-notification", "gcs-finalize", eventType="OBJECT_FINALIZE")
     assert event.content == ContentReference("gs://shop-uploads/summer/red%20dress.png", None, 20480, "image")
     assert event.version == 1732093951518000
-    removed = decode("s3-notification", captured("gcs-finalize"), eventType="OBJECT_DELETE")
+    removed = decode("s3-notification", documented("gcs-finalize"), eventType="OBJECT_DELETE")
     assert isinstance(removed, DeleteEvent)
     assert (removed.content_id, removed.version) == (event.content_id, event.version)
 
@@ -71,8 +71,8 @@ def test_an_object_in_cloud_storage_has_its_generation_as_version() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        pytest.param(captured("s3-put").replace(b"caf%C3%A9.txt", b""), id="a folder"),
-        pytest.param(captured("s3-put").replace(b"ObjectCreated:Put", b"ObjectTagging:Put"), id="tags"),
+        pytest.param(documented("s3-put").replace(b"caf%C3%A9.txt", b""), id="a folder"),
+        pytest.param(documented("s3-put").replace(b"ObjectCreated:Put", b"ObjectTagging:Put"), id="tags"),
         pytest.param(b'{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"b"}', id="a test message"),
         pytest.param(None, id="a null value"),
     ],
@@ -82,9 +82,9 @@ def test_what_is_no_change_of_an_object_is_passed_over(value: bytes | None) -> N
 
 
 def test_a_notification_of_two_objects_is_refused_because_a_record_is_one_content() -> None:
-    [record] = json.loads(captured("s3-put"))["Records"]
+    [record] = json.loads(documented("s3-put"))["Records"]
     with pytest.raises(BadEvent, match="names several objects") as caught:
-        decode("s3-notification", captured("s3-put", Records=[record, record]))
+        decode("s3-notification", documented("s3-put", Records=[record, record]))
     assert caught.value.reason == "mapping_failed"
 
 
@@ -104,15 +104,15 @@ def test_a_row_with_the_address_of_a_picture_is_a_reference() -> None:
 
 
 def test_a_deleted_row_is_a_delete_and_the_tombstone_behind_it_is_passed_over() -> None:
-    event = decode("debezium", captured("debezium-delete"), b'{"id":1007}')
+    event = decode("debezium", documented("debezium-delete"), b'{"id":1007}')
     assert isinstance(event, DeleteEvent)
     assert event.content_id == "1007"
     assert decode("debezium", None, b'{"id":1007}') is None
-    assert decode("debezium", captured("debezium-delete", op="t")) is None
+    assert decode("debezium", documented("debezium-delete", op="t")) is None
 
 
 def test_a_row_without_a_column_for_its_content_names_the_rule_and_the_columns() -> None:
-    value = captured("debezium-picture", after={"id": 1, "price": 2})
+    value = documented("debezium-picture", after={"id": 1, "price": 2})
     with pytest.raises(
         BadEvent, match=r"rule 'row with a text': content\.text: each of /after/text, "
     ) as caught:
@@ -132,7 +132,7 @@ def test_the_payload_of_connect_s_converter_is_an_event() -> None:
 
 
 def test_a_cloudevent_s_type_may_tell_a_removal() -> None:
-    event = decode("cloudevents", captured("cloudevent-removal"), b"shoe-1")
+    event = decode("cloudevents", documented("cloudevent-removal"), b"shoe-1")
     assert isinstance(event, DeleteEvent)
     assert (event.content_id, event.version, event.event_id) == ("shoe-1", 8, "A234-1234")
     headers = {"ce_specversion": "1.0", "ce_type": "shop.removed", "ce_id": "7", "ce_source": "/shop"}
@@ -155,4 +155,4 @@ def test_an_event_of_ours_is_read_beside_any_mapping(preset: str) -> None:
 )
 def test_without_a_mapping_the_message_names_the_one_to_set(name: str, preset: str) -> None:
     with pytest.raises(BadEvent, match=f"set CLIPTIDE_MAPPING={preset}"):
-        EventDecoder().decode(key=b"k", value=captured(name), timestamp_ms=NOW_MS)
+        EventDecoder().decode(key=b"k", value=documented(name), timestamp_ms=NOW_MS)
