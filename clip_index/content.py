@@ -24,6 +24,7 @@ class ContentFacts:
     follow from it, in this order. A field that is added gets a default, which the contents of older
     segments have. `occurred_at_ms` counts from 1970, UTC. `sha256` is the digest, 64 hexadecimal digits,
     of the bytes that a reference gave. `is_truncated` says that only the beginning of the text is indexed.
+    `patched_at_ms` is when a patch last changed the other facts; None since the last upload.
     """
 
     source: str
@@ -35,6 +36,7 @@ class ContentFacts:
     title: str | None = None
     sha256: str | None = None
     is_truncated: bool = False
+    patched_at_ms: int | None = None
 
 
 FACT_NAMES: tuple[str, ...] = tuple(one.name for one in fields(ContentFacts))
@@ -69,7 +71,24 @@ class RemovedContent:
     version: int | None = None
 
 
-Change: TypeAlias = EncodedContent | RemovedContent
+@dataclass(frozen=True, slots=True)
+class PatchedContent:
+    """A patch event: new values of some facts of a content, whose bytes and embeddings stay.
+
+    `removed` names what the content loses first: `title`, `link`, `metadata` (all of it) or `metadata.KEY`.
+    A title or a link that is None stays as it is. `occurred_at_ms` counts from 1970, UTC.
+    """
+
+    content_id: str
+    offset: int
+    occurred_at_ms: int
+    title: str | None = None
+    link: str | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
+
+
+Change: TypeAlias = EncodedContent | RemovedContent | PatchedContent
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,16 @@ class IdState:
 UNSEEN = IdState(floor=None, is_live=False)
 
 
+def takes_patch(state: IdState) -> bool:
+    """Tell whether a patch applies to an id in this state, which it leaves as it is.
+
+    A patch has no version: it changes the content that its id holds at its place in the log, and the next
+    upload that applies replaces all of it. So the fold has one order, that of the log, and an id without a
+    live content has nothing that a patch could change.
+    """
+    return state.is_live
+
+
 def fold(state: IdState, *, version: int | None, is_delete: bool) -> IdState | None:
     """Return the state after one event, or None if the event does not apply.
 

@@ -11,7 +11,7 @@ from clip_index.encoder.protocol import Prepared
 from consumer.dead_letters.dead_letter import DeadLetterDelivery, SetAside
 from consumer.tracing import RecordTrace, TracedOutcome
 from event_log.records import Record
-from schemas.events import DeleteEvent, Modality, UploadEvent
+from schemas.events import DeleteEvent, Modality, PatchEvent, UploadEvent
 
 TASK_BYTES = 500
 """About what a task and its record take in memory, in addition to the record's key, value and headers."""
@@ -57,11 +57,18 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class Patching:
+    """A patch event, for which nothing is encoded."""
+
+    event: PatchEvent
+
+
+@dataclass(frozen=True, slots=True)
 class NothingThere:
     """Offsets without an event: transaction markers, compacted gaps, and what a mapping passes over."""
 
 
-Outcome: TypeAlias = Encodable | AlreadyEncoded | Removal | SetAside | NothingThere
+Outcome: TypeAlias = Encodable | AlreadyEncoded | Removal | Patching | SetAside | NothingThere
 
 
 @dataclass(slots=True, eq=False)

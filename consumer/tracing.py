@@ -29,7 +29,7 @@ from service.tracing import MESSAGING_SYSTEM, TRACEPARENT, sampled_context, text
 
 SERVICE = "cliptide-consumer"
 TracedStage: TypeAlias = Literal["poll", "fetch", "prepare", "encode", "commit"]
-RecordStatus: TypeAlias = Literal["indexed", "removed", "dead_letter", "passed_over"]
+RecordStatus: TypeAlias = Literal["indexed", "patched", "removed", "dead_letter", "passed_over"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from schemas.events import (
     DeleteEvent,
     Event,
     ImageContent,
+    PatchEvent,
     TextContent,
     UploadEvent,
 )
@@ -44,6 +45,17 @@ def build_delete(**fields: Any) -> DeleteEvent:
     return DeleteEvent(**defaults | fields)
 
 
+def build_patch(**fields: Any) -> PatchEvent:
+    defaults: dict[str, Any] = {
+        "event_id": "event-3",
+        "content_id": "shoe-1",
+        "source": "shop",
+        "occurred_at": NOON,
+        "title": "Red shoes",
+    }
+    return PatchEvent(**defaults | fields)
+
+
 def build_reference(**fields: Any) -> ContentReference:
     defaults: dict[str, Any] = {
         "uri": "s3://uploads/shoe-1.jpg",
@@ -71,6 +83,12 @@ SAMPLE_EVENTS: dict[str, Event] = {
     ),
     "delete": build_delete(version=2**63 - 1),
     "delete-without-version": build_delete(),
+    "patch": build_patch(
+        link="https://shop.example/shoe-1",
+        metadata={"price": 39.5, "tags": ("sale", ""), "名": "靴"},
+        remove=("metadata.colour", "metadata.a.b"),
+    ),
+    "patch-that-removes": build_patch(title=None, remove=("title", "link", "metadata")),
     "least": build_upload(event_id="", source="", content_id="靴/1 \x00"),
 }
 
@@ -92,6 +110,13 @@ def describe_event(event: Event) -> dict[str, Any]:
             "link": event.link,
             "metadata": {k: list(v) if isinstance(v, tuple) else v for k, v in event.metadata.items()},
             "title": event.title,
+        }
+    if isinstance(event, PatchEvent):
+        described |= {
+            "link": event.link,
+            "metadata": {k: list(v) if isinstance(v, tuple) else v for k, v in event.metadata.items()},
+            "title": event.title,
+            "remove": list(event.remove),
         }
     return described
 
@@ -131,6 +156,9 @@ _contents: st.SearchStrategy[Content] = st.one_of(
         modality=st.sampled_from(["text", "image"]),
     ),
 )
+_removed_names = st.sampled_from(["title", "link", "metadata"]) | st.text(min_size=1, max_size=60).map(
+    "metadata.{}".format
+)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(
         UploadEvent,
@@ -144,6 +172,17 @@ events: st.SearchStrategy[Event] = st.one_of(
         link=_optional_ids,
         metadata=_metadata,
         title=_optional_ids,
+    ),
+    st.builds(
+        PatchEvent,
+        event_id=_ids,
+        content_id=st.text(min_size=1, max_size=120),
+        source=_ids,
+        occurred_at=_times,
+        link=_optional_ids,
+        metadata=_metadata,
+        title=_optional_ids,
+        remove=st.lists(_removed_names, min_size=1, max_size=8).map(tuple),
     ),
     st.builds(
         DeleteEvent,

@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from clip_index.content import FACT_NAMES, Change, ContentFacts, Delta, EncodedContent, RemovedContent
+from clip_index.content import (
+    FACT_NAMES,
+    Change,
+    ContentFacts,
+    Delta,
+    EncodedContent,
+    PatchedContent,
+    RemovedContent,
+)
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
@@ -73,6 +81,11 @@ def with_facts(content: EncodedContent, **facts: Any) -> EncodedContent:
 
 def removal(content_id: str, offset: int = 0, version: int | None = None) -> RemovedContent:
     return RemovedContent(content_id, offset, version)
+
+
+def patch(content_id: str, offset: int = 0, **changes: Any) -> PatchedContent:
+    fields: dict[str, Any] = {"content_id": content_id, "offset": offset}
+    return PatchedContent(**{**fields, "occurred_at_ms": 1_700_000_100_000 + offset, **changes})
 
 
 def take_over(

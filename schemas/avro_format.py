@@ -30,9 +30,11 @@ from schemas.events import (
     Event,
     ImageContent,
     MetadataValue,
+    PatchEvent,
     TextContent,
     UploadEvent,
 )
+from schemas.validation import refuse_beside_patch
 
 MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
@@ -203,6 +205,7 @@ def _check_names(written: Any, current: Any) -> None:
 # A field of an event is the field of the same name in the schema.
 _UPLOAD_FIELDS = tuple(one.name for one in dataclasses.fields(UploadEvent))
 _DELETE_FIELDS = tuple(one.name for one in dataclasses.fields(DeleteEvent))
+_PATCH_FIELDS = tuple(one.name for one in dataclasses.fields(PatchEvent))
 
 
 def write_avro(event: Event) -> bytes:
@@ -220,6 +223,10 @@ def write_datum(event: Event) -> bytes:
 def _datum_from_event(event: Event) -> dict[str, Any]:
     if isinstance(event, DeleteEvent):
         datum = {name: getattr(event, name) for name in _DELETE_FIELDS} | {"operation": "delete"}
+    elif isinstance(event, PatchEvent):
+        datum = {name: getattr(event, name) for name in _PATCH_FIELDS} | {"operation": "patch"}
+        datum["metadata"] = _values_for_avro(event.metadata)
+        datum["remove"] = list(event.remove)
     else:
         datum = {name: getattr(event, name) for name in _UPLOAD_FIELDS} | {"operation": "upsert"}
         datum["content"] = _branch_from_content(event.content)
@@ -251,11 +258,15 @@ def _event_from_datum(datum: dict[str, Any]) -> Event:
     datum["occurred_at"] = time_from_ms(datum["occurred_at"])
     if datum["operation"] == "delete":
         return DeleteEvent(*[datum[name] for name in _DELETE_FIELDS])
-    datum["content"] = _content_from_fields(datum["content"])
-    datum["title"] = datum["title"] or None
     metadata = datum["metadata"]
     if metadata:
         datum["metadata"] = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata.items()}
+    if datum["operation"] == "patch":
+        refuse_beside_patch(version=datum["version"], content=datum["content"])
+        datum["remove"] = tuple(datum["remove"])
+        return PatchEvent(*[datum[name] for name in _PATCH_FIELDS])
+    datum["content"] = _content_from_fields(datum["content"])
+    datum["title"] = datum["title"] or None
     return UploadEvent(*[datum[name] for name in _UPLOAD_FIELDS])
 
 

@@ -1,4 +1,4 @@
-"""The events of a platform, decoded: an upload event or a delete event."""
+"""The events of a platform, decoded: an upload, a delete or a patch."""
 
 from __future__ import annotations
 
@@ -82,4 +82,27 @@ class DeleteEvent:
     version: int | None = None
 
 
-Event: TypeAlias = UploadEvent | DeleteEvent
+@dataclass(frozen=True, slots=True)
+class PatchEvent:
+    """Facts of a content changed, and its bytes did not.
+
+    `remove` names what the content loses first: `title`, `link`, `metadata` or `metadata.KEY`. Then the title
+    and the link are set, unless they are None, and the metadata are added.
+    """
+
+    event_id: str
+    content_id: str
+    source: str
+    occurred_at: datetime
+    link: str | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    title: str | None = None
+    remove: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> None:
+        """A patch has none: it changes the content that its id holds at its place in the log."""
+        return None
+
+
+Event: TypeAlias = UploadEvent | DeleteEvent | PatchEvent

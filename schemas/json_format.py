@@ -29,10 +29,11 @@ from schemas.events import (
     Event,
     ImageContent,
     MetadataValue,
+    PatchEvent,
     TextContent,
     UploadEvent,
 )
-from schemas.validation import MAX_METADATA_ENTRIES
+from schemas.validation import MAX_METADATA_ENTRIES, refuse_beside_patch
 
 MAX_STRINGS = 100_000
 
@@ -58,7 +59,7 @@ def event_from_json(document: object, *, timestamp_ms: int) -> Event:
     `timestamp_ms` is used if the document has no `occurred_at`.
     """
     fields = _Fields(document, "event")
-    operation = fields.choice("operation", ("upsert", "delete"), default="upsert")
+    operation = fields.choice("operation", ("upsert", "delete", "patch"), default="upsert")
     common: dict[str, Any] = {
         "event_id": fields.text("event_id", default=""),
         "content_id": fields.text("content_id"),
@@ -68,12 +69,17 @@ def event_from_json(document: object, *, timestamp_ms: int) -> Event:
     }
     if operation == "delete":
         return DeleteEvent(**common)
+    link, metadata = fields.optional_text("link"), _metadata(fields.get("metadata"))
+    if operation == "patch":
+        refuse_beside_patch(version=common.pop("version"), content=fields.get("content"))
+        title, remove = fields.optional_text("title"), _removed(fields.get("remove"))
+        return PatchEvent(**common, link=link, metadata=metadata, title=title, remove=remove)
     return UploadEvent(
         **common,
         content=_content(fields.get("content")),
         owner_id=fields.optional_text("owner_id"),
-        link=fields.optional_text("link"),
-        metadata=_metadata(fields.get("metadata")),
+        link=link,
+        metadata=metadata,
         title=fields.optional_text("title") or None,
     )
 
@@ -88,7 +94,15 @@ def json_from_event(event: Event) -> dict[str, Any]:
         "event_id": event.event_id or None,
         "source": event.source or None,
     }
-    if isinstance(event, UploadEvent):
+    if isinstance(event, PatchEvent):
+        document |= {
+            "operation": "patch",
+            "link": event.link,
+            "metadata": dict(event.metadata) or None,
+            "title": event.title,
+            "remove": list(event.remove) or None,
+        }
+    elif isinstance(event, UploadEvent):
         document |= {
             "operation": "upsert",
             "content": _json_from_content(event.content),
@@ -188,6 +202,14 @@ def _reference(fields: _Fields) -> ContentReference:
         modality="text" if fields.choice("modality", ("text", "image")) == "text" else "image",
         etag=fields.optional_text("etag"),
     )
+
+
+def _removed(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise BadEvent("invalid_field", "remove: not a list of texts")
+    return tuple(value)
 
 
 def _image_from_base64(text: str) -> bytes:

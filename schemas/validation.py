@@ -14,6 +14,7 @@ from schemas.events import (
     Event,
     ImageContent,
     MetadataValue,
+    PatchEvent,
     TextContent,
     UploadEvent,
 )
@@ -26,6 +27,9 @@ MAX_METADATA_ENTRIES = 64
 MAX_METADATA_KEY_BYTES = 256
 MAX_METADATA_BYTES = 16 * 1024
 MAX_LIST_TEXTS = 64
+MAX_REMOVED = 64
+METADATA_PREFIX = "metadata."
+_REMOVABLE = ("title", "link", "metadata")
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 # The range finds producers that send seconds or microseconds instead of milliseconds: a present time
@@ -46,16 +50,46 @@ def validate_event(event: Event) -> None:
         _validate_range("version", event.version, INT64_MIN)
     if isinstance(event, UploadEvent):
         _validate_upload(event)
+    elif isinstance(event, PatchEvent):
+        _validate_patch(event)
 
 
-def _validate_upload(event: UploadEvent) -> None:
-    if event.owner_id is not None:
-        _validate_size("owner_id", event.owner_id, 1, MAX_ID_BYTES)
+def refuse_beside_patch(*, version: int | None, content: object) -> None:
+    """Raise `BadEvent` for what a patch cannot have. Readers call this: a `PatchEvent` has neither."""
+    if version is not None:
+        raise BadEvent("invalid_field", "version: a patch has none, because it applies in log order")
+    if content is not None:
+        raise BadEvent("invalid_field", "content: a patch leaves it as it is; publish an upsert instead")
+
+
+def _validate_patch(event: PatchEvent) -> None:
+    _validate_shown(event)
+    if len(event.remove) > MAX_REMOVED:
+        raise BadEvent("invalid_field", f"remove: {len(event.remove)} names, at most {MAX_REMOVED}")
+    for name in event.remove:
+        _utf8_size("remove", name)
+        if name not in _REMOVABLE and not (name.startswith(METADATA_PREFIX) and name != METADATA_PREFIX):
+            raise BadEvent(
+                "invalid_field", "remove: only title, link, metadata and metadata.KEY can be removed"
+            )
+    if event.title is None and event.link is None and not event.metadata and not event.remove:
+        raise BadEvent(
+            "invalid_field", "the patch changes nothing: it has no title, link, metadata or remove"
+        )
+
+
+def _validate_shown(event: UploadEvent | PatchEvent) -> None:
     if event.link is not None:
         _validate_size("link", event.link, 1, MAX_LINK_BYTES)
     if event.title is not None:
         _validate_size("title", event.title, 0, MAX_TITLE_BYTES)
     _validate_metadata(event.metadata)
+
+
+def _validate_upload(event: UploadEvent) -> None:
+    if event.owner_id is not None:
+        _validate_size("owner_id", event.owner_id, 1, MAX_ID_BYTES)
+    _validate_shown(event)
     _validate_content(event.content)
 
 

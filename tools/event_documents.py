@@ -7,6 +7,7 @@ Neither can say everything: limits are in bytes of UTF-8, and JSON Schema counts
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -26,11 +27,13 @@ from schemas.validation import (
     MAX_LIST_TEXTS,
     MAX_METADATA_ENTRIES,
     MAX_METADATA_KEY_BYTES,
+    MAX_REMOVED,
     MAX_TITLE_BYTES,
+    METADATA_PREFIX,
 )
 from service.sections import DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC
 
-VERSION = "1.1"
+VERSION = "1.2"
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 JSON_SCHEMA = SCHEMAS / "upload_event.schema.json"
 ASYNC_API = SCHEMAS / "asyncapi.yaml"
@@ -53,10 +56,33 @@ def build_json_schema() -> str:
         "type": "object",
         "properties": {field["name"]: _property(field) for field in avro["fields"]},
         "required": ["content_id"],
-        "if": {"properties": {"operation": {"const": "delete"}}, "required": ["operation"]},
-        "else": {"required": ["content"], "properties": {"content": _content()}},
+        "allOf": [
+            {"if": _operation_is("patch"), "then": _patch()},
+            {
+                "if": {"not": {"anyOf": [_operation_is("delete"), _operation_is("patch")]}},
+                "then": {"required": ["content"], "properties": {"content": _content()}},
+            },
+        ],
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _operation_is(operation: str) -> JsonSchema:
+    return {"properties": {"operation": {"const": operation}}, "required": ["operation"]}
+
+
+def _patch() -> JsonSchema:
+    """A patch changes something, and has neither a content nor a version."""
+    changes: Mapping[str, JsonSchema] = {
+        "title": {"type": "string"},
+        "link": {"type": "string"},
+        "metadata": {"type": "object", "minProperties": 1},
+        "remove": {"type": "array", "minItems": 1},
+    }
+    return {
+        "properties": {"content": {"type": "null"}, "version": {"type": "null"}},
+        "anyOf": [{"required": [name], "properties": {name: schema}} for name, schema in changes.items()],
+    }
 
 
 def build_async_api() -> str:
@@ -73,7 +99,9 @@ def build_async_api() -> str:
         "defaultContentType": "application/json",
         "channels": {"uploads": _uploads_channel(), "deadLetters": _dead_letters_channel()},
         "operations": {
-            "receiveUploads": _operation("receive", "uploads", "The consumer indexes uploads and deletes."),
+            "receiveUploads": _operation(
+                "receive", "uploads", "The consumer indexes uploads, patches and deletes."
+            ),
             "sendDeadLetters": _operation("send", "deadLetters", "The consumer sets a record aside."),
         },
     }
@@ -86,7 +114,7 @@ def write_documents() -> None:
 
 
 def _property(field: Mapping[str, Any]) -> JsonSchema:
-    if field["name"] == "content":  # a delete may have anything there, so `else` has its schema
+    if field["name"] == "content":  # a delete may have anything there, so `allOf` has its schema
         return {"description": field["doc"]}
     schema = _PROPERTIES[field["name"]]()
     if "default" in field:
@@ -139,6 +167,11 @@ def _reference() -> JsonSchema:
     }
 
 
+def _remove() -> JsonSchema:
+    name = {"type": "string", "pattern": f"^(title|link|metadata|{re.escape(METADATA_PREFIX)}[\\s\\S]+)$"}
+    return {"type": "array", "items": name, "maxItems": MAX_REMOVED}
+
+
 def _metadata() -> JsonSchema:
     texts = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_LIST_TEXTS}
     return {
@@ -153,7 +186,7 @@ _PROPERTIES: Mapping[str, Callable[[], JsonSchema]] = MappingProxyType(
     {
         "content_id": _text(MAX_ID_BYTES, 1),
         "occurred_at": _occurred_at,
-        "operation": lambda: {"enum": ["upsert", "delete"]},
+        "operation": lambda: {"enum": ["upsert", "delete", "patch"]},
         "version": lambda: dict(_INT64),
         "event_id": _text(MAX_ID_BYTES),
         "source": _text(MAX_ID_BYTES),
@@ -161,6 +194,7 @@ _PROPERTIES: Mapping[str, Callable[[], JsonSchema]] = MappingProxyType(
         "link": _text(MAX_LINK_BYTES, 1),
         "metadata": _metadata,
         "title": _text(MAX_TITLE_BYTES),
+        "remove": _remove,
     }
 )
 

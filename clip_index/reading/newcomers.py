@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clip_index.reading.snapshot import ShardView
@@ -13,7 +14,10 @@ from clip_index.reading.snapshot import ShardView
 def occurrence_times_of_newcomers(
     former: Iterable[ShardView], shards: Iterable[ShardView]
 ) -> NDArray[np.int64]:
-    """Return `occurred_at_ms` (ms since 1970) of every row from `former`'s next offsets on, shape (n,)."""
+    """Return when every row from `former`'s next offsets on occurred, or was patched, shape (n,).
+
+    Times are ms since 1970.
+    """
     known = {shard.name: shard for shard in former}
     times = [_times_beyond(shard, known.get(shard.name)) for shard in shards]
     return np.concatenate([np.empty(0, np.int64), *times])
@@ -29,6 +33,7 @@ def _times_beyond(shard: ShardView, former: ShardView | None) -> NDArray[np.int6
     for view in shard.segments:
         if view.segment.segment_id in known:
             continue
-        offsets = np.asarray(view.segment.contents.column("offset"))
-        parts.append(np.asarray(view.segment.contents.column("occurred_at_ms"))[offsets >= next_offset])
+        contents = view.segment.contents
+        times = pc.coalesce(contents.column("patched_at_ms"), contents.column("occurred_at_ms"))
+        parts.append(np.asarray(times)[np.asarray(contents.column("offset")) >= next_offset])
     return np.concatenate(parts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pyroaring import BitMap
 
+from clip_index.content import EncodedContent
 from clip_index.fold import UNSEEN, IdState
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.tombstones import read_tombstones
@@ -52,6 +53,20 @@ class ShardState:
                 if not self.is_dead(found) and (known is None or found.offset > known.offset):
                     newest[ids[position]] = found
         return {id_: _known(newest.get(id_)) for id_ in ids}
+
+    def read(self, row_id: RowId) -> EncodedContent:
+        """Return a content as it was added, with its embeddings (fp16 in the segment) and its thumbnail."""
+        segment, row = self.segments[row_id.segment_id], row_id.row
+        stored = segment.read(row)
+        return EncodedContent(
+            content_id=stored.content_id,
+            offset=stored.offset,
+            modality=stored.modality,
+            embeddings=segment.embeddings(row),
+            facts=stored.facts,
+            version=stored.version,
+            thumbnail=segment.thumbnail(row),
+        )
 
     def is_dead(self, found: FoundEntry) -> bool:
         return found.row is not None and found.row in self.dead.get(found.segment_id, ())

@@ -141,7 +141,7 @@ class ShardWriter:
         unbuffered = {c.content_id for c in delta.changes if c.content_id not in self._buffer}
         known = self._current.state.find(list(unbuffered))
         for change in delta.changes:
-            self._buffer.apply(change, known.get(change.content_id, _NOTHING_KNOWN))
+            self._buffer.apply(change, known.get(change.content_id, _NOTHING_KNOWN), self._current.state.read)
         self._next_offset = delta.next_offset
 
     def commit(self) -> int:

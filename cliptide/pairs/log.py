@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from clip_index.fold import UNSEEN, IdState, fold
 from cliptide.pairs.pair import BadPair, Pair, metadata_texts
 from event_log.records import Record
 from schemas.codec import EventDecoder
 from schemas.errors import BadEvent, UnknownSchema
-from schemas.events import DeleteEvent, ImageContent, TextContent, UploadEvent
+from schemas.events import DeleteEvent, Event, ImageContent, PatchEvent, TextContent, UploadEvent
 
 
 class LogPairs:
@@ -37,7 +38,12 @@ class LogPairs:
             place = f"{record.topic}-{record.partition}@{record.offset}"
             self._unreadable.append(BadPair(place, "unreadable record", str(error)))
             return
-        if event is None:
+        if event is not None:
+            self._fold(event)
+
+    def _fold(self, event: Event) -> None:
+        if isinstance(event, PatchEvent):
+            self._patch(event)
             return
         is_delete = isinstance(event, DeleteEvent)
         state = self._states.get(event.content_id, UNSEEN)
@@ -48,6 +54,22 @@ class LogPairs:
         self._live.pop(event.content_id, None)
         if isinstance(event, UploadEvent):
             self._live[event.content_id] = event
+
+    def _patch(self, event: PatchEvent) -> None:
+        upload = self._live.get(event.content_id)
+        if upload is None:
+            return
+        kept = {
+            key: value
+            for key, value in upload.metadata.items()
+            if "metadata" not in event.remove and f"metadata.{key}" not in event.remove
+        }
+        title = None if "title" in event.remove else upload.title
+        self._live[event.content_id] = replace(
+            upload,
+            title=title if event.title is None else event.title,
+            metadata={**kept, **event.metadata},
+        )
 
     def pairs(self) -> Iterator[Pair | BadPair]:
         """Yield the pairs in the order of their content ids. A text without a picture is passed over."""

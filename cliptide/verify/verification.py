@@ -1,7 +1,7 @@
 """Proves that an index equals its log: fold the log again, and compare content by content.
 
-A row holds the offset of the event that it came from. So the index equals the fold exactly if both map
-the same content ids to the same offsets. Records that were set aside as dead letters are left out.
+A row holds the offset of the upload or patch that it came from. So the index equals the fold exactly if
+both map the same content ids to the same offsets. Records that were set aside as dead letters are left out.
 
 If retention has removed the log's beginning, what the rest of the log decides is compared, and the
 other contents are counted as unproven.
@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from clip_index.fold import UNSEEN, IdState, fold
+from clip_index.fold import UNSEEN, IdState, fold, takes_patch
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import ShardView
 from event_log.records import Record
 from schemas.codec import EventDecoder
 from schemas.errors import BadEvent, UnknownSchema
-from schemas.events import DeleteEvent
+from schemas.events import DeleteEvent, PatchEvent
 
 OffsetById = dict[str, int]
 
@@ -52,6 +52,14 @@ class FoldedPartition:
         if is_delete:
             self.live.pop(content_id, None)
         else:
+            self.live[content_id] = offset
+
+    def add_patch(self, content_id: str, offset: int) -> None:
+        """Fold a patch. If the log's beginning is gone, an id that the rest does not name may be live."""
+        state = self._states.get(content_id)
+        if state is None:
+            self.doubtful.add(content_id)
+        elif takes_patch(state):
             self.live[content_id] = offset
 
 
@@ -104,6 +112,9 @@ class LogFold:
             return
         if event is None:
             return  # the consumer passed over it too
+        if isinstance(event, PatchEvent):
+            partition.add_patch(event.content_id, record.offset)
+            return
         is_delete = isinstance(event, DeleteEvent)
         partition.add(event.content_id, record.offset, version=event.version, is_delete=is_delete)
 

@@ -17,11 +17,17 @@ from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
 from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
-from consumer.tasks import AlreadyEncoded, Encodable, NothingThere, Outcome, Removal, Task
+from consumer.tasks import AlreadyEncoded, Encodable, NothingThere, Outcome, Patching, Removal, Task
 from consumer.telemetry.metrics import Metrics
 from consumer.tracing import trace_batch
 from consumer.turns import Turns
-from consumer.writing.handovers import Handled, build_handovers, encoded_content, removed_content
+from consumer.writing.handovers import (
+    Handled,
+    build_handovers,
+    encoded_content,
+    patched_content,
+    removed_content,
+)
 from consumer.writing.thread import Writing
 from schemas.errors import UnknownSchema
 
@@ -175,6 +181,8 @@ class Encoding:
             return Handled(task, encoded_content(task, outcome.upload, outcome.embeddings))
         if isinstance(outcome, Removal):
             return Handled(task, removed_content(task, outcome.event))
+        if isinstance(outcome, Patching):
+            return Handled(task, patched_content(task, outcome.event))
         if isinstance(outcome, SetAside):
             return self._set_aside(task, outcome)
         return Handled(task)

@@ -14,7 +14,7 @@ import structlog
 from event_log.partitioning import partition_from_key
 from event_log.records import Record
 from schemas.errors import BadEvent
-from schemas.events import DeleteEvent, Event
+from schemas.events import Event, UploadEvent
 
 _LONGEST_SHOWN_KEY = 100
 _REMEDY = (
@@ -32,8 +32,8 @@ class MisplacedCounter(Protocol):
 class Placement:
     """Compares the partition of each record with the one that its key belongs to. Thread-safe.
 
-    Every misplaced record is counted. The first one is logged, and so is every misplaced delete,
-    because its content stays searchable.
+    Every misplaced record is counted. The first one is logged, and so is every misplaced delete or patch,
+    because its content stays searchable as it was.
     """
 
     def __init__(self, num_partitions: int, counter: MisplacedCounter, *, sets_aside: bool = False) -> None:
@@ -56,15 +56,17 @@ class Placement:
             self._log.warning("misplaced record", **_described(record, home), way_on=_REMEDY)
 
     def check(self, record: Record, event: Event) -> None:
-        """Log a misplaced delete. Raises `BadEvent` if misplaced records are to be set aside."""
+        """Log a misplaced delete or patch. Raises `BadEvent` if misplaced records are to be set aside."""
         home = self._other_home(record)
         if home is None:
             return
         if self._sets_aside:
             where = f"its key belongs to partition {home} of {record.topic}"
             raise BadEvent("misplaced_key", f"{where}: {_REMEDY}")
-        if isinstance(event, DeleteEvent):
-            self._log.warning("misplaced delete has no effect", **_described(record, home), way_on=_REMEDY)
+        if not isinstance(event, UploadEvent):
+            self._log.warning(
+                "misplaced delete or patch has no effect", **_described(record, home), way_on=_REMEDY
+            )
 
     def _other_home(self, record: Record) -> int | None:
         """The partition that the record's key belongs to, if it is another one."""

@@ -21,7 +21,7 @@ from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.handling import Handling
 from consumer.references.fetching import ReferenceGivenUp
-from consumer.tasks import NothingThere, Outcome, Removal, Task, Upload
+from consumer.tasks import NothingThere, Outcome, Patching, Removal, Task, Upload
 from consumer.telemetry.metrics import PreparationMeter
 from event_log.records import Record
 from schemas.errors import BadEvent, SchemaNotAtHand, UnknownSchema
@@ -31,6 +31,7 @@ from schemas.events import (
     Event,
     ImageContent,
     Modality,
+    PatchEvent,
     TextContent,
     UploadEvent,
 )
@@ -205,6 +206,8 @@ class Preparation:
                 return NothingThere()
             if isinstance(event, DeleteEvent):
                 return Removal(event)
+            if isinstance(event, PatchEvent):
+                return Patching(event)
             if not isinstance(event.content, ContentReference):
                 return self._prepare(event, event.content, group)
         self._fetch(event, event.content, task, group)

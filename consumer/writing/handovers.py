@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
 
 from clip_index.content import (
     FACT_NAMES,
@@ -12,14 +14,15 @@ from clip_index.content import (
     Delta,
     Embeddings,
     EncodedContent,
+    PatchedContent,
     RemovedContent,
 )
 from clip_index.writing.buffer import num_bytes_of
 from consumer.dead_letters.dead_letter import DeadLetterDelivery, SetAside
 from consumer.tasks import Handover, Task, Upload
-from consumer.tracing import RecordOutcome, TracedOutcome
+from consumer.tracing import RecordOutcome, RecordStatus, TracedOutcome
 from event_log.errors import EventLogError
-from schemas.events import DeleteEvent
+from schemas.events import DeleteEvent, PatchEvent
 
 
 @dataclass(slots=True)
@@ -35,14 +38,29 @@ class Handled:
 
 
 _FACTS_OF_UPLOAD = ("text", "sha256", "is_truncated")
-_FACTS_OF_EVENT = tuple(name for name in FACT_NAMES if name not in (*_FACTS_OF_UPLOAD, "occurred_at_ms"))
+_OTHER_FACTS = ("occurred_at_ms", "patched_at_ms")
+_FACTS_OF_EVENT = tuple(name for name in FACT_NAMES if name not in (*_FACTS_OF_UPLOAD, *_OTHER_FACTS))
 """The facts that an event has under the same name."""
+
+
+_STATUS_OF: Mapping[type, RecordStatus] = MappingProxyType(
+    {EncodedContent: "indexed", PatchedContent: "patched", RemovedContent: "removed"}
+)
+
+
+def status_of_change(change: Change) -> RecordStatus:
+    """Return what became of the record of a change, as traces and metrics name it."""
+    return _STATUS_OF[type(change)]
 
 
 def _facts_of(upload: Upload) -> ContentFacts:
     facts = {name: getattr(upload.event, name) for name in _FACTS_OF_EVENT}
     facts |= {name: getattr(upload, name) for name in _FACTS_OF_UPLOAD}
-    return ContentFacts(**facts, occurred_at_ms=round(upload.event.occurred_at.timestamp() * 1000))
+    return ContentFacts(**facts, occurred_at_ms=_milliseconds(upload.event.occurred_at))
+
+
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
 
 
 def encoded_content(task: Task, upload: Upload, embeddings: Embeddings) -> EncodedContent:
@@ -62,6 +80,19 @@ def encoded_content(task: Task, upload: Upload, embeddings: Embeddings) -> Encod
 def removed_content(task: Task, event: DeleteEvent) -> RemovedContent:
     assert task.record is not None
     return RemovedContent(event.content_id, task.record.offset, event.version)
+
+
+def patched_content(task: Task, event: PatchEvent) -> PatchedContent:
+    assert task.record is not None
+    return PatchedContent(
+        content_id=event.content_id,
+        offset=task.record.offset,
+        occurred_at_ms=_milliseconds(event.occurred_at),
+        title=event.title,
+        link=event.link,
+        metadata=event.metadata,
+        removed=frozenset(event.remove),
+    )
 
 
 def build_handovers(batch: Iterable[Handled]) -> list[Handover]:
@@ -102,7 +133,7 @@ def _traced_outcome(handled: Handled) -> RecordOutcome:
         return RecordOutcome("dead_letter", handled.task.outcome.reason)
     if handled.change is None:
         return RecordOutcome("passed_over")
-    return RecordOutcome("indexed" if isinstance(handled.change, EncodedContent) else "removed")
+    return RecordOutcome(status_of_change(handled.change))
 
 
 def _timestamps_ms(group: Iterable[Handled]) -> Iterable[int]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 import structlog
 
-from clip_index.content import EncodedContent
 from clip_index.errors import CommitUnknown
 from clip_index.writing.merge_worker import MergeFailed
 from consumer.notices import Committed, Notices
 from consumer.tasks import AssignedPartition, CaughtUp, Handover
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.commit_policy import CommitPolicy
-from consumer.writing.handovers import joined_delta
+from consumer.writing.handovers import joined_delta, status_of_change
 from consumer.writing.shard_writer import Shards, ShardWriter
 from consumer.writing.traced_commits import TracedCommits
 from consumer.writing.uncommitted import UncommittedHandovers
@@ -199,10 +199,9 @@ class OwnedShard:
             self._traced.committed(handover, self.writer)
 
     def _count_records(self, handover: Handover) -> None:
-        num_indexed = sum(isinstance(change, EncodedContent) for change in handover.delta.changes)
         records = self._metrics.records
-        records.labels("indexed").inc(num_indexed)
-        records.labels("removed").inc(len(handover.delta.changes) - num_indexed)
+        for status, num_records in Counter(map(status_of_change, handover.delta.changes)).items():
+            records.labels(status).inc(num_records)
         records.labels("dead_letter").inc(len(handover.dead_letters))
 
     def _report(self, writer: ShardWriter) -> None:

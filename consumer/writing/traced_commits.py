@@ -31,7 +31,7 @@ class TracedCommits:
         now_ns = time.time_ns()
         for one in fresh:
             one.trace.commit_began_ns = now_ns
-            if one.outcome.status in ("indexed", "removed"):
+            if one.outcome.status in ("indexed", "patched", "removed"):
                 self._latest.append(
                     TracedRecord(one.trace.offset, one.trace.traceparent, now_ns // 1_000_000)
                 )

@@ -63,6 +63,9 @@ class ContentFields(ShownContent):
     sha256: str | None = Field(
         description="The digest of the bytes that were fetched, if the upload was a reference."
     )
+    patched_at: str | None = Field(
+        description="When a patch last changed title, link or metadata; null since the last upload."
+    )
     offset: int
     vector: list[float] | None = Field(
         default=None,
@@ -103,11 +106,13 @@ def read_content(searcher: Snapshot, content_id: str, include: Collection[Includ
     location = locate(searcher, content_id)
     [stored] = searcher.read_many([location], LONG_FACTS)
     demanded = _write_demanded(searcher, location, stored, {*LONG_FACTS, *include})
+    patched_at_ms = stored.facts.patched_at_ms
     return ContentFields(
         **_write_shown(stored),
         **demanded,
         truncated=stored.facts.is_truncated,
         sha256=stored.facts.sha256,
+        patched_at=None if patched_at_ms is None else rfc_time(patched_at_ms),
         offset=stored.offset,
     )
 

@@ -16,6 +16,7 @@ Schema: TypeAlias = Mapping[str, Any]
 Described: TypeAlias = type[BaseModel] | Schema
 
 JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
 FORM = "multipart/form-data"
 HTML = "text/html"
 OCTETS = "application/octet-stream"
@@ -35,7 +36,7 @@ class Route:
     is not in the document. Generated clients call the operation by `name`.
     """
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str
     handler: Handler
     access: Access

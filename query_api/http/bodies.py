@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -10,6 +10,7 @@ from aiohttp import web
 
 from query_api.contract.json_size import MAX_CONTAINERS, has_few_containers, is_small_beside_pictures
 from query_api.contract.media_types import wrong_media_type
+from query_api.contract.route import JSON
 from query_api.contract.validation import ModelT, model_from_json, model_from_texts
 from query_api.errors import ApiError
 from query_api.http.forms import parts_of_form
@@ -22,9 +23,11 @@ MAX_JSON_BYTES = web.AppKey("max_json_bytes", int)  # beside pictures
 ParsedT = TypeVar("ParsedT")
 
 
-async def read_json_body(request: web.Request, model: type[ModelT]) -> ModelT:
-    if request.content_type != "application/json":
-        raise wrong_media_type(request.headers)
+async def read_json_body(
+    request: web.Request, model: type[ModelT], media_types: Sequence[str] = (JSON,)
+) -> ModelT:
+    if request.content_type not in media_types:
+        raise wrong_media_type(request.headers, " or ".join(media_types))
     body = await read_body(request)
     refuse_large_json(request, body)
     return await parse_body(request, len(body), lambda: model_from_json(model, body))

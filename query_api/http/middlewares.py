@@ -173,4 +173,6 @@ def _route(request: web.Request) -> str:
 
 
 def _method(request: web.Request) -> str:
-    return request.method if request.method in {"GET", "HEAD", "POST", "DELETE", "OPTIONS"} else "other"
+    return (
+        request.method if request.method in {"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"} else "other"
+    )

@@ -12,15 +12,16 @@ from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import CallerSlots
 from query_api.serving.served_index import ServedIndex
-from schemas.events import DeleteEvent, Event
+from schemas.events import DeleteEvent, Event, PatchEvent
 
-Fate: TypeAlias = Literal["applied", "superseded", "set_aside"]
+Fate: TypeAlias = Literal["applied", "superseded", "set_aside", "unknown_content"]
 
 MESSAGES: Mapping[Fate, str] = MappingProxyType(
     {
         "superseded": "a later event or a higher version of this content has replaced this event",
         "set_aside": "the content is not in the index: its event became a dead letter, "
         "or it was deleted right after",
+        "unknown_content": "there is no live content with this id, so the patch changed nothing",
     }
 )
 
@@ -43,9 +44,12 @@ def fate_of(searcher: Snapshot, event: Event, delivery: Delivery) -> Fate:
 
     `set_aside` means that the content is not in the index and that nothing in the index says
     why. Either the event became a dead letter, or it was an upload without a version that was
+    deleted right after. `unknown_content` means that a patch found no content, or that the content was
     deleted right after.
     """
     location = searcher.find(event.content_id)
+    if location is None and isinstance(event, PatchEvent):
+        return "unknown_content"
     if location is None and isinstance(event, DeleteEvent):
         return "applied"
     if location is not None:

@@ -113,6 +113,28 @@ class UploadRequest(_UploadFields):
     )
 
 
+class PatchParameters(WriteParameters):
+    """The query string of a patch."""
+
+    source: Name = ""
+    event_id: Name = ""
+
+
+class PatchRequest(Request):
+    """What changes, as JSON Merge Patch says it (RFC 7396): null removes, what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    title: Name | None = Field(default=None, description="The new title; null or an empty one removes it.")
+    link: Link | None = Field(default=None, description="The new link; null removes it.")
+    metadata: dict[MetadataText, MetadataValue] | None = Field(
+        default=None,
+        max_length=MAX_METADATA_MEMBERS,
+        description="Entries to add or replace. A null value removes its entry, and null in place of the "
+        "object removes all of them.",
+    )
+
+
 class UploadForm(_UploadFields):
     """The plain fields of a multipart upload. The file is the part `image`."""
 

@@ -27,7 +27,7 @@ from query_api.telemetry.stages import Stages
 from query_api.telemetry.tracing import RequestTrace
 from query_api.uploads.large_contents import LargeContents
 from schemas.codec import EncodedEvent, encode_event
-from schemas.events import DeleteEvent, Event, ImageContent, TextContent, UploadEvent
+from schemas.events import Event, ImageContent, TextContent, UploadEvent
 
 log = structlog.get_logger()
 
@@ -162,7 +162,7 @@ async def publish_event(
 
 async def check_content(encoder: QueryEncoder, event: Event) -> None:
     """Raise `ContentRefused` if the event's content can never be encoded."""
-    if isinstance(event, DeleteEvent):
+    if not isinstance(event, UploadEvent):
         return
     if isinstance(event.content, TextContent):
         await encoder.check(event.content.text)

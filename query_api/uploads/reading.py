@@ -1,4 +1,4 @@
-"""Turn requests into upload and delete events.
+"""Turn requests into upload, patch and delete events.
 
 A body is JSON, a form with the image, or the content itself. Events are checked by the same
 rules as in the consumer (`schemas.validation`), so that an event that would become a dead letter
@@ -17,7 +17,7 @@ from aiohttp import web
 from clip_index.encoder.picture_signatures import picture_format
 from query_api.contract.media_types import looks_like_json, wrong_media_type
 from query_api.contract.models import Request, picture_of_part
-from query_api.contract.route import OCTETS
+from query_api.contract.route import JSON, MERGE_PATCH, OCTETS
 from query_api.contract.utf8 import text_from_bytes
 from query_api.contract.validation import model_from_texts, model_from_values, object_from_json
 from query_api.errors import ApiError, EventRefused
@@ -32,6 +32,8 @@ from query_api.http.bodies import (
 from query_api.http.form_fields import read_plain_fields
 from query_api.uploads.models import (
     DeleteParameters,
+    PatchParameters,
+    PatchRequest,
     RawUploadParameters,
     UploadForm,
     UploadRequest,
@@ -40,7 +42,7 @@ from query_api.uploads.models import (
 from schemas.errors import BadEvent
 from schemas.events import Event, ImageContent, TextContent, UploadEvent
 from schemas.json_format import event_from_json
-from schemas.validation import validate_event
+from schemas.validation import METADATA_PREFIX, validate_event
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")  # in the document; others are taken too
 _WANTED = "application/json, multipart/form-data, text/plain or a picture"
@@ -70,6 +72,26 @@ def read_delete(request: web.Request) -> tuple[Event, WriteParameters]:
     fields = parameters.model_dump(exclude=set(_OPTIONS))
     document = {**fields, "content_id": request.match_info["content_id"], "operation": "delete"}
     return _validated(_event_from_document(document)), parameters
+
+
+async def read_patch(request: web.Request) -> tuple[Event, WriteParameters]:
+    """Read a patch event from the path, the query string and a JSON Merge Patch."""
+    parameters = read_parameters(request, PatchParameters)
+    patch = await read_json_body(request, PatchRequest, (JSON, MERGE_PATCH))
+    document = {
+        **parameters.model_dump(exclude=set(_OPTIONS)),
+        **patch.model_dump(exclude_none=True),
+        "content_id": request.match_info["content_id"],
+        "operation": "patch",
+        "remove": _removed_by(patch),
+    }
+    return _validated(_event_from_document(document)), parameters
+
+
+def _removed_by(patch: PatchRequest) -> list[str]:
+    nulls = [name for name in sorted(patch.model_fields_set) if getattr(patch, name) is None]
+    entries = (patch.metadata or {}).items()
+    return nulls + [f"{METADATA_PREFIX}{key}" for key, value in entries if value is None]
 
 
 def build_event(upload: UploadRequest, content: TextContent | ImageContent | None = None) -> Event:

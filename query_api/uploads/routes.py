@@ -1,4 +1,4 @@
-"""`POST /v1/contents` and `DELETE /v1/contents/{content_id}`: uploads and deletes."""
+"""`POST /v1/contents`, and `PATCH` and `DELETE /v1/contents/{content_id}`: uploads, patches and deletes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from event_log.records import Delivery
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, WRITING
-from query_api.contract.route import BINARY, FORM, JSON, OCTETS, Described, Examples, Route
+from query_api.contract.route import BINARY, FORM, JSON, MERGE_PATCH, OCTETS, Described, Examples, Route
 from query_api.contract.schema_rules import NOT_BLANK
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
@@ -24,6 +24,8 @@ from query_api.telemetry.tracing import TRACE
 from query_api.uploads.fate import MESSAGES, fate_of, position_of, searcher_covering, shard_of
 from query_api.uploads.models import (
     DeleteParameters,
+    PatchParameters,
+    PatchRequest,
     PublishedAnswer,
     RawUploadParameters,
     UploadMultipart,
@@ -31,7 +33,7 @@ from query_api.uploads.models import (
     WriteParameters,
 )
 from query_api.uploads.publishing import EVENT_PUBLISHER, publish_event
-from query_api.uploads.reading import IMAGE_TYPES, read_delete, read_upload
+from query_api.uploads.reading import IMAGE_TYPES, read_delete, read_patch, read_upload
 from schemas.events import Event
 
 
@@ -39,6 +41,13 @@ async def post_content(request: web.Request) -> web.Response:
     request.app[EVENT_PUBLISHER].require_publisher()
     with request[STAGES].measure("read"):
         event, parameters = await read_upload(request)
+    return await _write(request, event, parameters)
+
+
+async def patch_content(request: web.Request) -> web.Response:
+    request.app[EVENT_PUBLISHER].require_publisher()
+    with request[STAGES].measure("read"):
+        event, parameters = await read_patch(request)
     return await _write(request, event, parameters)
 
 
@@ -104,6 +113,10 @@ UPLOAD_EXAMPLES: Examples = MappingProxyType(
     }
 )
 
+PATCH_EXAMPLES: Examples = MappingProxyType(
+    {"a lower price": {"metadata": {"price": 39.5, "sale": True, "season": None}}}
+)
+
 ROUTES = (
     Route(
         method="POST",
@@ -127,6 +140,22 @@ ROUTES = (
         },
         examples=UPLOAD_EXAMPLES,
         codes=WRITING | REFUSED_TEXT | REFUSED_IMAGE | {"bad_multipart", "unsupported_media_type"},
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/contents/{content_id}",
+        handler=patch_content,
+        access="write",
+        name="patch_content",
+        summary="Change title, link or metadata of a content, without encoding it again.",
+        description="A JSON Merge Patch (RFC 7396): null removes, what is left out stays. It applies to the "
+        "content that the id holds at its place in the log. The next upload of the id replaces it whole. "
+        "With `wait=searchable` an id without a content is answered with 404.",
+        answers=WRITTEN,
+        parameters=PatchParameters,
+        bodies={JSON: PatchRequest, MERGE_PATCH: PatchRequest},
+        examples=PATCH_EXAMPLES,
+        codes=WRITING | {"unknown_content", "unsupported_media_type"},
     ),
     Route(
         method="DELETE",

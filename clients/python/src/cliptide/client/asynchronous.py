@@ -85,6 +85,9 @@ class AsyncClient:
     async def delete(self, content_id: str, *, version: int | None = None) -> Acknowledgement:
         return await self._run(flows.delete(content_id, version, self._connection.patience_seconds))
 
+    async def patch(self, content_id: str, **changes: Any) -> Acknowledgement:
+        return await self._run(flows.patch(content_id, changes, self._connection.patience_seconds))
+
     async def delete_by_filter(
         self, row_filter: Mapping[str, Any], *, dry_run: bool = True, max_contents: int = 1000
     ) -> DeletedByFilter:

@@ -94,6 +94,10 @@ class Client:
     def delete(self, content_id: str, *, version: int | None = None) -> Acknowledgement:
         return self._run(flows.delete(content_id, version, self._connection.patience_seconds))
 
+    def patch(self, content_id: str, **changes: Any) -> Acknowledgement:
+        """Change `title`, `link` or `metadata` without a new upload; None removes, in `metadata` too."""
+        return self._run(flows.patch(content_id, changes, self._connection.patience_seconds))
+
     def delete_by_filter(
         self, row_filter: Mapping[str, Any], *, dry_run: bool = True, max_contents: int = 1000
     ) -> DeletedByFilter:

@@ -152,6 +152,11 @@ def delete(content_id: str, version: int | None, patience_seconds: float) -> Flo
     return _acknowledgement(answer, is_delete=True)
 
 
+def patch(content_id: str, changes: Mapping[str, Any], patience_seconds: float) -> Flow[Acknowledgement]:
+    answer = yield from send(Call("PATCH", _content_path(content_id), dict(changes)), patience_seconds)
+    return _acknowledgement(answer)
+
+
 def get_content(content_id: str, patience_seconds: float) -> Flow[Json | None]:
     try:
         answer = yield from send(Call("GET", _content_path(content_id)), patience_seconds)
