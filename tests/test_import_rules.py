@@ -61,7 +61,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "clip_index": (
         ("reading", "writing"),
-        ("fold", "segments"),
+        ("fold", "patching", "segments"),
         ("generations", "row_filter", "vectors"),
         ("encoder", "storage"),
         ("content", "errors"),

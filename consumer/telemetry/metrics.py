@@ -45,7 +45,7 @@ class Metrics:
         registry = self.registry
         self.records = Counter(
             "cliptide_consumer_records_total",
-            "Records handed to the index, by what became of them: indexed, removed, dead_letter.",
+            "Records handed to the index, by what became of them: indexed, patched, removed, dead_letter.",
             ["status"],
             registry=registry,
         )

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,25 +17,29 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
-from fakes.shards import content, create_index, removal, take_over
+from fakes.shards import content, create_index, patch, removal, take_over, unit_vectors
 
+Shown = tuple[int, int]
 EAGER_MERGES = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=2, max_dead_share=0.2))
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event of the log: `body` stands for the content and decides its embedding; None deletes."""
+    """One event of the log: `body` stands for the content and decides its embedding; None deletes.
+
+    With a `mark` it is a patch, which has neither version nor body: the metadata get the mark, or at 0 lose it.
+    """
 
     content_id: str
     version: int | None
     body: int | None
+    mark: int | None = None
 
 
-events = st.builds(
-    Event,
-    st.sampled_from(["a", "b", "c", "d"]),
-    st.none() | st.integers(1, 4),
-    st.none() | st.integers(0, 50),
+ids = st.sampled_from(["a", "b", "c", "d"])
+events = st.one_of(
+    st.builds(Event, ids, st.none() | st.integers(1, 4), st.none() | st.integers(0, 50)),
+    st.builds(Event, ids, st.none(), st.none(), st.integers(0, 3)),
 )
 # What the writer does between two events of the log.
 steps = st.sampled_from(
@@ -42,11 +47,15 @@ steps = st.sampled_from(
 )
 
 
-def folded(log: list[Event]) -> dict[str, int]:
-    """The definition: content id → body of the live content."""
+def folded(log: list[Event]) -> dict[str, Shown]:
+    """The definition: content id → body and mark of the live content."""
     states: dict[str, IdState] = {}
-    bodies: dict[str, int] = {}
+    bodies: dict[str, Shown] = {}
     for event in log:
+        if event.mark is not None:
+            if event.content_id in bodies:
+                bodies[event.content_id] = bodies[event.content_id][0], event.mark
+            continue
         before = states.get(event.content_id, UNSEEN)
         after = fold(before, version=event.version, is_delete=event.body is None)
         if after is None:
@@ -54,11 +63,14 @@ def folded(log: list[Event]) -> dict[str, int]:
         states[event.content_id] = after
         bodies.pop(event.content_id, None)
         if event.body is not None:
-            bodies[event.content_id] = event.body
+            bodies[event.content_id] = event.body, 0
     return bodies
 
 
 def change_of(event: Event, offset: int) -> EncodedContent | object:
+    if event.mark is not None:
+        marks = {"mark": float(event.mark)} if event.mark else {}
+        return patch(event.content_id, offset, metadata=marks, removed=frozenset({"metadata.mark"}))
     if event.body is None:
         return removal(event.content_id, offset, event.version)
     return content(
@@ -66,17 +78,19 @@ def change_of(event: Event, offset: int) -> EncodedContent | object:
     )
 
 
-def indexed(index: IndexDirectory) -> dict[str, int]:
-    """What a reader sees: content id → body, checked to be one and the same on every way to it."""
+def indexed(index: IndexDirectory) -> dict[str, Shown]:
+    """What a reader sees: content id → body and mark, checked to be one and the same on every way to it."""
     reader = IndexReader(index.path.parent.parent)
     reader.reload()
     assert reader.searcher is not None
     searcher = reader.searcher
-    seen: dict[str, int] = {}
+    seen: dict[str, Shown] = {}
     for hit in searcher.search(content("query").embeddings, k=100, modality="image")[0]:
         stored = searcher.read(hit.location)
         assert hit.content_id not in seen, "found twice"
-        seen[hit.content_id] = int(stored.facts.metadata["body"])
+        body, mark = int(stored.facts.metadata["body"]), int(stored.facts.metadata.get("mark", 0))
+        seen[hit.content_id] = body, mark
+        assert np.allclose(searcher.embeddings(hit.location), unit_vectors(body), atol=1e-3)
         location = searcher.find(hit.content_id)
         assert location is not None
         assert searcher.read(location) == stored

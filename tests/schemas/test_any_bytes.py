@@ -98,6 +98,7 @@ def test_bytes_behind_the_datum_are_undecodable() -> None:
 UP_TO_CONTENT = zigzag(6) + b"shoe-1" + zigzag(1_772_368_215_250) + zigzag(0) + zigzag(0)
 UP_TO_METADATA = UP_TO_CONTENT + zigzag(1) + zigzag(4) + b"shoe" + zigzag(0) * 4
 NO_TITLE = zigzag(0)
+NOTHING_REMOVED = zigzag(0)
 UP_TO_LIST = UP_TO_METADATA + zigzag(1) + zigzag(4) + b"tags" + zigzag(3)
 HUGE_LENGTHS = {
     "content id": b"",
@@ -107,11 +108,13 @@ HUGE_LENGTHS = {
     "list": UP_TO_LIST,
     "text of a list": UP_TO_LIST + zigzag(1),
     "title": UP_TO_METADATA + zigzag(0) + zigzag(1),
+    "names to remove": UP_TO_METADATA + zigzag(0) + NO_TITLE,
+    "name to remove": UP_TO_METADATA + zigzag(0) + NO_TITLE + zigzag(1),
 }
 
 
 def test_the_datum_that_the_huge_lengths_are_put_into_is_an_event() -> None:
-    assert outcome_of(b"shoe-1", HEADER + UP_TO_METADATA + zigzag(0) + NO_TITLE) == "event"
+    assert outcome_of(b"shoe-1", HEADER + UP_TO_METADATA + zigzag(0) + NO_TITLE + NOTHING_REMOVED) == "event"
 
 
 @pytest.mark.timeout(60)

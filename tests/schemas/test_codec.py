@@ -74,7 +74,7 @@ def test_a_time_is_rounded_down_to_the_millisecond(encode: Encode) -> None:
 
 def test_the_avro_value_starts_with_marker_and_fingerprint_and_needs_no_header() -> None:
     encoded = encode_event(build_upload())
-    assert encoded.value[:10].hex() == "c30159cdcfab585bf212"
+    assert encoded.value[:10].hex() == "c30123d34fc1b3e2be17"
     assert encoded.headers == ()
 
 

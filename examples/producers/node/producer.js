@@ -6,7 +6,7 @@ const { Kafka, Partitioners, logLevel } = require("kafkajs");
 const [broker, topic, format, schemaFile, registry] = process.argv.slice(2);
 const occurredAt = 1772368215250; // milliseconds
 // The marker of single-object encoding and the fingerprint of upload_event.avsc
-const header = Buffer.from("c30159cdcfab585bf212", "hex");
+const header = Buffer.from("c30123d34fc1b3e2be17", "hex");
 
 const inJson = [
   { content_id: "shoe-1", occurred_at: occurredAt, source: "shop", content: { text: "a red shoe" } },

@@ -13,7 +13,7 @@ from pathlib import Path
 import fastavro
 from confluent_kafka import Producer
 
-HEADER = bytes.fromhex("c30159cdcfab585bf212")  # the marker, and the fingerprint of upload_event.avsc
+HEADER = bytes.fromhex("c30123d34fc1b3e2be17")  # the marker, and the fingerprint of upload_event.avsc
 COMMON = {"occurred_at": 1772368215250, "source": "shop"}  # milliseconds
 TEXT = {"text": "a red shoe"}
 REFERENCE = {"uri": "s3://uploads/shoe-2.jpg", "modality": "image"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clip_index.content import Delta
+from clip_index.content import Delta, Embeddings, StoredContent
 from clip_index.errors import CommitUnknown, DamagedFile, DeltaMismatch, Fenced
 from clip_index.generations.history import list_generations, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
@@ -18,7 +18,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
+from fakes.shards import add, content, create_index, patch, path_of, removal, take_over, unit_vectors
 
 
 @pytest.fixture
@@ -365,3 +365,68 @@ def test_k_counts_contents_not_windows(index: IndexDirectory, writer: ShardWrite
     assert len(hits) == 3
     assert hits[0].content_id == "long"
     assert len({hit.content_id for hit in hits}) == 3
+
+
+@pytest.mark.parametrize("is_committed", [True, False], ids=["committed", "in the buffer"])
+def test_a_patch_changes_facts_and_keeps_everything_else(
+    index: IndexDirectory, writer: ShardWriter, is_committed: bool
+) -> None:
+    facts = {"title": "shoe", "link": "https://shop.example/a", "metadata": {"colour": "red", "price": 2.0}}
+    add(
+        writer,
+        [
+            lambda o: content(
+                "a", o, modality="text", num_rows=3, text="a", version=4, thumbnail=b"t", **facts
+            )
+        ],
+    )
+    if is_committed:
+        writer.commit()
+    before = {} if not is_committed else {"embeddings": read_one(index, "a")[1]}
+    changes = {
+        "title": "shoes",
+        "metadata": {"price": 3.0, "tags": ("sale",)},
+        "removed": frozenset({"link"}),
+    }
+    add(writer, [lambda o: patch("a", o, **changes)])
+    writer.commit()
+    stored, embeddings, thumbnail = read_one(index, "a")
+    assert (stored.facts.title, stored.facts.link) == ("shoes", None)
+    assert stored.facts.metadata == {"colour": "red", "price": 3.0, "tags": ("sale",)}
+    assert (stored.version, stored.offset, stored.facts.text, thumbnail) == (4, 1, "a", b"t")
+    assert stored.facts.patched_at_ms == 1_700_000_100_001
+    assert stored.facts.occurred_at_ms == 1_700_000_000_000
+    assert len(embeddings) == 3
+    assert np.array_equal(embeddings, before.get("embeddings", embeddings))
+
+
+def read_one(index: IndexDirectory, content_id: str) -> tuple[StoredContent, Embeddings, bytes | None]:
+    searcher = open_searcher(index)
+    location = searcher.find(content_id)
+    assert location is not None
+    return searcher.read(location), searcher.embeddings(location), searcher.thumbnail(location)
+
+
+def test_a_patch_of_what_is_not_there_changes_nothing(index: IndexDirectory, writer: ShardWriter) -> None:
+    add(writer, [lambda o: content("a", o, version=3), lambda o: removal("a", o, version=3)])
+    writer.commit()
+    add(writer, [lambda o: patch("a", o, title="shoe"), lambda o: patch("b", o, title="hat")])
+    assert writer.commit() == 4
+    assert live_ids(index) == set()
+    assert open_searcher(index).floor("a") == 3
+
+
+def test_an_upload_after_a_patch_replaces_all_of_it(index: IndexDirectory, writer: ShardWriter) -> None:
+    add(writer, [lambda o: content("a", o), lambda o: patch("a", o, title="shoe"), lambda o: content("a", o)])
+    writer.commit()
+    stored, _, _ = read_one(index, "a")
+    assert (stored.facts.title, stored.facts.patched_at_ms) == (None, None)
+
+
+def test_the_freshness_of_a_patch_counts_from_the_patch(index: IndexDirectory, writer: ShardWriter) -> None:
+    add(writer, [lambda o: content("a", o)])
+    writer.commit()
+    former = open_searcher(index)
+    add(writer, [lambda o: patch("a", o, title="shoe")])
+    writer.commit()
+    assert open_searcher(index).newcomers_since(former).tolist() == [1_700_000_100_001]

@@ -11,7 +11,7 @@ from clip_index.content import Change
 from clip_index.reading.index_reader import IndexReader
 from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.records import Record
-from fakes.shards import add, content, create_index, removal, take_over
+from fakes.shards import add, content, create_index, patch, removal, take_over
 
 
 def record(offset: int, key: str, value: bytes | None, partition: int = 0) -> Record:
@@ -150,3 +150,20 @@ def test_a_later_event_without_a_version_settles_a_content_that_could_not_be_rea
     assert verify(tmp_path, EQUAL[:3], log).num_unproven == 1
     (tmp_path / "second").mkdir()
     assert verify(tmp_path / "second", EQUAL[:3], [*log, *LOG[4:]]).outdated == ("a",)
+
+
+PATCH = b'{"content_id": "c", "operation": "patch", "title": "hat"}'
+LOG_WITH_PATCH = [*LOG[:5], record(5, "c", PATCH), record(6, "set-aside", upload("set-aside"))]
+
+
+def test_a_patch_is_folded_too(tmp_path: Path) -> None:
+    changes = [content("a", 0), content("b", 1), content("c", 3), content("a", 4), patch("c", 5, title="hat")]
+    assert verify(tmp_path / "1", changes, LOG_WITH_PATCH).is_equal
+    assert verify(tmp_path / "2", changes[:4], LOG_WITH_PATCH).outdated == ("c",)
+
+
+def test_a_patch_of_what_the_log_no_longer_holds_is_unproven(tmp_path: Path) -> None:
+    changes = [content("a", 0), content("b", 1), content("c", 3), content("a", 4), patch("c", 5, title="hat")]
+    difference = verify(tmp_path, changes, LOG_WITH_PATCH, log_start=4)
+    assert difference.is_equal
+    assert difference.num_unproven == 2

@@ -74,8 +74,8 @@ def test_every_misplaced_delete_is_said() -> None:
     passed = [(record(ELSEWHERE, offset=offset), delete("shoe-1")) for offset in (7, 8)]
     assert warnings_of(placement, *passed) == [
         f"misplaced record: {TOPIC}-{ELSEWHERE}@7",
-        f"misplaced delete has no effect: {TOPIC}-{ELSEWHERE}@7",
-        f"misplaced delete has no effect: {TOPIC}-{ELSEWHERE}@8",
+        f"misplaced delete or patch has no effect: {TOPIC}-{ELSEWHERE}@7",
+        f"misplaced delete or patch has no effect: {TOPIC}-{ELSEWHERE}@8",
     ]
 
 

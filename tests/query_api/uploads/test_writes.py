@@ -25,7 +25,7 @@ from fakes.hash_encoder import draw_picture
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from schemas.codec import EventDecoder
-from schemas.events import ContentReference, DeleteEvent, ImageContent, TextContent, UploadEvent
+from schemas.events import ContentReference, DeleteEvent, ImageContent, PatchEvent, TextContent, UploadEvent
 from schemas.framed_writing import FramedEncoder
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService
@@ -426,3 +426,43 @@ async def test_the_answer_says_why_an_upload_is_not_the_one_that_is_found(
     small_index.commit(0, *changes)
     response = await waiting
     assert (response.status, (await response.json())["error"]["code"]) == (status, code)
+
+
+async def test_a_merge_patch_is_published_as_a_patch_event(client: Client, log: MemoryLog) -> None:
+    body = {"title": "hat", "link": None, "metadata": {"price": 3, "season": None, "tags": ["a"]}}
+    response = await client.patch(
+        "/v1/contents/t-new?source=shop",
+        data=json.dumps(body),
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+    assert response.status == 202, await response.text()
+    [event] = events_of(log)
+    assert event == PatchEvent(
+        event_id="",
+        content_id="t-new",
+        source="shop",
+        occurred_at=event.occurred_at,
+        title="hat",
+        metadata={"price": 3.0, "tags": ("a",)},
+        remove=("link", "metadata.season"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({}, 422, "invalid_field"),
+        ({"metadata": {}}, 422, "invalid_field"),
+        ({"title": "x" * 513}, 422, "invalid_value"),
+        ({"link": ""}, 422, "invalid_value"),
+        ({"content": {"text": "a hat"}}, 422, "unknown_field"),
+        ({"version": 3}, 422, "unknown_field"),
+        ([], 422, "invalid_value"),
+    ],
+)
+async def test_a_patch_that_breaks_a_rule_is_refused(
+    client: Client, log: MemoryLog, body: Any, status: int, code: str
+) -> None:
+    response = await client.patch("/v1/contents/t-new", json=body)
+    assert (response.status, (await response.json())["error"]["code"]) == (status, code)
+    assert events_of(log) == []

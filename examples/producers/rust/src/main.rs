@@ -12,7 +12,7 @@ use serde_json::json;
 
 const OCCURRED_AT: i64 = 1772368215250; // milliseconds
 /// The marker of single-object encoding and the fingerprint of upload_event.avsc.
-const HEADER: [u8; 10] = [0xC3, 0x01, 0x59, 0xCD, 0xCF, 0xAB, 0x58, 0x5B, 0xF2, 0x12];
+const HEADER: [u8; 10] = [0xC3, 0x01, 0x23, 0xD3, 0x4F, 0xC1, 0xB3, 0xE2, 0xBE, 0x17];
 
 type Error = Box<dyn std::error::Error>;
 
@@ -98,6 +98,7 @@ fn events_in_avro(schema: &Schema, prefix: &[u8]) -> Result<Vec<(&'static str, V
             ("link".into(), nothing()),
             ("metadata".into(), Value::Map(Default::default())),
             ("title".into(), nothing()),
+            ("remove".into(), Value::Array(Vec::new())),
         ]);
         values.push((content_id, [prefix, &to_avro_datum(schema, event)?].concat()));
     }
