@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from query_api.contract.models import ErrorAnswer
-from query_api.contract.route import FORM, JSON, OCTETS, Described, Route
+from query_api.contract.route import FORM, JSON, METHODS_WITH_BODY, OCTETS, Described, Route
 from query_api.errors import STATUSES
 
 Mode: TypeAlias = Literal["validation", "serialization"]
@@ -111,7 +111,7 @@ def error_codes(route: Route) -> frozenset[str]:
     codes = OF_EVERY_ROUTE | route.codes
     if route.access != "open":
         codes |= OF_GUARDED_ROUTES
-    if route.method == "POST":
+    if route.method in METHODS_WITH_BODY:
         codes |= OF_BODIES
     if route.parameters or route.bodies:
         codes |= OF_VALUES

@@ -16,6 +16,7 @@ Schema: TypeAlias = Mapping[str, Any]
 Described: TypeAlias = type[BaseModel] | Schema
 
 JSON = "application/json"
+METHODS_WITH_BODY = ("POST", "PATCH")
 MERGE_PATCH = "application/merge-patch+json"
 FORM = "multipart/form-data"
 HTML = "text/html"

@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
+from query_api.contract.route import METHODS_WITH_BODY
 from query_api.errors import ApiError
 from query_api.http.bodies import content_encoding
 from query_api.http.inflation import ENCODINGS
@@ -23,7 +24,8 @@ def build_body_receiver(timeout_seconds: float) -> Middleware:
     async def receive(request: web.Request, handler: Handler) -> web.StreamResponse:
         if len(request.headers.get("Content-Type", "")) > _MAX_CONTENT_TYPE:
             raise ApiError("bad_request", "the header Content-Type is too long")
-        if request.method == "POST" and request.body_exists and request.match_info.http_exception is None:
+        has_body = request.method in METHODS_WITH_BODY and request.body_exists
+        if has_body and request.match_info.http_exception is None:
             with request[STAGES].measure("read"):
                 await _read_body(request, timeout_seconds)
         return await handler(request)

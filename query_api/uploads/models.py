@@ -15,12 +15,19 @@ from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import BASE64, MAX_WAIT_MS, Answer, ContentId, FilePart, Request, Timings
 from query_api.contract.schema_rules import NOT_BLANK, JsonSchema, exactly_one_of, is_given
 from query_api.contract.unions import one_of_types
-from schemas.validation import MAX_LIST_TEXTS, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES
+from schemas.validation import (
+    MAX_LIST_TEXTS,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_ENTRIES,
+    MAX_METADATA_KEY_BYTES,
+    MAX_REMOVED,
+)
 
 MAX_FIELD_CHARACTERS = 8192
 MAX_TEXT_CHARACTERS = 1_000_000  # far beyond what an encoder takes; the encoder says what is too long
 MAX_METADATA_JSON_CHARACTERS = 8 * MAX_METADATA_BYTES  # room for escapes and white space
 MAX_METADATA_MEMBERS = 4 * MAX_METADATA_ENTRIES  # nulls do not count as entries
+MAX_PATCHED_ENTRIES = MAX_REMOVED - 2  # each may be removed, and so may title and link
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 Version = Annotated[int, Field(ge=INT64_MIN, le=INT64_MAX)]
@@ -48,6 +55,12 @@ MetadataValue = Annotated[
     one_of_types("a text, a number, true, false, null or a list of texts"),
 ]
 UploadText = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, json_schema_extra=NOT_BLANK)]
+
+
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_BYTES)]
+PatchedMetadata = Annotated[
+    dict[MetadataKey, MetadataValue], Field(min_length=1, max_length=MAX_PATCHED_ENTRIES, fail_fast=True)
+]
 
 
 class WriteParameters(Request):
@@ -127,9 +140,8 @@ class PatchRequest(Request):
 
     title: Name | None = Field(default=None, description="The new title; null or an empty one removes it.")
     link: Link | None = Field(default=None, description="The new link; null removes it.")
-    metadata: dict[MetadataText, MetadataValue] | None = Field(
+    metadata: PatchedMetadata | None = Field(
         default=None,
-        max_length=MAX_METADATA_MEMBERS,
         description="Entries to add or replace. A null value removes its entry, and null in place of the "
         "object removes all of them.",
     )

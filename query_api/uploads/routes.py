@@ -155,7 +155,7 @@ ROUTES = (
         parameters=PatchParameters,
         bodies={JSON: PatchRequest, MERGE_PATCH: PatchRequest},
         examples=PATCH_EXAMPLES,
-        codes=WRITING | {"unknown_content", "unsupported_media_type"},
+        codes=WRITING - {"content_too_large"} | {"unknown_content", "unsupported_media_type"},
     ),
     Route(
         method="DELETE",

@@ -27,7 +27,7 @@ EAGER_MERGES = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=
 class Event:
     """One event of the log: `body` stands for the content and decides its embedding; None deletes.
 
-    With a `mark` it is a patch, which has neither version nor body: the metadata get the mark, or at 0 lose it.
+    With a `mark` it is a patch, which has neither version nor body: the metadata get the mark; 0 removes it.
     """
 
     content_id: str

@@ -50,6 +50,8 @@ ONLY_THERE = MappingProxyType(
             "POST /v1/contents",
             "invalid_field",
         ): "that a time is of 1990 to 2099, and an id not . or ..",
+        ("PATCH /v1/contents/{content_id}", "invalid_field"): "how many bytes a title or a link has",
+        ("PATCH /v1/contents/{content_id}", "metadata_too_large"): "how many bytes all of them have",
         ("POST /v1/contents/delete", "invalid_value"): "that a filter has a condition",
         ("POST /v1/contents", "missing_field"): "which kind of body needs which parameters",
         ("POST /v1/contents", "unknown_field"): "which kind of body allows which parameters",

@@ -452,9 +452,9 @@ async def test_a_merge_patch_is_published_as_a_patch_event(client: Client, log: 
     ("body", "status", "code"),
     [
         ({}, 422, "invalid_field"),
-        ({"metadata": {}}, 422, "invalid_field"),
-        ({"title": "x" * 513}, 422, "invalid_value"),
-        ({"link": ""}, 422, "invalid_value"),
+        ({"metadata": {}}, 422, "out_of_range"),
+        ({"title": "x" * 513}, 422, "out_of_range"),
+        ({"link": ""}, 422, "out_of_range"),
         ({"content": {"text": "a hat"}}, 422, "unknown_field"),
         ({"version": 3}, 422, "unknown_field"),
         ([], 422, "invalid_value"),
