@@ -33,12 +33,12 @@ from event_log.schema_registry.client import RegistryClient
 from event_log.schema_registry.writing import register_for
 from query_api.app import AppSettings, build_app
 from query_api.encoding.query_encoder import QueryEncoderSettings
-from query_api.http.api_keys import ApiKeys
-from query_api.http.connection import ConnectionLimits
-from query_api.http.listener import Address, AddressRefused, listening
-from query_api.http.open_connections import bound_connections
-from query_api.http.rate_limit import RateLimit
-from query_api.http.stopping import STOPPING, StopSignals
+from query_api.http.connections.connection import ConnectionLimits
+from query_api.http.connections.listener import Address, AddressRefused, listening
+from query_api.http.connections.open_connections import bound_connections
+from query_api.http.connections.stopping import STOPPING, StopSignals
+from query_api.http.guards.api_keys import ApiKeys
+from query_api.http.guards.rate_limit import RateLimit
 from query_api.serving.engine import Reader
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.shown_links import LinkShowingReader

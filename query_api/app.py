@@ -22,23 +22,23 @@ from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
 from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
-from query_api.http.access import build_access_check
 from query_api.http.answer_headers import add_headers
-from query_api.http.api_keys import ApiKeys
-from query_api.http.bodies import MAX_JSON_BYTES
-from query_api.http.body_receiver import build_body_receiver
-from query_api.http.concurrency_limit import build_concurrency_limit
-from query_api.http.cors import build_cors
-from query_api.http.host_check import build_host_check
-from query_api.http.inflation import KEEP_COMPRESSED
+from query_api.http.bodies.inflation import KEEP_COMPRESSED
+from query_api.http.bodies.reading import MAX_JSON_BYTES
+from query_api.http.bodies.receiver import build_body_receiver
+from query_api.http.connections.stopping import STOPPING, Stopping
+from query_api.http.guards.access import build_access_check
+from query_api.http.guards.api_keys import ApiKeys
+from query_api.http.guards.concurrency_limit import build_concurrency_limit
+from query_api.http.guards.cors import build_cors
+from query_api.http.guards.host_check import build_host_check
+from query_api.http.guards.rate_limit import RateLimit, build_rate_limit, build_refusal_limit
 from query_api.http.middlewares import answer_errors, observe
-from query_api.http.rate_limit import RateLimit, build_rate_limit, build_refusal_limit
-from query_api.http.stopping import STOPPING, Stopping
 from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.route_table import ROUTES
-from query_api.search.cursors import CURSOR_KEY
+from query_api.search.paging.cursors import CURSOR_KEY
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
 from query_api.serving.background_job import BACKGROUND_JOBS, BackgroundJobs
 from query_api.serving.engine import Reader

@@ -15,8 +15,8 @@ from query_api.contract.route import ENDLESS
 from query_api.contract.validation import shortened
 from query_api.contract.wrong_addresses import no_such_route, wrong_method
 from query_api.errors import ApiError, ErrorDetail
+from query_api.http.connections.stopping import STOPPING
 from query_api.http.json_answer import json_answer
-from query_api.http.stopping import STOPPING
 from query_api.telemetry.metrics import METRICS
 from query_api.telemetry.stages import HAS_ACCESS_LOG, REQUEST_ID, SLOW_SECONDS, STAGES, Stages
 from query_api.telemetry.tracing import TRACE, TRACER, RequestTrace

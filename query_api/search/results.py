@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from query_api.answers.headlines import JsonObject, read_headlines
 from query_api.answers.snapshot import build_snapshot
 from query_api.contract.models import Include
-from query_api.search.rating import RatedHit, RatedHits
+from query_api.search.ranking.rating import RatedHit, RatedHits
 from query_api.serving.engine import Hit, Snapshot
 from query_api.telemetry.stages import Stages
 

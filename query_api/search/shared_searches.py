@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from query_api.search.options import RatedOptions
-from query_api.search.query_embedding import QueryEmbedding
+from query_api.search.ranking.query_embedding import QueryEmbedding
+from query_api.search.request.options import RatedOptions
 from query_api.search.retrieval import SharedSearch, search, search_each
 from query_api.serving.engine import Snapshot
 from query_api.serving.futures import settle_each
