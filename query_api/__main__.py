@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -178,9 +179,14 @@ def open_contents_store(settings: QueryApiSettings) -> ContentsStore | None:
     return bucket
 
 
+def _is_signing(contents: ContentsStore | None) -> TypeGuard[BucketContents]:
+    """Whether answers show signed addresses, because a bucket is private."""
+    return isinstance(contents, BucketContents) and not contents.is_public
+
+
 def showing_links(reader: Reader, contents: ContentsStore | None) -> Reader:
     """Show signed addresses in place of the links into a private bucket."""
-    if isinstance(contents, BucketContents) and not contents.is_public:
+    if _is_signing(contents):
         return LinkShowingReader(reader, contents.shown_links)
     return reader
 
@@ -240,6 +246,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
         max_body_bytes=settings.max_body_bytes,
         max_json_bytes=settings.max_json_bytes,
         num_workers=settings.num_workers or num_processors() + 2,
+        loop_search_seconds=_loop_search_seconds(settings, contents),
         reload_interval_seconds=settings.reload_interval_seconds,
         query_encoder=QueryEncoderSettings(
             max_batch=settings.max_encoded_together, text_cache_entries=settings.text_cache_entries
@@ -271,6 +278,11 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
             encode=_build_encoder(all_settings),
         ),
     )
+
+
+def _loop_search_seconds(settings: QueryApiSettings, contents: ContentsStore | None) -> float:
+    """Signing links may ask a cloud for credentials, so such searches never run on the event loop."""
+    return 0.0 if _is_signing(contents) else settings.loop_search_seconds
 
 
 def _link_hosts(settings: QueryApiSettings, contents: ContentsStore | None) -> tuple[str, ...]:

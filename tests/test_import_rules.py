@@ -98,14 +98,16 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("errors", "telemetry"),
     ),
     "query_api.http": (
-        ("middlewares",),
+        ("entrance",),
+        ("error_answers",),
+        ("observation",),
         ("connections", "guards"),
         ("bodies", "json_answer", "answer_headers"),
     ),
     "query_api.search": (
         ("routes",),
         ("embed", "shared_searches"),
-        ("query_resolution", "retrieval"),
+        ("query_resolution", "quick_searches", "retrieval"),
         ("paging", "results"),
         ("ranking",),
         ("request",),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import HttpVersion11, web
-from aiohttp.typedefs import Handler, Middleware
 
 from query_api.errors import ApiError
 from query_api.http.bodies.inflation import ENCODINGS
@@ -16,19 +15,21 @@ _MAX_CONTENT_TYPE = 512  # Python's parser of this header takes half a second fo
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def build_body_receiver(timeout_seconds: float) -> Middleware:
-    """Build the middleware that receives a request's body. Handlers get it by `bodies.read_body`."""
+class BodyReceiver:
+    """Receives the bodies of requests. Handlers get them by `bodies.reading.read_body`."""
 
-    @web.middleware
-    async def receive(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+
+    def has_body(self, request: web.Request) -> bool:
+        """Whether there is a body to receive; `ApiError` if its type cannot be read in a short time."""
         if len(request.headers.get("Content-Type", "")) > _MAX_CONTENT_TYPE:
             raise ApiError("bad_request", "the header Content-Type is too long")
-        if request.method == "POST" and request.body_exists and request.match_info.http_exception is None:
-            with request[STAGES].measure("read"):
-                await _read_body(request, timeout_seconds)
-        return await handler(request)
+        return request.method == "POST" and request.body_exists and request.match_info.http_exception is None
 
-    return receive
+    async def receive(self, request: web.Request) -> None:
+        with request[STAGES].measure("read"):
+            await _read_body(request, self._timeout_seconds)
 
 
 async def _read_body(request: web.Request, timeout_seconds: float) -> None:

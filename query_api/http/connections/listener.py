@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from query_api.http.connections.aiohttp_parts import can_build, track_requests
+from query_api.http.connections.aiohttp_parts import can_build, tells_waiting, track_requests
 from query_api.http.connections.connection import Connection, ConnectionLimits
 from query_api.http.connections.open_connections import OpenConnections
 from query_api.http.connections.stopping import STOPPING
@@ -48,7 +48,8 @@ async def listening(
     """
     runner = web.AppRunner(app, shutdown_timeout=shutdown_seconds)
     connections = OpenConnections(limits.max_connections, limits.num_reserved, app.get(METRICS))
-    app.middlewares.insert(0, track_requests)
+    if not tells_waiting(web.RequestHandler):
+        app.middlewares.insert(0, track_requests)
     await runner.setup()
     try:
         server = await _open_server(address, _connect(runner, limits, connections), limits)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
 from query_api.contract.route import ACCESS, Access
 from query_api.errors import ApiError
@@ -15,22 +14,20 @@ NEEDED_ACCESS: web.RequestKey[Access] = web.RequestKey("needed_access")
 CALLER = web.RequestKey("caller", str)  # the digest of the caller's key, or an address
 
 
-def build_access_check(keys: ApiKeys, allowed_origins: Collection[str] = ()) -> Middleware:
-    """Build the middleware that refuses requests whose key does not give access to their route.
+def build_access_check(keys: ApiKeys, allowed_origins: Collection[str] = ()) -> Callable[[web.Request], None]:
+    """Build the guard that refuses requests whose key does not give access to their route.
 
     Where the service has no keys, it still refuses writes from web pages of other origins,
     because such a page could otherwise make a visitor's browser write.
     """
 
-    @web.middleware
-    async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def check_access(request: web.Request) -> None:
         digest = key_digest(request)
         access = request[NEEDED_ACCESS] = access_of(request)
         keys.check(digest, access)
         if digest is None and access == "write":
             _refuse_foreign_page(request, allowed_origins)
         request[CALLER] = digest.hex() if digest and keys.are_required else str(request.remote)
-        return await handler(request)
 
     return check_access
 

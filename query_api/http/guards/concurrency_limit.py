@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from query_api.contract.route import ENDLESS
 from query_api.errors import ApiError
@@ -18,15 +18,17 @@ from query_api.telemetry.stages import STAGES
 _STUCK = "every worker thread is stuck: the file system of the index may not answer"
 
 
-def build_concurrency_limit(answer_seconds: float) -> Middleware:
-    """Build the middleware that lets requests queue while too many are worked on, and bounds both times."""
+class ConcurrencyLimit:
+    """Lets requests queue while too many are worked on, and bounds both times."""
 
-    @web.middleware
-    async def limit_concurrency(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def __init__(self, answer_seconds: float) -> None:
+        self._answer_seconds = answer_seconds
+
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Hold a slot while the request is answered.
 
-        This middleware runs after the one that receives bodies, so that a client that sends its
-        body slowly does not hold a slot meanwhile.
+        The body has been received before, so that a client that sends it slowly does not hold a slot
+        meanwhile.
         """
         if request[NEEDED_ACCESS] == "open" or _is_endless(request):
             return await handler(request)
@@ -34,16 +36,14 @@ def build_concurrency_limit(answer_seconds: float) -> Middleware:
             raise ApiError("workers_stuck", _STUCK, headers={"Retry-After": "5"})
         slots, caller = request.app[REQUEST_SLOTS], request[CALLER]
         if slots.has_slot_for(caller):
-            with slots.working(caller), AnswerDeadline(answer_seconds):
+            with slots.working(caller), AnswerDeadline(self._answer_seconds):
                 return await handler(request)
         async with AsyncExitStack() as held:
             with request[STAGES].measure("queue"):
                 await held.enter_async_context(slots.working_in_turn(caller))
             _refuse_the_departed(request)
-            with AnswerDeadline(answer_seconds):
+            with AnswerDeadline(self._answer_seconds):
                 return await handler(request)
-
-    return limit_concurrency
 
 
 def _refuse_the_departed(request: web.Request) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
 from query_api.errors import ApiError
 from service.host_names import are_own_hosts
@@ -13,14 +12,12 @@ from service.host_names import are_own_hosts
 _MESSAGE = "this service does not answer to the name in Host; add it to CLIPTIDE_QUERY_API__HOST_NAMES"
 
 
-def build_host_check(names: Collection[str]) -> Middleware:
-    """Build the middleware that refuses requests to names that are not this service's."""
+def build_host_check(names: Collection[str]) -> Callable[[web.Request], None]:
+    """Build the guard that refuses requests to names that are not this service's."""
 
-    @web.middleware
-    async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def check_host(request: web.Request) -> None:
         if not are_own_hosts(_hosts_of(request), names):
             raise ApiError("unknown_host", _MESSAGE)
-        return await handler(request)
 
     return check_host
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
 from query_api.errors import ApiError
 from query_api.http.guards.access import CALLER
@@ -67,17 +66,18 @@ def charge(request: web.Request, num_tokens: float) -> None:
 REFUSALS = RateLimit(per_second=1.0, burst=30)  # answers 401, for each address
 
 
-def build_refusal_limit(limit: RateLimit = REFUSALS) -> Middleware:
-    """Build the middleware that answers 429 to addresses that send too many wrong keys, or none.
+def build_refusal_limit(
+    check: Callable[[web.Request], None], limit: RateLimit = REFUSALS
+) -> Callable[[web.Request], None]:
+    """Build the guard that checks keys, and answers 429 to addresses that send too many wrong ones, or none.
 
     A right key is let in from such an address too, because others may share it behind a proxy.
     """
     buckets = TokenBuckets(limit)
 
-    @web.middleware
-    async def limit_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def limit_refusals(request: web.Request) -> None:
         try:
-            return await handler(request)
+            check(request)
         except ApiError as error:
             if error.status == 401:
                 _take(buckets, str(request.remote))
@@ -93,17 +93,15 @@ def _take(buckets: TokenBuckets, caller: str) -> None:
         raise ApiError("too_many_requests", "rate limit exceeded", headers=headers)
 
 
-def build_rate_limit(limit: RateLimit) -> Middleware:
-    """Build the middleware that answers 429 to callers that exceed the limit.
+def build_rate_limit(limit: RateLimit) -> Callable[[web.Request], None]:
+    """Build the guard that answers 429 to callers that exceed the limit.
 
     A caller is an API key; where the service has no keys, it is an address.
     """
     buckets = TokenBuckets(limit)
 
-    @web.middleware
-    async def limit_rate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def limit_rate(request: web.Request) -> None:
         _take(buckets, request[CALLER])
         request[_BUCKETS] = buckets
-        return await handler(request)
 
     return limit_rate

@@ -8,13 +8,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.query_api.http.connections.test_connections import read_all
-from tests.query_api.http.connections.test_open_connections import Serve, ask, hold, hold_at_work, listen, serve
 
 from query_api.http.connections import aiohttp_parts
 from query_api.http.connections.aiohttp_parts import WAITING_PARTS, has_begun_answer
 from query_api.http.connections.connection import Connection, ConnectionLimits
 from tests.consumer.running import PATIENCE_SECONDS
+from tests.query_api.http.connections.test_connections import read_all
+from tests.query_api.http.connections.test_open_connections import (
+    Serve,
+    ask,
+    hold,
+    hold_at_work,
+    listen,
+    serve,
+)
 
 __all__ = ["serve"]
 LIMITS = ConnectionLimits(max_connections=3, num_reserved=0)

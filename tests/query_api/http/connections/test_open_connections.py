@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from tests.query_api.http.connections.test_connections import HEAD, read_all
 
 from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
@@ -21,6 +20,7 @@ from query_api.http.connections.listener import Address, listening
 from query_api.http.connections.open_connections import OpenConnections
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
+from tests.query_api.http.connections.test_connections import HEAD, read_all
 from tests.query_api.small_index import SmallIndex
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.query_api.http.connections.test_connections import HEAD, talk
 
 from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
 from query_api.http.connections.connection import ConnectionLimits
 from query_api.http.connections.listener import Address, listening
+from tests.query_api.http.connections.test_connections import HEAD, talk
 from tests.query_api.small_index import SmallIndex
 
 NUM_SLOW = int(os.environ.get("CLIPTIDE_TEST_SLOW_CONNECTIONS", "50"))
