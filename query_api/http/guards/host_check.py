@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -11,12 +12,18 @@ from service.host_names import are_own_hosts
 
 _MESSAGE = "this service does not answer to the name in Host; add it to CLIPTIDE_QUERY_API__HOST_NAMES"
 
+_MAX_KNOWN = 256  # hosts whose verdict is kept: nearly all requests name the same one
+
 
 def build_host_check(names: Collection[str]) -> Callable[[web.Request], None]:
     """Build the guard that refuses requests to names that are not this service's."""
 
+    @lru_cache(_MAX_KNOWN)
+    def is_own(host: str) -> bool:
+        return are_own_hosts([host], names)
+
     def check_host(request: web.Request) -> None:
-        if not are_own_hosts(_hosts_of(request), names):
+        if not all(map(is_own, _hosts_of(request))):
             raise ApiError("unknown_host", _MESSAGE)
 
     return check_host

@@ -43,6 +43,10 @@ def find_rankings(
 
     With `newest`, contents that are no longer live there are left out.
     """
+    if len(requests) == 1:
+        [request] = requests
+        [hits] = _search(searcher, requests, request.num_first_searched)
+        return [_select(searcher, request, hits, newest)]
     together: dict[object, list[int]] = defaultdict(list)
     for position, one in enumerate(requests):
         together[_kind_of(one)].append(position)
@@ -85,6 +89,8 @@ def _search(searcher: Snapshot, requests: Sequence[RankingRequest], num_wanted: 
 
 def _select(searcher: Snapshot, request: RankingRequest, hits: list[Hit], newest: Snapshot | None) -> Ranking:
     """Take the first k hits that may be answered; while there are fewer, search for twice as many."""
+    if newest is None and request.takes_every_hit:
+        return Ranking(hits, _end_of(hits[-1], len(hits)) if len(hits) == request.k else None)
     num_wanted = request.num_first_searched
     while True:
         taken = list(islice(_answerable(searcher, request, hits, newest), request.k))
@@ -96,7 +102,11 @@ def _select(searcher: Snapshot, request: RankingRequest, hits: list[Hit], newest
     if len(selected) < request.k:
         return Ranking(selected, None)
     rank_of_last, last = taken[-1]
-    return Ranking(selected, PageEnd(last.score, last.content_id, rank_of_last + 1))
+    return Ranking(selected, _end_of(last, rank_of_last + 1))
+
+
+def _end_of(last: Hit, num_before: int) -> PageEnd:
+    return PageEnd(last.score, last.content_id, num_before)
 
 
 def _answerable(

@@ -49,6 +49,15 @@ class RankingRequest:
         """How many hits to search for at first: enough unless some of them are left out."""
         return self.k + len(self.query.excluded_ids) + (self.after.num_before if self.after else 0)
 
+    @property
+    def takes_every_hit(self) -> bool:
+        """Whether every hit of the searcher may be answered."""
+        return (
+            not (self.query.excluded_ids or self.is_collapsing)
+            and self.min_score is None
+            and self.after is None
+        )
+
 
 def build_ranking_requests(query: QueryEmbedding, options: RankingOptions) -> list[RankingRequest]:
     """Ask for one ranking of each modality that is to be answered."""
