@@ -63,7 +63,7 @@ fuzz-api: install ## send the query service 5,000 and more requests that its Ope
 	@CLIPTIDE_FUZZ_EXAMPLES=$${CLIPTIDE_FUZZ_EXAMPLES:-150} $(BIN)/python -m pytest -q -s tests/query_api/contract/test_fuzz.py
 
 slow-long: install ## hold 500 slow connections for 30 s to a query service with its default time-outs
-	@CLIPTIDE_TEST_SLOW_CONNECTIONS=500 $(BIN)/python -m pytest -q tests/query_api/http/test_slow_connections.py
+	@CLIPTIDE_TEST_SLOW_CONNECTIONS=500 $(BIN)/python -m pytest -q tests/query_api/http/connections/test_slow_connections.py
 
 producer-rust: install ## build Rust's example for producers (minutes) and run it against Apache Kafka
 	@CLIPTIDE_TEST_RUST=1 $(BIN)/python -m pytest -q --timeout=2400 tests/kafka/test_producers.py -k rust

@@ -20,9 +20,9 @@ from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.reading.index_reader import IndexReader
 from query_api.app import AppSettings, build_app
-from query_api.http.connection import ConnectionLimits
-from query_api.http.listener import Address, listening
-from query_api.http.rate_limit import RateLimit
+from query_api.http.connections.connection import ConnectionLimits
+from query_api.http.connections.listener import Address, listening
+from query_api.http.guards.rate_limit import RateLimit
 
 _UNLIMITED = RateLimit(per_second=1e9, burst=10**9)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,19 @@ class StoredContent:
     modality: Modality
     version: int | None
     facts: ContentFacts
+
+
+class Headline(NamedTuple):
+    """What every answer shows of a live content. A tuple, because answers are made of many."""
+
+    content_id: str
+    modality: Modality
+    source: str
+    owner_id: str | None
+    occurred_at_ms: int
+    link: str | None
+    title: str | None
+    version: int | None
 
 
 def unit_mean(rows: Embeddings) -> Embeddings:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -33,12 +34,12 @@ from event_log.schema_registry.client import RegistryClient
 from event_log.schema_registry.writing import register_for
 from query_api.app import AppSettings, build_app
 from query_api.encoding.query_encoder import QueryEncoderSettings
-from query_api.http.api_keys import ApiKeys
-from query_api.http.connection import ConnectionLimits
-from query_api.http.listener import Address, AddressRefused, listening
-from query_api.http.open_connections import bound_connections
-from query_api.http.rate_limit import RateLimit
-from query_api.http.stopping import STOPPING, StopSignals
+from query_api.http.connections.connection import ConnectionLimits
+from query_api.http.connections.listener import Address, AddressRefused, listening
+from query_api.http.connections.open_connections import bound_connections
+from query_api.http.connections.stopping import STOPPING, StopSignals
+from query_api.http.guards.api_keys import ApiKeys
+from query_api.http.guards.rate_limit import RateLimit
 from query_api.serving.engine import Reader
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.shown_links import LinkShowingReader
@@ -178,9 +179,14 @@ def open_contents_store(settings: QueryApiSettings) -> ContentsStore | None:
     return bucket
 
 
+def _is_signing(contents: ContentsStore | None) -> TypeGuard[BucketContents]:
+    """Whether answers show signed addresses, because a bucket is private."""
+    return isinstance(contents, BucketContents) and not contents.is_public
+
+
 def showing_links(reader: Reader, contents: ContentsStore | None) -> Reader:
     """Show signed addresses in place of the links into a private bucket."""
-    if isinstance(contents, BucketContents) and not contents.is_public:
+    if _is_signing(contents):
         return LinkShowingReader(reader, contents.shown_links)
     return reader
 
@@ -240,6 +246,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
         max_body_bytes=settings.max_body_bytes,
         max_json_bytes=settings.max_json_bytes,
         num_workers=settings.num_workers or num_processors() + 2,
+        loop_search_seconds=_loop_search_seconds(settings, contents),
         reload_interval_seconds=settings.reload_interval_seconds,
         query_encoder=QueryEncoderSettings(
             max_batch=settings.max_encoded_together, text_cache_entries=settings.text_cache_entries
@@ -271,6 +278,11 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
             encode=_build_encoder(all_settings),
         ),
     )
+
+
+def _loop_search_seconds(settings: QueryApiSettings, contents: ContentsStore | None) -> float:
+    """Signing links may ask a cloud for credentials, so such searches never run on the event loop."""
+    return 0.0 if _is_signing(contents) else settings.loop_search_seconds
 
 
 def _link_hosts(settings: QueryApiSettings, contents: ContentsStore | None) -> tuple[str, ...]:

@@ -22,23 +22,24 @@ from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
 from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
-from query_api.http.access import build_access_check
 from query_api.http.answer_headers import add_headers
-from query_api.http.api_keys import ApiKeys
-from query_api.http.bodies import MAX_JSON_BYTES
-from query_api.http.body_receiver import build_body_receiver
-from query_api.http.concurrency_limit import build_concurrency_limit
-from query_api.http.cors import build_cors
-from query_api.http.host_check import build_host_check
-from query_api.http.inflation import KEEP_COMPRESSED
-from query_api.http.middlewares import answer_errors, observe
-from query_api.http.rate_limit import RateLimit, build_rate_limit, build_refusal_limit
-from query_api.http.stopping import STOPPING, Stopping
+from query_api.http.bodies.inflation import KEEP_COMPRESSED
+from query_api.http.bodies.reading import MAX_JSON_BYTES
+from query_api.http.bodies.receiver import BodyReceiver
+from query_api.http.connections.stopping import STOPPING, Stopping
+from query_api.http.entrance import Entrance
+from query_api.http.guards.access import build_access_check
+from query_api.http.guards.api_keys import ApiKeys
+from query_api.http.guards.concurrency_limit import ConcurrencyLimit
+from query_api.http.guards.cors import build_cors
+from query_api.http.guards.host_check import build_host_check
+from query_api.http.guards.rate_limit import RateLimit, build_rate_limit, build_refusal_limit
 from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.route_table import ROUTES
-from query_api.search.cursors import CURSOR_KEY
+from query_api.search.paging.cursors import CURSOR_KEY
+from query_api.search.quick_searches import DEFAULT_SECONDS, QuickSearches
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
 from query_api.serving.background_job import BACKGROUND_JOBS, BackgroundJobs
 from query_api.serving.engine import Reader
@@ -60,6 +61,7 @@ class AppSettings:
     max_body_bytes: int = 16 * 2**20
     max_json_bytes: int = 2**20
     num_workers: int = field(default_factory=lambda: num_processors() + 2)
+    loop_search_seconds: float = DEFAULT_SECONDS
     reload_interval_seconds: float = 0.05
     cursor_key: str | None = None
     query_encoder: QueryEncoderSettings = field(default_factory=QueryEncoderSettings)
@@ -106,8 +108,8 @@ def build_app(
     app[SLOW_SECONDS] = settings.slow_seconds
     app[HAS_ACCESS_LOG] = settings.has_access_log
     app[STOPPING] = Stopping()
-    _add_search(app, encoder, reader, settings)
     app[REQUEST_SLOTS] = build_request_slots(settings)
+    _add_search(app, encoder, reader, settings)
     app[EVENT_PUBLISHER] = EventPublisher(publisher, app[WORKERS], settings.publish)
     app[GALLERY_HEADERS] = gallery_headers(settings.link_hosts)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
@@ -126,7 +128,8 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
     )
     scales = PercentileScales(served_index, query_encoder) if settings.has_percentiles else None
     app[PERCENTILE_SCALES] = scales
-    app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
+    quick = QuickSearches(app[REQUEST_SLOTS], workers, settings.loop_search_seconds)
+    app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2), quick)
     app[OWNER_INTERESTS] = OwnerInterests()
     app[CURSOR_KEY] = settings.cursor_key
     app[CANARY_PROBE] = CanaryProbe(query_encoder)
@@ -170,15 +173,14 @@ def _add_routes(app: web.Application, *, needs_key: bool, dimension: int) -> Non
 
 
 def build_middlewares(settings: AppSettings) -> list[Middleware]:
-    """Build the middlewares, outermost first. Cheap refusals come before the body is received."""
-    middlewares = [
-        observe,
-        answer_errors,
+    """Build the one middleware that every request passes, and the one that answers foreign web pages."""
+    check_access = build_access_check(settings.keys, settings.cors_origins)
+    guards = [
         *([] if settings.keys.are_required else [build_host_check(settings.host_names)]),
-        build_refusal_limit(),
-        build_access_check(settings.keys, settings.cors_origins),
+        build_refusal_limit(check_access),
         build_rate_limit(settings.rate_limit),
-        build_body_receiver(settings.receive_timeout_seconds),
-        build_concurrency_limit(settings.answer_seconds + settings.max_wait_seconds),
     ]
-    return [build_cors(settings.cors_origins), *middlewares] if settings.cors_origins else middlewares
+    receiver = BodyReceiver(settings.receive_timeout_seconds)
+    limit = ConcurrencyLimit(settings.answer_seconds + settings.max_wait_seconds)
+    enter = Entrance(guards, receiver, limit).middleware()
+    return [build_cors(settings.cors_origins), enter] if settings.cors_origins else [enter]

@@ -9,8 +9,8 @@ from query_api.contract.route import Route
 from query_api.encoding.canary_probe import CANARY_PROBE
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
+from query_api.http.connections.stopping import STOPPING
 from query_api.http.json_answer import json_answer
-from query_api.http.stopping import STOPPING
 from query_api.serving.background_job import BACKGROUND_JOBS
 from query_api.serving.served_index import SERVED_INDEX, STALLED_SECONDS, ServedIndex
 from query_api.serving.workers import STUCK_SECONDS, WORKERS, Workers

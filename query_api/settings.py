@@ -188,6 +188,13 @@ class QueryApiSettings(Section):
         description="Number of worker threads. Unset: the number of processors that the "
         "process may use, plus two.",
     )
+    loop_search_seconds: float = Field(
+        default=0.01,
+        ge=0,
+        description="Run a plain search on the event loop instead of a worker thread if no other request is "
+        "worked on and the last search took no longer than this. It then costs half the CPU time. Choose 0, "
+        "never, if the index is on a network mount that may hang.",
+    )
     reload_interval_seconds: float = Field(
         default=0.05, gt=0, description="Interval at which the service looks for a newer generation."
     )

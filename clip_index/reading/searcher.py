@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_index.content import Embeddings, LongFact, Modality, StoredContent
+from clip_index.content import Embeddings, Headline, LongFact, Modality, StoredContent
 from clip_index.reading.browsing import NewestContent, TimePosition, find_newest
 from clip_index.reading.candidates import Candidates, recency
 from clip_index.reading.newcomers import occurrence_times_of_newcomers
@@ -20,6 +21,8 @@ from clip_index.row_filter import RowFilter
 from clip_index.segments.id_table import hash_ids
 from clip_index.vectors.queries import MIN_DEPTH, Queries, Reach
 
+T = TypeVar("T")
+
 
 class Searcher:
     """Immutable and thread-safe: its answers do not change."""
@@ -29,6 +32,7 @@ class Searcher:
     ) -> None:
         self._shards = tuple(shards)
         self._observer = observer or _Unobserved()
+        self._built: dict[Callable[[Searcher], object], object] = {}
         self.dimension = dimension
         self.shards: Mapping[str, ShardSnapshot] = {shard.name: shard.snapshot for shard in self._shards}
 
@@ -158,6 +162,18 @@ class Searcher:
     ) -> list[StoredContent]:
         """Read contents in the given order, with the short facts and the long ones that are named."""
         return [location.view.segment.read(location.row, long_facts) for location in locations]
+
+    def headlines(self, locations: Iterable[Location]) -> list[Headline]:
+        """Read what every answer shows of contents, in the given order."""
+        return [location.view.segment.headline(location.row) for location in locations]
+
+    def once(self, build: Callable[[Searcher], T]) -> T:
+        """Return what `build` makes of this searcher. It is made once and kept with the searcher."""
+        known: Any = self._built.get(build)
+        if known is None:
+            known = self._built[build] = build(self)
+        built: T = known
+        return built
 
     def thumbnail(self, location: Location) -> bytes | None:
         return location.view.segment.thumbnail(location.row)

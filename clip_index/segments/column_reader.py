@@ -11,7 +11,15 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from clip_index.content import FACT_NAMES, LONG_FACTS, ContentFacts, LongFact, MetadataValue, StoredContent
+from clip_index.content import (
+    FACT_NAMES,
+    LONG_FACTS,
+    ContentFacts,
+    Headline,
+    LongFact,
+    MetadataValue,
+    StoredContent,
+)
 from clip_index.segments.columns import MAP_FACTS, MAP_TYPES
 
 
@@ -23,14 +31,17 @@ class ColumnReader:
     """Reads rows of a `contents.arrow` and keeps the file mapped. Immutable and thread-safe."""
 
     def __init__(self, columns: pa.RecordBatch) -> None:
-        self._content_id = _Texts(columns.column("content_id"))
-        self._modality = _Texts(columns.column("modality"))
-        self._offset = _Integers(columns.column("offset"))
-        self._version = _Integers(columns.column("version"))
-        self._occurred_at_ms = _Integers(columns.column("occurred_at_ms"))
+        self._content_id = _open_column(columns.column("content_id"))
+        self._modality = _open_column(columns.column("modality"))
+        self._offset = _open_column(columns.column("offset"))
+        self._version = _open_column(columns.column("version"))
+        self._occurred_at_ms = _open_column(columns.column("occurred_at_ms"))
         read_fact = {name: _open_fact(columns, name).value for name in FACT_NAMES}
         self._short_facts = [(name, read) for name, read in read_fact.items() if name not in LONG_FACTS]
         self._long_facts = {name: read_fact[name] for name in LONG_FACTS}
+        self._source, self._owner_id, self._link, self._title = (
+            read_fact[name] for name in ("source", "owner_id", "link", "title")
+        )
 
     def content_id(self, row: int) -> str:
         return str(self._content_id.value(row))
@@ -39,6 +50,21 @@ class ColumnReader:
         """Return version and time. The greater pair is newer: offsets of two shards do not compare."""
         version = self._version.value(row)
         return (-1 if version is None else version, self._occurred_at_ms.value(row) or 0)
+
+    def headline(self, row: int) -> Headline:
+        """Read what every answer shows of one content."""
+        content_id: Any = self._content_id.value(row)
+        modality: Any = self._modality.value(row)
+        return Headline(
+            content_id,
+            modality,
+            self._source(row),
+            self._owner_id(row),
+            self._occurred_at_ms.value(row) or 0,
+            self._link(row),
+            self._title(row),
+            self._version.value(row),
+        )
 
     def read(self, row: int, long_facts: Collection[LongFact] = LONG_FACTS) -> StoredContent:
         """Read one content. A long fact that is not in `long_facts` is None or empty."""
@@ -63,9 +89,20 @@ def _open_fact(columns: pa.RecordBatch, name: str) -> _Column:
 
 
 def _open_column(column: pa.Array) -> _Column:
+    if column.null_count == len(column) and not pa.types.is_boolean(column.type):
+        return _Nulls()
     if pa.types.is_integer(column.type):
         return _Integers(column)
     return _Booleans(column) if pa.types.is_boolean(column.type) else _Texts(column)
+
+
+class _Nulls:
+    """A column without any value, such as the owners of contents that have none."""
+
+    __slots__ = ()
+
+    def value(self, _row: int) -> None:
+        return None
 
 
 class _Values:

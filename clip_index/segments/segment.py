@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, StoredContent
+from clip_index.content import LONG_FACTS, Embeddings, Headline, LongFact, Modality, StoredContent
 from clip_index.errors import DamagedFile
 from clip_index.generations.manifest import SegmentEntry, segment_name
 from clip_index.row_filter import RowFilter
@@ -120,6 +120,9 @@ class Segment:
     def read(self, row: int, long_facts: Collection[LongFact] = LONG_FACTS) -> StoredContent:
         """Read one content. A long fact that is not in `long_facts` is None or empty."""
         return self._reader.read(row, long_facts)
+
+    def headline(self, row: int) -> Headline:
+        return self._reader.headline(row)
 
     def row_mask(self, row_filter: RowFilter) -> NDArray[np.bool_]:
         """Return which rows, dead ones included, pass a filter: a mask (rows,) that must not be changed."""

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import Field
+from pydantic_core import to_json
 from typing_extensions import Self
 
 from clip_index.encoder.protocol import EncoderFingerprint
@@ -71,3 +72,12 @@ def build_snapshot(searcher: Snapshot) -> dict[str, ShardCoverage]:
         )
         for name, shard in searcher.shards.items()
     }
+
+
+def snapshot_json(searcher: Snapshot) -> bytes:
+    """Return the same as JSON. It is written once and kept with the searcher."""
+    return searcher.once(_write_snapshot)
+
+
+def _write_snapshot(searcher: Snapshot) -> bytes:
+    return to_json(build_snapshot(searcher))

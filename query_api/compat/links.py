@@ -20,7 +20,7 @@ from query_api.contract.models import MAX_TEXT_CHARACTERS, FilePart, Request, pi
 from query_api.contract.route import FORM, HTML, Described, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
 from query_api.errors import ApiError
-from query_api.http.bodies import read_known_parameters, read_parts
+from query_api.http.bodies.reading import read_known_parameters, read_parts
 from query_api.http.json_answer import json_answer
 from query_api.serving.best_of_crops import search_crops
 from query_api.serving.engine import Snapshot

@@ -22,16 +22,16 @@ from query_api.contract.route import BINARY, OCTETS, Route
 from query_api.contract.utf8 import text_from_bytes
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
-from query_api.http.access import CALLER
-from query_api.http.bodies import read_body, read_known_parameters
+from query_api.http.bodies.reading import read_body, read_known_parameters
+from query_api.http.guards.access import CALLER
+from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
-from query_api.http.rate_limit import charge
 from query_api.recommend.interests import Interest
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.recommend.recommendation import recommend_by_interests
 from query_api.recommend.routes import OWNER_TOKENS
-from query_api.search.ranking_requests import without_owner
+from query_api.search.ranking.ranking_requests import without_owner
 from query_api.serving.best_of_crops import search_crops
 from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS

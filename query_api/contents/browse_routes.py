@@ -21,7 +21,7 @@ from query_api.contents.browse_models import (
 )
 from query_api.contract.models import Include
 from query_api.contract.route import JSON, Route
-from query_api.http.bodies import read_json_body
+from query_api.http.bodies.reading import read_json_body
 from query_api.http.json_answer import json_answer
 from query_api.serving.engine import NewestContent, Snapshot, TimePosition, ValueCounts
 from query_api.serving.served_index import SERVED_INDEX

@@ -15,8 +15,8 @@ from query_api.contract.filters import FIELD_PATTERN, Filter, known_field
 from query_api.contract.models import Answer, Base64Bytes, ContentId, QueryText, Request, Timings
 from query_api.contract.schema_rules import JsonSchema, is_given
 from query_api.contract.unions import one_of_types
-from query_api.search.models import MAX_TERMS, Query, Term
-from query_api.search.request_costs import refuse_costly
+from query_api.search.request.models import MAX_TERMS, Query, Term
+from query_api.search.request.request_costs import refuse_costly
 
 MAX_COUNTED = 1000
 """How many contents of each modality are read. This is what a request of facets costs at most."""

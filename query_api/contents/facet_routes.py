@@ -24,14 +24,14 @@ from query_api.contents.facets import count_facets
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
-from query_api.http.bodies import read_json_body
+from query_api.http.bodies.reading import read_json_body
+from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
-from query_api.http.rate_limit import charge
 from query_api.percentiles.renewal import PERCENTILE_SCALES
-from query_api.search.query_embedding import QueryEmbedding
 from query_api.search.query_resolution import QueryResolver, with_scales
-from query_api.search.ranking import rank
-from query_api.search.tokens import cost_of_examples, cost_of_options
+from query_api.search.ranking.query_embedding import QueryEmbedding
+from query_api.search.ranking.ranking import rank
+from query_api.search.request.tokens import cost_of_examples, cost_of_options
 from query_api.serving.engine import CountedField, Location, Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS

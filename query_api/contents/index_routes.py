@@ -10,7 +10,7 @@ from query_api.answers.snapshot import EncoderAnswer, build_snapshot
 from query_api.contents.index_models import ContentAnswer, ContentParameters, IndexAnswer, ShardAnswer
 from query_api.contract.error_codes import SEARCHING
 from query_api.contract.route import Route
-from query_api.http.bodies import read_parameters
+from query_api.http.bodies.reading import read_parameters
 from query_api.http.json_answer import json_answer
 from query_api.serving.engine import Index, Snapshot
 from query_api.serving.served_index import SERVED_INDEX

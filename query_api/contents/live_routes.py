@@ -14,7 +14,7 @@ from query_api.answers.snapshot import SnapshotAnswer, build_snapshot
 from query_api.contract.models import Answer
 from query_api.contract.route import Route
 from query_api.errors import ApiError
-from query_api.http.access import CALLER
+from query_api.http.guards.access import CALLER
 from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.shares import SharedSlots

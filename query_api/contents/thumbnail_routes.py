@@ -9,7 +9,7 @@ from query_api.answers.headlines import locate
 from query_api.contract.models import NextOffset, Request
 from query_api.contract.route import BINARY, Route
 from query_api.errors import ApiError
-from query_api.http.bodies import read_parameters
+from query_api.http.bodies.reading import read_parameters
 from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS

@@ -12,9 +12,9 @@ from clip_index.content import Modality
 from query_api.answers.snapshot import SnapshotAnswer
 from query_api.contract.models import Answer, ContentId, Timings
 from query_api.contract.schema_rules import JsonSchema, exactly_one_of, is_given
-from query_api.search.models import MAX_WEIGHT, Example, HitAnswer
-from query_api.search.options import FreshnessOptions, RankingOptions
-from query_api.search.request_costs import refuse_costly
+from query_api.search.request.models import MAX_WEIGHT, Example, HitAnswer
+from query_api.search.request.options import FreshnessOptions, RankingOptions
+from query_api.search.request.request_costs import refuse_costly
 
 MAX_EXAMPLES = 64
 

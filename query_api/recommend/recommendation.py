@@ -11,9 +11,9 @@ from clip_index.content import MODALITIES, Modality, unit_mean
 from query_api.recommend.diversity import diversify
 from query_api.recommend.interests import Interest, PastUpload, shares
 from query_api.recommend.models import Because, RecommendRequest
-from query_api.search.query_embedding import QueryEmbedding, combined_embedding, combined_query
-from query_api.search.ranking import find_rankings
-from query_api.search.ranking_requests import (
+from query_api.search.ranking.query_embedding import QueryEmbedding, combined_embedding, combined_query
+from query_api.search.ranking.ranking import find_rankings
+from query_api.search.ranking.ranking_requests import (
     RankingRequest,
     build_ranking_requests,
     modalities_of,

@@ -13,16 +13,16 @@ from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHIN
 from query_api.contract.route import JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
-from query_api.http.access import CALLER
-from query_api.http.bodies import read_json_body
+from query_api.http.bodies.reading import read_json_body
+from query_api.http.guards.access import CALLER
+from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
-from query_api.http.rate_limit import charge
 from query_api.recommend.models import RecommendAnswer, RecommendRequest, WeightedExample
 from query_api.recommend.owner_interests import OWNER_INTERESTS
 from query_api.recommend.recommendation import KnownExample
 from query_api.recommend.results import build_answer
 from query_api.search.query_resolution import QueryResolver
-from query_api.search.tokens import cost_of_examples, cost_of_options
+from query_api.search.request.tokens import cost_of_examples, cost_of_options
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX

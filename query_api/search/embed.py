@@ -20,11 +20,11 @@ from query_api.contract.models import Answer, Base64Bytes, QueryText, Request, T
 from query_api.contract.route import JSON, Examples, Route
 from query_api.contract.schema_rules import exactly_one_of
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
-from query_api.http.bodies import read_json_body
+from query_api.http.bodies.reading import read_json_body
+from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
-from query_api.http.rate_limit import charge
-from query_api.search.request_costs import count_windows, refuse_costly
-from query_api.search.tokens import WINDOWS_OF_A_TOKEN
+from query_api.search.request.request_costs import count_windows, refuse_costly
+from query_api.search.request.tokens import WINDOWS_OF_A_TOKEN
 from query_api.serving.workers import WORKERS
 from query_api.telemetry.stages import STAGES, Stages
 

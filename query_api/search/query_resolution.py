@@ -11,9 +11,9 @@ from query_api.answers.headlines import locate
 from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ApiError
 from query_api.percentiles.renewal import PercentileScales
-from query_api.search.models import Example, Query, Term
-from query_api.search.options import RatedOptions
-from query_api.search.query_embedding import QueryEmbedding, combined_query, embedding_from_numbers
+from query_api.search.ranking.query_embedding import QueryEmbedding, combined_query, embedding_from_numbers
+from query_api.search.request.models import Example, Query, Term
+from query_api.search.request.options import RatedOptions
 from query_api.serving.engine import Snapshot
 from query_api.serving.workers import Workers
 

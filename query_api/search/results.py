@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from pydantic_core import to_json
 
 from query_api.answers.headlines import JsonObject, read_headlines
-from query_api.answers.snapshot import build_snapshot
+from query_api.answers.snapshot import snapshot_json
 from query_api.contract.models import Include
-from query_api.search.rating import RatedHit, RatedHits
+from query_api.search.ranking.rating import RatedHit, RatedHits
 from query_api.serving.engine import Hit, Snapshot
 from query_api.telemetry.stages import Stages
 
@@ -41,5 +41,6 @@ def write_hits(searcher: Snapshot, hits: Sequence[Hit], include: Collection[Incl
 
 def write_answer(answer: JsonObject, searcher: Snapshot, stages: Stages) -> bytes:
     """Add what every answer carries, the snapshot and the timings, and write the answer as JSON."""
-    coverage = {"snapshot": build_snapshot(searcher), "timings": stages.as_milliseconds()}
-    return to_json(answer | coverage, inf_nan_mode="null")
+    written = to_json(answer, inf_nan_mode="null")
+    timings = to_json(stages.as_milliseconds())
+    return b'%b,"snapshot":%b,"timings":%b}' % (written[:-1], snapshot_json(searcher), timings)

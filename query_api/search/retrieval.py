@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from query_api.search.cursors import write_cursor
-from query_api.search.options import RatedOptions
-from query_api.search.paging import Page, build_page_requests, next_page
-from query_api.search.query_embedding import QueryEmbedding
-from query_api.search.ranking import Rankings, find_rankings, rank
-from query_api.search.rating import rate
+from query_api.search.paging.cursors import write_cursor
+from query_api.search.paging.pages import Page, build_page_requests, next_page
+from query_api.search.ranking.query_embedding import QueryEmbedding
+from query_api.search.ranking.ranking import Rankings, find_rankings, rank
+from query_api.search.ranking.rating import rate
+from query_api.search.request.options import RatedOptions
 from query_api.search.results import write_answer, write_results
 from query_api.serving.engine import Snapshot
 from query_api.telemetry.stages import Stages

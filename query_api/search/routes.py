@@ -16,21 +16,21 @@ from aiohttp import web
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import FORM, JSON, Examples, Route
 from query_api.encoding.query_encoder import QUERY_ENCODER
-from query_api.http.access import CALLER
-from query_api.http.bodies import read_json_body
+from query_api.http.bodies.reading import read_json_body
+from query_api.http.guards.access import CALLER
+from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
-from query_api.http.rate_limit import charge
 from query_api.percentiles.renewal import PERCENTILE_SCALES
-from query_api.search.cursors import CURSOR_KEY, cursor_key, read_cursor
-from query_api.search.models import BatchAnswer, BatchRequest, Query, SearchAnswer, SearchRequest
-from query_api.search.options import FreshnessOptions
-from query_api.search.paging import Page, first_page, searcher_of_page
+from query_api.search.paging.cursors import CURSOR_KEY, cursor_key, read_cursor
+from query_api.search.paging.pages import Page, first_page, searcher_of_page
 from query_api.search.query_resolution import QueryResolver, with_scales
-from query_api.search.reading import read_search_body, read_search_parameters
+from query_api.search.request.models import BatchAnswer, BatchRequest, Query, SearchAnswer, SearchRequest
+from query_api.search.request.options import FreshnessOptions
+from query_api.search.request.reading import read_search_body, read_search_parameters
+from query_api.search.request.texts import SearchMultipart, SearchParameters
+from query_api.search.request.tokens import surplus_of_queries, surplus_of_search
 from query_api.search.retrieval import search, search_batch, search_page
 from query_api.search.shared_searches import SHARED_SEARCHES, can_share
-from query_api.search.texts import SearchMultipart, SearchParameters
-from query_api.search.tokens import surplus_of_queries, surplus_of_search
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS

@@ -11,8 +11,9 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from query_api.search.options import RatedOptions
-from query_api.search.query_embedding import QueryEmbedding
+from query_api.search.quick_searches import QuickSearches
+from query_api.search.ranking.query_embedding import QueryEmbedding
+from query_api.search.request.options import RatedOptions
 from query_api.search.retrieval import SharedSearch, search, search_each
 from query_api.serving.engine import Snapshot
 from query_api.serving.futures import settle_each
@@ -30,10 +31,12 @@ class SharedSearches:
 
     While fewer calls run, a search starts at once. Otherwise it waits until a call ends. Then the
     waiting searches are divided among the calls, up to `MAX_TOGETHER` of one searcher in each call.
+    A search that is alone and `quick` is made on the event loop.
     """
 
-    def __init__(self, workers: Workers, max_at_once: int) -> None:
+    def __init__(self, workers: Workers, max_at_once: int, quick: QuickSearches | None = None) -> None:
         self._workers = workers
+        self._quick = quick
         self._max_at_once = max_at_once
         self._num_running = 0
         self._waiting: deque[_Waiting] = deque()
@@ -42,6 +45,10 @@ class SharedSearches:
         self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages
     ) -> bytes:
         """Return the answer as JSON, the same that the search would give alone."""
+        if self._quick is not None and await self._quick.may_run(searcher, query, options):
+            answer = search(searcher, query, options, stages)
+            self._quick.note(searcher, stages)
+            return answer
         if self._num_running < self._max_at_once:  # then no search waits
             return await self._search_at_once(searcher, query, options, stages)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -53,10 +60,13 @@ class SharedSearches:
     ) -> bytes:
         self._num_running += 1
         try:
-            return await self._workers.run(search, searcher, query, options, stages)
+            answer = await self._workers.run(search, searcher, query, options, stages)
         finally:
             self._num_running -= 1
             self._start()
+        if self._quick is not None:
+            self._quick.note(searcher, stages)
+        return answer
 
     def _start(self) -> None:
         while self._num_running < self._max_at_once and (taken := self._take()):

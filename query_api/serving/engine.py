@@ -6,15 +6,15 @@ so another engine is one that has these methods.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, StoredContent
+from clip_index.content import LONG_FACTS, Embeddings, Headline, LongFact, Modality, StoredContent
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.traces import TracedRecord
@@ -33,6 +33,7 @@ __all__ = [
     "CountedField",
     "FileDigest",
     "GenerationKey",
+    "Headline",
     "Hit",
     "Index",
     "IndexDescription",
@@ -48,6 +49,8 @@ __all__ = [
     "ValueCounts",
     "verify_slowly",
 ]
+
+T = TypeVar("T")
 
 
 class Snapshot(Protocol):
@@ -129,6 +132,14 @@ class Snapshot(Protocol):
         self, locations: Iterable[Location], long_facts: Collection[LongFact]
     ) -> list[StoredContent]:
         """Read contents in the given order; `long_facts` names the long facts to read beside the others."""
+        ...
+
+    def headlines(self, locations: Iterable[Location]) -> list[Headline]:
+        """Read what every answer shows of contents, in the given order."""
+        ...
+
+    def once(self, build: Callable[[Self], T]) -> T:
+        """Return what `build` makes of this snapshot. It is made once and kept with the snapshot."""
         ...
 
     def embeddings(self, location: Location) -> Embeddings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from query_api.serving.engine import (
     CountedField,
     FileDigest,
     GenerationKey,
+    Headline,
     Hit,
     Index,
     Location,
@@ -34,6 +35,8 @@ from query_api.serving.engine import (
 
 ShownLinks: TypeAlias = Callable[[Sequence[str | None]], Sequence[str | None]]
 """Returns the links to show in place of the stored ones, in their order. Blocking, thread-safe."""
+
+T = TypeVar("T")
 
 
 class LinkShowingReader:
@@ -76,6 +79,7 @@ class LinkShowingSnapshot:
 
     def __init__(self, inner: Snapshot, shown_links: ShownLinks) -> None:
         self.inner = inner
+        self._built: dict[Callable[[LinkShowingSnapshot], object], object] = {}
         self._shown_links = shown_links
 
     @property
@@ -146,6 +150,22 @@ class LinkShowingSnapshot:
             else replace(content, facts=replace(content.facts, link=shown))
             for content, shown in zip(contents, self._shown_links(links), strict=True)
         ]
+
+    def headlines(self, locations: Iterable[Location]) -> list[Headline]:
+        """Read what every answer shows, with the links that are to be shown."""
+        found = self.inner.headlines(locations)
+        shown = self._shown_links([one.link for one in found])
+        return [
+            one if link == one.link else one._replace(link=link)
+            for one, link in zip(found, shown, strict=True)
+        ]
+
+    def once(self, build: Callable[[LinkShowingSnapshot], T]) -> T:
+        known: Any = self._built.get(build)
+        if known is None:
+            known = self._built[build] = build(self)
+        built: T = known
+        return built
 
     def embeddings(self, location: Location) -> Embeddings:
         return self.inner.embeddings(location)

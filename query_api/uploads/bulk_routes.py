@@ -16,10 +16,10 @@ from query_api.contract.route import JSON, Examples, Route
 from query_api.contract.validation import model_from_values
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError, NoIndex, NotYetCovered
-from query_api.http.access import CALLER
-from query_api.http.bodies import parse_body, read_json_body, read_parameters
+from query_api.http.bodies.reading import parse_body, read_json_body, read_parameters
+from query_api.http.guards.access import CALLER
+from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
-from query_api.http.rate_limit import charge
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS

@@ -21,7 +21,8 @@ from query_api.contract.route import JSON, MERGE_PATCH, OCTETS
 from query_api.contract.utf8 import text_from_bytes
 from query_api.contract.validation import model_from_texts, model_from_values, object_from_json
 from query_api.errors import ApiError, EventRefused
-from query_api.http.bodies import (
+from query_api.http.bodies.form_fields import read_plain_fields
+from query_api.http.bodies.reading import (
     parse_body,
     read_body,
     read_json_body,
@@ -29,7 +30,6 @@ from query_api.http.bodies import (
     read_parts,
     refuse_large_json,
 )
-from query_api.http.form_fields import read_plain_fields
 from query_api.uploads.models import (
     DeleteParameters,
     PatchParameters,

@@ -14,7 +14,7 @@ from query_api.contract.route import BINARY, FORM, JSON, MERGE_PATCH, OCTETS, De
 from query_api.contract.schema_rules import NOT_BLANK
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
-from query_api.http.access import CALLER
+from query_api.http.guards.access import CALLER
 from query_api.http.json_answer import json_answer
 from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.served_index import SERVED_INDEX

@@ -23,9 +23,9 @@ from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.images import make_thumbnail
 from consumer.preparation.steps import PreparationOptions
 from fakes.hash_encoder import draw_picture
-from query_api.http.api_keys import ApiKeys
-from query_api.http.connection import ConnectionLimits
-from query_api.http.listener import Address, listening
+from query_api.http.connections.connection import ConnectionLimits
+from query_api.http.connections.listener import Address, listening
+from query_api.http.guards.api_keys import ApiKeys
 from schemas.events import ImageContent, TextContent, UploadEvent
 from tests.consumer.running import World, upload
 from tests.integration.pipeline import build_service

@@ -18,7 +18,7 @@ from clip_index.encoder.protocol import Prepared
 from fakes.hash_encoder import HashEncoder
 from query_api.contents.live_routes import LIVE_STREAMS, MAX_STREAMS
 from query_api.encoding.query_encoder import QueryEncoderSettings
-from query_api.http.api_keys import ApiKeys
+from query_api.http.guards.api_keys import ApiKeys
 from query_api.serving.request_slots import QUEUED_PER_SLOT, REQUEST_SLOTS, RequestSlots
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.hostile.limits import MAX_SECONDS, assert_bounded, longest_hold

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from aiohttp.test_utils import TestClient
+from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, generate_latest
 
 from clip_index.errors import IndexMissing
@@ -55,7 +56,12 @@ def start_service(aiohttp_client: Any) -> StartService:
     """A factory: start a service over a `SmallIndex`, with another encoder or other settings if wished."""
 
     async def start(
-        index: SmallIndex, *, encoder: Any = None, publisher: Publisher | None = None, **settings: Any
+        index: SmallIndex,
+        *,
+        encoder: Any = None,
+        publisher: Publisher | None = None,
+        tracer: Tracer | None = None,
+        **settings: Any,
     ) -> TestClient[Any, Any]:
         reader = index.open_reader()
         with contextlib.suppress(IndexMissing):
@@ -66,6 +72,7 @@ def start_service(aiohttp_client: Any) -> StartService:
             CollectorRegistry(),
             AppSettings(**{**SETTINGS, **settings}),
             publisher=publisher,
+            tracer=tracer,
         )
         client: TestClient[Any, Any] = await aiohttp_client(app)
         return client

@@ -19,9 +19,9 @@ from clip_index.segments.segment import Segment
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
 from fakes.shards import DIMENSION, content, create_index, fingerprint, take_over, unit_vectors
-from query_api.search.query_embedding import QueryEmbedding
-from query_api.search.ranking import find_rankings
-from query_api.search.ranking_requests import MAX_DEPTH, RankingRequest
+from query_api.search.ranking.query_embedding import QueryEmbedding
+from query_api.search.ranking.ranking import find_rankings
+from query_api.search.ranking.ranking_requests import MAX_DEPTH, RankingRequest
 
 AXES = np.eye(DIMENSION, dtype=np.float32)
 ALIKE = np.full((1, DIMENSION), 1 / np.sqrt(DIMENSION), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic_core import to_json
 
 from fakes.hash_encoder import draw_picture
 from query_api.answers.headlines import (
@@ -12,8 +13,10 @@ from query_api.answers.headlines import (
     read_content,
     read_headlines,
 )
+from query_api.answers.snapshot import build_snapshot, snapshot_json
 from query_api.errors import ApiError
 from query_api.serving.engine import Snapshot
+from query_api.serving.shown_links import LinkShowingReader
 from tests.query_api.small_index import SmallIndex
 
 
@@ -61,3 +64,31 @@ def test_without_a_live_content_there_is_nothing_to_show(searcher: Snapshot) -> 
     with pytest.raises(ApiError) as refused:
         read_content(searcher, "nothing", [])
     assert refused.value.code == "unknown_content"
+
+
+@pytest.mark.parametrize("content_id", ["text", "image", "t-red", "t-blue", "p-1"])
+def test_a_headline_is_the_same_whether_it_is_read_alone_or_with_what_include_names(
+    searcher: Snapshot, content_id: str
+) -> None:
+    location = searcher.find(content_id)
+    assert location is not None
+    [alone], [with_text] = (read_headlines(searcher, [location], include) for include in ([], ["text"]))
+    del with_text["text"]
+    assert list(alone.items()) == list(with_text.items())
+
+
+def test_a_headline_shows_the_links_that_the_reader_shows(small_index: SmallIndex) -> None:
+    reader = LinkShowingReader(
+        small_index.open_reader(), lambda links: [link and f"{link}?signed" for link in links]
+    )
+    reader.reload()
+    assert reader.searcher is not None
+    found = [reader.searcher.find(content_id) for content_id in ("p-1", "t-red")]
+    locations = [location for location in found if location is not None]
+    links = [headline["link"] for headline in read_headlines(reader.searcher, locations, [])]
+    assert links == ["https://x.test/1?signed", None]
+
+
+def test_the_snapshot_is_written_once_for_each_searcher(searcher: Snapshot) -> None:
+    assert snapshot_json(searcher) is snapshot_json(searcher)
+    assert snapshot_json(searcher) == to_json(build_snapshot(searcher))

@@ -21,9 +21,9 @@ import pytest
 
 from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.contract.openapi import build_document
-from query_api.http.connection import ConnectionLimits
-from query_api.http.listener import Address, listening
-from query_api.http.rate_limit import RateLimit
+from query_api.http.connections.connection import ConnectionLimits
+from query_api.http.connections.listener import Address, listening
+from query_api.http.guards.rate_limit import RateLimit
 from query_api.route_table import ROUTES
 from schemas.events import ImageContent
 from tests.consumer.running import PATIENCE_SECONDS, World, upload

@@ -11,8 +11,8 @@ from query_api.contract.models import ErrorAnswer
 from query_api.contract.validation import EXAMPLES
 from query_api.recommend.models import RecommendRequest, WeightedExample
 from query_api.search.embed import EmbedContent, EmbedRequest
-from query_api.search.models import BatchRequest, Query, SearchRequest, Term
-from query_api.search.texts import SearchParameters
+from query_api.search.request.models import BatchRequest, Query, SearchRequest, Term
+from query_api.search.request.texts import SearchParameters
 from query_api.uploads.bulk_models import BulkDeleteRequest, UncheckedUploads
 from query_api.uploads.models import UploadContent, UploadRequest
 

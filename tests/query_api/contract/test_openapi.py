@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient
 
 from query_api.contract.openapi import build_document, error_codes
 from query_api.contract.schema_rules import NOT_BLANK
-from query_api.http.api_keys import ApiKeys
+from query_api.http.guards.api_keys import ApiKeys
 from query_api.route_table import ROUTES
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex

@@ -22,10 +22,10 @@ from query_api.app import AppSettings, build_app
 from query_api.contract.openapi import error_codes, status_of
 from query_api.contract.route import JSON, Route
 from query_api.errors import STATUSES
-from query_api.http.api_keys import ApiKeys, digest_of
-from query_api.http.connection import ConnectionLimits
-from query_api.http.listener import Address, listening
-from query_api.http.rate_limit import RateLimit
+from query_api.http.connections.connection import ConnectionLimits
+from query_api.http.connections.listener import Address, listening
+from query_api.http.guards.api_keys import ApiKeys, digest_of
+from query_api.http.guards.rate_limit import RateLimit
 from query_api.route_table import ROUTES
 from query_api.serving.served_index import SERVED_INDEX
 from tests.consumer.running import PATIENCE_SECONDS

@@ -15,7 +15,7 @@ from yarl import URL
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.contents.live_routes import LIVE_STREAMS
-from query_api.http.api_keys import ApiKeys, digest_of
+from query_api.http.guards.api_keys import ApiKeys, digest_of
 from query_api.route_table import ROUTES
 from query_api.telemetry.metrics_app import build_metrics_app
 from tests.consumer.running import PATIENCE_SECONDS

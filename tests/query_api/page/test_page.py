@@ -14,7 +14,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
-from query_api.http.api_keys import ApiKeys
+from query_api.http.guards.api_keys import ApiKeys
 from query_api.page.files import PageSettings, read_page
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex

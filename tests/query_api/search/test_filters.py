@@ -8,7 +8,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from fakes.hash_encoder import draw_picture
-from query_api.search.models import SearchRequest
+from query_api.search.request.models import SearchRequest
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 from pydantic import BaseModel
 
 from fakes.hash_encoder import HashEncoder, draw_picture
-from query_api.search.models import BatchAnswer, SearchAnswer
+from query_api.search.request.models import BatchAnswer, SearchAnswer
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from fakes.hash_encoder import HashEncoder
-from query_api.search.cursors import read_cursor, write_cursor
-from query_api.search.options import RatedOptions
-from query_api.search.paging import Page
-from query_api.search.query_embedding import QueryEmbedding
+from query_api.search.paging.cursors import read_cursor, write_cursor
+from query_api.search.paging.pages import Page
+from query_api.search.ranking.query_embedding import QueryEmbedding
+from query_api.search.request.options import RatedOptions
 from query_api.serving.best_of_crops import best_of_crops
 from query_api.serving.engine import Hit, Location
 from tests.clip_index.encoder.pictures import encoded, plain_photograph

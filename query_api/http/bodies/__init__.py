@@ -1,0 +1,1 @@
+"""Bodies: received whole, inflated, and read as JSON or as forms."""

@@ -1,0 +1,1 @@
+"""What may refuse a request before its work begins: hosts, keys, origins, rates and concurrency."""
