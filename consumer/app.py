@@ -198,7 +198,11 @@ class _Assembly:
             self._metrics.misplaced_records,
             sets_aside=self._options.preparation.sets_misplaced_aside,
         )
-        decoder = EventDecoder(mapping=self._options.mapping, registry=self._schemas)
+        decoder = EventDecoder(
+            mapping=self._options.mapping,
+            registry=self._schemas,
+            on_passed_over=lambda rule: self._metrics.passed_over.labels(rule).inc(),
+        )
         return Preparation(
             reader=RecordReader(decoder, placement, self._metrics.other_keys),
             encoder=self._connections.encoder,

@@ -26,6 +26,7 @@ from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
 from clip_index.generations.kept_crops import with_crops_of_index
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.file_systems import is_shared
 from event_log.errors import RegistryMisconfigured
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
@@ -46,6 +47,7 @@ from query_api.serving.shown_links import LinkShowingReader
 from query_api.settings import (
     MULTIPROC_VARIABLE,
     SECTION,
+    HoldFiles,
     IndexSettings,
     QueryApiSettings,
     Settings,
@@ -116,7 +118,7 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
         tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
         encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
         contents = open_contents_store(settings.query_api)
-        reader = showing_links(open_reader(settings.index, encoder), contents)
+        reader = showing_links(open_reader(settings.index, encoder, settings.query_api.hold_files), contents)
         registry = CollectorRegistry()
         publisher = stack.enter_context(open_publisher(settings))
         scraped = stack.enter_context(scrape_registry(registry, _shared_metrics()))
@@ -147,12 +149,13 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
     return encoder
 
 
-def open_reader(settings: IndexSettings, encoder: Encoder) -> Reader:
+def open_reader(settings: IndexSettings, encoder: Encoder, hold_files: HoldFiles = "never") -> Reader:
     """Open the index. If there is none yet, the service waits. A foreign index is an error.
 
     If the newest generation of a shard is damaged, its newest good one is served; without one it is an error.
     """
-    reader = IndexReader(settings.root, settings.id, encoder.fingerprint)
+    holds_files = hold_files == "always" or (hold_files == "auto" and is_shared(settings.root))
+    reader = IndexReader(settings.root, settings.id, encoder.fingerprint, holds_files=holds_files)
     try:
         reader.reload()
     except IndexMissing as error:

@@ -31,6 +31,7 @@ def _valid_host(text: str) -> str:
     return text
 
 
+HoldFiles = Literal["auto", "always", "never"]
 KeyDigest = Annotated[str, AfterValidator(_valid_digest)]
 LinkHost = Annotated[str, AfterValidator(_valid_host)]
 
@@ -215,6 +216,12 @@ class QueryApiSettings(Section):
         default=24.0,
         ge=0,
         description="Compare each served file with its digest once in this many hours. 0: never.",
+    )
+    hold_files: HoldFiles = Field(
+        default="auto",
+        description="Whether the query service names in the index root which generations it has open, so "
+        "that consumers on other machines keep their files for it. `auto`: only on a file system that "
+        "machines share (NFS, CephFS, Lustre, SMB and others). The root must be writable for that.",
     )
     percentiles: bool = Field(
         default=True,

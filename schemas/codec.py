@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from schemas.avro_format import (
@@ -88,16 +88,19 @@ class EventDecoder:
         *,
         mapping: EventMapping | None = None,
         registry: SchemaRegistry | None = None,
+        on_passed_over: Callable[[str], None] | None = None,
     ) -> None:
         """Without arguments, know the schemas that ship with the package.
 
         `mapping` is asked first; what none of its rules applies to is read as without it. Without a
-        `registry`, a record with the framing of one is a bad event.
+        `registry`, a record with the framing of one is a bad event. `on_passed_over` is told the name of the
+        rule by which the mapping passes over a record; threads call it at the same time.
         """
         self._avro = AvroReader(
             released_schemas() if released is None else released, current or current_schema()
         )
         self._mapping = mapping
+        self._on_passed_over = on_passed_over or (lambda rule: None)
         self._registered = None if registry is None else RegisteredReader(registry, self._avro)
 
     def decode(
@@ -122,6 +125,8 @@ class EventDecoder:
         if self._mapping is not None:
             mapped = self._map_record(framed, key, value, headers, timestamp_ms)
             if mapped is not None:
+                if mapped.event is None:
+                    self._on_passed_over(mapped.rule)
                 return mapped.event
         if not key:
             raise BadEvent("missing_key", "the record has no key; it must be the content id")

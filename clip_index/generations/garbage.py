@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from clip_index.errors import DamagedFile, OtherFormat
 from clip_index.generations.history import GenerationTaken, generation_of, manifest_name, read_manifest
 from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest
+from clip_index.generations.reader_leases import generations_that_may_be_held, old_leases, read_leases
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
 
 _MIN_RETAINED = 3
@@ -65,6 +66,7 @@ class GarbageCollector:
 
         `in_flight` are segments that are being written or merged. They stay. A file younger than
         `retain_for` stays as well, because another thread of this process may be writing it.
+        What readers hold by a lease stays, too.
         While a retained manifest cannot be read, all files stay, because nobody knows which of
         them it names.
         """
@@ -75,12 +77,15 @@ class GarbageCollector:
         if newest not in created_at:
             return 0
         retained = retained_generations(created_at, self._retain_for, now)
+        retained |= read_leases(self._store, now) & generations_that_may_be_held(created_at, now)
         expired = created_at.keys() - retained
         for generation in expired:
             self._store.remove(manifest_name(generation))
         named = self._named_by(retained)
         unfinished = {name: at for name, at in times.items() if name.startswith(UNFINISHED_PREFIX)}
         num_removed = len(expired) + self._remove_old(unfinished, now)
+        for lease in old_leases(self._store, now):
+            self._store.remove(lease)
         if named is None:
             return num_removed
         segments = {name for files in named for name in files.segments} | set(in_flight)

@@ -14,6 +14,7 @@ from clip_index.errors import DamagedFile, EncoderMismatch, GenerationGone, Inde
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import NO_GENERATION, GenerationKey
 from clip_index.generations.traces import TracedRecord, read_traces
+from clip_index.reading.held_generations import HeldGenerations
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.shard_reader import ShardReader
 from clip_index.reading.snapshot import ShardView
@@ -31,8 +32,14 @@ class IndexReader:
         index_id: str | None = None,
         fingerprint: EncoderFingerprint | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        holds_files: bool = False,
     ) -> None:
-        """`fingerprint` is that of the queries' encoder; None to read without an encoder."""
+        """`fingerprint` is that of the queries' encoder; None to read without an encoder.
+
+        With `holds_files` the reader renews a lease on what it has open. That needs an index that it can
+        write to.
+        """
         self._root = root
         self._index_id = index_id
         self._fingerprint = fingerprint
@@ -40,6 +47,7 @@ class IndexReader:
         self._shards: list[ShardReader] = []
         self._served: list[ShardView] = []
         self._looked_at = -_LOOK_EVERY_SECONDS
+        self._held = HeldGenerations(clock) if holds_files else None
         self.index: IndexDirectory | None = None
         self.searcher: Searcher | None = None
 
@@ -50,6 +58,18 @@ class IndexReader:
         `OtherFormat` or `OSError`: that shard is served as before, and the others move on. If the
         shard has no former view, nothing else is served.
         """
+        try:
+            return self._reload()
+        finally:
+            if self._held is not None:
+                self._held.renew(shard.store for shard in self._shards)
+
+    @property
+    def lease_failure(self) -> str | None:
+        """Why another machine may remove what is served; None while it is held, or need not be."""
+        return None if self._held is None else self._held.failure
+
+    def _reload(self) -> bool:
         index = self._follow_index()
         failures = []
         for shard in self._shards:
@@ -90,7 +110,7 @@ class IndexReader:
         if strange := sorted(generations.keys() ^ shards.keys()):
             raise GenerationGone(strange[0], generations.get(strange[0], NO_GENERATION).number)
         views = [shards[name].open_former(generations[name]) for name in shards]
-        return Searcher(views, self.index.description.fingerprint.dimension)
+        return self._build_searcher(views, self.index)
 
     def served_files(self) -> dict[Path, FileDigest]:
         """Return the files of the served generations. Each was verified before it was first opened."""
@@ -107,9 +127,15 @@ class IndexReader:
         """Compare with what is served, not with the last reload, because that reload may have failed."""
         has_changed = _generations(views) != _generations(self._served)
         if [id(view) for view in views] != [id(view) for view in self._served]:
-            self.searcher = Searcher(views, index.description.fingerprint.dimension)
+            self.searcher = self._build_searcher(views, index)
             self._served = views
         return has_changed
+
+    def _build_searcher(self, views: list[ShardView], index: IndexDirectory) -> Searcher:
+        searcher = Searcher(views, index.description.fingerprint.dimension)
+        if self._held is not None:
+            self._held.add(searcher)
+        return searcher
 
     def _follow_index(self) -> IndexDirectory:
         """Return the index at our path. If it is another one than before, forget the shards of that one."""

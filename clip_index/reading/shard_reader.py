@@ -42,7 +42,7 @@ class ShardReader:
     """Opens the newest generation of one shard and shares what did not change. One thread owns it."""
 
     def __init__(self, store: ShardStore, clock: Callable[[], float]) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._listed_at = -_LIST_EVERY_SECONDS
         self._verifier = FileVerifier()
@@ -71,13 +71,13 @@ class ShardReader:
 
         A generation without contents does not count: answers would seem to be of an empty shard.
         """
-        *older, newest = list_generations(self._store) or [0]
+        *older, newest = list_generations(self.store) or [0]
         if not newest:
             return True  # nobody has begun the shard
         damage, damaged_files = self._damage, set[str]()
         for generation in reversed(older):
             try:
-                manifest = read_manifest(self._store, generation)
+                manifest = read_manifest(self.store, generation)
                 if manifest.segments and not damaged_files & {str(path) for path in self._files(manifest)}:
                     self.view = self._open(manifest)
                     break
@@ -91,7 +91,7 @@ class ShardReader:
 
     def _note_damage(self) -> None:
         """Say in the view that a newer generation is there and damaged."""
-        newest = max(list_generations(self._store), default=0)
+        newest = max(list_generations(self.store), default=0)
         snapshot = self.view.snapshot
         if 0 < snapshot.generation < newest and snapshot.damaged_generation != newest:
             self.view = replace(self.view, snapshot=replace(snapshot, damaged_generation=newest))
@@ -102,7 +102,7 @@ class ShardReader:
             return False
         for _ in range(_MAX_RETRIES):
             try:
-                manifest = read_newest(self._store)
+                manifest = read_newest(self.store)
                 if manifest is None:
                     return self._stay_empty()
                 if manifest.key == self.view.snapshot.key:
@@ -111,12 +111,12 @@ class ShardReader:
             except FileNotFoundError:
                 continue
             return True
-        raise DamagedFile(self._store.address, "files of the newest generation are missing")
+        raise DamagedFile(self.store.address, "files of the newest generation are missing")
 
     def _stay_empty(self) -> bool:
         """There is no generation. If one was known, keep serving it: somebody is moving directories."""
         if known := self.view.snapshot.generation:
-            raise DamagedFile(self._store.address, f"generation {known} was served, and there is none now")
+            raise DamagedFile(self.store.address, f"generation {known} was served, and there is none now")
         return False
 
     def _has_changed(self) -> bool:
@@ -126,12 +126,12 @@ class ShardReader:
         shard may have been replaced.
         """
         generation = self.view.snapshot.generation
-        if self._store.exists(manifest_name(generation + 1)):
+        if self.store.exists(manifest_name(generation + 1)):
             return True
         if self._clock() - self._listed_at < _LIST_EVERY_SECONDS:
             return False
         self._listed_at = self._clock()
-        newest = max(list_generations(self._store), default=0)
+        newest = max(list_generations(self.store), default=0)
         return newest != generation or not self._is_still_there()
 
     def _is_still_there(self) -> bool:
@@ -140,7 +140,7 @@ class ShardReader:
         if known == NO_GENERATION:
             return True
         try:
-            return read_manifest(self._store, known.number).key == known
+            return read_manifest(self.store, known.number).key == known
         except (FileNotFoundError, DamagedFile, OtherFormat):
             return False
 
@@ -175,7 +175,7 @@ class ShardReader:
         """Return where the files of a generation are; the store is asked only for those that are new."""
         former, self._paths = self._paths, {}
         for name, _ in manifest.files():
-            self._paths[name] = former.get(name) or self._store.local_file(name)
+            self._paths[name] = former.get(name) or self.store.local_file(name)
         return {self._paths[name]: digest for name, digest in manifest.files()}
 
     def _open_segments(self, manifest: Manifest) -> tuple[SegmentView, ...]:
@@ -199,29 +199,29 @@ class ShardReader:
             return known
         if known is None:
             self._check_sizes(entry)
-        dead = read_tombstones(self._store, tombstones.file_name) if tombstones else BitMap()
-        return SegmentView(known.segment if known else Segment(self._store, entry), dead, known)
+        dead = read_tombstones(self.store, tombstones.file_name) if tombstones else BitMap()
+        return SegmentView(known.segment if known else Segment(self.store, entry), dead, known)
 
     def _check_sizes(self, entry: SegmentEntry) -> None:
         folder = segment_name(entry.segment_id)
         for name, digest in entry.files.items():
-            check_size(self._store.local_file(f"{folder}/{name}"), digest)
+            check_size(self.store.local_file(f"{folder}/{name}"), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""
         if key == self.view.snapshot.key:
             return self.view
         if key == NO_GENERATION:
-            return ShardView(self._store.name, ShardSnapshot(0, 0, 0, None, {}))
+            return ShardView(self.store.name, ShardSnapshot(0, 0, 0, None, {}))
         try:
-            manifest = read_manifest(self._store, key.number)
+            manifest = read_manifest(self.store, key.number)
             if manifest.key != key:
-                raise GenerationGone(self._store.name, key.number)
+                raise GenerationGone(self.store.name, key.number)
             for path, digest in self._files(manifest).items():
                 self._verifier.verify(path, digest)
             return self._build_view(manifest, self._open_segments(manifest), known_ms=None)
         except FileNotFoundError:
-            raise GenerationGone(self._store.name, key.number) from None
+            raise GenerationGone(self.store.name, key.number) from None
 
     def _build_view(
         self, manifest: Manifest, segments: tuple[SegmentView, ...], *, known_ms: int | None
@@ -239,7 +239,7 @@ class ShardReader:
             digest=manifest.key.digest,
             size_bytes=sum(digest.size_bytes for _, digest in manifest.files()),
         )
-        return ShardView(self._store.name, snapshot, segments, build_tails(segments, self.view.tails))
+        return ShardView(self.store.name, snapshot, segments, build_tails(segments, self.view.tails))
 
     def _follow_watermark(self) -> None:
         snapshot = self.view.snapshot
@@ -253,7 +253,7 @@ class ShardReader:
         A stored watermark holds for every generation of its writer epoch, or of a later one, that covers
         its next offset.
         """
-        watermark = read_watermark(self._store)
+        watermark = read_watermark(self.store)
         if watermark is None or watermark.next_offset > next_offset or watermark.writer_epoch > writer_epoch:
             return known_ms
         return max(watermark.watermark_ms, known_ms or 0)

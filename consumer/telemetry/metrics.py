@@ -131,6 +131,12 @@ class Metrics:
             "Records whose key is not their content id, as a mapping allows.",
             registry=registry,
         )
+        self.passed_over = Counter(
+            "cliptide_consumer_passed_over_total",
+            "Records that the mapping passes over, by the rule that says so.",
+            ["rule"],
+            registry=registry,
+        )
         self.waiting_partitions = Gauge(
             "cliptide_consumer_waiting_partitions",
             "Partitions that wait because this process does not know the schema of a record.",

@@ -174,6 +174,11 @@ class Reader(Protocol):
         """The newest snapshot, None until one could be opened."""
         ...
 
+    @property
+    def lease_failure(self) -> str | None:
+        """Why another machine may remove what is served; None while it is held, or need not be."""
+        ...
+
     def reload(self) -> bool:
         """Switch to the current generations; True if other ones are served now than before.
 

@@ -24,6 +24,10 @@ from query_api.telemetry.metrics import Metrics
 from query_api.telemetry.tracing import record_searchable
 
 log = structlog.get_logger()
+_UNHELD = (
+    "make the index root writable for the query service, or keep CLIPTIDE_CONSUMER__RETAIN_FOR_SECONDS above "
+    "the longest time without a reload"
+)
 _MAX_NAMED = 10  # shards that a client names and the index does not have
 REQUEST_PATIENCE_SECONDS = 5.0  # for a look at the index, which can hang on a network mount
 SHOW_SECONDS = 1.0
@@ -62,6 +66,7 @@ class ServedIndex:
         self._patience_seconds = REQUEST_PATIENCE_SECONDS
         self._former = FormerSearchers()
         self.last_failure: str | None = None
+        self._last_lease_failure: str | None = None
         if reader.searcher is not None:
             show_generations(metrics, reader.searcher)
 
@@ -209,6 +214,7 @@ class ServedIndex:
         """Renew the gauges that grow with time. Not in the reload loop: they must grow while it hangs."""
         while True:
             self.show()
+            self._former.forget_old()
             await asyncio.sleep(SHOW_SECONDS)
 
     def show(self) -> None:
@@ -230,6 +236,7 @@ class ServedIndex:
             self.last_failure = None
         finally:
             self._looking_since = None
+            self._note_lease()
         self._metrics.reloads.labels(outcome).inc()
         return outcome
 
@@ -252,6 +259,13 @@ class ServedIndex:
                 record_searchable(tracer, record)
 
         await asyncio.get_running_loop().run_in_executor(self._thread, trace)
+
+    def _note_lease(self) -> None:
+        """Log when a lease cannot be renewed, and again when the reason changes."""
+        failure = self._reader.lease_failure
+        if failure is not None and failure != self._last_lease_failure:
+            log.warning("served files are not held", reason=failure, way_on=_UNHELD)
+        self._last_lease_failure = failure
 
     def _note_failure(self, outcome: ReloadOutcome, error: Exception) -> None:
         """Log a failure unless the last reload failed in the same way."""

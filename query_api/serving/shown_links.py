@@ -61,6 +61,10 @@ class LinkShowingReader:
             known = self._searcher = LinkShowingSnapshot(inner, self._shown_links)
         return known
 
+    @property
+    def lease_failure(self) -> str | None:
+        return self._reader.lease_failure
+
     def reload(self) -> bool:
         return self._reader.reload()
 

@@ -188,10 +188,15 @@ class Rule(_Part):
 
 
 class MappingFile(_Part):
-    """The whole file. `tombstones` says what a record with a null value does to the content of its key."""
+    """The whole file. `tombstones` says what a record with a null value does to the content of its key.
+
+    `placeholder` is the text that the platform writes in place of a value that it left out of the record.
+    A rule that would take it fails the record, so that it is never indexed as if it were the value.
+    """
 
     rules: list[Rule] = Field(min_length=1)
     tombstones: Literal["delete", "ignore"] = "delete"
+    placeholder: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _has_names_that_differ(self) -> MappingFile:

@@ -11,7 +11,7 @@ from schemas.errors import BadEvent
 from schemas.events import Event, ImageContent, TextContent, UploadEvent
 from schemas.json_format import event_from_json, parse_json
 from schemas.mapping.model import Condition, ContentSource, MappingFile, MetadataSource, Rule, Taken
-from schemas.mapping.values import ABSENT, ForeignRecord, NotThere, find_value, resolve
+from schemas.mapping.values import ABSENT, ForeignRecord, NotThere, check_placeholder, find_value, resolve
 
 FIELDS = (
     "content_id",
@@ -58,7 +58,7 @@ class EventMapping:
 
         Raises `BadEvent`: `mapping_failed` if a value that the rule takes is not there.
         """
-        record = ForeignRecord(key, value, _json_from(value), headers)
+        record = ForeignRecord(key, value, _json_from(value), headers, self._file.placeholder)
         for rule in self._file.rules:
             inner = _enter(rule, record)
             if inner is not None and _applies(rule, inner):
@@ -73,7 +73,7 @@ class EventMapping:
         self, *, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes | None]]
     ) -> list[tuple[str, str]]:
         """Say of each rule why it does not apply, for people who write mappings. May quote the record."""
-        record = ForeignRecord(key, value, _json_from(value), headers)
+        record = ForeignRecord(key, value, _json_from(value), headers, self._file.placeholder)
         return [(rule.name, _why_not(rule, record)) for rule in self._file.rules]
 
 
@@ -210,8 +210,10 @@ def _members(source: MetadataSource, record: ForeignRecord) -> dict[str, Any]:
     found = resolve(record.document, source.pointer)
     if not isinstance(found, Mapping):
         raise NotThere("metadata_from", f"{source.pointer} is not an object")
-    left_out = set(source.leave_out)
-    return {name: value for name, value in found.items() if name not in left_out and _is_plain(value)}
+    taken = {name: found[name] for name in found if name not in source.leave_out and _is_plain(found[name])}
+    for name, value in taken.items():
+        check_placeholder(value, record, f"metadata.{name}", f"{source.pointer}/{name}")
+    return taken
 
 
 def _is_plain(value: object) -> bool:

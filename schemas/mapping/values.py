@@ -28,6 +28,13 @@ class NotThere(Exception):
         super().__init__(f"{target}: {detail}")
 
 
+class LeftOut(NotThere):
+    """The platform wrote its placeholder: the value exists, but not in this record."""
+
+    def __init__(self, target: str, detail: str) -> None:
+        super().__init__(target, f"{detail} has the placeholder of a value that the platform left out")
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignRecord:
     """A record, and its value as JSON; `document` is `ABSENT` if the value is not JSON."""
@@ -36,6 +43,7 @@ class ForeignRecord:
     value: bytes
     document: Any
     headers: Sequence[tuple[str, bytes | None]]
+    placeholder: str | None = None
 
     def header(self, name: str) -> Any:
         """Return the text of the last header of this name, or `ABSENT`. Case does not count."""
@@ -63,11 +71,21 @@ def find_value(spec: Value, record: ForeignRecord, target: str) -> Any:
     `target` names the field in the `NotThere` that is raised otherwise.
     """
     found = _source(spec, record, target)
+    check_placeholder(found, record, target, _describe(spec))
+    if spec.optional and found == "" and target in _NEVER_EMPTY:
+        return None
     if found is ABSENT or found is None:
         if spec.optional:
             return None
         raise NotThere(target, f"{_describe(spec)} is not there")
     return _convert(found, spec, target)
+
+
+def check_placeholder(found: Any, record: ForeignRecord, target: str, where: str) -> None:
+    """Raise `LeftOut` if a value is the placeholder, or is a list that holds it."""
+    items = found if isinstance(found, list) else (found,)
+    if record.placeholder is not None and record.placeholder in items:
+        raise LeftOut(target, where)
 
 
 def _source(spec: Value, record: ForeignRecord, target: str) -> Any:
@@ -80,7 +98,7 @@ def _source(spec: Value, record: ForeignRecord, target: str) -> Any:
     if spec.template is not None:
         return _fill(spec, record, target)
     if spec.first_of is not None:
-        return _first(spec.first_of, record)
+        return _first(spec.first_of, record, target)
     return spec.const
 
 
@@ -101,10 +119,12 @@ def _fill(spec: Value, record: ForeignRecord, target: str) -> Any:
     return str(spec.template).format_map({name: _text(part) for name, part in parts.items()})
 
 
-def _first(specs: Sequence[Value], record: ForeignRecord) -> Any:
+def _first(specs: Sequence[Value], record: ForeignRecord, target: str) -> Any:
     for spec in specs:
         try:
-            found = find_value(spec, record, "")
+            found = find_value(spec, record, target)
+        except LeftOut:
+            raise
         except NotThere:
             continue
         if found is not None:
@@ -139,6 +159,9 @@ _TEXT_FIELDS = frozenset({"content_id", "event_id", "source", "owner_id", "link"
 
 
 _INTEGER_FIELDS = frozenset({"version", "content.reference.size_bytes"})
+
+_NEVER_EMPTY = (_TEXT_FIELDS - {"content.text"}) | {"content.reference.etag", "content.reference.sha256"}
+"""What an event leaves out instead. Databases and stores often write an empty text for what is not known."""
 
 
 def _as_field(found: Any, target: str) -> Any:

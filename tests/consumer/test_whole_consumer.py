@@ -143,6 +143,7 @@ def test_records_of_another_form_become_contents_by_a_mapping(tmp_path: Path) ->
     assert [line["record"] for line in said] == [f"{TOPIC}-1@0"]
     value = world.metrics.registry.get_sample_value
     assert value("cliptide_consumer_other_keys_total") == 4
+    assert value("cliptide_consumer_passed_over_total", {"rule": "tombstones"}) == 1
     assert value("cliptide_consumer_misplaced_records_total") <= 1
 
 

@@ -49,3 +49,12 @@ def test_a_value_that_is_kept_again_replaces_the_former_and_counts_as_used() -> 
     for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
         cache.keep(key, value)
     assert [cache.find(key) for key in "abc"] == [3, None, 4]
+
+
+def test_what_is_old_can_be_dropped_and_its_bytes_count_no_more() -> None:
+    cache: BoundedCache[str, bytes] = BoundedCache(100, max_bytes=10, size_of=len)
+    cache.keep("old", b"12345678")
+    cache.keep("new", b"1")
+    cache.drop_if(lambda value: len(value) > 1)
+    cache.keep("newer", b"12345678")
+    assert (cache.find("old"), cache.find("new"), cache.find("newer")) == (None, b"1", b"12345678")

@@ -176,6 +176,7 @@ class SlowReader:
 
     searcher = None
     index = None
+    lease_failure = None
 
     def __init__(self) -> None:
         self.gate, self.has_begun = threading.Event(), threading.Event()

@@ -249,3 +249,32 @@ def test_no_bytes_break_a_preset(value: bytes, key: bytes | None) -> None:
             continue
         except Exception as error:  # noqa: BLE001 - an unknown fingerprint is the one other outcome
             assert type(error).__name__ == "UnknownSchema"  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("document", "where"),
+    [
+        ({"id": "1", "text": "gone"}, "content.text: /text"),
+        ({"id": "gone", "text": "x"}, "content_id: /id"),
+        ({"id": "1", "text": "x", "row": {"colour": "gone"}}, "metadata.colour: /row/colour"),
+        ({"id": "1", "text": "x", "row": {"tags": ["red", "gone"]}}, "metadata.tags: /row/tags"),
+        ({"id": "1", "text": "x", "title": "gone", "name": "another"}, "title: /title"),
+    ],
+)
+def test_the_placeholder_of_a_value_that_was_left_out_is_never_taken(
+    document: dict[str, Any], where: str
+) -> None:
+    take = "title: {first_of: [/title, /name], optional: true}, metadata_from: {pointer: /row}"
+    text = f"{{placeholder: gone, rules: [{{name: r, take: {{{TAKE}, {take}}}}}]}}"
+    mapping = EventMapping(parse_mapping(text, "test"))
+    with pytest.raises(BadEvent, match=f"{where} has the placeholder"):
+        mapped(mapping, {"row": {}, **document})
+    assert upload(mapping, {"id": "1", "text": "gone too", "row": {}}).content == TextContent("gone too")
+
+
+@pytest.mark.parametrize("field", ["title", "link", "owner_id", "event_id", "source"])
+def test_an_optional_value_that_is_empty_is_left_out(field: str) -> None:
+    event = upload(
+        rules(f"{TAKE}, {field}: {{pointer: /f, optional: true}}"), {"id": "1", "text": "x", "f": ""}
+    )
+    assert not getattr(event, field)
