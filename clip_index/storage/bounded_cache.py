@@ -50,6 +50,11 @@ class BoundedCache(Generic[_KeyT, _ValueT]):
             while self._has_too_much():
                 self._forget(self._values.popitem(last=False)[1])
 
+    def drop(self, key: _KeyT) -> None:
+        """Forget a value, if it is there."""
+        with self._lock:
+            self._forget(self._values.pop(key, None))
+
     def _has_too_much(self) -> bool:
         num_entries = len(self._values)
         return num_entries > self._max_entries or (num_entries > 1 and self._num_bytes > self._max_bytes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pyroaring import BitMap
 
+from clip_index.content import Derived
 from clip_index.fold import UNSEEN, IdState
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.tombstones import read_tombstones
@@ -52,6 +53,18 @@ class ShardState:
                 if not self.is_dead(found) and (known is None or found.offset > known.offset):
                     newest[ids[position]] = found
         return {id_: _known(newest.get(id_)) for id_ in ids}
+
+    def find_derived(self, digest: bytes) -> Derived | None:
+        """Return what was computed from the bytes with this digest, as the newest of their rows holds it.
+
+        A dead row is as good as a live one while it is there: who uploads the bytes again would get the
+        same from the encoder, and the row that is written then belongs to the new upload alone.
+        """
+        found = [entry for segment in self.segments.values() for entry in segment.find_digest(digest)]
+        newest = max(found, key=lambda entry: entry.offset, default=None)
+        if newest is None or newest.row is None:
+            return None
+        return self.segments[newest.segment_id].derived(newest.row)
 
     def is_dead(self, found: FoundEntry) -> bool:
         return found.row is not None and found.row in self.dead.get(found.segment_id, ())
