@@ -19,6 +19,7 @@ from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.steps import Preparation, PreparationOptions
 from consumer.quarantine.inflight import InFlight, InFlightFile
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.saved_encodings import ContentDigests, NothingStored, SavedEncodings
 from consumer.telemetry.metrics import Metrics
 from consumer.tracing import RecordTracing
 from event_log.records import Headers, Record
@@ -61,6 +62,9 @@ class _Side:
         preparation = Preparation(
             reader=RecordReader(EventDecoder(), Placement(1, metrics.misplaced_records), metrics.other_keys),
             encoder=encoder,
+            saved=SavedEncodings(
+                ContentDigests(encoder.fingerprint, ""), NothingStored(), metrics.encodings_saved
+            ),
             references=_NoReferences(),
             meter=metrics,
             options=PreparationOptions(num_threads=1),

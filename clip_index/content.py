@@ -46,11 +46,24 @@ LONG_FACTS: frozenset[LongFact] = frozenset({"text", "metadata"})
 
 
 @dataclass(frozen=True, slots=True)
+class Derived:
+    """What was computed from the bytes of a content. Equal bytes give equal values, whoever uploads them."""
+
+    embeddings: Embeddings
+    thumbnail: bytes | None = None
+    is_truncated: bool = False
+
+
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedContent:
     """An upload event, encoded.
 
     `embeddings` has shape (n ≥ 1, dimension), float32, L2-normalised: one row for an
-    image, one for each window of a text.
+    image, one for each window of a text. `digest`, of `DIGEST_BYTES`, names the bytes that everything
+    derived was computed from, and how: contents of one digest have the same `Derived`.
     """
 
     content_id: str
@@ -60,6 +73,7 @@ class EncodedContent:
     facts: ContentFacts
     version: int | None = None
     thumbnail: bytes | None = None
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

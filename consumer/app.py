@@ -38,6 +38,7 @@ from consumer.references.fetching import FetchLimits, References
 from consumer.references.policy import ReferencePolicy
 from consumer.registry.fetching import Registry, RegistryPatience, RegistrySchemas
 from consumer.registry.kept_schemas import KeptSchemas
+from consumer.saved_encodings import ContentDigests, NothingStored, SavedEncodings
 from consumer.telemetry.metrics import Metrics
 from consumer.tracing import RecordTracing
 from consumer.writing.commit_policy import CommitPolicy
@@ -66,6 +67,7 @@ class ConsumerOptions:
     mapping: EventMapping | None = None
     fetches: FetchLimits = field(default_factory=FetchLimits)
     registry: RegistryPatience = field(default_factory=RegistryPatience)
+    reuses_stored_encodings: bool = True
     probe_seconds: float = 1.0
     topic_check_seconds: float = 5.0
     stop_timeout_seconds: float = 30.0
@@ -150,6 +152,7 @@ class _Assembly:
         self._notices = Notices()
         self._state = PipelineState()
         self._schemas = self._build_schemas()
+        self._saved = self._build_saved_encodings()
 
     def build(self) -> Pipeline:
         """A part is handed parts that exist already, so the writer, which needs no other, comes first."""
@@ -176,6 +179,11 @@ class _Assembly:
         kept = KeptSchemas(self._location.root, registry.address)
         return RegistrySchemas(registry, kept, outages=self._metrics.outages, patience=self._options.registry)
 
+    def _build_saved_encodings(self) -> SavedEncodings:
+        digests = ContentDigests(self._connections.encoder.fingerprint, self._options.preparation.recipe)
+        stored = self._shards if self._options.reuses_stored_encodings else NothingStored()
+        return SavedEncodings(digests, stored, self._metrics.encodings_saved)
+
     def _build_encoding(self, writing: Writing) -> Encoding:
         dead_letters = DeadLetters(
             self._connections.publisher,
@@ -185,7 +193,7 @@ class _Assembly:
         )
         return Encoding(
             self._backlog,
-            BatchEncoder(self._connections.encoder, self._gate, self._metrics),
+            BatchEncoder(self._connections.encoder, self._gate, self._metrics, self._saved),
             outlet=DeadLetterOutlet(dead_letters, DeadLetterLimit(self._options.flood)),
             limits=self._options.batches,
             writing=writing,
@@ -206,6 +214,7 @@ class _Assembly:
         return Preparation(
             reader=RecordReader(decoder, placement, self._metrics.other_keys),
             encoder=self._connections.encoder,
+            saved=self._saved,
             references=references,
             meter=self._metrics,
             options=self._options.preparation,

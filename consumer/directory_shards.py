@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
+from clip_index.content import Derived
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
 from clip_index.generations.watermark import Watermark, read_watermark
@@ -13,21 +15,35 @@ from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 @dataclass(frozen=True, slots=True)
 class DirectoryShards:
-    """Implements `Shards`. All shards of the process share the workers that merge."""
+    """Implements `Shards` and `StoredContents`. All shards of the process share the workers that merge.
+
+    Other threads look up in the writers that are in use. A writer that its owner has let go is not held
+    here, because its files would stay on the disk.
+    """
 
     index: IndexDirectory
     writer_id: str
     settings: WriterSettings = field(default_factory=WriterSettings)
     lanes: MergeLanes = field(default_factory=MergeLanes)
+    _writers: WeakValueDictionary[int, ShardWriter] = field(default_factory=WeakValueDictionary, init=False)
 
     def become_owner(self, partition: int, *, first_offset: int, own_epoch: int | None) -> ShardWriter:
-        return ShardWriter.take_over(
+        writer = ShardWriter.take_over(
             self.index,
             partition,
             Claim(self.writer_id, first_offset, own_epoch),
             settings=self.settings,
             lanes=self.lanes,
         )
+        self._writers[partition] = writer
+        return writer
+
+    def find_derived(self, partition: int, digest: bytes) -> Derived | None:
+        """Look in the shard of this partition, then in the others that this process writes."""
+        writers = [writer for reference in self._writers.valuerefs() if (writer := reference()) is not None]
+        writers.sort(key=lambda writer: writer.partition != partition)
+        found = (writer.find_derived(digest) for writer in writers)
+        return next((derived for derived in found if derived is not None), None)
 
     def read_watermark(self, partition: int) -> Watermark | None:
         return read_watermark(self.index.shard_store(partition))

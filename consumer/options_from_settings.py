@@ -36,6 +36,7 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
         references=_reference_policy(consumer),
         fetches=_fetch_limits(consumer),
         mapping=None if settings.mapping is None else load_mapping(settings.mapping),
+        reuses_stored_encodings=consumer.reuse_encodings,
         stop_timeout_seconds=consumer.stop_timeout_seconds,
     )
 
@@ -57,6 +58,7 @@ def _preparation(consumer: ConsumerSettings, encoder: EncoderSettings) -> Prepar
         stops_at_unknown_schemas=consumer.on_unknown_schema == "stop",
         sets_misplaced_aside=consumer.on_misplaced_record == "dead_letter",
         make_thumbnail=partial(make_thumbnail, side=side, limits=encoder.image_limits) if side else None,
+        recipe=f"thumbnails of {side} pixels, {encoder.image_limits}",
     )
 
 

@@ -100,6 +100,11 @@ class ConsumerSettings(Section):
     preparation_threads: int = Field(
         default=2, ge=1, description="This many threads decode and resize contents beside the encoder."
     )
+    reuse_encodings: bool = Field(
+        default=True,
+        description="An upload takes its embeddings from an indexed content of the same bytes. False encodes "
+        "every upload again, for example after an encoder was repaired.",
+    )
     thumbnail_side: int = Field(
         default=0,
         ge=0,

@@ -21,13 +21,14 @@ TASK_BYTES = 500
 class Upload:
     """What the index keeps of an upload event, in addition to its embeddings.
 
-    `sha256` is the digest of the bytes that a reference gave. `is_truncated` says that only the beginning of
-    the text is encoded.
+    `digest` names the bytes and what is computed from them. `sha256` is the digest of the bytes that a
+    reference gave. `is_truncated` says that only the beginning of the text is encoded.
     """
 
     event: UploadEvent
     modality: Modality
     text: str | None
+    digest: bytes
     thumbnail: bytes | None = None
     sha256: str | None = None
     is_truncated: bool = False
@@ -43,7 +44,7 @@ class Encodable:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyEncoded:
-    """An upload that was encoded by itself, in quarantine."""
+    """An upload whose embeddings are known: from equal bytes, or because it was encoded in quarantine."""
 
     upload: Upload
     embeddings: Embeddings

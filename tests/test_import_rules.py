@@ -83,7 +83,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("notices", "pipeline_state", "quarantine"),
         ("tasks", "telemetry"),
         ("dead_letters", "tracing"),
-        ("backoff", "errors", "turns"),
+        ("backoff", "errors", "saved_encodings", "turns"),
     ),
     "query_api": (
         ("__main__",),

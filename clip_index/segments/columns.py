@@ -16,7 +16,14 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clip_index.content import FACT_NAMES, LONG_FACTS, ContentFacts, EncodedContent, MetadataValue
+from clip_index.content import (
+    DIGEST_BYTES,
+    FACT_NAMES,
+    LONG_FACTS,
+    ContentFacts,
+    EncodedContent,
+    MetadataValue,
+)
 
 _FACT_HINTS = get_type_hints(ContentFacts)
 MAP_FACTS = frozenset(name for name, hint in _FACT_HINTS.items() if get_origin(hint) is Mapping)
@@ -63,6 +70,11 @@ DELETES_SCHEMA = pa.schema(
         pa.field("floor", pa.int64(), nullable=False),
     ]
 )
+DIGEST = pa.field("content_digest", pa.binary(DIGEST_BYTES))
+"""A column behind the others, where at least one row has a digest.
+
+It is no column of `CONTENTS_SCHEMA`, so that a segment without it is opened without 32 bytes of null a row.
+"""
 THUMBNAILS_SCHEMA = pa.schema([pa.field("thumbnail", pa.large_binary())])
 
 
@@ -87,7 +99,11 @@ def contents_batch(rows: Sequence[BufferedContent]) -> pa.RecordBatch:
     """Lay rows out column by column. A dictionary for each row would double the cost."""
     columns = _columns_of(rows)
     arrays = [pa.array(columns[column.name], column.type) for column in CONTENTS_SCHEMA]
-    return pa.RecordBatch.from_arrays(arrays, schema=CONTENTS_SCHEMA)
+    digests = [row.content.digest for row in rows]
+    if not any(digests):
+        return pa.RecordBatch.from_arrays(arrays, schema=CONTENTS_SCHEMA)
+    schema = pa.schema([*CONTENTS_SCHEMA, DIGEST])
+    return pa.RecordBatch.from_arrays([*arrays, pa.array(digests, DIGEST.type)], schema=schema)
 
 
 def deletes_batch(deletes: Sequence[RememberedDelete]) -> pa.RecordBatch:

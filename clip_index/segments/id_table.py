@@ -36,6 +36,18 @@ def id_table_from(pairs: Iterable[tuple[int, str | None]]) -> IdTable:
     return build_id_table(hashes, np.array([entry for entry, _ in present], np.uint64))
 
 
+def hash_digests(digests: Sequence[bytes]) -> NDArray[np.uint64]:
+    """Return the first eight bytes of each digest, which is a hash already."""
+    return np.frombuffer(b"".join(digest[:8] for digest in digests), "<u8").astype(np.uint64)
+
+
+def digest_table_from(digests: Sequence[bytes | None]) -> IdTable:
+    """Build the table of each row's digest; rows without one are left out."""
+    present = [(row, digest) for row, digest in enumerate(digests) if digest is not None]
+    hashes = hash_digests([digest for _, digest in present])
+    return build_id_table(hashes, np.array([row for row, _ in present], np.uint64))
+
+
 def open_id_table(path: Path) -> IdTable:
     """Map the table. A look-up reads only the pages that it touches."""
     return map_array(path)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clip_index.content import LONG_FACTS, Embeddings, Headline, LongFact, Modality, StoredContent
+from clip_index.content import LONG_FACTS, Derived, Embeddings, Headline, LongFact, Modality, StoredContent
 from clip_index.errors import DamagedFile
 from clip_index.generations.manifest import SegmentEntry, segment_name
 from clip_index.row_filter import RowFilter
@@ -20,16 +20,19 @@ from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import (
     CONTENTS_SCHEMA,
     DELETES_SCHEMA,
+    DIGEST,
     THUMBNAILS_SCHEMA,
     completed,
     count_column,
     open_columns,
 )
 from clip_index.segments.id_table import find_entries, open_id_table
+from clip_index.segments.row_digests import RowDigests
 from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.segment_files import (
     CONTENTS,
     DELETES,
+    DIGESTS,
     IDS,
     OWNERS,
     THUMBNAILS,
@@ -79,6 +82,7 @@ class Segment:
         )
         self._ids = open_id_table(self._file(IDS))
         self._owners = open_id_table(self._file(OWNERS)) if OWNERS in entry.files else None
+        self._digests = self._open_digests()
         self.vector_files: Mapping[Modality, VectorFile] = {
             modality: self._open_vectors(modality) for modality in entry.num_vectors
         }
@@ -105,6 +109,24 @@ class Segment:
         column = self.contents.column("owner_id")
         rows = (row for _, row in find_entries(self._owners, owner_hash))
         return [row for row in rows if column[row].as_py() == owner_id]
+
+    def find_digest(self, digest: bytes) -> Iterator[FoundEntry]:
+        """Yield the rows, dead ones included, that were made of the bytes with this digest."""
+        if self._digests is not None:
+            for row in self._digests.rows_of(digest):
+                yield self._entry(row)
+
+    def digest(self, row: int) -> bytes | None:
+        """Return the digest of the bytes that a row was made of; None where none was kept."""
+        if DIGEST.name not in self.contents.schema.names:
+            return None
+        digest: bytes | None = self.contents.column(DIGEST.name)[row].as_py()
+        return digest
+
+    def derived(self, row: int) -> Derived:
+        """Read what was computed from the bytes of a row's content."""
+        is_truncated = bool(self.contents.column("is_truncated")[row].as_py())
+        return Derived(self.embeddings(row), self.thumbnail(row), is_truncated)
 
     def content_id(self, row: int) -> str:
         return self._reader.content_id(row)
@@ -183,6 +205,12 @@ class Segment:
             return completed(open_columns(path), schema)
         except pa.ArrowInvalid as error:
             raise DamagedFile(path, str(error)) from error
+
+    def _open_digests(self) -> RowDigests | None:
+        """Open the digests, which segments of earlier releases lack."""
+        if DIGESTS not in self.entry.files or DIGEST.name not in self.contents.schema.names:
+            return None
+        return RowDigests(open_id_table(self._file(DIGESTS)), self.contents.column(DIGEST.name))
 
     def _open_vectors(self, modality: Modality) -> VectorFile:
         node_rows = map_array(self._file(nodes_name(modality)))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clip_index.content import MODALITIES, Modality
 from clip_index.generations.manifest import SegmentEntry, segment_name
 from clip_index.segments.columns import (
+    DIGEST,
     BufferedContent,
     RememberedDelete,
     contents_batch,
@@ -22,7 +23,7 @@ from clip_index.segments.columns import (
     thumbnails_batch,
     write_columns,
 )
-from clip_index.segments.id_table import build_id_table, hash_ids, id_table_from
+from clip_index.segments.id_table import build_id_table, digest_table_from, hash_ids, id_table_from
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.vector_file import VectorWriter, build_node_map
 
@@ -31,6 +32,7 @@ DELETES = "deletes.arrow"
 THUMBNAILS = "thumbnails.arrow"
 IDS = "ids.npy"
 OWNERS = "owners.npy"
+DIGESTS = "digests.npy"
 
 
 def vectors_name(modality: Modality) -> str:
@@ -152,3 +154,6 @@ def _write_tables(directory: Path, rows: SegmentRows) -> None:
     owners = id_table_from(enumerate(rows.contents.column("owner_id").to_pylist()))
     if owners.shape[1]:
         np.save(directory / OWNERS, owners, allow_pickle=False)
+    if DIGEST.name in rows.contents.schema.names:
+        digests = digest_table_from(rows.contents.column(DIGEST.name).to_pylist())
+        np.save(directory / DIGESTS, digests, allow_pickle=False)

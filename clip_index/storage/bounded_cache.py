@@ -55,6 +55,11 @@ class BoundedCache(Generic[_KeyT, _ValueT]):
             for key in [key for key, value in self._values.items() if is_old(value)]:
                 self._forget(self._values.pop(key))
 
+    def drop(self, key: _KeyT) -> None:
+        """Forget a value, if it is there."""
+        with self._lock:
+            self._forget(self._values.pop(key, None))
+
     def _has_too_much(self) -> bool:
         num_entries = len(self._values)
         return num_entries > self._max_entries or (num_entries > 1 and self._num_bytes > self._max_bytes)

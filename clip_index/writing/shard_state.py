@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pyroaring import BitMap
 
-from clip_index.content import EncodedContent
+from clip_index.content import Derived, EncodedContent
 from clip_index.fold import UNSEEN, IdState
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.tombstones import read_tombstones
@@ -66,7 +66,20 @@ class ShardState:
             facts=stored.facts,
             version=stored.version,
             thumbnail=segment.thumbnail(row),
+            digest=segment.digest(row),
         )
+
+    def find_derived(self, digest: bytes) -> Derived | None:
+        """Return what was computed from the bytes with this digest, as the newest of their rows holds it.
+
+        A dead row is as good as a live one while it is there: who uploads the bytes again would get the
+        same from the encoder, and the row that is written then belongs to the new upload alone.
+        """
+        found = [entry for segment in self.segments.values() for entry in segment.find_digest(digest)]
+        newest = max(found, key=lambda entry: entry.offset, default=None)
+        if newest is None or newest.row is None:
+            return None
+        return self.segments[newest.segment_id].derived(newest.row)
 
     def is_dead(self, found: FoundEntry) -> bool:
         return found.row is not None and found.row in self.dead.get(found.segment_id, ())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pyroaring import BitMap
 
-from clip_index.content import Delta
+from clip_index.content import Delta, Derived
 from clip_index.errors import DeltaMismatch
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest, SegmentEntry
@@ -143,6 +143,13 @@ class ShardWriter:
         for change in delta.changes:
             self._buffer.apply(change, known.get(change.content_id, _NOTHING_KNOWN), self._current.state.read)
         self._next_offset = delta.next_offset
+
+    def find_derived(self, digest: bytes) -> Derived | None:
+        """Return what the committed rows hold of the bytes with this digest.
+
+        Any thread may ask: a generation is immutable, and its files stay mapped while somebody reads them.
+        """
+        return self._current.state.find_derived(digest)
 
     def commit(self) -> int:
         """Make everything that was added visible and durable in one step; return the next offset.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from clip_index.content import Embeddings
-from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.protocol import Encoder, Prepared
 from consumer.backlog.backlog import Backlog
 from consumer.dead_letters.dead_letter import DeadLetters, SetAside
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit
@@ -17,6 +17,7 @@ from consumer.encoding.batcher import Batcher, BatchLimits
 from consumer.errors import ConsumerFault
 from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.saved_encodings import PreparedContent, SavedEncodings
 from consumer.tasks import AlreadyEncoded, Encodable, NothingThere, Outcome, Patching, Removal, Task
 from consumer.telemetry.metrics import Metrics
 from consumer.tracing import trace_batch
@@ -41,6 +42,7 @@ class BatchEncoder:
     encoder: Encoder
     gate: RiskGate
     metrics: Metrics
+    saved: SavedEncodings
 
     def encode(self, tasks: Sequence[Task]) -> list[Embeddings]:
         """Encode the encodable tasks in one pass. Whatever the encoder raises becomes a `ConsumerFault`."""
@@ -50,17 +52,20 @@ class BatchEncoder:
         return embeddings
 
     def _encode(self, tasks: Sequence[Task]) -> list[Embeddings]:
-        encodable = [task for task in tasks if isinstance(task.outcome, Encodable)]
-        prepared = [task.outcome.prepared for task in encodable if isinstance(task.outcome, Encodable)]
-        if not prepared:
-            return []
+        encodable = [(task, task.outcome) for task in tasks if isinstance(task.outcome, Encodable)]
+        contents = [
+            (one.upload.digest, PreparedContent(one.prepared, one.upload.thumbnail)) for _, one in encodable
+        ]
+        try:
+            return self.saved.encode(contents, self._encode_fresh)
+        except Exception as error:
+            where = f"{encodable[0][0].position} to {encodable[-1][0].position}"
+            reason = f"{type(error).__name__}: {error}"
+            raise ConsumerFault(f"encoding {len(encodable)} records, {where}, failed: {reason}") from error
+
+    def _encode_fresh(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
         with self.gate.together(), self.metrics.measure("encode"):
-            try:
-                return self.encoder.encode(prepared)
-            except Exception as error:
-                where = f"{encodable[0].position} to {encodable[-1].position}"
-                reason = f"{type(error).__name__}: {error}"
-                raise ConsumerFault(f"encoding {len(prepared)} records, {where}, failed: {reason}") from error
+            return self.encoder.encode(prepared)
 
 
 @dataclass(frozen=True, slots=True)

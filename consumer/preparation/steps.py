@@ -14,14 +14,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from clip_index.encoder.protocol import Encoder, Prepared, PreparedText
+from clip_index.content import Derived
+from clip_index.encoder.protocol import Encoder
 from clip_index.errors import BadContent
 from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.step_pool import StepPool
 from consumer.quarantine.handling import Handling
 from consumer.references.fetching import ReferenceGivenUp
-from consumer.tasks import NothingThere, Outcome, Patching, Removal, Task, Upload
+from consumer.saved_encodings import PreparedContent, SavedEncodings
+from consumer.tasks import AlreadyEncoded, NothingThere, Outcome, Patching, Removal, Task, Upload
 from consumer.telemetry.metrics import PreparationMeter
 from event_log.records import Record
 from schemas.errors import BadEvent, SchemaNotAtHand, UnknownSchema
@@ -62,7 +64,8 @@ class PreparationOptions:
 
     A record of an unknown schema makes its partition wait, unless such records are set aside or the
     consumer is to stop at them. `make_thumbnail` gets the bytes of a readable picture; where
-    it is None, no thumbnails are kept.
+    it is None, no thumbnails are kept. `recipe` says in words what decides, besides the encoder, what is
+    made of a content's bytes: contents that were made by another recipe are made anew.
     """
 
     num_threads: int = 2
@@ -70,6 +73,7 @@ class PreparationOptions:
     stops_at_unknown_schemas: bool = False
     sets_misplaced_aside: bool = False
     make_thumbnail: Callable[[bytes], bytes] | None = None
+    recipe: str = ""
 
 
 @dataclass(slots=True)
@@ -80,6 +84,23 @@ class _Group:
     handling: Handling
     decode_seconds: float = 0.0
     prepare_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The content of an upload, at hand. `sha256` is there if a reference gave the bytes."""
+
+    task: Task
+    event: UploadEvent
+    content: TextContent | ImageContent
+    sha256: str | None = None
+
+    def sha256_of_bytes(self) -> bytes:
+        if self.sha256 is not None:
+            return bytes.fromhex(self.sha256)
+        content = self.content
+        data = content.text.encode() if isinstance(content, TextContent) else content.data
+        return hashlib.sha256(data).digest()
 
 
 _WAY_ON = (
@@ -102,6 +123,7 @@ class Preparation:
         *,
         reader: RecordReader,
         encoder: Encoder,
+        saved: SavedEncodings,
         references: Fetcher,
         meter: PreparationMeter,
         options: PreparationOptions,
@@ -110,6 +132,7 @@ class Preparation:
     ) -> None:
         self._reader = reader
         self._encoder = encoder
+        self._saved = saved
         self._references = references
         self._meter = meter
         self._options = options
@@ -209,7 +232,7 @@ class Preparation:
             if isinstance(event, PatchEvent):
                 return Patching(event)
             if not isinstance(event.content, ContentReference):
-                return self._prepare(event, event.content, group)
+                return self._prepare(_Source(task, event, event.content), group)
         self._fetch(event, event.content, task, group)
         return None
 
@@ -253,36 +276,41 @@ class Preparation:
         with group.handling.around_step():
             sha256 = event.content.sha256 or hashlib.sha256(data).hexdigest()
             content = _content_from_bytes(data, event.content.modality)
-            return self._prepare(event, content, group, sha256)
+            return self._prepare(_Source(task, event, content, sha256), group)
 
-    def _prepare(
-        self,
-        event: UploadEvent,
-        content: TextContent | ImageContent,
-        group: _Group,
-        sha256: str | None = None,
-    ) -> Outcome:
+    def _prepare(self, source: _Source, group: _Group) -> Outcome:
+        """Prepare the content of an upload, unless its embeddings are known from equal bytes."""
         started = time.perf_counter()
         try:
-            if isinstance(content, TextContent):
-                text = self._prepared_text(content.text)
-                prepared: Prepared = text
-                upload = Upload(event, "text", content.text, None, sha256, text.is_truncated)
-            else:
-                prepared = self._encoder.prepare_image(content.data)
-                upload = Upload(event, "image", None, self._thumbnail(content.data), sha256)
+            digest = self._saved.digest_of(source.content.modality, source.sha256_of_bytes())
+            derived = self._saved.find(source.task.partition, digest)
+            if derived is not None:
+                return AlreadyEncoded(self._upload(source, digest, derived), derived.embeddings)
+            content = self._saved.prepare(digest, lambda: self._prepared(source.content))
         finally:
             group.prepare_seconds += time.perf_counter() - started
-        return group.handling.finish(upload, prepared)
+        return group.handling.finish(self._upload(source, digest, content), content.prepared)
 
-    def _prepared_text(self, text: str) -> PreparedText:
-        prepared = self._encoder.prepare_text(text)
-        if prepared.is_truncated:
+    def _prepared(self, content: TextContent | ImageContent) -> PreparedContent:
+        if isinstance(content, TextContent):
+            return PreparedContent(self._encoder.prepare_text(content.text))
+        prepared, make_thumbnail = self._encoder.prepare_image(content.data), self._options.make_thumbnail
+        return PreparedContent(prepared, make_thumbnail(content.data) if make_thumbnail else None)
+
+    def _upload(self, source: _Source, digest: bytes, made: Derived | PreparedContent) -> Upload:
+        if made.is_truncated:
             self._meter.count_truncated_text()
-        return prepared
-
-    def _thumbnail(self, data: bytes) -> bytes | None:
-        return self._options.make_thumbnail(data) if self._options.make_thumbnail else None
+        content = source.content
+        text = content.text if isinstance(content, TextContent) else None
+        return Upload(
+            source.event,
+            content.modality,
+            text,
+            digest,
+            thumbnail=made.thumbnail,
+            sha256=source.sha256,
+            is_truncated=made.is_truncated,
+        )
 
 
 def _content_from_bytes(data: bytes, modality: Modality) -> TextContent | ImageContent:

@@ -70,6 +70,11 @@ class Metrics:
             "Texts of which only the beginning was indexed, because the rest did not fit.",
             registry=registry,
         )
+        self.encodings_saved = Counter(
+            "cliptide_consumer_encodings_saved_total",
+            "Uploads that were not encoded, because the same bytes had been encoded before.",
+            registry=registry,
+        )
         self.pauses = Counter(
             "cliptide_consumer_pauses_total",
             "Partitions paused because their buffer was full.",

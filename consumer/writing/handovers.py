@@ -74,6 +74,7 @@ def encoded_content(task: Task, upload: Upload, embeddings: Embeddings) -> Encod
         facts=_facts_of(upload),
         version=event.version,
         thumbnail=upload.thumbnail,
+        digest=upload.digest,
     )
 
 

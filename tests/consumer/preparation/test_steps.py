@@ -16,6 +16,7 @@ from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.steps import Fetcher, Preparation, PreparationOptions
 from consumer.quarantine.handling import Handling, NormalHandling
 from consumer.quarantine.risk_gate import RiskGate
+from consumer.saved_encodings import ContentDigests, NothingStored, SavedEncodings
 from consumer.tasks import Encodable, NothingThere, Removal, Task
 from consumer.telemetry.metrics import Metrics
 from event_log.records import Record
@@ -60,10 +61,13 @@ def upload_task(content_id: str, content: Content) -> Task:
 def preparing(
     notify: Callable[[], None], fetcher: Fetcher | None = None, metrics: Metrics | None = None
 ) -> Iterator[tuple[Preparation, Handling]]:
-    metrics = metrics or Metrics()
+    metrics, encoder = metrics or Metrics(), FailingEncoder()
     preparation = Preparation(
         reader=RecordReader(EventDecoder(), Placement(1, metrics.misplaced_records), metrics.other_keys),
-        encoder=FailingEncoder(),
+        encoder=encoder,
+        saved=SavedEncodings(
+            ContentDigests(encoder.fingerprint, ""), NothingStored(), metrics.encodings_saved
+        ),
         references=fetcher or Fetched(Future()),
         meter=metrics,
         options=PreparationOptions(num_threads=2),

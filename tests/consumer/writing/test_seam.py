@@ -152,6 +152,20 @@ def test_the_number_of_segments_has_a_bound_when_no_merge_ever_ends(tmp_path: Pa
     shard.close()
 
 
+def test_a_writer_that_is_let_go_is_no_longer_looked_into(tmp_path: Path) -> None:
+    """Its files would stay on the disk as long as somebody held it."""
+    shards = DirectoryShards(create_index(tmp_path, num_partitions=2), "writer", lanes=InlineLanes())
+    writers = {p: shards.become_owner(p, first_offset=0, own_epoch=None) for p in range(2)}
+    for partition, writer in writers.items():
+        writer.add(Delta(0, 1, [content(f"c{partition}", digest=bytes([partition] * 32))]))
+        writer.commit()
+    assert shards.find_derived(0, bytes([1] * 32)) is not None
+    writers.pop(1).close()
+    del writer
+    assert shards.find_derived(0, bytes([1] * 32)) is None
+    assert shards.find_derived(1, bytes([0] * 32)) is not None
+
+
 def test_one_module_of_the_consumer_names_the_indexs_own_writer() -> None:
     root = Path(next(iter(consumer.__path__)))
     naming = {
