@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from clip_index.content import MODALITIES, Delta
+from clip_index.generations.garbage import names_of
 from clip_index.generations.history import list_generations, read_manifest
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
@@ -18,6 +19,7 @@ from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from crashes.small_log import Log, folded
+from fakes.format_1 import rewrite_as_format_1
 from fakes.inline_merges import InlineLanes
 from fakes.shards import create_index, take_over, unit_vectors
 
@@ -26,6 +28,7 @@ _MOST_UNDER_WAY = 4  # each of the two merge lanes may leave a merged segment an
 _SETTINGS = WriterSettings(
     retain_for_seconds=0.0,
     collect_every_seconds=0.0,
+    max_bitmap_bytes=40,  # two small bitmaps, so that some dead rows are in manifests and some in files
     merge=MergeSettings(merge_factor=2, floor_entries=8, max_dead_share=0.4),
 )
 
@@ -66,6 +69,12 @@ def _inline_lanes() -> InlineLanes:
     lanes = InlineLanes()
     lanes.release(is_released=True)
     return lanes
+
+
+def go_back_to_format_1(root: Path) -> None:
+    """Leave the index as an earlier release had written it, so that the next life begins in format 1."""
+    [shard] = (root / "indexes" / "main").glob("content-uploads-*")
+    rewrite_as_format_1(shard)
 
 
 def has_index(root: Path) -> bool:
@@ -130,10 +139,10 @@ def check(searcher: Searcher, log: Log) -> None:
 
 
 def _check_leftovers(root: Path) -> None:
-    """Raise `Violation` when crashes left more segment directories than running merges explain."""
+    """Raise `Violation` when crashes left more segments than running merges explain."""
     [shard] = (root / "indexes" / "main").glob("content-uploads-*")
     store = LocalShardStore(shard)
-    named = {i for g in list_generations(store) for i in read_manifest(store, g).segment_ids()}
-    unnamed = set(os.listdir(shard / "segments")) - named
+    named = {name for g in list_generations(store) for name in names_of(read_manifest(store, g))}
+    unnamed = {f"segments/{name}" for name in os.listdir(shard / "segments")} - named
     if len(unnamed) > _MOST_UNDER_WAY:
         raise Violation(f"{len(unnamed)} entries of segments/ stay that no generation names")

@@ -73,12 +73,12 @@ class BucketStore:
     def staging_path(self, name: str) -> Path:
         return self.cache / "staged" / self._key(name)
 
-    def publish(self, name: str) -> Mapping[str, FileDigest]:
+    def publish(self, name: str) -> FileDigest:
         staged = self.staging_path(name)
-        files = {file.name: file.read_bytes() for file in staged.iterdir()}
-        self.put({f"{name}/{file_name}": data for file_name, data in files.items()})
+        data = staged.read_bytes()
+        self.put({name: data})
         remove_tree(staged)
-        return {file_name: digest_of(data) for file_name, data in files.items()}
+        return digest_of(data)
 
     def remove(self, name: str) -> None:
         with self.bucket.lock:

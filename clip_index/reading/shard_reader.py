@@ -23,7 +23,6 @@ from clip_index.generations.manifest import (
     Manifest,
     SegmentEntry,
     TombstonesEntry,
-    segment_name,
 )
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
@@ -199,13 +198,12 @@ class ShardReader:
             return known
         if known is None:
             self._check_sizes(entry)
-        dead = read_tombstones(self.store, tombstones.file_name) if tombstones else BitMap()
+        dead = read_tombstones(self.store, tombstones) if tombstones else BitMap()
         return SegmentView(known.segment if known else Segment(self.store, entry), dead, known)
 
     def _check_sizes(self, entry: SegmentEntry) -> None:
-        folder = segment_name(entry.segment_id)
-        for name, digest in entry.files.items():
-            check_size(self.store.local_file(f"{folder}/{name}"), digest)
+        for name, digest in entry.stored_files():
+            check_size(self.store.local_file(name), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""

@@ -100,7 +100,7 @@ def open_state(store: ShardStore, manifest: Manifest) -> ShardState:
     return ShardState(
         manifest,
         {entry.segment_id: Segment(store, entry) for entry in manifest.segments},
-        {i: read_tombstones(store, entry.file_name) for i, entry in manifest.tombstones.items()},
+        {i: read_tombstones(store, entry) for i, entry in manifest.tombstones.items()},
     )
 
 
