@@ -36,6 +36,7 @@ FULL = EncodedContent(
         title="A text",
         sha256="9f86",
         is_truncated=True,
+        patched_at_ms=2500,
     ),
     version=3,
 )
@@ -56,7 +57,9 @@ def test_each_row_keeps_its_own_values_whatever_stands_beside_it(tmp_path: Path)
     with PackWriter(tmp_path / "pack") as pack, pack.part("contents.arrow") as file:
         write_columns(file, contents_batch(rows))
     plain, described, full = open_columns(map_file(tmp_path / "pack")).to_pylist()
-    absent = dict.fromkeys(("floor", "version", "owner_id", "link", "text", "title", "sha256"))
+    absent = dict.fromkeys(
+        ("floor", "version", "owner_id", "link", "text", "title", "sha256", "patched_at_ms")
+    )
     assert plain == {
         **COMMON,
         **absent,
@@ -82,6 +85,7 @@ def test_each_row_keeps_its_own_values_whatever_stands_beside_it(tmp_path: Path)
         "title": "A text",
         "sha256": "9f86",
         "is_truncated": True,
+        "patched_at_ms": 2500,
     }
     assert described["metadata_text"] == [("colour", "red"), ("shade", "")]
     assert described["metadata_number"] == [("price", 1.5), ("count", 2.0)]
