@@ -7,6 +7,7 @@ the reader knows its generation by number *and* digest, and looks once a second 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -44,7 +45,8 @@ class ShardReader:
     def __init__(self, store: ShardStore, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._listed_at = -_LIST_EVERY_SECONDS
+        self._listed_at = -math.inf
+        self._watermark_read_at = -math.inf
         self._verifier = FileVerifier()
         self._damage: tuple[GenerationKey, DamagedFile] | None = None
         self._writer_epoch = 0
@@ -98,7 +100,8 @@ class ShardReader:
 
     def _reload(self) -> bool:
         if not self._has_changed():
-            self._follow_watermark()
+            if self._clock() - self._watermark_read_at >= self._store.look_every_seconds:
+                self._follow_watermark()
             return False
         for _ in range(_MAX_RETRIES):
             try:
@@ -128,7 +131,7 @@ class ShardReader:
         generation = self.view.snapshot.generation
         if self._store.exists(manifest_name(generation + 1)):
             return True
-        if self._clock() - self._listed_at < _LIST_EVERY_SECONDS:
+        if self._clock() - self._listed_at < max(_LIST_EVERY_SECONDS, self._store.look_every_seconds):
             return False
         self._listed_at = self._clock()
         newest = max(list_generations(self._store), default=0)
@@ -253,6 +256,7 @@ class ShardReader:
         A stored watermark holds for every generation of its writer epoch, or of a later one, that covers
         its next offset.
         """
+        self._watermark_read_at = self._clock()
         watermark = read_watermark(self._store)
         if watermark is None or watermark.next_offset > next_offset or watermark.writer_epoch > writer_epoch:
             return known_ms
