@@ -38,7 +38,7 @@ class WrittenBytes:
         """Return the bytes of the segments that did not exist at the last count."""
         new = [entry for entry in writer.manifest.segments if entry.segment_id not in self._segment_ids]
         self._segment_ids.update(entry.segment_id for entry in new)
-        return sum(file.size_bytes for entry in new for file in entry.files.values())
+        return sum(entry.size_bytes for entry in new)
 
 
 def ingest(num_rows: int) -> WrittenBytes:

@@ -119,9 +119,10 @@ class IndexRefused(ClipIndexError):
 class OtherFormat(IndexRefused):
     """The file is sound, but this version does not read its format. A repair must not discard it."""
 
-    def __init__(self, file: Path | str, found: object, readable: int) -> None:
+    def __init__(self, file: Path | str, found: object, *readable: int) -> None:
+        formats = " and ".join(map(str, readable))
         super().__init__(
-            f"{file} has format {found}, and this version of cliptide reads {readable}: "
+            f"{file} has format {found}, and this version of cliptide reads {formats}: "
             "run the version that wrote it"
         )
 

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from clip_index.errors import DamagedFile, OtherFormat
 from clip_index.generations.history import GenerationTaken, generation_of, manifest_name, read_manifest
-from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest
+from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest, pack_name, tombstones_name
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
 
 _MIN_RETAINED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class NamedFiles:
-    """The segments and the files of tombstones that a generation names."""
+def names_of(manifest: Manifest) -> frozenset[str]:
+    """Return what a generation needs in the shard's store, apart from its manifest.
 
-    segments: frozenset[str]
-    tombstones: frozenset[str]
-
-
-def named_files(manifest: Manifest) -> NamedFiles:
-    tombstones = frozenset(entry.file_name for entry in manifest.tombstones.values())
-    return NamedFiles(frozenset(manifest.segment_ids()), tombstones)
+    Packs and files of tombstones; of segments of format 1 the folders.
+    """
+    files = [entry.file for entry in manifest.tombstones.values() if entry.file]
+    segments = (entry.stored_name for entry in manifest.segments)
+    return frozenset([*segments, *(tombstones_name(file.file_name) for file in files)])
 
 
 def retained_generations(created_at: Mapping[int, float], retain_for: float, now: float) -> set[int]:
@@ -46,11 +42,11 @@ class GarbageCollector:
     def __init__(self, store: ShardStore, retain_for: float) -> None:
         self._store = store
         self._retain_for = retain_for
-        self._named: dict[int, NamedFiles] = {}
+        self._named: dict[int, frozenset[str]] = {}
 
     def learn(self, manifest: Manifest) -> None:
         """Remember what a generation names, so that its manifest need not be read again."""
-        self._named[manifest.generation] = named_files(manifest)
+        self._named[manifest.generation] = names_of(manifest)
 
     def collect(self, *, newest: int, in_flight: Collection[str], now: float) -> int:
         """Remove old generations, then files that no retained generation names; return how many.
@@ -83,13 +79,10 @@ class GarbageCollector:
         num_removed = len(expired) + self._remove_old(unfinished, now)
         if named is None:
             return num_removed
-        segments = {name for files in named for name in files.segments} | set(in_flight)
-        tombstones = {name for files in named for name in files.tombstones}
-        num_removed += self._sweep(SEGMENTS, segments, now)
-        num_removed += self._sweep(TOMBSTONES, tombstones, now)
-        return num_removed
+        kept = frozenset[str]().union(*named, map(pack_name, in_flight))
+        return num_removed + sum(self._sweep(folder, kept, now) for folder in (SEGMENTS, TOMBSTONES))
 
-    def _named_by(self, retained: Collection[int]) -> list[NamedFiles] | None:
+    def _named_by(self, retained: Collection[int]) -> list[frozenset[str]] | None:
         """Return what the retained generations name; None if one cannot be read, as after a repair."""
         self._named = {g: names for g, names in self._named.items() if g in retained}
         for generation in retained - self._named.keys():
@@ -104,7 +97,7 @@ class GarbageCollector:
         garbage = {
             f"{folder}/{name}": at
             for name, at in times.items()
-            if name.removeprefix(UNFINISHED_PREFIX) not in kept
+            if f"{folder}/{name.removeprefix(UNFINISHED_PREFIX)}" not in kept
         }
         return self._remove_old(garbage, now)
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from pyroaring import BitMap
+
 from clip_index.generations.history import link_manifest
-from clip_index.generations.manifest import Manifest, TombstonesEntry, segment_name, tombstones_name
-from clip_index.generations.tombstones import DeadRows, write_tombstones
+from clip_index.generations.manifest import Manifest, TombstonesFile, pack_name, tombstones_name
+from clip_index.generations.tombstones import write_tombstones
 from clip_index.storage.shard_store import ShardStore
 
 _StateT = TypeVar("_StateT")
@@ -18,13 +20,13 @@ _StateT = TypeVar("_StateT")
 class PlannedGeneration:
     """What the next generation will show.
 
-    `manifest` names the tombstones that stay as they are; those of the segments in `dead` are
-    still to be written. `added` are the segments that were written for this generation. No
-    other generation names them.
+    `files_to_write` are all dead rows of those segments whose tombstones go to a new file; of the
+    others the manifest says everything. `added` are the segments that were written for this
+    generation. No other generation names them.
     """
 
     manifest: Manifest
-    dead: Mapping[str, DeadRows] = field(default_factory=dict)
+    files_to_write: Mapping[str, BitMap] = field(default_factory=dict)
     added: tuple[str, ...] = ()
 
 
@@ -39,21 +41,29 @@ def install(
     newest); `CommitUnknown` (only the disk can tell). After the last two every file stays,
     because the manifest on disk may name it.
 
-    Step 1 writes the tombstones. Step 2 opens the new state, so that nothing unreadable ever
-    becomes current. Step 3 links the manifest, the one atomic step. Nothing can fail after it.
+    Step 1 writes those tombstones that need a file. Step 2 opens the new state, so that nothing
+    unreadable ever becomes current. Step 3 links the manifest, the one atomic step. Nothing can fail
+    after it.
     `link_manifest` lists the directory behind the link: garbage collection frees old numbers, so a
     link that succeeds does not prove that the generation is the newest.
     """
-    written: dict[str, TombstonesEntry] = {}
+    written: dict[str, TombstonesFile] = {}
     try:
-        written = write_tombstones(store, planned.dead, generation=planned.manifest.generation)  # Step 1
-        manifest = replace(planned.manifest, tombstones={**planned.manifest.tombstones, **written})
+        generation = planned.manifest.generation
+        written = write_tombstones(store, planned.files_to_write, generation=generation)  # Step 1
+        manifest = _with_files(planned.manifest, written)
         state = open_state(manifest)  # Step 2
         link_manifest(store, manifest)  # Step 3
     except OSError:
         for segment_id in planned.added:
-            store.remove(segment_name(segment_id))
-        for entry in written.values():
-            store.remove(tombstones_name(entry.file_name))
+            store.remove(pack_name(segment_id))
+        for file in written.values():
+            store.remove(tombstones_name(file.file_name))
         raise
     return state
+
+
+def _with_files(manifest: Manifest, written: Mapping[str, TombstonesFile]) -> Manifest:
+    """Let the files hold all dead rows of their segments, which the manifest then does not repeat."""
+    entries = {i: replace(manifest.tombstones[i], bitmap=b"", file=file) for i, file in written.items()}
+    return replace(manifest, tombstones={**manifest.tombstones, **entries})

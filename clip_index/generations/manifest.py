@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,18 +14,23 @@ from clip_index.content import Modality
 from clip_index.errors import DamagedFile, OtherFormat
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.file_digest import FileDigest
+from clip_index.storage.pack import ALIGNMENT, PackPart
 
-FORMAT_MAJOR = 1
+FORMAT_MAJOR = 2
 FORMAT_MINOR = 0
+READABLE_MAJORS = (1, FORMAT_MAJOR)
+"""Format 1 had a folder for each segment and a file for all tombstones of one. Its segments stay as they
+are until a merge rewrites them, so a manifest of format 2 may name segments of both forms."""
 SEGMENTS = "segments"
 TOMBSTONES = "tombstones"
+_PACK_SUFFIX = ".pack"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _GREATEST = 2**63 - 1
 
 
-def segment_name(segment_id: str) -> str:
-    """Return the name of a segment's folder in the shard's store."""
-    return f"{SEGMENTS}/{segment_id}"
+def pack_name(segment_id: str) -> str:
+    """Return the name in the shard's store of a segment's pack."""
+    return f"{SEGMENTS}/{segment_id}{_PACK_SUFFIX}"
 
 
 def tombstones_name(file_name: str) -> str:
@@ -33,14 +39,28 @@ def tombstones_name(file_name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentPack:
+    """The one file of a segment, and where its parts lie in it."""
+
+    digest: FileDigest
+    parts: Mapping[str, PackPart]
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """A segment as a manifest names it; `num_vectors` counts distinct embeddings by modality."""
+    """A segment as a manifest names it; `num_vectors` counts distinct embeddings by modality.
+
+    A segment of format 1 has no `pack`: its parts are `files` in a folder. `centroids` names, by modality,
+    the set of centroids that the segment's lists share with other segments, where they do.
+    """
 
     segment_id: str
     num_contents: int
     num_deletes: int
     num_vectors: Mapping[Modality, int]
-    files: Mapping[str, FileDigest]
+    files: Mapping[str, FileDigest] = field(default_factory=dict)
+    pack: SegmentPack | None = None
+    centroids: Mapping[Modality, str] = field(default_factory=dict)
 
     @property
     def num_entries(self) -> int:
@@ -48,17 +68,44 @@ class SegmentEntry:
 
     @property
     def size_bytes(self) -> int:
-        return sum(digest.size_bytes for digest in self.files.values())
+        return sum(digest.size_bytes for _, digest in self.stored_files())
+
+    @property
+    def stored_name(self) -> str:
+        """The name in the shard's store of the pack or the folder."""
+        return pack_name(self.segment_id) if self.pack else f"{SEGMENTS}/{self.segment_id}"
+
+    def stored_files(self) -> Iterator[tuple[str, FileDigest]]:
+        """Yield the name in the shard's store of each file of the segment, with its digest."""
+        if self.pack is not None:
+            yield self.stored_name, self.pack.digest
+        for name, digest in self.files.items():
+            yield f"{self.stored_name}/{name}", digest
+
+    def has_part(self, name: str) -> bool:
+        return name in (self.pack.parts if self.pack else self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class TombstonesFile:
+    """A file of dead rows. It holds those that had died when it was written."""
+
+    file_name: str
+    digest: FileDigest
 
 
 @dataclass(frozen=True, slots=True)
 class TombstonesEntry:
-    """The dead rows of one segment; `oldest_dead_ms` is when the first of them died."""
+    """The dead rows of one segment; `oldest_dead_ms` is when the first of them died.
 
-    file_name: str
-    digest: FileDigest
+    They are the rows of the `file`, if there is one, together with those of `bitmap`: a serialised
+    roaring bitmap in the manifest itself, or nothing. So a commit that kills a few rows writes no file.
+    """
+
     num_dead: int
     oldest_dead_ms: int
+    bitmap: bytes = b""
+    file: TombstonesFile | None = None
 
 
 class GenerationKey(NamedTuple):
@@ -102,10 +149,10 @@ class Manifest:
     def files(self) -> Iterator[tuple[str, FileDigest]]:
         """Yield the name of every file that this generation needs, with the digest that it must have."""
         for entry in self.segments:
-            for name, digest in entry.files.items():
-                yield f"{segment_name(entry.segment_id)}/{name}", digest
+            yield from entry.stored_files()
         for dead in self.tombstones.values():
-            yield tombstones_name(dead.file_name), dead.digest
+            if dead.file is not None:
+                yield tombstones_name(dead.file.file_name), dead.file.digest
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -124,7 +171,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
 
 
 def parse_manifest(data: bytes, file: str) -> Manifest:
-    """Parse any minor version of this major format; raise `OtherFormat` or `DamagedFile` otherwise.
+    """Parse any minor version of a readable format; raise `OtherFormat` or `DamagedFile` otherwise.
 
     `file` names the file in these errors.
     """
@@ -139,8 +186,8 @@ def parse_manifest(data: bytes, file: str) -> Manifest:
 
 def _manifest_from_fields(fields: dict[str, Any], file: str) -> Manifest:
     major = fields["format"][0]
-    if major != FORMAT_MAJOR:
-        raise OtherFormat(file, major, FORMAT_MAJOR)
+    if major not in READABLE_MAJORS:
+        raise OtherFormat(file, major, *READABLE_MAJORS)
     return Manifest(
         generation=int(fields["generation"]),
         writer_epoch=int(fields["writer_epoch"]),
@@ -162,14 +209,26 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"offsets [{manifest.first_offset}, {manifest.next_offset})")
     num_contents = {entry.segment_id: entry.num_contents for entry in manifest.segments}
     for entry in manifest.segments:
-        _check_names(entry.segment_id, *entry.files)
+        _check_names(entry.segment_id, *entry.files, *entry.centroids.values())
         _check_counts(entry.num_contents, entry.num_deletes, *entry.num_vectors.values())
-        _check_counts(*(digest.size_bytes for digest in entry.files.values()))
+        _check_counts(*(digest.size_bytes for _, digest in entry.stored_files()))
+        if entry.pack is not None:
+            _check_parts(entry.pack)
     for segment_id, dead in manifest.tombstones.items():
-        _check_names(dead.file_name)
-        _check_counts(dead.num_dead, dead.oldest_dead_ms, dead.digest.size_bytes)
+        _check_counts(dead.num_dead, dead.oldest_dead_ms)
+        if dead.file is not None:
+            _check_names(dead.file.file_name)
+            _check_counts(dead.file.digest.size_bytes)
         if not 0 < dead.num_dead <= num_contents.get(segment_id, 0):
             raise ValueError(f"{dead.num_dead} dead rows of segment {segment_id!r}")
+
+
+def _check_parts(pack: SegmentPack) -> None:
+    """Mapped columns and arrays lie at aligned places; FAISS maps lists by their place in the file."""
+    for name, part in pack.parts.items():
+        _check_counts(part.offset, part.size_bytes)
+        if part.offset % ALIGNMENT or part.end > pack.digest.size_bytes:
+            raise ValueError(f"the part {name!r} at [{part.offset}, {part.end})")
 
 
 def _check_names(*names: str) -> None:
@@ -185,13 +244,20 @@ def _check_counts(*counts: int) -> None:
 
 
 def segment_fields(entry: SegmentEntry) -> dict[str, Any]:
-    return {
+    fields: dict[str, Any] = {
         "id": entry.segment_id,
         "num_contents": entry.num_contents,
         "num_deletes": entry.num_deletes,
         "num_vectors": dict(entry.num_vectors),
-        "files": {name: _dump_digest(digest) for name, digest in entry.files.items()},
     }
+    if entry.pack is None:
+        fields["files"] = {name: _dump_digest(digest) for name, digest in entry.files.items()}
+    else:
+        fields["size"], fields["xxh3_128"] = _dump_digest(entry.pack.digest)
+        fields["parts"] = {name: [part.offset, part.size_bytes] for name, part in entry.pack.parts.items()}
+    if entry.centroids:
+        fields["centroids"] = dict(entry.centroids)
+    return fields
 
 
 def segment_from_fields(fields: dict[str, Any]) -> SegmentEntry:
@@ -200,25 +266,34 @@ def segment_from_fields(fields: dict[str, Any]) -> SegmentEntry:
         num_contents=fields["num_contents"],
         num_deletes=fields["num_deletes"],
         num_vectors=fields["num_vectors"],
-        files={name: _parse_digest(digest) for name, digest in fields["files"].items()},
+        files={name: _parse_digest(digest) for name, digest in fields.get("files", {}).items()},
+        pack=_parse_pack(fields) if "parts" in fields else None,
+        centroids=fields.get("centroids", {}),
     )
 
 
+def _parse_pack(fields: dict[str, Any]) -> SegmentPack:
+    """A part may have more than its place: what a later minor version adds is left out."""
+    parts = {name: PackPart(*place[:2]) for name, place in fields["parts"].items()}
+    return SegmentPack(_parse_digest([fields["size"], fields["xxh3_128"]]), parts)
+
+
 def _dump_tombstones(entry: TombstonesEntry) -> dict[str, Any]:
-    return {
-        "file": entry.file_name,
-        "digest": _dump_digest(entry.digest),
-        "num_dead": entry.num_dead,
-        "oldest_dead_ms": entry.oldest_dead_ms,
-    }
+    fields: dict[str, Any] = {"num_dead": entry.num_dead, "oldest_dead_ms": entry.oldest_dead_ms}
+    if entry.bitmap:
+        fields["bitmap"] = b64encode(entry.bitmap).decode()
+    if entry.file is not None:
+        fields["file"], fields["digest"] = entry.file.file_name, _dump_digest(entry.file.digest)
+    return fields
 
 
 def _parse_tombstones(fields: dict[str, Any]) -> TombstonesEntry:
+    has_file = "file" in fields
     return TombstonesEntry(
-        file_name=fields["file"],
-        digest=_parse_digest(fields["digest"]),
         num_dead=fields["num_dead"],
         oldest_dead_ms=fields["oldest_dead_ms"],
+        bitmap=b64decode(fields.get("bitmap", ""), validate=True),
+        file=TombstonesFile(fields["file"], _parse_digest(fields["digest"])) if has_file else None,
     )
 
 

@@ -1,9 +1,13 @@
-"""Dead rows: one roaring bitmap for each segment that has any."""
+"""Dead rows: a roaring bitmap for each segment that has any, in the manifest or in a file.
+
+Rows that have died lately are in the manifest itself, so an ordinary commit writes no other file for
+them. When these bitmaps become large, the largest of them goes to a file, together with what its
+segment's former file holds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from uuid import uuid4
 
 import numpy as np
@@ -11,41 +15,73 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from clip_index.errors import DamagedFile
-from clip_index.generations.manifest import TombstonesEntry, tombstones_name
+from clip_index.generations.manifest import TombstonesEntry, TombstonesFile, tombstones_name
 from clip_index.storage.file_digest import digest_of
 from clip_index.storage.shard_store import ShardStore
 
+MAX_BYTES_IN_MANIFEST = 4096
+"""Of all bitmaps of a manifest together. Each commit writes them again."""
 
-@dataclass(frozen=True, slots=True)
-class DeadRows:
-    """The dead rows of one segment; `oldest_dead_ms` (ms since 1970) is when the first of them died."""
 
-    rows: BitMap
-    oldest_dead_ms: int
+def with_died(known: TombstonesEntry | None, died: BitMap, oldest_dead_ms: int) -> TombstonesEntry:
+    """Return a segment's entry after more of its rows have `died`: the manifest holds them.
+
+    `oldest_dead_ms` (ms since 1970) is when the first of its dead rows died.
+    """
+    if known is None:
+        return TombstonesEntry(len(died), oldest_dead_ms, died.serialize())
+    recent = _bitmap(known.bitmap) | died
+    return TombstonesEntry(known.num_dead + len(died), oldest_dead_ms, recent.serialize(), known.file)
+
+
+def due_for_files(
+    entries: Mapping[str, TombstonesEntry], max_bytes: int = MAX_BYTES_IN_MANIFEST
+) -> list[str]:
+    """Return the segments whose dead rows must go to files, so that the manifest holds few bytes.
+
+    They are those with the largest bitmaps: the fewest files make the most room.
+    """
+    num_bytes = sum(len(entry.bitmap) for entry in entries.values())
+    due = []
+    for segment_id, entry in sorted(entries.items(), key=lambda pair: -len(pair[1].bitmap)):
+        if num_bytes <= max_bytes:
+            break
+        due.append(segment_id)
+        num_bytes -= len(entry.bitmap)
+    return due
 
 
 def write_tombstones(
-    store: ShardStore, dead: Mapping[str, DeadRows], *, generation: int
-) -> dict[str, TombstonesEntry]:
-    """Write durably which rows of each segment are dead as of a generation."""
+    store: ShardStore, dead: Mapping[str, BitMap], *, generation: int
+) -> dict[str, TombstonesFile]:
+    """Write the dead rows of some segments durably, a file for each, as of a generation."""
     files: dict[str, bytes] = {}
-    entries: dict[str, TombstonesEntry] = {}
-    for segment_id, died in dead.items():
+    written: dict[str, TombstonesFile] = {}
+    for segment_id, rows in dead.items():
         # The number alone would not do: a failed commit of this generation may have left a file.
-        file_name, data = f"{segment_id}-{generation}-{uuid4().hex[:8]}", died.rows.serialize()
+        file_name, data = f"{segment_id}-{generation}-{uuid4().hex[:8]}", rows.serialize()
         files[tombstones_name(file_name)] = data
-        entries[segment_id] = TombstonesEntry(file_name, digest_of(data), len(died.rows), died.oldest_dead_ms)
+        written[segment_id] = TombstonesFile(file_name, digest_of(data))
     if files:
         store.put(files)
-    return entries
+    return written
 
 
-def read_tombstones(store: ShardStore, file_name: str) -> BitMap:
-    name = tombstones_name(file_name)
+def read_tombstones(store: ShardStore, entry: TombstonesEntry) -> BitMap:
+    """Return the dead rows of a segment; `DamagedFile` if they are not those that the entry counts."""
+    name = tombstones_name(entry.file.file_name) if entry.file else ""
+    in_file = store.read(name) if entry.file else b""
     try:
-        return BitMap.deserialize(store.read(name))
-    except ValueError as error:
+        dead = _bitmap(in_file) | _bitmap(entry.bitmap)
+    except (ValueError, IndexError) as error:
         raise DamagedFile(store.address_of(name), f"not a bitmap ({error})") from error
+    if len(dead) != entry.num_dead:
+        raise DamagedFile(store.address_of(name), f"{len(dead)} dead rows, expected {entry.num_dead}")
+    return dead
+
+
+def _bitmap(data: bytes) -> BitMap:
+    return BitMap.deserialize(data) if data else BitMap()
 
 
 def live_rows_mask(dead: BitMap, num_rows: int) -> NDArray[np.bool_]:

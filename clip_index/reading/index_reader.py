@@ -98,6 +98,13 @@ class IndexReader:
         """Return the files of the served generations. Each was verified before it was first opened."""
         return {path: digest for shard in self._shards for path, digest in shard.files.items()}
 
+    def mend(self, path: Path) -> bool:
+        """Fetch a damaged local copy of a served file again; False if it is the only one there is.
+
+        The next reload opens the new copy. Any thread may call this.
+        """
+        return any(shard.mend(path) for shard in self._shards)
+
     def read_traces(self, shard: str) -> list[TracedRecord]:
         """Return the latest sampled records of a shard; none if the index has no such shard."""
         if self.index is None:

@@ -24,7 +24,6 @@ from clip_index.generations.manifest import (
     Manifest,
     SegmentEntry,
     TombstonesEntry,
-    segment_name,
 )
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
@@ -53,6 +52,7 @@ class ShardReader:
         self._tombstones: Mapping[str, TombstonesEntry] = {}
         self.view = ShardView(store.name, ShardSnapshot(0, 0, 0, None, {}))
         self._paths: dict[str, Path] = {}
+        self._damaged_copies: set[Path] = set()
         self.files: Mapping[Path, FileDigest] = {}
 
     def reload(self) -> bool:
@@ -108,7 +108,7 @@ class ShardReader:
                 manifest = read_newest(self._store)
                 if manifest is None:
                     return self._stay_empty()
-                if manifest.key == self.view.snapshot.key:
+                if manifest.key == self.view.snapshot.key and not self._damaged_copies:
                     return False
                 self.view = self._open(manifest)
             except FileNotFoundError:
@@ -129,7 +129,7 @@ class ShardReader:
         shard may have been replaced.
         """
         generation = self.view.snapshot.generation
-        if self._store.exists(manifest_name(generation + 1)):
+        if self._damaged_copies or self._store.exists(manifest_name(generation + 1)):
             return True
         if self._clock() - self._listed_at < max(_LIST_EVERY_SECONDS, self._store.look_every_seconds):
             return False
@@ -150,15 +150,18 @@ class ShardReader:
     def _open(self, manifest: Manifest) -> ShardView:
         if self._damage is not None and self._damage[0] == manifest.key:
             raise self._damage[1]
+        mended = frozenset(self._damaged_copies)
         try:
             files = self._files(manifest)
-            for path, digest in files.items():
-                self._verifier.verify(path, digest)
+            for name, digest in manifest.files():
+                self._verify(name, digest)
             segments = self._open_segments(manifest)
         except DamagedFile as damage:
             self._damage = (manifest.key, damage)
             raise
         self._verifier.retain(set(files))
+        self._store.keep_local("reader", self._paths)
+        self._damaged_copies.difference_update(mended)
         self.files = files
         self._tombstones = manifest.tombstones
         view = self._build_view(manifest, segments, known_ms=self._watermark_before(manifest))
@@ -177,9 +180,26 @@ class ShardReader:
     def _files(self, manifest: Manifest) -> dict[Path, FileDigest]:
         """Return where the files of a generation are; the store is asked only for those that are new."""
         former, self._paths = self._paths, {}
-        for name, _ in manifest.files():
-            self._paths[name] = former.get(name) or self._store.local_file(name)
+        for name, digest in manifest.files():
+            self._paths[name] = former.get(name) or self._store.local_file(name, digest)
         return {self._paths[name]: digest for name, digest in manifest.files()}
+
+    def _verify(self, name: str, digest: FileDigest) -> None:
+        """Verify a file once. A damaged local copy is fetched again, once."""
+        try:
+            self._verifier.verify(self._paths[name], digest)
+        except DamagedFile:
+            if not self._store.forget_copy(self._paths[name]):
+                raise
+            self._verifier.verify(self._store.local_file(name, digest), digest)
+
+    def mend(self, path: Path) -> bool:
+        """Replace a served local copy that is damaged, at the next reload; False if it is the only one."""
+        if path not in self.files or not self._store.forget_copy(path):
+            return False
+        self._verifier.retain({known for known in self.files if known != path})
+        self._damaged_copies.add(path)
+        return True
 
     def _open_segments(self, manifest: Manifest) -> tuple[SegmentView, ...]:
         opened = {view.segment.segment_id: view for view in self.view.segments}
@@ -195,20 +215,25 @@ class ShardReader:
 
         A shard that was built again has other segments under the same ids, so the files are compared.
         """
-        if known is not None and known.segment.entry != entry:
+        if known is not None and (known.segment.entry != entry or self._is_damaged(entry)):
             known = None
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
             return known
         if known is None:
             self._check_sizes(entry)
-        dead = read_tombstones(self._store, tombstones.file_name) if tombstones else BitMap()
+        dead = read_tombstones(self._store, tombstones) if tombstones else BitMap()
         return SegmentView(known.segment if known else Segment(self._store, entry), dead, known)
 
+    def _is_damaged(self, entry: SegmentEntry) -> bool:
+        """Whether a damaged copy of the segment is mapped, so that it must be opened anew."""
+        if not self._damaged_copies:
+            return False
+        return any(self._paths[name] in self._damaged_copies for name, _ in entry.stored_files())
+
     def _check_sizes(self, entry: SegmentEntry) -> None:
-        folder = segment_name(entry.segment_id)
-        for name, digest in entry.files.items():
-            check_size(self._store.local_file(f"{folder}/{name}"), digest)
+        for name, digest in entry.stored_files():
+            check_size(self._store.local_file(name, digest), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""
@@ -220,8 +245,9 @@ class ShardReader:
             manifest = read_manifest(self._store, key.number)
             if manifest.key != key:
                 raise GenerationGone(self._store.name, key.number)
-            for path, digest in self._files(manifest).items():
-                self._verifier.verify(path, digest)
+            self._files(manifest)
+            for name, digest in manifest.files():
+                self._verify(name, digest)
             return self._build_view(manifest, self._open_segments(manifest), known_ms=None)
         except FileNotFoundError:
             raise GenerationGone(self._store.name, key.number) from None

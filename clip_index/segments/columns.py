@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from operator import attrgetter
-from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -17,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clip_index.content import FACT_NAMES, LONG_FACTS, ContentFacts, EncodedContent, MetadataValue
+from clip_index.storage.mapped_part import MappedPart
+from clip_index.storage.pack import PartFile
 
 _FACT_HINTS = get_type_hints(ContentFacts)
 MAP_FACTS = frozenset(name for name, hint in _FACT_HINTS.items() if get_origin(hint) is Mapping)
@@ -100,15 +101,15 @@ def thumbnails_batch(rows: Sequence[BufferedContent]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(fields, THUMBNAILS_SCHEMA)
 
 
-def write_columns(path: Path, batch: pa.RecordBatch) -> None:
+def write_columns(file: PartFile, batch: pa.RecordBatch) -> None:
     """Write one record batch as an Arrow IPC file."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    with pa.PythonFile(file, "w") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
 
-def open_columns(path: Path) -> pa.RecordBatch:
-    """Map the file's one record batch without copying it."""
-    with pa.memory_map(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+def open_columns(part: MappedPart) -> pa.RecordBatch:
+    """Open the one record batch of an Arrow IPC file without copying it."""
+    with pa.ipc.open_file(part.data) as reader:
         return reader.get_batch(0)
 
 

@@ -7,7 +7,6 @@ each. Several entries may share a hash, so the caller compares the ids themselve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from clip_index.storage.mapped_array import map_array
+from clip_index.storage.mapped_part import MappedPart
 
 IdTable: TypeAlias = NDArray[np.uint64]
 
@@ -36,9 +36,9 @@ def id_table_from(pairs: Iterable[tuple[int, str | None]]) -> IdTable:
     return build_id_table(hashes, np.array([entry for entry, _ in present], np.uint64))
 
 
-def open_id_table(path: Path) -> IdTable:
+def open_id_table(part: MappedPart) -> IdTable:
     """Map the table. A look-up reads only the pages that it touches."""
-    return map_array(path)
+    return map_array(part)
 
 
 def find_entries(table: IdTable, hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, StoredContent
 from clip_index.errors import DamagedFile
-from clip_index.generations.manifest import SegmentEntry, segment_name
+from clip_index.generations.manifest import SegmentEntry
 from clip_index.row_filter import RowFilter
 from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import (
@@ -38,6 +37,7 @@ from clip_index.segments.segment_files import (
     nodes_name,
     vectors_name,
 )
+from clip_index.segments.segment_parts import SegmentParts
 from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.storage.mapped_array import map_array
@@ -65,22 +65,22 @@ class Segment:
         """Map the files; `FileNotFoundError` if one was collected, `DamagedFile` if unreadable."""
         self.entry = entry
         self.segment_id = entry.segment_id
-        self._store = store
-        self.contents = self._open_columns(CONTENTS, CONTENTS_SCHEMA)
+        parts = SegmentParts(store, entry)
+        self.contents = _open_columns(parts, CONTENTS, CONTENTS_SCHEMA)
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
         self._reader = ColumnReader(self.contents)
         self._row_masks = RowMasks(self.contents)
         self._value_counts: BoundedCache[str, pa.Table] = BoundedCache(
             _NUM_CACHED_COUNTS, size_of=lambda counts: counts.nbytes
         )
-        self.deletes = self._open_columns(DELETES, DELETES_SCHEMA) if DELETES in entry.files else None
+        self.deletes = _open_columns(parts, DELETES, DELETES_SCHEMA) if DELETES in parts else None
         self._thumbnails = (
-            self._open_columns(THUMBNAILS, THUMBNAILS_SCHEMA) if THUMBNAILS in entry.files else None
+            _open_columns(parts, THUMBNAILS, THUMBNAILS_SCHEMA) if THUMBNAILS in parts else None
         )
-        self._ids = open_id_table(self._file(IDS))
-        self._owners = open_id_table(self._file(OWNERS)) if OWNERS in entry.files else None
+        self._ids = open_id_table(parts.map(IDS))
+        self._owners = open_id_table(parts.map(OWNERS)) if OWNERS in parts else None
         self.vector_files: Mapping[Modality, VectorFile] = {
-            modality: self._open_vectors(modality) for modality in entry.num_vectors
+            modality: _open_vectors(parts, modality) for modality in entry.num_vectors
         }
 
     @cached_property
@@ -168,24 +168,21 @@ class Segment:
             return self.contents, entry
         return self.deletes, entry - self.num_rows
 
-    def _file(self, name: str) -> Path:
-        return self._store.local_file(f"{segment_name(self.segment_id)}/{name}")
 
-    def _find_columns(self, name: str, schema: pa.Schema) -> pa.RecordBatch | None:
-        return self._open_columns(name, schema) if name in self.entry.files else None
+def _open_columns(parts: SegmentParts, name: str, schema: pa.Schema) -> pa.RecordBatch:
+    part = parts.map(name)
+    try:
+        return completed(open_columns(part), schema)
+    except pa.ArrowInvalid as error:
+        raise DamagedFile(part.path, str(error)) from error
 
-    def _open_columns(self, name: str, schema: pa.Schema) -> pa.RecordBatch:
-        path = self._file(name)
-        try:
-            return completed(open_columns(path), schema)
-        except pa.ArrowInvalid as error:
-            raise DamagedFile(path, str(error)) from error
 
-    def _open_vectors(self, modality: Modality) -> VectorFile:
-        node_rows = map_array(self._file(nodes_name(modality)))
-        return VectorFile(self._file(vectors_name(modality)), node_rows, self._read_effort(modality))
+def _open_vectors(parts: SegmentParts, modality: Modality) -> VectorFile:
+    node_rows = map_array(parts.map(nodes_name(modality)))
+    return VectorFile(parts.map(vectors_name(modality)), node_rows, _read_effort(parts, modality))
 
-    def _read_effort(self, modality: Modality) -> Effort:
-        if effort_name(modality) not in self.entry.files:
-            return UNCALIBRATED
-        return read_effort(self._file(effort_name(modality)))
+
+def _read_effort(parts: SegmentParts, modality: Modality) -> Effort:
+    if effort_name(modality) not in parts:
+        return UNCALIBRATED
+    return read_effort(parts.map(effort_name(modality)))

@@ -1,11 +1,10 @@
-"""Turns rows into the immutable files of a segment."""
+"""Turns rows into the one immutable file of a segment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -13,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.generations.manifest import SegmentEntry, segment_name
+from clip_index.generations.manifest import SegmentEntry, SegmentPack, pack_name
 from clip_index.segments.columns import (
     BufferedContent,
     RememberedDelete,
@@ -23,7 +22,9 @@ from clip_index.segments.columns import (
     write_columns,
 )
 from clip_index.segments.id_table import build_id_table, hash_ids, id_table_from
+from clip_index.storage.pack import PackWriter
 from clip_index.storage.shard_store import ShardStore
+from clip_index.vectors.calibration import write_effort
 from clip_index.vectors.vector_file import VectorWriter, build_node_map
 
 CONTENTS = "contents.arrow"
@@ -94,61 +95,73 @@ def new_segment_id(writer_epoch: int) -> str:
 def write_segment(
     store: ShardStore, segment_id: str, rows: SegmentRows, write_vectors: VectorWriter
 ) -> SegmentEntry:
-    """Write a segment's files and publish them.
+    """Write a segment's pack and publish it.
 
     Either the segment is complete and durable when this returns, or it raises, and whatever is
     left of it is garbage. On a local disk nothing is left.
     """
-    name = segment_name(segment_id)
-    with _staged_directory(store, name) as directory:
-        num_vectors = _write_files(directory, rows, write_vectors)
-        digests = store.publish(name)
+    name = pack_name(segment_id)
+    try:
+        with PackWriter(store.staging_path(name)) as pack:
+            num_vectors = _write_parts(pack, rows, write_vectors)
+        digest = store.publish(name)
+    finally:
+        store.remove_staged(name)  # if the segment was published, nothing is left to remove
     return SegmentEntry(
         segment_id,
         num_contents=rows.contents.num_rows,
         num_deletes=rows.deletes.num_rows,
         num_vectors=num_vectors,
-        files=digests,
+        pack=SegmentPack(digest, pack.parts),
     )
 
 
 def remove_segment(store: ShardStore, segment_id: str) -> None:
     """Remove what is there of a segment that no manifest names, complete or not."""
-    store.remove(segment_name(segment_id))
-    store.remove_staged(segment_name(segment_id))
+    store.remove(pack_name(segment_id))
+    store.remove_staged(pack_name(segment_id))
 
 
-@contextmanager
-def _staged_directory(store: ShardStore, name: str) -> Iterator[Path]:
-    directory = store.staging_path(name)
-    directory.mkdir()
-    try:
-        yield directory
-    finally:
-        store.remove_staged(name)  # if the segment was published, nothing is left to remove
-
-
-def _write_files(directory: Path, rows: SegmentRows, write_vectors: VectorWriter) -> dict[Modality, int]:
-    write_columns(directory / CONTENTS, rows.contents)
+def _write_parts(pack: PackWriter, rows: SegmentRows, write_vectors: VectorWriter) -> dict[Modality, int]:
+    _write_columns(pack, CONTENTS, rows.contents)
     if rows.deletes.num_rows:
-        write_columns(directory / DELETES, rows.deletes)
+        _write_columns(pack, DELETES, rows.deletes)
     if rows.thumbnails is not None:
-        write_columns(directory / THUMBNAILS, rows.thumbnails)
-    _write_tables(directory, rows)
-    num_vectors: dict[Modality, int] = {}
-    for modality, vectors in rows.vectors.items():
-        others = next((other.embeddings for m, other in rows.vectors.items() if m != modality), None)
-        node_map = build_node_map(vectors.embeddings, vectors.rows)
-        np.save(directory / nodes_name(modality), node_map.node_rows, allow_pickle=False)
-        write_vectors(directory / vectors_name(modality), node_map.embeddings, others)
-        num_vectors[modality] = len(node_map.embeddings)
-    return num_vectors
+        _write_columns(pack, THUMBNAILS, rows.thumbnails)
+    _write_tables(pack, rows)
+    return {modality: _write_vectors(pack, rows, modality, write_vectors) for modality in rows.vectors}
 
 
-def _write_tables(directory: Path, rows: SegmentRows) -> None:
+def _write_vectors(
+    pack: PackWriter, rows: SegmentRows, modality: Modality, write_vectors: VectorWriter
+) -> int:
+    """Write the vectors of a modality with what belongs to them; return how many distinct ones there are."""
+    vectors = rows.vectors[modality]
+    others = next((other.embeddings for m, other in rows.vectors.items() if m != modality), None)
+    node_map = build_node_map(vectors.embeddings, vectors.rows)
+    _write_array(pack, nodes_name(modality), node_map.node_rows)
+    with pack.part(vectors_name(modality)) as file:
+        effort = write_vectors(file, node_map.embeddings, others)
+    if effort is not None:
+        with pack.part(effort_name(modality)) as file:
+            write_effort(file, effort)
+    return len(node_map.embeddings)
+
+
+def _write_tables(pack: PackWriter, rows: SegmentRows) -> None:
     """Entries below the number of contents are rows, the ones above remembered deletes."""
     ids = rows.contents.column("content_id").to_pylist() + rows.deletes.column("content_id").to_pylist()
-    np.save(directory / IDS, build_id_table(hash_ids(ids), np.arange(len(ids), dtype=np.uint64)))
+    _write_array(pack, IDS, build_id_table(hash_ids(ids), np.arange(len(ids), dtype=np.uint64)))
     owners = id_table_from(enumerate(rows.contents.column("owner_id").to_pylist()))
     if owners.shape[1]:
-        np.save(directory / OWNERS, owners, allow_pickle=False)
+        _write_array(pack, OWNERS, owners)
+
+
+def _write_columns(pack: PackWriter, name: str, batch: pa.RecordBatch) -> None:
+    with pack.part(name) as file:
+        write_columns(file, batch)
+
+
+def _write_array(pack: PackWriter, name: str, array: NDArray[Any]) -> None:
+    with pack.part(name) as file:
+        np.save(file, array, allow_pickle=False)

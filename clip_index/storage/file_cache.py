@@ -132,12 +132,15 @@ class FileCache:
             return None
 
     def keep(self, user: str, names: Collection[str]) -> None:
-        """Say which copies a user of this process has open."""
+        """Say which copies a user of this process has open. Raises nothing: it follows a commit."""
         with self._mutex:
             if self._open.get(user, frozenset()) == frozenset(names):
                 return
             self._open[user] = frozenset(names)
-            self._folder().write_open(frozenset().union(*self._open.values()))
+            try:
+                self._folder().write_open(frozenset().union(*self._open.values()))
+            except OSError as error:  # other processes may remove what this one has open: it fetches it anew
+                _log.warning("the cache's list of open copies cannot be written", error=str(error))
 
     def sweep(self, max_bytes: int | None = None) -> None:
         """Remove what dead processes left, then copies that nobody has open, the longest unused first."""

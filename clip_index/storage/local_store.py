@@ -133,20 +133,17 @@ class LocalShardStore:
         path = self.path / name
         return path.with_name(f"{UNFINISHED_PREFIX}{path.name}")
 
-    def publish(self, name: str) -> Mapping[str, FileDigest]:
+    def publish(self, name: str) -> FileDigest:
         path, staged = self._checked(name), self.staging_path(name)
-        files = {file.name: file for file in sorted(staged.iterdir())}
-        for file in files.values():
-            seal_file(file)
-        digests = {file_name: read_digest(file) for file_name, file in files.items()}
-        fsync_path(staged)
+        seal_file(staged)
+        digest = read_digest(staged)
         os.rename(staged, path)
         try:
             fsync_path(path.parent)
         except OSError:
             remove_tree(path)
             raise
-        return digests
+        return digest
 
     def remove(self, name: str) -> None:
         remove_tree(self._checked(name))

@@ -1,13 +1,11 @@
-"""Maps `.npy` files into memory without keeping a file descriptor open for each.
+"""NumPy arrays that are read where they lie in a mapped file.
 
-`numpy.load(mmap_mode="r")` keeps a descriptor open for the life of the array. Four tables a
-segment, a few dozen segments a shard and eight shards would alone reach the usual limit of
-1,024 open files.
+`numpy.load(mmap_mode="r")` is not used: it knows no parts of a pack, and keeps a descriptor open for
+the life of each array.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +14,12 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from clip_index.errors import DamagedFile
+from clip_index.storage.mapped_part import MappedPart
 
 
-def map_array(path: Path) -> NDArray[Any]:
-    """Map a C-ordered array, read-only. The mapping lives as long as the array."""
-    with pa.memory_map(str(path), "rb") as source:
+def map_array(part: MappedPart) -> NDArray[Any]:
+    """Return the C-ordered array of a `.npy`, read-only. The mapping lives as long as the array."""
+    with pa.BufferReader(part.data) as source:
         try:
             version = npy.read_magic(source)
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
@@ -28,4 +27,4 @@ def map_array(path: Path) -> NDArray[Any]:
             data = np.frombuffer(source.read_buffer(), dtype)
             return data.reshape(shape)
         except (ValueError, KeyError) as error:
-            raise DamagedFile(path, f"not an array ({error})") from error
+            raise DamagedFile(part.path, f"not an array ({error})") from error

@@ -158,21 +158,17 @@ class ObjectShardStore:
     def staging_path(self, name: str) -> Path:
         return self.cache.staged(self._key(name))
 
-    def publish(self, name: str) -> Mapping[str, FileDigest]:
-        """Upload the files one by one, and keep them as local copies, because they are mapped next."""
-        staged = self.staging_path(name)
-        files = {file.name: file for file in sorted(staged.iterdir())}
-        digests = {file_name: read_digest(file) for file_name, file in files.items()}
+    def publish(self, name: str) -> FileDigest:
+        """Upload the file, and keep it as a local copy, because it is mapped next."""
+        staged, key = self.staging_path(name), self._key(name)
+        digest = read_digest(staged)
         try:
-            for file_name, file in files.items():
-                self.bucket.upload(self._key(f"{name}/{file_name}"), file)
+            self.bucket.upload(key, staged)
         except OSError:
-            _try(partial(self.remove, name))
+            _try(partial(self.bucket.delete, [key]))
             raise
-        for file_name, file in files.items():
-            self.cache.adopt(file, self._key(f"{name}/{file_name}"))
-        self.remove_staged(name)
-        return digests
+        self.cache.adopt(staged, key)
+        return digest
 
     def remove(self, name: str) -> None:
         """Delete an object, or those below a folder. To ask which it is costs less than to list."""

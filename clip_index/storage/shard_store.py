@@ -127,18 +127,17 @@ class ShardStore(Protocol):
         ...
 
     def staging_path(self, name: str) -> Path:
-        """Return a local path at which libraries may build the folder or file `name`.
+        """Return a local path at which libraries may build the file `name`.
 
         The caller creates it. It is on this machine alone until `publish`, and no reader sees it.
         """
         ...
 
-    def publish(self, name: str) -> Mapping[str, FileDigest]:
-        """Make the folder built at `staging_path(name)` visible; return the digest of each file.
+    def publish(self, name: str) -> FileDigest:
+        """Make the file built at `staging_path(name)` visible under its name; return its digest.
 
-        The folder is complete and durable when this returns. Until then some of its files may
-        be visible, so only a later manifest tells that it is complete. After an `OSError` the
-        store has removed what it could; what is left is garbage.
+        The file is whole and durable when this returns. After an `OSError` the store has removed
+        what it could; what is left is garbage.
         """
         ...
 
@@ -197,7 +196,7 @@ class ShardStore(Protocol):
     def keep_local(self, user: str, names: Collection[str]) -> None:
         """Say which files a user of this process has open. It replaces what that user has said before.
 
-        Their local copies are the last to be removed when room is needed. A mapped file stays valid when
-        its copy is removed, but whoever opens it anew must fetch it anew.
+        This raises nothing. Their local copies are the last to be removed when room is needed. A mapped file
+        stays valid when its copy is removed, but whoever opens it anew must fetch it anew.
         """
         ...

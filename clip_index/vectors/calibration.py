@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 from clip_index.errors import DamagedFile
-from clip_index.storage.regular_files import read_regular
+from clip_index.storage.mapped_part import MappedPart
+from clip_index.storage.pack import ByteSink
 
 TARGET_RECALL = 0.99
 """Mean share of a query's ten best contents that a search of one segment finds."""
@@ -57,17 +57,17 @@ UNCALIBRATED = Effort(gap=0.1, usual_lists=64)
 """For lists that were built before there was a calibration: wide enough for unclustered embeddings."""
 
 
-def write_effort(path: Path, effort: Effort) -> None:
-    path.write_text(json.dumps(asdict(effort)), "utf-8")
+def write_effort(file: ByteSink, effort: Effort) -> None:
+    file.write(json.dumps(asdict(effort)).encode())
 
 
-def read_effort(path: Path) -> Effort:
+def read_effort(part: MappedPart) -> Effort:
     """Read what `write_effort` wrote; fields of later versions are ignored."""
     try:
-        fields = json.loads(read_regular(path))
+        fields = json.loads(part.data.to_pybytes())
         return Effort(float(fields["gap"]), int(fields["usual_lists"]))
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        raise DamagedFile(path, f"unexpected content ({error!r})") from error
+        raise DamagedFile(part.path, f"unexpected content ({error!r})") from error
 
 
 def hold_out(num_rows: int) -> NDArray[np.int64]:

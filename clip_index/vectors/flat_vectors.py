@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -10,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
+from clip_index.storage.mapped_part import MappedPart
+from clip_index.storage.pack import ByteSink
 from clip_index.vectors.queries import Found, Queries, Reach
 from clip_index.vectors.vectors import (
     NodeSelection,
@@ -67,12 +68,21 @@ def build_flat(dimension: int) -> Any:
 
 
 def write_flat(
-    path: Path, embeddings: NDArray[np.float16], _others: NDArray[np.float16] | None = None, /
+    file: ByteSink, embeddings: NDArray[np.float16], _others: NDArray[np.float16] | None = None, /
 ) -> None:
     """Write an exact index: fp16 rows, inner product. A scan needs no other embeddings to measure it."""
     index = build_flat(embeddings.shape[1])
     add_flat(index, embeddings)
-    write_index(path, index)
+    write_index(file, index)
+
+
+def open_flat(part: MappedPart) -> Any:
+    """Open what `write_flat` wrote where it lies in memory; `RuntimeError` if FAISS cannot read it.
+
+    The index points into the mapped bytes, so the caller keeps the part as long as the index.
+    """
+    data = np.frombuffer(part.data, np.uint8)
+    return faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(data), len(data)))
 
 
 def add_flat(index: Any, embeddings: NDArray[np.float16]) -> None:

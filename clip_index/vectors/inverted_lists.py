@@ -12,8 +12,9 @@ filter, a search of lists scans what passes; a walk through a graph also visits 
 
 from __future__ import annotations
 
+import ctypes
+import os
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -21,6 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_index.content import Embeddings
+from clip_index.storage.mapped_part import MappedPart
+from clip_index.storage.pack import ByteSink
 from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort, calibrate, hold_out
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.queries import Found, Queries, Reach
@@ -45,11 +48,13 @@ _BLOCK = 8192
 
 _MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
 _FILTERED_BASE = 2  # times the least number of near lists; with 1, filters opposed to the query had 0.973
+_fseek = ctypes.CDLL(None).fseek
+_fseek.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
 _FILE_MARK = b"IwSq"  # FAISS's name for an inverted file over a scalar quantizer
 
 
 def write_lists(
-    path: Path,
+    file: ByteSink,
     embeddings: NDArray[np.float16],
     others: NDArray[np.float16] | None = None,
     target_recall: float = TARGET_RECALL,
@@ -70,7 +75,7 @@ def write_lists(
         lists = centroids.assign(block.astype(np.float32), 1)[:, 0]
         add_listed(index, block, np.ascontiguousarray(lists))
         list_of_node[first : first + _BLOCK] = lists
-    write_index(path, index)
+    write_index(file, index)
     return calibrate(
         embeddings, trained, list_of_node, held_out=held_out, others=others, target_recall=target_recall
     )
@@ -115,10 +120,20 @@ def _train(embeddings: NDArray[np.float16], held_out: NDArray[np.int64]) -> Embe
     return centroids
 
 
-def has_lists(path: Path) -> bool:
-    """Whether a vector file holds inverted lists; `FileNotFoundError` if it was collected."""
-    with path.open("rb") as file:
-        return file.read(len(_FILE_MARK)) == _FILE_MARK
+def has_lists(part: MappedPart) -> bool:
+    """Whether a vector file holds inverted lists."""
+    return bytes(part.data[: len(_FILE_MARK)]) == _FILE_MARK
+
+
+def open_lists(part: MappedPart) -> Any:
+    """Map the lists where they lie in their file; `RuntimeError` if FAISS cannot read them.
+
+    FAISS maps lists only of a file that it has opened itself, from the place that it has read up to.
+    """
+    reader = faiss.FileIOReader(str(part.path))
+    if _fseek(int(reader.f), part.offset, os.SEEK_SET):
+        raise RuntimeError(f"no position {part.offset}")
+    return faiss.read_index(reader, faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
 
 
 class InvertedLists:

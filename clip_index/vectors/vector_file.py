@@ -8,7 +8,6 @@ maps nodes to rows (`NodeRows`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import faiss
@@ -17,10 +16,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from clip_index.errors import DamagedFile
+from clip_index.storage.mapped_part import MappedPart
+from clip_index.storage.pack import ByteSink
 from clip_index.vectors import inverted_lists
-from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort, write_effort
-from clip_index.vectors.flat_vectors import FlatVectors, write_flat
-from clip_index.vectors.inverted_lists import InvertedLists, has_lists
+from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort
+from clip_index.vectors.flat_vectors import FlatVectors, open_flat, write_flat
+from clip_index.vectors.inverted_lists import InvertedLists, has_lists, open_lists
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.vectors import Vectors
 
@@ -56,50 +57,50 @@ class VectorWriter(Protocol):
     """Writes the vector file of one modality."""
 
     def __call__(
-        self, path: Path, embeddings: NDArray[np.float16], others: NDArray[np.float16] | None = None, /
-    ) -> None:
-        """Write distinct fp16 embeddings (nodes, dimension); `others` are those of the other modality."""
+        self, file: ByteSink, embeddings: NDArray[np.float16], others: NDArray[np.float16] | None = None, /
+    ) -> Effort | None:
+        """Write distinct fp16 embeddings (nodes, dimension); `others` are those of the other modality.
+
+        Returns the effort that was measured for the file's lists, None if it has no lists.
+        """
         ...
 
 
 def write_fastest(
-    path: Path,
+    file: ByteSink,
     embeddings: NDArray[np.float16],
     others: NDArray[np.float16] | None = None,
     /,
     *,
     target_recall: float = TARGET_RECALL,
-) -> None:
+) -> Effort | None:
     """Write distinct embeddings in the form that is fastest to search; lists take their time.
 
-    Beside lists stands a file with the effort that they need for `target_recall`.
+    Returns the effort that lists need for `target_recall`, None for a flat file.
     """
     if len(embeddings) >= inverted_lists.MIN_NODES:
-        effort = inverted_lists.write_lists(path, embeddings, others, target_recall)
-        write_effort(effort_path(path), effort)
-    else:
-        write_flat(path, embeddings)
-
-
-def effort_path(vectors_path: Path) -> Path:
-    """Return where the effort of a vector file with lists is kept."""
-    return vectors_path.with_suffix(".effort.json")
+        return inverted_lists.write_lists(file, embeddings, others, target_recall)
+    write_flat(file, embeddings)
+    return None
 
 
 class VectorFile:
     """One opened vector file with its node map; immutable and thread-safe."""
 
-    def __init__(self, path: Path, node_rows: NDArray[np.uint32], effort: Effort = UNCALIBRATED) -> None:
-        """Map the file; `FileNotFoundError` if it was collected.
+    def __init__(
+        self, part: MappedPart, node_rows: NDArray[np.uint32], effort: Effort = UNCALIBRATED
+    ) -> None:
+        """Open what is mapped; `FileNotFoundError` if its file was collected.
 
         It must have been verified: a truncated mapped file kills the process. `effort` is what was
         measured for its lists.
         """
+        self._part = part  # kept alive, because the index points into its bytes
         try:
-            self._index = _open_index(path)
+            self._index = _open_index(part)
         except RuntimeError as error:  # every exception of FAISS is a RuntimeError
-            path.stat()  # raises FileNotFoundError for a file that was collected, which is not damage
-            raise DamagedFile(path, str(error).strip().splitlines()[-1]) from error
+            part.path.stat()  # raises FileNotFoundError for a file that was collected, which is not damage
+            raise DamagedFile(part.path, str(error).strip().splitlines()[-1]) from error
         self.num_nodes = int(self._index.ntotal)
         self.node_rows = NodeRows(node_rows, self.num_nodes)
         self.lists = self._open_lists(effort) if isinstance(self._index, faiss.IndexIVF) else None
@@ -134,7 +135,7 @@ class VectorFile:
         return known[1]
 
 
-def _open_index(path: Path) -> Any:
-    if has_lists(path):
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+def _open_index(part: MappedPart) -> Any:
+    if has_lists(part):
+        return open_lists(part)
+    return open_flat(part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import faiss
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
+from clip_index.storage.pack import ByteSink
 from clip_index.vectors.queries import Found, Queries, Reach
 
 
@@ -80,14 +80,13 @@ def without_bits(bitmap: NDArray[np.uint8], nodes: NDArray[np.int64]) -> NDArray
     return copy
 
 
-def write_index(path: Path, index: Any) -> None:
+def write_index(file: ByteSink, index: Any) -> None:
     """Write a FAISS index; `OSError` if the disk is full or fails.
 
     FAISS's own file writer is not used. It raises RuntimeError instead; and if its last buffer
     cannot be written, at closing, it only prints a line and leaves a truncated file.
     """
-    with path.open("wb") as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+    faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def use_one_thread() -> None:

@@ -13,8 +13,8 @@ from clip_index.errors import CommitUnknown, Fenced
 from clip_index.generations.garbage import GarbageCollector
 from clip_index.generations.history import GenerationTaken, read_newest
 from clip_index.generations.installation import PlannedGeneration, install
-from clip_index.generations.manifest import Manifest, SegmentEntry
-from clip_index.generations.tombstones import DeadRows
+from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
+from clip_index.generations.tombstones import due_for_files, with_died
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_state import ShardState, next_state
 
@@ -26,6 +26,7 @@ class CurrentState:
         self.store = store
         self.state = state
         self._garbage = GarbageCollector(store, retain_for_seconds)
+        self._keep_local()
 
     @property
     def manifest(self) -> Manifest:
@@ -45,18 +46,18 @@ class CurrentState:
         `died` names the segments whose dead rows changed, and when the oldest dead row of each
         died (ms since 1970). `added` are the segments that were written for this generation.
         """
-        kept = {i: entry for i, entry in self.manifest.tombstones.items() if i in dead}
+        tombstones = self._tombstones(dead, died)
         manifest = replace(
             self.manifest,
             generation=self.manifest.generation + 1,
             nonce=uuid4().hex,
             next_offset=next_offset,
             segments=segments,
-            tombstones=kept,
+            tombstones=tombstones,
         )
         planned = PlannedGeneration(
             manifest,
-            {i: DeadRows(dead[i], oldest_dead_ms) for i, oldest_dead_ms in died.items()},
+            {i: dead[i] for i in due_for_files(tombstones)},
             tuple(entry.segment_id for entry in added),
         )
         with self._owning():
@@ -65,6 +66,20 @@ class CurrentState:
             )
         self._garbage.learn(state.manifest)
         self.state = state
+        self._keep_local()
+
+    def _keep_local(self) -> None:
+        self.store.keep_local("writer", [name for name, _ in self.manifest.files()])
+
+    def _tombstones(self, dead: Mapping[str, BitMap], died: Mapping[str, int]) -> dict[str, TombstonesEntry]:
+        """Return the tombstones of the next generation, as if all that is new went into its manifest."""
+        known, before = self.manifest.tombstones, self.state.dead
+        kept = {i: entry for i, entry in known.items() if i in dead}
+        changed = {
+            i: with_died(known.get(i), dead[i] - before.get(i, BitMap()), oldest_dead_ms)
+            for i, oldest_dead_ms in died.items()
+        }
+        return {**kept, **changed}
 
     def collect_garbage(self, *, in_flight: Collection[str], now: float) -> None:
         """Remove what no reader needs any more. `in_flight` are segments being written or merged."""

@@ -14,13 +14,13 @@ from pyroaring import BitMap
 from clip_index.content import MODALITIES, Modality
 from clip_index.errors import BrokenEmbeddings
 from clip_index.generations.history import read_manifest
-from clip_index.generations.manifest import Manifest, SegmentEntry, segment_name, tombstones_name
+from clip_index.generations.manifest import Manifest, SegmentEntry, tombstones_name
 from clip_index.generations.tombstones import live_rows_mask, read_tombstones
 from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, THUMBNAILS_SCHEMA, joined
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
-from clip_index.storage.file_digest import verify_file
 from clip_index.storage.shard_store import ShardStore
+from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.calibration import TARGET_RECALL
 from clip_index.vectors.vector_file import write_fastest
 
@@ -104,8 +104,8 @@ def _open_sources(job: MergeJob, manifest: Manifest) -> list[_Source]:
 
 
 def _open_verified(store: ShardStore, entry: SegmentEntry) -> Segment:
-    for name, digest in entry.files.items():
-        verify_file(store.local_file(f"{segment_name(entry.segment_id)}/{name}"), digest)
+    for name, digest in entry.stored_files():
+        verified_file(store, name, digest)
     return Segment(store, entry)
 
 
@@ -113,8 +113,9 @@ def _read_dead(store: ShardStore, manifest: Manifest, entry: SegmentEntry) -> Bi
     tombstones = manifest.tombstones.get(entry.segment_id)
     if tombstones is None:
         return BitMap()
-    verify_file(store.local_file(tombstones_name(tombstones.file_name)), tombstones.digest)
-    return read_tombstones(store, tombstones.file_name)
+    if (file := tombstones.file) is not None:
+        verified_file(store, tombstones_name(file.file_name), file.digest)
+    return read_tombstones(store, tombstones)
 
 
 def _merge_contents(sources: Sequence[_Source]) -> pa.RecordBatch:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from clip_index.errors import DamagedFile
-from clip_index.generations.garbage import named_files
+from clip_index.generations.garbage import names_of
 from clip_index.generations.history import list_generations, manifest_name
 from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest
 from clip_index.storage.durable_files import fsync_path, make_directory, seal_file
@@ -38,13 +38,13 @@ def copy_files(source: ShardStore, target: LocalShardStore, manifest: Manifest) 
 
 def remove_all_but(store: LocalShardStore, manifest: Manifest) -> None:
     """Remove what the manifest does not name: former generations, their files, and unfinished copies."""
-    named = named_files(manifest)
+    kept = names_of(manifest)
     for generation in list_generations(store):
         if generation != manifest.generation:
             store.remove(manifest_name(generation))
-    for folder, kept in ((SEGMENTS, named.segments), (TOMBSTONES, named.tombstones)):
+    for folder in (SEGMENTS, TOMBSTONES):
         for name in store.list_names(folder):
-            if name not in kept:
+            if f"{folder}/{name}" not in kept:
                 store.remove(f"{folder}/{name}")
 
 
