@@ -244,7 +244,7 @@ class _Assembly:
             source,
             writing,
             topic_watch=topic_watch,
-            shard_paths=self._index,
+            shard_paths=self._shards,
             start_finder=start_finder,
             retry=retry,
         )

@@ -34,7 +34,8 @@ class ObjectRoot:
         return self.url
 
 
-IndexRoot: TypeAlias = Path | ObjectRoot
+IndexRoot: TypeAlias = Path | ObjectRoot | ShardStore
+"""A directory, a bucket, or a store that is open already."""
 
 
 def index_root(root: Path | str, cache_directory: Path, cache_bytes: int) -> IndexRoot:
@@ -44,7 +45,9 @@ def index_root(root: Path | str, cache_directory: Path, cache_bytes: int) -> Ind
 
 def local_directory(root: IndexRoot) -> Path:
     """Return the directory of this machine that a root uses."""
-    return root.cache_directory if isinstance(root, ObjectRoot) else root
+    if isinstance(root, Path):
+        return root
+    return root.cache_directory if isinstance(root, ObjectRoot) else root.local_directory
 
 
 def open_root(root: IndexRoot) -> ShardStore:
@@ -52,7 +55,9 @@ def open_root(root: IndexRoot) -> ShardStore:
 
     One root in a bucket has one store in a process, because its connections and its cache are shared.
     """
-    return _open_objects(root) if isinstance(root, ObjectRoot) else LocalShardStore(root)
+    if isinstance(root, Path):
+        return LocalShardStore(root)
+    return _open_objects(root) if isinstance(root, ObjectRoot) else root
 
 
 def store_fields(store: ShardStore) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from clip_index.errors import ClipIndexError, IndexMissing, IndexRefused
 from clip_index.generations.index_directory import IndexDirectory, check_index_id
 from clip_index.storage.durable_files import has_hard_links
-from clip_index.storage.index_roots import IndexRoot, ObjectRoot, open_root
+from clip_index.storage.index_roots import IndexRoot, ObjectRoot, local_directory, open_root
 from cliptide.doctor.findings import Finding, failed, ok, warning
 from consumer.settings import Settings
 
@@ -27,7 +27,7 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
         yield _check_bucket(location)
         yield from _check_cache(location.cache_directory.absolute())
         return
-    root = location.absolute()
+    root = local_directory(location).absolute()
     directory = _nearest_directory(root)
     try:
         is_usable = has_hard_links(directory)

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import os
 import shutil
 import socket
 import subprocess
@@ -184,8 +183,3 @@ def _signed_for_azure(container: str) -> dict[str, str]:
         "Content-Type": content_type,
         "Authorization": f"SharedKey {_AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}",
     }
-
-
-def os_environment(server: ObjectServer) -> dict[str, str]:
-    """Return this process's environment for a child that uses the server."""
-    return {**os.environ, **server.environment}
