@@ -45,6 +45,10 @@ _ENDPOINT_VARIABLE = re.compile(
 )
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|The specified bucket does not exist")
 _NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google\.internal|metadata/identity")
+_FORBIDDEN = re.compile(r"status code: (401|403)\b")
+"""A listing that is forbidden is no error of its own kind in obstore."""
+_CHANGES_EACH_TIME = re.compile(r"\?\S+| in [\d.]+(ns|µs|ms|s)\b")
+"""A query, which may hold a token, and how long the request took."""
 _REDIRECTED = "Received redirect without LOCATION"
 _MAX_DETAIL = 300
 
@@ -156,6 +160,8 @@ class ObjectBucket:
         text = str(error)
         if _NO_BUCKET.search(text):
             return self._refused(errno.EINVAL, "the bucket does not exist")
+        if _FORBIDDEN.search(text):
+            return self._refused(errno.EACCES, f"the credentials are refused: {_detail(error)}")
         if _NO_CREDENTIALS.search(text):
             return self._refused(errno.EACCES, "no credentials were found, such as AWS_ACCESS_KEY_ID")
         if _REDIRECTED in text:
@@ -201,6 +207,10 @@ def _facts(meta: Any) -> ObjectFacts:
 
 
 def _detail(error: Exception) -> str:
-    """Return obstore's first line, which says what happened. The rest is its own types, printed."""
+    """Return obstore's first line, which says what happened. The rest is its own types, printed.
+
+    The text of one failure is the same each time, because logs say it once as long as it stays.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].partition("<?xml")[0].rstrip(": ")[:_MAX_DETAIL]
+    told = _CHANGES_EACH_TIME.sub("", lines[0].partition("<?xml")[0])
+    return told.rstrip(": ")[:_MAX_DETAIL]
