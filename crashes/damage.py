@@ -15,8 +15,11 @@ from clip_index.generations.watermark import read_watermark
 from clip_index.reading.index_reader import IndexReader
 from clip_index.vectors.inverted_lists import MIN_NODES
 from clip_index.writing.shard_state import open_state
-from clip_index.writing.shard_writer import ShardWriter
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from fakes.format_1 import rewrite_as_format_1
 from fakes.shards import add, content, create_index, removal, take_over
+
+_SETTINGS = WriterSettings(max_bitmap_bytes=0)
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,26 @@ class Damage:
 
 
 def build_index(root: Path) -> None:
-    """Build an index with every kind of file: flat and inverted lists, tombstones, remembered deletes."""
-    writer = take_over(create_index(root))
-    _commit(writer, [content(f"{i}", i, seed=i) for i in range(MIN_NODES)])
-    texts = [content(f"text-{i}", modality="text", num_rows=3, text="t", owner_id="ann") for i in range(5)]
-    _commit(writer, [*texts, *(content(f"picture-{i}", thumbnail=b"webp") for i in range(5))])
-    _commit(writer, [removal("text-0"), *(removal(f"{i}", version=1) for i in range(40))])
+    """Build an index with every kind of file: flat and inverted lists, tombstones, remembered deletes.
+
+    Its first segments are of format 1, the last ones packs.
+    """
+    index = create_index(root)
+    writer = take_over(index, settings=_SETTINGS)
+    _fill(writer, "former")
+    rewrite_as_format_1(index.shard_path(0))
+    writer = take_over(index, settings=_SETTINGS)
+    _fill(writer, "latter")
     writer.renew_watermark(1_700_000_000_000)
+    writer.close()
+
+
+def _fill(writer: ShardWriter, who: str) -> None:
+    text = {"modality": "text", "num_rows": 3, "text": "t", "owner_id": "ann"}
+    _commit(writer, [content(f"{who}-{i}", i, seed=i) for i in range(MIN_NODES)])
+    texts = [content(f"{who}-text-{i}", **text) for i in range(5)]
+    _commit(writer, [*texts, *(content(f"{who}-picture-{i}", thumbnail=b"webp") for i in range(5))])
+    _commit(writer, [removal(f"{who}-text-0"), *(removal(f"{who}-{i}", version=1) for i in range(40))])
     writer.close()
 
 
@@ -84,6 +100,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     }
     for path in named:
         kind = "tombstones" if path.parent.name == "tombstones" else path.name
+        kind = "pack" if path.suffix == ".pack" else kind
         files.setdefault(kind, []).append(path)
     return files
 

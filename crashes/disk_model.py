@@ -49,6 +49,10 @@ class DiskModel:
         self._root = str(root)
         self.top = Directory()
 
+    def settle(self) -> None:
+        """Take what is on the disk now for durable, whoever wrote it."""
+        self.top = _durable(Path(self._root))
+
     def follow(self, call: Call) -> None:
         """Record a call that has just succeeded. Must be called before the next call changes the disk."""
         if not all(path == self._root or path.startswith(f"{self._root}/") for path in call.paths):
@@ -112,6 +116,17 @@ class DiskModel:
         for name in os.listdir(path):
             if name not in directory.names:
                 directory.apply(Change({name: File()}, ()))
+
+
+def _durable(path: Path) -> Directory:
+    names: dict[str, File | Directory] = {}
+    for child in path.iterdir():
+        names[child.name] = _durable(child) if child.is_dir() else _durable_file(child.read_bytes())
+    return Directory(names, dict(names))
+
+
+def _durable_file(data: bytes) -> File:
+    return File(data, data)
 
 
 def write_state(directory: Directory, path: Path, dice: random.Random) -> None:

@@ -19,9 +19,18 @@ from pathlib import Path
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.merge_worker import MergeLanes
-from crashes.shard_life import check, has_index, live, open_and_check, recover_and_check
+from crashes.shard_life import (
+    check,
+    go_back_to_format_1,
+    has_index,
+    live,
+    open_and_check,
+    recover_and_check,
+)
 from crashes.small_log import Log, build_log
 from crashes.system_calls import Call, Observer, observed
+
+_BEGINS_IN_FORMAT_1 = 5
 
 
 class _KillAtStep(Observer):
@@ -44,12 +53,14 @@ class _KillAtStep(Observer):
 
 
 def kills_at_every_step(directory: Path, *, seed: int) -> Iterator[list[str]]:
-    """Yield the violations of each kill, first with a new index, then with one that has generations."""
+    """Yield the violations of each kill: of a new index, of one with generations, of one in format 1."""
     log = build_log(seed, 16)
     empty = Path(tempfile.mkdtemp(dir=directory))
-    past = empty.with_name(empty.name + "-past")
+    past, former = (empty.with_name(empty.name + suffix) for suffix in ("-past", "-format-1"))
     _in_a_fork(lambda: live(past, log[:8], _ignore))
-    for start, until in ((empty, 4), (past, 16)):
+    shutil.copytree(past, former)
+    go_back_to_format_1(former)
+    for start, until in ((empty, 4), (past, 16), (former, 16)):
         number, was_killed = 1, True
         while was_killed:
             with tempfile.TemporaryDirectory(dir=directory) as root:
@@ -77,13 +88,15 @@ def _kill_once(start: Path, root: Path, part: Log, log: Log, number: int) -> tup
 def kills_at_random_times(directory: Path, *, seed: int, number: int) -> Iterator[list[str]]:
     """Yield the violations of each kill: up to 20 kills of one index, whose log grows, beside a reader.
 
-    Every tenth writer merges in a child process, as the consumer does.
+    Every tenth writer merges in a child process, as the consumer does. The sixth finds an index in format 1.
     """
     dice = random.Random(seed)
     for start in range(0, number, 20):
         with tempfile.TemporaryDirectory(dir=directory) as root:
             for life in range(min(20, number - start)):
                 log = build_log(seed + start, 24 * (life + 1))
+                if life == _BEGINS_IN_FORMAT_1:
+                    go_back_to_format_1(Path(root))
                 path, seconds = Path(root), dice.uniform(0.0, 0.15)
                 yield killed_in_time(path, path, log, seconds=seconds, has_child=life % 10 == 9)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crashes.disk_model import DiskModel, write_state
-from crashes.shard_life import BATCH, Violation, live, open_and_check, recover_and_check
+from crashes.shard_life import BATCH, Violation, go_back_to_format_1, live, open_and_check, recover_and_check
 from crashes.small_log import Log, build_log
 from crashes.system_calls import Call, Observer, observed
 
@@ -80,10 +80,18 @@ def power_failures(directory: Path, *, seed: int, number: int) -> Iterator[list[
 
 
 def _record(directory: Path, log: Log, dice: random.Random) -> list[_State]:
-    """Write the log with a few deaths on the way, and return the disk states of some power cuts."""
+    """Write the log with a few deaths on the way, and return the disk states of some power cuts.
+
+    Every second time the log's first half lies in an index of format 1 already.
+    """
     disk = directory / "disk"
     disk.mkdir()
-    recorder = _Recorder(DiskModel(disk), directory, dice)
+    model = DiskModel(disk)
+    recorder = _Recorder(model, directory, dice)
+    if dice.random() < 0.5:
+        live(disk / "root", log[: len(log) // 2], recorder.acknowledge)
+        go_back_to_format_1(disk / "root")
+        model.settle()
     with observed(recorder):
         for num_calls in (*_short_lives(dice), 10_000):
             recorder.live_for(num_calls)

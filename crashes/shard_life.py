@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from crashes.small_log import Log, folded
+from fakes.format_1 import rewrite_as_format_1
 from fakes.inline_merges import InlineLanes
 from fakes.shards import create_index, take_over, unit_vectors
 
@@ -26,6 +28,7 @@ _MOST_UNDER_WAY = 4  # each of the two merge lanes may leave a merged segment an
 SETTINGS = WriterSettings(
     retain_for_seconds=0.0,
     collect_every_seconds=0.0,
+    max_bitmap_bytes=40,  # two small bitmaps, so that some dead rows are in manifests and some in files
     merge=MergeSettings(merge_factor=2, floor_entries=8, max_dead_share=0.4),
 )
 
@@ -73,6 +76,12 @@ def inline_lanes() -> InlineLanes:
     lanes = InlineLanes()
     lanes.release(is_released=True)
     return lanes
+
+
+def go_back_to_format_1(root: Path) -> None:
+    """Leave the index as an earlier release had written it, so that the next life begins in format 1."""
+    [shard] = (root / "indexes" / "main").glob("content-uploads-*")
+    rewrite_as_format_1(shard)
 
 
 def has_index(root: IndexRoot) -> bool:

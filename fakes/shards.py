@@ -90,6 +90,11 @@ def add(writer: ShardWriter, changes: Sequence[Callable[[int], Change]] | Sequen
     writer.add(Delta(first, first + len(placed), placed))
 
 
+def pack_path(writer: ShardWriter, number: int = -1) -> Path:
+    """Return the file of one of a writer's segments, by default the newest one."""
+    return path_of(writer) / writer.manifest.segments[number].stored_name
+
+
 def path_of(writer: ShardWriter) -> Path:
     """Return the directory of a writer's shard, for tests that damage or count files."""
     return Path(writer.store.address)

@@ -21,6 +21,7 @@ import numpy as np
 from clip_index.content import MODALITIES, Change, Delta, EncodedContent
 from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.tombstones import MAX_BYTES_IN_MANIFEST
 from clip_index.vectors import inverted_lists
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -83,8 +84,12 @@ def write_golden(directory: Path) -> None:
 def _write_shard(index: IndexDirectory, partition: int, log: Sequence[Change]) -> None:
     lanes = InlineLanes()
     lanes.release(is_released=True)
-    merge = MergeSettings(merge_factor=2, max_dead_share=1.0)
-    settings = WriterSettings(retain_for_seconds=0.0, collect_every_seconds=0.0, merge=merge)
+    settings = WriterSettings(
+        retain_for_seconds=0.0,
+        collect_every_seconds=0.0,
+        merge=MergeSettings(merge_factor=2, max_dead_share=1.0),
+        max_bitmap_bytes=0 if partition == 1 else MAX_BYTES_IN_MANIFEST,
+    )
     writer = take_over(index, partition, settings=settings, lanes=lanes)
     for cut in _CUTS:
         first = writer.next_offset

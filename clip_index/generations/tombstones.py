@@ -20,7 +20,7 @@ from clip_index.storage.file_digest import digest_of
 from clip_index.storage.shard_store import ShardStore
 
 MAX_BYTES_IN_MANIFEST = 4096
-"""Of all bitmaps of a manifest together. Each commit writes them again."""
+"""All bitmaps of a manifest together. Each commit writes them again."""
 
 
 def with_died(known: TombstonesEntry | None, died: BitMap, oldest_dead_ms: int) -> TombstonesEntry:
@@ -34,10 +34,8 @@ def with_died(known: TombstonesEntry | None, died: BitMap, oldest_dead_ms: int) 
     return TombstonesEntry(known.num_dead + len(died), oldest_dead_ms, recent.serialize(), known.file)
 
 
-def due_for_files(
-    entries: Mapping[str, TombstonesEntry], max_bytes: int = MAX_BYTES_IN_MANIFEST
-) -> list[str]:
-    """Return the segments whose dead rows must go to files, so that the manifest holds few bytes.
+def due_for_files(entries: Mapping[str, TombstonesEntry], max_bytes: int) -> list[str]:
+    """Return the segments whose dead rows must go to files, so that a manifest holds few bytes of them.
 
     They are those with the largest bitmaps: the fewest files make the most room.
     """

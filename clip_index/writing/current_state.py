@@ -22,9 +22,12 @@ from clip_index.writing.shard_state import ShardState, next_state
 class CurrentState:
     """What one writer's commits and merges replace. After `Fenced` or `CommitUnknown` it is useless."""
 
-    def __init__(self, store: ShardStore, state: ShardState, *, retain_for_seconds: float) -> None:
+    def __init__(
+        self, store: ShardStore, state: ShardState, *, retain_for_seconds: float, max_bitmap_bytes: int
+    ) -> None:
         self.store = store
         self.state = state
+        self._max_bitmap_bytes = max_bitmap_bytes
         self._garbage = GarbageCollector(store, retain_for_seconds)
         self._keep_local()
 
@@ -57,7 +60,7 @@ class CurrentState:
         )
         planned = PlannedGeneration(
             manifest,
-            {i: dead[i] for i in due_for_files(tombstones)},
+            {i: dead[i] for i in due_for_files(tombstones, self._max_bitmap_bytes)},
             tuple(entry.segment_id for entry in added),
         )
         with self._owning():

@@ -13,7 +13,7 @@ from clip_index.errors import DeltaMismatch
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest, SegmentEntry
 from clip_index.generations.takeover import Claim, take_over_manifest
-from clip_index.generations.tombstones import union_tombstones
+from clip_index.generations.tombstones import MAX_BYTES_IN_MANIFEST, union_tombstones
 from clip_index.generations.traces import TracedRecord, write_traces
 from clip_index.generations.watermark import Watermark, write_watermark
 from clip_index.segments.segment_files import new_segment_id, rows_from_buffer, write_segment
@@ -35,13 +35,15 @@ class WriterSettings:
     """How long old generations stay for readers, how often garbage is collected, when segments merge.
 
     `write_sealed` writes the vectors of a commit, which waits for it. So it writes a flat file;
-    merges build inverted lists.
+    merges build inverted lists. A manifest holds up to `max_bitmap_bytes` of dead rows; of more, the
+    largest bitmaps go to files.
     """
 
     retain_for_seconds: float = 600.0
     collect_every_seconds: float = 10.0
     merge: MergeSettings = field(default_factory=MergeSettings)
     write_sealed: VectorWriter = write_flat
+    max_bitmap_bytes: int = MAX_BYTES_IN_MANIFEST
 
 
 class ShardWriter:
@@ -62,7 +64,12 @@ class ShardWriter:
         self.store: ShardStore = index.shard_store(partition)
         self._settings = settings
         self._clock = clock
-        self._current = CurrentState(self.store, state, retain_for_seconds=settings.retain_for_seconds)
+        self._current = CurrentState(
+            self.store,
+            state,
+            retain_for_seconds=settings.retain_for_seconds,
+            max_bitmap_bytes=settings.max_bitmap_bytes,
+        )
         self._lanes = lanes or MergeLanes()
         self._owns_lanes = lanes is None
         self._merges = ShardMerges(self._current, settings.merge, lanes=self._lanes, clock=clock)

@@ -21,9 +21,11 @@ from clip_index.errors import CommitUnknown, Fenced
 from clip_index.generations import history, installation
 from clip_index.generations.history import list_generations
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.manifest import pack_name
 from clip_index.reading.index_reader import IndexReader, ShardReader
 from clip_index.storage import file_digest, local_store
 from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.pack import PackWriter
 from clip_index.vectors.flat_vectors import write_flat
 from clip_index.writing import current_state, merge_worker, shard_state
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
@@ -285,10 +287,10 @@ class DyingWorker(MergeWorker):
 
     def start(self, job: MergeJob) -> None:
         self._job = job
-        segments = Path(job.store.address) / "segments"
-        (segments / f".tmp-{job.merged_id}").mkdir()
+        merged = Path(job.store.address) / pack_name(job.merged_id)
+        job.store.staging_path(pack_name(job.merged_id)).touch()
         run_merge(replace(job, merged_id=f"{job.merged_id}x"))
-        os.rename(segments / f"{job.merged_id}x", segments / job.merged_id)
+        os.rename(merged.with_name(f"{job.merged_id}x.pack"), merged)
 
     def poll(self) -> MergeResult | None:
         self._job = None
@@ -609,9 +611,11 @@ def small_files(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("num_rows", [20, 20_000])
 def test_a_vector_file_that_the_disk_does_not_take_is_an_os_error(tmp_path: Path, num_rows: int) -> None:
-    """The small one is lost where FAISS closes its file, which it only prints."""
+    """The small one is lost where its file is closed, which FAISS's own writer would only print."""
+    embeddings = np.zeros((num_rows, 16), np.float16)
     with small_files(500), pytest.raises(OSError, match="File too large"):
-        write_flat(tmp_path / "image.faiss", np.zeros((num_rows, 16), np.float16))
+        with PackWriter(tmp_path / "pack") as pack, pack.part("image.faiss") as file:
+            write_flat(file, embeddings)
 
 
 def open_files() -> set[str]:

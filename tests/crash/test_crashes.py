@@ -13,7 +13,9 @@ from crashes.campaign_process import finish_campaign, start_campaign
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        pytest.param("step_kills", 180, id="killed at every call of a new index and of one with generations"),
+        pytest.param(
+            "step_kills", 193, id="killed at every call, of a new index, of an old one, in format 1"
+        ),
         pytest.param("random_kills", 10, id="killed at random times while readers read"),
         pytest.param("power_cuts", 300, id="power cut"),
         pytest.param("damages", 60, id="a bit flipped or a file cut short"),

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from clip_index.content import FACT_NAMES, Modality, StoredContent
-from clip_index.generations.index_directory import FORMAT, IndexDirectory
+from clip_index.generations.history import read_newest
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.manifest import FORMAT_MAJOR, Manifest
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import new_segment_id
+from clip_index.segments.segment_parts import SegmentParts
+from clip_index.storage.local_store import LocalShardStore
 from clip_index.vectors.inverted_lists import has_lists
 from clip_index.writing.merge import DROPPED, MergeJob, run_merge
 from fakes.shards import add, content, take_over, unit_vectors
@@ -49,7 +53,7 @@ def found_ids(searcher: Searcher, modality: Modality, query: list[float] | np.nd
 
 
 def test_the_current_format_has_a_golden_index() -> None:
-    assert f"index-format-{FORMAT}" in FORMATS
+    assert f"index-format-{FORMAT_MAJOR}" in FORMATS
 
 
 def test_it_shows_what_its_logs_say(golden: Path, expected: dict[str, Any]) -> None:
@@ -77,13 +81,39 @@ def test_it_is_searched_in_the_same_order(golden: Path, expected: dict[str, Any]
 
 def test_it_has_files_of_every_kind(golden: Path) -> None:
     """A kind of file that is not in the golden index could change its format unnoticed."""
-    names = {path.name for path in golden.glob("root/indexes/*/*/segments/*/*")}
-    assert names >= {"contents.arrow", "deletes.arrow", "thumbnails.arrow", "ids.npy", "owners.npy"}
-    assert names >= {"image.faiss", "image.nodes.npy", "text.faiss", "text.nodes.npy"}
+    opened = [parts for shard in shards(golden) for parts in open_parts(shard)]
+    for name in ("contents.arrow", "deletes.arrow", "thumbnails.arrow", "ids.npy", "owners.npy"):
+        assert any(name in parts for parts in opened), name
+    for name in ("image.faiss", "image.nodes.npy", "text.faiss", "text.nodes.npy"):
+        assert any(name in parts for parts in opened), name
+    vectors = [parts.map(name) for parts in opened for name in ("image.faiss", "text.faiss") if name in parts]
+    assert {has_lists(part) for part in vectors} == {True, False}
     assert list(golden.glob("root/indexes/*/*/tombstones/*"))
-    vector_files = list(golden.glob("root/indexes/*/*/segments/*/*.faiss"))
-    assert {has_lists(path) for path in vector_files} == {True, False}
-    assert all(len(list(shard.glob("segments/*"))) > 1 for shard in golden.glob("root/indexes/*/*-*"))
+    assert all(len(manifest_of(shard).segments) > 1 for shard in shards(golden))
+
+
+def test_its_segments_and_tombstones_are_those_of_its_format(golden: Path) -> None:
+    """Format 1: a folder for each segment, a file for all tombstones of one. Format 2: packs, and bitmaps."""
+    segments = [entry for shard in shards(golden) for entry in manifest_of(shard).segments]
+    tombstones = [dead for shard in shards(golden) for dead in manifest_of(shard).tombstones.values()]
+    is_first = golden.name == "index-format-1"
+    assert {entry.pack is None for entry in segments} == {is_first}
+    assert any(dead.bitmap for dead in tombstones) == (not is_first)
+    assert any(dead.file for dead in tombstones)
+
+
+def shards(golden: Path) -> list[LocalShardStore]:
+    return [LocalShardStore(path) for path in sorted(golden.glob("root/indexes/*/*-*"))]
+
+
+def manifest_of(shard: LocalShardStore) -> Manifest:
+    manifest = read_newest(shard)
+    assert manifest is not None
+    return manifest
+
+
+def open_parts(shard: LocalShardStore) -> list[SegmentParts]:
+    return [SegmentParts(shard, entry) for entry in manifest_of(shard).segments]
 
 
 def test_a_writer_of_today_goes_on_from_a_copy(
@@ -146,8 +176,6 @@ def test_the_columns_of_its_segments_are_the_first_of_today_s(golden: Path) -> N
 
     New ones are added behind them.
     """
-    [*paths] = golden.glob("root/indexes/*/*/segments/*/contents.arrow")
-    assert paths
-    for path in paths:
-        columns = list(open_columns(path).schema)
+    for parts in (parts for shard in shards(golden) for parts in open_parts(shard)):
+        columns = list(open_columns(parts.map("contents.arrow")).schema)
         assert columns == [column for column in CONTENTS_SCHEMA if column.name in {c.name for c in columns}]

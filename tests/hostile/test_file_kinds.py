@@ -10,6 +10,7 @@ import pytest
 
 from clip_index.errors import ClipIndexError
 from clip_index.reading.index_reader import IndexReader
+from fakes.format_1 import rewrite_as_format_1
 from fakes.hash_encoder import HashEncoder
 from tests.hostile.limits import assert_bounded
 from tests.query_api.small_index import SmallIndex
@@ -37,6 +38,8 @@ INSTEAD: Mapping[str, Callable[[Path], None]] = {
 def kind_of(path: Path, root: Path) -> str:
     """The name of a file without its number: one file of each kind is tried."""
     relative = path.relative_to(root)
+    if relative.suffix == ".pack":
+        return relative.suffix
     return "".join(letter for letter in relative.name if not letter.isdigit())
 
 
@@ -45,15 +48,20 @@ def files_by_kind(root: Path) -> dict[str, Path]:
     return {kind_of(path, root): path.relative_to(root) for path in reversed(files)}
 
 
-KINDS = ("current-.json", "index.json", "manifest-.json", "contents.arrow", "ids.npy")
+KINDS = {"current-.json", "index.json", "manifest-.json"}
+SEGMENT_KINDS = {2: {".pack"}, 1: {"contents.arrow", "ids.npy"}}
 
 
+@pytest.mark.parametrize("index_format", SEGMENT_KINDS)
 @pytest.mark.parametrize("replace", INSTEAD.values(), ids=INSTEAD)
 def test_each_kind_of_file_is_read_within_bounds(
-    small_index: SmallIndex, tmp_path: Path, replace: Callable[[Path], None]
+    small_index: SmallIndex, tmp_path: Path, replace: Callable[[Path], None], index_format: int
 ) -> None:
+    if index_format == 1:
+        for shard in small_index.root.glob("indexes/main/*-*"):
+            rewrite_as_format_1(shard)
     kinds = files_by_kind(small_index.root)
-    assert set(KINDS) <= kinds.keys()
+    assert KINDS | SEGMENT_KINDS[index_format] <= kinds.keys()
     for number, relative in enumerate(kinds.values()):
         root = tmp_path / f"copy-{number}"
         shutil.copytree(small_index.root, root)

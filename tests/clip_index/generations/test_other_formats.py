@@ -35,7 +35,7 @@ def commit(index: IndexDirectory, partition: int, name: str) -> None:
 def commit_as_a_later_version(index: IndexDirectory, partition: int) -> Path:
     store = index.shard_store(partition)
     path = store.local_file(manifest_name(list_generations(store)[-1] + 1))
-    path.write_bytes(dump_digested({"format": [2, 0], "what it holds": "is not known yet"}))
+    path.write_bytes(dump_digested({"format": [3, 0], "what it holds": "is not known yet"}))
     return path
 
 
@@ -46,7 +46,9 @@ def test_a_shard_of_a_later_version_is_served_as_before_and_holds_no_other_back(
     reader.reload()
     path = commit_as_a_later_version(index, 0)
     commit(index, 1, "new")
-    with pytest.raises(OtherFormat, match=f"{path} has format 2, .* reads 1: run the version that wrote it"):
+    with pytest.raises(
+        OtherFormat, match=f"{path} has format 3, .* reads 1 and 2: run the version that wrote it"
+    ):
         reader.reload()
     assert reader.searcher is not None
     found = [content_id for content_id in ("old-0", "old-1", "new-1") if reader.searcher.find(content_id)]

@@ -25,7 +25,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_writer import ShardWriter
-from fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors
+from fakes.shards import add, content, create_index, pack_path, path_of, removal, take_over, unit_vectors
 
 
 @pytest.fixture
@@ -55,10 +55,6 @@ def damage_manifests(writer: ShardWriter, *generations: int) -> None:
         damage(path_of(writer) / manifest_name(generation))
 
 
-def segment_file(writer: ShardWriter, number: int) -> Path:
-    return path_of(writer) / "segments" / writer.manifest.segments[number].segment_id / "contents.arrow"
-
-
 def repair(store: ShardStore) -> Restoration:
     plan = plan_repair(Inspection(store))
     assert plan is not None
@@ -81,10 +77,10 @@ def damages(writer: ShardWriter) -> dict[int, str | None]:
 
 def test_every_generation_names_its_first_damage(writer: ShardWriter) -> None:
     damage_manifests(writer, 4)
-    damage(segment_file(writer, 1))
-    segment_file(writer, 0).unlink()
-    manifest = manifest_name(4)
-    assert damages(writer) == {4: manifest, 3: "contents.arrow", 2: "contents.arrow", 1: None}
+    damage(pack_path(writer, 1))
+    pack_path(writer, 0).unlink()
+    packs = [pack_path(writer, number).name for number in range(2)]
+    assert damages(writer) == {4: manifest_name(4), 3: packs[0], 2: packs[0], 1: None}
 
 
 def test_sound_generations_are_good(writer: ShardWriter) -> None:
@@ -113,7 +109,7 @@ def test_a_repair_shows_the_newest_good_generation_and_the_log_fills_in_the_rest
 def test_a_repair_skips_generations_that_rest_on_a_damaged_segment(
     index: IndexDirectory, writer: ShardWriter
 ) -> None:
-    damage(segment_file(writer, 1))
+    damage(pack_path(writer, 1))
     with pytest.raises(DamagedFile):
         take_over(index)  # which leaves a generation of its own behind
     plan = repair(writer.store)
@@ -127,9 +123,9 @@ def test_a_repair_skips_generations_that_rest_on_a_damaged_segment(
 def test_where_no_generation_is_good_only_the_log_can_help(
     index: IndexDirectory, writer: ShardWriter
 ) -> None:
-    damage(segment_file(writer, 0))
+    damage(pack_path(writer, 0))
     (path_of(writer) / manifest_name(1)).unlink()
-    with pytest.raises(IndexRefused, match=r"none of 3 generations is good.*contents\.arrow"):
+    with pytest.raises(IndexRefused, match=r"none of 3 generations is good.*segments.*pack"):
         plan_repair(Inspection(writer.store))
     commit_restoration(writer.store, plan_refill(Inspection(writer.store)), writer_id="repair")
     assert live_ids(index) == []
@@ -154,7 +150,7 @@ def test_a_rollback_shows_a_former_generation(index: IndexDirectory, writer: Sha
     ("generation", "sentence"),
     [
         pytest.param(1, r"generation 1 .*not JSON", id="unreadable"),
-        pytest.param(3, r"generation 3: .*contents\.arrow", id="a file of it is damaged"),
+        pytest.param(3, r"generation 3: .*segments.*pack", id="a file of it is damaged"),
         pytest.param(4, "is the newest already", id="the newest"),
         pytest.param(9, "is not there", id="not there"),
     ],
@@ -165,7 +161,7 @@ def test_a_rollback_to_what_cannot_serve_is_refused(
     plan_rollback(Inspection(writer.store), 3)
     damage_manifests(writer, 1)
     if generation == 3:
-        damage(segment_file(writer, 1))
+        damage(pack_path(writer, 1))
     with pytest.raises(IndexRefused, match=sentence):
         plan_rollback(Inspection(writer.store), generation)
 
@@ -191,7 +187,7 @@ def test_a_generation_that_nobody_has_looked_at_is_not_hidden(writer: ShardWrite
 
 def test_files_that_garbage_collection_took_meanwhile_are_named(writer: ShardWriter) -> None:
     plan = plan_rollback(Inspection(writer.store), 2)
-    segment_file(writer, 0).unlink()
+    pack_path(writer, 0).unlink()
     with pytest.raises(DamagedFile, match="collected before generation 5 named it"):
         commit_restoration(writer.store, plan, writer_id="rollback")
 
@@ -223,7 +219,7 @@ def collect(writer: ShardWriter, at_seconds: float) -> Sequence[int]:
 def test_garbage_stays_while_a_retained_manifest_is_damaged(writer: ShardWriter) -> None:
     damage_manifests(writer, 4)
     repair(writer.store)
-    left_behind = segment_file(writer, 2)
+    left_behind = pack_path(writer, 2)
     assert collect(writer, 10_000.0) == [3, 4, 5]
     assert left_behind.exists()
 
@@ -233,7 +229,7 @@ def test_what_a_repair_left_behind_is_collected_in_the_end(
 ) -> None:
     damage_manifests(writer, 4)
     repair(writer.store)
-    left_behind = segment_file(writer, 2)
+    left_behind = pack_path(writer, 2)
     successor = take_over(index)
     for offset in (2, 3):
         add(successor, [content("again", offset)])

@@ -22,13 +22,15 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.shard_store import ShardStore
-from clip_index.writing.shard_writer import WriterSettings
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from fakes.format_1 import rewrite_as_format_1
 from fakes.shards import (
     add,
     content,
     create_index,
     description,
     fingerprint,
+    pack_path,
     path_of,
     removal,
     take_over,
@@ -113,10 +115,9 @@ def test_a_damaged_new_file_is_named_and_the_old_snapshot_serves_on(
     reader.reload()
     add(writer, [lambda o: content("b", o)])
     writer.commit()
-    segment = writer.manifest.segments[-1].segment_id
-    flip_a_bit(path_of(writer) / "segments" / segment / "image.faiss")
+    flip_a_bit(pack_path(writer))
     for _ in range(2):
-        with pytest.raises(DamagedFile, match=r"image\.faiss"):
+        with pytest.raises(DamagedFile, match=pack_path(writer).name):
             reader.reload()
         assert found_ids(reader) == ["a"]
 
@@ -159,8 +160,8 @@ def test_a_shard_that_cannot_be_read_does_not_hold_the_others_back(
     for i, writer in enumerate(writers):
         add(writer, [lambda o, i=i: content(f"new-{i}", o)])
         writer.commit()
-    newest = path_of(writers[0]) / "segments" / writers[0].manifest.segments[-1].segment_id
-    strike(newest / "contents.arrow") if strike else unreadable.add(newest / "contents.arrow")
+    newest = pack_path(writers[0])
+    strike(newest) if strike else unreadable.add(newest)
     with pytest.raises(error):
         reader.reload()
     assert found_ids(reader) == ["new-1", "old-0", "old-1"]
@@ -205,6 +206,20 @@ def test_a_watermark_that_cannot_be_read_is_none(
 @pytest.mark.parametrize(
     "pattern",
     [
+        "segments/*.pack",
+        "tombstones/*",
+        "manifest-*4.json",
+    ],
+)
+@pytest.mark.parametrize("damage", ["bit", "truncation"])
+def test_a_damaged_old_file_is_refused_at_start(index: IndexDirectory, pattern: str, damage: str) -> None:
+    writer = fill_with_all_kinds(index)
+    damage_is_named(index, sorted(path_of(writer).glob(pattern))[-1], damage)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
         "segments/*/image.faiss",
         "segments/*/image.nodes.npy",
         "segments/*/contents.arrow",
@@ -212,19 +227,30 @@ def test_a_watermark_that_cannot_be_read_is_none(
         "segments/*/ids.npy",
         "segments/*/owners.npy",
         "tombstones/*",
-        "manifest-*4.json",
     ],
 )
 @pytest.mark.parametrize("damage", ["bit", "truncation"])
-def test_a_damaged_old_file_is_refused_at_start(index: IndexDirectory, pattern: str, damage: str) -> None:
-    writer = take_over(index)
+def test_a_damaged_file_of_format_1_is_refused_at_start(
+    index: IndexDirectory, pattern: str, damage: str
+) -> None:
+    writer = fill_with_all_kinds(index)
+    rewrite_as_format_1(path_of(writer))
+    damage_is_named(index, sorted(path_of(writer).glob(pattern))[-1], damage)
+
+
+def fill_with_all_kinds(index: IndexDirectory) -> ShardWriter:
+    """Commit rows, owners, remembered deletes, and a file of tombstones."""
+    writer = take_over(index, settings=WriterSettings(max_bitmap_bytes=0))
     add(writer, [lambda o: content("a", o, owner_id="ann"), lambda o: content("b", o)])
     writer.commit()
     add(writer, [lambda o: removal("x", o, version=1), lambda o: content("c", o)])
     writer.commit()
     add(writer, [lambda o: removal("b", o)])
     writer.commit()
-    path = sorted(path_of(writer).glob(pattern))[-1]
+    return writer
+
+
+def damage_is_named(index: IndexDirectory, path: Path, damage: str) -> None:
     if damage == "bit":
         flip_a_bit(path)
     else:
@@ -242,7 +268,7 @@ def test_a_missing_file_is_named(index: IndexDirectory) -> None:
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    next(path_of(writer).glob("segments/*/ids.npy")).unlink()
+    pack_path(writer).unlink()
     with pytest.raises(DamagedFile, match="missing"):
         IndexReader(index.path.parent.parent).reload()
 
@@ -253,7 +279,7 @@ def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    [collected] = path_of(writer).glob("segments/*/image.faiss")
+    collected = pack_path(writer)
 
     def open_late(store: ShardStore, entry: SegmentEntry) -> Segment:
         if collected.exists():
@@ -411,8 +437,8 @@ def test_a_reader_falls_back_to_the_newest_good_generation_and_names_the_damaged
     for content_id in "abcd":
         add(writer, [lambda o, content_id=content_id: content(content_id, o)])  # type: ignore[misc]
         writer.commit()
-    for entry in writer.manifest.segments[2:]:
-        flip_a_bit(path_of(writer) / "segments" / entry.segment_id / "image.faiss")
+    for number in (2, 3):
+        flip_a_bit(pack_path(writer, number))
     reader = IndexReader(index.path.parent.parent)
     with pytest.raises(DamagedFile):
         reader.reload()
@@ -431,7 +457,7 @@ def test_a_repair_ends_the_damage_that_a_reader_names(index: IndexDirectory) -> 
     for content_id in "ab":
         add(writer, [lambda o, content_id=content_id: content(content_id, o)])  # type: ignore[misc]
         writer.commit()
-    flip_a_bit(path_of(writer) / "segments" / writer.manifest.segments[-1].segment_id / "image.faiss")
+    flip_a_bit(pack_path(writer))
     reader = IndexReader(index.path.parent.parent)
     with pytest.raises(DamagedFile):
         reader.reload()
@@ -449,7 +475,7 @@ def test_a_reader_does_not_fall_back_to_an_empty_shard(index: IndexDirectory) ->
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    flip_a_bit(path_of(writer) / "segments" / writer.manifest.segments[-1].segment_id / "image.faiss")
+    flip_a_bit(pack_path(writer))
     reader = IndexReader(index.path.parent.parent)
     with pytest.raises(DamagedFile):
         reader.reload()
@@ -466,12 +492,11 @@ def test_a_file_that_was_truncated_after_its_check_is_damaged_when_it_is_opened_
     reader.reload()
     assert reader.searcher is not None
     former = {name: shard.key for name, shard in reader.searcher.shards.items()}
-    segment = writer.manifest.segments[-1].segment_id
+    path = pack_path(writer)
     store = index.shard_store(writer.partition)
     empty = plan_refill(Inspection(store))
     commit_restoration(store, empty, writer_id="repair")
     reader.reload()
-    path = path_of(writer) / "segments" / segment / "image.faiss"
     path.chmod(0o644)
     with path.open("r+b") as file:
         file.truncate(10)

@@ -20,7 +20,7 @@ from fakes.shards import (
     create_index,
     description,
     fingerprint,
-    path_of,
+    pack_path,
     take_over,
     unit_vectors,
 )
@@ -140,10 +140,10 @@ def test_damage_in_the_former_index_is_not_held_against_the_new_one(root: Path) 
     reader.reload()
     add(writer, [lambda o: content("b", o)])
     writer.commit()
-    file = path_of(writer) / "segments" / writer.manifest.segments[-1].segment_id / "image.faiss"
+    file = pack_path(writer)
     file.chmod(0o644)
     file.write_bytes(b"damaged")
-    with pytest.raises(DamagedFile, match=r"image\.faiss"):
+    with pytest.raises(DamagedFile, match=file.name):
         reader.reload()
     build_again(root, ["x", "y"])
     assert reader.reload() is True

@@ -21,6 +21,8 @@ from clip_index.segments.columns import (
     write_columns,
 )
 from clip_index.segments.row_masks import RowMasks
+from clip_index.storage.mapped_part import map_file
+from clip_index.storage.pack import PackWriter
 from fakes.shards import content
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -64,8 +66,9 @@ def test_a_slice_is_read_at_its_own_rows() -> None:
 
 def test_a_mapped_file_outlives_the_batch_that_it_was_opened_by(tmp_path: Path) -> None:
     sent = content("c", 3, text="a text", link="https://x.test")
-    write_columns(tmp_path / "contents.arrow", contents_batch([BufferedContent(sent, None)]))
-    assert ColumnReader(open_columns(tmp_path / "contents.arrow")).read(0) == stored(sent)
+    with PackWriter(tmp_path / "pack") as pack, pack.part("contents.arrow") as file:
+        write_columns(file, contents_batch([BufferedContent(sent, None)]))
+    assert ColumnReader(open_columns(map_file(tmp_path / "pack"))).read(0) == stored(sent)
 
 
 def test_long_values_are_read_only_where_they_are_wanted() -> None:

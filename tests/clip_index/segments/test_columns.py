@@ -17,6 +17,8 @@ from clip_index.segments.columns import (
     open_columns,
     write_columns,
 )
+from clip_index.storage.mapped_part import map_file
+from clip_index.storage.pack import PackWriter
 
 EMBEDDINGS = np.zeros((1, 2), np.float32)
 PLAIN = EncodedContent("plain", 4, "image", EMBEDDINGS, ContentFacts(source="tests", occurred_at_ms=1000))
@@ -51,8 +53,9 @@ COMMON = {"metadata_text": [], "metadata_number": [], "metadata_boolean": [], "m
 
 def test_each_row_keeps_its_own_values_whatever_stands_beside_it(tmp_path: Path) -> None:
     rows = [BufferedContent(PLAIN, None), BufferedContent(DESCRIBED, 5), BufferedContent(FULL, 3)]
-    write_columns(tmp_path / "contents.arrow", contents_batch(rows))
-    plain, described, full = open_columns(tmp_path / "contents.arrow").to_pylist()
+    with PackWriter(tmp_path / "pack") as pack, pack.part("contents.arrow") as file:
+        write_columns(file, contents_batch(rows))
+    plain, described, full = open_columns(map_file(tmp_path / "pack")).to_pylist()
     absent = dict.fromkeys(("floor", "version", "owner_id", "link", "text", "title", "sha256"))
     assert plain == {
         **COMMON,

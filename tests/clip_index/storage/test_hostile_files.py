@@ -17,14 +17,22 @@ from clip_index.errors import DamagedFile, IndexRefused
 from clip_index.generations.history import generation_of
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
-from clip_index.generations.manifest import Manifest, TombstonesEntry, dump_manifest, parse_manifest
+from clip_index.generations.manifest import (
+    Manifest,
+    TombstonesEntry,
+    TombstonesFile,
+    dump_manifest,
+    parse_manifest,
+)
 from clip_index.generations.watermark import Watermark, read_watermark
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.file_digest import digest_of, verify_file, verify_slowly
+from clip_index.storage.pack import PackPart
 from clip_index.storage.regular_files import read_regular
 from clip_index.writing.shard_writer import WriterSettings
 from consumer.quarantine.inflight import InFlight, read_inflight
+from fakes.format_1 import rewrite_as_format_1
 from fakes.shards import add, content, create_index, description, path_of, removal, take_over
 
 pytestmark = pytest.mark.timeout(60)
@@ -71,9 +79,9 @@ def working_in(folder: Path) -> Iterator[None]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An index with two segments, the first of which has a dead row."""
+    """An index with two segments, the first of which has a dead row, in a file of tombstones."""
     root = tmp_path / "root"
-    writer = take_over(create_index(root))
+    writer = take_over(create_index(root), settings=WriterSettings(max_bitmap_bytes=0))
     add(writer, [lambda o: content("a", o), lambda o: content("b", o)])
     writer.commit()
     add(writer, [lambda o: removal("a", o), lambda o: content("c", o)])
@@ -104,15 +112,26 @@ def put(path: Path, make: Callable[[Path], None]) -> Path:
         pytest.param(lambda root: root / "current-1.json", id="current"),
         pytest.param(lambda root: root / "indexes/main/index.json", id="description"),
         pytest.param(newest_manifest, id="manifest"),
-        pytest.param(lambda root: next(shard_of(root).glob("segments/*/contents.arrow")), id="columns"),
-        pytest.param(lambda root: next(shard_of(root).glob("segments/*/image.faiss")), id="vectors"),
+        pytest.param(lambda root: next(shard_of(root).glob("segments/*.pack")), id="pack"),
         pytest.param(lambda root: next(shard_of(root).glob("tombstones/*")), id="tombstones"),
     ],
 )
 def test_what_is_no_file_is_refused_by_its_name_by_readers_and_writers(
     root: Path, find: Callable[[Path], Path], kind: Callable[[Path], None]
 ) -> None:
-    path = put(find(root), kind)
+    is_refused_by_its_name(root, put(find(root), kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["contents.arrow", "image.faiss"])
+def test_what_is_no_file_in_a_segment_of_format_1_is_refused_by_its_name(
+    root: Path, name: str, kind: Callable[[Path], None]
+) -> None:
+    rewrite_as_format_1(shard_of(root))
+    is_refused_by_its_name(root, put(next(shard_of(root).glob(f"segments/*/{name}")), kind))
+
+
+def is_refused_by_its_name(root: Path, path: Path) -> None:
     with pytest.raises(DamagedFile, match=path.name):
         IndexReader(root).reload()
     if path.name not in ("current-1.json", "index.json"):
@@ -197,6 +216,15 @@ def with_segment(**changes: Any) -> Callable[[Manifest], Manifest]:
     return change
 
 
+def with_part(part: PackPart) -> Callable[[Manifest], Manifest]:
+    def change(manifest: Manifest) -> Manifest:
+        pack = manifest.segments[0].pack
+        assert pack is not None
+        return with_segment(pack=replace(pack, parts={**pack.parts, "contents.arrow": part}))(manifest)
+
+    return change
+
+
 def with_tombstones(**changes: Any) -> Callable[[Manifest], Manifest]:
     def change(manifest: Manifest) -> Manifest:
         [(segment_id, entry)] = manifest.tombstones.items()
@@ -217,15 +245,23 @@ DIGEST = digest_of(b"")
         pytest.param(with_segment(segment_id=".."), id="dots"),
         pytest.param(with_segment(segment_id=""), id="no name"),
         pytest.param(with_segment(segment_id=7), id="a number for a name"),
-        pytest.param(with_segment(files={"/etc/passwd": DIGEST}), id="an absolute file"),
-        pytest.param(with_segment(files={"../x": DIGEST}), id="a file above"),
-        pytest.param(with_segment(files={"a\0b": DIGEST}), id="a zero byte"),
-        pytest.param(with_segment(files={"a" * 300: DIGEST}), id="a long name"),
+        pytest.param(with_segment(pack=None, files={"/etc/passwd": DIGEST}), id="an absolute file"),
+        pytest.param(with_segment(pack=None, files={"../x": DIGEST}), id="a file above"),
+        pytest.param(with_segment(pack=None, files={"a\0b": DIGEST}), id="a zero byte"),
+        pytest.param(with_segment(pack=None, files={"a" * 300: DIGEST}), id="a long name"),
+        pytest.param(with_part(PackPart(0, 10**9)), id="a part that ends behind its pack"),
+        pytest.param(with_part(PackPart(10**12, 0)), id="a part behind its pack"),
+        pytest.param(with_part(PackPart(-64, 64)), id="a part before its pack"),
+        pytest.param(with_part(PackPart(64, -1)), id="a part of fewer than no bytes"),
+        pytest.param(with_part(PackPart(1, 8)), id="a part where no array can be mapped"),
+        pytest.param(with_part(PackPart(0.0, 8)), id="a fraction for a place"),  # type: ignore[arg-type]
+        pytest.param(with_segment(centroids={"image": "../x"}), id="centroids above"),
+        pytest.param(with_segment(centroids={"image": 7}), id="a number for centroids"),
         pytest.param(with_segment(num_contents=10**30), id="too many contents"),
         pytest.param(with_segment(num_contents=0), id="dead rows of no contents"),
         pytest.param(with_segment(num_contents=True), id="a boolean for a number"),
         pytest.param(with_segment(num_vectors={"image": -1}), id="a negative number"),
-        pytest.param(with_tombstones(file_name="../../x"), id="tombstones above"),
+        pytest.param(with_tombstones(file=TombstonesFile("../../x", DIGEST)), id="tombstones above"),
         pytest.param(with_tombstones(num_dead=-1), id="fewer than no dead rows"),
         pytest.param(lambda m: replace(m, first_offset=-1), id="a negative offset"),
         pytest.param(lambda m: replace(m, next_offset=10**30), id="an offset beyond all logs"),

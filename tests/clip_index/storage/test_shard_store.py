@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from clip_index.storage import local_store
-from clip_index.storage.file_digest import verify_file
+from clip_index.storage.file_digest import digest_of, verify_file
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.object_bucket import open_bucket
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown, ShardStore
@@ -50,11 +50,8 @@ def store(unprepared: ShardStore) -> ShardStore:
     return unprepared
 
 
-def stage(store: ShardStore, name: str, **files: bytes) -> None:
-    directory = store.staging_path(name)
-    directory.mkdir()
-    for file_name, data in files.items():
-        (directory / file_name).write_bytes(data)
+def stage(store: ShardStore, name: str, data: bytes) -> None:
+    store.staging_path(name).write_bytes(data)
 
 
 def test_a_store_that_is_prepared_twice_keeps_its_files(store: ShardStore) -> None:
@@ -164,19 +161,18 @@ def test_a_reader_sees_the_old_bytes_or_the_new_ones(store: ShardStore) -> None:
     writer.join()
 
 
-def test_a_folder_is_published_whole_with_its_digests(store: ShardStore) -> None:
-    stage(store, "segments/1-a", contents=b"rows", ids=b"")
-    assert not store.exists("segments/1-a")
-    digests = store.publish("segments/1-a")
-    assert set(digests) == {"contents", "ids"}
-    for name, digest in digests.items():
-        verify_file(store.local_file(f"segments/1-a/{name}"), digest)
-    assert store.list_names("segments") == ["1-a"]
-    assert sorted(store.list_names("segments/1-a")) == ["contents", "ids"]
+def test_a_staged_file_is_published_whole_with_its_digest(store: ShardStore) -> None:
+    stage(store, "segments/1-a.pack", b"rows")
+    assert not store.exists("segments/1-a.pack")
+    digest = store.publish("segments/1-a.pack")
+    assert digest == digest_of(b"rows")
+    verify_file(store.local_file("segments/1-a.pack"), digest)
+    assert store.list_names("segments") == ["1-a.pack"]
+    assert not store.local_file("segments/1-a.pack").stat().st_mode & 0o222
 
 
 def test_what_is_staged_is_no_part_of_the_store(store: ShardStore) -> None:
-    stage(store, "segments/1-a", contents=b"rows")
+    stage(store, "segments/1-a", b"rows")
     assert "1-a" not in store.list_names("segments")
     store.remove_staged("segments/1-a")
     assert not store.staging_path("segments/1-a").exists()
@@ -191,7 +187,7 @@ def test_a_local_file_holds_the_bytes_and_is_read_only(store: ShardStore) -> Non
 
 
 def test_removing_is_for_files_and_folders_and_may_be_repeated(store: ShardStore) -> None:
-    stage(store, "segments/1-a", contents=b"rows")
+    stage(store, "segments/1-a", b"rows")
     store.publish("segments/1-a")
     store.put({"tombstones/a": b"1"})
     for _ in range(2):
@@ -331,11 +327,10 @@ class TestTroubleOfADirectory:
             synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), store.path))
             fsync(descriptor)
 
-        stage(store, "segments/1-a", contents=b"rows", ids=b"1")
+        stage(store, "segments/1-a", b"rows")
         monkeypatch.setattr(os, "fsync", record)
         store.publish("segments/1-a")
-        staged = "segments/.tmp-1-a"
-        assert synced == [f"{staged}/contents", f"{staged}/ids", staged, "segments"]
+        assert synced == ["segments/.tmp-1-a", "segments"]
         synced.clear()
         store.put({"tombstones/a": b"1", "tombstones/b": b"2"})
         assert synced == ["tombstones/a", "tombstones/b", "tombstones"]
@@ -347,10 +342,10 @@ class TestTroubleOfADirectory:
         store.replace("watermark", b"1")
         assert synced == []
 
-    def test_a_folder_whose_name_is_not_durable_is_not_left_behind(
+    def test_a_published_file_whose_name_is_not_durable_is_not_left_behind(
         self, store: LocalShardStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        stage(store, "segments/1-a", contents=b"rows")
+        stage(store, "segments/1-a", b"rows")
         fsync_path = local_store.fsync_path
         monkeypatch.setattr(
             local_store, "fsync_path", lambda path: fail() if path.name == "segments" else fsync_path(path)

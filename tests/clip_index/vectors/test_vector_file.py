@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.data import draw_queries, draw_rows, draw_space
+from clip_index.storage.mapped_part import map_file
+from clip_index.vectors.calibration import UNCALIBRATED
 from clip_index.vectors.inverted_lists import MIN_NODES
 from clip_index.vectors.queries import Queries
-from clip_index.vectors.vector_file import VectorFile, build_node_map, write_fastest
+from clip_index.vectors.vector_file import NodeMap, VectorFile, build_node_map, write_fastest
 
 NUM_ROWS = 12_000
 
@@ -23,9 +25,13 @@ def embeddings() -> np.ndarray:
 @pytest.fixture(scope="module")
 def file(embeddings: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> VectorFile:
     node_map = build_node_map(embeddings.astype(np.float16), np.arange(NUM_ROWS, dtype=np.uint32))
-    path = tmp_path_factory.mktemp("lists") / "image.faiss"
-    write_fastest(path, node_map.embeddings)
-    return VectorFile(path, node_map.node_rows)
+    return written_file(tmp_path_factory.mktemp("lists") / "image.faiss", node_map)
+
+
+def written_file(path: Path, node_map: NodeMap) -> VectorFile:
+    with path.open("wb") as file:
+        effort = write_fastest(file, node_map.embeddings)
+    return VectorFile(map_file(path), node_map.node_rows, effort or UNCALIBRATED)
 
 
 def recall(found: np.ndarray, scores: np.ndarray) -> float:
@@ -69,8 +75,7 @@ def test_a_selection_without_some_nodes_is_the_selection_of_the_rest(
     node_map = build_node_map(
         embeddings[:num_nodes].astype(np.float16), np.arange(num_nodes, dtype=np.uint32)
     )
-    write_fastest(tmp_path / "image.faiss", node_map.embeddings)
-    vectors = VectorFile(tmp_path / "image.faiss", node_map.node_rows).vectors
+    vectors = written_file(tmp_path / "image.faiss", node_map).vectors
     random = np.random.default_rng(3)
     is_node = random.random(vectors.num_nodes) < 0.7
     gone = random.choice(np.flatnonzero(is_node), 200, replace=False)

@@ -23,8 +23,7 @@ def manifest(sizes: list[int], dead: dict[int, tuple[int, int]] | None = None) -
         next_offset=0,
         segments=tuple(SegmentEntry(str(i), size, 0, {"image": size}, {}) for i, size in enumerate(sizes)),
         tombstones={
-            str(i): TombstonesEntry(f"{i}-1", DIGEST, num_dead, died_ms)
-            for i, (num_dead, died_ms) in (dead or {}).items()
+            str(i): TombstonesEntry(num_dead, died_ms) for i, (num_dead, died_ms) in (dead or {}).items()
         },
     )
 

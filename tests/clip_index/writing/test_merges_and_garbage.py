@@ -188,7 +188,7 @@ def entry(name: str, num_contents: int) -> SegmentEntry:
 
 def manifest(*entries: SegmentEntry, dead: dict[str, tuple[int, int]] | None = None) -> Manifest:
     """`dead` maps a segment to the number of its dead rows and the time (ms) of the oldest."""
-    tombstones = {i: TombstonesEntry("", None, n, ms) for i, (n, ms) in (dead or {}).items()}  # type: ignore[arg-type]
+    tombstones = {i: TombstonesEntry(n, ms) for i, (n, ms) in (dead or {}).items()}
     return Manifest(1, 1, "writer", "nonce", 0, 0, entries, tombstones)
 
 

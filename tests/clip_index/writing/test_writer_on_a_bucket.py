@@ -88,7 +88,7 @@ def test_merges_and_garbage_leave_one_segment(index: IndexDirectory, elsewhere: 
     now[0] += 3600
     writer.maintain()
     [segment] = writer.manifest.segments
-    assert writer.store.list_names("segments") == [segment.segment_id]
+    assert [f"segments/{name}" for name in writer.store.list_names("segments")] == [segment.stored_name]
     assert len(list_generations(writer.store)) == 3
     assert live_ids(elsewhere, writer) == ["b"]
 

@@ -110,7 +110,7 @@ def test_a_second_backup_copies_what_is_new_and_forgets_what_is_old(
 
 
 def test_a_damaged_file_of_a_backup_is_copied_again(root: Path, backed_up: Path) -> None:
-    segment = next(backed_up.glob("indexes/main/content-uploads-0/segments/*/ids.npy"))
+    segment = next(backed_up.glob("indexes/main/content-uploads-0/segments/*.pack"))
     segment.chmod(0o644)
     segment.write_bytes(b"x" * segment.stat().st_size)
     assert run(root, "backup", backed_up).exit_code == 0
@@ -120,7 +120,7 @@ def test_a_damaged_file_of_a_backup_is_copied_again(root: Path, backed_up: Path)
 def test_a_backup_of_a_damaged_index_is_refused_and_names_the_file(
     root: Path, saved: Path, writers: list[ShardWriter]
 ) -> None:
-    segment = next(path_of(writers[0]).glob("segments/*/ids.npy"))
+    segment = next(path_of(writers[0]).glob("segments/*.pack"))
     segment.chmod(0o644)
     segment.write_bytes(b"x" * segment.stat().st_size)
     result = run(root, "backup", saved)
@@ -131,7 +131,7 @@ def test_a_backup_of_a_damaged_index_is_refused_and_names_the_file(
 def test_a_missing_file_is_damage_and_no_reason_to_try_for_ever(
     root: Path, saved: Path, writers: list[ShardWriter]
 ) -> None:
-    next(path_of(writers[0]).glob("segments/*/ids.npy")).unlink()
+    next(path_of(writers[0]).glob("segments/*.pack")).unlink()
     result = run(root, "backup", saved)
     assert result.exit_code != 0
     assert "it is missing" in str(result.output) + str(result.exception)
@@ -259,7 +259,7 @@ def test_a_running_consumer_is_not_replaced_unasked(
 def test_a_damaged_backup_is_not_restored_and_the_index_stays(
     root: Path, backed_up: Path, writers: list[ShardWriter]
 ) -> None:
-    segment = next(backed_up.glob("indexes/main/content-uploads-1/segments/*/ids.npy"))
+    segment = next(backed_up.glob("indexes/main/content-uploads-1/segments/*.pack"))
     segment.chmod(0o644)
     segment.write_bytes(b"x" * segment.stat().st_size)
     result = run(root, "restore", backed_up, "--replace")
@@ -331,7 +331,7 @@ def test_a_consumer_that_commits_during_a_restoration_is_fenced_by_it(
 
 def test_a_copy_that_a_kill_cut_off_is_made_again(root: Path, backed_up: Path) -> None:
     """It may be read-only already, so that it cannot be overwritten."""
-    file = next(backed_up.glob("indexes/main/content-uploads-0/segments/*/ids.npy"))
+    file = next(backed_up.glob("indexes/main/content-uploads-0/segments/*.pack"))
     unfinished = file.rename(file.with_name(f"{UNFINISHED_PREFIX}{file.name}"))
     kept = os.open(unfinished, os.O_RDONLY)  # so that its number is not used again
     assert run(root, "backup", backed_up).exit_code == 0

@@ -41,18 +41,17 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_all_files_are_read_and_told_by_outcome(reader: IndexReader) -> None:
+def test_all_files_are_read_and_told_by_outcome(small_index: SmallIndex, reader: IndexReader) -> None:
+    small_index.commit(0, small_index.text("third", "a file of its own"))
+    reader.reload()
     registry, files = CollectorRegistry(), reader.served_files()
     scrub = Scrub(reader, Metrics(registry), interval_seconds=0.01)
     scrub.scrub_once(files)
     assert outcomes(registry) == {"good": len(files)}
-    vectors, columns, ids = (
-        next(path for path in files if path.name == name)
-        for name in ("image.faiss", "contents.arrow", "ids.npy")
-    )
-    flip_a_bit(vectors)
-    flip_a_bit(columns)
-    ids.unlink()
+    first, second, third = (path for path in files if path.suffix == ".pack")
+    flip_a_bit(first)
+    flip_a_bit(second)
+    third.unlink()
     scrub.scrub_once(files)
     assert outcomes(registry) == {"good": 2 * len(files) - 3, "damaged": 2, "gone": 1}
 
