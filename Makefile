@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 # The newest that the Go of Debian 12 builds:
 KUSTOMIZE := v5.0.1
+VERSITYGW := v1.8.0
 TORCH ?= $(shell cat $(VENV)/.torch 2>/dev/null)
 ifneq ($(filter-out cpu,$(TORCH)),)
 $(error TORCH is cpu or empty, not $(TORCH))
@@ -22,7 +23,7 @@ INSTALL_LOCKED = $(PIP) --require-hashes -r requirements.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fleet-long fuzz-api slow-long producer-rust lint format figures crash-long lock sbom audit system-deps kustomize image-test image-test-deps clean
+.PHONY: help install demo test test-all fleet-long fuzz-api slow-long store-long producer-rust lint format figures crash-long lock sbom audit system-deps kustomize versitygw image-test image-test-deps clean
 
 help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -68,6 +69,10 @@ slow-long: install ## hold 500 slow connections for 30 s to a query service with
 producer-rust: install ## build Rust's example for producers (minutes) and run it against Apache Kafka
 	@CLIPTIDE_TEST_RUST=1 $(BIN)/python -m pytest -q --timeout=2400 tests/kafka/test_producers.py -k rust
 
+store-long: install ## on an S3 server, kill writers 300 times and let 8 writers race 200 times (half an hour; needs versitygw)
+	@CLIPTIDE_TEST_STORE_KILLS=300 CLIPTIDE_TEST_STORE_RACES=200 $(BIN)/python -m pytest -q --timeout=3600 tests/object_stores $(ARGS)
+	@$(BIN)/python -m crashes.campaign store_faults
+
 lint: install ## check style and types (never edits)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -106,6 +111,9 @@ system-deps: ## install the Debian packages that some tests need: a JDK, Maven, 
 
 kustomize: ## build kustomize, with which the tests render deploy/kubernetes where there is no kubectl (needs Go)
 	GOBIN=$${GOBIN:-/usr/local/bin} go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE)
+
+versitygw: ## build the S3 server on which the tests keep an index in an object store (needs Go)
+	GOBIN=$${GOBIN:-/usr/local/bin} go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
 image-test: install ## build each image of deploy/Dockerfile and run what it holds (root; downloads gigabytes; half an hour)
 	@$(BIN)/python -m tools.image_test $(ARGS)

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from types import FrameType
+from typing import TypeVar
 
 import structlog
 
@@ -34,6 +35,8 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, EncoderUnavailable, Fenced
 from clip_index.generations.kept_crops import with_crops_of_index
+from clip_index.storage.index_roots import IndexRoot, ObjectRoot, local_directory
+from clip_index.storage.shard_store import StoreRefused
 from consumer.app import Connections, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
@@ -78,6 +81,7 @@ _WRONG_ROOT = frozenset(
     }
 )
 """What the disk answers when the path or its permissions are wrong. Any other error is waited for."""
+BuiltT = TypeVar("BuiltT")
 _log = structlog.get_logger(__name__)
 
 
@@ -157,8 +161,11 @@ def _consume(
 ) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE))
-        encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
         kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
+        as_built = _wait_for_disk(lambda: _as_index_was_built(settings), metrics, signals)
+        if as_built is None:
+            return
+        encoder = load_encoder(as_built)
         describe_program(metrics.registry)
         measure_process(metrics.registry)
         topic = _wait_for_topics(settings, kafka, metrics, signals)
@@ -215,19 +222,31 @@ def _refusing_bad_properties() -> Iterator[None]:
         raise BadSettings(str(error)) from error
 
 
+def _as_index_was_built(settings: Settings) -> EncoderSettings:
+    return with_crops_of_index(settings.encoder, settings.index.location, settings.index.id)
+
+
 def _build_pipeline(connections: Connections, settings: Settings, metrics: Metrics) -> Pipeline:
-    location = IndexLocation(settings.index.root, settings.index.id, settings.group_id)
+    location = IndexLocation(settings.index.location, settings.index.id, settings.group_id)
     try:
         return build_consumer(connections, location, options_from_settings(settings), metrics)
     except OSError as error:
         if error.errno not in _WRONG_ROOT:
             raise
-        reason = f"CLIPTIDE_INDEX__ROOT: no index can be kept in {location.root}: {error.strerror}"
-        raise BadSettings(reason) from error
+        raise BadSettings(_wrong_root(location.root, error)) from error
 
 
-def _wait_for_disk(build: Callable[[], Pipeline], metrics: Metrics, signals: Signals) -> Pipeline | None:
-    """Build the pipeline, and try again while the index's disk fails or is full; None when told to stop."""
+def _wrong_root(root: IndexRoot, error: OSError) -> str:
+    if isinstance(error, StoreRefused):
+        return f"CLIPTIDE_INDEX__ROOT: {error}"
+    if isinstance(root, ObjectRoot):
+        directory = root.cache_directory
+        return f"CLIPTIDE_INDEX__CACHE_DIR: no copies can be kept in {directory}: {error.strerror}"
+    return f"CLIPTIDE_INDEX__ROOT: no index can be kept in {root}: {error.strerror}"
+
+
+def _wait_for_disk(build: Callable[[], BuiltT], metrics: Metrics, signals: Signals) -> BuiltT | None:
+    """Build, and try again while the index's disk or store fails or is full; None when told to stop."""
     num_failures = 0
     with metrics.outages.watched("index", part="start"):
         while not signals.is_stop_requested:
@@ -242,7 +261,7 @@ def _wait_for_disk(build: Callable[[], Pipeline], metrics: Metrics, signals: Sig
 
 def _build_health(settings: Settings, pipeline: Pipeline, metrics: Metrics) -> HealthServer:
     check = HealthCheck(pipeline, _STALLED_AFTER_SECONDS)
-    metrics.watch(is_ready=check.is_ready, index_root=settings.index.root)
+    metrics.watch(is_ready=check.is_ready, index_root=local_directory(settings.index.location))
     host, port = settings.consumer.health_host, settings.consumer.health_port
     try:
         return HealthServer(

@@ -6,12 +6,12 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from opentelemetry.trace import Tracer
 
 from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.storage.index_roots import IndexRoot, local_directory
 from clip_index.writing.shard_writer import WriterSettings
 from consumer.backlog.backlog import Backlog, BacklogLimits
 from consumer.dead_letters.dead_letter import DeadLetters
@@ -94,7 +94,7 @@ class Connections:
 class IndexLocation:
     """Where the index lies, and which consumer group writes it."""
 
-    root: Path
+    root: IndexRoot
     index_id: str
     group_id: str
 
@@ -176,7 +176,7 @@ class _Assembly:
         registry = self._connections.registry
         if registry is None:
             return None
-        kept = KeptSchemas(self._location.root, registry.address)
+        kept = KeptSchemas(local_directory(self._location.root), registry.address)
         return RegistrySchemas(registry, kept, outages=self._metrics.outages, patience=self._options.registry)
 
     def _build_saved_encodings(self) -> SavedEncodings:
@@ -257,7 +257,7 @@ class _Assembly:
             source,
             writing,
             topic_watch=topic_watch,
-            shard_paths=self._index,
+            shard_paths=self._shards,
             start_finder=start_finder,
             retry=retry,
         )

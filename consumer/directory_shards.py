@@ -1,16 +1,35 @@
-"""The shards of an index in a directory: the only module that names the index's own writer."""
+"""The shards of an index in a directory or a bucket: the only module that names the index's own writer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 from clip_index.content import Derived
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
 from clip_index.generations.watermark import Watermark, read_watermark
+from clip_index.storage.object_store import ObjectShardStore
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from consumer.quarantine.inflight import FILE_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInFlight:
+    """Implements `SharedInFlight` as an object beside the shard's manifests."""
+
+    store: ObjectShardStore
+
+    def read(self) -> bytes:
+        return self.store.read(FILE_NAME)
+
+    def write(self, data: bytes) -> None:
+        self.store.replace(FILE_NAME, data)
+
+    def remove(self) -> None:
+        self.store.remove(FILE_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +63,14 @@ class DirectoryShards:
         writers.sort(key=lambda writer: writer.partition != partition)
         found = (writer.find_derived(digest) for writer in writers)
         return next((derived for derived in found if derived is not None), None)
+
+    def shard_path(self, partition: int) -> Path:
+        return self.index.shard_path(partition)
+
+    def shared_inflight(self, partition: int) -> StoredInFlight | None:
+        """A directory is what all machines see; in a bucket there is a second file."""
+        store = self.index.shard_store(partition)
+        return StoredInFlight(store) if isinstance(store, ObjectShardStore) else None
 
     def read_watermark(self, partition: int) -> Watermark | None:
         return read_watermark(self.index.shard_store(partition))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from clip_index.encoder.images import make_thumbnail
@@ -20,16 +21,18 @@ from consumer.settings import ConsumerSettings, Settings
 from consumer.writing.commit_policy import CommitPolicy
 from schemas.mapping.loading import load_mapping
 
+_BUCKET_COMMITS = CommitPolicy(interval_seconds=1.0, watermark_every_seconds=10.0)
+_BUCKET_WRITER = WriterSettings(collect_every_seconds=60.0)
+"""Each request to a bucket costs money, so what is only displayed or tidied up is done less often."""
+
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:
     consumer = settings.consumer
     return ConsumerOptions(
         backlog=BacklogLimits(consumer.buffer_bytes, consumer.max_prepared),
         batches=BatchLimits(consumer.batch_max_rows, consumer.batch_max_age_seconds),
-        commits=CommitPolicy(
-            interval_seconds=consumer.commit_interval_seconds, max_merge_debt=consumer.max_merge_debt
-        ),
-        writer=_writer(consumer),
+        commits=_commits(settings),
+        writer=_writer(settings),
         flood=FloodThreshold(consumer.flood_share, consumer.flood_min_dead_letters, consumer.flood_window),
         preparation=_preparation(consumer, settings.encoder),
         start=StartOptions(consumer.accept_data_loss, consumer.accept_rewind),
@@ -41,13 +44,25 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
     )
 
 
-def _writer(consumer: ConsumerSettings) -> WriterSettings:
+def _commits(settings: Settings) -> CommitPolicy:
+    consumer = settings.consumer
+    defaults = _BUCKET_COMMITS if settings.index.is_bucket else CommitPolicy()
+    return replace(
+        defaults,
+        interval_seconds=consumer.commit_interval_seconds or defaults.interval_seconds,
+        max_merge_debt=consumer.max_merge_debt,
+    )
+
+
+def _writer(settings: Settings) -> WriterSettings:
+    consumer = settings.consumer
     merge = MergeSettings(
         erase_within_seconds=consumer.erase_within_seconds,
         target_recall=consumer.target_recall,
         max_debt=consumer.max_merge_debt,
     )
-    return WriterSettings(retain_for_seconds=consumer.retain_for_seconds, merge=merge)
+    defaults = _BUCKET_WRITER if settings.index.is_bucket else WriterSettings()
+    return replace(defaults, retain_for_seconds=consumer.retain_for_seconds, merge=merge)
 
 
 def _preparation(consumer: ConsumerSettings, encoder: EncoderSettings) -> PreparationOptions:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
+from clip_index.storage.index_roots import IndexRoot, index_root
 from clip_index.writing.merge_policy import MAX_DEBT
 from event_log.kafka.settings import KafkaSettings
 from event_log.schema_registry.settings import RegistrySettings
@@ -43,6 +44,10 @@ class IndexSettings(sections.IndexSection):
     """Which index is written."""
 
     id: str = Field(default="main", description="The name of the index that is written.")
+
+    @property
+    def location(self) -> IndexRoot:
+        return index_root(self.root, self.cache_dir, self.cache_bytes)
 
 
 class ConsumerSettings(Section):
@@ -82,10 +87,11 @@ class ConsumerSettings(Section):
         ge=0,
         description="A batch waits at most this long to fill while more records are being prepared.",
     )
-    commit_interval_seconds: float = Field(
-        default=0.2,
+    commit_interval_seconds: float | None = Field(
+        default=None,
         gt=0,
-        description="Changes are committed, and so searchable, this long after the first of them.",
+        description="Changes are committed, and so searchable, this long after the first of them. Unset: "
+        "0.2, or 1 with an index in a bucket, because each commit there is requests that cost money.",
     )
     buffer_bytes: int = Field(
         default=256 * 2**20,

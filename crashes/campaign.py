@@ -1,4 +1,4 @@
-"""`python -m crashes.campaign`: kill writers, cut the power, damage files, and count the violations.
+"""`python -m crashes.campaign`: kill writers, cut the power, damage files, let stores fail; count violations.
 
 Prints one JSON object, and exits with 1 if there is any violation. The same seed gives the same
 campaign, except for kills at random times.
@@ -17,6 +17,8 @@ from pathlib import Path
 from crashes.damage import build_index, damaged_files
 from crashes.kills import kills_at_every_step, kills_at_random_times
 from crashes.power_failures import power_failures
+from crashes.store_faults import FAULTS_OF_A_LIFE, store_faults
+from crashes.store_kills import store_kills
 
 _MEMORY = Path("/dev/shm")  # power cuts are simulated on a model of the disk, so memory is enough
 
@@ -42,13 +44,34 @@ def damages(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
         yield [f"{damage.kind}, {damage.change}: not noticed by the {opener}" for opener in damage.misses]
 
 
+def faults(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
+    """Let a store fail at requests of one life that are spread over it, then of the next life."""
+    every = max(1, FAULTS_OF_A_LIFE // number)
+    lives = (store_faults(directory, seed=seed + i, every=every) for i in range(number))
+    return islice((violations for life in lives for violations in life), number)
+
+
+def kills_on_a_store(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
+    return store_kills(directory, seed=seed, number=number)
+
+
 CAMPAIGNS: dict[str, Callable[[Path, int, int], Iterable[list[str]]]] = {
     "step_kills": step_kills,
     "random_kills": random_kills,
     "power_cuts": power_cuts,
     "damages": damages,
+    "store_faults": faults,
+    "store_kills": kills_on_a_store,
 }
-LONG = {"step_kills": 900, "random_kills": 100, "power_cuts": 5000, "damages": 1000}
+LONG = {
+    "step_kills": 900,
+    "random_kills": 100,
+    "power_cuts": 5000,
+    "damages": 1000,
+    "store_faults": 2 * FAULTS_OF_A_LIFE,
+    "store_kills": 300,
+}
+_NEED_A_BUCKET = ("store_kills",)
 
 
 def run(name: str, *, seed: int, number: int) -> dict[str, object]:
@@ -66,7 +89,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, help="how many crashes of each kind")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    names = arguments.names or list(CAMPAIGNS)
+    names = arguments.names or [name for name in CAMPAIGNS if name not in _NEED_A_BUCKET]
     found = {name: run(name, seed=arguments.seed, number=arguments.number or LONG[name]) for name in names}
     sys.stdout.write(json.dumps(found) + "\n")
     sys.exit(any(result["violating"] for result in found.values()))

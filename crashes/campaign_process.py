@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ _PROJECT = Path(__file__).resolve().parent.parent
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def start_campaign(name: str, *, number: int, seed: int = 1) -> subprocess.Popen[str]:
+def start_campaign(
+    name: str, *, number: int, seed: int = 1, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     arguments = [name, "--number", str(number), "--seed", str(seed)]
     return subprocess.Popen(
         [sys.executable, "-m", "crashes.campaign", *arguments],
         cwd=_PROJECT,
-        env={**os.environ, **_ONE_THREAD},
+        env={**os.environ, **_ONE_THREAD, **(environment or {})},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.merge_worker import MergeLanes
 from crashes.shard_life import (
     check,
@@ -81,7 +82,7 @@ def _kill_once(start: Path, root: Path, part: Log, log: Log, number: int) -> tup
         return False, []
     if status != -signal.SIGKILL:
         return True, [f"the writer failed at step {number}: {_report(root)}"]
-    return True, _verdict(root, log, f"killed at step {number}")
+    return True, _verdict(root, root, log, f"killed at step {number}")
 
 
 def kills_at_random_times(directory: Path, *, seed: int, number: int) -> Iterator[list[str]]:
@@ -96,24 +97,26 @@ def kills_at_random_times(directory: Path, *, seed: int, number: int) -> Iterato
                 log = build_log(seed + start, 24 * (life + 1))
                 if life == _BEGINS_IN_FORMAT_1:
                     go_back_to_format_1(Path(root))
-                yield _kill_in_time(Path(root), log, dice.uniform(0.0, 0.15), has_child=life % 10 == 9)
+                path, seconds = Path(root), dice.uniform(0.0, 0.15)
+                yield killed_in_time(path, path, log, seconds=seconds, has_child=life % 10 == 9)
 
 
-def _kill_in_time(root: Path, log: Log, seconds: float, *, has_child: bool) -> list[str]:
-    writer = _fork(lambda: live(root, log, _ignore, MergeLanes() if has_child else None), root)
-    reader = _fork(lambda: _read_on(root, log), root)
+def killed_in_time(root: IndexRoot, report: Path, log: Log, *, seconds: float, has_child: bool) -> list[str]:
+    """Kill a writer after some time, beside a reader; return the violations. `report` names a file."""
+    writer = _fork(lambda: live(root, log, _ignore, MergeLanes() if has_child else None), report)
+    reader = _fork(lambda: _read_on(root, log), report)
     time.sleep(seconds + has_child)
     os.kill(writer, signal.SIGKILL)
     status = _wait(writer)
     os.kill(reader, signal.SIGTERM)
     if status not in (0, -signal.SIGKILL):
-        return [f"the writer failed: {_report(root)}"]
+        return [f"the writer failed: {_report(report)}"]
     if _wait(reader) not in (0, -signal.SIGTERM):
-        return [f"a reader failed: {_report(root)}"]
-    return _verdict(root, log, f"killed after {seconds:.3f} s")
+        return [f"a reader failed: {_report(report)}"]
+    return _verdict(root, report, log, f"killed after {seconds:.3f} s")
 
 
-def _read_on(root: Path, log: Log) -> None:
+def _read_on(root: IndexRoot, log: Log) -> None:
     reader = IndexReader(root)
     while True:
         if has_index(root):
@@ -122,12 +125,12 @@ def _read_on(root: Path, log: Log) -> None:
             check(reader.searcher, log)
 
 
-def _verdict(root: Path, log: Log, circumstance: str) -> list[str]:
+def _verdict(root: IndexRoot, report: Path, log: Log, circumstance: str) -> list[str]:
     def look_then_recover() -> None:
         open_and_check(root, log)
         recover_and_check(root, log)
 
-    return [] if _wait(_fork(look_then_recover, root)) == 0 else [f"{circumstance}: {_report(root)}"]
+    return [] if _wait(_fork(look_then_recover, report)) == 0 else [f"{circumstance}: {_report(report)}"]
 
 
 def _ignore(generation: int, next_offset: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 from clip_index.content import MODALITIES, Delta
 from clip_index.generations.garbage import names_of
 from clip_index.generations.history import list_generations, read_manifest
+from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
-from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -25,7 +25,7 @@ from fakes.shards import create_index, take_over, unit_vectors
 
 BATCH = 4
 _MOST_UNDER_WAY = 4  # each of the two merge lanes may leave a merged segment and its row maps
-_SETTINGS = WriterSettings(
+SETTINGS = WriterSettings(
     retain_for_seconds=0.0,
     collect_every_seconds=0.0,
     max_bitmap_bytes=40,  # two small bitmaps, so that some dead rows are in manifests and some in files
@@ -40,11 +40,18 @@ class Violation(Exception):
     """The index differs from the fold of its log, or an acknowledged commit is missing."""
 
 
-def live(root: Path, log: Log, acknowledge: Acknowledge, lanes: MergeLanes | None = None) -> None:
+def live(
+    root: IndexRoot,
+    log: Log,
+    acknowledge: Acknowledge,
+    lanes: MergeLanes | None = None,
+    *,
+    settings: WriterSettings = SETTINGS,
+) -> None:
     """Take the shard over and index the rest of the log, with merges and garbage collection."""
-    lanes = lanes or _inline_lanes()
+    lanes = lanes or inline_lanes()
     index = create_index(root)
-    writer = take_over(index, settings=_SETTINGS, lanes=lanes, clock=lambda: time.time() + 1)
+    writer = take_over(index, settings=settings, lanes=lanes, clock=lambda: time.time() + 1)
     acknowledge(writer.generation, writer.committed_next_offset)
     try:
         while writer.next_offset < len(log):
@@ -65,7 +72,7 @@ def _commit_batch(writer: ShardWriter, log: Log) -> None:
     writer.renew_watermark(first)
 
 
-def _inline_lanes() -> InlineLanes:
+def inline_lanes() -> InlineLanes:
     lanes = InlineLanes()
     lanes.release(is_released=True)
     return lanes
@@ -77,11 +84,11 @@ def go_back_to_format_1(root: Path) -> None:
     rewrite_as_format_1(shard)
 
 
-def has_index(root: Path) -> bool:
-    return any(root.glob("current-*.json"))
+def has_index(root: IndexRoot) -> bool:
+    return any(name.startswith("current-") for name in open_root(root).list_names())
 
 
-def open_and_check(root: Path, log: Log) -> tuple[int, int]:
+def open_and_check(root: IndexRoot, log: Log) -> tuple[int, int]:
     """Check with a fresh reader. Return the generation and next offset, (0, 0) without an index."""
     if not has_index(root):
         return 0, 0
@@ -93,7 +100,7 @@ def open_and_check(root: Path, log: Log) -> tuple[int, int]:
     return snapshot.generation, snapshot.next_offset
 
 
-def recover_and_check(root: Path, log: Log) -> None:
+def recover_and_check(root: IndexRoot, log: Log) -> None:
     """Let a new writer finish the log, and check with a reader that was opened before it."""
     reader = IndexReader(root, clock=_Ticks().tick)
     if has_index(root):
@@ -109,13 +116,13 @@ def recover_and_check(root: Path, log: Log) -> None:
 
 
 class _Ticks:
-    """A clock that moves a second at each reading, so that a reader lists the directory each time."""
+    """A clock that moves so far at each reading that a reader lists each time."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
 
     def tick(self) -> float:
-        self._seconds += 1.0
+        self._seconds += 10.0
         return self._seconds
 
 
@@ -138,11 +145,10 @@ def check(searcher: Searcher, log: Log) -> None:
         raise Violation(f"{snapshot.num_contents} counted, {len(expected)} alive")
 
 
-def _check_leftovers(root: Path) -> None:
+def _check_leftovers(root: IndexRoot) -> None:
     """Raise `Violation` when crashes left more segments than running merges explain."""
-    [shard] = (root / "indexes" / "main").glob("content-uploads-*")
-    store = LocalShardStore(shard)
+    store = IndexDirectory.open(root).shard_store(0)
     named = {name for g in list_generations(store) for name in names_of(read_manifest(store, g))}
-    unnamed = {f"segments/{name}" for name in os.listdir(shard / "segments")} - named
+    unnamed = {f"segments/{name}" for name in store.list_names("segments")} - named
     if len(unnamed) > _MOST_UNDER_WAY:
         raise Violation(f"{len(unnamed)} entries of segments/ stay that no generation names")

@@ -22,6 +22,7 @@ from clip_index.content import (
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 DIMENSION = 16
@@ -49,7 +50,7 @@ def description(**changes: Any) -> IndexDescription:
     return IndexDescription(**{**fields, **changes})
 
 
-def create_index(root: Path, **changes: Any) -> IndexDirectory:
+def create_index(root: IndexRoot, **changes: Any) -> IndexDirectory:
     return IndexDirectory.create(root, "main", description(**changes))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
 from clip_index.generations.kept_crops import with_crops_of_index
 from clip_index.reading.index_reader import IndexReader
-from clip_index.storage.file_systems import is_shared
+from clip_index.storage.shard_store import StoreUnreachable
 from event_log.errors import RegistryMisconfigured
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
@@ -76,6 +77,10 @@ from service.processors import num_processors
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
 
+_RELOAD_SECONDS = 0.05
+_BUCKET_RELOAD_SECONDS = 0.2
+_WAIT_FOR_STORE_SECONDS = 2.0
+
 log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
 
@@ -116,7 +121,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
 def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
-        encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
+        encoder = load_encoder(_as_index_was_built(settings))
         contents = open_contents_store(settings.query_api)
         reader = showing_links(open_reader(settings.index, encoder, settings.query_api.hold_files), contents)
         registry = CollectorRegistry()
@@ -133,6 +138,16 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
         )
         with closing(ExitDeadline()) as deadline:
             asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
+
+
+def _as_index_was_built(settings: Settings) -> EncoderSettings:
+    """Ask the index how pictures are cut; wait while a store over the network does not answer."""
+    while True:
+        try:
+            return with_crops_of_index(settings.encoder, settings.index.location, settings.index.id)
+        except StoreUnreachable as error:
+            log.warning("waiting for the store of the index", reason=str(error))
+            time.sleep(_WAIT_FOR_STORE_SECONDS)
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
@@ -154,11 +169,11 @@ def open_reader(settings: IndexSettings, encoder: Encoder, hold_files: HoldFiles
 
     If the newest generation of a shard is damaged, its newest good one is served; without one it is an error.
     """
-    holds_files = hold_files == "always" or (hold_files == "auto" and is_shared(settings.root))
-    reader = IndexReader(settings.root, settings.id, encoder.fingerprint, holds_files=holds_files)
+    holds_files = hold_files == "always" or (hold_files == "auto" and _is_shared(settings))
+    reader = IndexReader(settings.location, settings.id, encoder.fingerprint, holds_files=holds_files)
     try:
         reader.reload()
-    except IndexMissing as error:
+    except (IndexMissing, StoreUnreachable) as error:
         log.warning("waiting for an index", reason=str(error))
     except DamagedFile as damage:
         if not reader.fall_back():
@@ -250,7 +265,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
         max_json_bytes=settings.max_json_bytes,
         num_workers=settings.num_workers or num_processors() + 2,
         loop_search_seconds=_loop_search_seconds(settings, contents),
-        reload_interval_seconds=settings.reload_interval_seconds,
+        reload_interval_seconds=_reload_interval(all_settings),
         query_encoder=QueryEncoderSettings(
             max_batch=settings.max_encoded_together, text_cache_entries=settings.text_cache_entries
         ),
@@ -283,9 +298,19 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
     )
 
 
+def _is_shared(settings: IndexSettings) -> bool:
+    """Copies of a bucket's files are of this machine alone."""
+    return isinstance(settings.root, Path) and is_shared(settings.root)
+
+
 def _loop_search_seconds(settings: QueryApiSettings, contents: ContentsStore | None) -> float:
     """Signing links may ask a cloud for credentials, so such searches never run on the event loop."""
     return 0.0 if _is_signing(contents) else settings.loop_search_seconds
+
+
+def _reload_interval(settings: Settings) -> float:
+    default = _BUCKET_RELOAD_SECONDS if settings.index.is_bucket else _RELOAD_SECONDS
+    return settings.query_api.reload_interval_seconds or default
 
 
 def _link_hosts(settings: QueryApiSettings, contents: ContentsStore | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from clip_index.encoder.settings import EncoderSettings
+from clip_index.storage.index_roots import IndexRoot, index_root
 from event_log.schema_registry.settings import RegistrySettings
 from query_api.hosts import HOST_PATTERN, is_loopback
 from service.environment import PREFIX, EnvironmentSettings, Section, read_environment
@@ -42,6 +43,10 @@ class IndexSettings(IndexSection):
     id: str | None = Field(
         default=None, description="The index to serve. Unset: the one that is current at the start."
     )
+
+    @property
+    def location(self) -> IndexRoot:
+        return index_root(self.root, self.cache_dir, self.cache_bytes)
 
 
 class QueryApiSettings(Section):
@@ -196,8 +201,11 @@ class QueryApiSettings(Section):
         "worked on and the last search took no longer than this. It then costs half the CPU time. Choose 0, "
         "never, if the index is on a network mount that may hang.",
     )
-    reload_interval_seconds: float = Field(
-        default=0.05, gt=0, description="Interval at which the service looks for a newer generation."
+    reload_interval_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Interval at which the service looks for a newer generation. Unset: 0.05, or 0.2 with an "
+        "index in a bucket, because each look there is a request for each shard.",
     )
     max_encoded_together: int = Field(
         default=32,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from service.environment import Section
 from service.host_names import is_host_name
@@ -14,6 +15,7 @@ DEFAULT_TOPIC = "content-uploads"
 DEFAULT_DEAD_LETTER_TOPIC = "content-uploads.dead-letters"
 DEFAULT_BOOTSTRAP_SERVERS = "127.0.0.1:9092"
 DEFAULT_INDEX_ROOT = Path("index")
+DEFAULT_CACHE_DIRECTORY = Path("index-cache")
 
 
 def _valid_host_name(text: str) -> str:
@@ -22,6 +24,24 @@ def _valid_host_name(text: str) -> str:
     return text
 
 
+def root_from_text(text: str) -> Path | str:
+    """Return the path of a directory, or the URL of a bucket, which as a path would lose one of its slashes.
+
+    Raises `ValueError`.
+    """
+    text = text.removeprefix("file://")
+    if not _URL.match(text):
+        return Path(text)
+    scheme, _, rest = text.partition("://")
+    if scheme not in ROOT_SCHEMES or not rest.partition("/")[0]:
+        raise ValueError("must be a directory, or a bucket's URL such as s3://bucket/prefix, gs:// or az://")
+    return text.rstrip("/")
+
+
+_URL = re.compile(r"[a-z][a-z0-9+]*:/")
+ROOT_SCHEMES = ("s3", "gs", "az", "memory")
+"""`memory` ends with its process; it is for tests."""
+RootName = Annotated[Path | str, BeforeValidator(lambda value: root_from_text(str(value)))]
 HostName = Annotated[str, AfterValidator(_valid_host_name)]
 
 
@@ -93,7 +113,23 @@ class SchemaRegistrySection(Section):
 class IndexSection(Section):
     """Where indexes lie. Each service adds `id`, which means something else to a writer than to a reader."""
 
-    root: Path = Field(
+    root: RootName = Field(
         default=DEFAULT_INDEX_ROOT,
-        description="The directory that holds the indexes. Consumers and query services share it.",
+        description="What holds the indexes, shared by consumers and query services: a directory, or a "
+        "prefix of a bucket (`s3://bucket/prefix`, `gs://`, `az://`; see `docs/object_store.md`).",
     )
+    cache_dir: Path = Field(
+        default=DEFAULT_CACHE_DIRECTORY,
+        description="With a root in a bucket: the directory of this machine for copies of the index's files "
+        "and for the consumer's record of what is in flight. It must outlive the process. Processes of one "
+        "machine may share it.",
+    )
+    cache_bytes: int = Field(
+        default=20 * 2**30,
+        ge=2**20,
+        description="The copies in CACHE_DIR take at most this many bytes, unless more is open at once.",
+    )
+
+    @property
+    def is_bucket(self) -> bool:
+        return isinstance(self.root, str)

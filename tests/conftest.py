@@ -17,6 +17,7 @@ from tests.fixtures.brokers import (
     kafka_settings,
     unique_name,
 )
+from tests.fixtures.buckets import azurite_server, moto_server, s3_gateway, s3_url
 from tests.fixtures.registries import apicurio, told_registry
 
 # An example has no deadline, so that no test fails because the machine is busy.
@@ -26,9 +27,13 @@ settings.load_profile("unhurried")
 __all__ = [
     "apache_kafka",
     "apicurio",
+    "azurite_server",
     "embedded_broker",
     "embedded_settings",
     "kafka_settings",
+    "moto_server",
+    "s3_gateway",
+    "s3_url",
     "told_registry",
     "unique_name",
 ]

@@ -37,7 +37,12 @@ HOMES = {
     ),
     "fastavro": ("schemas/",),
     "aiohttp": ("query_api/", "consumer/references/"),
-    "obstore": ("service/buckets.py", "consumer/references/", "query_api/uploads/contents_store.py"),
+    "obstore": (
+        "service/buckets.py",
+        "clip_index/storage/object_bucket.py",
+        "consumer/references/",
+        "query_api/uploads/contents_store.py",
+    ),
     "pyarrow": ("clip_index/",),
     "opentelemetry": ("service/tracing.py", "query_api/", "consumer/", "cliptide/publishing/"),
 }

@@ -17,7 +17,7 @@ from clip_index.errors import (
     OtherFormat,
 )
 from clip_index.storage.digested_json import dump_digested, parse_digested
-from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.shard_store import ShardStore
 
 FORMAT = 1
@@ -53,7 +53,7 @@ class IndexDirectory:
     description: IndexDescription
 
     @classmethod
-    def create(cls, root: Path, index_id: str, description: IndexDescription) -> IndexDirectory:
+    def create(cls, root: IndexRoot, index_id: str, description: IndexDescription) -> IndexDirectory:
         """Create the index, or check that the existing one has the same description.
 
         If it has another one, this raises `IndexRefused`, which names both. The first index of a
@@ -64,13 +64,13 @@ class IndexDirectory:
         check_index_id(index_id)
         if (fault := _fault_of(description)) is not None:
             raise IndexRefused(fault)
-        top: ShardStore = LocalShardStore(root)
+        top = open_root(root)
         store = top.below(_folder(index_id))
         if (present := _find_description(store)) is not None:
             _compare(store, present, description)
         top.prepare([_INDEXES, _folder(index_id)])
         if not store.can_create_exclusively():
-            raise IndexRefused(f"the file system of {store.address} has no hard links, which commits need")
+            raise IndexRefused(f"{store.missing_primitive}, which commits need")
         store.ensure(_DESCRIPTION, _dump_description(description))
         found = _read_description(store)
         _compare(store, found, description)
@@ -78,9 +78,9 @@ class IndexDirectory:
         return cls(store, index_id, found)
 
     @classmethod
-    def open(cls, root: Path, index_id: str | None = None) -> IndexDirectory:
+    def open(cls, root: IndexRoot, index_id: str | None = None) -> IndexDirectory:
         """Open an index, the current one by default; `IndexMissing` if there is none yet."""
-        top = LocalShardStore(root)
+        top = open_root(root)
         index_id = index_id or _read_current(top)
         store = top.below(_folder(index_id))
         try:
@@ -90,8 +90,8 @@ class IndexDirectory:
 
     @property
     def path(self) -> Path:
-        """The local directory of the index, for files that are no part of a generation."""
-        return Path(self.store.address)
+        """This machine's directory for files of the index that are no part of a generation."""
+        return self.store.local_directory
 
     def shard_name(self, partition: int) -> str:
         return f"{self.description.topic}-{partition}"
@@ -112,12 +112,12 @@ def check_index_id(index_id: str) -> None:
         raise IndexRefused(f"index id {index_id!r} must match {_INDEX_ID.pattern}")
 
 
-def repair_current(root: Path, index_id: str | None = None) -> str | None:
+def repair_current(root: IndexRoot, index_id: str | None = None) -> str | None:
     """Name the index that serves anew if the file that names it is damaged; None if nothing is to be done.
 
     Without an `index_id` it is the only index of the root. Returns the id.
     """
-    top = LocalShardStore(root)
+    top = open_root(root)
     try:
         _read_current(top)
     except DamagedFile:

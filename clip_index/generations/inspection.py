@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from clip_index.errors import DamagedFile
 from clip_index.generations.history import list_generations, manifest_name, read_manifest
 from clip_index.generations.manifest import Manifest
-from clip_index.storage.file_digest import FileDigest, verify_file
+from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.shard_store import ShardStore
+from clip_index.storage.verified_files import verified_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Inspection:
 
 def _verify(store: ShardStore, name: str, digest: FileDigest) -> DamagedFile | None:
     try:
-        verify_file(store.local_file(name), digest)
+        verified_file(store, name, digest)
     except FileNotFoundError:
         return DamagedFile(store.address_of(name), "it is missing")
     except DamagedFile as damage:

@@ -5,6 +5,7 @@ It notices once a second when another index lies at its path, and follows that o
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from clip_index.reading.searcher import Searcher
 from clip_index.reading.shard_reader import ShardReader
 from clip_index.reading.snapshot import ShardView
 from clip_index.storage.file_digest import FileDigest
+from clip_index.storage.index_roots import IndexRoot
 
 _LOOK_EVERY_SECONDS = 1.0
 
@@ -28,7 +30,7 @@ class IndexReader:
 
     def __init__(
         self,
-        root: Path,
+        root: IndexRoot,
         index_id: str | None = None,
         fingerprint: EncoderFingerprint | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -46,7 +48,7 @@ class IndexReader:
         self._clock = clock
         self._shards: list[ShardReader] = []
         self._served: list[ShardView] = []
-        self._looked_at = -_LOOK_EVERY_SECONDS
+        self._looked_at = -math.inf
         self._held = HeldGenerations(clock) if holds_files else None
         self.index: IndexDirectory | None = None
         self.searcher: Searcher | None = None
@@ -116,6 +118,13 @@ class IndexReader:
         """Return the files of the served generations. Each was verified before it was first opened."""
         return {path: digest for shard in self._shards for path, digest in shard.files.items()}
 
+    def mend(self, path: Path) -> bool:
+        """Fetch a damaged local copy of a served file again; False if it is the only one there is.
+
+        The next reload opens the new copy. Any thread may call this.
+        """
+        return any(shard.mend(path) for shard in self._shards)
+
     def read_traces(self, shard: str) -> list[TracedRecord]:
         """Return the latest sampled records of a shard; none if the index has no such shard."""
         if self.index is None:
@@ -139,7 +148,7 @@ class IndexReader:
 
     def _follow_index(self) -> IndexDirectory:
         """Return the index at our path. If it is another one than before, forget the shards of that one."""
-        if self.index is not None and self._clock() - self._looked_at < _LOOK_EVERY_SECONDS:
+        if self.index is not None and self._clock() - self._looked_at < self._look_every(self.index):
             return self.index
         self._looked_at = self._clock()
         found = self._open_index(self._index_id) if self.index is None else self._look_again(self.index)
@@ -148,6 +157,10 @@ class IndexReader:
             self._shards = [ShardReader(store, self._clock) for store in stores]
             self.index = found
         return found
+
+    @staticmethod
+    def _look_every(index: IndexDirectory) -> float:
+        return max(_LOOK_EVERY_SECONDS, index.store.look_every_seconds)
 
     def _look_again(self, known: IndexDirectory) -> IndexDirectory:
         """Open what is there now, or go on with the known index while that cannot be read.

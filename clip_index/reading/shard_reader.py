@@ -7,6 +7,7 @@ the reader knows its generation by number *and* digest, and looks once a second 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -43,13 +44,15 @@ class ShardReader:
     def __init__(self, store: ShardStore, clock: Callable[[], float]) -> None:
         self.store = store
         self._clock = clock
-        self._listed_at = -_LIST_EVERY_SECONDS
+        self._listed_at = -math.inf
+        self._watermark_read_at = -math.inf
         self._verifier = FileVerifier()
         self._damage: tuple[GenerationKey, DamagedFile] | None = None
         self._writer_epoch = 0
         self._tombstones: Mapping[str, TombstonesEntry] = {}
         self.view = ShardView(store.name, ShardSnapshot(0, 0, 0, None, {}))
         self._paths: dict[str, Path] = {}
+        self._damaged_copies: set[Path] = set()
         self.files: Mapping[Path, FileDigest] = {}
 
     def reload(self) -> bool:
@@ -97,14 +100,15 @@ class ShardReader:
 
     def _reload(self) -> bool:
         if not self._has_changed():
-            self._follow_watermark()
+            if self._clock() - self._watermark_read_at >= self.store.look_every_seconds:
+                self._follow_watermark()
             return False
         for _ in range(_MAX_RETRIES):
             try:
                 manifest = read_newest(self.store)
                 if manifest is None:
                     return self._stay_empty()
-                if manifest.key == self.view.snapshot.key:
+                if manifest.key == self.view.snapshot.key and not self._damaged_copies:
                     return False
                 self.view = self._open(manifest)
             except FileNotFoundError:
@@ -125,9 +129,9 @@ class ShardReader:
         shard may have been replaced.
         """
         generation = self.view.snapshot.generation
-        if self.store.exists(manifest_name(generation + 1)):
+        if self._damaged_copies or self.store.exists(manifest_name(generation + 1)):
             return True
-        if self._clock() - self._listed_at < _LIST_EVERY_SECONDS:
+        if self._clock() - self._listed_at < max(_LIST_EVERY_SECONDS, self.store.look_every_seconds):
             return False
         self._listed_at = self._clock()
         newest = max(list_generations(self.store), default=0)
@@ -146,15 +150,18 @@ class ShardReader:
     def _open(self, manifest: Manifest) -> ShardView:
         if self._damage is not None and self._damage[0] == manifest.key:
             raise self._damage[1]
+        mended = frozenset(self._damaged_copies)
         try:
             files = self._files(manifest)
-            for path, digest in files.items():
-                self._verifier.verify(path, digest)
+            for name, digest in manifest.files():
+                self._verify(name, digest)
             segments = self._open_segments(manifest)
         except DamagedFile as damage:
             self._damage = (manifest.key, damage)
             raise
         self._verifier.retain(set(files))
+        self.store.keep_local("reader", self._paths)
+        self._damaged_copies.difference_update(mended)
         self.files = files
         self._tombstones = manifest.tombstones
         view = self._build_view(manifest, segments, known_ms=self._watermark_before(manifest))
@@ -173,9 +180,26 @@ class ShardReader:
     def _files(self, manifest: Manifest) -> dict[Path, FileDigest]:
         """Return where the files of a generation are; the store is asked only for those that are new."""
         former, self._paths = self._paths, {}
-        for name, _ in manifest.files():
-            self._paths[name] = former.get(name) or self.store.local_file(name)
+        for name, digest in manifest.files():
+            self._paths[name] = former.get(name) or self.store.local_file(name, digest)
         return {self._paths[name]: digest for name, digest in manifest.files()}
+
+    def _verify(self, name: str, digest: FileDigest) -> None:
+        """Verify a file once. A local copy that is damaged or was removed is fetched again, once."""
+        try:
+            self._verifier.verify(self._paths[name], digest)
+        except (DamagedFile, FileNotFoundError) as error:
+            if isinstance(error, DamagedFile) and not self.store.forget_copy(self._paths[name]):
+                raise
+            self._verifier.verify(self.store.local_file(name, digest), digest)
+
+    def mend(self, path: Path) -> bool:
+        """Replace a served local copy that is damaged, at the next reload; False if it is the only one."""
+        if path not in self.files or not self.store.forget_copy(path):
+            return False
+        self._verifier.retain({known for known in self.files if known != path})
+        self._damaged_copies.add(path)
+        return True
 
     def _open_segments(self, manifest: Manifest) -> tuple[SegmentView, ...]:
         opened = {view.segment.segment_id: view for view in self.view.segments}
@@ -191,7 +215,7 @@ class ShardReader:
 
         A shard that was built again has other segments under the same ids, so the files are compared.
         """
-        if known is not None and known.segment.entry != entry:
+        if known is not None and (known.segment.entry != entry or self._is_damaged(entry)):
             known = None
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
@@ -201,9 +225,15 @@ class ShardReader:
         dead = read_tombstones(self.store, tombstones) if tombstones else BitMap()
         return SegmentView(known.segment if known else Segment(self.store, entry), dead, known)
 
+    def _is_damaged(self, entry: SegmentEntry) -> bool:
+        """Whether a damaged copy of the segment is mapped, so that it must be opened anew."""
+        if not self._damaged_copies:
+            return False
+        return any(self._paths[name] in self._damaged_copies for name, _ in entry.stored_files())
+
     def _check_sizes(self, entry: SegmentEntry) -> None:
         for name, digest in entry.stored_files():
-            check_size(self.store.local_file(name), digest)
+            check_size(self.store.local_file(name, digest), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""
@@ -215,8 +245,9 @@ class ShardReader:
             manifest = read_manifest(self.store, key.number)
             if manifest.key != key:
                 raise GenerationGone(self.store.name, key.number)
-            for path, digest in self._files(manifest).items():
-                self._verifier.verify(path, digest)
+            self._files(manifest)
+            for name, digest in manifest.files():
+                self._verify(name, digest)
             return self._build_view(manifest, self._open_segments(manifest), known_ms=None)
         except FileNotFoundError:
             raise GenerationGone(self.store.name, key.number) from None
@@ -251,6 +282,7 @@ class ShardReader:
         A stored watermark holds for every generation of its writer epoch, or of a later one, that covers
         its next offset.
         """
+        self._watermark_read_at = self._clock()
         watermark = read_watermark(self.store)
         if watermark is None or watermark.next_offset > next_offset or watermark.writer_epoch > writer_epoch:
             return known_ms

@@ -15,7 +15,7 @@ class SegmentParts:
         """Map the pack; `FileNotFoundError` if it was collected."""
         self._store = store
         self._entry = entry
-        self._pack = map_file(store.local_file(entry.stored_name)) if entry.pack else None
+        self._pack = map_file(store.local_file(entry.stored_name, entry.pack.digest)) if entry.pack else None
 
     def __contains__(self, name: str) -> bool:
         return self._entry.has_part(name)
@@ -26,4 +26,5 @@ class SegmentParts:
             if name not in self._entry.pack.parts:
                 raise DamagedFile(self._pack.path, f"its segment has no {name}")
             return self._pack.part(self._entry.pack.parts[name])
-        return map_file(self._store.local_file(f"{self._entry.stored_name}/{name}"))
+        file_name = f"{self._entry.stored_name}/{name}"
+        return map_file(self._store.local_file(file_name, self._entry.files[name]))

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -46,6 +46,18 @@ class LocalShardStore:
     @property
     def address(self) -> str:
         return str(self.path)
+
+    @property
+    def look_every_seconds(self) -> float:
+        return 0.0
+
+    @property
+    def local_directory(self) -> Path:
+        return self.path
+
+    @property
+    def missing_primitive(self) -> str:
+        return f"the file system of {self.path} has no hard links"
 
     def address_of(self, name: str) -> str:
         return str(self.path / name)
@@ -174,11 +186,17 @@ class LocalShardStore:
     def read(self, name: str) -> bytes:
         return read_regular(self._checked(name))
 
-    def local_file(self, name: str) -> Path:
+    def local_file(self, name: str, expected: FileDigest | None = None) -> Path:
         """Check only the folders of this store, because readers ask for hundreds of files at once."""
         path = self.path / name
         check_folders(self.path, path.parent)
         return path
+
+    def forget_copy(self, path: Path) -> bool:
+        return False
+
+    def keep_local(self, user: str, names: Collection[str]) -> None:
+        """Every file stays where it is."""
 
     def _checked(self, name: str) -> Path:
         """Return the path of a file that is about to be read or written; its folders are no links."""

@@ -1,12 +1,12 @@
 """What the index asks of whatever holds its files.
 
-`LocalShardStore` keeps them in a directory. An object store that can put an object only
-if it is absent, list, and keep local copies of objects can do the same.
+`LocalShardStore` keeps them in a directory, `ObjectShardStore` in an object store, with local copies of
+what is mapped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,21 @@ class CreationUnknown(Exception):
     Deliberately no `OSError`: after an `OSError` nothing was created, so the caller may
     remove the files that the new one would have named. After this error it must not.
     """
+
+
+class StoreTrouble(OSError):
+    """A request to a store over the network failed. Its text is a sentence, without the number."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class StoreUnreachable(StoreTrouble):
+    """The store does not answer, or answers that it cannot now: transient."""
+
+
+class StoreRefused(StoreTrouble):
+    """The store answers that it will not: no such bucket, wrong credentials. A person must help."""
 
 
 class ShardStore(Protocol):
@@ -40,7 +55,25 @@ class ShardStore(Protocol):
 
     @property
     def address(self) -> str:
-        """A text from which another process opens the same store."""
+        """Where the store is, as a message tells it to a person; no other store has the same."""
+        ...
+
+    @property
+    def look_every_seconds(self) -> float:
+        """How long a reader waits between two looks that it could make more often, where looks cost money.
+
+        0 in a directory. The next generation's manifest does not count: readers ask for it at any time.
+        """
+        ...
+
+    @property
+    def local_directory(self) -> Path:
+        """This machine's directory for files that are no part of the index. `prepare` makes it."""
+        ...
+
+    @property
+    def missing_primitive(self) -> str:
+        """What the store lacks if `can_create_exclusively` is false, as a message says it."""
         ...
 
     def address_of(self, name: str) -> str:
@@ -143,9 +176,27 @@ class ShardStore(Protocol):
         """Return the bytes of a file; `FileNotFoundError` if there is none."""
         ...
 
-    def local_file(self, name: str) -> Path:
+    def local_file(self, name: str, expected: FileDigest | None = None) -> Path:
         """Return a local file that holds these bytes, for mapping. It is read-only.
 
-        If there is no such file, opening the path raises `FileNotFoundError`, or this does.
+        A store that fetches the file compares it with `expected`, if the caller knows that, while it
+        arrives. It raises `DamagedFile` if it holds other bytes itself. A file that was there before is
+        verified by the caller. If there is no such file, opening the path raises `FileNotFoundError`, or
+        this does.
+        """
+        ...
+
+    def forget_copy(self, path: Path) -> bool:
+        """Remove a local copy that is damaged, so that the next `local_file` fetches the file again.
+
+        False if `path` is the only one there is.
+        """
+        ...
+
+    def keep_local(self, user: str, names: Collection[str]) -> None:
+        """Say which files a user of this process has open. It replaces what that user has said before.
+
+        This raises nothing. Their local copies are the last to be removed when room is needed. A mapped file
+        stays valid when its copy is removed, but whoever opens it anew must fetch it anew.
         """
         ...

@@ -29,6 +29,7 @@ class CurrentState:
         self.state = state
         self._max_bitmap_bytes = max_bitmap_bytes
         self._garbage = GarbageCollector(store, retain_for_seconds)
+        self._keep_local()
 
     @property
     def manifest(self) -> Manifest:
@@ -68,6 +69,10 @@ class CurrentState:
             )
         self._garbage.learn(state.manifest)
         self.state = state
+        self._keep_local()
+
+    def _keep_local(self) -> None:
+        self.store.keep_local("writer", [name for name, _ in self.manifest.files()])
 
     def _tombstones(self, dead: Mapping[str, BitMap], died: Mapping[str, int]) -> dict[str, TombstonesEntry]:
         """Return the tombstones of the next generation, as if all that is new went into its manifest."""

@@ -19,8 +19,8 @@ from clip_index.generations.tombstones import live_rows_mask, read_tombstones
 from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, THUMBNAILS_SCHEMA, joined
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
-from clip_index.storage.file_digest import verify_file
 from clip_index.storage.shard_store import ShardStore
+from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.calibration import TARGET_RECALL
 from clip_index.vectors.vector_file import write_fastest
 
@@ -105,7 +105,7 @@ def _open_sources(job: MergeJob, manifest: Manifest) -> list[_Source]:
 
 def _open_verified(store: ShardStore, entry: SegmentEntry) -> Segment:
     for name, digest in entry.stored_files():
-        verify_file(store.local_file(name), digest)
+        verified_file(store, name, digest)
     return Segment(store, entry)
 
 
@@ -114,7 +114,7 @@ def _read_dead(store: ShardStore, manifest: Manifest, entry: SegmentEntry) -> Bi
     if tombstones is None:
         return BitMap()
     if (file := tombstones.file) is not None:
-        verify_file(store.local_file(tombstones_name(file.file_name)), file.digest)
+        verified_file(store, tombstones_name(file.file_name), file.digest)
     return read_tombstones(store, tombstones)
 
 

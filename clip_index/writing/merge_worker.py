@@ -23,7 +23,7 @@ import numpy as np
 
 from clip_index.errors import BrokenEmbeddings, ClipIndexError, DamagedFile
 from clip_index.generations.manifest import SEGMENTS, segment_fields, segment_from_fields
-from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.index_roots import store_fields, store_from_fields
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import LOWEST_PRIORITY, MergeLane
@@ -188,7 +188,7 @@ def _row_maps_path(job: MergeJob) -> Path:
 
 def _job_fields(job: MergeJob) -> dict[str, Any]:
     return {
-        "store": job.store.address,
+        "store": store_fields(job.store),
         "generation": job.generation,
         "segment_ids": job.segment_ids,
         "merged_id": job.merged_id,
@@ -219,7 +219,7 @@ def _answer(line: bytes) -> dict[str, Any]:
     """Run one job in the child."""
     fields = json.loads(line)
     row_maps = fields.pop("row_maps")
-    fields["store"] = LocalShardStore(Path(fields["store"]))
+    fields["store"] = store_from_fields(fields["store"])
     fields["segment_ids"] = tuple(fields["segment_ids"])
     try:
         result = run_merge(MergeJob(**fields))

@@ -13,8 +13,8 @@ from clip_index.generations.manifest import Manifest
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.segments.id_table import hash_ids
 from clip_index.segments.segment import FoundEntry, Segment
-from clip_index.storage.file_digest import verify_file
 from clip_index.storage.shard_store import ShardStore
+from clip_index.storage.verified_files import verified_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _known(found: FoundEntry | None) -> KnownId:
 def open_state(store: ShardStore, manifest: Manifest) -> ShardState:
     """Verify and open everything that a manifest names; `DamagedFile` names the first bad file."""
     for name, digest in manifest.files():
-        verify_file(store.local_file(name), digest)
+        verified_file(store, name, digest)
     return ShardState(
         manifest,
         {entry.segment_id: Segment(store, entry) for entry in manifest.segments},

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
+from clip_index.storage.shard_store import StoreTrouble
 from cliptide.demo.address import PortTaken, has_desktop, open_browser
 from cliptide.demo.child_process import LOOPBACK, ChildDied
 from cliptide.demo.embedded_broker import EmbeddedBrokerError
@@ -26,6 +27,7 @@ from cliptide.searching.searchable import NotSearchableInTime
 from cliptide.terminal.console_logs import quieten_logs
 from cliptide.terminal.options import option
 from event_log.errors import EventLogError
+from service.sections import root_from_text
 
 FAILURES = (
     ChildDied,
@@ -37,6 +39,7 @@ FAILURES = (
     NotSearchableInTime,
     PortTaken,
     QueryServiceError,
+    StoreTrouble,
 )
 INTERRUPTED = 130
 PLAIN_WIDTH = 110
@@ -65,6 +68,16 @@ def _http_url(_: click.Context, param: click.Parameter, value: str | None) -> st
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise click.BadParameter(f"{value!r} is not an address such as http://demo.example", param=param)
     return value.rstrip("/")
+
+
+def _bucket_url(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    try:
+        root = None if value is None else root_from_text(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from error
+    if isinstance(root, Path):
+        raise click.BadParameter(f"{value!r} is no bucket: --directory names a directory", param=param)
+    return root
 
 
 @click.command(context_settings=CONTEXT_SETTINGS)
@@ -97,6 +110,12 @@ def _http_url(_: click.Context, param: click.Parameter, value: str | None) -> st
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
     help="An empty directory, which keeps index, logs and gallery. Default: a temporary one.",
+)
+@option(
+    "--root",
+    "bucket",
+    callback=_bucket_url,
+    help="A bucket for the index, such as s3://bucket/demo. Default: a directory on this machine.",
 )
 def main(once: bool, browser: bool, **flags: Any) -> None:
     """Run a broker, a consumer and a query service, publish a catalogue, and search it.

@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from clip_index.storage.index_roots import ObjectRoot, open_root
 from cliptide.dead_letters.reading import TopicScan
 from cliptide.demo.address import PageAddress, choose_port
 from cliptide.demo.child_process import LOOPBACK
@@ -36,10 +37,11 @@ from event_log.kafka.settings import KafkaSettings
 
 READY_TIMEOUT_SECONDS = 120.0
 CHECK_SECONDS = 0.5
+_NEEDS_EMPTY = "the demo starts with an empty log, so it needs an empty index"
 
 
 class DirectoryNotEmpty(Exception):
-    """The chosen directory is not empty."""
+    """The chosen directory or bucket is not empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class DemoOptions:
     port: int | None = None
     public_url: str | None = None
     reference_folders: tuple[Path, ...] = ()
+    bucket: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class DemoRun:
             "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": self.services.kafka.bootstrap_servers,
             "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(self.services.kafka.properties)),
             "CLIPTIDE_INDEX__ROOT": str(self.files.index_root),
+            **({"CLIPTIDE_INDEX__CACHE_DIR": str(self.files.index_cache)} if self.files.bucket else {}),
             "CLIPTIDE_ENCODER__MODEL": str(self.files.model),
         }
 
@@ -178,7 +182,9 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
     """Start the services, and print the page's address as soon as it answers. Stop them at the end."""
     with _directory(options.directory) as directory, _termination_as_interrupt():
         page = PageAddress(options.host, choose_port(options.host, options.port), options.public_url)
-        files = DemoFiles(directory, tuple(folder.resolve() for folder in options.reference_folders))
+        folders = tuple(folder.resolve() for folder in options.reference_folders)
+        files = DemoFiles(directory, folders, options.bucket)
+        _refuse_full_bucket(files)
         files.pictures.mkdir()
         with _status(console, "starting broker, consumer and query service") as started:
             model_directory = write_model_directory(files.model)
@@ -189,6 +195,13 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
                 if not page.is_loopback:
                     console.print("everybody who reaches this machine may search, upload and delete")
                 yield DemoRun(options, services, files, page, console)
+
+
+def _refuse_full_bucket(files: DemoFiles) -> None:
+    if files.bucket is None:
+        return
+    if open_root(ObjectRoot(files.bucket, files.index_cache)).list_names():
+        raise DirectoryNotEmpty(f"{files.bucket} is not empty: {_NEEDS_EMPTY}")
 
 
 @contextmanager
@@ -207,9 +220,7 @@ def _status(console: Console, text: str) -> Iterator[Callable[[], None]]:
 def _directory(chosen: Path | None) -> Iterator[Path]:
     if chosen is not None:
         if chosen.exists() and any(chosen.iterdir()):
-            raise DirectoryNotEmpty(
-                f"{chosen} is not empty: the demo starts with an empty log, so it needs an empty index"
-            )
+            raise DirectoryNotEmpty(f"{chosen} is not empty: {_NEEDS_EMPTY}")
         chosen.mkdir(parents=True, exist_ok=True)
         yield chosen.resolve()
         return

@@ -88,14 +88,23 @@ class DemoServices:
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """Where the demo's files lie, and which other folders `file://` references may name."""
+    """Where the demo's files lie, and which other folders `file://` references may name.
+
+    The index lies in the `bucket`, a URL, if there is one.
+    """
 
     directory: Path
     reference_folders: tuple[Path, ...] = ()
+    bucket: str | None = None
 
     @property
-    def index_root(self) -> Path:
-        return self.directory / "index"
+    def index_root(self) -> Path | str:
+        return self.bucket or self.directory / "index"
+
+    @property
+    def index_cache(self) -> Path:
+        """Copies of the index's files, if it lies in a bucket."""
+        return self.directory / "index-cache"
 
     @property
     def model(self) -> Path:
@@ -150,6 +159,7 @@ def build_environment(
         "CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "CLIPTIDE_KAFKA__PROPERTIES": json.dumps(dict(kafka.properties)),
         "CLIPTIDE_INDEX__ROOT": str(files.index_root),
+        "CLIPTIDE_INDEX__CACHE_DIR": str(files.index_cache),
         "CLIPTIDE_ENCODER__MODEL": str(model_directory),
         "CLIPTIDE_CONSUMER__HEALTH_PORT": "0",  # any free port
         "CLIPTIDE_CONSUMER__THUMBNAIL_SIDE": str(DEFAULT_SIZE),  # they are the linked pictures

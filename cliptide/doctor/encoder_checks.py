@@ -11,6 +11,7 @@ from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.kept_crops import with_crops_of_index
+from clip_index.storage.shard_store import StoreUnreachable
 from cliptide.doctor.findings import Finding, failed, ok, skipped, warning
 from cliptide.terminal.waiting import waiting_told
 from consumer.settings import Settings
@@ -51,14 +52,20 @@ def check_devices() -> Iterator[Finding]:
 def _check_loading(settings: Settings) -> Iterator[Finding]:
     try:
         with waiting_told(f"the model {settings.encoder.model} to load"):
-            of_index = with_crops_of_index(settings.encoder, settings.index.root, settings.index.id)
-            fingerprint, seconds = _load(of_index)
+            fingerprint, seconds = _load(_as_index_was_built(settings))
     except ClipIndexError as error:
         yield failed("model", str(error), f"correct {_MODEL}")
         return
     took = f"{fingerprint.dimension} numbers for each content, loaded in {seconds:.1f} s"
     yield ok("model", f"{settings.encoder.model} encodes: {took}")
     yield from _check_fingerprint(settings, fingerprint)
+
+
+def _as_index_was_built(settings: Settings) -> EncoderSettings:
+    try:
+        return with_crops_of_index(settings.encoder, settings.index.location, settings.index.id)
+    except StoreUnreachable:  # another check tells that
+        return settings.encoder
 
 
 def _load(settings: EncoderSettings) -> tuple[EncoderFingerprint, float]:
@@ -73,7 +80,7 @@ def _load(settings: EncoderSettings) -> tuple[EncoderFingerprint, float]:
 def _check_fingerprint(settings: Settings, fingerprint: EncoderFingerprint) -> Iterator[Finding]:
     index_id = settings.index.id
     try:
-        built_by = IndexDirectory.open(settings.index.root, index_id).description.fingerprint
+        built_by = IndexDirectory.open(settings.index.location, index_id).description.fingerprint
     except (ClipIndexError, OSError):
         yield skipped("index's model", f"there is no index {index_id} that can be read")
         return

@@ -20,8 +20,9 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import Manifest, dump_manifest, parse_manifest
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.durable_files import fsync_path, make_directory
+from clip_index.storage.index_roots import IndexRoot, local_directory
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.storage.shard_store import UNFINISHED_PREFIX
+from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
 from cliptide.snapshot.file_copy import copy_files, remove_all_but
 
 MARKER = "backup.json"
@@ -40,7 +41,7 @@ class CopiedShard:
     num_bytes: int
 
 
-def back_up(index: IndexDirectory, root: Path, target: Path) -> Iterator[CopiedShard]:
+def back_up(index: IndexDirectory, root: IndexRoot, target: Path) -> Iterator[CopiedShard]:
     """Copy the newest generation of each shard into `target`; yield each shard that has one.
 
     `target` is empty, or holds a former backup of this index, whose good files are kept. That backup
@@ -123,8 +124,8 @@ def moved_aside(root: Path, index_id: str) -> Path:
     return next(path for n in numbers if not (path := root / f"replaced-{index_id}-{n}").exists())
 
 
-def _claim(index: IndexDirectory, root: Path, target: Path) -> None:
-    own, other = root.resolve(), target.resolve()
+def _claim(index: IndexDirectory, root: IndexRoot, target: Path) -> None:
+    own, other = local_directory(root).resolve(), target.resolve()
     if own == other or own in other.parents or other in own.parents:
         raise IndexRefused(f"{target} and the index root {root} must not lie in each other")
     make_directory(target)
@@ -145,7 +146,7 @@ def _claim(index: IndexDirectory, root: Path, target: Path) -> None:
 
 
 def _copy_newest(
-    source: LocalShardStore, target: LocalShardStore, as_generation: int | None = None
+    source: ShardStore, target: LocalShardStore, as_generation: int | None = None
 ) -> tuple[Manifest, int] | None:
     """Copy the newest generation; None without one. Begin again when it is collected meanwhile.
 
@@ -191,9 +192,11 @@ def _write_manifest(target: LocalShardStore, manifest: Manifest, data: bytes) ->
     target.ensure(name, data)
 
 
-def _newest_number(source: LocalShardStore, existing: Path | None) -> int:
+def _newest_number(source: ShardStore, existing: Path | None) -> int:
     """The greatest number of a generation, in the backup or in the index that it replaces."""
-    stores = [source] if existing is None else [source, LocalShardStore(existing / source.name)]
+    stores: list[ShardStore] = (
+        [source] if existing is None else [source, LocalShardStore(existing / source.name)]
+    )
     return max((number for store in stores for number in list_generations(store)), default=0)
 
 
@@ -214,8 +217,8 @@ def _renumber_overtaken(
             yield _told(store.name, renumbered, 0)
 
 
-def _stores(index: IndexDirectory) -> Sequence[LocalShardStore]:
-    return [LocalShardStore(index.shard_path(n)) for n in range(index.description.num_partitions)]
+def _stores(index: IndexDirectory) -> Sequence[ShardStore]:
+    return [index.shard_store(n) for n in range(index.description.num_partitions)]
 
 
 def _index_path(root: Path, index_id: str) -> Path:

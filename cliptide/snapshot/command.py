@@ -27,6 +27,7 @@ from clip_index.generations.restoration import (
     plan_repair,
     plan_rollback,
 )
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.shard_store import ShardStore
 from cliptide.snapshot.backup import (
     CopiedShard,
@@ -44,11 +45,14 @@ from cliptide.snapshot.report import (
     print_way_on,
     restoration_fields,
 )
-from cliptide.snapshot.shard_life import ALIVE_WITHIN_SECONDS, seems_alive
-from cliptide.terminal.options import index_options, option
-from service.sections import DEFAULT_INDEX_ROOT
+from cliptide.snapshot.shard_life import alive_within_seconds, seems_alive
+from cliptide.terminal.options import index_options, index_root_option, option
 
 _MAX_TRIES = 100
+_NO_RESTORE = (
+    "a backup can be restored into a directory only; in a bucket, go back with `cliptide snapshot rollback`, "
+    "or let a consumer build an index with another id from the log"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def _restoration_options(command_name: str) -> Callable[[Any], Any]:
 @option("--last", type=click.IntRange(1), default=10, help="Show the newest N generations of each shard.")
 @_json_option("list")
 def list_command(
-    index_root: Path, index_id: str | None, partition: int | None, last: int, as_json: bool
+    index_root: IndexRoot, index_id: str | None, partition: int | None, last: int, as_json: bool
 ) -> None:
     """Show what each generation holds, and whether any of its files is damaged.
 
@@ -122,7 +126,7 @@ def list_command(
 @option("--from-log", is_flag=True, help="Empty the shard, to index its whole log again. Needs --partition.")
 @_restoration_options("repair")
 def repair_command(
-    index_root: Path, index_id: str | None, partition: int | None, from_log: bool, **flags: bool
+    index_root: IndexRoot, index_id: str | None, partition: int | None, from_log: bool, **flags: bool
 ) -> None:
     """If the newest generation is damaged, commit a new one from the newest undamaged one.
 
@@ -147,7 +151,7 @@ def repair_command(
 @option("--generation", type=click.IntRange(1), required=True, help="The generation to go back to.")
 @_restoration_options("rollback")
 def rollback_command(
-    index_root: Path, index_id: str | None, partition: int, generation: int, **flags: bool
+    index_root: IndexRoot, index_id: str | None, partition: int, generation: int, **flags: bool
 ) -> None:
     """Commit a new generation with the segments and the next offset of a former one."""
     [store] = _shard_stores(index_root, index_id, partition)
@@ -159,7 +163,7 @@ def rollback_command(
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @index_options
 @_json_option("backup")
-def backup_command(directory: Path, index_root: Path, index_id: str | None, as_json: bool) -> None:
+def backup_command(directory: Path, index_root: IndexRoot, index_id: str | None, as_json: bool) -> None:
     """Copy the newest generation of each shard into DIRECTORY, while consumers and query services run.
 
     DIRECTORY is empty, or holds a former backup of the same index: then only what is new is copied.
@@ -172,24 +176,20 @@ def backup_command(directory: Path, index_root: Path, index_id: str | None, as_j
 
 @snapshot_command.command("restore", short_help="Put a backup in place of an index.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@option(
-    "--index-root",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_INDEX_ROOT,
-    envvar="CLIPTIDE_INDEX__ROOT",
-    help="The directory that holds the indexes. It may be missing.",
-)
+@index_root_option(exists=False, text="The directory that holds the indexes. It may be missing.")
 @option("--replace", is_flag=True, help="Move an index of the same id aside. Default: refuse.")
 @option("--while-running", is_flag=True, help="Proceed even if a consumer seems to be running.")
 @_json_option("restore")
 def restore_command(
-    directory: Path, index_root: Path, replace: bool, while_running: bool, as_json: bool
+    directory: Path, index_root: IndexRoot, replace: bool, while_running: bool, as_json: bool
 ) -> None:
     """Put the backup in DIRECTORY into the index root. Stop the consumers first.
 
     Every file is verified before anything is moved. A replaced index is kept beside the others, as
     replaced-ID-N. The consumer then reads the log again from the backup's offsets.
     """
+    if not isinstance(index_root, Path):
+        raise click.UsageError(_NO_RESTORE)
     with _disk_errors_named():
         backup = open_backup(directory)
         existing = existing_index(index_root, backup.index_id)
@@ -235,9 +235,9 @@ def _restore(
 
 
 def _refuse_running(store: ShardStore) -> None:
-    if seems_alive(store, time.time()):
+    if seems_alive(store, time.time() + store.seconds_ahead()):
         raise click.ClickException(
-            f"{store.name}: a consumer has shown life within the last {ALIVE_WITHIN_SECONDS:.0f} "
+            f"{store.name}: a consumer has shown life within the last {alive_within_seconds(store):.0f} "
             "seconds: stop it and wait that long, or use --while-running to fence it"
         )
 
@@ -251,7 +251,7 @@ def _report(
         print_restoration(shard, plan, committed)
 
 
-def _shard_stores(index_root: Path, index_id: str | None, partition: int | None) -> Sequence[ShardStore]:
+def _shard_stores(index_root: IndexRoot, index_id: str | None, partition: int | None) -> Sequence[ShardStore]:
     index = IndexDirectory.open(index_root, index_id)
     partitions = range(index.description.num_partitions)
     if partition is None:

@@ -13,10 +13,10 @@ from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest
 from clip_index.storage.durable_files import fsync_path, make_directory, seal_file
 from clip_index.storage.file_digest import FileDigest, verify_file
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.storage.shard_store import UNFINISHED_PREFIX
+from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
 
 
-def copy_files(source: LocalShardStore, target: LocalShardStore, manifest: Manifest) -> int:
+def copy_files(source: ShardStore, target: LocalShardStore, manifest: Manifest) -> int:
     """Copy every file that the manifest names, durably; return how many bytes were copied.
 
     A good file that the target has already is kept. Raises `FileNotFoundError` if a file is missing
@@ -29,7 +29,7 @@ def copy_files(source: LocalShardStore, target: LocalShardStore, manifest: Manif
         make_directory(path.parent)
         folders |= {path.parent, path.parent.parent}
         if not _is_there(path, digest):
-            _copy_file(source.local_file(name), path, digest)
+            _copy_file(source.local_file(name, digest), path, digest)
             num_bytes += digest.size_bytes
     for folder in folders:
         fsync_path(folder)

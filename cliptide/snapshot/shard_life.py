@@ -7,6 +7,12 @@ from clip_index.storage.shard_store import ShardStore
 from consumer.quarantine.inflight import FILE_NAME as IN_FLIGHT
 
 ALIVE_WITHIN_SECONDS = 10.0
+_LOOKS = 4
+
+
+def alive_within_seconds(store: ShardStore) -> float:
+    """Return the age of its latest sign up to which a consumer seems alive. In a bucket signs are rarer."""
+    return ALIVE_WITHIN_SECONDS + _LOOKS * store.look_every_seconds
 
 
 def seems_alive(store: ShardStore, now: float) -> bool:
@@ -16,4 +22,5 @@ def seems_alive(store: ShardStore, now: float) -> bool:
     it seems dead. `now` is the time of the clock that stamps files.
     """
     times = store.list_times()
-    return any(now - times[name] < ALIVE_WITHIN_SECONDS for name in (WATERMARK, IN_FLIGHT) if name in times)
+    seconds = alive_within_seconds(store)
+    return any(now - times[name] < seconds for name in (WATERMARK, IN_FLIGHT) if name in times)

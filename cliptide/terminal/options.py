@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from clip_index.storage.index_roots import DEFAULT_CACHE_BYTES
+from clip_index.storage.index_roots import index_root as index_root_from
+from clip_index.storage.shard_store import StoreTrouble
 from event_log.kafka.settings import KafkaSettings
 from schemas.mapping.loading import BadMapping, load_mapping
 from schemas.mapping.rules import EventMapping
 from service.sections import (
     DEFAULT_BOOTSTRAP_SERVERS,
+    DEFAULT_CACHE_DIRECTORY,
     DEFAULT_DEAD_LETTER_TOPIC,
     DEFAULT_INDEX_ROOT,
     DEFAULT_TOPIC,
+    root_from_text,
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -77,21 +83,76 @@ def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_kafka
 
 
-def index_options(command: Command) -> Command:
-    """Add --index-root and --index-id."""
-    command = option(
+def _read_root(exists: bool) -> Callable[[click.Context, click.Parameter, str], Path | str]:
+    directory = click.Path(exists=exists, file_okay=False, path_type=Path)
+
+    def read(context: click.Context, param: click.Parameter, value: str) -> Path | str:
+        try:
+            root = root_from_text(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param=param) from error
+        return root if isinstance(root, str) else Path(directory.convert(root, param, context))
+
+    return read
+
+
+def index_root_option(*, exists: bool, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add --index-root, --index-cache-dir and --index-cache-bytes; the command gets an `IndexRoot`."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @option(
+            "--index-root",
+            callback=_read_root(exists),
+            default=str(DEFAULT_INDEX_ROOT),
+            envvar="CLIPTIDE_INDEX__ROOT",
+            help=text,
+        )
+        @option(
+            "--index-cache-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=DEFAULT_CACHE_DIRECTORY,
+            envvar="CLIPTIDE_INDEX__CACHE_DIR",
+            help="For an index in a bucket: where copies of its files are kept.",
+        )
+        @option(
+            "--index-cache-bytes",
+            type=click.IntRange(2**20),
+            default=DEFAULT_CACHE_BYTES,
+            envvar="CLIPTIDE_INDEX__CACHE_BYTES",
+            help="For an index in a bucket: the most bytes of those copies.",
+        )
+        @wraps(command)
+        def with_root(
+            *args: Any, index_root: Path | str, index_cache_dir: Path, index_cache_bytes: int, **flags: Any
+        ) -> Any:
+            root = index_root_from(index_root, index_cache_dir, index_cache_bytes)
+            with store_errors_named():
+                return command(*args, index_root=root, **flags)
+
+        return with_root
+
+    return add
+
+
+@contextmanager
+def store_errors_named() -> Iterator[None]:
+    """Show what a store over the network answered as one sentence, because it is no fault of this program."""
+    try:
+        yield
+    except StoreTrouble as error:
+        raise click.ClickException(str(error)) from error
+
+
+def index_options(command: Command) -> Callable[..., Any]:
+    """Add --index-root, its cache, and --index-id."""
+    with_id = option(
         "--index-id",
         default=None,
         envvar="CLIPTIDE_INDEX__ID",
         help="The index to use. Default: the current one.",
     )(command)
-    return option(
-        "--index-root",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default=DEFAULT_INDEX_ROOT,
-        envvar="CLIPTIDE_INDEX__ROOT",
-        help="The directory that holds the indexes.",
-    )(command)
+    text = "What holds the indexes: a directory, or a bucket such as s3://bucket/prefix."
+    return index_root_option(exists=True, text=text)(with_id)
 
 
 def topic_option(command: Command) -> Command:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 from rich import box
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.index_roots import IndexRoot, local_directory
 from cliptide.dead_letters.reading import TopicScan, dead_letter_from_record
 from cliptide.terminal.connections import open_source
 from cliptide.terminal.options import dead_letter_topic_option, index_options, kafka_options, mapping_option
@@ -34,7 +34,7 @@ _NUM_SHOWN = 5
 @kafka_options
 @registry_options
 def verify_command(
-    index_root: Path,
+    index_root: IndexRoot,
     index_id: str | None,
     dead_letter_topic: str,
     mapping: EventMapping | None,
@@ -51,7 +51,7 @@ def verify_command(
     reader.reload()
     if reader.index is None or reader.searcher is None:
         raise click.ClickException(f"no index in {index_root}")
-    with open_schemas(registry, index_root) as schemas:
+    with open_schemas(registry, local_directory(index_root)) as schemas:
         folded = LogFold(
             covered_ranges(reader.searcher, reader.index.partition_of),
             _set_aside(kafka, dead_letter_topic, reader.index.description.topic),

@@ -22,7 +22,7 @@ from clip_index.content import Delta
 from consumer.intake.patience import TakeoverRetry
 from consumer.intake.start_check import StartNumbers, StartOptions, check_start, is_beyond_end
 from consumer.intake.topic_watch import TopicWatch
-from consumer.quarantine.inflight import InFlightFile
+from consumer.quarantine.inflight import InFlightFile, SharedInFlight
 from consumer.tasks import AssignedPartition, Handover
 from consumer.writing.thread import Writing
 from event_log.source import RecordSource
@@ -34,6 +34,10 @@ class ShardPaths(Protocol):
     """Where this process keeps the in-flight file of a shard."""
 
     def shard_path(self, partition: int) -> Path: ...
+
+    def shared_inflight(self, partition: int) -> SharedInFlight | None:
+        """Return the file that all machines see; None where they see the first one."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +107,6 @@ class Takeover:
         start = self._start_finder.find(partition, numbers)
         if start > next_offset:  # the records between are gone, and an operator has accepted it
             self._writing.hand_over(Handover(partition, assignment_epoch, Delta(next_offset, start)))
-        inflight = self._retry.until_done(lambda: InFlightFile.recover(shard_path, start))
+        shared = self._shard_paths.shared_inflight(partition)
+        inflight = self._retry.until_done(lambda: InFlightFile.recover(shard_path, start, shared))
         return BegunPartition(start, inflight)

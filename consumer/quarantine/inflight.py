@@ -15,6 +15,11 @@ it empty, there are no suspects.
 overwritten in place, in one write that a kill cannot interrupt: a rename waits for the file
 system's journal, which the fsyncs of commits keep busy (300 to 1,400 µs; an overwrite takes 30 to
 40 µs). A file with a second hard link belongs to a backup too, and is replaced instead.
+
+The index may lie in a bucket, where a write for each group would cost money and time. Then the file lies on
+this machine, and `SharedInFlight` is a second one in the bucket. It is written once a death was found, and
+at each record that is handled alone. So deaths count wherever the partition goes, while the first death of
+a process is noticed only where its machine's file is: that directory must outlive the process.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -36,6 +42,7 @@ FILE_NAME = "inflight.json"
 MAX_DEATHS = 3
 _PAGE_BYTES = 4096  # a kill cannot interrupt a write within one page
 _PADDED_BYTES = 256
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +78,18 @@ class InFlight:
         return self.deaths.get(offset, 0) >= MAX_DEATHS
 
 
+class SharedInFlight(Protocol):
+    """The in-flight file that all machines see. Every method may raise `OSError`."""
+
+    def read(self) -> bytes:
+        """Return the file; `FileNotFoundError` if there is none."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def remove(self) -> None: ...
+
+
 class InFlightClosed(Exception):
     """The shard, and its in-flight file with it, is given away: this process must not write it any more."""
 
@@ -78,22 +97,41 @@ class InFlightClosed(Exception):
 class InFlightFile:
     """The in-flight set of one shard. Thread-safe. Writing raises `OSError` or `InFlightClosed`."""
 
-    def __init__(self, path: Path, state: InFlight, suspects: range = range(0)) -> None:
+    def __init__(
+        self,
+        path: Path,
+        state: InFlight,
+        suspects: range = range(0),
+        *,
+        shared: SharedInFlight | None = None,
+    ) -> None:
         self.suspects = suspects
         self._path = path
+        self._shared = shared
+        self._is_shared = False
         self._state = state
         self._committed = state.committed
         self._lock = threading.Lock()
         self._is_closed = False
 
     @classmethod
-    def recover(cls, shard_path: Path, committed_next_offset: int) -> InFlightFile:
-        """Read what the former process left, and write the counted death back before anything is handled."""
+    def recover(
+        cls, shard_path: Path, committed_next_offset: int, shared: SharedInFlight | None = None
+    ) -> InFlightFile:
+        """Read what the former process left, and write the counted death back before anything is handled.
+
+        The shared file is written first, because it alone says which record was alone. A second call
+        would otherwise count one death twice.
+        """
         path = shard_path / FILE_NAME
-        found = read_inflight(path)
+        here, known = read_inflight(path), None if shared is None else _read_shared(shared)
+        found = here if shared is None else _merged(here, known)
         state = found.after_unclean_end(committed_next_offset)
-        recovered = cls(path, state, found.suspects(committed_next_offset))
-        if state != found:
+        suspects = found.suspects(committed_next_offset)
+        recovered = cls(path, state, suspects, shared=shared)
+        if known is not None or suspects or state.deaths:
+            recovered._share(state)
+        if state != here:
             recovered._write(state)
         return recovered
 
@@ -120,6 +158,8 @@ class InFlightFile:
     def clear(self) -> None:
         """Remove the file, because the process ends well and leaves no suspects."""
         with self._lock:
+            if self._shared is not None and self._is_shared:
+                self._shared.remove()
             self._path.unlink(missing_ok=True)
             self._state = InFlight()
             self._is_closed = True
@@ -131,7 +171,9 @@ class InFlightFile:
 
     def _replace(self, *, alone: int | None) -> None:
         with self._owned():
-            self._write(replace(self._state, alone=alone))
+            state = replace(self._state, alone=alone)
+            self._share(state)
+            self._write(state)
 
     @contextmanager
     def _owned(self) -> Iterator[None]:
@@ -146,6 +188,11 @@ class InFlightFile:
         if not _overwrite_page(self._path, content):
             self._write(state)
         self._state = state
+
+    def _share(self, state: InFlight) -> None:
+        if self._shared is not None:
+            self._shared.write(_content_from(state))
+            self._is_shared = True
 
     def _write(self, state: InFlight) -> None:
         replace_file(self._path, _content_from(state))
@@ -189,13 +236,39 @@ def read_inflight(path: Path) -> InFlight:
     Raises `DamagedFile` if something else than a file lies there, which cannot be replaced by one.
     """
     try:
-        content = json.loads(read_regular(path))
-        deaths = {int(offset): int(count) for offset, count in content["deaths"].items()}
-        alone = content["alone"]
-        committed = int(content.get("committed", 0))  # former versions did not write it
-        return InFlight(int(content["next_offset"]), None if alone is None else int(alone), deaths, committed)
+        return _state_from(read_regular(path))
     except FileNotFoundError:
         return InFlight()
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except _UNREADABLE as error:
         _log.warning("in-flight file unreadable: no suspects", path=str(path), error=str(error))
         return InFlight()
+
+
+def _read_shared(shared: SharedInFlight) -> InFlight | None:
+    try:
+        return _state_from(shared.read())
+    except FileNotFoundError:
+        return None
+    except _UNREADABLE as error:
+        _log.warning("in-flight file unreadable: no suspects", path="shared", error=str(error))
+        return None
+
+
+def _merged(here: InFlight, shared: InFlight | None) -> InFlight:
+    """Join what this machine knows and what all machines know.
+
+    What was alone, and deaths, are always shared. What this machine says of them alone is left over from
+    an earlier time at which the partition was here.
+    """
+    if shared is None:
+        return InFlight(here.next_offset, None, {}, here.committed)
+    next_offset = max(here.next_offset, shared.next_offset)
+    return InFlight(next_offset, shared.alone, shared.deaths, max(here.committed, shared.committed))
+
+
+def _state_from(data: bytes) -> InFlight:
+    content = json.loads(data)
+    deaths = {int(offset): int(count) for offset, count in content["deaths"].items()}
+    alone = content["alone"]
+    committed = int(content.get("committed", 0))  # former versions did not write it
+    return InFlight(int(content["next_offset"]), None if alone is None else int(alone), deaths, committed)

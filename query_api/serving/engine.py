@@ -198,6 +198,13 @@ class Reader(Protocol):
         """Return the local files that are served, for reading them again; none if the engine has none."""
         ...
 
+    def mend(self, path: Path) -> bool:
+        """Fetch a damaged local copy of a served file again; False if it is the only one there is.
+
+        The next reload opens the new copy. Any thread may call this.
+        """
+        ...
+
 
 if TYPE_CHECKING:  # mypy refuses these lines as soon as our engine no longer fits the seam
     _SNAPSHOT: type[Snapshot] = Searcher

@@ -18,15 +18,15 @@ from query_api.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
-ScrubOutcome: TypeAlias = Literal["good", "damaged", "gone", "unreadable"]
+ScrubOutcome: TypeAlias = Literal["good", "damaged", "mended", "gone", "unreadable"]
 MIN_PAUSE_SECONDS = 1.0
 
 
 class Scrub:
     """Compares every served file with its digest, once in about `interval_seconds`.
 
-    It reports a damaged file in the log and the metrics, and the service goes on serving it: other
-    processes have mapped the same file, and only an operator knows where a good copy is.
+    It reports a damaged file in the log and the metrics. A local copy of an object is fetched again. Any
+    other file is served on: other processes have mapped it, and only an operator knows where a good copy is.
     """
 
     def __init__(self, reader: Reader, metrics: Metrics, interval_seconds: float) -> None:
@@ -58,6 +58,9 @@ class Scrub:
         seconds_of_byte = self._interval_seconds / max(1, num_bytes)
         for path, digest in files.items():
             outcome = _scrub(path, digest, lambda read: self.job.pause(read * seconds_of_byte))
+            if outcome == "damaged" and self._reader.mend(path):
+                outcome = "mended"
+                log.warning("a damaged copy is fetched again", path=str(path))
             self._metrics.scrubbed_files.labels(outcome).inc()
 
 

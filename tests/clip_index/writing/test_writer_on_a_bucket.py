@@ -13,30 +13,31 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import commit_restoration, plan_rollback
 from clip_index.generations.watermark import read_watermark
+from clip_index.storage.object_bucket import ObjectBucket
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_state import open_state
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
-from fakes.bucket_store import Bucket, BucketStore
 from fakes.inline_merges import InlineLanes
+from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import add, content, description, removal, take_over
 
 IDS = ["a", "b", "c", "d"]
 
 
 @pytest.fixture
-def bucket() -> Bucket:
-    return Bucket()
+def bucket() -> ObjectBucket:
+    return memory_bucket()
 
 
 @pytest.fixture
-def index(bucket: Bucket, tmp_path: Path) -> IndexDirectory:
-    return IndexDirectory(BucketStore(bucket, "indexes/main", tmp_path / "one"), "main", description())
+def index(bucket: ObjectBucket, tmp_path: Path) -> IndexDirectory:
+    return IndexDirectory(object_store(bucket, "indexes/main", tmp_path / "one"), "main", description())
 
 
 @pytest.fixture
-def elsewhere(bucket: Bucket, tmp_path: Path) -> IndexDirectory:
+def elsewhere(bucket: ObjectBucket, tmp_path: Path) -> IndexDirectory:
     """The same index, opened on another machine."""
-    return IndexDirectory(BucketStore(bucket, "indexes/main", tmp_path / "two"), "main", description())
+    return IndexDirectory(object_store(bucket, "indexes/main", tmp_path / "two"), "main", description())
 
 
 def live_ids(index: IndexDirectory, writer: ShardWriter) -> list[str]:
@@ -106,5 +107,5 @@ def test_a_damaged_object_is_named_by_its_address(index: IndexDirectory) -> None
     writer = take_over(index)
     name = manifest_name(writer.generation)
     writer.store.replace(name, b"{}")
-    with pytest.raises(DamagedFile, match=f"bucket://indexes/main/content-uploads-0/{name}"):
+    with pytest.raises(DamagedFile, match=f"memory://bucket/indexes/main/content-uploads-0/{name}"):
         take_over(index)

@@ -1,0 +1,216 @@
+"""One bucket through obstore: its requests, and what their failures mean."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store, from_url
+
+from clip_index.errors import DamagedFile
+from clip_index.storage.regular_files import MAX_DOCUMENT_BYTES
+from clip_index.storage.shard_store import StoreRefused, StoreUnreachable
+
+AnyStore: TypeAlias = AzureStore | GCSStore | MemoryStore | S3Store
+SCHEMES = ("s3", "gs", "az", "memory")
+
+_REQUEST_TIMEOUT = timedelta(seconds=20)
+_CONNECT_TIMEOUT = timedelta(seconds=5)
+_RETRIES: Any = {
+    "max_retries": 3,
+    "retry_timeout": timedelta(seconds=20),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+}
+_CHUNK_BYTES = 8 * 2**20
+"""Of a request for a part of an object, because each request must end within its timeout."""
+_MAX_PARTS_AT_ONCE = 4
+_ENDPOINT_VARIABLE = re.compile(
+    r"AWS_ENDPOINT(_URL(_S3)?)?|GOOGLE_(BASE_URL|ENDPOINT)|AZURE_(STORAGE_)?ENDPOINT"
+)
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|The specified bucket does not exist")
+_NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google\.internal|metadata/identity")
+_FORBIDDEN = re.compile(r"status code: (401|403)\b")
+"""A listing that is forbidden is no error of its own kind in obstore."""
+_CHANGES_EACH_TIME = re.compile(r"\?\S+| in [\d.]+(ns|µs|ms|s)\b")
+"""A query, which may hold a token, and how long the request took."""
+_REDIRECTED = "Received redirect without LOCATION"
+_MAX_DETAIL = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFacts:
+    """What a listing tells of an object; `modified_at` is by the store's clock, in seconds since 1970."""
+
+    size_bytes: int
+    modified_at: float
+
+
+class ObjectBucket:
+    """Reads and writes whole objects by key. Thread-safe. Blocking.
+
+    Every method raises `StoreUnreachable` (transient) or `StoreRefused` (a person must help); reading also
+    raises `FileNotFoundError`. A request that fails is repeated a few times within half a minute, so a
+    request may have been carried out although its answer was lost.
+    """
+
+    def __init__(self, store: AnyStore, url: str) -> None:
+        self._store = store
+        self.url = url.rstrip("/")
+
+    def address_of(self, key: str) -> str:
+        return f"{self.url}/{key}"
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace an object."""
+        with self._errors_named(key):
+            obstore.put(self._store, key, data, use_multipart=False)
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        """Write an object; `FileExistsError` if the store says that it exists.
+
+        Both answers may be wrong. "Exists" may mean a conflict in which nothing was stored, or this very
+        request, which was carried out, lost its answer and was repeated. An error may hide a success. So
+        the caller reads.
+        """
+        with self._errors_named(key):
+            obstore.put(self._store, key, data, mode="create", use_multipart=False)
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write an object from a file; a large one in parts. It is visible as a whole or not at all."""
+        with self._errors_named(key):
+            obstore.put(self._store, key, path, chunk_size=_CHUNK_BYTES, max_concurrency=_MAX_PARTS_AT_ONCE)
+
+    def get(self, key: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """Read a small object; `DamagedFile` if it is larger than anything that is expected."""
+        with self._errors_named(key):
+            found = obstore.get(self._store, key)
+            if found.meta["size"] > max_bytes:
+                raise DamagedFile(
+                    self.address_of(key),
+                    f"{found.meta['size']} bytes, where at most {max_bytes} are expected",
+                )
+            return bytes(found.bytes())
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """Read an object of any size, part by part."""
+        with self._errors_named(key):
+            size_bytes = obstore.head(self._store, key)["size"]
+        for start in range(0, size_bytes, _CHUNK_BYTES):
+            end = min(start + _CHUNK_BYTES, size_bytes)
+            with self._errors_named(key):
+                yield bytes(obstore.get_range(self._store, key, start=start, end=end))
+
+    def facts_of(self, key: str) -> ObjectFacts:
+        with self._errors_named(key):
+            return _facts(obstore.head(self._store, key))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that are gone already do not count."""
+        for key in keys:
+            with suppress(FileNotFoundError), self._errors_named(key):
+                obstore.delete(self._store, key)
+
+    def list_level(self, prefix: str) -> list[str]:
+        """Return the names directly below a prefix, of objects and of folders."""
+        with self._errors_named(prefix):
+            found = obstore.list_with_delimiter(self._store, prefix)
+        objects = (meta["path"] for meta in found["objects"])
+        return [path.rsplit("/", 1)[-1] for path in (*objects, *found["common_prefixes"])]
+
+    def list_all(self, prefix: str) -> Mapping[str, ObjectFacts]:
+        """Return every object below a prefix, by its key."""
+        with self._errors_named(prefix):
+            pages = obstore.list(self._store, prefix)
+            return {meta["path"]: _facts(meta) for page in pages for meta in page}
+
+    @contextmanager
+    def _errors_named(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.address_of(key)) from error
+        except FileNotFoundError as error:
+            if _NO_BUCKET.search(str(error)):
+                raise self._refused(errno.EINVAL, "the bucket does not exist") from error
+            raise FileNotFoundError(errno.ENOENT, "no such object", self.address_of(key)) from error
+        except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+            raise self._refused(errno.EACCES, f"the credentials are refused: {_detail(error)}") from error
+        except (InvalidPathError, ValueError) as error:
+            raise self._refused(errno.EINVAL, f"no object can be named {key!r}: {_detail(error)}") from error
+        except (BaseError, OSError) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> OSError:
+        text = str(error)
+        if _NO_BUCKET.search(text):
+            return self._refused(errno.EINVAL, "the bucket does not exist")
+        if _FORBIDDEN.search(text):
+            return self._refused(errno.EACCES, f"the credentials are refused: {_detail(error)}")
+        if _NO_CREDENTIALS.search(text):
+            return self._refused(errno.EACCES, "no credentials were found, such as AWS_ACCESS_KEY_ID")
+        if _REDIRECTED in text:
+            return self._refused(errno.EINVAL, "the bucket is in another region: set AWS_REGION")
+        return StoreUnreachable(errno.EHOSTUNREACH, f"{self.url}: {_detail(error)}")
+
+    def _refused(self, number: int, detail: str) -> StoreRefused:
+        return StoreRefused(number, f"{self.url}: {detail}")
+
+
+def open_bucket(url: str) -> ObjectBucket:
+    """Open `s3://bucket/prefix`, `gs://`, `az://` or `memory://name`; nothing is asked of it yet.
+
+    obstore finds credentials where the clouds' own tools keep them. Plain HTTP is used only when an endpoint
+    of the operator (`AWS_ENDPOINT_URL`) has that scheme, as for a store in a private network. Raises
+    `StoreRefused` for a URL or variables that obstore cannot use.
+    """
+    if url.startswith("memory://"):
+        return ObjectBucket(MemoryStore(), url)
+    options: Any = {
+        "timeout": _REQUEST_TIMEOUT,
+        "connect_timeout": _CONNECT_TIMEOUT,
+        "allow_http": _has_plain_endpoint(),
+    }
+    try:
+        store: Any = from_url(url, client_options=options, retry_config=_RETRIES)
+    except (BaseError, ValueError) as error:
+        raise StoreRefused(errno.EINVAL, f"{url}: {_detail(error)}") from error
+    return ObjectBucket(store, url)
+
+
+def _has_plain_endpoint() -> bool:
+    """Whether the operator has named an endpoint without TLS, in one of the variables that obstore reads."""
+    return any(
+        value.lower().startswith("http://")
+        for name, value in os.environ.items()
+        if _ENDPOINT_VARIABLE.fullmatch(name.upper())
+    )
+
+
+def _facts(meta: Any) -> ObjectFacts:
+    return ObjectFacts(meta["size"], meta["last_modified"].timestamp())
+
+
+def _detail(error: Exception) -> str:
+    """Return obstore's first line, which says what happened. The rest is its own types, printed.
+
+    The text of one failure is the same each time, because logs say it once as long as it stays.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    told = _CHANGES_EACH_TIME.sub("", lines[0].partition("<?xml")[0])
+    return told.rstrip(": ")[:_MAX_DETAIL]

@@ -1,0 +1,111 @@
+"""A bucket whose requests fail as those of real stores do, at the request that a test chooses."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from clip_index.storage.object_bucket import ObjectBucket, ObjectFacts
+from clip_index.storage.regular_files import MAX_DOCUMENT_BYTES
+from clip_index.storage.shard_store import StoreUnreachable
+
+_ResultT = TypeVar("_ResultT")
+
+
+class Fault(Enum):
+    """What happens to one request."""
+
+    NOT_DONE = "unavailable, nothing done"
+    DONE_THEN_UNAVAILABLE = "done, then unavailable"
+    CONFLICT = "exists, nothing stored"
+    DONE_THEN_EXISTS = "done, then exists: the answer was lost and the request repeated"
+    LATE = "unavailable, and done before the next request but one"
+    SLOW = "slow: another process acts before it is done"
+
+
+_OF_CONDITIONAL_PUTS = (Fault.CONFLICT, Fault.DONE_THEN_EXISTS)
+
+
+class FaultyBucket(ObjectBucket):
+    """Passes requests on to another bucket, and lets the request of one number fail.
+
+    `meanwhile` acts as another process where the fault is `SLOW`. It must use the other bucket.
+    """
+
+    def __init__(
+        self, inner: ObjectBucket, number: int, fault: Fault, meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(inner._store, inner.url)
+        self._inner = inner
+        self._number = number
+        self._fault = fault
+        self._meanwhile = meanwhile
+        self._late: list[tuple[int, Callable[[], object]]] = []
+        self.num_requests = 0
+
+    @property
+    def has_failed(self) -> bool:
+        return self.num_requests >= self._number
+
+    def put(self, key: str, data: bytes) -> None:
+        self._request(lambda: self._inner.put(key, data))
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        self._request(lambda: self._inner.put_if_absent(key, data), is_conditional=True)
+
+    def upload(self, key: str, path: Path) -> None:
+        data = path.read_bytes()  # a late upload may begin when the file is gone
+        self._request(lambda: self._inner.put(key, data))
+
+    def get(self, key: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+        return self._request(lambda: self._inner.get(key, max_bytes))
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        return self._request(lambda: iter(list(self._inner.chunks(key))))
+
+    def facts_of(self, key: str) -> ObjectFacts:
+        return self._request(lambda: self._inner.facts_of(key))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        self._request(lambda: self._inner.delete(keys))
+
+    def list_level(self, prefix: str) -> list[str]:
+        return self._request(lambda: self._inner.list_level(prefix))
+
+    def list_all(self, prefix: str) -> Mapping[str, ObjectFacts]:
+        return self._request(lambda: self._inner.list_all(prefix))
+
+    def _request(self, action: Callable[[], _ResultT], *, is_conditional: bool = False) -> _ResultT:
+        self.num_requests += 1
+        self._do_late()
+        if self.num_requests != self._number:
+            return action()
+        fault = self._fault
+        if fault in _OF_CONDITIONAL_PUTS and not is_conditional:
+            fault = Fault.NOT_DONE
+        return self._fail(fault, action)
+
+    def _fail(self, fault: Fault, action: Callable[[], _ResultT]) -> _ResultT:
+        if fault is Fault.SLOW:
+            if self._meanwhile is not None:
+                self._meanwhile()
+            return action()
+        if fault is Fault.LATE:
+            self._late.append((self.num_requests + 2, action))
+        if fault in (Fault.DONE_THEN_UNAVAILABLE, Fault.DONE_THEN_EXISTS):
+            action()
+        if fault in _OF_CONDITIONAL_PUTS:
+            raise FileExistsError(errno.EEXIST, "said the store")
+        raise StoreUnreachable(errno.EHOSTUNREACH, fault.value)
+
+    def _do_late(self) -> None:
+        due = [action for number, action in self._late if number <= self.num_requests]
+        self._late = [one for one in self._late if one[0] > self.num_requests]
+        for action in due:
+            try:
+                action()
+            except OSError:
+                continue  # nobody waits for its answer any more
