@@ -27,6 +27,7 @@ from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
 from clip_index.generations.kept_crops import with_crops_of_index
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.file_systems import is_shared
 from clip_index.storage.shard_store import StoreUnreachable
 from event_log.errors import RegistryMisconfigured
 from event_log.kafka.publisher import KafkaPublisher

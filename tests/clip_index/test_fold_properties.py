@@ -166,7 +166,7 @@ on_every_store = pytest.mark.parametrize("new_root", [directory, bucket])
 NewRoot = Callable[[Path], IndexRoot]
 
 
-def index_of(log: list[Event], plan: list[str], new_root: NewRoot) -> dict[str, int]:
+def index_of(log: list[Event], plan: list[str], new_root: NewRoot) -> dict[str, Shown]:
     with tempfile.TemporaryDirectory() as folder:
         root = new_root(Path(folder))
         replayer = Replayer(create_index(root))
@@ -204,7 +204,7 @@ def test_distinct_versions_in_any_order_give_the_same_index(new_root: NewRoot, d
 @given(st.lists(st.tuples(events, st.integers(1, 3)), max_size=15), st.lists(steps, max_size=12))
 @settings(max_examples=60)
 def test_repeating_events_in_place_changes_nothing(
-    log: list[tuple[Event, int]], plan: list[str], new_root: NewRoot
+    new_root: NewRoot, log: list[tuple[Event, int]], plan: list[str]
 ) -> None:
     repeated = [replace(event) for event, times in log for _ in range(times)]
     assert index_of(repeated, plan, new_root) == folded([event for event, _ in log])
