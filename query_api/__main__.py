@@ -39,6 +39,7 @@ from query_api.http.listener import Address, AddressRefused, listening
 from query_api.http.open_connections import bound_connections
 from query_api.http.rate_limit import RateLimit
 from query_api.http.stopping import STOPPING, StopSignals
+from query_api.search.recall_watch import RecallSettings
 from query_api.serving.engine import Reader
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.shown_links import LinkShowingReader
@@ -259,6 +260,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
         link_hosts=_link_hosts(settings, contents),
         has_percentiles=settings.percentiles,
         scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,
+        recall=RecallSettings(settings.recall_sample_every),
         publish=PublishSettings(
             topic=all_settings.topic,
             timeout_seconds=settings.publish_timeout_seconds,

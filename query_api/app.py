@@ -39,6 +39,7 @@ from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.route_table import ROUTES
 from query_api.search.cursors import CURSOR_KEY
+from query_api.search.recall_watch import RECALL_WATCH, RecallSettings, RecallWatch
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
 from query_api.serving.background_job import BACKGROUND_JOBS, BackgroundJobs
 from query_api.serving.engine import Reader
@@ -78,6 +79,7 @@ class AppSettings:
     link_hosts: tuple[str, ...] = ()
     has_percentiles: bool = True
     scrub_seconds: float | None = None
+    recall: RecallSettings = field(default_factory=RecallSettings)
 
 
 def build_app(
@@ -127,6 +129,7 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
     scales = PercentileScales(served_index, query_encoder) if settings.has_percentiles else None
     app[PERCENTILE_SCALES] = scales
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2))
+    app[RECALL_WATCH] = RecallWatch(metrics, settings.recall) if settings.recall.every else None
     app[OWNER_INTERESTS] = OwnerInterests()
     app[CURSOR_KEY] = settings.cursor_key
     app[CANARY_PROBE] = CanaryProbe(query_encoder)
@@ -143,6 +146,9 @@ def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSett
     if (scales := app[PERCENTILE_SCALES]) is not None:
         jobs.add(scales.job)
         app.cleanup_ctx.append(lambda _: scales.renewing())
+    if (watch := app[RECALL_WATCH]) is not None:
+        jobs.add(watch.job)
+        app.cleanup_ctx.append(lambda _: watch.watching())
     if settings.scrub_seconds is not None:
         scrub = Scrub(reader, app[METRICS], settings.scrub_seconds)
         jobs.add(scrub.job)

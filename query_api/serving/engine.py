@@ -6,7 +6,7 @@ so another engine is one that has these methods.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -85,6 +85,21 @@ class Snapshot(Protocol):
         ordered by content id.
         With the same `depth`, the answer to a smaller k begins the answer to a greater one, up to that
         many hits.
+        """
+        ...
+
+    def search_exactly(
+        self,
+        queries: Embeddings,
+        *,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        after_each: Callable[[float], object],
+    ) -> list[list[Hit]]:
+        """Return the k best live contents of each query, and leave out nothing to save time.
+
+        The search is made in parts. `after_each` is told the CPU seconds of each part, and may rest.
         """
         ...
 
