@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.data import NUM_PARTITIONS
-from benchmarks.services import Running
+from benchmarks.services import PATIENCE_SECONDS, Running
 from clip_index.generations.history import manifest_name, read_manifest
 
 
@@ -37,7 +37,7 @@ class CommitWatch:
         self._newest = Mark(time.perf_counter(), sum(self._covered))
         return self._newest
 
-    def follow(self, until: int) -> list[Mark]:
+    def follow(self, until: int, timeout_seconds: float = PATIENCE_SECONDS) -> list[Mark]:
         """Look until `until` records are covered.
 
         Returns the mark before this call, and one mark for each look that found more records.
@@ -50,7 +50,7 @@ class CommitWatch:
                 marks.append(mark)
             return mark.num_records >= until
 
-        self._services.wait(is_done)
+        self._services.wait(is_done, timeout_seconds)
         return marks
 
     def _follow(self, partition: int) -> None:

@@ -43,6 +43,7 @@ from query_api.http.connections.open_connections import bound_connections
 from query_api.http.connections.stopping import STOPPING, StopSignals
 from query_api.http.guards.api_keys import ApiKeys
 from query_api.http.guards.rate_limit import RateLimit
+from query_api.search.recall_watch import RecallSettings
 from query_api.serving.engine import Reader
 from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.shown_links import LinkShowingReader
@@ -285,6 +286,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
         link_hosts=_link_hosts(settings, contents),
         has_percentiles=settings.percentiles,
         scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,
+        recall=RecallSettings(settings.recall_sample_every),
         publish=PublishSettings(
             topic=all_settings.topic,
             timeout_seconds=settings.publish_timeout_seconds,

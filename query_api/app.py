@@ -40,6 +40,7 @@ from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.route_table import ROUTES
 from query_api.search.paging.cursors import CURSOR_KEY
 from query_api.search.quick_searches import DEFAULT_SECONDS, QuickSearches
+from query_api.search.recall_watch import RECALL_WATCH, RecallSettings, RecallWatch
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
 from query_api.serving.background_job import BACKGROUND_JOBS, BackgroundJobs
 from query_api.serving.engine import Reader
@@ -80,6 +81,7 @@ class AppSettings:
     link_hosts: tuple[str, ...] = ()
     has_percentiles: bool = True
     scrub_seconds: float | None = None
+    recall: RecallSettings = field(default_factory=RecallSettings)
 
 
 def build_app(
@@ -130,6 +132,7 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
     app[PERCENTILE_SCALES] = scales
     quick = QuickSearches(app[REQUEST_SLOTS], workers, settings.loop_search_seconds)
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2), quick)
+    app[RECALL_WATCH] = RecallWatch(metrics, settings.recall) if settings.recall.every else None
     app[OWNER_INTERESTS] = OwnerInterests()
     app[CURSOR_KEY] = settings.cursor_key
     app[CANARY_PROBE] = CanaryProbe(query_encoder)
@@ -146,6 +149,9 @@ def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSett
     if (scales := app[PERCENTILE_SCALES]) is not None:
         jobs.add(scales.job)
         app.cleanup_ctx.append(lambda _: scales.renewing())
+    if (watch := app[RECALL_WATCH]) is not None:
+        jobs.add(watch.job)
+        app.cleanup_ctx.append(lambda _: watch.watching())
     if settings.scrub_seconds is not None:
         scrub = Scrub(reader, app[METRICS], settings.scrub_seconds)
         jobs.add(scrub.job)

@@ -231,6 +231,12 @@ class QueryApiSettings(Section):
         "that consumers on other machines keep their files for it. `auto`: only on a file system that "
         "machines share (NFS, CephFS, Lustre, SMB and others). The root must be writable for that.",
     )
+    recall_sample_every: int = Field(
+        default=500,
+        ge=0,
+        description="One of this many searches is answered again, exactly, to measure the recall of live "
+        "queries (cliptide_query_recall_at_k). This takes at most 4 % of one processor. 0: none.",
+    )
     percentiles: bool = Field(
         default=True,
         description="Answer percentiles of hits. This costs encoding 256 phrases at the start, and from time "

@@ -129,7 +129,12 @@ class _Windows:
         self._selection = selection
 
     def complete(self, found: RowScores, query: int, reach: Reach) -> RowScores:
-        """Score a near row by its best window, wherever that lies; leave near rows out of the rest."""
+        """Score a near row by its best window, wherever that lies; leave near rows out of the rest.
+
+        A search of all nodes has met the best window of each row already.
+        """
+        if reach is Reach.ALL:
+            return found
         positions, nodes = self._node_rows.windows_of(found.rows)
         if not len(nodes):
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -76,6 +77,32 @@ class Searcher:
             for query, others in zip(short, rest, strict=True):
                 answers[query] = ask.completed(answers[query], near[query], others, least)
         return [[hit for hit in hits if hit.score >= least][:k] for hits in answers]
+
+    def search_exactly(
+        self,
+        queries: Embeddings,
+        *,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        after_each: Callable[[float], object],
+    ) -> list[list[Hit]]:
+        """Return the k best live contents of each query, found by a scan of everything.
+
+        That costs as much as all embeddings are long. So it is made in parts, and `after_each` is told the
+        CPU seconds of each part in the thread that searches, where it may rest.
+        """
+        asked, found, sources = Queries(queries, k), [], []
+        for shard in self._shards:
+            for source in shard.sources(modality):
+                began = time.thread_time()
+                found.append(source.search(asked, k, modality, row_filter, Reach.ALL))
+                sources.append((shard.name, source))
+                after_each(time.thread_time() - began)
+        return [
+            Candidates(sources, [rows[query] for rows in found], modality).best(k)
+            for query in range(len(queries))
+        ]
 
     def _has_rest(self, modality: Modality) -> bool:
         """Whether a search may leave out anything: only inverted lists have lists that it does not scan."""

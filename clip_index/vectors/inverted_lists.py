@@ -179,8 +179,10 @@ class InvertedLists:
     def search(
         self, queries: Queries, k: int, selection: NodeSelection | None, reach: Reach = Reach.NEAR
     ) -> Found:
-        """Return the k best nodes of each query in the near lists, or in all others; −1 for fewer."""
+        """Return the k best nodes of each query in the lists within reach; −1 for fewer."""
         use_one_thread()
+        if reach is Reach.ALL:
+            return self._scan_all(queries, k, selection)
         scores, lists, num_near = self._rank_lists(queries, selection, ranks_all=reach is Reach.REST)
         ranks = np.arange(lists.shape[1])
         if reach is Reach.NEAR:
@@ -273,6 +275,13 @@ class InvertedLists:
         if known is None:
             known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed)
         return known
+
+    def _scan_all(self, queries: Queries, k: int, selection: NodeSelection | None) -> Found:
+        """Scan every list. No centroid is ranked, so that nothing of the answer depends on them."""
+        shape = (len(queries), self._num_lists)
+        lists = np.ascontiguousarray(np.broadcast_to(np.arange(self._num_lists), shape))
+        nearest = np.zeros(shape, np.float32), lists
+        return self._scan_lists(queries, k, nearest, self._parameters_of(self._num_lists, selection))
 
     def _scan_lists(self, queries: Queries, k: int, nearest: Found, parameters: Any) -> Found:
         """Scan lists: `nearest` are the scores and numbers of each query's, both (q, probes), −1 for none."""

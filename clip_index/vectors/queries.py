@@ -21,13 +21,16 @@ _NODES_MET_OF_HIT = 4
 
 
 class Reach(Enum):
-    """Which of a file's nodes a search looks at. Every node is in exactly one of the two."""
+    """Which of a file's nodes a search looks at. Every node is either near or in the rest."""
 
     NEAR = "near"
     """Where the best nodes of a query are expected: all nodes of a flat file, the nearest lists of others."""
 
     REST = "rest"
     """All other nodes."""
+
+    ALL = "all"
+    """Every node: an exact answer, which costs a scan of the file."""
 
 
 class Queries:

@@ -91,6 +91,21 @@ class Snapshot(Protocol):
         """
         ...
 
+    def search_exactly(
+        self,
+        queries: Embeddings,
+        *,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        after_each: Callable[[float], object],
+    ) -> list[list[Hit]]:
+        """Return the k best live contents of each query, and leave out nothing to save time.
+
+        The search is made in parts. `after_each` is told the CPU seconds of each part, and may rest.
+        """
+        ...
+
     def find(self, content_id: str) -> Location | None:
         """Return where a live content lies, None if there is none."""
         ...

@@ -115,6 +115,19 @@ class LinkShowingSnapshot:
             queries, k=k, modality=modality, min_score=min_score, row_filter=row_filter, depth=depth
         )
 
+    def search_exactly(
+        self,
+        queries: Embeddings,
+        *,
+        k: int,
+        modality: Modality,
+        row_filter: RowFilter | None = None,
+        after_each: Callable[[float], object],
+    ) -> list[list[Hit]]:
+        return self.inner.search_exactly(
+            queries, k=k, modality=modality, row_filter=row_filter, after_each=after_each
+        )
+
     def find(self, content_id: str) -> Location | None:
         return self.inner.find(content_id)
 

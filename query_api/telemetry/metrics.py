@@ -27,6 +27,7 @@ class Metrics:
         self._build_connections(registry)
         self._build_encoding(registry)
         self._build_index(registry)
+        self._build_recall(registry)
         self._build_shards(registry)
         self._requests_of = _Children(self.requests.labels)
         self._request_seconds_of = _Children(self.request_seconds.labels)
@@ -123,6 +124,35 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+
+    def _build_recall(self, registry: CollectorRegistry) -> None:
+        """How much of the true answers queries get."""
+        self.recall_at_k = Gauge(
+            "cliptide_query_recall_at_k",
+            "Share of the true k best contents that were answered, over the queries that were compared with "
+            "an exact search last. With several processes, the least.",
+            ["modality"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.recall_queries = Counter(
+            "cliptide_query_recall_queries",
+            "Rankings of live queries that were compared with an exact search.",
+            ["modality"],
+            registry=registry,
+        )
+        self.recall_hits = Counter(
+            "cliptide_query_recall_hits",
+            "The true k best contents of these rankings by whether they were answered: found, missed.",
+            ["modality", "status"],
+            registry=registry,
+        )
+
+    def count_recall(self, modality: str, num_found: int, num_wanted: int) -> None:
+        """Count a ranking that was compared."""
+        self.recall_queries.labels(modality).inc()
+        self.recall_hits.labels(modality, "found").inc(num_found)
+        self.recall_hits.labels(modality, "missed").inc(num_wanted - num_found)
 
     def _build_shards(self, registry: CollectorRegistry) -> None:
         self.searcher_generation = Gauge(

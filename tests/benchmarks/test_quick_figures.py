@@ -15,7 +15,8 @@ from benchmarks.served_rate import bodies_of_clients
 @pytest.mark.broker
 @pytest.mark.encoder
 @pytest.mark.parametrize(
-    "name", ["freshness", "hostile", "intake", "kept_under_ingest", "pipeline", "slow_disk"]
+    "name",
+    ["freshness", "hostile", "intake", "kept_under_ingest", "pipeline", "republish", "slow_disk"],
 )
 def test_a_quick_look_at_the_figure_gives_its_value_and_its_target(name: str) -> None:
     figure = find_figures()[name].measure(quick=True)
