@@ -35,6 +35,20 @@ def open_bucket(url: str, timeout_seconds: float) -> Bucket:
     return bucket
 
 
+def open_public_bucket(url: str) -> S3Store:
+    """Open an `s3://` bucket to which no credentials belong, so that addresses can be made of its objects.
+
+    The credentials are made up, because obstore would look for real ones. Leave out the signature.
+    """
+    bucket: S3Store = S3Store.from_url(
+        url,
+        access_key_id="none",
+        secret_access_key="none",
+        client_options={"allow_http": _has_plain_endpoint()},
+    )
+    return bucket
+
+
 def _has_plain_endpoint() -> bool:
     """Whether the operator has named an endpoint without TLS, in one of the variables that obstore reads."""
     return any(

@@ -29,6 +29,7 @@ from consumer.references.policy import (
     ReferenceWithheld,
     StoreKind,
 )
+from consumer.references.signed_objects import open_bucket_session
 from consumer.references.stores import BucketStore, FileStore, ReferenceStore, open_http_store
 from consumer.turns import Turns
 from schemas.events import ContentReference
@@ -147,10 +148,11 @@ class References:
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
         self._slots = asyncio.Semaphore(self._limits.max_concurrent)
-        async with open_http_store(self._limits.timeout_seconds) as http:
+        timeout_seconds = self._limits.timeout_seconds
+        async with open_http_store(timeout_seconds) as http, open_bucket_session(timeout_seconds) as buckets:
             self._stores: Mapping[StoreKind, ReferenceStore] = {
                 "http": http,
-                "bucket": BucketStore(self._limits.timeout_seconds),
+                "bucket": BucketStore(buckets, timeout_seconds),
                 "file": FileStore(self._policy),
             }
             self._loop = asyncio.get_running_loop()

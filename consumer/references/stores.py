@@ -6,8 +6,8 @@ import errno
 import re
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from functools import lru_cache
+from contextlib import aclosing, asynccontextmanager
+from functools import lru_cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
+from consumer.references.answers import CHUNK_BYTES, check_etag, explained
 from consumer.references.policy import (
     ReferenceAbsent,
     ReferencePolicy,
@@ -25,13 +26,11 @@ from consumer.references.policy import (
     ReferenceUnreachable,
     ReferenceWithheld,
 )
-from service.buckets import open_bucket
+from consumer.references.signed_objects import SignedObjects, skips_signature
+from service.buckets import Bucket, open_bucket, open_public_bucket
 
-_CHUNK_BYTES = 256 * 1024
 _NO_NAME = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 _RESERVED_BY_OBSTORE = re.compile(r".*#\d+", re.DOTALL)
-_ANSWERED_BY_BUCKET = re.compile(r"Server returned non-2xx status code: (\d+)|Received redirect without")
-"""How obstore tells an answer of the store from a store that does not answer: in its message alone."""
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -57,9 +56,9 @@ class HttpStore:
             async with self._session.get(uri, allow_redirects=False) as response:
                 is_answered = True
                 _check_status(response.status)
-                _check_etag(response.headers.get("ETag"), etag)
+                check_etag(response.headers.get("ETag"), etag)
                 yield b""
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
                     yield chunk
         except aiohttp.InvalidURL as error:
             raise ReferenceRefused("not a URL") from error
@@ -77,16 +76,6 @@ def _check_status(status: int) -> None:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BUSY:
         raise ReferenceWithheld(f"answered {status}")
     raise ReferenceAbsent("reference_absent", f"answered {status}")
-
-
-def _check_etag(found: str | None, wanted: str | None) -> None:
-    """Compare two entity tags as RFC 9110, 8.8.3.2, compares them weakly; quotation marks do not count."""
-    if wanted is not None and (found is None or _opaque_tag(found) != _opaque_tag(wanted)):
-        raise ReferenceAbsent("etag_mismatch", "the store has another version than the etag names")
-
-
-def _opaque_tag(etag: str) -> str:
-    return etag.strip().removeprefix("W/").strip('"')
 
 
 @asynccontextmanager
@@ -107,23 +96,31 @@ class BucketStore:
     A reference names a bucket, never an endpoint. Plain HTTP is used only when an endpoint of the
     operator (`AWS_ENDPOINT_URL`) has that scheme, as for a store in a private network.
 
-    obstore follows redirects, which no option of it prevents. It passes no credentials to another
-    host, an https endpoint can only redirect to https, and a digest in the event is checked anyway.
-    So whoever runs the endpoint can make the consumer ask another host without credentials.
+    `s3://`, which anybody's server may speak, is fetched through signed addresses without redirects. For
+    `gs:// az://` obstore fetches, because to sign an address needs a permission there that reading does
+    not. It follows redirects, passes no credentials to another host, and the hosts are Google's and
+    Microsoft's own, unless the operator names others.
     """
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, session: aiohttp.ClientSession, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self._store = lru_cache(maxsize=64)(self._build)
+        self._signed = SignedObjects(session, self._store)
 
-    def _build(self, bucket: str) -> obstore.store.ObjectStore:
+    def _build(self, bucket: str) -> Bucket:
+        if bucket.startswith("s3://") and skips_signature():
+            return open_public_bucket(bucket)
         return open_bucket(bucket, self._timeout_seconds)
 
     async def stream(self, uri: str, etag: str | None) -> AsyncGenerator[bytes, None]:
         parts = urlsplit(uri)
         key = unquote(parts.path).lstrip("/")
-        async for chunk in _stream_object(lambda: self._store(f"{parts.scheme}://{parts.netloc}"), key, etag):
-            yield chunk
+        opened = partial(self._store, f"{parts.scheme}://{parts.netloc}")
+        is_signed = parts.scheme == "s3"
+        stream = self._signed.stream(uri, etag) if is_signed else _stream_object(opened, key, etag)
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
 
 
 class FileStore:
@@ -174,16 +171,11 @@ async def _stream_object(open_store: _OpensStore, key: str, etag: str | None) ->
             reason = "not a key that can be read: an empty, '.' or '..' part, or a control character"
             raise ReferenceRefused(reason) from error
         is_answered = True
-        _check_etag(found.meta.get("e_tag"), etag)
+        check_etag(found.meta.get("e_tag"), etag)
         yield b""
-        async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+        async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
             yield bytes(chunk)
     except FileNotFoundError as error:
         raise ReferenceAbsent("reference_absent", "no such object") from error
-    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-        raise ReferenceWithheld(f"not permitted: {type(error).__name__}") from error
     except (BaseError, OSError) as error:
-        answer = _ANSWERED_BY_BUCKET.search(str(error))
-        detail = f"{type(error).__name__}{f': answered {answer[1]}' if answer and answer[1] else ''}"
-        failure = ReferenceWithheld if is_answered or answer else ReferenceUnreachable
-        raise failure(detail) from error
+        raise explained(error, is_answered=is_answered) from error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from event_log.errors import FatalLogError, RecordTooLarge, TransientLogError
+from event_log.errors import EventLogError, FatalLogError, RecordTooLarge, TransientLogError
 from event_log.kafka.client_errors import ClientErrors
 from event_log.kafka.errors import error_from_kafka
 from event_log.kafka.settings import KafkaSettings, build_client, build_producer_config
@@ -24,6 +25,10 @@ class KafkaPublisher:
     The key chooses the partition as in Java's client (murmur2). `publish` waits while the queue is
     full: it holds 64 MiB, or `queue.buffering.max.kbytes`. The publisher's own thread resolves the
     futures, so their callbacks must be quick.
+
+    An idempotent producer may end with a fatal error: it has no right to be idempotent, or lost count with
+    the broker. Then the futures of all queued records fail with a `FatalLogError`, and a new producer takes
+    its place, because a service may go on when the cause is gone.
     """
 
     def __init__(self, settings: KafkaSettings, *, close_timeout_seconds: float = 10.0) -> None:
@@ -31,7 +36,9 @@ class KafkaPublisher:
         self._errors = ClientErrors()
         config = build_producer_config(settings) | {"error_cb": self._errors.report}
         self._max_queued_bytes = int(config["queue.buffering.max.kbytes"]) * 1024
+        self._config = config
         self._producer: Producer = build_client(Producer, config)
+        self._replacing = threading.Lock()
         self._undelivered: set[Future[Delivery]] = set()
         self._undelivered_lock = threading.Lock()
         self._closing = threading.Event()
@@ -50,7 +57,7 @@ class KafkaPublisher:
             try:
                 return self._queue(topic, key, value, headers)
             except BufferError:
-                self._producer.poll(_POLL_SECONDS)
+                self._poll(_POLL_SECONDS)
 
     def offer(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = ()
@@ -69,7 +76,7 @@ class KafkaPublisher:
         This counts futures, because librdkafka's own count includes its queued log lines and errors.
         """
         deadline = time.monotonic() + timeout_seconds
-        self._producer.flush(timeout_seconds)
+        self._flush(timeout_seconds)
         with self._undelivered_lock:
             queued = set(self._undelivered)
         return len(wait(queued, timeout=max(0.0, deadline - time.monotonic())).not_done)
@@ -80,9 +87,9 @@ class KafkaPublisher:
             return
         self._closing.set()
         self._poller.join()
-        if self._producer.flush(self._close_timeout):
+        if self._flush(self._close_timeout):
             self._producer.purge()
-            self._producer.flush(1.0)
+            self._flush(1.0)
 
     def _forget(self, future: Future[Delivery]) -> None:
         with self._undelivered_lock:
@@ -108,15 +115,15 @@ class KafkaPublisher:
         def on_delivery(error: KafkaError | None, message: Any) -> None:
             self._resolve(future, topic, error, message)
 
+        producer = self._producer
         try:
-            self._producer.produce(
-                topic, value=value, key=key, headers=list(headers), on_delivery=on_delivery
-            )
+            producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=on_delivery)
         except BufferError:
             self._forget(future)
             raise
         except KafkaException as error:
-            future.set_exception(error_from_kafka(error.args[0], topic=topic))
+            self._give_up_if_fatal(producer, error.args[0])
+            _fail(future, error_from_kafka(error.args[0], topic=topic))
         return future
 
     def _resolve(self, future: Future[Delivery], topic: str, error: KafkaError | None, message: Any) -> None:
@@ -124,12 +131,48 @@ class KafkaPublisher:
             mapped = error_from_kafka(error, topic=topic)
             if isinstance(mapped, TransientLogError):
                 mapped = self._errors.explained(mapped)
-            future.set_exception(mapped)
+            _fail(future, mapped)
             return
         self._errors.served()
         offset = message.offset()
-        future.set_result(Delivery(topic, message.partition(), offset, next_offset_after(offset)))
+        with suppress(InvalidStateError):  # a fatal error was told meanwhile
+            future.set_result(Delivery(topic, message.partition(), offset, next_offset_after(offset)))
 
     def _serve_deliveries(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(_POLL_SECONDS)
+            self._poll(_POLL_SECONDS)
+
+    def _poll(self, seconds: float) -> None:
+        producer = self._producer
+        try:
+            producer.poll(seconds)
+        except KafkaException as error:
+            self._give_up_if_fatal(producer, error.args[0])
+
+    def _flush(self, seconds: float) -> int:
+        """Return how many records, log lines and errors the producer still holds."""
+        producer = self._producer
+        try:
+            return int(producer.flush(seconds))
+        except KafkaException as error:
+            self._give_up_if_fatal(producer, error.args[0])
+            return 0
+
+    def _give_up_if_fatal(self, producer: Producer, error: KafkaError) -> None:
+        """Replace a producer that can deliver nothing more, and fail what it has queued."""
+        if not error.fatal() and error.code() != KafkaError._FATAL:
+            return
+        with self._replacing:
+            if producer is not self._producer:
+                return  # another thread has replaced it
+            with self._undelivered_lock:
+                queued = set(self._undelivered)
+            for future in queued:
+                _fail(future, FatalLogError(f"{error.name()}: {error.str()}"))
+            self._producer = build_client(Producer, self._config)
+        producer.purge()
+
+
+def _fail(future: Future[Delivery], error: EventLogError) -> None:
+    with suppress(InvalidStateError):  # it has failed with the producer
+        future.set_exception(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import threading
@@ -17,6 +18,7 @@ from moto.server import ThreadedMotoServer
 from consumer.backoff import Backoff
 from consumer.references.fetching import FetchLimits, ReferenceGivenUp, References
 from consumer.references.policy import ReferencePatience, ReferencePolicy
+from consumer.references.signed_objects import open_bucket_session
 from consumer.references.stores import BucketStore
 from consumer.telemetry.metrics import Metrics
 from fakes.hash_encoder import draw_picture
@@ -125,6 +127,8 @@ def test_an_object_is_fetched(references: References, wanted: ContentReference, 
         pytest.param(reference("s3://photos/%00"), "reference_refused", id="a zero byte"),
         pytest.param(reference("s3://photos/%0A"), "reference_refused", id="a line feed"),
         pytest.param(reference("s3://photos/\ud800"), "reference_refused", id="half a surrogate pair"),
+        pytest.param(reference("s3://photos"), "reference_refused", id="no key"),
+        pytest.param(reference("s3://photos/"), "reference_refused", id="an empty key"),
         pytest.param(reference("s3://elsewhere/x"), "reference_refused", id="a bucket that nobody allowed"),
     ],
 )
@@ -177,6 +181,95 @@ def test_whatever_a_bucket_answers_the_reference_ends(moody: None, references: R
     assert error.reason == "reference_unreachable"
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[tuple[str, list[str]]]:
+    """Another host, which has the object, and the requests that reach it."""
+    asked: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            for name, value in (
+                ("Content-Length", str(len(PICTURE))),
+                ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT"),
+            ):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(PICTURE)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_of_an_endpoint_is_not_followed_to_another_host(
+    references: References,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: tuple[str, list[str]],
+    status: int,
+) -> None:
+    address, asked = elsewhere
+
+    class Redirecting(Moody):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", f"{address}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        error = references.fetch(SOUND).exception(PATIENCE_SECONDS)
+        server.shutdown()
+    assert isinstance(error, ReferenceGivenUp)
+    assert error.reason == "reference_unreachable"
+    assert f"answered {status}: redirects are not followed" in str(error)
+    assert asked == []
+
+
+def test_a_public_bucket_is_asked_without_a_signature_and_without_looking_for_credentials(
+    references: References, monkeypatch: pytest.MonkeyPatch, elsewhere: tuple[str, list[str]]
+) -> None:
+    address, asked = elsewhere
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    assert references.fetch(SOUND).result(PATIENCE_SECONDS) == PICTURE
+    assert asked == ["/photos/a%20b/sch%C3%B6n.png"]
+
+
+def test_a_proxy_of_the_environment_is_used_as_before(
+    references: References, monkeypatch: pytest.MonkeyPatch, elsewhere: tuple[str, list[str]]
+) -> None:
+    address, asked = elsewhere
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.internal")
+    assert references.fetch(SOUND).result(PATIENCE_SECONDS) == PICTURE
+    [path] = asked
+    assert path.startswith("http://store.internal/photos/a%20b/sch%C3%B6n.png?X-Amz-")
+
+
+def test_an_object_that_is_stored_compressed_is_taken_as_it_is_stored(
+    references: References, endpoint: str
+) -> None:
+    """Its digest is that of the stored bytes."""
+    data = gzip.compress(PICTURE)
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+    s3.put_object(Bucket="photos", Key="compressed", Body=data, ContentEncoding="gzip")
+    s3.close()
+    assert references.fetch(reference("s3://photos/compressed", data)).result(PATIENCE_SECONDS) == data
+
+
 def test_a_bucket_that_does_not_answer_is_waited_for_while_nothing_else_is_fetched(
     references: References, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -195,14 +288,14 @@ def test_a_bucket_that_does_not_answer_is_waited_for_while_nothing_else_is_fetch
         pytest.param({"AWS_METADATA_ENDPOINT": "http://169.254.169.254"}, False, id="not where objects are"),
     ],
 )
-def test_plain_http_is_used_only_if_the_operator_names_an_endpoint_with_it(
+async def test_plain_http_is_used_only_if_the_operator_names_an_endpoint_with_it(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_allowed: bool
 ) -> None:
-    """A redirect of an https endpoint to http fails then."""
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    [store] = [BucketStore(1.0)._build("s3://photos")]
+    async with open_bucket_session(1.0) as session:
+        store = BucketStore(session, 1.0)._build("s3://photos")
     assert store.client_options is not None
     assert store.client_options["allow_http"] == str(is_allowed).lower()
 
