@@ -101,7 +101,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("errors", "telemetry"),
     ),
     "cliptide": (
-        ("__main__", "evaluation"),
+        ("__main__", "reindexing"),
+        ("evaluation",),
         ("demo",),
         ("command_table",),
         ("finetuning",),

@@ -85,6 +85,11 @@ def index_options(command: Command) -> Command:
         envvar="CLIPTIDE_INDEX__ID",
         help="The index to use. Default: the current one.",
     )(command)
+    return root_option(command)
+
+
+def root_option(command: Command) -> Command:
+    """Add --index-root."""
     return option(
         "--index-root",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -130,7 +135,7 @@ def _load_mapping(_: click.Context, param: click.Parameter, name: str | None) ->
         raise click.BadParameter(str(error), param=param) from error
 
 
-def _http_address(_: click.Context, param: click.Parameter, value: str) -> str:
+def http_address(_: click.Context, param: click.Parameter, value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise click.BadParameter(f"{value!r} does not begin with http:// or https://", param=param)
     if "@" in value.partition("://")[2].partition("/")[0]:
@@ -149,7 +154,7 @@ def query_options(command: Command) -> Command:
     return option(
         "--query-url",
         default="http://127.0.0.1:8080",
-        callback=_http_address,
+        callback=http_address,
         envvar="CLIPTIDE_QUERY_URL",
         help="The address of the query service.",
     )(command)
