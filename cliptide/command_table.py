@@ -47,6 +47,9 @@ COMMANDS = {
     "publish": CommandEntry(
         "cliptide.publishing.publish_command", "publish_command", "Publish a folder, a file, a CSV or JSONL."
     ),
+    "reindex": CommandEntry(
+        "cliptide.reindexing.reindex_command", "reindex_command", "Begin an index with another model."
+    ),
     "rollback": CommandEntry(
         "cliptide.reindexing.switch_command", "rollback_command", "Let the former index serve again."
     ),

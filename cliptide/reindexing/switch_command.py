@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from clip_index.generations.pointer import (
     read_history,
     read_pointer,
 )
+from cliptide.reindexing.disk_errors import disk_errors_named
 from cliptide.reindexing.shard_gaps import described, read_gaps, read_next_offsets, refuse_other_log
 from cliptide.reindexing.switch_checks import (
     CatchUp,
@@ -199,11 +199,3 @@ def _time_of(pointer: Pointer) -> str | None:
 
 def clients_of(flags: dict[str, Any]) -> list[QueryClient]:
     return [QueryClient(url, flags["api_key"]) for url in flags["service_urls"]]
-
-
-@contextmanager
-def disk_errors_named() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # the disk failed or refused, which is no fault of this program
-        raise click.ClickException(str(error)) from error
