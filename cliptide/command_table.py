@@ -47,12 +47,21 @@ COMMANDS = {
     "publish": CommandEntry(
         "cliptide.publishing.publish_command", "publish_command", "Publish a folder, a file, a CSV or JSONL."
     ),
+    "reindex": CommandEntry(
+        "cliptide.reindexing.reindex_command", "reindex_command", "Begin an index with another model."
+    ),
+    "rollback": CommandEntry(
+        "cliptide.reindexing.switch_command", "rollback_command", "Let the former index serve again."
+    ),
     "search": CommandEntry(
         "cliptide.searching.search_command", "search_command", "Search by a text or by a picture."
     ),
     "serve": CommandEntry("cliptide.services.command", "serve_command", "Run a query service."),
     "snapshot": CommandEntry(
         "cliptide.snapshot.command", "snapshot_command", "List generations, repair, or go back."
+    ),
+    "switch": CommandEntry(
+        "cliptide.reindexing.switch_command", "switch_command", "Let another index serve, without a pause."
     ),
     "verify": CommandEntry(
         "cliptide.verify.command", "verify_command", "Compare the index with the whole log."

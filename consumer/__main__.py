@@ -34,7 +34,9 @@ from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, EncoderUnavailable, Fenced
+from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.kept_crops import with_crops_of_index
+from clip_index.generations.recorded_model import RecordedModel, record_model
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot, local_directory
 from clip_index.storage.shard_store import StoreRefused
 from consumer.app import Connections, IndexLocation, build_consumer
@@ -229,7 +231,10 @@ def _as_index_was_built(settings: Settings) -> EncoderSettings:
 def _build_pipeline(connections: Connections, settings: Settings, metrics: Metrics) -> Pipeline:
     location = IndexLocation(settings.index.location, settings.index.id, settings.group_id)
     try:
-        return build_consumer(connections, location, options_from_settings(settings), metrics)
+        pipeline = build_consumer(connections, location, options_from_settings(settings), metrics)
+        index = IndexDirectory.open(location.root, location.index_id)
+        record_model(index.store, RecordedModel.of(settings.encoder))
+        return pipeline
     except OSError as error:
         if error.errno not in _WRONG_ROOT:
             raise

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import unquote, urlsplit
@@ -22,10 +23,12 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from clip_index.encoder.canary import warm_up
-from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.protocol import Encoder, EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
+from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.kept_crops import with_crops_of_index
+from clip_index.generations.recorded_model import RecordedModel
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.file_systems import is_shared
 from clip_index.storage.shard_store import StoreUnreachable
@@ -43,20 +46,23 @@ from query_api.http.connections.open_connections import bound_connections
 from query_api.http.connections.stopping import STOPPING, StopSignals
 from query_api.http.guards.api_keys import ApiKeys
 from query_api.http.guards.rate_limit import RateLimit
+from query_api.root_candidates import RootCandidates
 from query_api.search.recall_watch import RecallSettings
 from query_api.serving.engine import Reader
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.shown_links import LinkShowingReader
 from query_api.settings import (
     MULTIPROC_VARIABLE,
     SECTION,
     HoldFiles,
     IndexSettings,
+    ModelSection,
     QueryApiSettings,
     Settings,
     read_settings,
     registry_settings,
 )
+from query_api.swap.candidates import NamedIndex
+from query_api.swap.index_swap import INDEX_SWAP
 from query_api.telemetry.metrics_app import build_metrics_app
 from query_api.telemetry.multiprocess import scrape_registry
 from query_api.telemetry.tracing import SERVICE
@@ -75,6 +81,7 @@ from service.command_line import build_parser
 from service.environment import BadSettings
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.logs import configure_logs, trace_crashes
+from service.memory import free_bytes
 from service.processors import num_processors
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
@@ -87,12 +94,29 @@ log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
 
 
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Implements `ModelLoader`. Without `weigh_model` nobody looks whether two encoders fit into memory."""
+
+    load_model: Callable[[EncoderSettings], Encoder]
+    weigh_model: Callable[[EncoderSettings], int | None] = lambda _: None
+
+    def load(self, settings: EncoderSettings) -> Encoder:
+        return self.load_model(settings)
+
+    def weigh(self, settings: EncoderSettings) -> int | None:
+        return self.weigh_model(settings)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     build_parser("python -m query_api", __doc__).parse_args(arguments)
-    return run(_load_encoder)
+    return run(_load_encoder, _weigh_model)
 
 
-def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
+def run(
+    load_encoder: Callable[[EncoderSettings], Encoder],
+    weigh_model: Callable[[EncoderSettings], int | None] = lambda _: None,
+) -> int:
     """Read the environment, open everything, serve; return the exit code."""
     try:
         settings = read_settings()
@@ -101,7 +125,7 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
     configure_logs(settings.log.level, settings.log.format)
     trace_crashes()
     try:
-        _open_and_serve(settings, load_encoder)
+        _open_and_serve(settings, Models(load_encoder, weigh_model))
     except AddressRefused as error:
         return _refuse(f"{_variable_of(error, settings.query_api)}: {error}", exit_code=2)
     except BadSettings as error:
@@ -120,12 +144,15 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
     return 0
 
 
-def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
+def _open_and_serve(settings: Settings, models: Models) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
-        encoder = load_encoder(_as_index_was_built(settings))
         contents = open_contents_store(settings.query_api)
-        reader = showing_links(open_reader(settings.index, encoder, settings.query_api.hold_files), contents)
+        candidates = build_candidates(settings, models, contents) if settings.index.id is None else None
+        encoder = load_first_encoder(settings, models, candidates)
+        reader = showing_links(
+            open_reader(settings.index, encoder.fingerprint, settings.query_api.hold_files), contents
+        )
         registry = CollectorRegistry()
         publisher = stack.enter_context(open_publisher(settings))
         scraped = stack.enter_context(scrape_registry(registry, _shared_metrics()))
@@ -133,11 +160,15 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
         if scraped is registry:  # with several processes, each scrape would show another one
             measure_process(scraped)
         app = build_app(
-            encoder, reader, registry, app_settings(settings, contents), publisher=publisher, tracer=tracer
+            encoder,
+            reader,
+            registry,
+            app_settings(settings, contents),
+            publisher=publisher,
+            tracer=tracer,
+            candidates=candidates,
         )
-        metrics_app = build_metrics_app(
-            scraped, settings.query_api.host_names, refresh=app[SERVED_INDEX].show
-        )
+        metrics_app = build_metrics_app(scraped, settings.query_api.host_names, refresh=app[INDEX_SWAP].show)
         with closing(ExitDeadline()) as deadline:
             asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
 
@@ -166,13 +197,66 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
     return encoder
 
 
-def open_reader(settings: IndexSettings, encoder: Encoder, hold_files: HoldFiles = "never") -> Reader:
+def _weigh_model(settings: EncoderSettings) -> int | None:
+    from clip_index.encoder.open_clip import weigh_model  # here: importing torch takes seconds
+
+    return weigh_model(settings)
+
+
+def load_first_encoder(settings: Settings, models: Models, candidates: RootCandidates | None) -> Encoder:
+    """Load the encoder of the index that is to be served, or the configured one while there is none.
+
+    An index that names no model which can be loaded is refused later, by the reader.
+    """
+    if candidates is not None and (named := _find_named(candidates)) is not None:
+        return candidates.load_for(named.index_id)
+    encoder = models.load(_as_index_was_built(settings))
+    if candidates is not None:
+        candidates.know(encoder)
+    return encoder
+
+
+def _find_named(candidates: RootCandidates) -> NamedIndex | None:
+    """Return the index that serves, if it can be looked at. If it cannot, the reader says why."""
+    try:
+        named = candidates.named()
+        if named is not None:
+            IndexDirectory.open(candidates.root, named.index_id)
+    except (ClipIndexError, OSError):
+        return None
+    return named
+
+
+def build_candidates(settings: Settings, models: Models, contents: ContentsStore | None) -> RootCandidates:
+    """Say how to open any index of the root, for the time when another one is to be served."""
+
+    def open_index(index_id: str, fingerprint: EncoderFingerprint) -> Reader:
+        named = settings.index.model_copy(update={"id": index_id})
+        return showing_links(open_reader(named, fingerprint, settings.query_api.hold_files), contents)
+
+    return RootCandidates(
+        settings.index.location,
+        settings.encoder,
+        models,
+        open_index,
+        free_bytes,
+        {index_id: _recorded(section) for index_id, section in settings.query_api.models.items()},
+    )
+
+
+def _recorded(section: ModelSection) -> RecordedModel:
+    return RecordedModel.of(EncoderSettings(model=section.model, pretrained=section.pretrained))
+
+
+def open_reader(
+    settings: IndexSettings, fingerprint: EncoderFingerprint, hold_files: HoldFiles = "never"
+) -> Reader:
     """Open the index. If there is none yet, the service waits. A foreign index is an error.
 
     If the newest generation of a shard is damaged, its newest good one is served; without one it is an error.
     """
     holds_files = hold_files == "always" or (hold_files == "auto" and _is_shared(settings))
-    reader = IndexReader(settings.location, settings.id, encoder.fingerprint, holds_files=holds_files)
+    reader = IndexReader(settings.location, settings.id, fingerprint, holds_files=holds_files)
     try:
         reader.reload()
     except (IndexMissing, StoreUnreachable) as error:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeAlias
 
 from aiohttp import web
 
 from query_api.contract.route import HTML, Route
 from query_api.errors import ApiError
 from query_api.http.json_answer import json_answer
+from query_api.swap.served_pair import SERVED
 
-DOCUMENT = web.AppKey("document", str)  # OpenAPI, in JSON
+DocumentOf: TypeAlias = Callable[[int], str]
+DOCUMENT: web.AppKey[DocumentOf] = web.AppKey("document")
+"""Returns the OpenAPI document, in JSON, for embeddings of a dimension."""
 
 SCRIPT = "start.js"
 JAVASCRIPT = "text/javascript"
@@ -50,7 +55,7 @@ _START = """const page = SwaggerUIBundle({
 
 async def get_document(request: web.Request) -> web.Response:
     """Answer the OpenAPI document of this service."""
-    return json_answer(request.app[DOCUMENT])
+    return json_answer(request.app[DOCUMENT](request[SERVED].encoder.fingerprint.dimension))
 
 
 async def get_docs(_: web.Request) -> web.Response:

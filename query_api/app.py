@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -13,15 +14,14 @@ from prometheus_client import CollectorRegistry
 
 from clip_index.encoder.protocol import Encoder
 from event_log.publisher import Publisher
-from query_api.api_docs import DOCUMENT
+from query_api.api_docs import DOCUMENT, DocumentOf
 from query_api.compat.html_gallery import gallery_headers
 from query_api.compat.links import GALLERY_HEADERS
 from query_api.contents.live_routes import LIVE_STREAMS, LiveStreams
 from query_api.contract.flat_document import flat_document
 from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
-from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
-from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
+from query_api.encoding.query_encoder import QueryEncoderSettings
 from query_api.http.answer_headers import add_headers
 from query_api.http.bodies.inflation import KEEP_COMPRESSED
 from query_api.http.bodies.reading import MAX_JSON_BYTES
@@ -35,7 +35,6 @@ from query_api.http.guards.cors import build_cors
 from query_api.http.guards.host_check import build_host_check
 from query_api.http.guards.rate_limit import RateLimit, build_rate_limit, build_refusal_limit
 from query_api.page.files import PAGE, PageSettings, read_page
-from query_api.percentiles.renewal import PERCENTILE_SCALES, PercentileScales
 from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.route_table import ROUTES
 from query_api.search.paging.cursors import CURSOR_KEY
@@ -45,9 +44,11 @@ from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
 from query_api.serving.background_job import BACKGROUND_JOBS, BackgroundJobs
 from query_api.serving.engine import Reader
 from query_api.serving.request_slots import DEFAULT_WAITING, REQUEST_SLOTS, SLOTS_PER_CORE, RequestSlots
-from query_api.serving.scrub import Scrub
-from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.workers import WORKERS, Workers
+from query_api.swap.candidates import Candidates
+from query_api.swap.holding import hold_pair
+from query_api.swap.index_swap import INDEX_SWAP, IndexSwap
+from query_api.swap.served_pair import PairSettings, RunningEncoder, ServedPair, SharedParts
 from query_api.telemetry.metrics import METRICS, Metrics
 from query_api.telemetry.stages import HAS_ACCESS_LOG, SLOW_SECONDS
 from query_api.telemetry.tracing import TRACER
@@ -83,6 +84,16 @@ class AppSettings:
     scrub_seconds: float | None = None
     recall: RecallSettings = field(default_factory=RecallSettings)
 
+    @property
+    def pair(self) -> PairSettings:
+        return PairSettings(
+            query_encoder=self.query_encoder,
+            reload_interval_seconds=self.reload_interval_seconds,
+            max_wait_seconds=self.max_wait_seconds,
+            has_percentiles=self.has_percentiles,
+            scrub_seconds=self.scrub_seconds,
+        )
+
 
 def build_app(
     encoder: Encoder,
@@ -92,10 +103,12 @@ def build_app(
     *,
     publisher: Publisher | None = None,
     tracer: Tracer | None = None,
+    candidates: Candidates | None = None,
 ) -> web.Application:
     """Build the query service around an encoder and a reader with the same fingerprint.
 
     The reader may have no index yet. The service then starts, is not ready, and waits for one.
+    With `candidates` it serves, from the moment at which the root names another index, that one.
     Without a publisher, uploads are disabled. The caller closes the publisher.
     """
     app = web.Application(
@@ -111,51 +124,38 @@ def build_app(
     app[HAS_ACCESS_LOG] = settings.has_access_log
     app[STOPPING] = Stopping()
     app[REQUEST_SLOTS] = build_request_slots(settings)
-    _add_search(app, encoder, reader, settings)
+    shared = _add_search(app, settings)
+    first = ServedPair(RunningEncoder(encoder, shared), reader, shared)
+    app[INDEX_SWAP] = IndexSwap(first, shared, candidates)
     app[EVENT_PUBLISHER] = EventPublisher(publisher, app[WORKERS], settings.publish)
     app[GALLERY_HEADERS] = gallery_headers(settings.link_hosts)
     app[PAGE] = read_page(PageSettings(settings.link_hosts, can_publish=publisher is not None))
-    _add_background_jobs(app, reader, settings)
-    _add_routes(app, needs_key=settings.keys.are_required, dimension=encoder.fingerprint.dimension)
+    _add_background_jobs(app)
+    _add_routes(app, needs_key=settings.keys.are_required)
     return app
 
 
-def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings: AppSettings) -> None:
-    """Add what searches need: threads, the encoder, the index, and what is computed from these."""
-    metrics = app[METRICS]
+def _add_search(app: web.Application, settings: AppSettings) -> SharedParts:
+    """Add what searches need beside an index and its encoder; return what all pairs of them share."""
     workers = app[WORKERS] = Workers(settings.num_workers)
-    query_encoder = app[QUERY_ENCODER] = QueryEncoder(encoder, workers, metrics, settings.query_encoder)
-    served_index = app[SERVED_INDEX] = ServedIndex(
-        reader, metrics, settings.max_wait_seconds, tracer=app[TRACER]
-    )
-    scales = PercentileScales(served_index, query_encoder) if settings.has_percentiles else None
-    app[PERCENTILE_SCALES] = scales
     quick = QuickSearches(app[REQUEST_SLOTS], workers, settings.loop_search_seconds)
+    app[BACKGROUND_JOBS] = BackgroundJobs()
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2), quick)
-    app[RECALL_WATCH] = RecallWatch(metrics, settings.recall) if settings.recall.every else None
+    app[RECALL_WATCH] = RecallWatch(app[METRICS], settings.recall) if settings.recall.every else None
     app[OWNER_INTERESTS] = OwnerInterests()
     app[CURSOR_KEY] = settings.cursor_key
-    app[CANARY_PROBE] = CanaryProbe(query_encoder)
+    return SharedParts(workers, app[METRICS], app[BACKGROUND_JOBS], settings.pair, app[TRACER])
 
 
-def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSettings) -> None:
+def _add_background_jobs(app: web.Application) -> None:
     """Add what runs beside the requests. aiohttp starts it in this order and stops it in reverse."""
     app[LIVE_STREAMS] = live_streams = LiveStreams()
-    jobs = app[BACKGROUND_JOBS] = BackgroundJobs()
     app.on_shutdown.append(live_streams.stop)
     app.cleanup_ctx.append(_run_workers)
-    app.cleanup_ctx.append(lambda app: app[QUERY_ENCODER].running())
-    app.cleanup_ctx.append(lambda app: app[SERVED_INDEX].reloading(settings.reload_interval_seconds))
-    if (scales := app[PERCENTILE_SCALES]) is not None:
-        jobs.add(scales.job)
-        app.cleanup_ctx.append(lambda _: scales.renewing())
     if (watch := app[RECALL_WATCH]) is not None:
-        jobs.add(watch.job)
+        app[BACKGROUND_JOBS].add(watch.job)
         app.cleanup_ctx.append(lambda _: watch.watching())
-    if settings.scrub_seconds is not None:
-        scrub = Scrub(reader, app[METRICS], settings.scrub_seconds)
-        jobs.add(scrub.job)
-        app.cleanup_ctx.append(lambda _: scrub.scrubbing())
+    app.cleanup_ctx.append(lambda app: app[INDEX_SWAP].running())
 
 
 def build_request_slots(settings: AppSettings) -> RequestSlots:
@@ -169,13 +169,19 @@ async def _run_workers(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-def _add_routes(app: web.Application, *, needs_key: bool, dimension: int) -> None:
+def _add_routes(app: web.Application, *, needs_key: bool) -> None:
     """Add the routes, what the middlewares need to know of them, and the document that describes them."""
-    document = build_document(ROUTES, needs_key=needs_key, dimension=dimension)
-    app[DOCUMENT] = json.dumps(flat_document(document))
+    # For each dimension one, because a swap may bring another.
+    document_of: DocumentOf = cache(partial(_write_document, needs_key=needs_key))
+    app[DOCUMENT] = document_of
     app[ENDLESS] = frozenset(route.path for route in ROUTES if route.is_endless)
     app[ACCESS] = {route.key: route.access for route in ROUTES}
     app.add_routes([route.definition() for route in ROUTES])
+
+
+def _write_document(dimension: int, *, needs_key: bool) -> str:
+    document = build_document(ROUTES, needs_key=needs_key, dimension=dimension)
+    return json.dumps(flat_document(document))
 
 
 def build_middlewares(settings: AppSettings) -> list[Middleware]:
@@ -188,5 +194,5 @@ def build_middlewares(settings: AppSettings) -> list[Middleware]:
     ]
     receiver = BodyReceiver(settings.receive_timeout_seconds)
     limit = ConcurrencyLimit(settings.answer_seconds + settings.max_wait_seconds)
-    enter = Entrance(guards, receiver, limit).middleware()
+    enter = Entrance(guards, receiver, limit, hold_pair).middleware()
     return [build_cors(settings.cors_origins), enter] if settings.cors_origins else [enter]

@@ -6,14 +6,14 @@ from aiohttp import web
 
 from query_api.contract.models import ReadyAnswer, StatusAnswer
 from query_api.contract.route import Route
-from query_api.encoding.canary_probe import CANARY_PROBE
-from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.connections.stopping import STOPPING
 from query_api.http.json_answer import json_answer
 from query_api.serving.background_job import BACKGROUND_JOBS
-from query_api.serving.served_index import SERVED_INDEX, STALLED_SECONDS, ServedIndex
+from query_api.serving.served_index import STALLED_SECONDS, ServedIndex
 from query_api.serving.workers import STUCK_SECONDS, WORKERS, Workers
+from query_api.swap.index_swap import INDEX_SWAP
+from query_api.swap.served_pair import SERVED
 
 HANGS_SECONDS = 5 * STALLED_SECONDS  # so long, because a restart does not make a slow disk faster
 RETRY_AFTER = {"Retry-After": "1"}
@@ -25,7 +25,7 @@ async def get_livez(request: web.Request) -> web.Response:
     if workers.num_running_for(HANGS_SECONDS) >= workers.num_threads:
         message = f"every worker thread has been in one call for {HANGS_SECONDS:.0f} s"
         raise ApiError("workers_stuck", message, headers=RETRY_AFTER)
-    served, encoder = request.app[SERVED_INDEX], request.app[QUERY_ENCODER]
+    served, encoder = request[SERVED].index, request[SERVED].encoder
     if not served.is_reloading:
         raise ApiError("reload_stopped", "the reload loop has ended", headers=RETRY_AFTER)
     if served.seconds_looking > HANGS_SECONDS:
@@ -45,7 +45,7 @@ async def get_readyz(request: web.Request) -> web.Response:
     """
     if request.app[STOPPING].has_begun:
         raise ApiError("not_ready", "the service is stopping", headers=RETRY_AFTER)
-    served = request.app[SERVED_INDEX]
+    served = request[SERVED].index
     if not served.has_searcher:
         why = "the log says why" if served.last_failure else "the first reload is not done"
         raise ApiError("not_ready", f"there is no index to search yet: {why}", headers=RETRY_AFTER)
@@ -54,9 +54,10 @@ async def get_readyz(request: web.Request) -> web.Response:
     if request.app[WORKERS].are_stuck:
         message = f"every worker thread has been in one call for {STUCK_SECONDS:.0f} s"
         raise ApiError("not_ready", message, headers=RETRY_AFTER)
-    if (complaint := await request.app[CANARY_PROBE].complaint()) is not None:
+    if (complaint := await request[SERVED].canary.complaint()) is not None:
         raise ApiError("not_ready", complaint, headers=RETRY_AFTER)
     problems = [*_problems_of_workers(request.app[WORKERS]), *request.app[BACKGROUND_JOBS].problems]
+    problems += request.app[INDEX_SWAP].problems
     problems += [
         f"{name}: generation {shard.damaged_generation} is damaged, and {shard.generation} is served"
         for name, shard in served.searcher.shards.items()

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 from query_api import api_docs, health
 from query_api.compat import links, mv_retrieval
-from query_api.contents import browse_routes, facet_routes, index_routes, live_routes, thumbnail_routes
+from query_api.contents import (
+    browse_routes,
+    candidate_routes,
+    facet_routes,
+    index_routes,
+    live_routes,
+    thumbnail_routes,
+)
 from query_api.page import routes as page
 from query_api.recommend import routes as recommend
 from query_api.search import embed
@@ -16,7 +23,7 @@ from query_api.uploads import routes as uploads
 
 DOCUMENTED = {
     "search": (*search.ROUTES, *recommend.ROUTES, *embed.ROUTES),
-    "contents": (*index_routes.ROUTES, *uploads.ROUTES, *bulk_routes.ROUTES),
+    "contents": (*index_routes.ROUTES, *candidate_routes.ROUTES, *uploads.ROUTES, *bulk_routes.ROUTES),
     "browse": (
         *browse_routes.ROUTES,
         *facet_routes.ROUTES,

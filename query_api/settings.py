@@ -41,12 +41,21 @@ class IndexSettings(IndexSection):
     """Which index is served."""
 
     id: str | None = Field(
-        default=None, description="The index to serve. Unset: the one that is current at the start."
+        default=None,
+        description="The index to serve for the whole life of the process. Unset: the one that the newest "
+        "current-<n>.json names; the service follows it to another index without a pause.",
     )
 
     @property
     def location(self) -> IndexRoot:
         return index_root(self.root, self.cache_dir, self.cache_bytes)
+
+
+class ModelSection(Section):
+    """A model, as CLIPTIDE_ENCODER__MODEL and CLIPTIDE_ENCODER__PRETRAINED name it."""
+
+    model: str
+    pretrained: str | None = None
 
 
 class QueryApiSettings(Section):
@@ -216,6 +225,12 @@ class QueryApiSettings(Section):
         default=True,
         description="Write a log line for each request, with its id, route, status and time. It never holds "
         "the path, the query or a key.",
+    )
+    models: dict[str, ModelSection] = Field(
+        default_factory=dict,
+        description="Where the models of indexes are on this machine, as a JSON object by index id: "
+        '{"v2": {"model": "/models/tuned"}}. Needed for an index whose model lies elsewhere than where it '
+        "was begun. Each takes the place of CLIPTIDE_ENCODER__MODEL when its index serves.",
     )
     text_cache_entries: int = Field(
         default=10_000, ge=0, description="Number of query texts whose embeddings are cached."

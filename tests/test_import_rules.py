@@ -73,7 +73,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("buckets", "command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
-        ("environment", "exit_deadline", "host_names", "processors"),
+        ("environment", "exit_deadline", "host_names", "memory"),
+        ("processors",),
         ("logs", "value_errors"),
     ),
     "consumer": (
@@ -92,12 +93,14 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "query_api": (
         ("__main__",),
+        ("root_candidates",),
         ("app", "settings"),
         ("route_table",),
         ("api_docs", "compat", "contents", "health", "page"),
         ("recommend", "uploads"),
         ("search",),
-        ("answers", "http", "percentiles"),
+        ("answers", "http", "swap"),
+        ("percentiles",),
         ("contract", "encoding", "hosts"),
         ("serving",),
         ("errors", "telemetry"),
@@ -118,7 +121,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("request",),
     ),
     "cliptide": (
-        ("__main__", "evaluation"),
+        ("__main__", "reindexing"),
+        ("evaluation",),
         ("demo",),
         ("command_table",),
         ("finetuning",),
@@ -140,6 +144,7 @@ KNOW_A_REQUEST = (
     "compat/",
     "contents/",
     "http/",
+    "swap/holding.py",
     "contract/route.py",
     "search/embed.py",
     "telemetry/metrics_app.py",

@@ -16,6 +16,7 @@ from clip_index.errors import (
     IndexRefused,
     OtherFormat,
 )
+from clip_index.generations.pointer import INDEX_ID, dump_first, name_current, newest_number, read_pointer
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.shard_store import ShardStore
@@ -23,8 +24,6 @@ from clip_index.storage.shard_store import ShardStore
 FORMAT = 1
 _INDEXES = "indexes"
 _DESCRIPTION = "index.json"
-_INDEX_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_CURRENT_NAME = re.compile(r"current-(\d{1,18})\.json", re.ASCII)
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 MAX_PARTITIONS = 10_000
 _MAX_DIMENSION = 65_536
@@ -74,14 +73,14 @@ class IndexDirectory:
         store.ensure(_DESCRIPTION, _dump_description(description))
         found = _read_description(store)
         _compare(store, found, description)
-        top.ensure("current-1.json", dump_digested({"index_id": index_id}))
+        top.ensure(*dump_first(index_id))
         return cls(store, index_id, found)
 
     @classmethod
     def open(cls, root: IndexRoot, index_id: str | None = None) -> IndexDirectory:
         """Open an index, the current one by default; `IndexMissing` if there is none yet."""
         top = open_root(root)
-        index_id = index_id or _read_current(top)
+        index_id = index_id or read_pointer(top).index_id
         store = top.below(_folder(index_id))
         try:
             return cls(store, index_id, _read_description(store))
@@ -106,10 +105,15 @@ class IndexDirectory:
         return self.store.below(self.shard_name(partition))
 
 
+def list_indexes(root: IndexRoot) -> list[str]:
+    """Return the ids of the indexes of a root, damaged ones too."""
+    return sorted(name for name in open_root(root).list_names(_INDEXES) if INDEX_ID.fullmatch(name))
+
+
 def check_index_id(index_id: str) -> None:
     """Raise `IndexRefused` for a name that no index can have, because it is the name of a folder."""
-    if not _INDEX_ID.fullmatch(index_id):
-        raise IndexRefused(f"index id {index_id!r} must match {_INDEX_ID.pattern}")
+    if not INDEX_ID.fullmatch(index_id):
+        raise IndexRefused(f"index id {index_id!r} must match {INDEX_ID.pattern}")
 
 
 def repair_current(root: IndexRoot, index_id: str | None = None) -> str | None:
@@ -119,29 +123,26 @@ def repair_current(root: IndexRoot, index_id: str | None = None) -> str | None:
     """
     top = open_root(root)
     try:
-        _read_current(top)
+        read_pointer(top)
     except DamagedFile:
-        index_id = _present_index(top, index_id)
-        top.ensure(f"current-{_current_number(top) + 1}.json", dump_digested({"index_id": index_id}))
-        return index_id
+        named = _present_index(root, index_id)
+        name_current(top, named, after=newest_number(top))
+        return named
     except IndexMissing:
         pass
     return None
 
 
-def _present_index(top: ShardStore, index_id: str | None) -> str:
+def _present_index(root: IndexRoot, index_id: str | None) -> str:
     """Return the index of this id, or the only one."""
-    found = sorted(name for name in top.list_names(_INDEXES) if _INDEX_ID.fullmatch(name))
+    found = list_indexes(root)
     wanted = [name for name in found if index_id in (None, name)]
     if len(wanted) != 1:
         names = ", ".join(found) or "none"
-        raise IndexRefused(f"{top.address} has these indexes: {names}: say with --index-id which one serves")
+        raise IndexRefused(
+            f"{open_root(root).address} has these indexes: {names}: say with --index-id which one serves"
+        )
     return wanted[0]
-
-
-def _current_number(top: ShardStore) -> int:
-    matches = (_CURRENT_NAME.fullmatch(name) for name in top.list_names())
-    return max((int(match[1]) for match in matches if match), default=0)
 
 
 def _folder(index_id: str) -> str:
@@ -159,7 +160,6 @@ _WRITE_ANEW = (
     "put it back from a backup; or, if topic, group and model are still those that built the index, remove "
     "the file and start a consumer, which writes it anew"
 )
-_NAME_ANEW = "`cliptide snapshot repair` writes it anew; until then name the index with CLIPTIDE_INDEX__ID"
 
 
 def _read_description(store: ShardStore) -> IndexDescription:
@@ -221,17 +221,3 @@ def _compare(store: ShardStore, found: IndexDescription, wanted: IndexDescriptio
 
 def _value(description: IndexDescription, name: str) -> Any:
     return getattr(description, name)
-
-
-def _read_current(root: ShardStore) -> str:
-    number = _current_number(root)
-    if not number:
-        raise IndexMissing(f"no index in {root.address} yet")
-    name = f"current-{number}.json"
-    try:
-        index_id = parse_digested(root.read(name), root.address_of(name)).get("index_id")
-        if not isinstance(index_id, str) or not _INDEX_ID.fullmatch(index_id):
-            raise DamagedFile(root.address_of(name), f"no index has the id {index_id!r}")
-    except DamagedFile as damage:
-        raise DamagedIndexFile(damage.file, damage.detail, way_on=_NAME_ANEW) from damage
-    return index_id

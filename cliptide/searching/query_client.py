@@ -76,6 +76,11 @@ class QueryClient:
             num_owned=sum(shard["generation"] > 0 for shard in shards.values()),
         )
 
+    def candidate(self, index_id: str) -> tuple[str, str | None]:
+        """Return whether the service serves an index, or could (`state` of `/v1/indexes`), and why not."""
+        answer = self._call(f"/v1/indexes/{quote(index_id, safe='')}")
+        return str(answer["state"]), answer.get("reason")
+
     def content(self, content_id: str) -> Json | None:
         """Return the content, or None if the service has no live content of this id."""
         try:

@@ -18,6 +18,7 @@ from clip_index.errors import DamagedFile, IndexMissing, IndexRefused
 from clip_index.generations.history import list_generations, manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import Manifest, dump_manifest, parse_manifest
+from clip_index.generations.recorded_model import copy_model
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.durable_files import fsync_path, make_directory
 from clip_index.storage.index_roots import IndexRoot, local_directory
@@ -105,6 +106,7 @@ def restore(backup: IndexDirectory, root: Path, existing: IndexDirectory | None)
             yield _told(source.name, *copied)
     make_directory(staged)
     LocalShardStore(staged).put({_DESCRIPTION: backup.store.read(_DESCRIPTION)})
+    copy_model(backup.store, LocalShardStore(staged))
     overtaken: list[CopiedShard] = []
     if replaced is not None:
         aside = moved_aside(root, backup.index_id)
@@ -142,6 +144,7 @@ def _claim(index: IndexDirectory, root: IndexRoot, target: Path) -> None:
     store.ensure(_DESCRIPTION, description)
     if store.read(_DESCRIPTION) != description:
         raise IndexRefused(f"{target} holds a backup of another index with the id {index.index_id}")
+    copy_model(index.store, store)
     LocalShardStore(target).ensure(_CURRENT, dump_digested({"index_id": index.index_id}))
 
 

@@ -151,8 +151,13 @@ def index_options(command: Command) -> Callable[..., Any]:
         envvar="CLIPTIDE_INDEX__ID",
         help="The index to use. Default: the current one.",
     )(command)
+    return root_option(with_id)
+
+
+def root_option(command: Command) -> Callable[..., Any]:
+    """Add --index-root and its cache."""
     text = "What holds the indexes: a directory, or a bucket such as s3://bucket/prefix."
-    return index_root_option(exists=True, text=text)(with_id)
+    return index_root_option(exists=True, text=text)(command)
 
 
 def topic_option(command: Command) -> Command:
@@ -191,7 +196,7 @@ def _load_mapping(_: click.Context, param: click.Parameter, name: str | None) ->
         raise click.BadParameter(str(error), param=param) from error
 
 
-def _http_address(_: click.Context, param: click.Parameter, value: str) -> str:
+def http_address(_: click.Context, param: click.Parameter, value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise click.BadParameter(f"{value!r} does not begin with http:// or https://", param=param)
     if "@" in value.partition("://")[2].partition("/")[0]:
@@ -210,7 +215,7 @@ def query_options(command: Command) -> Command:
     return option(
         "--query-url",
         default="http://127.0.0.1:8080",
-        callback=_http_address,
+        callback=http_address,
         envvar="CLIPTIDE_QUERY_URL",
         help="The address of the query service.",
     )(command)

@@ -18,14 +18,15 @@ from query_api.compat.html_gallery import LinkedImage, build_gallery, is_web_lin
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.models import MAX_TEXT_CHARACTERS, FilePart, Request, picture_of_part
 from query_api.contract.route import FORM, HTML, Described, Route
-from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
+from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ApiError
 from query_api.http.bodies.reading import read_known_parameters, read_parts
 from query_api.http.json_answer import json_answer
 from query_api.serving.best_of_crops import search_crops
 from query_api.serving.engine import Snapshot
-from query_api.serving.served_index import SERVED_INDEX, ServedIndex
+from query_api.serving.served_index import ServedIndex
 from query_api.serving.workers import WORKERS, Workers
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES, Stages
 
 NUM_IMAGES = 8
@@ -116,7 +117,7 @@ class LinkSearch:
 
 def _search_of(request: web.Request) -> LinkSearch:
     app = request.app
-    return LinkSearch(app[QUERY_ENCODER], app[SERVED_INDEX], app[WORKERS], request[STAGES])
+    return LinkSearch(request[SERVED].encoder, request[SERVED].index, app[WORKERS], request[STAGES])
 
 
 def find_linked_images(searcher: Snapshot, crops: Embeddings) -> list[LinkedImage]:

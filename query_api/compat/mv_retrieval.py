@@ -20,7 +20,6 @@ from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHIN
 from query_api.contract.models import MAX_K, Answer, Request, picture_of_part
 from query_api.contract.route import BINARY, OCTETS, Route
 from query_api.contract.utf8 import text_from_bytes
-from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies.reading import read_body, read_known_parameters
 from query_api.http.guards.access import CALLER
@@ -35,8 +34,8 @@ from query_api.search.ranking.ranking_requests import without_owner
 from query_api.serving.best_of_crops import search_crops
 from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES
 from query_api.telemetry.tracing import TRACE
 from query_api.uploads.fate import MESSAGES, fate_of, searcher_covering
@@ -121,14 +120,14 @@ async def add_content(request: web.Request) -> web.Response:
         event,
         stages,
         trace=request[TRACE],
-        encoder=app[QUERY_ENCODER],
+        encoder=request[SERVED].encoder,
         publisher=app[EVENT_PUBLISHER],
     )
     with stages.measure("wait"):
         searcher = await searcher_covering(
             delivery,
             SEARCHABLE_WITHIN_SECONDS,
-            served=app[SERVED_INDEX],
+            served=request[SERVED].index,
             slots=app[REQUEST_SLOTS].of(request[CALLER]),
         )
     fate = await app[WORKERS].run(fate_of, searcher, event, delivery)
@@ -152,7 +151,7 @@ async def retrieve_contents(request: web.Request) -> web.Response:
 
 async def _embed(request: web.Request, body: bytes, modality: Modality) -> Embeddings | None:
     """Encode a query, (crops, dimension). A blank text means nothing, so it has no embedding."""
-    encoder = request.app[QUERY_ENCODER]
+    encoder = request[SERVED].encoder
     with request[STAGES].measure("encode"):
         if modality == "image":
             return await encoder.encode_content(picture_of_part(body))
@@ -243,7 +242,7 @@ def _rank(hits: Sequence[Hit], modality: Modality) -> RankedContents:
 
 async def _newest_searcher(request: web.Request) -> Snapshot:
     """Reload first, so that the client finds what it has added through any process."""
-    served = request.app[SERVED_INDEX]
+    served = request[SERVED].index
     with request[STAGES].measure("reload"):
         await served.reload_for_request()
     return served.searcher.observed_by(request[STAGES].search_observer)

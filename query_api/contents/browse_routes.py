@@ -24,22 +24,22 @@ from query_api.contract.route import JSON, Route
 from query_api.http.bodies.reading import read_json_body
 from query_api.http.json_answer import json_answer
 from query_api.serving.engine import NewestContent, Snapshot, TimePosition, ValueCounts
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES, Stages
 
 
 async def browse(request: web.Request) -> web.Response:
     """Answer the newest contents."""
     wanted = await read_json_body(request, BrowseRequest)
-    searcher = request.app[SERVED_INDEX].searcher
+    searcher = request[SERVED].index.searcher
     return json_answer(await request.app[WORKERS].run(build_browse_answer, searcher, wanted, request[STAGES]))
 
 
 async def count(request: web.Request) -> web.Response:
     """Answer how often the values of some fields occur."""
     wanted = await read_json_body(request, CountRequest)
-    searcher = request.app[SERVED_INDEX].searcher
+    searcher = request[SERVED].index.searcher
     return json_answer(await request.app[WORKERS].run(build_count_answer, searcher, wanted, request[STAGES]))
 
 

@@ -23,18 +23,16 @@ from query_api.contents.facet_models import (
 from query_api.contents.facets import count_facets
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import JSON, Examples, Route
-from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.http.bodies.reading import read_json_body
 from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
-from query_api.percentiles.renewal import PERCENTILE_SCALES
 from query_api.search.query_resolution import QueryResolver, with_scales
 from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.ranking.ranking import rank
 from query_api.search.request.tokens import cost_of_examples, cost_of_options
 from query_api.serving.engine import CountedField, Location, Snapshot
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES, Stages
 
 _WHOLLY_COUNTED: tuple[CountedField, ...] = ("modality", "source", "owner_id")
@@ -47,13 +45,13 @@ async def facets(request: web.Request) -> web.Response:
         wanted = await read_json_body(request, FacetRequest)
         query = wanted.as_query()
         charge(request, cost_of_examples([query, *(query.terms or ())]) + cost_of_options(query))
-    searcher = request.app[SERVED_INDEX].searcher
+    searcher = request[SERVED].index.searcher
     embedding: QueryEmbedding | None = None
     if wanted.has_query:
         with stages.measure("encode"):
-            resolver = QueryResolver(searcher, request.app[QUERY_ENCODER], request.app[WORKERS])
+            resolver = QueryResolver(searcher, request[SERVED].encoder, request.app[WORKERS])
             embedding = await resolver.embed(query)
-        embedding = with_scales(embedding, query, request.app[PERCENTILE_SCALES])
+        embedding = with_scales(embedding, query, request[SERVED].scales)
     text = await request.app[WORKERS].run(build_facet_answer, searcher, wanted, embedding, stages)
     return json_answer(text)
 

@@ -13,8 +13,8 @@ from query_api.contract.route import Route
 from query_api.http.bodies.reading import read_parameters
 from query_api.http.json_answer import json_answer
 from query_api.serving.engine import Index, Snapshot
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES
 
 
@@ -22,7 +22,7 @@ async def get_content(request: web.Request) -> web.Response:
     """Answer a content. Reload first, so that a client finds what any process has told it is searchable."""
     stages = request[STAGES]
     include = read_parameters(request, ContentParameters).include
-    served = request.app[SERVED_INDEX]
+    served = request[SERVED].index
     with stages.measure("reload"):
         await served.reload_for_request()
     searcher = served.searcher
@@ -42,7 +42,7 @@ async def get_content(request: web.Request) -> web.Response:
 
 
 async def get_index(request: web.Request) -> web.Response:
-    served = request.app[SERVED_INDEX]
+    served = request[SERVED].index
     answer = _describe(served.index, served.searcher)
     return json_answer(answer.model_dump_json())
 

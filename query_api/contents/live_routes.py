@@ -16,8 +16,8 @@ from query_api.contract.route import Route
 from query_api.errors import ApiError
 from query_api.http.guards.access import CALLER
 from query_api.serving.engine import Snapshot
-from query_api.serving.served_index import SERVED_INDEX, ServedIndex
 from query_api.serving.shares import SharedSlots
+from query_api.swap.index_swap import INDEX_SWAP, IndexSwap
 from query_api.telemetry.stages import REQUEST_ID
 
 MAX_STREAMS = 32  # of each caller
@@ -63,28 +63,30 @@ LIVE_STREAMS = web.AppKey("live_streams", LiveStreams)
 
 async def get_live(request: web.Request) -> web.StreamResponse:
     """Send an event now, on every change, and at least each second, until the client leaves."""
-    streams, served = request.app[LIVE_STREAMS], request.app[SERVED_INDEX]
+    streams, swap = request.app[LIVE_STREAMS], request.app[INDEX_SWAP]
     with streams.slot(request[CALLER]):
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = EVENT_STREAM
         response.headers["X-Request-Id"] = request[REQUEST_ID]
-        first = served.searcher
+        first = swap.pair.index.searcher
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        await _send_events(response, first, served, streams.stopping)
+        await _send_events(response, first, swap, streams.stopping)
     return response
 
 
 async def _send_events(
-    response: web.StreamResponse, searcher: Snapshot, served: ServedIndex, stopping: asyncio.Event
+    response: web.StreamResponse, searcher: Snapshot, swap: IndexSwap, stopping: asyncio.Event
 ) -> None:
+    """Send events of whatever index serves. A stream outlives a swap, and holds no index."""
     while not stopping.is_set():
         try:
             await response.write(event_of(searcher).encode())
         except ConnectionError:  # the client left
             return
         await _pause(stopping, MIN_INTERVAL_SECONDS)
+        served = swap.pair.index
         searcher = await served.newer_searcher(searcher, SILENCE_SECONDS - MIN_INTERVAL_SECONDS)
 
 

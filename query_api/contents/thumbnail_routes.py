@@ -11,8 +11,8 @@ from query_api.contract.route import BINARY, Route
 from query_api.errors import ApiError
 from query_api.http.bodies.reading import read_parameters
 from query_api.serving.engine import Snapshot
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES
 
 WEBP = "image/webp"
@@ -32,7 +32,7 @@ class ThumbnailParameters(Request):
 async def get_thumbnail(request: web.Request) -> web.Response:
     """Send a content's thumbnail."""
     offset = read_parameters(request, ThumbnailParameters).offset
-    searcher = request.app[SERVED_INDEX].searcher
+    searcher = request[SERVED].index.searcher
     with request[STAGES].measure("columns"):
         thumbnail, found_offset = await request.app[WORKERS].run(
             read_thumbnail, searcher, request.match_info["content_id"]

@@ -6,7 +6,6 @@ import asyncio
 import time
 
 import numpy as np
-from aiohttp import web
 
 from clip_index.content import Embeddings
 from clip_index.encoder.canary import CANARY_PNG, CANARY_TEXT
@@ -48,9 +47,6 @@ class CanaryProbe:
         return await asyncio.gather(
             self._encoder.encode_text_afresh(CANARY_TEXT), self._encoder.encode_image(CANARY_PNG)
         )
-
-
-CANARY_PROBE = web.AppKey("canary_probe", CanaryProbe)
 
 
 def _is_unit(embedding: Embeddings) -> bool:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from aiohttp import web
-
 from clip_index.content import Embeddings, unit_mean
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared, PreparedText
 from clip_index.errors import BadContent
@@ -214,9 +212,6 @@ class QueryEncoder:
             max_seconds=self._settings.max_pause_seconds,
         )
         settle_each(futures, [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome)
-
-
-QUERY_ENCODER = web.AppKey("query_encoder", QueryEncoder)
 
 
 def _key_of(text: str) -> bytes:

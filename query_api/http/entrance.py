@@ -5,9 +5,10 @@ All of it is one middleware, because each middleware costs a call of its own for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import Protocol, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -21,6 +22,12 @@ Guard: TypeAlias = Callable[[web.Request], None]
 """Looks at a request before its body is received, and raises `ApiError` to refuse it."""
 
 
+class AroundAnswer(Protocol):
+    """Answers a request by its handler, with what the handler needs at hand."""
+
+    def __call__(self, request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Entrance:
     """What a request passes. Cheap refusals come before the body is received, and the limit behind it."""
@@ -28,6 +35,7 @@ class Entrance:
     guards: Sequence[Guard]
     receiver: BodyReceiver
     limit: ConcurrencyLimit
+    around_answer: AroundAnswer
 
     def middleware(self) -> Middleware:
         """Build the middleware. It also times, counts and logs every request, and answers its errors."""
@@ -51,4 +59,4 @@ class Entrance:
             guard(request)
         if self.receiver.has_body(request):
             await self.receiver.receive(request)
-        return await self.limit.answer(request, handler)
+        return await self.limit.answer(request, partial(self.around_answer, handler=handler))

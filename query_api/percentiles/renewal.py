@@ -9,7 +9,6 @@ from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager
 
 import structlog
-from aiohttp import web
 
 from clip_index.content import Embeddings, Modality
 from clip_index.errors import ClipIndexError
@@ -33,6 +32,7 @@ class PercentileScales:
         self._min_pause_seconds = min_pause_seconds
         self.job = BackgroundJob("percentiles")
         self._scales: Mapping[Modality, Scales] | None = None
+        self._built = asyncio.Event()
 
     def find(self, asked_by: Modality | None) -> Scales | None:
         """Return the scales for queries of a modality; None until the first are built.
@@ -42,6 +42,10 @@ class PercentileScales:
         if asked_by is None:
             return {}
         return None if self._scales is None else self._scales[asked_by]
+
+    async def built(self) -> None:
+        """Wait until the first scales are built."""
+        await self._built.wait()
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
         """Build the scales now and after each change of the index, until the context ends."""
@@ -57,6 +61,7 @@ class PercentileScales:
                 phrases = phrases or await self._encode_phrases()
                 self._scales = await self.job.run(build_scales, searcher, phrases, self._pause_after)
                 built_of = searcher
+                self._built.set()
             except (ClipIndexError, ApiError, OSError) as error:
                 log.error("percentile scales not renewed", error=str(error))
             except CancelledError:  # the service is stopping
@@ -72,6 +77,3 @@ class PercentileScales:
 
     def _pause_after(self, searched_seconds: float) -> None:
         self.job.pause(_PAUSE_FACTOR * searched_seconds)
-
-
-PERCENTILE_SCALES: web.AppKey[PercentileScales | None] = web.AppKey("percentile_scales")

@@ -11,7 +11,6 @@ from aiohttp import web
 
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import JSON, Examples, Route
-from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.bodies.reading import read_json_body
 from query_api.http.guards.access import CALLER
@@ -25,8 +24,8 @@ from query_api.search.query_resolution import QueryResolver
 from query_api.search.request.tokens import cost_of_examples, cost_of_options
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.request_slots import REQUEST_SLOTS
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES
 
 OWNER_TOKENS = 100.0  # interests are clustered, and each is searched for
@@ -38,11 +37,11 @@ async def recommend(request: web.Request) -> web.Response:
     with stages.measure("read"):
         wanted = await read_json_body(request, RecommendRequest)
         charge(request, _surplus_of(wanted))
-    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS].of(request[CALLER])
+    served, slots = request[SERVED].index, request.app[REQUEST_SLOTS].of(request[CALLER])
     with stages.measure("wait"):
         searcher = await covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
     with stages.measure("encode"):
-        resolver = QueryResolver(searcher, request.app[QUERY_ENCODER], request.app[WORKERS])
+        resolver = QueryResolver(searcher, request[SERVED].encoder, request.app[WORKERS])
         positive = await _embed_known(resolver, wanted.positive or [])
         negative = await _embed_known(resolver, wanted.negative)
     if wanted.positive is not None and not positive:

@@ -19,13 +19,14 @@ from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT
 from query_api.contract.models import Answer, Base64Bytes, QueryText, Request, Timings
 from query_api.contract.route import JSON, Examples, Route
 from query_api.contract.schema_rules import exactly_one_of
-from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder
+from query_api.encoding.query_encoder import QueryEncoder
 from query_api.http.bodies.reading import read_json_body
 from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
 from query_api.search.request.request_costs import count_windows, refuse_costly
 from query_api.search.request.tokens import WINDOWS_OF_A_TOKEN
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES, Stages
 
 MAX_CONTENTS = 64
@@ -74,7 +75,7 @@ class EmbedAnswer(Answer):
 
 async def embed(request: web.Request) -> web.Response:
     """Encode texts and pictures as the consumer does. This needs no index."""
-    stages, encoder = request[STAGES], request.app[QUERY_ENCODER]
+    stages, encoder = request[STAGES], request[SERVED].encoder
     with stages.measure("read"):
         wanted = await read_json_body(request, EmbedRequest)
         charge(request, _surplus_of(wanted.contents))

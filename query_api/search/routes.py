@@ -15,13 +15,12 @@ from aiohttp import web
 
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
 from query_api.contract.route import FORM, JSON, Examples, Route
-from query_api.encoding.query_encoder import QUERY_ENCODER
+from query_api.errors import ApiError
 from query_api.http.bodies.reading import read_json_body
 from query_api.http.guards.access import CALLER
 from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
-from query_api.percentiles.renewal import PERCENTILE_SCALES
-from query_api.search.paging.cursors import CURSOR_KEY, cursor_key, read_cursor
+from query_api.search.paging.cursors import CURSOR_KEY, cursor_key, is_cursor_of, read_cursor
 from query_api.search.paging.pages import Page, first_page, searcher_of_page
 from query_api.search.query_resolution import QueryResolver, with_scales
 from query_api.search.ranking.query_embedding import QueryEmbedding
@@ -36,8 +35,9 @@ from query_api.search.shared_searches import SHARED_SEARCHES, can_share
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.index_swap import INDEX_SWAP
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES
 
 
@@ -77,7 +77,7 @@ async def _search_one(request: web.Request, wanted: SearchRequest) -> bytes:
         searcher = await _covered_searcher(request, wanted)
     with stages.measure("encode"):
         query = await _resolver(request, searcher).embed(wanted)
-    query = with_scales(query, wanted, request.app[PERCENTILE_SCALES])
+    query = with_scales(query, wanted, request[SERVED].scales)
     _offer(request, searcher, [(query, wanted)])
     if wanted.paged:
         return await _search_page(request, searcher, searcher, first_page(searcher, query, wanted))
@@ -93,7 +93,7 @@ async def _search_batch(request: web.Request, wanted: FreshnessOptions, queries:
         searcher = await _covered_searcher(request, wanted)
     with stages.measure("encode"):
         embeddings = await _resolver(request, searcher).embed_all(queries)
-    known = request.app[PERCENTILE_SCALES]
+    known = request[SERVED].scales
     pairs = [(with_scales(one, query, known), query) for one, query in zip(embeddings, queries, strict=True)]
     _offer(request, searcher, pairs)
     return await request.app[WORKERS].run(search_batch, searcher, pairs, stages)
@@ -101,10 +101,10 @@ async def _search_batch(request: web.Request, wanted: FreshnessOptions, queries:
 
 async def _search_next_page(request: web.Request, wanted: SearchRequest, cursor: str) -> bytes:
     """Read the cursor, which holds the embedding; cover by the first page's generations; then as any page."""
-    served = request.app[SERVED_INDEX]
+    served = request[SERVED].index
     newest = served.searcher
-    page = read_cursor(cursor, _cursor_key(request), newest.dimension)
-    page = replace(page, query=with_scales(page.query, page.options, request.app[PERCENTILE_SCALES]))
+    page = _read_cursor(request, cursor, newest.dimension)
+    page = replace(page, query=with_scales(page.query, page.options, request[SERVED].scales))
     if "k" in wanted.model_fields_set:
         page = replace(page, options=page.options.model_copy(update={"k": wanted.k}))
     with request[STAGES].measure("wait"):
@@ -112,9 +112,21 @@ async def _search_next_page(request: web.Request, wanted: SearchRequest, cursor:
     return await _search_page(request, searcher, newest, page)
 
 
+def _read_cursor(request: web.Request, cursor: str, dimension: int) -> Page:
+    """Return the page that a cursor stands for; `generation_gone` if it is of an index that served before."""
+    try:
+        return read_cursor(cursor, _cursor_key(request), dimension)
+    except ApiError:
+        formers, configured = request.app[INDEX_SWAP].former_descriptions, request.app[CURSOR_KEY]
+        if not any(is_cursor_of(cursor, former, configured) for former in formers):
+            raise
+    message = "the index of the first page no longer serves; begin again without a cursor"
+    raise ApiError("generation_gone", message)
+
+
 async def _search_page(request: web.Request, searcher: Snapshot, newest: Snapshot, page: Page) -> bytes:
     """Rank, rate and write a page, and keep its searcher for the next one."""
-    request.app[SERVED_INDEX].keep_for_pages(searcher)
+    request[SERVED].index.keep_for_pages(searcher)
     call = partial(search_page, searcher, newest, page, cursor_key=_cursor_key(request))
     return await request.app[WORKERS].run(call, stages=request[STAGES])
 
@@ -129,16 +141,16 @@ def _offer(
 
 
 def _covered_searcher(request: web.Request, wanted: FreshnessOptions) -> Awaitable[Snapshot]:
-    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS].of(request[CALLER])
+    served, slots = request[SERVED].index, request.app[REQUEST_SLOTS].of(request[CALLER])
     return covered_searcher(served, slots, wanted.min_offsets, wanted.timeout_ms / 1000)
 
 
 def _resolver(request: web.Request, searcher: Snapshot) -> QueryResolver:
-    return QueryResolver(searcher, request.app[QUERY_ENCODER], request.app[WORKERS])
+    return QueryResolver(searcher, request[SERVED].encoder, request.app[WORKERS])
 
 
 def _cursor_key(request: web.Request) -> bytes:
-    return cursor_key(request.app[CURSOR_KEY], request.app[SERVED_INDEX].index.description)
+    return cursor_key(request.app[CURSOR_KEY], request[SERVED].index.index.description)
 
 
 SEARCHES: Examples = MappingProxyType(

@@ -28,6 +28,9 @@ class BackgroundJobs:
     def add(self, job: BackgroundJob) -> None:
         self._jobs.append(job)
 
+    def remove(self, job: BackgroundJob) -> None:
+        self._jobs.remove(job)
+
     @property
     def problems(self) -> list[str]:
         """Say which job has ended or hangs. Requests are answered without it."""

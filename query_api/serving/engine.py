@@ -1,7 +1,7 @@
 """The seam to the engine: what the service needs of an index and of its reader, and no more.
 
-The modules above import the engine's values from here. Only `query_api/__main__.py` builds a reader,
-so another engine is one that has these methods.
+The modules above import the engine's values from here. Only `query_api/__main__.py` builds a reader, and
+`query_api/root_candidates.py` says of which index. So another engine is one that has these methods.
 """
 
 from __future__ import annotations

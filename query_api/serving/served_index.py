@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
 
 import structlog
-from aiohttp import web
 from opentelemetry.trace import Tracer
 
 from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing, IndexRefused
@@ -52,8 +51,11 @@ class ServedIndex:
         max_wait_seconds: float = 60.0,
         *,
         tracer: Tracer | None = None,
+        is_shown: bool = True,
     ) -> None:
+        """`is_shown` is false while another index serves: then the metrics show nothing of this one."""
         self._reader = reader
+        self._is_shown = is_shown
         self._tracer = tracer
         self._metrics = metrics
         self._max_wait_seconds = max_wait_seconds
@@ -67,7 +69,8 @@ class ServedIndex:
         self._former = FormerSearchers()
         self.last_failure: str | None = None
         self._last_lease_failure: str | None = None
-        if reader.searcher is not None:
+        self.was_refused = False
+        if reader.searcher is not None and is_shown:
             show_generations(metrics, reader.searcher)
 
     @property
@@ -83,6 +86,10 @@ class ServedIndex:
         if self._reader.index is None:
             raise NoIndex
         return self._reader.index
+
+    @property
+    def has_index(self) -> bool:
+        return self._reader.index is not None
 
     @property
     def has_searcher(self) -> bool:
@@ -187,13 +194,14 @@ class ServedIndex:
         self._refuse_unknown(min_offsets)
         wait_seconds = min(timeout_seconds, self._max_wait_seconds)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wait_until_covered(min_offsets), wait_seconds)
+            await asyncio.wait_for(self.wait_until_covered(min_offsets), wait_seconds)
         searcher = self.searcher
         if missing := missing_offsets(searcher, min_offsets):
             raise NotYetCovered(missing)
         return searcher
 
-    async def _wait_until_covered(self, min_offsets: Mapping[str, int]) -> None:
+    async def wait_until_covered(self, min_offsets: Mapping[str, int]) -> None:
+        """Wait until the newest searcher covers these offsets. All shards must be known."""
         async with self._changed:
             await self._changed.wait_for(lambda: not missing_offsets(self.searcher, min_offsets))
 
@@ -218,18 +226,32 @@ class ServedIndex:
             await asyncio.sleep(SHOW_SECONDS)
 
     def show(self) -> None:
+        if not self._is_shown:
+            return
         is_looking = self.is_reloading and self.seconds_looking < STALLED_SECONDS
         self._metrics.ready.set(self.has_searcher and is_looking)
         self._metrics.seconds_looking.set(self.seconds_looking)
         if self._reader.searcher is not None:
             show_watermark_ages(self._metrics, self._reader.searcher)
 
+    def show_in_place_of(self, former: Snapshot | None) -> None:
+        """Let the metrics show this index from now on, and no shard that only the former one has."""
+        self._is_shown = True
+        show_generations(self._metrics, self.searcher, former)
+        self.show()
+
+    def hide(self) -> None:
+        """Show nothing of this index in the metrics any more, because another one serves."""
+        self._is_shown = False
+
     async def _reload_once(self) -> ReloadOutcome:
         self._looking_since = time.monotonic()
+        self.was_refused = False
         try:
             is_newer = await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.reload)
         except (ClipIndexError, OSError) as error:
             outcome = _outcome_of_failure(error)
+            self.was_refused = outcome == "refused"
             self._note_failure(outcome, error)
         else:
             outcome = "reloaded" if is_newer else "unchanged"
@@ -242,13 +264,19 @@ class ServedIndex:
 
     async def _announce(self, before: Snapshot | None) -> None:
         """Publish a new searcher: in the metrics, then to the requests that wait for it."""
-        if self._reader.searcher is not None:
+        if self._reader.searcher is not None and self._is_shown:
             if before is not None:  # what the first searcher holds says nothing about freshness
                 observe_newcomers(self._metrics, before, self._reader.searcher)
             show_generations(self._metrics, self._reader.searcher, before)
         async with self._changed:
             self._changed.notify_all()
-        if self._tracer is not None and before is not None and self._reader.searcher is not None:
+        is_traced = self._is_shown and before is not None
+        if (
+            self._tracer is not None
+            and is_traced
+            and before is not None
+            and self._reader.searcher is not None
+        ):
             await self._trace_newcomers(self._tracer, before, self._reader.searcher)
 
     async def _trace_newcomers(self, tracer: Tracer, before: Snapshot, searcher: Snapshot) -> None:
@@ -285,9 +313,6 @@ def _patience() -> Iterator[None]:
 def _no_answer() -> ApiError:
     message = "the file system of the index does not answer"
     return ApiError("reload_stopped", message, headers={"Retry-After": "5"})
-
-
-SERVED_INDEX = web.AppKey("served_index", ServedIndex)
 
 
 def missing_offsets(searcher: Snapshot, min_offsets: Mapping[str, int]) -> list[ErrorDetail]:

@@ -124,6 +124,22 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self.index_info = Gauge(
+            "cliptide_query_index_info",
+            "1 for the index that is served, with the short fingerprint of its model. With several "
+            "processes, one series for each index that any of them serves.",
+            ["index", "fingerprint"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.index_swaps = Counter(
+            "cliptide_query_index_swaps",
+            "Attempts to serve the index that the root names by outcome: swapped, failed.",
+            ["status"],
+            registry=registry,
+        )
+        for outcome in ("swapped", "failed"):
+            self.index_swaps.labels(outcome)  # starts at zero, so that an alert sees the first step
 
     def _build_recall(self, registry: CollectorRegistry) -> None:
         """How much of the true answers queries get."""
@@ -218,6 +234,10 @@ class Metrics:
             remove_series(gauge, shard)
         for modality in MODALITIES:
             remove_series(self.contents, shard, modality)
+
+    def forget_index(self, index_id: str, fingerprint: str) -> None:
+        """Stop exporting an index that is no longer served."""
+        remove_series(self.index_info, index_id, fingerprint)
 
     def count_answer(self, labels: tuple[str, str, str], seconds: float, stages: Mapping[str, float]) -> None:
         """Count an answer by method, route and status, the seconds it took and those of its stages."""

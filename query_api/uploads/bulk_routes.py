@@ -14,7 +14,6 @@ from query_api.answers.snapshot import build_snapshot
 from query_api.contract.error_codes import SEARCHING
 from query_api.contract.route import JSON, Examples, Route
 from query_api.contract.validation import model_from_values
-from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError, NoIndex, NotYetCovered
 from query_api.http.bodies.reading import parse_body, read_json_body, read_parameters
 from query_api.http.guards.access import CALLER
@@ -23,8 +22,8 @@ from query_api.http.json_answer import json_answer
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES
 from query_api.telemetry.tracing import TRACE
 from query_api.uploads.bulk import (
@@ -83,7 +82,7 @@ async def _read_one(request: web.Request, values: Any) -> Written:
     """Check one upload as a request of its own would be."""
     try:
         event = await parse_body(request, _num_characters(values), lambda: _event_from_values(values))
-        await check_content(request.app[QUERY_ENCODER], event)
+        await check_content(request[SERVED].encoder, event)
     except ApiError as error:
         given = values.get("content_id") if isinstance(values, dict) else None
         return Written(None, error=error, content_id=given if isinstance(given, str) else None)
@@ -124,7 +123,7 @@ async def _wait_for_all(
 
 async def _covering(request: web.Request, min_offsets: Mapping[str, int], timeout_seconds: float) -> Snapshot:
     """Wait for a snapshot of these offsets; `ApiError` (not_searchable_in_time)."""
-    served, slots = request.app[SERVED_INDEX], request.app[REQUEST_SLOTS].of(request[CALLER])
+    served, slots = request[SERVED].index, request.app[REQUEST_SLOTS].of(request[CALLER])
     try:
         return await covered_searcher(served, slots, min_offsets, timeout_seconds)
     except (NoIndex, NotYetCovered) as error:
@@ -166,8 +165,8 @@ async def _find(request: web.Request, wanted: BulkDeleteRequest) -> tuple[Snapsh
     app, stages, row_filter = request.app, request[STAGES], wanted.filter.as_row_filter()
     assert row_filter is not None
     with stages.measure("reload"):
-        await app[SERVED_INDEX].reload_for_request()
-    searcher = app[SERVED_INDEX].searcher
+        await request[SERVED].index.reload_for_request()
+    searcher = request[SERVED].index.searcher
     with stages.measure("columns"):
         return searcher, await app[WORKERS].run(find_deletes, searcher, row_filter, wanted.max_contents)
 

@@ -12,13 +12,12 @@ from query_api.answers.snapshot import build_snapshot
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, WRITING
 from query_api.contract.route import BINARY, FORM, JSON, MERGE_PATCH, OCTETS, Described, Examples, Route
 from query_api.contract.schema_rules import NOT_BLANK
-from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.guards.access import CALLER
 from query_api.http.json_answer import json_answer
 from query_api.serving.request_slots import REQUEST_SLOTS
-from query_api.serving.served_index import SERVED_INDEX
 from query_api.serving.workers import WORKERS
+from query_api.swap.served_pair import SERVED
 from query_api.telemetry.stages import STAGES, Stages
 from query_api.telemetry.tracing import TRACE
 from query_api.uploads.fate import MESSAGES, fate_of, position_of, searcher_covering, shard_of
@@ -64,7 +63,7 @@ async def _write(request: web.Request, event: Event, parameters: WriteParameters
         event,
         stages,
         trace=request[TRACE],
-        encoder=app[QUERY_ENCODER],
+        encoder=request[SERVED].encoder,
         publisher=app[EVENT_PUBLISHER],
     )
     if parameters.wait is None:
@@ -75,7 +74,7 @@ async def _write(request: web.Request, event: Event, parameters: WriteParameters
         searcher = await searcher_covering(
             delivery,
             parameters.timeout_ms / 1000,
-            served=app[SERVED_INDEX],
+            served=request[SERVED].index,
             slots=app[REQUEST_SLOTS].of(request[CALLER]),
         )
     fate = await app[WORKERS].run(fate_of, searcher, event, delivery)

@@ -31,20 +31,29 @@ OCCURRED_AT_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 class SmallIndex:
     """Nothing exists until `create` (or `open`, of a copy); each `commit` is one generation of one shard."""
 
-    def __init__(self, root: Path, *, encoder: Encoder | None = None, num_partitions: int = 2) -> None:
+    def __init__(
+        self, root: Path, *, encoder: Encoder | None = None, num_partitions: int = 2, index_id: str = "main"
+    ) -> None:
         self.root = root
         self.encoder = encoder or HashEncoder()
         self._num_partitions = num_partitions
+        self._index_id = index_id
         self._writers: dict[int, ShardWriter] = {}
 
     def create(self) -> SmallIndex:
         fingerprint = self.encoder.fingerprint
-        description = IndexDescription(TOPIC, None, self._num_partitions, "cliptide-main", fingerprint)
-        self._directory = IndexDirectory.create(self.root, "main", description)
+        group_id = f"cliptide-{self._index_id}"
+        description = IndexDescription(TOPIC, None, self._num_partitions, group_id, fingerprint)
+        self._directory = IndexDirectory.create(self.root, self._index_id, description)
         return self
 
     def open(self) -> SmallIndex:
         self._directory = IndexDirectory.open(self.root)
+        return self
+
+    def open_existing(self, index_id: str) -> SmallIndex:
+        """Open one of several indexes of the root."""
+        self._directory = IndexDirectory.open(self.root, index_id)
         return self
 
     def open_reader(self, encoder: Encoder | None = None) -> IndexReader:

@@ -15,8 +15,7 @@ from structlog.testing import capture_logs
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Prepared
 from fakes.hash_encoder import HashEncoder
-from query_api.encoding.query_encoder import QUERY_ENCODER
-from query_api.serving.served_index import SERVED_INDEX
+from query_api.swap.index_swap import INDEX_SWAP
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
 from tests.query_api.small_index import SmallIndex
@@ -101,8 +100,9 @@ async def test_a_fault_of_the_process_is_a_500_that_tells_nothing_of_it(
 
 async def test_an_ended_loop_is_red(client: Client) -> None:
     assert client.app is not None
-    for key, code in ((QUERY_ENCODER, "encoder_stopped"), (SERVED_INDEX, "reload_stopped")):
-        task = client.app[key]._task
+    pair = client.app[INDEX_SWAP].pair
+    for part, code in ((pair.encoder, "encoder_stopped"), (pair.index, "reload_stopped")):
+        task = part._task
         assert task is not None
         task.cancel()
         await asyncio.wait([task])

@@ -1,6 +1,6 @@
 """CLIP by open_clip and torch. No other package of the index imports them; importing this one loads both."""
 
-from clip_index.encoder.open_clip.downloads import Download, find_download
+from clip_index.encoder.open_clip.downloads import Download, find_download, weigh_model
 from clip_index.encoder.open_clip.encoder import OpenClipEncoder, load_encoder
 
-__all__ = ["Download", "OpenClipEncoder", "find_download", "load_encoder"]
+__all__ = ["Download", "OpenClipEncoder", "find_download", "load_encoder", "weigh_model"]

@@ -6,12 +6,14 @@ Asked by itself, because the hub's client tries again for minutes and says nothi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from open_clip.pretrained import get_pretrained_cfg
 
+from clip_index.encoder.open_clip.models import local_weights
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
 
@@ -52,6 +54,21 @@ def find_download(settings: EncoderSettings) -> Download | None:
             "give a directory with the model (CLIPTIDE_ENCODER__MODEL)"
         )
         raise EncoderUnavailable(settings.model, reason) from error
+
+
+def weigh_model(settings: EncoderSettings) -> int | None:
+    """Return the bytes of a model's weights, on disk or at the hub; None if nobody knows them."""
+    if (local := local_weights(settings)) is not None:
+        return local.stat().st_size if local.is_file() else None
+    repository = _repository(settings)
+    if repository is None:
+        return None
+    for name in _WEIGHTS:
+        path = try_to_load_from_cache(repository, name, cache_dir=settings.cache_dir)
+        if isinstance(path, str):
+            return Path(path).stat().st_size
+    download = find_download(settings)
+    return download.size_bytes if download is not None else None
 
 
 def _repository(settings: EncoderSettings) -> str | None:

@@ -101,15 +101,26 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _find(settings: EncoderSettings) -> _Source:
+def local_weights(settings: EncoderSettings) -> Path | None:
+    """Return the file of weights that the settings name by a path; None if they name a model otherwise."""
     name = settings.model
     if name.startswith(_HUB):
-        return _Source(name)
+        return None
     path = Path(name.removeprefix(_LOCAL))
     if path.suffix == ".safetensors":
-        return _local_source(path.parent, path)
+        return path
     if name.startswith((_LOCAL, ".")) or path.is_absolute() or path.is_dir():
-        return _local_source(path, _weights_in(path))
+        return _weights_in(path)
+    return None
+
+
+def _find(settings: EncoderSettings) -> _Source:
+    name = settings.model
+    if (weights := local_weights(settings)) is not None:
+        path = Path(name.removeprefix(_LOCAL))
+        return _local_source(weights.parent if path == weights else path, weights)
+    if name.startswith(_HUB):
+        return _Source(name)
     return _named_source(name.replace("/", "-"), settings.pretrained)
 
 

@@ -95,6 +95,15 @@ def read_cursor(cursor: str, key: bytes, dimension: int) -> Page:
     return Page(query, payload.options, payload.generations, payload.places)
 
 
+def is_cursor_of(cursor: str, description: IndexDescription, configured: str | None) -> bool:
+    """Whether the services of another index wrote the cursor."""
+    try:
+        read_cursor(cursor, cursor_key(configured, description), description.fingerprint.dimension)
+    except ApiError:
+        return False
+    return True
+
+
 def _is_possible(end: PageEnd) -> bool:
     return 0 < end.num_before < MAX_DEPTH and math.isfinite(end.score)
 

@@ -17,6 +17,7 @@ import cliptide.snapshot.backup as backup_module
 from clip_index.errors import Fenced
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.recorded_model import RecordedModel, read_model, record_model
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.shard_store import UNFINISHED_PREFIX
 from clip_index.writing.merge_worker import MergeFailed
@@ -338,3 +339,14 @@ def test_a_copy_that_a_kill_cut_off_is_made_again(root: Path, backed_up: Path) -
     assert os.fstat(kept).st_nlink == 0
     os.close(kept)
     assert contents_of(backed_up) == expected(3, 2)
+
+
+def test_a_backup_and_a_restored_index_know_the_model_that_the_index_was_begun_with(
+    root: Path, saved: Path, writers: list[ShardWriter], tmp_path: Path
+) -> None:
+    model = RecordedModel("/models/tuned")
+    record_model(IndexDirectory.open(root).store, model)
+    assert run(root, "backup", str(saved)).exit_code == 0
+    assert read_model(IndexDirectory.open(saved).store) == model
+    assert run(tmp_path / "elsewhere", "restore", str(saved)).exit_code == 0
+    assert read_model(IndexDirectory.open(tmp_path / "elsewhere").store) == model

@@ -15,7 +15,8 @@ from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.images import make_thumbnail
 from fakes.hash_encoder import draw_picture
 from fakes.shards import with_facts
-from query_api.serving.served_index import SERVED_INDEX, ServedIndex
+from query_api.serving.served_index import ServedIndex
+from query_api.swap.index_swap import INDEX_SWAP
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 
@@ -54,7 +55,7 @@ async def client(index: SmallIndex, start_service: StartService) -> Client:
 
 def served_index_of(client: Client) -> ServedIndex:
     assert client.app is not None
-    return client.app[SERVED_INDEX]
+    return client.app[INDEX_SWAP].pair.index
 
 
 async def browse(client: Client, **body: Any) -> dict[str, list[str]]:

@@ -27,7 +27,7 @@ from query_api.http.connections.listener import Address, listening
 from query_api.http.guards.api_keys import ApiKeys, digest_of
 from query_api.http.guards.rate_limit import RateLimit
 from query_api.route_table import ROUTES
-from query_api.serving.served_index import SERVED_INDEX
+from query_api.swap.index_swap import INDEX_SWAP
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
@@ -264,7 +264,7 @@ async def be_unavailable(stage: Stage, route: Route) -> int:
     client = await stage.service(max_concurrent_requests=0)
     if route.path == "/livez":
         assert client.app is not None
-        task = client.app[SERVED_INDEX]._task
+        task = client.app[INDEX_SWAP].pair.index._task
         assert task is not None
         task.cancel()
         await asyncio.wait([task])

@@ -11,7 +11,8 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from query_api.serving.served_index import SERVED_INDEX, ServedIndex
+from query_api.serving.served_index import ServedIndex
+from query_api.swap.index_swap import INDEX_SWAP
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
@@ -132,7 +133,7 @@ async def test_a_damaged_new_file_leaves_the_old_searcher_and_is_named(
 ) -> None:
     client = await start_service(small_index, reload_interval_seconds=3600.0)
     assert client.app is not None
-    served = client.app[SERVED_INDEX]
+    served = client.app[INDEX_SWAP].pair.index
     await served.reload()
     small_index.commit(0, small_index.text("t-new", "new"))
     damaged = damage(small_index.newest_segment(0))

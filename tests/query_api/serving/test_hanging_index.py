@@ -13,13 +13,13 @@ from aiohttp.test_utils import TestClient
 
 from clip_index.reading.index_reader import IndexReader
 from query_api import health
-from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.serving import background_job, served_index, workers
 from query_api.serving.background_job import BACKGROUND_JOBS, BackgroundJob
 from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.scrub import Scrub
-from query_api.serving.served_index import SERVED_INDEX, ServedIndex
+from query_api.serving.served_index import ServedIndex
 from query_api.serving.workers import WORKERS, Workers
+from query_api.swap.index_swap import INDEX_SWAP
 from query_api.telemetry.metrics import METRICS
 from query_api.telemetry.metrics_app import build_metrics_app
 from tests.consumer.running import PATIENCE_SECONDS
@@ -54,7 +54,7 @@ async def service(
 ) -> tuple[Client, ServedIndex]:
     client = await start_service(small_index)
     assert client.app is not None
-    served = client.app[SERVED_INDEX]
+    served = client.app[INDEX_SWAP].pair.index
     served._patience_seconds = 0.05
     file_system.clear()
     assert await asyncio.to_thread(file_system.hangs.wait, PATIENCE_SECONDS)  # type: ignore[attr-defined]
@@ -115,7 +115,9 @@ async def test_while_a_look_hangs_searches_are_answered_and_reads_are_refused(
 
 async def test_an_encoder_that_hangs_is_not_alive(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.app is not None
-    monkeypatch.setattr(client.app[QUERY_ENCODER], "_encoding_since", time.monotonic() - health.HANGS_SECONDS)
+    monkeypatch.setattr(
+        client.app[INDEX_SWAP].pair.encoder, "_encoding_since", time.monotonic() - health.HANGS_SECONDS
+    )
     assert await error_of(client, "/livez") == (503, "encoder_stopped")
 
 

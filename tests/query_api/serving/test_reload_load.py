@@ -18,7 +18,8 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.inline_merges import InlineLanes
-from query_api.serving.served_index import SERVED_INDEX, ServedIndex
+from query_api.serving.served_index import ServedIndex
+from query_api.swap.index_swap import INDEX_SWAP
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import TOPIC, SmallIndex
 
@@ -56,7 +57,7 @@ async def test_two_hundred_reloads_under_load_fail_no_request_and_leave_nothing_
 
 def served_index_of(client: TestClient[Any, Any]) -> ServedIndex:
     assert client.app is not None
-    return client.app[SERVED_INDEX]
+    return client.app[INDEX_SWAP].pair.index
 
 
 @asynccontextmanager
