@@ -185,11 +185,11 @@ class ShardReader:
         return {self._paths[name]: digest for name, digest in manifest.files()}
 
     def _verify(self, name: str, digest: FileDigest) -> None:
-        """Verify a file once. A damaged local copy is fetched again, once."""
+        """Verify a file once. A local copy that is damaged or was removed is fetched again, once."""
         try:
             self._verifier.verify(self._paths[name], digest)
-        except DamagedFile:
-            if not self._store.forget_copy(self._paths[name]):
+        except (DamagedFile, FileNotFoundError) as error:
+            if isinstance(error, DamagedFile) and not self._store.forget_copy(self._paths[name]):
                 raise
             self._verifier.verify(self._store.local_file(name, digest), digest)
 

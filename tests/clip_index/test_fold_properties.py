@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,9 +15,11 @@ from clip_index.content import Delta, EncodedContent
 from clip_index.fold import UNSEEN, IdState, fold
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
+from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import content, create_index, removal, take_over
 
 EAGER_MERGES = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=2, max_dead_share=0.2))
@@ -66,9 +70,9 @@ def change_of(event: Event, offset: int) -> EncodedContent | object:
     )
 
 
-def indexed(index: IndexDirectory) -> dict[str, int]:
+def indexed(root: IndexRoot) -> dict[str, int]:
     """What a reader sees: content id → body, checked to be one and the same on every way to it."""
-    reader = IndexReader(index.path.parent.parent)
+    reader = IndexReader(root)
     reader.reload()
     assert reader.searcher is not None
     searcher = reader.searcher
@@ -136,28 +140,42 @@ class Replayer:
         return take_over(self.index, settings=EAGER_MERGES, lanes=self.lanes)
 
 
-def index_of(log: list[Event], plan: list[str]) -> dict[str, int]:
-    with tempfile.TemporaryDirectory() as root:
-        index = create_index(Path(root))
-        replayer = Replayer(index)
+def directory(folder: Path) -> IndexRoot:
+    return folder
+
+
+def bucket(folder: Path) -> IndexRoot:
+    return object_store(memory_bucket(), "", folder)
+
+
+on_every_store = pytest.mark.parametrize("new_root", [directory, bucket])
+NewRoot = Callable[[Path], IndexRoot]
+
+
+def index_of(log: list[Event], plan: list[str], new_root: NewRoot) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        root = new_root(Path(folder))
+        replayer = Replayer(create_index(root))
         replayer.run(log, plan)
-        before_last_merge = indexed(index)
+        before_last_merge = indexed(root)
         replayer.lanes.release(is_released=True)
         for _ in range(4):
             replayer.writer.maintain()
-        assert indexed(index) == before_last_merge
+        assert indexed(root) == before_last_merge
         return before_last_merge
 
 
+@on_every_store
 @given(st.lists(events, max_size=30), st.lists(steps, max_size=20))
 @settings(max_examples=120)
-def test_the_index_equals_the_fold(log: list[Event], plan: list[str]) -> None:
-    assert index_of(log, plan) == folded(log)
+def test_the_index_equals_the_fold(new_root: NewRoot, log: list[Event], plan: list[str]) -> None:
+    assert index_of(log, plan, new_root) == folded(log)
 
 
+@on_every_store
 @given(st.data())
 @settings(max_examples=60)
-def test_distinct_versions_in_any_order_give_the_same_index(data: st.DataObject) -> None:
+def test_distinct_versions_in_any_order_give_the_same_index(new_root: NewRoot, data: st.DataObject) -> None:
     log = [
         Event(content_id, version, body)
         for content_id in ("a", "b")
@@ -165,11 +183,14 @@ def test_distinct_versions_in_any_order_give_the_same_index(data: st.DataObject)
     ]
     shuffled = data.draw(st.permutations(log))
     plan = data.draw(st.lists(steps, max_size=12))
-    assert index_of(shuffled, plan) == folded(log)
+    assert index_of(shuffled, plan, new_root) == folded(log)
 
 
+@on_every_store
 @given(st.lists(st.tuples(events, st.integers(1, 3)), max_size=15), st.lists(steps, max_size=12))
 @settings(max_examples=60)
-def test_repeating_events_in_place_changes_nothing(log: list[tuple[Event, int]], plan: list[str]) -> None:
+def test_repeating_events_in_place_changes_nothing(
+    new_root: NewRoot, log: list[tuple[Event, int]], plan: list[str]
+) -> None:
     repeated = [replace(event) for event, times in log for _ in range(times)]
-    assert index_of(repeated, plan) == folded([event for event, _ in log])
+    assert index_of(repeated, plan, new_root) == folded([event for event, _ in log])
