@@ -16,6 +16,7 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
+from clip_index.storage.index_roots import IndexRoot
 from consumer.app import Connections, ConsumerOptions, IndexLocation, build_consumer
 from consumer.backoff import Backoff
 from consumer.intake.patience import AssignmentPatience
@@ -79,7 +80,7 @@ def eventually(condition: Callable[[], bool], timeout_seconds: float = PATIENCE_
 class World:
     """A log, an index root, and consumers between them."""
 
-    root: Path
+    root: IndexRoot
     log: MemoryLog = field(default_factory=MemoryLog)
     num_partitions: int = 1
     encoder: Encoder = field(default_factory=HashEncoder)
