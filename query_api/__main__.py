@@ -76,7 +76,7 @@ from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from schemas.codec import EncodedEvent, encode_event
 from schemas.events import Event
-from schemas.framed_writing import FramedEncoder
+from schemas.framed_writing import framing_encoder
 from service.command_line import build_parser
 from service.environment import BadSettings
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
@@ -410,13 +410,15 @@ def _link_hosts(settings: QueryApiSettings, contents: ContentsStore | None) -> t
 def _build_encoder(settings: Settings) -> Callable[[Event], EncodedEvent]:
     """Return how uploads are encoded. A registry is asked before the first one, not at the start."""
     registry, framing = settings.schema_registry, settings.schema_registry.write_framing
-    if registry.url is None or framing == "none" or not settings.query_api.can_publish:
+    frames_values, frames_keys = framing != "none", registry.write_keys == "framed"
+    if registry.url is None or not (frames_values or frames_keys) or not settings.query_api.can_publish:
         return encode_event
     try:
         client = RegistryClient(registry_settings(registry))
     except RegistryMisconfigured as error:
         raise BadSettings(str(error)) from error
-    return FramedEncoder(register_for(client, framing), settings.topic).encode
+    register = register_for(client, "prefix" if framing == "none" else framing)
+    return framing_encoder(register, settings.topic, frames_values=frames_values, frames_keys=frames_keys)
 
 
 def _shared_metrics() -> Path | None:

@@ -213,6 +213,13 @@ def write_avro(event: Event) -> bytes:
     return MARKER + current_schema().fingerprint + write_datum(event)
 
 
+def write_string(text: bytes) -> bytes:
+    """Encode a text, given in UTF-8, with the schema `"string"`, without a header."""
+    stream = BytesIO()
+    fastavro.schemaless_writer(stream, "string", text.decode())
+    return stream.getvalue()
+
+
 def write_datum(event: Event) -> bytes:
     """Encode a valid event with the current schema, without a header."""
     stream = BytesIO()

@@ -85,6 +85,13 @@ class SchemaRegistrySection(Section):
         "under the subject `<topic>-value`.",
     )
 
+    write_keys: Literal["plain", "framed"] = Field(
+        default="plain",
+        description="How the query service and `cliptide publish` and `delete` write keys: the content id in "
+        "UTF-8 (plain), or as a registry's Avro serializer writes a text (framed, under the subject "
+        "`<topic>-key`). Choose what your producers do, because the bytes of the key choose the partition.",
+    )
+
     def access(self) -> dict[str, Any]:
         """Return who asks the registry, and how, as the arguments of event_log's `RegistrySettings`."""
         return {
@@ -101,6 +108,8 @@ class SchemaRegistrySection(Section):
             raise ValueError("CLIPTIDE_SCHEMA_REGISTRY__URL: must begin with http:// or https://")
         if self.url is None and self.write_framing != "none":
             raise ValueError("CLIPTIDE_SCHEMA_REGISTRY__WRITE_FRAMING: needs CLIPTIDE_SCHEMA_REGISTRY__URL")
+        if self.url is None and self.write_keys != "plain":
+            raise ValueError("CLIPTIDE_SCHEMA_REGISTRY__WRITE_KEYS: needs CLIPTIDE_SCHEMA_REGISTRY__URL")
         if self.token is not None and self.user is not None:
             raise ValueError("CLIPTIDE_SCHEMA_REGISTRY__TOKEN: there is a user, too; give one of the two")
         if self.password is not None and self.user is None:

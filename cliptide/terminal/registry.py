@@ -19,7 +19,7 @@ from event_log.schema_registry.settings import RegistrySettings
 from event_log.schema_registry.writing import register_for
 from schemas.codec import EncodedEvent, encode_event
 from schemas.events import Event
-from schemas.framed_writing import FramedEncoder
+from schemas.framed_writing import framing_encoder
 from schemas.registered import SchemaRegistry
 
 _PREFIX = "CLIPTIDE_SCHEMA_REGISTRY__"
@@ -31,6 +31,7 @@ class RegistryOptions:
 
     connection: RegistrySettings | None = None
     framing: Literal["none", "prefix", "header"] = "none"
+    keys: Literal["plain", "framed"] = "plain"
 
 
 def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,26 +50,36 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="A PEM file of the authorities that sign the registry's certificate.",
     )
     @wraps(command)
-    def with_registry(*args: Any, framing: Any = "none", **flags: Any) -> Any:
+    def with_registry(*args: Any, framing: Any = "none", keys: Any = "plain", **flags: Any) -> Any:
         given = {name: flags.pop(f"registry_{name}") for name in ("user", "password", "token", "ca_file")}
         url = flags.pop("registry_url")
         if not url and framing != "none":
             raise click.UsageError(f"--framing {framing} needs --registry-url ({_PREFIX}URL)")
+        if not url and keys != "plain":
+            raise click.UsageError(f"--keys {keys} needs --registry-url ({_PREFIX}URL)")
         connection = RegistrySettings(url, **given) if url else None
-        return command(*args, registry=RegistryOptions(connection, framing), **flags)
+        return command(*args, registry=RegistryOptions(connection, framing, keys), **flags)
 
     return with_registry
 
 
 def framing_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --framing. Below `registry_options`, which takes it."""
+    """Add --framing and --keys. Below `registry_options`, which takes them."""
+    with_keys = option(
+        "--keys",
+        type=click.Choice(["plain", "framed"]),
+        default="plain",
+        envvar=f"{_PREFIX}WRITE_KEYS",
+        help="Write keys as the content id, or as a registry's Avro serializer does. Choose what your "
+        "producers do: the bytes of the key choose the partition.",
+    )(command)
     return option(
         "--framing",
         type=click.Choice(["none", "prefix", "header"]),
         default="none",
         envvar=f"{_PREFIX}WRITE_FRAMING",
         help="Write events with the schema's id as a prefix, or with its GUID in a header.",
-    )(command)
+    )(with_keys)
 
 
 @contextmanager
@@ -84,9 +95,11 @@ def open_schemas(options: RegistryOptions, index_root: Path) -> Iterator[SchemaR
 @contextmanager
 def open_encoder(options: RegistryOptions, topic: str) -> Iterator[Callable[[Event], EncodedEvent]]:
     """Return how events are encoded. Asks the registry at once. Raises an `EventLogError`."""
-    if options.connection is None or options.framing == "none":
+    if options.connection is None or (options.framing == "none" and options.keys == "plain"):
         yield encode_event
         return
     with closing(RegistryClient(options.connection)) as client:
         client.check()
-        yield FramedEncoder(register_for(client, options.framing), topic).encode
+        register = register_for(client, "prefix" if options.framing == "none" else options.framing)
+        frames_values, frames_keys = options.framing != "none", options.keys == "framed"
+        yield framing_encoder(register, topic, frames_values=frames_values, frames_keys=frames_keys)

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from cliptide.__main__ import main
 from cliptide.dead_letters.reading import TopicScan
@@ -91,6 +94,32 @@ def test_uploads_and_deletes_are_framed_for_a_schema_registry_when_told_so(
         is_prefixed = record.value.startswith(b"\0\0\0\0\1")
         assert is_prefixed == (framing == "prefix")
         assert [name for name, _ in record.headers] == ([] if is_prefixed else ["__value_schema_id"])
+
+
+@pytest.mark.parametrize("framing", ["none", "prefix", "header"])
+def test_a_delete_has_the_key_that_a_registry_s_serializer_writes_so_that_it_reaches_the_content(
+    kafka: KafkaSettings, topic: str, framing: str
+) -> None:
+    """The bytes of the key choose the partition."""
+    registry = SchemaRegistryClient.new_client({"url": "mock://registry-of-keys"})
+    serializer = AvroSerializer(registry, '"string"')
+    flags = ("--topic", topic, "--registry-url", "mock://registry-of-keys", "--framing", framing)
+    assert run(kafka, "delete", "schön-1", *flags, "--keys", "framed").exit_code == 0
+    with open_source(kafka) as source:
+        [record] = TopicScan(source, topic).records()
+    written = serializer("schön-1", SerializationContext(topic, MessageField.KEY))
+    names = {name for name, _ in record.headers}
+    assert record.key is not None
+    prefix, datum = written[:5], written[5:]
+    if framing == "header":
+        assert record.key == datum
+        assert names == {"__key_schema_id", "__value_schema_id"}
+    else:
+        assert (len(record.key), record.key[:4]) == (len(written), prefix[:4])
+        assert record.key.endswith(datum)
+        assert names == set()
+    plain = run(kafka, "delete", "x", "--topic", topic, "--keys", "framed")
+    assert "--keys framed needs --registry-url" in plain.stderr
 
 
 def test_framing_needs_a_registry_that_answers(kafka: KafkaSettings, topic: str, tmp_path: Path) -> None:
