@@ -18,6 +18,7 @@ from tests.fixtures.brokers import (
     unique_name,
 )
 from tests.fixtures.registries import apicurio, told_registry
+from tests.fixtures.search_engines import opensearch_node
 
 # An example has no deadline, so that no test fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +30,7 @@ __all__ = [
     "embedded_broker",
     "embedded_settings",
     "kafka_settings",
+    "opensearch_node",
     "told_registry",
     "unique_name",
 ]
