@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from clip_index.errors import IndexUnavailable
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.contract.route import ENDLESS
 from query_api.contract.validation import shortened
@@ -80,6 +81,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             raise
         found = _from_http_exception(error, request.path)
         return _error_response(request, found, allow=error.headers.get("Allow"))
+    except IndexUnavailable as error:
+        log.warning("the index does not answer", request_id=request[REQUEST_ID], error=str(error))
+        message = "the search engine does not answer; ask again in some seconds"
+        return _error_response(request, ApiError("reload_stopped", message, headers={"Retry-After": "5"}))
     except Exception:
         log.exception("request failed", request_id=request[REQUEST_ID], route=_route(request))
         return _error_response(
