@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
-SERVICES = ("schemas", "event_log", "clip_index", "service", "consumer", "query_api")
+SERVICES = ("schemas", "event_log", "clip_index", "opensearch_engine", "service", "consumer", "query_api")
 NOT_SERVICES = ("event_log/memory/", "clip_index/generations/restoration.py")  # a fake, and a command
 ANY = "…"
 
