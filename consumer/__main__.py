@@ -34,12 +34,13 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, EncoderUnavailable, Fenced
 from clip_index.generations.kept_crops import with_crops_of_index
-from consumer.app import Connections, IndexLocation, build_consumer
+from consumer.app import Connections, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
 from consumer.health import HealthCheck, HealthServer
 from consumer.held import WANTS_A_PERSON, Refusal, hold
-from consumer.options_from_settings import options_from_settings
+from consumer.opened_index import IndexLocation
+from consumer.options_from_settings import opensearch_settings, options_from_settings
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
 from consumer.telemetry.metrics import Metrics
@@ -51,6 +52,7 @@ from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
 from event_log.schema_registry.client import RegistryClient
+from opensearch_engine.index import with_crops_in_opensearch
 from schemas.errors import UnknownSchema
 from service.command_line import build_parser
 from service.environment import BadSettings
@@ -157,7 +159,7 @@ def _consume(
 ) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE))
-        encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
+        encoder = load_encoder(_encoder_settings(settings))
         kafka, metrics = settings.kafka.connection(), Metrics()  # one `kafka` for all, which share its log
         describe_program(metrics.registry)
         measure_process(metrics.registry)
@@ -215,8 +217,18 @@ def _refusing_bad_properties() -> Iterator[None]:
         raise BadSettings(str(error)) from error
 
 
+def _encoder_settings(settings: Settings) -> EncoderSettings:
+    """What the encoder is loaded with: an index that is there says how many crops a picture has."""
+    opensearch = opensearch_settings(settings)
+    if opensearch is None:
+        return with_crops_of_index(settings.encoder, settings.index.root, settings.index.id)
+    return with_crops_in_opensearch(settings.encoder, opensearch, settings.index.id)
+
+
 def _build_pipeline(connections: Connections, settings: Settings, metrics: Metrics) -> Pipeline:
-    location = IndexLocation(settings.index.root, settings.index.id, settings.group_id)
+    location = IndexLocation(
+        settings.index.root, settings.index.id, settings.group_id, opensearch_settings(settings)
+    )
     try:
         return build_consumer(connections, location, options_from_settings(settings), metrics)
     except OSError as error:

@@ -18,7 +18,10 @@ from consumer.references.fetching import FetchLimits
 from consumer.references.policy import ReferencePatience, ReferencePolicy
 from consumer.settings import ConsumerSettings, Settings
 from consumer.writing.commit_policy import CommitPolicy
+from opensearch_engine.connection import OpenSearchSettings
 from schemas.mapping.loading import load_mapping
+
+_OPENSEARCH_INTERVAL_SECONDS = 0.5
 
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:
@@ -27,7 +30,7 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
         backlog=BacklogLimits(consumer.buffer_bytes, consumer.max_prepared),
         batches=BatchLimits(consumer.batch_max_rows, consumer.batch_max_age_seconds),
         commits=CommitPolicy(
-            interval_seconds=consumer.commit_interval_seconds, max_merge_debt=consumer.max_merge_debt
+            interval_seconds=_commit_interval_seconds(settings), max_merge_debt=consumer.max_merge_debt
         ),
         writer=_writer(consumer),
         flood=FloodThreshold(consumer.flood_share, consumer.flood_min_dead_letters, consumer.flood_window),
@@ -38,6 +41,20 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
         mapping=None if settings.mapping is None else load_mapping(settings.mapping),
         stop_timeout_seconds=consumer.stop_timeout_seconds,
     )
+
+
+def opensearch_settings(settings: Settings) -> OpenSearchSettings | None:
+    """Return how to reach OpenSearch; None if the index lies in a directory."""
+    if settings.index.engine != "opensearch":
+        return None
+    return OpenSearchSettings(**settings.opensearch.connection())
+
+
+def _commit_interval_seconds(settings: Settings) -> float:
+    is_set = "commit_interval_seconds" in settings.consumer.model_fields_set
+    if settings.index.engine == "opensearch" and not is_set:
+        return _OPENSEARCH_INTERVAL_SECONDS
+    return settings.consumer.commit_interval_seconds
 
 
 def _writer(consumer: ConsumerSettings) -> WriterSettings:

@@ -85,7 +85,8 @@ class ConsumerSettings(Section):
     commit_interval_seconds: float = Field(
         default=0.2,
         gt=0,
-        description="Changes are committed, and so searchable, this long after the first of them.",
+        description="Changes are committed, and so searchable, this long after the first of them. If it is "
+        "not set and the engine is opensearch: 0.5 s, because each commit is a refresh of OpenSearch.",
     )
     buffer_bytes: int = Field(
         default=256 * 2**20,
@@ -219,8 +220,14 @@ class Settings(EnvironmentSettings):
     kafka: KafkaSection = KafkaSection()
     schema_registry: SchemaRegistrySection = SchemaRegistrySection()
     index: IndexSettings = IndexSettings()
+    opensearch: sections.OpenSearchSection = sections.OpenSearchSection()
     encoder: EncoderSettings = EncoderSettings()
     consumer: ConsumerSettings = ConsumerSettings()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        sections.check_engine(self.index, self.opensearch)
+        return self
 
     @property
     def group_id(self) -> str:

@@ -78,8 +78,8 @@ class Connection:
             )
         except TransportError as error:
             raise self._translated(error) from error
-        except OpenSearchException as error:
-            raise EngineUnavailable(f"OpenSearch at {self.settings.url} answers no JSON: {error}") from error
+        except (OpenSearchException, AttributeError) as error:  # the client looks for `error` in any JSON
+            raise EngineUnavailable(f"OpenSearch at {self.settings.url} answers something else") from error
         return answer if isinstance(answer, dict) else {}
 
     def ask_lines(self, path: str, lines: Iterable[object], **params: object) -> Json:

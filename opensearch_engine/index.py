@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from clip_index.encoder.picture_crops import max_crops_of
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.errors import EncoderMismatch, IndexMissing
+from clip_index.encoder.settings import EncoderSettings
+from clip_index.errors import ClipIndexError, EncoderMismatch, IndexMissing
 from clip_index.generations.index_directory import IndexDescription
-from opensearch_engine.connection import Connection, Json
+from opensearch_engine.connection import Connection, Json, OpenSearchSettings
 from opensearch_engine.errors import EngineConflict, EngineMissing, EngineRefused
 from opensearch_engine.layout import (
     CURRENT,
@@ -92,6 +95,25 @@ def open_index(connection: Connection, index_id: str | None = None, root: Path =
     if description is None:
         raise IndexMissing(f"no index {found_id!r} in OpenSearch at {connection.settings.url}")
     return _checked(connection, root, found_id, description)
+
+
+def with_crops_in_opensearch(
+    settings: EncoderSettings, opensearch: OpenSearchSettings, index_id: str | None
+) -> EncoderSettings:
+    """Take the most crops of a picture from the index that is there; without one, leave them to the encoder.
+
+    An index that cannot be read is refused, or waited for, by whoever opens it.
+    """
+    if settings.max_crops is not None:
+        return settings
+    try:
+        with closing(Connection(opensearch)) as connection:
+            description = _read_description(connection, index_id or _read_current(connection))
+    except ClipIndexError:
+        return settings
+    if description is None:
+        return settings
+    return replace(settings, max_crops=max_crops_of(description.fingerprint.windowing))
 
 
 def _create_parts(connection: Connection, index_id: str, description: IndexDescription) -> None:

@@ -22,7 +22,13 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
+from clip_index.errors import (
+    ClipIndexError,
+    DamagedFile,
+    DamagedIndexFile,
+    IndexMissing,
+    IndexUnavailable,
+)
 from clip_index.generations.kept_crops import with_crops_of_index
 from clip_index.reading.index_reader import IndexReader
 from event_log.errors import RegistryMisconfigured
@@ -31,6 +37,9 @@ from event_log.kafka.settings import KafkaSettings
 from event_log.publisher import Publisher
 from event_log.schema_registry.client import RegistryClient
 from event_log.schema_registry.writing import register_for
+from opensearch_engine.connection import Connection, OpenSearchSettings
+from opensearch_engine.index import with_crops_in_opensearch
+from opensearch_engine.reader import OpenSearchReader
 from query_api.app import AppSettings, build_app
 from query_api.encoding.query_encoder import QueryEncoderSettings
 from query_api.http.api_keys import ApiKeys
@@ -113,9 +122,9 @@ def run(load_encoder: Callable[[EncoderSettings], Encoder]) -> int:
 def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings], Encoder]) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
-        encoder = load_encoder(with_crops_of_index(settings.encoder, settings.index.root, settings.index.id))
+        encoder = load_encoder(_encoder_settings(settings))
         contents = open_contents_store(settings.query_api)
-        reader = showing_links(open_reader(settings.index, encoder), contents)
+        reader = showing_links(_open_index(settings, encoder), contents)
         registry = CollectorRegistry()
         publisher = stack.enter_context(open_publisher(settings))
         scraped = stack.enter_context(scrape_registry(registry, _shared_metrics()))
@@ -144,6 +153,33 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
     encoder = load_encoder(settings)
     warm_up(encoder)
     return encoder
+
+
+def _encoder_settings(settings: Settings) -> EncoderSettings:
+    """What the encoder is loaded with: an index that is there says how many crops a picture has."""
+    if settings.index.engine == "opensearch":
+        opensearch = OpenSearchSettings(**settings.opensearch.connection())
+        return with_crops_in_opensearch(settings.encoder, opensearch, settings.index.id)
+    return with_crops_of_index(settings.encoder, settings.index.root, settings.index.id)
+
+
+def _open_index(settings: Settings, encoder: Encoder) -> Reader:
+    if settings.index.engine == "opensearch":
+        opensearch = OpenSearchSettings(**settings.opensearch.connection())
+        return open_in_opensearch(opensearch, settings.index.id, encoder)
+    return open_reader(settings.index, encoder)
+
+
+def open_in_opensearch(settings: OpenSearchSettings, index_id: str | None, encoder: Encoder) -> Reader:
+    """Open the index. While there is none, or OpenSearch does not answer, the service waits."""
+    reader = OpenSearchReader(Connection(settings), index_id, encoder.fingerprint)
+    try:
+        reader.reload()
+    except IndexMissing as error:
+        log.warning("waiting for an index", reason=str(error))
+    except IndexUnavailable as error:
+        log.warning("waiting for the search engine", reason=str(error))
+    return reader
 
 
 def open_reader(settings: IndexSettings, encoder: Encoder) -> Reader:

@@ -27,6 +27,8 @@ from clip_index.storage.file_digest import FileDigest, verify_slowly
 if TYPE_CHECKING:
     from clip_index.reading.index_reader import IndexReader
     from clip_index.reading.searcher import Searcher
+    from opensearch_engine.reader import OpenSearchReader
+    from opensearch_engine.snapshot import OpenSearchSnapshot
 
 __all__ = [
     "LONG_FACTS",
@@ -183,6 +185,6 @@ class Reader(Protocol):
         ...
 
 
-if TYPE_CHECKING:  # mypy refuses these lines as soon as our engine no longer fits the seam
-    _SNAPSHOT: type[Snapshot] = Searcher
-    _READER: type[Reader] = IndexReader
+if TYPE_CHECKING:  # mypy refuses these lines as soon as an engine no longer fits the seam
+    _SNAPSHOTS: tuple[type[Snapshot], ...] = (Searcher, OpenSearchSnapshot)
+    _READERS: tuple[type[Reader], ...] = (IndexReader, OpenSearchReader)
