@@ -106,10 +106,12 @@ class Connection:
         for document in documents:
             if "error" in document:  # not an absent document: its shard does not answer
                 is_gone = document["error"].get("type") == "index_not_found_exception"
-                raise self.failed("a document cannot be read", 404 if is_gone else 503, document["error"])
+                raise self.error_of_part(
+                    "a document cannot be read", 404 if is_gone else 503, document["error"]
+                )
         return documents
 
-    def failed(self, what: str, status: int, error: Mapping[str, Any]) -> Exception:
+    def error_of_part(self, what: str, status: int, error: Mapping[str, Any]) -> Exception:
         """Return the error for a part of an answer that has failed."""
         message = f"OpenSearch at {self.settings.url}: {what} ({status}): {_reason(error)}"
         if status == 429 or status >= 500 or "cluster_block_exception" in message:
@@ -123,25 +125,27 @@ class Connection:
         from opensearchpy.exceptions import ConnectionError as NoAnswer
         from opensearchpy.exceptions import SSLError
 
-        where, status = f"OpenSearch at {self.settings.url}", error.status_code
+        url, status = self.settings.url, error.status_code
         if isinstance(error, SSLError):
             return EngineRefused(
-                f"{where}: its certificate is not accepted: {error.error[:_MAX_REASON]}; "
+                f"OpenSearch at {url}: its certificate is not accepted: {error.error[:_MAX_REASON]}; "
                 "CLIPTIDE_OPENSEARCH__CA_FILE names the authorities that sign it"
             )
         if isinstance(error, NoAnswer):
-            return EngineUnavailable(f"{where} does not answer: {_cause(error)}")
+            return EngineUnavailable(f"OpenSearch at {url} does not answer: {_cause(error)}")
         reason = _reason(error.info.get("error", {}) if isinstance(error.info, dict) else error.error)
         if status == 404:
-            return EngineMissing(f"{where} has no such thing: {reason}")
+            return EngineMissing(f"OpenSearch at {url} has no such thing: {reason}")
         if status == 409:
-            return EngineConflict(f"{where}: {reason}")
+            return EngineConflict(f"OpenSearch at {url}: {reason}")
         is_blocked = "cluster_block_exception" in reason  # a full disk, for example
         if is_blocked or status == 429 or (isinstance(status, int) and status >= 500):
-            return EngineUnavailable(f"{where} cannot do this now ({status}): {reason}")
+            return EngineUnavailable(f"OpenSearch at {url} cannot do this now ({status}): {reason}")
         if status in (401, 403):
-            return EngineRefused(f"{where} refuses the credentials ({status}): {_WAY_ON_CREDENTIALS}")
-        return EngineRefused(f"{where} refuses a request ({status}): {reason}")
+            return EngineRefused(
+                f"OpenSearch at {url} refuses the credentials ({status}): {_WAY_ON_CREDENTIALS}"
+            )
+        return EngineRefused(f"OpenSearch at {url} refuses a request ({status}): {reason}")
 
 
 def _parameter(value: object) -> object:

@@ -14,6 +14,7 @@ from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, EncoderMismatch, IndexMissing
 from clip_index.generations.index_directory import IndexDescription
+from clip_index.guarantees import Guarantees
 from opensearch_engine.connection import Connection, Json, OpenSearchSettings
 from opensearch_engine.errors import EngineConflict, EngineMissing, EngineRefused
 from opensearch_engine.layout import (
@@ -42,6 +43,19 @@ class OpenSearchIndex:
     description: IndexDescription
     preference: str | None = None
     root: Path = Path()
+
+    @property
+    def guarantees(self) -> Guarantees:
+        """OpenSearch gives none of them; docs/opensearch.md says what it gives instead."""
+        return Guarantees(
+            atomic_generations=False,
+            stable_pages=False,
+            complete_answers=False,
+            measured_recall=False,
+            verified_files=False,
+            rollback=False,
+            timely_erasure=False,
+        )
 
     @property
     def contents(self) -> str:

@@ -179,13 +179,13 @@ class OpenSearchShardWriter:
         for item in answer["items"] if answer["errors"] else ():
             result = item["index"]
             if "error" in result and result["status"] != 409:  # a greater version is there already
-                raise connection.failed("a document was not stored", result["status"], result["error"])
+                raise connection.error_of_part("a document was not stored", result["status"], result["error"])
 
     def _refresh(self) -> None:
         connection = self._index.connection
         shards = connection.ask("POST", f"/{self._index.contents}/_refresh")["_shards"]
         if shards["failed"]:
-            raise connection.failed("a refresh failed", 503, shards["failures"][0].get("reason", {}))
+            raise connection.error_of_part("a refresh failed", 503, shards["failures"][0].get("reason", {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,7 +251,7 @@ class OpenSearchSnapshot:
         answer = self._index.connection.ask_lines(f"/{self._index.contents}/_msearch", lines)
         for one in answer["responses"]:
             if "error" in one:
-                raise self._index.connection.failed("a search failed", one["status"], one["error"])
+                raise self._index.connection.error_of_part("a search failed", one["status"], one["error"])
         return [one["hits"]["hits"] for one in answer["responses"]]
 
     @property

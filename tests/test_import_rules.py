@@ -84,7 +84,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("fold", "segments"),
         ("generations", "row_filter", "vectors"),
         ("encoder", "storage"),
-        ("content", "errors"),
+        ("content", "errors", "guarantees"),
     ),
     "opensearch_engine": (
         ("reader", "shards"),

@@ -18,6 +18,7 @@ from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, Store
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.traces import TracedRecord
+from clip_index.guarantees import Guarantees
 from clip_index.reading.browsing import NewestContent, TimePosition
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot
 from clip_index.reading.value_counts import CountedField, ValueCounts
@@ -35,6 +36,7 @@ __all__ = [
     "CountedField",
     "FileDigest",
     "GenerationKey",
+    "Guarantees",
     "Hit",
     "Index",
     "IndexDescription",
@@ -150,6 +152,9 @@ class Index(Protocol):
 
     @property
     def description(self) -> IndexDescription: ...
+
+    @property
+    def guarantees(self) -> Guarantees: ...
 
 
 class Reader(Protocol):
