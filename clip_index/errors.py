@@ -5,6 +5,7 @@ ClipIndexError
 ├── EncoderUnavailable    stop: the model cannot be loaded
 ├── EncoderBroken         stop: the model returns NaN, infinity or zero
 ├── IndexMissing          wait: nobody has created the index yet
+├── IndexUnavailable      wait and ask again: what holds the index does not answer (an `OSError`, too)
 ├── Fenced                drop the shard: another writer owns it
 ├── CommitUnknown         stop the shard's writer and take the shard over again
 ├── DeltaMismatch         mend the caller: it skipped or repeated records
@@ -50,6 +51,10 @@ class EncoderBroken(ClipIndexError):
 
 class IndexMissing(ClipIndexError):
     """There is no such index yet."""
+
+
+class IndexUnavailable(ClipIndexError, OSError):
+    """What holds the index does not answer, or cannot do now what it was asked."""
 
 
 class Fenced(ClipIndexError):

@@ -39,12 +39,13 @@ from clip_index.generations.kept_crops import with_crops_of_index
 from clip_index.generations.recorded_model import RecordedModel, record_model
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot, local_directory
 from clip_index.storage.shard_store import StoreRefused
-from consumer.app import Connections, IndexLocation, build_consumer
+from consumer.app import Connections, build_consumer
 from consumer.backoff import Backoff
 from consumer.errors import AssignmentFailed, DeadLetterFlood, FencedWhileAssigned, StartRefused
 from consumer.health import HealthCheck, HealthServer
 from consumer.held import WANTS_A_PERSON, Refusal, hold
-from consumer.options_from_settings import options_from_settings
+from consumer.opened_index import IndexLocation
+from consumer.options_from_settings import opensearch_settings, options_from_settings
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings, read_settings
 from consumer.telemetry.metrics import Metrics
@@ -56,6 +57,7 @@ from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 from event_log.kafka.source import KafkaRecordSource
 from event_log.records import TopicDescription
 from event_log.schema_registry.client import RegistryClient
+from opensearch_engine.index import with_crops_in_opensearch
 from schemas.errors import UnknownSchema
 from service.command_line import build_parser
 from service.environment import BadSettings
@@ -225,15 +227,22 @@ def _refusing_bad_properties() -> Iterator[None]:
 
 
 def _as_index_was_built(settings: Settings) -> EncoderSettings:
-    return with_crops_of_index(settings.encoder, settings.index.location, settings.index.id)
+    """What the encoder is loaded with: an index that is there says how many crops a picture has."""
+    opensearch = opensearch_settings(settings)
+    if opensearch is None:
+        return with_crops_of_index(settings.encoder, settings.index.location, settings.index.id)
+    return with_crops_in_opensearch(settings.encoder, opensearch, settings.index.id)
 
 
 def _build_pipeline(connections: Connections, settings: Settings, metrics: Metrics) -> Pipeline:
-    location = IndexLocation(settings.index.location, settings.index.id, settings.group_id)
+    location = IndexLocation(
+        settings.index.location, settings.index.id, settings.group_id, opensearch_settings(settings)
+    )
     try:
         pipeline = build_consumer(connections, location, options_from_settings(settings), metrics)
-        index = IndexDirectory.open(location.root, location.index_id)
-        record_model(index.store, RecordedModel.of(settings.encoder))
+        if location.opensearch is None:
+            index = IndexDirectory.open(location.root, location.index_id)
+            record_model(index.store, RecordedModel.of(settings.encoder))
         return pipeline
     except OSError as error:
         if error.errno not in _WRONG_ROOT:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 from dataclasses import dataclass, field, replace
 
 from opentelemetry.trace import Tracer
 
 from clip_index.encoder.protocol import Encoder
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
-from clip_index.storage.index_roots import IndexRoot, local_directory
+from clip_index.storage.index_roots import local_directory
 from clip_index.writing.shard_writer import WriterSettings
 from consumer.backlog.backlog import Backlog, BacklogLimits
 from consumer.dead_letters.dead_letter import DeadLetters
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit, FloodThreshold
-from consumer.directory_shards import DirectoryShards
 from consumer.encoding.batcher import BatchLimits
 from consumer.encoding.thread import BatchEncoder, DeadLetterOutlet, Encoding
 from consumer.intake.assignment import Assignment, RecordPath
@@ -28,6 +23,7 @@ from consumer.intake.takeover import StartFinder, Takeover
 from consumer.intake.thread import Intake, IntakeParts, IntakeSettings
 from consumer.intake.topic_watch import TopicWatch
 from consumer.notices import Notices
+from consumer.opened_index import IndexLocation, OpenedIndex, open_index
 from consumer.pipeline import Pipeline, PipelineParts
 from consumer.pipeline_state import PipelineState
 from consumer.preparation.placement import Placement
@@ -90,40 +86,11 @@ class Connections:
     registry: Registry | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IndexLocation:
-    """Where the index lies, and which consumer group writes it."""
-
-    root: IndexRoot
-    index_id: str
-    group_id: str
-
-
-def open_index(location: IndexLocation, topic: TopicDescription, encoder: Encoder) -> IndexDirectory:
-    """Create the index, or open the one that is there.
-
-    Raises `IndexRefused` when it was built from another log, group or encoder.
-    """
-    description = IndexDescription(
-        topic=topic.name,
-        topic_id=topic.topic_id,
-        num_partitions=topic.num_partitions,
-        group_id=location.group_id,
-        fingerprint=encoder.fingerprint,
-    )
-    return IndexDirectory.create(location.root, location.index_id, description)
-
-
-def build_writer_id() -> str:
-    """A name that no other process has, and that tells a reader of a manifest where the writer ran."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
 def build_consumer(
     connections: Connections, location: IndexLocation, options: ConsumerOptions, metrics: Metrics
 ) -> Pipeline:
     """Build everything, start nothing. Raises `IndexRefused`."""
-    index = open_index(location, connections.topic, connections.encoder)
+    index = open_index(location, connections.topic, connections.encoder, options.writer)
     return _Assembly(connections, location, index=index, options=options, metrics=metrics).build()
 
 
@@ -135,7 +102,7 @@ class _Assembly:
         connections: Connections,
         location: IndexLocation,
         *,
-        index: IndexDirectory,
+        index: OpenedIndex,
         options: ConsumerOptions,
         metrics: Metrics,
     ) -> None:
@@ -144,7 +111,6 @@ class _Assembly:
         self._options = options
         self._metrics = metrics
         self._index = index
-        self._shards = DirectoryShards(index, build_writer_id(), options.writer)
         tracer = connections.tracer
         tracing = RecordTracing(tracer, location.group_id) if tracer is not None else None
         self._backlog = Backlog(options.backlog, tracing)
@@ -157,13 +123,15 @@ class _Assembly:
     def build(self) -> Pipeline:
         """A part is handed parts that exist already, so the writer, which needs no other, comes first."""
         options = self._options
-        writing = Writing(self._shards, policy=options.commits, notices=self._notices, metrics=self._metrics)
+        writing = Writing(
+            self._index.shards, policy=options.commits, notices=self._notices, metrics=self._metrics
+        )
         encoding = self._build_encoding(writing)
         references = References(options.references, options.fetches, failing=self._metrics.references_failing)
         preparation = self._build_preparation(references)
         intake = self._build_intake(RecordPath(self._backlog, encoding, writing), preparation)
         parts = PipelineParts(
-            intake, preparation, references, encoding, writing, self._shards, schemas=self._schemas
+            intake, preparation, references, encoding, writing, self._index.shards, schemas=self._schemas
         )
         return Pipeline(
             parts,
@@ -181,7 +149,7 @@ class _Assembly:
 
     def _build_saved_encodings(self) -> SavedEncodings:
         digests = ContentDigests(self._connections.encoder.fingerprint, self._options.preparation.recipe)
-        stored = self._shards if self._options.reuses_stored_encodings else NothingStored()
+        stored = self._index.stored if self._options.reuses_stored_encodings else NothingStored()
         return SavedEncodings(digests, stored, self._metrics.encodings_saved)
 
     def _build_encoding(self, writing: Writing) -> Encoding:
@@ -189,7 +157,7 @@ class _Assembly:
             self._connections.publisher,
             self._connections.dead_letter_topic,
             connector=self._location.group_id,
-            worker_id=self._shards.writer_id,
+            worker_id=self._index.writer_id,
         )
         return Encoding(
             self._backlog,
@@ -257,7 +225,7 @@ class _Assembly:
             source,
             writing,
             topic_watch=topic_watch,
-            shard_paths=self._shards,
+            shard_paths=self._index.shard_paths,
             start_finder=start_finder,
             retry=retry,
         )
@@ -274,7 +242,7 @@ class _Assembly:
     def _build_progress(self, writing: Writing) -> Progress:
         return Progress(
             self._backlog,
-            shard_names=self._index,
+            shard_names=self._index.names,
             writing=writing,
             metrics=self._metrics,
             probe_seconds=self._options.probe_seconds,

@@ -19,11 +19,14 @@ from consumer.references.fetching import FetchLimits
 from consumer.references.policy import ReferencePatience, ReferencePolicy
 from consumer.settings import ConsumerSettings, Settings
 from consumer.writing.commit_policy import CommitPolicy
+from opensearch_engine.connection import OpenSearchSettings
 from schemas.mapping.loading import load_mapping
 
 _BUCKET_COMMITS = CommitPolicy(interval_seconds=1.0, watermark_every_seconds=10.0)
 _BUCKET_WRITER = WriterSettings(collect_every_seconds=60.0)
 """Each request to a bucket costs money, so what is only displayed or tidied up is done less often."""
+_OPENSEARCH_COMMITS = CommitPolicy(interval_seconds=0.5)
+"""Each commit is a refresh of OpenSearch."""
 
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:
@@ -44,14 +47,26 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
     )
 
 
+def opensearch_settings(settings: Settings) -> OpenSearchSettings | None:
+    """Return how to reach OpenSearch; None if the index lies in a directory or a bucket."""
+    if settings.index.engine != "opensearch":
+        return None
+    return OpenSearchSettings(**settings.opensearch.connection())
+
+
 def _commits(settings: Settings) -> CommitPolicy:
-    consumer = settings.consumer
-    defaults = _BUCKET_COMMITS if settings.index.is_bucket else CommitPolicy()
+    consumer, defaults = settings.consumer, _default_commits(settings)
     return replace(
         defaults,
         interval_seconds=consumer.commit_interval_seconds or defaults.interval_seconds,
         max_merge_debt=consumer.max_merge_debt,
     )
+
+
+def _default_commits(settings: Settings) -> CommitPolicy:
+    if settings.index.engine == "opensearch":
+        return _OPENSEARCH_COMMITS
+    return _BUCKET_COMMITS if settings.index.is_bucket else CommitPolicy()
 
 
 def _writer(settings: Settings) -> WriterSettings:

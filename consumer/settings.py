@@ -91,7 +91,8 @@ class ConsumerSettings(Section):
         default=None,
         gt=0,
         description="Changes are committed, and so searchable, this long after the first of them. Unset: "
-        "0.2, or 1 with an index in a bucket, because each commit there is requests that cost money.",
+        "0.2; 1 with an index in a bucket, because each commit there is requests that cost money; 0.5 with "
+        "the engine opensearch, because each commit is a refresh there.",
     )
     buffer_bytes: int = Field(
         default=256 * 2**20,
@@ -230,8 +231,14 @@ class Settings(EnvironmentSettings):
     kafka: KafkaSection = KafkaSection()
     schema_registry: SchemaRegistrySection = SchemaRegistrySection()
     index: IndexSettings = IndexSettings()
+    opensearch: sections.OpenSearchSection = sections.OpenSearchSection()
     encoder: EncoderSettings = EncoderSettings()
     consumer: ConsumerSettings = ConsumerSettings()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        sections.check_engine(self.index, self.opensearch)
+        return self
 
     @property
     def group_id(self) -> str:

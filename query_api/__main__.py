@@ -25,7 +25,13 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile, IndexMissing
+from clip_index.errors import (
+    ClipIndexError,
+    DamagedFile,
+    DamagedIndexFile,
+    IndexMissing,
+    IndexUnavailable,
+)
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.kept_crops import with_crops_of_index
 from clip_index.generations.recorded_model import RecordedModel
@@ -38,6 +44,9 @@ from event_log.kafka.settings import KafkaSettings
 from event_log.publisher import Publisher
 from event_log.schema_registry.client import RegistryClient
 from event_log.schema_registry.writing import register_for
+from opensearch_engine.connection import Connection, OpenSearchSettings
+from opensearch_engine.index import with_crops_in_opensearch
+from opensearch_engine.reader import OpenSearchReader
 from query_api.app import AppSettings, build_app
 from query_api.encoding.query_encoder import QueryEncoderSettings
 from query_api.http.connections.connection import ConnectionLimits
@@ -148,11 +157,9 @@ def _open_and_serve(settings: Settings, models: Models) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
         contents = open_contents_store(settings.query_api)
-        candidates = build_candidates(settings, models, contents) if settings.index.id is None else None
+        candidates = build_candidates(settings, models, contents) if follows_root(settings.index) else None
         encoder = load_first_encoder(settings, models, candidates)
-        reader = showing_links(
-            open_reader(settings.index, encoder.fingerprint, settings.query_api.hold_files), contents
-        )
+        reader = showing_links(_open_index(settings, encoder.fingerprint), contents)
         registry = CollectorRegistry()
         publisher = stack.enter_context(open_publisher(settings))
         scraped = stack.enter_context(scrape_registry(registry, _shared_metrics()))
@@ -177,6 +184,9 @@ def _as_index_was_built(settings: Settings) -> EncoderSettings:
     """Ask the index how pictures are cut; wait while a store over the network does not answer."""
     while True:
         try:
+            if settings.index.engine == "opensearch":
+                opensearch = OpenSearchSettings(**settings.opensearch.connection())
+                return with_crops_in_opensearch(settings.encoder, opensearch, settings.index.id)
             return with_crops_of_index(settings.encoder, settings.index.location, settings.index.id)
         except StoreUnreachable as error:
             log.warning("waiting for the store of the index", reason=str(error))
@@ -246,6 +256,32 @@ def build_candidates(settings: Settings, models: Models, contents: ContentsStore
 
 def _recorded(section: ModelSection) -> RecordedModel:
     return RecordedModel.of(EncoderSettings(model=section.model, pretrained=section.pretrained))
+
+
+def follows_root(settings: IndexSettings) -> bool:
+    """Whether the service serves the index that its root names, and follows it to another one."""
+    return settings.id is None and settings.engine == "directory"
+
+
+def _open_index(settings: Settings, fingerprint: EncoderFingerprint) -> Reader:
+    if settings.index.engine == "opensearch":
+        opensearch = OpenSearchSettings(**settings.opensearch.connection())
+        return open_in_opensearch(opensearch, settings.index.id, fingerprint)
+    return open_reader(settings.index, fingerprint, settings.query_api.hold_files)
+
+
+def open_in_opensearch(
+    settings: OpenSearchSettings, index_id: str | None, fingerprint: EncoderFingerprint
+) -> Reader:
+    """Open the index. While there is none, or OpenSearch does not answer, the service waits."""
+    reader = OpenSearchReader(Connection(settings), index_id, fingerprint)
+    try:
+        reader.reload()
+    except IndexMissing as error:
+        log.warning("waiting for an index", reason=str(error))
+    except IndexUnavailable as error:
+        log.warning("waiting for the search engine", reason=str(error))
+    return reader
 
 
 def open_reader(
@@ -350,7 +386,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
         max_body_bytes=settings.max_body_bytes,
         max_json_bytes=settings.max_json_bytes,
         num_workers=settings.num_workers or num_processors() + 2,
-        loop_search_seconds=_loop_search_seconds(settings, contents),
+        loop_search_seconds=_loop_search_seconds(all_settings, contents),
         reload_interval_seconds=_reload_interval(all_settings),
         query_encoder=QueryEncoderSettings(
             max_batch=settings.max_encoded_together, text_cache_entries=settings.text_cache_entries
@@ -390,9 +426,10 @@ def _is_shared(settings: IndexSettings) -> bool:
     return isinstance(settings.root, Path) and is_shared(settings.root)
 
 
-def _loop_search_seconds(settings: QueryApiSettings, contents: ContentsStore | None) -> float:
-    """Signing links may ask a cloud for credentials, so such searches never run on the event loop."""
-    return 0.0 if _is_signing(contents) else settings.loop_search_seconds
+def _loop_search_seconds(settings: Settings, contents: ContentsStore | None) -> float:
+    """What asks another machine never runs on the event loop: OpenSearch, or a cloud for credentials."""
+    asks_others = settings.index.engine == "opensearch" or _is_signing(contents)
+    return 0.0 if asks_others else settings.query_api.loop_search_seconds
 
 
 def _reload_interval(settings: Settings) -> float:

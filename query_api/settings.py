@@ -14,7 +14,15 @@ from clip_index.storage.index_roots import IndexRoot, index_root
 from event_log.schema_registry.settings import RegistrySettings
 from query_api.hosts import HOST_PATTERN, is_loopback
 from service.environment import PREFIX, EnvironmentSettings, Section, read_environment
-from service.sections import DEFAULT_TOPIC, HostName, IndexSection, KafkaSection, SchemaRegistrySection
+from service.sections import (
+    DEFAULT_TOPIC,
+    HostName,
+    IndexSection,
+    KafkaSection,
+    OpenSearchSection,
+    SchemaRegistrySection,
+    check_engine,
+)
 
 SECTION = f"{PREFIX}QUERY_API__"
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
@@ -320,8 +328,14 @@ class Settings(EnvironmentSettings):
     kafka: KafkaSection = KafkaSection()
     schema_registry: SchemaRegistrySection = SchemaRegistrySection()
     index: IndexSettings = IndexSettings()
+    opensearch: OpenSearchSection = OpenSearchSection()
     encoder: EncoderSettings = EncoderSettings()
     query_api: QueryApiSettings = QueryApiSettings()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        check_engine(self.index, self.opensearch)
+        return self
 
 
 def registry_settings(section: SchemaRegistrySection) -> RegistrySettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -127,6 +128,12 @@ class IndexSection(Section):
         description="What holds the indexes, shared by consumers and query services: a directory, or a "
         "prefix of a bucket (`s3://bucket/prefix`, `gs://`, `az://`; see `docs/object_store.md`).",
     )
+    engine: Literal["directory", "opensearch"] = Field(
+        default="directory",
+        description="What holds and searches the index: files below ROOT (directory), or OpenSearch k-NN "
+        "(opensearch, see `docs/opensearch.md`). With opensearch a consumer keeps only its in-flight files "
+        "below ROOT.",
+    )
     cache_dir: Path = Field(
         default=DEFAULT_CACHE_DIRECTORY,
         description="With a root in a bucket: the directory of this machine for copies of the index's files "
@@ -142,3 +149,69 @@ class IndexSection(Section):
     @property
     def is_bucket(self) -> bool:
         return isinstance(self.root, str)
+
+
+class OpenSearchSection(Section):
+    """How to reach OpenSearch, and what a new index is created with. Read if the engine is opensearch."""
+
+    url: str | None = Field(
+        default=None,
+        description="The address of OpenSearch, such as `https://search:9200`; several nodes are separated "
+        "by commas.",
+    )
+    user: str | None = Field(default=None, description="The user for HTTP basic authentication.")
+    password: SecretStr | None = Field(default=None, description="The password of that user.")
+    ca_file: Path | None = Field(
+        default=None, description="A PEM file of the authorities that sign OpenSearch's certificate."
+    )
+    aws_region: str | None = Field(
+        default=None,
+        description="The region of an OpenSearch that AWS manages. Requests are then signed (SigV4) with the "
+        "credentials that AWS's tools find.",
+    )
+    timeout_seconds: float = Field(
+        default=10.0, gt=0, description="A request to OpenSearch takes at most this long."
+    )
+    knn_engine: Literal["faiss", "lucene"] = Field(
+        default="faiss",
+        description="The library with which a new index searches vectors. Use lucene where the plugin has no "
+        "native libraries.",
+    )
+    num_shards: int = Field(
+        default=1, ge=1, description="A new index has this many primary shards; that cannot change later."
+    )
+    num_replicas: int = Field(
+        default=1, ge=0, description="Each shard of a new index has this many copies on other nodes."
+    )
+
+    def connection(self) -> dict[str, Any]:
+        """Return all of it as the arguments of the engine's `OpenSearchSettings`."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {**fields, "password": None if self.password is None else self.password.get_secret_value()}
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> OpenSearchSection:
+        prefix = "CLIPTIDE_OPENSEARCH__"
+        for url in (self.url or "").split(",") if self.url is not None else ():
+            parts = urlsplit(url.strip())
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{prefix}URL: must begin with http:// or https:// and name a host")
+            if parts.username is not None:
+                raise ValueError(f"{prefix}URL: may not hold a user; set {prefix}USER and {prefix}PASSWORD")
+        if (self.user is None) != (self.password is None):
+            raise ValueError(f"{prefix}USER: give {prefix}PASSWORD with it, or neither")
+        if self.user is not None and self.aws_region is not None:
+            raise ValueError(f"{prefix}AWS_REGION: there is a user, too; give one of the two")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ValueError(f"{prefix}CA_FILE: there is no file {self.ca_file}")
+        return self
+
+
+def check_engine(index: IndexSection, opensearch: OpenSearchSection) -> None:
+    """Raise `ValueError` where one of the two sections needs the other."""
+    if index.engine == "opensearch" and opensearch.url is None:
+        raise ValueError("CLIPTIDE_OPENSEARCH__URL: CLIPTIDE_INDEX__ENGINE=opensearch needs it")
+    if index.engine == "opensearch" and index.is_bucket:
+        raise ValueError(
+            "CLIPTIDE_INDEX__ROOT: with CLIPTIDE_INDEX__ENGINE=opensearch it must be a directory"
+        )

@@ -19,6 +19,7 @@ from tests.fixtures.brokers import (
 )
 from tests.fixtures.buckets import azurite_server, moto_server, s3_gateway, s3_url
 from tests.fixtures.registries import apicurio, told_registry
+from tests.fixtures.search_engines import opensearch_node
 
 # An example has no deadline, so that no test fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,6 +33,7 @@ __all__ = [
     "embedded_settings",
     "kafka_settings",
     "moto_server",
+    "opensearch_node",
     "s3_gateway",
     "s3_url",
     "told_registry",

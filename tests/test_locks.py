@@ -139,7 +139,8 @@ class Without:
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
 for name in [name for name in sys.modules if name.partition(".")[0] in absent]:
     del sys.modules[name]
-for package in ("schemas", "event_log", "clip_index", "service", "consumer", "query_api", "cliptide"):
+services = ("service", "consumer", "query_api", "cliptide")
+for package in ("schemas", "event_log", "clip_index", "opensearch_engine", *services):
     for path in sorted(pathlib.Path(package).rglob("*.py")):
         importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 print("imported", "pytest" in absent)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SERVICES = ("schemas", "event_log", "clip_index", "service", "consumer", "query_api")
+SERVICES = ("schemas", "event_log", "clip_index", "opensearch_engine", "service", "consumer", "query_api")
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
 CHOSEN_AT_RUN_TIME = {("request", "info"), ("a library reports", "warning"), ("a library reports", "error")}
 """Events whose level the code computes."""

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
-SERVICES = ("schemas", "event_log", "clip_index", "service", "consumer", "query_api")
+SERVICES = ("schemas", "event_log", "clip_index", "opensearch_engine", "service", "consumer", "query_api")
 NOT_SERVICES = ("event_log/memory/", "clip_index/generations/restoration.py")  # a fake, and a command
 ANY = "…"
 
@@ -27,6 +27,7 @@ STOPPING = {
     *("FencedWhileAssigned", "EncoderUnavailable", "EncoderBroken", "TopicMissing", "FatalLogError"),
     *("RecordUnreadable", "UnknownSchema", "DamagedFile", "DamagedIndexFile", "IndexMissing", "Fenced"),
     *("OffsetOutOfRange", "ConsumerFault", "DeltaMismatch", "TransientLogError", "BadSettings", "NoIndex"),
+    *("EngineUnavailable", "EngineRefused", "EngineMissing"),
     *("AddressRefused", "RegistryUnavailable", "RegistryRefused", "RegistryMisconfigured"),
 }
 """The errors that end a service or make it wait. The sentence of an error may stand in its class."""
@@ -36,12 +37,17 @@ HANDLED = {
     *("RecordRefused", "RecordTooLarge"),  # its producer is told
     "SchemaNotAtHand",  # the schema is fetched, and the record decoded again
     *("GenerationGone", "TakeoverAbandoned"),  # the reader begins again; an ordinary stop
+    "IndexUnavailable",  # the engine raises a class of its own below it
+    "EngineConflict",  # the stored document is read again
     "BrokenEmbeddings",  # a merge leaves the segment out; the log line `merge failed` names it
     "CommitUnknown",  # the shard is taken over again; the wait for that is told as "waiting for assignment"
 }
 HEALTH = ("/health.py", "/background_job.py")
 """Modules whose sentences stand in the answers of health checks."""
-TREES = ("schemas/errors.py", "event_log/errors.py", "clip_index/errors.py", "consumer/errors.py")
+TREES = tuple(
+    f"{package}/errors.py"
+    for package in ("schemas", "event_log", "clip_index", "opensearch_engine", "consumer")
+)
 SUFFICES_WITH_ITS_CLASS = {"DamagedFile", "DamagedIndexFile", "OtherFormat", "EncoderUnavailable", "Fenced"}
 
 

@@ -12,7 +12,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_INSTALLED = ("fakes", "crashes", "benchmarks", "tools")
-PACKAGES = ("schemas", "event_log", "clip_index", "service", "consumer", "query_api", "cliptide")
+PACKAGES = (
+    "schemas",
+    "event_log",
+    "clip_index",
+    "opensearch_engine",
+    "service",
+    "consumer",
+    "query_api",
+    "cliptide",
+)
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 
 

@@ -12,6 +12,7 @@ PACKAGES = (
     "schemas",
     "event_log",
     "clip_index",
+    "opensearch_engine",
     "service",
     "consumer",
     "query_api",

@@ -17,6 +17,7 @@ from clip_index.errors import (
     OtherFormat,
 )
 from clip_index.generations.pointer import INDEX_ID, dump_first, name_current, newest_number, read_pointer
+from clip_index.guarantees import Guarantees
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.shard_store import ShardStore
@@ -86,6 +87,10 @@ class IndexDirectory:
             return cls(store, index_id, _read_description(store))
         except FileNotFoundError:
             raise IndexMissing(f"no index {index_id!r} in {root}") from None
+
+    @property
+    def guarantees(self) -> Guarantees:
+        return Guarantees()
 
     @property
     def path(self) -> Path:

@@ -23,6 +23,25 @@ class ShardAnswer(ShardCoverage):
     num_contents: dict[Modality, int]
 
 
+class GuaranteesAnswer(Answer):
+    """What the engine that holds the index guarantees."""
+
+    atomic_generations: bool = Field(
+        description="An answer shows exactly the changes below its `next_offset`. If not, `next_offset` is a "
+        "lower bound: an answer may show later changes, too."
+    )
+    stable_pages: bool = Field(description="Further pages show the generation of the first one.")
+    complete_answers: bool = Field(
+        description="A search finds `k` contents wherever `k` exist and pass the filter."
+    )
+    measured_recall: bool = Field(
+        description="How many of the ten best contents are found is measured and held at a target."
+    )
+    verified_files: bool = Field(description="Every file of the index is compared with its digest.")
+    rollback: bool = Field(description="Former generations are kept, and an operator can go back to one.")
+    timely_erasure: bool = Field(description="Deleted contents leave the disk within a set time.")
+
+
 class IndexAnswer(Answer):
     index_id: str
     topic: str
@@ -31,6 +50,7 @@ class IndexAnswer(Answer):
     num_contents: dict[Modality, int]
     shards: dict[str, ShardAnswer]
     snapshot: SnapshotAnswer
+    guarantees: GuaranteesAnswer
 
 
 class ContentParameters(Request):

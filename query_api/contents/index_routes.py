@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from aiohttp import web
 
 from clip_index.content import MODALITIES
 from query_api.answers.headlines import read_content
 from query_api.answers.snapshot import EncoderAnswer, build_snapshot
-from query_api.contents.index_models import ContentAnswer, ContentParameters, IndexAnswer, ShardAnswer
+from query_api.contents.index_models import (
+    ContentAnswer,
+    ContentParameters,
+    GuaranteesAnswer,
+    IndexAnswer,
+    ShardAnswer,
+)
 from query_api.contract.error_codes import SEARCHING
 from query_api.contract.route import Route
 from query_api.http.bodies.reading import read_parameters
@@ -65,6 +73,7 @@ def _describe(index: Index, searcher: Snapshot) -> IndexAnswer:
         num_contents={m: sum(shard.num_contents[m] for shard in shards.values()) for m in MODALITIES},
         shards=shards,
         snapshot=coverage,
+        guarantees=GuaranteesAnswer(**asdict(index.guarantees)),
     )
 
 

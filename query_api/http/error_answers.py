@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import structlog
 from aiohttp import web
 
+from clip_index.errors import IndexUnavailable
 from query_api.contract.models import ErrorAnswer, ErrorBody
 from query_api.contract.validation import shortened
 from query_api.contract.wrong_addresses import no_such_route, wrong_method
@@ -35,6 +36,10 @@ def answer_error(request: web.Request, error: Exception) -> web.Response:
     if isinstance(error, web.HTTPException):
         found = _from_http_exception(error, request.path)
         return _error_response(request, found, allow=error.headers.get("Allow"))
+    if isinstance(error, IndexUnavailable):
+        log.warning("the index does not answer", request_id=request[REQUEST_ID], error=str(error))
+        message = "the search engine does not answer; ask again in some seconds"
+        return _error_response(request, ApiError("reload_stopped", message, headers={"Retry-After": "5"}))
     log.error("request failed", request_id=request[REQUEST_ID], route=route_of(request), exc_info=error)
     return _error_response(
         request, ApiError("internal", "internal error; find it in the log by its request id")

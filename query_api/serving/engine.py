@@ -18,6 +18,7 @@ from clip_index.content import LONG_FACTS, Embeddings, Headline, LongFact, Modal
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.traces import TracedRecord
+from clip_index.guarantees import Guarantees
 from clip_index.reading.browsing import NewestContent, TimePosition
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot
 from clip_index.reading.value_counts import CountedField, ValueCounts
@@ -27,12 +28,15 @@ from clip_index.storage.file_digest import FileDigest, verify_slowly
 if TYPE_CHECKING:
     from clip_index.reading.index_reader import IndexReader
     from clip_index.reading.searcher import Searcher
+    from opensearch_engine.reader import OpenSearchReader
+    from opensearch_engine.snapshot import OpenSearchSnapshot
 
 __all__ = [
     "LONG_FACTS",
     "CountedField",
     "FileDigest",
     "GenerationKey",
+    "Guarantees",
     "Headline",
     "Hit",
     "Index",
@@ -175,6 +179,9 @@ class Index(Protocol):
     @property
     def description(self) -> IndexDescription: ...
 
+    @property
+    def guarantees(self) -> Guarantees: ...
+
 
 class Reader(Protocol):
     """Follows the newest generations of one index. One thread at a time calls its methods."""
@@ -221,6 +228,6 @@ class Reader(Protocol):
         ...
 
 
-if TYPE_CHECKING:  # mypy refuses these lines as soon as our engine no longer fits the seam
-    _SNAPSHOT: type[Snapshot] = Searcher
-    _READER: type[Reader] = IndexReader
+if TYPE_CHECKING:  # mypy refuses these lines as soon as an engine no longer fits the seam
+    _SNAPSHOTS: tuple[type[Snapshot], ...] = (Searcher, OpenSearchSnapshot)
+    _READERS: tuple[type[Reader], ...] = (IndexReader, OpenSearchReader)

@@ -17,10 +17,11 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot
-from consumer.app import Connections, ConsumerOptions, IndexLocation, build_consumer
+from consumer.app import Connections, ConsumerOptions, build_consumer
 from consumer.backoff import Backoff
 from consumer.intake.patience import AssignmentPatience
 from consumer.intake.thread import IntakeSettings
+from consumer.opened_index import IndexLocation
 from consumer.pipeline import Pipeline
 from consumer.registry.fetching import Registry
 from consumer.telemetry.metrics import Metrics
@@ -28,6 +29,7 @@ from consumer.writing.commit_policy import CommitPolicy
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
 from event_log.records import Record
 from fakes.hash_encoder import HashEncoder
+from opensearch_engine.connection import OpenSearchSettings
 from schemas.codec import encode_event
 from schemas.events import Content, DeleteEvent, TextContent, UploadEvent
 
@@ -89,6 +91,7 @@ class World:
     source: MemoryRecordSource | None = None
     tracer: Tracer | None = None
     registry: Registry | None = None
+    opensearch: OpenSearchSettings | None = None
 
     def __post_init__(self) -> None:
         self.log.create_topic(TOPIC, self.num_partitions)
@@ -106,7 +109,7 @@ class World:
             self.tracer,
             self.registry,
         )
-        location = IndexLocation(self.root, "main", GROUP)
+        location = IndexLocation(self.root, "main", GROUP, self.opensearch)
         return build_consumer(connections, location, self.options, self.metrics)
 
     @contextmanager

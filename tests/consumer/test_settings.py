@@ -42,6 +42,7 @@ from event_log.records import TopicDescription
 from fakes.hash_encoder import HashEncoder, draw_picture
 from schemas.errors import UnknownSchema
 from service.environment import BadSettings
+from service.sections import OpenSearchSection
 from tests.fixtures.refusing_brokers import sasl_broker
 from tests.fixtures.registries import ToldRegistry
 
@@ -85,11 +86,54 @@ def test_thumbnails_are_kept_when_told_so(monkeypatch: pytest.MonkeyPatch) -> No
     assert HashEncoder().prepare_image(make_thumbnail(draw_picture(1))).pixels.shape == (8, 8, 3)
 
 
+def test_a_commit_to_opensearch_is_less_frequent_unless_an_interval_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert options_from_settings(read_settings()).commits.interval_seconds == 0.2
+    monkeypatch.setenv("CLIPTIDE_INDEX__ENGINE", "opensearch")
+    monkeypatch.setenv("CLIPTIDE_OPENSEARCH__URL", "http://127.0.0.1:9200")
+    assert options_from_settings(read_settings()).commits.interval_seconds == 0.5
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__COMMIT_INTERVAL_SECONDS", "0.2")
+    assert options_from_settings(read_settings()).commits.interval_seconds == 0.2
+
+
 @pytest.mark.parametrize(
-    "section", [Settings, KafkaSection, SchemaRegistrySection, IndexSettings, ConsumerSettings]
+    ("variables", "told"),
+    [
+        ({}, "CLIPTIDE_OPENSEARCH__URL: CLIPTIDE_INDEX__ENGINE=opensearch needs it"),
+        ({"URL": "search:9200"}, "CLIPTIDE_OPENSEARCH__URL: must begin with http:// or https://"),
+        ({"URL": "http://"}, "CLIPTIDE_OPENSEARCH__URL: must begin with http:// or https://"),
+        ({"URL": "http://a:9200,b:9200"}, "CLIPTIDE_OPENSEARCH__URL: must begin with http:// or https://"),
+        ({"URL": "https://us:secret@search"}, "CLIPTIDE_OPENSEARCH__URL: may not hold a user"),
+        (
+            {"URL": "https://search", "USER": "us"},
+            "CLIPTIDE_OPENSEARCH__USER: give CLIPTIDE_OPENSEARCH__PASS",
+        ),
+        ({"URL": "https://search", "CA_FILE": "/no/file"}, "CLIPTIDE_OPENSEARCH__CA_FILE: there is no file"),
+        (
+            {"URL": "https://search", "USER": "us", "PASSWORD": "right", "AWS_REGION": "eu-west-1"},
+            "CLIPTIDE_OPENSEARCH__AWS_REGION: there is a user, too",
+        ),
+    ],
+)
+def test_opensearch_that_cannot_be_reached_as_set_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: str
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ENGINE", "opensearch")
+    for name, value in variables.items():
+        monkeypatch.setenv(f"CLIPTIDE_OPENSEARCH__{name}", value)
+    with pytest.raises(BadSettings) as refused:
+        read_settings()
+    assert str(refused.value).startswith(told)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [Settings, KafkaSection, SchemaRegistrySection, IndexSettings, OpenSearchSection, ConsumerSettings],
 )
 def test_every_setting_says_what_it_is(section: type[BaseModel]) -> None:
-    sections = {"kafka", "schema_registry", "index", "encoder", "consumer", "log"}
+    sections = {"kafka", "schema_registry", "index", "opensearch", "encoder", "consumer", "log"}
     silent = [name for name, field in section.model_fields.items() if not field.description]
     assert set(silent) <= sections
 

@@ -18,7 +18,8 @@ from typing import Any
 from clip_index.errors import IndexMissing
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
-from consumer.app import Connections, ConsumerOptions, IndexLocation, build_consumer
+from consumer.app import Connections, ConsumerOptions, build_consumer
+from consumer.opened_index import IndexLocation
 from consumer.telemetry.metrics import Metrics
 from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.publisher import KafkaPublisher

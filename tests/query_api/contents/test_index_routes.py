@@ -56,6 +56,8 @@ async def test_the_index_tells_its_shards_counts_and_encoder(client: Client) -> 
     assert answer["index_id"] == "main"
     assert answer["topic"] == "content-uploads"
     assert answer["num_partitions"] == 2
+    assert len(answer["guarantees"]) == 7
+    assert all(answer["guarantees"].values())
     assert answer["num_contents"] == {"text": 3, "image": 3}
     assert answer["encoder"]["fingerprint"] == fingerprint.short
     assert answer["encoder"]["dimension"] == fingerprint.dimension

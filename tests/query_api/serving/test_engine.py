@@ -24,4 +24,5 @@ def test_nothing_imports_below_the_seam_but_the_seam_and_who_builds_the_reader(p
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             package, _, below = node.module.partition(".")
+            assert package != "opensearch_engine", node.module
             assert package != "clip_index" or below.split(".")[0] not in BELOW, node.module

@@ -1,0 +1,1 @@
+"""OpenSearch from its own jars, one node or several on this machine, for tests and the demo."""
