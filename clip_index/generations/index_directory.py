@@ -93,6 +93,10 @@ class IndexDirectory:
         """The local directory of the index, for files that are no part of a generation."""
         return Path(self.store.address)
 
+    @property
+    def partitions(self) -> range:
+        return range(self.description.num_partitions)
+
     def shard_name(self, partition: int) -> str:
         return f"{self.description.topic}-{partition}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Searcher:
     ) -> None:
         self._shards = tuple(shards)
         self._observer = observer or _Unobserved()
+        self._nodes_around: dict[Modality, Mapping[int, int]] = {}
         self.dimension = dimension
         self.shards: Mapping[str, ShardSnapshot] = {shard.name: shard.snapshot for shard in self._shards}
 
@@ -38,7 +40,11 @@ class Searcher:
 
     def observed_by(self, observer: SearchObserver | None) -> Searcher:
         """Return a searcher over the same shards that tells the observer of its searches."""
-        return self if observer is None else Searcher(self._shards, self.dimension, observer)
+        if observer is None:
+            return self
+        observed = Searcher(self._shards, self.dimension, observer)
+        observed._nodes_around = self._nodes_around
+        return observed
 
     def search(
         self,
@@ -79,7 +85,8 @@ class Searcher:
 
     def _find_best(self, embeddings: Embeddings, ask: _Ask, reach: Reach) -> list[Candidates]:
         """Return what each source within reach has to offer, for each query."""
-        queries, modality = ask.queries(embeddings), ask.modality
+        modality = ask.modality
+        queries = ask.queries(embeddings, self._find_nodes_around(modality))
         sources, found = [], []
         for shard in self._shards:
             with self._observer.searching(shard.name, modality):
@@ -89,6 +96,17 @@ class Searcher:
         return [
             Candidates(sources, [rows[query] for rows in found], modality) for query in range(len(queries))
         ]
+
+    def _find_nodes_around(self, modality: Modality) -> Mapping[int, int]:
+        """Return how many nodes of all shards lie around each set of centroids, by the `id` of the set."""
+        found = self._nodes_around.get(modality)
+        if found is None:
+            nodes_around: Counter[int] = Counter()
+            for shard in self._shards:
+                for lists in filter(None, (source.lists(modality) for source in shard.sources(modality))):
+                    nodes_around[id(lists.centroids)] += lists.num_nodes
+            found = self._nodes_around[modality] = nodes_around
+        return found
 
     def find(self, content_id: str) -> Location | None:
         """Return the location of a live content: of the newest, if its id lies in several partitions."""
@@ -176,10 +194,9 @@ class _Ask:
     row_filter: RowFilter | None
     is_paged: bool
 
-    def queries(self, embeddings: Embeddings) -> Queries:
-        if self.is_paged:
-            return Queries(embeddings, MIN_DEPTH, is_paged=True)
-        return Queries(embeddings, self.num_ranked)
+    def queries(self, embeddings: Embeddings, nodes_around: Mapping[int, int]) -> Queries:
+        depth = MIN_DEPTH if self.is_paged else self.num_ranked
+        return Queries(embeddings, depth, is_paged=self.is_paged, nodes_around=nodes_around)
 
     @property
     def num_needed(self) -> int:

@@ -32,6 +32,7 @@ from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
 from clip_index.storage.file_digest import FileDigest, FileVerifier, check_size
 from clip_index.storage.shard_store import ShardStore
+from clip_index.vectors.centroid_set import CentroidSets
 
 _MAX_RETRIES = 10
 _LIST_EVERY_SECONDS = 1.0
@@ -40,8 +41,12 @@ _LIST_EVERY_SECONDS = 1.0
 class ShardReader:
     """Opens the newest generation of one shard and shares what did not change. One thread owns it."""
 
-    def __init__(self, store: ShardStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: ShardStore, clock: Callable[[], float], sets: CentroidSets | None = None
+    ) -> None:
+        """Readers with the same `sets` have each set of centroids in memory once."""
         self._store = store
+        self._sets = sets or CentroidSets()
         self._clock = clock
         self._listed_at = -_LIST_EVERY_SECONDS
         self._verifier = FileVerifier()
@@ -199,10 +204,10 @@ class ShardReader:
         if known is None:
             self._check_sizes(entry)
         dead = read_tombstones(self._store, tombstones) if tombstones else BitMap()
-        return SegmentView(known.segment if known else Segment(self._store, entry), dead, known)
+        return SegmentView(known.segment if known else Segment(self._store, entry, self._sets), dead, known)
 
     def _check_sizes(self, entry: SegmentEntry) -> None:
-        for name, digest in entry.stored_files():
+        for name, digest in entry.files_needed():
             check_size(self._store.local_file(name), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:

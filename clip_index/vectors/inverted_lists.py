@@ -24,7 +24,15 @@ from numpy.typing import ArrayLike, NDArray
 from clip_index.content import Embeddings
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort, calibrate, hold_out
+from clip_index.vectors.calibration import (
+    TARGET_RECALL,
+    UNCALIBRATED,
+    Effort,
+    calibrate,
+    hold_out,
+    may_train,
+)
+from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.queries import Found, Queries, Reach
 from clip_index.vectors.vectors import (
@@ -40,10 +48,6 @@ MIN_NODES = 4_000
 """Smaller segments have no lists: a scan takes 0.2 ms at most (512 dimensions, one core), and they
 are soon merged."""
 
-_LISTS_PER_ROOT = 4  # lists = 4·√nodes, the lower end of FAISS's guideline "4·√n to 16·√n"
-_TRAINING_NODES_OF_LIST = 32
-_TRAINING_ROUNDS = 4  # more rounds changed recall by less than 0.003
-_SEED = 1234
 _BLOCK = 8192
 
 _MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
@@ -53,40 +57,66 @@ _fseek.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
 _FILE_MARK = b"IwSq"  # FAISS's name for an inverted file over a scalar quantizer
 
 
-def write_lists(
+def write_own_lists(
     file: ByteSink,
     embeddings: NDArray[np.float16],
     others: NDArray[np.float16] | None = None,
     target_recall: float = TARGET_RECALL,
 ) -> Effort:
-    """Train the centroids, sort the embeddings into lists, write them, and measure the effort they need.
+    """Write lists with centroids of their own, and measure the effort that they need.
 
     A node of 512 dimensions takes 0.06 ms of one core in a segment of 25,000, and 0.09 ms in one
     of 200,000. `others` are embeddings of the other modality.
     """
-    held_out = hold_out(len(embeddings))
-    trained = _train(embeddings, held_out)
-    centroids = build_flat(embeddings.shape[1])
-    centroids.add(trained)
-    index = build_lists(centroids)
-    list_of_node = np.empty(len(embeddings), np.int64)
+    training = embeddings[may_train(embeddings)]
+    own = CentroidSet.of(train_centroids(training, num_lists_of(len(embeddings))))
+    lists = own.assign(embeddings).lists
+    _write(file, build_lists(own.index), embeddings, lists)
+    return _measure(embeddings, own, lists, others, target_recall)
+
+
+def write_shared_lists(
+    file: ByteSink,
+    embeddings: NDArray[np.float16],
+    shared: CentroidSet,
+    others: NDArray[np.float16] | None = None,
+    target_recall: float = TARGET_RECALL,
+) -> Effort:
+    """Write lists around a set of centroids that has a file of its own; see `write_own_lists`."""
+    lists = shared.assign(embeddings).lists
+    elsewhere = build_flat(embeddings.shape[1])
+    _write(file, build_lists(elsewhere, shared.num_lists), embeddings, lists)
+    return _measure(embeddings, shared, lists, others, target_recall)
+
+
+def _write(file: ByteSink, index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.int64]) -> None:
     for first in range(0, len(embeddings), _BLOCK):
-        block = embeddings[first : first + _BLOCK]
-        lists = centroids.assign(block.astype(np.float32), 1)[:, 0]
-        add_listed(index, block, np.ascontiguousarray(lists))
-        list_of_node[first : first + _BLOCK] = lists
+        add_listed(index, embeddings[first : first + _BLOCK], lists[first : first + _BLOCK])
     write_index(file, index)
+
+
+def _measure(
+    embeddings: NDArray[np.float16],
+    around: CentroidSet,
+    lists: NDArray[np.int64],
+    others: NDArray[np.float16] | None,
+    target_recall: float,
+) -> Effort:
+    held_out = hold_out(embeddings)
     return calibrate(
-        embeddings, trained, list_of_node, held_out=held_out, others=others, target_recall=target_recall
+        embeddings, around.centroids, lists, held_out=held_out, others=others, target_recall=target_recall
     )
 
 
-def build_lists(centroids: Any) -> Any:
-    """Return a FAISS index with empty lists. `centroids` are a FAISS index themselves."""
+def build_lists(centroids: Any, num_lists: int | None = None) -> Any:
+    """Return a FAISS index with empty lists. `centroids` are a FAISS index themselves.
+
+    If they are kept elsewhere, it is empty, and `num_lists` says how many there are.
+    """
     index = faiss.IndexIVFScalarQuantizer(
         centroids,
         centroids.d,
-        centroids.ntotal,
+        centroids.ntotal if num_lists is None else num_lists,
         faiss.ScalarQuantizer.QT_fp16,
         faiss.METRIC_INNER_PRODUCT,
         False,  # store the embeddings themselves, not their differences from the centroids
@@ -99,25 +129,6 @@ def add_listed(index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.in
     """Add embeddings to an index of `build_lists`, each to the list that it is assigned to."""
     nodes = embeddings.astype(np.float32)
     index.add_core(len(nodes), faiss.swig_ptr(nodes), None, faiss.swig_ptr(lists))
-
-
-def _train(embeddings: NDArray[np.float16], held_out: NDArray[np.int64]) -> Embeddings:
-    """Return unit centroids, (lists, dimension), of embeddings that are not held out."""
-    candidates = np.setdiff1d(np.arange(len(embeddings)), held_out)
-    num_lists = min(len(candidates), int(_LISTS_PER_ROOT * np.sqrt(len(embeddings))))
-    num_nodes = min(len(candidates), _TRAINING_NODES_OF_LIST * num_lists)
-    chosen = np.random.default_rng(_SEED).choice(candidates, num_nodes, replace=False)
-    clusters = faiss.Kmeans(
-        embeddings.shape[1],
-        num_lists,
-        niter=_TRAINING_ROUNDS,
-        spherical=True,
-        min_points_per_centroid=1,
-        seed=_SEED,
-    )
-    clusters.train(embeddings[np.sort(chosen)].astype(np.float32))
-    centroids: Embeddings = clusters.centroids
-    return centroids
 
 
 def has_lists(part: MappedPart) -> bool:
@@ -152,13 +163,16 @@ class InvertedLists:
         effort: Effort = UNCALIBRATED,
         list_of_node: NDArray[np.int64] | None = None,
         nodes_per_row: float = 1.0,
+        shared: CentroidSet | None = None,
     ) -> None:
-        """`index` is FAISS's, its nodes numbered from 0; `centroids` are its quantizer, or equal to it.
+        """`index` is FAISS's, its nodes numbered from 0; its lists lie around `centroids`.
 
+        These are the FAISS index of a `shared` set, or its own quantizer, or equal to that.
         `list_of_node`, (nodes,), need not be read from the lists if it is known already.
         """
         self.effort = effort
         self.nodes_per_row = nodes_per_row
+        self.shared = shared  # kept alive, because others look for it while somebody uses it
         self._index = index
         self.centroids = centroids
         self._list_of_node = list_of_node
@@ -166,7 +180,7 @@ class InvertedLists:
         self._lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
         self.num_nodes = int(index.ntotal)
         self._num_lists = int(index.nlist)
-        self._list_length = max(1, self.num_nodes // self._num_lists)  # in the mean
+        self._list_length = self.num_nodes / self._num_lists  # in the mean
         self._parameters: dict[int, Any] = {}
 
     @cached_property
@@ -231,8 +245,14 @@ class InvertedLists:
         return min(num_ranked, self._num_lists)
 
     def _least_near(self, queries: Queries) -> int:
-        """Return how many lists of mean length hold the nodes that a query meets at least."""
-        return -(-int(queries.num_met * self.nodes_per_row) // self._list_length)
+        """Return how many lists of mean length hold the nodes that a query meets at least.
+
+        All files with lists around these centroids count together, because each is searched in the same
+        lists.
+        """
+        num_nodes = queries.nodes_around(self.centroids, self.num_nodes)
+        num_met = queries.num_met * self.nodes_per_row
+        return min(self._num_lists, int(num_met * self._num_lists / num_nodes) + 1)
 
     def _share_of(self, selection: NodeSelection) -> float:
         assert selection.num_in_list is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ MIN_DEPTH = 100
 """Searches for fewer hits than this scan what a search for this many scans, so their answers agree."""
 
 _NODES_MET_OF_HIT = 4
+_MIN_RANKED = 32  # of the centroids; fewer take as long
 
 
 class Reach(Enum):
@@ -33,18 +35,27 @@ class Reach(Enum):
 class Queries:
     """Query embeddings, (q, dimension) float32. Only the thread that searches uses them.
 
-    A merged segment and the tail have lists around the same centroids. The centroids are ranked
-    once for both, because the ranking is half the cost of a search.
+    Segments and tails of all shards have lists around the same centroids. The centroids are ranked
+    once for all of them.
 
     `depth` is how many hits the near lists should be good for. It follows from the search and
     not from how many nodes a step of it asks for, so every step scans the same near lists. The pages
     of a ranking have one depth, however far they lead.
     """
 
-    def __init__(self, embeddings: Embeddings, depth: int = MIN_DEPTH, *, is_paged: bool = False) -> None:
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        depth: int = MIN_DEPTH,
+        *,
+        is_paged: bool = False,
+        nodes_around: Mapping[int, int] | None = None,
+    ) -> None:
+        """`nodes_around` is how many nodes of all files lie around centroids, by the `id` of these."""
         self.is_paged = is_paged
+        self._nodes_around = nodes_around or {}
         self.num_met = _NODES_MET_OF_HIT * max(depth, MIN_DEPTH)
-        """How many nodes a query meets at least, in a file that has as many."""
+        """How many nodes a query meets at least around one set of centroids, if there are as many."""
         self.embeddings: Embeddings = np.ascontiguousarray(embeddings, np.float32)
         self.pointer = faiss.swig_ptr(self.embeddings)
         self._ranked: dict[int, Found] = {}
@@ -52,11 +63,19 @@ class Queries:
     def __len__(self) -> int:
         return len(self.embeddings)
 
+    def nodes_around(self, centroids: Any, least: int) -> int:
+        """Return how many nodes lie in lists around centroids: in all files, or `least` in one of them."""
+        return max(least, self._nodes_around.get(id(centroids), 0))
+
     def nearest(self, centroids: Any, num_lists: int) -> Found:
-        """Return at least the `num_lists` nearest of the centroids (a FAISS index), at most all of them."""
+        """Return at least the `num_lists` nearest of the centroids (a FAISS index), at most all of them.
+
+        A few more are ranked than are asked for, because the next file may ask for a few more.
+        """
         known = self._ranked.get(id(centroids))
         if known is None or known[1].shape[1] < num_lists:
-            known = self._ranked[id(centroids)] = self._rank(centroids, num_lists)
+            num_ranked = min(max(_MIN_RANKED, num_lists + num_lists // 4), centroids.ntotal)
+            known = self._ranked[id(centroids)] = self._rank(centroids, num_ranked)
         return known
 
     def _rank(self, centroids: Any, num_lists: int) -> Found:
