@@ -168,7 +168,7 @@ def _write_vectors(
     node_map = build_node_map(vectors.embeddings, vectors.rows)
     _write_array(pack, nodes_name(modality), node_map.node_rows)
     with pack.part(vectors_name(modality)) as file:
-        lists = write_vectors(file, modality, node_map.embeddings, others)
+        lists = write_vectors(file, node_map.embeddings, others, modality)
     if lists is not None:
         with pack.part(effort_name(modality)) as file:
             write_effort(file, lists.effort)

@@ -124,17 +124,23 @@ class CentroidFile:
         return digest_of(self.data)
 
 
-def build_file(centroids: Embeddings, embeddings: NDArray[np.float16]) -> CentroidFile:
-    """Return the file of unit centroids, (lists, dimension), which tells how near the embeddings lie.
+def build_file(
+    centroids: Embeddings, embeddings: NDArray[np.float16], unseen: NDArray[np.float16]
+) -> CentroidFile:
+    """Return the file of unit centroids, (lists, dimension), which tells how near embeddings lie.
 
-    A centroid that none of the embeddings lies around gets the mean of all.
+    `embeddings` trained the centroids, so they lie nearer than others of their kind. The `unseen` ones
+    tell by how much. A centroid that none of the embeddings lies around gets the mean of all.
     """
-    assigned = CentroidSet.of(centroids).assign(embeddings)
+    around = CentroidSet.of(centroids)
+    assigned, of_unseen = around.assign(embeddings), around.assign(unseen)
     counts = np.bincount(assigned.lists, minlength=len(centroids))
-    sums = np.bincount(assigned.lists, assigned.cosines, minlength=len(centroids))
-    mean_cosines = np.where(counts > 0, sums / np.maximum(counts, 1), assigned.cosines.mean())
+    sums = np.bincount(assigned.lists, 1 - assigned.cosines, minlength=len(centroids))
+    distances = np.where(counts > 0, sums / np.maximum(counts, 1), (1 - assigned.cosines).mean())
+    if len(unseen):
+        distances *= (1 - of_unseen.cosines).mean() / max(1e-6, distances[of_unseen.lists].mean())
     file = io.BytesIO()
-    lengths = np.clip(mean_cosines, _LEAST_LENGTH, 1)
+    lengths = np.clip(1 - distances, _LEAST_LENGTH, 1)
     np.save(file, (centroids * lengths[:, None]).astype(np.float16), allow_pickle=False)
     return parse_file(file.getvalue(), "a new set of centroids")
 

@@ -69,9 +69,9 @@ def build_flat(dimension: int) -> Any:
 
 def write_flat(
     file: ByteSink,
-    _modality: Modality,
     embeddings: NDArray[np.float16],
     _others: NDArray[np.float16] | None = None,
+    _modality: Modality = "image",
     /,
 ) -> None:
     """Write an exact index: fp16 rows, inner product. A scan needs no other embeddings to measure it."""

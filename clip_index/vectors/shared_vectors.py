@@ -29,7 +29,7 @@ from clip_index.vectors.inverted_lists import MIN_NODES, write_shared_lists
 from clip_index.vectors.vector_file import WrittenLists
 
 _MAX_GROWTH = 2  # of the number of lists, so 4 of the number of nodes
-_MAX_FARTHER = 1.15  # embeddings that a training has not seen are up to 1.08 times as far as those it has
+_MAX_FARTHER = 1.15  # times the mean distance at the training
 _NUM_TRIED = 4_096
 _SEED = 99
 
@@ -60,13 +60,13 @@ class SharedVectors:
     def __call__(
         self,
         file: ByteSink,
-        modality: Modality,
         embeddings: NDArray[np.float16],
-        others: NDArray[np.float16] | None = None,
+        others: NDArray[np.float16] | None,
+        modality: Modality,
         /,
     ) -> WrittenLists | None:
         if len(embeddings) < MIN_NODES:
-            write_flat(file, modality, embeddings)
+            write_flat(file, embeddings)
             return None
         chosen = self._find_fitting(modality, embeddings) or self._train(modality, embeddings)
         effort = write_shared_lists(file, embeddings, chosen.centroids, others, self._target_recall)
@@ -87,8 +87,9 @@ class SharedVectors:
         drawn = np.random.default_rng(_SEED).random(len(embeddings)) < share
         sample = self._rest.sample(modality, int(share * self._rest.num_nodes(modality)))
         all_drawn = np.concatenate([embeddings[drawn], sample]) if len(sample) else embeddings[drawn]
-        centroids = train_centroids(all_drawn[may_train(all_drawn)], num_lists)
-        return build_file(centroids, all_drawn)
+        is_training = may_train(all_drawn)
+        training, unseen = all_drawn[is_training], all_drawn[~is_training]
+        return build_file(train_centroids(training, num_lists), training, unseen)
 
 
 def _fits(centroids: CentroidSet, embeddings: NDArray[np.float16], wanted_lists: int) -> bool:

@@ -69,9 +69,9 @@ class VectorWriter(Protocol):
     def __call__(
         self,
         file: ByteSink,
-        modality: Modality,
         embeddings: NDArray[np.float16],
-        others: NDArray[np.float16] | None = None,
+        others: NDArray[np.float16] | None,
+        modality: Modality,
         /,
     ) -> WrittenLists | None:
         """Write distinct fp16 embeddings (nodes, dimension); `others` are those of the other modality.
@@ -83,9 +83,9 @@ class VectorWriter(Protocol):
 
 def write_fastest(
     file: ByteSink,
-    _modality: Modality,
     embeddings: NDArray[np.float16],
     others: NDArray[np.float16] | None = None,
+    _modality: Modality = "image",
     /,
     *,
     target_recall: float = TARGET_RECALL,
@@ -93,7 +93,7 @@ def write_fastest(
     """Write distinct embeddings in the form that is fastest to search by itself; lists take their time."""
     if len(embeddings) >= inverted_lists.MIN_NODES:
         return WrittenLists(inverted_lists.write_own_lists(file, embeddings, others, target_recall))
-    write_flat(file, _modality, embeddings)
+    write_flat(file, embeddings)
     return None
 
 
