@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnap
 from clip_index.reading.value_counts import CountedField, ValueCounts, count_values
 from clip_index.row_filter import RowFilter
 from clip_index.segments.id_table import hash_ids
-from clip_index.vectors.queries import MIN_DEPTH, Queries, Reach
+from clip_index.vectors.queries import MIN_DEPTH, Around, Queries, Reach
 
 
 class Searcher:
@@ -30,7 +29,7 @@ class Searcher:
     ) -> None:
         self._shards = tuple(shards)
         self._observer = observer or _Unobserved()
-        self._nodes_around: dict[Modality, Mapping[int, int]] = {}
+        self._around: dict[Modality, Mapping[int, Around]] = {}
         self.dimension = dimension
         self.shards: Mapping[str, ShardSnapshot] = {shard.name: shard.snapshot for shard in self._shards}
 
@@ -43,7 +42,7 @@ class Searcher:
         if observer is None:
             return self
         observed = Searcher(self._shards, self.dimension, observer)
-        observed._nodes_around = self._nodes_around
+        observed._around = self._around
         return observed
 
     def search(
@@ -86,7 +85,7 @@ class Searcher:
     def _find_best(self, embeddings: Embeddings, ask: _Ask, reach: Reach) -> list[Candidates]:
         """Return what each source within reach has to offer, for each query."""
         modality = ask.modality
-        queries = ask.queries(embeddings, self._find_nodes_around(modality))
+        queries = ask.queries(embeddings, self.around(modality))
         sources, found = [], []
         for shard in self._shards:
             with self._observer.searching(shard.name, modality):
@@ -97,15 +96,17 @@ class Searcher:
             Candidates(sources, [rows[query] for rows in found], modality) for query in range(len(queries))
         ]
 
-    def _find_nodes_around(self, modality: Modality) -> Mapping[int, int]:
-        """Return how many nodes of all shards lie around each set of centroids, by the `id` of the set."""
-        found = self._nodes_around.get(modality)
-        if found is None:
-            nodes_around: Counter[int] = Counter()
-            for shard in self._shards:
-                for lists in filter(None, (source.lists(modality) for source in shard.sources(modality))):
-                    nodes_around[id(lists.centroids)] += lists.num_nodes
-            found = self._nodes_around[modality] = nodes_around
+    def around(self, modality: Modality) -> Mapping[int, Around]:
+        """Return the lists of all shards around the same centroids together, by the `id` of these."""
+        known = self._around.get(modality)
+        if known is not None:
+            return known
+        found: dict[int, Around] = {}
+        for shard in self._shards:
+            for lists in filter(None, (source.lists(modality) for source in shard.sources(modality))):
+                own, before = lists.around, found.get(id(lists.centroids))
+                found[id(lists.centroids)] = before.joined_with(own) if before else own
+        self._around[modality] = found
         return found
 
     def find(self, content_id: str) -> Location | None:
@@ -194,9 +195,9 @@ class _Ask:
     row_filter: RowFilter | None
     is_paged: bool
 
-    def queries(self, embeddings: Embeddings, nodes_around: Mapping[int, int]) -> Queries:
+    def queries(self, embeddings: Embeddings, around: Mapping[int, Around]) -> Queries:
         depth = MIN_DEPTH if self.is_paged else self.num_ranked
-        return Queries(embeddings, depth, is_paged=self.is_paged, nodes_around=nodes_around)
+        return Queries(embeddings, depth, is_paged=self.is_paged, around=around)
 
     @property
     def num_needed(self) -> int:

@@ -34,7 +34,7 @@ from clip_index.vectors.calibration import (
 )
 from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
 from clip_index.vectors.flat_vectors import build_flat
-from clip_index.vectors.queries import Found, Queries, Reach
+from clip_index.vectors.queries import Around, Found, NearLists, Queries, Reach
 from clip_index.vectors.vectors import (
     NodeSelection,
     clip_scores,
@@ -170,8 +170,6 @@ class InvertedLists:
         These are the FAISS index of a `shared` set, or its own quantizer, or equal to that.
         `list_of_node`, (nodes,), need not be read from the lists if it is known already.
         """
-        self.effort = effort
-        self.nodes_per_row = nodes_per_row
         self.shared = shared  # kept alive, because others look for it while somebody uses it
         self._index = index
         self.centroids = centroids
@@ -179,6 +177,7 @@ class InvertedLists:
         self._lists = faiss.downcast_InvertedLists(index.invlists)
         self._lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
         self.num_nodes = int(index.ntotal)
+        self.around = Around(centroids, self.num_nodes, effort, nodes_per_row)
         self._num_lists = int(index.nlist)
         self._list_length = self.num_nodes / self._num_lists  # in the mean
         self._parameters: dict[int, Any] = {}
@@ -195,18 +194,17 @@ class InvertedLists:
     ) -> Found:
         """Return the k best nodes of each query in the near lists, or in all others; −1 for fewer."""
         use_one_thread()
+        if selection is None and reach is Reach.NEAR:
+            near = queries.near(self.around)
+            return self._scan_lists(queries, k, near.pointers, self._parameters_of(near.lists.shape[1], None))
         scores, lists, num_near = self._rank_lists(queries, selection, ranks_all=reach is Reach.REST)
         ranks = np.arange(lists.shape[1])
-        if reach is Reach.NEAR:
-            num_probed = int(num_near.max())
-            scores, lists = scores[:, :num_probed], lists[:, :num_probed]
-            is_probed = ranks[:num_probed] < num_near[:, None] if len(queries) > 1 else None
-        else:
-            num_probed, is_probed = len(ranks), ranks >= num_near[:, None]
-        if is_probed is not None:
-            lists = np.where(is_probed, lists, -1)
-        nearest = np.ascontiguousarray(scores), np.ascontiguousarray(lists)
-        return self._scan_lists(queries, k, nearest, self._parameters_of(num_probed, selection))
+        are_probed = (ranks < num_near[:, None]) == (reach is Reach.NEAR)
+        num_probed = int(num_near.max()) if reach is Reach.NEAR else len(ranks)
+        probed = np.ascontiguousarray(np.where(are_probed, lists, -1)[:, :num_probed])
+        their_scores = np.ascontiguousarray(scores[:, :num_probed])
+        pointers = (faiss.swig_ptr(probed), faiss.swig_ptr(their_scores))
+        return self._scan_lists(queries, k, pointers, self._parameters_of(num_probed, selection))
 
     def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
         _, lists, num_near = self._rank_lists(queries, selection)
@@ -225,64 +223,46 @@ class InvertedLists:
     def _rank_lists(
         self, queries: Queries, selection: NodeSelection | None, *, ranks_all: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Return scores and lists, both (q, n), nearest first, and how many of them are near, (q,)."""
-        num_ranked = self._num_lists if ranks_all else self._num_ranked_first(queries, selection)
+        """Return scores and lists, both (q, n), nearest first, and how many of them are near, (q,).
+
+        Under a filter, lists are added until as many selected nodes are met as without one, or up to four
+        times as many where few nodes pass: a selective filter is often correlated with the query, so the
+        nearest lists may hold none of what passes.
+        """
+        near = queries.near(self.around)
+        num_ranked = self._num_lists if ranks_all else self._num_ranked_first(near, selection)
         while True:
             scores, lists = queries.nearest(self.centroids, num_ranked)
-            num_near = self._count_near(queries, scores, lists, selection)
+            num_near = near.counts
+            if selection is not None:
+                num_near = np.maximum(num_near, self._count_selected(queries, near, lists, selection))
             if lists.shape[1] == self._num_lists:
                 return scores, lists, np.minimum(num_near, self._num_lists)
             if num_near.max() < lists.shape[1]:
                 return scores, lists, num_near
-            num_ranked = min(4 * num_ranked, self._num_lists)
+            num_ranked = min(4 * lists.shape[1], self._num_lists)
 
-    def _num_ranked_first(self, queries: Queries, selection: NodeSelection | None) -> int:
-        """Rank a little more than most queries need; ranking again costs as much as ranking."""
-        num_ranked = max(self.effort.usual_lists, self._least_near(queries)) + 1
+    def _num_ranked_first(self, near: NearLists, selection: NodeSelection | None) -> int:
+        num_ranked = int(near.lists.shape[1]) + 1
         if selection is not None:
             share = self._share_of(selection)
             num_ranked = int(2 * num_ranked * _thoroughness(share) / share)
         return min(num_ranked, self._num_lists)
 
-    def _least_near(self, queries: Queries) -> int:
-        """Return how many lists of mean length hold the nodes that a query meets at least.
-
-        All files with lists around these centroids count together, because each is searched in the same
-        lists.
-        """
-        num_nodes = queries.nodes_around(self.centroids, self.num_nodes)
-        num_met = queries.num_met * self.nodes_per_row
-        return min(self._num_lists, int(num_met * self._num_lists / num_nodes) + 1)
-
     def _share_of(self, selection: NodeSelection) -> float:
         assert selection.num_in_list is not None
         return max(1, int(selection.num_in_list.sum())) / self.num_nodes
 
-    def _count_near(
-        self,
-        queries: Queries,
-        scores: NDArray[np.float32],
-        lists: NDArray[np.int64],
-        selection: NodeSelection | None,
+    def _count_selected(
+        self, queries: Queries, near: NearLists, lists: NDArray[np.int64], selection: NodeSelection
     ) -> NDArray[np.int64]:
-        """Return how many of the ranked lists are near each query, (q,); more than all if too few are ranked.
-
-        Near are the lists within the calibrated gap, and always a few. Under a filter, lists are added
-        until as many selected nodes are met as without one, or up to four times as many where few nodes
-        pass: a selective filter is often correlated with the query, so the nearest lists may hold none of
-        what passes.
-        """
-        are_within = scores >= scores[:, :1] - self.effort.gap
-        within = [np.count_nonzero(row) for row in are_within]  # nearly always one row: an axis costs more
-        num_near: NDArray[np.int64] = np.maximum(within, self._least_near(queries))
-        if selection is None:
-            return num_near
+        """Return how many lists hold enough selected nodes, (q,); more than all if too few are ranked."""
         assert selection.num_in_list is not None
-        num_base = np.maximum(num_near, _FILTERED_BASE * self._least_near(queries))
+        num_base = np.maximum(near.counts, _FILTERED_BASE * queries.least_near(self.around))
         num_wanted = num_base * (self._list_length * _thoroughness(self._share_of(selection)))
         met = selection.num_in_list[lists].cumsum(axis=1)
-        by_selection: NDArray[np.int64] = (met < num_wanted[:, None]).sum(axis=1) + 1
-        return np.maximum(num_near, by_selection)
+        num_selected: NDArray[np.int64] = (met < num_wanted[:, None]).sum(axis=1) + 1
+        return num_selected
 
     def _parameters_of(self, num_probed: int, selection: NodeSelection | None) -> Any:
         """Return FAISS's parameters; those without a selection are kept, because building takes time."""
@@ -294,14 +274,11 @@ class InvertedLists:
             known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed)
         return known
 
-    def _scan_lists(self, queries: Queries, k: int, nearest: Found, parameters: Any) -> Found:
-        """Scan lists: `nearest` are the scores and numbers of each query's, both (q, probes), −1 for none."""
+    def _scan_lists(self, queries: Queries, k: int, probed: tuple[Any, Any], parameters: Any) -> Found:
+        """Scan lists. `probed` are pointers to numbers and scores of each query's, both (q, probes)."""
         found = queries.empty(k)
-        scores_and_lists = (faiss.swig_ptr(nearest[1]), faiss.swig_ptr(nearest[0]))
         into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
-        self._index.search_preassigned_c(
-            len(queries), queries.pointer, k, *scores_and_lists, *into, False, parameters
-        )
+        self._index.search_preassigned_c(len(queries), queries.pointer, k, *probed, *into, False, parameters)
         return clip_scores(found)
 
     def assign(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:

@@ -76,7 +76,8 @@ def _add(index: Any, file: VectorFile, guide: InvertedLists | None) -> None:
 def _open(index: Any, files: Sequence[VectorFile], guide: InvertedLists | None) -> Vectors:
     if guide is None:
         return FlatVectors(index)
+    around = guide.around
     lists = np.concatenate([file.lists_around(guide) for file in files])
     return InvertedLists(
-        index, guide.centroids, guide.effort, lists, guide.nodes_per_row, shared=guide.shared
+        index, around.centroids, around.effort, lists, around.nodes_per_row, shared=guide.shared
     )
