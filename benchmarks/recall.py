@@ -16,6 +16,7 @@ from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import Hit
 from clip_index.row_filter import InRange, RowFilter
 from clip_index.vectors.queries import Queries
+from clip_index.vectors.vector_file import VectorFile
 
 NAME = "recall"
 MIN_RECALL, MIN_FAR_RECALL, MIN_BEST = 0.99, 0.98, 0.995
@@ -106,11 +107,15 @@ def _ask(
     ]
 
 
+def _count_near(files: Sequence[VectorFile], queries: Queries) -> list[int]:
+    return [file.vectors.count_near(queries, None) for file in files]
+
+
 def _scanned(searcher: Searcher, queries: Embeddings) -> float:
     """Return the share of all nodes that a plain search looks at, in the mean."""
     files = [view.segment.vector_files["image"] for shard in searcher.shard_views for view in shard.segments]
     num_nodes = sum(file.num_nodes for file in files)
     counts: NDArray[np.int64] = np.array(
-        [[file.vectors.count_near(Queries(query[None]), None) for file in files] for query in queries]
+        [_count_near(files, Queries(query[None], around=searcher.around("image"))) for query in queries]
     )
     return float(counts.sum(axis=1).mean() / num_nodes)

@@ -20,13 +20,15 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.snapshot import Hit, ShardSnapshot, ShardView
-from clip_index.vectors.vector_file import write_fastest
+from clip_index.storage.pack import ByteSink
+from clip_index.vectors.centroid_set import CentroidFile
+from clip_index.vectors.shared_vectors import SharedVectors
+from clip_index.vectors.vector_file import WrittenLists
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "figures"
 SEED = 11
 _DONE = "complete"
-_AS_MERGED = WriterSettings(write_sealed=write_fastest)  # segments as merges write them
 _TIE = 1e-4  # fp16 embeddings shift scores by less
 
 
@@ -43,7 +45,7 @@ class Layout:
     @property
     def name(self) -> str:
         shares = "-".join(f"{share:g}" for share in self.segment_shares)
-        return f"near-{self.kind}-{self.modality}-{self.num_rows}-{self.num_shards}-{shares}-{SEED}"
+        return f"shared-{self.kind}-{self.modality}-{self.num_rows}-{self.num_shards}-{shares}-{SEED}"
 
     def rows(self) -> Embeddings:
         """Return the embeddings. Row n has the content id `<modality>-<n>`."""
@@ -134,15 +136,58 @@ def _number(content_id: str) -> int:
     return int(content_id.rpartition("-")[2])
 
 
+class _AsMerged:
+    """Writes vectors as the merges of all shards do when all rows are committed."""
+
+    def __init__(self, layout: Layout, rows: Embeddings) -> None:
+        self._layout = layout
+        self._rows = rows
+        self._files: dict[str, CentroidFile] = {}
+
+    def __call__(
+        self,
+        file: ByteSink,
+        embeddings: NDArray[np.float16],
+        others: NDArray[np.float16] | None,
+        modality: Modality,
+        /,
+    ) -> WrittenLists | None:
+        rest = _Rest(self._rows, self._layout.num_rows - len(embeddings), list(self._files.values()))
+        written = SharedVectors(rest)(file, embeddings, others, modality)
+        if written is not None and written.shared is not None:
+            self._files[written.shared.digest.xxh3_128] = written.shared
+        return written
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """The rest of the index as a segment's merge would find it."""
+
+    rows: Embeddings
+    num_others: int
+    files: list[CentroidFile]
+
+    def num_nodes(self, _modality: Modality) -> int:
+        return self.num_others
+
+    def sets(self, _modality: Modality) -> list[CentroidFile]:
+        return self.files
+
+    def sample(self, _modality: Modality, num_nodes: int) -> NDArray[np.float16]:
+        chosen = np.random.default_rng(SEED).choice(len(self.rows), min(num_nodes, len(self.rows)), False)
+        return self.rows[np.sort(chosen)].astype(np.float16)
+
+
 def _build(root: Path, layout: Layout) -> None:
     fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
     description = IndexDescription("content-uploads", None, layout.num_shards, "cliptide-main", fingerprint)
     index = IndexDirectory.create(root, "main", description)
     rows = layout.rows()
     random, near = random_numbers(layout), nearness(layout, rows)
+    settings = WriterSettings(write_sealed=_AsMerged(layout, rows))
     for partition in range(layout.num_shards):
         numbers = np.arange(partition, layout.num_rows, layout.num_shards)
-        writer = ShardWriter.take_over(index, partition, Claim("benchmark"), settings=_AS_MERGED)
+        writer = ShardWriter.take_over(index, partition, Claim("benchmark"), settings=settings)
         ends = np.cumsum(np.round(np.array(layout.segment_shares) * len(numbers)).astype(int))
         for part in np.split(numbers, ends[:-1]):
             start = writer.next_offset

@@ -7,7 +7,15 @@ from collections.abc import Collection, Mapping
 
 from clip_index.errors import DamagedFile, OtherFormat
 from clip_index.generations.history import GenerationTaken, generation_of, manifest_name, read_manifest
-from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest, pack_name, tombstones_name
+from clip_index.generations.manifest import (
+    CENTROIDS,
+    SEGMENTS,
+    TOMBSTONES,
+    Manifest,
+    centroids_name,
+    pack_name,
+    tombstones_name,
+)
 from clip_index.generations.reader_leases import generations_that_may_be_held, old_leases, read_leases
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
 
@@ -17,11 +25,12 @@ _MIN_RETAINED = 3
 def names_of(manifest: Manifest) -> frozenset[str]:
     """Return what a generation needs in the shard's store, apart from its manifest.
 
-    Packs and files of tombstones; of segments of format 1 the folders.
+    Packs, sets of centroids and files of tombstones; of segments of format 1 the folders.
     """
     files = [entry.file for entry in manifest.tombstones.values() if entry.file]
     segments = (entry.stored_name for entry in manifest.segments)
-    return frozenset([*segments, *(tombstones_name(file.file_name) for file in files)])
+    sets = (centroids_name(digest) for entry in manifest.segments for digest in entry.centroids.values())
+    return frozenset([*segments, *sets, *(tombstones_name(file.file_name) for file in files)])
 
 
 def retained_generations(created_at: Mapping[int, float], retain_for: float, now: float) -> set[int]:
@@ -60,7 +69,8 @@ class GarbageCollector:
 
         `now` is a time of the clock that dates the store's files.
 
-        `in_flight` are segments that are being written or merged. They stay. A file younger than
+        `in_flight` are segments that are being written or merged. They stay, and so do all sets of
+        centroids, because a merge may have chosen one of them. A file younger than
         `retain_for` stays as well, because another thread of this process may be writing it.
         What readers hold by a lease stays, too.
         While a retained manifest cannot be read, all files stay, because nobody knows which of
@@ -85,7 +95,8 @@ class GarbageCollector:
         if named is None:
             return num_removed
         kept = frozenset[str]().union(*named, map(pack_name, in_flight))
-        return num_removed + sum(self._sweep(folder, kept, now) for folder in (SEGMENTS, TOMBSTONES))
+        folders = (SEGMENTS, TOMBSTONES) if in_flight else (SEGMENTS, TOMBSTONES, CENTROIDS)
+        return num_removed + sum(self._sweep(folder, kept, now) for folder in folders)
 
     def _named_by(self, retained: Collection[int]) -> list[frozenset[str]] | None:
         """Return what the retained generations name; None if one cannot be read, as after a repair."""

@@ -97,6 +97,10 @@ class IndexDirectory:
         """This machine's directory for files of the index that are no part of a generation."""
         return self.store.local_directory
 
+    @property
+    def partitions(self) -> range:
+        return range(self.description.num_partitions)
+
     def shard_name(self, partition: int) -> str:
         return f"{self.description.topic}-{partition}"
 

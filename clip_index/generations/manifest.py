@@ -24,6 +24,7 @@ READABLE_MAJORS = (1, FORMAT_MAJOR)
 are until a merge rewrites them, so a manifest of format 2 may name segments of both forms."""
 SEGMENTS = "segments"
 TOMBSTONES = "tombstones"
+CENTROIDS = "centroids"
 _PACK_SUFFIX = ".pack"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _GREATEST = 2**63 - 1
@@ -32,6 +33,11 @@ _GREATEST = 2**63 - 1
 def pack_name(segment_id: str) -> str:
     """Return the name in the shard's store of a segment's pack."""
     return f"{SEGMENTS}/{segment_id}{_PACK_SUFFIX}"
+
+
+def centroids_name(digest: FileDigest) -> str:
+    """Return the name in the shard's store of the set of centroids with this digest."""
+    return f"{CENTROIDS}/{digest.xxh3_128}.npy"
 
 
 def tombstones_name(file_name: str) -> str:
@@ -51,8 +57,9 @@ class SegmentPack:
 class SegmentEntry:
     """A segment as a manifest names it; `num_vectors` counts distinct embeddings by modality.
 
-    A segment of format 1 has no `pack`: its parts are `files` in a folder. `centroids` names, by modality,
-    the set of centroids that the segment's lists share with other segments, where they do.
+    A segment of format 1 has no `pack`: its parts are `files` in a folder. `centroids` tells, by
+    modality, the file of the set of centroids that the segment's lists share with other segments, where
+    they do.
     """
 
     segment_id: str
@@ -61,7 +68,7 @@ class SegmentEntry:
     num_vectors: Mapping[Modality, int]
     files: Mapping[str, FileDigest] = field(default_factory=dict)
     pack: SegmentPack | None = None
-    centroids: Mapping[Modality, str] = field(default_factory=dict)
+    centroids: Mapping[Modality, FileDigest] = field(default_factory=dict)
 
     @property
     def num_entries(self) -> int:
@@ -82,6 +89,12 @@ class SegmentEntry:
             yield self.stored_name, self.pack.digest
         for name, digest in self.files.items():
             yield f"{self.stored_name}/{name}", digest
+
+    def files_needed(self) -> Iterator[tuple[str, FileDigest]]:
+        """Yield also the sets of centroids, which other segments may need as well."""
+        yield from self.stored_files()
+        for digest in self.centroids.values():
+            yield centroids_name(digest), digest
 
     def has_part(self, name: str) -> bool:
         return name in (self.pack.parts if self.pack else self.files)
@@ -148,9 +161,8 @@ class Manifest:
         return sum(entry.num_contents for entry in self.segments) - num_dead
 
     def files(self) -> Iterator[tuple[str, FileDigest]]:
-        """Yield the name of every file that this generation needs, with the digest that it must have."""
-        for entry in self.segments:
-            yield from entry.stored_files()
+        """Yield the name of every file that this generation needs once, with the digest that it must have."""
+        yield from dict(file for entry in self.segments for file in entry.files_needed()).items()
         for dead in self.tombstones.values():
             if dead.file is not None:
                 yield tombstones_name(dead.file.file_name), dead.file.digest
@@ -210,9 +222,10 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"offsets [{manifest.first_offset}, {manifest.next_offset})")
     num_contents = {entry.segment_id: entry.num_contents for entry in manifest.segments}
     for entry in manifest.segments:
-        _check_names(entry.segment_id, *entry.files, *entry.centroids.values())
+        _check_names(entry.segment_id, *entry.files)
+        _check_names(*(digest.xxh3_128 for digest in entry.centroids.values()))
         _check_counts(entry.num_contents, entry.num_deletes, *entry.num_vectors.values())
-        _check_counts(*(digest.size_bytes for _, digest in entry.stored_files()))
+        _check_counts(*(digest.size_bytes for _, digest in entry.files_needed()))
         if entry.pack is not None:
             _check_parts(entry.pack)
     for segment_id, dead in manifest.tombstones.items():
@@ -265,7 +278,7 @@ def segment_fields(entry: SegmentEntry) -> dict[str, Any]:
         fields["size"], fields["xxh3_128"] = _dump_digest(entry.pack.digest)
         fields["parts"] = {name: [part.offset, part.size_bytes] for name, part in entry.pack.parts.items()}
     if entry.centroids:
-        fields["centroids"] = dict(entry.centroids)
+        fields["centroids"] = {m: _dump_digest(digest) for m, digest in entry.centroids.items()}
     return fields
 
 
@@ -277,7 +290,7 @@ def segment_from_fields(fields: dict[str, Any]) -> SegmentEntry:
         num_vectors=fields["num_vectors"],
         files={name: _parse_digest(digest) for name, digest in fields.get("files", {}).items()},
         pack=_parse_pack(fields) if "parts" in fields else None,
-        centroids=fields.get("centroids", {}),
+        centroids={m: _parse_digest(digest) for m, digest in fields.get("centroids", {}).items()},
     )
 
 

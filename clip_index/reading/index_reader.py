@@ -21,6 +21,7 @@ from clip_index.reading.shard_reader import ShardReader
 from clip_index.reading.snapshot import ShardView
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.index_roots import IndexRoot
+from clip_index.vectors.centroid_set import CentroidSets
 
 _LOOK_EVERY_SECONDS = 1.0
 
@@ -48,6 +49,7 @@ class IndexReader:
         self._clock = clock
         self._shards: list[ShardReader] = []
         self._served: list[ShardView] = []
+        self._sets = CentroidSets()
         self._looked_at = -math.inf
         self._held = HeldGenerations(clock) if holds_files else None
         self.index: IndexDirectory | None = None
@@ -154,7 +156,7 @@ class IndexReader:
         found = self._open_index(self._index_id) if self.index is None else self._look_again(self.index)
         if found != self.index:
             stores = map(found.shard_store, range(found.description.num_partitions))
-            self._shards = [ShardReader(store, self._clock) for store in stores]
+            self._shards = [ShardReader(store, self._clock, self._sets) for store in stores]
             self.index = found
         return found
 

@@ -20,7 +20,7 @@ from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnap
 from clip_index.reading.value_counts import CountedField, ValueCounts, count_values
 from clip_index.row_filter import RowFilter
 from clip_index.segments.id_table import hash_ids
-from clip_index.vectors.queries import MIN_DEPTH, Queries, Reach
+from clip_index.vectors.queries import MIN_DEPTH, Around, Queries, Reach
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class Searcher:
         self._shards = tuple(shards)
         self._observer = observer or _Unobserved()
         self._built: dict[Callable[[Searcher], object], object] = {}
+        self._around: dict[Modality, Mapping[int, Around]] = {}
         self.dimension = dimension
         self.shards: Mapping[str, ShardSnapshot] = {shard.name: shard.snapshot for shard in self._shards}
 
@@ -43,7 +44,11 @@ class Searcher:
 
     def observed_by(self, observer: SearchObserver | None) -> Searcher:
         """Return a searcher over the same shards that tells the observer of its searches."""
-        return self if observer is None else Searcher(self._shards, self.dimension, observer)
+        if observer is None:
+            return self
+        observed = Searcher(self._shards, self.dimension, observer)
+        observed._around = self._around
+        return observed
 
     def search(
         self,
@@ -110,7 +115,8 @@ class Searcher:
 
     def _find_best(self, embeddings: Embeddings, ask: _Ask, reach: Reach) -> list[Candidates]:
         """Return what each source within reach has to offer, for each query."""
-        queries, modality = ask.queries(embeddings), ask.modality
+        modality = ask.modality
+        queries = ask.queries(embeddings, self.around(modality))
         sources, found = [], []
         for shard in self._shards:
             with self._observer.searching(shard.name, modality):
@@ -120,6 +126,19 @@ class Searcher:
         return [
             Candidates(sources, [rows[query] for rows in found], modality) for query in range(len(queries))
         ]
+
+    def around(self, modality: Modality) -> Mapping[int, Around]:
+        """Return the lists of all shards around the same centroids together, by the `id` of these."""
+        known = self._around.get(modality)
+        if known is not None:
+            return known
+        found: dict[int, Around] = {}
+        for shard in self._shards:
+            for lists in filter(None, (source.lists(modality) for source in shard.sources(modality))):
+                own, before = lists.around, found.get(id(lists.centroids))
+                found[id(lists.centroids)] = before.joined_with(own) if before else own
+        self._around[modality] = found
+        return found
 
     def find(self, content_id: str) -> Location | None:
         """Return the location of a live content: of the newest, if its id lies in several partitions."""
@@ -219,10 +238,9 @@ class _Ask:
     row_filter: RowFilter | None
     is_paged: bool
 
-    def queries(self, embeddings: Embeddings) -> Queries:
-        if self.is_paged:
-            return Queries(embeddings, MIN_DEPTH, is_paged=True)
-        return Queries(embeddings, self.num_ranked)
+    def queries(self, embeddings: Embeddings, around: Mapping[int, Around]) -> Queries:
+        depth = MIN_DEPTH if self.is_paged else self.num_ranked
+        return Queries(embeddings, depth, is_paged=self.is_paged, around=around)
 
     @property
     def num_needed(self) -> int:

@@ -14,6 +14,7 @@ from clip_index.reading.best_rows import ALL_ELIGIBLE, NO_ROWS, Eligible, RowSco
 from clip_index.row_filter import RowFilter
 from clip_index.segments.segment import FoundEntry, Segment
 from clip_index.storage.bounded_cache import BoundedCache
+from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import VectorFile
 from clip_index.vectors.vectors import NodeSelection
@@ -100,6 +101,11 @@ class SegmentView:
             reach=reach,
             ids_of_rows=self.segment.content_ids,
         )
+
+    def lists(self, modality: Modality) -> InvertedLists | None:
+        """Return the lists that a search of the modality scans; None if it scans everything."""
+        file = self.segment.vector_files.get(modality)
+        return None if file is None else file.lists
 
     def has_rest(self, modality: Modality) -> bool:
         """Whether a near search of the modality may leave out rows."""

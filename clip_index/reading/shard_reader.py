@@ -33,6 +33,7 @@ from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
 from clip_index.storage.file_digest import FileDigest, FileVerifier, check_size
 from clip_index.storage.shard_store import ShardStore
+from clip_index.vectors.centroid_set import CentroidSets
 
 _MAX_RETRIES = 10
 _LIST_EVERY_SECONDS = 1.0
@@ -41,8 +42,12 @@ _LIST_EVERY_SECONDS = 1.0
 class ShardReader:
     """Opens the newest generation of one shard and shares what did not change. One thread owns it."""
 
-    def __init__(self, store: ShardStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: ShardStore, clock: Callable[[], float], sets: CentroidSets | None = None
+    ) -> None:
+        """Readers with the same `sets` have each set of centroids in memory once."""
         self.store = store
+        self._sets = sets or CentroidSets()
         self._clock = clock
         self._listed_at = -math.inf
         self._watermark_read_at = -math.inf
@@ -223,16 +228,16 @@ class ShardReader:
         if known is None:
             self._check_sizes(entry)
         dead = read_tombstones(self.store, tombstones) if tombstones else BitMap()
-        return SegmentView(known.segment if known else Segment(self.store, entry), dead, known)
+        return SegmentView(known.segment if known else Segment(self.store, entry, self._sets), dead, known)
 
     def _is_damaged(self, entry: SegmentEntry) -> bool:
         """Whether a damaged copy of the segment is mapped, so that it must be opened anew."""
         if not self._damaged_copies:
             return False
-        return any(self._paths[name] in self._damaged_copies for name, _ in entry.stored_files())
+        return any(self._paths[name] in self._damaged_copies for name, _ in entry.files_needed())
 
     def _check_sizes(self, entry: SegmentEntry) -> None:
-        for name, digest in entry.stored_files():
+        for name, digest in entry.files_needed():
             check_size(self.store.local_file(name, digest), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:

@@ -114,6 +114,11 @@ class Tail:
             ids_of_rows=self._content_ids,
         )
 
+    def lists(self, _modality: Modality) -> InvertedLists | None:
+        """Return the lists that a search scans; None if it scans everything."""
+        vectors = self.joined.vectors
+        return vectors if isinstance(vectors, InvertedLists) else None
+
     def has_rest(self, _modality: Modality) -> bool:
         """Whether a near search may leave out rows."""
         return self.joined.vectors.has_rest

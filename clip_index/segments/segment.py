@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import LONG_FACTS, Derived, Embeddings, Headline, LongFact, Modality, StoredContent
 from clip_index.errors import DamagedFile
-from clip_index.generations.manifest import SegmentEntry
+from clip_index.generations.manifest import SegmentEntry, centroids_name
 from clip_index.row_filter import RowFilter
 from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import (
@@ -46,6 +46,7 @@ from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.storage.mapped_array import map_array
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.calibration import UNCALIBRATED, Effort, read_effort
+from clip_index.vectors.centroid_set import CentroidSet, CentroidSets
 from clip_index.vectors.vector_file import VectorFile
 
 _NUM_CACHED_COUNTS = 8
@@ -64,11 +65,15 @@ class FoundEntry:
 class Segment:
     """Immutable and thread-safe. Its files must have been verified before."""
 
-    def __init__(self, store: ShardStore, entry: SegmentEntry) -> None:
-        """Map the files; `FileNotFoundError` if one was collected, `DamagedFile` if unreadable."""
+    def __init__(self, store: ShardStore, entry: SegmentEntry, sets: CentroidSets | None = None) -> None:
+        """Map the files; `FileNotFoundError` if one was collected, `DamagedFile` if unreadable.
+
+        Segments that are opened with the same `sets` have each set of centroids in memory once.
+        """
         self.entry = entry
         self.segment_id = entry.segment_id
         parts = SegmentParts(store, entry)
+        known_sets = sets or CentroidSets()
         self.contents = _open_columns(parts, CONTENTS, CONTENTS_SCHEMA)
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
         self._reader = ColumnReader(self.contents)
@@ -84,7 +89,8 @@ class Segment:
         self._owners = open_id_table(parts.map(OWNERS)) if OWNERS in parts else None
         self._digests = _open_digests(parts, self.contents)
         self.vector_files: Mapping[Modality, VectorFile] = {
-            modality: _open_vectors(parts, modality) for modality in entry.num_vectors
+            modality: _open_vectors(parts, modality, _open_set(store, entry, modality, known_sets))
+            for modality in entry.num_vectors
         }
 
     @cached_property
@@ -209,9 +215,18 @@ def _open_digests(parts: SegmentParts, contents: pa.RecordBatch) -> RowDigests |
     return RowDigests(open_id_table(parts.map(DIGESTS)), contents.column(DIGEST.name))
 
 
-def _open_vectors(parts: SegmentParts, modality: Modality) -> VectorFile:
+def _open_vectors(parts: SegmentParts, modality: Modality, shared: CentroidSet | None) -> VectorFile:
     node_rows = map_array(parts.map(nodes_name(modality)))
-    return VectorFile(parts.map(vectors_name(modality)), node_rows, _read_effort(parts, modality))
+    return VectorFile(parts.map(vectors_name(modality)), node_rows, _read_effort(parts, modality), shared)
+
+
+def _open_set(
+    store: ShardStore, entry: SegmentEntry, modality: Modality, sets: CentroidSets
+) -> CentroidSet | None:
+    digest = entry.centroids.get(modality)
+    if digest is None:
+        return None
+    return sets.find_or_open(digest, lambda: store.local_file(centroids_name(digest), digest))
 
 
 def _read_effort(parts: SegmentParts, modality: Modality) -> Effort:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.generations.manifest import SegmentEntry, SegmentPack, pack_name
+from clip_index.generations.manifest import SegmentEntry, SegmentPack, centroids_name, pack_name
 from clip_index.segments.columns import (
     DIGEST,
     BufferedContent,
@@ -23,10 +23,11 @@ from clip_index.segments.columns import (
     write_columns,
 )
 from clip_index.segments.id_table import build_id_table, digest_table_from, hash_ids, id_table_from
+from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.pack import PackWriter
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.calibration import write_effort
-from clip_index.vectors.vector_file import VectorWriter, build_node_map
+from clip_index.vectors.vector_file import VectorWriter, WrittenLists, build_node_map
 
 CONTENTS = "contents.arrow"
 DELETES = "deletes.arrow"
@@ -105,7 +106,8 @@ def write_segment(
     name = pack_name(segment_id)
     try:
         with PackWriter(store.staging_path(name)) as pack:
-            num_vectors = _write_parts(pack, rows, write_vectors)
+            written = _write_parts(pack, rows, write_vectors)
+        shared = _publish_shared(store, written)
         digest = store.publish(name)
     finally:
         store.remove_staged(name)  # if the segment was published, nothing is left to remove
@@ -113,8 +115,9 @@ def write_segment(
         segment_id,
         num_contents=rows.contents.num_rows,
         num_deletes=rows.deletes.num_rows,
-        num_vectors=num_vectors,
+        num_vectors={modality: vectors.num_nodes for modality, vectors in written.items()},
         pack=SegmentPack(digest, pack.parts),
+        centroids=shared,
     )
 
 
@@ -124,7 +127,31 @@ def remove_segment(store: ShardStore, segment_id: str) -> None:
     store.remove_staged(pack_name(segment_id))
 
 
-def _write_parts(pack: PackWriter, rows: SegmentRows, write_vectors: VectorWriter) -> dict[Modality, int]:
+@dataclass(frozen=True, slots=True)
+class _WrittenVectors:
+    """How many distinct embeddings a modality has, and its lists, if it has any."""
+
+    num_nodes: int
+    lists: WrittenLists | None
+
+
+def _publish_shared(
+    store: ShardStore, written: Mapping[Modality, _WrittenVectors]
+) -> dict[Modality, FileDigest]:
+    """Write the sets of centroids that the shard does not have yet; return all that the lists share.
+
+    Each shard has a copy of its own. So its generations need nothing of other shards, whose writers
+    collect garbage as they like.
+    """
+    shared = {m: v.lists.shared for m, v in written.items() if v.lists is not None and v.lists.shared}
+    for file in shared.values():
+        store.ensure(centroids_name(file.digest), file.data)
+    return {modality: file.digest for modality, file in shared.items()}
+
+
+def _write_parts(
+    pack: PackWriter, rows: SegmentRows, write_vectors: VectorWriter
+) -> dict[Modality, _WrittenVectors]:
     _write_columns(pack, CONTENTS, rows.contents)
     if rows.deletes.num_rows:
         _write_columns(pack, DELETES, rows.deletes)
@@ -136,18 +163,18 @@ def _write_parts(pack: PackWriter, rows: SegmentRows, write_vectors: VectorWrite
 
 def _write_vectors(
     pack: PackWriter, rows: SegmentRows, modality: Modality, write_vectors: VectorWriter
-) -> int:
-    """Write the vectors of a modality with what belongs to them; return how many distinct ones there are."""
+) -> _WrittenVectors:
+    """Write the vectors of a modality with what belongs to them."""
     vectors = rows.vectors[modality]
     others = next((other.embeddings for m, other in rows.vectors.items() if m != modality), None)
     node_map = build_node_map(vectors.embeddings, vectors.rows)
     _write_array(pack, nodes_name(modality), node_map.node_rows)
     with pack.part(vectors_name(modality)) as file:
-        effort = write_vectors(file, node_map.embeddings, others)
-    if effort is not None:
+        lists = write_vectors(file, node_map.embeddings, others, modality)
+    if lists is not None:
         with pack.part(effort_name(modality)) as file:
-            write_effort(file, effort)
-    return len(node_map.embeddings)
+            write_effort(file, lists.effort)
+    return _WrittenVectors(len(node_map.embeddings), lists)
 
 
 def _write_tables(pack: PackWriter, rows: SegmentRows) -> None:

@@ -36,6 +36,8 @@ _NUM_FAR_QUERIES = 128
 _MARGIN = 1 / 3  # of the misses that the target allows: the sample is not the traffic
 _BLOCK = 16384
 _SEED = 4321
+_HELD_OUT_PART = 8
+_MIX = np.uint64(0xBF58476D1CE4E5B9)  # of splitmix64
 
 _Kind: TypeAlias = tuple[Embeddings, "NDArray[np.int64] | None", float]
 """Queries (q, dimension), the nodes that they are themselves, and the recall that they should reach."""
@@ -70,9 +72,31 @@ def read_effort(part: MappedPart) -> Effort:
         raise DamagedFile(part.path, f"unexpected content ({error!r})") from error
 
 
-def hold_out(num_rows: int) -> NDArray[np.int64]:
-    """Return the rows that calibration asks with, (n,); training must not see them."""
-    return np.random.default_rng(_SEED).choice(num_rows, min(_NUM_QUERIES, num_rows // 8 + 1), replace=False)
+def hold_out(embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
+    """Return the embeddings that calibration asks with, (n,); no training may see them.
+
+    The embeddings themselves decide it. So an embedding that one merge asks with was kept from the
+    training of a set of centroids in an earlier merge, or in another shard's.
+    """
+    num_asked = min(_NUM_QUERIES, len(embeddings) // _HELD_OUT_PART + 1)
+    return np.argpartition(_lots(embeddings), num_asked - 1)[:num_asked]
+
+
+def may_train(embeddings: NDArray[np.float16]) -> NDArray[np.bool_]:
+    """Return which embeddings training may see, (n,). Of 1,000 and more, those that are held out are not."""
+    may: NDArray[np.bool_] = _lots(embeddings) >= np.uint64(2**64 // _HELD_OUT_PART)
+    return may
+
+
+def _lots(embeddings: NDArray[np.float16]) -> NDArray[np.uint64]:
+    """Return a number for each embedding that depends on its bits alone, evenly from 0 to 2^64."""
+    factors = np.random.default_rng(_SEED).integers(2**64, size=embeddings.shape[1], dtype=np.uint64)
+    lots = np.empty(len(embeddings), np.uint64)
+    for first in range(0, len(embeddings), _BLOCK):
+        block = np.ascontiguousarray(embeddings[first : first + _BLOCK]).view(np.uint16).astype(np.uint64)
+        lots[first : first + _BLOCK] = block @ factors
+    mixed: NDArray[np.uint64] = (lots ^ (lots >> np.uint64(29))) * _MIX
+    return mixed
 
 
 def calibrate(
@@ -96,7 +120,7 @@ def calibrate(
     own = held_out
     kinds: list[_Kind] = [(nodes[own].astype(np.float32), own, target_recall)]
     if others is not None and len(others):
-        kinds.append((others[hold_out(len(others))].astype(np.float32), None, target_recall))
+        kinds.append((others[hold_out(others)].astype(np.float32), None, target_recall))
     far = random.standard_normal((_NUM_FAR_QUERIES, nodes.shape[1]))
     far /= np.linalg.norm(far, axis=1, keepdims=True)
     kinds.append((far.astype(np.float32), None, min(_FAR_TARGET, target_recall)))

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_index.content import Embeddings
+from clip_index.content import Embeddings, Modality
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.queries import Found, Queries, Reach
@@ -68,7 +68,11 @@ def build_flat(dimension: int) -> Any:
 
 
 def write_flat(
-    file: ByteSink, embeddings: NDArray[np.float16], _others: NDArray[np.float16] | None = None, /
+    file: ByteSink,
+    embeddings: NDArray[np.float16],
+    _others: NDArray[np.float16] | None = None,
+    _modality: Modality = "image",
+    /,
 ) -> None:
     """Write an exact index: fp16 rows, inner product. A scan needs no other embeddings to measure it."""
     index = build_flat(embeddings.shape[1])

@@ -24,9 +24,17 @@ from numpy.typing import ArrayLike, NDArray
 from clip_index.content import Embeddings
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort, calibrate, hold_out
+from clip_index.vectors.calibration import (
+    TARGET_RECALL,
+    UNCALIBRATED,
+    Effort,
+    calibrate,
+    hold_out,
+    may_train,
+)
+from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
 from clip_index.vectors.flat_vectors import build_flat
-from clip_index.vectors.queries import Found, Queries, Reach
+from clip_index.vectors.queries import Around, Found, NearLists, Queries, Reach
 from clip_index.vectors.vectors import (
     NodeSelection,
     clip_scores,
@@ -40,10 +48,6 @@ MIN_NODES = 4_000
 """Smaller segments have no lists: a scan takes 0.2 ms at most (512 dimensions, one core), and they
 are soon merged."""
 
-_LISTS_PER_ROOT = 4  # lists = 4·√nodes, the lower end of FAISS's guideline "4·√n to 16·√n"
-_TRAINING_NODES_OF_LIST = 32
-_TRAINING_ROUNDS = 4  # more rounds changed recall by less than 0.003
-_SEED = 1234
 _BLOCK = 8192
 
 _MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
@@ -53,40 +57,66 @@ _fseek.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
 _FILE_MARK = b"IwSq"  # FAISS's name for an inverted file over a scalar quantizer
 
 
-def write_lists(
+def write_own_lists(
     file: ByteSink,
     embeddings: NDArray[np.float16],
     others: NDArray[np.float16] | None = None,
     target_recall: float = TARGET_RECALL,
 ) -> Effort:
-    """Train the centroids, sort the embeddings into lists, write them, and measure the effort they need.
+    """Write lists with centroids of their own, and measure the effort that they need.
 
     A node of 512 dimensions takes 0.06 ms of one core in a segment of 25,000, and 0.09 ms in one
     of 200,000. `others` are embeddings of the other modality.
     """
-    held_out = hold_out(len(embeddings))
-    trained = _train(embeddings, held_out)
-    centroids = build_flat(embeddings.shape[1])
-    centroids.add(trained)
-    index = build_lists(centroids)
-    list_of_node = np.empty(len(embeddings), np.int64)
+    training = embeddings[may_train(embeddings)]
+    own = CentroidSet.of(train_centroids(training, num_lists_of(len(embeddings))))
+    lists = own.assign(embeddings).lists
+    _write(file, build_lists(own.index), embeddings, lists)
+    return _measure(embeddings, own, lists, others, target_recall)
+
+
+def write_shared_lists(
+    file: ByteSink,
+    embeddings: NDArray[np.float16],
+    shared: CentroidSet,
+    others: NDArray[np.float16] | None = None,
+    target_recall: float = TARGET_RECALL,
+) -> Effort:
+    """Write lists around a set of centroids that has a file of its own; see `write_own_lists`."""
+    lists = shared.assign(embeddings).lists
+    elsewhere = build_flat(embeddings.shape[1])
+    _write(file, build_lists(elsewhere, shared.num_lists), embeddings, lists)
+    return _measure(embeddings, shared, lists, others, target_recall)
+
+
+def _write(file: ByteSink, index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.int64]) -> None:
     for first in range(0, len(embeddings), _BLOCK):
-        block = embeddings[first : first + _BLOCK]
-        lists = centroids.assign(block.astype(np.float32), 1)[:, 0]
-        add_listed(index, block, np.ascontiguousarray(lists))
-        list_of_node[first : first + _BLOCK] = lists
+        add_listed(index, embeddings[first : first + _BLOCK], lists[first : first + _BLOCK])
     write_index(file, index)
+
+
+def _measure(
+    embeddings: NDArray[np.float16],
+    around: CentroidSet,
+    lists: NDArray[np.int64],
+    others: NDArray[np.float16] | None,
+    target_recall: float,
+) -> Effort:
+    held_out = hold_out(embeddings)
     return calibrate(
-        embeddings, trained, list_of_node, held_out=held_out, others=others, target_recall=target_recall
+        embeddings, around.centroids, lists, held_out=held_out, others=others, target_recall=target_recall
     )
 
 
-def build_lists(centroids: Any) -> Any:
-    """Return a FAISS index with empty lists. `centroids` are a FAISS index themselves."""
+def build_lists(centroids: Any, num_lists: int | None = None) -> Any:
+    """Return a FAISS index with empty lists. `centroids` are a FAISS index themselves.
+
+    If they are kept elsewhere, it is empty, and `num_lists` says how many there are.
+    """
     index = faiss.IndexIVFScalarQuantizer(
         centroids,
         centroids.d,
-        centroids.ntotal,
+        centroids.ntotal if num_lists is None else num_lists,
         faiss.ScalarQuantizer.QT_fp16,
         faiss.METRIC_INNER_PRODUCT,
         False,  # store the embeddings themselves, not their differences from the centroids
@@ -99,25 +129,6 @@ def add_listed(index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.in
     """Add embeddings to an index of `build_lists`, each to the list that it is assigned to."""
     nodes = embeddings.astype(np.float32)
     index.add_core(len(nodes), faiss.swig_ptr(nodes), None, faiss.swig_ptr(lists))
-
-
-def _train(embeddings: NDArray[np.float16], held_out: NDArray[np.int64]) -> Embeddings:
-    """Return unit centroids, (lists, dimension), of embeddings that are not held out."""
-    candidates = np.setdiff1d(np.arange(len(embeddings)), held_out)
-    num_lists = min(len(candidates), int(_LISTS_PER_ROOT * np.sqrt(len(embeddings))))
-    num_nodes = min(len(candidates), _TRAINING_NODES_OF_LIST * num_lists)
-    chosen = np.random.default_rng(_SEED).choice(candidates, num_nodes, replace=False)
-    clusters = faiss.Kmeans(
-        embeddings.shape[1],
-        num_lists,
-        niter=_TRAINING_ROUNDS,
-        spherical=True,
-        min_points_per_centroid=1,
-        seed=_SEED,
-    )
-    clusters.train(embeddings[np.sort(chosen)].astype(np.float32))
-    centroids: Embeddings = clusters.centroids
-    return centroids
 
 
 def has_lists(part: MappedPart) -> bool:
@@ -152,21 +163,23 @@ class InvertedLists:
         effort: Effort = UNCALIBRATED,
         list_of_node: NDArray[np.int64] | None = None,
         nodes_per_row: float = 1.0,
+        shared: CentroidSet | None = None,
     ) -> None:
-        """`index` is FAISS's, its nodes numbered from 0; `centroids` are its quantizer, or equal to it.
+        """`index` is FAISS's, its nodes numbered from 0; its lists lie around `centroids`.
 
+        These are the FAISS index of a `shared` set, or its own quantizer, or equal to that.
         `list_of_node`, (nodes,), need not be read from the lists if it is known already.
         """
-        self.effort = effort
-        self.nodes_per_row = nodes_per_row
+        self.shared = shared  # kept alive, because others look for it while somebody uses it
         self._index = index
         self.centroids = centroids
         self._list_of_node = list_of_node
         self._lists = faiss.downcast_InvertedLists(index.invlists)
         self._lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
         self.num_nodes = int(index.ntotal)
+        self.around = Around(centroids, self.num_nodes, effort, nodes_per_row)
         self._num_lists = int(index.nlist)
-        self._list_length = max(1, self.num_nodes // self._num_lists)  # in the mean
+        self._list_length = self.num_nodes / self._num_lists  # in the mean
         self._parameters: dict[int, Any] = {}
 
     @cached_property
@@ -183,18 +196,17 @@ class InvertedLists:
         use_one_thread()
         if reach is Reach.ALL:
             return self._scan_all(queries, k, selection)
+        if selection is None and reach is Reach.NEAR:
+            near = queries.near(self.around)
+            return self._scan_lists(queries, k, near.pointers, self._parameters_of(near.lists.shape[1], None))
         scores, lists, num_near = self._rank_lists(queries, selection, ranks_all=reach is Reach.REST)
         ranks = np.arange(lists.shape[1])
-        if reach is Reach.NEAR:
-            num_probed = int(num_near.max())
-            scores, lists = scores[:, :num_probed], lists[:, :num_probed]
-            is_probed = ranks[:num_probed] < num_near[:, None] if len(queries) > 1 else None
-        else:
-            num_probed, is_probed = len(ranks), ranks >= num_near[:, None]
-        if is_probed is not None:
-            lists = np.where(is_probed, lists, -1)
-        nearest = np.ascontiguousarray(scores), np.ascontiguousarray(lists)
-        return self._scan_lists(queries, k, nearest, self._parameters_of(num_probed, selection))
+        are_probed = (ranks < num_near[:, None]) == (reach is Reach.NEAR)
+        num_probed = int(num_near.max()) if reach is Reach.NEAR else len(ranks)
+        probed = np.ascontiguousarray(np.where(are_probed, lists, -1)[:, :num_probed])
+        their_scores = np.ascontiguousarray(scores[:, :num_probed])
+        pointers = (faiss.swig_ptr(probed), faiss.swig_ptr(their_scores))
+        return self._scan_lists(queries, k, pointers, self._parameters_of(num_probed, selection))
 
     def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
         _, lists, num_near = self._rank_lists(queries, selection)
@@ -213,58 +225,46 @@ class InvertedLists:
     def _rank_lists(
         self, queries: Queries, selection: NodeSelection | None, *, ranks_all: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Return scores and lists, both (q, n), nearest first, and how many of them are near, (q,)."""
-        num_ranked = self._num_lists if ranks_all else self._num_ranked_first(queries, selection)
+        """Return scores and lists, both (q, n), nearest first, and how many of them are near, (q,).
+
+        Under a filter, lists are added until as many selected nodes are met as without one, or up to four
+        times as many where few nodes pass: a selective filter is often correlated with the query, so the
+        nearest lists may hold none of what passes.
+        """
+        near = queries.near(self.around)
+        num_ranked = self._num_lists if ranks_all else self._num_ranked_first(near, selection)
         while True:
             scores, lists = queries.nearest(self.centroids, num_ranked)
-            num_near = self._count_near(queries, scores, lists, selection)
+            num_near = near.counts
+            if selection is not None:
+                num_near = np.maximum(num_near, self._count_selected(queries, near, lists, selection))
             if lists.shape[1] == self._num_lists:
                 return scores, lists, np.minimum(num_near, self._num_lists)
             if num_near.max() < lists.shape[1]:
                 return scores, lists, num_near
-            num_ranked = min(4 * num_ranked, self._num_lists)
+            num_ranked = min(4 * lists.shape[1], self._num_lists)
 
-    def _num_ranked_first(self, queries: Queries, selection: NodeSelection | None) -> int:
-        """Rank a little more than most queries need; ranking again costs as much as ranking."""
-        num_ranked = max(self.effort.usual_lists, self._least_near(queries)) + 1
+    def _num_ranked_first(self, near: NearLists, selection: NodeSelection | None) -> int:
+        num_ranked = int(near.lists.shape[1]) + 1
         if selection is not None:
             share = self._share_of(selection)
             num_ranked = int(2 * num_ranked * _thoroughness(share) / share)
         return min(num_ranked, self._num_lists)
 
-    def _least_near(self, queries: Queries) -> int:
-        """Return how many lists of mean length hold the nodes that a query meets at least."""
-        return -(-int(queries.num_met * self.nodes_per_row) // self._list_length)
-
     def _share_of(self, selection: NodeSelection) -> float:
         assert selection.num_in_list is not None
         return max(1, int(selection.num_in_list.sum())) / self.num_nodes
 
-    def _count_near(
-        self,
-        queries: Queries,
-        scores: NDArray[np.float32],
-        lists: NDArray[np.int64],
-        selection: NodeSelection | None,
+    def _count_selected(
+        self, queries: Queries, near: NearLists, lists: NDArray[np.int64], selection: NodeSelection
     ) -> NDArray[np.int64]:
-        """Return how many of the ranked lists are near each query, (q,); more than all if too few are ranked.
-
-        Near are the lists within the calibrated gap, and always a few. Under a filter, lists are added
-        until as many selected nodes are met as without one, or up to four times as many where few nodes
-        pass: a selective filter is often correlated with the query, so the nearest lists may hold none of
-        what passes.
-        """
-        are_within = scores >= scores[:, :1] - self.effort.gap
-        within = [np.count_nonzero(row) for row in are_within]  # nearly always one row: an axis costs more
-        num_near: NDArray[np.int64] = np.maximum(within, self._least_near(queries))
-        if selection is None:
-            return num_near
+        """Return how many lists hold enough selected nodes, (q,); more than all if too few are ranked."""
         assert selection.num_in_list is not None
-        num_base = np.maximum(num_near, _FILTERED_BASE * self._least_near(queries))
+        num_base = np.maximum(near.counts, _FILTERED_BASE * queries.least_near(self.around))
         num_wanted = num_base * (self._list_length * _thoroughness(self._share_of(selection)))
         met = selection.num_in_list[lists].cumsum(axis=1)
-        by_selection: NDArray[np.int64] = (met < num_wanted[:, None]).sum(axis=1) + 1
-        return np.maximum(num_near, by_selection)
+        num_selected: NDArray[np.int64] = (met < num_wanted[:, None]).sum(axis=1) + 1
+        return num_selected
 
     def _parameters_of(self, num_probed: int, selection: NodeSelection | None) -> Any:
         """Return FAISS's parameters; those without a selection are kept, because building takes time."""
@@ -280,17 +280,15 @@ class InvertedLists:
         """Scan every list. No centroid is ranked, so that nothing of the answer depends on them."""
         shape = (len(queries), self._num_lists)
         lists = np.ascontiguousarray(np.broadcast_to(np.arange(self._num_lists), shape))
-        nearest = np.zeros(shape, np.float32), lists
-        return self._scan_lists(queries, k, nearest, self._parameters_of(self._num_lists, selection))
+        scores = np.zeros(shape, np.float32)
+        pointers = (faiss.swig_ptr(lists), faiss.swig_ptr(scores))
+        return self._scan_lists(queries, k, pointers, self._parameters_of(self._num_lists, selection))
 
-    def _scan_lists(self, queries: Queries, k: int, nearest: Found, parameters: Any) -> Found:
-        """Scan lists: `nearest` are the scores and numbers of each query's, both (q, probes), −1 for none."""
+    def _scan_lists(self, queries: Queries, k: int, probed: tuple[Any, Any], parameters: Any) -> Found:
+        """Scan lists. `probed` are pointers to numbers and scores of each query's, both (q, probes)."""
         found = queries.empty(k)
-        scores_and_lists = (faiss.swig_ptr(nearest[1]), faiss.swig_ptr(nearest[0]))
         into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
-        self._index.search_preassigned_c(
-            len(queries), queries.pointer, k, *scores_and_lists, *into, False, parameters
-        )
+        self._index.search_preassigned_c(len(queries), queries.pointer, k, *probed, *into, False, parameters)
         return clip_scores(found)
 
     def assign(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:

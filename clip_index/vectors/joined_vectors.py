@@ -25,9 +25,10 @@ def join_vectors(
     If there are many nodes, they are put into lists around the centroids of `guide`.
     """
     chosen = guide if sum(file.num_nodes for file in files) >= _MIN_LISTED_NODES else None
-    if former is None or former.guide is not chosen:
+    if former is None or _centroids_of(former.guide) is not _centroids_of(chosen):
         return JoinedVectors(files, chosen)
-    return former if former.files == files else JoinedVectors(files, chosen, former)
+    is_same = former.files == files and former.guide is chosen
+    return former if is_same else JoinedVectors(files, chosen, former)
 
 
 class JoinedVectors:
@@ -39,12 +40,12 @@ class JoinedVectors:
         guide: InvertedLists | None,
         former: JoinedVectors | None = None,
     ) -> None:
-        """`former` has the same guide."""
+        """The guide of `former` has the same centroids."""
         self.files: tuple[VectorFile, ...] = files
         self.guide: InvertedLists | None = guide  # kept alive, because it owns the centroids
         known = former.files if former else ()
         if former is not None and files[: len(known)] == known:
-            index: Any = faiss.clone_index(former.index)
+            index: Any = former.index if files == known else faiss.clone_index(former.index)
         else:
             known, index = (), _build_empty(files[0].dimension, guide)
         for file in files[len(known) :]:
@@ -55,6 +56,10 @@ class JoinedVectors:
     @property
     def num_nodes(self) -> int:
         return self.vectors.num_nodes
+
+
+def _centroids_of(guide: InvertedLists | None) -> Any:
+    return None if guide is None else guide.centroids
 
 
 def _build_empty(dimension: int, guide: InvertedLists | None) -> Any:
@@ -71,5 +76,8 @@ def _add(index: Any, file: VectorFile, guide: InvertedLists | None) -> None:
 def _open(index: Any, files: Sequence[VectorFile], guide: InvertedLists | None) -> Vectors:
     if guide is None:
         return FlatVectors(index)
+    around = guide.around
     lists = np.concatenate([file.lists_around(guide) for file in files])
-    return InvertedLists(index, guide.centroids, guide.effort, lists, guide.nodes_per_row)
+    return InvertedLists(
+        index, around.centroids, around.effort, lists, around.nodes_per_row, shared=guide.shared
+    )

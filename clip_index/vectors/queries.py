@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
+from clip_index.vectors.calibration import Effort
 
 Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Scores and nodes (or lists) of each query, both (q, k), best first; −1 where there are fewer."""
@@ -18,6 +21,7 @@ MIN_DEPTH = 100
 """Searches for fewer hits than this scan what a search for this many scans, so their answers agree."""
 
 _NODES_MET_OF_HIT = 4
+_MIN_RANKED = 32  # of the centroids; fewer take as long
 
 
 class Reach(Enum):
@@ -33,33 +37,118 @@ class Reach(Enum):
     """Every node: an exact answer, which costs a scan of the file."""
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The lists around some centroids: those of one file, or those of all files of an index together.
+
+    `centroids` are a FAISS index. `nodes_per_row` is how many nodes a row has in the mean, at least 1.
+    """
+
+    centroids: Any
+    num_nodes: int
+    effort: Effort
+    nodes_per_row: float = 1.0
+
+    @property
+    def num_lists(self) -> int:
+        return int(self.centroids.ntotal)
+
+    def joined_with(self, other: Around) -> Around:
+        """Return the lists of both, which lie around the same centroids. The greater effort serves both."""
+        effort = Effort(
+            max(self.effort.gap, other.effort.gap), max(self.effort.usual_lists, other.effort.usual_lists)
+        )
+        num_nodes = self.num_nodes + other.num_nodes
+        return Around(self.centroids, num_nodes, effort, max(self.nodes_per_row, other.nodes_per_row))
+
+
+@dataclass(frozen=True, slots=True)
+class NearLists:
+    """The lists that each query scans without a filter.
+
+    `scores` and `lists`, (q, probes), are nearest first, with −1 behind the `counts` (q,) of a query.
+    `pointers` are those of lists and scores, for FAISS.
+    """
+
+    scores: NDArray[np.float32]
+    lists: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    pointers: tuple[Any, Any]
+
+
 class Queries:
     """Query embeddings, (q, dimension) float32. Only the thread that searches uses them.
 
-    A merged segment and the tail have lists around the same centroids. The centroids are ranked
-    once for both, because the ranking is half the cost of a search.
+    Segments and tails of all shards have lists around the same centroids. The centroids are ranked
+    once for all of them, and all of them are searched in the same lists.
 
     `depth` is how many hits the near lists should be good for. It follows from the search and
     not from how many nodes a step of it asks for, so every step scans the same near lists. The pages
     of a ranking have one depth, however far they lead.
     """
 
-    def __init__(self, embeddings: Embeddings, depth: int = MIN_DEPTH, *, is_paged: bool = False) -> None:
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        depth: int = MIN_DEPTH,
+        *,
+        is_paged: bool = False,
+        around: Mapping[int, Around] | None = None,
+    ) -> None:
+        """`around` are the lists of all files together, by the `id` of their centroids."""
         self.is_paged = is_paged
-        self.num_met = _NODES_MET_OF_HIT * max(depth, MIN_DEPTH)
-        """How many nodes a query meets at least, in a file that has as many."""
         self.embeddings: Embeddings = np.ascontiguousarray(embeddings, np.float32)
         self.pointer = faiss.swig_ptr(self.embeddings)
+        self._num_queries = len(embeddings)
+        self._num_met = _NODES_MET_OF_HIT * max(depth, MIN_DEPTH)
+        self._around = around or {}
         self._ranked: dict[int, Found] = {}
+        self._near: dict[tuple[int, int, float], NearLists] = {}
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return self._num_queries
+
+    def near(self, own: Around) -> NearLists:
+        """Return the lists that are searched around the centroids of `own`, a file's lists.
+
+        They are the lists whose centroid scores within the calibrated gap of the nearest one, and always
+        a few.
+        """
+        around = self._around.get(id(own.centroids), own)
+        least = self._least_near(around)
+        key = (id(around.centroids), least, around.effort.gap)
+        found = self._near.get(key)
+        if found is None:
+            found = self._near[key] = self._find_near(around, least)
+        return found
+
+    def least_near(self, own: Around) -> int:
+        """Return how many lists are near at least."""
+        return self._least_near(self._around.get(id(own.centroids), own))
+
+    def _least_near(self, around: Around) -> int:
+        """Return how many lists of mean length hold `_num_met` nodes, those of all files together."""
+        num_met = self._num_met * around.nodes_per_row
+        return min(around.num_lists, int(num_met * around.num_lists / around.num_nodes) + 1)
+
+    def _find_near(self, around: Around, least: int) -> NearLists:
+        """Rank a little more than most queries need; ranking again costs as much as ranking."""
+        num_lists, num_ranked = around.num_lists, max(around.effort.usual_lists, least) + 1
+        while True:
+            scores, lists = self.nearest(around.centroids, min(num_ranked, num_lists))
+            are_within = scores >= scores[:, :1] - around.effort.gap
+            within = [np.count_nonzero(row) for row in are_within]  # an axis costs more for one row
+            counts: NDArray[np.int64] = np.maximum(within, least)
+            if lists.shape[1] == num_lists or counts.max() < lists.shape[1]:
+                return _near_lists(scores, lists, counts)
+            num_ranked = 4 * lists.shape[1]
 
     def nearest(self, centroids: Any, num_lists: int) -> Found:
         """Return at least the `num_lists` nearest of the centroids (a FAISS index), at most all of them."""
         known = self._ranked.get(id(centroids))
         if known is None or known[1].shape[1] < num_lists:
-            known = self._ranked[id(centroids)] = self._rank(centroids, num_lists)
+            num_ranked = min(max(_MIN_RANKED, num_lists), centroids.ntotal)
+            known = self._ranked[id(centroids)] = self._rank(centroids, num_ranked)
         return known
 
     def _rank(self, centroids: Any, num_lists: int) -> Found:
@@ -69,4 +158,15 @@ class Queries:
 
     def empty(self, k: int) -> Found:
         """Return arrays for k results of each query."""
-        return np.empty((len(self), k), np.float32), np.empty((len(self), k), np.int64)
+        return np.empty((self._num_queries, k), np.float32), np.empty((self._num_queries, k), np.int64)
+
+
+def _near_lists(
+    scores: NDArray[np.float32], lists: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NearLists:
+    num_probed = int(counts.max())
+    scores = np.ascontiguousarray(scores[:, :num_probed])
+    lists = np.ascontiguousarray(lists[:, :num_probed])
+    if len(counts) > 1:
+        lists = np.where(np.arange(num_probed) < counts[:, None], lists, -1)
+    return NearLists(scores, lists, counts, (faiss.swig_ptr(lists), faiss.swig_ptr(scores)))

@@ -15,11 +15,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from clip_index.content import Modality
 from clip_index.errors import DamagedFile
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors import inverted_lists
 from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort
+from clip_index.vectors.centroid_set import CentroidFile, CentroidSet
 from clip_index.vectors.flat_vectors import FlatVectors, open_flat, write_flat
 from clip_index.vectors.inverted_lists import InvertedLists, has_lists, open_lists
 from clip_index.vectors.node_rows import NodeRows
@@ -53,15 +55,28 @@ def build_node_map(embeddings: NDArray[np.float16], rows: NDArray[np.uint32]) ->
     return NodeMap(contiguous[first], np.stack([nodes[order], rows.astype(np.uint32)[order]]))
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenLists:
+    """The effort that was measured for a file's lists, and the set they share; None if it is their own."""
+
+    effort: Effort
+    shared: CentroidFile | None = None
+
+
 class VectorWriter(Protocol):
     """Writes the vector file of one modality."""
 
     def __call__(
-        self, file: ByteSink, embeddings: NDArray[np.float16], others: NDArray[np.float16] | None = None, /
-    ) -> Effort | None:
+        self,
+        file: ByteSink,
+        embeddings: NDArray[np.float16],
+        others: NDArray[np.float16] | None,
+        modality: Modality,
+        /,
+    ) -> WrittenLists | None:
         """Write distinct fp16 embeddings (nodes, dimension); `others` are those of the other modality.
 
-        Returns the effort that was measured for the file's lists, None if it has no lists.
+        Returns None if the file has no lists. A shared set's own file is left to the caller.
         """
         ...
 
@@ -70,16 +85,14 @@ def write_fastest(
     file: ByteSink,
     embeddings: NDArray[np.float16],
     others: NDArray[np.float16] | None = None,
+    _modality: Modality = "image",
     /,
     *,
     target_recall: float = TARGET_RECALL,
-) -> Effort | None:
-    """Write distinct embeddings in the form that is fastest to search; lists take their time.
-
-    Returns the effort that lists need for `target_recall`, None for a flat file.
-    """
+) -> WrittenLists | None:
+    """Write distinct embeddings in the form that is fastest to search by itself; lists take their time."""
     if len(embeddings) >= inverted_lists.MIN_NODES:
-        return inverted_lists.write_lists(file, embeddings, others, target_recall)
+        return WrittenLists(inverted_lists.write_own_lists(file, embeddings, others, target_recall))
     write_flat(file, embeddings)
     return None
 
@@ -88,12 +101,16 @@ class VectorFile:
     """One opened vector file with its node map; immutable and thread-safe."""
 
     def __init__(
-        self, part: MappedPart, node_rows: NDArray[np.uint32], effort: Effort = UNCALIBRATED
+        self,
+        part: MappedPart,
+        node_rows: NDArray[np.uint32],
+        effort: Effort = UNCALIBRATED,
+        shared: CentroidSet | None = None,
     ) -> None:
         """Open what is mapped; `FileNotFoundError` if its file was collected.
 
         It must have been verified: a truncated mapped file kills the process. `effort` is what was
-        measured for its lists.
+        measured for its lists, and `shared` the set of centroids that they lie around.
         """
         self._part = part  # kept alive, because the index points into its bytes
         try:
@@ -103,13 +120,17 @@ class VectorFile:
             raise DamagedFile(part.path, str(error).strip().splitlines()[-1]) from error
         self.num_nodes = int(self._index.ntotal)
         self.node_rows = NodeRows(node_rows, self.num_nodes)
-        self.lists = self._open_lists(effort) if isinstance(self._index, faiss.IndexIVF) else None
+        self.lists = self._open_lists(effort, shared) if isinstance(self._index, faiss.IndexIVF) else None
         self.vectors: Vectors = self.lists or FlatVectors(self._index)
-        self._around: tuple[InvertedLists, NDArray[np.int64]] | None = None
+        self._around: tuple[Any, NDArray[np.int64]] | None = None
 
-    def _open_lists(self, effort: Effort) -> InvertedLists:
+    def _open_lists(self, effort: Effort, shared: CentroidSet | None) -> InvertedLists:
+        centroids = self._index.quantizer if shared is None else shared.index
+        if (centroids.ntotal, centroids.d) != (self._index.nlist, self._index.d):
+            detail = f"{self._index.nlist} lists of {self._index.d} dimensions"
+            raise DamagedFile(self._part.path, f"{detail} around {centroids.ntotal} of {centroids.d}")
         nodes_per_row = self.node_rows.nodes_per_row
-        return InvertedLists(self._index, self._index.quantizer, effort, nodes_per_row=nodes_per_row)
+        return InvertedLists(self._index, centroids, effort, nodes_per_row=nodes_per_row, shared=shared)
 
     @property
     def dimension(self) -> int:
@@ -128,10 +149,10 @@ class VectorFile:
         return np.asarray(self._index.reconstruct_n(0, self.num_nodes), np.float16)
 
     def lists_around(self, guide: InvertedLists) -> NDArray[np.int64]:
-        """Return the list of `guide` that each node would lie in, (nodes,); remembered for the last guide."""
+        """Return the list of `guide` that each node would lie in, (nodes,); remembered for its centroids."""
         known = self._around
-        if known is None or known[0] is not guide:
-            known = self._around = (guide, guide.assign(self.read_nodes()))
+        if known is None or known[0] is not guide.centroids:
+            known = self._around = (guide.centroids, guide.assign(self.read_nodes()))
         return known[1]
 
 

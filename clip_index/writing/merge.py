@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +21,8 @@ from clip_index.segments.segment_files import ModalityVectors, SegmentRows, writ
 from clip_index.storage.shard_store import ShardStore
 from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.calibration import TARGET_RECALL
-from clip_index.vectors.vector_file import write_fastest
+from clip_index.vectors.shared_vectors import SharedVectors
+from clip_index.writing.other_segments import OtherSegments, open_verified
 
 DROPPED = -1
 
@@ -32,7 +32,8 @@ class MergeJob:
     """Merge the segments `segment_ids` into a segment `merged_id`.
 
     `generation` tells which of their rows are dead. `started_ms` (ms since 1970) is a time at
-    which that generation was the newest.
+    which that generation was the newest. `siblings` are the other shards of the index, with which the
+    merged segment may share its centroids.
     """
 
     store: ShardStore
@@ -41,6 +42,7 @@ class MergeJob:
     merged_id: str
     started_ms: int
     target_recall: float = TARGET_RECALL
+    siblings: tuple[ShardStore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,8 @@ def run_merge(job: MergeJob) -> MergeResult:
     row_maps = {source.segment.segment_id: source.row_map for source in sources}
     if rows.contents.num_rows + rows.deletes.num_rows == 0:
         return MergeResult(None, row_maps)
-    entry = write_segment(
-        job.store, job.merged_id, rows, partial(write_fastest, target_recall=job.target_recall)
-    )
+    rest = OtherSegments(job.store, manifest, without=job.segment_ids, siblings=job.siblings)
+    entry = write_segment(job.store, job.merged_id, rows, SharedVectors(rest, job.target_recall))
     return MergeResult(entry, row_maps)
 
 
@@ -95,18 +96,12 @@ def _open_sources(job: MergeJob, manifest: Manifest) -> list[_Source]:
     entries = [entry for entry in manifest.segments if entry.segment_id in job.segment_ids]
     sources, num_rows = [], 0
     for entry in entries:
-        segment = _open_verified(job.store, entry)
+        segment = open_verified(job.store, entry)
         is_alive = live_rows_mask(_read_dead(job.store, manifest, entry), entry.num_contents)
         row_map = np.where(is_alive, num_rows + np.cumsum(is_alive) - 1, DROPPED)
         num_rows += int(is_alive.sum())
         sources.append(_Source(segment, is_alive, row_map))
     return sources
-
-
-def _open_verified(store: ShardStore, entry: SegmentEntry) -> Segment:
-    for name, digest in entry.stored_files():
-        verified_file(store, name, digest)
-    return Segment(store, entry)
 
 
 def _read_dead(store: ShardStore, manifest: Manifest, entry: SegmentEntry) -> BitMap:

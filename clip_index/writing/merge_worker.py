@@ -194,6 +194,7 @@ def _job_fields(job: MergeJob) -> dict[str, Any]:
         "merged_id": job.merged_id,
         "started_ms": job.started_ms,
         "target_recall": job.target_recall,
+        "siblings": [store_fields(store) for store in job.siblings],
     }
 
 
@@ -221,6 +222,7 @@ def _answer(line: bytes) -> dict[str, Any]:
     row_maps = fields.pop("row_maps")
     fields["store"] = store_from_fields(fields["store"])
     fields["segment_ids"] = tuple(fields["segment_ids"])
+    fields["siblings"] = tuple(map(store_from_fields, fields["siblings"]))
     try:
         result = run_merge(MergeJob(**fields))
         arrays: dict[str, Any] = dict(result.row_maps)

@@ -9,6 +9,7 @@ from pyroaring import BitMap
 
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.segments.segment_files import new_segment_id, remove_segment
+from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.current_state import CurrentState
 from clip_index.writing.merge import MergeJob, MergeResult, renumbered_rows
@@ -25,7 +26,10 @@ from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
 
 
 class ShardMerges:
-    """Owned by the writer's thread. `lanes` are shared with the other shards of the process."""
+    """Owned by the writer's thread. `lanes` are shared with the other shards of the process.
+
+    `siblings` are the stores of the index's other shards, whoever writes them.
+    """
 
     def __init__(
         self,
@@ -34,8 +38,10 @@ class ShardMerges:
         *,
         lanes: MergeLanes,
         clock: Callable[[], float],
+        siblings: tuple[ShardStore, ...] = (),
     ) -> None:
         self._current = current
+        self._siblings = siblings
         self._settings = settings
         self._lanes = lanes
         self._clock = clock
@@ -134,6 +140,7 @@ class ShardMerges:
             merged_id=new_segment_id(manifest.writer_epoch),
             started_ms=int(self._clock() * 1000),
             target_recall=self._settings.target_recall,
+            siblings=self._siblings,
         )
 
     def _commit_if_ended(self, worker: MergeWorker, buffer: Buffer) -> bool:

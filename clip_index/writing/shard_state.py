@@ -15,6 +15,7 @@ from clip_index.segments.id_table import hash_ids
 from clip_index.segments.segment import FoundEntry, Segment
 from clip_index.storage.shard_store import ShardStore
 from clip_index.storage.verified_files import verified_file
+from clip_index.vectors.centroid_set import CentroidSets
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class ShardState:
     manifest: Manifest
     segments: Mapping[str, Segment] = field(default_factory=dict)
     dead: Mapping[str, BitMap] = field(default_factory=dict)
+    sets: CentroidSets = field(default_factory=CentroidSets)
 
     def find(self, ids: Sequence[str]) -> dict[str, KnownId]:
         """Return what the generation knows of each id. Of several entries the one with the greatest
@@ -97,10 +99,12 @@ def open_state(store: ShardStore, manifest: Manifest) -> ShardState:
     """Verify and open everything that a manifest names; `DamagedFile` names the first bad file."""
     for name, digest in manifest.files():
         verified_file(store, name, digest)
+    sets = CentroidSets()
     return ShardState(
         manifest,
-        {entry.segment_id: Segment(store, entry) for entry in manifest.segments},
+        {entry.segment_id: Segment(store, entry, sets) for entry in manifest.segments},
         {i: read_tombstones(store, entry) for i, entry in manifest.tombstones.items()},
+        sets,
     )
 
 
@@ -112,7 +116,7 @@ def next_state(
     This opens only the segments that `state` has not opened already.
     """
     segments = {
-        entry.segment_id: state.segments.get(entry.segment_id) or Segment(store, entry)
+        entry.segment_id: state.segments.get(entry.segment_id) or Segment(store, entry, state.sets)
         for entry in manifest.segments
     }
-    return ShardState(manifest, segments, dead)
+    return ShardState(manifest, segments, dead, state.sets)

@@ -11,7 +11,7 @@ from pyroaring import BitMap
 from clip_index.content import Delta, Derived
 from clip_index.errors import DeltaMismatch
 from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest, SegmentEntry
+from clip_index.generations.manifest import CENTROIDS, SEGMENTS, TOMBSTONES, Manifest, SegmentEntry
 from clip_index.generations.takeover import Claim, take_over_manifest
 from clip_index.generations.tombstones import MAX_BYTES_IN_MANIFEST, union_tombstones
 from clip_index.generations.traces import TracedRecord, write_traces
@@ -72,7 +72,13 @@ class ShardWriter:
         )
         self._lanes = lanes or MergeLanes()
         self._owns_lanes = lanes is None
-        self._merges = ShardMerges(self._current, settings.merge, lanes=self._lanes, clock=clock)
+        self._merges = ShardMerges(
+            self._current,
+            settings.merge,
+            lanes=self._lanes,
+            clock=clock,
+            siblings=tuple(index.shard_store(p) for p in index.partitions if p != partition),
+        )
         self._buffer = Buffer()
         self._next_offset = state.manifest.next_offset
         self._collected_at = clock()
@@ -97,7 +103,7 @@ class ShardWriter:
         `DamagedFile` if a file is not what the manifest says.
         """
         store = index.shard_store(partition)
-        store.prepare([SEGMENTS, TOMBSTONES])
+        store.prepare([SEGMENTS, TOMBSTONES, CENTROIDS])
         manifest = take_over_manifest(store, claim)
         state = open_state(store, manifest)
         settings = settings or WriterSettings()

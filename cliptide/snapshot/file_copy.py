@@ -9,7 +9,7 @@ from pathlib import Path
 from clip_index.errors import DamagedFile
 from clip_index.generations.garbage import names_of
 from clip_index.generations.history import list_generations, manifest_name
-from clip_index.generations.manifest import SEGMENTS, TOMBSTONES, Manifest
+from clip_index.generations.manifest import CENTROIDS, SEGMENTS, TOMBSTONES, Manifest
 from clip_index.storage.durable_files import fsync_path, make_directory, seal_file
 from clip_index.storage.file_digest import FileDigest, verify_file
 from clip_index.storage.local_store import LocalShardStore
@@ -42,7 +42,7 @@ def remove_all_but(store: LocalShardStore, manifest: Manifest) -> None:
     for generation in list_generations(store):
         if generation != manifest.generation:
             store.remove(manifest_name(generation))
-    for folder in (SEGMENTS, TOMBSTONES):
+    for folder in (SEGMENTS, TOMBSTONES, CENTROIDS):
         for name in store.list_names(folder):
             if f"{folder}/{name}" not in kept:
                 store.remove(f"{folder}/{name}")

@@ -30,8 +30,8 @@ def file(embeddings: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Ve
 
 def written_file(path: Path, node_map: NodeMap) -> VectorFile:
     with path.open("wb") as file:
-        effort = write_fastest(file, node_map.embeddings)
-    return VectorFile(map_file(path), node_map.node_rows, effort or UNCALIBRATED)
+        written = write_fastest(file, node_map.embeddings)
+    return VectorFile(map_file(path), node_map.node_rows, written.effort if written else UNCALIBRATED)
 
 
 def recall(found: np.ndarray, scores: np.ndarray) -> float:

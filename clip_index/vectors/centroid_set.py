@@ -1,0 +1,184 @@
+"""A set of centroids that the inverted lists of many segments share.
+
+Ranking the centroids is a large part of a search. Lists around one set need one ranking for a query,
+in however many segments and shards they lie. A set is an immutable file that its digest names. So two
+shards that hold a file of the same name hold the same set, and a process keeps the set in memory once.
+
+The file is a `.npy` array, (lists, dimension) fp16. The direction of a row is a centroid. Its length is
+the mean cosine of the embeddings that lay around it when the set was trained. So the file also says how
+well the set fitted then, and a merge can tell whether it still fits.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from weakref import WeakValueDictionary
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.content import Embeddings
+from clip_index.errors import DamagedFile
+from clip_index.storage.file_digest import FileDigest, digest_of
+from clip_index.storage.regular_files import read_regular
+from clip_index.vectors.flat_vectors import build_flat
+
+_LISTS_PER_ROOT = 4  # lists = 4·√nodes, the lower end of FAISS's guideline "4·√n to 16·√n"
+TRAINING_NODES_OF_LIST = 32
+_TRAINING_ROUNDS = 4  # more rounds changed recall by less than 0.003
+_SEED = 1234
+_BLOCK = 2048
+_MAX_BYTES = 2**30
+_LEAST_LENGTH = 2**-6  # of a stored centroid; below, fp16 would lose its direction
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The list of each embedding, (n,), and its cosine with the list's centroid, (n,)."""
+
+    lists: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+
+class CentroidSet:
+    """Unit centroids with the precision of fp16. Immutable and thread-safe."""
+
+    def __init__(self, stored: NDArray[np.float16]) -> None:
+        """`stored` are the rows of the file, (lists, dimension)."""
+        rows = stored.astype(np.float32)
+        self.mean_cosines: NDArray[np.float32] = np.linalg.norm(rows, axis=1)
+        """The mean cosine of the embeddings around each centroid at the training, (lists,)."""
+        self.index: Any = build_flat(rows.shape[1])
+        self.index.add(rows / self.mean_cosines[:, None])
+
+    @classmethod
+    def of(cls, centroids: Embeddings) -> CentroidSet:
+        """Return a set of unit centroids that are stored in no file of their own."""
+        return cls(centroids.astype(np.float16))
+
+    @property
+    def num_lists(self) -> int:
+        return len(self.mean_cosines)
+
+    @property
+    def dimension(self) -> int:
+        return int(self.index.d)
+
+    @cached_property
+    def centroids(self) -> Embeddings:
+        """The unit centroids, (lists, dimension)."""
+        centroids: Embeddings = self.index.reconstruct_n(0, self.num_lists)
+        return centroids
+
+    def assign(self, embeddings: NDArray[np.float16]) -> Assigned:
+        """Find the nearest list of each embedding, (n, dimension)."""
+        lists = np.empty(len(embeddings), np.int64)
+        cosines = np.empty(len(embeddings), np.float32)
+        for first in range(0, len(embeddings), _BLOCK):
+            scores = embeddings[first : first + _BLOCK].astype(np.float32) @ self.centroids.T
+            nearest = scores.argmax(axis=1)
+            lists[first : first + _BLOCK] = nearest
+            cosines[first : first + _BLOCK] = scores[np.arange(len(scores)), nearest]
+        return Assigned(lists, cosines)
+
+
+def num_lists_of(num_nodes: int) -> int:
+    """Return how many lists an index with this number of nodes should have."""
+    return int(_LISTS_PER_ROOT * np.sqrt(num_nodes))
+
+
+def train_centroids(embeddings: NDArray[np.float16], num_lists: int) -> Embeddings:
+    """Return unit centroids, (lists, dimension); fewer than `num_lists` if there are fewer embeddings."""
+    num_lists = min(num_lists, len(embeddings))
+    num_nodes = min(len(embeddings), TRAINING_NODES_OF_LIST * num_lists)
+    chosen = np.random.default_rng(_SEED).choice(len(embeddings), num_nodes, replace=False)
+    clusters = faiss.Kmeans(
+        embeddings.shape[1],
+        num_lists,
+        niter=_TRAINING_ROUNDS,
+        spherical=True,
+        min_points_per_centroid=1,
+        seed=_SEED,
+    )
+    clusters.train(embeddings[np.sort(chosen)].astype(np.float32))
+    centroids: Embeddings = clusters.centroids
+    return centroids
+
+
+@dataclass(frozen=True, slots=True)
+class CentroidFile:
+    """A set with the bytes of its file."""
+
+    centroids: CentroidSet
+    data: bytes
+
+    @property
+    def digest(self) -> FileDigest:
+        return digest_of(self.data)
+
+
+def build_file(
+    centroids: Embeddings, embeddings: NDArray[np.float16], unseen: NDArray[np.float16]
+) -> CentroidFile:
+    """Return the file of unit centroids, (lists, dimension), which tells how near embeddings lie.
+
+    `embeddings` trained the centroids, so they lie nearer than others of their kind. The `unseen` ones
+    tell by how much. A centroid that none of the embeddings lies around gets the mean of all.
+    """
+    around = CentroidSet.of(centroids)
+    assigned, of_unseen = around.assign(embeddings), around.assign(unseen)
+    counts = np.bincount(assigned.lists, minlength=len(centroids))
+    sums = np.bincount(assigned.lists, 1 - assigned.cosines, minlength=len(centroids))
+    distances = np.where(counts > 0, sums / np.maximum(counts, 1), (1 - assigned.cosines).mean())
+    if len(unseen):
+        distances *= (1 - of_unseen.cosines).mean() / max(1e-6, distances[of_unseen.lists].mean())
+    file = io.BytesIO()
+    lengths = np.clip(1 - distances, _LEAST_LENGTH, 1)
+    np.save(file, (centroids * lengths[:, None]).astype(np.float16), allow_pickle=False)
+    return parse_file(file.getvalue(), "a new set of centroids")
+
+
+def read_file(path: Path, digest: FileDigest) -> CentroidFile:
+    """Read the file of a set; `DamagedFile` if it has another digest, `FileNotFoundError` if it is gone."""
+    data = read_regular(path, _MAX_BYTES)
+    if (found := digest_of(data)) != digest:
+        raise DamagedFile(path, f"{found}, expected {digest}")
+    return parse_file(data, path)
+
+
+def parse_file(data: bytes, file: Path | str) -> CentroidFile:
+    """Parse the bytes of a file; `DamagedFile`, which names `file`, if they are no centroids."""
+    try:
+        rows = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        raise DamagedFile(file, f"not an array ({error})") from error
+    if rows.dtype != np.float16 or rows.ndim != 2 or 0 in rows.shape:
+        raise DamagedFile(file, f"an array of {rows.dtype} {rows.shape}, where centroids are expected")
+    lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
+    if not (np.isfinite(lengths).all() and lengths.all()):
+        raise DamagedFile(file, "a centroid has no direction")
+    return CentroidFile(CentroidSet(rows), data)
+
+
+class CentroidSets:
+    """The sets that a process has open, each once, as long as something uses it. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._sets: WeakValueDictionary[str, CentroidSet] = WeakValueDictionary()
+        self._lock = Lock()
+
+    def find_or_open(self, digest: FileDigest, path_of: Callable[[], Path]) -> CentroidSet:
+        """Return the set with this digest. Its file is read only if no set of that digest is open."""
+        with self._lock:
+            found = self._sets.get(digest.xxh3_128)
+            if found is None:
+                found = read_file(path_of(), digest).centroids
+                self._sets[digest.xxh3_128] = found
+            return found

@@ -1,0 +1,124 @@
+"""Sets of centroids: what their file says, what is refused, and which embeddings train them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clip_index.errors import DamagedFile
+from clip_index.storage.file_digest import digest_of
+from clip_index.vectors.calibration import hold_out, may_train
+from clip_index.vectors.centroid_set import (
+    CentroidFile,
+    CentroidSets,
+    build_file,
+    parse_file,
+    read_file,
+    train_centroids,
+)
+from fakes.shards import unit_vectors
+
+EMBEDDINGS = unit_vectors(1, 6_000).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def file() -> CentroidFile:
+    return build_file(train_centroids(EMBEDDINGS, 200), EMBEDDINGS, EMBEDDINGS[:0])
+
+
+def saved(array: object) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(array), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def test_a_set_says_how_near_the_embeddings_lay_at_its_training(file: CentroidFile) -> None:
+    assigned = file.centroids.assign(EMBEDDINGS)
+    expected = file.centroids.mean_cosines[assigned.lists]
+    assert expected.mean() == pytest.approx(assigned.cosines.mean(), abs=1e-3)
+    assert np.linalg.norm(file.centroids.centroids, axis=1) == pytest.approx(1, abs=2e-3)
+
+
+def test_how_near_embeddings_lie_is_told_for_those_that_did_not_train_the_set() -> None:
+    training, unseen, later = EMBEDDINGS[:3_000], EMBEDDINGS[3_000:4_000], EMBEDDINGS[4_000:]
+    found = build_file(train_centroids(training, 200), training, unseen).centroids
+    assigned = found.assign(later)
+    expected = found.mean_cosines[assigned.lists]
+    assert (1 - assigned.cosines).mean() == pytest.approx((1 - expected).mean(), rel=0.05)
+
+
+def test_each_embedding_lies_around_its_nearest_centroid(file: CentroidFile) -> None:
+    assigned = file.centroids.assign(EMBEDDINGS)
+    scores = EMBEDDINGS.astype(np.float32) @ file.centroids.centroids.T
+    assert assigned.cosines == pytest.approx(scores.max(axis=1), abs=1e-5)
+
+
+def test_a_set_is_read_back_as_it_was_written(file: CentroidFile, tmp_path: Path) -> None:
+    (tmp_path / "set.npy").write_bytes(file.data)
+    found = read_file(tmp_path / "set.npy", file.digest)
+    assert (found.data, found.digest) == (file.data, file.digest)
+    assert np.array_equal(found.centroids.centroids, file.centroids.centroids)
+
+
+def test_a_centroid_that_nothing_lies_around_keeps_its_direction() -> None:
+    centroids = np.eye(3, 4, dtype=np.float32)
+    near = centroids[:2].astype(np.float16)
+    found = build_file(centroids, near, near).centroids
+    assert found.centroids.tolist() == centroids.tolist()
+
+
+def test_a_process_has_a_set_once_while_something_uses_it(file: CentroidFile, tmp_path: Path) -> None:
+    (tmp_path / "set.npy").write_bytes(file.data)
+    opened = []
+
+    def path_of() -> Path:
+        opened.append(1)
+        return tmp_path / "set.npy"
+
+    sets = CentroidSets()
+    first = sets.find_or_open(file.digest, path_of)
+    assert sets.find_or_open(file.digest, path_of) is first
+    del first
+    sets.find_or_open(file.digest, path_of)
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not an array",
+        saved([1.0]),
+        saved(np.zeros((2, 3), np.float16)),
+        saved(np.full((2, 3), np.nan, np.float16)),
+        saved(np.full((2, 3), np.inf, np.float16)),
+        saved(np.ones((2, 3), np.float32)),
+        saved(np.ones((0, 3), np.float16)),
+        saved(np.ones((1, 2, 3), np.float16)),
+        saved(np.array([None])),
+        saved(np.ones((2, 3), np.float16))[:-1],
+    ],
+    ids=["empty", "text", "flat", "zero", "nan", "infinite", "fp32", "none", "deep", "objects", "cut"],
+)
+def test_a_file_that_holds_no_centroids_is_damaged(data: bytes) -> None:
+    with pytest.raises(DamagedFile, match=r"set\.npy"):
+        parse_file(data, "set.npy")
+
+
+def test_a_file_with_another_digest_is_damaged(file: CentroidFile, tmp_path: Path) -> None:
+    (tmp_path / "set.npy").write_bytes(file.data[:-1] + b"\x01")
+    with pytest.raises(DamagedFile, match="expected"):
+        read_file(tmp_path / "set.npy", digest_of(file.data))
+
+
+@pytest.mark.parametrize("num_later", [4_000, 6_000])
+def test_what_calibration_asks_with_has_trained_no_set_of_any_merge(num_later: int) -> None:
+    earlier, later = EMBEDDINGS[:4_000], EMBEDDINGS[-num_later:]
+    asked = {row.tobytes() for row in later[hold_out(later)]}
+    trained = {row.tobytes() for row in earlier[may_train(earlier)]}
+    assert len(asked) == 256
+    assert not asked & trained
+    assert len(trained) > 0.8 * len(earlier)
