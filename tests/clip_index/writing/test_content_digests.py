@@ -90,12 +90,12 @@ def test_the_newest_of_equal_bytes_is_taken(writer: ShardWriter) -> None:
 def test_a_segment_of_an_earlier_release_merges_with_one_that_has_digests(writer: ShardWriter) -> None:
     commit(writer, content("old", 0), content("older", 1))
     [old] = writer.manifest.segments
-    assert "digests.npy" not in old.files
+    assert not old.has_part("digests.npy")
     commit(writer, made_of(DIGEST, "new", 2), made_of(None, "without", 3))
     for _ in range(4):
         writer.maintain()
     [merged] = writer.manifest.segments
-    assert "digests.npy" in merged.files
+    assert merged.has_part("digests.npy")
     assert merged.num_contents == 4
     expected = content("new", 2).embeddings.astype(np.float16)
     np.testing.assert_array_equal(stored(writer).embeddings.astype(np.float16), expected)
@@ -105,8 +105,9 @@ def test_a_column_of_digests_without_a_table_is_read_and_merged(writer: ShardWri
     """An earlier release that merges segments keeps columns that it does not know, and writes no table."""
     commit(writer, made_of(DIGEST, "a", 0), content("b", 1))
     [entry] = writer.manifest.segments
-    files = {name: digest for name, digest in entry.files.items() if name != "digests.npy"}
-    segment = Segment(writer.store, replace(entry, files=files))
+    assert entry.pack is not None
+    parts = {name: part for name, part in entry.pack.parts.items() if name != "digests.npy"}
+    segment = Segment(writer.store, replace(entry, pack=replace(entry.pack, parts=parts)))
     assert list(segment.find_digest(DIGEST)) == []
     assert segment.content_id(0) == "a"
 
