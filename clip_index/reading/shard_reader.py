@@ -35,6 +35,7 @@ from clip_index.storage.file_digest import FileDigest, FileVerifier, check_size
 from clip_index.storage.shard_store import ShardStore
 
 _MAX_RETRIES = 10
+_MAX_STEPS = 4
 _LIST_EVERY_SECONDS = 1.0
 
 
@@ -105,7 +106,7 @@ class ShardReader:
             return False
         for _ in range(_MAX_RETRIES):
             try:
-                manifest = read_newest(self._store)
+                manifest = self._read_newest()
                 if manifest is None:
                     return self._stay_empty()
                 if manifest.key == self.view.snapshot.key and not self._damaged_copies:
@@ -115,6 +116,18 @@ class ShardReader:
                 continue
             return True
         raise DamagedFile(self._store.address, "files of the newest generation are missing")
+
+    def _read_newest(self) -> Manifest | None:
+        """Read the newest generation: walk to it from the known one, which costs less than to list.
+
+        If it is far away, or no generation follows the known one, another reason made us look: then list.
+        """
+        known = self.view.snapshot.generation
+        for newest in range(known, known + _MAX_STEPS):
+            if self._store.exists(manifest_name(newest + 1)):
+                continue
+            return read_newest(self._store) if newest == known else read_manifest(self._store, newest)
+        return read_newest(self._store)
 
     def _stay_empty(self) -> bool:
         """There is no generation. If one was known, keep serving it: somebody is moving directories."""
