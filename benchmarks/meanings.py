@@ -68,6 +68,10 @@ MEANINGS = {
         "`bare_us` is what aiohttp alone needs. Queries a second are measured with 1,000,000 rows."
     ),
     "shard_tax": "The search time of four shards ÷ that of one shard with the same rows.",
+    "slow_disk": (
+        "How much later an upload is found on a slow disk: the median time from its acknowledgement to the "
+        "first answer with it, if each fsync takes 5 ms longer, ÷ that without. The encoder takes no time."
+    ),
     "trace_cost": (
         "What traces cost the consumer: records a second of CPU time ÷ those of a consumer that "
         "traces nothing, for records without a trace context, with one that is not sampled, and with one "

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clip_index.content import Change
 from clip_index.errors import DamagedFile
@@ -47,7 +48,7 @@ def build_index(root: Path) -> None:
 
 
 def _fill(writer: ShardWriter, who: str) -> None:
-    text = {"modality": "text", "num_rows": 3, "text": "t", "owner_id": "ann"}
+    text: dict[str, Any] = {"modality": "text", "num_rows": 3, "text": "t", "owner_id": "ann"}
     _commit(writer, [content(f"{who}-{i}", i, seed=i) for i in range(MIN_NODES)])
     texts = [content(f"{who}-text-{i}", **text) for i in range(5)]
     _commit(writer, [*texts, *(content(f"{who}-picture-{i}", thumbnail=b"webp") for i in range(5))])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import xxhash
+from pyroaring import BitMap
 
 from clip_index.content import Modality
 from clip_index.errors import DamagedFile, OtherFormat
@@ -221,6 +222,7 @@ def _check(manifest: Manifest) -> None:
             _check_counts(dead.file.digest.size_bytes)
         if not 0 < dead.num_dead <= num_contents.get(segment_id, 0):
             raise ValueError(f"{dead.num_dead} dead rows of segment {segment_id!r}")
+        _check_bitmap(dead, num_contents[segment_id])
 
 
 def _check_parts(pack: SegmentPack) -> None:
@@ -229,6 +231,13 @@ def _check_parts(pack: SegmentPack) -> None:
         _check_counts(part.offset, part.size_bytes)
         if part.offset % ALIGNMENT or part.end > pack.digest.size_bytes:
             raise ValueError(f"the part {name!r} at [{part.offset}, {part.end})")
+
+
+def _check_bitmap(dead: TombstonesEntry, num_contents: int) -> None:
+    rows = BitMap.deserialize(dead.bitmap) if dead.bitmap else BitMap()
+    has_all = len(rows) == dead.num_dead or (dead.file is not None and len(rows) < dead.num_dead)
+    if not has_all or (rows and rows.max() >= num_contents):
+        raise ValueError(f"{len(rows)} dead rows in the manifest, of {dead.num_dead} in {num_contents}")
 
 
 def _check_names(*names: str) -> None:

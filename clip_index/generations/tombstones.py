@@ -66,11 +66,13 @@ def write_tombstones(
 
 
 def read_tombstones(store: ShardStore, entry: TombstonesEntry) -> BitMap:
-    """Return the dead rows of a segment; `DamagedFile` if they are not those that the entry counts."""
-    name = tombstones_name(entry.file.file_name) if entry.file else ""
-    in_file = store.read(name) if entry.file else b""
+    """Return the dead rows of a segment; `DamagedFile` if its file has not those that the entry counts."""
+    recent = _bitmap(entry.bitmap)
+    if entry.file is None:
+        return recent
+    name = tombstones_name(entry.file.file_name)
     try:
-        dead = _bitmap(in_file) | _bitmap(entry.bitmap)
+        dead = BitMap.deserialize(store.read(name)) | recent
     except (ValueError, IndexError) as error:
         raise DamagedFile(store.address_of(name), f"not a bitmap ({error})") from error
     if len(dead) != entry.num_dead:

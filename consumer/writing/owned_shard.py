@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 
 import structlog
 
@@ -93,6 +94,21 @@ class OwnedShard:
 
     def turn(self) -> None:
         """Do what is due. Waits out a failing disk; raises `Fenced` and what is not worth retrying."""
+        turn = self.begin_turn()
+        for commit in turn:
+            try:
+                commit()
+            except Exception as error:  # noqa: BLE001 - the turn decides what follows
+                with suppress(StopIteration):
+                    turn.throw(error)
+
+    def begin_turn(self) -> Generator[Callable[[], object], None, None]:
+        """Do what is due, as `turn` does, but yield a commit that is due instead of making it.
+
+        Whoever drives the turn makes the commit, on any thread, and goes on with the turn when the commit
+        has ended; if it raised an error, by throwing that error into the turn. Meanwhile nobody else may
+        use the shard. Commits of different shards may be made side by side.
+        """
         now = time.monotonic()
         if now < self._retry_at:
             return
@@ -101,7 +117,9 @@ class OwnedShard:
             self._maintain(writer)  # first, because removing garbage may free the space that a commit needs
             self._add_delivered(writer, now)
             if self._is_commit_due(writer, now):
-                self._commit(writer)
+                self._traced.begin(writer, self._uncommitted.added)
+                yield lambda: self._commit(writer)
+                self._note_commit(writer)
             self._renew_watermark(writer, now)
         except (OSError, CommitUnknown) as error:
             self._wait_after(error, now)
@@ -180,9 +198,10 @@ class OwnedShard:
         )
 
     def _commit(self, writer: ShardWriter) -> None:
-        self._traced.begin(writer, self._uncommitted.added)
         with self._metrics.measure("commit"):
             writer.commit()
+
+    def _note_commit(self, writer: ShardWriter) -> None:
         self._observe(self._uncommitted.take_committed())
         self._metrics.commits.labels(self.shard).inc()
         self._report(writer)

@@ -18,6 +18,9 @@ from clip_index.generations.watermark import Watermark
 class ShardWriter(Protocol):
     """The one writer of one shard. The writer thread owns it.
 
+    `commit` may be called on another thread, while the writer thread waits for it: commits of several
+    shards are made at the same time.
+
     After `Fenced` or `CommitUnknown` the writer can only be closed.
     """
 

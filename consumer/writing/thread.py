@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import structlog
 
@@ -21,8 +21,10 @@ from consumer.turns import Turns
 from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.owned_shard import OwnedShard
 from consumer.writing.shard_writer import Shards
+from consumer.writing.side_by_side import SideBySide
 
 ResultT = TypeVar("ResultT")
+_Turn: TypeAlias = Generator[Callable[[], object], None, None]
 _log = structlog.get_logger(__name__)
 _BUSY_WAIT_SECONDS = 0.01
 _IDLE_WAIT_SECONDS = 0.25
@@ -63,6 +65,7 @@ class Writing:
         self._requests: deque[Callable[[], None]] = deque()
         self._handovers: deque[Handover] = deque()
         self._handed_bytes = 0
+        self._commits = SideBySide()
         self._changed = threading.Condition()
         self._is_closing = False
         self.turns = Turns()
@@ -78,8 +81,7 @@ class Writing:
                 self._wait()
                 self._serve_requests()
                 self._accept_handovers()
-                for partition in list(self._owned):
-                    self._turn(partition)
+                self._take_turns()
         except BaseException as error:
             state.fail(error)
             raise
@@ -176,12 +178,36 @@ class Writing:
         if shard is not None and shard.assignment_epoch == handover.assignment_epoch:
             shard.accept(handover)
 
-    def _turn(self, partition: int) -> None:
+    def _take_turns(self) -> None:
+        """Give each shard its turn. The commits that are due are made side by side, after the rest.
+
+        This thread waits for all of them, so nobody else uses a shard meanwhile. Each turn goes on with the
+        error of its own commit: one shard's disk trouble delays no other shard's commit.
+        """
+        under_way: list[tuple[int, _Turn, Callable[[], object]]] = []
+        for partition, shard in list(self._owned.items()):
+            turn = shard.begin_turn()
+            commit = self._go_on(partition, turn)
+            if commit is not None:
+                under_way.append((partition, turn, commit))
+        if under_way:
+            self.turns.mark()
+            errors = self._commits.run([commit for _, _, commit in under_way])
+            for (partition, turn, _), error in zip(under_way, errors, strict=True):
+                self._go_on(partition, turn, error)
+
+    def _go_on(
+        self, partition: int, turn: _Turn, error: BaseException | None = None
+    ) -> Callable[[], object] | None:
+        """Continue a turn; return the commit that it wants to be made, None at its end."""
         self.turns.mark()
         try:
-            self._owned[partition].turn()
-        except Fenced as error:
-            self._fence_off(partition, error)
+            return next(turn) if error is None else turn.throw(error)
+        except StopIteration:
+            return None
+        except Fenced as fenced:
+            self._fence_off(partition, fenced)
+            return None
 
     def _fence_off(self, partition: int, error: Fenced) -> None:
         _log.warning("fenced, dropping the shard", shard=error.shard, found_epoch=error.found_epoch)
@@ -230,6 +256,7 @@ class Writing:
         self.close()
         for partition in list(self._owned):
             self._drop(partition)
+        self._commits.close()
         self._serve_requests()
 
 

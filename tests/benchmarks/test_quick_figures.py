@@ -14,7 +14,9 @@ from benchmarks.served_rate import bodies_of_clients
 @pytest.mark.usefixtures("embedded_broker")
 @pytest.mark.broker
 @pytest.mark.encoder
-@pytest.mark.parametrize("name", ["freshness", "hostile", "intake", "kept_under_ingest", "pipeline"])
+@pytest.mark.parametrize(
+    "name", ["freshness", "hostile", "intake", "kept_under_ingest", "pipeline", "slow_disk"]
+)
 def test_a_quick_look_at_the_figure_gives_its_value_and_its_target(name: str) -> None:
     figure = find_figures()[name].measure(quick=True)
     assert figure.name == name

@@ -18,11 +18,15 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from fakes.format_1 import rewrite_as_format_1
 from fakes.inline_merges import InlineLanes
 from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import content, create_index, removal, take_over
 
-EAGER_MERGES = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=2, max_dead_share=0.2))
+EAGER_MERGES = WriterSettings(
+    merge=MergeSettings(merge_factor=2, floor_entries=2, max_dead_share=0.2),
+    max_bitmap_bytes=40,  # two small bitmaps: the dead rows of further segments go to files
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,17 @@ events = st.builds(
 )
 # What the writer does between two events of the log.
 steps = st.sampled_from(
-    ["go on", "cut", "commit", "crash", "maintain", "hold merges", "release merges", "take over"]
+    [
+        "go on",
+        "cut",
+        "commit",
+        "crash",
+        "maintain",
+        "hold merges",
+        "release merges",
+        "take over",
+        "upgrade",
+    ]
 )
 
 
@@ -113,9 +127,11 @@ class Replayer:
         self.writer.commit()
 
     def step(self, step: str, offset: int) -> int:
-        if step in ("crash", "take over"):
+        if step in ("crash", "take over", "upgrade"):
             if step == "take over":
                 self.flush(offset)
+            if step == "upgrade":  # as if an earlier release had written what is there
+                rewrite_as_format_1(self.index.shard_path(0))
             self.pending = []
             self.writer = self._take_over()
             return self.writer.next_offset

@@ -89,7 +89,7 @@ class SmallIndex:
         return self._writer(partition).generation
 
     def newest_segment(self, partition: int) -> Path:
-        """The directory of the segment that was written last."""
+        """The file of the segment that was written last."""
         segments = (self._directory.shard_path(partition) / "segments").iterdir()
         return max(segments, key=lambda path: path.stat().st_mtime_ns)
 

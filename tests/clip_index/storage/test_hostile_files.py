@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroaring import BitMap
 
 from clip_index.errors import DamagedFile, IndexRefused
 from clip_index.generations.history import generation_of
@@ -263,6 +264,11 @@ DIGEST = digest_of(b"")
         pytest.param(with_segment(num_vectors={"image": -1}), id="a negative number"),
         pytest.param(with_tombstones(file=TombstonesFile("../../x", DIGEST)), id="tombstones above"),
         pytest.param(with_tombstones(num_dead=-1), id="fewer than no dead rows"),
+        pytest.param(with_tombstones(bitmap=b"\xff" * 20), id="dead rows that are no bitmap"),
+        pytest.param(with_tombstones(bitmap=b"\x3a"), id="a bitmap that is cut short"),
+        pytest.param(with_tombstones(bitmap=BitMap([0, 1]).serialize()), id="more dead rows than counted"),
+        pytest.param(with_tombstones(bitmap=BitMap([7]).serialize()), id="a dead row of no content"),
+        pytest.param(with_tombstones(file=None), id="dead rows that are nowhere"),
         pytest.param(lambda m: replace(m, first_offset=-1), id="a negative offset"),
         pytest.param(lambda m: replace(m, next_offset=10**30), id="an offset beyond all logs"),
         pytest.param(lambda m: replace(m, first_offset=m.next_offset + 1), id="a range backwards"),
