@@ -94,7 +94,7 @@ class IndexReader:
 
     def served_files(self) -> dict[Path, FileDigest]:
         """Return the files of the served generations. Each was verified before it was first opened."""
-        return {path: digest for shard in self._shards for path, digest in shard.files.items()}
+        return {path: digest for shard in self._shards for path, digest in shard.files().items()}
 
     def read_traces(self, shard: str) -> list[TracedRecord]:
         """Return the latest sampled records of a shard; none if the index has no such shard."""

@@ -8,21 +8,22 @@ the reader knows its generation by number *and* digest, and looks once a second 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyroaring import BitMap
 
 from clip_index.content import Modality
-from clip_index.errors import DamagedFile, GenerationGone, OtherFormat
-from clip_index.generations.history import list_generations, manifest_name, read_manifest, read_newest
+from clip_index.errors import DamagedFile, GenerationGone
+from clip_index.generations.history import ManifestReader, list_generations, manifest_name, read_manifest
 from clip_index.generations.manifest import (
     NO_GENERATION,
     GenerationKey,
     Manifest,
     SegmentEntry,
     TombstonesEntry,
+    tombstones_name,
 )
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
@@ -37,6 +38,14 @@ _MAX_RETRIES = 10
 _LIST_EVERY_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A segment whose files have been verified, and where they are on this machine."""
+
+    entry: SegmentEntry
+    files: Mapping[Path, FileDigest]
+
+
 class ShardReader:
     """Opens the newest generation of one shard and shares what did not change. One thread owns it."""
 
@@ -49,8 +58,9 @@ class ShardReader:
         self._writer_epoch = 0
         self._tombstones: Mapping[str, TombstonesEntry] = {}
         self.view = ShardView(store.name, ShardSnapshot(0, 0, 0, None, {}))
-        self._paths: dict[str, Path] = {}
-        self.files: Mapping[Path, FileDigest] = {}
+        self._manifests = ManifestReader(store)
+        self._manifest_data = b""
+        self._located: dict[str, _Located] = {}
 
     def reload(self) -> bool:
         """Switch to the current generation unless it is served already; True if another one is served now.
@@ -76,9 +86,10 @@ class ShardReader:
         damage, damaged_files = self._damage, set[str]()
         for generation in reversed(older):
             try:
-                manifest = read_manifest(self._store, generation)
-                if manifest.segments and not damaged_files & {str(path) for path in self._files(manifest)}:
-                    self.view = self._open(manifest)
+                manifest, data = self._manifests.read(generation)
+                files = set(map(str, self._locate(manifest.files())))
+                if manifest.segments and not damaged_files & files:
+                    self.view = self._open(manifest, data)
                     break
             except DamagedFile as found:
                 damaged_files.add(found.file)
@@ -101,12 +112,13 @@ class ShardReader:
             return False
         for _ in range(_MAX_RETRIES):
             try:
-                manifest = read_newest(self._store)
-                if manifest is None:
+                found = self._manifests.read_newest()
+                if found is None:
                     return self._stay_empty()
+                manifest, data = found
                 if manifest.key == self.view.snapshot.key:
                     return False
-                self.view = self._open(manifest)
+                self.view = self._open(manifest, data)
             except FileNotFoundError:
                 continue
             return True
@@ -139,27 +151,57 @@ class ShardReader:
         if known == NO_GENERATION:
             return True
         try:
-            return read_manifest(self._store, known.number).key == known
-        except (FileNotFoundError, DamagedFile, OtherFormat):
+            return self._store.read(manifest_name(known.number)) == self._manifest_data
+        except (FileNotFoundError, DamagedFile):
             return False
 
-    def _open(self, manifest: Manifest) -> ShardView:
+    def _open(self, manifest: Manifest, data: bytes) -> ShardView:
+        """Verify and open what the served generation does not have; `data` are the manifest's bytes."""
         if self._damage is not None and self._damage[0] == manifest.key:
             raise self._damage[1]
         try:
-            files = self._files(manifest)
-            for path, digest in files.items():
-                self._verifier.verify(path, digest)
+            located = self._locate_verified(manifest)
             segments = self._open_segments(manifest)
         except DamagedFile as damage:
             self._damage = (manifest.key, damage)
             raise
-        self._verifier.retain(set(files))
-        self.files = files
-        self._tombstones = manifest.tombstones
+        has_lost_some = bool(self._located.keys() - located.keys())
         view = self._build_view(manifest, segments, known_ms=self._watermark_before(manifest))
+        self._located, self._tombstones, self._manifest_data = located, manifest.tombstones, data
+        if has_lost_some:
+            self._verifier.retain(set(self.files()))
         self._writer_epoch = manifest.writer_epoch
         return view
+
+    def files(self) -> dict[Path, FileDigest]:
+        """Return the files of the served generation."""
+        dead = [self._located_tombstones(entry) for entry in self._tombstones.values()]
+        segments = [located.files for located in self._located.values()]
+        return {path: digest for files in (*segments, *dead) for path, digest in files.items()}
+
+    def _locate_verified(self, manifest: Manifest) -> dict[str, _Located]:
+        """Return where the segments of a generation are. What the served one has already is not touched."""
+        located = {}
+        for entry in manifest.segments:
+            known = self._located.get(entry.segment_id)
+            if known is None or (known.entry is not entry and known.entry != entry):
+                known = _Located(entry, self._verified(self._locate(entry.stored_files())))
+            located[entry.segment_id] = known
+        for segment_id, dead in manifest.tombstones.items():
+            if dead.file is not None and dead != self._tombstones.get(segment_id):
+                self._verified(self._located_tombstones(dead))
+        return located
+
+    def _locate(self, files: Iterable[tuple[str, FileDigest]]) -> dict[Path, FileDigest]:
+        return {self._store.local_file(name): digest for name, digest in files}
+
+    def _located_tombstones(self, dead: TombstonesEntry) -> dict[Path, FileDigest]:
+        return self._locate([(tombstones_name(dead.file.file_name), dead.file.digest)] if dead.file else [])
+
+    def _verified(self, files: dict[Path, FileDigest]) -> dict[Path, FileDigest]:
+        for path, digest in files.items():
+            self._verifier.verify(path, digest)
+        return files
 
     def _watermark_before(self, manifest: Manifest) -> int | None:
         """The known watermark, if this manifest continues the known generation.
@@ -169,13 +211,6 @@ class ShardReader:
         known = self.view.snapshot
         is_continued = manifest.next_offset >= known.next_offset and self._is_still_there()
         return known.watermark_ms if is_continued else None
-
-    def _files(self, manifest: Manifest) -> dict[Path, FileDigest]:
-        """Return where the files of a generation are; the store is asked only for those that are new."""
-        former, self._paths = self._paths, {}
-        for name, _ in manifest.files():
-            self._paths[name] = former.get(name) or self._store.local_file(name)
-        return {self._paths[name]: digest for name, digest in manifest.files()}
 
     def _open_segments(self, manifest: Manifest) -> tuple[SegmentView, ...]:
         opened = {view.segment.segment_id: view for view in self.view.segments}
@@ -191,7 +226,7 @@ class ShardReader:
 
         A shard that was built again has other segments under the same ids, so the files are compared.
         """
-        if known is not None and known.segment.entry != entry:
+        if known is not None and known.segment.entry is not entry and known.segment.entry != entry:
             known = None
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
@@ -215,8 +250,7 @@ class ShardReader:
             manifest = read_manifest(self._store, key.number)
             if manifest.key != key:
                 raise GenerationGone(self._store.name, key.number)
-            for path, digest in self._files(manifest).items():
-                self._verifier.verify(path, digest)
+            self._verified(self._locate(manifest.files()))
             return self._build_view(manifest, self._open_segments(manifest), known_ms=None)
         except FileNotFoundError:
             raise GenerationGone(self._store.name, key.number) from None
