@@ -247,16 +247,18 @@ def _build_pipeline(connections: Connections, settings: Settings, metrics: Metri
     except OSError as error:
         if error.errno not in _WRONG_ROOT:
             raise
-        raise BadSettings(_wrong_root(location.root, error)) from error
+        raise _wrong_root(location.root, error) from error
 
 
-def _wrong_root(root: IndexRoot, error: OSError) -> str:
+def _wrong_root(root: IndexRoot, error: OSError) -> BadSettings:
     if isinstance(error, StoreRefused):
-        return f"CLIPTIDE_INDEX__ROOT: {error}"
+        return BadSettings(f"CLIPTIDE_INDEX__ROOT: no index can be kept in {error}")
     if isinstance(root, ObjectRoot):
         directory = root.cache_directory
-        return f"CLIPTIDE_INDEX__CACHE_DIR: no copies can be kept in {directory}: {error.strerror}"
-    return f"CLIPTIDE_INDEX__ROOT: no index can be kept in {root}: {error.strerror}"
+        return BadSettings(
+            f"CLIPTIDE_INDEX__CACHE_DIR: no copies can be kept in {directory}: {error.strerror}"
+        )
+    return BadSettings(f"CLIPTIDE_INDEX__ROOT: no index can be kept in {root}: {error.strerror}")
 
 
 def _wait_for_disk(build: Callable[[], BuiltT], metrics: Metrics, signals: Signals) -> BuiltT | None:

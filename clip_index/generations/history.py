@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from clip_index.errors import CommitUnknown, DamagedFile
-from clip_index.generations.manifest import Manifest, dump_manifest, parse_manifest
+from clip_index.generations.manifest import Manifest, ParsedSegments, dump_manifest, parse_manifest
 from clip_index.storage.shard_store import CreationUnknown, ShardStore
 
 _MANIFEST_NAME = re.compile(r"manifest-(\d{20})\.json", re.ASCII)
@@ -32,21 +33,44 @@ def list_generations(store: ShardStore) -> list[int]:
 
 def read_manifest(store: ShardStore, generation: int) -> Manifest:
     """Read one generation; `DamagedFile` if it is not what it says, `FileNotFoundError` if it is gone."""
-    name = manifest_name(generation)
-    manifest = parse_manifest(store.read(name), store.address_of(name))
+    return _parse(store, generation, store.read(manifest_name(generation)))
+
+
+def _parse(store: ShardStore, generation: int, data: bytes, parsed: ParsedSegments | None = None) -> Manifest:
+    address = store.address_of(manifest_name(generation))
+    manifest = parse_manifest(data, address, parsed)
     if manifest.generation != generation:
-        raise DamagedFile(store.address_of(name), f"it says generation {manifest.generation}")
+        raise DamagedFile(address, f"it says generation {manifest.generation}")
     return manifest
 
 
 def read_newest(store: ShardStore) -> Manifest | None:
     """Read the newest generation, None for a shard without one. A damaged one is never skipped."""
-    while generations := list_generations(store):
-        try:
-            return read_manifest(store, generations[-1])
-        except FileNotFoundError:
-            continue  # it was collected after the listing, so a newer one exists
-    return None
+    found = ManifestReader(store).read_newest()
+    return found[0] if found else None
+
+
+class ManifestReader:
+    """Reads the manifests of a shard that grows: of each, it parses what the one before did not have.
+
+    Used by one thread. What it returns comes with the bytes of the file.
+    """
+
+    def __init__(self, store: ShardStore) -> None:
+        self._store = store
+        self._parsed = ParsedSegments()
+
+    def read_newest(self) -> tuple[Manifest, bytes] | None:
+        """Do what `read_newest` does."""
+        while generations := list_generations(self._store):
+            with suppress(FileNotFoundError):  # it was collected after the listing, so a newer one exists
+                return self.read(generations[-1])
+        return None
+
+    def read(self, generation: int) -> tuple[Manifest, bytes]:
+        """Do what `read_manifest` does."""
+        data = self._store.read(manifest_name(generation))
+        return _parse(self._store, generation, data, self._parsed), data
 
 
 class GenerationTaken(Exception):

@@ -70,7 +70,7 @@ class IndexDirectory:
             _compare(store, present, description)
         top.prepare([_INDEXES, _folder(index_id)])
         if not store.can_create_exclusively():
-            raise IndexRefused(f"{store.missing_primitive}, which commits need")
+            raise IndexRefused(f"no index can be kept here: {store.missing_primitive}, which commits need")
         store.ensure(_DESCRIPTION, _dump_description(description))
         found = _read_description(store)
         _compare(store, found, description)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -183,21 +183,44 @@ def dump_manifest(manifest: Manifest) -> bytes:
     return dump_digested(fields)
 
 
-def parse_manifest(data: bytes, file: str) -> Manifest:
+class ParsedSegments:
+    """The segments of the manifest that was parsed last: the next one names nearly the same.
+
+    An entry of the same fields is the same object, so whoever compares two manifests is told by identity.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[dict[str, Any], SegmentEntry]] = {}
+
+    def parse(self, segments: Sequence[dict[str, Any]]) -> tuple[SegmentEntry, ...]:
+        parsed: dict[str, tuple[dict[str, Any], SegmentEntry]] = {}
+        for fields in segments:
+            known = self._known.get(fields["id"])
+            is_known = known is not None and known[0] == fields
+            parsed[fields["id"]] = known if known and is_known else (fields, _parse_segment(fields))
+        if len(parsed) != len(segments):
+            raise ValueError("a segment is named twice")
+        self._known = parsed
+        return tuple(entry for _, entry in parsed.values())
+
+
+def parse_manifest(data: bytes, file: str, parsed: ParsedSegments | None = None) -> Manifest:
     """Parse any minor version of a readable format; raise `OtherFormat` or `DamagedFile` otherwise.
+
+    With `parsed`, only segments are parsed that the manifest before did not have.
 
     `file` names the file in these errors.
     """
     fields = parse_digested(data, file)
     try:
-        manifest = _manifest_from_fields(fields, file)
+        manifest = _manifest_from_fields(fields, file, parsed or ParsedSegments())
         _check(manifest)
         return manifest
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DamagedFile(file, f"unexpected content ({error!r})") from error
 
 
-def _manifest_from_fields(fields: dict[str, Any], file: str) -> Manifest:
+def _manifest_from_fields(fields: dict[str, Any], file: str, parsed: ParsedSegments) -> Manifest:
     major = fields["format"][0]
     if major not in READABLE_MAJORS:
         raise OtherFormat(file, major, *READABLE_MAJORS)
@@ -208,7 +231,7 @@ def _manifest_from_fields(fields: dict[str, Any], file: str) -> Manifest:
         nonce=str(fields["nonce"]),
         first_offset=int(fields["first_offset"]),
         next_offset=int(fields["next_offset"]),
-        segments=tuple(segment_from_fields(entry) for entry in fields["segments"]),
+        segments=parsed.parse(fields["segments"]),
         tombstones={name: _parse_tombstones(entry) for name, entry in fields["tombstones"].items()},
     )
 
@@ -221,13 +244,6 @@ def _check(manifest: Manifest) -> None:
     if not 0 <= manifest.first_offset <= manifest.next_offset <= _GREATEST:
         raise ValueError(f"offsets [{manifest.first_offset}, {manifest.next_offset})")
     num_contents = {entry.segment_id: entry.num_contents for entry in manifest.segments}
-    for entry in manifest.segments:
-        _check_names(entry.segment_id, *entry.files)
-        _check_names(*(digest.xxh3_128 for digest in entry.centroids.values()))
-        _check_counts(entry.num_contents, entry.num_deletes, *entry.num_vectors.values())
-        _check_counts(*(digest.size_bytes for _, digest in entry.files_needed()))
-        if entry.pack is not None:
-            _check_parts(entry.pack)
     for segment_id, dead in manifest.tombstones.items():
         _check_counts(dead.num_dead, dead.oldest_dead_ms)
         if dead.file is not None:
@@ -236,6 +252,17 @@ def _check(manifest: Manifest) -> None:
         if not 0 < dead.num_dead <= num_contents.get(segment_id, 0):
             raise ValueError(f"{dead.num_dead} dead rows of segment {segment_id!r}")
         _check_bitmap(dead, num_contents[segment_id])
+
+
+def _parse_segment(fields: dict[str, Any]) -> SegmentEntry:
+    entry = segment_from_fields(fields)
+    _check_names(entry.segment_id, *entry.files)
+    _check_names(*(digest.xxh3_128 for digest in entry.centroids.values()))
+    _check_counts(entry.num_contents, entry.num_deletes, *entry.num_vectors.values())
+    _check_counts(*(digest.size_bytes for _, digest in entry.files_needed()))
+    if entry.pack is not None:
+        _check_parts(entry.pack)
+    return entry
 
 
 def _check_parts(pack: SegmentPack) -> None:

@@ -118,7 +118,7 @@ class IndexReader:
 
     def served_files(self) -> dict[Path, FileDigest]:
         """Return the files of the served generations. Each was verified before it was first opened."""
-        return {path: digest for shard in self._shards for path, digest in shard.files.items()}
+        return {path: digest for shard in self._shards for path, digest in shard.files().items()}
 
     def mend(self, path: Path) -> bool:
         """Fetch a damaged local copy of a served file again; False if it is the only one there is.

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyroaring import BitMap
 
 from clip_index.content import Modality
-from clip_index.errors import DamagedFile, GenerationGone, OtherFormat
-from clip_index.generations.history import list_generations, manifest_name, read_manifest, read_newest
+from clip_index.errors import DamagedFile, GenerationGone
+from clip_index.generations.history import ManifestReader, list_generations, manifest_name, read_manifest
 from clip_index.generations.manifest import (
     NO_GENERATION,
     GenerationKey,
     Manifest,
     SegmentEntry,
     TombstonesEntry,
+    tombstones_name,
 )
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
@@ -33,10 +34,20 @@ from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
 from clip_index.storage.file_digest import FileDigest, FileVerifier, check_size
 from clip_index.storage.shard_store import ShardStore
+from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.centroid_set import CentroidSets
 
 _MAX_RETRIES = 10
+_MAX_STEPS = 4
 _LIST_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A segment whose files have been verified, and where they are on this machine."""
+
+    entry: SegmentEntry
+    files: Mapping[Path, FileDigest]
 
 
 class ShardReader:
@@ -56,9 +67,10 @@ class ShardReader:
         self._writer_epoch = 0
         self._tombstones: Mapping[str, TombstonesEntry] = {}
         self.view = ShardView(store.name, ShardSnapshot(0, 0, 0, None, {}))
-        self._paths: dict[str, Path] = {}
+        self._manifests = ManifestReader(store)
+        self._manifest_data = b""
+        self._located: dict[str, _Located] = {}
         self._damaged_copies: set[Path] = set()
-        self.files: Mapping[Path, FileDigest] = {}
 
     def reload(self) -> bool:
         """Switch to the current generation unless it is served already; True if another one is served now.
@@ -84,9 +96,10 @@ class ShardReader:
         damage, damaged_files = self._damage, set[str]()
         for generation in reversed(older):
             try:
-                manifest = read_manifest(self.store, generation)
-                if manifest.segments and not damaged_files & {str(path) for path in self._files(manifest)}:
-                    self.view = self._open(manifest)
+                manifest, data = self._manifests.read(generation)
+                files = set(map(str, self._locate(manifest.files())))
+                if manifest.segments and not damaged_files & files:
+                    self.view = self._open(manifest, data)
                     break
             except DamagedFile as found:
                 damaged_files.add(found.file)
@@ -110,16 +123,29 @@ class ShardReader:
             return False
         for _ in range(_MAX_RETRIES):
             try:
-                manifest = read_newest(self.store)
-                if manifest is None:
+                found = self._read_newest()
+                if found is None:
                     return self._stay_empty()
+                manifest, data = found
                 if manifest.key == self.view.snapshot.key and not self._damaged_copies:
                     return False
-                self.view = self._open(manifest)
+                self.view = self._open(manifest, data)
             except FileNotFoundError:
                 continue
             return True
         raise DamagedFile(self.store.address, "files of the newest generation are missing")
+
+    def _read_newest(self) -> tuple[Manifest, bytes] | None:
+        """Read the newest generation: walk to it from the known one, which costs less than to list.
+
+        If it is far away, or no generation follows the known one, another reason made us look: then list.
+        """
+        known = self.view.snapshot.generation
+        for newest in range(known, known + _MAX_STEPS):
+            if self.store.exists(manifest_name(newest + 1)):
+                continue
+            return self._manifests.read_newest() if newest == known else self._manifests.read(newest)
+        return self._manifests.read_newest()
 
     def _stay_empty(self) -> bool:
         """There is no generation. If one was known, keep serving it: somebody is moving directories."""
@@ -148,30 +174,75 @@ class ShardReader:
         if known == NO_GENERATION:
             return True
         try:
-            return read_manifest(self.store, known.number).key == known
-        except (FileNotFoundError, DamagedFile, OtherFormat):
+            return self.store.read(manifest_name(known.number)) == self._manifest_data
+        except (FileNotFoundError, DamagedFile):
             return False
 
-    def _open(self, manifest: Manifest) -> ShardView:
+    def _open(self, manifest: Manifest, data: bytes) -> ShardView:
+        """Verify and open what the served generation does not have; `data` are the manifest's bytes."""
         if self._damage is not None and self._damage[0] == manifest.key:
             raise self._damage[1]
         mended = frozenset(self._damaged_copies)
         try:
-            files = self._files(manifest)
-            for name, digest in manifest.files():
-                self._verify(name, digest)
+            located = self._locate_verified(manifest)
             segments = self._open_segments(manifest)
         except DamagedFile as damage:
             self._damage = (manifest.key, damage)
             raise
-        self._verifier.retain(set(files))
-        self.store.keep_local("reader", self._paths)
-        self._damaged_copies.difference_update(mended)
-        self.files = files
-        self._tombstones = manifest.tombstones
+        has_lost_some = bool(self._located.keys() - located.keys())
         view = self._build_view(manifest, segments, known_ms=self._watermark_before(manifest))
+        self._located, self._tombstones, self._manifest_data = located, manifest.tombstones, data
+        if has_lost_some:
+            self._verifier.retain(set(self.files()))
         self._writer_epoch = manifest.writer_epoch
+        self.store.keep_local("reader", [name for name, _ in manifest.files()])
+        self._damaged_copies.difference_update(mended)
         return view
+
+    def mend(self, path: Path) -> bool:
+        """Replace a served local copy that is damaged, at the next reload; False if it is the only one."""
+        served = self.files()
+        if path not in served or not self.store.forget_copy(path):
+            return False
+        self._verifier.retain(served.keys() - {path})
+        self._damaged_copies.add(path)
+        return True
+
+    def files(self) -> dict[Path, FileDigest]:
+        """Return the files of the served generation."""
+        dead = [self._located_tombstones(entry) for entry in self._tombstones.values()]
+        segments = [located.files for located in self._located.values()]
+        return {path: digest for files in (*segments, *dead) for path, digest in files.items()}
+
+    def _locate_verified(self, manifest: Manifest) -> dict[str, _Located]:
+        """Return where the segments of a generation are. What the served one has already is not touched."""
+        located = {}
+        for entry in manifest.segments:
+            known = self._located.get(entry.segment_id)
+            if known is not None and self._has_damaged_copy(known):
+                known = None
+            if known is None or (known.entry is not entry and known.entry != entry):
+                known = _Located(entry, self._verified(entry.files_needed()))
+            located[entry.segment_id] = known
+        for segment_id, dead in manifest.tombstones.items():
+            if dead.file is not None and dead != self._tombstones.get(segment_id):
+                self._verified([(tombstones_name(dead.file.file_name), dead.file.digest)])
+        return located
+
+    def _has_damaged_copy(self, located: _Located) -> bool:
+        """Whether a damaged copy of the segment is mapped, so that it must be opened anew."""
+        return not self._damaged_copies.isdisjoint(located.files)
+
+    def _locate(self, files: Iterable[tuple[str, FileDigest]]) -> dict[Path, FileDigest]:
+        return {self.store.local_file(name, digest): digest for name, digest in files}
+
+    def _located_tombstones(self, dead: TombstonesEntry) -> dict[Path, FileDigest]:
+        return self._locate([(tombstones_name(dead.file.file_name), dead.file.digest)] if dead.file else [])
+
+    def _verified(self, files: Iterable[tuple[str, FileDigest]]) -> dict[Path, FileDigest]:
+        """Return where the files are, each verified once in this process."""
+        verify = self._verifier.verify
+        return {verified_file(self.store, name, digest, verify): digest for name, digest in files}
 
     def _watermark_before(self, manifest: Manifest) -> int | None:
         """The known watermark, if this manifest continues the known generation.
@@ -181,30 +252,6 @@ class ShardReader:
         known = self.view.snapshot
         is_continued = manifest.next_offset >= known.next_offset and self._is_still_there()
         return known.watermark_ms if is_continued else None
-
-    def _files(self, manifest: Manifest) -> dict[Path, FileDigest]:
-        """Return where the files of a generation are; the store is asked only for those that are new."""
-        former, self._paths = self._paths, {}
-        for name, digest in manifest.files():
-            self._paths[name] = former.get(name) or self.store.local_file(name, digest)
-        return {self._paths[name]: digest for name, digest in manifest.files()}
-
-    def _verify(self, name: str, digest: FileDigest) -> None:
-        """Verify a file once. A local copy that is damaged or was removed is fetched again, once."""
-        try:
-            self._verifier.verify(self._paths[name], digest)
-        except (DamagedFile, FileNotFoundError) as error:
-            if isinstance(error, DamagedFile) and not self.store.forget_copy(self._paths[name]):
-                raise
-            self._verifier.verify(self.store.local_file(name, digest), digest)
-
-    def mend(self, path: Path) -> bool:
-        """Replace a served local copy that is damaged, at the next reload; False if it is the only one."""
-        if path not in self.files or not self.store.forget_copy(path):
-            return False
-        self._verifier.retain({known for known in self.files if known != path})
-        self._damaged_copies.add(path)
-        return True
 
     def _open_segments(self, manifest: Manifest) -> tuple[SegmentView, ...]:
         opened = {view.segment.segment_id: view for view in self.view.segments}
@@ -220,7 +267,9 @@ class ShardReader:
 
         A shard that was built again has other segments under the same ids, so the files are compared.
         """
-        if known is not None and (known.segment.entry != entry or self._is_damaged(entry)):
+        if known is not None and known.segment.entry is not entry and known.segment.entry != entry:
+            known = None
+        if (located := self._located.get(entry.segment_id)) and self._has_damaged_copy(located):
             known = None
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
@@ -229,12 +278,6 @@ class ShardReader:
             self._check_sizes(entry)
         dead = read_tombstones(self.store, tombstones) if tombstones else BitMap()
         return SegmentView(known.segment if known else Segment(self.store, entry, self._sets), dead, known)
-
-    def _is_damaged(self, entry: SegmentEntry) -> bool:
-        """Whether a damaged copy of the segment is mapped, so that it must be opened anew."""
-        if not self._damaged_copies:
-            return False
-        return any(self._paths[name] in self._damaged_copies for name, _ in entry.files_needed())
 
     def _check_sizes(self, entry: SegmentEntry) -> None:
         for name, digest in entry.files_needed():
@@ -250,9 +293,7 @@ class ShardReader:
             manifest = read_manifest(self.store, key.number)
             if manifest.key != key:
                 raise GenerationGone(self.store.name, key.number)
-            self._files(manifest)
-            for name, digest in manifest.files():
-                self._verify(name, digest)
+            self._verified(manifest.files())
             return self._build_view(manifest, self._open_segments(manifest), known_ms=None)
         except FileNotFoundError:
             raise GenerationGone(self.store.name, key.number) from None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,7 +42,7 @@ _RETRIES: Any = {
 }
 _CHUNK_BYTES = 8 * 2**20
 """Of a request for a part of an object, because each request must end within its timeout."""
-_MAX_PARTS_AT_ONCE = 4
+_MAX_PARTS_AT_ONCE = 8
 _ENDPOINT_VARIABLE = re.compile(
     r"AWS_ENDPOINT(_URL(_S3)?)?|GOOGLE_(BASE_URL|ENDPOINT)|AZURE_(STORAGE_)?ENDPOINT"
 )
@@ -108,13 +111,21 @@ class ObjectBucket:
             return bytes(found.bytes())
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        """Read an object of any size, part by part."""
+        """Read an object of any size, part by part; a few parts at once, because one stream is slow."""
+        size_bytes = self.facts_of(key).size_bytes
+        starts = iter(range(0, size_bytes, _CHUNK_BYTES))
+        with ThreadPoolExecutor(_MAX_PARTS_AT_ONCE) as threads:
+            ahead = deque(threads.submit(self._part, key, n) for n in islice(starts, _MAX_PARTS_AT_ONCE))
+            try:
+                while ahead:
+                    yield ahead.popleft().result()
+                    ahead.extend(threads.submit(self._part, key, n) for n in islice(starts, 1))
+            finally:
+                threads.shutdown(cancel_futures=True)
+
+    def _part(self, key: str, start: int) -> bytes:
         with self._errors_named(key):
-            size_bytes = obstore.head(self._store, key)["size"]
-        for start in range(0, size_bytes, _CHUNK_BYTES):
-            end = min(start + _CHUNK_BYTES, size_bytes)
-            with self._errors_named(key):
-                yield bytes(obstore.get_range(self._store, key, start=start, end=end))
+            return bytes(obstore.get_range(self._store, key, start=start, length=_CHUNK_BYTES))
 
     def facts_of(self, key: str) -> ObjectFacts:
         with self._errors_named(key):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from clip_index.content import Change
 from clip_index.errors import DamagedFile, Fenced
 from clip_index.generations.history import list_generations, manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import commit_restoration, plan_rollback
 from clip_index.generations.watermark import read_watermark
+from clip_index.storage.index_roots import ObjectRoot
 from clip_index.storage.object_bucket import ObjectBucket
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_state import open_state
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from fakes.faulty_bucket import Fault, FaultyBucket
 from fakes.inline_merges import InlineLanes
 from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import add, content, description, removal, take_over
@@ -101,6 +105,51 @@ def test_a_rollback_shows_a_former_generation(index: IndexDirectory, elsewhere: 
     store = elsewhere.shard_store(0)
     commit_restoration(store, plan_rollback(Inspection(store), 2), writer_id="rollback")
     assert live_ids(elsewhere, take_over(elsewhere)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "objects"),
+    [
+        pytest.param(content("c", 2), ["manifest", "segments"], id="an upload"),
+        pytest.param(content("b", 2), ["manifest", "segments"], id="an upload in place of another"),
+        pytest.param(removal("a", 2), ["manifest"], id="a delete"),
+        pytest.param(removal("a", 2, 7), ["manifest", "segments"], id="a delete that is remembered"),
+    ],
+)
+def test_a_commit_is_at_most_two_objects_and_a_listing(
+    bucket: ObjectBucket, tmp_path: Path, change: Change, objects: list[str]
+) -> None:
+    """Each put costs money and some 100 ms. The listing stays: a free number alone proves nothing."""
+    counted = FaultyBucket(bucket, 10**9, Fault.NOT_DONE)
+    index = IndexDirectory(object_store(counted, "indexes/main", tmp_path / "one"), "main", description())
+    with closing(take_over(index)) as writer:
+        add(writer, [content("a"), content("b", 1)])
+        writer.commit()
+        num_requests, names = counted.num_requests, set(bucket.list_all("indexes/main"))
+        add(writer, [change])
+        writer.commit()
+        writer.maintain()
+    added = set(bucket.list_all("indexes/main")) - names
+    assert sorted(name.split("/")[3][:8] for name in added) == objects
+    assert counted.num_requests - num_requests == len(objects) + 1
+
+
+def test_a_merge_in_a_child_process_reads_and_writes_the_bucket(s3_url: str, tmp_path: Path) -> None:
+    root = ObjectRoot(f"{s3_url}/index", tmp_path / "cache")
+    settings = WriterSettings(merge=MergeSettings(2, max_dead_share=1.0))
+    index = IndexDirectory.create(root, "main", description())
+    with closing(take_over(index, settings=settings)) as writer:
+        for offset, content_id in enumerate("ab"):
+            add(writer, [content(content_id, offset)])
+            writer.commit()
+        merged = len(writer.manifest.segments)
+        deadline = time.monotonic() + 60
+        while len(writer.manifest.segments) == merged and time.monotonic() < deadline:
+            writer.maintain()
+            time.sleep(0.05)
+        [segment] = writer.manifest.segments
+        assert segment.num_contents == 2
+        assert live_ids(index, writer) == ["a", "b"]
 
 
 def test_a_damaged_object_is_named_by_its_address(index: IndexDirectory) -> None:

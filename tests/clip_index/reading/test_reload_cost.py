@@ -1,0 +1,109 @@
+"""A reload looks at what is new, however many segments there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from clip_index.generations.history import ManifestReader, read_newest
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.reading.shard_reader import ShardReader
+from clip_index.storage.file_digest import FileDigest
+from clip_index.storage.local_store import LocalShardStore
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from fakes.shards import add, content, create_index, path_of, removal, take_over
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedStore(LocalShardStore):
+    """Counts the files that its reader asks for, by name."""
+
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def local_file(self, name: str, expected: FileDigest | None = None) -> Path:
+        self.asked[name] += 1
+        return LocalShardStore.local_file(self, name, expected)
+
+    def read(self, name: str) -> bytes:
+        self.asked[name] += 1
+        return LocalShardStore.read(self, name)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> IndexDirectory:
+    return create_index(tmp_path)
+
+
+@pytest.fixture
+def writer(index: IndexDirectory) -> ShardWriter:
+    """A shard with five segments, of which the first has dead rows in a file of tombstones."""
+    writer = take_over(index, settings=WriterSettings(max_bitmap_bytes=0))
+    for number in range(5):
+        add(writer, [lambda o, i=i, n=number: content(f"{n}-{i}", o) for i in range(4)])
+        writer.commit()
+    add(writer, [lambda o: removal("0-0", o)])
+    writer.commit()
+    return writer
+
+
+@pytest.fixture
+def store(writer: ShardWriter) -> WatchedStore:
+    return WatchedStore(path_of(writer))
+
+
+@pytest.fixture
+def reader(store: WatchedStore) -> ShardReader:
+    reader = ShardReader(store, clock=lambda: 0.0)
+    reader.reload()
+    store.asked.clear()
+    return reader
+
+
+def asked_of_stored(store: WatchedStore) -> set[str]:
+    """The files that a generation names, of those that were asked for."""
+    return {name for name in store.asked if name.startswith(("segments/", "tombstones/"))}
+
+
+def test_a_reload_asks_for_the_new_segment_alone(
+    writer: ShardWriter, store: WatchedStore, reader: ShardReader
+) -> None:
+    add(writer, [lambda o: content("new", o)])
+    writer.commit()
+    assert reader.reload()
+    assert asked_of_stored(store) == {writer.manifest.segments[-1].stored_name}
+
+
+def test_a_reload_asks_for_the_tombstones_that_changed_alone(
+    writer: ShardWriter, store: WatchedStore, reader: ShardReader
+) -> None:
+    before = reader.view.segments
+    add(writer, [lambda o: removal("1-0", o)])
+    writer.commit()
+    assert reader.reload()
+    [changed] = asked_of_stored(store)
+    assert changed.startswith(f"tombstones/{writer.manifest.segments[1].segment_id}")
+    assert [a is b for a, b in zip(before, reader.view.segments, strict=True)] == [True, False, *[True] * 3]
+
+
+def test_the_served_files_are_those_of_the_generation(writer: ShardWriter, reader: ShardReader) -> None:
+    for change in (lambda o: content("new", o), lambda o: removal("1-0", o)):
+        add(writer, [change])
+        writer.commit()
+        reader.reload()
+        named = {writer.store.local_file(name): digest for name, digest in writer.manifest.files()}
+        assert reader.files() == named
+
+
+def test_a_segment_that_is_named_again_is_parsed_once(writer: ShardWriter) -> None:
+    manifests = ManifestReader(writer.store)
+    first = manifests.read_newest()
+    add(writer, [lambda o: content("new", o)])
+    writer.commit()
+    second = manifests.read_newest()
+    assert first is not None
+    assert second is not None
+    assert second[0] == read_newest(writer.store)
+    assert [a is b for a, b in zip(first[0].segments, second[0].segments, strict=False)] == [True] * 5
