@@ -13,7 +13,8 @@ from clip_index.generations.manifest import Manifest, SegmentEntry
 from clip_index.vectors.calibration import TARGET_RECALL
 
 MAX_DEBT = 128
-"""Each segment takes about nine mappings, and Linux lets a process have 65,530 (`vm.max_map_count`)."""
+"""A segment of format 1 takes about nine mappings, a pack up to three. Linux lets a process have 65,530
+(`vm.max_map_count`)."""
 LOWEST_PRIORITY = 10
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
