@@ -20,6 +20,8 @@ from consumer.settings import ConsumerSettings, Settings
 from consumer.writing.commit_policy import CommitPolicy
 from schemas.mapping.loading import load_mapping
 
+_CANARY_SECONDS = 600.0  # encoding them takes a tenth of a second
+
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:
     consumer = settings.consumer
@@ -37,6 +39,7 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
         fetches=_fetch_limits(consumer),
         mapping=None if settings.mapping is None else load_mapping(settings.mapping),
         reuses_stored_encodings=consumer.reuse_encodings,
+        canary_seconds=_CANARY_SECONDS,
         stop_timeout_seconds=consumer.stop_timeout_seconds,
     )
 

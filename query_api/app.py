@@ -21,6 +21,7 @@ from query_api.contract.flat_document import flat_document
 from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
 from query_api.encoding.canary_probe import CANARY_PROBE, CanaryProbe
+from query_api.encoding.encoder_drift import ENCODER_DRIFT, EncoderDrift
 from query_api.encoding.query_encoder import QUERY_ENCODER, QueryEncoder, QueryEncoderSettings
 from query_api.http.access import build_access_check
 from query_api.http.answer_headers import add_headers
@@ -133,6 +134,7 @@ def _add_search(app: web.Application, encoder: Encoder, reader: Reader, settings
     app[OWNER_INTERESTS] = OwnerInterests()
     app[CURSOR_KEY] = settings.cursor_key
     app[CANARY_PROBE] = CanaryProbe(query_encoder)
+    app[ENCODER_DRIFT] = EncoderDrift(served_index, query_encoder, metrics)
 
 
 def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSettings) -> None:
@@ -146,6 +148,8 @@ def _add_background_jobs(app: web.Application, reader: Reader, settings: AppSett
     if (scales := app[PERCENTILE_SCALES]) is not None:
         jobs.add(scales.job)
         app.cleanup_ctx.append(lambda _: scales.renewing())
+    jobs.add(app[ENCODER_DRIFT].job)
+    app.cleanup_ctx.append(lambda app: app[ENCODER_DRIFT].watching())
     if (watch := app[RECALL_WATCH]) is not None:
         jobs.add(watch.job)
         app.cleanup_ctx.append(lambda _: watch.watching())

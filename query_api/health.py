@@ -7,6 +7,7 @@ from aiohttp import web
 from query_api.contract.models import ReadyAnswer, StatusAnswer
 from query_api.contract.route import Route
 from query_api.encoding.canary_probe import CANARY_PROBE
+from query_api.encoding.encoder_drift import ENCODER_DRIFT
 from query_api.encoding.query_encoder import QUERY_ENCODER
 from query_api.errors import ApiError
 from query_api.http.json_answer import json_answer
@@ -39,9 +40,9 @@ async def get_livez(request: web.Request) -> web.Response:
 
 
 async def get_readyz(request: web.Request) -> web.Response:
-    """Answer 200 when there is an index and the encoder gives sound embeddings. A 503 means: wait.
+    """Answer 200 when there is an index, and the encoder gives embeddings that are sound and fit it.
 
-    Everybody may ask, so the answer names no path.
+    A 503 means: wait. Everybody may ask, so the answer names no path.
     """
     if request.app[STOPPING].has_begun:
         raise ApiError("not_ready", "the service is stopping", headers=RETRY_AFTER)
@@ -56,12 +57,17 @@ async def get_readyz(request: web.Request) -> web.Response:
         raise ApiError("not_ready", message, headers=RETRY_AFTER)
     if (complaint := await request.app[CANARY_PROBE].complaint()) is not None:
         raise ApiError("not_ready", complaint, headers=RETRY_AFTER)
+    drift = request.app[ENCODER_DRIFT]
+    if drift.complaint is not None:
+        raise ApiError("not_ready", drift.complaint, headers=RETRY_AFTER)
     problems = [*_problems_of_workers(request.app[WORKERS]), *request.app[BACKGROUND_JOBS].problems]
     problems += [
         f"{name}: generation {shard.damaged_generation} is damaged, and {shard.generation} is served"
         for name, shard in served.searcher.shards.items()
         if shard.damaged_generation is not None
     ]
+    if drift.problem is not None:
+        problems.append(drift.problem)
     return json_answer(ReadyAnswer(problems=problems).model_dump_json()) if problems else _ok()
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from clip_index.content import LONG_FACTS, Embeddings, LongFact, Modality, StoredContent
+from clip_index.generations.canaries import KeptCanaries
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.traces import TracedRecord
@@ -36,6 +37,7 @@ __all__ = [
     "Hit",
     "Index",
     "IndexDescription",
+    "KeptCanaries",
     "Location",
     "LongFact",
     "NewestContent",
@@ -163,6 +165,13 @@ class Index(Protocol):
 
     @property
     def description(self) -> IndexDescription: ...
+
+    def read_canaries(self) -> KeptCanaries | None:
+        """Return what the index's canaries were encoded to when it was begun; None if it has none.
+
+        Blocking. Raises `ClipIndexError` or `OSError`.
+        """
+        ...
 
 
 class Reader(Protocol):
