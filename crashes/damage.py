@@ -33,7 +33,10 @@ def build_index(root: Path) -> None:
     writer = take_over(create_index(root))
     _commit(writer, [content(f"{i}", i, seed=i) for i in range(MIN_NODES)])
     texts = [content(f"text-{i}", modality="text", num_rows=3, text="t", owner_id="ann") for i in range(5)]
-    _commit(writer, [*texts, *(content(f"picture-{i}", thumbnail=b"webp") for i in range(5))])
+    _commit(
+        writer,
+        [*texts, *(content(f"picture-{i}", thumbnail=b"webp", digest=bytes([i] * 32)) for i in range(5))],
+    )
     _commit(writer, [removal("text-0"), *(removal(f"{i}", version=1) for i in range(40))])
     writer.renew_watermark(1_700_000_000_000)
     writer.close()
