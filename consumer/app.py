@@ -13,6 +13,7 @@ from consumer.backlog.backlog import Backlog, BacklogLimits
 from consumer.dead_letters.dead_letter import DeadLetters
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit, FloodThreshold
 from consumer.encoding.batcher import BatchLimits
+from consumer.encoding.canary_watch import CanaryWatch
 from consumer.encoding.thread import BatchEncoder, DeadLetterOutlet, Encoding
 from consumer.intake.assignment import Assignment, RecordPath
 from consumer.intake.dispatcher import Dispatcher
@@ -48,7 +49,10 @@ from schemas.mapping.rules import EventMapping
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """Everything about a consumer that is not a connection. The defaults suit one machine."""
+    """Everything about a consumer that is not a connection. The defaults suit one machine.
+
+    The index's canaries are encoded at the start and every `canary_seconds`; not at all if that is None.
+    """
 
     backlog: BacklogLimits = field(default_factory=BacklogLimits)
     batches: BatchLimits = field(default_factory=BatchLimits)
@@ -64,6 +68,7 @@ class ConsumerOptions:
     fetches: FetchLimits = field(default_factory=FetchLimits)
     registry: RegistryPatience = field(default_factory=RegistryPatience)
     reuses_stored_encodings: bool = True
+    canary_seconds: float | None = None
     probe_seconds: float = 1.0
     topic_check_seconds: float = 5.0
     stop_timeout_seconds: float = 30.0
@@ -89,7 +94,7 @@ class Connections:
 def build_consumer(
     connections: Connections, location: IndexLocation, options: ConsumerOptions, metrics: Metrics
 ) -> Pipeline:
-    """Build everything, start nothing. Raises `IndexRefused`."""
+    """Build everything, start nothing. Raises `IndexRefused`, and `DamagedIndexFile` for its canaries."""
     index = open_index(location, connections.topic, connections.encoder, options.writer)
     return _Assembly(connections, location, index=index, options=options, metrics=metrics).build()
 
@@ -166,7 +171,15 @@ class _Assembly:
             limits=self._options.batches,
             writing=writing,
             metrics=self._metrics,
+            canaries=self._open_canaries(),
         )
+
+    def _open_canaries(self) -> CanaryWatch | None:
+        every_seconds = self._options.canary_seconds
+        store, encoder = self._index.store, self._connections.encoder
+        if every_seconds is None or store is None:
+            return None
+        return CanaryWatch.open(store, encoder, metrics=self._metrics, every_seconds=every_seconds)
 
     def _build_preparation(self, references: References) -> Preparation:
         placement = Placement(

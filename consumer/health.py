@@ -3,9 +3,9 @@
 - Live: every thread runs, intake has polled lately, and no other loop hangs for long. A red answer means:
   restart the process.
 - Ready: live, every loop has turned lately, not stopping, without a failure (a flood of dead letters is
-  one), every shard can be written, no step waits for the log or the disk, and no partition waits because
-  of a record that only a newer release understands. A consumer without partitions is ready, because it
-  stands by.
+  one), every shard can be written, the encoder has not drifted from the one that the index was begun with,
+  no step waits for the log or the disk, and no partition waits because of a record that only a newer release
+  understands. A consumer without partitions is ready, because it stands by.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class HealthCheck:
             problems.append("stopping")
         if not self.pipeline.is_writable:
             problems.append("the index cannot be written")
+        if self.pipeline.encoder_drift is not None:
+            problems.append(self.pipeline.encoder_drift)
         problems += [f"a partition waits: {reason}" for reason in self.pipeline.waiting_partitions]
         return [*problems, *self.pipeline.outages]
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.storage.index_roots import IndexRoot, local_directory
+from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_writer import WriterSettings
 from consumer.directory_shards import DirectoryShards
 from consumer.intake.takeover import ShardPaths
@@ -47,6 +48,7 @@ class OpenedIndex:
     """An index as the parts of a consumer need it.
 
     `shard_paths` says where the records in flight are kept, `stored` finds embeddings by their digests.
+    `store` has the files beside the shards, where there are any.
     """
 
     names: ShardNames
@@ -54,6 +56,7 @@ class OpenedIndex:
     shard_paths: ShardPaths
     stored: StoredContents
     writer_id: str
+    store: ShardStore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def open_index(
     if location.opensearch is None:
         directory = IndexDirectory.create(location.root, location.index_id, description)
         shards = DirectoryShards(directory, writer_id, settings)
-        return OpenedIndex(directory, shards, shards, shards, writer_id)
+        return OpenedIndex(directory, shards, shards, shards, writer_id, directory.store)
     connection = Connection(location.opensearch)
     index = create_index(connection, local_directory(location.root), location.index_id, description)
     return OpenedIndex(

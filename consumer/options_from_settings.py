@@ -27,6 +27,7 @@ _BUCKET_WRITER = WriterSettings(collect_every_seconds=60.0)
 """Each request to a bucket costs money, so what is only displayed or tidied up is done less often."""
 _OPENSEARCH_COMMITS = CommitPolicy(interval_seconds=0.5)
 """Each commit is a refresh of OpenSearch."""
+_CANARY_SECONDS = 600.0  # encoding them takes a tenth of a second
 
 
 def options_from_settings(settings: Settings) -> ConsumerOptions:
@@ -43,6 +44,7 @@ def options_from_settings(settings: Settings) -> ConsumerOptions:
         fetches=_fetch_limits(consumer),
         mapping=None if settings.mapping is None else load_mapping(settings.mapping),
         reuses_stored_encodings=consumer.reuse_encodings,
+        canary_seconds=_CANARY_SECONDS,
         stop_timeout_seconds=consumer.stop_timeout_seconds,
     )
 

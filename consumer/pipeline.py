@@ -126,6 +126,11 @@ class Pipeline:
         return self._state.is_stopping()
 
     @property
+    def encoder_drift(self) -> str | None:
+        """What is wrong with the encoder's embeddings; None if they fit those of the index."""
+        return self._parts.encoding.drift
+
+    @property
     def is_writable(self) -> bool:
         """Whether every shard can be written; false while one waits for its disk."""
         return not self._parts.writing.is_failing

@@ -51,7 +51,13 @@ def _fill(writer: ShardWriter, who: str) -> None:
     text: dict[str, Any] = {"modality": "text", "num_rows": 3, "text": "t", "owner_id": "ann"}
     _commit(writer, [content(f"{who}-{i}", i, seed=i) for i in range(MIN_NODES)])
     texts = [content(f"{who}-text-{i}", **text) for i in range(5)]
-    _commit(writer, [*texts, *(content(f"{who}-picture-{i}", thumbnail=b"webp") for i in range(5))])
+    _commit(
+        writer,
+        [
+            *texts,
+            *(content(f"{who}-picture-{i}", thumbnail=b"webp", digest=bytes([i] * 32)) for i in range(5)),
+        ],
+    )
     _commit(writer, [removal(f"{who}-text-0"), *(removal(f"{who}-{i}", version=1) for i in range(40))])
     writer.close()
 

@@ -30,7 +30,8 @@ def _change(dice: random.Random, offset: int) -> Change:
     if dice.random() < 0.3:
         return content(content_id, offset, version=version, modality="text", num_rows=3, text="a red dress")
     thumbnail = b"webp" if dice.random() < 0.3 else None
-    return content(content_id, offset, version=version, owner_id="ann", thumbnail=thumbnail)
+    digest = dice.choice([None, bytes(range(32)), bytes(32)])
+    return content(content_id, offset, version=version, owner_id="ann", thumbnail=thumbnail, digest=digest)
 
 
 def _patch(dice: random.Random, content_id: str, offset: int) -> PatchedContent:

@@ -44,6 +44,9 @@ class OpenSearchIndex:
     preference: str | None = None
     root: Path = Path()
 
+    def read_canaries(self) -> None:
+        return None  # none are kept in OpenSearch
+
     @property
     def guarantees(self) -> Guarantees:
         """OpenSearch gives none of them; docs/opensearch.md says what it gives instead."""

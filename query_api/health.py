@@ -39,9 +39,9 @@ async def get_livez(request: web.Request) -> web.Response:
 
 
 async def get_readyz(request: web.Request) -> web.Response:
-    """Answer 200 when there is an index and the encoder gives sound embeddings. A 503 means: wait.
+    """Answer 200 when there is an index, and the encoder gives embeddings that are sound and fit it.
 
-    Everybody may ask, so the answer names no path.
+    A 503 means: wait. Everybody may ask, so the answer names no path.
     """
     if request.app[STOPPING].has_begun:
         raise ApiError("not_ready", "the service is stopping", headers=RETRY_AFTER)
@@ -56,6 +56,9 @@ async def get_readyz(request: web.Request) -> web.Response:
         raise ApiError("not_ready", message, headers=RETRY_AFTER)
     if (complaint := await request[SERVED].canary.complaint()) is not None:
         raise ApiError("not_ready", complaint, headers=RETRY_AFTER)
+    drift = request[SERVED].drift
+    if drift.complaint is not None:
+        raise ApiError("not_ready", drift.complaint, headers=RETRY_AFTER)
     problems = [*_problems_of_workers(request.app[WORKERS]), *request.app[BACKGROUND_JOBS].problems]
     problems += request.app[INDEX_SWAP].problems
     problems += [
@@ -63,6 +66,8 @@ async def get_readyz(request: web.Request) -> web.Response:
         for name, shard in served.searcher.shards.items()
         if shard.damaged_generation is not None
     ]
+    if drift.problem is not None:
+        problems.append(drift.problem)
     return json_answer(ReadyAnswer(problems=problems).model_dump_json()) if problems else _ok()
 
 

@@ -16,6 +16,7 @@ from clip_index.errors import (
     IndexRefused,
     OtherFormat,
 )
+from clip_index.generations.canaries import KeptCanaries, read_canaries
 from clip_index.generations.pointer import INDEX_ID, dump_first, name_current, newest_number, read_pointer
 from clip_index.guarantees import Guarantees
 from clip_index.storage.digested_json import dump_digested, parse_digested
@@ -87,6 +88,10 @@ class IndexDirectory:
             return cls(store, index_id, _read_description(store))
         except FileNotFoundError:
             raise IndexMissing(f"no index {index_id!r} in {root}") from None
+
+    def read_canaries(self) -> KeptCanaries | None:
+        """Return the canaries of the index; None if it has none. Raises `DamagedIndexFile`."""
+        return read_canaries(self.store)
 
     @property
     def guarantees(self) -> Guarantees:

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from clip_index.errors import DamagedFile, IndexMissing, IndexRefused
+from clip_index.generations.canaries import FILE as CANARIES
 from clip_index.generations.history import list_generations, manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import Manifest, dump_manifest, parse_manifest
@@ -28,6 +29,8 @@ from cliptide.snapshot.file_copy import copy_files, remove_all_but
 
 MARKER = "backup.json"
 _DESCRIPTION, _CURRENT = "index.json", "current-1.json"
+_BESIDE = (_DESCRIPTION, CANARIES)
+"""What lies beside the shards. An index of an earlier release has no canaries."""
 _MAX_TRIES = 100
 
 
@@ -105,7 +108,7 @@ def restore(backup: IndexDirectory, root: Path, existing: IndexDirectory | None)
             copies.append((store, copied[0]))
             yield _told(source.name, *copied)
     make_directory(staged)
-    LocalShardStore(staged).put({_DESCRIPTION: backup.store.read(_DESCRIPTION)})
+    LocalShardStore(staged).put({n: backup.store.read(n) for n in _BESIDE if backup.store.exists(n)})
     copy_model(backup.store, LocalShardStore(staged))
     overtaken: list[CopiedShard] = []
     if replaced is not None:
@@ -145,7 +148,16 @@ def _claim(index: IndexDirectory, root: IndexRoot, target: Path) -> None:
     if store.read(_DESCRIPTION) != description:
         raise IndexRefused(f"{target} holds a backup of another index with the id {index.index_id}")
     copy_model(index.store, store)
+    if index.store.exists(CANARIES):
+        _put_anew(store, CANARIES, index.store.read(CANARIES))
     LocalShardStore(target).ensure(_CURRENT, dump_digested({"index_id": index.index_id}))
+
+
+def _put_anew(store: LocalShardStore, name: str, data: bytes) -> None:
+    """Write a file durably, also where a former backup has another one."""
+    if store.exists(name) and store.read(name) != data:
+        store.remove(name)
+    store.ensure(name, data)
 
 
 def _copy_newest(
@@ -189,10 +201,7 @@ def _following(manifest: Manifest, generation: int) -> Manifest:
 
 
 def _write_manifest(target: LocalShardStore, manifest: Manifest, data: bytes) -> None:
-    name = manifest_name(manifest.generation)
-    if target.exists(name) and target.read(name) != data:  # of a backup before a restored one
-        target.remove(name)
-    target.ensure(name, data)
+    _put_anew(target, manifest_name(manifest.generation), data)  # another one may be of before a restoration
 
 
 def _newest_number(source: ShardStore, existing: Path | None) -> int:

@@ -14,6 +14,7 @@ from consumer.dead_letters.dead_letter import DeadLetters, SetAside
 from consumer.dead_letters.dead_letter_limit import DeadLetterLimit
 from consumer.dead_letters.dead_letter_report import DeadLetterReport
 from consumer.encoding.batcher import Batcher, BatchLimits
+from consumer.encoding.canary_watch import CanaryWatch
 from consumer.errors import ConsumerFault
 from consumer.pipeline_state import PipelineState
 from consumer.quarantine.risk_gate import RiskGate
@@ -93,8 +94,10 @@ class Encoding:
         limits: BatchLimits,
         writing: Writing,
         metrics: Metrics,
+        canaries: CanaryWatch | None = None,
     ) -> None:
         self._backlog = backlog
+        self._canaries = canaries
         self._encoder = encoder
         self._outlet = outlet
         self._max_rows = limits.max_rows
@@ -120,6 +123,11 @@ class Encoding:
         finally:
             self._end()
 
+    @property
+    def drift(self) -> str | None:
+        """How far the encoder has drifted from the one that the index was begun with; None if it has not."""
+        return self._canaries.complaint if self._canaries is not None else None
+
     def close(self) -> None:
         self._is_closing = True
         self._backlog.wake()
@@ -143,6 +151,17 @@ class Encoding:
             self._encode_batch()
         self._answer_settling()
         self._outlet.report.tell_if_due()
+        if self._canaries is not None and self._canaries.is_due:
+            self._look_at_canaries(self._canaries)
+
+    def _look_at_canaries(self, canaries: CanaryWatch) -> None:
+        """Encode the canaries, but not while a quarantined content is handled."""
+        with self._encoder.gate.together():
+            try:
+                canaries.look()
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise ConsumerFault(f"encoding the index's canaries failed: {reason}") from error
 
     def _end(self) -> None:
         self._is_closing = True

@@ -194,6 +194,17 @@ class Metrics:
             "The exit code of a consumer that --hold keeps from ending, else 0.",
             registry=self.registry,
         )
+        self.canary_cosine = Gauge(
+            "cliptide_consumer_canary_cosine",
+            "Least cosine of the index's canaries, as they are encoded now, with those that the index keeps.",
+            ["modality"],
+            registry=self.registry,
+        )
+        self.encoder_drifted = Gauge(
+            "cliptide_consumer_encoder_drifted",
+            "1 while the encoder encodes the index's canaries otherwise than they are kept, else 0.",
+            registry=self.registry,
+        )
         self.index_free_bytes = Gauge(
             "cliptide_consumer_index_free_bytes", "Bytes free where the index lies.", registry=self.registry
         )

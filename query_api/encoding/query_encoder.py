@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from clip_index.content import Embeddings, unit_mean
+from clip_index.encoder.canary import number_format_of
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared, PreparedText
 from clip_index.errors import BadContent
 from clip_index.storage.bounded_cache import BoundedCache
@@ -71,6 +72,11 @@ class QueryEncoder:
     @property
     def fingerprint(self) -> EncoderFingerprint:
         return self._encoder.fingerprint
+
+    @property
+    def number_format(self) -> str | None:
+        """The number format of the encoder's weights, None if it does not tell."""
+        return number_format_of(self._encoder)
 
     @property
     def is_running(self) -> bool:

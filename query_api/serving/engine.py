@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from clip_index.content import LONG_FACTS, Embeddings, Headline, LongFact, Modality, StoredContent
+from clip_index.generations.canaries import KeptCanaries
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.traces import TracedRecord
@@ -41,6 +42,7 @@ __all__ = [
     "Hit",
     "Index",
     "IndexDescription",
+    "KeptCanaries",
     "Location",
     "LongFact",
     "NewestContent",
@@ -181,6 +183,12 @@ class Index(Protocol):
 
     @property
     def guarantees(self) -> Guarantees: ...
+    def read_canaries(self) -> KeptCanaries | None:
+        """Return what the index's canaries were encoded to when it was begun; None if it has none.
+
+        Blocking. Raises `ClipIndexError` or `OSError`.
+        """
+        ...
 
 
 class Reader(Protocol):

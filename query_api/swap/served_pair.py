@@ -12,6 +12,7 @@ from opentelemetry.trace import Tracer
 
 from clip_index.encoder.protocol import Encoder
 from query_api.encoding.canary_probe import CanaryProbe
+from query_api.encoding.encoder_drift import EncoderDrift
 from query_api.encoding.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.percentiles.renewal import PercentileScales
 from query_api.serving.background_job import BackgroundJobs
@@ -81,6 +82,7 @@ class ServedPair:
         )
         self.running_encoder = encoder
         self.scales = PercentileScales(self.index, self.encoder) if settings.has_percentiles else None
+        self.drift = EncoderDrift(self.index, self.encoder, shared.metrics)
         self._scrub: Scrub | None = None
         if settings.scrub_seconds is not None:
             self._scrub = Scrub(reader, shared.metrics, settings.scrub_seconds)
@@ -127,13 +129,15 @@ class ServedPair:
         """Watch the jobs from now on, and read served files again: readiness tells of both."""
         if self.scales is not None:
             self._jobs.add(self.scales.job)
+        self._jobs.add(self.drift.job)
+        await self._running.enter_async_context(self.drift.watching())
         if self._scrub is not None:
             self._jobs.add(self._scrub.job)
             await self._running.enter_async_context(self._scrub.scrubbing())
 
     def end_serving(self) -> None:
         self.index.hide()
-        for part in (self.scales, self._scrub):
+        for part in (self.scales, self.drift, self._scrub):
             if part is not None:
                 self._jobs.remove(part.job)
 

@@ -28,6 +28,7 @@ class Metrics:
         self._build_encoding(registry)
         self._build_index(registry)
         self._build_recall(registry)
+        self._build_drift(registry)
         self._build_shards(registry)
         self._requests_of = _Children(self.requests.labels)
         self._request_seconds_of = _Children(self.request_seconds.labels)
@@ -161,6 +162,23 @@ class Metrics:
             "cliptide_query_recall_hits",
             "The true k best contents of these rankings by whether they were answered: found, missed.",
             ["modality", "status"],
+            registry=registry,
+        )
+
+    def _build_drift(self, registry: CollectorRegistry) -> None:
+        """Whether the encoder still fits the index."""
+        self.canary_cosine = Gauge(
+            "cliptide_query_canary_cosine",
+            "Least cosine of the index's canaries, as they are encoded now, with those that the index keeps. "
+            "With several processes, the least.",
+            ["modality"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.encoder_drifted = Gauge(
+            "cliptide_query_encoder_drifted",
+            "1 while the encoder encodes the index's canaries otherwise than they are kept, else 0.",
+            multiprocess_mode="livemax",
             registry=registry,
         )
 

@@ -56,6 +56,7 @@ def load_encoder(settings: EncoderSettings) -> OpenClipEncoder:
         image_tower=_shared(images, _image_probes(preparation.resizing), _MIN_IMAGES),
         text_tower=_shared(texts, _text_probes(preparation), _MIN_TEXTS),
         max_batch=settings.max_batch,
+        number_format="bf16" if dtype is torch.bfloat16 else "fp32",
     )
 
 
@@ -110,7 +111,9 @@ class OpenClipEncoder:
         image_tower: Tower,
         text_tower: Tower,
         max_batch: int,
+        number_format: str = "fp32",
     ) -> None:
+        self.number_format = number_format
         self._fingerprint = fingerprint
         self._preparation = preparation
         self._image_tower = image_tower

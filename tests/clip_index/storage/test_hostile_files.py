@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from pyroaring import BitMap
 
-from clip_index.errors import DamagedFile, IndexRefused
+from clip_index.errors import DamagedFile, DamagedIndexFile, IndexRefused
+from clip_index.generations.canaries import ensure_canaries
 from clip_index.generations.history import generation_of
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
@@ -34,6 +35,7 @@ from clip_index.storage.regular_files import read_regular
 from clip_index.writing.shard_writer import WriterSettings
 from consumer.quarantine.inflight import InFlight, read_inflight
 from fakes.format_1 import rewrite_as_format_1
+from fakes.hash_encoder import HashEncoder
 from fakes.shards import add, content, create_index, description, path_of, removal, take_over
 
 pytestmark = pytest.mark.timeout(60)
@@ -142,6 +144,17 @@ def is_refused_by_its_name(root: Path, path: Path) -> None:
         assert found.damage.file == str(path)
         with pytest.raises(DamagedFile, match=path.name):
             take_over(index)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_canaries_that_are_no_file_are_refused_by_their_name(
+    root: Path, kind: Callable[[Path], None]
+) -> None:
+    index = IndexDirectory.open(root)
+    ensure_canaries(index.store, HashEncoder())
+    put(index.path / "canaries.json", kind)
+    with pytest.raises(DamagedIndexFile, match=r"canaries\.json.*remove the file"):
+        index.read_canaries()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from clip_index.content import Derived, EncodedContent
+from clip_index.segments.columns import open_columns
 from clip_index.segments.segment import Segment
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -53,6 +55,18 @@ def test_the_embeddings_thumbnail_and_cut_of_equal_bytes_are_found(writer: Shard
     np.testing.assert_array_equal(derived.embeddings, one.embeddings.astype(np.float16).astype(np.float32))
     assert (derived.thumbnail, derived.is_truncated) == (b"webp", True)
     assert writer.find_derived(b"f" * 32) is None
+
+
+def test_the_column_and_the_table_have_the_form_that_later_releases_read(writer: ShardWriter) -> None:
+    digests = [bytes([9] * 32), None, bytes([1] * 32)]
+    commit(writer, *(made_of(digest, f"c{row}", row) for row, digest in enumerate(digests)))
+    [entry] = writer.manifest.segments
+    folder = path_of(writer) / "segments" / entry.segment_id
+    columns = open_columns(folder / "contents.arrow")
+    assert columns.schema.field("content_digest").type == pa.binary(32)
+    assert columns.column("content_digest").to_pylist() == digests
+    table = np.load(folder / "digests.npy")
+    assert (table.dtype, table.tolist()) == (np.uint64, [[0x0101010101010101, 0x0909090909090909], [2, 0]])
 
 
 def test_digests_that_begin_alike_are_not_confused(writer: ShardWriter) -> None:

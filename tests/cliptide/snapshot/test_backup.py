@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import cliptide.snapshot.backup as backup_module
 from clip_index.errors import Fenced
+from clip_index.generations.canaries import ensure_canaries
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.recorded_model import RecordedModel, read_model, record_model
@@ -23,6 +24,7 @@ from clip_index.storage.shard_store import UNFINISHED_PREFIX
 from clip_index.writing.merge_worker import MergeFailed
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from cliptide.__main__ import main
+from fakes.hash_encoder import HashEncoder
 from fakes.shards import add, content, create_index, fingerprint, path_of, take_over
 
 
@@ -108,6 +110,20 @@ def test_a_second_backup_copies_what_is_new_and_forgets_what_is_old(
     assert contents_of(backed_up) == expected(3, 3)
     shard = IndexDirectory.open(backed_up).shard_store(1)
     assert list_generations(shard) == [writers[1].generation]
+
+
+def test_the_canaries_are_backed_up_and_restored_as_they_are(
+    root: Path, saved: Path, tmp_path: Path, writers: list[ShardWriter]
+) -> None:
+    source = IndexDirectory.open(root).path / "canaries.json"
+    for encoder in (HashEncoder(), HashEncoder(seed=1)):  # the second time an operator has accepted another
+        source.unlink(missing_ok=True)
+        ensure_canaries(IndexDirectory.open(root).store, encoder)
+        assert run(root, "backup", saved).exit_code == 0
+        assert (IndexDirectory.open(saved).path / "canaries.json").read_bytes() == source.read_bytes()
+    restored = tmp_path / "restored"
+    assert run(restored, "restore", saved).exit_code == 0
+    assert (IndexDirectory.open(restored).path / "canaries.json").read_bytes() == source.read_bytes()
 
 
 def test_a_damaged_file_of_a_backup_is_copied_again(root: Path, backed_up: Path) -> None:

@@ -1,0 +1,107 @@
+"""Tells when the encoder has drifted from the one that the index was begun with.
+
+The index keeps the embeddings of some canaries. They are encoded here at the start and now and then, like
+queries: one at a time, and a query never waits for more than one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+
+from clip_index.content import Embeddings
+from clip_index.encoder.canary import Canary
+from clip_index.generations.canaries import library_versions
+from query_api.encoding.query_encoder import QueryEncoder
+from query_api.errors import ContentRefused
+from query_api.serving.background_job import BackgroundJob
+from query_api.serving.engine import Index, KeptCanaries
+from query_api.serving.served_index import ServedIndex
+from query_api.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+_EVERY_SECONDS = 600.0
+_TICK_SECONDS = 10.0  # how soon another index, or canaries that were not there, are looked at
+
+
+class EncoderDrift:
+    """Watches one served index."""
+
+    def __init__(
+        self,
+        served: ServedIndex,
+        encoder: QueryEncoder,
+        metrics: Metrics,
+        *,
+        every_seconds: float = _EVERY_SECONDS,
+        tick_seconds: float = _TICK_SECONDS,
+    ) -> None:
+        self._served = served
+        self._encoder = encoder
+        self._metrics = metrics
+        self._every_seconds = every_seconds
+        self._tick_seconds = tick_seconds
+        self._looked_at: Index | None = None
+        self._due_at = 0.0
+        self.job = BackgroundJob("canaries")
+        self.complaint: str | None = None
+        self.problem: str | None = None
+        """Why nothing can be compared, None if nothing hinders it."""
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """Look at the canaries until the context ends."""
+        return self.job.running(self._watch_forever())
+
+    async def _watch_forever(self) -> None:
+        await self._served.other_searcher(None)  # the first one
+        while True:
+            index = self._served.index
+            if index is not self._looked_at or time.monotonic() >= self._due_at:
+                await self._try_to_look(index)
+            await asyncio.sleep(self._tick_seconds)
+
+    async def _try_to_look(self, index: Index) -> None:
+        """Whatever goes wrong is told, and tried again; the encoder's own faults are the canary probe's."""
+        try:
+            kept = await self.job.run(index.read_canaries)
+            if kept is not None:
+                await self._look(kept)
+        except Exception as error:  # noqa: BLE001 (the loop goes on)
+            self._note_problem(error)
+            return
+        self.problem = None
+        if kept is None:  # the index is of an earlier release: its next consumer writes them
+            self.complaint = None
+            return
+        seconds = self._every_seconds if self.complaint is None else self._tick_seconds
+        self._looked_at, self._due_at = index, time.monotonic() + seconds
+
+    async def _look(self, kept: KeptCanaries) -> None:
+        now = await self._encode(kept)
+        found = kept.compare(now, self._encoder.number_format)
+        for modality, cosine in found.cosines.items():
+            self._metrics.canary_cosine.labels(modality).set(cosine)
+        self._metrics.encoder_drifted.set(found.has_drifted)
+        if found.complaint is not None and self.complaint is None:
+            made_with, runs_with = dict(kept.made_with), library_versions()
+            log.error("encoder drifted", error=found.complaint, made_with=made_with, runs_with=runs_with)
+        elif found.complaint is None and self.complaint is not None:
+            log.info("encoder is as before")
+        self.complaint = found.complaint
+
+    async def _encode(self, kept: KeptCanaries) -> dict[Canary, Embeddings]:
+        now = {}
+        for canary in kept.embeddings:
+            try:
+                now[canary] = await self._encoder.encode_content(canary.content)
+            except ContentRefused:
+                continue  # by limits that this service has and the consumer did not
+        return now
+
+    def _note_problem(self, error: Exception) -> None:
+        if self.problem is None:
+            log.error("canaries not compared", error=f"{type(error).__name__}: {error}")
+        self.problem = "the encoder cannot be compared with the index's canaries; the log says why"
