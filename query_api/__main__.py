@@ -7,7 +7,6 @@ one sentence on stderr.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +67,7 @@ from schemas.events import Event
 from schemas.framed_writing import FramedEncoder
 from service.command_line import build_parser
 from service.environment import BadSettings
+from service.event_loop import run_in_loop
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.logs import configure_logs, trace_crashes
 from service.processors import num_processors
@@ -130,7 +130,7 @@ def _open_and_serve(settings: Settings, load_encoder: Callable[[EncoderSettings]
             scraped, settings.query_api.host_names, refresh=app[SERVED_INDEX].show
         )
         with closing(ExitDeadline()) as deadline:
-            asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
+            run_in_loop(_serve(app, metrics_app, settings.query_api, deadline))
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:

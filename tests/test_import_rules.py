@@ -39,6 +39,7 @@ HOMES = {
     "aiohttp": ("query_api/", "consumer/references/"),
     "obstore": ("service/buckets.py", "consumer/references/", "query_api/uploads/contents_store.py"),
     "pyarrow": ("clip_index/",),
+    "uvloop": ("service/event_loop.py",),
     "opentelemetry": ("service/tracing.py", "query_api/", "consumer/", "cliptide/publishing/"),
 }
 
@@ -68,7 +69,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("buckets", "command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
-        ("environment", "exit_deadline", "host_names", "processors"),
+        ("environment", "event_loop", "exit_deadline", "host_names", "processors"),
         ("logs", "value_errors"),
     ),
     "consumer": (
