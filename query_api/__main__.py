@@ -7,7 +7,6 @@ one sentence on stderr.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -88,6 +87,7 @@ from schemas.events import Event
 from schemas.framed_writing import framing_encoder
 from service.command_line import build_parser
 from service.environment import BadSettings
+from service.event_loop import run_in_loop
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.logs import configure_logs, trace_crashes
 from service.memory import free_bytes
@@ -177,7 +177,7 @@ def _open_and_serve(settings: Settings, models: Models) -> None:
         )
         metrics_app = build_metrics_app(scraped, settings.query_api.host_names, refresh=app[INDEX_SWAP].show)
         with closing(ExitDeadline()) as deadline:
-            asyncio.run(_serve(app, metrics_app, settings.query_api, deadline))
+            run_in_loop(_serve(app, metrics_app, settings.query_api, deadline))
 
 
 def _as_index_was_built(settings: Settings) -> EncoderSettings:

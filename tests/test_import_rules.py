@@ -64,6 +64,7 @@ HOMES = {
     "pyarrow": ("clip_index/",),
     "opensearchpy": ("opensearch_engine/connection.py",),
     "botocore": ("opensearch_engine/connection.py",),
+    "uvloop": ("service/event_loop.py",),
     "opentelemetry": ("service/tracing.py", "query_api/", "consumer/", "cliptide/publishing/"),
 }
 
@@ -102,7 +103,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("buckets", "command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
-        ("environment", "exit_deadline", "host_names", "memory"),
+        ("environment", "event_loop", "exit_deadline", "host_names", "memory"),
         ("processors",),
         ("logs", "value_errors"),
     ),

@@ -3,7 +3,8 @@
 `openapi.py` describes requests exactly: rules between fields, null for a field that is left out, patterns.
 The tests send requests by that description. Generators turn such rules into types that nobody can use, or
 fail. So they are left out here; the descriptions say them in words, and a 422 says which one is broken.
-Where a route takes JSON, its other kinds of body are left out too: its description names them.
+Where a route takes JSON, its other kinds of body are left out too, with their parameters: its description
+names them. A list that may also be given in base64 is a list here.
 """
 
 from __future__ import annotations
@@ -57,11 +58,17 @@ def _contents_for_clients(contents: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fields_of(contents: Mapping[str, Any], schemas: Mapping[str, Any]) -> frozenset[str]:
-    """Return the fields of a JSON body. Parameters of the same name are for bodies that are not JSON."""
+    """Return the fields of a JSON body, and of the queries in it.
+
+    Parameters of the same name are for bodies that are not JSON.
+    """
     if JSON not in contents:
         return frozenset()
     name = contents[JSON]["schema"]["$ref"].removeprefix(_COMPONENTS)
-    return frozenset(schemas[name]["properties"])
+    properties = schemas[name]["properties"]
+    items = [value["items"].get("$ref", "") for value in properties.values() if "items" in value]
+    in_lists = [schemas[ref.removeprefix(_COMPONENTS)] for ref in items if ref]
+    return frozenset(properties).union(*(model.get("properties", ()) for model in in_lists))
 
 
 def _flat_parameter(parameter: Mapping[str, Any]) -> Json:
@@ -114,10 +121,12 @@ def _flat_property(schema: Mapping[str, Any], *, is_required: bool, is_request: 
 
 
 def _flat_union(schema: Json) -> Json:
-    """Join a union of one type and null to one schema."""
+    """Join a union of one type and null to one schema. Of a list and its base64 the list is kept."""
     choices = [_flat(choice) for choice in schema.pop("anyOf")]
     if {"type": "number"} in choices:  # which a whole number is too
         choices = [choice for choice in choices if choice.get("type") != "integer"]
+    if any(choice.get("type") == "array" for choice in choices):
+        choices = [choice for choice in choices if choice.get("contentEncoding") != "base64"]
     values = [choice for choice in choices if choice != _NULL]
     if len(values) > 1:
         return {**schema, "anyOf": choices}

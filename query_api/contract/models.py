@@ -27,7 +27,6 @@ MAX_K = 1000
 MAX_CONTENT_ID_BYTES = 512
 MAX_TEXT_CHARACTERS = 20_000
 MAX_WAIT_MS = 60_000
-MAX_VECTOR_NUMBERS = 4096
 MAX_SHARDS = 4096
 MAX_SHARD_NAME_CHARACTERS = 512
 MAX_CURSOR_CHARACTERS = 768 * 1024  # a cursor carries its filter
@@ -98,7 +97,6 @@ ContentId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CONTEN
 NextOffset = Annotated[int, Field(ge=0, lt=2**63)]
 ShardName = Annotated[str, StringConstraints(max_length=MAX_SHARD_NAME_CHARACTERS)]
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CURSOR_CHARACTERS)]
-Vector = Annotated[list[float], Field(max_length=MAX_VECTOR_NUMBERS, fail_fast=True)]
 QueryText = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS),

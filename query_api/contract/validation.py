@@ -13,6 +13,7 @@ from query_api.contract.json_errors import json_problem
 from query_api.contract.messages import HINT, message_of
 from query_api.contract.models import MAX_SHARDS, Request
 from query_api.contract.utf8 import without_mark
+from query_api.contract.vectors import errors_of_one_form
 from query_api.errors import ApiError, ErrorDetail
 
 MAX_DETAILS = 10
@@ -35,6 +36,7 @@ _CODES = {
     "string_too_short": "out_of_range",
     "bytes_too_short": "out_of_range",
     "bad_base64": "bad_base64",
+    "wrong_dimension": "wrong_dimension",
     "one_query_required": "one_query_required",
     "too_many_hits": "too_many_hits",
 }
@@ -120,7 +122,7 @@ def _refuse_many_members(value: object) -> None:
 
 def error_from_validation(error: ValidationError, model: type[BaseModel] | None = None) -> ApiError:
     """Build the error for what is wrong; `model` is that of the whole body, whose fields may be suggested."""
-    found = error.errors(include_url=False, include_input=False)
+    found = errors_of_one_form(error.errors(include_url=False, include_input=False))
     details = [_detail(item, model) for item in found[:MAX_DETAILS]]
     details.sort(key=lambda detail: HINT not in detail["message"])  # it explains what is missing, too
     first = details[0]

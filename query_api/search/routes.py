@@ -14,9 +14,8 @@ from types import MappingProxyType
 from aiohttp import web
 
 from query_api.contract.error_codes import RATING, REFUSED_IMAGE, REFUSED_TEXT, SEARCHING
-from query_api.contract.route import FORM, JSON, Examples, Route
+from query_api.contract.route import BINARY, FORM, JSON, OCTETS, Examples, Route
 from query_api.errors import ApiError
-from query_api.http.bodies.reading import read_json_body
 from query_api.http.guards.access import CALLER
 from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
@@ -27,8 +26,8 @@ from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.recall_watch import RECALL_WATCH
 from query_api.search.request.models import BatchAnswer, BatchRequest, Query, SearchAnswer, SearchRequest
 from query_api.search.request.options import FreshnessOptions, RatedOptions
-from query_api.search.request.reading import read_search_body, read_search_parameters
-from query_api.search.request.texts import SearchMultipart, SearchParameters
+from query_api.search.request.reading import read_batch_body, read_search_body, read_search_parameters
+from query_api.search.request.texts import SearchMultipart, SearchParameters, VectorsParameters
 from query_api.search.request.tokens import surplus_of_queries, surplus_of_search
 from query_api.search.retrieval import search, search_batch, search_page
 from query_api.search.shared_searches import SHARED_SEARCHES, can_share
@@ -57,7 +56,7 @@ async def search_by_parameters(request: web.Request) -> web.Response:
 
 async def search_by_batch(request: web.Request) -> web.Response:
     with request[STAGES].measure("read"):
-        wanted = await read_json_body(request, BatchRequest)
+        wanted = await read_batch_body(request)
         charge(request, surplus_of_queries(wanted.queries))
     return json_answer(await _search_batch(request, wanted, wanted.queries))
 
@@ -210,10 +209,13 @@ ROUTES = (
         access="read",
         name="search_batch",
         summary="Up to 64 searches at once.",
+        description="Also takes vectors alone (`application/octet-stream`): little-endian float32 numbers, "
+        "one vector after another. The query string then has the options of all searches.",
         answers={200: BatchAnswer},
-        bodies={JSON: BatchRequest},
+        bodies={JSON: BatchRequest, OCTETS: BINARY},
+        parameters=VectorsParameters,
         examples=BATCHES,
-        codes=OF_SEARCHES,
+        codes=OF_SEARCHES | {"unsupported_media_type"},
     ),
     Route(
         method="GET",

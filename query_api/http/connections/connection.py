@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
@@ -102,12 +102,12 @@ class Connection(web.RequestHandler):
         self._waits_since = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        socket = cast(asyncio.Transport, transport)  # uvloop's is one without inheriting from it
         host, *_ = transport.get_extra_info("peername") or ("",)
         if not self._connections.admit(self, host):
-            refuse_connection(transport)
+            refuse_connection(socket)
             return
-        self._socket = transport
+        self._socket = socket
         super().connection_made(transport)
 
     async def start(self) -> None:

@@ -38,7 +38,7 @@ class OpenConnections:
         self._max_connections = max_connections
         self._num_reserved = num_reserved
         self._metrics = metrics
-        self._held: set[Holder] = set()
+        self._held: dict[Holder, None] = {}  # the first one goes where times are equal
         self.are_closing = False  # the service stops: each connection ends with its request
 
     def __len__(self) -> int:
@@ -50,12 +50,12 @@ class OpenConnections:
         if len(self._held) >= num_slots and not self._displace_one():
             self._count("refused")
             return False
-        self._held.add(connection)
+        self._held[connection] = None
         self._count("accepted")
         return True
 
     def release(self, connection: Holder) -> None:
-        self._held.discard(connection)
+        self._held.pop(connection, None)
         self._set_gauge()
 
     def _displace_one(self) -> bool:
@@ -63,7 +63,7 @@ class OpenConnections:
         if not waiting:
             return False
         _, longest = min(waiting, key=lambda pair: pair[0])
-        self._held.discard(longest)
+        self._held.pop(longest, None)
         longest.force_close()
         self._count("displaced")
         return True

@@ -20,9 +20,9 @@ from query_api.contract.models import (
     QueryText,
     Request,
     Timings,
-    Vector,
 )
 from query_api.contract.schema_rules import JsonSchema, alone_with, exactly_one_of
+from query_api.contract.vectors import Vector
 from query_api.search.request.options import FreshnessOptions, RatedOptions
 from query_api.search.request.request_costs import refuse_costly, refuse_many_conditions
 
@@ -66,7 +66,9 @@ class Example(Request):
         description="Search by the embedding of this content, which is not among the hits itself.",
     )
     vector: Vector | None = Field(
-        default=None, description="An embedding: one number for each dimension of the encoder."
+        default=None,
+        description="An embedding: one number for each dimension of the encoder, as a list, or as "
+        "little-endian float32 numbers in base64.",
     )
 
     @model_validator(mode="after")

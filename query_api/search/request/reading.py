@@ -11,23 +11,28 @@ from pydantic import ValidationError
 from clip_index.row_filter import METADATA_PREFIX
 from query_api.contract.filters import Filter, filter_from_texts
 from query_api.contract.media_types import wrong_media_type
+from query_api.contract.route import OCTETS
 from query_api.contract.validation import (
     error_from_validation,
     model_from_texts,
     model_from_values,
     object_from_json,
 )
+from query_api.contract.vectors import vectors_from_bytes
 from query_api.errors import ApiError
 from query_api.http.bodies.form_fields import read_plain_fields
 from query_api.http.bodies.reading import (
     parse_body,
+    read_body,
     read_json_body,
+    read_parameters,
     read_parts,
     refuse_ambiguous,
     refuse_large_json,
 )
-from query_api.search.request.models import SearchRequest
-from query_api.search.request.texts import SearchForm, SearchParameters
+from query_api.search.request.models import MAX_QUERIES, BatchRequest, Query, SearchRequest
+from query_api.search.request.texts import SearchForm, SearchParameters, VectorsParameters
+from query_api.swap.served_pair import SERVED
 
 _PLAIN_FIELDS = frozenset(SearchForm.model_fields) - {"filter"}
 
@@ -42,6 +47,29 @@ async def read_search_body(request: web.Request) -> SearchRequest:
         return await parse_body(request, len(parts.get("query", b"")), lambda: _search_from_parts(parts))
     wanted = "application/json, or multipart/form-data with a picture in the part image"
     raise wrong_media_type(request.headers, wanted)
+
+
+async def read_batch_body(request: web.Request) -> BatchRequest:
+    """Read a batch from a JSON body, or from vectors one after another."""
+    if request.content_type == "application/json":
+        return await read_json_body(request, BatchRequest)
+    if request.content_type == OCTETS and "Content-Type" in request.headers:  # aiohttp's word for none
+        parameters = read_parameters(request, VectorsParameters)
+        body = await read_body(request)
+        dimension = request[SERVED].encoder.fingerprint.dimension
+        return await parse_body(request, len(body), lambda: _batch_of(body, dimension, parameters))
+    raise wrong_media_type(request.headers, f"application/json, or {OCTETS} with vectors alone")
+
+
+def _batch_of(body: bytes, dimension: int, parameters: VectorsParameters) -> BatchRequest:
+    """Build the batch that asks for the same as these bytes."""
+    of_all = {"min_offsets", "timeout_ms"}
+    vectors = vectors_from_bytes(body, dimension, max_vectors=MAX_QUERIES)
+    options = parameters.model_dump(exclude_unset=True, exclude=of_all)
+    first = model_from_values(Query, {"vector": vectors[0], **options})
+    queries = [first, *(first.model_copy(update={"vector": vector}) for vector in vectors[1:])]
+    freshness = parameters.model_dump(exclude_unset=True, include=of_all)
+    return model_from_values(BatchRequest, {"queries": queries, **freshness})
 
 
 def read_search_parameters(request: web.Request) -> SearchRequest:

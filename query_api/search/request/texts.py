@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated, TypeAlias, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -20,7 +20,7 @@ from query_api.contract.models import (
     split_list,
 )
 from query_api.contract.schema_rules import BLANKS, exactly_one_of
-from query_api.search.request.options import SearchOptions
+from query_api.search.request.options import FreshnessOptions, RankingOptions, SearchOptions
 
 _INCLUDES = "|".join(get_args(Include))
 _NAME_AND_OFFSET = f"[^:,{BLANKS}]+:[0-9]{{1,18}}"
@@ -45,16 +45,31 @@ def _split_offsets(value: object) -> object:
     return {name: int(digits) for name, _, digits in pairs}
 
 
+_Includes: TypeAlias = Annotated[list[Include], SEPARATED, BeforeValidator(split_list)]
+_Offsets: TypeAlias = Annotated[
+    dict[ShardName, NextOffset],
+    Field(max_length=MAX_SHARDS, fail_fast=True),
+    BeforeValidator(_split_offsets),
+    WithJsonSchema({"type": "string", "pattern": f"^{_NAME_AND_OFFSET}(,{_NAME_AND_OFFSET})*$"}),
+]
+
+
+class VectorsParameters(RankingOptions, FreshnessOptions):
+    """The query string of a batch whose body is vectors: the options of every search.
+
+    Lists are separated by commas; an empty list is left out.
+    """
+
+    include: _Includes = Field(default_factory=list)
+    min_offsets: _Offsets = Field(default={})
+    filter: None = None  # query strings cannot write one
+
+
 class _TextualOptions(SearchOptions):
     """Options as texts. Lists are separated by commas; an empty list is left out."""
 
-    include: Annotated[list[Include], SEPARATED, BeforeValidator(split_list)] = Field(default_factory=list)
-    min_offsets: Annotated[
-        dict[ShardName, NextOffset],
-        Field(max_length=MAX_SHARDS, fail_fast=True),
-        BeforeValidator(_split_offsets),
-        WithJsonSchema({"type": "string", "pattern": f"^{_NAME_AND_OFFSET}(,{_NAME_AND_OFFSET})*$"}),
-    ] = Field(default={})
+    include: _Includes = Field(default_factory=list)
+    min_offsets: _Offsets = Field(default={})
     content_id: ContentId | None = None
     filter: None = None  # forms and query strings name the fields one by one instead
 

@@ -23,6 +23,7 @@ NO_SCHEMA_SAYS = MappingProxyType(
         "log_unavailable": "how long a record the log takes",
         "no_thumbnail": "which contents have one",
         "not_an_image": "which bytes are a picture",
+        "not_finite": "which bytes are finite numbers",
         "not_searchable_in_time": "how soon it is searchable",
         "not_unicode": "that the bytes are a text when the query string says so",
         "not_yet_covered": "what is searchable now",
@@ -36,6 +37,7 @@ NO_SCHEMA_SAYS = MappingProxyType(
         "unknown_partition": "which partitions there are",
         "unknown_route": "which files the page and the docs have",
         "unsupported_image": "which bytes are a picture of a kind that is taken",
+        "wrong_dimension": "how many bytes a text in base64 or a body has",
         "zero_vector": "that some number is not zero once it is stored",
     }
 )
