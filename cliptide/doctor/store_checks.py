@@ -1,4 +1,4 @@
-"""Tries the store of uploaded contents, if there is one: the query service writes it, the consumer reads it."""
+"""Tries the store of uploaded contents: the query service writes it, the consumer reads it."""
 
 from __future__ import annotations
 
