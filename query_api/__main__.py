@@ -79,8 +79,8 @@ log = structlog.get_logger()
 _WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    build_parser("python -m query_api", __doc__).parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, called_as: str | None = None) -> int:
+    build_parser("python -m query_api", __doc__, called_as).parse_args(arguments)
     return run(_load_encoder)
 
 

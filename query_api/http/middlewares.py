@@ -78,7 +78,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        found = _from_http_exception(error, request.path)
+        found = _from_http_exception(error, request.method, request.path)
         return _error_response(request, found, allow=error.headers.get("Allow"))
     except Exception:
         log.exception("request failed", request_id=request[REQUEST_ID], route=_route(request))
@@ -97,13 +97,13 @@ def _request_id(request: web.Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
-def _from_http_exception(error: web.HTTPException, path: str) -> ApiError:
+def _from_http_exception(error: web.HTTPException, method: str, path: str) -> ApiError:
     """Say it in our words where aiohttp has one sentence for every service."""
     message = error.reason
     if error.status == 404:
         message = no_such_route(path)
     elif error.status == 405:
-        message = wrong_method(error.headers.get("Allow", ""))
+        message = wrong_method(error.headers.get("Allow", ""), method, path)
     return ApiError(_CODES.get(error.status, "bad_request"), message)
 
 
