@@ -117,13 +117,17 @@ class Signals:
         self.is_stop_requested = True
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    return run(_load_encoder, arguments)
+def main(arguments: Sequence[str] | None = None, called_as: str | None = None) -> int:
+    return run(_load_encoder, arguments, called_as)
 
 
-def run(load_encoder: Callable[[EncoderSettings], Encoder], arguments: Sequence[str] | None = None) -> int:
+def run(
+    load_encoder: Callable[[EncoderSettings], Encoder],
+    arguments: Sequence[str] | None = None,
+    called_as: str | None = None,
+) -> int:
     """Read settings, open everything, consume; return the exit code."""
-    flags = _read_flags(arguments)
+    flags = _read_flags(arguments, called_as)
     signals = Signals()
     signals.listen()
     refusal = _try_to_consume(load_encoder, flags, signals)
@@ -337,9 +341,9 @@ def _topic_creation(settings: Settings, *, num_partitions: int) -> TopicCreation
     return TopicCreation(num_partitions, config={"max.message.bytes": MAX_RECORD_BYTES})
 
 
-def _read_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _read_flags(arguments: Sequence[str] | None, called_as: str | None) -> argparse.Namespace:
     """Read the flags. An --accept-… accepts for this start what the setting of that name always accepts."""
-    parser = build_parser("python -m consumer", __doc__)
+    parser = build_parser("python -m consumer", __doc__, called_as)
     parser.add_argument(
         "--accept-rewind", action="store_true", help="read records again from the index's offset"
     )

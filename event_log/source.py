@@ -31,6 +31,12 @@ class RecordSource(Protocol):
 
     def subscribe(self, topic: str, listener: AssignmentListener) -> None: ...
 
+    def assign(self, topic: str, partitions: Collection[int], listener: AssignmentListener) -> None:
+        """Read these partitions, instead of `subscribe`: no group is joined, and nothing is rebalanced.
+
+        The listener's `partitions_assigned` is called at once, and its other methods never.
+        """
+
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
         """Return the records that are there, in offset order within a partition; none after the timeout."""
 

@@ -117,8 +117,8 @@ class Models:
         return self.weigh_model(settings)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    build_parser("python -m query_api", __doc__).parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, called_as: str | None = None) -> int:
+    build_parser("python -m query_api", __doc__, called_as).parse_args(arguments)
     return run(_load_encoder, _weigh_model)
 
 

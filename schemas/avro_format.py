@@ -283,7 +283,7 @@ def _content_from_fields(fields: dict[str, Any] | None) -> Content:
     fastavro can also return the name of the kind, but then decoding takes a third longer.
     """
     if fields is None:
-        raise BadEvent("empty_content", "an upsert needs a content")
+        raise BadEvent("empty_content", "content: missing; an upload needs a text, an image or a reference")
     if "text" in fields:
         return TextContent(fields["text"])
     if "data" in fields:

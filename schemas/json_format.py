@@ -181,7 +181,7 @@ def _occurred_at(fields: _Fields, timestamp_ms: int) -> datetime:
 
 def _content(value: object) -> Content:
     if value is None:
-        raise BadEvent("empty_content", "an upsert needs a content")
+        raise BadEvent("empty_content", "content: missing; an upload needs a text, an image or a reference")
     fields = _Fields(value, "content")
     given = fields.names() & {"text", "image", "reference"}
     if len(given) != 1:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.re import parse_env_headers
 
 from service.environment import BadSettings
 
@@ -31,6 +32,7 @@ _FLAGS_AT = slice(53, 55)  # of 00-<32 digits>-<16 digits>-<flags>
 _CLOSE_SECONDS = 5.0  # for the last spans, so that a collector that is away does not hold up a stop
 
 _TRACES, _OTLP = "OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"
+_DEFAULT_COLLECTOR = "http://localhost:4318"
 _SAMPLERS = ("always_on", "always_off", "traceidratio")
 _NUMBERS = (
     f"{_OTLP}TIMEOUT",
@@ -139,6 +141,18 @@ def is_tracing_wanted(endpoint: str | None = None) -> bool:
     if _variable("OTEL_SDK_DISABLED").lower() == "true" or _exporter() == "none":
         return False
     return bool(endpoint or _endpoint()[1] or _exporter() == "otlp")
+
+
+def traces_address(endpoint: str | None = None) -> str:
+    """Return where spans are sent, as OpenTelemetry's exporter for HTTP composes it."""
+    if endpoint or (endpoint := _variable(f"{_TRACES}ENDPOINT")):
+        return endpoint
+    return f"{(_variable(f'{_OTLP}ENDPOINT') or _DEFAULT_COLLECTOR).rstrip('/')}/v1/traces"
+
+
+def traces_headers() -> dict[str, str]:
+    """Return the headers that the collector wants, such as those with a key."""
+    return dict(parse_env_headers(_first(f"{_TRACES}HEADERS", f"{_OTLP}HEADERS")[1], liberal=True))
 
 
 def _build_provider(service: str, endpoint: str | None) -> TracerProvider:

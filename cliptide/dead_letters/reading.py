@@ -16,8 +16,8 @@ from schemas.dead_letters import RecordPosition, read_explanation
 
 POLL_SECONDS = 0.2
 MAX_RECORDS = 500
-SAY_EVERY_SECONDS = 5.0  # joining a group takes three of them, and a long topic takes minutes
-PATIENCE_SECONDS = 60.0  # joining a group or electing a partition's leader takes far less
+SAY_EVERY_SECONDS = 5.0  # a long topic takes minutes
+PATIENCE_SECONDS = 60.0  # electing a partition's leader takes far less
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,8 @@ class _ScanVoice:
 class TopicScan:
     """Reads a topic once from its start to its present end, or its `last_records` of each partition.
 
-    It commits nothing and joins a group of its own, so it sees every partition and disturbs no consumer.
+    It commits nothing and joins no group, so it sees every partition, disturbs no consumer, waits for no
+    rebalance and needs no right to a group.
     Every few seconds it says how far it is. It gives up when nothing has come for `patience_seconds`,
     because a source whose broker is away returns nothing and raises nothing.
     """
@@ -142,7 +143,7 @@ class TopicScan:
         """
         num_partitions = self._source.describe_topic(self._topic).num_partitions
         self._unfinished = set(range(num_partitions))
-        self._source.subscribe(self._topic, self)
+        self._source.assign(self._topic, range(num_partitions), self)
         voice = _ScanVoice(self._topic, self._patience_seconds, self._clock, self._say)
         while self._unfinished:
             events = self._source.poll(MAX_RECORDS, POLL_SECONDS)

@@ -18,7 +18,9 @@ from cliptide.doctor.findings import Finding, skipped
 from cliptide.doctor.kafka_checks import check_kafka
 from cliptide.doctor.query_checks import check_query_service
 from cliptide.doctor.registry_checks import check_registry
-from cliptide.doctor.settings_checks import check_settings, read_consumer_settings
+from cliptide.doctor.settings_checks import check_settings, read_consumer_settings, read_query_settings
+from cliptide.doctor.store_checks import check_contents_store
+from cliptide.doctor.trace_checks import check_traces
 from cliptide.terminal.options import option, query_options
 from cliptide.terminal.plain_text import plain
 from cliptide.terminal.summary import counted, print_summary
@@ -42,8 +44,9 @@ def doctor_command(without_model: bool, as_json: bool, query_url: str, api_key: 
 
     The settings of both services are read from the environment, as the services read them. Then Kafka is
     asked (with its authentication), both topics and their settings, the partitions of the newest records,
-    the schema registry if there is one, the disk and the index on it, the model, and the query service.
-    Nothing is changed: on the disk, a small file is written and removed.
+    the schema registry if there is one, the disk and the index on it, the model, the store of uploaded
+    contents and the collector of traces if there are any, and the query service. Nothing is changed: on
+    the disk, a small file is written and removed. In the store of contents, a text of 16 bytes stays.
 
     The exit code is 1 if something has failed. A warning is no failure.
     """
@@ -62,8 +65,8 @@ def doctor_command(without_model: bool, as_json: bool, query_url: str, api_key: 
 
 def _findings(query_url: str, api_key: str | None, *, with_model: bool) -> Iterator[Finding]:
     """Yield each finding as soon as it is there."""
-    settings = read_consumer_settings()
-    yield from check_settings(settings)
+    settings, of_query_service = read_consumer_settings(), read_query_settings()
+    yield from check_settings(settings, of_query_service)
     if isinstance(settings, Finding):
         for check in ("kafka", "disk", "index", "model"):
             yield skipped(check, "the consumer's settings cannot be used")
@@ -72,6 +75,10 @@ def _findings(query_url: str, api_key: str | None, *, with_model: bool) -> Itera
         yield from chain(check_disk(settings), check_index(settings))
         if with_model:
             yield from chain(check_encoder(settings), check_devices())
+    if not isinstance(of_query_service, Finding):
+        if not isinstance(settings, Finding):
+            yield from check_contents_store(of_query_service, settings)
+        yield from check_traces(of_query_service.query_api.otlp_endpoint)
     yield from check_query_service(query_url, api_key)
 
 

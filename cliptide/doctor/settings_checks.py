@@ -20,16 +20,21 @@ def read_consumer_settings() -> consumer.settings.Settings | Finding:
         return failed("settings", f"the consumer cannot start: {error}", f"correct that variable; {_TABLE}")
 
 
-def check_settings(of_consumer: consumer.settings.Settings | Finding) -> Iterator[Finding]:
-    """Say which of the services could start with the present environment."""
-    if isinstance(of_consumer, Finding):
-        yield of_consumer
-    else:
-        yield ok("settings", "the consumer's settings can be used")
+def read_query_settings() -> query_api.settings.Settings | Finding:
+    """Return the query service's settings, or what is wrong with them."""
     try:
-        query_api.settings.read_settings()
+        return query_api.settings.read_settings()
     except BadSettings as error:
         message = f"the query service cannot start: {error}"
-        yield failed("settings", message, f"correct that variable; {_TABLE}")
-    else:
-        yield ok("settings", "the query service's settings can be used")
+        return failed("settings", message, f"correct that variable; {_TABLE}")
+
+
+def check_settings(
+    of_consumer: consumer.settings.Settings | Finding, of_query_service: query_api.settings.Settings | Finding
+) -> Iterator[Finding]:
+    """Say which of the services could start with the present environment."""
+    for name, settings in (("consumer", of_consumer), ("query service", of_query_service)):
+        if isinstance(settings, Finding):
+            yield settings
+        else:
+            yield ok("settings", f"the {name}'s settings can be used")

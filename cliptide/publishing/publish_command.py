@@ -25,6 +25,8 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 @registry_options
 @framing_option
 @option("--platform", default="cliptide", help="The source of events whose row names none.")
+@option("--id", help="The content id of a single picture or text. Default: its file's name.")
+@option("--title", help="The title of a single picture or text.")
 @option(
     "--id-prefix",
     default="",
@@ -80,7 +82,10 @@ def publish_command(sources: tuple[Path, ...], **flags: Any) -> None:
     A row that fails is named on standard error, and the other rows go on. The exit code is then 1. The
     last line of standard output is a summary: a sentence at a terminal, JSON in a pipe.
     """
-    run = PublishRun(sources, PublishOptions(**flags), Console(stderr=True))
+    options = PublishOptions(**flags)
+    if options.given and len(sources) > 1:
+        raise click.UsageError("--id and --title: for a single picture or text, and there are several")
+    run = PublishRun(sources, options, Console(stderr=True))
     started = time.monotonic()
     run.check_query_service()
     run.publish()

@@ -55,6 +55,8 @@ class PublishOptions:
     query_url: str
     api_key: str | None
     platform: str
+    id: str | None
+    title: str | None
     id_prefix: str
     rate: float | None
     inline_limit: int
@@ -66,6 +68,12 @@ class PublishOptions:
     wait_timeout: float
     yes: bool
     as_json: bool
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The columns of a single file that flags give."""
+        columns = {"content_id": self.id, "title": self.title}
+        return {name: value for name, value in columns.items() if value is not None}
 
 
 @dataclass(slots=True)
@@ -170,7 +178,7 @@ class PublishRun:
         """Count the rows of the source, note their ids, and name the files of a folder that are no upload."""
         left_out: Counter[str] = Counter()
         total = 0
-        for row in read_sources(self._sources, left_out):
+        for row in read_sources(self._sources, left_out, self._options.given):
             total += 1
             if isinstance(row, UploadRow):
                 ids.add(self._builder.content_id_of(row))
@@ -237,7 +245,9 @@ class PublishRun:
 
     def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
         options = self._options
-        events = encode_rows(read_sources(self._sources), self._builder.build, self._encode(stack))
+        events = encode_rows(
+            read_sources(self._sources, given=self._options.given), self._builder.build, self._encode(stack)
+        )
         if options.dry_run:
             return check_events(events)
         publisher = stack.enter_context(open_publisher(options.kafka, options.topic))

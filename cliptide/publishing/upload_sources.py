@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,17 @@ class SourceUnreadable(Exception):
     """The source is absent, of an unknown type, or has no usable header."""
 
 
-def read_source(path: Path, left_out: Counter[str] | None = None) -> Iterator[UploadRow | BadRow]:
+def read_source(
+    path: Path, left_out: Counter[str] | None = None, given: Mapping[str, str] | None = None
+) -> Iterator[UploadRow | BadRow]:
     """Yield the rows of a source, in the same order every time. Raises `SourceUnreadable`.
 
-    Files of a folder that are no upload are counted in `left_out`, by the end of their names.
+    Files of a folder that are no upload are counted in `left_out`, by the end of their names. `given` are
+    further columns of a single picture or text; no other source takes them.
     """
+    if given and not _is_single_file(path):
+        flags = " and ".join(f"--{name.removeprefix('content_')}" for name in given)
+        raise SourceUnreadable(f"{flags}: for a single picture or text only, and {path} is none")
     if path.is_dir():
         return _read_folder(path, Counter() if left_out is None else left_out)
     if not path.exists():
@@ -59,13 +65,20 @@ def read_source(path: Path, left_out: Counter[str] | None = None) -> Iterator[Up
     if modality is None:
         kinds = "a folder, a picture, a .txt file, or a .csv, .jsonl or .ndjson file"
         raise SourceUnreadable(f"{path} is none of these: {kinds}")
-    return iter((row_from_values(path.name, {"file": path.name, "modality": modality}, path.parent),))
+    values = {"file": path.name, "modality": modality, **(given or {})}
+    return iter((row_from_values(path.name, values, path.parent),))
 
 
-def read_sources(paths: Sequence[Path], left_out: Counter[str] | None = None) -> Iterator[UploadRow | BadRow]:
+def _is_single_file(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() not in (".csv", ".jsonl", ".ndjson")
+
+
+def read_sources(
+    paths: Sequence[Path], left_out: Counter[str] | None = None, given: Mapping[str, str] | None = None
+) -> Iterator[UploadRow | BadRow]:
     """Yield the rows of several sources, one source after the other. Their labels then name the source."""
     for path in paths:
-        for row in read_source(path, left_out):
+        for row in read_source(path, left_out, given):
             is_named = len(paths) == 1 or row.label == path.name
             yield row if is_named else replace(row, label=f"{path}: {row.label}")
 

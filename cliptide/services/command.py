@@ -18,7 +18,7 @@ def serve_command(context: click.Context) -> None:
     """Run a query service until SIGTERM or SIGINT."""
     from query_api.__main__ import main  # here: the other command does not need it
 
-    raise SystemExit(main(context.args))
+    raise SystemExit(main(context.args, context.command_path))
 
 
 @click.command("consume", **_PASSED_ON)
@@ -27,4 +27,4 @@ def consume_command(context: click.Context) -> None:
     """Run a consumer until SIGTERM or SIGINT."""
     from consumer.__main__ import main  # here: the other command does not need it
 
-    raise SystemExit(main(context.args))
+    raise SystemExit(main(context.args, context.command_path))

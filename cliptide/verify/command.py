@@ -25,6 +25,7 @@ from schemas.codec import EventDecoder
 from schemas.mapping.rules import EventMapping
 
 _NUM_SHOWN = 5
+_KINDS = ("missing", "surplus", "outdated")
 
 
 @click.command("verify", short_help="Read the log again and compare the index with it.")
@@ -92,19 +93,23 @@ def _set_aside(kafka: KafkaSettings, dead_letter_topic: str, topic: str) -> set[
 
 
 def _counts(difference: ShardDifference) -> dict[str, int]:
-    return {name: len(getattr(difference, name)) for name in ("missing", "surplus", "outdated")}
+    return {kind: len(getattr(difference, kind)) for kind in _KINDS}
 
 
 def print_table(console: Console, differences: Sequence[ShardDifference]) -> None:
+    """Print how many contents of each shard differ, and below the table which ones."""
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("shard", "equal", "unproven", "missing", "surplus", "outdated"):
-        table.add_column(column, overflow="fold")
+    table.add_column("shard", overflow="fold")
+    for column in ("equal", "unproven", *_KINDS):
+        table.add_column(column, justify="right", no_wrap=True)
     for difference in differences:
-        cells = (_shown(getattr(difference, name)) for name in ("missing", "surplus", "outdated"))
-        table.add_row(
-            difference.shard, f"{difference.num_equal:,}", f"{difference.num_unproven:,}", *map(plain, cells)
-        )
+        numbers = (difference.num_equal, difference.num_unproven, *_counts(difference).values())
+        table.add_row(plain(difference.shard), *(f"{number:,}" for number in numbers))
     console.print(table)
+    for difference in differences:
+        for kind in _KINDS:
+            if content_ids := getattr(difference, kind):
+                console.print(plain(f"{difference.shard}, {kind}: {_shown(content_ids)}"))
 
 
 def _shown(content_ids: Sequence[str]) -> str:

@@ -49,6 +49,7 @@ class KafkaRecordSource:
         self._ends: dict[int, int] = {}
         self._paused: set[int] = set()
         self._ready: list[Record | EndOfPartition] = []
+        self._joins_group = True
         self._failure: BaseException | None = None
         self._headers = HeaderReader()
 
@@ -62,6 +63,12 @@ class KafkaRecordSource:
                 on_revoke=lambda _, partitions: self._drop(_numbers(partitions), listener.partitions_revoked),
                 on_lost=lambda _, partitions: self._drop(_numbers(partitions), listener.partitions_lost),
             )
+
+    def assign(self, topic: str, partitions: Collection[int], listener: AssignmentListener) -> None:
+        """Read these partitions without joining the group. `poll` raises what the listener has raised."""
+        self._topic = topic
+        self._joins_group = False
+        self._assign(partitions, listener)
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
         """Return the records that are there, in offset order within a partition; none after the timeout.
@@ -191,6 +198,8 @@ class KafkaRecordSource:
 
     def _on_message_error(self, error: KafkaError, message: Any) -> None:
         """Keep an error that `poll` must raise; librdkafka retries after a transient one."""
+        if not self._joins_group and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # librdkafka looks for the coordinator of the group also where nobody joins it
         topic = message.topic() or self._topic
         place = {"topic": topic, "partition": message.partition(), "offset": message.offset()}
         if (unreadable := error_of_record(error, **place)) is not None:

@@ -35,10 +35,17 @@ class MemoryRecordSource:
         self._positions: dict[int, int] = {}
         self._reported_ends: dict[int, int] = {}
         self._paused: set[int] = set()
+        self._joins_group = True
 
     def subscribe(self, topic: str, listener: AssignmentListener) -> None:
         self._topic = topic
         self._listener = listener
+
+    def assign(self, topic: str, partitions: Collection[int], listener: AssignmentListener) -> None:
+        self._topic = topic
+        self._listener = listener
+        self._joins_group = False
+        self._assign(list(partitions))
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record | EndOfPartition]:
         """Take part in a rebalance, then return the records that are there; none after the timeout."""
@@ -83,6 +90,8 @@ class MemoryRecordSource:
 
     def close(self) -> None:
         """Call `partitions_revoked` for what is still assigned, then leave the group."""
+        if not self._joins_group:
+            return
         try:
             if self._was_expelled():
                 self._lose()
@@ -104,6 +113,8 @@ class MemoryRecordSource:
             self._log.changed.notify_all()
 
     def _rebalance(self) -> None:
+        if not self._joins_group:
+            return
         if self._was_expelled():
             self._lose()
         with self._log.changed:

@@ -16,6 +16,7 @@ from pydantic import Field
 from clip_index.content import MetadataValue, Modality, StoredContent, unit_mean
 from query_api.answers.snapshot import RfcTime, rfc_time
 from query_api.contract.models import Answer, Include
+from query_api.contract.validation import shortened
 from query_api.errors import ApiError
 from query_api.serving.engine import LONG_FACTS, Headline, Location, LongFact, Snapshot
 
@@ -78,6 +79,7 @@ JsonObject: TypeAlias = dict[str, Any]
 """A part of an answer, ready for JSON. Models for each of many hits would cost more than everything else
 about them, so hits are written as dictionaries; tests compare them with the models that document them."""
 
+_MAX_ID_SHOWN = 100
 _LONG_FIELDS: tuple[LongFact, ...] = ("text", "metadata")
 
 
@@ -85,7 +87,8 @@ def locate(searcher: Snapshot, content_id: str) -> Location:
     """Return where a live content lies; `ApiError` (unknown_content) if there is none."""
     location = searcher.find(content_id)
     if location is None:
-        raise ApiError("unknown_content", "there is no live content with this id")
+        named = shortened(content_id, _MAX_ID_SHOWN)
+        raise ApiError("unknown_content", f"there is no live content with the id {named!r}")
     return location
 
 

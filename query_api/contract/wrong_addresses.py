@@ -30,6 +30,10 @@ _MEANT: Mapping[str, str] = MappingProxyType(
 )
 
 
+_CONTENTS = "/v1/contents/"
+_CHANGING = ("PATCH", "POST", "PUT")
+
+
 def no_such_route(path: str) -> str:
     """Return the message of a 404. It repeats nothing of the address."""
     parts = [part.lower() for part in path.split("/") if part]
@@ -39,7 +43,10 @@ def no_such_route(path: str) -> str:
     return f"there is no such route; {meant}"
 
 
-def wrong_method(allowed: str) -> str:
+def wrong_method(allowed: str, method: str = "", path: str = "") -> str:
     """Return the message of a 405. HEAD is left out, because it goes wherever GET does."""
-    methods = {method.strip() for method in allowed.split(",")} - {"HEAD"}
-    return f"this route takes {' and '.join(sorted(methods))}"
+    methods = {one.strip() for one in allowed.split(",")} - {"HEAD"}
+    message = f"this route takes {' and '.join(sorted(methods))}"
+    if method in _CHANGING and path.startswith(_CONTENTS):
+        message += f"; to add or to replace a content, POST it to {_CONTENTS.rstrip('/')} with its content_id"
+    return message

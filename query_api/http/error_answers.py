@@ -34,7 +34,7 @@ def answer_error(request: web.Request, error: Exception) -> web.Response:
     if isinstance(error, ApiError):
         return _error_response(request, error)
     if isinstance(error, web.HTTPException):
-        found = _from_http_exception(error, request.path)
+        found = _from_http_exception(error, request.method, request.path)
         return _error_response(request, found, allow=error.headers.get("Allow"))
     if isinstance(error, IndexUnavailable):
         log.warning("the index does not answer", request_id=request[REQUEST_ID], error=str(error))
@@ -46,13 +46,13 @@ def answer_error(request: web.Request, error: Exception) -> web.Response:
     )
 
 
-def _from_http_exception(error: web.HTTPException, path: str) -> ApiError:
+def _from_http_exception(error: web.HTTPException, method: str, path: str) -> ApiError:
     """Say it in our words where aiohttp has one sentence for every service."""
     message = error.reason
     if error.status == 404:
         message = no_such_route(path)
     elif error.status == 405:
-        message = wrong_method(error.headers.get("Allow", ""))
+        message = wrong_method(error.headers.get("Allow", ""), method, path)
     return ApiError(_CODES.get(error.status, "bad_request"), message)
 
 

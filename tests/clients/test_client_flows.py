@@ -7,6 +7,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from cliptide.client import flows
 from cliptide.client.errors import Busy, Refused, Unreachable
 from cliptide.client.flows import NO_ANSWER, NO_CONNECTION, Call, Flow, Pause, Reply, send
 
@@ -89,3 +90,10 @@ def test_an_answer_of_something_between_is_no_answer_of_the_service() -> None:
         follow(sending(), [Reply(200, None)])
     with pytest.raises(Refused, match="not an error of the service"):
         follow(sending(), [Reply(404, None)])
+
+
+@pytest.mark.parametrize("content_id", ["", ".", ".."])
+def test_an_id_that_would_be_another_address_is_refused_before_it_is_sent(content_id: str) -> None:
+    for flow in (flows.delete(content_id, None, 1.0), flows.get_content(content_id, 1.0)):
+        with pytest.raises(ValueError, match="no content has an address with the id"):
+            next(flow)

@@ -10,12 +10,13 @@ from structlog.testing import capture_logs
 
 from event_log.errors import OffsetOutOfRange, TopicMissing, TransientLogError
 from event_log.kafka.settings import KafkaSettings
-from event_log.records import LogRange
+from event_log.records import EndOfPartition, LogRange
 from tests.event_log.event_logs import (
     DEADLINE_SECONDS,
     EventLogUnderTest,
     OnBroker,
     Reader,
+    RecordingListener,
     numbered,
     wait_until,
 )
@@ -517,3 +518,31 @@ def _is_shared(readers: list[Reader], num_partitions: int) -> bool:
     """Each partition has exactly one owner, and every reader has one."""
     owned = [partition for reader in readers for partition in reader.listener.assigned]
     return sorted(owned) == list(range(num_partitions)) and all(r.listener.assigned for r in readers)
+
+
+def test_partitions_that_are_assigned_are_read_without_joining_a_group(event_log: EventLogUnderTest) -> None:
+    """A member of the group keeps its partitions meanwhile."""
+    topic = event_log.create_topic(2)
+    for partition in range(2):
+        event_log.append(topic, partition, numbered(3))
+    member = Reader(event_log.source("group"), topic)
+    member.poll_to_ends({0: 3, 1: 3})
+    source, listener = event_log.source("group"), RecordingListener({1: 2})
+    source.assign(topic, [0, 1], listener)
+    read: list[tuple[int, int]] = []
+    ends: set[int] = set()
+
+    def poll() -> bool:
+        for event in source.poll(100, 0.1):
+            if isinstance(event, EndOfPartition):
+                ends.add(event.partition)
+            else:
+                read.append((event.partition, event.offset))
+        return ends == {0, 1}
+
+    wait_until(poll)
+    source.close()
+    assert sorted(read) == [(0, 0), (0, 1), (0, 2), (1, 2)]
+    assert listener.calls == [("assigned", (0, 1))]
+    member.poll()
+    assert member.listener.calls == [("assigned", (0, 1))]

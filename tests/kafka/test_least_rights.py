@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from cliptide.dead_letters.reading import TopicScan
 from event_log.errors import EventLogError
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.publisher import KafkaPublisher
@@ -139,6 +140,16 @@ def test_nobody_but_the_consumer_reads_the_log(cluster: Cluster, user: str) -> N
             Reader(source, cluster.topic).poll_to_ends({0: 1})
     finally:
         source.close()
+
+
+def test_a_command_that_only_reads_a_topic_needs_no_right_to_a_group(
+    cluster: Cluster, unique_name: Callable[[str], str]
+) -> None:
+    """The consumer may read its topic, and has a right to no group but its own."""
+    assert publish(cluster, "cliptide-query-api", cluster.topic) == 1
+    source = KafkaRecordSource(cluster.settings("cliptide-consumer"), unique_name("no-right"))
+    assert [record.value for record in TopicScan(source, cluster.topic).records()] == [b"value"]
+    source.close()
 
 
 @pytest.mark.parametrize("user", LIMITED_USERS)

@@ -349,6 +349,22 @@ async def test_a_wrong_address_is_told_a_right_one(client: Client, path: str, wo
     assert "Not Found" not in error["message"]
 
 
+async def test_a_content_that_is_not_there_is_named(client: Client) -> None:
+    for path in ("/v1/contents/no%20such", "/v1/search?content_id=no%20such"):
+        answer = await client.get(path)
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (404, "unknown_content")
+        assert error["message"] == "there is no live content with the id 'no such'"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_who_would_replace_a_content_by_another_method_is_told_how(client: Client, method: str) -> None:
+    answer = await client.request(method, "/v1/contents/shoe-1", json={})
+    message = (await answer.json())["error"]["message"]
+    assert answer.status == 405
+    assert "POST it to /v1/contents with its content_id" in message
+
+
 async def test_a_wrong_method_is_told_in_words(client: Client) -> None:
     error = await error_of(client, "/v1/index")
     assert (error["code"], error["message"]) == ("method_not_allowed", "this route takes GET")

@@ -9,6 +9,7 @@ import pytest
 
 import consumer.__main__
 import query_api.__main__
+from cliptide.__main__ import main as cliptide_main
 
 Main: TypeAlias = Callable[[Sequence[str]], int]
 SERVICES: dict[str, Main] = {"consumer": consumer.__main__.main, "query_api": query_api.__main__.main}
@@ -33,3 +34,16 @@ def test_a_flag_that_is_not_known_is_named(capsys: pytest.CaptureFixture[str], n
         SERVICES[name](["--port", "1"])
     assert ended.value.code == 2
     assert "--port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["serve", "consume"])
+def test_the_help_of_a_service_names_the_program_that_was_called(
+    program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cliptide_main([program, "--help"], prog_name="cliptide", standalone_mode=False)
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"usage: cliptide {program}" in printed
+    assert f"`cliptide {program}`: " in printed
+    assert "python -m" not in printed

@@ -9,7 +9,7 @@ from event_log.kafka.admin import KafkaAdmin, TopicCreation
 from event_log.kafka.settings import KafkaSettings
 from event_log.kafka.source import KafkaRecordSource
 from event_log.memory.clients import MemoryLog, MemoryPublisher, MemoryRecordSource
-from event_log.records import EndOfPartition, Headers, Record, TopicDescription
+from event_log.records import EndOfPartition, Headers, LogRange, Record
 from schemas.dead_letters import RecordPosition
 
 CONTEXT: Headers = (
@@ -153,14 +153,16 @@ def test_a_scan_that_is_slow_does_not_give_up() -> None:
 def test_a_scan_of_a_broker_that_goes_away_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedBroker() as broker:
         settings = KafkaSettings(broker.bootstrap_servers)
-        described = KafkaAdmin(settings).create_topic("letters", TopicCreation(num_partitions=1))
+        KafkaAdmin(settings).create_topic("letters", TopicCreation(num_partitions=1))
         source = KafkaRecordSource(settings, "scan", request_timeout_seconds=2.0)
+        ask = source.log_range
 
-        def describe_and_stop(topic: str) -> TopicDescription:
+        def ask_and_stop(partition: int) -> LogRange:
+            found = ask(partition)
             broker.stop()
-            return described
+            return found
 
-        monkeypatch.setattr(source, "describe_topic", describe_and_stop)
+        monkeypatch.setattr(source, "log_range", ask_and_stop)
         with pytest.raises(TransientLogError, match="no record of letters came for 1 seconds"):
             list(TopicScan(source, "letters", patience_seconds=1.0).records())
         source.close()

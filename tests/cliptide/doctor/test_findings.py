@@ -2,6 +2,10 @@
 
 import io
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from consumer.settings import IndexSettings, KafkaSection, Settings
 from fakes.shards import create_index
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 from tests.cliptide.untrained_model import write_untrained_model
+from tests.fixtures.otlp import collecting
 from tests.fixtures.refusing_brokers import sasl_broker, web_server
 from tests.fixtures.registries import ToldRegistry
 
@@ -283,3 +288,90 @@ def test_weights_that_have_to_be_fetched_are_named_and_not_fetched(monkeypatch: 
     [finding] = check_encoder(settings())
     assert finding.status == "warning"
     assert "the first start fetches https://hub/weights (605 MiB)" in finding.message
+
+
+def test_a_store_of_contents_is_written_to_and_read_as_the_consumer_reads(tmp_path: Path) -> None:
+    directory = tmp_path / "pictures"
+    variables = {
+        "CLIPTIDE_QUERY_API__CONTENTS_STORE": f"file://{directory}",
+        "CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS": json.dumps([str(directory)]),
+    }
+    result = doctor(tmp_path, "--json", **variables)
+    findings = [line for line in lines(result) if line.get("check") == "contents"]
+    assert [(line["status"], line["remedy"]) for line in findings] == [("ok", None)] * 2
+    assert "takes contents" in findings[0]["message"]
+    assert "may fetch what is stored, and can" in findings[1]["message"]
+
+
+def test_a_store_that_the_consumer_does_not_allow_is_named_with_the_variable_that_allows_it(
+    tmp_path: Path,
+) -> None:
+    store = f"file://{tmp_path / 'pictures'}"
+    result = doctor(tmp_path, "--json", CLIPTIDE_QUERY_API__CONTENTS_STORE=store)
+    _, finding = (line for line in lines(result) if line.get("check") == "contents")
+    assert finding["status"] == "failed"
+    assert "would not fetch" in finding["message"]
+    assert "CLIPTIDE_CONSUMER__REFERENCE_BUCKETS" in finding["remedy"]
+
+
+def test_a_store_that_takes_no_contents_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pictures").write_text("not a directory")
+    store = f"file://{tmp_path / 'pictures'}"
+    finding = found(doctor(tmp_path, "--json", CLIPTIDE_QUERY_API__CONTENTS_STORE=store), "contents")
+    assert finding["status"] == "failed"
+    assert f"{store} takes no contents" in finding["message"]
+    assert "CLIPTIDE_QUERY_API__CONTENTS_STORE" in finding["remedy"]
+
+
+def test_a_collector_of_traces_is_asked(tmp_path: Path) -> None:
+    with collecting() as collector:
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_EXPORTER_OTLP_HEADERS": "x-api-key=secret",
+        }
+        finding = found(doctor(tmp_path, "--json", **variables), "traces")
+        assert (finding["status"], collector.spans) == ("ok", [])
+        assert collector.headers[0]["x-api-key"] == "secret"
+        assert "secret" not in json.dumps(finding)
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (401, "OTEL_EXPORTER_OTLP_HEADERS"),
+        (404, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (None, "start the collector"),
+    ],
+)
+def test_a_collector_that_refuses_or_does_not_answer_is_named_with_what_to_set(
+    tmp_path: Path, status: int | None, remedy: str
+) -> None:
+    with refusing(status or 503) as server:
+        address = "http://127.0.0.1:1" if status is None else server
+        finding = found(doctor(tmp_path, "--json", OTEL_EXPORTER_OTLP_ENDPOINT=address), "traces")
+    assert finding["status"] == "failed"
+    assert f"{address}/v1/traces" in finding["message"]
+    assert remedy in finding["remedy"]
+
+
+@contextmanager
+def refusing(status: int) -> Iterator[str]:
+    """Run a server that answers every request with this status; yield its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_without_a_store_and_a_collector_nothing_is_said_of_them(tmp_path: Path) -> None:
+    checks = {line.get("check") for line in lines(doctor(tmp_path, "--json"))}
+    assert not checks & {"contents", "traces"}

@@ -63,6 +63,18 @@ def test_several_sources_are_read_one_after_the_other_and_labels_name_theirs(tmp
     assert [row.label for row in read_sources([table])] == ["line 2"]
 
 
+def test_a_single_file_takes_an_id_and_a_title_and_no_other_source_does(tmp_path: Path) -> None:
+    (tmp_path / "hat.txt").write_text("a hat")
+    (tmp_path / "rows.csv").write_text("text\na hat\n")
+    given = {"content_id": "hat-1", "title": "A hat"}
+    [row] = read_source(tmp_path / "hat.txt", given=given)
+    assert isinstance(row, UploadRow)
+    assert (row.fields.content_id, row.fields.title) == ("hat-1", "A hat")
+    for other in (tmp_path, tmp_path / "rows.csv"):
+        with pytest.raises(SourceUnreadable, match="--id and --title: for a single picture or text only"):
+            list(read_source(other, given=given))
+
+
 def test_a_single_file_of_another_kind_is_refused_with_the_kinds_that_are_read(tmp_path: Path) -> None:
     with pytest.raises(
         SourceUnreadable, match=r"film.mov is none of these: a folder, a picture, a \.txt file"

@@ -34,6 +34,17 @@ def test_hits_are_printed_as_they_are(console: Console) -> None:
     assert f"{HARMLESS} next" in printed_on(console)
 
 
+def test_differences_of_long_shards_fit_a_terminal_of_80_columns() -> None:
+    console = Console(width=80, file=io.StringIO())
+    ids = tuple(f"holiday/2024/{number}.jpg" for number in range(30))
+    print_table(console, [ShardDifference("content-uploads-12", 1_234_567, missing=ids)])
+    printed = printed_on(console)
+    row = next(line for line in printed.splitlines() if "content-uploads-12 " in line)
+    assert row.split() == ["content-uploads-12", "1,234,567", "0", "30", "0", "0"]
+    assert "content-uploads-12, missing: holiday/2024/0.jpg, " in printed
+    assert "(30 in all)" in printed
+
+
 def test_differences_are_printed_as_they_are(console: Console) -> None:
     print_table(console, [ShardDifference("uploads-0", 1, missing=(HOSTILE,))])
     assert HARMLESS in printed_on(console)

@@ -218,6 +218,9 @@ def _acknowledgement(answer: Json, *, is_delete: bool = False) -> Acknowledgemen
 
 
 def _content_path(content_id: str) -> str:
+    """Return the address of a content. Raises `ValueError` for an id that would be another address."""
+    if content_id in ("", ".", ".."):
+        raise ValueError(f"no content has an address with the id {content_id!r}")
     return f"/v1/contents/{quote(content_id, safe='')}"
 
 
