@@ -22,6 +22,9 @@ class CommandEntry:
 
 
 COMMANDS = {
+    "compare": CommandEntry(
+        "cliptide.reindexing.compare_command", "compare_command", "Compare what two indexes answer."
+    ),
     "consume": CommandEntry(
         "cliptide.services.command", "consume_command", "Run a consumer, which fills the index."
     ),

@@ -26,8 +26,13 @@ class RecordedModel:
 
     @classmethod
     def of(cls, settings: EncoderSettings) -> RecordedModel:
+        """`pretrained` is left out where it says nothing, so that equal models have equal records."""
         path = Path(settings.model)
-        return cls(str(path.resolve()) if path.exists() else settings.model, settings.pretrained)
+        if path.exists():
+            return cls(str(path.resolve()))
+        if settings.model.startswith("hf-hub:"):
+            return cls(settings.model)
+        return cls(settings.model, _absolute(settings.pretrained))
 
     def applied_to(self, settings: EncoderSettings) -> EncoderSettings:
         """Return how to run this model: everything else is as these settings say."""
@@ -37,6 +42,13 @@ class RecordedModel:
     def is_here(self) -> bool:
         """False if it is a path that this machine does not have. A name may be fetched."""
         return not self.model.startswith("/") or Path(self.model).exists()
+
+
+def _absolute(pretrained: str | None) -> str | None:
+    """Return a file of weights by its absolute path, and a tag as it is."""
+    if pretrained is None or not Path(pretrained).is_file():
+        return pretrained
+    return str(Path(pretrained).resolve())
 
 
 def record_model(store: ShardStore, model: RecordedModel) -> None:

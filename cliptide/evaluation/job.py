@@ -56,7 +56,7 @@ class EvaluationJob:
         """Raises `TooManyBadPairs`, `BadInput`, `QueryServiceError` or a `ClipIndexError`."""
         tally = PairTally()
         gallery, answers = self._answers(tally)
-        quality, rankings = _scored(answers, gallery)
+        quality, rankings = scored(answers, gallery)
         other = self._other(gallery)
         if self.worst_file is not None:
             self._write_worst(gallery, quality, rankings)
@@ -65,7 +65,7 @@ class EvaluationJob:
             quality=quality,
             gallery=gallery,
             against_name=other.name if other is not None else "",
-            against=_scored(other, gallery)[0] if other is not None else None,
+            against=scored(other, gallery)[0] if other is not None else None,
             slice_keys=self.slice_keys,
             num_samples=self.num_samples,
             notes=self._notes(tally, answers),
@@ -92,11 +92,7 @@ class EvaluationJob:
         """Build the gallery where no model has to embed it."""
         if self.demo:
             return build_demo_gallery()
-        gallery = Gallery(self.group_by)
-        for checked in checked_pairs(self.pairs.read(), decode_small, tally):
-            gallery.add(checked.pair, checked.digest)
-        self._check(tally)
-        return gallery
+        return build_gallery_of_pairs(self.pairs, self.group_by, tally)
 
     def _check(self, tally: PairTally) -> None:
         tally.check(self.pairs.max_bad_share)
@@ -143,7 +139,21 @@ class EvaluationJob:
         self.worst_file.write_text(build_gallery("The worst queries", sections), encoding="utf-8")
 
 
-def _scored(answers: Answers, gallery: Gallery) -> tuple[TwoWayQuality, dict[str, Ranking | None]]:
+def build_gallery_of_pairs(
+    pairs: PairRequest, group_by: str | None = None, tally: PairTally | None = None
+) -> Gallery:
+    """Build the gallery of pairs that no model has to embed. Raises `TooManyBadPairs`."""
+    tally = PairTally() if tally is None else tally
+    gallery = Gallery(group_by)
+    for checked in checked_pairs(pairs.read(), decode_small, tally):
+        gallery.add(checked.pair, checked.digest)
+    tally.check(pairs.max_bad_share)
+    described(tally.lines())
+    return gallery
+
+
+def scored(answers: Answers, gallery: Gallery) -> tuple[TwoWayQuality, dict[str, Ranking | None]]:
+    """Let the gallery's queries be answered; return how good the answers are, and the rankings."""
     to_image, to_text = gallery.text_to_image(), gallery.image_to_text()
     rankings = {
         "text_to_image": answers.rank_pictures(to_image) if to_image.asked else None,

@@ -21,6 +21,8 @@ from event_log.kafka.settings import KafkaSettings
 from schemas.codec import EventDecoder
 from schemas.mapping.rules import EventMapping
 
+_MAX_BAD_SHARE = 0.05
+
 
 class BadInput(click.ClickException):
     """What the command was given cannot be used. The exit code is 2, and no usage is printed."""
@@ -39,6 +41,11 @@ class PairRequest:
     mapping: EventMapping | None
     kafka: KafkaSettings
     max_bad_share: float
+
+    @classmethod
+    def of_sources(cls, sources: Sequence[Path]) -> PairRequest:
+        """Ask for the pairs of files and folders, with the usual share of bad ones."""
+        return cls(tuple(sources), False, None, "", None, KafkaSettings(""), _MAX_BAD_SHARE)
 
     @property
     def is_empty(self) -> bool:
@@ -97,7 +104,7 @@ def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @option(
         "--max-bad-share",
         type=click.FloatRange(0, 1),
-        default=0.05,
+        default=_MAX_BAD_SHARE,
         help="The largest share of pairs that may be skipped. Above it, the exit code is 2.",
     )
     @topic_option

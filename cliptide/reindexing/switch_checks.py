@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from clip_index.errors import IndexRefused
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
+from cliptide.reindexing.comparing import ComparisonRequest, compare
 from cliptide.reindexing.shard_gaps import described, read_gaps, read_next_offsets
 from cliptide.searching.query_client import QueryClient, QueryServiceAway, QueryServiceError
 from cliptide.terminal.waiting import tell
@@ -54,6 +55,26 @@ class CatchUp:
                     f"{index.index_id} --watch` shows how far it is"
                 )
             self.pause(_POLL_SECONDS)
+
+
+def refuse_low_quality(
+    request: ComparisonRequest, min_overlap: float | None, min_recall: float | None
+) -> None:
+    """Ask both indexes; `SwitchRefused` if the figures are below the given ones, or cannot be measured."""
+    result = compare(request)
+    for name, found, least in (
+        (f"overlap@{request.k}", result.comparison.overlap, min_overlap),
+        ("recall@10", result.recall, min_recall),
+    ):
+        if least is None:
+            continue
+        if found is None:
+            raise SwitchRefused(f"no query has an answer by which the {name} could be measured")
+        if found < least:
+            raise SwitchRefused(
+                f"the {name} of {request.second_id} is {found:.3f}, below {least:g}: `cliptide compare "
+                f"{request.first_id} {request.second_id} --gallery FILE` shows what differs"
+            )
 
 
 def refuse_where_it_cannot_be_served(index_id: str, services: Sequence[QueryClient]) -> None:

@@ -24,12 +24,15 @@ from clip_index.generations.pointer import (
     read_pointer,
 )
 from clip_index.storage.index_roots import open_root
+from cliptide.pairs.reading import PairRequest
+from cliptide.reindexing.comparing import ComparisonRequest, model_option
 from cliptide.reindexing.disk_errors import disk_errors_named
 from cliptide.reindexing.shard_gaps import described, read_gaps, read_next_offsets, refuse_other_log
 from cliptide.reindexing.switch_checks import (
     CatchUp,
     ServiceWatch,
     refuse_damaged,
+    refuse_low_quality,
     refuse_where_it_cannot_be_served,
 )
 from cliptide.searching.query_client import QueryClient
@@ -62,6 +65,32 @@ def service_options(command: Any) -> Any:
     )(command)
 
 
+def quality_options(command: Any) -> Any:
+    """Add --min-overlap and --min-recall, and what they are measured on."""
+    command = model_option(command)
+    command = option(
+        "--pairs",
+        type=click.Path(exists=True, path_type=Path),
+        help="Pairs, as `cliptide evaluate` takes them, for --min-recall and --min-overlap.",
+    )(command)
+    command = option(
+        "--queries",
+        "queries_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A file of texts for --min-overlap, one a line. Default: contents that are sampled.",
+    )(command)
+    command = option(
+        "--min-recall",
+        type=click.FloatRange(0, 1),
+        help="Refuse if recall@10 from text to image is lower in the new index. Needs --pairs.",
+    )(command)
+    return option(
+        "--min-overlap",
+        type=click.FloatRange(0, 1),
+        help="Refuse if a smaller share of the first ten hits is the same in both indexes.",
+    )(command)
+
+
 @click.command("switch", short_help="Let another index serve.")
 @click.argument("index_id", required=False)
 @root_option
@@ -72,6 +101,7 @@ def service_options(command: Any) -> Any:
     default=30.0,
     help="How long to wait until the index holds what the served one holds now.",
 )
+@quality_options
 @service_options
 @json_option("switch")
 def switch_command(
@@ -81,7 +111,8 @@ def switch_command(
 
     The switch is refused if the index is of another topic, if a file of it is damaged, or if it has not
     caught up with the index that serves, offset by offset. It is also refused if a --service says that it
-    cannot serve the index, for example because both encoders do not fit into its memory.
+    cannot serve the index, for example because both encoders do not fit into its memory. With --min-overlap
+    or --min-recall, both indexes are asked, and the switch is refused below these figures.
 
     `cliptide rollback` moves back. The exit code is 1 if the switch was refused, or if a --service does not
     serve the index after --timeout.
@@ -89,6 +120,8 @@ def switch_command(
     with disk_errors_named():
         if is_list:
             _print_history(read_history(open_root(index_root)), as_json=as_json)
+        elif flags["min_recall"] is not None and flags["pairs"] is None:
+            raise click.UsageError("--min-recall is measured on --pairs")
         elif index_id is None:
             raise click.UsageError("name the index that is to serve, or use --list")
         else:
@@ -123,6 +156,22 @@ def _check(
     tell(f"verifying the files of {index.index_id} …")
     refuse_damaged(index)
     CatchUp(flags["wait_seconds"]).wait(index, served)
+    if flags["min_overlap"] is not None or flags["min_recall"] is not None:
+        refuse_low_quality(_comparison(index, served, root, flags), flags["min_overlap"], flags["min_recall"])
+
+
+def _comparison(
+    index: IndexDirectory, served: IndexDirectory, root: Path, flags: dict[str, Any]
+) -> ComparisonRequest:
+    pairs = None if flags["pairs"] is None else PairRequest.of_sources([flags["pairs"]])
+    return ComparisonRequest(
+        root,
+        served.index_id,
+        index.index_id,
+        model_of=flags["model_of"],
+        queries_file=flags["queries_file"],
+        pairs=pairs,
+    )
 
 
 @click.command("rollback", short_help="Let the former index serve again.")

@@ -35,6 +35,7 @@ li .text { margin: 0; min-height: 5.5rem; padding: .75rem .9rem; color: var(--in
 li .text { border: 1px solid var(--line); border-radius: 12px; background: var(--surface) }
 .score { height: 3px; margin-top: .4rem; border-radius: 2px; background: var(--accent) }
 .none { color: var(--quiet) }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem }
 """
 # The page runs no scripts and fetches nothing but pictures.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: https: http:"
@@ -71,7 +72,10 @@ def picture_from_link(link: str | None) -> str | None:
 
 def build_gallery(title: str, sections: Sequence[GallerySection]) -> str:
     """Build the page. Everything from outside is escaped."""
-    body = "\n".join(_section(section) for section in sections)
+    return _page(title, "\n".join(_section(section) for section in sections))
+
+
+def _page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -80,6 +84,12 @@ def build_gallery(title: str, sections: Sequence[GallerySection]) -> str:
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
+
+
+def build_comparison(title: str, rows: Sequence[tuple[GallerySection, GallerySection]]) -> str:
+    """Build a page that shows two answers to each query side by side."""
+    pairs = [f'<div class="pair">{_section(one)}{_section(other)}</div>' for one, other in rows]
+    return _page(title, "\n".join(pairs))
 
 
 def _section(section: GallerySection) -> str:

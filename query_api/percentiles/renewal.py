@@ -26,8 +26,17 @@ _PAUSE_FACTOR = 4  # after each search and after each renewal, so that both take
 class PercentileScales:
     """Holds the scales that were built last."""
 
-    def __init__(self, served: ServedIndex, encoder: QueryEncoder, *, min_pause_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        served: ServedIndex,
+        encoder: QueryEncoder,
+        *,
+        min_pause_seconds: float = 5.0,
+        phrase_pause_factor: float = 0.0,
+    ) -> None:
+        """After each phrase its encoding time, times the factor, is paused. Use it while others serve."""
         self._served = served
+        self._phrase_pause_factor = phrase_pause_factor
         self._encoder = encoder
         self._min_pause_seconds = min_pause_seconds
         self.job = BackgroundJob("percentiles")
@@ -73,7 +82,12 @@ class PercentileScales:
 
     async def _encode_phrases(self) -> list[Embeddings]:
         """Encode one phrase at a time, so that a query never waits for more than one."""
-        return [await self._encoder.encode_text_afresh(phrase) for phrase in read_phrases()]
+        phrases = []
+        for phrase in read_phrases():
+            began = time.monotonic()
+            phrases.append(await self._encoder.encode_text_afresh(phrase))
+            await asyncio.sleep(self._phrase_pause_factor * (time.monotonic() - began))
+        return phrases
 
     def _pause_after(self, searched_seconds: float) -> None:
         self.job.pause(_PAUSE_FACTOR * searched_seconds)

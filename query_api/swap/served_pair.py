@@ -22,6 +22,8 @@ from query_api.serving.served_index import ServedIndex
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
 
+_PHRASE_PAUSE_FACTOR = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class PairSettings:
@@ -81,7 +83,7 @@ class ServedPair:
             reader, shared.metrics, settings.max_wait_seconds, tracer=shared.tracer, is_shown=is_first
         )
         self.running_encoder = encoder
-        self.scales = PercentileScales(self.index, self.encoder) if settings.has_percentiles else None
+        self.scales = self._build_scales(is_first=is_first) if settings.has_percentiles else None
         self.drift = EncoderDrift(self.index, self.encoder, shared.metrics)
         self._scrub: Scrub | None = None
         if settings.scrub_seconds is not None:
@@ -92,6 +94,11 @@ class ServedPair:
         self._num_held = 0
         self._released = asyncio.Event()
         self._released.set()
+
+    def _build_scales(self, *, is_first: bool) -> PercentileScales:
+        """Beside a pair that serves, encode the phrases in pauses, because its queries need the processor."""
+        factor = 0.0 if is_first else _PHRASE_PAUSE_FACTOR
+        return PercentileScales(self.index, self.encoder, phrase_pause_factor=factor)
 
     @property
     def encoder(self) -> QueryEncoder:

@@ -148,6 +148,7 @@ def test_a_model_in_a_directory_is_recorded_by_its_absolute_path(
     recorded = RecordedModel.of(EncoderSettings(model="./tuned", threads=3))
     assert recorded.model == str(tmp_path / "tuned")
     assert recorded.is_here
+    assert recorded.pretrained is None
     assert not RecordedModel(str(tmp_path / "elsewhere")).is_here
     assert recorded.applied_to(EncoderSettings(threads=2)).threads == 2
 

@@ -541,3 +541,40 @@ async def test_a_service_says_that_it_could_not_prepare_the_named_index(
     switch(root, "v2")
     await until(lambda: failures_of(client) > 0)
     assert await state_of(client, "v2") == ("failed", "the log of the service says why")
+
+
+async def test_every_way_of_asking_is_answered_by_the_new_index(root: Path, start: Any) -> None:
+    """Thumbnails, browsing, facets, recommendations and the calls of two earlier services."""
+    index = SmallIndex(root, encoder=NEW).open_existing("v2")
+    new_picture = draw_picture(9)
+    index.commit(0, index.text("t-only-here", "a text of the new index", owner_id="ann"))
+    index.commit(1, index.image("p-only-here", new_picture, link="https://x.test/9", thumbnail=b"new webp"))
+    client = await start()
+    switch(root, "v2")
+    await until_served(client, "v2")
+    assert await (await client.get("/v1/contents/p-only-here/thumbnail")).read() == b"new webp"
+    assert (await client.get("/v1/contents/t-only-here")).status == 200
+    browsed = await (await client.post("/v1/browse", json={"k": 10})).json()
+    assert "t-only-here" in {hit["content_id"] for hit in browsed["results"]["text"]["hits"]}
+    links = await (await client.post("/text_url", params={"text_query": "anything"})).json()
+    assert links == ["https://x.test/9"]
+    question = {"k": "1", "type": "image", "user": "bob"}
+    call = "/mv_retrieval/v0.1/retrieve_contents"
+    retrieved = await (await client.post(call, params=question, data=new_picture)).json()
+    assert retrieved["image"]["contents"] == ["p-only-here"]
+    assert retrieved["image"]["scores"] == [pytest.approx(1.0, abs=1e-3)]
+    liked = {"positive": [{"content_id": "t-only-here"}], "k": 3}
+    recommended = await client.post("/v1/recommend", json=liked)
+    assert recommended.status == 200, await recommended.text()
+    facets = await (await client.post("/v1/facets", json={"text": "a text", "fields": ["owner_id"]})).json()
+    assert facets["fields"]["owner_id"]["values"] == [{"value": "ann", "count": 1}]
+
+
+async def test_a_vector_of_the_former_dimension_is_refused_after_the_swap(root: Path, start: Any) -> None:
+    client = await start()
+    vector = {"vector": [1.0] + [0.0] * (OLD.dimension - 1), "k": 1}
+    assert (await client.post("/v1/search", json=vector)).status == 200
+    switch(root, "v2")
+    await until_served(client, "v2")
+    refused = await client.post("/v1/search", json=vector)
+    assert (refused.status, (await refused.json())["error"]["code"]) == (422, "wrong_dimension")

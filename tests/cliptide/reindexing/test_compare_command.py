@@ -1,0 +1,174 @@
+"""`cliptide compare`: what two indexes share, which is better, and both answers side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from clip_index.content import Change
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
+from clip_index.errors import EncoderUnavailable
+from clip_index.generations.index_directory import IndexDirectory, open_root
+from clip_index.generations.pointer import read_pointer
+from clip_index.generations.recorded_model import RecordedModel, record_model
+from cliptide.__main__ import main
+from cliptide.reindexing import comparing
+from fakes.hash_encoder import HashEncoder, draw_picture
+from tests.cliptide.reindexing.test_reindex_command import describe, encoded, fill
+
+COLOURS, THINGS = ("red", "blue", "green"), ("dress", "coat", "hat", "bag", "sock", "shoe")
+TEXTS = [f"a {colour} {thing}" for colour in COLOURS for thing in THINGS]
+ENCODERS: dict[str, Encoder] = {"old": HashEncoder(dimension=32), "new": HashEncoder(dimension=64, seed=1)}
+
+
+class Models:
+    def load(self, settings: EncoderSettings) -> Encoder:
+        if settings.model not in ENCODERS:
+            raise EncoderUnavailable(settings.model, "there is no such model")
+        return ENCODERS[settings.model]
+
+    def weigh(self, _: EncoderSettings) -> None:
+        return None
+
+
+def uploads(encoder: Encoder) -> list[Change]:
+    texts = [encoded(encoder, text, f"t-{n}", n) for n, text in enumerate(TEXTS)]
+    pictures = [encoded(encoder, draw_picture(n), f"p-{n}.png", len(TEXTS) + n) for n in range(4)]
+    return [*texts, *pictures]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three indexes of the same contents: main and same by one model, v2 by another."""
+    monkeypatch.setattr(comparing, "Models", Models)
+    root = tmp_path / "root"
+    for index_id, model in (("main", "old"), ("same", "old"), ("v2", "new")):
+        index = IndexDirectory.create(root, index_id, describe(index_id, ENCODERS[model]))
+        record_model(index.store, RecordedModel(model))
+        fill(index, uploads(ENCODERS[model]))
+    return root
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Pictures of the indexes with captions of which each index holds the text."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    rows = ["file,caption,content_id"]
+    for n in range(4):
+        (folder / f"{n}.png").write_bytes(draw_picture(n))
+        rows.append(f"{n}.png,{TEXTS[n]},p-{n}.png")
+    (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def run(command: str, root: Path, *words: object) -> Result:
+    arguments = [command, "--index-root", str(root), *map(str, words)]
+    return CliRunner(env={"COLUMNS": "200"}).invoke(main, arguments)
+
+
+def compare(root: Path, *words: object) -> dict[str, Any]:
+    result = run("compare", root, *words)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def test_an_index_has_everything_in_common_with_its_equal(root: Path) -> None:
+    found = compare(root, "main", "same", "-k", 3)
+    assert found["overlap"] == 1.0
+    assert found["overlaps"]["sampled"]["text"] == {"mean": 1.0, "num_queries": len(TEXTS) + 4}
+
+
+def test_another_model_finds_other_contents(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "queries.txt").write_text("a red thing\n\nshoes of any colour\n")
+    found = compare(root, "main", "v2", "-k", 2, "--queries", tmp_path / "queries.txt")
+    assert 0 < found["overlap"] < 1
+    assert found["overlaps"]["given"]["image"]["num_queries"] == 2
+    assert set(found["overlaps"]) == {"given", "sampled"}
+
+
+def test_a_sampled_content_is_not_its_own_answer(root: Path) -> None:
+    found = compare(root, "main", "same", "-k", 100)
+    assert found["overlap"] == 1.0
+    assert compare(root, "main", "same", "--sample", 0)["overlap"] is None
+
+
+def test_pairs_tell_which_index_is_better(root: Path, pairs: Path) -> None:
+    found = compare(root, "main", "v2", pairs)
+    quality = found["quality"]
+    assert quality["num_pairs"] == 4
+    assert quality["against"]["model"] == "main"
+    assert quality["text_to_image"]["recall@10"] == 1.0
+    assert 0 < quality["image_to_text"]["mrr"] < 1  # the pictures of the hashing encoder are like no text
+    assert set(quality["difference"]) == {"text_to_image", "image_to_text"}
+    assert found["overlaps"]["given"]["text"]["num_queries"] == 4
+
+
+def test_the_page_shows_both_answers_side_by_side(root: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    compare(root, "main", "v2", "--gallery", page, "--num-shown", 3)
+    text = page.read_text()
+    assert text.count('<div class="pair">') == 3
+    assert "— main (" in text
+    assert "— v2 (" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence", "code"),
+    [
+        pytest.param(["main", "nowhere"], "no index 'nowhere'", 1, id="no such index"),
+        pytest.param(["main", "../v2"], "must match", 1, id="a path"),
+        pytest.param(["main", "v2", "--queries", "{folder}/none.txt"], "cannot be read", 2, id="no file"),
+        pytest.param(["main", "v2", "--queries", "{folder}/empty.txt"], "holds no text", 2, id="empty file"),
+        pytest.param(["main", "v2", "--queries", "{folder}/latin.txt"], "cannot be read", 2, id="not UTF-8"),
+        pytest.param(["main", "v2", "--model-of", "v2"], "write INDEX=MODEL", 2, id="no model"),
+        pytest.param(["main", "v2", "--model-of", "v2=gone"], "there is no such model", 1, id="gone"),
+        pytest.param(["main", "v2", "--model-of", "v2=old"], "the index was built by", 1, id="another"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(
+    root: Path, tmp_path: Path, words: list[str], sentence: str, code: int
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    result = run("compare", root, *(word.format(folder=tmp_path) for word in words))
+    assert result.exit_code == code
+    assert sentence in " ".join(result.stderr.split())
+
+
+def test_a_switch_below_the_least_overlap_is_refused_with_the_figure(root: Path) -> None:
+    result = run("switch", root, "v2", "--min-overlap", "0.99")
+    assert result.exit_code == 1
+    assert "the overlap@10 of v2 is 0." in result.stderr
+    assert "below 0.99: `cliptide compare main v2 --gallery FILE` shows what differs" in result.stderr
+    assert read_pointer(open_root(root)).index_id == "main"
+
+
+def test_a_switch_below_the_least_recall_is_refused_with_the_figure(
+    root: Path, pairs: Path, tmp_path: Path
+) -> None:
+    (pairs / "pairs.csv").write_text("file,caption,content_id\n0.png,a red dress,not-in-the-index\n")
+    result = run("switch", root, "v2", "--min-recall", "0.5", "--pairs", pairs)
+    assert result.exit_code == 1
+    assert "the recall@10 of v2 is 0.000, below 0.5" in result.stderr
+    assert "cliptide compare main v2 --gallery FILE" in result.stderr
+    assert read_pointer(open_root(root)).index_id == "main"
+
+
+def test_a_switch_that_is_good_enough_happens(root: Path, pairs: Path) -> None:
+    words = ["--min-overlap", "0.2", "--min-recall", "0.9", "--pairs", pairs]
+    result = run("switch", root, "v2", *words)
+    assert result.exit_code == 0, result.output
+    assert read_pointer(open_root(root)).index_id == "v2"
+
+
+def test_a_least_recall_without_pairs_is_refused(root: Path) -> None:
+    result = run("switch", root, "v2", "--min-recall", "0.5")
+    assert result.exit_code == 2
+    assert "--min-recall is measured on --pairs" in result.stderr
