@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
+from clip_index.errors import IndexRefused
 from cliptide.demo.address import PortTaken, has_desktop, open_browser
 from cliptide.demo.child_process import LOOPBACK, ChildDied
 from cliptide.demo.embedded_broker import EmbeddedBrokerError
+from cliptide.demo.engine import NoEngine
 from cliptide.demo.kept_consumer import ConsumerStopped
 from cliptide.demo.report import DemoReport
 from cliptide.demo.run import DemoOptions, DemoRun, DirectoryNotEmpty, running_demo
@@ -32,6 +34,8 @@ FAILURES = (
     DirectoryNotEmpty,
     EmbeddedBrokerError,
     EventLogError,
+    IndexRefused,
+    NoEngine,
     NotPublished,
     NotReadyInTime,
     NotSearchableInTime,
@@ -97,6 +101,12 @@ def _http_url(_: click.Context, param: click.Parameter, value: str | None) -> st
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
     help="An empty directory, which keeps index, logs and gallery. Default: a temporary one.",
+)
+@option(
+    "--engine",
+    type=click.Choice(["directory", "opensearch"]),
+    default="directory",
+    help="What holds the index. opensearch needs one at CLIPTIDE_OPENSEARCH__URL (http://127.0.0.1:9200).",
 )
 def main(once: bool, browser: bool, **flags: Any) -> None:
     """Run a broker, a consumer and a query service, publish a catalogue, and search it.

@@ -77,6 +77,17 @@ def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_kafka
 
 
+_EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+def _existing_root(context: click.Context, param: click.Parameter, value: Path) -> Path:
+    """Refuse a root that is not there, unless the command was told that the index lies in OpenSearch."""
+    if context.params.get("engine") == "opensearch":
+        return value
+    root: Path = _EXISTING.convert(value, param, context)
+    return root
+
+
 def index_options(command: Command) -> Command:
     """Add --index-root and --index-id."""
     command = option(
@@ -87,7 +98,8 @@ def index_options(command: Command) -> Command:
     )(command)
     return option(
         "--index-root",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        type=click.Path(path_type=Path),
+        callback=_existing_root,
         default=DEFAULT_INDEX_ROOT,
         envvar="CLIPTIDE_INDEX__ROOT",
         help="The directory that holds the indexes.",
