@@ -23,10 +23,10 @@ INSTALL_LOCKED = $(PIP) --require-hashes -r requirements.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fleet-long fuzz-api slow-long store-long producer-rust lint format figures crash-long lock sbom audit system-deps kustomize versitygw image-test image-test-deps clean
+.PHONY: help install demo test test-all fleet-long fuzz-api slow-long store-long producer-rust opensearch-cluster lint format figures crash-long lock sbom audit system-deps kustomize versitygw image-test image-test-deps clean
 
 help: ## explain every target
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("cliptide needs Python 3.10 or newer, for example: make install PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
@@ -72,6 +72,9 @@ producer-rust: install ## build Rust's example for producers (minutes) and run i
 store-long: install ## on an S3 server, kill writers 300 times and let 8 writers race 200 times (half an hour; needs versitygw)
 	@CLIPTIDE_TEST_STORE_KILLS=300 CLIPTIDE_TEST_STORE_RACES=200 $(BIN)/python -m pytest -q --timeout=3600 tests/object_stores $(ARGS)
 	@$(BIN)/python -m crashes.campaign store_faults
+
+opensearch-cluster: install ## kill the primary's node of three OpenSearch nodes under load (minutes; needs a JDK and Maven)
+	@CLIPTIDE_TEST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/opensearch_engine/test_three_nodes.py $(ARGS)
 
 lint: install ## check style and types (never edits)
 	@$(BIN)/ruff check .

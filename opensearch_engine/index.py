@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,16 @@ def open_index(connection: Connection, index_id: str | None = None, root: Path =
     if description is None:
         raise IndexMissing(f"no index {found_id!r} in OpenSearch at {connection.settings.url}")
     return _checked(connection, root, found_id, description)
+
+
+def remove_index(connection: Connection, index_id: str) -> None:
+    """Delete the index with all that it holds. It is no longer the current one either."""
+    for name in (f"{contents_alias(index_id)}-1", f"{state_alias(index_id)}-1"):
+        with suppress(EngineMissing):
+            connection.ask("DELETE", f"/{name}")
+    with suppress(IndexMissing, EngineMissing):
+        if _read_current(connection) == index_id:
+            connection.ask("DELETE", f"/{CURRENT}/_doc/{CURRENT_ID}")
 
 
 def with_crops_in_opensearch(

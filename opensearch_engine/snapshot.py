@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,15 @@ _MAX_EXACT = 20_000
 _SEARCHED_TOGETHER = 32
 _READ_TOGETHER = 100
 _NEWEST_FIRST = [{"occurred_at_ms": "desc"}, {"shard": "asc"}, {"offset": "desc"}]
+
+
+class StoredOffset(NamedTuple):
+    """The offset of the last event of an id that applied, and whether its content is live."""
+
+    shard: str
+    content_id: str
+    offset: int
+    is_live: bool
 
 
 class OpenSearchSnapshot:
@@ -231,11 +240,13 @@ class OpenSearchSnapshot:
         source = self._read_source(document_at(location), "thumbnail")
         return None if source is None else thumbnail_from_source(source)
 
-    def live_offsets(self) -> Iterator[tuple[str, str, int]]:
-        """Yield shard, content id and offset of every live content, for a comparison with the log."""
+    def stored_offsets(self) -> Iterator[StoredOffset]:
+        """Yield what is stored of every id, deletes included, for a comparison with the log."""
         order = [{"shard": "asc"}, {"content_id": "asc"}]
-        for document in self._scan(live_contents(), order, ("shard", "content_id", "offset")):
-            yield str(document.source["shard"]), document.content_id, int(document.source["offset"])
+        fields = ("shard", "content_id", "offset", "dead")
+        for document in self._scan({"match_all": {}}, order, fields):
+            source = document.source
+            yield StoredOffset(source["shard"], document.content_id, source["offset"], not source["dead"])
 
     def _searching(self, modality: Modality) -> AbstractContextManager[None]:
         observer = self._observer

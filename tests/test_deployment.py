@@ -164,6 +164,17 @@ def test_no_container_can_take_the_machine(name: str) -> None:
     assert described["security_opt"] == ["no-new-privileges:true"]
 
 
+def test_opensearch_starts_only_where_it_is_asked_for_and_both_services_find_it() -> None:
+    assert SERVICES["opensearch"]["profiles"] == ["opensearch"]
+    assert "ports" not in SERVICES["opensearch"]
+    for name in OWN:
+        environment = SERVICES[name]["environment"]
+        assert environment["CLIPTIDE_INDEX__ENGINE"] == "${CLIPTIDE_INDEX__ENGINE:-directory}"
+        assert (
+            environment["CLIPTIDE_OPENSEARCH__URL"] == "${CLIPTIDE_OPENSEARCH__URL:-http://opensearch:9200}"
+        )
+
+
 def test_grafana_has_no_default_password() -> None:
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"

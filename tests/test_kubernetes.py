@@ -32,8 +32,8 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
-FOLDERS = ("base", "overlays/demo", "overlays/production")
-OURS = ("base", "overlays/production")
+FOLDERS = ("base", "overlays/demo", "overlays/opensearch", "overlays/production")
+OURS = ("base", "overlays/opensearch", "overlays/production")
 VERSIONS = ("1.30", "1.33", "1.36")
 WORKLOADS = {
     "consumer": ("StatefulSet", "cliptide-consumer"),
@@ -194,6 +194,21 @@ def test_every_variable_is_a_setting_and_each_service_accepts_its_own(
     settings = read_settings(folder, service, monkeypatch)
     assert str(settings.index.root) == "/var/lib/cliptide/index"
     KafkaSettings(settings.kafka.bootstrap_servers, settings.kafka.properties)
+
+
+@pytest.mark.parametrize("service", WORKLOADS)
+def test_an_index_in_opensearch_is_reached_with_the_users_secret(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = read_settings("overlays/opensearch", service, monkeypatch)
+    assert (settings.index.engine, settings.opensearch.num_replicas) == ("opensearch", 1)
+    sources = container("overlays/opensearch", service)["envFrom"]
+    assert {"secretRef": {"name": "cliptide-opensearch"}} in sources
+    policies = {
+        one["metadata"]["name"]: one["spec"] for one in of_kind("overlays/opensearch", "NetworkPolicy")
+    }
+    [rule] = policies["cliptide-opensearch"]["egress"]
+    assert f":{rule['ports'][0]['port']}" in str(settings.opensearch.url)
 
 
 @pytest.mark.parametrize("folder", OURS)

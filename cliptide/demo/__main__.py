@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
+from clip_index.errors import IndexRefused
 from clip_index.storage.shard_store import StoreTrouble
 from cliptide.demo.address import PortTaken, has_desktop, open_browser
 from cliptide.demo.child_process import LOOPBACK, ChildDied
 from cliptide.demo.embedded_broker import EmbeddedBrokerError
+from cliptide.demo.engine import NoEngine
 from cliptide.demo.kept_consumer import ConsumerStopped
 from cliptide.demo.report import DemoReport
 from cliptide.demo.run import DemoOptions, DemoRun, DirectoryNotEmpty, running_demo
@@ -34,6 +36,8 @@ FAILURES = (
     DirectoryNotEmpty,
     EmbeddedBrokerError,
     EventLogError,
+    IndexRefused,
+    NoEngine,
     NotPublished,
     NotReadyInTime,
     NotSearchableInTime,
@@ -116,6 +120,12 @@ def _bucket_url(_: click.Context, param: click.Parameter, value: str | None) -> 
     "bucket",
     callback=_bucket_url,
     help="A bucket for the index, such as s3://bucket/demo. Default: a directory on this machine.",
+)
+@option(
+    "--engine",
+    type=click.Choice(["directory", "opensearch"]),
+    default="directory",
+    help="What holds the index. opensearch needs one at CLIPTIDE_OPENSEARCH__URL (http://127.0.0.1:9200).",
 )
 def main(once: bool, browser: bool, **flags: Any) -> None:
     """Run a broker, a consumer and a query service, publish a catalogue, and search it.

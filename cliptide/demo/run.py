@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from clip_index.storage.index_roots import ObjectRoot, open_root
 from cliptide.dead_letters.reading import TopicScan
 from cliptide.demo.address import PageAddress, choose_port
 from cliptide.demo.child_process import LOOPBACK
+from cliptide.demo.engine import EngineName, engine_variables
 from cliptide.demo.gallery_server import serving_page
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue, sample_queries
 from cliptide.demo.kept_consumer import ConsumerStopped
@@ -62,6 +63,7 @@ class DemoOptions:
     public_url: str | None = None
     reference_folders: tuple[Path, ...] = ()
     bucket: str | None = None
+    engine: EngineName = "directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ class DemoRun:
             "CLIPTIDE_INDEX__ROOT": str(self.files.index_root),
             **({"CLIPTIDE_INDEX__CACHE_DIR": str(self.files.index_cache)} if self.files.bucket else {}),
             "CLIPTIDE_ENCODER__MODEL": str(self.files.model),
+            **self.services.engine,
         }
 
     def _report(self, result: StreamResult, answered: Sequence[AnsweredQuery]) -> DemoReport:
@@ -180,7 +183,10 @@ def count_dead_letters(kafka: KafkaSettings) -> int:
 @contextmanager
 def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
     """Start the services, and print the page's address as soon as it answers. Stop them at the end."""
-    with _directory(options.directory) as directory, _termination_as_interrupt():
+    with ExitStack() as stack:
+        directory = stack.enter_context(_directory(options.directory))
+        stack.enter_context(_termination_as_interrupt())
+        engine = stack.enter_context(engine_variables(options.engine))
         page = PageAddress(options.host, choose_port(options.host, options.port), options.public_url)
         folders = tuple(folder.resolve() for folder in options.reference_folders)
         files = DemoFiles(directory, folders, options.bucket)
@@ -188,7 +194,7 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
         files.pictures.mkdir()
         with _status(console, "starting broker, consumer and query service") as started:
             model_directory = write_model_directory(files.model)
-            with running_services(files, model_directory, page) as services:
+            with running_services(files, model_directory, page, engine) as services:
                 services.wait_until_answering(READY_TIMEOUT_SECONDS)
                 started()
                 console.print(f"open {page.url}/", highlight=False, soft_wrap=True)

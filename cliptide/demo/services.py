@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cliptide.demo.address import PageAddress
@@ -51,6 +51,7 @@ class DemoServices:
     query_service: Child | None = None
     consumer: KeptConsumer | None = None
     broker: BrokerWatch | None = None
+    engine: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Start a crashed consumer again. Raise `ChildDied` if a service ended and cannot be started again.
@@ -126,20 +127,23 @@ class DemoFiles:
 
 
 @contextmanager
-def running_services(files: DemoFiles, model_directory: Path, page: PageAddress) -> Iterator[DemoServices]:
+def running_services(
+    files: DemoFiles, model_directory: Path, page: PageAddress, engine: Mapping[str, str] | None = None
+) -> Iterator[DemoServices]:
     """Start broker, consumer and query service, and stop them in reverse order.
 
-    `files` says where their index, their working files and their logs (`*.log`) lie.
+    `files` says where their index, their working files and their logs (`*.log`) lie. `engine` are the
+    variables of another engine than a directory.
     """
     with ExitStack() as stack:
         log_path = files.directory / "broker.log"
         broker = stack.enter_context(EmbeddedBroker(log_path=log_path))
         kafka = KafkaSettings(broker.bootstrap_servers, EmbeddedBroker.client_properties)
         create_topics(kafka)
-        environment = build_environment(files, model_directory, kafka, page)
+        environment = {**build_environment(files, model_directory, kafka, page), **(engine or {})}
         consumer, query_service = stack.enter_context(_running_children(environment, files.directory))
         watch = BrokerWatch(broker, log_path)
-        yield DemoServices(kafka, QueryClient(page.url), query_service, consumer, watch)
+        yield DemoServices(kafka, QueryClient(page.url), query_service, consumer, watch, engine or {})
 
 
 def create_topics(kafka: KafkaSettings) -> None:

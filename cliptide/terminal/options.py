@@ -91,7 +91,9 @@ def _read_root(exists: bool) -> Callable[[click.Context, click.Parameter, str], 
             root = root_from_text(value)
         except ValueError as error:
             raise click.BadParameter(str(error), param=param) from error
-        return root if isinstance(root, str) else Path(directory.convert(root, param, context))
+        if isinstance(root, str) or context.params.get("engine") == "opensearch":
+            return root  # what lies in OpenSearch needs no directory
+        return Path(directory.convert(root, param, context))
 
     return read
 

@@ -15,12 +15,16 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot, local_directory
 from cliptide.dead_letters.reading import TopicScan, dead_letter_from_record
 from cliptide.terminal.connections import open_source
+from cliptide.terminal.engine import engine_options
 from cliptide.terminal.options import dead_letter_topic_option, index_options, kafka_options, mapping_option
 from cliptide.terminal.plain_text import plain
 from cliptide.terminal.registry import RegistryOptions, open_schemas, registry_options
 from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
 from event_log.errors import TopicMissing
 from event_log.kafka.settings import KafkaSettings
+from opensearch_engine.connection import Connection, OpenSearchSettings
+from opensearch_engine.errors import EngineUnavailable
+from opensearch_engine.reader import OpenSearchReader
 from schemas.codec import EventDecoder
 from schemas.mapping.rules import EventMapping
 
@@ -31,6 +35,7 @@ _KINDS = ("missing", "surplus", "outdated")
 @click.command("verify", short_help="Read the log again and compare the index with it.")
 @index_options
 @dead_letter_topic_option
+@engine_options
 @mapping_option
 @kafka_options
 @registry_options
@@ -38,18 +43,22 @@ def verify_command(
     index_root: IndexRoot,
     index_id: str | None,
     dead_letter_topic: str,
+    opensearch: OpenSearchSettings | None,
     mapping: EventMapping | None,
     kafka: KafkaSettings,
     registry: RegistryOptions,
 ) -> None:
     """Read the log again, fold it, and compare the index with the result, content by content.
 
-    Every file of the index is also checked against its digest. The exit code is 0 only if no difference
-    was found. If retention has removed records that the index covers, the contents that only they could
-    prove are counted as unproven. The last line of standard output is a JSON summary.
+    Every file of an index in a directory is also checked against its digest. The exit code is 0 only if no
+    difference was found. If retention has removed records that the index covers, the contents that only
+    they could prove are counted as unproven. The last line of standard output is a JSON summary.
     """
-    reader = IndexReader(index_root, index_id)
-    reader.reload()
+    reader = _open_reader(index_root, index_id, opensearch)
+    try:
+        reader.reload()
+    except EngineUnavailable as error:
+        raise click.ClickException(str(error)) from error
     if reader.index is None or reader.searcher is None:
         raise click.ClickException(f"no index in {index_root}")
     with open_schemas(registry, local_directory(index_root)) as schemas:
@@ -71,6 +80,14 @@ def verify_command(
     }
     click.echo(json.dumps(summary))
     sys.exit(0 if is_equal else 1)
+
+
+def _open_reader(
+    index_root: IndexRoot, index_id: str | None, opensearch: OpenSearchSettings | None
+) -> IndexReader | OpenSearchReader:
+    if opensearch is None:
+        return IndexReader(index_root, index_id)
+    return OpenSearchReader(Connection(opensearch), index_id)
 
 
 def _read_log(folded: LogFold, topic: str, kafka: KafkaSettings) -> None:

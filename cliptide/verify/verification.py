@@ -16,6 +16,7 @@ from clip_index.fold import UNSEEN, IdState, fold, takes_patch
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import ShardView
 from event_log.records import Record
+from opensearch_engine.snapshot import OpenSearchSnapshot
 from schemas.codec import EventDecoder
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import DeleteEvent, PatchEvent
@@ -118,11 +119,16 @@ class LogFold:
         is_delete = isinstance(event, DeleteEvent)
         partition.add(event.content_id, record.offset, version=event.version, is_delete=is_delete)
 
-    def compare(self, searcher: Searcher, partition_of: Callable[[str], int]) -> list[ShardDifference]:
+    def compare(
+        self, searcher: Searcher | OpenSearchSnapshot, partition_of: Callable[[str], int]
+    ) -> list[ShardDifference]:
         """Compare every shard with the fold of its partition, as far as the log holds its offsets."""
-        return [self._compare(shard, partition_of(shard.name)) for shard in searcher.shard_views]
+        shards = (
+            shards_of_searcher(searcher) if isinstance(searcher, Searcher) else shards_of_opensearch(searcher)
+        )
+        return [self._compare(shard, partition_of(shard.name)) for shard in shards]
 
-    def _compare(self, shard: ShardView, partition: int) -> ShardDifference:
+    def _compare(self, shard: ComparedShard, partition: int) -> ShardDifference:
         folded = self.partitions.get(partition, FoldedPartition())
         log_start, covered = self.log_starts.get(partition, 0), self.covered.get(partition, range(0))
         if log_start <= covered.start or not covered:
@@ -130,35 +136,66 @@ class LogFold:
         return compare_rest(shard, folded, log_start)
 
 
-def covered_ranges(searcher: Searcher, partition_of: Callable[[str], int]) -> dict[int, range]:
+@dataclass(frozen=True, slots=True)
+class ComparedShard:
+    """The live contents of a shard, with their offsets.
+
+    `ahead` are ids that an event beyond the covered ones has changed already, which can be in
+    OpenSearch. What they were before is not known, so a difference in them proves nothing.
+    """
+
+    name: str
+    live: OffsetById
+    ahead: Collection[str] = ()
+
+
+def shards_of_searcher(searcher: Searcher) -> list[ComparedShard]:
+    return [ComparedShard(shard.name, dict(_live_offsets(shard))) for shard in searcher.shard_views]
+
+
+def shards_of_opensearch(snapshot: OpenSearchSnapshot) -> list[ComparedShard]:
+    live: dict[str, OffsetById] = {name: {} for name in snapshot.shards}
+    ahead: dict[str, set[str]] = {name: set() for name in snapshot.shards}
+    for stored in snapshot.stored_offsets():
+        if stored.offset >= snapshot.shards[stored.shard].next_offset:
+            ahead[stored.shard].add(stored.content_id)
+        if stored.is_live:
+            live[stored.shard][stored.content_id] = stored.offset
+    return [ComparedShard(name, live[name], ahead[name]) for name in snapshot.shards]
+
+
+def covered_ranges(
+    searcher: Searcher | OpenSearchSnapshot, partition_of: Callable[[str], int]
+) -> dict[int, range]:
     """Return the offsets that each partition's shard covers."""
     shards = searcher.shards.items()
     return {partition_of(name): range(shard.first_offset, shard.next_offset) for name, shard in shards}
 
 
 def compare_shard(
-    shard: ShardView, expected: Mapping[str, int], unread: Collection[str] = ()
+    shard: ComparedShard, expected: Mapping[str, int], unread: Collection[str] = ()
 ) -> ShardDifference:
     """Compare a shard with its whole log. Unproven is what differs where a record could not be read."""
-    found = dict(_live_offsets(shard))
-    return _without_unproven(shard, found, expected, {i for i in unread if found.get(i) != expected.get(i)})
+    found = shard.live
+    doubtful = {*unread, *shard.ahead}
+    return _without_unproven(shard, found, expected, {i for i in doubtful if found.get(i) != expected.get(i)})
 
 
-def compare_rest(shard: ShardView, folded: FoldedPartition, log_start: int) -> ShardDifference:
+def compare_rest(shard: ComparedShard, folded: FoldedPartition, log_start: int) -> ShardDifference:
     """Compare a shard with a log that begins at `log_start`, because retention has removed what was before.
 
     Unproven are the contents whose events lie before it, and those whose versions may have to be compared
     with events before it, unless the shard has what the rest of the log says.
     """
-    found = dict(_live_offsets(shard))
+    found = shard.live
     older = {i for i, offset in found.items() if i not in folded.seen and offset < log_start}
-    doubtful = folded.doubtful | folded.unread
+    doubtful = folded.doubtful | folded.unread | set(shard.ahead)
     unproven = older | {i for i in doubtful if found.get(i) != folded.live.get(i)}
     return _without_unproven(shard, found, folded.live, unproven)
 
 
 def _without_unproven(
-    shard: ShardView, found: Mapping[str, int], expected: Mapping[str, int], unproven: Collection[str]
+    shard: ComparedShard, found: Mapping[str, int], expected: Mapping[str, int], unproven: Collection[str]
 ) -> ShardDifference:
     difference = _difference(
         shard,
@@ -168,7 +205,9 @@ def _without_unproven(
     return replace(difference, num_unproven=len(unproven))
 
 
-def _difference(shard: ShardView, found: Mapping[str, int], expected: Mapping[str, int]) -> ShardDifference:
+def _difference(
+    shard: ComparedShard, found: Mapping[str, int], expected: Mapping[str, int]
+) -> ShardDifference:
     return ShardDifference(
         shard=shard.name,
         num_equal=sum(found.get(content_id) == offset for content_id, offset in expected.items()),

@@ -31,9 +31,8 @@ def live_of(index: OpenSearchIndex, partition: int = 0) -> dict[str, int]:
     reader.reload()
     assert reader.searcher is not None
     shard = index.shard_name(partition)
-    return {
-        content_id: offset for name, content_id, offset in reader.searcher.live_offsets() if name == shard
-    }
+    stored = [one for one in reader.searcher.stored_offsets() if one.shard == shard]
+    return {one.content_id: one.offset for one in stored if one.is_live}
 
 
 def written(writer: OpenSearchShardWriter, changes: Sequence[Change], next_offset: int | None = None) -> int:
