@@ -45,7 +45,7 @@ class Layout:
     @property
     def name(self) -> str:
         shares = "-".join(f"{share:g}" for share in self.segment_shares)
-        return f"shared-{self.kind}-{self.modality}-{self.num_rows}-{self.num_shards}-{shares}-{SEED}"
+        return f"spread-{self.kind}-{self.modality}-{self.num_rows}-{self.num_shards}-{shares}-{SEED}"
 
     def rows(self) -> Embeddings:
         """Return the embeddings. Row n has the content id `<modality>-<n>`."""
@@ -152,7 +152,12 @@ class _AsMerged:
         modality: Modality,
         /,
     ) -> WrittenLists | None:
-        rest = _Rest(self._rows, self._layout.num_rows - len(embeddings), list(self._files.values()))
+        rest = _Rest(
+            self._rows,
+            self._layout.num_shards,
+            self._layout.num_rows - len(embeddings),
+            list(self._files.values()),
+        )
         written = SharedVectors(rest)(file, embeddings, others, modality)
         if written is not None and written.shared is not None:
             self._files[written.shared.digest.xxh3_128] = written.shared
@@ -164,6 +169,7 @@ class _Rest:
     """The rest of the index as a segment's merge would find it."""
 
     rows: Embeddings
+    num_shards: int
     num_others: int
     files: list[CentroidFile]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnap
 from clip_index.reading.value_counts import CountedField, ValueCounts, count_values
 from clip_index.row_filter import RowFilter
 from clip_index.segments.id_table import hash_ids
-from clip_index.vectors.queries import MIN_DEPTH, Around, Queries, Reach
+from clip_index.vectors.queries import MIN_DEPTH, Around, Queries, Reach, join_around
 
 T = TypeVar("T")
 
@@ -132,12 +133,11 @@ class Searcher:
         known = self._around.get(modality)
         if known is not None:
             return known
-        found: dict[int, Around] = {}
+        parts: defaultdict[int, list[Around]] = defaultdict(list)
         for shard in self._shards:
             for lists in filter(None, (source.lists(modality) for source in shard.sources(modality))):
-                own, before = lists.around, found.get(id(lists.centroids))
-                found[id(lists.centroids)] = before.joined_with(own) if before else own
-        self._around[modality] = found
+                parts[id(lists.centroids)].append(lists.around)
+        found = self._around[modality] = {key: join_around(arounds) for key, arounds in parts.items()}
         return found
 
     def find(self, content_id: str) -> Location | None:

@@ -29,11 +29,9 @@ from clip_index.vectors.calibration import (
     UNCALIBRATED,
     Effort,
     calibrate,
-    hold_out,
     may_train,
 )
 from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
-from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.queries import Around, Found, NearLists, Queries, Reach
 from clip_index.vectors.vectors import (
     NodeSelection,
@@ -70,42 +68,19 @@ def write_own_lists(
     """
     training = embeddings[may_train(embeddings)]
     own = CentroidSet.of(train_centroids(training, num_lists_of(len(embeddings))))
-    lists = own.assign(embeddings).lists
-    _write(file, build_lists(own.index), embeddings, lists)
-    return _measure(embeddings, own, lists, others, target_recall)
+    lists = write_lists(file, build_lists(own.index), embeddings, own)
+    return calibrate(embeddings, own.centroids, lists, others=others, target_recall=target_recall)
 
 
-def write_shared_lists(
-    file: ByteSink,
-    embeddings: NDArray[np.float16],
-    shared: CentroidSet,
-    others: NDArray[np.float16] | None = None,
-    target_recall: float = TARGET_RECALL,
-) -> Effort:
-    """Write lists around a set of centroids that has a file of its own; see `write_own_lists`."""
-    lists = shared.assign(embeddings).lists
-    elsewhere = build_flat(embeddings.shape[1])
-    _write(file, build_lists(elsewhere, shared.num_lists), embeddings, lists)
-    return _measure(embeddings, shared, lists, others, target_recall)
-
-
-def _write(file: ByteSink, index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.int64]) -> None:
+def write_lists(
+    file: ByteSink, index: Any, embeddings: NDArray[np.float16], around: CentroidSet
+) -> NDArray[np.int64]:
+    """Fill and write an index of `build_lists`; return the list of each embedding, (n,)."""
+    lists = around.assign(embeddings).lists
     for first in range(0, len(embeddings), _BLOCK):
         add_listed(index, embeddings[first : first + _BLOCK], lists[first : first + _BLOCK])
     write_index(file, index)
-
-
-def _measure(
-    embeddings: NDArray[np.float16],
-    around: CentroidSet,
-    lists: NDArray[np.int64],
-    others: NDArray[np.float16] | None,
-    target_recall: float,
-) -> Effort:
-    held_out = hold_out(embeddings)
-    return calibrate(
-        embeddings, around.centroids, lists, held_out=held_out, others=others, target_recall=target_recall
-    )
+    return lists
 
 
 def build_lists(centroids: Any, num_lists: int | None = None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
@@ -21,6 +21,7 @@ MIN_DEPTH = 100
 """Searches for fewer hits than this scan what a search for this many scans, so their answers agree."""
 
 _NODES_MET_OF_HIT = 4
+_LEAST_OF_GAP = 0.95  # of the greatest gap of all segments
 _MIN_RANKED = 32  # of the centroids; fewer take as long
 
 
@@ -53,13 +54,19 @@ class Around:
     def num_lists(self) -> int:
         return int(self.centroids.ntotal)
 
-    def joined_with(self, other: Around) -> Around:
-        """Return the lists of both, which lie around the same centroids. The greater effort serves both."""
-        effort = Effort(
-            max(self.effort.gap, other.effort.gap), max(self.effort.usual_lists, other.effort.usual_lists)
-        )
-        num_nodes = self.num_nodes + other.num_nodes
-        return Around(self.centroids, num_nodes, effort, max(self.nodes_per_row, other.nodes_per_row))
+
+def join_around(parts: Sequence[Around]) -> Around:
+    """Return the lists of all parts together, which lie around the same centroids.
+
+    The gaps of segments of one kind differ by chance, by a tenth or so. Their mean serves all of them;
+    a segment that needs much more gets nearly what it needs.
+    """
+    gaps = np.array([part.effort.gap for part in parts])
+    num_nodes = [part.num_nodes for part in parts]
+    gap = max(float(np.average(gaps, weights=num_nodes)), _LEAST_OF_GAP * float(gaps.max()))
+    usual_lists = max(part.effort.usual_lists for part in parts)
+    nodes_per_row = max(part.nodes_per_row for part in parts)
+    return Around(parts[0].centroids, sum(num_nodes), Effort(gap, usual_lists), nodes_per_row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import Modality
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import TARGET_RECALL, may_train
+from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train
 from clip_index.vectors.centroid_set import (
     TRAINING_NODES_OF_LIST,
     CentroidFile,
@@ -24,8 +24,8 @@ from clip_index.vectors.centroid_set import (
     num_lists_of,
     train_centroids,
 )
-from clip_index.vectors.flat_vectors import write_flat
-from clip_index.vectors.inverted_lists import MIN_NODES, write_shared_lists
+from clip_index.vectors.flat_vectors import build_flat, write_flat
+from clip_index.vectors.inverted_lists import MIN_NODES, build_lists, write_lists
 from clip_index.vectors.vector_file import WrittenLists
 
 _MAX_GROWTH = 2  # of the number of lists, so 4 of the number of nodes
@@ -36,6 +36,11 @@ _SEED = 99
 
 class RestOfIndex(Protocol):
     """The segments of the index beside the ones that are merged, in this shard and in the others."""
+
+    @property
+    def num_shards(self) -> int:
+        """The shards of the whole index."""
+        ...
 
     def num_nodes(self, modality: Modality) -> int:
         """Return how many distinct embeddings they have."""
@@ -69,7 +74,18 @@ class SharedVectors:
             write_flat(file, embeddings)
             return None
         chosen = self._find_fitting(modality, embeddings) or self._train(modality, embeddings)
-        effort = write_shared_lists(file, embeddings, chosen.centroids, others, self._target_recall)
+        around = chosen.centroids
+        lists = write_lists(
+            file, build_lists(build_flat(around.dimension), around.num_lists), embeddings, around
+        )
+        effort = calibrate(
+            embeddings,
+            around.centroids,
+            lists,
+            others=others,
+            target_recall=self._target_recall,
+            num_shards=self._rest.num_shards,
+        )
         return WrittenLists(effort, chosen)
 
     def _find_fitting(self, modality: Modality, embeddings: NDArray[np.float16]) -> CentroidFile | None:

@@ -49,13 +49,13 @@ class OtherSegments:
         self._own = [(store, entry) for entry in manifest.segments]
         self._without = without
         self._siblings = siblings[:_MAX_SIBLINGS]
-        self._num_shards = 1 + len(siblings)
+        self.num_shards = 1 + len(siblings)
 
     def num_nodes(self, modality: Modality) -> int:
         """Return how many distinct embeddings they have; of very many shards, some stand for the others."""
         own = sum(entry.num_vectors.get(modality, 0) for _, entry in self._own_rest)
         theirs = sum(entry.num_vectors.get(modality, 0) for _, entry in self._theirs)
-        return own + theirs * (self._num_shards - 1) // max(1, len(self._siblings))
+        return own + theirs * (self.num_shards - 1) // max(1, len(self._siblings))
 
     def sets(self, modality: Modality) -> Iterator[CentroidFile]:
         """Yield each set of centroids that the segments use, or the merged ones did."""

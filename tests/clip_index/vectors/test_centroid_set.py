@@ -10,7 +10,7 @@ import pytest
 
 from clip_index.errors import DamagedFile
 from clip_index.storage.file_digest import digest_of
-from clip_index.vectors.calibration import hold_out, may_train
+from clip_index.vectors.calibration import Effort, calibrate, hold_out, may_train
 from clip_index.vectors.centroid_set import (
     CentroidFile,
     CentroidSets,
@@ -19,6 +19,7 @@ from clip_index.vectors.centroid_set import (
     read_file,
     train_centroids,
 )
+from clip_index.vectors.queries import Around, join_around
 from fakes.shards import unit_vectors
 
 EMBEDDINGS = unit_vectors(1, 6_000).astype(np.float16)
@@ -112,6 +113,28 @@ def test_a_file_with_another_digest_is_damaged(file: CentroidFile, tmp_path: Pat
     (tmp_path / "set.npy").write_bytes(file.data[:-1] + b"\x01")
     with pytest.raises(DamagedFile, match="expected"):
         read_file(tmp_path / "set.npy", digest_of(file.data))
+
+
+def test_a_shard_of_several_scans_less_than_one_alone_for_the_ten_best_of_all(file: CentroidFile) -> None:
+    around = file.centroids
+    lists = around.assign(EMBEDDINGS).lists
+    gaps = [calibrate(EMBEDDINGS, around.centroids, lists, num_shards=n).gap for n in (1, 4, 10_000)]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] > gaps[2] > 0
+
+
+def test_gaps_that_differ_by_chance_serve_by_their_mean_and_a_much_greater_one_nearly_as_it_is(
+    file: CentroidFile,
+) -> None:
+    def joined_gap(*gaps: float) -> float:
+        parts = [Around(file.centroids.index, 100, Effort(gap, 8), 1.0 + gap) for gap in gaps]
+        found = join_around(parts)
+        assert (found.num_nodes, found.nodes_per_row) == (100 * len(gaps), 1.0 + max(gaps))
+        return found.effort.gap
+
+    assert joined_gap(0.1) == pytest.approx(0.1)
+    assert joined_gap(0.100, 0.104) == pytest.approx(0.102)
+    assert joined_gap(0.02, 0.1) == pytest.approx(0.095)
 
 
 @pytest.mark.parametrize("num_later", [4_000, 6_000])
