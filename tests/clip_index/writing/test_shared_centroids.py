@@ -276,3 +276,5 @@ def test_a_reload_opens_a_set_once_however_many_segments_use_it(
     shards.commit(0, unit_vectors(3, 5))
     reader.reload()
     assert len(opened) == 1
+    served = {path.parent.name for path in reader.served_files()}
+    assert served == {"segments", CENTROIDS}, "the scrub looks at what is served"
