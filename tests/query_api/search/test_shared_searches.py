@@ -18,8 +18,8 @@ from fakes.hash_encoder import HashEncoder
 from query_api.contract.filters import Filter
 from query_api.errors import ApiError
 from query_api.search import retrieval
-from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.ranking import ranking
+from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.request.options import RatedOptions
 from query_api.search.shared_searches import MAX_K, MAX_TOGETHER, SharedSearches, can_share
 from query_api.serving.workers import Workers
