@@ -24,6 +24,7 @@ from clip_index.generations.manifest import (
     Manifest,
     SegmentEntry,
     TombstonesEntry,
+    TombstonesFile,
     tombstones_name,
 )
 from clip_index.generations.tombstones import read_tombstones
@@ -43,9 +44,9 @@ _LIST_EVERY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    """A segment whose files have been verified, and where they are on this machine."""
+    """A segment or a file of tombstones that has been verified, and where its files are on this machine."""
 
-    entry: SegmentEntry
+    named: SegmentEntry | TombstonesFile
     files: Mapping[Path, FileDigest]
 
 
@@ -204,25 +205,29 @@ class ShardReader:
         return True
 
     def files(self) -> dict[Path, FileDigest]:
-        """Return the files of the served generation."""
-        dead = [self._located_tombstones(entry) for entry in self._tombstones.values()]
-        segments = [located.files for located in self._located.values()]
-        return {path: digest for files in (*segments, *dead) for path, digest in files.items()}
+        """Return the files of the served generation. Another thread may call this."""
+        return {path: digest for one in self._located.values() for path, digest in one.files.items()}
 
     def _locate_verified(self, manifest: Manifest) -> dict[str, _Located]:
-        """Return where the segments of a generation are. What the served one has already is not touched."""
+        """Return where the files of a generation are. What the served one has already is not touched."""
         located = {}
         for entry in manifest.segments:
-            known = self._located.get(entry.segment_id)
-            if known is not None and self._has_damaged_copy(known):
-                known = None
-            if known is None or (known.entry is not entry and known.entry != entry):
-                known = _Located(entry, self._verified(entry.stored_files()))
-            located[entry.segment_id] = known
-        for segment_id, dead in manifest.tombstones.items():
-            if dead.file is not None and dead != self._tombstones.get(segment_id):
-                self._verified([(tombstones_name(dead.file.file_name), dead.file.digest)])
+            name = entry.stored_name
+            located[name] = self._known_or_verified(name, entry, entry.stored_files())
+        for dead in filter(None, (entry.file for entry in manifest.tombstones.values())):
+            name = tombstones_name(dead.file_name)
+            located[name] = self._known_or_verified(name, dead, [(name, dead.digest)])
         return located
+
+    def _known_or_verified(
+        self, name: str, named: SegmentEntry | TombstonesFile, files: Iterable[tuple[str, FileDigest]]
+    ) -> _Located:
+        known = self._located.get(name)
+        if known is not None and self._has_damaged_copy(known):
+            known = None
+        if known is not None and (known.named is named or known.named == named):
+            return known
+        return _Located(named, self._verified(files))
 
     def _has_damaged_copy(self, located: _Located) -> bool:
         """Whether a damaged copy of the segment is mapped, so that it must be opened anew."""
@@ -230,9 +235,6 @@ class ShardReader:
 
     def _locate(self, files: Iterable[tuple[str, FileDigest]]) -> dict[Path, FileDigest]:
         return {self._store.local_file(name, digest): digest for name, digest in files}
-
-    def _located_tombstones(self, dead: TombstonesEntry) -> dict[Path, FileDigest]:
-        return self._locate([(tombstones_name(dead.file.file_name), dead.file.digest)] if dead.file else [])
 
     def _verified(self, files: Iterable[tuple[str, FileDigest]]) -> dict[Path, FileDigest]:
         """Return where the files are, each verified once in this process."""
@@ -264,7 +266,7 @@ class ShardReader:
         """
         if known is not None and known.segment.entry is not entry and known.segment.entry != entry:
             known = None
-        if (located := self._located.get(entry.segment_id)) and self._has_damaged_copy(located):
+        if (located := self._located.get(entry.stored_name)) and self._has_damaged_copy(located):
             known = None
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):

@@ -13,7 +13,8 @@ from clip_index.generations.manifest import Manifest, SegmentEntry
 from clip_index.vectors.calibration import TARGET_RECALL
 
 MAX_DEBT = 128
-"""Each segment takes about nine mappings, and Linux lets a process have 65,530 (`vm.max_map_count`)."""
+"""A segment of format 1 takes about nine mappings, a pack up to three. Linux lets a process have 65,530
+(`vm.max_map_count`)."""
 LOWEST_PRIORITY = 10
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
@@ -23,8 +24,8 @@ _LONGEST_WAIT_SECONDS = 60.0
 class MergeSettings:
     """When segments merge, and how large they may grow.
 
-    A merged segment has at most `max_entries` entries. A segment is rewritten alone when more
-    than `max_dead_share` of its rows are dead, or when its oldest dead row died
+    A merged segment has at most `max_entries` entries. A segment that no merge takes is rewritten alone
+    when more than `max_dead_share` of its rows are dead, or when its oldest dead row died
     `erase_within_seconds` ago. A merge of `large_entries` or more runs in the large lane. A search of
     a merged segment finds a share of `target_recall` of the ten best, in the mean. `max_debt` bounds
     the debt: whoever commits waits there, and merges have their full priority long before.
@@ -63,19 +64,30 @@ def plan_merges(
     Segments fall into tiers by the logarithm of their size, as in Lucene's TieredMergePolicy
     and LogMergePolicy. `merge_factor` segments of one tier become one segment of the next.
     So a row is rewritten about log(rows) times.
+
+    Dead rows that must be erased by now come first. Segments that have many dead rows come last, and only
+    those that no merge of a tier takes: a merge drops dead rows as a rewrite does, and where contents are
+    often replaced, rewrites one by one would take the lane for ever while the segments grow in number.
     """
     free = [entry for entry in manifest.segments if entry.segment_id not in busy]
-    rewrites = [entry for entry in free if _is_due(manifest, entry, settings, now_ms)]
-    plans = [_plan([entry], settings) for entry in rewrites]
-    taken = {entry.segment_id for entry in rewrites}
+    tiers = _plan_tiers(free, settings)
+    taken = {segment_id for plan in tiers for segment_id in plan.segment_ids}
+    rest = [entry for entry in free if entry.segment_id not in taken]
+    overdue = [entry for entry in rest if _is_overdue(manifest, entry, settings, now_ms)]
+    mostly_dead = [e for e in rest if e not in overdue and _has_many_dead(manifest, e, settings)]
+    return [*_plan_alone(overdue, settings), *tiers, *_plan_alone(mostly_dead, settings)]
+
+
+def _plan_tiers(free: Sequence[SegmentEntry], settings: MergeSettings) -> list[MergePlan]:
     tiers: dict[int, list[SegmentEntry]] = {}
     for entry in free:
-        if entry.segment_id not in taken:
-            tiers.setdefault(_tier(entry, settings), []).append(entry)
-    for _, entries in sorted(tiers.items()):
-        if len(entries) >= settings.merge_factor:
-            plans.extend(_plan_tier(entries, settings))
-    return plans
+        tiers.setdefault(_tier(entry, settings), []).append(entry)
+    full = [entries for _, entries in sorted(tiers.items()) if len(entries) >= settings.merge_factor]
+    return [plan for entries in full for plan in _plan_tier(entries, settings)]
+
+
+def _plan_alone(entries: Sequence[SegmentEntry], settings: MergeSettings) -> list[MergePlan]:
+    return [_plan([entry], settings) for entry in entries]
 
 
 def merge_debt(manifest: Manifest, settings: MergeSettings, *, without: Collection[str] = ()) -> int:
@@ -103,13 +115,14 @@ def niceness(debt: int, settings: MergeSettings) -> int:
     return max(0, LOWEST_PRIORITY - LOWEST_PRIORITY // 2 * num_eighths)
 
 
-def _is_due(manifest: Manifest, entry: SegmentEntry, settings: MergeSettings, now_ms: int) -> bool:
+def _is_overdue(manifest: Manifest, entry: SegmentEntry, settings: MergeSettings, now_ms: int) -> bool:
     dead = manifest.tombstones.get(entry.segment_id)
-    if dead is None:
-        return False
-    share = dead.num_dead / entry.num_contents
-    age_seconds = (now_ms - dead.oldest_dead_ms) / 1000
-    return share > settings.max_dead_share or age_seconds >= settings.erase_within_seconds
+    return dead is not None and (now_ms - dead.oldest_dead_ms) / 1000 >= settings.erase_within_seconds
+
+
+def _has_many_dead(manifest: Manifest, entry: SegmentEntry, settings: MergeSettings) -> bool:
+    dead = manifest.tombstones.get(entry.segment_id)
+    return dead is not None and dead.num_dead / entry.num_contents > settings.max_dead_share
 
 
 def _plan_tier(entries: Sequence[SegmentEntry], settings: MergeSettings) -> list[MergePlan]:

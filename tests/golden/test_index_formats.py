@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 
 from clip_index.content import FACT_NAMES, Modality, StoredContent
-from clip_index.generations.history import read_newest
+from clip_index.generations.history import manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.manifest import FORMAT_MAJOR, Manifest
+from clip_index.generations.manifest import FORMAT_MAJOR, FORMAT_MINOR, Manifest
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns
@@ -23,7 +24,10 @@ from clip_index.segments.segment_parts import SegmentParts
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.vectors.inverted_lists import has_lists
 from clip_index.writing.merge import DROPPED, MergeJob, run_merge
-from fakes.shards import add, content, take_over, unit_vectors
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import WriterSettings
+from fakes.inline_merges import InlineLanes
+from fakes.shards import add, content, removal, take_over, unit_vectors
 
 GOLDEN = Path(__file__).parent
 FORMATS = sorted(path.name for path in GOLDEN.glob("index-format-*"))
@@ -163,6 +167,39 @@ def test_a_merge_of_today_rewrites_its_segments_with_newer_ones(golden: Path, tm
     }
     assert read_all(merged)["tagged"].facts.title == "A title"
     writer.close()
+
+
+def test_a_takeover_writes_the_current_format_and_merges_rewrite_segments_bit_by_bit(
+    golden: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    root, lanes, now = tmp_path / "root", InlineLanes(), [time.time()]
+    shutil.copytree(golden / "root", root)
+    settings = WriterSettings(
+        collect_every_seconds=0.0, merge=MergeSettings(merge_factor=2, floor_entries=10**6)
+    )
+    index = IndexDirectory.open(root)
+    before = manifest_of(LocalShardStore(index.shard_path(0))).segments
+    writer = take_over(index, settings=settings, lanes=lanes, clock=lambda: now[0])
+    written = json.loads(writer.store.read(manifest_name(writer.generation)))
+    assert written["format"] == [FORMAT_MAJOR, FORMAT_MINOR]
+    assert writer.manifest.segments == before
+    lanes.release(is_released=True)
+    while len(writer.manifest.segments) > 1:
+        writer.maintain()
+        add(writer, [lambda o: removal("nobody", o)])
+        writer.commit()
+    add(writer, [lambda o: removal("nobody", o)])
+    writer.commit()
+    now[0] += 3600
+    writer.maintain()
+    writer.close()
+    [merged] = writer.manifest.segments
+    assert merged.pack is not None
+    assert [f"segments/{name}" for name in writer.store.list_names("segments")] == [merged.stored_name]
+    searcher = open_searcher(root)
+    assert {content_id for content_id in expected["contents"] if searcher.find(content_id)} == set(
+        expected["contents"]
+    )
 
 
 def read_all(segment: Segment) -> dict[str, StoredContent]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
-from clip_index.storage.file_digest import FileDigest
 from clip_index.writing.merge_policy import MergeLane, MergeSettings, merge_debt, niceness, plan_merges
 
 SETTINGS = MergeSettings(merge_factor=4, floor_entries=10, max_entries=1000, large_entries=300)
-DIGEST = FileDigest(1, "00")
 
 
 def manifest(sizes: list[int], dead: dict[int, tuple[int, int]] | None = None) -> Manifest:
@@ -63,6 +61,54 @@ def test_dead_rows_force_a_rewrite(
     dead: dict[int, tuple[int, int]], now_ms: int, plans: list[tuple[str, ...]]
 ) -> None:
     assert planned(manifest([100], dead), now_ms=now_ms) == plans
+
+
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dead", "plans"),
+    [
+        pytest.param([5] * 4, {0: (4, 0)}, [("0", "1", "2", "3")], id="the merge of its tier takes it along"),
+        pytest.param(
+            [5] * 4 + [100], {4: (40, 0)}, [("0", "1", "2", "3"), ("4",)], id="it waits for merges of tiers"
+        ),
+        pytest.param([400] * 4, {3: (399, 0)}, [("0", "1"), ("3",)], id="a full merge leaves it out"),
+    ],
+)
+def test_a_segment_with_many_dead_rows_takes_the_lane_from_no_merge_of_a_tier(
+    sizes: list[int], dead: dict[int, tuple[int, int]], plans: list[tuple[str, ...]]
+) -> None:
+    assert planned(manifest(sizes, dead)) == plans
+
+
+def test_rows_that_must_be_erased_by_now_come_first() -> None:
+    shard = manifest([5] * 4 + [100, 100], {4: (40, DAY_MS), 5: (1, 0)})
+    assert planned(shard, now_ms=DAY_MS) == [("5",), ("0", "1", "2", "3"), ("4",)]
+
+
+def test_where_contents_are_often_replaced_the_segments_stay_few() -> None:
+    """Each small segment soon has many dead rows. The lane runs one merge for every two commits."""
+    sizes, dead = [5], dict[int, tuple[int, int]]()
+    for commit in range(400):
+        sizes.append(5)
+        dead[len(sizes) - 2] = (2, 0)
+        if commit % 2:
+            [chosen, *_] = planned(manifest(sizes, dead)) or [()]
+            sizes, dead = after_merge(sizes, dead, [int(i) for i in chosen])
+    assert len(sizes) <= 4 * SETTINGS.merge_factor
+
+
+def after_merge(
+    sizes: list[int], dead: dict[int, tuple[int, int]], chosen: list[int]
+) -> tuple[list[int], dict[int, tuple[int, int]]]:
+    """Return the segments when the chosen ones are one without dead rows, which stands last."""
+    if not chosen:
+        return sizes, dead
+    kept = [number for number in range(len(sizes)) if number not in chosen]
+    merged = sum(sizes[number] - dead.get(number, (0, 0))[0] for number in chosen)
+    after = {kept.index(number): one for number, one in dead.items() if number in kept}
+    return [*(sizes[number] for number in kept), merged], after
 
 
 def test_large_merges_are_told_apart() -> None:
