@@ -228,8 +228,9 @@ class ShardReader:
         self, name: str, named: SegmentEntry | TombstonesFile, files: Iterable[tuple[str, FileDigest]]
     ) -> _Located:
         known = self._located.get(name)
-        is_known = known is not None and (known.named is named or known.named == named)
-        if known is not None and is_known and not self._has_damaged_copy(known):
+        if known is not None and self._has_damaged_copy(known):
+            known = None
+        if known is not None and (known.named is named or known.named == named):
             return known
         return _Located(named, self._verified(files))
 

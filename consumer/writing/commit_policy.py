@@ -9,15 +9,18 @@ from clip_index.writing.merge_policy import MAX_DEBT
 from consumer.backoff import Backoff
 
 _LONGEST_INTERVAL_SECONDS = 5.0
+_STRETCH_SECONDS = 0.2
+"""Where commits are a second apart anyhow, as in a bucket, a few segments must not make that five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitPolicy:
     """A shard commits `interval_seconds` after the first uncommitted change, or earlier at `max_bytes`.
 
-    While merging falls behind, each segment too many adds one more interval, up to five seconds. At a
-    debt of `max_merge_debt` segments nothing is committed until a merge has ended, because every segment
-    is mapped by each process that opens the shard, and a process may have only so many mappings.
+    While merging falls behind, each segment too many adds one more interval, at most 0.2 s, up to five
+    seconds in all. At a debt of `max_merge_debt` segments nothing is committed until a merge has ended,
+    because every segment is mapped by each process that opens the shard, and a process may have only so
+    many mappings.
     `backoff` says how long a shard waits after its disk has failed.
     """
 
@@ -29,7 +32,7 @@ class CommitPolicy:
     backoff: Backoff = field(default_factory=Backoff)
 
     def interval(self, merge_debt: int) -> float:
-        stretched = self.interval_seconds * (1 + max(merge_debt, 0))
+        stretched = self.interval_seconds + max(merge_debt, 0) * min(self.interval_seconds, _STRETCH_SECONDS)
         return max(self.interval_seconds, min(stretched, _LONGEST_INTERVAL_SECONDS))
 
     def waits_for_merges(self, merge_debt: int) -> bool:

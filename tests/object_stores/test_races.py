@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from clip_index.generations.history import read_newest
 from clip_index.generations.takeover import Claim, take_over_manifest
 from clip_index.storage.object_bucket import open_bucket
 from clip_index.storage.object_store import ObjectShardStore
@@ -62,7 +63,12 @@ def test_one_of_eight_creators_wins_and_the_store_holds_its_bytes(stores: list[O
 
 
 def test_eight_takeovers_at_once_have_eight_epochs(stores: list[ObjectShardStore]) -> None:
+    """There may be gaps: whoever is overtaken between its put and its listing takes over again."""
     for number in range(max(1, NUM_RACES // 10)):
         shards = [store.below(f"shard-{number}") for store in stores]
         manifests = race(shards, lambda shard: take_over_manifest(shard, Claim(f"writer-{id(shard)}")))
-        assert sorted(manifest.writer_epoch for manifest in manifests) == list(range(1, NUM_WRITERS + 1))
+        epochs = sorted(manifest.writer_epoch for manifest in manifests)
+        assert len(set(epochs)) == NUM_WRITERS
+        newest = read_newest(stores[0].below(f"shard-{number}"))
+        assert newest is not None
+        assert newest.writer_epoch == epochs[-1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from consumer.writing.commit_policy import CommitPolicy
 
 
@@ -20,3 +22,11 @@ def test_at_the_bound_nothing_commits_except_what_is_given_away() -> None:
 
     assert [is_due(29, 3600.0), is_due(30, 3600.0), is_due(31, 3600.0)] == [True, False, False]
     assert is_due(31, math.inf)
+
+
+def test_where_commits_are_far_apart_a_segment_too_many_adds_little() -> None:
+    """In a bucket a debt of four segments had made five seconds of one."""
+    policy = CommitPolicy(interval_seconds=1.0)
+    assert policy.interval(0) == 1.0
+    assert policy.interval(4) == pytest.approx(1.8)
+    assert policy.interval(1000) == 5.0
