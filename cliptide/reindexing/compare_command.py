@@ -15,8 +15,7 @@ from rich.table import Table
 from clip_index.content import MODALITIES
 from clip_index.generations.index_directory import check_index_id
 from clip_index.reading.snapshot import Hit
-from cliptide.pairs.checking import TooManyBadPairs
-from cliptide.pairs.reading import BadInput, PairRequest, pair_options
+from cliptide.pairs.reading import PairRequest, pair_options
 from cliptide.reindexing.comparing import ComparisonRequest, ComparisonResult, compare, model_option
 from cliptide.reindexing.comparison import ComparedAnswer, ComparedIndex
 from cliptide.reindexing.disk_errors import disk_errors_named
@@ -81,13 +80,10 @@ def compare_command(
         pairs=pairs,
         num_sampled=flags["sample"],
     )
-    try:
-        with disk_errors_named():
-            result = compare(request)
-            if gallery is not None:
-                gallery.write_text(build_page(result, num_shown), encoding="utf-8")
-    except TooManyBadPairs as error:
-        raise BadInput(str(error)) from error
+    with disk_errors_named():
+        result = compare(request)
+        if gallery is not None:
+            gallery.write_text(build_page(result, num_shown), encoding="utf-8")
     _report(result, as_json=as_json)
 
 

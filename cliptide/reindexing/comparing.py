@@ -15,6 +15,8 @@ from clip_index.generations.recorded_model import RecordedModel
 from clip_index.reading.index_reader import IndexReader
 from cliptide.evaluation.job import build_gallery_of_pairs, scored
 from cliptide.evaluation.report import Evaluation
+from cliptide.pairs.checking import TooManyBadPairs
+from cliptide.pairs.gallery import Gallery
 from cliptide.pairs.reading import BadInput, PairRequest
 from cliptide.reindexing.comparison import (
     ComparedIndex,
@@ -79,13 +81,11 @@ class ComparisonResult:
 
 
 def compare(request: ComparisonRequest) -> ComparisonResult:
-    """Raises `ClipIndexError`, `OSError`, `BadInput` or `TooManyBadPairs`."""
+    """Raises `ClipIndexError`, `OSError` or `BadInput`. Pairs are read first, because models take long."""
     texts = [] if request.queries_file is None else read_queries(request.queries_file)
+    gallery = _gallery_of(request.pairs)
     first, second = (_open(request, one) for one in (request.first_id, request.second_id))
     result = ComparisonResult(Comparison(request.k), indexes=(first, second))
-    gallery = (
-        None if request.pairs is None or request.pairs.is_empty else build_gallery_of_pairs(request.pairs)
-    )
     captions = [] if gallery is None else [item.key for item in gallery.captions][:MAX_QUERIES]
     given = [ComparedQuery(text, text=text) for text in (*texts, *captions)]
     tell(f"asking {first.index_id} and {second.index_id} …")
@@ -102,6 +102,15 @@ def compare(request: ComparisonRequest) -> ComparisonResult:
             num_samples=request.num_samples,
         )
     return result
+
+
+def _gallery_of(pairs: PairRequest | None) -> Gallery | None:
+    if pairs is None or pairs.is_empty:
+        return None
+    try:
+        return build_gallery_of_pairs(pairs)
+    except TooManyBadPairs as error:
+        raise BadInput(str(error)) from error
 
 
 def read_queries(file: Path) -> list[str]:

@@ -16,7 +16,8 @@ from typing import TypeVar
 import structlog
 from aiohttp import web
 
-from clip_index.errors import ClipIndexError, EncoderBroken
+from clip_index.errors import ClipIndexError, EncoderBroken, IndexRefused
+from query_api.percentiles.renewal import PercentileScales
 from query_api.serving.engine import IndexDescription, Snapshot
 from query_api.swap.candidates import Candidates, NamedIndex, OpenedIndex
 from query_api.swap.served_pair import RunningEncoder, ServedPair, SharedParts
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 _T = TypeVar("_T")
 LOOK_SECONDS = 1.0
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 300.0
+SCALES_SECONDS = 1800.0  # for the percentiles: on a large index their searches pause a lot
 CATCH_UP_SECONDS = 10.0  # for the new index to hold what the served one holds; after a rollback it may not
 
 
@@ -56,7 +58,7 @@ class IndexSwap:
         self._metrics: Metrics = shared.metrics
         self._candidates = candidates
         self._clock = clock
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index swap")
+        self._thread = ThreadPoolExecutor(max_workers=2, thread_name_prefix="index swap")
         self._live: list[ServedPair] = [first]
         self._retiring: set[asyncio.Task[None]] = set()
         self._preparing: str | None = None
@@ -159,18 +161,50 @@ class IndexSwap:
         self._preparing = named.index_id
         began = self._clock()
         try:
-            pair = await self._prepare(named.index_id, candidates)
+            pair = await self._prepare_while_named(named, candidates)
         except (ClipIndexError, OSError) as error:
             self._fail(named, str(error))
         except Exception as error:  # torch has errors of its own for a device without room
             log.exception("another index was not prepared", index=named.index_id)
             self._fail(named, f"{type(error).__name__}: {error}")
         else:
-            await self._swap(pair)
-            log.info("serving another index", index=named.index_id, seconds=round(self._clock() - began, 1))
-            await self._read_former(candidates)
+            if pair is not None:
+                await self._swap(pair)
+                seconds = round(self._clock() - began, 1)
+                log.info("serving another index", index=named.index_id, seconds=seconds)
+                await self._read_former(candidates)
         finally:
             self._preparing = None
+
+    async def _prepare_while_named(self, named: NamedIndex, candidates: Candidates) -> ServedPair | None:
+        """Prepare the index; None if another one is named meanwhile, because of a rollback perhaps."""
+        preparing = asyncio.create_task(self._prepare(named.index_id, candidates), name="prepare an index")
+        try:
+            while True:
+                await asyncio.wait([preparing], timeout=LOOK_SECONDS)
+                if not await self._is_named(named, candidates):
+                    log.info("another index is named meanwhile", prepared=named.index_id)
+                    await self._drop(preparing)
+                    return None
+                if preparing.done():
+                    return preparing.result()
+        except asyncio.CancelledError:
+            await self._drop(preparing)
+            raise
+
+    async def _is_named(self, named: NamedIndex, candidates: Candidates) -> bool:
+        """Whether the index is still the named one. While nobody can tell, it is."""
+        with suppress(ClipIndexError, OSError):
+            return await self._call(candidates.named) == named
+        return True
+
+    async def _drop(self, preparing: asyncio.Task[ServedPair]) -> None:
+        """End a preparation, and leave nothing of it."""
+        preparing.cancel()
+        [pair] = await asyncio.gather(preparing, return_exceptions=True)
+        if isinstance(pair, ServedPair):
+            self._live.remove(pair)
+            await pair.close()
 
     def _fail(self, named: NamedIndex, reason: str) -> None:
         former = self._failure
@@ -205,7 +239,7 @@ class IndexSwap:
         if (complaint := await pair.canary.complaint()) is not None:  # Step 2
             raise EncoderBroken(complaint)
         if pair.scales is not None:
-            await pair.scales.built()  # Step 3
+            await self._build_scales(pair.scales)  # Step 3
         if self.pair.index.has_searcher:
             offsets = {name: shard.next_offset for name, shard in self.pair.index.searcher.shards.items()}
             with suppress(asyncio.TimeoutError):
@@ -213,9 +247,18 @@ class IndexSwap:
                     pair.index.wait_until_covered(offsets), self.catch_up_seconds
                 )  # Step 4
 
+    async def _build_scales(self, scales: PercentileScales) -> None:
+        try:
+            await asyncio.wait_for(scales.built(), SCALES_SECONDS)
+        except asyncio.TimeoutError:
+            message = f"its percentiles were not built within {SCALES_SECONDS:.0f} s: the log says why"
+            raise IndexRefused(message) from None
+
     async def _swap(self, pair: ServedPair) -> None:
         """Let the pair answer every request that begins from now on."""
         await pair.begin_serving()
+        if self.pair.index.has_index:  # its cursors are stale from the first request on
+            self.former_descriptions = [*self.former_descriptions, self.pair.index.index.description]
         former, self.pair = self.pair, pair
         former.end_serving()
         pair.index.show_in_place_of(_searcher_of(former))

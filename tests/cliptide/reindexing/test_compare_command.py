@@ -173,3 +173,16 @@ def test_a_least_recall_without_pairs_is_refused(root: Path) -> None:
     result = run("switch", root, "v2", "--min-recall", "0.5")
     assert result.exit_code == 2
     assert "--min-recall is measured on --pairs" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["compare", "switch"])
+def test_bad_pairs_end_the_command_with_2_before_any_model_is_loaded(
+    root: Path, pairs: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Models, "load", lambda *_: pytest.fail("a model was loaded"))
+    (pairs / "pairs.csv").write_text("file,caption\ngone.png,a red dress\n0.png,\n")
+    words = ["main", "v2", pairs] if command == "compare" else ["v2", "--min-recall", "0.5", "--pairs", pairs]
+    result = run(command, root, *words)
+    assert result.exit_code == 2
+    assert "skipped 2 of 2 pairs: missing picture 1, empty caption 1" in result.stderr
+    assert read_pointer(open_root(root)).index_id == "main"

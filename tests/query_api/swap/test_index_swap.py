@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import shutil
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,11 @@ OLD, NEW = HashEncoder(dimension=64), HashEncoder(dimension=48, seed=1)
 TEXTS = {"t-red": "a red dress", "t-blue": "a blue coat", "t-shoe": "white shoes", "t-hat": "a green hat"}
 
 
+def _set(event: threading.Event) -> threading.Event:
+    event.set()
+    return event
+
+
 @dataclass
 class Models:
     """Loads the hashing encoders by their names; `fault` is raised instead if it is set."""
@@ -47,9 +53,11 @@ class Models:
     weights: int | None = None
     loaded: list[str] = field(default_factory=list)
     fault: Exception | None = None
+    may_load: threading.Event = field(default_factory=lambda: _set(threading.Event()))
 
     def load(self, settings: EncoderSettings) -> Encoder:
         self.loaded.append(settings.model)
+        self.may_load.wait(PATIENCE_SECONDS)
         if self.fault is not None:
             raise self.fault
         if settings.model not in self.encoders:
@@ -578,3 +586,42 @@ async def test_a_vector_of_the_former_dimension_is_refused_after_the_swap(root: 
     await until_served(client, "v2")
     refused = await client.post("/v1/search", json=vector)
     assert (refused.status, (await refused.json())["error"]["code"]) == (422, "wrong_dimension")
+
+
+async def test_a_rollback_during_the_preparation_ends_it_and_the_new_index_never_serves(
+    root: Path, start: Any, models: Models
+) -> None:
+    models.may_load.clear()
+    client = await start()
+    switch(root, "v2")
+    await until(lambda: models.loaded == ["new"])
+    assert await state_of(client, "v2") == ("preparing", None)
+    name_former(open_root(root))
+    await until(lambda: swap_of(client).preparing_id is None)
+    models.may_load.set()
+    assert swap_of(client).served_id == "main"
+    assert await readiness_of(client) == (200, [])
+    assert len(swap_of(client)._live) == 1
+    switch(root, "v2")
+    await until_served(client, "v2")
+    await until(lambda: len(swap_of(client)._live) == 1)
+
+
+async def test_a_service_stops_while_it_prepares_an_index(root: Path, start: Any, models: Models) -> None:
+    models.may_load.clear()
+    client = await start()
+    switch(root, "v2")
+    await until(lambda: models.loaded == ["new"])
+    await asyncio.wait_for(client.close(), PATIENCE_SECONDS)
+    models.may_load.set()
+
+
+async def test_percentiles_that_are_not_built_are_a_failure_and_not_a_wait_for_ever(
+    root: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_swap, "SCALES_SECONDS", 0.0)
+    client = await start(has_percentiles=True)
+    switch(root, "v2")
+    await until(lambda: failures_of(client) > 0)
+    assert "percentiles were not built within" in (swap_of(client).failure_of("v2") or "")
+    await best_score(client, "red")
