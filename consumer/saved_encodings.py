@@ -144,7 +144,8 @@ class SavedEncodings:
 
 def _is_sound(embeddings: Embeddings) -> bool:
     """Whether these are unit vectors. A file that was damaged since it was verified may hold others."""
-    return bool((np.abs(np.linalg.norm(embeddings, axis=1) - 1.0) < _MAX_DEVIATION).all())
+    lengths = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))
+    return len(lengths) > 0 and bool((np.abs(lengths - 1.0) < _MAX_DEVIATION).all())
 
 
 def _size_of(derived: Derived) -> int:

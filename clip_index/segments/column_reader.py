@@ -46,6 +46,9 @@ class ColumnReader:
     def content_id(self, row: int) -> str:
         return str(self._content_id.value(row))
 
+    def offset(self, row: int) -> int:
+        return self._offset.value(row) or 0
+
     def recency(self, row: int) -> tuple[int, int]:
         """Return version and time. The greater pair is newer: offsets of two shards do not compare."""
         version = self._version.value(row)

@@ -116,11 +116,12 @@ class Segment:
         rows = (row for _, row in find_entries(self._owners, owner_hash))
         return [row for row in rows if column[row].as_py() == owner_id]
 
-    def find_digest(self, digest: bytes) -> Iterator[FoundEntry]:
+    def find_digest(self, digest: bytes) -> Iterator[int]:
         """Yield the rows, dead ones included, that were made of the bytes with this digest."""
-        if self._digests is not None:
-            for row in self._digests.rows_of(digest):
-                yield self._entry(row)
+        return iter(()) if self._digests is None else self._digests.rows_of(digest)
+
+    def offset(self, row: int) -> int:
+        return self._reader.offset(row)
 
     def digest(self, row: int) -> bytes | None:
         """Return the digest of the bytes that a row was made of; None where none was kept."""

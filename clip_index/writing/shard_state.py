@@ -77,11 +77,11 @@ class ShardState:
         A dead row is as good as a live one while it is there: who uploads the bytes again would get the
         same from the encoder, and the row that is written then belongs to the new upload alone.
         """
-        found = [entry for segment in self.segments.values() for entry in segment.find_digest(digest)]
-        newest = max(found, key=lambda entry: entry.offset, default=None)
-        if newest is None or newest.row is None:
+        found = [(segment, row) for segment in self.segments.values() for row in segment.find_digest(digest)]
+        if not found:
             return None
-        return self.segments[newest.segment_id].derived(newest.row)
+        segment, row = max(found, key=lambda one: one[0].offset(one[1]))
+        return segment.derived(row)
 
     def is_dead(self, found: FoundEntry) -> bool:
         return found.row is not None and found.row in self.dead.get(found.segment_id, ())

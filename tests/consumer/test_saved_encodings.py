@@ -248,7 +248,8 @@ class Damaged:
     [
         pytest.param(np.full((1, 4), np.nan, np.float32), id="not a number"),
         pytest.param(np.array([[1, 0, 0, 0], [64, 0, 0, 0]], np.float32), id="too long"),
-        pytest.param(np.zeros((1, 4), np.float32), id="nothing"),
+        pytest.param(np.zeros((1, 4), np.float32), id="zeros"),
+        pytest.param(np.zeros((0, 4), np.float32), id="none"),
     ],
 )
 def test_embeddings_of_a_damaged_file_are_not_taken(embeddings: np.ndarray) -> None:
