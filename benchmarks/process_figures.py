@@ -21,3 +21,9 @@ def forget_peak_memory(pid: int) -> None:
 def peak_memory_bytes(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the resident memory that no file backs."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
