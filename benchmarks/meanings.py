@@ -40,6 +40,10 @@ MEANINGS = {
         "What a query costs while 500 or 1,000 vectors a second are indexed ÷ what it costs while none are: "
         "CPU time and p99. `in_no_lists` is the growth of the rows that every search scans one by one."
     ),
+    "memory": (
+        "Memory of each service in MB with the model ViT-B-32, beside files of the index, which are shared: "
+        "with an empty index, and what 1,000,000 contents add."
+    ),
     "pipeline": (
         "How much of the machine's own limit the consumer reaches with pictures of 320 × 240 and 1024 × 768, "
         "and how many times faster than a simple loop of Pillow, open_clip and a flat index it is."
@@ -68,14 +72,15 @@ MEANINGS = {
         "disk ÷ the raw fp32 embeddings; `amplification` says how often merging writes each byte."
     ),
     "served_cost": (
-        "CPU time in µs that serving a query adds to the search itself, singly and in batches of 16; "
-        "`bare_us` is what aiohttp alone needs. Queries a second are measured with 1,000,000 rows."
+        "CPU time that serving a query adds to the search itself ÷ what aiohttp alone takes for a request, "
+        "singly and in batches of 16. Queries a second are measured with 1,000,000 rows."
     ),
     "shard_tax": "The search time of four shards ÷ that of one shard with the same rows.",
     "slow_disk": (
         "How much later an upload is found on a slow disk: the median time from its acknowledgement to the "
         "first answer with it, if each fsync takes 5 ms longer, ÷ that without. The encoder takes no time."
     ),
+    "start": "CPU seconds that each service takes from its start until it is ready, with the model ViT-B-32.",
     "trace_cost": (
         "What traces cost the consumer: records a second of CPU time ÷ those of a consumer that "
         "traces nothing, for records without a trace context, with one that is not sampled, and with one "

@@ -41,3 +41,9 @@ def session_cpu_seconds(pid: int) -> float:
         if int(fields[_SESSION]) == pid:
             ticks += sum(int(fields[number]) for number in _TIMES)
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the resident memory that no file backs."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))

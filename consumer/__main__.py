@@ -62,6 +62,7 @@ from schemas.errors import UnknownSchema
 from service.command_line import build_parser
 from service.environment import BadSettings
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
+from service.freed_memory import return_freed_memory
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
 from service.program_metrics import describe_program, measure_process
@@ -369,6 +370,7 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
         _log.info("fetching the model", url=download.url, size_bytes=download.size_bytes)
     encoder = load_encoder(settings)
     warm_up(encoder)
+    return_freed_memory()
     return encoder
 
 

@@ -89,6 +89,7 @@ from service.command_line import build_parser
 from service.environment import BadSettings
 from service.event_loop import run_in_loop
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
+from service.freed_memory import return_freed_memory
 from service.logs import configure_logs, trace_crashes
 from service.memory import free_bytes
 from service.processors import num_processors
@@ -204,6 +205,7 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
         log.info("fetching the model", url=download.url, size_bytes=download.size_bytes)
     encoder = load_encoder(settings)
     warm_up(encoder)
+    return_freed_memory()
     return encoder
 
 

@@ -215,7 +215,7 @@ class QueryApiSettings(Section):
         default=0.01,
         ge=0,
         description="Run a plain search on the event loop instead of a worker thread if no other request is "
-        "worked on and the last search took no longer than this. It then costs half the CPU time. Choose 0, "
+        "worked on and the last search took no longer than this, which saves handing it over. Choose 0, "
         "never, if the index is on a network mount that may hang.",
     )
     reload_interval_seconds: float | None = Field(

@@ -103,7 +103,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("buckets", "command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
-        ("environment", "event_loop", "exit_deadline", "host_names", "memory"),
+        ("environment", "event_loop", "exit_deadline", "freed_memory", "host_names", "memory"),
         ("processors",),
         ("logs", "value_errors"),
     ),
@@ -248,6 +248,12 @@ def test_importing_the_engine_does_not_import_torch() -> None:
     paths = [path.relative_to(ROOT).with_suffix("") for path in modules_of("clip_index")]
     modules = [".".join(path.parts) for path in paths if "open_clip" not in path.parts]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("heavy", ["torch", "open_clip", "sklearn", "scipy"])
+def test_starting_the_query_service_imports_nothing_heavy_before_it_is_needed(heavy: str) -> None:
+    code = f"import sys, query_api.__main__; sys.exit({heavy!r} in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import AgglomerativeClustering
-from sklearn.metrics import silhouette_score
 
 from clip_index.content import Embeddings
 
@@ -70,6 +68,9 @@ def find_interests(history: Sequence[PastUpload]) -> list[Interest]:
 
 def _cluster(distances: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return one label for each row of an (n, n) distance matrix."""
+    from sklearn.cluster import AgglomerativeClustering  # here: with scipy it takes a second and 60 MB
+    from sklearn.metrics import silhouette_score
+
     distances = np.maximum(distances, 0.0)
     np.fill_diagonal(distances, 0.0)
     best, best_silhouette = np.zeros(len(distances), np.int64), _MIN_SILHOUETTE

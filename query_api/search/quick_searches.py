@@ -1,4 +1,4 @@
-"""Which searches the event loop makes itself, because handing them to a thread would cost as much again."""
+"""Which searches the event loop makes itself, because handing them to a thread and back costs time."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from benchmarks.commits import Mark, burst_per_second
 from benchmarks.data import KINDS, Kind, draw_queries, draw_rows, draw_space
 from benchmarks.figure import interleaved, median_ratio
 from benchmarks.meanings import MEANINGS
-from benchmarks.process_figures import cpu_seconds
+from benchmarks.process_figures import anonymous_bytes, cpu_seconds
 
 
 def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -99,3 +99,9 @@ def test_every_figure_says_what_it_is() -> None:
     for name, module in find_figures().items():
         assert Path(module.__file__ or "").stem == name
         assert module.__doc__
+
+
+def test_the_anonymous_memory_of_a_process_grows_with_what_it_holds() -> None:
+    before = anonymous_bytes(os.getpid())
+    held = np.ones(32 * 2**20, np.uint8)
+    assert anonymous_bytes(os.getpid()) - before > 0.9 * held.nbytes
