@@ -19,7 +19,7 @@ from clip_index.reading.newcomers import occurrence_times_of_newcomers
 from clip_index.reading.sampling import sample_contents
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot, ShardView
 from clip_index.reading.value_counts import CountedField, ValueCounts, count_values
-from clip_index.row_filter import RowFilter
+from clip_index.row_filter import Exists, RowFilter
 from clip_index.segments.id_table import hash_ids
 from clip_index.vectors.queries import MIN_DEPTH, Around, Queries, Reach, join_around
 
@@ -191,6 +191,11 @@ class Searcher:
     ) -> ValueCounts:
         """Return how many live contents have each value of a field; see the function of this name."""
         return count_values(self._shards, field, row_filter, max_values=max_values)
+
+    def has_field(self, field: str) -> bool:
+        """Whether a live content has a value of the field, such as `metadata.colour`. Blocking."""
+        present = RowFilter((Exists(field),))
+        return any(view.has_row(present) for shard in self._shards for view in shard.segments)
 
     def sample(self, modality: Modality, num_contents: int) -> list[Location]:
         """Draw live contents at random; the same snapshot gives the same sample."""

@@ -71,6 +71,11 @@ class SegmentView:
     def locate(self, row: int) -> tuple[SegmentView, int]:
         return self, row
 
+    def has_row(self, row_filter: RowFilter) -> bool:
+        """Whether a live row passes the filter."""
+        mask = self.segment.row_mask(row_filter)
+        return bool(np.any(mask if self._is_live is None else mask & self._is_live))
+
     def is_live(self, row: int) -> bool:
         return self._is_live is None or bool(self._is_live[row])
 

@@ -25,6 +25,7 @@ from cliptide.demo.engine import EngineName, engine_variables
 from cliptide.demo.gallery_server import serving_page
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue, sample_queries
 from cliptide.demo.kept_consumer import ConsumerStopped
+from cliptide.demo.metrics_addresses import metrics_addresses
 from cliptide.demo.questions import AnsweredQuery, ask, gallery_sections, mean_precision
 from cliptide.demo.report import DemoReport, build_answers_table
 from cliptide.demo.services import DEAD_LETTER_TOPIC, DemoFiles, DemoServices, running_services
@@ -128,6 +129,8 @@ class DemoRun:
         self._say(f"search in a browser:     {self.page.url}/")
         self._say(f"query service:           {self.page.url}")
         self._say(f"broker:                  {self.services.kafka.bootstrap_servers}")
+        for service, address in metrics_addresses(self.files.directory).items():
+            self._say(f"{f'metrics, {service}:':<25}{address}")
         self._say(f"logs and index:          {self.files.directory}")
         self._say(f"folder for references:   {self.files.pictures}")
         self._say("for the command line, in another terminal:")

@@ -119,6 +119,11 @@ class Facet(Answer):
 
 class FacetAnswer(Answer):
     fields: dict[str, Facet] = Field(description="By field: `source`, `metadata.colour` and so on.")
+    unknown_fields: list[str] | None = Field(
+        default=None,
+        description="Fields of metadata that the request names, in `fields` or in the filter, and no content "
+        "has. Absent if there are none.",
+    )
     num_counted: int = Field(description="How many contents were read.")
     is_complete: bool = Field(
         description=f"False if more contents match than the {MAX_COUNTED} of each modality that are read: "

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from clip_index.content import MODALITIES, StoredContent
 from query_api.answers.snapshot import build_snapshot
+from query_api.answers.unknown_fields import fields_of, unknown_fields
 from query_api.contents.facet_models import (
     MAX_COUNTED,
     Facet,
@@ -70,8 +71,11 @@ def build_facet_answer(
         is_complete = all(len(locations) < MAX_COUNTED for locations in found)
         if query is None and not is_complete:
             fields |= _whole_counts(searcher, wanted)
+        named = [*(wanted.fields or ()), *fields_of(wanted.filter)]
+        unknown = unknown_fields(searcher, (field for field in dict.fromkeys(named) if field not in fields))
     answer = FacetAnswer(
         fields=fields,
+        unknown_fields=unknown or None,
         num_counted=len(contents),
         is_complete=is_complete,
         snapshot=build_snapshot(searcher),

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from query_api.answers.headlines import JsonObject
+from query_api.answers.unknown_fields import fields_of, unknown_fields
 from query_api.search.paging.cursors import write_cursor
 from query_api.search.paging.pages import Page, build_page_requests, next_page
 from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.ranking.ranking import Rankings, find_rankings, rank
-from query_api.search.ranking.rating import rate
+from query_api.search.ranking.rating import RatedHits, rate
 from query_api.search.request.options import RatedOptions
 from query_api.search.results import write_answer, write_results
 from query_api.serving.engine import Snapshot
@@ -43,8 +45,16 @@ def _rate_and_write(
     searcher: Snapshot, rankings: Rankings, *, query: QueryEmbedding, options: RatedOptions, stages: Stages
 ) -> bytes:
     with stages.measure("columns"):
-        results = write_results(searcher, rate(query, rankings, options), options.include)
-    return write_answer({"results": results}, searcher, stages)
+        answer = _write_found(searcher, rate(query, rankings, options), options)
+    return write_answer(answer, searcher, stages)
+
+
+def _write_found(searcher: Snapshot, rated: RatedHits, options: RatedOptions) -> JsonObject:
+    """Write the results; if nothing is found, also which fields of the filter no content has."""
+    answer: JsonObject = {"results": write_results(searcher, rated, options.include)}
+    if not any(rated.values()) and (unknown := unknown_fields(searcher, fields_of(options.filter))):
+        answer["unknown_fields"] = unknown
+    return answer
 
 
 def search_each(searcher: Snapshot, searches: Sequence[SharedSearch]) -> list[bytes | Exception]:
@@ -86,7 +96,7 @@ def search_batch(
         found = rank(searcher.observed_by(stages.search_observer), queries)
     with stages.measure("columns"):
         answers = [
-            {"results": write_results(searcher, rate(query, rankings, options), options.include)}
+            _write_found(searcher, rate(query, rankings, options), options)
             for (query, options), rankings in zip(queries, found, strict=True)
         ]
     return write_answer({"answers": answers}, searcher, stages)
@@ -107,7 +117,7 @@ def search_page(
         rankings = {one.modality: ranking for one, ranking in zip(requests, found, strict=True)}
     with stages.measure("columns"):
         rated = rate(page.query, rankings, page.options)
-        results = write_results(searcher, rated, page.options.include)
+        answer = _write_found(searcher, rated, page.options)
     following = next_page(page, rankings)
     cursor = write_cursor(following, cursor_key) if following else None
-    return write_answer({"results": results, "next_cursor": cursor}, searcher, stages)
+    return write_answer({**answer, "next_cursor": cursor}, searcher, stages)

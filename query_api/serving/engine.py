@@ -141,6 +141,10 @@ class Snapshot(Protocol):
         """Return how many live contents have each value of a field, the most frequent values first."""
         ...
 
+    def has_field(self, field: str) -> bool:
+        """Whether a live content has a value of the field, such as `metadata.colour`; blocking."""
+        ...
+
     def sample(self, modality: Modality, num_contents: int) -> list[Location]:
         """Draw live contents at random; the same snapshot gives the same sample."""
         ...

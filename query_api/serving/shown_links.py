@@ -152,6 +152,9 @@ class LinkShowingSnapshot:
     ) -> ValueCounts:
         return self.inner.count_values(field, row_filter, max_values=max_values)
 
+    def has_field(self, field: str) -> bool:
+        return self.inner.has_field(field)
+
     def sample(self, modality: Modality, num_contents: int) -> list[Location]:
         return self.inner.sample(modality, num_contents)
 

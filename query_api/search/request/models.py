@@ -219,6 +219,11 @@ class QueryAnswer(Answer):
     results: dict[Literal["text", "image", "all"], ModalityResults] = Field(
         description="One entry for each modality asked for; only `all` if `by_modality` is false."
     )
+    unknown_fields: list[str] | None = Field(
+        default=None,
+        description="Fields of metadata in the filter that no content has. Present only if nothing is found "
+        "and there are such fields.",
+    )
 
 
 class SearchAnswer(QueryAnswer):

@@ -123,6 +123,8 @@ def test_it_stays_until_ctrl_c_and_then_stops_everything(tmp_path: Path) -> None
         assert b"<title>" in fetch(url)[1]
         shown = shown_by(process)
         assert shown["query service"] == url
+        for service, metric in (("query service", b"cliptide_query_"), ("consumer", b"cliptide_consumer_")):
+            assert metric in fetch(shown[f"metrics, {service}"])[1]
         assert client.index().num_contents == 120
         try_the_calls_of_earlier_services(url)
         publish_a_reference(shown, tmp_path / "large")

@@ -144,3 +144,22 @@ async def test_what_cannot_be_counted_is_refused(client: Client, body: Any, mess
 async def test_facets_of_an_unknown_content_are_a_404(client: Client) -> None:
     response = await client.post("/v1/facets", json={"content_id": "nobody"})
     assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_content")
+
+
+async def test_fields_that_no_live_content_has_are_named(index: SmallIndex, client: Client) -> None:
+    answer = await ask(client, fields=["metadata.color", "metadata.colour", "owner_id"])
+    assert answer["unknown_fields"] == ["metadata.color"]
+    condition = {"field": "metadata.size", "equals": "L"}
+    answer = await ask(client, filter={"must": [condition]})
+    assert (answer["num_counted"], answer["unknown_fields"]) == (0, ["metadata.size"])
+    assert "unknown_fields" not in await ask(client)
+
+
+async def test_a_field_of_deleted_contents_alone_is_one_that_no_content_has(
+    index: SmallIndex, start_service: StartService
+) -> None:
+    index.commit(0, described(index.text("t-9", "a tie"), {"pattern": "dots"}, 9))
+    index.commit(0, index.removal("t-9"))
+    client = await start_service(index)
+    answer = await ask(client, fields=["metadata.pattern"])
+    assert answer["unknown_fields"] == ["metadata.pattern"]

@@ -271,3 +271,27 @@ async def test_a_filter_has_a_largest_size_and_the_largest_can_be_paged(client: 
     assert status == 200, answer
     status, answer = await post(client, cursor=answer["next_cursor"])
     assert status == 200, answer
+
+
+async def test_a_filter_on_metadata_that_no_content_has_is_named_where_nothing_is_found(
+    client: Client,
+) -> None:
+    colour = {"field": "metadata.colour", "equals": "red"}
+    price = {"field": "metadata.price", "gte": 1}
+    for body in ({"text": "red"}, {"text": "red", "paged": True, "modality": "text"}):
+        _, answer = await post(client, **body, filter={"must": [colour, price]})
+        assert answer["unknown_fields"] == ["metadata.colour"]
+    _, batch = await post(client, queries=[{"text": "red", "filter": {"must": [colour]}}, {"text": "red"}])
+    assert [one.get("unknown_fields") for one in batch["answers"]] == [["metadata.colour"], None]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param({"must": [{"field": "metadata.price", "gt": 1e9}]}, id="nothing found, a known field"),
+        pytest.param({"must_not": [{"field": "metadata.colour", "equals": "red"}]}, id="something found"),
+    ],
+)
+async def test_otherwise_no_field_is_named(client: Client, wanted: dict[str, Any]) -> None:
+    _, answer = await post(client, text="red", filter=wanted)
+    assert "unknown_fields" not in answer
