@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -84,6 +85,11 @@ def _existing_root(context: click.Context, param: click.Parameter, value: Path) 
     """Refuse a root that is not there, unless the command was told that the index lies in OpenSearch."""
     if context.params.get("engine") == "opensearch":
         return value
+    if "engine" not in context.params and os.environ.get("CLIPTIDE_INDEX__ENGINE") == "opensearch":
+        raise click.UsageError(
+            "this command works on an index in a directory, and CLIPTIDE_INDEX__ENGINE is opensearch: "
+            "docs/opensearch.md says how to back up and restore an index there"
+        )
     root: Path = _EXISTING.convert(value, param, context)
     return root
 
