@@ -31,7 +31,7 @@ from opensearch_engine.documents import (
     location_of,
     thumbnail_from_source,
 )
-from opensearch_engine.errors import EngineMissing
+from opensearch_engine.errors import EngineUnavailable
 from opensearch_engine.filters import live_contents
 from opensearch_engine.index import OpenSearchIndex
 from opensearch_engine.rankings import MAX_RESULTS, cosine_from_score, exact, nearest
@@ -197,12 +197,13 @@ class OpenSearchSnapshot:
         return [content_from_document(document, long_facts) for document in documents]
 
     def embeddings(self, location: Location) -> Embeddings:
+        """If the content was deleted meanwhile, this is an `EngineUnavailable`: who asks again finds none."""
         document = document_at(location)
         if document.embeddings is not None:
             return document.embeddings
         source = self._read_source(document, "vectors")
         if source is None:
-            raise EngineMissing(f"{document.document_id}: the content has been deleted meanwhile")
+            raise EngineUnavailable(f"{document.document_id}: the content has been deleted meanwhile")
         return embeddings_from_source(source)
 
     def thumbnail(self, location: Location) -> bytes | None:
