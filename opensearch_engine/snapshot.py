@@ -34,7 +34,7 @@ from opensearch_engine.documents import (
 from opensearch_engine.errors import EngineUnavailable
 from opensearch_engine.filters import live_contents
 from opensearch_engine.index import OpenSearchIndex
-from opensearch_engine.rankings import MAX_RESULTS, cosine_from_score, exact, nearest
+from opensearch_engine.rankings import MAX_RESULTS, Ranked, cosine_from_score, exact, nearest
 
 _MAX_EXACT = 20_000
 """How many contents are scored one by one for a ranking that the graph has answered with too few."""
@@ -86,18 +86,14 @@ class OpenSearchSnapshot:
     ) -> list[list[Hit]]:
         if k < 1 or not len(queries):
             return [[] for _ in range(len(queries))]
-        num_ranked = k if depth is None else max(k, depth)
+        ranked = Ranked(modality, k, k if depth is None else max(k, depth), row_filter)
         vectors = [_vector(query) for query in queries]
         with self._searching(modality):
-            answers = self._rank(
-                [nearest(vector, modality, num_ranked, row_filter) for vector in vectors], modality
-            )
-            for number in self._short(answers, num_ranked, modality, row_filter):
-                [answers[number]] = self._rank(
-                    [exact(vectors[number], modality, num_ranked, row_filter)], modality
-                )
+            answers = self._rank([nearest(vector, ranked) for vector in vectors], modality)
+            for number in self._short(answers, ranked):
+                [answers[number]] = self._rank([exact(vectors[number], ranked)], modality)
         least = -math.inf if min_score is None else min_score
-        return [[hit for hit in hits[:num_ranked] if hit.score >= least][:k] for hits in answers]
+        return [[hit for hit in hits if hit.score >= least][:k] for hits in answers]
 
     def find(self, content_id: str) -> Location | None:
         """Return where a live content lies: the newest one if producers sent its id to several partitions."""
@@ -230,18 +226,12 @@ class OpenSearchSnapshot:
                 answers.append(_best_first(scored, modality))
         return answers
 
-    def _short(
-        self,
-        answers: Sequence[list[Hit]],
-        num_ranked: int,
-        modality: Modality,
-        row_filter: RowFilter | None,
-    ) -> list[int]:
+    def _short(self, answers: Sequence[list[Hit]], ranked: Ranked) -> list[int]:
         """Return which rankings hold fewer contents than exist, where so few exist that all can be scored."""
-        short = [number for number, hits in enumerate(answers) if len(hits) < num_ranked]
+        short = [number for number, hits in enumerate(answers) if len(hits) < ranked.k]
         if not short:
             return []
-        body = {"query": live_contents(modality, row_filter)}
+        body = {"query": live_contents(ranked.modality, ranked.row_filter)}
         num_existing = int(self._connection_ask("_count", body)["count"])
         if num_existing > _MAX_EXACT:
             return []
