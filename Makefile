@@ -97,7 +97,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 lock: install ## pin the newest versions that pyproject.toml allows, and the part of them that each image installs
 	@$(LOCK) --all-extras pyproject.toml --output-file requirements.lock
 	@for use in serve demo build; do cp requirements.lock requirements-$$use.lock; done  # uv keeps these versions
-	@$(LOCK) pyproject.toml --output-file requirements-serve.lock
+	@$(LOCK) --extra opensearch pyproject.toml --output-file requirements-serve.lock
 	@$(LOCK) --extra demo pyproject.toml --output-file requirements-demo.lock
 	@echo 'setuptools>=77' | $(LOCK) - --output-file requirements-build.lock
 

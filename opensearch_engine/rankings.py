@@ -5,7 +5,7 @@ Each modality is a graph of its own. A text's windows are nested vectors, of whi
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from clip_index.content import Modality
 from clip_index.row_filter import RowFilter
@@ -18,38 +18,61 @@ MAX_RESULTS = 10_000
 """What OpenSearch gives in one answer, and the greatest k of its k-NN query."""
 
 _LEAST_CANDIDATES = 100
+_MORE_READ = 32  # hits behind the last one, among which equal scores are ordered by content id
 
 
-def nearest(query: list[float], modality: Modality, num_ranked: int, row_filter: RowFilter | None) -> Json:
-    """Ask the graph for the nearest contents, for twice as many as are wanted, because each shard and segment
-    of OpenSearch answers approximately, and filtered or deleted contents use candidates up."""
-    num_candidates = min(MAX_RESULTS, max(_LEAST_CANDIDATES, 2 * num_ranked))
-    knn: Json = {"vector": query, "k": num_candidates}
-    if row_filter is not None:
-        knn["filter"] = live_contents(modality, row_filter)
-    ranked = {"nested": {"path": "vectors", "score_mode": "max", "query": {"knn": {_field(modality): knn}}}}
-    return _ranking(ranked, num_candidates)
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What is asked of every query: its k best, of a ranking of `num_ranked` contents."""
+
+    modality: Modality
+    k: int
+    num_ranked: int
+    row_filter: RowFilter | None
+
+    @property
+    def num_candidates(self) -> int:
+        """How many candidates the graph is asked for: twice as many as are ranked.
+
+        Each shard and segment of OpenSearch answers approximately, and filtered or deleted contents use
+        candidates up.
+        """
+        return min(MAX_RESULTS, max(_LEAST_CANDIDATES, 2 * self.num_ranked))
+
+    @property
+    def num_read(self) -> int:
+        return min(MAX_RESULTS, self.k + _MORE_READ)
 
 
-def exact(query: list[float], modality: Modality, num_ranked: int, row_filter: RowFilter | None) -> Json:
+def nearest(query: list[float], ranked: Ranked) -> Json:
+    """Ask the graph for the nearest contents."""
+    knn: Json = {"vector": query, "k": ranked.num_candidates}
+    if ranked.row_filter is not None:
+        knn["filter"] = live_contents(ranked.modality, ranked.row_filter)
+    scored = {"knn": {_field(ranked.modality): knn}}
+    return _ranking({"nested": {"path": "vectors", "score_mode": "max", "query": scored}}, ranked)
+
+
+def exact(query: list[float], ranked: Ranked) -> Json:
     """Score every content that passes the filter."""
+    field = _field(ranked.modality)
     scored = {
         "script_score": {
-            "query": {"exists": {"field": _field(modality)}},
+            "query": {"exists": {"field": field}},
             "script": {
                 "lang": "knn",
                 "source": "knn_score",
-                "params": {"field": _field(modality), "query_value": query, "space_type": SPACE},
+                "params": {"field": field, "query_value": query, "space_type": SPACE},
             },
         }
     }
-    ranked = {
+    query_of_best = {
         "bool": {
-            "filter": [live_contents(modality, row_filter)],
+            "filter": [live_contents(ranked.modality, ranked.row_filter)],
             "must": [{"nested": {"path": "vectors", "score_mode": "max", "query": scored}}],
         }
     }
-    return _ranking(ranked, min(MAX_RESULTS, 2 * num_ranked))
+    return _ranking(query_of_best, ranked)
 
 
 def cosine_from_score(score: float) -> float:
@@ -57,9 +80,9 @@ def cosine_from_score(score: float) -> float:
     return score - 1.0 if score >= 1.0 else 1.0 - 1.0 / score
 
 
-def _ranking(ranked: Json, size: int) -> Json:
-    body: dict[str, Any] = {"query": ranked, "size": size, "_source": list(SHOWN_FIELDS)}
-    return {**body, "track_total_hits": False}
+def _ranking(query: Json, ranked: Ranked) -> Json:
+    fields = list(SHOWN_FIELDS)
+    return {"query": query, "size": ranked.num_read, "_source": fields, "track_total_hits": False}
 
 
 def _field(modality: Modality) -> str:

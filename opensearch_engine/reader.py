@@ -56,8 +56,7 @@ class OpenSearchReader:
 
         Raises `IndexMissing`, `EncoderMismatch`, `EngineRefused` or `EngineUnavailable`.
         """
-        index = self.index or self._open()
-        shards = self._read_shards(index)
+        index, shards = self._look()
         has_changed = self.searcher is None or _keys(shards) != _keys(self.searcher.shards)
         if has_changed or self._has_old_counts:
             self._count(index)
@@ -94,6 +93,15 @@ class OpenSearchReader:
 
     def served_files(self) -> Mapping[Path, FileDigest]:
         return {}
+
+    def _look(self) -> tuple[OpenSearchIndex, dict[str, ShardSnapshot]]:
+        """Read the state of the index. If it went back, another index lies there, and that one is opened."""
+        index = self.index or self._open()
+        shards = self._read_shards(index)
+        if self.searcher is not None and _went_back(self.searcher.shards, shards):
+            index = self._open()
+            shards = self._read_shards(index)
+        return index, shards
 
     def _open(self) -> OpenSearchIndex:
         index = open_index(self._connection, self._index_id)
@@ -146,6 +154,10 @@ def _count_contents(index: OpenSearchIndex) -> dict[str, dict[Modality, int]]:
 def _counts_of(bucket: Mapping[str, Any]) -> dict[Modality, int]:
     counts = {one["key"]: one["doc_count"] for one in bucket["modality"]["buckets"]}
     return {modality: counts.get(modality, 0) for modality in MODALITIES}
+
+
+def _went_back(former: Mapping[str, ShardSnapshot], shards: Mapping[str, ShardSnapshot]) -> bool:
+    return any(shard.generation < former[name].generation for name, shard in shards.items())
 
 
 def _keys(shards: Mapping[str, ShardSnapshot]) -> dict[str, tuple[GenerationKey, int | None]]:

@@ -20,7 +20,7 @@ from clip_index.content import Embeddings, Headline, LongFact, Modality, StoredC
 from clip_index.reading.browsing import NewestContent, TimePosition
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot
 from clip_index.reading.value_counts import CountedField, ValueCounts
-from clip_index.row_filter import RowFilter
+from clip_index.row_filter import Exists, RowFilter
 from opensearch_engine.connection import Json
 from opensearch_engine.documents import (
     SHOWN_FIELDS,
@@ -33,10 +33,10 @@ from opensearch_engine.documents import (
     location_of,
     thumbnail_from_source,
 )
-from opensearch_engine.errors import EngineMissing
+from opensearch_engine.errors import EngineUnavailable
 from opensearch_engine.filters import live_contents
 from opensearch_engine.index import OpenSearchIndex
-from opensearch_engine.rankings import MAX_RESULTS, cosine_from_score, exact, nearest
+from opensearch_engine.rankings import MAX_RESULTS, Ranked, cosine_from_score, exact, nearest
 
 T = TypeVar("T")
 _MAX_EXACT = 20_000
@@ -90,18 +90,14 @@ class OpenSearchSnapshot:
     ) -> list[list[Hit]]:
         if k < 1 or not len(queries):
             return [[] for _ in range(len(queries))]
-        num_ranked = k if depth is None else max(k, depth)
+        ranked = Ranked(modality, k, k if depth is None else max(k, depth), row_filter)
         vectors = [_vector(query) for query in queries]
         with self._searching(modality):
-            answers = self._rank(
-                [nearest(vector, modality, num_ranked, row_filter) for vector in vectors], modality
-            )
-            for number in self._short(answers, num_ranked, modality, row_filter):
-                [answers[number]] = self._rank(
-                    [exact(vectors[number], modality, num_ranked, row_filter)], modality
-                )
+            answers = self._rank([nearest(vector, ranked) for vector in vectors], modality)
+            for number in self._short(answers, ranked):
+                [answers[number]] = self._rank([exact(vectors[number], ranked)], modality)
         least = -math.inf if min_score is None else min_score
-        return [[hit for hit in hits[:num_ranked] if hit.score >= least][:k] for hits in answers]
+        return [[hit for hit in hits if hit.score >= least][:k] for hits in answers]
 
     def search_exactly(
         self,
@@ -113,10 +109,10 @@ class OpenSearchSnapshot:
         after_each: Callable[[float], object],
     ) -> list[list[Hit]]:
         """Have every content scored. `after_each` is told how long OpenSearch took, which is not our time."""
-        answers = []
+        ranked, answers = Ranked(modality, k, k, row_filter), []
         for query in queries:
             began = time.monotonic()
-            answers += self._rank([exact(_vector(query), modality, k, row_filter)], modality)
+            answers += self._rank([exact(_vector(query), ranked)], modality)
             after_each(time.monotonic() - began)
         return [hits[:k] for hits in answers]
 
@@ -168,6 +164,10 @@ class OpenSearchSnapshot:
         found = self._ask(body)["aggregations"]
         values = tuple((one["key"], one["doc_count"]) for one in found["values"]["buckets"])
         return ValueCounts(values, found["number"]["value"])
+
+    def has_field(self, field: str) -> bool:
+        body = {"query": live_contents(row_filter=RowFilter((Exists(field),))), "size": 1, "_source": False}
+        return bool(self._search({**body, "track_total_hits": False}))
 
     def sample(self, modality: Modality, num_contents: int) -> list[Location]:
         """Draw live contents with their embeddings. Offsets decide, so the draw is the same each time."""
@@ -228,12 +228,13 @@ class OpenSearchSnapshot:
         return built
 
     def embeddings(self, location: Location) -> Embeddings:
+        """If the content was deleted meanwhile, this is an `EngineUnavailable`: who asks again finds none."""
         document = document_at(location)
         if document.embeddings is not None:
             return document.embeddings
         source = self._read_source(document, "vectors")
         if source is None:
-            raise EngineMissing(f"{document.document_id}: the content has been deleted meanwhile")
+            raise EngineUnavailable(f"{document.document_id}: the content has been deleted meanwhile")
         return embeddings_from_source(source)
 
     def thumbnail(self, location: Location) -> bytes | None:
@@ -260,18 +261,12 @@ class OpenSearchSnapshot:
                 answers.append(_best_first(scored, modality))
         return answers
 
-    def _short(
-        self,
-        answers: Sequence[list[Hit]],
-        num_ranked: int,
-        modality: Modality,
-        row_filter: RowFilter | None,
-    ) -> list[int]:
+    def _short(self, answers: Sequence[list[Hit]], ranked: Ranked) -> list[int]:
         """Return which rankings hold fewer contents than exist, where so few exist that all can be scored."""
-        short = [number for number, hits in enumerate(answers) if len(hits) < num_ranked]
+        short = [number for number, hits in enumerate(answers) if len(hits) < ranked.k]
         if not short:
             return []
-        body = {"query": live_contents(modality, row_filter)}
+        body = {"query": live_contents(ranked.modality, ranked.row_filter)}
         num_existing = int(self._connection_ask("_count", body)["count"])
         if num_existing > _MAX_EXACT:
             return []

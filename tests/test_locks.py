@@ -25,7 +25,7 @@ DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 FULL = ROOT / "requirements.lock"
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 USES: dict[str, list[str]] = {
-    "requirements-serve.lock": PROJECT["project"]["dependencies"],
+    "requirements-serve.lock": PROJECT["project"]["dependencies"] + EXTRAS["opensearch"],
     "requirements-demo.lock": PROJECT["project"]["dependencies"] + EXTRAS["demo"],
     "requirements-build.lock": PROJECT["build-system"]["requires"],
 }
@@ -76,6 +76,7 @@ def test_no_tool_for_tests_or_checks_is_in_an_image(lock: str) -> None:
         canonicalize_name(Requirement(text).name) for extra in ("test", "lint") for text in EXTRAS[extra]
     }
     needed_anyway = {"setuptools", "packaging", "httpx", "urllib3"}  # by torch, the hub's client and OTLP
+    needed_anyway.add("python-dateutil")  # by OpenSearch's client
     assert {pin.name for pin in pins_of(ROOT / lock)} & tools <= needed_anyway
 
 

@@ -16,6 +16,7 @@ from cliptide.doctor.disk_checks import check_disk, check_index
 from cliptide.doctor.encoder_checks import check_devices, check_encoder
 from cliptide.doctor.findings import Finding, skipped
 from cliptide.doctor.kafka_checks import check_kafka
+from cliptide.doctor.opensearch_checks import check_opensearch
 from cliptide.doctor.query_checks import check_query_service
 from cliptide.doctor.registry_checks import check_registry
 from cliptide.doctor.settings_checks import check_settings, read_consumer_settings, read_query_settings
@@ -44,9 +45,10 @@ def doctor_command(without_model: bool, as_json: bool, query_url: str, api_key: 
 
     The settings of both services are read from the environment, as the services read them. Then Kafka is
     asked (with its authentication), both topics and their settings, the partitions of the newest records,
-    the schema registry if there is one, the disk and the index on it, the model, the store of uploaded
-    contents and the collector of traces if there are any, and the query service. Nothing is changed: on
-    the disk, a small file is written and removed. In the store of contents, a text of 16 bytes stays.
+    the schema registry if there is one, the disk (or OpenSearch) and the index on it, the model, the store of
+    uploaded contents and the collector of traces if there are any, and the query service. Nothing is
+    changed: on the disk, a small file is written and removed. In the store of contents, a text of 16 bytes
+    stays.
 
     The exit code is 1 if something has failed. A warning is no failure.
     """
@@ -72,7 +74,10 @@ def _findings(query_url: str, api_key: str | None, *, with_model: bool) -> Itera
             yield skipped(check, "the consumer's settings cannot be used")
     else:
         yield from chain(check_kafka(settings), check_registry(settings))
-        yield from chain(check_disk(settings), check_index(settings))
+        if settings.index.engine == "opensearch":
+            yield from check_opensearch(settings)
+        else:
+            yield from chain(check_disk(settings), check_index(settings))
         if with_model:
             yield from chain(check_encoder(settings), check_devices())
     if not isinstance(of_query_service, Finding):

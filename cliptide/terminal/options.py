@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -93,6 +94,11 @@ def _read_root(exists: bool) -> Callable[[click.Context, click.Parameter, str], 
             raise click.BadParameter(str(error), param=param) from error
         if isinstance(root, str) or context.params.get("engine") == "opensearch":
             return root  # what lies in OpenSearch needs no directory
+        if "engine" not in context.params and os.environ.get("CLIPTIDE_INDEX__ENGINE") == "opensearch":
+            raise click.UsageError(
+                "this command works on an index in a directory, and CLIPTIDE_INDEX__ENGINE is opensearch: "
+                "docs/opensearch.md says how to back up and restore an index there"
+            )
         return Path(directory.convert(root, param, context))
 
     return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 import pytest
 
 from clip_index.content import LONG_FACTS, Delta, EncodedContent, MetadataValue, Modality, RemovedContent
-from clip_index.errors import EncoderMismatch, GenerationGone, IndexMissing
+from clip_index.errors import ClipIndexError, EncoderMismatch, GenerationGone, IndexMissing
 from clip_index.generations.manifest import GenerationKey
 from clip_index.reading.browsing import TimePosition
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AllOf, AnyOf, Condition, Exists, InRange, RowFilter
-from fakes.shards import DIMENSION, content, create_index, fingerprint, take_over, unit_vectors
+from fakes.shards import DIMENSION, content, create_index, description, fingerprint, take_over, unit_vectors
 from opensearch_engine.connection import Connection
-from opensearch_engine.index import OpenSearchIndex
+from opensearch_engine.index import OpenSearchIndex, remove_index
+from opensearch_engine.index import create_index as create_index_in_opensearch
 from opensearch_engine.reader import OpenSearchReader
 from opensearch_engine.shards import OpenSearchShards
 from opensearch_engine.snapshot import OpenSearchSnapshot
@@ -270,11 +272,8 @@ def test_the_current_index_is_served_where_none_is_named(connection: Connection,
     reader = OpenSearchReader(connection)
     with pytest.raises(IndexMissing, match="no index in OpenSearch"):
         reader.reload()
-    from fakes.shards import description
-    from opensearch_engine.index import create_index as create
-
-    create(connection, tmp_path, "first", description())
-    create(connection, tmp_path, "second", description())
+    create_index_in_opensearch(connection, tmp_path, "first", description())
+    create_index_in_opensearch(connection, tmp_path, "second", description())
     reader.reload()
     assert reader.index is not None
     assert reader.index.index_id == "first"
@@ -285,6 +284,28 @@ def test_the_current_index_is_served_where_none_is_named(connection: Connection,
 def test_an_index_of_another_encoder_is_refused(index: OpenSearchIndex) -> None:
     with pytest.raises(EncoderMismatch):
         OpenSearchReader(index.connection, "main", fingerprint(weights_digest="11")).reload()
+
+
+def test_an_index_that_was_built_again_is_followed_if_its_encoder_fits(
+    index: OpenSearchIndex, tmp_path: Path
+) -> None:
+    reader = OpenSearchReader(index.connection, "main", fingerprint())
+    write(index, [content("a", 0)])
+    reader.reload()
+    remove_index(index.connection, "main")
+    with pytest.raises(ClipIndexError):
+        reader.reload()
+    again = create_index_in_opensearch(index.connection, tmp_path, "main", index.description)
+    assert reader.reload()
+    write(again, [content("b", 0)])
+    reader.reload()
+    assert reader.searcher is not None
+    assert reader.searcher.find("b") is not None
+    remove_index(index.connection, "main")
+    other = replace(index.description, fingerprint=fingerprint(weights_digest="11"))
+    create_index_in_opensearch(index.connection, tmp_path, "main", other)
+    with pytest.raises(EncoderMismatch):
+        reader.reload()
 
 
 def test_an_empty_index_answers_with_nothing(index: OpenSearchIndex) -> None:
