@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data import KINDS, Kind, draw_far_queries, sum_of
+from benchmarks.data import DIMENSION, KINDS, Kind, draw_far_queries, sum_of
 from benchmarks.figure import Figure
 from benchmarks.searched_index import SEED, Layout, queries_of, random_numbers, recall, searcher_of
 from clip_index.content import Embeddings
@@ -19,6 +19,7 @@ from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import VectorFile
 
 NAME = "recall"
+_ROW_BYTES = 2 * DIMENSION  # of a node or centroid in fp16
 MIN_RECALL, MIN_FAR_RECALL, MIN_BEST = 0.99, 0.98, 0.995
 K = 10
 _PASSING = 0.1
@@ -27,7 +28,11 @@ _PAGE_DEPTH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """`best` is the share of queries whose best content is found, `scanned` the share of nodes scanned."""
+    """`best` is the share of queries whose best content is found.
+
+    A plain search looks at a share `scanned` of the nodes, in the lists within `gap` of the nearest
+    centroid, and reads `read_mb` megabytes of nodes and centroids for that.
+    """
 
     data: Kind
     queries: str
@@ -35,6 +40,8 @@ class _Measured:
     recall: float
     best: float
     scanned: float
+    gap: float
+    read_mb: float
 
     @property
     def holds(self) -> bool:
@@ -46,9 +53,13 @@ def measure(*, quick: bool) -> Figure:
     """Recall@10 of plain, filtered and paged searches, by where the queries come from."""
     num_rows, num_queries = (2_000, 10) if quick else (100_000, 200)
     found = [one for kind in KINDS for one in _measure_kind(kind, num_rows, num_queries)]
-    table = [("data", "queries", "search", "recall@10", "best found", "nodes scanned")]
+    table = [("data", "queries", "search", "recall@10", "best found", "nodes scanned", "gap", "MB read")]
     table += [
-        (m.data, m.queries, m.search, f"{m.recall:.4f}", f"{m.best:.4f}", f"{m.scanned:.1%}") for m in found
+        (
+            *(m.data, m.queries, m.search, f"{m.recall:.4f}", f"{m.best:.4f}"),
+            *(f"{m.scanned:.1%}", f"{m.gap:.3f}", f"{m.read_mb:.1f}"),
+        )
+        for m in found
     ]
     usual = [m for m in found if m.queries != "far"]
     return Figure(
@@ -74,13 +85,19 @@ def _measure_kind(kind: Kind, num_rows: int, num_queries: int) -> list[_Measured
         passing = np.where(random < _PASSING, exact, np.float32(-2))
         row_filter = RowFilter(must=(InRange("metadata.random", lt=_PASSING),))
         scanned = _scanned(searcher, queries)
+        around = list(searcher.around("image").values())
+        gap = max((a.effort.gap for a in around), default=0.0)
+        num_read = scanned * num_rows + sum(a.num_lists for a in around)
         for search, answers, scores in (
             ("plain", _ask(searcher, queries), exact),
             ("paged", _ask(searcher, queries, depth=_PAGE_DEPTH), exact),
             ("filtered", _ask(searcher, queries, row_filter=row_filter), passing),
         ):
             found, best = recall(answers, scores, K), recall([hits[:1] for hits in answers], scores, 1)
-            measured.append(_Measured(kind, name, search, round(found, 4), round(best, 4), round(scanned, 4)))
+            shares = (round(found, 4), round(best, 4), round(scanned, 4))
+            measured.append(
+                _Measured(kind, name, search, *shares, round(gap, 4), round(num_read * _ROW_BYTES / 1e6, 1))
+            )
     return measured
 
 

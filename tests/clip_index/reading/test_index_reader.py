@@ -22,6 +22,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.shard_store import ShardStore
+from clip_index.vectors.centroid_set import CentroidSets
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.format_1 import rewrite_as_format_1
 from fakes.shards import (
@@ -281,12 +282,12 @@ def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
     writer.commit()
     collected = pack_path(writer)
 
-    def open_late(store: ShardStore, entry: SegmentEntry) -> Segment:
+    def open_late(store: ShardStore, entry: SegmentEntry, sets: CentroidSets) -> Segment:
         if collected.exists():
             add(writer, [lambda o: removal("a", o), lambda o: content("b", o)])
             writer.commit()
             collected.unlink()
-        return Segment(store, entry)
+        return Segment(store, entry, sets)
 
     monkeypatch.setattr(shard_reader, "Segment", open_late)
     assert reader.reload() is True
