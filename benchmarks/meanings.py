@@ -22,7 +22,8 @@ MEANINGS = {
     "encode_texts": "How many times faster than open_clip in fp32 texts are encoded, one or 32 at a time.",
     "filtered_search": (
         "What filters and deleted rows cost: `recall` is the share of the true ten best that is found, "
-        "`ratio` the time ÷ that of a search without filter, both for the worst filter."
+        "`ratio` the time ÷ that of an exact scan of the rows that pass (before 2026-11-29: ÷ that of a "
+        "search without filter), both for the worst filter."
     ),
     "freshness": (
         "Seconds until an acknowledged upload is in an answer, at 50 % and at 90 % of the highest upload "
