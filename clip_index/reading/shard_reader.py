@@ -137,12 +137,13 @@ class ShardReader:
         raise DamagedFile(self.store.address, "files of the newest generation are missing")
 
     def _read_newest(self) -> tuple[Manifest, bytes] | None:
-        """Read the newest generation: walk to it from the known one, which costs less than to list.
+        """Read the newest generation. Where a listing costs money, walk to it from the known one.
 
         If it is far away, or no generation follows the known one, another reason made us look: then list.
         """
         known = self.view.snapshot.generation
-        for newest in range(known, known + _MAX_STEPS):
+        steps = _MAX_STEPS if known and self.store.look_every_seconds else 0
+        for newest in range(known, known + steps):
             if self.store.exists(manifest_name(newest + 1)):
                 continue
             return self._manifests.read_newest() if newest == known else self._manifests.read(newest)
