@@ -286,9 +286,6 @@ def change_and_check(
     assert f"v2 is {len(catalogue)} records behind main" in early.stderr
     with site.consuming("v2", good):
         assert site.run("reindex", "--index-id", "v2", "--watch").exit_code == 0
-        compared = site.run("compare", "main", "v2", "--sample", "40")
-        assert compared.exit_code == 0, compared.output
-        assert 0 < json.loads(compared.stdout.splitlines()[-1])["overlap"] < 1
         with Load(site.services).running() as load:
             quiet = time.monotonic()
             time.sleep(0.9)
