@@ -16,6 +16,7 @@ import structlog
 
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
+from consumer import options_from_settings
 from consumer.__main__ import run
 from consumer.encoding.thread import Encoding
 from fakes.hash_encoder import HashEncoder
@@ -45,6 +46,7 @@ def make_patient(release_seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    options_from_settings._CANARY_SECONDS = None  # only contents are to be counted and held
     if seconds := os.environ.get("TESTS_RELEASE_SECONDS"):
         make_patient(float(seconds))
     os._exit(run(load_encoder, sys.argv[1:]))
