@@ -233,7 +233,11 @@ class InvertedLists:
     def _count_selected(
         self, queries: Queries, near: NearLists, lists: NDArray[np.int64], selection: NodeSelection
     ) -> NDArray[np.int64]:
-        """Return how many lists hold enough selected nodes, (q,); more than all if too few are ranked."""
+        """Return how many lists hold enough selected nodes, (q,); more than all if too few are ranked.
+
+        Each file must meet enough of its own, where without a filter all files together do: filters
+        opposed to the query found 0.89 of the ten best otherwise.
+        """
         assert selection.num_in_list is not None
         num_base = np.maximum(near.counts, _FILTERED_BASE * queries.least_near(self.around))
         num_wanted = num_base * (self._list_length * _thoroughness(self._share_of(selection)))

@@ -122,19 +122,15 @@ class Queries:
         a few.
         """
         around = self._around.get(id(own.centroids), own)
-        least = self._least_near(around)
+        least = self.least_near(around)
         key = (id(around.centroids), least, around.effort.gap)
         found = self._near.get(key)
         if found is None:
             found = self._near[key] = self._find_near(around, least)
         return found
 
-    def least_near(self, own: Around) -> int:
-        """Return how many lists are near at least."""
-        return self._least_near(self._around.get(id(own.centroids), own))
-
-    def _least_near(self, around: Around) -> int:
-        """Return how many lists of mean length hold `_num_met` nodes, those of all files together."""
+    def least_near(self, around: Around) -> int:
+        """Return how many lists of mean length hold the nodes that a query meets at least."""
         num_met = self._num_met * around.nodes_per_row
         return min(around.num_lists, int(num_met * around.num_lists / around.num_nodes) + 1)
 
