@@ -54,8 +54,8 @@ demo: install ## run the whole pipeline on this machine and stay up until Ctrl-C
 test: install ## run the tests that this machine can run, and name each suite that was skipped
 	@$(BIN)/python -m pytest -q $(ARGS)
 
-test-all: install ## run every test; count a skipped suite as a failure
-	@CLIPTIDE_TEST_NO_SKIP=1 $(BIN)/python -m pytest -q $(ARGS)
+test-all: install ## run every test, in two processes; count a skipped suite as a failure
+	@CLIPTIDE_TEST_NO_SKIP=1 $(BIN)/python -m $(if $(ARGS),pytest -q $(ARGS),tools.test_side_by_side)
 
 fleet-long: install ## force 400 rebalances on a fleet under load (about ten minutes; needs Apache Kafka)
 	@TESTS_FLEET_REBALANCES=400 TESTS_FLEET_TIMEOUT_SECONDS=3600 $(BIN)/python -m pytest -q tests/integration/test_fleet.py $(ARGS)
