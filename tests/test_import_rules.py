@@ -145,7 +145,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "query_api.search": (
         ("routes",),
-        ("embed", "shared_searches"),
+        ("embed", "recall_watch", "shared_searches"),
         ("query_resolution", "quick_searches", "retrieval"),
         ("paging", "results"),
         ("ranking",),

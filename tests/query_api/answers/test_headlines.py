@@ -55,7 +55,7 @@ def test_a_content_by_its_id_shows_the_fields_of_a_headline_and_its_offset(searc
     assert location is not None
     [headline] = read_headlines(searcher, [location], ["text", "metadata", "vector"])
     content = read_content(searcher, "text", ["vector"])
-    of_the_content_alone = {"offset", "truncated", "sha256"}
+    of_the_content_alone = {"offset", "truncated", "sha256", "patched_at"}
     assert content.model_dump(exclude=of_the_content_alone) == headline
     assert set(ContentFields.model_fields) == {*headline, *of_the_content_alone}
 

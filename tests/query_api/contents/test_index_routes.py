@@ -30,6 +30,7 @@ async def test_a_content_is_told_whole(client: Client) -> None:
         "metadata": {"price": 12.5, "new": True},
         "truncated": False,
         "sha256": None,
+        "patched_at": None,
         "offset": 0,
     }
     assert answer["snapshot"]["content-uploads-0"]["next_offset"] == 3
