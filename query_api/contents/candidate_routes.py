@@ -9,10 +9,12 @@ from pydantic import Field
 
 from query_api.contract.models import Answer
 from query_api.contract.route import Route
+from query_api.errors import ApiError
 from query_api.http.json_answer import json_answer
 from query_api.serving.workers import WORKERS
 from query_api.swap.index_swap import INDEX_SWAP, IndexSwap
 
+_MAX_CHARACTERS = 512
 CandidateState: TypeAlias = Literal["served", "preparing", "failed", "possible", "impossible"]
 
 
@@ -29,6 +31,8 @@ class CandidateAnswer(Answer):
 async def get_candidate(request: web.Request) -> web.Response:
     """Answer what a switch to an index would meet here. Nothing is loaded for it."""
     swap, index_id = request.app[INDEX_SWAP], request.match_info["index_id"]
+    if len(index_id) > _MAX_CHARACTERS:
+        raise ApiError("invalid_value", f"index_id: at most {_MAX_CHARACTERS} characters")
     answer = _known_state(swap, index_id)
     if answer is None:
         refusal = await request.app[WORKERS].run(swap.refusal, index_id)
@@ -56,5 +60,6 @@ ROUTES = (
         name="check_index",
         summary="Whether the service could serve another index beside the present one.",
         answers={200: CandidateAnswer},
+        codes=frozenset({"invalid_value"}),
     ),
 )

@@ -31,7 +31,7 @@ _MEANT: Mapping[str, str] = MappingProxyType(
 
 
 _CONTENTS = "/v1/contents/"
-_CHANGING = ("PATCH", "POST", "PUT")
+_CHANGING = ("POST", "PUT")
 
 
 def no_such_route(path: str) -> str:

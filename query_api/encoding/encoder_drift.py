@@ -14,11 +14,10 @@ import structlog
 
 from clip_index.content import Embeddings
 from clip_index.encoder.canary import Canary
-from clip_index.generations.canaries import library_versions
 from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ContentRefused
 from query_api.serving.background_job import BackgroundJob
-from query_api.serving.engine import Index, KeptCanaries
+from query_api.serving.engine import Index, KeptCanaries, library_versions
 from query_api.serving.served_index import ServedIndex
 from query_api.telemetry.metrics import Metrics
 

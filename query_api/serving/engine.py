@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from clip_index.content import LONG_FACTS, Embeddings, Headline, LongFact, Modality, StoredContent
-from clip_index.generations.canaries import KeptCanaries
+from clip_index.generations.canaries import KeptCanaries, library_versions
 from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.traces import TracedRecord
@@ -53,6 +53,7 @@ __all__ = [
     "TimePosition",
     "TracedRecord",
     "ValueCounts",
+    "library_versions",
     "verify_slowly",
 ]
 

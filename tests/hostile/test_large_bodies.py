@@ -26,6 +26,7 @@ from tests.query_api.small_index import TOPIC, SmallIndex
 Client = TestClient[Any, Any]
 LARGEST = 16 * 2**20
 LARGEST_ERROR = 8 * 1024
+PATCHED = "/v1/contents/{content_id}"
 TYPED = {"Content-Type": "application/json"}
 
 
@@ -83,6 +84,8 @@ KEYS: dict[str, tuple[str, bytes, bytes, bytes]] = {
     "unknown shards": ("/v1/search", b'{"text":"a","min_offsets":{', b"0", b"}}"),
     "offsets that are none": ("/v1/search", b'{"text":"a","min_offsets":{', b'""', b"}}"),
     "metadata": ("/v1/contents", b'{"content_id":"a","content":{"text":"b"},"metadata":{', b"1", b"}}"),
+    "unknown fields of a patch": (PATCHED, b"{", b"0", b"}"),
+    "metadata of a patch": (PATCHED, b'{"metadata":{', b"null", b"}}"),
     "metadata that is none": ("/v1/contents", b'{"content_id":"a","metadata":{', b"[]", b"}}"),
 }
 BODIES = {
@@ -132,7 +135,8 @@ async def test_a_wrong_body_costs_little_and_gets_a_small_answer(
     service: Client, path: str, body: bytes
 ) -> None:
     async def send() -> None:
-        response = await service.post(path, data=io.BytesIO(body), headers=TYPED)
+        method, place = ("PATCH", "/v1/contents/a") if path == PATCHED else ("POST", path)
+        response = await service.request(method, place, data=io.BytesIO(body), headers=TYPED)
         answer = await response.read()
         assert 400 <= response.status < 500
         assert len(answer) < LARGEST_ERROR

@@ -34,6 +34,7 @@ def uploaded() -> dict[str, Any]:
     return json_from_event(UploadEvent("", "a", "", occurred_at, TextContent("a red dress")))
 
 
+PATCH: dict[str, Any] = {"operation": "patch", "content": None}
 TEXTS = ("content_id", "event_id", "source", "owner_id", "link")
 JSON_VALUES: Mapping[str, Any] = {
     **{
@@ -58,6 +59,8 @@ JSON_VALUES: Mapping[str, Any] = {
     "metadata with a long text": {"metadata": {"a": LONG}},
     "metadata of many entries": {"metadata": {str(number): 1 for number in range(LARGEST // 12)}},
     "metadata that is a list": {"metadata": {"a": [0] * (LARGEST // 4)}},
+    "names to remove that are many": PATCH | {"remove": ["title"] * (LARGEST // 10)},
+    "a long name to remove": PATCH | {"remove": [f"metadata.{LONG}"]},
     "metadata with a list of many texts": {"metadata": {"a": ["b"] * (LARGEST // 6)}},
 }
 DEEP: Mapping[str, bytes] = {
@@ -103,6 +106,8 @@ AVRO: Mapping[str, Mapping[str, Any]] = {
     "metadata with a long key": {"metadata": {LONG: "a"}},
     "metadata with a long text": {"metadata": {"a": LONG}},
     "metadata of many entries": {"metadata": {str(number): "a" for number in range(LARGEST // 12)}},
+    "names to remove that are many": PATCH | {"remove": ["title"] * (LARGEST // 10)},
+    "a long name to remove": PATCH | {"remove": [f"metadata.{LONG}"]},
 }
 
 

@@ -357,7 +357,7 @@ async def test_a_content_that_is_not_there_is_named(client: Client) -> None:
         assert error["message"] == "there is no live content with the id 'no such'"
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize("method", ["PUT", "POST"])
 async def test_who_would_replace_a_content_by_another_method_is_told_how(client: Client, method: str) -> None:
     answer = await client.request(method, "/v1/contents/shoe-1", json={})
     message = (await answer.json())["error"]["message"]

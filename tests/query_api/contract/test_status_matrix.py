@@ -118,6 +118,7 @@ REFUSALS = {
     (422, "POST /v1/contents/delete"): Call(json={"nothing": 1}),
     (404, "PATCH /v1/contents/{content_id}"): Call("nobody", {"wait": "searchable"}, {"title": "hat"}),
     (422, "PATCH /v1/contents/{content_id}"): Call(json={"nothing": 1}),
+    (422, "GET /v1/indexes/{index_id}"): Call("a" * 600),
     (422, "POST /v1/contents"): Call(json={"nothing": 1}),
     (422, "POST /v1/embed"): Call(json={"nothing": 1}),
     (422, "POST /v1/recommend"): Call(json={"nothing": 1}),

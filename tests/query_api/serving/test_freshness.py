@@ -16,7 +16,7 @@ from query_api.swap.index_swap import INDEX_SWAP
 from query_api.telemetry.metrics import Metrics
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
-from tests.query_api.small_index import SmallIndex
+from tests.query_api.small_index import TOPIC, SmallIndex
 
 Client = TestClient[Any, Any]
 SHARD = "content-uploads-0"
@@ -117,9 +117,10 @@ async def test_an_index_that_comes_later_is_served_without_a_restart(
     before = await client.post("/v1/search", json={"text": "red"})
     assert (before.status, (await before.json())["error"]["code"]) == (503, "no_index")
     assert (await client.get("/readyz")).status == 503
-    index.create().commit(0, index.text("t", "a red dress"))
-    await asyncio.wait_for(until_ready(client), PATIENCE_SECONDS)
-    after = await client.get("/v1/search", params={"q": "red dress"})
+    next_offset = index.create().commit(0, index.text("t", "a red dress"))
+    await asyncio.wait_for(until_ready(client), PATIENCE_SECONDS)  # the index may be empty still
+    demand = {"text": "red dress", "min_offsets": {f"{TOPIC}-0": next_offset}}
+    after = await client.post("/v1/search", json=demand)
     assert (await after.json())["results"]["text"]["hits"][0]["content_id"] == "t"
 
 

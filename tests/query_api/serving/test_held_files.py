@@ -33,14 +33,15 @@ def test_what_is_open_is_named_in_each_shard_on_a_shared_file_system_or_as_the_s
 ) -> None:
     monkeypatch.setattr(service, "is_shared", lambda directory: is_shared)
     settings = IndexSettings(root=small_index.root)
-    assert service.open_reader(settings, small_index.encoder, setting).searcher is not None
+    assert service.open_reader(settings, small_index.encoder.fingerprint, setting).searcher is not None
     assert len(leases(small_index)) == expected
 
 
 async def test_a_root_that_takes_no_writes_is_served_and_told_once(small_index: SmallIndex) -> None:
     for shard in small_index.root.glob("indexes/main/*/"):
         (shard / "readers").write_text("")  # root writes everywhere, so rights would not stop it
-    reader = service.open_reader(IndexSettings(root=small_index.root), small_index.encoder, "always")
+    fingerprint = small_index.encoder.fingerprint
+    reader = service.open_reader(IndexSettings(root=small_index.root), fingerprint, "always")
     served = ServedIndex(reader, Metrics(CollectorRegistry()))
     with capture_logs() as lines:
         for _ in range(3):
