@@ -220,9 +220,10 @@ def load_first_encoder(settings: Settings, models: Models, candidates: RootCandi
 
     An index that names no model which can be loaded is refused later, by the reader.
     """
+    as_built = _as_index_was_built(settings)  # it waits for a store that does not answer yet
     if candidates is not None and (named := _find_named(candidates)) is not None:
         return candidates.load_for(named.index_id)
-    encoder = models.load(_as_index_was_built(settings))
+    encoder = models.load(as_built)
     if candidates is not None:
         candidates.know(encoder)
     return encoder
@@ -408,7 +409,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
         link_hosts=_link_hosts(settings, contents),
         has_percentiles=settings.percentiles,
         scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,
-        recall=RecallSettings(settings.recall_sample_every),
+        recall=RecallSettings(_recall_sample_every(all_settings)),
         publish=PublishSettings(
             topic=all_settings.topic,
             timeout_seconds=settings.publish_timeout_seconds,
@@ -423,14 +424,19 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
     )
 
 
+def _recall_sample_every(settings: Settings) -> int:
+    """OpenSearch would score every document for one sample, and at another state than that of the answer."""
+    return 0 if settings.index.engine == "opensearch" else settings.query_api.recall_sample_every
+
+
 def _is_shared(settings: IndexSettings) -> bool:
     """Copies of a bucket's files are of this machine alone."""
     return isinstance(settings.root, Path) and is_shared(settings.root)
 
 
 def _loop_search_seconds(settings: Settings, contents: ContentsStore | None) -> float:
-    """What asks another machine never runs on the event loop: OpenSearch, or a cloud for credentials."""
-    asks_others = settings.index.engine == "opensearch" or _is_signing(contents)
+    """What asks another machine never runs on the event loop: OpenSearch, a shared disk, a cloud."""
+    asks_others = settings.index.engine == "opensearch" or _is_signing(contents) or _is_shared(settings.index)
     return 0.0 if asks_others else settings.query_api.loop_search_seconds
 
 

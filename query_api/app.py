@@ -155,6 +155,7 @@ def _add_background_jobs(app: web.Application) -> None:
     if (watch := app[RECALL_WATCH]) is not None:
         app[BACKGROUND_JOBS].add(watch.job)
         app.cleanup_ctx.append(lambda _: watch.watching())
+        app[INDEX_SWAP].when_swapped = watch.begin_again
     app.cleanup_ctx.append(lambda app: app[INDEX_SWAP].running())
 
 

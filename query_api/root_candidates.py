@@ -58,6 +58,10 @@ class RootCandidates:
     overrides: Mapping[str, RecordedModel] = field(default_factory=dict)
     _known: dict[RecordedModel, EncoderFingerprint] = field(default_factory=dict)
 
+    @property
+    def look_every_seconds(self) -> float:
+        return open_root(self.root).look_every_seconds
+
     def named(self) -> NamedIndex | None:
         try:
             pointer = read_pointer(open_root(self.root))

@@ -258,7 +258,8 @@ class QueryApiSettings(Section):
         default=500,
         ge=0,
         description="One of this many searches is answered again, exactly, to measure the recall of live "
-        "queries (cliptide_query_recall_at_k). This takes at most 4 % of one processor. 0: none.",
+        "queries (cliptide_query_recall_at_k). This takes at most 4 % of one processor. 0: none. With the "
+        "engine opensearch none is.",
     )
     percentiles: bool = Field(
         default=True,

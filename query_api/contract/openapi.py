@@ -31,7 +31,7 @@ OF_BODIES = frozenset({"bad_body", "request_timeout", "body_too_large"})
 OF_VALUES = frozenset({"invalid_value", "unknown_field", "missing_field", "out_of_range"})
 TAGS = {
     "search": "Find contents by texts, pictures, other contents or vectors.",
-    "contents": "Read, upload and delete contents.",
+    "contents": "Read, upload, change and delete contents.",
     "browse": "Show the index without a query.",
     "health": "For whatever supervises the service.",
     LEGACY: "The calls of two earlier services. New clients should use the calls above.",

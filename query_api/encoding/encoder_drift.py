@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 
 import structlog
 
-from clip_index.content import Embeddings
+from clip_index.content import Embeddings, Modality
 from clip_index.encoder.canary import Canary
 from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ContentRefused
 from query_api.serving.background_job import BackgroundJob
 from query_api.serving.engine import Index, KeptCanaries, library_versions
 from query_api.serving.served_index import ServedIndex
-from query_api.telemetry.metrics import Metrics
+from query_api.telemetry.metrics import Metrics, remove_series
 
 log = structlog.get_logger()
 _EVERY_SECONDS = 600.0
@@ -45,10 +46,21 @@ class EncoderDrift:
         self._tick_seconds = tick_seconds
         self._looked_at: Index | None = None
         self._due_at = 0.0
+        self._is_shown = True
+        self._shown: frozenset[Modality] = frozenset()
         self.job = BackgroundJob("canaries")
         self.complaint: str | None = None
         self.problem: str | None = None
         """Why nothing can be compared, None if nothing hinders it."""
+
+    async def complaint_of(self, kept: KeptCanaries) -> str | None:
+        """Compare before anything is served: neither a metric nor the log tells of it."""
+        return kept.compare(await self._encode(kept), self._encoder.number_format).complaint
+
+    def hide(self) -> None:
+        """Another index is served: the metrics tell of its encoder, as soon as it was asked."""
+        self._show({}, has_drifted=False)
+        self._is_shown = False
 
     def watching(self) -> AbstractAsyncContextManager[None]:
         """Look at the canaries until the context ends."""
@@ -74,6 +86,7 @@ class EncoderDrift:
         self.problem = None
         if kept is None:  # the index is of an earlier release: its next consumer writes them
             self.complaint = None
+            self._show({}, has_drifted=False)
             return
         seconds = self._every_seconds if self.complaint is None else self._tick_seconds
         self._looked_at, self._due_at = index, time.monotonic() + seconds
@@ -81,15 +94,24 @@ class EncoderDrift:
     async def _look(self, kept: KeptCanaries) -> None:
         now = await self._encode(kept)
         found = kept.compare(now, self._encoder.number_format)
-        for modality, cosine in found.cosines.items():
-            self._metrics.canary_cosine.labels(modality).set(cosine)
-        self._metrics.encoder_drifted.set(found.has_drifted)
+        self._show(found.cosines, has_drifted=found.has_drifted)
         if found.complaint is not None and self.complaint is None:
             made_with, runs_with = dict(kept.made_with), library_versions()
             log.error("encoder drifted", error=found.complaint, made_with=made_with, runs_with=runs_with)
         elif found.complaint is None and self.complaint is not None:
             log.info("encoder is as before")
         self.complaint = found.complaint
+
+    def _show(self, cosines: Mapping[Modality, float], *, has_drifted: bool) -> None:
+        if not self._is_shown:
+            return
+        gauge = self._metrics.canary_cosine
+        for modality, cosine in cosines.items():
+            gauge.labels(modality).set(cosine)
+        for modality in self._shown - cosines.keys():
+            remove_series(gauge, modality)
+        self._shown = frozenset(cosines)
+        self._metrics.encoder_drifted.set(has_drifted)
 
     async def _encode(self, kept: KeptCanaries) -> dict[Canary, Embeddings]:
         now = {}

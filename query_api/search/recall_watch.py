@@ -93,6 +93,11 @@ class RecallWatch:
             self._waiting.append(_Sample(searcher, query, options))
             self._arrived.set()
 
+    def begin_again(self) -> None:
+        """Another index is served: what is known and what waits tells nothing of it."""
+        self._waiting.clear()
+        self._latest = {modality: _Latest() for modality in MODALITIES}
+
     def watching(self) -> AbstractAsyncContextManager[None]:
         """Compare what is drawn until the context ends."""
         return self.job.running(self._watch_forever())

@@ -29,6 +29,11 @@ class OpenedIndex:
 class Candidates(Protocol):
     """The indexes that a service may be switched to. Everything here blocks."""
 
+    @property
+    def look_every_seconds(self) -> float:
+        """How long to wait at least between two looks at what is named: in a bucket each look costs money."""
+        ...
+
     def named(self) -> NamedIndex | None:
         """Return the index that is to serve; None if there is none yet. `ClipIndexError`, `OSError`."""
         ...

@@ -54,6 +54,7 @@ class IndexSwap:
         """Without `candidates` the service serves one index for its whole life."""
         self.pair = first
         self.catch_up_seconds = CATCH_UP_SECONDS
+        self.when_swapped: Callable[[], None] | None = None
         self._shared = shared
         self._metrics: Metrics = shared.metrics
         self._candidates = candidates
@@ -133,7 +134,7 @@ class IndexSwap:
                 await self.look(self._candidates)
             except Exception:  # the loop must go on: it is the only way to another index
                 log.exception("the named index was not looked at")
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(max(LOOK_SECONDS, self._candidates.look_every_seconds))
 
     async def look(self, candidates: Candidates) -> None:
         """Compare the index that is named with the one that is served, and swap if they differ."""
@@ -181,7 +182,7 @@ class IndexSwap:
         preparing = asyncio.create_task(self._prepare(named.index_id, candidates), name="prepare an index")
         try:
             while True:
-                await asyncio.wait([preparing], timeout=LOOK_SECONDS)
+                await asyncio.wait([preparing], timeout=max(LOOK_SECONDS, candidates.look_every_seconds))
                 if not await self._is_named(named, candidates):
                     log.info("another index is named meanwhile", prepared=named.index_id)
                     await self._drop(preparing)
@@ -238,6 +239,9 @@ class IndexSwap:
     async def _warm_up(self, pair: ServedPair) -> None:
         if (complaint := await pair.canary.complaint()) is not None:  # Step 2
             raise EncoderBroken(complaint)
+        kept = await self._call(pair.index.index.read_canaries)
+        if kept is not None and (complaint := await pair.drift.complaint_of(kept)) is not None:
+            raise EncoderBroken(complaint)
         if pair.scales is not None:
             await self._build_scales(pair.scales)  # Step 3
         if self.pair.index.has_searcher:
@@ -261,6 +265,8 @@ class IndexSwap:
             self.former_descriptions = [*self.former_descriptions, self.pair.index.index.description]
         former, self.pair = self.pair, pair
         former.end_serving()
+        if self.when_swapped is not None:
+            self.when_swapped()
         pair.index.show_in_place_of(_searcher_of(former))
         self._show_index()
         self._failure = None

@@ -144,6 +144,7 @@ class ServedPair:
 
     def end_serving(self) -> None:
         self.index.hide()
+        self.drift.hide()
         for part in (self.scales, self.drift, self._scrub):
             if part is not None:
                 self._jobs.remove(part.job)

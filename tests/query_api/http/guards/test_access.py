@@ -21,6 +21,7 @@ from fakes.hash_encoder import HashEncoder
 from query_api.http.guards import rate_limit
 from query_api.http.guards.api_keys import ApiKeys
 from query_api.http.guards.rate_limit import RateLimit, TokenBuckets
+from query_api.route_table import ROUTES
 from query_api.serving.request_slots import REQUEST_SLOTS, RequestSlots
 from tests.consumer.running import PATIENCE_SECONDS
 from tests.query_api.conftest import StartService, metrics_of
@@ -248,6 +249,8 @@ async def test_a_page_of_a_configured_origin_may_call_and_no_other(
     preflight = await client.options("/v1/search", headers=PREFLIGHT)
     assert (preflight.status, preflight.headers["Access-Control-Allow-Origin"]) == (204, ORIGIN)
     assert "api-key" in preflight.headers["Access-Control-Allow-Headers"]
+    allowed = preflight.headers["Access-Control-Allow-Methods"].split(", ")
+    assert {route.method for route in ROUTES} == set(allowed)
     refused = await client.get("/v1/index", headers={"Origin": ORIGIN})
     assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (401, ORIGIN)
     other = await client.options("/v1/search", headers={**PREFLIGHT, "Origin": "https://other.example"})
