@@ -102,7 +102,7 @@ class Metrics:
         )
         self.scrubbed_files = Counter(
             "cliptide_query_scrubbed_files",
-            "Checks of served files against their digests by outcome: good, damaged, mended, gone, unreadable.",
+            "Checks of served files against their digests by outcome: good, damaged, mended, gone,",
             ["status"],
             registry=registry,
         )

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
+from clip_index.generations.canaries import ensure_canaries
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.pointer import name_current, name_former, newest_number
 from clip_index.generations.recorded_model import RecordedModel, record_model
@@ -365,6 +366,30 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_index_serving_and_is
     switch(root, "v2")
     await until_served(client, "v2")
     assert await readiness_of(client) == (200, [])
+
+
+async def test_an_encoder_that_has_drifted_from_the_new_index_is_not_swapped_in(
+    root: Path, start: Any
+) -> None:
+    ensure_canaries(IndexDirectory.open(root, "v2").store, HashEncoder(dimension=48, seed=2))
+    client = await start()
+    switch(root, "v2")
+    await until(lambda: failures_of(client) > 0)
+    assert (await readiness_of(client))[0] == 200
+    assert swap_of(client).served_id == "main"
+    assert "drifted" in (swap_of(client).failure_of("v2") or "")
+
+
+async def test_after_a_swap_the_metrics_tell_of_the_drift_of_the_served_encoder_alone(
+    root: Path, start: Any
+) -> None:
+    ensure_canaries(IndexDirectory.open(root, "main").store, HashEncoder(dimension=64, seed=2))
+    client = await start()
+    await until(lambda: "cliptide_query_encoder_drifted 1.0" in metrics_of(client))
+    switch(root, "v2")
+    await until_served(client, "v2")
+    await until(lambda: "cliptide_query_encoder_drifted 0.0" in metrics_of(client))
+    assert "cliptide_query_canary_cosine{" not in metrics_of(client)
 
 
 async def test_any_fault_of_a_model_is_tried_again_later_and_does_not_end_the_service(
