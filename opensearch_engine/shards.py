@@ -20,6 +20,7 @@ from clip_index.fold import fold, takes_patch
 from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
 from clip_index.patching import patched_facts
+from clip_index.writing.buffer import num_bytes_of
 from opensearch_engine.connection import Json
 from opensearch_engine.documents import (
     UNKNOWN,
@@ -71,6 +72,7 @@ class OpenSearchShardWriter:
         self._next_offset = own.next_offset
         self._buffer: dict[str, _Buffered] = {}
         self._looked_at = clock()
+        self.read_bytes = 0
 
     @property
     def epoch(self) -> int:
@@ -117,7 +119,7 @@ class OpenSearchShardWriter:
         )
         self._document.write_as_owner(committed)
         self._own = committed
-        self._buffer = {}
+        self._buffer, self.read_bytes = {}, 0
         return committed.next_offset
 
     def maintain(self) -> None:
@@ -172,15 +174,23 @@ class OpenSearchShardWriter:
         if not takes_patch(known.stored.state):
             return
         content = known.change or self._read_content(patch.content_id)
+        if content is None:
+            return
         assert isinstance(content, EncodedContent)  # its id is live
         patched = replace(content, offset=patch.offset, facts=patched_facts(content.facts, patch))
         stored = StoredState(patch.offset, known.stored.state)
         self._buffer[patch.content_id] = _Buffered(patch.offset, stored, patched)
 
-    def _read_content(self, content_id: str) -> EncodedContent:
+    def _read_content(self, content_id: str) -> EncodedContent | None:
+        """Read a live content. If it is none any more, another writer owns the partition: `Fenced`."""
         id_ = document_id(self.partition, content_id)
         [found] = self._index.connection.read_documents(self._index.contents, [id_])
-        return encoded_content(Document(id_, found["_source"]))
+        if not found["found"] or found["_source"]["dead"]:
+            self._document.check_owner(self._document.read(), self._own)
+            return None
+        content = encoded_content(Document(id_, found["_source"]))
+        self.read_bytes += num_bytes_of(content)
+        return content
 
     def _bulk_lines(self) -> Iterator[tuple[Json, Json]]:
         for content_id, known in self._buffer.items():

@@ -71,8 +71,11 @@ def read_tombstones(store: ShardStore, entry: TombstonesEntry) -> BitMap:
     if entry.file is None:
         return recent
     name = tombstones_name(entry.file.file_name)
+    data = store.read(name)
+    if digest_of(data) != entry.file.digest:  # what was verified may have been another copy
+        raise DamagedFile(store.address_of(name), "its bytes do not match the manifest's digest")
     try:
-        dead = BitMap.deserialize(store.read(name)) | recent
+        dead = BitMap.deserialize(data) | recent
     except (ValueError, IndexError) as error:
         raise DamagedFile(store.address_of(name), f"not a bitmap ({error})") from error
     if len(dead) != entry.num_dead:

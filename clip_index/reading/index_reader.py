@@ -155,6 +155,8 @@ class IndexReader:
         self._looked_at = self._clock()
         found = self._open_index(self._index_id) if self.index is None else self._look_again(self.index)
         if found != self.index:
+            for shard in self._shards:
+                shard.store.keep_local("reader", ())
             stores = map(found.shard_store, range(found.description.num_partitions))
             self._shards = [ShardReader(store, self._clock, self._sets) for store in stores]
             self.index = found

@@ -142,7 +142,9 @@ class ShardReader:
         If it is far away, or no generation follows the known one, another reason made us look: then list.
         """
         known = self.view.snapshot.generation
-        steps = _MAX_STEPS if known and self.store.look_every_seconds else 0
+        # If the known one is gone, a manifest of a fenced writer may lie behind it, which does not count.
+        can_walk = known and self.store.look_every_seconds and self.store.exists(manifest_name(known))
+        steps = _MAX_STEPS if can_walk else 0
         for newest in range(known, known + steps):
             if self.store.exists(manifest_name(newest + 1)):
                 continue
@@ -184,7 +186,9 @@ class ShardReader:
         """Verify and open what the served generation does not have; `data` are the manifest's bytes."""
         if self._damage is not None and self._damage[0] == manifest.key:
             raise self._damage[1]
-        mended = frozenset(self._damaged_copies)
+        mended = frozenset(self._damaged_copies)  # another thread adds to it
+        if mended:
+            self._verifier.retain(self.files().keys() - mended)
         try:
             located = self._locate_verified(manifest)
             segments = self._open_segments(manifest)
@@ -206,7 +210,6 @@ class ShardReader:
         served = self.files()
         if path not in served or not self.store.forget_copy(path):
             return False
-        self._verifier.retain(served.keys() - {path})
         self._damaged_copies.add(path)
         return True
 

@@ -167,7 +167,7 @@ class LocalShardStore:
         return times
 
     def seconds_ahead(self) -> float:
-        """Look at the time of a file that is created for it. On a full disk, at the newest file there is."""
+        """Look at the time of a file that is created for it. On a full disk, at the directory itself."""
         probe = self._checked(f"{UNFINISHED_PREFIX}clock-{uuid4().hex}")
         try:
             probe.touch(exist_ok=False)
@@ -175,10 +175,18 @@ class LocalShardStore:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            return max(self.list_times().values(), default=time.time()) - time.time()
+            return self._time_without_room() - time.time()
         finally:
             with contextlib.suppress(OSError):
                 probe.unlink(missing_ok=True)
+
+    def _time_without_room(self) -> float:
+        """Renew the time of the directory, which takes no room. It goes on, so that files grow old."""
+        try:
+            os.utime(self.path)
+            return self.path.stat().st_mtime
+        except OSError:
+            return time.time()
 
     def exists(self, name: str) -> bool:
         return (self.path / name).exists()

@@ -13,9 +13,6 @@ from clip_index.patching import patched_facts
 from clip_index.segments.columns import BufferedContent, RememberedDelete
 from clip_index.writing.shard_state import KnownId, RowId
 
-_BYTES_OF_PATCHED = 20_000
-"""About what a content takes that is read again for a patch: embeddings, text, thumbnail."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
@@ -30,6 +27,8 @@ class Buffer:
     def __init__(self) -> None:
         self._pending: dict[str, _Pending] = {}
         self._dead: dict[str, BitMap] = {}
+        self.read_bytes = 0
+        """Roughly the bytes of the contents that were read again because patches apply to them."""
 
     def __contains__(self, content_id: str) -> bool:
         return content_id in self._pending
@@ -72,6 +71,8 @@ class Buffer:
         pending = self._pending.get(patch.content_id)
         content = pending.content if pending else read_row(_live_row(known))
         assert content is not None  # its id is live
+        if pending is None:
+            self.read_bytes += num_bytes_of(content)
         content = replace(content, offset=patch.offset, facts=patched_facts(content.facts, patch))
         self._replace(patch.content_id, known, _Pending(state, patch.offset, content))
         return True
@@ -109,7 +110,7 @@ def _live_row(known: KnownId) -> RowId:
 def num_bytes_of(change: Change | None) -> int:
     """Return roughly how many bytes of memory a change takes."""
     if isinstance(change, PatchedContent):
-        return _BYTES_OF_PATCHED + 64 * len(change.metadata)
+        return 400 + 64 * len(change.metadata)
     if not isinstance(change, EncodedContent):
         return 200
     facts = change.facts

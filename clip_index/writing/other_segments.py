@@ -83,7 +83,8 @@ class OtherSegments:
             except (DamagedFile, OSError):
                 continue
             nodes = random.choice(file.num_nodes, min(num_drawn, file.num_nodes), replace=False)
-            drawn.append(file.vectors.embeddings_of(np.sort(nodes)).astype(np.float16))
+            rows = file.vectors.embeddings_of(np.sort(nodes)).astype(np.float16)
+            drawn.append(rows[np.isfinite(rows).all(axis=1)])  # a broken row must not stop others' merges
         return np.concatenate(drawn) if drawn else np.empty((0, 0), np.float16)
 
     @property

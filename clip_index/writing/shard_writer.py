@@ -147,6 +147,11 @@ class ShardWriter:
         """
         return self._merges.debt
 
+    @property
+    def read_bytes(self) -> int:
+        """Roughly the bytes that patches have had read into memory since the last commit."""
+        return self._buffer.read_bytes
+
     def add(self, delta: Delta) -> None:
         """Fold a delta into the buffer; `DeltaMismatch` if it does not start at `next_offset`."""
         if delta.from_offset != self._next_offset:
@@ -208,6 +213,7 @@ class ShardWriter:
     def close(self) -> None:
         """Stop running merges. Does not commit: what is in the buffer is still in the log."""
         self._merges.kill()
+        self.store.keep_local("writer", ())
         if self._owns_lanes:
             self._lanes.close()
 

@@ -191,6 +191,10 @@ def delta_before_letters(handover: Handover, now: float) -> Delta:
     return Delta(start, max(start, end), changes)
 
 
+def has_patches(handover: Handover) -> bool:
+    return any(isinstance(change, PatchedContent) for change in handover.delta.changes)
+
+
 def joined_delta(handovers: Sequence[Handover]) -> Delta:
     """Join contiguous handovers of a partition into one delta."""
     changes = tuple(change for handover in handovers for change in handover.delta.changes)

@@ -15,7 +15,7 @@ from consumer.notices import Committed, Notices
 from consumer.tasks import AssignedPartition, CaughtUp, Handover
 from consumer.telemetry.metrics import Metrics
 from consumer.writing.commit_policy import CommitPolicy
-from consumer.writing.handovers import joined_delta, status_of_change
+from consumer.writing.handovers import has_patches, joined_delta, status_of_change
 from consumer.writing.shard_writer import Shards, ShardWriter
 from consumer.writing.traced_commits import TracedCommits
 from consumer.writing.uncommitted import UncommittedHandovers
@@ -173,9 +173,12 @@ class OwnedShard:
     def _add_delivered(self, writer: ShardWriter, now: float) -> None:
         """Add handovers as one delta, because looking up many ids costs hardly more than looking up few."""
         while delivered := self._delivered(writer, now):
+            part = delivered[:1] if any(map(has_patches, delivered)) else delivered
             with self._metrics.measure("add"):
-                writer.add(joined_delta(delivered))
-            self._uncommitted.mark_added(len(delivered), now)
+                writer.add(joined_delta(part))
+            self._uncommitted.mark_added(len(part), now)
+            if writer.read_bytes >= self._policy.max_bytes:
+                return  # a patch has its whole content read into memory: commit first
 
     def _delivered(self, writer: ShardWriter, now: float) -> list[Handover]:
         """If a dead letter can never be delivered, commit all records before it, then raise."""
@@ -193,7 +196,7 @@ class OwnedShard:
         uncommitted = self._uncommitted
         return uncommitted.has_added and self._policy.is_due(
             age_seconds=uncommitted.added_age(now),
-            num_bytes=uncommitted.added_bytes,
+            num_bytes=uncommitted.added_bytes + writer.read_bytes,
             merge_debt=writer.merge_debt,
         )
 

@@ -51,6 +51,10 @@ class ShardWriter(Protocol):
     def merge_debt(self) -> int:
         """How many segments there are beyond those that merging leaves; 0 where nothing is merged."""
 
+    @property
+    def read_bytes(self) -> int:
+        """Roughly the bytes that patches have had read into memory since the last commit."""
+
     def add(self, delta: Delta) -> None:
         """Take a delta that begins at `next_offset`; anything else is a `DeltaMismatch`."""
 

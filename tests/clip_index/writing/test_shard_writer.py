@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyroaring import BitMap
 
 from clip_index.content import Delta, Embeddings, StoredContent
 from clip_index.errors import CommitUnknown, DamagedFile, DeltaMismatch, Fenced
 from clip_index.generations.history import list_generations, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.tombstones import read_tombstones
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.writing.merge_policy import MergeSettings
@@ -438,3 +440,27 @@ def test_the_freshness_of_a_patch_counts_from_the_patch(index: IndexDirectory, w
     add(writer, [lambda o: patch("a", o, title="shoe")])
     writer.commit()
     assert open_searcher(index).newcomers_since(former).tolist() == [1_700_000_100_001]
+
+
+def test_a_file_of_tombstones_that_changes_after_it_was_verified_is_refused(index: IndexDirectory) -> None:
+    writer = take_over(index, settings=WriterSettings(max_bitmap_bytes=0))
+    add(writer, [lambda o: content(f"c{o}", o) for _ in range(20)])
+    writer.commit()
+    add(writer, [removal(f"c{n}", 20 + n) for n in range(5)])
+    writer.commit()
+    [entry] = writer.manifest.tombstones.values()
+    [file] = (path_of(writer) / "tombstones").iterdir()
+    other = BitMap(range(5, 10)).serialize()
+    file.chmod(0o644)
+    file.write_bytes(other)
+    with pytest.raises(DamagedFile, match="digest"):
+        read_tombstones(writer.store, entry)
+
+
+def test_patches_tell_what_they_have_read_into_memory(writer: ShardWriter) -> None:
+    add(writer, [lambda o: content("a", o, modality="text", text="x" * 100_000)])
+    writer.commit()
+    add(writer, [lambda o: patch("a", o, title=str(o)) for _ in range(3)])
+    assert 100_000 < writer.read_bytes < 150_000
+    writer.commit()
+    assert writer.read_bytes == 0

@@ -278,3 +278,13 @@ def test_a_reload_opens_a_set_once_however_many_segments_use_it(
     assert len(opened) == 1
     served = {path.parent.name for path in reader.served_files()}
     assert served == {"segments", CENTROIDS}, "the scrub looks at what is served"
+
+
+def test_a_broken_row_of_another_shard_stops_no_merge(tmp_path: Path) -> None:
+    shards = Shards(tmp_path)
+    rows = unit_vectors(1, 100)
+    rows[7] = np.nan
+    shards.commit(0, rows)
+    shards.commit(1, unit_vectors(2, HALF))
+    shards.commit(1, unit_vectors(3, HALF))
+    assert shards.merge(1).centroids

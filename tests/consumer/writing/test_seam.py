@@ -41,6 +41,7 @@ class RememberingWriter:
     shard: str = "uploads-0"
     generation: int = 1
     merge_debt: int = 0
+    read_bytes: int = 0
     outcomes: list[CommitUnknown] = field(default_factory=list)
 
     def add(self, delta: Delta) -> None:

@@ -36,6 +36,7 @@ class MeetingWriter:
     epoch: int = 1
     generation: int = 1
     merge_debt: int = 0
+    read_bytes: int = 0
     used_by: set[int] = field(default_factory=set)
 
     @property

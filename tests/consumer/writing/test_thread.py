@@ -31,6 +31,7 @@ from consumer.writing.thread import RoomLimits, Writing
 from event_log.records import Delivery
 from fakes.failing_disk import fail_to_fsync_the_shard
 from fakes.hash_encoder import HashEncoder
+from fakes.shards import content, patch, unit_vectors
 from tests.consumer.records import Letter
 from tests.consumer.running import PATIENCE_SECONDS
 
@@ -158,6 +159,24 @@ def test_what_is_added_is_committed_when_it_is_much(tmp_path: Path) -> None:
     assert shard.writer is not None
     assert shard.writer.committed_next_offset == 1
     shard.close()
+
+
+def test_patches_are_committed_when_they_have_read_much(tmp_path: Path) -> None:
+    """A patch is small, and the content that it applies to may be large."""
+    most, size = CommitPolicy().max_bytes, 2**20
+    shard = own_shard(tmp_path, Metrics(), interval_seconds=PATIENCE_SECONDS)
+    rows = unit_vectors(1, dimension=HashEncoder().dimension)
+    texts = tuple(content(str(n), n, modality="text", text="x" * size, embeddings=rows) for n in range(40))
+    shard.accept(Handover(0, 1, Delta(0, 40, texts), size_bytes=most))
+    shard.turn()
+    for offset in range(40, 80):
+        change = patch(str(offset - 40), offset, title="hat")
+        shard.accept(Handover(0, 1, Delta(offset, offset + 1, (change,)), size_bytes=10))
+    shard.turn()
+    assert shard.writer is not None
+    assert 40 < shard.writer.committed_next_offset < 80
+    assert shard.writer.read_bytes == 0
+    assert shard.release(PATIENCE_SECONDS) == 80
 
 
 def test_a_shard_recovers_from_an_unknown_outcome_by_itself(
