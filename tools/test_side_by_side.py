@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests"
-FIRST = ("browser", "hostile", "opensearch_engine", "query_api", "schemas", "service")
+FIRST = ("browser", "clients", "hostile", "opensearch_engine", "query_api", "schemas", "service")
 
 
 def arguments_of_halves() -> tuple[list[str], list[str]]:

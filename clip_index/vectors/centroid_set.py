@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from clip_index.content import Embeddings
 from clip_index.errors import DamagedFile
 from clip_index.storage.file_digest import FileDigest, digest_of
+from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.regular_files import read_regular
 from clip_index.vectors.flat_vectors import build_flat
 
@@ -156,7 +157,8 @@ def read_file(path: Path, digest: FileDigest) -> CentroidFile:
 def parse_file(data: bytes, file: Path | str) -> CentroidFile:
     """Parse the bytes of a file; `DamagedFile`, which names `file`, if they are no centroids."""
     try:
-        rows = np.load(io.BytesIO(data), allow_pickle=False)
+        with PARSING_HEADERS:
+            rows = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError) as error:
         raise DamagedFile(file, f"not an array ({error})") from error
     if rows.dtype != np.float16 or rows.ndim != 2 or 0 in rows.shape:

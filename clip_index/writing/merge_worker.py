@@ -24,6 +24,7 @@ import numpy as np
 from clip_index.errors import BrokenEmbeddings, ClipIndexError, DamagedFile
 from clip_index.generations.manifest import SEGMENTS, segment_fields, segment_from_fields
 from clip_index.storage.index_roots import store_fields, store_from_fields
+from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import LOWEST_PRIORITY, MergeLane
@@ -209,7 +210,7 @@ def _result(job: MergeJob, line: bytes) -> MergeResult:
     if "error" in answer:
         raise MergeFailed(f"{job.store.name}: {answer['error']}")
     path = Path(answer["row_maps"])
-    with np.load(path, allow_pickle=False) as arrays:
+    with PARSING_HEADERS, np.load(path, allow_pickle=False) as arrays:
         row_maps = {name: arrays[name] for name in arrays.files}
     path.unlink()
     entry = segment_from_fields(answer["entry"]) if answer["entry"] else None

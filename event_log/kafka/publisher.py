@@ -146,16 +146,16 @@ class KafkaPublisher:
         producer = self._producer
         try:
             producer.poll(seconds)
-        except KafkaException as error:
-            self._give_up_if_fatal(producer, error.args[0])
+        except (KafkaException, SystemError) as error:
+            self._give_up_if_fatal(producer, _kafka_error_of(error))
 
     def _flush(self, seconds: float) -> int:
         """Return how many records, log lines and errors the producer still holds."""
         producer = self._producer
         try:
             return int(producer.flush(seconds))
-        except KafkaException as error:
-            self._give_up_if_fatal(producer, error.args[0])
+        except (KafkaException, SystemError) as error:
+            self._give_up_if_fatal(producer, _kafka_error_of(error))
             return 0
 
     def _give_up_if_fatal(self, producer: Producer, error: KafkaError) -> None:
@@ -171,6 +171,19 @@ class KafkaPublisher:
                 _fail(future, FatalLogError(f"{error.name()}: {error.str()}"))
             self._producer = build_client(Producer, self._config)
         producer.purge()
+
+
+def _kafka_error_of(error: KafkaException | SystemError) -> KafkaError:
+    """Return the error behind an exception; raise a `SystemError` of another origin again.
+
+    The client raises a fatal error by setting it, and may still call a delivery callback. In that, Python
+    raises a `SystemError` because of it.
+    """
+    cause = error.__cause__ or error.__context__ if isinstance(error, SystemError) else error
+    if not isinstance(cause, KafkaException):
+        raise error
+    found: KafkaError = cause.args[0]
+    return found
 
 
 def _fail(future: Future[Delivery], error: EventLogError) -> None:

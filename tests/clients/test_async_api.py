@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from schemas.events import UploadEvent
+from schemas.events import PatchEvent, UploadEvent
 from tests.clients.toolchain import HERE, NODE, run
 from tools.event_documents import ASYNC_API, JSON_SCHEMA
 
@@ -22,12 +22,13 @@ def judge(document: Path, packages: Path) -> dict[str, Any]:
     return judged
 
 
-def test_the_parser_finds_nothing_wrong_and_reads_every_field_of_an_upload(packages: Path) -> None:
+def test_the_parser_finds_nothing_wrong_and_reads_every_field_of_an_event(packages: Path) -> None:
     judged = judge(ASYNC_API, packages)
     assert {finding["code"] for finding in judged["findings"]} <= ADVICE, judged["findings"]
     assert judged["document"]["operations"] == ["receiveUploads", "sendDeadLetters"]
     fields = set(judged["document"]["fields"]["uploadEvent"])
-    assert fields == set(UploadEvent.__dataclass_fields__) | {"operation"}
+    of_events = set(UploadEvent.__dataclass_fields__) | set(PatchEvent.__dataclass_fields__)
+    assert fields == of_events | {"operation"}
 
 
 def test_the_parser_would_name_what_is_wrong(packages: Path, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from generated import (
     FieldCondition,
     FieldConditionEquals,
     Filter,
+    PatchRequestMetadataValue,
     RecommendRequest,
     SearchApi,
     SearchRequest,
     UploadContent,
     UploadRequest,
-    UploadRequestMetadataValue,
     WeightedExample,
 )
 
@@ -30,7 +30,7 @@ values = {"made_by": content_id, "price": 49.5, "in_stock": True}
 body = UploadRequest(
     content_id=content_id,
     content=UploadContent(text="a red shoe"),
-    metadata={name: UploadRequestMetadataValue(value) for name, value in values.items()},
+    metadata={name: PatchRequestMetadataValue(value) for name, value in values.items()},
 )
 published = contents.upload(body, wait="searchable", timeout_ms=60_000)
 

@@ -29,7 +29,7 @@ from clip_index.generations.manifest import (
 from clip_index.generations.watermark import Watermark, read_watermark
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.digested_json import dump_digested, parse_digested
-from clip_index.storage.file_digest import digest_of, verify_file, verify_slowly
+from clip_index.storage.file_digest import FileDigest, digest_of, verify_file, verify_slowly
 from clip_index.storage.pack import PackPart
 from clip_index.storage.regular_files import read_regular
 from clip_index.writing.shard_writer import WriterSettings
@@ -269,8 +269,8 @@ DIGEST = digest_of(b"")
         pytest.param(with_part(PackPart(64, -1)), id="a part of fewer than no bytes"),
         pytest.param(with_part(PackPart(1, 8)), id="a part where no array can be mapped"),
         pytest.param(with_part(PackPart(0.0, 8)), id="a fraction for a place"),  # type: ignore[arg-type]
-        pytest.param(with_segment(centroids={"image": "../x"}), id="centroids above"),
-        pytest.param(with_segment(centroids={"image": 7}), id="a number for centroids"),
+        pytest.param(with_segment(centroids={"image": FileDigest(8, "../x")}), id="centroids above"),
+        pytest.param(with_segment(centroids={"image": FileDigest(-8, "x")}), id="centroids of no size"),
         pytest.param(with_segment(num_contents=10**30), id="too many contents"),
         pytest.param(with_segment(num_contents=0), id="dead rows of no contents"),
         pytest.param(with_segment(num_contents=True), id="a boolean for a number"),

@@ -12,6 +12,8 @@ import pytest
 from clip_index.content import Derived, EncodedContent
 from clip_index.segments.columns import open_columns
 from clip_index.segments.segment import Segment
+from clip_index.segments.segment_parts import SegmentParts
+from clip_index.storage.mapped_array import map_array
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
@@ -61,11 +63,11 @@ def test_the_column_and_the_table_have_the_form_that_later_releases_read(writer:
     digests = [bytes([9] * 32), None, bytes([1] * 32)]
     commit(writer, *(made_of(digest, f"c{row}", row) for row, digest in enumerate(digests)))
     [entry] = writer.manifest.segments
-    folder = path_of(writer) / "segments" / entry.segment_id
-    columns = open_columns(folder / "contents.arrow")
+    parts = SegmentParts(writer.store, entry)
+    columns = open_columns(parts.map("contents.arrow"))
     assert columns.schema.field("content_digest").type == pa.binary(32)
     assert columns.column("content_digest").to_pylist() == digests
-    table = np.load(folder / "digests.npy")
+    table = map_array(parts.map("digests.npy"))
     assert (table.dtype, table.tolist()) == (np.uint64, [[0x0101010101010101, 0x0909090909090909], [2, 0]])
 
 

@@ -131,7 +131,7 @@ def test_an_index_of_another_log_is_refused(
 
 
 def test_a_damaged_index_is_refused_by_name_with_the_way_on(tmp_path: Path, writers: Any) -> None:
-    [file] = path_of(writers["v2"][1]).glob("segments/*/image.faiss")
+    [file] = path_of(writers["v2"][1]).glob("segments/*.pack")
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.chmod(0o644)
