@@ -22,7 +22,7 @@ from clip_index.content import MODALITIES, Change, Delta, EncodedContent
 from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.tombstones import MAX_BYTES_IN_MANIFEST
-from clip_index.vectors import shared_vectors
+from clip_index.vectors import inverted_lists, shared_vectors
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from crashes.small_log import folded
@@ -103,7 +103,7 @@ def _write_shard(index: IndexDirectory, partition: int, log: Sequence[Change]) -
 
 
 def _merge(writer: ShardWriter, *, with_lists: bool) -> None:
-    with patch.object(shared_vectors, "MIN_NODES", 4 if with_lists else shared_vectors.MIN_NODES):
+    with patch.object(shared_vectors, "MIN_NODES", 4 if with_lists else inverted_lists.MIN_NODES):
         for _ in range(2):
             writer.maintain()
 
