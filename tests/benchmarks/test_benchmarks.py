@@ -103,5 +103,5 @@ def test_every_figure_says_what_it_is() -> None:
 
 def test_the_anonymous_memory_of_a_process_grows_with_what_it_holds() -> None:
     before = anonymous_bytes(os.getpid())
-    held = np.ones(32 * 2**20, np.uint8)
-    assert anonymous_bytes(os.getpid()) - before > 0.9 * held.nbytes
+    held = np.ones(128 * 2**20, np.uint8)  # more than glibc ever takes from memory that was freed before
+    assert anonymous_bytes(os.getpid()) - before > 0.5 * held.nbytes
