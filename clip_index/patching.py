@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from clip_index.content import ContentFacts, MetadataValue, PatchedContent
@@ -16,24 +16,30 @@ _METADATA = "metadata"
 
 def patched_facts(facts: ContentFacts, patch: PatchedContent) -> ContentFacts:
     """Return the facts with the patch: first it removes, then it sets."""
-    kept = {key: value for key, value in facts.metadata.items() if not _is_removed(key, patch)}
     return replace(
         facts,
-        title=_patched("title", facts.title, patch.title, patch),
-        link=_patched("link", facts.link, patch.link, patch),
-        metadata=_bounded({**kept, **patch.metadata}, patch.metadata),
+        title=patched_text("title", facts.title, patch.title, patch.removed),
+        link=patched_text("link", facts.link, patch.link, patch.removed),
+        metadata=patched_metadata(facts.metadata, patch.metadata, patch.removed),
         patched_at_ms=patch.occurred_at_ms,
     )
 
 
-def _is_removed(key: str, patch: PatchedContent) -> bool:
-    return _METADATA in patch.removed or f"{_METADATA}.{key}" in patch.removed
-
-
-def _patched(name: str, old: str | None, new: str | None, patch: PatchedContent) -> str | None:
+def patched_text(name: str, old: str | None, new: str | None, removed: Collection[str]) -> str | None:
+    """Return a title or a link after a patch; an empty one is none."""
     if new is not None:
-        return new or None  # an empty title is none
-    return None if name in patch.removed else old
+        return new or None
+    return None if name in removed else old
+
+
+def patched_metadata(
+    old: Mapping[str, MetadataValue], new: Mapping[str, MetadataValue], removed: Collection[str]
+) -> dict[str, MetadataValue]:
+    """Return metadata after a patch, within the limits of one upload."""
+    if _METADATA in removed:
+        return _bounded(new, new)
+    kept = {key: value for key, value in old.items() if f"{_METADATA}.{key}" not in removed}
+    return _bounded({**kept, **new}, new)
 
 
 def _bounded(

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def run_in_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run until `main` is done, as `asyncio.run` does. uvloop takes less CPU time for each request."""
+    """Run until `main` is done, as `asyncio.run` does, on uvloop where the operator has installed it."""
     try:
         import uvloop
     except ImportError:

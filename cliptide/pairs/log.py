@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from clip_index.fold import UNSEEN, IdState, fold
+from clip_index.patching import patched_metadata, patched_text
 from cliptide.pairs.pair import BadPair, Pair, metadata_texts
 from event_log.records import Record
 from schemas.codec import EventDecoder
@@ -59,16 +60,10 @@ class LogPairs:
         upload = self._live.get(event.content_id)
         if upload is None:
             return
-        kept = {
-            key: value
-            for key, value in upload.metadata.items()
-            if "metadata" not in event.remove and f"metadata.{key}" not in event.remove
-        }
-        title = None if "title" in event.remove else upload.title
         self._live[event.content_id] = replace(
             upload,
-            title=title if event.title is None else event.title,
-            metadata={**kept, **event.metadata},
+            title=patched_text("title", upload.title, event.title, event.remove),
+            metadata=patched_metadata(upload.metadata, event.metadata, event.remove),
         )
 
     def pairs(self) -> Iterator[Pair | BadPair]:
