@@ -11,6 +11,7 @@ from schemas.events import (
     Event,
     ImageContent,
     MetadataValue,
+    PatchEvent,
     TextContent,
     UploadEvent,
 )
@@ -48,6 +49,17 @@ def test_live_pictures_with_a_caption_or_a_title_are_pairs():
         ("b", "a new cap", b"new"),
     ]
     assert len(pairs) == 2
+
+
+def test_a_patch_changes_the_caption_of_a_live_picture_alone():
+    pairs = read(
+        upload("a", ImageContent(b"a"), caption="a cap"),
+        PatchEvent("e", "a", "shop", NOW, metadata={"caption": "a red cap"}),
+        upload("b", ImageContent(b"b"), title="a scarf", caption="a scarf"),
+        PatchEvent("e", "b", "shop", NOW, title="a long scarf", remove=("metadata.caption",)),
+        PatchEvent("e", "nobody", "shop", NOW, title="a hat"),
+    )
+    assert [pair.caption for pair in pairs if isinstance(pair, Pair)] == ["a red cap", "a long scarf"]
 
 
 def test_pictures_and_texts_that_share_a_key_are_pairs():
