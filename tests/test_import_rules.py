@@ -124,6 +124,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "query_api": (
         ("__main__",),
+        ("options_from_settings",),
+        ("opened_index", "opened_uploads"),
         ("root_candidates",),
         ("app", "settings"),
         ("route_table",),

@@ -37,7 +37,7 @@ def check_contents_store(
     url = of_query_service.query_api.contents_store
     if url is None:
         return
-    from query_api.__main__ import open_contents_store  # here: it brings the whole service
+    from query_api.opened_uploads import open_contents_store  # here: it brings the whole service
 
     try:
         with waiting_told(f"the store {url}"):

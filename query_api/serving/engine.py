@@ -1,6 +1,6 @@
 """The seam to the engine: what the service needs of an index and of its reader, and no more.
 
-The modules above import the engine's values from here. Only `query_api/__main__.py` builds a reader, and
+The modules above import the engine's values from here. Only `query_api/opened_index.py` builds a reader, and
 `query_api/root_candidates.py` says of which index. So another engine is one that has these methods.
 """
 

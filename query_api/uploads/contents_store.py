@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 from urllib.parse import quote, urlsplit
 
 import obstore
@@ -155,6 +155,11 @@ class BucketContents:
         if not keys:
             return {}
         return dict(zip(keys, obstore.sign(self._bucket, "GET", keys, _SIGNED_FOR), strict=True))
+
+
+def is_signing(contents: ContentsStore | None) -> TypeGuard[BucketContents]:
+    """Whether answers show signed addresses, because a bucket is private."""
+    return isinstance(contents, BucketContents) and not contents.is_public
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from clip_index.generations.index_directory import IndexDescription, IndexDirect
 from clip_index.generations.recorded_model import RecordedModel, record_model
 from clip_index.reading.index_reader import IndexReader
 from fakes.hash_encoder import HashEncoder
-from query_api.__main__ import Models, load_first_encoder
+from query_api.opened_index import Models, load_first_encoder
 from query_api.root_candidates import RootCandidates
 from query_api.settings import IndexSettings, ModelSection, QueryApiSettings, Settings, read_settings
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from query_api import __main__ as service
+from query_api import opened_index as service
 from query_api.serving.former_searchers import KEPT_SECONDS, FormerSearchers
 from query_api.serving.served_index import ServedIndex
 from query_api.settings import HoldFiles, IndexSettings

@@ -24,8 +24,10 @@ from clip_index.reading.index_reader import IndexReader
 from consumer.references.policy import ReferencePolicy
 from event_log.memory.clients import MemoryPublisher
 from fakes.hash_encoder import HashEncoder, draw_picture
-from query_api.__main__ import app_settings, open_contents_store, showing_links
 from query_api.app import build_app
+from query_api.opened_index import showing_links
+from query_api.opened_uploads import open_contents_store
+from query_api.options_from_settings import app_settings
 from query_api.settings import QueryApiSettings, read_settings
 from query_api.uploads.contents_store import BucketContents, media_type_of
 from schemas.codec import EventDecoder
