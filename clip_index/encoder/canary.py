@@ -168,11 +168,11 @@ def number_format_of(encoder: Encoder) -> str | None:
     return number_format
 
 
-def warm_up(encoder: Encoder, batch_sizes: tuple[int, ...] = (1, 8, 32)) -> None:
-    """Encode canaries in batches of the usual sizes.
+def warm_up(encoder: Encoder, batch_sizes: tuple[int, ...] = (1,)) -> None:
+    """Encode canaries, so that a model that cannot encode is noticed before it serves.
 
-    The first pass of each shape chooses and prepares kernels. That takes seconds, for which
-    the first uploads should not have to wait.
+    One of each is enough. The first pass of a larger batch takes hardly longer than its second one: 1.58 s
+    of CPU time for 32 pictures, then 1.51 s. Batches of 8 and 32 took 2 s of each start, and 40 MB.
     """
     text, image = encoder.prepare_text(CANARY_TEXT), encoder.prepare_image(CANARY_PNG)
     for size in batch_sizes:
