@@ -64,7 +64,7 @@ class AppSettings:
     max_json_bytes: int = 2**20
     num_workers: int = field(default_factory=lambda: num_processors() + 2)
     loop_search_seconds: float = DEFAULT_SECONDS
-    reload_interval_seconds: float = 0.05
+    reload_interval_seconds: float = 0.01
     cursor_key: str | None = None
     query_encoder: QueryEncoderSettings = field(default_factory=QueryEncoderSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)

@@ -9,13 +9,14 @@ from query_api.http.guards.rate_limit import RateLimit
 from query_api.opened_index import lies_on_shared_files
 from query_api.opened_uploads import build_event_encoder
 from query_api.search.recall_watch import RecallSettings
-from query_api.settings import QueryApiSettings, Settings
+from query_api.settings import IndexSettings, QueryApiSettings, Settings
 from query_api.uploads.contents_store import ContentsStore, is_signing
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
 from service.processors import num_processors
 
-_RELOAD_SECONDS = 0.05
+_RELOAD_SECONDS = 0.01
+_REMOTE_RELOAD_SECONDS = 0.05
 _BUCKET_RELOAD_SECONDS = 0.2
 
 
@@ -74,8 +75,15 @@ def _loop_search_seconds(settings: Settings, contents: ContentsStore | None) -> 
 
 
 def _reload_interval(settings: Settings) -> float:
-    default = _BUCKET_RELOAD_SECONDS if settings.index.is_bucket else _RELOAD_SECONDS
-    return settings.query_api.reload_interval_seconds or default
+    return settings.query_api.reload_interval_seconds or _default_reload_interval(settings.index)
+
+
+def _default_reload_interval(index: IndexSettings) -> float:
+    """A look at this machine's own disk costs next to nothing. Any other one asks another machine."""
+    if index.is_bucket:
+        return _BUCKET_RELOAD_SECONDS
+    asks_others = index.engine == "opensearch" or lies_on_shared_files(index)
+    return _REMOTE_RELOAD_SECONDS if asks_others else _RELOAD_SECONDS
 
 
 def _link_hosts(settings: QueryApiSettings, contents: ContentsStore | None) -> tuple[str, ...]:

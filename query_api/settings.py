@@ -221,8 +221,10 @@ class QueryApiSettings(Section):
     reload_interval_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="Interval at which the service looks for a newer generation. Unset: 0.05, or 0.2 with an "
-        "index in a bucket, because each look there is a request for each shard.",
+        description="Interval at which the service looks for a newer generation. Unset: 0.01; 0.05 "
+        "with a directory that machines share (NFS and others) or the engine opensearch, because each look "
+        "there asks another machine; 0.2 with an index in a bucket, because each look there is a request for "
+        "each shard.",
     )
     max_encoded_together: int = Field(
         default=32,

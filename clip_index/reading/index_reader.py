@@ -49,6 +49,7 @@ class IndexReader:
         self._clock = clock
         self._shards: list[ShardReader] = []
         self._served: list[ShardView] = []
+        self._successors: list[Callable[[], bool]] = []
         self._sets = CentroidSets()
         self._looked_at = -math.inf
         self._held = HeldGenerations(clock) if holds_files else None
@@ -67,6 +68,13 @@ class IndexReader:
         finally:
             if self._held is not None:
                 self._held.renew(shard.store for shard in self._shards)
+
+    def may_have_news(self) -> bool:
+        """Whether a shard seems to have a generation behind the served one. Any thread may call this.
+
+        Generations that are no successors, and watermarks, are found by `reload` alone.
+        """
+        return any(is_there() for is_there in self._successors)
 
     @property
     def lease_failure(self) -> str | None:
@@ -140,6 +148,7 @@ class IndexReader:
         if [id(view) for view in views] != [id(view) for view in self._served]:
             self.searcher = self._build_searcher(views, index)
             self._served = views
+            self._successors = [shard.look_for_successor() for shard in self._shards]
         return has_changed
 
     def _build_searcher(self, views: list[ShardView], index: IndexDirectory) -> Searcher:

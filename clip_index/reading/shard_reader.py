@@ -157,6 +157,10 @@ class ShardReader:
             raise DamagedFile(self.store.address, f"generation {known} was served, and there is none now")
         return False
 
+    def look_for_successor(self) -> Callable[[], bool]:
+        """Return a cheap question: is there a generation behind the one that is served now?"""
+        return self.store.look_for(manifest_name(self.view.snapshot.generation + 1))
+
     def _has_changed(self) -> bool:
         """Look for the next generation's file, which is cheap.
 

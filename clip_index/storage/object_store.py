@@ -205,6 +205,9 @@ class ObjectShardStore:
         finally:
             _try(partial(self.bucket.delete, [key]))
 
+    def look_for(self, name: str) -> Callable[[], bool]:
+        return partial(self.exists, name)
+
     def exists(self, name: str) -> bool:
         try:
             self.bucket.facts_of(self._key(name))

@@ -6,7 +6,7 @@ what is mapped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -170,6 +170,14 @@ class ShardStore(Protocol):
 
     def exists(self, name: str) -> bool:
         """Tell whether the file is visible. Cheap: readers ask several times a second."""
+        ...
+
+    def look_for(self, name: str) -> Callable[[], bool]:
+        """Return a question for readers who ask a hundred times a second whether the file is visible.
+
+        Any thread may ask it. In a directory that cannot be read the answer is False; in a bucket it may
+        raise what `exists` raises.
+        """
         ...
 
     def read(self, name: str) -> bytes:

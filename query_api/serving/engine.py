@@ -214,6 +214,14 @@ class Reader(Protocol):
         """Why another machine may remove what is served; None while it is held, or need not be."""
         ...
 
+    def may_have_news(self) -> bool:
+        """Whether a `reload` might switch to other generations, as far as a cheap look can tell.
+
+        Any thread may call this, also beside `reload`. False is only a hint, so that `reload` must be
+        called from time to time even then. Raises `ClipIndexError` or `OSError`, as `reload` then does.
+        """
+        ...
+
     def reload(self) -> bool:
         """Switch to the current generations; True if other ones are served now than before.
 

@@ -18,6 +18,7 @@ from query_api.errors import ApiError, ErrorDetail, NoIndex, NotYetCovered
 from query_api.serving.engine import GenerationKey, Index, Reader, Snapshot
 from query_api.serving.former_searchers import FormerSearchers, generations_of, sorted_generations
 from query_api.serving.index_metrics import observe_newcomers, show_generations, show_watermark_ages
+from query_api.serving.quick_looks import FULL_LOOK_SECONDS, QuickLooks
 from query_api.serving.traced_records import newly_searchable
 from query_api.telemetry.metrics import Metrics
 from query_api.telemetry.tracing import record_searchable
@@ -60,6 +61,7 @@ class ServedIndex:
         self._metrics = metrics
         self._max_wait_seconds = max_wait_seconds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reload")
+        self._quick_looks = QuickLooks(reader)
         self._lock = asyncio.Lock()
         self._num_begun = 0
         self._looking_since: float | None = None
@@ -106,11 +108,12 @@ class ServedIndex:
 
         A look that lasts for minutes hangs: the index's file system does not answer.
         """
-        return 0.0 if self._looking_since is None else time.monotonic() - self._looking_since
+        begun = [since for since in (self._looking_since, self._quick_looks.looking_since) if since]
+        return time.monotonic() - min(begun) if begun else 0.0
 
     @asynccontextmanager
     async def reloading(self, interval_seconds: float) -> AsyncIterator[None]:
-        """Look for new generations every `interval_seconds` until the context ends."""
+        """Serve new generations within `interval_seconds` of their commits, until the context ends."""
         self._task = asyncio.create_task(self._reload_forever(interval_seconds), name="reload")
         showing = asyncio.create_task(self._show_forever(), name="index metrics")
         try:
@@ -118,6 +121,7 @@ class ServedIndex:
         finally:
             self._task.cancel()
             showing.cancel()
+            self._quick_looks.close()
             await asyncio.wait([self._task, showing])
             self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -216,7 +220,11 @@ class ServedIndex:
     async def _reload_forever(self, interval_seconds: float) -> None:
         while True:
             outcome = await self.reload()
-            await asyncio.sleep(RETRY_SECONDS if outcome in _RETRIED_LATER else interval_seconds)
+            if outcome in ("reloaded", "unchanged"):
+                await self._quick_looks.wait(interval_seconds)
+            else:  # the cause is still there, and so is what a quick look would find
+                retry_seconds = RETRY_SECONDS if outcome in _RETRIED_LATER else FULL_LOOK_SECONDS
+                await asyncio.sleep(max(retry_seconds, interval_seconds))
 
     async def _show_forever(self) -> None:
         """Renew the gauges that grow with time. Not in the reload loop: they must grow while it hangs."""

@@ -65,6 +65,9 @@ class LinkShowingReader:
     def lease_failure(self) -> str | None:
         return self._reader.lease_failure
 
+    def may_have_news(self) -> bool:
+        return self._reader.may_have_news()
+
     def reload(self) -> bool:
         return self._reader.reload()
 

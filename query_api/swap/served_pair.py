@@ -30,7 +30,7 @@ class PairSettings:
     """How an index is followed and its encoder is used. Without `scrub_seconds` no file is read again."""
 
     query_encoder: QueryEncoderSettings = field(default_factory=QueryEncoderSettings)
-    reload_interval_seconds: float = 0.05
+    reload_interval_seconds: float = 0.01
     max_wait_seconds: float = 60.0
     has_percentiles: bool = True
     scrub_seconds: float | None = None

@@ -92,6 +92,18 @@ def test_reload_follows_generations_and_keeps_the_former_searcher_valid(
     assert [hit.content_id for hit in hits] == ["a"]
 
 
+def test_a_commit_is_news_until_it_is_served(index: IndexDirectory, reader: IndexReader) -> None:
+    assert reader.may_have_news() is False  # nothing was looked at
+    reader.reload()
+    writer = take_over(index)
+    for _ in range(2):
+        assert reader.may_have_news() is True
+        reader.reload()
+        assert reader.may_have_news() is False
+        add(writer, [lambda o: content("a", o)])
+        writer.commit()
+
+
 def test_unchanged_segments_are_shared_between_searchers(index: IndexDirectory, reader: IndexReader) -> None:
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])

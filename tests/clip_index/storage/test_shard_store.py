@@ -73,6 +73,17 @@ def test_what_is_created_is_there(store: ShardStore) -> None:
     assert "one" in store.list_names()
 
 
+def test_a_question_for_a_file_is_answered_anew_each_time(unprepared: ShardStore) -> None:
+    is_there = unprepared.look_for("one")
+    assert not is_there()
+    unprepared.prepare([])
+    assert not is_there()
+    unprepared.create_exclusively("one", b"data")
+    assert is_there()
+    unprepared.remove("one")
+    assert not is_there()
+
+
 def test_a_name_is_taken_once(store: ShardStore) -> None:
     store.create_exclusively("one", b"first")
     with pytest.raises(FileExistsError):
