@@ -11,6 +11,7 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
 from clip_index.generations.watermark import Watermark, read_watermark
 from clip_index.storage.object_store import ObjectShardStore
+from clip_index.writing.erasure import ErasureBudget
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from consumer.quarantine.inflight import FILE_NAME
@@ -45,6 +46,12 @@ class DirectoryShards:
     settings: WriterSettings = field(default_factory=WriterSettings)
     lanes: MergeLanes = field(default_factory=MergeLanes)
     _writers: WeakValueDictionary[int, ShardWriter] = field(default_factory=WeakValueDictionary, init=False)
+
+    @classmethod
+    def of(cls, index: IndexDirectory, writer_id: str, settings: WriterSettings) -> DirectoryShards:
+        """Let all shards of the process share the budget for erasing that the settings give it."""
+        erasure = ErasureBudget(settings.merge.erase_bytes_a_day)
+        return cls(index, writer_id, settings, MergeLanes(erasure=erasure))
 
     def become_owner(self, partition: int, *, first_offset: int, own_epoch: int | None) -> ShardWriter:
         writer = ShardWriter.take_over(

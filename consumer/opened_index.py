@@ -90,7 +90,7 @@ def open_index(
     writer_id = build_writer_id()
     if location.opensearch is None:
         directory = IndexDirectory.create(location.root, location.index_id, description)
-        shards = DirectoryShards(directory, writer_id, settings)
+        shards = DirectoryShards.of(directory, writer_id, settings)
         return OpenedIndex(directory, shards, shards, shards, writer_id, directory.store)
     connection = Connection(location.opensearch)
     index = create_index(connection, local_directory(location.root), location.index_id, description)

@@ -75,6 +75,7 @@ def _writer(settings: Settings) -> WriterSettings:
     consumer = settings.consumer
     merge = MergeSettings(
         erase_within_seconds=consumer.erase_within_seconds,
+        erase_bytes_a_day=consumer.erase_bytes_per_day,
         target_recall=consumer.target_recall,
         max_debt=consumer.max_merge_debt,
     )

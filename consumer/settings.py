@@ -181,7 +181,15 @@ class ConsumerSettings(Section):
     erase_within_seconds: float = Field(
         default=86_400.0,
         gt=0,
-        description="A segment is rewritten when it has held a deleted or replaced content for this long.",
+        description="A segment is rewritten so that no deleted or replaced content stays in it for longer "
+        "than this.",
+    )
+    erase_bytes_per_day: float = Field(
+        default=100 * 2**30,
+        gt=0,
+        description="A consumer rewrites at most this many bytes of segments a day only to erase deleted "
+        "contents, the oldest deletion first. If that is too little for ERASE_WITHIN_SECONDS, the alert "
+        "CliptideErasureLate says so.",
     )
     target_recall: float = Field(
         default=0.99,

@@ -21,6 +21,7 @@ from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
 from clip_index.patching import patched_facts
 from clip_index.writing.buffer import num_bytes_of
+from clip_index.writing.erasure import NOTHING_TO_ERASE
 from opensearch_engine.connection import Json
 from opensearch_engine.documents import (
     UNKNOWN,
@@ -59,6 +60,7 @@ class OpenSearchShardWriter:
     """Implements `ShardWriter` of the consumer. Owned by one thread."""
 
     merge_debt = 0
+    erasure_backlog = NOTHING_TO_ERASE
 
     def __init__(
         self, index: OpenSearchIndex, document: ProgressDocument, own: Progress, clock: Callable[[], float]

@@ -6,11 +6,12 @@ Everything here decides from numbers alone: it touches no file and no clock.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from clip_index.generations.manifest import Manifest, SegmentEntry
 from clip_index.vectors.calibration import TARGET_RECALL
+from clip_index.writing.erasure import DEFAULT_BYTES_A_DAY, is_due
 
 MAX_DEBT = 128
 """A segment of format 1 takes about nine mappings, a pack up to three. Linux lets a process have 65,530
@@ -25,10 +26,11 @@ class MergeSettings:
     """When segments merge, and how large they may grow.
 
     A merged segment has at most `max_entries` entries. A segment that no merge takes is rewritten alone
-    when more than `max_dead_share` of its rows are dead, or when its oldest dead row died
-    `erase_within_seconds` ago. A merge of `large_entries` or more runs in the large lane. A search of
-    a merged segment finds a share of `target_recall` of the ten best, in the mean. `max_debt` bounds
-    the debt: whoever commits waits there, and merges have their full priority long before.
+    when more than `max_dead_share` of its rows are dead, or so that its oldest dead row is gone
+    `erase_within_seconds` after it died. The process rewrites about `erase_bytes_a_day` for that alone.
+    A merge of `large_entries` or more runs in the large lane. A search of a merged segment finds a share
+    of `target_recall` of the ten best, in the mean. `max_debt` bounds the debt: whoever commits waits
+    there, and merges have their full priority long before.
     """
 
     merge_factor: int = 8
@@ -37,6 +39,7 @@ class MergeSettings:
     large_entries: int = 20_000
     max_dead_share: float = 0.3
     erase_within_seconds: float = 24 * 3600.0
+    erase_bytes_a_day: float = DEFAULT_BYTES_A_DAY
     target_recall: float = TARGET_RECALL
     max_debt: int = MAX_DEBT
 
@@ -50,16 +53,22 @@ class MergeLane(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """Segments to rewrite as one, and the lane to do it in."""
+    """Segments to rewrite as one, and the lane to do it in.
+
+    One that `is_for_erasure` has no other reason, so the budget for erasing tells when it may begin.
+    """
 
     segment_ids: tuple[str, ...]
     lane: MergeLane
+    is_for_erasure: bool = False
 
 
 def plan_merges(
     manifest: Manifest, settings: MergeSettings, *, busy: Collection[str], now_ms: int
 ) -> list[MergePlan]:
     """Return disjoint merges worth running now, most urgent first; none takes a `busy` segment.
+
+    `now_ms` tells which dead rows must be erased by now, those that died first before all others.
 
     Segments fall into tiers by the logarithm of their size, as in Lucene's TieredMergePolicy
     and LogMergePolicy. `merge_factor` segments of one tier become one segment of the next.
@@ -73,9 +82,11 @@ def plan_merges(
     tiers = _plan_tiers(free, settings)
     taken = {segment_id for plan in tiers for segment_id in plan.segment_ids}
     rest = [entry for entry in free if entry.segment_id not in taken]
+    mostly_dead = [entry for entry in rest if _has_many_dead(manifest, entry, settings)]
     overdue = [entry for entry in rest if _is_overdue(manifest, entry, settings, now_ms)]
-    mostly_dead = [e for e in rest if e not in overdue and _has_many_dead(manifest, e, settings)]
-    return [*_plan_alone(overdue, settings), *tiers, *_plan_alone(mostly_dead, settings)]
+    overdue.sort(key=lambda entry: manifest.tombstones[entry.segment_id].oldest_dead_ms)
+    erased = [replace(_plan([e], settings), is_for_erasure=e not in mostly_dead) for e in overdue]
+    return [*erased, *tiers, *_plan_alone([e for e in mostly_dead if e not in overdue], settings)]
 
 
 def _plan_tiers(free: Sequence[SegmentEntry], settings: MergeSettings) -> list[MergePlan]:
@@ -117,7 +128,7 @@ def niceness(debt: int, settings: MergeSettings) -> int:
 
 def _is_overdue(manifest: Manifest, entry: SegmentEntry, settings: MergeSettings, now_ms: int) -> bool:
     dead = manifest.tombstones.get(entry.segment_id)
-    return dead is not None and (now_ms - dead.oldest_dead_ms) / 1000 >= settings.erase_within_seconds
+    return dead is not None and is_due(dead.oldest_dead_ms, settings.erase_within_seconds, now_ms)
 
 
 def _has_many_dead(manifest: Manifest, entry: SegmentEntry, settings: MergeSettings) -> bool:

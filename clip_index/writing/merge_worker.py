@@ -26,6 +26,7 @@ from clip_index.generations.manifest import SEGMENTS, segment_fields, segment_fr
 from clip_index.storage.index_roots import store_fields, store_from_fields
 from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.shard_store import ShardStore
+from clip_index.writing.erasure import ErasureBudget
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import LOWEST_PRIORITY, MergeLane
 
@@ -125,9 +126,12 @@ class MergeWorker:
 
 
 class MergeLanes:
-    """One worker for each lane. All shards of a process share them."""
+    """One worker for each lane, and the budget for erasing. All shards of a process share them."""
 
-    def __init__(self, new_worker: Callable[[], MergeWorker] = MergeWorker) -> None:
+    def __init__(
+        self, new_worker: Callable[[], MergeWorker] = MergeWorker, erasure: ErasureBudget | None = None
+    ) -> None:
+        self.erasure = erasure or ErasureBudget()
         self._workers = {lane: new_worker() for lane in MergeLane}
 
     def worker(self, lane: MergeLane) -> MergeWorker:

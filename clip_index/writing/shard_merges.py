@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 from pyroaring import BitMap
 
-from clip_index.generations.manifest import SegmentEntry
+from clip_index.generations.manifest import Manifest, SegmentEntry
 from clip_index.segments.segment_files import new_segment_id, remove_segment
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.current_state import CurrentState
+from clip_index.writing.erasure import ErasureBacklog, HeldSegment, backlog_of, segments_with_deleted
 from clip_index.writing.merge import MergeJob, MergeResult, renumbered_rows
 from clip_index.writing.merge_policy import (
     MergeBackoff,
@@ -47,6 +48,7 @@ class ShardMerges:
         self._clock = clock
         self._backoff = MergeBackoff()
         self._not_merged: dict[str, int] = {}
+        self._held: tuple[Manifest | None, list[HeldSegment]] = (None, [])
         self.kill()  # a merge that a former writer of this process started: it knew other segments
 
     def run(self, buffer: Buffer) -> None:
@@ -70,6 +72,13 @@ class ShardMerges:
         """How many segments there are beyond what merging leaves, as far as they can be merged."""
         return merge_debt(self._current.manifest, self._settings, without=self._still_not_merged())
 
+    @property
+    def erasure_backlog(self) -> ErasureBacklog:
+        """What is still to be erased, and whether that will be in time."""
+        now = self._clock()
+        late_seconds = self._lanes.erasure.late_seconds(self._current.store.address, now)
+        return backlog_of(self._held_segments(), late_seconds, self._settings.erase_within_seconds, now)
+
     def source_ids(self) -> set[str]:
         """Return the segments that the running merges read."""
         return {i for job in self._jobs() for i in job.segment_ids}
@@ -82,6 +91,7 @@ class ShardMerges:
         """Stop the merges of this shard; what they have written is garbage."""
         for worker in self._running().values():
             worker.kill()
+        self._lanes.erasure.forget(self._current.store.address)
 
     def _running(self) -> Mapping[MergeLane, MergeWorker]:
         return self._lanes.running(self._current.store)
@@ -112,14 +122,35 @@ class ShardMerges:
         busy = self.source_ids() | self._still_not_merged()
         for worker in self._running().values():
             worker.hurry(wanted)
-        for plan in plan_merges(manifest, self._settings, busy=busy, now_ms=int(now * 1000)):
+        erase_at_ms = int((now + self._seconds_ahead(busy, now)) * 1000)
+        for plan in plan_merges(manifest, self._settings, busy=busy, now_ms=erase_at_ms):
             worker = self._lanes.worker(plan.lane)
             if worker.job is not None:
                 worker.hurry(wanted)  # another shard's merge, because this one waits for it
             elif plan.lane not in ended and self._backoff.is_due(plan.lane, now):
+                if plan.is_for_erasure and not self._may_erase(plan, now):
+                    continue
                 worker.set_niceness(wanted)
                 with self._backing_off(plan.lane):
                     worker.start(self._new_job(plan))
+
+    def _seconds_ahead(self, busy: Collection[str], now: float) -> float:
+        """Tell the budget what this shard has to erase; return how much earlier it must begin."""
+        waiting = [held for held in self._held_segments() if held.segment_id not in busy]
+        budget = self._lanes.erasure
+        budget.tell(self._current.store.address, waiting, self._settings.erase_within_seconds)
+        return budget.ahead_seconds(now)
+
+    def _may_erase(self, plan: MergePlan, now: float) -> bool:
+        [held] = (held for held in self._held_segments() if held.segment_id in plan.segment_ids)
+        return self._lanes.erasure.grants(self._current.store.address, held, now)
+
+    def _held_segments(self) -> list[HeldSegment]:
+        """Look at each generation once, because this is asked many times a second."""
+        manifest = self._current.manifest
+        if self._held[0] is not manifest:
+            self._held = (manifest, segments_with_deleted(manifest))
+        return self._held[1]
 
     def _still_not_merged(self) -> set[str]:
         """Return the segments whose merge has failed because of their own rows, none of which has died since.

@@ -22,6 +22,7 @@ from clip_index.vectors.flat_vectors import write_flat
 from clip_index.vectors.vector_file import VectorWriter
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.current_state import CurrentState
+from clip_index.writing.erasure import ErasureBacklog, ErasureBudget
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_merges import ShardMerges
@@ -70,7 +71,7 @@ class ShardWriter:
             retain_for_seconds=settings.retain_for_seconds,
             max_bitmap_bytes=settings.max_bitmap_bytes,
         )
-        self._lanes = lanes or MergeLanes()
+        self._lanes = lanes or MergeLanes(erasure=ErasureBudget(settings.merge.erase_bytes_a_day))
         self._owns_lanes = lanes is None
         self._merges = ShardMerges(
             self._current,
@@ -146,6 +147,11 @@ class ShardWriter:
         While it grows, commit less often.
         """
         return self._merges.debt
+
+    @property
+    def erasure_backlog(self) -> ErasureBacklog:
+        """What is still to be erased of deleted contents, and whether that will be in time."""
+        return self._merges.erasure_backlog
 
     @property
     def read_bytes(self) -> int:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from clip_index.writing.erasure import ErasureBacklog
 from consumer.telemetry.disk_space import DiskSpace
 from consumer.telemetry.outages import Outages
 
@@ -174,6 +175,24 @@ class Metrics:
             ["shard"],
             registry=registry,
         )
+        self.erasure_backlog_bytes = Gauge(
+            "cliptide_consumer_erasure_backlog_bytes",
+            "Bytes of the segments that hold deleted or replaced contents.",
+            ["shard"],
+            registry=registry,
+        )
+        self.erasure_oldest_seconds = Gauge(
+            "cliptide_consumer_erasure_oldest_seconds",
+            "How long ago the content died that was deleted first of those that segments still hold.",
+            ["shard"],
+            registry=registry,
+        )
+        self.erasure_late_seconds = Gauge(
+            "cliptide_consumer_erasure_late_seconds",
+            "By how much deleted contents will leave the disk too late at the budget's rate; 0 if in time.",
+            ["shard"],
+            registry=registry,
+        )
         self.merges_failed = Counter(
             "cliptide_consumer_merges_failed_total",
             "Merges that failed and are tried again.",
@@ -221,6 +240,11 @@ class Metrics:
         self.index_free_bytes.set_function(lambda: space.ask().free)
         self.index_disk_bytes.set_function(lambda: space.ask().total)
 
+    def tell_erasure(self, shard: str, backlog: ErasureBacklog) -> None:
+        self.erasure_backlog_bytes.labels(shard).set(backlog.num_bytes)
+        self.erasure_oldest_seconds.labels(shard).set(backlog.oldest_seconds)
+        self.erasure_late_seconds.labels(shard).set(backlog.late_seconds)
+
     def count_truncated_text(self) -> None:
         self.truncated_texts.inc()
 
@@ -245,6 +269,9 @@ class Metrics:
             self.held_back_records,
             self.merge_debt,
             self.commits_waiting,
+            self.erasure_backlog_bytes,
+            self.erasure_oldest_seconds,
+            self.erasure_late_seconds,
         )
         for gauge in gauges:
             gauge.remove_by_labels({"shard": shard})

@@ -240,6 +240,7 @@ class OwnedShard:
             self._metrics.merges_failed.inc()
             _log.warning("merge failed", shard=self.shard, error=str(error))
         self._tell_debt(writer.merge_debt)
+        self._metrics.tell_erasure(self.shard, writer.erasure_backlog)
 
     def _tell_debt(self, merge_debt: int) -> None:
         waits = self._policy.waits_for_merges(merge_debt)

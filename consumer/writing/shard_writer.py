@@ -13,6 +13,7 @@ from typing import Protocol
 from clip_index.content import Delta
 from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
+from clip_index.writing.erasure import ErasureBacklog
 
 
 class ShardWriter(Protocol):
@@ -50,6 +51,10 @@ class ShardWriter(Protocol):
     @property
     def merge_debt(self) -> int:
         """How many segments there are beyond those that merging leaves; 0 where nothing is merged."""
+
+    @property
+    def erasure_backlog(self) -> ErasureBacklog:
+        """What is still to be erased of deleted contents; nothing where the index does not see to it."""
 
     @property
     def read_bytes(self) -> int:

@@ -14,6 +14,7 @@ from clip_index.content import Delta
 from clip_index.errors import CommitUnknown
 from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
+from clip_index.writing.erasure import NOTHING_TO_ERASE, ErasureBacklog
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter as IndexWriter
 from clip_index.writing.shard_writer import WriterSettings
@@ -42,6 +43,7 @@ class RememberingWriter:
     generation: int = 1
     merge_debt: int = 0
     read_bytes: int = 0
+    erasure_backlog: ErasureBacklog = NOTHING_TO_ERASE
     outcomes: list[CommitUnknown] = field(default_factory=list)
 
     def add(self, delta: Delta) -> None:

@@ -14,6 +14,7 @@ from clip_index.content import Delta
 from clip_index.errors import CommitUnknown, DamagedFile, Fenced
 from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
+from clip_index.writing.erasure import NOTHING_TO_ERASE, ErasureBacklog
 from consumer.backoff import Backoff
 from consumer.notices import Notices, ShardFenced
 from consumer.pipeline_state import PipelineState
@@ -37,6 +38,7 @@ class MeetingWriter:
     generation: int = 1
     merge_debt: int = 0
     read_bytes: int = 0
+    erasure_backlog: ErasureBacklog = NOTHING_TO_ERASE
     used_by: set[int] = field(default_factory=set)
 
     @property
