@@ -9,6 +9,7 @@ from aiohttp import web
 from clip_index.content import MODALITIES, Modality
 from query_api.answers.headlines import ContentHeadline, read_headlines
 from query_api.answers.snapshot import build_snapshot
+from query_api.answers.unknown_fields import fields_of, unknown_fields
 from query_api.contents.browse_cursors import read_browse_cursor, write_browse_cursor
 from query_api.contents.browse_models import (
     BrowseAnswer,
@@ -57,8 +58,10 @@ def build_browse_answer(searcher: Snapshot, wanted: BrowseRequest, stages: Stage
             for modality, newest in found.items()
         }
     ends = {modality: newest[-1].position for modality, newest in found.items() if len(newest) == wanted.k}
+    unknown = [] if any(found.values()) else unknown_fields(searcher, fields_of(wanted.filter))
     answer = BrowseAnswer(
         results=results,
+        **({"unknown_fields": unknown} if unknown else {}),
         next_cursor=write_browse_cursor(ends) if ends else None,
         snapshot=build_snapshot(searcher),
         timings=stages.as_milliseconds(),

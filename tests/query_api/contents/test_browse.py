@@ -141,6 +141,17 @@ async def test_browsed_contents_carry_what_is_asked_for_and_no_score(client: Cli
     assert "score" not in picture
 
 
+async def test_a_filter_on_metadata_that_no_content_has_is_named_where_nothing_is_found(
+    client: Client,
+) -> None:
+    for condition, named in (
+        ({"field": "metadata.colr", "equals": "red"}, ["metadata.colr"]),
+        ({"field": "owner_id", "equals": "nobody"}, None),
+    ):
+        response = await client.post("/v1/browse", json={"filter": {"must": [condition]}})
+        assert (await response.json()).get("unknown_fields") == named
+
+
 async def test_hits_of_a_search_name_their_thumbnails(client: Client) -> None:
     body = {"content_id": "p-1", "modality": "image", "include": ["thumbnail_url"]}
     [hit] = (await (await client.post("/v1/search", json=body)).json())["results"]["image"]["hits"]
