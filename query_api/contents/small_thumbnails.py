@@ -9,7 +9,8 @@ from threading import Lock
 from aiohttp import web
 
 from clip_index.encoder.image_headers import ImageLimits, open_image
-from clip_index.encoder.images import DECODE_ERRORS, make_thumbnail
+from clip_index.encoder.image_repair import DECODE_ERRORS
+from clip_index.encoder.images import make_thumbnail
 from clip_index.errors import BadContent
 
 SMALL_SIDE = 256

@@ -1,4 +1,4 @@
-"""`/v1/contents/{content_id}/thumbnail`: the small image that the index stores with a content, in two sizes."""
+"""`/v1/contents/{content_id}/thumbnail`: the picture that the index keeps of a content, in two sizes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ThumbnailParameters(Request):
     )
     size: Literal["small", "kept"] = Field(
         default="kept",
-        description=f"`small`: at most {SMALL_SIDE} pixels wide and high. `kept`: as the index keeps it, which "
-        "screens of twice the density show sharp.",
+        description=f"`small`: at most {SMALL_SIDE} pixels wide and high. `kept`: as the index keeps it, "
+        "which screens of twice the density show sharp.",
     )
 
 
