@@ -21,7 +21,7 @@ from query_api.contents.browse_models import (
     ValueCount,
 )
 from query_api.contract.models import Include
-from query_api.contract.route import JSON, Route
+from query_api.contract.route import JSON, Examples, Route
 from query_api.http.bodies.reading import read_json_body
 from query_api.http.json_answer import json_answer
 from query_api.serving.engine import NewestContent, Snapshot, TimePosition, ValueCounts
@@ -104,6 +104,18 @@ def _field_counts(counted: ValueCounts) -> FieldCounts:
     return FieldCounts(values=values, num_values=counted.num_values)
 
 
+BROWSINGS: Examples = {
+    "the newest pictures": {"k": 10, "modality": "image", "include": ["metadata", "thumbnail_url"]},
+    "the newest of an owner": {"filter": {"must": [{"field": "owner_id", "equals": "seller-02"}]}},
+}
+COUNTINGS: Examples = {
+    "all contents": {"fields": ["modality", "source", "owner_id"]},
+    "the owners of pictures": {
+        "fields": ["owner_id"],
+        "filter": {"must": [{"field": "modality", "equals": "image"}]},
+    },
+}
+
 ROUTES = (
     Route(
         method="POST",
@@ -113,6 +125,7 @@ ROUTES = (
         summary="The newest contents.",
         answers={200: BrowseAnswer},
         bodies={JSON: BrowseRequest},
+        examples=BROWSINGS,
         codes=frozenset({"bad_cursor", "no_index"}),
     ),
     Route(
@@ -123,6 +136,7 @@ ROUTES = (
         summary="How many contents each modality, source and owner has.",
         answers={200: CountAnswer},
         bodies={JSON: CountRequest},
+        examples=COUNTINGS,
         codes=frozenset({"no_index"}),
     ),
 )
