@@ -18,6 +18,7 @@ from query_api.api_docs import DOCUMENT, DocumentOf
 from query_api.compat.html_gallery import gallery_headers
 from query_api.compat.links import GALLERY_HEADERS
 from query_api.contents.live_routes import LIVE_STREAMS, LiveStreams
+from query_api.contents.small_thumbnails import SMALL_THUMBNAILS, SmallThumbnails
 from query_api.contract.flat_document import flat_document
 from query_api.contract.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
@@ -123,6 +124,7 @@ def build_app(
     app[SLOW_SECONDS] = settings.slow_seconds
     app[HAS_ACCESS_LOG] = settings.has_access_log
     app[STOPPING] = Stopping()
+    app[SMALL_THUMBNAILS] = SmallThumbnails()
     app[REQUEST_SLOTS] = build_request_slots(settings)
     shared = _add_search(app, settings)
     first = ServedPair(RunningEncoder(encoder, shared), reader, shared)

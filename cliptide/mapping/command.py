@@ -45,7 +45,9 @@ def show_command(name: str) -> None:
 @option("--key", help="The record's key.")
 @option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the record.")
 def try_command(mapping: str, key: str | None, headers: Sequence[str]) -> None:
-    """Read a record's value from standard input and print the event that MAPPING makes of it.
+    """Print the event that MAPPING makes of a record.
+
+    The record's value is read from standard input.
 
     MAPPING is a file or the name of a preset. The exit code is 0 for an event and for a record that is
     passed over, 1 for a record that would be set aside or to which no rule applies, 2 for a mapping that

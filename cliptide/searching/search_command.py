@@ -48,7 +48,7 @@ class Question:
 @option(
     "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Search by this picture."
 )
-@option("--k", type=click.IntRange(1), default=10, help="How many contents of each modality to show.")
+@option("--k", "-k", type=click.IntRange(1), default=10, help="How many contents of each modality to show.")
 @option("--modality", type=click.Choice(["image", "text"]), help="Search only contents of this modality.")
 @option(
     "--json",

@@ -39,6 +39,11 @@ class BrowseAnswer(Answer):
     results: dict[Modality, NewestContents] = Field(
         description="One entry for each modality asked for; after a cursor, for each that has more."
     )
+    unknown_fields: list[str] | None = Field(
+        default=None,
+        description="Fields of metadata in the filter that no content has. Present only if nothing is found "
+        "and there are such fields.",
+    )
     next_cursor: str | None = Field(description="Null when there are no more contents.")
     snapshot: SnapshotAnswer
     timings: Timings

@@ -9,6 +9,7 @@ from aiohttp import web
 from clip_index.content import MODALITIES, Modality
 from query_api.answers.headlines import ContentHeadline, read_headlines
 from query_api.answers.snapshot import build_snapshot
+from query_api.answers.unknown_fields import fields_of, unknown_fields
 from query_api.contents.browse_cursors import read_browse_cursor, write_browse_cursor
 from query_api.contents.browse_models import (
     BrowseAnswer,
@@ -20,7 +21,7 @@ from query_api.contents.browse_models import (
     ValueCount,
 )
 from query_api.contract.models import Include
-from query_api.contract.route import JSON, Route
+from query_api.contract.route import JSON, Examples, Route
 from query_api.http.bodies.reading import read_json_body
 from query_api.http.json_answer import json_answer
 from query_api.serving.engine import NewestContent, Snapshot, TimePosition, ValueCounts
@@ -57,8 +58,10 @@ def build_browse_answer(searcher: Snapshot, wanted: BrowseRequest, stages: Stage
             for modality, newest in found.items()
         }
     ends = {modality: newest[-1].position for modality, newest in found.items() if len(newest) == wanted.k}
+    unknown = [] if any(found.values()) else unknown_fields(searcher, fields_of(wanted.filter))
     answer = BrowseAnswer(
         results=results,
+        **({"unknown_fields": unknown} if unknown else {}),
         next_cursor=write_browse_cursor(ends) if ends else None,
         snapshot=build_snapshot(searcher),
         timings=stages.as_milliseconds(),
@@ -101,6 +104,18 @@ def _field_counts(counted: ValueCounts) -> FieldCounts:
     return FieldCounts(values=values, num_values=counted.num_values)
 
 
+BROWSINGS: Examples = {
+    "the newest pictures": {"k": 10, "modality": "image", "include": ["metadata", "thumbnail_url"]},
+    "the newest of an owner": {"filter": {"must": [{"field": "owner_id", "equals": "seller-02"}]}},
+}
+COUNTINGS: Examples = {
+    "all contents": {"fields": ["modality", "source", "owner_id"]},
+    "the owners of pictures": {
+        "fields": ["owner_id"],
+        "filter": {"must": [{"field": "modality", "equals": "image"}]},
+    },
+}
+
 ROUTES = (
     Route(
         method="POST",
@@ -110,6 +125,7 @@ ROUTES = (
         summary="The newest contents.",
         answers={200: BrowseAnswer},
         bodies={JSON: BrowseRequest},
+        examples=BROWSINGS,
         codes=frozenset({"bad_cursor", "no_index"}),
     ),
     Route(
@@ -120,6 +136,7 @@ ROUTES = (
         summary="How many contents each modality, source and owner has.",
         answers={200: CountAnswer},
         bodies={JSON: CountRequest},
+        examples=COUNTINGS,
         codes=frozenset({"no_index"}),
     ),
 )

@@ -1,11 +1,14 @@
-"""`/v1/contents/{content_id}/thumbnail`: the small image that the index stores with a content."""
+"""`/v1/contents/{content_id}/thumbnail`: the picture that the index keeps of a content, in two sizes."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from aiohttp import web
 from pydantic import Field
 
 from query_api.answers.headlines import locate
+from query_api.contents.small_thumbnails import SMALL_SIDE, SMALL_THUMBNAILS
 from query_api.contract.models import NextOffset, Request
 from query_api.contract.route import BINARY, Route
 from query_api.errors import ApiError
@@ -27,18 +30,25 @@ class ThumbnailParameters(Request):
         default=None,
         description="The upload's offset. While it is the content's, the answer may be cached for an hour.",
     )
+    size: Literal["small", "kept"] = Field(
+        default="kept",
+        description=f"`small`: at most {SMALL_SIDE} pixels wide and high. `kept`: as the index keeps it, "
+        "which screens of twice the density show sharp.",
+    )
 
 
 async def get_thumbnail(request: web.Request) -> web.Response:
     """Send a content's thumbnail."""
-    offset = read_parameters(request, ThumbnailParameters).offset
+    wanted = read_parameters(request, ThumbnailParameters)
     searcher = request[SERVED].index.searcher
     with request[STAGES].measure("columns"):
         thumbnail, found_offset = await request.app[WORKERS].run(
             read_thumbnail, searcher, request.match_info["content_id"]
         )
+        if wanted.size == "small":
+            thumbnail = await request.app[WORKERS].run(request.app[SMALL_THUMBNAILS].of, thumbnail)
     headers = {
-        "Cache-Control": AN_HOUR if offset == found_offset else "no-cache",
+        "Cache-Control": AN_HOUR if wanted.offset == found_offset else "no-cache",
         "Content-Security-Policy": "default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from query_api.contract.named_schemas import COMPONENTS, NamedSchemas
+
 Json: TypeAlias = dict[str, Any]
 
 JSON = "application/json"
@@ -20,20 +22,26 @@ _RULES = ("oneOf", "anyOf", "allOf", "not")
 _NULL = {"type": "null"}
 _LEFT_OUT = ("title", "pattern", "propertyNames")
 _INT32_MAX = 2**31 - 1
-_COMPONENTS = "#/components/schemas/"
 
 
 def flat_document(document: Mapping[str, Any]) -> Json:
     """Return the document with flat schemas. Whatever the given document allows, the result allows too."""
     schemas = document["components"]["schemas"]
-    flat = {name: _flat(schema) for name, schema in schemas.items()}
     paths = {
         path: {method: _flat_operation(operation, schemas) for method, operation in operations.items()}
         for path, operations in document["paths"].items()
     }
-    used = _used_schemas(paths, flat)
-    components = {**document["components"], "schemas": {name: flat[name] for name in flat if name in used}}
+    flat = _used({name: _flat(schema) for name, schema in schemas.items()}, paths)
+    named = NamedSchemas()
+    flat = {name: named.of_component(name, schema) for name, schema in flat.items()}
+    for operation in (operation for operations in paths.values() for operation in operations.values()):
+        operation["parameters"] = [_with_named_schema(one, named) for one in operation["parameters"]]
+    components = {**document["components"], "schemas": dict(sorted({**flat, **named.components}.items()))}
     return {**document, "paths": paths, "components": components}
+
+
+def _with_named_schema(parameter: Mapping[str, Any], named: NamedSchemas) -> Json:
+    return {**parameter, "schema": named.of(parameter["schema"], parameter["name"])}
 
 
 def _flat_operation(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Json:
@@ -64,10 +72,10 @@ def _fields_of(contents: Mapping[str, Any], schemas: Mapping[str, Any]) -> froze
     """
     if JSON not in contents:
         return frozenset()
-    name = contents[JSON]["schema"]["$ref"].removeprefix(_COMPONENTS)
+    name = contents[JSON]["schema"]["$ref"].removeprefix(COMPONENTS)
     properties = schemas[name]["properties"]
     items = [value["items"].get("$ref", "") for value in properties.values() if "items" in value]
-    in_lists = [schemas[ref.removeprefix(_COMPONENTS)] for ref in items if ref]
+    in_lists = [schemas[ref.removeprefix(COMPONENTS)] for ref in items if ref]
     return frozenset(properties).union(*(model.get("properties", ()) for model in in_lists))
 
 
@@ -148,8 +156,8 @@ def _with_default_in_words(flat: Json, schema: Mapping[str, Any]) -> Json:
     return {**flat, "description": words}
 
 
-def _used_schemas(paths: Any, schemas: Mapping[str, Any]) -> set[str]:
-    """Return the names of the components that the paths refer to, directly or not."""
+def _used(schemas: Mapping[str, Any], paths: Any) -> dict[str, Any]:
+    """Return the components that the paths refer to, directly or not."""
     used: set[str] = set()
     waiting = [*_references(paths)]
     while waiting:
@@ -157,12 +165,12 @@ def _used_schemas(paths: Any, schemas: Mapping[str, Any]) -> set[str]:
         if name not in used:
             used.add(name)
             waiting.extend(_references(schemas[name]))
-    return used
+    return {name: schema for name, schema in schemas.items() if name in used}
 
 
 def _references(node: Any) -> list[str]:
     if isinstance(node, dict):
-        own = [node["$ref"].removeprefix(_COMPONENTS)] if isinstance(node.get("$ref"), str) else []
+        own = [node["$ref"].removeprefix(COMPONENTS)] if isinstance(node.get("$ref"), str) else []
         return own + [name for value in node.values() for name in _references(value)]
     if isinstance(node, list):
         return [name for value in node for name in _references(value)]

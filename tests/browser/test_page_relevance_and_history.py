@@ -57,6 +57,7 @@ def levels(page: Any, section: str) -> list[str]:
     return [str(one) for one in page.locator(f"#{section} .best .level").all_text_contents()]
 
 
+FIRST_IS_LOADED = "document.querySelector('#pictures img').naturalWidth > 0"
 SECTIONS = "[...document.querySelectorAll('main > section:not([hidden])')].map((one) => one.id)"
 
 
@@ -154,6 +155,28 @@ def test_a_link_without_a_picture_is_replaced_by_the_thumbnail(chromium: Any, si
         expect(image).to_be_visible()
         expect(image).not_to_have_attribute("srcset", re.compile("."))
         assert any("127.0.0.2" in error for error in watched.errors)
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1, "small"), (2, "kept")], ids=["1x", "2x"])
+def test_a_screen_loads_each_thumbnail_in_the_size_that_it_needs_and_no_other(
+    chromium: Any, site: Site, scale: int, size: str
+) -> None:
+    with open_page(chromium, site.address, device_scale_factor=scale) as watched:
+        page = watched.page
+        requested: list[tuple[str, str]] = []  # the thumbnail's path, and its size
+
+        def note(request: Any) -> None:
+            path, _, query = request.url.partition("?")
+            if path.endswith("/thumbnail"):
+                requested.append((path, "small" if "size=small" in query else "kept"))
+
+        page.on("request", note)
+        page.goto(f"{site.address}/?modality=image")
+        expect(pictures(page).first).to_be_visible()
+        wait_until(page, lambda: page.evaluate(FIRST_IS_LOADED))
+        assert {size_of_one for _, size_of_one in requested} == {size}
+        assert len(requested) == len(set(requested))
+        watched.check()
 
 
 def test_back_and_forward_restore_the_query_the_filters_and_the_examples(

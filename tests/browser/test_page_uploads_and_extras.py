@@ -138,6 +138,40 @@ def test_an_empty_page_offers_examples_and_the_last_searches(watched: Watched) -
     expect(recent).to_have_count(0)
 
 
+def test_an_example_is_offered_only_if_it_finds_something(watched: Watched, site: Site) -> None:
+    page = watched.page
+    unfindable = "a note of nobody"
+    publish(site, "t-unfindable", TextContent(unfindable))
+
+    def hide_its_hits(route: Any) -> None:
+        answer = route.fetch().json()
+        for query, found in zip(route.request.post_data_json["queries"], answer["answers"], strict=True):
+            if query["text"] == unfindable:
+                found["results"] = {"image": {"hits": []}, "text": {"hits": []}}
+        route.fulfill(json=answer)
+
+    page.route("**/v1/search/batch", hide_its_hits)
+    page.reload()
+    examples = page.get_by_role("group", name="Example searches").get_by_role("button")
+    expect(examples.first).to_be_visible()
+    shown = examples.all_text_contents()
+    assert unfindable not in shown
+    publish(site, "t-later", TextContent("a later note"))
+    expect(page.locator("#texts .hit[data-id=t-later]")).to_be_attached()
+    assert examples.all_text_contents()[: len(shown)] == shown  # a click meets what a person has seen
+
+
+def test_a_filter_on_a_field_that_nothing_has_says_so(watched: Watched, site: Site) -> None:
+    page = watched.page
+    for query in ("?metadata.colr=red", "?q=hat&metadata.colr=red"):
+        page.goto(f"{site.address}/{query}")
+        expect(page.locator("#nothing")).to_contain_text("nothing has “colr”. Remove this filter.")
+    page.goto(f"{site.address}/?q=hat&owner_id=nobody")
+    expect(page.locator("#nothing")).to_contain_text("Try fewer filters or other words.")
+    page.locator("#nothing").get_by_role("button", name="Remove all filters").click()
+    expect(texts(page).first).to_be_visible()
+
+
 def test_on_a_phone_a_long_press_offers_more_and_less(chromium: Any, site: Site) -> None:
     viewport = {"width": 390, "height": 844}
     with open_page(chromium, site.address, viewport=viewport, has_touch=True, is_mobile=True) as watched:

@@ -53,7 +53,7 @@ def help_text(name: str, width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 60])
-@pytest.mark.parametrize("group", ["", "snapshot"])
+@pytest.mark.parametrize("group", ["", "snapshot", "mapping"])
 def test_in_a_narrow_terminal_the_summary_of_each_command_is_one_whole_line(group: str, width: int) -> None:
     text = help_text(group, width)
     listed = text.partition("Commands:\n")[2].splitlines()

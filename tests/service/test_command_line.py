@@ -26,6 +26,7 @@ def test_help_tells_the_exit_codes_and_where_settings_come_from(
     assert f"python -m {name}" in told
     for words in ("Exit codes", "bad settings", "CLIPTIDE_"):
         assert words in told
+    assert max(map(len, told.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -33,7 +34,9 @@ def test_a_flag_that_is_not_known_is_named(capsys: pytest.CaptureFixture[str], n
     with pytest.raises(SystemExit) as ended:
         SERVICES[name](["--port", "1"])
     assert ended.value.code == 2
-    assert "--port" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--port" in told
+    assert "settings are variables and not flags, for example CLIPTIDE_QUERY_API__PORT=8080" in told
 
 
 @pytest.mark.parametrize("program", ["serve", "consume"])

@@ -12,6 +12,7 @@ import { NOTHING, hasFilter, isAsking, withExample, withoutFilters } from "./que
 import { findHits, rememberHits } from "./question/known_hits.js";
 import { rememberText } from "./question/recent.js";
 import { restore } from "./question/restore.js";
+import { ScrollMemory } from "./question/scroll_memory.js";
 import { showQuestion } from "./question/shown_question.js";
 import { watchSearchBox } from "./question/search_box.js";
 import { sayAnswer, sayNothing } from "./results/answer_words.js";
@@ -37,7 +38,7 @@ let newsTimer = null;
 let searchable = {}; // the newest snapshot from the live stream
 
 const actions = {
-  open: (hit) => { rememberText(question.text); navigation.decide(question, hit.content_id); details.show(hit); },
+  open: (hit) => { rememberText(question.text); scrolling.remember(); navigation.decide(question, hit.content_id); details.show(hit); },
   like: (hit) => decide({ ...NOTHING, modality: question.modality, where: question.where, ranges: question.ranges, more: [hit] }),
   example: (hit, side) => decide(withExample(question, hit, side)),
   menu: (hit) => openMenu(hit, actions),
@@ -45,6 +46,7 @@ const actions = {
 };
 const navigation = new Navigation(goTo);
 const results = new Results(actions, { wantMore: () => fillScreen() });
+const scrolling = new ScrollMemory(() => ({ numLoaded: search.numLoaded, opened: results.openedSections }), () => navigation.isTyping);
 const filters = new Filters((next) => decide(next));
 const search = new Search({ show: showAnswer, fail: (error) => trouble.searchFailed(error), busy: showBusy });
 const trouble = new Trouble(() => (search.question === null ? goTo(location.href) : search.retry()));
@@ -58,6 +60,8 @@ const details = new Details({
 /** Make this the question because a person has decided so: it gets an entry in the browser's history. */
 function decide(next) {
   rememberText(next.text);
+  scrolling.remember();
+  scrolling.forget();
   navigation.decide(next);
   ask(next, { atOnce: true });
   window.scrollTo({ top: 0 });
@@ -65,11 +69,13 @@ function decide(next) {
 
 /** Make this the question while a person types. */
 function type(next) {
+  scrolling.remember();
+  scrolling.forget();
   navigation.type(next);
   ask(next, { atOnce: false });
 }
 
-function ask(next, { atOnce }) {
+function ask(next, { atOnce, numWanted = 0 }) {
   question = next;
   if (isAsking(next)) cleared = null;
   trouble.hideSaid();
@@ -78,28 +84,31 @@ function ask(next, { atOnce }) {
     empty: () => decide({ ...question, more: [], less: [] }),
   });
   filters.refresh(question);
-  search.ask(question, { atOnce });
+  return search.ask(question, { atOnce, numWanted });
 }
 
 /** Restore the question that an address names, and the details that are open there. */
 async function goTo(address) {
+  const { numLoaded } = scrolling.recall();
   await restore(address, question.picture, {
-    ask: (restored) => ask(restored, { atOnce: true }),
+    ask: (restored) => { if (!ask(restored, { atOnce: true, numWanted: numLoaded })) scrolling.forget(); },
     open: (hit) => (hit === null ? details.hide() : details.show(hit)),
     say: (words) => trouble.say(words),
     fail: (error) => trouble.searchFailed(error),
   });
 }
 
-function showAnswer(answered, { question: asked, isNews, isPage, isComplete, took }) {
+function showAnswer(answered, { question: asked, isNews, isPage, isComplete, took, unknownFields }) {
   trouble.searchAnswered();
   rememberHits(Object.values(answered).flatMap(({ hits }) => hits));
   results.show(answered, { question: asked, isNews, isComplete });
-  sayNothing(answered, asked);
+  results.openSections(scrolling.wanted?.opened ?? []);
+  sayNothing(answered, asked, unknownFields);
   if (!isNews && !isPage) sayAnswer(answered, { question: asked, took });
-  showStart(answered, !isAsking(asked) && !hasFilter(asked), (text) => decide({ ...question, text }));
+  showStart(answered, { isShown: !isAsking(asked) && !hasFilter(asked), modality: asked.modality }, (text) => decide({ ...question, text }));
   collapseCopies(find("#pictures"));
   if (!isPage) filters.count(asked, { hasGood: isSomethingGood(asked, answered), isNews });
+  scrolling.settle({ isComplete, more: () => search.more() });
   fillScreen();
 }
 

@@ -11,9 +11,9 @@ from generated import (
     Configuration,
     ContentsApi,
     FieldCondition,
-    FieldConditionEquals,
     Filter,
-    PatchRequestMetadataValue,
+    FilterValue,
+    MetadataValue,
     RecommendRequest,
     SearchApi,
     SearchRequest,
@@ -30,11 +30,11 @@ values = {"made_by": content_id, "price": 49.5, "in_stock": True}
 body = UploadRequest(
     content_id=content_id,
     content=UploadContent(text="a red shoe"),
-    metadata={name: PatchRequestMetadataValue(value) for name, value in values.items()},
+    metadata={name: MetadataValue(value) for name, value in values.items()},
 )
 published = contents.upload(body, wait="searchable", timeout_ms=60_000)
 
-made_by = FieldCondition(field="metadata.made_by", equals=FieldConditionEquals(content_id))
+made_by = FieldCondition(field="metadata.made_by", equals=FilterValue(content_id))
 wanted = SearchRequest(text="a red shoe", filter=Filter(must=[made_by]), include=["metadata"])
 found = searches.search(wanted)
 recommended = searches.recommend(RecommendRequest(positive=[WeightedExample(content_id=content_id)]))

@@ -12,12 +12,12 @@ from generated.models import (
     ErrorAnswer,
     FieldCondition,
     Filter,
+    IncludedField,
     PublishedAnswer,
     RecommendAnswer,
     RecommendRequest,
     SearchAnswer,
     SearchRequest,
-    SearchRequestIncludeItem,
     UploadContent,
     UploadRequest,
     UploadRequestMetadata,
@@ -35,7 +35,7 @@ assert isinstance(published, PublishedAnswer), published
 wanted = SearchRequest(
     text="a red shoe",
     filter_=Filter(must=[FieldCondition(field="metadata.made_by", equals=content_id)]),
-    include=[SearchRequestIncludeItem.METADATA],
+    include=[IncludedField.METADATA],
 )
 found = search.sync(client=client, body=wanted)
 assert isinstance(found, SearchAnswer), found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
+from PIL import Image
 
 from clip_index.content import EncodedContent
 from clip_index.encoder.image_headers import ImageLimits
@@ -141,6 +143,17 @@ async def test_browsed_contents_carry_what_is_asked_for_and_no_score(client: Cli
     assert "score" not in picture
 
 
+async def test_a_filter_on_metadata_that_no_content_has_is_named_where_nothing_is_found(
+    client: Client,
+) -> None:
+    for condition, named in (
+        ({"field": "metadata.colr", "equals": "red"}, ["metadata.colr"]),
+        ({"field": "owner_id", "equals": "nobody"}, None),
+    ):
+        response = await client.post("/v1/browse", json={"filter": {"must": [condition]}})
+        assert (await response.json()).get("unknown_fields") == named
+
+
 async def test_hits_of_a_search_name_their_thumbnails(client: Client) -> None:
     body = {"content_id": "p-1", "modality": "image", "include": ["thumbnail_url"]}
     [hit] = (await (await client.post("/v1/search", json=body)).json())["results"]["image"]["hits"]
@@ -148,6 +161,28 @@ async def test_hits_of_a_search_name_their_thumbnails(client: Client) -> None:
     assert "thumbnail" not in hit
     response = await client.get(hit["thumbnail_url"])
     assert await response.read() == THUMBNAIL
+
+
+async def test_a_thumbnail_comes_in_two_sizes_and_a_small_one_as_it_is(
+    index: SmallIndex, client: Client
+) -> None:
+    large = make_thumbnail(draw_picture(7, size=(400, 300)), 400, ImageLimits())
+    index.commit(1, later(index.image("p-large", draw_picture(7), thumbnail=large), 6))
+    await served_index_of(client).reload()
+    sizes = {}
+    for size in ("small", "kept"):
+        for content_id in ("p-large", "p-1"):
+            response = await client.get(f"/v1/contents/{content_id}/thumbnail?size={size}")
+            sizes[content_id, size] = max(Image.open(io.BytesIO(await response.read())).size)
+    own = max(Image.open(io.BytesIO(THUMBNAIL)).size)
+    assert sizes == {
+        ("p-large", "small"): 256,
+        ("p-large", "kept"): 400,
+        ("p-1", "small"): own,
+        ("p-1", "kept"): own,
+    }
+    response = await client.get("/v1/contents/p-large/thumbnail?size=huge")
+    assert response.status == 422
 
 
 async def test_a_thumbnail_of_this_very_upload_is_kept_by_browsers_for_good(client: Client) -> None:

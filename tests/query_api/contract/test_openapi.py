@@ -162,6 +162,11 @@ def test_an_example_is_a_body_that_is_taken(route: Any, body: Any) -> None:
     assert route.bodies["application/json"].model_validate_json(json.dumps(body)).model_fields_set
 
 
+def test_every_json_body_has_examples_because_what_a_viewer_makes_up_is_refused() -> None:
+    for route in ROUTES:
+        assert route.examples or "application/json" not in route.bodies, route.path
+
+
 def test_examples_are_shown_where_a_body_cannot_be_empty() -> None:
     paths = build_document(ROUTES, needs_key=False)["paths"]
     for path in ("/v1/search", "/v1/search/batch", "/v1/recommend", "/v1/contents", "/v1/embed"):

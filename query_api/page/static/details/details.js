@@ -48,11 +48,11 @@ export class Details {
     return build(
       "div",
       { class: isPicture ? "inside" : "inside without-picture" },
+      this.#buildHead(hit),
       isPicture ? buildPicture(hit) : null,
       build(
         "div",
-        {},
-        this.#buildHead(hit),
+        { class: "known" },
         hit.text ? build("p", { class: "whole", text: hit.text }) : null,
         buildFacts(hit),
         buildNumbers(hit),

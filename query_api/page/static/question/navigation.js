@@ -15,6 +15,11 @@ export class Navigation {
     });
   }
 
+  /** Whether the newest entry shows what is typed, and not yet what was decided. */
+  get isTyping() {
+    return here() !== this.decided;
+  }
+
   /** Something was typed: the address follows, without an entry for each letter. */
   type(question) {
     this.#onceClosed(() => history.replaceState(history.state, "", addressOf(question)));

@@ -13,15 +13,20 @@ export function sayAnswer(results, { question, took }) {
   find("#answer").textContent = isAsking(question) ? `${matchesOf(results, question)}Answered in ${Math.max(1, Math.round(took))} ms` : "";
 }
 
-/** Say why there is nothing to see, if there is nothing. */
-export function sayNothing(results, question) {
+/** Say why there is nothing to see, if there is nothing. `unknownFields` are those of the filters that no content has. */
+export function sayNothing(results, question, unknownFields) {
   const isEmpty = Object.values(results).every(({ hits }) => hits.length === 0);
   const nothing = find("#nothing");
   nothing.hidden = !isEmpty;
-  find("#nothing-words").textContent = isAsking(question) || hasFilter(question)
-    ? "Nothing found. Try fewer filters or other words."
-    : "Nothing here yet. Uploads appear as soon as they are searchable.";
+  find("#nothing-words").textContent = reasonFor(question, unknownFields);
   find("#clear-filters").hidden = !hasFilter(question);
+}
+
+function reasonFor(question, unknownFields) {
+  if (!isAsking(question) && !hasFilter(question)) return "Nothing here yet. Uploads appear as soon as they are searchable.";
+  if (unknownFields.length === 0) return hasFilter(question) ? "Nothing found. Try fewer filters or other words." : "Nothing found. Try other words.";
+  const names = unknownFields.map((field) => `“${field.replace(/^metadata\./, "")}”`).join(" or ");
+  return `Nothing found, because nothing has ${names}. Remove ${unknownFields.length === 1 ? "this filter" : "these filters"}.`;
 }
 
 function matchesOf(results, question) {

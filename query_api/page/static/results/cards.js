@@ -3,7 +3,7 @@
 import { ago, nameOf } from "../ui/words.js";
 import { build, icon } from "../ui/elements.js";
 import { onLongPress } from "../ui/press.js";
-import { sharpenPicture, showPicture } from "./thumbnails.js";
+import { showTile } from "./thumbnails.js";
 
 const MORE = "M12 5v14M5 12h14";
 const LESS = "M5 12h14";
@@ -57,11 +57,7 @@ function buildTile(hit) {
   const image = build("img", { alt: "", loading: "lazy", decoding: "async", referrerpolicy: "no-referrer", hidden: true });
   const without = build("span", { class: "without", text: nameOf(hit), hidden: true });
   const fallBack = () => { image.hidden = true; without.hidden = false; };
-  showPicture(image, hit).then((isShown) => {
-    if (!isShown) return fallBack();
-    sharpenPicture(image, hit, fallBack);
-    image.hidden = false;
-  });
+  showTile(image, hit, fallBack);
   return build("div", { class: "tile" }, image, without);
 }
 

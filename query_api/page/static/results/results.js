@@ -44,6 +44,15 @@ export class Results {
     return this.order.flatMap((modality) => this.sections[modality].shownHits);
   }
 
+  /** The modalities whose hits behind the divider are shown, because a person has asked for them. */
+  get openedSections() {
+    return MODALITIES.filter((modality) => this.sections[modality].isOpen);
+  }
+
+  openSections(modalities) {
+    for (const modality of modalities) this.sections[modality]?.openRest();
+  }
+
   /** Whether scrolling to the end should load more: never into what matches badly. */
   get isEndless() {
     return this.sections[this.order.at(-1)].isEndless;

@@ -17,12 +17,16 @@ export class Section {
     this.isOpen = false;
     this.shownHits = [];
     this.divider.querySelector("button").addEventListener("click", () => {
-      this.isOpen = true;
-      this.#show();
+      this.openRest();
       (this.rest.querySelector(".open") ?? this.list.lastElementChild?.querySelector(".open"))?.focus();
       openRest();
     });
     new ResizeObserver(() => settleRow(this.list)).observe(this.list);
+  }
+
+  openRest() {
+    this.isOpen = true;
+    this.#show();
   }
 
   closeRest() {

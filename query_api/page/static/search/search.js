@@ -8,7 +8,7 @@ const MAX_REPEATED = 288; // a repeated search looks for changes among the best 
 const MAX_K = 1000;
 
 export class Search {
-  /** `show(results, {question, took, isNews, isPage, isComplete})` gets every answer that is still wanted, `fail(error)` every failure. */
+  /** `show(results, {question, took, isNews, isPage, isComplete, unknownFields})` gets every answer that is still wanted, `fail(error)` every failure. */
   constructor({ show, fail, busy }) {
     this.show = show;
     this.fail = fail;
@@ -19,16 +19,22 @@ export class Search {
     this.snapshot = {}; // what the newest answer to a first page covers
     this.number = 0; // of the newest request; answers to other requests are dropped
     this.timer = null;
+    this.numWanted = 0; // hits of each modality that the question's first page should hold
     this.started = null; // the key of the question that was asked last
     this.calls = new AbortController();
   }
 
-  /** Ask a new question, at once or when the person stops typing. What is asked already is not asked twice. */
-  ask(question, { atOnce = false } = {}) {
+  /**
+   * Ask a new question, at once or when the person stops typing. `numWanted` hits of each modality, if a page holds
+   * fewer. What is asked already is not asked twice; return whether this is.
+   */
+  ask(question, { atOnce = false, numWanted = 0 } = {}) {
     clearTimeout(this.timer);
     this.question = question;
-    if (this.started === keyOf(question)) return;
+    if (this.started === keyOf(question)) return false;
+    this.numWanted = numWanted;
     this.timer = setTimeout(() => this.#start(), atOnce ? 0 : PAUSE_MS);
+    return true;
   }
 
   /** Ask the question again that has failed. */
@@ -71,7 +77,7 @@ export class Search {
     this.calls = new AbortController();
     this.running = null;
     this.isStale = false;
-    this.#run(requestOf(this.question, PAGE_SIZE), {});
+    this.#run(requestOf(this.question, Math.min(MAX_REPEATED, Math.max(PAGE_SIZE, this.numWanted))), {});
   }
 
   /** Ask again for all hits that are loaded, and one page more. */
@@ -90,7 +96,8 @@ export class Search {
       if (number !== this.number) return;
       this.running = null;
       this.#take(answer, { k: request.body.k, isPage, isNews });
-      this.show(this.results, { question, isNews, isPage, isComplete: this.isComplete, took: performance.now() - began });
+      const unknownFields = answer.unknown_fields ?? []; // fields of the filters that no content has
+      this.show(this.results, { question, isNews, isPage, isComplete: this.isComplete, took: performance.now() - began, unknownFields });
     } catch (error) {
       if (number !== this.number || error.name === "AbortError") return;
       this.running = null;
