@@ -115,7 +115,17 @@ class GarbageCollector:
             for name, at in times.items()
             if f"{folder}/{name.removeprefix(UNFINISHED_PREFIX)}" not in kept
         }
-        return self._remove_old(garbage, now)
+        return self._remove_old(self._not_renewed(folder, garbage, now), now)
+
+    def _not_renewed(self, folder: str, garbage: Mapping[str, float], now: float) -> Mapping[str, float]:
+        """Leave out sets of centroids that were written again since, as another owner's merge does.
+
+        This process may have stood still since it listed them. Other files are never written again.
+        """
+        if folder != CENTROIDS or not any(now - at >= self._retain_for for at in garbage.values()):
+            return garbage
+        times = self._store.list_times(folder)
+        return {name: at for name, at in garbage.items() if times.get(name.removeprefix(f"{folder}/")) == at}
 
     def _remove_old(self, times: Mapping[str, float], now: float) -> int:
         old = [name for name, modified_at in times.items() if now - modified_at >= self._retain_for]

@@ -138,14 +138,17 @@ class _WrittenVectors:
 def _publish_shared(
     store: ShardStore, written: Mapping[Modality, _WrittenVectors]
 ) -> dict[Modality, FileDigest]:
-    """Write the sets of centroids that the shard does not have yet; return all that the lists share.
+    """Write the sets of centroids that the lists share; return them.
+
+    One that is there is written again. A former owner of the shard may be in the middle of its collection,
+    and may have found the file to be old and unused: it looks at the age again before it removes the file.
 
     Each shard has a copy of its own. So its generations need nothing of other shards, whose writers
     collect garbage as they like.
     """
     shared = {m: v.lists.shared for m, v in written.items() if v.lists is not None and v.lists.shared}
     for file in shared.values():
-        store.ensure(centroids_name(file.digest), file.data)
+        store.renew(centroids_name(file.digest), file.data)
     return {modality: file.digest for modality, file in shared.items()}
 
 

@@ -82,6 +82,17 @@ def create_exclusively(path: Path, data: bytes) -> bool:
         temporary.unlink(missing_ok=True)
 
 
+def replace_durably(path: Path, data: bytes) -> None:
+    """Create or replace `path` atomically. It is durable on return."""
+    temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}-{uuid4().hex}")
+    try:
+        write_file(temporary, data)
+        os.replace(temporary, path)
+        fsync_path(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Replace `path` atomically for readers. Not durable: after a crash the old data may be back."""
     temporary = path.with_name(f"{UNFINISHED_PREFIX}{path.name}-{uuid4().hex}")

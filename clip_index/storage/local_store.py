@@ -18,6 +18,7 @@ from clip_index.storage.durable_files import (
     has_hard_links,
     make_directory,
     remove_tree,
+    replace_durably,
     replace_file,
     seal_file,
     write_file,
@@ -118,6 +119,9 @@ class LocalShardStore:
             fsync_path((self.path / name).parent)
         else:
             create_exclusively(self.path / name, data)
+
+    def renew(self, name: str, data: bytes) -> None:
+        replace_durably(self._checked(name), data)
 
     def put(self, files: Mapping[str, bytes]) -> None:
         paths = {self._checked(name): data for name, data in files.items()}

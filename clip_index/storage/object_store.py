@@ -148,6 +148,9 @@ class ObjectShardStore:
         except CreationUnknown as error:
             raise StoreUnreachable(None, str(error)) from error
 
+    def renew(self, name: str, data: bytes) -> None:
+        self.bucket.put(self._key(name), data)
+
     def put(self, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             self.bucket.put(self._key(name), data)

@@ -112,6 +112,13 @@ class ShardStore(Protocol):
         """Create a file unless the name is taken. It is durable on return, whoever created it."""
         ...
 
+    def renew(self, name: str, data: bytes) -> None:
+        """Create a file, or write it again with the same bytes. It is durable and young on return.
+
+        Whoever removes old files looks at its age, so it stays for as long as a new one.
+        """
+        ...
+
     def put(self, files: Mapping[str, bytes]) -> None:
         """Write small files under names that nobody has used. All are durable on return.
 

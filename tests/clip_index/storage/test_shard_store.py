@@ -144,6 +144,19 @@ def test_a_file_is_ensured_once_and_the_second_call_changes_nothing(store: Shard
     assert store.read("index.json") == b"first"
 
 
+def test_a_renewed_file_has_its_bytes_and_is_young(store: ShardStore) -> None:
+    store.prepare(["centroids"])
+    store.renew("centroids/a.npy", b"set")
+    before = store.list_times("centroids")["a.npy"]
+    if isinstance(store, LocalShardStore):
+        os.utime(store.path / "centroids" / "a.npy", (1.0, 1.0))
+        before -= 1.0
+    store.renew("centroids/a.npy", b"set")
+    assert store.read("centroids/a.npy") == b"set"
+    assert store.list_names("centroids") == ["a.npy"]
+    assert store.list_times("centroids")["a.npy"] >= before, "a store may tell whole seconds"
+
+
 def test_a_store_below_another_shares_its_files(store: ShardStore) -> None:
     below = store.below("tombstones")
     below.put({"a": b"1"})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -288,3 +290,38 @@ def test_a_broken_row_of_another_shard_stops_no_merge(tmp_path: Path) -> None:
     shards.commit(1, unit_vectors(2, HALF))
     shards.commit(1, unit_vectors(3, HALF))
     assert shards.merge(1).centroids
+
+
+def test_a_collector_that_stood_still_removes_no_set_that_another_owners_merge_has_used_since(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former owner has listed its old, unused sets; then a successor merges, and only then it goes on."""
+    writer, listed = shards.writers[0], LocalShardStore.list_times
+    data = b"of a generation that is no longer retained"
+    for name in ("used again", "unused"):
+        writer.store.renew(f"{CENTROIDS}/{name}.npy", data)
+        os.utime(path_of(writer) / CENTROIDS / f"{name}.npy", (1.0, 1.0))
+    stalled: list[str] = []
+
+    def list_and_stall(store: LocalShardStore, folder: str = "") -> Mapping[str, float]:
+        times = listed(store, folder)
+        if folder == CENTROIDS and not stalled:
+            stalled.append(folder)
+            store.renew(f"{CENTROIDS}/used again.npy", data)
+        return times
+
+    monkeypatch.setattr(LocalShardStore, "list_times", list_and_stall)
+    collector = GarbageCollector(writer.store, retain_for=60.0)
+    collector.collect(newest=writer.generation, in_flight=(), now=time.time())
+    assert stalled
+    assert set_names(writer) == ["used again"]
+
+
+def test_a_merge_writes_the_set_that_it_shares_again_so_that_it_is_young(shards: Shards) -> None:
+    writer = shards.writers[0]
+    shards.fill(0)
+    path = path_of(writer) / centroids_name(set_of(shards.merge(0)))
+    os.utime(path, (1.0, 1.0))
+    shards.fill(0, seed=1)
+    assert path == path_of(writer) / centroids_name(set_of(shards.merge(0)))
+    assert path.stat().st_mtime > 1.0
