@@ -47,7 +47,7 @@ class Service:
             "version": version,
             "source": SOURCE,
             "occurred_at": version // 1_000_000,  # milliseconds since 1970
-            "metadata": json.dumps({"folder": str(Path(content_id).parent)}),
+            "metadata": json.dumps(metadata_of(content_id)),
         }
         query = f"/v1/contents?{urlencode(fields)}"
         return self._call("POST", query, path.read_bytes(), "application/octet-stream")
@@ -62,6 +62,12 @@ class Service:
         request = urllib.request.Request(self.url + path, data=body, headers=headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
+
+
+def metadata_of(content_id: str) -> dict[str, str]:
+    """Return the folder in which a photograph lies; nothing for one that lies in none."""
+    folder = Path(content_id).parent.as_posix()
+    return {} if folder == "." else {"folder": folder}
 
 
 def photographs_in(folder: Path) -> dict[str, Path]:

@@ -56,6 +56,16 @@ def test_an_upload_that_failed_is_tried_again_by_its_button(watched: Watched) ->
     watched.errors.clear()
 
 
+def test_an_upload_of_nothing_says_what_is_missing(watched: Watched) -> None:
+    page = watched.page
+    page.locator("#open-upload").click()
+    page.get_by_role("dialog").get_by_role("button", name="Upload").click()
+    expect(page.locator("#upload-chosen")).to_contain_text("choose pictures, or write a text below")
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    page.locator("#open-upload").click()
+    expect(page.locator("#upload-chosen")).to_have_text("Drop pictures here, or choose them")
+
+
 def test_where_uploads_are_off_nothing_can_be_deleted(watched: Watched) -> None:
     page = watched.page
     page.evaluate("document.querySelector('meta[name=cliptide-can-publish]').content = 'false'")

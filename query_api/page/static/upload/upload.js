@@ -6,13 +6,18 @@ import { UploadLine } from "./line.js";
 
 const TIMEOUT_MS = 30_000;
 const NUM_AT_ONCE = 3;
+const NOTHING_CHOSEN = "Nothing to upload yet: choose pictures, or write a text below";
+const HAS_TOUCH = window.matchMedia("(hover: none)"); // where nothing can be dropped
 const TOO_LATE = "Sent. It is not searchable yet; the search shows it when it is.";
 
 /** Connect the upload dialog. `seen()` is called when an upload has become searchable, `show(id)` shows it. */
 export function watchUploads({ seen, show }) {
   const dialog = find("#upload");
   find("#open-upload").hidden = find('meta[name="cliptide-can-publish"]').content !== "true";
-  find("#open-upload").addEventListener("click", () => dialog.showModal());
+  find("#open-upload").addEventListener("click", () => {
+    find("#upload-chosen").textContent = chosenWords(find("#upload-files").files);
+    dialog.showModal();
+  });
   find("#close-upload").addEventListener("click", () => dialog.close());
   const act = { seen, show: (id) => { dialog.close(); show(id); } };
   find("#upload-form").addEventListener("submit", (event) => {
@@ -24,7 +29,7 @@ export function watchUploads({ seen, show }) {
 }
 
 function chosenWords(files) {
-  if (files.length === 0) return "Drop pictures here, or choose them";
+  if (files.length === 0) return HAS_TOUCH.matches ? "Choose pictures, or take a photo" : "Drop pictures here, or choose them";
   return files.length === 1 ? files[0].name : `${files.length} files chosen`;
 }
 
@@ -44,7 +49,11 @@ async function uploadAll(act) {
   const files = [...find("#upload-files").files];
   const text = find("#upload-text").value.trim();
   const contents = [...files.map((file) => ({ file })), ...(text === "" ? [] : [{ text }])];
-  if (contents.length === 0) find("#upload-files").focus();
+  if (contents.length === 0) {
+    find("#upload-chosen").textContent = NOTHING_CHOSEN;
+    find("#upload-files").focus();
+    return;
+  }
   find("#upload-files").value = "";
   find("#upload-chosen").textContent = chosenWords([]);
   find("#upload-text").value = "";
