@@ -147,7 +147,7 @@ def _convert(found: Any, spec: Value, target: str) -> Any:
 
 
 def _url_decoded(text: str, target: str) -> str:
-    """Decode strictly: with replacement characters, two keys that were cut off could become one content id."""
+    """Decode strictly. With replacement characters, two keys could become one content id."""
     try:
         return unquote_plus(text, errors="strict")
     except UnicodeDecodeError:
