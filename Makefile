@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 # The newest that the Go of Debian 12 builds:
 KUSTOMIZE := v5.0.1
+HELM := v3.13.3
 VERSITYGW := v1.8.0
+# Versitygw needs a newer Go. A Go is a module too, which an older one fetches and checks; Go 1.21 and newer do so themselves.
+NEWER_GO := golang.org/toolchain@v0.0.1-go1.25.5.linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 TORCH ?= $(shell cat $(VENV)/.torch 2>/dev/null)
 ifneq ($(filter-out cpu,$(TORCH)),)
 $(error TORCH is cpu or empty, not $(TORCH))
@@ -23,7 +26,7 @@ INSTALL_LOCKED = $(PIP) --require-hashes -r requirements.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fleet-long fuzz-api slow-long store-long producer-rust opensearch-cluster lint format figures crash-long lock sbom audit system-deps kustomize versitygw image-test image-test-deps clean
+.PHONY: help install demo test test-all fleet-long fuzz-api slow-long store-long producer-rust opensearch-cluster lint format figures crash-long lock sbom audit system-deps kustomize helm versitygw image-test image-test-deps clean
 
 help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -115,8 +118,14 @@ system-deps: ## install the Debian packages that some tests need: a JDK, Maven, 
 kustomize: ## build kustomize, with which the tests render deploy/kubernetes where there is no kubectl (needs Go)
 	GOBIN=$${GOBIN:-/usr/local/bin} go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE)
 
+helm: ## build Helm, with which the tests render the chart of deploy/helm (needs Go; two minutes)
+	GOBIN=$${GOBIN:-/usr/local/bin} go install helm.sh/helm/v3/cmd/helm@$(HELM)
+
 versitygw: ## build the S3 server on which the tests keep an index in an object store (needs Go)
-	GOBIN=$${GOBIN:-/usr/local/bin} go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
+	@set -e; case "$$(go env GOVERSION)" in go1.1[0-9]*|go1.20*) \
+		GOROOT=$$(cd / && go mod download -json $(NEWER_GO) | sed -n 's/.*"Dir": "\(.*\)",$$/\1/p'); \
+		chmod -R u+x "$$GOROOT"/bin "$$GOROOT"/pkg/tool; export GOROOT PATH="$$GOROOT/bin:$$PATH";; esac; \
+		GOBIN=$${GOBIN:-/usr/local/bin} go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
 image-test: install ## build each image of deploy/Dockerfile and run what it holds (root; downloads gigabytes; half an hour)
 	@$(BIN)/python -m tools.image_test $(ARGS)

@@ -234,7 +234,18 @@ def _framing_refused(framed: Framed) -> BadEvent:
     )
 
 
+_FOREIGN_FORMATS = (
+    (b"[", "this looks like a JSON array: publish one object in a record"),
+    (b"Obj\x01", "this is an Avro container file: publish Avro single-object encoding"),
+    (b"\x1f\x8b", "this is gzip: leave compressing to the producer's compression.type"),
+    (b"\xff\xfe", "this looks like UTF-16: publish JSON in UTF-8"),
+    (b"\xfe\xff", "this looks like UTF-16: publish JSON in UTF-8"),
+)
+"""What a value may be that is none of our formats, by its first bytes."""
+
+
 def _unknown_format(value: bytes) -> BadEvent:
     if not value:
         return BadEvent("undecodable", "the value is empty; to delete a content, send a null value")
-    return BadEvent("undecodable", f"no known wire format starts with the bytes {value[:4].hex(' ')}")
+    known = "".join(f"; {what}" for start, what in _FOREIGN_FORMATS if value.startswith(start))
+    return BadEvent("undecodable", f"no known wire format starts with the bytes {value[:4].hex(' ')}{known}")

@@ -15,6 +15,7 @@ from benchmarks.published import build_table as build_figures_table
 from tools.event_documents import write_documents
 from tools.flags_table import build_table as build_flags_table
 from tools.folders_table import build_table as build_folders_table
+from tools.helm_schema import build_schema, read_alerts
 from tools.kubernetes_alerts import build_rules
 from tools.runbooks import build_dashboard as build_runbooks
 from tools.settings_table import build_table as build_settings_table
@@ -70,6 +71,8 @@ PARTS: tuple[GeneratedPart | GeneratedFile, ...] = (
     GeneratedPart("folders", "ARCHITECTURE.md", build_folders_table),
     GeneratedFile("runbooks", "deploy/grafana/dashboards/runbooks.json", build_runbooks),
     GeneratedFile("alerts", "deploy/kubernetes/overlays/production/alerts.yaml", build_rules),
+    GeneratedFile("alerts of the chart", "deploy/helm/cliptide/files/alerts.yml", read_alerts),
+    GeneratedFile("schema of the chart's values", "deploy/helm/cliptide/values.schema.json", build_schema),
 )
 
 

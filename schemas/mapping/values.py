@@ -134,7 +134,7 @@ def _first(specs: Sequence[Value], record: ForeignRecord, target: str) -> Any:
 
 def _convert(found: Any, spec: Value, target: str) -> Any:
     if spec.decode == "url":
-        found = unquote_plus(_text(found))
+        found = _url_decoded(_text(found), target)
     if spec.unit is not None:
         found = _milliseconds(found, spec.unit, target)
     if spec.table is not None:
@@ -142,8 +142,23 @@ def _convert(found: Any, spec: Value, target: str) -> Any:
             raise NotThere(target, f"the table has no entry for what {_describe(spec)} is")
         found = spec.table[_text(found)]
     if spec.encode == "url":
-        found = quote(_text(found))
+        found = _url_encoded(_text(found), target)
     return _as_field(found, target)
+
+
+def _url_decoded(text: str, target: str) -> str:
+    """Decode strictly. With replacement characters, two keys could become one content id."""
+    try:
+        return unquote_plus(text, errors="strict")
+    except UnicodeDecodeError:
+        raise NotThere(target, "its URL encoding is not UTF-8") from None
+
+
+def _url_encoded(text: str, target: str) -> str:
+    try:
+        return quote(text)
+    except UnicodeEncodeError:
+        raise NotThere(target, "holds a lone surrogate") from None
 
 
 def _milliseconds(found: Any, unit: str, target: str) -> int:

@@ -191,3 +191,19 @@ def test_the_framing_of_a_registry_is_one_bad_record_that_says_what_is_missing(
         DECODER.decode(key=b"shoe-1", value=value, headers=(), timestamp_ms=0)
     assert caught.value.reason == "unknown_schema"
     assert f"schema id {schema_id} of the Confluent wire format" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        pytest.param(b'[{"content_id": "k"}]', "publish one object in a record", id="a JSON array"),
+        pytest.param(b"Obj\x01\x04", "an Avro container file", id="an Avro file"),
+        pytest.param(b"\x1f\x8b\x08", "this is gzip", id="gzip"),
+        pytest.param('{"a": 1}'.encode("utf-16"), "publish JSON in UTF-8", id="UTF-16"),
+    ],
+)
+def test_a_value_of_a_known_foreign_format_is_named_with_what_to_publish_instead(
+    value: bytes, sentence: str
+) -> None:
+    with pytest.raises(BadEvent, match=f"no known wire format.*{sentence}"):
+        EventDecoder().decode(key=b"k", value=value, timestamp_ms=0)

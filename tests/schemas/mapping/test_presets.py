@@ -156,3 +156,20 @@ def test_an_event_of_ours_is_read_beside_any_mapping(preset: str) -> None:
 def test_without_a_mapping_the_message_names_the_one_to_set(name: str, preset: str) -> None:
     with pytest.raises(BadEvent, match=f"set CLIPTIDE_MAPPING={preset}"):
         EventDecoder().decode(key=b"k", value=documented(name), timestamp_ms=NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        pytest.param("\ud800.jpg", "holds a lone surrogate", id="half a surrogate pair"),
+        pytest.param("caf%C3", "its URL encoding is not UTF-8", id="a key that was cut off"),
+        pytest.param("%FF.jpg", "its URL encoding is not UTF-8", id="a byte that is never UTF-8"),
+    ],
+)
+def test_a_bucket_s_key_that_is_not_unicode_is_a_dead_letter_and_never_another_key(
+    name: str, sentence: str
+) -> None:
+    document = json.loads((DOCUMENTED / "s3-put.json").read_text())
+    document["Records"][0]["s3"]["object"]["key"] = name
+    with pytest.raises(BadEvent, match=f"mapping_failed.*{sentence}"):
+        decode("s3-notification", json.dumps(document).encode())
