@@ -92,6 +92,7 @@ from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.freed_memory import return_freed_memory
 from service.logs import configure_logs, trace_crashes
 from service.memory import free_bytes
+from service.openmp import BRIEF, choose_waiting
 from service.processors import num_processors
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
@@ -197,6 +198,7 @@ def _as_index_was_built(settings: Settings) -> EncoderSettings:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     log.info("loading the encoder", model=settings.model)
+    choose_waiting(os.environ, BRIEF)
     from clip_index.encoder.open_clip import (  # here: importing torch takes seconds
         find_download,
         load_encoder,
@@ -211,6 +213,7 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
 
 
 def _weigh_model(settings: EncoderSettings) -> int | None:
+    choose_waiting(os.environ, BRIEF)
     from clip_index.encoder.open_clip import weigh_model  # here: importing torch takes seconds
 
     return weigh_model(settings)
