@@ -1,4 +1,7 @@
-"""Records a second from the broker to committed rows without encoding, against a loop that only reads."""
+"""Records a second from the broker to committed rows without encoding, against the real encoder's rate.
+
+A loop that only reads is measured beside it. Nobody waits for that one, so it has no target.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from schemas.avro_format import FINGERPRINT_BYTES, MARKER, current_schema
 from schemas.events import ImageContent
 
 NAME = "intake"
-MIN_RATIO, MIN_TIMES = 0.4, 20.0
+MIN_TIMES = 20.0
 _BATCH, _PATIENCE_SECONDS = 32, 60.0
 
 
@@ -130,12 +133,12 @@ def _figure(rates: Rates, num_records: int) -> Figure:
     committed, read = (round(statistics.median(found[1:])) for found in (rates.committed, rates.read))
     return Figure(
         NAME,
-        {"ratio": round(ratio.median, 3), "times_encoder": round(times.median, 1)},
-        f"≥ {MIN_RATIO} of a reading loop; ≥ {MIN_TIMES:g} × the real encoder",
-        ratio.median >= MIN_RATIO and times.median >= MIN_TIMES,
+        {"times_encoder": round(times.median, 1)},
+        f"≥ {MIN_TIMES:g} × the real encoder",
+        times.median >= MIN_TIMES,
         {
             "records": num_records,
-            "ratio": ratio.as_dict(),
+            "of_reading_loop": ratio.as_dict(),
             "times_encoder": times.as_dict(),
             "records_per_second": committed,
             "loop_records_per_second": read,

@@ -26,8 +26,8 @@ MEANINGS = {
         "search without filter), both for the worst filter."
     ),
     "freshness": (
-        "Seconds until an acknowledged upload is in an answer, at 50 % and at 90 % of the highest upload "
-        "rate. `ratio` compares an index of 200,000 rows with one of 20,000."
+        "Seconds until an acknowledged upload is in an answer; `p99_at_50` is at 50 % of the highest "
+        "upload rate. `ratio` compares an index of 200,000 rows with one of 20,000."
     ),
     "hostile": (
         "What good clients notice of 5 % poison records and 500 slow connections: their uploads a second, "

@@ -65,6 +65,7 @@ from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.freed_memory import return_freed_memory
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
+from service.openmp import PASSIVE, choose_waiting
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
 
@@ -361,6 +362,7 @@ def _with_flags(settings: Settings, flags: argparse.Namespace) -> Settings:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     _log.info("loading the encoder", model=settings.model)
+    choose_waiting(os.environ, PASSIVE)
     from clip_index.encoder.open_clip import (  # here: importing torch takes seconds
         find_download,
         load_encoder,

@@ -54,6 +54,7 @@ from service.event_loop import run_in_loop
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.freed_memory import return_freed_memory
 from service.logs import configure_logs, trace_crashes
+from service.openmp import BRIEF, choose_waiting
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
 
@@ -125,6 +126,7 @@ def _open_and_serve(settings: Settings, models: Models) -> None:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     log.info("loading the encoder", model=settings.model)
+    choose_waiting(os.environ, BRIEF)
     from clip_index.encoder.open_clip import (  # here: importing torch takes seconds
         find_download,
         load_encoder,
@@ -139,6 +141,7 @@ def _load_encoder(settings: EncoderSettings) -> Encoder:
 
 
 def _weigh_model(settings: EncoderSettings) -> int | None:
+    choose_waiting(os.environ, BRIEF)
     from clip_index.encoder.open_clip import weigh_model  # here: importing torch takes seconds
 
     return weigh_model(settings)

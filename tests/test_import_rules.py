@@ -103,7 +103,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("buckets", "command_line", "gc_tuning", "program_metrics", "sections", "small_server", "tracing"),
-        ("environment", "event_loop", "exit_deadline", "freed_memory", "host_names", "memory"),
+        ("environment", "event_loop", "exit_deadline", "freed_memory", "host_names", "memory", "openmp"),
         ("processors",),
         ("logs", "value_errors"),
     ),

@@ -14,7 +14,7 @@ from clip_index.writing.merge_worker import MergeFailed
 from consumer.notices import Committed, Notices
 from consumer.tasks import AssignedPartition, CaughtUp, Handover
 from consumer.telemetry.metrics import Metrics
-from consumer.writing.commit_policy import CommitPolicy
+from consumer.writing.commit_policy import CommitPace, CommitPolicy
 from consumer.writing.handovers import has_patches, joined_delta, status_of_change
 from consumer.writing.shard_writer import Shards, ShardWriter
 from consumer.writing.traced_commits import TracedCommits
@@ -54,6 +54,7 @@ class OwnedShard:
         self.shard = writer.shard
         self._uncommitted = UncommittedHandovers()
         self._traced = TracedCommits()
+        self._pace = CommitPace()
         self._retry_at = 0.0
         self._num_failures = 0
         self._waits_for_merges = False
@@ -198,6 +199,7 @@ class OwnedShard:
             age_seconds=uncommitted.added_age(now),
             num_bytes=uncommitted.added_bytes + writer.read_bytes,
             merge_debt=writer.merge_debt,
+            is_quick=self._pace.is_quick(now),
         )
 
     def _commit(self, writer: ShardWriter) -> None:
@@ -205,6 +207,7 @@ class OwnedShard:
             writer.commit()
 
     def _note_commit(self, writer: ShardWriter) -> None:
+        self._pace.committed(time.monotonic())
         self._observe(self._uncommitted.take_committed())
         self._metrics.commits.labels(self.shard).inc()
         self._report(writer)

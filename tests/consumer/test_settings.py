@@ -89,7 +89,7 @@ def test_thumbnails_are_kept_when_told_so(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_commit_to_opensearch_is_less_frequent_unless_an_interval_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert options_from_settings(read_settings()).commits.interval_seconds == 0.2
+    assert options_from_settings(read_settings()).commits.interval_seconds == 0.05
     monkeypatch.setenv("CLIPTIDE_INDEX__ENGINE", "opensearch")
     monkeypatch.setenv("CLIPTIDE_OPENSEARCH__URL", "http://127.0.0.1:9200")
     assert options_from_settings(read_settings()).commits.interval_seconds == 0.5

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from consumer.writing.commit_policy import CommitPolicy
+from consumer.writing.commit_policy import CommitPace, CommitPolicy
 
 
 def test_commits_stretch_while_merging_falls_behind() -> None:
@@ -30,3 +30,41 @@ def test_where_commits_are_far_apart_a_segment_too_many_adds_little() -> None:
     assert policy.interval(0) == 1.0
     assert policy.interval(4) == pytest.approx(1.8)
     assert policy.interval(1000) == 5.0
+
+
+def num_commits(seconds: float, *, uploads_per_second: float) -> int:
+    """Count the commits of a shard that gets uploads at a steady rate, without merge debt."""
+    policy, pace = CommitPolicy(interval_seconds=0.05), CommitPace()
+    now, count, step = 0.0, 0, 1 / uploads_per_second
+    while now < seconds:
+        now += step + policy.interval(0, is_quick=pace.is_quick(now + step))
+        pace.committed(now)
+        count += 1
+    return count
+
+
+def test_a_shard_with_few_uploads_always_commits_at_once() -> None:
+    policy, pace = CommitPolicy(interval_seconds=0.05), CommitPace()
+    for second in range(3600):
+        assert policy.interval(0, is_quick=pace.is_quick(second)) == 0.05
+        for _ in range(4):
+            pace.committed(second)
+
+
+def test_a_shard_that_commits_all_the_time_keeps_hardly_more_generations_than_at_a_fifth_of_a_second() -> (
+    None
+):
+    assert 3000 < num_commits(600, uploads_per_second=1000) <= 3600
+    assert num_commits(30, uploads_per_second=1000) > 500  # a burst is quick
+
+
+def test_a_long_interval_is_not_changed_by_the_pace() -> None:
+    pace = CommitPace(saved=0.0)
+    assert not pace.is_quick(0.0)
+    assert CommitPolicy(interval_seconds=1.0).interval(0, is_quick=False) == 1.0
+
+
+def test_without_saved_commits_the_debt_adds_what_it_adds_at_a_fifth_of_a_second() -> None:
+    policy = CommitPolicy(interval_seconds=0.05)
+    assert policy.interval(4) == pytest.approx(0.25)
+    assert policy.interval(4, is_quick=False) == CommitPolicy(interval_seconds=0.2).interval(4)
