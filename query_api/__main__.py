@@ -72,7 +72,7 @@ from query_api.settings import (
 from query_api.swap.candidates import NamedIndex
 from query_api.swap.index_swap import INDEX_SWAP
 from query_api.telemetry.metrics_app import build_metrics_app
-from query_api.telemetry.multiprocess import scrape_registry
+from query_api.telemetry.multiprocess import num_alive, scrape_registry
 from query_api.telemetry.tracing import SERVICE
 from query_api.uploads.contents_store import (
     BucketContents,
@@ -254,7 +254,14 @@ def build_candidates(settings: Settings, models: Models, contents: ContentsStore
         open_index,
         free_bytes,
         {index_id: _recorded(section) for index_id, section in settings.query_api.models.items()},
+        _num_processes,
     )
+
+
+def _num_processes() -> int:
+    """Count the processes that share the port: each of them loads the encoder of another index."""
+    directory = _shared_metrics()
+    return 1 if directory is None else num_alive(directory)
 
 
 def _recorded(section: ModelSection) -> RecordedModel:
