@@ -46,7 +46,7 @@ from query_api.settings import (
 )
 from query_api.swap.index_swap import INDEX_SWAP
 from query_api.telemetry.metrics_app import build_metrics_app
-from query_api.telemetry.multiprocess import scrape_registry
+from query_api.telemetry.multiprocess import num_alive, scrape_registry
 from query_api.telemetry.tracing import SERVICE
 from service.command_line import build_parser
 from service.environment import BadSettings
@@ -101,7 +101,9 @@ def _open_and_serve(settings: Settings, models: Models) -> None:
     with ExitStack() as stack:
         tracer = stack.enter_context(open_tracer(SERVICE, settings.query_api.otlp_endpoint))
         contents = open_contents_store(settings.query_api)
-        candidates = build_candidates(settings, models, contents) if follows_root(settings.index) else None
+        candidates = None
+        if follows_root(settings.index):
+            candidates = build_candidates(settings, models, contents, _num_processes)
         encoder = load_first_encoder(settings, models, candidates)
         reader = showing_links(open_index(settings, encoder.fingerprint), contents)
         registry = CollectorRegistry()
@@ -176,6 +178,12 @@ def _metrics_address(settings: QueryApiSettings) -> Address:
 def _variable_of(refused: AddressRefused, settings: QueryApiSettings) -> str:
     prefix = "METRICS_" if refused.address == _metrics_address(settings) else ""
     return SECTION + prefix + ("HOST" if refused.is_unknown_host else "PORT")
+
+
+def _num_processes() -> int:
+    """Count the processes that share the port: each of them loads the encoder of another index."""
+    directory = _shared_metrics()
+    return 1 if directory is None else num_alive(directory)
 
 
 def _shared_metrics() -> Path | None:

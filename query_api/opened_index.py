@@ -88,8 +88,13 @@ def _find_named(candidates: RootCandidates) -> NamedIndex | None:
     return named
 
 
-def build_candidates(settings: Settings, models: Models, contents: ContentsStore | None) -> RootCandidates:
-    """Say how to open any index of the root, for the time when another one is to be served."""
+def build_candidates(
+    settings: Settings, models: Models, contents: ContentsStore | None, num_processes: Callable[[], int]
+) -> RootCandidates:
+    """Say how to open any index of the root, for the time when another one is to be served.
+
+    `num_processes` counts those that would load its encoder at the same time, this one among them.
+    """
 
     def open_index(index_id: str, fingerprint: EncoderFingerprint) -> Reader:
         named = settings.index.model_copy(update={"id": index_id})
@@ -102,6 +107,7 @@ def build_candidates(settings: Settings, models: Models, contents: ContentsStore
         open_index,
         free_bytes,
         {index_id: _recorded(section) for index_id, section in settings.query_api.models.items()},
+        num_processes,
     )
 
 

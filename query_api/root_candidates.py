@@ -56,6 +56,7 @@ class RootCandidates:
     open_reader: OpenReader
     free_bytes: Callable[[], int | None]
     overrides: Mapping[str, RecordedModel] = field(default_factory=dict)
+    num_processes: Callable[[], int] = lambda: 1  # those that share the port, and so the memory
     _known: dict[RecordedModel, EncoderFingerprint] = field(default_factory=dict)
 
     @property
@@ -85,7 +86,7 @@ class RootCandidates:
             if index.description.fingerprint.has_same_model_as(running):
                 return None
             model = self._models(index)[0]
-            return self._lack_of_memory(model)
+            return self._lack_of_memory(model, self.num_processes())
         except IndexMissing:
             return f"there is no index {index_id}"
         except (DamagedFile, OtherFormat, OSError) as error:
@@ -155,14 +156,21 @@ class RootCandidates:
         """Remember the encoder that was loaded at the start by the configured model."""
         self._known[RecordedModel.of(self.settings)] = encoder.fingerprint
 
-    def _lack_of_memory(self, model: EncoderSettings) -> str | None:
+    def _lack_of_memory(self, model: EncoderSettings, num_processes: int = 1) -> str | None:
+        """Say what is missing if so many processes load the model at once, as they do after a switch.
+
+        A process that loads asks for itself alone, because what others have loaded is no longer free.
+        """
         weight, free = self.loader.weigh(model), self.free_bytes()
-        if weight is None or free is None or weight * _LOADING_FACTOR <= free:
+        if weight is None or free is None:
             return None
-        needed = weight * _LOADING_FACTOR
+        needed = weight * _LOADING_FACTOR * num_processes
+        if needed <= free:
+            return None
+        who = f" in each of {num_processes} processes" if num_processes > 1 else ""
         return (
-            f"both encoders do not fit into memory: to load the second one takes {_megabytes(needed)}, and "
-            f"{_megabytes(free)} are free"
+            f"both encoders do not fit into memory: to load the second one{who} takes {_megabytes(needed)}, "
+            f"and {_megabytes(free)} are free"
         )
 
 

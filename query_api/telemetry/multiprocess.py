@@ -68,6 +68,11 @@ def is_alive(directory: Path, pid: int) -> bool:
     return False
 
 
+def num_alive(directory: Path) -> int:
+    """Count the processes that share the directory and live, at least this one."""
+    return max(1, sum(is_alive(directory, pid) for pid in pids_with_gauges(directory)))
+
+
 class LiveProcesses(Collector):
     """Collects the metrics in a directory, without the gauges of processes that have ended."""
 

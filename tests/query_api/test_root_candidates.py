@@ -124,3 +124,57 @@ def test_the_setting_of_models_is_a_json_object_by_index(monkeypatch: pytest.Mon
     assert isinstance(found, QueryApiSettings)
     assert found.models["v2"] == ModelSection(model="/models/tuned")
     assert found.models["v3"].pretrained == "openai"
+
+
+class WeighingLoader(Loader):
+    """Models of 300 MiB each."""
+
+    def weigh(self, settings: EncoderSettings) -> int | None:
+        return 300 * 2**20
+
+
+def candidates_of_group(root: Path, num_processes: int, free_megabytes: int) -> RootCandidates:
+    return RootCandidates(
+        root,
+        EncoderSettings(model="old"),
+        WeighingLoader(),
+        lambda index_id, fingerprint: IndexReader(root, index_id, fingerprint),
+        lambda: free_megabytes * 2**20,
+        num_processes=lambda: num_processes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "free_megabytes", "refusal"),
+    [
+        pytest.param(1, 600, None, id="one process that fits"),
+        pytest.param(
+            1, 599, "to load the second one takes 600 MiB, and 599 MiB are free", id="one too large"
+        ),
+        pytest.param(4, 2_400, None, id="four that fit"),
+        pytest.param(
+            4,
+            2_399,
+            "to load the second one in each of 4 processes takes 2,400 MiB, and 2,399 MiB are free",
+            id="four of which only three fit",
+        ),
+    ],
+)
+def test_a_switch_is_refused_unless_every_process_of_the_port_can_load_the_second_encoder(
+    tmp_path: Path, num_processes: int, free_megabytes: int, refusal: str | None
+) -> None:
+    create(tmp_path, NEW, None)
+    found = candidates_of_group(tmp_path, num_processes, free_megabytes).refusal("main", OLD.fingerprint)
+    if refusal is None:
+        assert found is None
+    else:
+        assert refusal in str(found)
+
+
+def test_a_process_that_loads_asks_for_its_own_room_because_the_others_have_taken_theirs(
+    tmp_path: Path,
+) -> None:
+    create(tmp_path, NEW, None)
+    last_of_four = candidates_of_group(tmp_path, num_processes=4, free_megabytes=600)
+    with pytest.raises(EncoderMismatch):  # it was loaded; the fakes' only other model is the configured one
+        last_of_four.open("main", OLD.fingerprint)

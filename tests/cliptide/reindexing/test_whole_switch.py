@@ -235,6 +235,41 @@ def site(embedded_broker: EmbeddedBroker, unique_name: Callable[[str], str], tmp
     return site
 
 
+def write_pairs(site: Site, catalogue: Sequence[CatalogueContent]) -> Path:
+    """Write each picture with the note that names what it shows, under the ids of the index."""
+    notes = {one.combination: one.text for one in catalogue if one.modality == "text"}
+    folder = site.folder / "pairs"
+    folder.mkdir()
+    rows = []
+    for one in catalogue:
+        if one.modality == "image":
+            (folder / one.content_id).write_bytes(one.image_bytes())
+            rows.append({"file": one.content_id, "id": one.content_id, "caption": notes[one.combination]})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "pairs.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def figures_of(pairs: Path, *flags: str) -> dict[str, Any]:
+    result = CliRunner().invoke(main, ["evaluate", str(pairs), "--json", "--samples", "0", *flags])
+    assert result.exit_code == 0, result.output
+    figures: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return figures
+
+
+def check_that_the_service_finds_what_its_model_finds(
+    site: Site, catalogue: Sequence[CatalogueContent]
+) -> None:
+    """The index, HTTP and percentiles may change a figure of `cliptide evaluate` by at most 0.01."""
+    pairs = write_pairs(site, catalogue)
+    of_model = figures_of(pairs, "--model", str(site.model("worse")))
+    of_service = figures_of(pairs, "--service", "--query-url", site.services[0].url)
+    assert of_service["num_pairs"] == of_model["num_pairs"] == NUM_IMAGES
+    assert of_model["text_to_image"]["recall@1"] < 0.95  # a perfect model could not tell a difference
+    for direction in ("text_to_image", "image_to_text"):
+        assert of_service[direction] == pytest.approx(of_model[direction], abs=0.01), direction
+
+
 def kafka_flags(site: Site) -> list[str]:
     properties = json.dumps(dict(site.kafka.properties))
     return ["--bootstrap-servers", site.kafka.bootstrap_servers, "--kafka-properties", properties]
@@ -258,6 +293,7 @@ def test_a_better_model_is_served_without_a_pause_and_taken_back(
         with site.serving():
             eventually(lambda: all(one.is_ready() for one in site.services), PATIENCE_SECONDS)
             eventually(lambda: all(has_percentiles(one) for one in site.services), PATIENCE_SECONDS)
+            check_that_the_service_finds_what_its_model_finds(site, catalogue)
             change_and_check(site, catalogue, (worse, good), record_property)
 
 

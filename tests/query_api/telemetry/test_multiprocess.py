@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from query_api.telemetry.multiprocess import is_alive, scrape_registry
+from query_api.telemetry.multiprocess import alive, is_alive, num_alive, scrape_registry
 
 PROCESS = """
 import sys, time
@@ -99,3 +99,14 @@ def test_a_file_that_a_killed_process_left_unfinished_does_not_spoil_the_scrape(
     (tmp_path / "histogram_1.db").write_bytes(b"\xff" * 64)
     with scrape_registry(CollectorRegistry(), tmp_path) as registry:
         assert registry.get_sample_value("cliptide_query_open_connections") == 7.0
+
+
+def test_processes_that_share_the_port_are_counted_and_the_dead_are_not(tmp_path: Path) -> None:
+    assert num_alive(tmp_path) == 1  # this one, which has written nothing yet
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f"gauge_livemax_{dead.pid}.db").touch()
+    (tmp_path / f"gauge_livemax_{os.getpid()}.db").touch()
+    (tmp_path / f"gauge_livemin_{os.getppid()}.db").touch()  # of an earlier release: it has no lock
+    with alive(tmp_path):
+        assert num_alive(tmp_path) == 2
