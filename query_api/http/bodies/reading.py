@@ -7,12 +7,13 @@ from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from query_api.contract.json_size import MAX_CONTAINERS, has_few_containers, is_small_beside_pictures
 from query_api.contract.media_types import wrong_media_type
 from query_api.contract.route import JSON
 from query_api.contract.validation import ModelT, model_from_json, model_from_texts
-from query_api.errors import ApiError
+from query_api.errors import ApiError, ErrorDetail
 from query_api.http.bodies.forms import parts_of_form
 from query_api.http.bodies.inflation import inflate
 from query_api.serving.workers import WORKERS
@@ -28,9 +29,19 @@ async def read_json_body(
 ) -> ModelT:
     if request.content_type not in media_types:
         raise wrong_media_type(request.headers, " or ".join(media_types))
+    _refuse_fields_of_body(request, model)
     body = await read_body(request)
     refuse_large_json(request, body)
     return await parse_body(request, len(body), lambda: model_from_json(model, body))
+
+
+def _refuse_fields_of_body(request: web.Request, model: type[BaseModel]) -> None:
+    """Refuse a field of the body that is in the address, where it would be passed over in silence."""
+    for name in request.query:
+        if name in model.model_fields:
+            message = "this field belongs into the JSON body, not into the address"
+            detail = ErrorDetail(field=name, code="unknown_field", message=message)
+            raise ApiError("unknown_field", f"{name}: {message}", details=[detail])
 
 
 def refuse_large_json(request: web.Request, body: bytes) -> None:

@@ -43,6 +43,25 @@ async def test_without_a_modality_each_is_answered_by_itself(client: Client) -> 
     assert sorted(ids(answer, "image")) == ["p-1", "p-2", "p-3"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/search?k=3", {"text": "red"}),
+        ("/v1/search/batch?timeout_ms=5", {"queries": [{"text": "red"}]}),
+        ("/v1/recommend?k=3", {"positive": [{"text": "red"}]}),
+        ("/v1/browse?k=3", {}),
+    ],
+)
+async def test_a_field_of_the_body_that_is_in_the_address_is_refused_and_not_passed_over(
+    client: Client, path: str, body: dict[str, Any]
+) -> None:
+    response = await client.post(path, json=body)
+    error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (422, "unknown_field")
+    assert "belongs into the JSON body" in error["message"]
+    assert (await client.post(path.partition("?")[0] + "?trace=1", json=body)).status == 200
+
+
 async def test_with_a_modality_it_alone_is_answered(client: Client) -> None:
     assert list((await search(client, text="red", modality="image"))["results"]) == ["image"]
 
