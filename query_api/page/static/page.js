@@ -22,6 +22,7 @@ import { Results } from "./results/results.js";
 import { showStart } from "./results/start.js";
 import { watchForKeys } from "./search/key.js";
 import { watchIndex } from "./search/live.js";
+import { News } from "./search/news.js";
 import { Search } from "./search/search.js";
 import { Trouble } from "./search/trouble.js";
 import { watchUploads } from "./upload/upload.js";
@@ -29,26 +30,23 @@ import { showBusy } from "./ui/busy.js";
 import { find } from "./ui/elements.js";
 import { watchKeyboard } from "./ui/keyboard.js";
 
-const NEWS_EVERY_MS = 700;
-
 const input = find("#text");
 let question = NOTHING;
 let cleared = null; // the question that Escape has cleared, which a second Escape restores
-let newsTimer = null;
-let searchable = {}; // the newest snapshot from the live stream
 
 const actions = {
   open: (hit) => { rememberText(question.text); scrolling.remember(); navigation.decide(question, hit.content_id); details.show(hit); },
   like: (hit) => decide({ ...NOTHING, modality: question.modality, where: question.where, ranges: question.ranges, more: [hit] }),
   example: (hit, side) => decide(withExample(question, hit, side)),
   menu: (hit) => openMenu(hit, actions),
-  deleted: lookForNews,
+  deleted: () => news.look(),
 };
 const navigation = new Navigation(goTo);
 const results = new Results(actions, { wantMore: () => fillScreen() });
 const scrolling = new ScrollMemory(() => ({ numLoaded: search.numLoaded, opened: results.openedSections }), () => navigation.isTyping);
 const filters = new Filters((next) => decide(next));
 const search = new Search({ show: showAnswer, fail: (error) => trouble.searchFailed(error), busy: showBusy });
+const news = new News(search);
 const trouble = new Trouble(() => (search.question === null ? goTo(location.href) : search.retry()));
 const details = new Details({
   actions,
@@ -118,14 +116,6 @@ function fillScreen() {
   if (results.isEndless && top < window.innerHeight + 600) search.more();
 }
 
-/** Ask the question again soon, if its answer is from an older index. A burst of uploads causes one request. */
-function lookForNews() {
-  newsTimer ??= setTimeout(() => {
-    newsTimer = null;
-    if (!search.covers(searchable)) search.repeat();
-  }, NEWS_EVERY_MS);
-}
-
 /** Clear the search; what was cleared comes back by a second Escape. */
 function clearSearch() {
   const former = question;
@@ -164,7 +154,7 @@ find("#all-texts").addEventListener("click", () => decide({ ...question, modalit
 find("#all-pictures").addEventListener("click", () => decide({ ...question, modality: "image" }));
 find("#clear-filters").addEventListener("click", () => decide(withoutFilters(question)));
 watchFilterSheet();
-watchUploads({ seen: lookForNews, show: showUploaded });
+watchUploads({ seen: () => news.look(), show: showUploaded });
 window.addEventListener("scroll", fillScreen, { passive: true });
 goTo(location.href);
-watchIndex((state) => { searchable = state.snapshot; lookForNews(); });
+watchIndex((state) => news.tell(state.snapshot));

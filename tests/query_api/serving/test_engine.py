@@ -12,7 +12,7 @@ import query_api
 ROOT = Path(query_api.__file__).parent
 BELOW = ("reading", "generations", "segments", "vectors", "writing")
 SEAM = "serving/engine.py"
-BUILDERS = ("__main__.py", "root_candidates.py")
+BUILDERS = ("opened_index.py", "root_candidates.py")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from clip_index.errors import DamagedFile
 from clip_index.reading.index_reader import IndexReader
-from query_api import __main__ as service
+from query_api import opened_index, options_from_settings
 from query_api.serving import quick_looks
 from query_api.serving.quick_looks import QuickLooks
 from query_api.settings import IndexSettings
@@ -129,5 +129,5 @@ async def test_a_damaged_generation_is_not_tried_again_at_every_quick_look(
 def test_what_asks_another_machine_is_asked_less_often(
     index: dict[str, Any], is_shared: bool, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "is_shared", lambda directory: is_shared)
-    assert service._default_reload_interval(IndexSettings(**index)) == expected
+    monkeypatch.setattr(opened_index, "is_shared", lambda directory: is_shared)
+    assert options_from_settings._default_reload_interval(IndexSettings(**index)) == expected
