@@ -160,7 +160,7 @@ def test_a_shared_file_that_cannot_be_read_names_no_suspects(tmp_path: Path, dat
 def test_a_bucket_has_its_own_defaults_because_requests_cost_money() -> None:
     on_disk = options_from_settings(Settings())
     in_bucket = options_from_settings(Settings(index=IndexSettings(root="s3://bucket/index")))
-    assert (on_disk.commits.interval_seconds, on_disk.commits.watermark_every_seconds) == (0.2, 1.0)
+    assert (on_disk.commits.interval_seconds, on_disk.commits.watermark_every_seconds) == (0.05, 1.0)
     assert (in_bucket.commits.interval_seconds, in_bucket.commits.watermark_every_seconds) == (1.0, 10.0)
     assert in_bucket.writer.collect_every_seconds > on_disk.writer.collect_every_seconds
     chosen = Settings(
