@@ -29,13 +29,13 @@ async def read_json_body(
 ) -> ModelT:
     if request.content_type not in media_types:
         raise wrong_media_type(request.headers, " or ".join(media_types))
-    _refuse_fields_of_body(request, model)
+    refuse_fields_of_body(request, model)
     body = await read_body(request)
     refuse_large_json(request, body)
     return await parse_body(request, len(body), lambda: model_from_json(model, body))
 
 
-def _refuse_fields_of_body(request: web.Request, model: type[BaseModel]) -> None:
+def refuse_fields_of_body(request: web.Request, model: type[BaseModel]) -> None:
     """Refuse a field of the body that is in the address, where it would be passed over in silence."""
     for name in request.query:
         if name in model.model_fields:

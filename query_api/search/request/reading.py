@@ -28,6 +28,7 @@ from query_api.http.bodies.reading import (
     read_parameters,
     read_parts,
     refuse_ambiguous,
+    refuse_fields_of_body,
     refuse_large_json,
 )
 from query_api.search.request.models import MAX_QUERIES, BatchRequest, Query, SearchRequest
@@ -52,6 +53,7 @@ async def read_search_body(request: web.Request) -> SearchRequest:
 async def read_batch_body(request: web.Request) -> BatchRequest:
     """Read a batch from a JSON body, or from vectors one after another."""
     if request.content_type == "application/json":
+        refuse_fields_of_body(request, VectorsParameters)
         return await read_json_body(request, BatchRequest)
     if request.content_type == OCTETS and "Content-Type" in request.headers:  # aiohttp's word for none
         parameters = read_parameters(request, VectorsParameters)

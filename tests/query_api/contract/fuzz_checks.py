@@ -55,6 +55,7 @@ ONLY_THERE = MappingProxyType(
         ("PATCH /v1/contents/{content_id}", "invalid_field"): "how many bytes a title or a link has",
         ("PATCH /v1/contents/{content_id}", "metadata_too_large"): "how many bytes all of them have",
         ("POST /v1/contents/delete", "invalid_value"): "that a filter has a condition",
+        ("POST /v1/search/batch", "unknown_field"): "which kind of body takes parameters in the address",
         ("POST /v1/contents", "missing_field"): "which kind of body needs which parameters",
         ("POST /v1/contents", "unknown_field"): "which kind of body allows which parameters",
     }

@@ -48,6 +48,7 @@ async def test_without_a_modality_each_is_answered_by_itself(client: Client) -> 
     [
         ("/v1/search?k=3", {"text": "red"}),
         ("/v1/search/batch?timeout_ms=5", {"queries": [{"text": "red"}]}),
+        ("/v1/search/batch?modality=text", {"queries": [{"text": "red"}]}),
         ("/v1/recommend?k=3", {"positive": [{"text": "red"}]}),
         ("/v1/browse?k=3", {}),
     ],
