@@ -40,6 +40,7 @@ class Metrics:
         self._build_flow()
         self._build_progress()
         self._build_trouble()
+        self._build_merging()
         self._build_state()
 
     def _build_flow(self) -> None:
@@ -163,6 +164,14 @@ class Metrics:
             "Records handled one at a time because they were under way at an unclean end.",
             registry=registry,
         )
+        self.shards_fenced = Counter(
+            "cliptide_consumer_shards_fenced_total",
+            "Shards dropped because another writer owns them.",
+            registry=registry,
+        )
+
+    def _build_merging(self) -> None:
+        registry = self.registry
         self.merge_debt = Gauge(
             "cliptide_consumer_merge_debt",
             "Segments beyond what merging holds at rest.",
@@ -196,11 +205,6 @@ class Metrics:
         self.merges_failed = Counter(
             "cliptide_consumer_merges_failed_total",
             "Merges that failed and are tried again.",
-            registry=registry,
-        )
-        self.shards_fenced = Counter(
-            "cliptide_consumer_shards_fenced_total",
-            "Shards dropped because another writer owns them.",
             registry=registry,
         )
 
