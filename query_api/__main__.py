@@ -17,7 +17,6 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, DamagedIndexFile
@@ -49,12 +48,12 @@ from query_api.telemetry.metrics_app import build_metrics_app
 from query_api.telemetry.multiprocess import num_alive, scrape_registry
 from query_api.telemetry.tracing import SERVICE
 from service.command_line import build_parser
+from service.encoder import load_warm_encoder, weigh_model
 from service.environment import BadSettings
 from service.event_loop import run_in_loop
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
-from service.freed_memory import return_freed_memory
 from service.logs import configure_logs, trace_crashes
-from service.openmp import BRIEF, choose_waiting
+from service.openmp import BRIEF
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
 
@@ -127,26 +126,11 @@ def _open_and_serve(settings: Settings, models: Models) -> None:
 
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
-    log.info("loading the encoder", model=settings.model)
-    choose_waiting(os.environ, BRIEF)
-    from clip_index.encoder.open_clip import (  # here: importing torch takes seconds
-        find_download,
-        load_encoder,
-    )
-
-    if (download := find_download(settings)) is not None:
-        log.info("fetching the model", url=download.url, size_bytes=download.size_bytes)
-    encoder = load_encoder(settings)
-    warm_up(encoder)
-    return_freed_memory()
-    return encoder
+    return load_warm_encoder(settings, BRIEF)
 
 
 def _weigh_model(settings: EncoderSettings) -> int | None:
-    choose_waiting(os.environ, BRIEF)
-    from clip_index.encoder.open_clip import weigh_model  # here: importing torch takes seconds
-
-    return weigh_model(settings)
+    return weigh_model(settings, BRIEF)
 
 
 async def _serve(

@@ -7,8 +7,8 @@ from contextlib import closing
 
 from clip_index.errors import ClipIndexError, IndexMissing
 from cliptide.doctor.findings import Finding, failed, ok
-from consumer.options_from_settings import opensearch_settings
 from consumer.settings import Settings
+from consumer.starting.options_from_settings import opensearch_settings
 from opensearch_engine.connection import Connection
 from opensearch_engine.errors import EngineUnavailable
 from opensearch_engine.index import open_index

@@ -11,7 +11,6 @@ import consumer.settings
 import query_api.settings
 from cliptide.doctor.findings import Finding, failed, ok
 from cliptide.terminal.waiting import waiting_told
-from consumer.options_from_settings import options_from_settings
 from consumer.references.policy import (
     ReferenceAbsent,
     ReferencePolicy,
@@ -20,6 +19,7 @@ from consumer.references.policy import (
 )
 from consumer.references.signed_objects import open_bucket_session
 from consumer.references.stores import BucketStore, FileStore
+from consumer.starting.options_from_settings import options_from_settings
 from query_api.uploads.contents_store import Kept
 from service.environment import BadSettings
 

@@ -11,9 +11,9 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.storage.object_bucket import ObjectBucket
 from clip_index.storage.shard_store import StoreUnreachable
 from consumer.errors import ConsumerFault
-from consumer.options_from_settings import options_from_settings
 from consumer.quarantine.inflight import InFlight, InFlightFile, read_inflight
 from consumer.settings import ConsumerSettings, IndexSettings, Settings
+from consumer.starting.options_from_settings import options_from_settings
 from fakes.hash_encoder import HashEncoder
 from fakes.object_stores import memory_bucket, object_store
 from schemas.events import TextContent

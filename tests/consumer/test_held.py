@@ -20,8 +20,9 @@ from clip_index.errors import ClipIndexError, EncoderUnavailable, Fenced
 from cliptide.demo.child_process import free_port
 from consumer.__main__ import run
 from consumer.errors import DeadLetterFlood
-from consumer.held import WANTS_A_PERSON, health_address
 from consumer.settings import read_settings
+from consumer.starting.held import health_address
+from consumer.starting.refusals import WANTS_A_PERSON
 from event_log.errors import TopicMissing
 from fakes.hash_encoder import HashEncoder
 from tests.consumer.running import eventually

@@ -22,10 +22,9 @@ from clip_index.errors import (
     IndexRefused,
 )
 from clip_index.storage import local_store
-from consumer.__main__ import exit_code_from, main, run
+from consumer.__main__ import main, run
 from consumer.backoff import Backoff
 from consumer.errors import ConsumerFault, DeadLetterFlood, FencedWhileAssigned, StartRefused
-from consumer.options_from_settings import options_from_settings
 from consumer.settings import (
     ConsumerSettings,
     IndexSettings,
@@ -34,6 +33,9 @@ from consumer.settings import (
     Settings,
     read_settings,
 )
+from consumer.starting import connections, waiting
+from consumer.starting.options_from_settings import options_from_settings
+from consumer.starting.refusals import exit_code_from
 from event_log.errors import FatalLogError, TopicMissing
 from event_log.kafka.admin import KafkaAdmin
 from event_log.kafka.publisher import KafkaPublisher
@@ -205,7 +207,7 @@ def test_a_property_that_librdkafka_refuses_exits_with_2(
 ) -> None:
     monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
     monkeypatch.setenv("CLIPTIDE_KAFKA__PROPERTIES", '{"no.such.property": 1}')
-    monkeypatch.setattr(program, client.__name__, client)
+    monkeypatch.setattr(connections, client.__name__, client)
     assert run(lambda settings: HashEncoder(), []) == 2
     assert capsys.readouterr().err.startswith("consumer: CLIPTIDE_KAFKA__PROPERTIES: ")
 
@@ -294,7 +296,7 @@ class Anywhere:
 @pytest.fixture
 def _broker_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for client in ("KafkaAdmin", "KafkaPublisher", "KafkaRecordSource"):
-        monkeypatch.setattr(program, client, Anywhere)
+        monkeypatch.setattr(connections, client, Anywhere)
     monkeypatch.setattr(program.Signals, "listen", lambda self: None)
 
 
@@ -318,7 +320,7 @@ def test_a_disk_that_takes_no_writes_is_waited_for_at_the_start(
 ) -> None:
     monkeypatch.setenv("CLIPTIDE_INDEX__ROOT", str(tmp_path / "index"))
     monkeypatch.setenv("CLIPTIDE_CONSUMER__HEALTH_PORT", "0")
-    monkeypatch.setattr(program, "_START_BACKOFF", Backoff(0.001, 0.001))
+    monkeypatch.setattr(waiting, "_BACKOFF", Backoff(0.001, 0.001))
     if not is_new:
         assert run(lambda settings: HashEncoder(), []) == 1  # `Anywhere` lets it fail after the start
     make_directory, failures = local_store.make_directory, iter(range(3))

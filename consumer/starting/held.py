@@ -9,35 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from consumer.health import Health, HealthServer
+from consumer.health import HealthServer
 from consumer.settings import ConsumerSettings
+from consumer.starting.refusals import Refusal
 from consumer.telemetry.metrics import Metrics
 from service.environment import PREFIX
 from service.program_metrics import describe_program, measure_process
-
-WANTS_A_PERSON = frozenset({2, 3, 4, 6})
-"""The exit codes after which a restart without a change fails again (`docs/operations.md`)."""
 
 _HOST = f"{PREFIX}CONSUMER__HEALTH_HOST"
 _PORT = f"{PREFIX}CONSUMER__HEALTH_PORT"
 _MAX_PORT = 65_535
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why the consumer cannot work, in one sentence, and the code with which it ends."""
-
-    exit_code: int
-    sentence: str
-
-    def look(self) -> Health:
-        return Health([], [f"held with exit code {self.exit_code}: {self.sentence}"])
 
 
 def hold(refusal: Refusal, environment: Mapping[str, str], wait_for_stop: Callable[[], None]) -> None:

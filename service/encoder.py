@@ -1,0 +1,41 @@
+"""The encoder of a service, loaded at its start. Importing torch takes seconds, so it is imported late."""
+
+from __future__ import annotations
+
+import os
+from types import MappingProxyType
+
+import structlog
+
+from clip_index.encoder.canary import warm_up
+from clip_index.encoder.protocol import Encoder
+from clip_index.encoder.settings import EncoderSettings
+from service.freed_memory import return_freed_memory
+from service.openmp import choose_waiting
+
+_log = structlog.get_logger(__name__)
+
+
+def load_warm_encoder(settings: EncoderSettings, waiting: MappingProxyType[str, str]) -> Encoder:
+    """Load the model and encode once, so that no user waits for that. Raises `EncoderUnavailable`.
+
+    `waiting` says how torch's threads wait (`service.openmp`), which is settled when torch is imported.
+    """
+    _log.info("loading the encoder", model=settings.model)
+    choose_waiting(os.environ, waiting)
+    from clip_index.encoder.open_clip import find_download, load_encoder
+
+    if (download := find_download(settings)) is not None:
+        _log.info("fetching the model", url=download.url, size_bytes=download.size_bytes)
+    encoder = load_encoder(settings)
+    warm_up(encoder)
+    return_freed_memory()
+    return encoder
+
+
+def weigh_model(settings: EncoderSettings, waiting: MappingProxyType[str, str]) -> int | None:
+    """Return the bytes of a model's weights, on disk or at the hub; None if nobody knows them."""
+    choose_waiting(os.environ, waiting)
+    from clip_index.encoder import open_clip
+
+    return open_clip.weigh_model(settings)
