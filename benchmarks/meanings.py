@@ -39,7 +39,8 @@ MEANINGS = {
     ),
     "kept_under_ingest": (
         "What a query costs while 500 or 1,000 vectors a second are indexed ÷ what it costs while none are: "
-        "CPU time and p99. `in_no_lists` is the growth of the rows that every search scans one by one."
+        "CPU time and p99, with a processor of its own for the query service. `in_no_lists` is the growth of "
+        "the rows that every search scans one by one."
     ),
     "memory": (
         "Memory of each service in MB with the model ViT-B-32, beside files of the index, which are shared: "

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.cores import started_on
 from benchmarks.data import NUM_PARTITIONS
 from benchmarks.searched_index import Layout, cached_index
 from clip_index.encoder.protocol import EncoderFingerprint
@@ -65,11 +66,15 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The programs that run as consumer and query service: the real ones, or those with another encoder."""
+    """The programs that run as consumer and query service: the real ones, or those with another encoder.
+
+    The query service runs on `query_cores`, which are those of the calling thread if None.
+    """
 
     consumer: str = "consumer"
     query_service: str | None = "query_api"
     environment: Mapping[str, str] = field(default_factory=dict)
+    query_cores: Collection[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,8 @@ def running(site: Site, program: Program) -> Iterator[Running]:
 
     try:
         consumer = start(program.consumer)
-        query_service = start(program.query_service) if program.query_service else None
+        with started_on(program.query_cores or os.sched_getaffinity(0)):
+            query_service = start(program.query_service) if program.query_service else None
         services = Running(site, consumer, query_service, port)
         services.wait(lambda: all(a > b for a, b in zip(site.generations(), before, strict=True)))
         if query_service is not None:
