@@ -25,7 +25,9 @@ from clip_index.storage.shard_store import ShardStore
 
 FORMAT = 1
 _INDEXES = "indexes"
-_DESCRIPTION = "index.json"
+DESCRIPTION = "index.json"
+RESTORING = "restoring.json"
+"""Lies in an index that a backup is being put into, until it is complete."""
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 MAX_PARTITIONS = 10_000
 _MAX_DIMENSION = 65_536
@@ -66,13 +68,17 @@ class IndexDirectory:
         if (fault := _fault_of(description)) is not None:
             raise IndexRefused(fault)
         top = open_root(root)
-        store = top.below(_folder(index_id))
+        store = top.below(folder_of(index_id))
         if (present := _find_description(store)) is not None:
             _compare(store, present, description)
-        top.prepare([_INDEXES, _folder(index_id)])
+        elif store.exists(RESTORING):
+            raise IndexRefused(
+                f"a backup was not put into {store.address} completely: run cliptide snapshot restore again"
+            )
+        top.prepare([_INDEXES, folder_of(index_id)])
         if not store.can_create_exclusively():
             raise IndexRefused(f"no index can be kept here: {store.missing_primitive}, which commits need")
-        store.ensure(_DESCRIPTION, _dump_description(description))
+        store.ensure(DESCRIPTION, _dump_description(description))
         found = _read_description(store)
         _compare(store, found, description)
         top.ensure(*dump_first(index_id))
@@ -83,7 +89,7 @@ class IndexDirectory:
         """Open an index, the current one by default; `IndexMissing` if there is none yet."""
         top = open_root(root)
         index_id = index_id or read_pointer(top).index_id
-        store = top.below(_folder(index_id))
+        store = top.below(folder_of(index_id))
         try:
             return cls(store, index_id, _read_description(store))
         except FileNotFoundError:
@@ -159,7 +165,8 @@ def _present_index(root: IndexRoot, index_id: str | None) -> str:
     return wanted[0]
 
 
-def _folder(index_id: str) -> str:
+def folder_of(index_id: str) -> str:
+    """Return where the index lies in its root."""
     return f"{_INDEXES}/{index_id}"
 
 
@@ -185,8 +192,8 @@ def _read_description(store: ShardStore) -> IndexDescription:
 
 
 def _parse_description(store: ShardStore) -> IndexDescription:
-    file = store.address_of(_DESCRIPTION)
-    fields = parse_digested(store.read(_DESCRIPTION), file)
+    file = store.address_of(DESCRIPTION)
+    fields = parse_digested(store.read(DESCRIPTION), file)
     try:
         if (found := fields.pop("format")) != FORMAT:
             raise OtherFormat(file, found, FORMAT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,15 @@ class FileDigest:
 
 def digest_of(data: bytes) -> FileDigest:
     return FileDigest(len(data), xxhash.xxh3_128_hexdigest(data))
+
+
+def digest_of_chunks(chunks: Iterable[bytes]) -> FileDigest:
+    """Digest bytes that arrive one part after another."""
+    digest, size_bytes = xxhash.xxh3_128(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size_bytes += len(chunk)
+    return FileDigest(size_bytes, digest.hexdigest())
 
 
 def read_digest(path: Path) -> FileDigest:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from clip_index.errors import DamagedFile
 from clip_index.storage.durable_files import (
     create_exclusively,
     fsync_path,
@@ -23,7 +24,7 @@ from clip_index.storage.durable_files import (
     seal_file,
     write_file,
 )
-from clip_index.storage.file_digest import FileDigest, read_digest
+from clip_index.storage.file_digest import FileDigest, read_digest, verify_file
 from clip_index.storage.regular_files import check_folders, read_regular
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown
 
@@ -208,6 +209,13 @@ class LocalShardStore:
         path = self.path / name
         check_folders(self.path, path.parent)
         return path
+
+    def holds(self, name: str, expected: FileDigest) -> bool:
+        try:
+            verify_file(self._checked(name), expected)
+        except (FileNotFoundError, NotADirectoryError, DamagedFile):
+            return False
+        return True
 
     def forget_copy(self, path: Path) -> bool:
         return False

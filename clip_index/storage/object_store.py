@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from clip_index.storage.durable_files import remove_tree
 from clip_index.storage.file_cache import FileCache
-from clip_index.storage.file_digest import FileDigest, read_digest
+from clip_index.storage.file_digest import FileDigest, digest_of_chunks, read_digest
 from clip_index.storage.object_bucket import ObjectBucket
 from clip_index.storage.shard_store import (
     UNFINISHED_PREFIX,
@@ -227,6 +227,16 @@ class ObjectShardStore:
         if found is None:
             found = self.cache.fetch(key, self.address_of(name), self.bucket.chunks(key), expected)
         return found
+
+    def holds(self, name: str, expected: FileDigest) -> bool:
+        """Look at the size first, because the bytes of a large object take long to arrive."""
+        key = self._key(name)
+        try:
+            if self.bucket.facts_of(key).size_bytes != expected.size_bytes:
+                return False
+            return digest_of_chunks(self.bucket.chunks(key)) == expected
+        except FileNotFoundError:
+            return False
 
     def forget_copy(self, path: Path) -> bool:
         key = self.cache.name_of(path)

@@ -201,6 +201,13 @@ class ShardStore(Protocol):
         """
         ...
 
+    def holds(self, name: str, expected: FileDigest) -> bool:
+        """Read the file where it is stored, not a local copy, and tell whether it has these bytes.
+
+        False if there is no such file.
+        """
+        ...
+
     def forget_copy(self, path: Path) -> bool:
         """Remove a local copy that is damaged, so that the next `local_file` fetches the file again.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,14 +28,7 @@ from clip_index.generations.restoration import (
 )
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.shard_store import ShardStore
-from cliptide.snapshot.backup import (
-    CopiedShard,
-    back_up,
-    existing_index,
-    moved_aside,
-    open_backup,
-    restore,
-)
+from cliptide.snapshot.backup import CopiedShard, back_up, open_backup
 from cliptide.snapshot.report import (
     generation_fields,
     print_copy,
@@ -45,14 +37,18 @@ from cliptide.snapshot.report import (
     print_way_on,
     restoration_fields,
 )
-from cliptide.snapshot.shard_life import alive_within_seconds, seems_alive
-from cliptide.terminal.options import index_options, index_root_option, option
+from cliptide.snapshot.restore import existing_index, moved_aside, restore, restore_in_bucket
+from cliptide.snapshot.shard_life import alive_within_seconds, shows_life
+from cliptide.terminal.options import (
+    ROOT_TEXT,
+    index_id_option,
+    index_options,
+    index_root_option,
+    option,
+    root_argument,
+)
 
 _MAX_TRIES = 100
-_NO_RESTORE = (
-    "a backup can be restored into a directory only; in a bucket, go back with `cliptide snapshot rollback`, "
-    "or let a consumer build an index with another id from the log"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,51 +156,67 @@ def rollback_command(
 
 
 @snapshot_command.command("backup", short_help="Copy the index while it is used.")
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@index_options
+@root_argument("place", exists=False)
+@index_root_option(exists=True, text=ROOT_TEXT, arguments=("place",))
+@index_id_option
 @_json_option("backup")
-def backup_command(directory: Path, index_root: IndexRoot, index_id: str | None, as_json: bool) -> None:
-    """Copy the newest generation of each shard into DIRECTORY, while consumers and query services run.
+def backup_command(place: IndexRoot, index_root: IndexRoot, index_id: str | None, as_json: bool) -> None:
+    """Copy the newest generation of each shard to PLACE, while consumers and query services run.
 
-    DIRECTORY is empty, or holds a former backup of the same index: then only what is new is copied.
-    Every file is verified. Put DIRECTORY on another disk.
+    PLACE is a directory or a bucket (s3://bucket/prefix). It is empty, or holds a former backup of the same
+    index: then only what is new is copied. Every file is verified. Choose another disk, or another bucket.
     """
     with _disk_errors_named():
-        for copied in back_up(IndexDirectory.open(index_root, index_id), index_root, directory):
+        for copied in back_up(IndexDirectory.open(index_root, index_id), index_root, place):
             _report_copy(copied, as_json=as_json)
 
 
 @snapshot_command.command("restore", short_help="Put a backup in place of an index.")
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@index_root_option(exists=False, text="The directory that holds the indexes. It may be missing.")
+@root_argument("place", exists=True)
+@index_root_option(
+    exists=False,
+    text="What holds the indexes: a directory or a bucket. It may be missing.",
+    arguments=("place",),
+)
 @option("--replace", is_flag=True, help="Move an index of the same id aside. Default: refuse.")
 @option("--while-running", is_flag=True, help="Proceed even if a consumer seems to be running.")
 @_json_option("restore")
 def restore_command(
-    directory: Path, index_root: IndexRoot, replace: bool, while_running: bool, as_json: bool
+    place: IndexRoot, index_root: IndexRoot, replace: bool, while_running: bool, as_json: bool
 ) -> None:
-    """Put the backup in DIRECTORY into the index root. Stop the consumers first.
+    """Put the backup in PLACE, a directory or a bucket, into the index root. Stop the consumers first.
 
-    Every file is verified before anything is moved. A replaced index is kept beside the others, as
-    replaced-ID-N. The consumer then reads the log again from the backup's offsets.
+    In a directory every file is verified before anything is moved, and a replaced index is kept beside the
+    others, as replaced-ID-N. In a bucket nothing can be moved: there must be no index of this id, and the
+    restored one appears when all of it is there. The consumer then reads the log again from the backup's
+    offsets.
     """
-    if not isinstance(index_root, Path):
-        raise click.UsageError(_NO_RESTORE)
+    aside = None
     with _disk_errors_named():
-        backup = open_backup(directory)
-        existing = existing_index(index_root, backup.index_id)
-        if existing is not None and not replace:
-            raise click.ClickException(
-                f"{index_root} has an index {backup.index_id} already: use --replace to move it aside"
-            )
-        if existing is not None and not while_running:
-            for number in range(existing.description.num_partitions):
-                _refuse_running(existing.shard_store(number))
-        aside = moved_aside(index_root, backup.index_id)
-        for copied in restore(backup, index_root, existing):
+        backup = open_backup(place)
+        if isinstance(index_root, Path):
+            existing = _replaceable(index_root, backup.index_id, replace, while_running)
+            aside = None if existing is None else moved_aside(index_root, backup.index_id)
+            copies = restore(backup, index_root, existing)
+        elif replace:
+            raise click.UsageError("--replace moves an index aside, and in a bucket nothing can be moved")
+        else:
+            copies = restore_in_bucket(backup, index_root)
+        for copied in copies:
             _report_copy(copied, as_json=as_json)
     if not as_json:
-        print_way_on(aside if existing is not None else None)
+        print_way_on(aside)
+
+
+def _replaceable(root: Path, index_id: str, replace: bool, while_running: bool) -> IndexDirectory | None:
+    """Return the index that is to be moved aside, if there is one; refuse where that was not asked for."""
+    existing = existing_index(root, index_id)
+    if existing is not None and not replace:
+        raise click.ClickException(f"{root} has an index {index_id} already: use --replace to move it aside")
+    if existing is not None and not while_running:
+        for number in existing.partitions:
+            _refuse_running(existing.shard_store(number))
+    return existing
 
 
 def _report_copy(copied: CopiedShard, *, as_json: bool) -> None:
@@ -235,7 +247,7 @@ def _restore(
 
 
 def _refuse_running(store: ShardStore) -> None:
-    if seems_alive(store, time.time() + store.seconds_ahead()):
+    if shows_life(store):
         raise click.ClickException(
             f"{store.name}: a consumer has shown life within the last {alive_within_seconds(store):.0f} "
             "seconds: stop it and wait that long, or use --while-running to fence it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from clip_index.generations.watermark import FILE_NAME as WATERMARK
 from clip_index.storage.shard_store import ShardStore
 from consumer.quarantine.inflight import FILE_NAME as IN_FLIGHT
@@ -24,3 +26,8 @@ def seems_alive(store: ShardStore, now: float) -> bool:
     times = store.list_times()
     seconds = alive_within_seconds(store)
     return any(now - times[name] < seconds for name in (WATERMARK, IN_FLIGHT) if name in times)
+
+
+def shows_life(store: ShardStore) -> bool:
+    """Whether a consumer seems to be writing to a shard now."""
+    return seems_alive(store, time.time() + store.seconds_ahead())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
@@ -27,6 +27,7 @@ from service.sections import (
     root_from_text,
 )
 
+ROOT_TEXT = "What holds the indexes: a directory, or a bucket such as s3://bucket/prefix."
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -104,8 +105,18 @@ def _read_root(exists: bool) -> Callable[[click.Context, click.Parameter, str], 
     return read
 
 
-def index_root_option(*, exists: bool, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add --index-root, --index-cache-dir and --index-cache-bytes; the command gets an `IndexRoot`."""
+def root_argument(name: str, *, exists: bool) -> Callable[[Command], Command]:
+    """Add an argument that is a directory or the URL of a bucket. `index_root_option` opens it."""
+    return click.argument(name, callback=_read_root(exists))
+
+
+def index_root_option(
+    *, exists: bool, text: str, arguments: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add --index-root, --index-cache-dir and --index-cache-bytes; the command gets an `IndexRoot`.
+
+    It gets one for each of the `arguments` that name another root, too. They share the cache.
+    """
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @option(
@@ -133,9 +144,13 @@ def index_root_option(*, exists: bool, text: str) -> Callable[[Callable[..., Any
         def with_root(
             *args: Any, index_root: Path | str, index_cache_dir: Path, index_cache_bytes: int, **flags: Any
         ) -> Any:
-            root = index_root_from(index_root, index_cache_dir, index_cache_bytes)
+            named = {"index_root": index_root, **{name: flags.pop(name) for name in arguments}}
+            roots = {
+                name: index_root_from(root, index_cache_dir, index_cache_bytes)
+                for name, root in named.items()
+            }
             with store_errors_named():
-                return command(*args, index_root=root, **flags)
+                return command(*args, **roots, **flags)
 
         return with_root
 
@@ -153,19 +168,22 @@ def store_errors_named() -> Iterator[None]:
 
 def index_options(command: Command) -> Callable[..., Any]:
     """Add --index-root, its cache, and --index-id."""
-    with_id = option(
+    return root_option(index_id_option(command))
+
+
+def index_id_option(command: Command) -> Command:
+    """Add --index-id."""
+    return option(
         "--index-id",
         default=None,
         envvar="CLIPTIDE_INDEX__ID",
         help="The index to use. Default: the current one.",
     )(command)
-    return root_option(with_id)
 
 
 def root_option(command: Command) -> Callable[..., Any]:
     """Add --index-root and its cache."""
-    text = "What holds the indexes: a directory, or a bucket such as s3://bucket/prefix."
-    return index_root_option(exists=True, text=text)(command)
+    return index_root_option(exists=True, text=ROOT_TEXT)(command)
 
 
 def topic_option(command: Command) -> Command:

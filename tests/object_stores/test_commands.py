@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import ObjectRoot
-from clip_index.writing.shard_writer import ShardWriter
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.merge_worker import MergeFailed
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from cliptide.__main__ import main
 from cliptide.doctor.disk_checks import check_disk, check_index
 from consumer.settings import IndexSettings, Settings
@@ -100,12 +105,41 @@ def test_a_backup_is_an_index_in_a_directory(
     assert reader.searcher.find("b") is not None
 
 
-def test_a_restore_into_a_bucket_is_refused_with_a_way_on(
-    snapshot: Callable[..., Result], tmp_path: Path
+def test_a_backup_under_ingest_goes_into_another_bucket_and_comes_back(
+    root: ObjectRoot, s3_url: str, tmp_path: Path
 ) -> None:
-    result = snapshot("restore", str(tmp_path))
-    assert result.exit_code == 2
-    assert "cliptide snapshot rollback" in result.output
+    """Contents arrive, segments are merged and garbage is collected at once, again and again, meanwhile."""
+    cache, is_over = ["--index-cache-dir", str(tmp_path / "cache")], threading.Event()
+    writer = take_over(create_index(root), settings=WriterSettings(0.0, 0.0, MergeSettings(4)))
+
+    def ingest() -> None:
+        while not is_over.is_set():
+            add(writer, [content(str(writer.next_offset), writer.next_offset)])
+            writer.commit()
+            with contextlib.suppress(MergeFailed):
+                writer.maintain()
+
+    def run(*words: str) -> dict[str, Any]:
+        result = CliRunner().invoke(main, ["snapshot", *words, *cache, "--json"])
+        assert result.exit_code == 0, f"{result.output} {result.exception}"
+        told: dict[str, Any] = json.loads(result.stdout)
+        return told
+
+    thread = threading.Thread(target=ingest)
+    thread.start()
+    try:
+        for number in range(2):
+            told = run("backup", f"{s3_url}/saved", "--index-root", root.url)
+            run("restore", f"{s3_url}/saved", "--index-root", f"{s3_url}/new-{number}")
+            reader = IndexReader(ObjectRoot(f"{s3_url}/new-{number}", tmp_path / "another machine"))
+            reader.reload()
+            assert reader.searcher is not None
+            [shard] = reader.searcher.shards.values()
+            assert shard.next_offset == told["next_offset"] == sum(shard.num_contents.values())
+    finally:
+        is_over.set()
+        thread.join()
+        writer.close()
 
 
 @pytest.mark.parametrize(
