@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -64,13 +64,14 @@ class ShardView:
     name: str
     snapshot: ShardSnapshot
     segments: tuple[SegmentView, ...] = ()
-    tails: Mapping[Modality, Tail] = field(default_factory=dict)
+    tails: Mapping[Modality, Sequence[Tail]] = field(default_factory=dict)
 
     def sources(self, modality: Modality) -> list[SegmentView | Tail]:
-        """Return what covers all contents of a modality: the tail and every segment outside it."""
-        segments = [view for view in self.segments if modality in view.segment.vector_files]
-        tail = self.tails.get(modality)
-        return [tail, *(view for view in segments if view not in tail.views)] if tail else [*segments]
+        """Return what covers all contents of a modality: the tails and every segment outside them."""
+        tails = self.tails.get(modality, ())
+        joined = {id(view) for tail in tails for view in tail.views}
+        segments = (view for view in self.segments if modality in view.segment.vector_files)
+        return [*tails, *(view for view in segments if id(view) not in joined)]
 
 
 class SearchObserver(Protocol):

@@ -146,7 +146,7 @@ def searcher(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Sear
     assert reader.searcher is not None
     [shard] = reader.searcher.shard_views
     assert shard.segments[0].segment.vector_files["image"].lists is not None
-    assert isinstance(shard.tails["image"].joined.vectors, InvertedLists)
+    assert isinstance(shard.tails["image"][0].joined.vectors, InvertedLists)
     return reader.searcher
 
 

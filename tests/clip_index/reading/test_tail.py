@@ -101,6 +101,8 @@ def views_of(segments: Sequence[Segment], layout: list[Placed]) -> tuple[Segment
 @given(
     layout=layouts(),
     max_nodes=st.sampled_from([20, 60, 1000]),
+    num_before=st.integers(0, 6),
+    max_growing_nodes=st.sampled_from([1, 15, 1000]),
     k=st.sampled_from([1, 2, 3, 10, 50, 500]),
     modality=st.sampled_from(["image", "text"]),
     row_filter=st.sampled_from(FILTERS),
@@ -110,13 +112,17 @@ def test_a_tail_answers_what_its_segments_answer_one_by_one(
     segments: list[Segment],
     layout: list[Placed],
     max_nodes: int,
+    num_before: int,
+    max_growing_nodes: int,
     k: int,
     modality: Modality,
     row_filter: RowFilter | None,
     queries: np.ndarray,
 ) -> None:
+    """Whether they are joined at once, or some of them after the others."""
     views = views_of(segments, layout)
-    tails = build_tails(views, {}, max_nodes)
+    before = build_tails(views[:num_before], {}, max_nodes, max_growing_nodes)
+    tails = build_tails(views, before, max_nodes, max_growing_nodes)
     joined = Searcher([ShardView("shard", EMPTY, views, tails)], DIMENSION)
     apart = Searcher([ShardView("shard", EMPTY, views)], DIMENSION)
     ask = {"k": k, "modality": modality, "row_filter": row_filter}
@@ -171,7 +177,7 @@ def test_among_equal_scores_of_several_segments_content_ids_decide(
 
 def test_a_tail_of_several_windows_still_gives_k_texts(segments: list[Segment]) -> None:
     views = views_of(segments, [(place, (0.3, place)) for place in range(6)])
-    tail = build_tails(views, {})["text"]
+    tail = build_tails(views, {})["text"][0]
     num_live = sum(view.num_live["text"] for view in views)
     [found] = tail.search(Queries(unit_vectors(5)), num_live, "text")
     assert len(set(found.rows.tolist())) == len(found.rows) == num_live
@@ -192,7 +198,7 @@ def test_the_smallest_segments_are_joined_up_to_the_bound(segments: list[Segment
     sizes = {place: views[place].segment.vector_files["image"].num_nodes for place in range(6)
              if "image" in views[place].segment.vector_files}  # fmt: skip
     *smaller, largest = sorted(sizes, key=lambda place: sizes[place])
-    tail = build_tails(views, {}, sum(sizes.values()) - 1)["image"]
+    tail = build_tails(views, {}, sum(sizes.values()) - 1)["image"][0]
     assert tail.views == tuple(views[place] for place in sorted(smaller))
     assert views[largest] not in tail.views
 
@@ -220,8 +226,8 @@ def test_lists_stay_beside_the_tail(tmp_path: Path) -> None:
     for seed, num_rows in enumerate((10_050, 10, 10)):
         commit_rows(writer, seed, num_rows)
     shard = view_of(IndexReader(tmp_path))
-    assert shard.tails["image"].views == shard.segments[1:]
-    assert shard.sources("image") == [shard.tails["image"], shard.segments[0]]
+    assert shard.tails["image"][0].views == shard.segments[1:]
+    assert shard.sources("image") == [shard.tails["image"][0], shard.segments[0]]
 
 
 def test_a_long_tail_has_lists_around_the_centroids_of_the_largest_segment(tmp_path: Path) -> None:
@@ -230,20 +236,57 @@ def test_a_long_tail_has_lists_around_the_centroids_of_the_largest_segment(tmp_p
     for seed, num_rows in enumerate((4_100, 5_000, 600, 300)):
         commit_rows(writer, seed, num_rows)
     assert isinstance(tail_of(reader).joined.vectors, FlatVectors), "900 are scanned"
-    commit_rows(writer, 4, 200)
+    commit_rows(writer, 4, 600)
     shard = view_of(reader)
     guide = shard.segments[1].segment.vector_files["image"].lists
-    assert shard.tails["image"].joined.guide is guide
-    commit_rows(writer, 5, 7)
-    extended = tail_of(reader)
-    assert (extended.joined.guide, extended.joined.num_nodes) == (guide, 1107)
-    for seed, num_rows in ((2, 600), (5, 7)):
-        queries = unit_vectors(seed, num_rows)[-5:]
-        found = extended.search(Queries(queries), 1, "image")
-        names = [
-            view.segment.content_id(row) for view, row in (extended.locate(int(f.rows[0])) for f in found)
+    [listed] = shard.tails["image"]
+    assert (listed.joined.guide, listed.joined.num_nodes) == (guide, 1500)
+    for seed, num_rows in ((2, 600), (4, 600)):
+        assert best_of(listed, unit_vectors(seed, num_rows)[-5:]) == [
+            f"{seed}-{n}" for n in range(num_rows - 5, num_rows)
         ]
-        assert names == [f"{seed}-{n}" for n in range(num_rows - 5, num_rows)]
+
+
+def best_of(tail: Tail, queries: np.ndarray) -> list[str]:
+    found = tail.search(Queries(queries), 1, "image")
+    return [view.segment.content_id(row) for view, row in (tail.locate(int(f.rows[0])) for f in found)]
+
+
+def test_what_is_committed_after_a_long_tail_grows_beside_it(tmp_path: Path) -> None:
+    """So a commit copies the growing block alone, and what the settled one remembers of filters is kept."""
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 600, 700)):
+        commit_rows(writer, seed, num_rows)
+    [settled] = view_of(reader).tails["image"]
+    commit_rows(writer, 3, 7)
+    shard = view_of(reader)
+    assert shard.sources("image") == [settled, shard.segments[0], shard.segments[3]]
+    commit_rows(writer, 4, 8)
+    kept, growing = view_of(reader).tails["image"]
+    assert kept is settled
+    assert growing.joined.num_nodes == 15
+    assert best_of(growing, unit_vectors(4, 8)) == [f"4-{n}" for n in range(8)]
+    commit_rows(writer, 5, 485)
+    [extended] = view_of(reader).tails["image"]
+    assert extended.joined.num_nodes == 1800
+    assert best_of(extended, unit_vectors(4, 8)) == [f"4-{n}" for n in range(8)]
+
+
+def test_a_death_in_a_settled_block_copies_no_vectors(tmp_path: Path) -> None:
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 600, 700)):
+        commit_rows(writer, seed, num_rows)
+    [settled] = view_of(reader).tails["image"]
+    add(writer, [removal("1-3", writer.next_offset)])
+    writer.commit()
+    [tail] = view_of(reader).tails["image"]
+    assert tail is not settled
+    assert tail.joined is settled.joined
+    [third] = unit_vectors(1, 600)[3:4]
+    assert best_of(settled, third[None]) == ["1-3"]
+    assert best_of(tail, third[None]) != ["1-3"]
 
 
 def test_a_larger_segment_begins_new_lists_of_the_tail(tmp_path: Path) -> None:
@@ -255,7 +298,7 @@ def test_a_larger_segment_begins_new_lists_of_the_tail(tmp_path: Path) -> None:
     before = former.search(query, 9, "image")[0].rows.tolist()
     commit_rows(writer, 3, 4_500)
     newest = view_of(reader)
-    assert newest.tails["image"].joined.guide is newest.segments[3].segment.vector_files["image"].lists
+    assert newest.tails["image"][0].joined.guide is newest.segments[3].segment.vector_files["image"].lists
     assert former.search(query, 9, "image")[0].rows.tolist() == before
 
 
@@ -297,7 +340,7 @@ def reader(tmp_path: Path) -> IndexReader:
 
 
 def tail_of(reader: IndexReader) -> Tail:
-    return view_of(reader).tails["image"]
+    return view_of(reader).tails["image"][0]
 
 
 def nodes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
