@@ -39,6 +39,7 @@ from query_api.page.files import PAGE, PageSettings, read_page
 from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
 from query_api.route_table import ROUTES
 from query_api.search.paging.cursors import CURSOR_KEY
+from query_api.search.query_sample import QUERY_SAMPLE, QuerySample, QuerySampleSettings
 from query_api.search.quick_searches import DEFAULT_SECONDS, QuickSearches
 from query_api.search.recall_watch import RECALL_WATCH, RecallSettings, RecallWatch
 from query_api.search.shared_searches import SHARED_SEARCHES, SharedSearches
@@ -84,6 +85,7 @@ class AppSettings:
     has_percentiles: bool = True
     scrub_seconds: float | None = None
     recall: RecallSettings = field(default_factory=RecallSettings)
+    query_sample: QuerySampleSettings = field(default_factory=QuerySampleSettings)
 
     @property
     def pair(self) -> PairSettings:
@@ -144,6 +146,7 @@ def _add_search(app: web.Application, settings: AppSettings) -> SharedParts:
     app[BACKGROUND_JOBS] = BackgroundJobs()
     app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2), quick)
     app[RECALL_WATCH] = RecallWatch(app[METRICS], settings.recall) if settings.recall.every else None
+    app[QUERY_SAMPLE] = QuerySample(settings.query_sample)
     app[OWNER_INTERESTS] = OwnerInterests()
     app[CURSOR_KEY] = settings.cursor_key
     return SharedParts(workers, app[METRICS], app[BACKGROUND_JOBS], settings.pair, app[TRACER])

@@ -8,6 +8,7 @@ from query_api.http.guards.api_keys import ApiKeys
 from query_api.http.guards.rate_limit import RateLimit
 from query_api.opened_index import lies_on_shared_files
 from query_api.opened_uploads import build_event_encoder
+from query_api.search.query_sample import QuerySampleSettings
 from query_api.search.recall_watch import RecallSettings
 from query_api.settings import IndexSettings, QueryApiSettings, Settings
 from query_api.uploads.contents_store import ContentsStore, is_signing
@@ -32,7 +33,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
             max_batch=settings.max_encoded_together, text_cache_entries=settings.text_cache_entries
         ),
         cursor_key=settings.cursor_key.get_secret_value() if settings.cursor_key else None,
-        keys=ApiKeys.from_hex(settings.read_keys, settings.write_keys),
+        keys=ApiKeys.from_hex(settings.read_keys, settings.write_keys, settings.admin_keys),
         cors_origins=settings.cors_origins,
         host_names=settings.host_names,
         rate_limit=RateLimit(settings.rate_per_second, settings.rate_burst),
@@ -47,6 +48,7 @@ def app_settings(all_settings: Settings, contents: ContentsStore | None = None) 
         has_percentiles=settings.percentiles,
         scrub_seconds=settings.scrub_hours * 3600 if settings.scrub_hours else None,
         recall=RecallSettings(_recall_sample_every(all_settings)),
+        query_sample=QuerySampleSettings(settings.query_sample_size, settings.query_sample_hours),
         publish=PublishSettings(
             topic=all_settings.topic,
             timeout_seconds=settings.publish_timeout_seconds,

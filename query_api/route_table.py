@@ -16,13 +16,13 @@ from query_api.contents import (
 )
 from query_api.page import routes as page
 from query_api.recommend import routes as recommend
-from query_api.search import embed
+from query_api.search import embed, sample_routes
 from query_api.search import routes as search
 from query_api.uploads import bulk_routes
 from query_api.uploads import routes as uploads
 
 DOCUMENTED = {
-    "search": (*search.ROUTES, *recommend.ROUTES, *embed.ROUTES),
+    "search": (*search.ROUTES, *recommend.ROUTES, *embed.ROUTES, *sample_routes.ROUTES),
     "contents": (*index_routes.ROUTES, *candidate_routes.ROUTES, *uploads.ROUTES, *bulk_routes.ROUTES),
     "browse": (
         *browse_routes.ROUTES,

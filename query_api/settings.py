@@ -95,6 +95,11 @@ class QueryApiSettings(Section):
         default=frozenset(),
         description="API keys that may upload and delete, in the same form. A key for both is in both lists.",
     )
+    admin_keys: frozenset[KeyDigest] = Field(
+        default=frozenset(),
+        description="API keys that may read the queries that QUERY_SAMPLE_SIZE keeps, in the same form. They "
+        "open nothing else, and no other key opens that.",
+    )
     allow_anonymous: bool = Field(
         default=False,
         description="Listen beyond loopback without API keys. Everybody may then call.",
@@ -259,9 +264,20 @@ class QueryApiSettings(Section):
     recall_sample_every: int = Field(
         default=500,
         ge=0,
-        description="One of this many searches is answered again, exactly, to measure the recall of live "
-        "queries (cliptide_query_recall_at_k). This takes at most 4 % of one processor. 0: none. With the "
-        "engine opensearch none is.",
+        description="One of this many searches and recommendations is answered again, exactly, to measure "
+        "the recall of live queries (cliptide_query_recall_at_k). This takes at most 4 % of one processor. "
+        "0: none. With the engine opensearch none is.",
+    )
+    query_sample_size: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="How many live queries each process keeps in memory, for `cliptide compare --live`. They "
+        "are a random sample of the texts, content ids and filters of the last QUERY_SAMPLE_HOURS. Queries "
+        "can be personal, so the default, 0, keeps none. Needs ADMIN_KEYS.",
+    )
+    query_sample_hours: float = Field(
+        default=24.0, gt=0, le=24 * 31, description="Forget a kept query after this many hours."
     )
     percentiles: bool = Field(
         default=True,
@@ -317,6 +333,8 @@ class QueryApiSettings(Section):
             raise ValueError(f"{SECTION}{name}: set {SECTION}CONTENTS_STORE as well")
         if self.contents_store is not None and self.large_contents_directory is not None:
             raise ValueError(f"{SECTION}CONTENTS_STORE: set either this or {SECTION}LARGE_CONTENTS_DIRECTORY")
+        if self.query_sample_size and not self.admin_keys:
+            raise ValueError(f"{SECTION}QUERY_SAMPLE_SIZE: set {SECTION}ADMIN_KEYS as well")
         if self.reuse_port and not os.environ.get(MULTIPROC_VARIABLE):
             raise ValueError(
                 f"{SECTION}REUSE_PORT: set {MULTIPROC_VARIABLE} to a directory that all processes share"

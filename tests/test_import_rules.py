@@ -155,8 +155,9 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("bodies", "json_answer", "answer_headers"),
     ),
     "query_api.search": (
-        ("routes",),
-        ("embed", "recall_watch", "shared_searches"),
+        ("routes", "sample_routes"),
+        ("offers",),
+        ("embed", "query_sample", "recall_watch", "shared_searches"),
         ("query_resolution", "quick_searches", "retrieval"),
         ("paging", "results"),
         ("ranking",),
@@ -189,6 +190,7 @@ KNOW_A_REQUEST = (
     "swap/holding.py",
     "contract/route.py",
     "search/embed.py",
+    "search/offers.py",
     "telemetry/metrics_app.py",
 )
 """Where `query_api` handles a request of aiohttp. Everything else takes plain arguments."""

@@ -19,6 +19,7 @@ from cliptide.pairs.reading import PairRequest, pair_options
 from cliptide.reindexing.comparing import ComparisonRequest, ComparisonResult, compare, model_option
 from cliptide.reindexing.comparison import ComparedAnswer, ComparedIndex
 from cliptide.reindexing.disk_errors import disk_errors_named
+from cliptide.reindexing.live_queries import LiveQueries, live_options
 from cliptide.searching.gallery import (
     GalleryItem,
     GallerySection,
@@ -41,6 +42,7 @@ from cliptide.terminal.summary import json_option
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file of texts to search for, one a line.",
 )
+@live_options
 @option("--sample", type=click.IntRange(0), default=200, help="Contents of the index to search by; 0: none.")
 @option("-k", "k", type=click.IntRange(1, 100), default=10, help="How many hits of each answer are compared.")
 @option(
@@ -64,7 +66,8 @@ def compare_command(
     """Compare what the indexes FIRST and SECOND answer to the same queries.
 
     overlap@k is the share of the first k hits that both answer, of texts in --queries, of the captions of
-    PAIRS, and of contents that are sampled from FIRST and searched by their own embeddings. It says how much
+    PAIRS, of live queries that a query service has kept (--live), and of contents that are sampled from FIRST
+    and searched by their own embeddings. It says how much
     changes, not what is better. PAIRS tell that: they are measured as `cliptide evaluate` does, in both
     indexes, with the difference and its interval.
     """
@@ -78,6 +81,7 @@ def compare_command(
         k=flags["k"],
         queries_file=flags["queries_file"],
         pairs=pairs,
+        live=LiveQueries(flags["live_urls"], flags["admin_key"]),
         num_sampled=flags["sample"],
     )
     with disk_errors_named():

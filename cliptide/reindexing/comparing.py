@@ -18,13 +18,9 @@ from cliptide.evaluation.report import Evaluation
 from cliptide.pairs.checking import TooManyBadPairs
 from cliptide.pairs.gallery import Gallery
 from cliptide.pairs.reading import BadInput, PairRequest
-from cliptide.reindexing.comparison import (
-    ComparedIndex,
-    ComparedQuery,
-    Comparison,
-    IndexAnswers,
-    sample_queries,
-)
+from cliptide.reindexing.compared_query import ComparedQuery
+from cliptide.reindexing.comparison import ComparedIndex, Comparison, IndexAnswers, sample_queries
+from cliptide.reindexing.live_queries import LiveQueries
 from cliptide.terminal.options import option
 from cliptide.terminal.waiting import tell
 from query_api.root_candidates import RootCandidates
@@ -48,7 +44,7 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRequest:
-    """What is compared: two indexes of a root, by texts, by pairs and by sampled contents."""
+    """What is compared: two indexes of a root, by texts, pairs, live queries and sampled contents."""
 
     root: Path
     first_id: str
@@ -57,6 +53,7 @@ class ComparisonRequest:
     k: int = 10
     queries_file: Path | None = None
     pairs: PairRequest | None = None
+    live: LiveQueries = field(default_factory=LiveQueries)
     num_sampled: int = 200
     num_samples: int = 1_000
 
@@ -81,15 +78,19 @@ class ComparisonResult:
 
 
 def compare(request: ComparisonRequest) -> ComparisonResult:
-    """Raises `ClipIndexError`, `OSError` or `BadInput`. Pairs are read first, because models take long."""
+    """Raises `ClipIndexError`, `QueryServiceError`, `OSError` or `BadInput`.
+
+    What may be wrong is read first, because models take long.
+    """
     texts = [] if request.queries_file is None else read_queries(request.queries_file)
+    live = request.live.read()
     gallery = _gallery_of(request.pairs)
     first, second = (_open(request, one) for one in (request.first_id, request.second_id))
     result = ComparisonResult(Comparison(request.k), indexes=(first, second))
     captions = [] if gallery is None else [item.key for item in gallery.captions][:MAX_QUERIES]
-    given = [ComparedQuery(text, text=text) for text in (*texts, *captions)]
+    given = [ComparedQuery.of_text(text) for text in (*texts, *captions)]
     tell(f"asking {first.index_id} and {second.index_id} …")
-    for query in (*given, *sample_queries(first, request.num_sampled)):
+    for query in (*given, *live, *sample_queries(first, request.num_sampled)):
         result.comparison.add(query, first, second)
     if gallery is not None:
         quality, against = (scored(IndexAnswers(one), gallery)[0] for one in (second, first))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,13 @@ from clip_index.errors import BadContent, IndexMissing
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import Hit
+from clip_index.row_filter import RowFilter
 from cliptide.evaluation.answers import OTHER
 from cliptide.pairs.gallery import RightAnswers
 from cliptide.pairs.quality import DEPTH, Ranking
+from cliptide.reindexing.compared_query import KINDS, ComparedQuery, ComparedTerm, QueryKind
+from query_api.errors import ApiError
+from query_api.search.ranking.query_embedding import combined_embedding
 from query_api.serving.best_of_crops import search_crops
 
 
@@ -37,33 +40,49 @@ class ComparedIndex:
         return cls(reader.index.index_id, reader.searcher, encoder)
 
     def directions_of(self, query: ComparedQuery) -> Embeddings | None:
-        """Return what to search for, (directions, dimension); None if the content is not in this index."""
-        if query.text is not None:
-            return _one(self.encoder.encode([self.encoder.prepare_text(query.text)])[0])
-        location = self.searcher.find(query.content_id or "")
+        """Return what to search for, (directions, dimension); None if a content is not in this index.
+
+        Raises `BadContent` for a text that cannot be encoded, and for terms that cancel each other out.
+        """
+        parts = [self._directions_of_term(term) for term in query.terms]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        if len(known) == 1 and query.terms[0].weight > 0:
+            return known[0]
+        means = [unit_mean(part) for part in known]
+        try:
+            return combined_embedding(means, [term.weight for term in query.terms])[np.newaxis]
+        except ApiError as error:
+            raise BadContent("zero_vector", str(error)) from error
+
+    def _directions_of_term(self, term: ComparedTerm) -> Embeddings | None:
+        if term.text is not None:
+            return _one(self.encoder.encode([self.encoder.prepare_text(term.text)])[0])
+        location = self.searcher.find(term.content_id or "")
         if location is None:
             return None
-        rows = self.searcher.embeddings(location)
-        return rows if query.is_picture else _one(rows)
+        rows, [stored] = self.searcher.embeddings(location), self.searcher.headlines([location])
+        return rows if stored.modality == "image" else _one(rows)
 
-    def find(self, directions: Embeddings, k: int, modality: Modality, without: str | None) -> list[Hit]:
-        """Return the k best hits beside one content."""
-        found = search_crops(self.searcher, directions, k=k + (without is not None), modality=modality)
-        return [hit for hit in found if hit.content_id != without][:k]
+    def answer(self, query: ComparedQuery, directions: Embeddings, k: int, modality: Modality) -> list[Hit]:
+        """Return the k best hits of a query, without the contents that it is made of."""
+        return self.find(directions, k, modality, query.excluded_ids, query.row_filter)
 
-
-@dataclass(frozen=True, slots=True)
-class ComparedQuery:
-    """A given text, or a content that was sampled from the index and is searched by its own embeddings."""
-
-    title: str
-    text: str | None = None
-    content_id: str | None = None
-    is_picture: bool = False
-
-    @property
-    def kind(self) -> str:
-        return "given" if self.content_id is None else "sampled"
+    def find(
+        self,
+        directions: Embeddings,
+        k: int,
+        modality: Modality,
+        without: frozenset[str] = frozenset(),
+        row_filter: RowFilter | None = None,
+    ) -> list[Hit]:
+        """Return the k best hits beside some contents."""
+        num_wanted = k + len(without)
+        found = search_crops(
+            self.searcher, directions, k=num_wanted, modality=modality, row_filter=row_filter
+        )
+        return [hit for hit in found if hit.content_id not in without][:k]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +118,9 @@ class Comparison:
         if ours is None or theirs is None:
             self.skipped += 1
             return
-        for modality in MODALITIES:
+        for modality in query.modalities:
             hits = [
-                index.find(directions, self.k, modality, query.content_id)
+                index.answer(query, directions, self.k, modality)
                 for index, directions in ((first, ours), (second, theirs))
             ]
             if hits[0] or hits[1]:
@@ -109,10 +128,10 @@ class Comparison:
 
     @property
     def overlap(self) -> float | None:
-        """Return the mean over the given queries, or over the sampled ones if none was given."""
-        for kind in ("given", "sampled"):
-            if found := self._overlaps(kind):
-                return fmean(found)
+        """Return the mean over the given queries; without any over the live ones, then over the sampled."""
+        for kind in KINDS:
+            if found := self._answers_of(kind):
+                return _mean_overlap(found)
         return None
 
     def as_json(self) -> dict[str, Any]:
@@ -121,12 +140,12 @@ class Comparison:
             "overlap": None if self.overlap is None else round(self.overlap, 4),
             "overlaps": {
                 kind: {
-                    modality: {"mean": round(fmean(found), 4), "num_queries": len(found)}
+                    modality: {"mean": round(_mean_overlap(found), 4), "num_queries": len(found)}
                     for modality in MODALITIES
-                    if (found := self._overlaps(kind, modality))
+                    if (found := self._answers_of(kind, modality))
                 }
-                for kind in ("given", "sampled")
-                if self._overlaps(kind)
+                for kind in KINDS
+                if self._answers_of(kind)
             },
             "skipped": self.skipped,
         }
@@ -134,12 +153,18 @@ class Comparison:
     def least_alike(self, num_queries: int) -> list[ComparedAnswer]:
         return sorted(self.answers, key=lambda answer: answer.overlap)[:num_queries]
 
-    def _overlaps(self, kind: str, modality: Modality | None = None) -> list[float]:
+    def _answers_of(self, kind: QueryKind, modality: Modality | None = None) -> list[ComparedAnswer]:
         return [
-            answer.overlap
+            answer
             for answer in self.answers
             if answer.query.kind == kind and modality in (None, answer.modality)
         ]
+
+
+def _mean_overlap(answers: Sequence[ComparedAnswer]) -> float:
+    """Return the mean, in which each query counts as often as it weighs."""
+    weights = [answer.query.weight for answer in answers]
+    return sum(answer.overlap * answer.query.weight for answer in answers) / sum(weights)
 
 
 def sample_queries(index: ComparedIndex, num_queries: int) -> Iterator[ComparedQuery]:
@@ -147,9 +172,8 @@ def sample_queries(index: ComparedIndex, num_queries: int) -> Iterator[ComparedQ
     for modality in MODALITIES:
         for location in index.searcher.sample(modality, num_queries // 2):
             content = index.searcher.read(location)
-            is_picture = content.modality == "image"
             title = content.facts.title or content.facts.text or content.content_id
-            yield ComparedQuery(title[:120], content_id=content.content_id, is_picture=is_picture)
+            yield ComparedQuery.of_content(title[:120], content.content_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +217,7 @@ class IndexAnswers:
     ) -> Ranking:
         rows = []
         for directions in queries:
-            found = [position(hit) for hit in self.index.find(directions, DEPTH, modality, None)]
+            found = [position(hit) for hit in self.index.find(directions, DEPTH, modality)]
             first_at = {number: at for at, number in reversed(list(enumerate(found))) if number != OTHER}
             ranked = [n for at, n in enumerate(found) if n == OTHER or first_at[n] == at]
             rows.append(ranked + [OTHER] * (DEPTH - len(ranked)))

@@ -27,6 +27,7 @@ from clip_index.storage.index_roots import open_root
 from cliptide.pairs.reading import PairRequest
 from cliptide.reindexing.comparing import ComparisonRequest, model_option
 from cliptide.reindexing.disk_errors import disk_errors_named
+from cliptide.reindexing.live_queries import LiveQueries, live_options
 from cliptide.reindexing.shard_gaps import described, read_gaps, read_next_offsets, refuse_other_log
 from cliptide.reindexing.switch_checks import (
     CatchUp,
@@ -67,7 +68,7 @@ def service_options(command: Any) -> Any:
 
 def quality_options(command: Any) -> Any:
     """Add --min-overlap and --min-recall, and what they are measured on."""
-    command = model_option(command)
+    command = live_options(model_option(command))
     command = option(
         "--pairs",
         type=click.Path(exists=True, path_type=Path),
@@ -77,7 +78,8 @@ def quality_options(command: Any) -> Any:
         "--queries",
         "queries_file",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="A file of texts for --min-overlap, one a line. Default: contents that are sampled.",
+        help="A file of texts for --min-overlap, one a line. Default: the queries of --live, or else "
+        "contents that are sampled.",
     )(command)
     command = option(
         "--min-recall",
@@ -171,6 +173,7 @@ def _comparison(
         model_of=flags["model_of"],
         queries_file=flags["queries_file"],
         pairs=pairs,
+        live=LiveQueries(flags["live_urls"], flags["admin_key"]),
     )
 
 

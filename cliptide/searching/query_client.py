@@ -81,6 +81,10 @@ class QueryClient:
         answer = self._call(f"/v1/indexes/{quote(index_id, safe='')}")
         return str(answer["state"]), answer.get("reason")
 
+    def query_sample(self) -> Json:
+        """Return the sample of live queries that the service keeps; the key must be an admin key."""
+        return self._call("/v1/query_sample")
+
     def content(self, content_id: str) -> Json | None:
         """Return the content, or None if the service has no live content of this id."""
         try:

@@ -6,8 +6,9 @@ without an http(s) link are left out, because a browser could not load them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from aiohttp import web
@@ -22,6 +23,11 @@ from query_api.encoding.query_encoder import QueryEncoder
 from query_api.errors import ApiError
 from query_api.http.bodies.reading import read_known_parameters, read_parts
 from query_api.http.json_answer import json_answer
+from query_api.search.offers import offer_rankings
+from query_api.search.query_sample import QUERY_SAMPLE
+from query_api.search.ranking.query_embedding import QueryEmbedding
+from query_api.search.ranking.ranking_requests import RankingRequest
+from query_api.search.recall_watch import BuildRankings
 from query_api.serving.best_of_crops import search_crops
 from query_api.serving.engine import Snapshot
 from query_api.serving.served_index import ServedIndex
@@ -72,7 +78,10 @@ async def display_image(request: web.Request) -> web.Response:
 
 
 def _read_text(request: web.Request) -> str:
-    return read_known_parameters(request, TextQueryParameters).text_query
+    text = read_known_parameters(request, TextQueryParameters).text_query
+    if text.strip():
+        request.app[QUERY_SAMPLE].offer_text(text, modality="image")
+    return text
 
 
 async def _read_image(request: web.Request) -> bytes:
@@ -83,6 +92,7 @@ async def _read_image(request: web.Request) -> bytes:
     if "image_file" not in parts:
         given = ", ".join(sorted(parts)) or "no field"
         raise ApiError("missing_field", f"the form needs a field image_file; it has {given}")
+    request.app[QUERY_SAMPLE].offer_picture()
     return picture_of_part(parts["image_file"])
 
 
@@ -94,6 +104,7 @@ class LinkSearch:
     served: ServedIndex
     workers: Workers
     stages: Stages
+    offer: Callable[[Snapshot, BuildRankings], None]
 
     async def by_text(self, text: str) -> list[LinkedImage]:
         if not text.strip():
@@ -110,14 +121,19 @@ class LinkSearch:
     async def _find(self, crops: Embeddings) -> list[LinkedImage]:
         with self.stages.measure("reload"):
             await self.served.reload_for_request()
-        observed = self.served.searcher.observed_by(self.stages.search_observer)
+        searcher = self.served.searcher
+        observed = searcher.observed_by(self.stages.search_observer)
         with self.stages.measure("search"):
-            return await self.workers.run(find_linked_images, observed, crops)
+            found = await self.workers.run(find_linked_images, observed, crops)
+        self.offer(searcher, lambda: [RankingRequest(QueryEmbedding.of_picture(crops), "image", NUM_IMAGES)])
+        return found
 
 
 def _search_of(request: web.Request) -> LinkSearch:
-    app = request.app
-    return LinkSearch(request[SERVED].encoder, request[SERVED].index, app[WORKERS], request[STAGES])
+    offer = partial(offer_rankings, request)
+    return LinkSearch(
+        request[SERVED].encoder, request[SERVED].index, request.app[WORKERS], request[STAGES], offer
+    )
 
 
 def find_linked_images(searcher: Snapshot, crops: Embeddings) -> list[LinkedImage]:

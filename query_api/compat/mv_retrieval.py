@@ -28,9 +28,12 @@ from query_api.http.json_answer import json_answer
 from query_api.recommend.interests import Interest
 from query_api.recommend.models import RecommendRequest
 from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
-from query_api.recommend.recommendation import recommend_by_interests
+from query_api.recommend.recommendation import rankings_of_interests, recommend_by_interests
 from query_api.recommend.routes import OWNER_TOKENS
-from query_api.search.ranking.ranking_requests import without_owner
+from query_api.search.offers import offer_rankings
+from query_api.search.query_sample import QUERY_SAMPLE
+from query_api.search.ranking.query_embedding import QueryEmbedding
+from query_api.search.ranking.ranking_requests import RankingRequest, without_owner
 from query_api.serving.best_of_crops import search_crops
 from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
@@ -146,7 +149,10 @@ async def retrieve_contents(request: web.Request) -> web.Response:
     k = 0 if crops is None else min(parameters.k, MAX_K)
     if crops is None or k == 0:
         return json_answer(_nothing().model_dump_json())
-    return await _in_worker(request, lambda: retrieve(searcher, crops, k=k, user=parameters.user or None))
+    user, observed = parameters.user or None, searcher.observed_by(request[STAGES].search_observer)
+    answer = await _in_worker(request, lambda: retrieve(observed, crops, k=k, user=user))
+    offer_rankings(request, searcher, lambda: _rankings_of_query(crops, k=k, user=user))
+    return answer
 
 
 async def _embed(request: web.Request, body: bytes, modality: Modality) -> Embeddings | None:
@@ -154,9 +160,14 @@ async def _embed(request: web.Request, body: bytes, modality: Modality) -> Embed
     encoder = request[SERVED].encoder
     with request[STAGES].measure("encode"):
         if modality == "image":
+            request.app[QUERY_SAMPLE].offer_picture()
             return await encoder.encode_content(picture_of_part(body))
         text = text_from_bytes(body)
-        return (await encoder.encode_text(text))[np.newaxis] if text.strip() else None
+        if not text.strip():
+            return None
+        embedding = await encoder.encode_text(text)
+        request.app[QUERY_SAMPLE].offer_text(text)
+        return embedding[np.newaxis]
 
 
 async def recommend_contents(request: web.Request) -> web.Response:
@@ -166,13 +177,23 @@ async def recommend_contents(request: web.Request) -> web.Response:
     searcher = await _newest_searcher(request)
     k = min(parameters.k, MAX_K)
     known, user = request.app[OWNER_INTERESTS], parameters.user or None
-    return await _in_worker(request, lambda: recommend(searcher, known, k=k, user=user))
+    observed = searcher.observed_by(request[STAGES].search_observer)
+    answer = await _in_worker(request, lambda: recommend(observed, known, k=k, user=user))
+    if user and k:
+        offer_rankings(request, searcher, lambda: _rankings_of_user(searcher, known, k=k, user=user))
+    return answer
 
 
 def retrieve(searcher: Snapshot, crops: Embeddings, *, k: int, user: str | None) -> RetrievedAnswer:
     """Rank the contents of everybody except the user, each modality by itself. Blocking."""
     found = {modality: _retrieve_one(searcher, crops, modality, k=k, user=user) for modality in MODALITIES}
     return RetrievedAnswer(**{modality: _rank(hits, modality) for modality, hits in found.items()})
+
+
+def _rankings_of_query(crops: Embeddings, *, k: int, user: str | None) -> list[RankingRequest]:
+    """Return the rankings that `retrieve` asks for at first."""
+    query, others = QueryEmbedding.of_picture(crops), without_owner(None, user)
+    return [RankingRequest(query, modality, k + 1, row_filter=others) for modality in MODALITIES]
 
 
 def _retrieve_one(
@@ -213,6 +234,18 @@ def recommend(searcher: Snapshot, known: OwnerInterests, *, k: int, user: str | 
     )
 
 
+def _rankings_of_user(
+    searcher: Snapshot, known: OwnerInterests, *, k: int, user: str
+) -> list[RankingRequest]:
+    """Return the rankings that `recommend` asks for. Blocking."""
+    wanted = RecommendRequest(owner_id=user, k=k)
+    return [
+        one
+        for seed in MODALITIES
+        for one in rankings_of_interests(known.find(searcher, user, [seed]), wanted)
+    ]
+
+
 def _recommend_by(
     searcher: Snapshot, interests: Sequence[Interest], *, k: int, user: str | None
 ) -> RetrievedAnswer:
@@ -245,7 +278,7 @@ async def _newest_searcher(request: web.Request) -> Snapshot:
     served = request[SERVED].index
     with request[STAGES].measure("reload"):
         await served.reload_for_request()
-    return served.searcher.observed_by(request[STAGES].search_observer)
+    return served.searcher
 
 
 async def _in_worker(request: web.Request, search: Callable[[], Answer]) -> web.Response:

@@ -156,7 +156,7 @@ def _operation(route: Route, names: Names, schemas: Mapping[str, Any], needs_key
         if route.examples:
             content[JSON]["examples"] = {name: {"value": body} for name, body in route.examples.items()}
         operation["requestBody"] = {"required": True, "content": content}
-    is_guarded = route.access != "open" and needs_key
+    is_guarded = route.access == "admin" or (route.access != "open" and needs_key)
     operation["security"] = [{name: []} for name in SECURITY_SCHEMES] if is_guarded else []
     if route.tag == LEGACY:
         operation["deprecated"] = True

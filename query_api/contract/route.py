@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-Access: TypeAlias = Literal["open", "read", "write"]
+Access: TypeAlias = Literal["open", "read", "write", "admin"]
 Examples: TypeAlias = Mapping[str, Any]  # title → body
 Schema: TypeAlias = Mapping[str, Any]
 Described: TypeAlias = type[BaseModel] | Schema

@@ -62,8 +62,7 @@ def recommend_by_examples(
     The factor, as in Qdrant's average-vector strategy, keeps the answer near the positives:
     any two embeddings of one modality are so alike that a plain difference leaves mostly noise.
     """
-    query = _example_query(positive, negative)
-    requests = [replace(one, k=_pool_size(wanted)) for one in build_ranking_requests(query, wanted)]
+    requests = rankings_of_examples(positive, negative, wanted)
     recommended = {}
     for request, ranking in zip(requests, find_rankings(searcher, requests), strict=True):
         hits = _diversified(searcher, ranking.hits, wanted)
@@ -71,6 +70,13 @@ def recommend_by_examples(
             Recommended(hit, _nearest_example(searcher, hit, positive)) for hit in hits
         ]
     return recommended
+
+
+def rankings_of_examples(
+    positive: Sequence[KnownExample], negative: Sequence[KnownExample], wanted: RecommendRequest
+) -> list[RankingRequest]:
+    query = _example_query(positive, negative)
+    return [replace(one, k=_pool_size(wanted)) for one in build_ranking_requests(query, wanted)]
 
 
 def find_history(
@@ -124,11 +130,7 @@ def _sources(
     num_hits: Sequence[int],
 ) -> list[_Source]:
     """Return one ranking for each interest, and one of contents near all interests but inside none."""
-    centre = combined_embedding([i.medoid.embedding for i in interests], [i.weight for i in interests])
-    queries = [QueryEmbedding(interest.medoid.embedding) for interest in interests]
-    requests = [_request(query, wanted, modality=modality, k=_pool_size(wanted)) for query in queries]
-    num_around = min(_POOL * wanted.k, _MAX_POOL)
-    requests.append(_request(QueryEmbedding(centre), wanted, modality=modality, k=num_around))
+    requests = _rankings_of(interests, wanted, modality)
     *rankings, around = [ranking.hits for ranking in find_rankings(searcher, requests)]
     reasons = [Because(kind="interest", content_id=i.medoid.content_id) for i in interests]
     rankings.append(_outside(searcher, around, interests))
@@ -137,6 +139,24 @@ def _sources(
         _Source(_diversified(searcher, hits, wanted), share, because)
         for hits, share, because in zip(rankings, num_hits, reasons, strict=True)
     ]
+
+
+def rankings_of_interests(interests: Sequence[Interest], wanted: RecommendRequest) -> list[RankingRequest]:
+    """Return every ranking that a recommendation by interests asks for."""
+    if not interests:
+        return []
+    return [one for modality in modalities_of(wanted) for one in _rankings_of(interests, wanted, modality)]
+
+
+def _rankings_of(
+    interests: Sequence[Interest], wanted: RecommendRequest, modality: Modality
+) -> list[RankingRequest]:
+    """Ask for one ranking of each interest; the last one is around all of them."""
+    centre = combined_embedding([i.medoid.embedding for i in interests], [i.weight for i in interests])
+    queries = [QueryEmbedding(interest.medoid.embedding) for interest in interests]
+    requests = [_request(query, wanted, modality=modality, k=_pool_size(wanted)) for query in queries]
+    num_around = min(_POOL * wanted.k, _MAX_POOL)
+    return [*requests, _request(QueryEmbedding(centre), wanted, modality=modality, k=num_around)]
 
 
 def _request(

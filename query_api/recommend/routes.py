@@ -17,12 +17,19 @@ from query_api.http.guards.access import CALLER
 from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
 from query_api.recommend.models import RecommendAnswer, RecommendRequest, WeightedExample
-from query_api.recommend.owner_interests import OWNER_INTERESTS
-from query_api.recommend.recommendation import KnownExample
+from query_api.recommend.owner_interests import OWNER_INTERESTS, OwnerInterests
+from query_api.recommend.recommendation import (
+    KnownExample,
+    rankings_of_examples,
+    rankings_of_interests,
+)
 from query_api.recommend.results import build_answer
+from query_api.search.offers import offer_rankings
 from query_api.search.query_resolution import QueryResolver
+from query_api.search.ranking.ranking_requests import RankingRequest
 from query_api.search.request.tokens import cost_of_examples, cost_of_options
 from query_api.serving.coverage import covered_searcher
+from query_api.serving.engine import Snapshot
 from query_api.serving.request_slots import REQUEST_SLOTS
 from query_api.serving.workers import WORKERS
 from query_api.swap.served_pair import SERVED
@@ -56,7 +63,22 @@ async def recommend(request: web.Request) -> web.Response:
         owner_interests=request.app[OWNER_INTERESTS],
     )
     text = await request.app[WORKERS].run(build)
+    asked = partial(_rankings_of, searcher, wanted, request.app[OWNER_INTERESTS], positive, negative)
+    offer_rankings(request, searcher, asked)
     return json_answer(text)
+
+
+def _rankings_of(
+    searcher: Snapshot,
+    wanted: RecommendRequest,
+    owner_interests: OwnerInterests,
+    positive: Sequence[KnownExample],
+    negative: Sequence[KnownExample],
+) -> Sequence[RankingRequest]:
+    """Return the rankings that a recommendation has asked for. Blocking."""
+    if wanted.owner_id is None:
+        return rankings_of_examples(positive, negative, wanted)
+    return rankings_of_interests(owner_interests.find(searcher, wanted.owner_id), wanted)
 
 
 def _surplus_of(wanted: RecommendRequest) -> float:

@@ -3,7 +3,8 @@
 Merged segments are searched in part, and how large a part is calibrated at each merge with queries
 that the merge makes up. Real queries may be of another kind. So one query of some hundred is kept
 with the snapshot that answered it. In the background it is answered again, once as before (the same
-snapshot gives the same answer) and once by a scan of everything, and the hits are compared.
+snapshot gives the same answer) and once by a scan of everything, and the hits are compared. A query is
+whatever asks for rankings: a search, each search of a batch, a recommendation, a call of an earlier service.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import structlog
 from aiohttp import web
 
 from clip_index.content import MODALITIES, Modality
-from query_api.search.ranking.query_embedding import QueryEmbedding
-from query_api.search.ranking.ranking_requests import RankingRequest, build_rated_requests
-from query_api.search.request.options import RatedOptions
+from query_api.search.ranking.ranking_requests import RankingRequest
 from query_api.serving.background_job import BackgroundJob
 from query_api.serving.best_of_crops import best_of_crops
 from query_api.serving.engine import Hit, Snapshot
@@ -34,6 +34,7 @@ _MAX_K = 100
 _TIE = 1e-4  # a hit counts if its score is as good as that of the last true one, within rounding
 _MAX_WAITING = 4  # each holds its snapshot, and so the files of its generation
 _NUM_OF_GAUGE = 1_000
+BuildRankings: TypeAlias = Callable[[], Sequence[RankingRequest]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,14 @@ class RecallSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """A query that was answered, and the snapshot that answered it."""
+    """A query that was answered, the snapshot that answered it, and the gauge that it tells something of.
+
+    What it asks for is built only if it is compared.
+    """
 
     searcher: Snapshot
-    query: QueryEmbedding
-    options: RatedOptions
+    build: BuildRankings
+    latest: Mapping[Modality, _Latest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +79,43 @@ class _Latest:
         return sum(one.num_found for one in self.rankings) / sum(one.num_wanted for one in self.rankings)
 
 
+def _nothing_known() -> Mapping[Modality, _Latest]:
+    return {modality: _Latest() for modality in MODALITIES}
+
+
 class RecallWatch:
     """Draws queries on the event loop, and compares their answers in a thread that mostly rests."""
 
-    def __init__(self, metrics: Metrics, settings: RecallSettings, draw: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        settings: RecallSettings,
+        draw: random.Random | None = None,
+        clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """`clock` gives the CPU seconds of the thread that asks it."""
         self._metrics = metrics
         self._settings = settings
         self._draw = draw or random.Random()
         self._waiting: deque[_Sample] = deque(maxlen=_MAX_WAITING)
         self._arrived = asyncio.Event()
-        self._latest = {modality: _Latest() for modality in MODALITIES}
+        self._latest = _nothing_known()
+        self._clock = clock
         self.job = BackgroundJob("recall")
 
-    def offer(self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions) -> None:
-        """Draw whether this query is compared. It takes less than a microsecond if not."""
+    def offer(self, searcher: Snapshot, build: BuildRankings) -> None:
+        """Draw whether this query is compared. It takes less than a microsecond if not.
+
+        `build` returns the rankings that the query asks for. The watch's thread calls it.
+        """
         if self._draw.random() * self._settings.every < 1:
-            self._waiting.append(_Sample(searcher, query, options))
+            self._waiting.append(_Sample(searcher, build, self._latest))
             self._arrived.set()
 
     def begin_again(self) -> None:
-        """Another index is served: what is known and what waits tells nothing of it."""
+        """Another index is served: what is known, what waits and what is compared now tells nothing of it."""
         self._waiting.clear()
-        self._latest = {modality: _Latest() for modality in MODALITIES}
+        self._latest = _nothing_known()
 
     def watching(self) -> AbstractAsyncContextManager[None]:
         """Compare what is drawn until the context ends."""
@@ -108,26 +127,30 @@ class RecallWatch:
             if not self._waiting:
                 self._arrived.clear()
                 continue
+            sample = self._waiting.popleft()
             try:
-                compared = await self.job.run(self._compare, self._waiting.popleft())
+                compared = await self.job.run(self._compare, sample)
             except CancelledError:  # the service is stopping
                 return
             except Exception:
                 log.exception("a query could not be compared")  # the next one may be
             else:
-                self._count(compared)
+                if sample.latest is self._latest:
+                    self._count(compared)
 
     def _compare(self, sample: _Sample) -> list[Compared]:
-        requests = build_rated_requests(sample.query, sample.options)
+        began = self._clock()
+        requests = sample.build()
+        self._rest_after(self._clock() - began)
         return [self._compare_one(sample.searcher, request) for request in requests]
 
     def _compare_one(self, searcher: Snapshot, request: RankingRequest) -> Compared:
         """Answer as before and exactly. Each part rests, so that no request waits for long."""
         k, queries = min(request.num_first_searched, _MAX_K), request.query.searched
         modality, row_filter = request.modality, request.row_filter
-        began = time.thread_time()
+        began = self._clock()
         found = searcher.search(queries, k=k, modality=modality, row_filter=row_filter)
-        self._rest_after(time.thread_time() - began)
+        self._rest_after(self._clock() - began)
         exact = searcher.search_exactly(
             queries, k=k, modality=modality, row_filter=row_filter, after_each=self._rest_after
         )

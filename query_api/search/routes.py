@@ -19,13 +19,12 @@ from query_api.errors import ApiError
 from query_api.http.guards.access import CALLER
 from query_api.http.guards.rate_limit import charge
 from query_api.http.json_answer import json_answer
+from query_api.search.offers import offer_searches
 from query_api.search.paging.cursors import CURSOR_KEY, cursor_key, is_cursor_of, read_cursor
 from query_api.search.paging.pages import Page, first_page, searcher_of_page
 from query_api.search.query_resolution import QueryResolver, with_scales
-from query_api.search.ranking.query_embedding import QueryEmbedding
-from query_api.search.recall_watch import RECALL_WATCH
 from query_api.search.request.models import BatchAnswer, BatchRequest, Query, SearchAnswer, SearchRequest
-from query_api.search.request.options import FreshnessOptions, RatedOptions
+from query_api.search.request.options import FreshnessOptions
 from query_api.search.request.reading import read_batch_body, read_search_body, read_search_parameters
 from query_api.search.request.texts import SearchMultipart, SearchParameters, VectorsParameters
 from query_api.search.request.tokens import surplus_of_queries, surplus_of_search
@@ -77,7 +76,7 @@ async def _search_one(request: web.Request, wanted: SearchRequest) -> bytes:
     with stages.measure("encode"):
         query = await _resolver(request, searcher).embed(wanted)
     query = with_scales(query, wanted, request[SERVED].scales)
-    _offer(request, searcher, [(query, wanted)])
+    offer_searches(request, searcher, [(query, wanted)])
     if wanted.paged:
         return await _search_page(request, searcher, searcher, first_page(searcher, query, wanted))
     if can_share(wanted, stages):
@@ -94,7 +93,7 @@ async def _search_batch(request: web.Request, wanted: FreshnessOptions, queries:
         embeddings = await _resolver(request, searcher).embed_all(queries)
     known = request[SERVED].scales
     pairs = [(with_scales(one, query, known), query) for one, query in zip(embeddings, queries, strict=True)]
-    _offer(request, searcher, pairs)
+    offer_searches(request, searcher, pairs)
     return await request.app[WORKERS].run(search_batch, searcher, pairs, stages)
 
 
@@ -128,15 +127,6 @@ async def _search_page(request: web.Request, searcher: Snapshot, newest: Snapsho
     request[SERVED].index.keep_for_pages(searcher)
     call = partial(search_page, searcher, newest, page, cursor_key=_cursor_key(request))
     return await request.app[WORKERS].run(call, stages=request[STAGES])
-
-
-def _offer(
-    request: web.Request, searcher: Snapshot, queries: Sequence[tuple[QueryEmbedding, RatedOptions]]
-) -> None:
-    """Let some queries be answered again, exactly, in the background."""
-    if (watch := request.app[RECALL_WATCH]) is not None:
-        for query, options in queries:
-            watch.offer(searcher, query, options)
 
 
 def _covered_searcher(request: web.Request, wanted: FreshnessOptions) -> Awaitable[Snapshot]:

@@ -1,4 +1,4 @@
-"""API keys. Only their digests are known; keys for reading and keys for writing are two sets."""
+"""API keys. Only their digests are known. Keys to read, keys to write and admin keys are three sets."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from query_api.contract.route import Access
 from query_api.errors import ApiError
 
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_DOES = {"read": "read", "write": "write", "admin": "see what the operator sees"}
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
     """SHA-256 digests (32 bytes each) of the keys that may read, and of those that may write.
 
-    A key that may do both is in both sets. If both sets are empty, everybody may do everything.
+    A key that may do both is in both sets. If both sets are empty, everybody may read and write. What needs
+    an admin key is never open to everybody.
     """
 
     read: frozenset[bytes] = frozenset()
     write: frozenset[bytes] = frozenset()
+    admin: frozenset[bytes] = frozenset()
 
     @classmethod
-    def from_hex(cls, read: Iterable[str], write: Iterable[str]) -> ApiKeys:
-        return cls(frozenset(map(bytes.fromhex, read)), frozenset(map(bytes.fromhex, write)))
+    def from_hex(cls, read: Iterable[str], write: Iterable[str], admin: Iterable[str] = ()) -> ApiKeys:
+        return cls(*(frozenset(map(bytes.fromhex, digests)) for digests in (read, write, admin)))
 
     @property
     def are_required(self) -> bool:
@@ -33,16 +36,17 @@ class ApiKeys:
 
     def check(self, digest: bytes | None, access: Access) -> None:
         """Raise `ApiError` (401 or 403) if the key of this digest does not give the access."""
-        if access == "open" or not self.are_required:
+        if access == "open" or not (self.are_required or access == "admin"):
             return
         if digest is None:
             message = "send an API key in the header Authorization: Bearer KEY, or api-key: KEY"
             raise ApiError("key_required", message, headers=CHALLENGE)
-        may_read, may_write = _is_among(digest, self.read), _is_among(digest, self.write)
-        if not (may_read or may_write):
+        known = {"read": self.read, "write": self.write, "admin": self.admin}
+        allowed = {kind for kind, digests in known.items() if _is_among(digest, digests)}
+        if not allowed:
             raise ApiError("unknown_key", "unknown API key", headers=CHALLENGE)
-        if not (may_read if access == "read" else may_write):
-            raise ApiError("forbidden", f"this API key may not {access}")
+        if access not in allowed:
+            raise ApiError("forbidden", f"this API key may not {_DOES[access]}")
 
 
 def digest_of(key: str) -> bytes:

@@ -21,6 +21,7 @@ from cliptide.__main__ import main
 from cliptide.reindexing import comparing
 from fakes.hash_encoder import HashEncoder, draw_picture
 from tests.cliptide.reindexing.test_reindex_command import describe, encoded, fill
+from tests.cliptide.stub_query_service import StubQueryService
 
 COLOURS, THINGS = ("red", "blue", "green"), ("dress", "coat", "hat", "bag", "sock", "shoe")
 TEXTS = [f"a {colour} {thing}" for colour in COLOURS for thing in THINGS]
@@ -186,3 +187,107 @@ def test_bad_pairs_end_the_command_with_2_before_any_model_is_loaded(
     assert result.exit_code == 2
     assert "skipped 2 of 2 pairs: missing picture 1, empty caption 1" in result.stderr
     assert read_pointer(open_root(root)).index_id == "main"
+
+
+def sampled(**query: Any) -> dict[str, Any]:
+    return {"query": query, "weight": query.pop("weight", 1), "asked_at": 1.0}
+
+
+def only_contents(*content_ids: str) -> dict[str, Any]:
+    return {"must": [{"field": "content_id", "any_of": [*content_ids]}]}
+
+
+def keeping(*queries: dict[str, Any], max_queries: int = 100) -> StubQueryService:
+    answer = {"max_queries": max_queries, "hours": 24.0, "queries": queries, "not_kept": {"image": 7}}
+    return StubQueryService({"GET /v1/query_sample": (200, answer)})
+
+
+def test_live_queries_are_asked_as_they_were_asked(root: Path, tmp_path: Path) -> None:
+    """Texts, contents and weighted parts, with their modality and their filter."""
+    queries = [
+        sampled(text="a red thing"),
+        sampled(text="a red thing", modality="text"),
+        sampled(content_id="t-1", modality="text"),
+        sampled(terms=[{"text": "a dress"}, {"content_id": "t-2", "weight": -0.5}], modality="text"),
+        sampled(
+            text="a hat",
+            modality="text",
+            filter={"must": [{"field": "content_id", "any_of": ["t-1", "t-2"]}]},
+        ),
+        sampled(content_id="gone"),
+        sampled(terms=[{"text": "a"}, {"text": "a", "weight": -1.0}]),
+    ]
+    page = tmp_path / "page.html"
+    with keeping(*queries).serving() as service:
+        words = ("--live", service.url, "--admin-key", "secret", "--sample", 0)
+        same = compare(root, "main", "same", *words, "-k", 20)
+        found = compare(root, "main", "v2", *words, "-k", 2, "--gallery", page)
+    assert same["overlaps"]["live"]["text"] == {"mean": 1.0, "num_queries": 5}
+    assert same["overlaps"]["live"]["image"]["num_queries"] == 1
+    assert same["skipped"] == 2  # an index has not the content; the parts cancel each other out
+    assert 0 < found["overlap"] < 1
+    assert {headers["Authorization"] for _, headers, _ in service.requests} == {"Bearer secret"}
+    assert "+1 a dress -0.5 t-2 — main" in page.read_text()
+    assert "a hat (filtered) — v2 (100% in common)" in page.read_text()
+
+
+def test_a_live_query_counts_as_often_as_it_was_asked(root: Path) -> None:
+    """The filter leaves one content, which both answer; without it they answer different ones."""
+    only = only_contents("t-1")
+    rare = compare_live(root, sampled(text="shoes", modality="text"))
+    assert rare["overlap"] < 1
+    often = [sampled(text="shoes", modality="text", filter=only, weight=50)] * 2
+    both = compare_live(root, sampled(text="shoes", modality="text"), *often)
+    assert both["overlap"] == pytest.approx((100 + rare["overlap"]) / 101, abs=1e-4)
+    assert both["overlaps"]["live"]["text"]["num_queries"] == 2
+
+
+def compare_live(root: Path, *queries: dict[str, Any]) -> dict[str, Any]:
+    with keeping(*queries).serving() as service:
+        return compare(root, "main", "v2", "--live", service.url, "--sample", 5, "-k", 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence", "code"),
+    [
+        pytest.param(
+            (200, {"max_queries": 0, "hours": 24.0, "queries": [], "not_kept": {}}),
+            "keeps no live queries: set CLIPTIDE_QUERY_API__QUERY_SAMPLE_SIZE there",
+            2,
+            id="off",
+        ),
+        pytest.param((200, {"queries": 1}), "answers no sample of live queries", 1, id="something else"),
+        pytest.param(
+            (200, {"max_queries": 1, "queries": [{"query": {"text": ""}, "weight": 1}], "not_kept": {}}),
+            "answers no sample of live queries",
+            1,
+            id="no query",
+        ),
+        pytest.param(
+            (403, {"error": {"code": "forbidden", "message": "this API key may not"}}),
+            "403 forbidden",
+            1,
+            id="another key",
+        ),
+        pytest.param(
+            (404, {"error": {"code": "unknown_route", "message": "x"}}), "unknown_route", 1, id="old"
+        ),
+    ],
+)
+def test_a_service_without_a_sample_is_one_sentence_before_a_model_is_loaded(
+    root: Path, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, Any], sentence: str, code: int
+) -> None:
+    monkeypatch.setattr(comparing, "Models", None)
+    with StubQueryService({"GET /v1/query_sample": answer}).serving() as service:
+        result = run("compare", root, "main", "v2", "--live", service.url)
+    assert result.exit_code == code
+    assert sentence in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_a_switch_is_measured_on_live_queries(root: Path) -> None:
+    """All of them have the same answers, but contents that are sampled have not."""
+    only = only_contents("t-1")
+    with keeping(sampled(text="shoes", filter=only)).serving() as service:
+        live = run("switch", root, "v2", "--min-overlap", "0.99", "--live", service.url)
+    assert live.exit_code == 0, live.output

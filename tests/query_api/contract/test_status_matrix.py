@@ -38,7 +38,9 @@ PAIRS = [
     for route in ROUTES
     for status in sorted({*route.answers, *map(status_of, error_codes(route))})
 ]
-KEYS = ApiKeys(read=frozenset({digest_of("reads")}), write=frozenset({digest_of("writes")}))
+ADMIN = frozenset({digest_of("administers")})
+KEYS = ApiKeys(frozenset({digest_of("reads")}), frozenset({digest_of("writes")}), ADMIN)
+ADMIN_KEY = {"api-key": "administers"}
 PUBLISHES = (
     "POST /v1/contents",
     "POST /v1/contents/batch",
@@ -59,6 +61,7 @@ class Call:
     json: Any = None
     data: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    has_key: bool = True  # an admin key, where the route needs one
 
 
 def picture_form(name: str, data: bytes) -> Callable[[], FormData]:
@@ -153,6 +156,7 @@ class Stage:
         """A service that takes uploads; three records are in its log, and covered by its index."""
         log = MemoryLog()
         log.create_topic(TOPIC, 1)
+        settings = {"keys": ApiKeys(admin=ADMIN), **settings}
         return await self.start(self.index, publisher=MemoryPublisher(log), max_wait_seconds=0.05, **settings)
 
     async def publish(self, client: Client, number: int) -> None:
@@ -164,8 +168,9 @@ class Stage:
 async def send(client: Client, route: Route, call: Call) -> int:
     data = call.data() if callable(call.data) else call.data
     path = path_of(route, call.place)
+    headers = {**(ADMIN_KEY if route.access == "admin" and call.has_key else {}), **call.headers}
     request = client.request(
-        route.method, path, params=call.query, json=call.json, data=data, headers=call.headers
+        route.method, path, params=call.query, json=call.json, data=data, headers=headers
     )
     async with request as response:
         if response.status >= 400:
@@ -196,7 +201,7 @@ async def malform(stage: Stage, route: Route) -> int:
 
 
 async def have_no_key(stage: Stage, route: Route) -> int:
-    return await send(await stage.service(keys=KEYS), route, Call())
+    return await send(await stage.service(keys=KEYS), route, Call(has_key=False))
 
 
 async def have_the_wrong_key(stage: Stage, route: Route) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 
@@ -19,9 +20,11 @@ from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import InRange, RowFilter
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
+from fakes.hash_encoder import draw_picture
 from fakes.shards import content, create_index, fingerprint, take_over, unit_vectors
 from query_api.search.ranking.query_embedding import QueryEmbedding
-from query_api.search.recall_watch import RecallSettings, RecallWatch
+from query_api.search.ranking.ranking_requests import RankingRequest, build_rated_requests
+from query_api.search.recall_watch import RECALL_WATCH, RecallSettings, RecallWatch
 from query_api.search.request.models import SearchRequest
 from query_api.telemetry.metrics import METRICS, Metrics
 from tests.query_api.conftest import StartService
@@ -29,6 +32,7 @@ from tests.query_api.small_index import SmallIndex
 
 DIMENSION, NUM_ROWS, NUM_QUERIES, K = 32, 12_000, 60, 10
 EVERY = RecallSettings(every=1, share=1.0)
+MV = "/mv_retrieval/v0.1"
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +88,17 @@ async def compare(searcher: Searcher, asked: Sequence[QueryEmbedding], request: 
     watch = RecallWatch(metrics, EVERY)
     async with watch.watching():
         for query in asked:
-            watch.offer(searcher, query, request)
+            watch.offer(searcher, partial(build_rated_requests, query, request))
             await until(lambda: not watch._waiting and watch.job._turned_at is None)
     return metrics
 
 
 def pictures(**changes: Any) -> SearchRequest:
     return SearchRequest.model_validate({"text": "any", "modality": "image", "k": K, **changes})
+
+
+def one_query() -> Callable[[], Sequence[RankingRequest]]:
+    return partial(build_rated_requests, QueryEmbedding(queries(1)[0]), pictures())
 
 
 async def test_the_gauge_is_the_offline_recall_of_lists_that_are_too_few(searcher: Searcher) -> None:
@@ -181,10 +189,10 @@ async def test_the_thread_rests_as_its_share_says(
 
     monkeypatch.setattr(searcher, "search_exactly", watched)
     async with watch.watching():
-        watch.offer(searcher, QueryEmbedding(queries(1)[0]), pictures())
-        await until(lambda: len(rests) == 2)
+        watch.offer(searcher, one_query())
+        await until(lambda: len(rests) == 3)  # after building, after the search, after its only part
     assert costs[0] > 0
-    assert rests[1] == pytest.approx(24 * costs[0])
+    assert rests[2] == pytest.approx(24 * costs[0])
 
 
 async def test_what_cannot_be_compared_ends_nothing(searcher: Searcher) -> None:
@@ -196,8 +204,8 @@ async def test_what_cannot_be_compared_ends_nothing(searcher: Searcher) -> None:
             raise OSError("the disk does not answer")
 
     async with watch.watching():
-        watch.offer(Broken(), QueryEmbedding(queries(1)[0]), pictures())  # type: ignore[arg-type]
-        watch.offer(searcher, QueryEmbedding(queries(1)[0]), pictures())
+        watch.offer(Broken(), one_query())  # type: ignore[arg-type]
+        watch.offer(searcher, one_query())
         await until(
             lambda: sample(metrics, "cliptide_query_recall_queries_total", modality="image") is not None
         )
@@ -207,7 +215,7 @@ async def test_what_cannot_be_compared_ends_nothing(searcher: Searcher) -> None:
 def test_when_too_many_are_drawn_the_latest_are_kept_and_few_of_them() -> None:
     watch = RecallWatch(Metrics(CollectorRegistry()), EVERY)
     for number in range(50):
-        watch.offer(number, QueryEmbedding(queries(1)[0]), pictures())  # type: ignore[arg-type]
+        watch.offer(number, one_query())  # type: ignore[arg-type]
     assert [one.searcher for one in watch._waiting] == [46, 47, 48, 49]
 
 
@@ -216,23 +224,29 @@ def test_one_query_of_as_many_as_the_setting_says_is_drawn() -> None:
     drawn = []
     watch._waiting = drawn  # type: ignore[assignment]
     for _ in range(100_000):
-        watch.offer(None, QueryEmbedding(queries(1)[0]), pictures())  # type: ignore[arg-type]
+        watch.offer(None, one_query())  # type: ignore[arg-type]
     assert 120 < len(drawn) < 280  # 200 expected; six standard deviations
 
 
 async def test_every_kind_of_search_is_sampled(start_service: StartService, small_index: SmallIndex) -> None:
     client: TestClient[Any, Any] = await start_service(small_index, recall=EVERY)
-    bodies = [
-        ("/v1/search", {"text": "a red dress", "modality": "text"}),
-        ("/v1/search", {"text": "a red dress", "modality": "text", "paged": True}),
-        ("/v1/search", {"content_id": "t-red", "modality": "text"}),
-        ("/v1/search/batch", {"queries": [{"text": "a coat", "modality": "text"}]}),
+    calls: list[tuple[str, dict[str, Any], int]] = [
+        ("/v1/search", {"json": {"text": "a red dress", "modality": "text"}}, 1),
+        ("/v1/search", {"json": {"text": "a red dress", "modality": "text", "paged": True}}, 1),
+        ("/v1/search", {"json": {"content_id": "t-red", "modality": "text"}}, 1),
+        ("/v1/search/batch", {"json": {"queries": [{"text": "a coat", "modality": "text"}]}}, 1),
+        ("/v1/recommend", {"json": {"positive": [{"text": "a coat"}], "modality": "text"}}, 1),
+        ("/v1/recommend", {"json": {"owner_id": "ann", "modality": "text"}}, 2),  # an interest, and around it
+        (f"{MV}/retrieve_contents", {"params": {"type": "text"}, "data": b"a coat"}, 1),
+        (f"{MV}/retrieve_contents", {"params": {"type": "image"}, "data": draw_picture(1)}, 1),
+        (f"{MV}/recommend_contents", {"params": {"user": "ann"}}, 2),
     ]
     metrics = client.app[METRICS]
-    for number, (path, body) in enumerate(bodies, start=1):
-        assert (await client.post(path, json=body)).status == 200
-        counted = partial(sample, metrics, "cliptide_query_recall_queries_total", modality="text")
-        await until(lambda counted=counted, number=number: counted() == number)
+    counted, number = partial(sample, metrics, "cliptide_query_recall_queries_total", modality="text"), 0
+    for path, call, num_rankings in calls:
+        assert (await client.post(path, **call)).status == 200
+        number += num_rankings
+        await until(lambda number=number: counted() == number)
     assert sample(metrics, "cliptide_query_recall_at_k", modality="text") == 1.0
 
 
@@ -243,3 +257,95 @@ async def test_nothing_is_sampled_when_the_setting_is_zero(
     assert (await client.post("/v1/search", json={"text": "a red dress"})).status == 200
     names = [metric.name for metric in client.app[METRICS].registry.collect() for _ in metric.samples]
     assert not [name for name in names if "recall" in name]
+
+
+async def test_the_calls_of_an_earlier_image_search_are_sampled(
+    start_service: StartService, small_index: SmallIndex
+) -> None:
+    client: TestClient[Any, Any] = await start_service(small_index, recall=EVERY)
+    counted = partial(sample, client.app[METRICS], "cliptide_query_recall_queries_total", modality="image")
+    for number, path in enumerate(("/text_url", "/display_text"), start=1):
+        assert (await client.post(path, params={"text_query": "red"})).status == 200
+        await until(lambda number=number: counted() == number)
+    for number, path in enumerate(("/image_url", "/display_image"), start=3):
+        form = FormData(default_to_multipart=True)
+        form.add_field("image_file", draw_picture(1), filename="f.png", content_type="image/png")
+        assert (await client.post(path, data=form)).status == 200
+        await until(lambda number=number: counted() == number)
+
+
+async def test_a_request_that_is_refused_is_not_sampled(
+    start_service: StartService, small_index: SmallIndex
+) -> None:
+    """Its rankings could not be built in the background either, and each would be a line in the log."""
+    client: TestClient[Any, Any] = await start_service(small_index, recall=EVERY)
+    body = {"positive": [{"text": "red"}], "negative": [{"text": "red", "weight": 2.0}]}
+    assert (await client.post("/v1/recommend", json=body)).status == 422
+    assert not client.app[RECALL_WATCH]._waiting
+
+
+class Costly:
+    """A snapshot whose calls cost known times of a processor that nothing else uses."""
+
+    def __init__(self, cpu: list[float], seconds: float) -> None:
+        self._cpu, self._seconds = cpu, seconds
+
+    def spend(self) -> None:
+        self._cpu[0] += self._seconds
+
+    def search(self, queries: Embeddings, **_: Any) -> list[list[Any]]:
+        self.spend()
+        return [[] for _ in queries]
+
+    def search_exactly(
+        self, queries: Embeddings, *, after_each: Callable[[float], object], **_: Any
+    ) -> list[list[Any]]:
+        for _ in range(5):  # segments
+            self.spend()
+            after_each(self._seconds)
+        return [[] for _ in queries]
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.2, 30.0])
+async def test_whatever_is_asked_takes_at_most_a_twenty_fifth_of_a_processor(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Searches, building what an owner's recommendation asks for, and many rankings of one query."""
+    cpu, rested = [0.0], [0.0]
+    watch = RecallWatch(Metrics(CollectorRegistry()), RecallSettings(every=1), clock=lambda: cpu[0])
+    snapshot: Any = Costly(cpu, seconds)
+
+    def build() -> list[RankingRequest]:
+        snapshot.spend()
+        return [RankingRequest(QueryEmbedding(query), "image", K) for query in queries(7)]
+
+    def rest(pause: float) -> None:
+        rested[0] += pause
+        assert cpu[0] <= (cpu[0] + rested[0]) / 25 * 1.0001
+
+    monkeypatch.setattr(watch.job, "pause", rest)
+    async with watch.watching():
+        for _ in range(3):
+            watch.offer(snapshot, build)
+            await until(lambda: not watch._waiting and watch.job._turned_at is None)
+    assert cpu[0] == pytest.approx(3 * seconds * (1 + 7 * 6))
+
+
+async def test_what_was_asked_of_a_former_index_does_not_count_for_the_next(searcher: Searcher) -> None:
+    """A comparison may be under way when another index begins to serve."""
+    metrics = Metrics(CollectorRegistry())
+    watch = RecallWatch(metrics, EVERY)
+
+    def build() -> Sequence[RankingRequest]:
+        watch.begin_again()
+        return one_query()()
+
+    async with watch.watching():
+        watch.offer(searcher, build)
+        await until(lambda: not watch._waiting and watch.job._turned_at is None)
+        await asyncio.sleep(0)
+        assert sample(metrics, "cliptide_query_recall_queries_total", modality="image") is None
+        watch.offer(searcher, one_query())
+        await until(
+            lambda: sample(metrics, "cliptide_query_recall_queries_total", modality="image") is not None
+        )
