@@ -14,16 +14,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-_HEAD = (
-    "POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-    "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-)
+_HEAD = "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 
 
-def main(port: int) -> None:
+def main(port: int, path: str) -> None:
     connections: list[socket.socket] = []
     for line in sys.stdin:
-        clients = [[_request(body) for body in bodies] for bodies in json.loads(line)]
+        clients = [[_request(path, body) for body in bodies] for bodies in json.loads(line)]
         while len(connections) < len(clients):
             connections.append(socket.create_connection(("127.0.0.1", port)))
         print("ready", flush=True)
@@ -63,10 +60,10 @@ def _receive(connection: socket.socket) -> bytes:
     return received
 
 
-def _request(body: str) -> bytes:
+def _request(path: str, body: str) -> bytes:
     sent = body.encode()
-    return _HEAD.format(len(sent)).encode() + sent
+    return _HEAD.format(path, len(sent)).encode() + sent
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

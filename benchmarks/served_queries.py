@@ -109,8 +109,8 @@ class Clients:
 
 
 @contextmanager
-def clients_of(port: int) -> Iterator[Clients]:
-    command = [sys.executable, "-m", "benchmarks.search_client", str(port)]
+def clients_of(port: int, path: str = "/v1/search") -> Iterator[Clients]:
+    command = [sys.executable, "-m", "benchmarks.search_client", str(port), path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
