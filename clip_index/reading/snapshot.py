@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -71,6 +72,14 @@ class ShardView:
         segments = [view for view in self.segments if modality in view.segment.vector_files]
         tail = self.tails.get(modality)
         return [tail, *(view for view in segments if view not in tail.views)] if tail else [*segments]
+
+
+def count_contents(segments: Iterable[SegmentView]) -> dict[Modality, int]:
+    """Count the live contents of segments by modality."""
+    counts: Counter[Modality] = Counter()
+    for view in segments:
+        counts.update(view.num_live)
+    return dict(counts)
 
 
 class SearchObserver(Protocol):
