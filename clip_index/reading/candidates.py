@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -38,14 +38,12 @@ class Candidates:
         return Candidates(sources, found, self._modality)
 
     def best(self, k: int) -> list[Hit]:
-        """Return k hits of distinct content ids. Read only as many candidates as that takes."""
-        num_wanted = k
-        while True:
-            num_read = self._num_at_least_as_good(num_wanted)
-            hits = _newest_of_each(self._hits(num_read))
-            if len(hits) >= k or num_read == len(self._scores):
-                return sorted(hits, key=lambda hit: (-hit.score, hit.content_id))[:k]
-            num_wanted *= 2
+        """Return the k best hits. Read only as many candidates as that takes.
+
+        Their content ids are distinct, because a searcher shows an id that lies in several shards once.
+        """
+        hits = self._hits(self._num_at_least_as_good(k))
+        return sorted(hits, key=lambda hit: (-hit.score, hit.content_id))[:k]
 
     def _num_at_least_as_good(self, num_wanted: int) -> int:
         """Return how many candidates score as high as the wanted ones.
@@ -68,17 +66,3 @@ class Candidates:
             view, row = source.locate(found_row)
             content_id = view.segment.content_id(row)
             yield Hit(content_id, score, self._modality, Location(shard, view, row))
-
-
-def _newest_of_each(hits: Iterable[Hit]) -> list[Hit]:
-    """Keep the newest hit of each content id: producers may have sent an id to several partitions."""
-    newest: dict[str, Hit] = {}
-    for hit in hits:
-        known = newest.get(hit.content_id)
-        if known is None or recency(hit.location) > recency(known.location):
-            newest[hit.content_id] = hit
-    return list(newest.values())
-
-
-def recency(location: Location) -> tuple[int, int]:
-    return location.view.segment.recency(location.row)

@@ -15,6 +15,7 @@ from clip_index.errors import DamagedFile, EncoderMismatch, GenerationGone, Inde
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import NO_GENERATION, GenerationKey
 from clip_index.generations.traces import TracedRecord, read_traces
+from clip_index.reading.doubled_ids import DoubledIds
 from clip_index.reading.held_generations import HeldGenerations
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.shard_reader import ShardReader
@@ -51,6 +52,7 @@ class IndexReader:
         self._served: list[ShardView] = []
         self._successors: list[Callable[[], bool]] = []
         self._sets = CentroidSets()
+        self._doubled = DoubledIds()
         self._looked_at = -math.inf
         self._held = HeldGenerations(clock) if holds_files else None
         self.index: IndexDirectory | None = None
@@ -152,7 +154,8 @@ class IndexReader:
         return has_changed
 
     def _build_searcher(self, views: list[ShardView], index: IndexDirectory) -> Searcher:
-        searcher = Searcher(views, index.description.fingerprint.dimension)
+        shown = self._doubled.without_older(views)
+        searcher = Searcher(shown, index.description.fingerprint.dimension)
         if self._held is not None:
             self._held.add(searcher)
         return searcher

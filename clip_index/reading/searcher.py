@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings, Headline, LongFact, Modality, StoredContent
 from clip_index.reading.browsing import NewestContent, TimePosition, find_newest
-from clip_index.reading.candidates import Candidates, recency
+from clip_index.reading.candidates import Candidates
 from clip_index.reading.newcomers import occurrence_times_of_newcomers
 from clip_index.reading.sampling import sample_contents
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot, ShardView
@@ -27,7 +27,10 @@ T = TypeVar("T")
 
 
 class Searcher:
-    """Immutable and thread-safe: its answers do not change."""
+    """Immutable and thread-safe: its answers do not change.
+
+    Content ids are distinct in its shards: where they were not, `DoubledIds` has removed the older rows.
+    """
 
     def __init__(
         self, shards: Iterable[ShardView], dimension: int, observer: SearchObserver | None = None
@@ -141,16 +144,16 @@ class Searcher:
         return found
 
     def find(self, content_id: str) -> Location | None:
-        """Return the location of a live content: of the newest, if its id lies in several partitions."""
+        """Return the location of a live content."""
         hashes = hash_ids([content_id])
-        locations = [
+        locations = (
             Location(shard.name, view, found.row)
             for shard in self._shards
             for view in shard.segments
             for _, found in view.find([content_id], hashes)
             if found.row is not None
-        ]
-        return max(locations, key=recency, default=None)
+        )
+        return next(locations, None)
 
     def floor(self, content_id: str) -> int | None:
         """Return the greatest version of an id, live or deleted; None if it never had a version."""
@@ -262,9 +265,7 @@ class _Ask:
         """Rank near and rest together; in pages, where near hits may have been shown, the rest follows."""
         if len(hits) < self.num_needed:
             return near.joined_with(rest).best(self.num_ranked)
-        known = {hit.content_id for hit in hits}  # an id that producers sent to several partitions
-        further = [hit for hit in rest.best(self.num_ranked) if hit.content_id not in known]
-        return [hit for hit in (*hits, *further) if hit.score >= least]
+        return [hit for hit in (*hits, *rest.best(self.num_ranked)) if hit.score >= least]
 
 
 class _Unobserved:

@@ -8,14 +8,12 @@ the reader knows its generation by number *and* digest, and looks once a second 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyroaring import BitMap
 
-from clip_index.content import Modality
 from clip_index.errors import DamagedFile, GenerationGone
 from clip_index.generations.history import ManifestReader, list_generations, manifest_name, read_manifest
 from clip_index.generations.manifest import (
@@ -30,7 +28,7 @@ from clip_index.generations.manifest import (
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
 from clip_index.reading.segment_view import SegmentView
-from clip_index.reading.snapshot import ShardSnapshot, ShardView
+from clip_index.reading.snapshot import ShardSnapshot, ShardView, count_contents
 from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
 from clip_index.storage.file_digest import FileDigest, FileVerifier, check_size
@@ -311,15 +309,12 @@ class ShardReader:
     def _build_view(
         self, manifest: Manifest, segments: tuple[SegmentView, ...], *, known_ms: int | None
     ) -> ShardView:
-        num_contents: Counter[Modality] = Counter()
-        for view in segments:
-            num_contents.update(view.num_live)
         snapshot = ShardSnapshot(
             generation=manifest.generation,
             first_offset=manifest.first_offset,
             next_offset=manifest.next_offset,
             watermark_ms=self._watermark_ms(manifest.next_offset, manifest.writer_epoch, known_ms),
-            num_contents=dict(num_contents),
+            num_contents=count_contents(segments),
             num_segments=len(segments),
             digest=manifest.key.digest,
             size_bytes=sum(digest.size_bytes for _, digest in manifest.files()),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -72,6 +73,14 @@ class ShardView:
         joined = {id(view) for tail in tails for view in tail.views}
         segments = (view for view in self.segments if modality in view.segment.vector_files)
         return [*tails, *(view for view in segments if id(view) not in joined)]
+
+
+def count_contents(segments: Iterable[SegmentView]) -> dict[Modality, int]:
+    """Count the live contents of segments by modality."""
+    counts: Counter[Modality] = Counter()
+    for view in segments:
+        counts.update(view.num_live)
+    return dict(counts)
 
 
 class SearchObserver(Protocol):

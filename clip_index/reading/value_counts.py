@@ -39,7 +39,7 @@ def count_values(
 ) -> ValueCounts:
     """Return how many live contents have each value of a field. Contents without a value do not count.
 
-    If producers sent an id to several partitions, it counts in each. Blocking.
+    Blocking.
     """
     tables = [
         table

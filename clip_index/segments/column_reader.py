@@ -49,11 +49,6 @@ class ColumnReader:
     def offset(self, row: int) -> int:
         return self._offset.value(row) or 0
 
-    def recency(self, row: int) -> tuple[int, int]:
-        """Return version and time. The greater pair is newer: offsets of two shards do not compare."""
-        version = self._version.value(row)
-        return (-1 if version is None else version, self._occurred_at_ms.value(row) or 0)
-
     def headline(self, row: int) -> Headline:
         """Read what every answer shows of one content."""
         content_id: Any = self._content_id.value(row)

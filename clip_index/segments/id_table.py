@@ -18,6 +18,8 @@ from clip_index.storage.mapped_part import MappedPart
 
 IdTable: TypeAlias = NDArray[np.uint64]
 
+_NONE = np.empty(0, np.int64)
+
 
 def hash_ids(ids: Sequence[str]) -> NDArray[np.uint64]:
     """Return xxh3-64 of each id's UTF-8 bytes."""
@@ -62,3 +64,24 @@ def find_entries(table: IdTable, hashes: NDArray[np.uint64]) -> Iterator[tuple[i
     for position in np.nonzero(last > first)[0].tolist():
         for index in range(int(first[position]), int(last[position])):
             yield position, int(table[1, index])
+
+
+def entries_in_common(one: IdTable, other: IdTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the entries of both, (n,) each, that have the same hash: usually none.
+
+    Each hash of the smaller table is looked up in the larger one.
+    """
+    if one.shape[1] > other.shape[1]:
+        entries, others = entries_in_common(other, one)
+        return others, entries
+    if not one.shape[1]:
+        return _NONE, _NONE
+    hashes, others = one[0], other[0]
+    first = others.searchsorted(hashes)
+    found = (others.take(first, mode="clip") == hashes).nonzero()[0]
+    if not len(found):
+        return _NONE, _NONE
+    num_equal = others.searchsorted(hashes[found], side="right") - first[found]
+    starts = np.repeat(first[found] - np.cumsum(num_equal) + num_equal, num_equal)
+    indices = starts + np.arange(len(starts))
+    return one[1][np.repeat(found, num_equal)].astype(np.int64), other[1][indices].astype(np.int64)

@@ -25,7 +25,8 @@ from clip_index.segments.columns import (
     count_column,
     open_columns,
 )
-from clip_index.segments.id_table import find_entries, open_id_table
+from clip_index.segments.id_table import entries_in_common, find_entries, open_id_table
+from clip_index.segments.recencies import Recencies, recencies
 from clip_index.segments.row_digests import RowDigests
 from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.segment_files import (
@@ -142,9 +143,19 @@ class Segment:
         """Return the content ids of many rows, (n,) strings, without a Python object for each."""
         return self.contents.column("content_id").take(pa.array(rows))
 
-    def recency(self, row: int) -> tuple[int, int]:
-        """Return version and time. The greater pair is newer: offsets of two shards do not compare."""
-        return self._reader.recency(row)
+    def recencies(self, rows: NDArray[np.int64]) -> Recencies:
+        """Return how new each of some rows is, (n,)."""
+        return recencies(self.contents, rows)
+
+    def rows_in_common(self, other: Segment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of both, (n,) each, that have the same content id; dead ones are included."""
+        rows, other_rows = entries_in_common(self._ids, other._ids)
+        if not len(rows):
+            return rows, other_rows
+        are_rows = (rows < self.num_rows) & (other_rows < other.num_rows)  # behind these are deletes
+        rows, other_rows = rows[are_rows], other_rows[are_rows]
+        are_equal = np.asarray(pc.equal(self.content_ids(rows), other.content_ids(other_rows)))
+        return rows[are_equal], other_rows[are_equal]
 
     def read(self, row: int, long_facts: Collection[LongFact] = LONG_FACTS) -> StoredContent:
         """Read one content. A long fact that is not in `long_facts` is None or empty."""

@@ -1,4 +1,4 @@
-"""`s3://` through signed addresses: obstore signs, aiohttp fetches, and no redirect is followed.
+"""Objects of buckets through signed addresses: obstore signs, aiohttp fetches, and no redirect is followed.
 
 obstore itself follows redirects, which no option of it prevents. So whoever runs an endpoint could make the
 consumer ask another host, inside the network for example. A signed address carries its credentials in
@@ -8,9 +8,9 @@ itself and is good for one object, and a redirect of it ends the attempt.
 from __future__ import annotations
 
 import asyncio
-import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TypeAlias
@@ -24,23 +24,30 @@ from yarl import URL
 
 from consumer.references.answers import CHUNK_BYTES, check_etag, explained
 from consumer.references.policy import ReferenceAbsent, ReferenceRefused, ReferenceWithheld
-from service.buckets import Bucket
+from service.buckets import Bucket, public_google_address, skips_signature
 
+_NO_PART = frozenset({"", ".", ".."})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SIGNED_FOR = timedelta(minutes=15)
-_YES = frozenset({"1", "true", "on", "yes", "y"})
+_TRIAL_SECONDS = 5.0  # where no metadata server answers, obstore would wait for it much longer
 
 OpenBucket: TypeAlias = Callable[[str], Bucket]
 
 
+class CannotSign(Exception):
+    """No address can be signed: the bucket's credentials may only read, or obstore signs this key wrongly."""
+
+
 class SignedObjects:
-    """Implements `ReferenceStore` for `s3://`."""
+    """Reads `s3:// gs:// az://` as a `ReferenceStore` does; its streams also raise `CannotSign`."""
 
     def __init__(self, session: aiohttp.ClientSession, open_bucket: OpenBucket) -> None:
         self._session = session
         self._open_bucket = open_bucket
+        self._can_sign: dict[str, bool] = {}
 
     async def stream(self, uri: str, etag: str | None) -> AsyncGenerator[bytes, None]:
-        address = await self._sign(uri)
+        address = await self._address(uri)
         is_answered = False
         try:
             asked = self._session.get(address, allow_redirects=False, proxy=_proxy_of(address))
@@ -54,28 +61,60 @@ class SignedObjects:
         except (aiohttp.ClientError, ConnectionError) as error:
             raise explained(error, is_answered=is_answered) from error
 
-    async def _sign(self, uri: str) -> URL:
+    async def _address(self, uri: str) -> URL:
         """Return the address to fetch, without a signature where the operator wants none."""
         parts = urlsplit(uri)
         key = unquote(parts.path).lstrip("/")
         if not key:  # its address would be that of the bucket, which answers a list of its objects
             raise ReferenceRefused("names a bucket and no object")
         try:
-            bucket = self._open_bucket(f"{parts.scheme}://{parts.netloc}")
-            text = await asyncio.to_thread(obstore.sign, bucket, "GET", key, _SIGNED_FOR)
-            signed = URL(text, encoded=True)
+            return await self._sign(parts.scheme, f"{parts.scheme}://{parts.netloc}", key)
         except (TypeError, ValueError) as error:  # obstore raises TypeError for a key that is no path to it
             reason = "not a key that can be read: an empty, '.' or '..' part, or a control character"
             raise ReferenceRefused(reason) from error
+
+    async def _sign(self, scheme: str, bucket: str, key: str) -> URL:
+        if scheme == "gs" and skips_signature(scheme):
+            _check_key(key)
+            return URL(public_google_address(bucket.removeprefix("gs://"), key), encoded=True)
+        if scheme != "s3" and not await self._may_sign(bucket):
+            raise CannotSign
+        try:
+            signed = await self._signed(bucket, key)
         except (BaseError, OSError) as error:
             raise explained(error, is_answered=False) from error
-        return signed.with_query(None) if skips_signature() else signed
+        if not _is_signed_well(signed, scheme, key):
+            raise CannotSign
+        return signed.with_query(None) if skips_signature(scheme) else signed
+
+    async def _may_sign(self, bucket: str) -> bool:
+        """Whether the bucket's credentials can sign addresses, which is tried once."""
+        if bucket not in self._can_sign:
+            self._can_sign[bucket] = False  # meanwhile, and for good if the trial takes too long
+            with suppress(BaseError, OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._signed(bucket, "any"), _TRIAL_SECONDS)
+                self._can_sign[bucket] = True
+        return self._can_sign[bucket]
+
+    async def _signed(self, bucket: str, key: str) -> URL:
+        opened = self._open_bucket(bucket)
+        return URL(await asyncio.to_thread(obstore.sign, opened, "GET", key, _SIGNED_FOR), encoded=True)
 
 
-def skips_signature() -> bool:
-    """Whether the buckets are public, and no credentials are to be looked for."""
-    given = {name.upper(): value for name, value in os.environ.items()}
-    return given.get("AWS_SKIP_SIGNATURE", "").lower() in _YES
+def _is_signed_well(signed: URL, scheme: str, key: str) -> bool:
+    """Whether the address is the object's own. That of some keys is not, as obstore 0.12 makes it.
+
+    In `gs://` it leaves # and ? of a key as they are, and the address ends there. In `az://` it signs the
+    encoded path of a key, where Azure asks for the key itself.
+    """
+    is_whole = signed.path.endswith(f"/{key}")
+    return is_whole and (scheme != "az" or signed.raw_path == signed.path)
+
+
+def _check_key(key: str) -> None:
+    """Refuse by `ValueError` what obstore refuses, where obstore makes no address."""
+    if _NO_PART & set(key.split("/")) or _CONTROL.search(key):
+        raise ValueError(key)
 
 
 def _check_status(status: int) -> None:
@@ -86,7 +125,8 @@ def _check_status(status: int) -> None:
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise ReferenceWithheld(f"not permitted: answered {status}")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        raise ReferenceWithheld(f"answered {status}: redirects are not followed; set the bucket's region")
+        hint = "set the region of an s3 bucket"
+        raise ReferenceWithheld(f"answered {status}: redirects are not followed; {hint}")
     raise ReferenceWithheld(f"answered {status}")
 
 

@@ -26,8 +26,8 @@ from consumer.references.policy import (
     ReferenceUnreachable,
     ReferenceWithheld,
 )
-from consumer.references.signed_objects import SignedObjects, skips_signature
-from service.buckets import Bucket, open_bucket, open_public_bucket
+from consumer.references.signed_objects import CannotSign, SignedObjects
+from service.buckets import Bucket, open_bucket, open_public_bucket, skips_signature
 
 _NO_NAME = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 _RESERVED_BY_OBSTORE = re.compile(r".*#\d+", re.DOTALL)
@@ -96,10 +96,11 @@ class BucketStore:
     A reference names a bucket, never an endpoint. Plain HTTP is used only when an endpoint of the
     operator (`AWS_ENDPOINT_URL`) has that scheme, as for a store in a private network.
 
-    `s3://`, which anybody's server may speak, is fetched through signed addresses without redirects. For
-    `gs:// az://` obstore fetches, because to sign an address needs a permission there that reading does
-    not. It follows redirects, passes no credentials to another host, and the hosts are Google's and
-    Microsoft's own, unless the operator names others.
+    Objects are fetched through signed addresses without redirects. To sign an address in `gs://` or `az://`
+    takes a key of a service account, an account key, or a permission that reading does not need. Whether
+    the credentials can sign is found at a bucket's first reference. Where they cannot, and for the few keys
+    whose address obstore signs wrongly, obstore fetches. It follows redirects and passes no credentials to
+    another host. The hosts are Google's and Microsoft's own, unless the operator names others.
     """
 
     def __init__(self, session: aiohttp.ClientSession, timeout_seconds: float) -> None:
@@ -108,17 +109,21 @@ class BucketStore:
         self._signed = SignedObjects(session, self._store)
 
     def _build(self, bucket: str) -> Bucket:
-        if bucket.startswith("s3://") and skips_signature():
+        scheme = urlsplit(bucket).scheme
+        if scheme != "gs" and skips_signature(scheme):
             return open_public_bucket(bucket)
         return open_bucket(bucket, self._timeout_seconds)
 
     async def stream(self, uri: str, etag: str | None) -> AsyncGenerator[bytes, None]:
-        parts = urlsplit(uri)
-        key = unquote(parts.path).lstrip("/")
+        try:
+            async with aclosing(self._signed.stream(uri, etag)) as stream:
+                async for chunk in stream:
+                    yield chunk
+            return
+        except CannotSign:
+            parts = urlsplit(uri)
         opened = partial(self._store, f"{parts.scheme}://{parts.netloc}")
-        is_signed = parts.scheme == "s3"
-        stream = self._signed.stream(uri, etag) if is_signed else _stream_object(opened, key, etag)
-        async with aclosing(stream):
+        async with aclosing(_stream_object(opened, unquote(parts.path).lstrip("/"), etag)) as stream:
             async for chunk in stream:
                 yield chunk
 

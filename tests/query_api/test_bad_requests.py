@@ -259,6 +259,13 @@ async def test_a_wrong_method_names_the_right_ones(client: Client) -> None:
     assert set(response.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
 
 
+@pytest.mark.parametrize("path", ["/v1/contents/batch", "/v1/contents/delete"])
+async def test_an_address_that_is_also_an_id_allows_the_methods_of_both(client: Client, path: str) -> None:
+    response = await client.options(path)
+    assert response.status == 405
+    assert set(response.headers["Allow"].split(",")) == {"DELETE", "GET", "HEAD", "PATCH", "POST"}
+
+
 async def test_details_name_every_wrong_field_but_no_value(client: Client) -> None:
     response = await client.post("/v1/search", json={"text": "secret words", "k": "secret", "x": "secret"})
     text = await response.text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from clip_index.segments.columns import (
     open_columns,
     write_columns,
 )
+from clip_index.segments.recencies import recencies
 from clip_index.segments.row_masks import RowMasks
 from clip_index.storage.mapped_part import map_file
 from clip_index.storage.pack import PackWriter
@@ -112,5 +114,7 @@ def test_a_filter_finds_no_list_in_a_segment_of_an_earlier_release() -> None:
 )
 def test_recency_goes_by_version_then_time(older: dict[str, int], newer: dict[str, int]) -> None:
     rows = [BufferedContent(content("c", **fields), None) for fields in (older, newer)]
-    reader = ColumnReader(contents_batch(rows))
-    assert reader.recency(0) < reader.recency(1)
+    contents = contents_batch(rows)
+    first, second = (recencies(contents, np.array([row])) for row in (0, 1))
+    assert second.are_newer_than(first).tolist() == [True]
+    assert first.are_newer_than(second).tolist() == first.are_newer_than(first).tolist() == [False]
