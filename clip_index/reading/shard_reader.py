@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 from pyroaring import BitMap
 
@@ -72,6 +73,8 @@ class ShardReader:
         self._manifest_data = b""
         self._located: dict[str, _Located] = {}
         self._damaged_copies: set[Path] = set()
+        self._user = f"reader {uuid4().hex}"
+        self._is_closed = False
 
     def reload(self) -> bool:
         """Switch to the current generation unless it is served already; True if another one is served now.
@@ -205,9 +208,20 @@ class ShardReader:
         if has_lost_some:
             self._verifier.retain(set(self.files()))
         self._writer_epoch = manifest.writer_epoch
-        self.store.keep_local("reader", [name for name, _ in manifest.files()])
+        self._keep_local([name for name, _ in manifest.files()])
         self._damaged_copies.difference_update(mended)
         return view
+
+    def close(self) -> None:
+        """Give up the local copies, when nobody uses the views any more. Another thread may call this."""
+        self._is_closed = True
+        self.store.keep_local(self._user, ())
+
+    def _keep_local(self, names: Collection[str]) -> None:
+        """Each reader names its own copies, because a shard may have two: its index is served again."""
+        self.store.keep_local(self._user, names)
+        if self._is_closed:  # meanwhile
+            self.store.keep_local(self._user, ())
 
     def mend(self, path: Path) -> bool:
         """Replace a served local copy that is damaged, at the next reload; False if it is the only one."""
