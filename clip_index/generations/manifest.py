@@ -138,7 +138,11 @@ NO_GENERATION = GenerationKey(0, "")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One generation. Its segments hold the fold of the log range `[first_offset, next_offset)`."""
+    """One generation. Its segments hold the fold of the log range `[first_offset, next_offset)`.
+
+    Every record up to `watermark_ms` (ms since 1970) is in that range. A watermark that was published later
+    lies in a file of its own.
+    """
 
     generation: int
     writer_epoch: int
@@ -148,6 +152,7 @@ class Manifest:
     next_offset: int
     segments: tuple[SegmentEntry, ...] = ()
     tombstones: Mapping[str, TombstonesEntry] = field(default_factory=dict)
+    watermark_ms: int | None = None
 
     @property
     def key(self) -> GenerationKey:
@@ -185,6 +190,8 @@ def dump_manifest(manifest: Manifest) -> bytes:
         "segments": [segment_fields(entry) for entry in manifest.segments],
         "tombstones": {name: _dump_tombstones(entry) for name, entry in manifest.tombstones.items()},
     }
+    if manifest.watermark_ms is not None:
+        fields["watermark_ms"] = manifest.watermark_ms
     return dump_digested(fields)
 
 
@@ -238,6 +245,7 @@ def _manifest_from_fields(fields: dict[str, Any], file: str, parsed: ParsedSegme
         next_offset=int(fields["next_offset"]),
         segments=parsed.parse(fields["segments"]),
         tombstones={name: _parse_tombstones(entry) for name, entry in fields["tombstones"].items()},
+        watermark_ms=fields.get("watermark_ms"),
     )
 
 
@@ -248,6 +256,7 @@ def _check(manifest: Manifest) -> None:
     """
     if not 0 <= manifest.first_offset <= manifest.next_offset <= _GREATEST:
         raise ValueError(f"offsets [{manifest.first_offset}, {manifest.next_offset})")
+    _check_counts(manifest.watermark_ms or 0)
     num_contents = {entry.segment_id: entry.num_contents for entry in manifest.segments}
     for segment_id, dead in manifest.tombstones.items():
         _check_counts(dead.num_dead, dead.oldest_dead_ms)

@@ -328,6 +328,8 @@ class ShardReader:
         num_contents: Counter[Modality] = Counter()
         for view in segments:
             num_contents.update(view.num_live)
+        if manifest.watermark_ms is not None:
+            known_ms = max(manifest.watermark_ms, known_ms or 0)
         snapshot = ShardSnapshot(
             generation=manifest.generation,
             first_offset=manifest.first_offset,

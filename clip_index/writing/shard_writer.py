@@ -84,6 +84,7 @@ class ShardWriter:
         self._late = LateVerification()
         self._buffer = Buffer()
         self._next_offset = state.manifest.next_offset
+        self._watermark_ms = state.manifest.watermark_ms or 0
         self._collected_at = clock()
 
     @classmethod
@@ -175,6 +176,7 @@ class ShardWriter:
         for change in delta.changes:
             self._buffer.apply(change, known.get(change.content_id, _NOTHING_KNOWN), self._current.state.read)
         self._next_offset = delta.next_offset
+        self._watermark_ms = max(self._watermark_ms, delta.watermark_ms or 0)
 
     def find_derived(self, digest: bytes) -> Derived | None:
         """Return what the committed rows hold of the bytes with this digest.
@@ -250,6 +252,7 @@ class ShardWriter:
             dead=dead,
             died={i: self._oldest_dead_ms(i) for i in self._buffer.dead.keys() & dead.keys()},
             added=sealed,
+            watermark_ms=self._watermark_ms or None,
         )
 
     def _is_needed(self, entry: SegmentEntry, dead: Mapping[str, BitMap]) -> bool:
