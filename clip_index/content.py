@@ -109,12 +109,14 @@ Change: TypeAlias = EncodedContent | RemovedContent | PatchedContent
 class Delta:
     """The changes of the log range `[from_offset, next_offset)`, in offset order.
 
-    The range also covers offsets without a change: dead letters and transaction markers.
+    The range also covers offsets without a change: dead letters and transaction markers. Every record up to
+    `watermark_ms` (ms since 1970) has an offset below `next_offset`, where that is known.
     """
 
     from_offset: int
     next_offset: int
     changes: Sequence[Change] = ()
+    watermark_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

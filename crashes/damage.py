@@ -15,7 +15,7 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.watermark import read_watermark
 from clip_index.reading.index_reader import IndexReader
 from clip_index.vectors.inverted_lists import MIN_NODES
-from clip_index.writing.shard_state import open_state
+from clip_index.writing.shard_state import open_for_look_ups
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.format_1 import rewrite_as_format_1
 from fakes.shards import add, content, create_index, removal, take_over
@@ -133,9 +133,10 @@ def _read(root: Path) -> None:
 
 
 def _write(root: Path) -> None:
-    """Open what a takeover opens, without committing its generation."""
+    """Open what a takeover opens, without committing its generation, and verify what it defers."""
     index = IndexDirectory.open(root)
     store = index.shard_store(0)
     newest = read_newest(store)
     assert newest is not None
-    open_state(store, newest)
+    for segment in open_for_look_ups(store, newest).deferred():
+        segment.whole()

@@ -54,6 +54,9 @@ class OpenSearchReader:
     def may_have_news(self) -> bool:
         return True  # a cheaper question than that of `reload` does not exist
 
+    def close(self) -> None:
+        """Keep the connection, because other readers share it."""
+
     def reload(self) -> bool:
         """Look how far the partitions are; True if one has moved on.
 

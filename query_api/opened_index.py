@@ -151,6 +151,15 @@ def open_reader(
     holds_files = hold_files == "always" or (hold_files == "auto" and lies_on_shared_files(settings))
     reader = IndexReader(settings.location, settings.id, fingerprint, holds_files=holds_files)
     try:
+        _reload_first(reader)
+    except Exception:
+        reader.close()  # the service may go on with another index
+        raise
+    return reader
+
+
+def _reload_first(reader: IndexReader) -> None:
+    try:
         reader.reload()
     except (IndexMissing, StoreUnreachable) as error:
         log.warning("waiting for an index", reason=str(error))
@@ -158,7 +167,6 @@ def open_reader(
         if not reader.fall_back():
             raise
         log.error("serving an older generation", error=str(damage), way_on=WAY_ON)
-    return reader
 
 
 def lies_on_shared_files(settings: IndexSettings) -> bool:

@@ -18,7 +18,7 @@ from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.pack import ALIGNMENT, PackPart
 
 FORMAT_MAJOR = 2
-FORMAT_MINOR = 0
+FORMAT_MINOR = 1
 READABLE_MAJORS = (1, FORMAT_MAJOR)
 """Format 1 had a folder for each segment and a file for all tombstones of one. Its segments stay as they
 are until a merge rewrites them, so a manifest of format 2 may name segments of both forms."""
@@ -27,6 +27,7 @@ TOMBSTONES = "tombstones"
 CENTROIDS = "centroids"
 _PACK_SUFFIX = ".pack"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 _GREATEST = 2**63 - 1
 
 
@@ -137,7 +138,11 @@ NO_GENERATION = GenerationKey(0, "")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One generation. Its segments hold the fold of the log range `[first_offset, next_offset)`."""
+    """One generation. Its segments hold the fold of the log range `[first_offset, next_offset)`.
+
+    Every record up to `watermark_ms` (ms since 1970) is in that range. A watermark that was published later
+    lies in a file of its own.
+    """
 
     generation: int
     writer_epoch: int
@@ -147,6 +152,7 @@ class Manifest:
     next_offset: int
     segments: tuple[SegmentEntry, ...] = ()
     tombstones: Mapping[str, TombstonesEntry] = field(default_factory=dict)
+    watermark_ms: int | None = None
 
     @property
     def key(self) -> GenerationKey:
@@ -163,6 +169,10 @@ class Manifest:
     def files(self) -> Iterator[tuple[str, FileDigest]]:
         """Yield the name of every file that this generation needs once, with the digest that it must have."""
         yield from dict(file for entry in self.segments for file in entry.files_needed()).items()
+        yield from self.tombstone_files()
+
+    def tombstone_files(self) -> Iterator[tuple[str, FileDigest]]:
+        """Yield the name and the digest of every file of tombstones."""
         for dead in self.tombstones.values():
             if dead.file is not None:
                 yield tombstones_name(dead.file.file_name), dead.file.digest
@@ -180,6 +190,8 @@ def dump_manifest(manifest: Manifest) -> bytes:
         "segments": [segment_fields(entry) for entry in manifest.segments],
         "tombstones": {name: _dump_tombstones(entry) for name, entry in manifest.tombstones.items()},
     }
+    if manifest.watermark_ms is not None:
+        fields["watermark_ms"] = manifest.watermark_ms
     return dump_digested(fields)
 
 
@@ -233,6 +245,7 @@ def _manifest_from_fields(fields: dict[str, Any], file: str, parsed: ParsedSegme
         next_offset=int(fields["next_offset"]),
         segments=parsed.parse(fields["segments"]),
         tombstones={name: _parse_tombstones(entry) for name, entry in fields["tombstones"].items()},
+        watermark_ms=fields.get("watermark_ms"),
     )
 
 
@@ -243,6 +256,7 @@ def _check(manifest: Manifest) -> None:
     """
     if not 0 <= manifest.first_offset <= manifest.next_offset <= _GREATEST:
         raise ValueError(f"offsets [{manifest.first_offset}, {manifest.next_offset})")
+    _check_counts(manifest.watermark_ms or 0)
     num_contents = {entry.segment_id: entry.num_contents for entry in manifest.segments}
     for segment_id, dead in manifest.tombstones.items():
         _check_counts(dead.num_dead, dead.oldest_dead_ms)
@@ -271,6 +285,8 @@ def _check_parts(pack: SegmentPack) -> None:
         _check_counts(part.offset, part.size_bytes)
         if part.offset % ALIGNMENT or part.end > pack.digest.size_bytes:
             raise ValueError(f"the part {name!r} at [{part.offset}, {part.end})")
+        if part.xxh3_128 is not None and not _DIGEST.fullmatch(part.xxh3_128):
+            raise ValueError(f"the digest {part.xxh3_128!r} of the part {name!r}")
 
 
 def _check_bitmap(dead: TombstonesEntry, num_contents: int) -> None:
@@ -303,7 +319,7 @@ def segment_fields(entry: SegmentEntry) -> dict[str, Any]:
         fields["files"] = {name: _dump_digest(digest) for name, digest in entry.files.items()}
     else:
         fields["size"], fields["xxh3_128"] = _dump_digest(entry.pack.digest)
-        fields["parts"] = {name: [part.offset, part.size_bytes] for name, part in entry.pack.parts.items()}
+        fields["parts"] = {name: _dump_part(part) for name, part in entry.pack.parts.items()}
     if entry.centroids:
         fields["centroids"] = {m: _dump_digest(digest) for m, digest in entry.centroids.items()}
     return fields
@@ -322,9 +338,17 @@ def segment_from_fields(fields: dict[str, Any]) -> SegmentEntry:
 
 
 def _parse_pack(fields: dict[str, Any]) -> SegmentPack:
-    """A part may have more than its place: what a later minor version adds is left out."""
-    parts = {name: PackPart(*place[:2]) for name, place in fields["parts"].items()}
+    """A part may have its digest behind its place: since 2.1, in large packs, and for what look-ups need.
+
+    What a later minor version adds is left out.
+    """
+    parts = {name: PackPart(*part[:3]) for name, part in fields["parts"].items()}
     return SegmentPack(_parse_digest([fields["size"], fields["xxh3_128"]]), parts)
+
+
+def _dump_part(part: PackPart) -> list[Any]:
+    place = [part.offset, part.size_bytes]
+    return place if part.xxh3_128 is None else [*place, part.xxh3_128]
 
 
 def _dump_tombstones(entry: TombstonesEntry) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def plan_refill(inspection: Inspection) -> Restoration:
         left_behind.append(found)
         if found.manifest is not None:
             start = found.manifest.first_offset
-            empty = replace(found.manifest, next_offset=start, segments=(), tombstones={})
+            empty = replace(found.manifest, next_offset=start, segments=(), tombstones={}, watermark_ms=None)
             return _restoration(empty, left_behind)
     shard = inspection.store.name
     raise IndexRefused(f"{shard}: no manifest can be read, so its first offset is unknown")

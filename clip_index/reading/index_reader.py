@@ -71,6 +71,11 @@ class IndexReader:
             if self._held is not None:
                 self._held.renew(shard.store for shard in self._shards)
 
+    def close(self) -> None:
+        """Give up the local copies of what was served, when nobody uses it any more."""
+        for shard in self._shards:
+            shard.close()
+
     def may_have_news(self) -> bool:
         """Whether a shard seems to have a generation behind the served one. Any thread may call this.
 
@@ -168,7 +173,7 @@ class IndexReader:
         found = self._open_index(self._index_id) if self.index is None else self._look_again(self.index)
         if found != self.index:
             for shard in self._shards:
-                shard.store.keep_local("reader", ())
+                shard.close()
             stores = map(found.shard_store, range(found.description.num_partitions))
             self._shards = [ShardReader(store, self._clock, self._sets) for store in stores]
             self.index = found

@@ -12,7 +12,8 @@ from clip_index.content import Modality
 from clip_index.generations.tombstones import live_rows_mask, row_numbers
 from clip_index.reading.best_rows import ALL_ELIGIBLE, NO_ROWS, Eligible, RowScores, find_best_rows
 from clip_index.row_filter import RowFilter
-from clip_index.segments.segment import FoundEntry, Segment
+from clip_index.segments.segment import Segment
+from clip_index.segments.segment_ids import FoundEntry
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.queries import Queries, Reach

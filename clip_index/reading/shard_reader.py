@@ -8,9 +8,10 @@ the reader knows its generation by number *and* digest, and looks once a second 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 from pyroaring import BitMap
 
@@ -70,6 +71,8 @@ class ShardReader:
         self._manifest_data = b""
         self._located: dict[str, _Located] = {}
         self._damaged_copies: set[Path] = set()
+        self._user = f"reader {uuid4().hex}"
+        self._is_closed = False
 
     def reload(self) -> bool:
         """Switch to the current generation unless it is served already; True if another one is served now.
@@ -203,9 +206,20 @@ class ShardReader:
         if has_lost_some:
             self._verifier.retain(set(self.files()))
         self._writer_epoch = manifest.writer_epoch
-        self.store.keep_local("reader", [name for name, _ in manifest.files()])
+        self._keep_local([name for name, _ in manifest.files()])
         self._damaged_copies.difference_update(mended)
         return view
+
+    def close(self) -> None:
+        """Give up the local copies, when nobody uses the views any more. Another thread may call this."""
+        self._is_closed = True
+        self.store.keep_local(self._user, ())
+
+    def _keep_local(self, names: Collection[str]) -> None:
+        """Each reader names its own copies, because a shard may have two: its index is served again."""
+        self.store.keep_local(self._user, names)
+        if self._is_closed:  # meanwhile
+            self.store.keep_local(self._user, ())
 
     def mend(self, path: Path) -> bool:
         """Replace a served local copy that is damaged, at the next reload; False if it is the only one."""
@@ -309,6 +323,8 @@ class ShardReader:
     def _build_view(
         self, manifest: Manifest, segments: tuple[SegmentView, ...], *, known_ms: int | None
     ) -> ShardView:
+        if manifest.watermark_ms is not None:
+            known_ms = max(manifest.watermark_ms, known_ms or 0)
         snapshot = ShardSnapshot(
             generation=manifest.generation,
             first_offset=manifest.first_offset,

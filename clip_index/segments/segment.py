@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,28 +11,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clip_index.content import LONG_FACTS, Derived, Embeddings, Headline, LongFact, Modality, StoredContent
-from clip_index.errors import DamagedFile
 from clip_index.generations.manifest import SegmentEntry, centroids_name
 from clip_index.row_filter import RowFilter
 from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import (
-    CONTENTS_SCHEMA,
-    DELETES_SCHEMA,
     DIGEST,
     THUMBNAILS_SCHEMA,
-    completed,
     count_column,
-    open_columns,
 )
-from clip_index.segments.id_table import entries_in_common, find_entries, open_id_table
+from clip_index.segments.id_table import find_entries, open_id_table
 from clip_index.segments.recencies import Recencies, recencies
-from clip_index.segments.row_digests import RowDigests
 from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.segment_files import (
-    CONTENTS,
-    DELETES,
-    DIGESTS,
-    IDS,
     OWNERS,
     THUMBNAILS,
     ModalityVectors,
@@ -41,6 +30,7 @@ from clip_index.segments.segment_files import (
     nodes_name,
     vectors_name,
 )
+from clip_index.segments.segment_ids import FoundEntry, SegmentIds, map_columns
 from clip_index.segments.segment_parts import SegmentParts
 from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
@@ -51,16 +41,6 @@ from clip_index.vectors.centroid_set import CentroidSet, CentroidSets
 from clip_index.vectors.vector_file import VectorFile
 
 _NUM_CACHED_COUNTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class FoundEntry:
-    """What a segment knows of an id: a row (dead or alive) or a remembered delete (`row` is None)."""
-
-    segment_id: str
-    row: int | None
-    offset: int
-    floor: int | None
 
 
 class Segment:
@@ -75,20 +55,17 @@ class Segment:
         self.segment_id = entry.segment_id
         parts = SegmentParts(store, entry)
         known_sets = sets or CentroidSets()
-        self.contents = _open_columns(parts, CONTENTS, CONTENTS_SCHEMA)
+        self._ids = SegmentIds(parts, entry)
+        self.contents = self._ids.contents
+        self.deletes = self._ids.deletes
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
         self._reader = ColumnReader(self.contents)
         self._row_masks = RowMasks(self.contents)
         self._value_counts: BoundedCache[str, pa.Table] = BoundedCache(
             _NUM_CACHED_COUNTS, size_of=lambda counts: counts.nbytes
         )
-        self.deletes = _open_columns(parts, DELETES, DELETES_SCHEMA) if DELETES in parts else None
-        self._thumbnails = (
-            _open_columns(parts, THUMBNAILS, THUMBNAILS_SCHEMA) if THUMBNAILS in parts else None
-        )
-        self._ids = open_id_table(parts.map(IDS))
+        self._thumbnails = map_columns(parts, THUMBNAILS, THUMBNAILS_SCHEMA) if THUMBNAILS in parts else None
         self._owners = open_id_table(parts.map(OWNERS)) if OWNERS in parts else None
-        self._digests = _open_digests(parts, self.contents)
         self.vector_files: Mapping[Modality, VectorFile] = {
             modality: _open_vectors(parts, modality, _open_set(store, entry, modality, known_sets))
             for modality in entry.num_vectors
@@ -104,10 +81,7 @@ class Segment:
 
     def find_ids(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
         """Yield `(position in ids, entry)` for every entry of one of the ids."""
-        for position, entry in find_entries(self._ids, hashes):
-            found = self._entry(entry)
-            if self._entry_id(entry) == ids[position]:
-                yield position, found
+        return self._ids.find_ids(ids, hashes)
 
     def find_owner_rows(self, owner_id: str, owner_hash: NDArray[np.uint64]) -> list[int]:
         """Return the rows of this owner, dead ones included; `owner_hash` has shape (1,)."""
@@ -119,7 +93,7 @@ class Segment:
 
     def find_digest(self, digest: bytes) -> Iterator[int]:
         """Yield the rows, dead ones included, that were made of the bytes with this digest."""
-        return iter(()) if self._digests is None else self._digests.rows_of(digest)
+        return self._ids.find_digest(digest)
 
     def offset(self, row: int) -> int:
         return self._reader.offset(row)
@@ -149,13 +123,7 @@ class Segment:
 
     def rows_in_common(self, other: Segment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows of both, (n,) each, that have the same content id; dead ones are included."""
-        rows, other_rows = entries_in_common(self._ids, other._ids)
-        if not len(rows):
-            return rows, other_rows
-        are_rows = (rows < self.num_rows) & (other_rows < other.num_rows)  # behind these are deletes
-        rows, other_rows = rows[are_rows], other_rows[are_rows]
-        are_equal = np.asarray(pc.equal(self.content_ids(rows), other.content_ids(other_rows)))
-        return rows[are_equal], other_rows[are_equal]
+        return self._ids.rows_in_common(other._ids)
 
     def read(self, row: int, long_facts: Collection[LongFact] = LONG_FACTS) -> StoredContent:
         """Read one content. A long fact that is not in `long_facts` is None or empty."""
@@ -196,35 +164,6 @@ class Segment:
     @property
     def thumbnails(self) -> pa.RecordBatch | None:
         return self._thumbnails
-
-    def _entry(self, entry: int) -> FoundEntry:
-        columns, row = self._columns_and_row(entry)
-        offset, floor = columns.column("offset")[row].as_py(), columns.column("floor")[row].as_py()
-        return FoundEntry(self.segment_id, row if columns is self.contents else None, offset, floor)
-
-    def _entry_id(self, entry: int) -> str:
-        columns, row = self._columns_and_row(entry)
-        return str(columns.column("content_id")[row])
-
-    def _columns_and_row(self, entry: int) -> tuple[pa.RecordBatch, int]:
-        if entry < self.num_rows:
-            return self.contents, entry
-        return self.deletes, entry - self.num_rows
-
-
-def _open_columns(parts: SegmentParts, name: str, schema: pa.Schema) -> pa.RecordBatch:
-    part = parts.map(name)
-    try:
-        return completed(open_columns(part), schema)
-    except pa.ArrowInvalid as error:
-        raise DamagedFile(part.path, str(error)) from error
-
-
-def _open_digests(parts: SegmentParts, contents: pa.RecordBatch) -> RowDigests | None:
-    """Open the digests, which segments of earlier releases lack."""
-    if DIGESTS not in parts or DIGEST.name not in contents.schema.names:
-        return None
-    return RowDigests(open_id_table(parts.map(DIGESTS)), contents.column(DIGEST.name))
 
 
 def _open_vectors(parts: SegmentParts, modality: Modality, shared: CentroidSet | None) -> VectorFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +24,7 @@ from clip_index.segments.columns import (
 )
 from clip_index.segments.id_table import build_id_table, digest_table_from, hash_ids, id_table_from
 from clip_index.storage.file_digest import FileDigest
-from clip_index.storage.pack import PackWriter
+from clip_index.storage.pack import PackPart, PackWriter
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.calibration import write_effort
 from clip_index.vectors.vector_file import VectorWriter, WrittenLists, build_node_map
@@ -35,6 +35,11 @@ THUMBNAILS = "thumbnails.arrow"
 IDS = "ids.npy"
 OWNERS = "owners.npy"
 DIGESTS = "digests.npy"
+PARTS_OF_IDS = (CONTENTS, DELETES, IDS, DIGESTS)
+"""What look-ups need."""
+MIN_BYTES_FOR_PART_DIGESTS = 2**20
+"""Of a smaller pack the parts of the ids have no digests of their own: it is soon verified as a whole, and
+every commit writes again what the manifest says of each segment."""
 
 
 def vectors_name(modality: Modality) -> str:
@@ -116,9 +121,15 @@ def write_segment(
         num_contents=rows.contents.num_rows,
         num_deletes=rows.deletes.num_rows,
         num_vectors={modality: vectors.num_nodes for modality, vectors in written.items()},
-        pack=SegmentPack(digest, pack.parts),
+        pack=SegmentPack(digest, _with_digests(pack.parts, digest.size_bytes)),
         centroids=shared,
     )
+
+
+def _with_digests(parts: Mapping[str, PackPart], pack_bytes: int) -> dict[str, PackPart]:
+    """Keep the digests of the parts that a takeover verifies before the rest."""
+    kept = PARTS_OF_IDS if pack_bytes >= MIN_BYTES_FOR_PART_DIGESTS else ()
+    return {name: part if name in kept else replace(part, xxh3_128=None) for name, part in parts.items()}
 
 
 def remove_segment(store: ShardStore, segment_id: str) -> None:

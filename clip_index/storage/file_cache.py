@@ -136,7 +136,10 @@ class FileCache:
         with self._mutex:
             if self._open.get(user, frozenset()) == frozenset(names):
                 return
-            self._open[user] = frozenset(names)
+            if names:
+                self._open[user] = frozenset(names)
+            else:
+                self._open.pop(user, None)
             try:
                 self._folder().write_open(frozenset().union(*self._open.values()))
             except OSError as error:  # other processes may remove what this one has open: it fetches it anew

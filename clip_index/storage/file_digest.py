@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +74,19 @@ def verify_slowly(path: Path, expected: FileDigest, rest: Callable[[int], None])
 
     `rest` may sleep, to spare the disk, or raise, to stop.
     """
+    for num_bytes in verify_in_steps(path, expected):
+        rest(num_bytes)
+
+
+def verify_in_steps(path: Path, expected: FileDigest) -> Iterator[int]:
+    """Verify a file block by block; yield the length of each block. The last step may raise `DamagedFile`."""
     check_size(path, expected)
     digest, size_bytes = xxhash.xxh3_128(), 0
     with os.fdopen(open_regular(path), "rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
             size_bytes += len(block)
-            rest(len(block))
+            yield len(block)
     actual = FileDigest(size_bytes, digest.hexdigest())
     if actual != expected:
         raise DamagedFile(path, f"{actual}, expected {expected}")

@@ -14,16 +14,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
+import xxhash
+
 ALIGNMENT = 64
 """Arrow and NumPy ask for no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackPart:
-    """Where a part lies in its pack: the bytes `[offset, offset + size_bytes)`."""
+    """Where a part lies in its pack: the bytes `[offset, offset + size_bytes)`.
+
+    `xxh3_128` is their digest, 32 hexadecimal digits. Many packs have one digest for all parts alone.
+    """
 
     offset: int
     size_bytes: int
+    xxh3_128: str | None = None
 
     @property
     def end(self) -> int:
@@ -43,12 +49,14 @@ class PartFile(io.RawIOBase):
         self._pack = pack
         self._offset = pack.tell()
         self._num_bytes = 0
+        self._digest = xxhash.xxh3_128()
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any, /) -> int:
         num_bytes = self._pack.write(data)
+        self._digest.update(data)
         self._num_bytes += num_bytes
         return num_bytes
 
@@ -60,7 +68,7 @@ class PartFile(io.RawIOBase):
 
     @property
     def place(self) -> PackPart:
-        return PackPart(self._offset, self._num_bytes)
+        return PackPart(self._offset, self._num_bytes, self._digest.hexdigest())
 
 
 class PackWriter:

@@ -43,11 +43,13 @@ class CurrentState:
         dead: Mapping[str, BitMap],
         died: Mapping[str, int],
         added: Collection[SegmentEntry],
+        watermark_ms: int | None = None,
     ) -> None:
         """Commit a generation of these segments and dead rows; either/or as `install` says.
 
         `died` names the segments whose dead rows changed, and when the oldest dead row of each
-        died (ms since 1970). `added` are the segments that were written for this generation.
+        died (ms since 1970). `added` are the segments that were written for this generation. Without a
+        `watermark_ms` that of the last generation stays.
         """
         tombstones = self._tombstones(dead, died)
         manifest = replace(
@@ -57,6 +59,7 @@ class CurrentState:
             next_offset=next_offset,
             segments=segments,
             tombstones=tombstones,
+            watermark_ms=watermark_ms or self.manifest.watermark_ms,
         )
         planned = PlannedGeneration(
             manifest,

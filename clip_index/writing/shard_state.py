@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from pyroaring import BitMap
 
 from clip_index.content import Derived, EncodedContent
+from clip_index.errors import DamagedFile
 from clip_index.fold import UNSEEN, IdState
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.segments.id_table import hash_ids
-from clip_index.segments.segment import FoundEntry, Segment
+from clip_index.segments.segment import Segment
+from clip_index.segments.segment_ids import FoundEntry
+from clip_index.storage.file_digest import FileVerifier
 from clip_index.storage.shard_store import ShardStore
 from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.centroid_set import CentroidSets
+from clip_index.writing.deferred_segment import DeferredSegment, can_be_deferred
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class ShardState:
     """Immutable. A commit builds the next state, which shares the opened segments."""
 
     manifest: Manifest
-    segments: Mapping[str, Segment] = field(default_factory=dict)
+    segments: Mapping[str, Segment | DeferredSegment] = field(default_factory=dict)
     dead: Mapping[str, BitMap] = field(default_factory=dict)
     sets: CentroidSets = field(default_factory=CentroidSets)
 
@@ -57,8 +61,11 @@ class ShardState:
         return {id_: _known(newest.get(id_)) for id_ in ids}
 
     def read(self, row_id: RowId) -> EncodedContent:
-        """Return a content as it was added, with its embeddings (fp16 in the segment) and its thumbnail."""
-        segment, row = self.segments[row_id.segment_id], row_id.row
+        """Return a content as it was added, with its embeddings (fp16 in the segment) and its thumbnail.
+
+        Raises `DamagedFile` if a deferred segment turns out to be damaged.
+        """
+        segment, row = _whole(self.segments[row_id.segment_id]), row_id.row
         stored = segment.read(row)
         return EncodedContent(
             content_id=stored.content_id,
@@ -75,13 +82,25 @@ class ShardState:
         """Return what was computed from the bytes with this digest, as the newest of their rows holds it.
 
         A dead row is as good as a live one while it is there: who uploads the bytes again would get the
-        same from the encoder, and the row that is written then belongs to the new upload alone.
+        same from the encoder, and the row that is written then belongs to the new upload alone. A deferred
+        segment that has such a row is verified now. If it is damaged it is passed over, and its owner is
+        told when it verifies the segment.
         """
-        found = [(segment, row) for segment in self.segments.values() for row in segment.find_digest(digest)]
+        found = [
+            (whole, row)
+            for segment in self.segments.values()
+            if (rows := list(segment.find_digest(digest))) and (whole := _whole_or_none(segment))
+            for row in rows
+        ]
         if not found:
             return None
         segment, row = max(found, key=lambda one: one[0].offset(one[1]))
         return segment.derived(row)
+
+    def deferred(self) -> list[DeferredSegment]:
+        """Return the segments of which not all is verified yet."""
+        segments = self.segments.values()
+        return [one for one in segments if isinstance(one, DeferredSegment) and not one.is_whole]
 
     def is_dead(self, found: FoundEntry) -> bool:
         return found.row is not None and found.row in self.dead.get(found.segment_id, ())
@@ -106,6 +125,34 @@ def open_state(store: ShardStore, manifest: Manifest) -> ShardState:
         {i: read_tombstones(store, entry) for i, entry in manifest.tombstones.items()},
         sets,
     )
+
+
+def open_for_look_ups(store: ShardStore, manifest: Manifest) -> ShardState:
+    """Do what `open_state` does, but of large packs verify only what look-ups need; see `deferred`."""
+    verify, sets = FileVerifier().verify, CentroidSets()
+    segments: dict[str, Segment | DeferredSegment] = {}
+    for entry in manifest.segments:
+        if can_be_deferred(entry):
+            segments[entry.segment_id] = DeferredSegment(store, entry, sets)
+        else:
+            for name, digest in entry.files_needed():
+                verified_file(store, name, digest, verify)
+            segments[entry.segment_id] = Segment(store, entry, sets)
+    for name, digest in manifest.tombstone_files():
+        verified_file(store, name, digest)
+    dead = {i: read_tombstones(store, entry) for i, entry in manifest.tombstones.items()}
+    return ShardState(manifest, segments, dead, sets)
+
+
+def _whole(segment: Segment | DeferredSegment) -> Segment:
+    return segment if isinstance(segment, Segment) else segment.whole()
+
+
+def _whole_or_none(segment: Segment | DeferredSegment) -> Segment | None:
+    try:
+        return _whole(segment)
+    except (DamagedFile, OSError):
+        return None
 
 
 def next_state(

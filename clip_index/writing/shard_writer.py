@@ -23,10 +23,11 @@ from clip_index.vectors.vector_file import VectorWriter
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.current_state import CurrentState
 from clip_index.writing.erasure import ErasureBacklog, ErasureBudget
+from clip_index.writing.late_verification import LateVerification
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_merges import ShardMerges
-from clip_index.writing.shard_state import KnownId, ShardState, open_state
+from clip_index.writing.shard_state import KnownId, ShardState, open_for_look_ups
 
 _NOTHING_KNOWN = KnownId()
 
@@ -80,8 +81,10 @@ class ShardWriter:
             clock=clock,
             siblings=tuple(index.shard_store(p) for p in index.partitions if p != partition),
         )
+        self._late = LateVerification()
         self._buffer = Buffer()
         self._next_offset = state.manifest.next_offset
+        self._watermark_ms = state.manifest.watermark_ms or 0
         self._collected_at = clock()
 
     @classmethod
@@ -101,12 +104,13 @@ class ShardWriter:
         its manifest's `next_offset`. After `CommitUnknown` the owner claims the shard with the epoch of
         its former writer: this raises `Fenced` if another owner has taken over since. `lanes` are the
         merge workers that the shards of a process share; without them the writer starts its own. Raises
-        `DamagedFile` if a file is not what the manifest says.
+        `DamagedFile` if a file is not what the manifest says. Of large segments this verifies what look-ups
+        need; `maintain` verifies the rest.
         """
         store = index.shard_store(partition)
         store.prepare([SEGMENTS, TOMBSTONES, CENTROIDS])
         manifest = take_over_manifest(store, claim)
-        state = open_state(store, manifest)
+        state = open_for_look_ups(store, manifest)
         settings = settings or WriterSettings()
         return cls(index, partition, state=state, settings=settings, lanes=lanes, clock=clock)
 
@@ -154,6 +158,11 @@ class ShardWriter:
         return self._merges.erasure_backlog
 
     @property
+    def is_verified(self) -> bool:
+        """Whether nothing is left to verify of what the takeover has found."""
+        return not self._current.state.deferred()
+
+    @property
     def read_bytes(self) -> int:
         """Roughly the bytes that patches have had read into memory since the last commit."""
         return self._buffer.read_bytes
@@ -167,6 +176,7 @@ class ShardWriter:
         for change in delta.changes:
             self._buffer.apply(change, known.get(change.content_id, _NOTHING_KNOWN), self._current.state.read)
         self._next_offset = delta.next_offset
+        self._watermark_ms = max(self._watermark_ms, delta.watermark_ms or 0)
 
     def find_derived(self, digest: bytes) -> Derived | None:
         """Return what the committed rows hold of the bytes with this digest.
@@ -206,8 +216,10 @@ class ShardWriter:
         """Commit merges that have ended, start those that are due, collect garbage from time to time.
 
         Raises what `commit` raises: `Fenced` even while there is nothing to commit. A failed
-        merge raises `MergeFailed` and is tried again after a wait.
+        merge raises `MergeFailed` and is tried again after a wait. For a few milliseconds this also goes on
+        to verify what the takeover has deferred, and raises `DamagedFile` as the takeover would have.
         """
+        self._late.run(self._current.state.deferred())
         self._merges.run(self._buffer)
         now = self._clock()
         if 0 <= now - self._collected_at < self._settings.collect_every_seconds:
@@ -240,6 +252,7 @@ class ShardWriter:
             dead=dead,
             died={i: self._oldest_dead_ms(i) for i in self._buffer.dead.keys() & dead.keys()},
             added=sealed,
+            watermark_ms=self._watermark_ms or None,
         )
 
     def _is_needed(self, entry: SegmentEntry, dead: Mapping[str, BitMap]) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
+from clip_index.content import Delta
 from clip_index.errors import CommitUnknown
 from clip_index.writing.merge_worker import MergeFailed
 from consumer.notices import Committed, Notices
@@ -176,10 +178,16 @@ class OwnedShard:
         while delivered := self._delivered(writer, now):
             part = delivered[:1] if any(map(has_patches, delivered)) else delivered
             with self._metrics.measure("add"):
-                writer.add(joined_delta(part))
+                writer.add(self._with_watermark(part))
             self._uncommitted.mark_added(len(part), now)
             if writer.read_bytes >= self._policy.max_bytes:
                 return  # a patch has its whole content read into memory: commit first
+
+    def _with_watermark(self, part: Sequence[Handover]) -> Delta:
+        """Join handovers. A commit publishes their watermark with it, where a put of its own costs money."""
+        timestamps_ms = [ms for handover in part for ms in handover.timestamps_ms]
+        watermark_ms = self._watermark.after(timestamps_ms, now_ms=round(time.time() * 1000))
+        return replace(joined_delta(part), watermark_ms=watermark_ms)
 
     def _delivered(self, writer: ShardWriter, now: float) -> list[Handover]:
         """If a dead letter can never be delivered, commit all records before it, then raise."""

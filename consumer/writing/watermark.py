@@ -15,6 +15,7 @@ other; only the watermark was too early for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -30,6 +31,13 @@ class WatermarkClock:
         """A record with this timestamp is committed now."""
         known_ms = min(timestamp_ms, now_ms)
         self.newest_ms = known_ms if self.newest_ms is None else max(self.newest_ms, known_ms)
+
+    def after(self, timestamps_ms: Iterable[int], *, now_ms: int) -> int | None:
+        """Return the watermark of a commit that covers these records as well; None if nothing is known."""
+        known = [min(timestamp_ms, now_ms) for timestamp_ms in timestamps_ms]
+        if self.newest_ms is not None:
+            known.append(self.newest_ms)
+        return max(max(known) - self.margin_ms, 0) if known else None
 
     def advance(self, *, caught_up_at_ms: int | None) -> int | None:
         """Return the watermark if it has moved since it was last returned, otherwise None."""

@@ -229,6 +229,10 @@ class Reader(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Give up what this machine keeps for the reader. Any thread may call this, when nobody uses it."""
+        ...
+
     def open_former(self, generations: Mapping[str, GenerationKey]) -> Snapshot:
         """Open just these generations, one of each shard; `GenerationGone` if one is no longer kept."""
         ...

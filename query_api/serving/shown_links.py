@@ -71,6 +71,9 @@ class LinkShowingReader:
     def reload(self) -> bool:
         return self._reader.reload()
 
+    def close(self) -> None:
+        self._reader.close()
+
     def open_former(self, generations: Mapping[str, GenerationKey]) -> Snapshot:
         return LinkShowingSnapshot(self._reader.open_former(generations), self._shown_links)
 

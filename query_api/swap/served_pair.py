@@ -82,6 +82,7 @@ class ServedPair:
         self.index = ServedIndex(
             reader, shared.metrics, settings.max_wait_seconds, tracer=shared.tracer, is_shown=is_first
         )
+        self._reader = reader
         self.running_encoder = encoder
         self.scales = self._build_scales(is_first=is_first) if settings.has_percentiles else None
         self.drift = EncoderDrift(self.index, self.encoder, shared.metrics)
@@ -151,6 +152,7 @@ class ServedPair:
 
     async def close(self) -> None:
         await self._running.aclose()
+        self._reader.close()
 
 
 SERVED: web.RequestKey[ServedPair] = web.RequestKey("served")

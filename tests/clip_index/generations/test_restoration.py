@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clip_index.content import Delta
 from clip_index.errors import DamagedFile, Fenced, IndexRefused
 from clip_index.generations.garbage import GarbageCollector
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name, read_newest
@@ -130,6 +131,16 @@ def test_where_no_generation_is_good_only_the_log_can_help(
     commit_restoration(writer.store, plan_refill(Inspection(writer.store)), writer_id="repair")
     assert live_ids(index) == []
     assert take_over(index).next_offset == 0
+
+
+def test_an_emptied_shard_has_no_watermark_and_a_former_generation_has_its_own(writer: ShardWriter) -> None:
+    generation = writer.generation
+    writer.add(Delta(writer.next_offset, writer.next_offset + 1, watermark_ms=1_700_000_000_000))
+    writer.commit()
+    assert writer.manifest.watermark_ms == 1_700_000_000_000
+    inspection = Inspection(writer.store)
+    assert plan_refill(inspection).source.watermark_ms is None
+    assert plan_rollback(inspection, generation).source.watermark_ms is None
 
 
 def test_without_a_readable_manifest_nothing_is_known_of_the_shard(writer: ShardWriter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from pathlib import Path
 
@@ -225,3 +226,44 @@ def damage(path: Path) -> None:
     path.chmod(0o644)
     path.write_bytes(bytes(data))
     path.chmod(0o444)
+
+
+def test_copies_of_an_index_that_is_served_no_more_may_go(
+    bucket: ObjectBucket, writer: ShardWriter, tmp_path: Path
+) -> None:
+    """A service has swapped to another index, and back to this one before the former reader was closed."""
+    commit(writer, "a")
+    store = object_store(bucket, "", tmp_path / "reader")
+    former, latter = IndexReader(store), IndexReader(store)
+    former.reload()
+    latter.reload()
+    [path] = (path for path in former.served_files() if path.suffix == ".pack")
+    make_old(path)
+    former.close()
+    store.cache.sweep(max_bytes=0)
+    assert path.exists()
+    latter.close()
+    store.cache.sweep(max_bytes=0)
+    assert not path.exists()
+
+
+def make_old(path: Path) -> None:
+    an_hour_ago = time.time() - 3600
+    os.utime(path, (an_hour_ago, an_hour_ago))
+
+
+def test_a_reload_that_ends_after_its_reader_was_closed_keeps_no_copies(
+    bucket: ObjectBucket, writer: ShardWriter, tmp_path: Path
+) -> None:
+    commit(writer, "a")
+    store = object_store(bucket, "", tmp_path / "reader")
+    reader = IndexReader(store)
+    reader.reload()
+    commit(writer, "b")
+    reader.close()
+    reader.reload()
+    paths = [path for path in reader.served_files() if path.suffix == ".pack"]
+    for path in paths:
+        make_old(path)
+    store.cache.sweep(max_bytes=0)
+    assert not any(path.exists() for path in paths)

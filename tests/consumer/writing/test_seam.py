@@ -14,6 +14,7 @@ from clip_index.content import Delta
 from clip_index.errors import CommitUnknown
 from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
+from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.erasure import NOTHING_TO_ERASE, ErasureBacklog
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter as IndexWriter
@@ -28,6 +29,7 @@ from consumer.writing.commit_policy import CommitPolicy
 from consumer.writing.owned_shard import OwnedShard
 from consumer.writing.thread import Writing
 from fakes.inline_merges import InlineLanes
+from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import content, create_index
 
 
@@ -204,3 +206,23 @@ def test_opening_many_large_shards_does_not_look_like_a_writer_that_hangs() -> N
     assert len(shards.seconds_since_turn) == 3
     assert max(shards.seconds_since_turn) < 300.0
     assert writing.turns.seconds_since < 300.0
+
+
+def test_in_a_bucket_a_commit_brings_its_watermark_without_an_object_of_its_own(tmp_path: Path) -> None:
+    root = object_store(memory_bucket(), "", tmp_path / "cache")
+    index = create_index(root)
+    policy = CommitPolicy(interval_seconds=0.0, watermark_every_seconds=1000.0, watermark_margin_seconds=0.1)
+    shards = DirectoryShards(index, "writer")
+    shard = OwnedShard(
+        shards, AssignedPartition(0, 1, 0), policy=policy, metrics=Metrics(), notices=Notices()
+    )
+    reader = IndexReader(root)
+    for offset, at_ms in enumerate((3_000, 4_000)):
+        delta = Delta(offset, offset + 1, (content(f"{offset}", offset),))
+        shard.accept(Handover(0, 1, delta, timestamps_ms=(at_ms,)))
+        shard.turn()
+        reader.reload()
+        assert reader.searcher is not None
+        [snapshot] = reader.searcher.shards.values()
+        assert (snapshot.next_offset, snapshot.watermark_ms) == (offset + 1, at_ms - 100)
+    shard.close()

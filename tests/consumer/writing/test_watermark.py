@@ -29,6 +29,14 @@ class TestWatermark:
     def test_before_anything_is_known_there_is_none(self) -> None:
         assert WatermarkClock(100).advance(caught_up_at_ms=None) is None
 
+    def test_a_commit_carries_the_watermark_that_it_will_make_true(self) -> None:
+        clock = WatermarkClock(100)
+        assert clock.after([], now_ms=4000) is None
+        assert clock.after([3000, 2000], now_ms=4000) == 2900
+        assert clock.after([9_999_999], now_ms=4000) == 3900
+        clock.covered(3500, now_ms=4000)
+        assert clock.after([3000], now_ms=5000) == 3400
+
     @given(st.lists(st.tuples(st.integers(0, 10_000), st.none() | st.integers(0, 10_000))))
     def test_it_never_goes_back(self, steps: list[tuple[int, int | None]]) -> None:
         clock, last = WatermarkClock(100), -1_000_000

@@ -1,0 +1,128 @@
+"""A segment that a takeover has opened for look-ups, before the rest of its files is verified.
+
+Vectors and thumbnails are most of a segment's bytes. A new owner needs none of them to fold what arrives.
+They are verified later, in small steps between commits, and at once when something of them is asked for. So
+nothing damaged is ever read from them, and a merge verifies its sources itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.errors import DamagedFile
+from clip_index.generations.manifest import SegmentEntry
+from clip_index.segments.segment import Segment
+from clip_index.segments.segment_files import IDS, PARTS_OF_IDS
+from clip_index.segments.segment_ids import FoundEntry, SegmentIds
+from clip_index.segments.segment_parts import SegmentParts
+from clip_index.storage.file_digest import FileDigest, check_size, verify_in_steps
+from clip_index.storage.shard_store import ShardStore
+from clip_index.storage.verified_files import verified_file
+from clip_index.vectors.centroid_set import CentroidSets
+
+
+class DeferredSegment:
+    """Thread-safe. One thread takes the steps of `verify`."""
+
+    def __init__(self, store: ShardStore, entry: SegmentEntry, sets: CentroidSets) -> None:
+        """Verify and open what look-ups need; `DamagedFile` if it is not what the manifest says."""
+        self.entry = entry
+        self.segment_id = entry.segment_id
+        self._store = store
+        self._sets = sets
+        self._lock = threading.Lock()
+        self._whole: Segment | None = None
+        self._verified: set[str] = set()
+        self._damage: DamagedFile | None = None
+        self._ids = SegmentIds(_verified_parts(store, entry), entry)
+
+    def find_ids(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
+        """Do what `Segment.find_ids` does."""
+        return self._ids.find_ids(ids, hashes)
+
+    def find_digest(self, digest: bytes) -> Iterator[int]:
+        """Do what `Segment.find_digest` does."""
+        return self._ids.find_digest(digest)
+
+    @property
+    def is_whole(self) -> bool:
+        return self._whole is not None
+
+    def whole(self) -> Segment:
+        """Return the segment when all of its files are verified, which this does now if need be.
+
+        Raises `DamagedFile`, each time the same.
+        """
+        with self._lock:
+            if self._damage is not None:
+                raise self._damage
+            if self._whole is None:
+                try:
+                    for name, digest in self.entry.files_needed():
+                        self._verify_file(name, digest)
+                    self._whole = Segment(self._store, self.entry, self._sets)
+                except DamagedFile as damage:
+                    self._damage = damage
+                    raise
+            return self._whole
+
+    def _verify_file(self, name: str, digest: FileDigest) -> None:
+        if name not in self._verified:
+            try:
+                verified_file(self._store, name, digest)
+            except FileNotFoundError as error:
+                raise DamagedFile(self._store.address_of(name), "it is missing") from error
+            self._verified.add(name)
+
+    def verify(self) -> Iterator[None]:
+        """Verify the files, a block at each step, then open the segment; raise what `whole` does.
+
+        A file that is damaged or missing is looked at once more as a whole, as at a takeover: that names the
+        damage, and fetches a damaged local copy again.
+        """
+        for name, digest in self.entry.files_needed():
+            if self.is_whole:
+                return
+            try:
+                for _ in verify_in_steps(self._store.local_file(name, digest), digest):
+                    yield
+            except (DamagedFile, FileNotFoundError):
+                break
+            self._verified.add(name)
+        self.whole()
+
+
+def can_be_deferred(entry: SegmentEntry) -> bool:
+    """Whether the manifest has the digests of what look-ups need. Small and old packs have none."""
+    if entry.pack is None or IDS not in entry.pack.parts:
+        return False
+    parts = entry.pack.parts
+    return all(parts[name].xxh3_128 is not None for name in PARTS_OF_IDS if name in parts)
+
+
+def _verified_parts(store: ShardStore, entry: SegmentEntry) -> SegmentParts:
+    """Map the pack and verify its parts of the ids.
+
+    If one is damaged, the whole file is verified: that names the damage as ever, and fetches a damaged local
+    copy again.
+    """
+    try:
+        return _check_parts(store, entry)
+    except DamagedFile:
+        for name, digest in entry.stored_files():
+            verified_file(store, name, digest)
+        return _check_parts(store, entry)
+
+
+def _check_parts(store: ShardStore, entry: SegmentEntry) -> SegmentParts:
+    for name, digest in entry.stored_files():
+        check_size(store.local_file(name, digest), digest)
+    parts = SegmentParts(store, entry)
+    for name in PARTS_OF_IDS:
+        if name in parts:
+            parts.verify(name)
+    return parts

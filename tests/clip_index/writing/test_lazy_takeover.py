@@ -1,0 +1,296 @@
+"""A takeover verifies what look-ups need. The rest is verified later, and before anything of it is used."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from clip_index.errors import DamagedFile
+from clip_index.generations.history import read_newest
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.manifest import Manifest, SegmentEntry, dump_manifest, parse_manifest
+from clip_index.segments.segment_files import PARTS_OF_IDS
+from clip_index.storage.digested_json import dump_digested
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_state import open_state
+from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from fakes.inline_merges import InlineLanes
+from fakes.object_stores import memory_bucket, object_store
+from fakes.shards import add, content, create_index, description, patch, removal, take_over
+
+NUM_CONTENTS = 8
+_DIGEST = bytes(range(32))
+_DEFERRED = "thumbnails.arrow"
+
+
+def fill(index: IndexDirectory, num_segments: int = 1) -> None:
+    """Write segments of more than a megabyte each, most of which is thumbnails."""
+    writer, noise = take_over(index), random.Random(1)
+    for number in range(num_segments):
+        add(
+            writer,
+            [
+                content(f"{number}-{i}", thumbnail=noise.randbytes(200_000), digest=_DIGEST, text="t")
+                for i in range(NUM_CONTENTS)
+            ],
+        )
+        add(writer, [removal(f"gone-{number}", version=3)])
+        writer.commit()
+    writer.close()
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> IndexDirectory:
+    index = create_index(tmp_path)
+    fill(index)
+    return index
+
+
+def newest(index: IndexDirectory) -> Manifest:
+    manifest = read_newest(index.shard_store(0))
+    assert manifest is not None
+    return manifest
+
+
+def pack_of(index: IndexDirectory, number: int = 0) -> tuple[SegmentEntry, Path]:
+    entry = newest(index).segments[number]
+    return entry, index.shard_store(0).local_file(entry.stored_name)
+
+
+def flip(path: Path, position: int) -> None:
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(position)
+        [byte] = file.read(1)
+        file.seek(position)
+        file.write(bytes([byte ^ 4]))
+
+
+def damage(index: IndexDirectory, part: str, number: int = 0) -> Path:
+    """Flip a bit in the middle of a part of the pack."""
+    entry, path = pack_of(index, number)
+    assert entry.pack is not None
+    place = entry.pack.parts[part]
+    flip(path, place.offset + place.size_bytes // 2)
+    return path
+
+
+def sentence_of_a_whole_look(index: IndexDirectory) -> str:
+    with pytest.raises(DamagedFile) as refused:
+        open_state(index.shard_store(0), newest(index))
+    return str(refused.value)
+
+
+def verify_the_rest(writer: ShardWriter) -> None:
+    for _ in range(10_000):
+        writer.maintain()
+        if writer.is_verified:
+            return
+    raise AssertionError("the verification does not end")
+
+
+def take_over_and_verify(index: IndexDirectory) -> None:
+    with closing(take_over(index)) as writer:
+        verify_the_rest(writer)
+
+
+def merge_all(writer: ShardWriter) -> None:
+    for _ in range(3):
+        writer._merges.run(writer._buffer)
+
+
+def test_ids_are_found_and_commits_made_before_the_rest_is_verified(index: IndexDirectory) -> None:
+    damage(index, _DEFERRED)
+    writer = take_over(index)
+    assert not writer.is_verified
+    add(writer, [removal("0-0"), content("gone-0", version=2), content("new")])
+    writer.commit()
+    assert writer.manifest.num_live() == NUM_CONTENTS  # one was deleted, one is new, one is too old
+    writer.close()
+
+
+def test_damage_that_is_found_later_has_the_sentence_that_a_takeover_has(index: IndexDirectory) -> None:
+    damage(index, _DEFERRED)
+    told = sentence_of_a_whole_look(index)
+    writer = take_over(index)
+    with pytest.raises(DamagedFile) as refused:
+        verify_the_rest(writer)
+    assert str(refused.value) == told
+    writer.close()
+
+
+@pytest.mark.parametrize("part", PARTS_OF_IDS)
+def test_damage_of_what_look_ups_need_is_refused_before_the_first_commit(
+    index: IndexDirectory, part: str
+) -> None:
+    damage(index, part)
+    told = sentence_of_a_whole_look(index)
+    with pytest.raises(DamagedFile) as refused:
+        take_over(index)
+    assert str(refused.value) == told
+
+
+def test_a_file_that_was_cut_short_is_refused_at_once(index: IndexDirectory) -> None:
+    _, path = pack_of(index)
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    with pytest.raises(DamagedFile):
+        take_over(index)
+
+
+def test_every_flipped_bit_is_refused_before_it_can_be_merged(index: IndexDirectory) -> None:
+    _, path = pack_of(index)
+    dice = random.Random(7)
+    for _ in range(40):
+        position = dice.randrange(path.stat().st_size)
+        flip(path, position)
+        with pytest.raises(DamagedFile):
+            take_over_and_verify(index)
+        flip(path, position)
+    take_over_and_verify(index)
+
+
+def test_what_was_computed_before_is_found_at_once_after_a_takeover(index: IndexDirectory) -> None:
+    before = open_state(index.shard_store(0), newest(index)).find_derived(_DIGEST)
+    writer = take_over(index)
+    found = writer.find_derived(_DIGEST)
+    assert before is not None
+    assert found is not None
+    assert found.thumbnail == before.thumbnail
+    writer.close()
+
+
+@pytest.mark.parametrize("part", [_DEFERRED, "image.faiss", "image.nodes.npy"])
+def test_nothing_damaged_is_taken_for_what_was_computed_before(index: IndexDirectory, part: str) -> None:
+    damage(index, part)
+    writer = take_over(index)
+    assert writer.find_derived(_DIGEST) is None
+    with pytest.raises(DamagedFile):
+        verify_the_rest(writer)
+    writer.close()
+
+
+def test_a_patch_writes_nothing_damaged_again(index: IndexDirectory) -> None:
+    damage(index, _DEFERRED)
+    writer = take_over(index)
+    with pytest.raises(DamagedFile):
+        add(writer, [patch("0-0", metadata={"colour": "red"})])
+    writer.close()
+
+
+def test_a_patch_that_comes_at_once_keeps_the_thumbnail(index: IndexDirectory) -> None:
+    writer = take_over(index)
+    add(writer, [patch("0-0", metadata={"colour": "red"})])
+    writer.commit()
+    state = open_state(index.shard_store(0), writer.manifest)
+    row = state.find(["0-0"])["0-0"].live_row
+    assert row is not None
+    assert len(state.read(row).thumbnail or b"") == 200_000
+    writer.close()
+
+
+def test_a_merge_that_comes_first_refuses_the_damage(tmp_path: Path) -> None:
+    index = create_index(tmp_path)
+    fill(index, num_segments=2)
+    damage(index, _DEFERRED, number=1)
+    lanes = InlineLanes()
+    lanes.release(is_released=True)
+    settings = WriterSettings(merge=MergeSettings(2, max_dead_share=1.0))
+    writer = take_over(index, settings=settings, lanes=lanes)
+    with pytest.raises(DamagedFile):
+        merge_all(writer)
+    assert len(writer.manifest.segments) == 2
+    writer.close()
+
+
+def test_a_segment_that_was_merged_away_is_not_looked_for(tmp_path: Path) -> None:
+    index = create_index(tmp_path)
+    fill(index, num_segments=2)
+    lanes = InlineLanes()
+    lanes.release(is_released=True)
+    settings = WriterSettings(merge=MergeSettings(2, max_dead_share=1.0))
+    writer = take_over(index, settings=settings, lanes=lanes)
+    paths = [pack_of(index, number)[1] for number in range(2)]
+    merge_all(writer)
+    assert len(writer.manifest.segments) == 1
+    for path in paths:
+        path.unlink()
+    verify_the_rest(writer)
+    writer.close()
+
+
+def test_a_file_that_is_gone_is_damage(index: IndexDirectory) -> None:
+    writer = take_over(index)
+    _, path = pack_of(index)
+    path.unlink()
+    with pytest.raises(DamagedFile, match="it is missing"):
+        verify_the_rest(writer)
+    writer.close()
+
+
+def without_part_digests(entry: SegmentEntry) -> bool:
+    assert entry.pack is not None
+    return all(part.xxh3_128 is None for part in entry.pack.parts.values())
+
+
+def test_a_segment_without_digests_of_parts_is_verified_as_a_whole(index: IndexDirectory) -> None:
+    """An earlier release wrote it."""
+    store, manifest = index.shard_store(0), newest(index)
+    former = dump_manifest(manifest).decode()
+    for part in parts_with_digests(manifest.segments[0]):
+        former = former.replace(f', "{part}"', "")
+    assert without_part_digests(parse_unchecked(former).segments[0])
+    damage(index, _DEFERRED)
+    name = f"manifest-{manifest.generation:020d}.json"
+    store.remove(name)
+    store.put({name: dump_manifest(parse_unchecked(former))})
+    with pytest.raises(DamagedFile):
+        take_over(index)
+
+
+def parts_with_digests(entry: SegmentEntry) -> list[str]:
+    assert entry.pack is not None
+    return [part.xxh3_128 for part in entry.pack.parts.values() if part.xxh3_128 is not None]
+
+
+def parse_unchecked(text: str) -> Manifest:
+    """Parse a manifest whose own digest no longer fits."""
+    fields = json.loads(text)
+    fields.pop("self_xxh3_128")
+    return parse_manifest(dump_digested(fields), "manifest")
+
+
+def test_a_manifest_says_the_digests_of_parts_for_large_packs_alone(index: IndexDirectory) -> None:
+    writer = take_over(index)
+    add(writer, [content("small")])
+    writer.commit()
+    large, small = writer.manifest.segments
+    assert len(parts_with_digests(large)) == len(PARTS_OF_IDS)
+    assert without_part_digests(small)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda path: path.unlink(), id="removed"),
+        pytest.param(lambda path: flip(path, path.stat().st_size - 1), id="damaged"),
+    ],
+)
+def test_a_copy_of_an_object_that_is_damaged_after_the_takeover_is_fetched_again(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    index = IndexDirectory(object_store(memory_bucket(), "indexes/main", tmp_path), "main", description())
+    fill(index)
+    writer = take_over(index)
+    _, path = pack_of(index)
+    change(path)
+    verify_the_rest(writer)
+    assert writer.find_derived(_DIGEST) is not None
+    writer.close()
