@@ -34,10 +34,9 @@ class FlatVectors:
     def search(
         self, queries: Queries, k: int, selection: NodeSelection | None, reach: Reach = Reach.NEAR
     ) -> Found:
-        found = queries.empty(k)
         if reach is Reach.REST:  # everything is near
-            found[1].fill(-1)
-            return found
+            return queries.nothing(k)
+        found = queries.empty(k)
         use_one_thread()
         into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
         selector = faiss.IDSelectorBitmap(selection.bitmap) if selection else None
@@ -54,10 +53,10 @@ class FlatVectors:
         return np.ones(len(nodes), np.bool_)
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
-        return NodeSelection(pack_bits(is_node))
+        return NodeSelection(pack_bits(is_node), int(np.count_nonzero(is_node)))
 
     def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
-        return NodeSelection(without_bits(selection.bitmap, nodes))
+        return NodeSelection(without_bits(selection.bitmap, nodes), selection.num_nodes - len(nodes))
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
         return np.asarray(self._index.reconstruct_batch(nodes), np.float32)

@@ -32,6 +32,7 @@ from clip_index.vectors.calibration import (
     may_train,
 )
 from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
+from clip_index.vectors.listed_codes import ListedCodes
 from clip_index.vectors.queries import Around, Found, NearLists, Queries, Reach
 from clip_index.vectors.vectors import (
     NodeSelection,
@@ -50,6 +51,14 @@ _BLOCK = 8192
 
 _MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
 _FILTERED_BASE = 4  # times the least number of near lists; with 2, filters opposed to the query had 0.956
+
+# Measured for 512 dimensions in fp16 that no cache holds. Their ratios matter, not what they are.
+_SECONDS_OF_RANKING = 0.2e-6  # a list, where many are ranked
+_SECONDS_OF_LIST = 0.3e-6  # that is scanned
+_SECONDS_OF_ASKING = 10e-9  # a node of such a list whether it is selected
+_SECONDS_OF_NODE = 280e-9  # that is selected
+_SECONDS_OF_COPIED_NODE = 450e-9
+
 _fseek = ctypes.CDLL(None).fseek
 _fseek.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
 _FILE_MARK = b"IwSq"  # FAISS's name for an inverted file over a scalar quantizer
@@ -171,6 +180,8 @@ class InvertedLists:
         use_one_thread()
         if reach is Reach.ALL:
             return self._scan_all(queries, k, selection)
+        if selection is not None and self._is_few(queries, selection):
+            return self._scan_few(queries, k, selection, reach)
         if selection is None and reach is Reach.NEAR:
             near = queries.near(self.around)
             return self._scan_lists(queries, k, near.pointers, self._parameters_of(near.lists.shape[1], None))
@@ -184,6 +195,8 @@ class InvertedLists:
         return self._scan_lists(queries, k, pointers, self._parameters_of(num_probed, selection))
 
     def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
+        if selection is not None and self._is_few(queries, selection):
+            return selection.num_nodes
         _, lists, num_near = self._rank_lists(queries, selection)
         lengths = self._lengths if selection is None else selection.num_in_list
         assert lengths is not None
@@ -193,9 +206,50 @@ class InvertedLists:
     def are_near(
         self, queries: Queries, query: int, nodes: NDArray[np.int64], selection: NodeSelection | None
     ) -> NDArray[np.bool_]:
+        if selection is not None and self._is_few(queries, selection):
+            return np.ones(len(nodes), np.bool_)
         _, lists, num_near = self._rank_lists(queries, selection)
         are_near: NDArray[np.bool_] = np.isin(self._lists_of(nodes), lists[query, : num_near[query]])
         return are_near
+
+    def _is_few(self, queries: Queries, selection: NodeSelection) -> bool:
+        """Whether all selected nodes are scanned, because that costs no more than the near lists would.
+
+        It depends on no query, so queries that are asked together are answered as they are alone.
+        """
+        near_seconds = self._seconds_of_near(queries, selection)
+        return min(_seconds_of_copying(selection), self._seconds_of_all(selection)) <= near_seconds
+
+    def _seconds_of_near(self, queries: Queries, selection: NodeSelection) -> float:
+        """Estimate a scan of the near lists of a usual query."""
+        share = max(1, selection.num_nodes) / self.num_nodes
+        num_base = max(queries.usual_near(self.around), _FILTERED_BASE * queries.least_near(self.around))
+        num_lists = min(num_base * _thoroughness(share) / share, self._num_lists)
+        return num_lists * (
+            _SECONDS_OF_RANKING
+            + _SECONDS_OF_LIST
+            + self._list_length * (_SECONDS_OF_ASKING + share * _SECONDS_OF_NODE)
+        )
+
+    def _seconds_of_all(self, selection: NodeSelection) -> float:
+        """Estimate a scan of all lists, one after another as they lie in memory."""
+        return (
+            self._num_lists * _SECONDS_OF_LIST
+            + self.num_nodes * _SECONDS_OF_ASKING
+            + selection.num_nodes * _SECONDS_OF_NODE
+        )
+
+    def _scan_few(self, queries: Queries, k: int, selection: NodeSelection, reach: Reach) -> Found:
+        """Scan all selected nodes. They are all near, so the rest has none."""
+        if reach is Reach.REST:
+            return queries.nothing(k)
+        if _seconds_of_copying(selection) > self._seconds_of_all(selection):
+            return self._scan_all(queries, k, selection)
+        assert isinstance(selection, _ListedSelection)
+        nodes, addresses = selection.codes
+        scores, numbers = self._codes.search(queries, k, addresses)
+        found = np.where(numbers < 0, -1, nodes[numbers]) if len(nodes) else numbers
+        return clip_scores((scores, found))
 
     def _rank_lists(
         self, queries: Queries, selection: NodeSelection | None, *, ranks_all: bool = False
@@ -277,17 +331,26 @@ class InvertedLists:
         return np.ascontiguousarray(lists)
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
+        return _ListedSelection(self, pack_bits(is_node), int(np.count_nonzero(is_node)))
+
+    def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
+        fewer = without_bits(selection.bitmap, nodes)
+        return _ListedSelection(self, fewer, selection.num_nodes - len(nodes))
+
+    def count_in_lists(self, is_node: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Return how many of some nodes each list has, (lists,)."""
         nodes, starts = self._nodes_by_list
         num_in_list = np.zeros(self._num_lists, np.int64)
         has_nodes = self._has_nodes
-        counts = is_node.take(nodes).view(np.int8)
-        num_in_list[has_nodes] = np.add.reduceat(counts, starts[:-1][has_nodes], dtype=np.int64)
-        return NodeSelection(pack_bits(is_node), num_in_list)
+        num_in_list[has_nodes] = np.add.reduceat(is_node.take(nodes), starts[:-1][has_nodes], dtype=np.int64)
+        return num_in_list
 
-    def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
-        assert selection.num_in_list is not None
-        num_gone = np.bincount(self._lists_of(nodes), minlength=self._num_lists)
-        return NodeSelection(without_bits(selection.bitmap, nodes), selection.num_in_list - num_gone)
+    def find_codes(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the nodes as their codes lie in memory, and the address of each code."""
+        ordered, starts = self._nodes_by_list
+        positions = np.sort(self._positions[nodes])
+        lists = np.searchsorted(starts, positions, side="right") - 1
+        return ordered[positions], self._codes.addresses(lists, positions - starts[lists])
 
     def _lists_of(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the list that each node lies in."""
@@ -295,14 +358,13 @@ class InvertedLists:
         return np.searchsorted(starts, self._positions[nodes], side="right") - 1
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
-        embeddings = np.empty((len(nodes), self._index.d), np.float32)
         _, starts = self._nodes_by_list
-        lists = self._lists_of(nodes)
-        for row, list_number, position in zip(
-            embeddings, lists.tolist(), self._positions[nodes] - starts[lists], strict=True
-        ):
-            self._index.reconstruct_from_offset(list_number, int(position), faiss.swig_ptr(row))
-        return embeddings
+        positions, lists = self._positions[nodes], self._lists_of(nodes)
+        return self._codes.embeddings(self._codes.addresses(lists, positions - starts[lists]))
+
+    @cached_property
+    def _codes(self) -> ListedCodes:
+        return ListedCodes(self._index)
 
     @cached_property
     def _nodes_by_list(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -327,6 +389,30 @@ class InvertedLists:
         positions = np.empty(self.num_nodes, np.int32)
         positions[self._nodes_by_list[0]] = np.arange(self.num_nodes, dtype=np.int32)
         return positions
+
+
+class _ListedSelection(NodeSelection):
+    """Nodes of inverted lists that may be found."""
+
+    def __init__(self, lists: InvertedLists, bitmap: NDArray[np.uint8], num_nodes: int) -> None:
+        super().__init__(bitmap, num_nodes)
+        self._lists = lists
+
+    @cached_property
+    def num_in_list(self) -> NDArray[np.int64]:  # type: ignore[override]
+        is_node = np.unpackbits(self.bitmap, count=self._lists.num_nodes, bitorder="little")
+        return self._lists.count_in_lists(is_node.view(np.int8))
+
+    @cached_property
+    def codes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The selected nodes as their codes lie in memory, and the address of each code."""
+        nodes = np.flatnonzero(np.unpackbits(self.bitmap, bitorder="little"))
+        return self._lists.find_codes(nodes)
+
+
+def _seconds_of_copying(selection: NodeSelection) -> float:
+    """Estimate a scan of copies of the selected nodes."""
+    return selection.num_nodes * _SECONDS_OF_COPIED_NODE
 
 
 def _thoroughness(share: float) -> float:

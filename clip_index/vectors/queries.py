@@ -129,6 +129,11 @@ class Queries:
             found = self._near[key] = self._find_near(around, least)
         return found
 
+    def usual_near(self, own: Around) -> int:
+        """Return how many lists nine of ten queries scan around the centroids of `own`, a file's lists."""
+        around = self._around.get(id(own.centroids), own)
+        return min(around.effort.usual_lists, around.num_lists)
+
     def least_near(self, around: Around) -> int:
         """Return how many lists of mean length hold the nodes that a query meets at least."""
         num_met = self._num_met * around.nodes_per_row
@@ -162,6 +167,11 @@ class Queries:
     def empty(self, k: int) -> Found:
         """Return arrays for k results of each query."""
         return np.empty((self._num_queries, k), np.float32), np.empty((self._num_queries, k), np.int64)
+
+    def nothing(self, k: int) -> Found:
+        """Return k results of each query that say that nothing is found."""
+        shape = (self._num_queries, k)
+        return np.full(shape, -1, np.float32), np.full(shape, -1, np.int64)
 
 
 def _near_lists(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import faiss
@@ -14,19 +13,24 @@ from clip_index.storage.pack import ByteSink
 from clip_index.vectors.queries import Found, Queries, Reach
 
 
-@dataclass(frozen=True, slots=True)
 class NodeSelection:
-    """The nodes that may be found: a bitmap of all, least significant bit first.
+    """The nodes that may be found: a bitmap of all, least significant bit first. Thread-safe.
 
-    `num_in_list` counts them in each inverted list, (lists,) int64; None if there are no lists.
+    What only some searches need is made when it is first asked for.
     """
 
-    bitmap: NDArray[np.uint8]
     num_in_list: NDArray[np.int64] | None = None
+    """How many selected nodes each inverted list has, (lists,); None if there are no lists."""
+
+    def __init__(self, bitmap: NDArray[np.uint8], num_nodes: int) -> None:
+        """`num_nodes` are selected."""
+        self.bitmap = bitmap
+        self.num_nodes = num_nodes
 
     @property
     def nbytes(self) -> int:
-        return self.bitmap.nbytes + (0 if self.num_in_list is None else self.num_in_list.nbytes)
+        """The bytes with everything that can be asked for."""
+        return self.bitmap.nbytes + 2 * self.num_nodes * np.dtype(np.int64).itemsize
 
 
 class Vectors(Protocol):

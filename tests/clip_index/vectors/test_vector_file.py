@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.data import draw_queries, draw_rows, draw_space
+from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.storage.mapped_part import map_file
+from clip_index.vectors import listed_codes
 from clip_index.vectors.calibration import UNCALIBRATED
 from clip_index.vectors.inverted_lists import MIN_NODES
-from clip_index.vectors.queries import Queries
+from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import NodeMap, VectorFile, build_node_map, write_fastest
 
 NUM_ROWS = 12_000
@@ -107,6 +108,57 @@ def test_asking_for_more_than_there_is_gives_all(file: VectorFile) -> None:
         file.vectors.select(is_alive),
     )
     assert set(nodes[0].tolist()) == {5, 77, 1234, -1}
+
+
+@pytest.mark.parametrize("block", [7, 1024])
+@pytest.mark.parametrize("num_selected", [0, 1, 9, 40, 1000])
+def test_few_selected_nodes_are_found_as_a_scan_of_all_lists_finds_them(
+    file: VectorFile, num_selected: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listed_codes, "_BLOCK", block)
+    random = np.random.default_rng(num_selected)
+    is_node = np.zeros(file.num_nodes, np.bool_)
+    is_node[random.choice(file.num_nodes, num_selected, replace=False)] = True
+    selection = file.vectors.select(is_node)
+    queries = Queries(draw_queries(draw_space(5), "text", 6, 10))
+    scores, nodes = file.vectors.search(queries, 20, selection)
+    expected_scores, expected = file.vectors.search(queries, 20, selection, Reach.ALL)
+    is_found = nodes >= 0
+    assert is_found.sum(axis=1).tolist() == [min(20, num_selected)] * 6
+    assert np.array_equal(nodes, expected)
+    assert np.array_equal(scores[is_found], expected_scores[is_found])  # bit by bit: ties stay ties
+    assert (file.vectors.search(queries, 20, selection, Reach.REST)[1] == -1).all()
+    assert file.vectors.count_near(queries, selection) == num_selected
+    assert file.vectors.are_near(queries, 0, np.flatnonzero(is_node), selection).all()
+
+
+@pytest.mark.parametrize("num_selected", [300, 5000])
+def test_a_filtered_query_among_others_is_answered_as_it_is_alone(
+    file: VectorFile, num_selected: int
+) -> None:
+    is_node = np.zeros(file.num_nodes, np.bool_)
+    is_node[:num_selected] = True
+    selection = file.vectors.select(is_node)
+    queries = draw_queries(draw_space(5), "text", 5, 12)
+    together = file.vectors.search(Queries(queries), 10, selection)
+    for number, query in enumerate(queries):
+        alone = file.vectors.search(Queries(query[None]), 10, selection)
+        assert [part[0].tolist() for part in alone] == [part[number].tolist() for part in together]
+
+
+def test_a_selection_that_lost_most_of_its_nodes_finds_the_ones_that_are_left(file: VectorFile) -> None:
+    every = np.ones(file.num_nodes, np.bool_)
+    selection = file.vectors.deselect(file.vectors.select(every), np.arange(12, file.num_nodes))
+    _, nodes = file.vectors.search(Queries(draw_queries(draw_space(5), "text", 1, 9)), 20, selection)
+    assert sorted(nodes[0].tolist()) == [-1] * 8 + list(range(12))
+
+
+def test_embeddings_are_read_in_the_order_that_is_asked_for(
+    file: VectorFile,
+) -> None:
+    nodes = np.random.default_rng(4).choice(file.num_nodes, 50)
+    assert np.array_equal(file.vectors.embeddings_of(nodes), file.read_nodes()[nodes].astype(np.float32))
+    assert file.vectors.embeddings_of(nodes[:0]).shape == (0, DIMENSION)
 
 
 def test_a_node_map_keeps_every_row_of_identical_embeddings() -> None:
