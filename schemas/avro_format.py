@@ -20,6 +20,7 @@ from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
 
 from schemas.avro_indices import Walk, index_check
+from schemas.avro_logical import ToMilliseconds, find_refusal, find_time_unit
 from schemas.avro_references import with_references
 from schemas.clock_time import ms_from_time, time_from_ms
 from schemas.errors import BadEvent, UnknownSchema
@@ -70,8 +71,18 @@ class AvroSchema:
 
 def parse_avro_schema(text: str, references: Sequence[str] = ()) -> AvroSchema:
     """Parse the text of an .avsc file, and of the files whose types it names. Raises ValueError."""
+    return _parse(_loaded(text, references))
+
+
+def _loaded(text: str, references: Sequence[str]) -> Any:
     try:
-        document = with_references(json.loads(text), [json.loads(one) for one in references])
+        return with_references(json.loads(text), [json.loads(one) for one in references])
+    except _SCHEMA_ERRORS as error:
+        raise ValueError(f"not an Avro schema: {error}") from error
+
+
+def _parse(document: Any) -> AvroSchema:
+    try:
         parsed = fastavro.parse_schema(_without_logical_types(document))
         crc = fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO")
         return AvroSchema(bytes.fromhex(crc), parsed)
@@ -94,17 +105,24 @@ def _without_logical_types(schema: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ForeignSchema:
-    """A schema that another than this package has made, and the check of its data."""
+    """A schema that another than this package has made, and the check of its data.
+
+    `to_milliseconds` turns `occurred_at` into milliseconds. `refusal` says why no event can be read.
+    """
 
     schema: AvroSchema
     check: Walk
+    to_milliseconds: ToMilliseconds
+    refusal: str | None
 
 
 def parse_foreign_schema(text: str, references: Sequence[str] = ()) -> ForeignSchema:
     """Parse the text of a schema that a producer has made. Raises ValueError."""
-    schema = parse_avro_schema(text, references)
+    document = _loaded(text, references)
+    schema = _parse(document)
     try:
-        return ForeignSchema(schema, index_check(schema.parsed, is_event=False))
+        check = index_check(schema.parsed, is_event=False)
+        return ForeignSchema(schema, check, find_time_unit(document), find_refusal(document))
     except _SCHEMA_ERRORS as error:
         raise ValueError(f"not an Avro schema: {error}") from error
 
@@ -148,12 +166,17 @@ class AvroReader:
 
         Raises `BadEvent`: `incompatible_schema`, with Avro's reason.
         """
+        if written.refusal is not None:
+            raise BadEvent("incompatible_schema", written.refusal)
+        fields: dict[str, Any] = self._foreign_fields(datum, written)
+        fields["occurred_at"] = written.to_milliseconds(fields["occurred_at"])
+        return _event_from_datum(fields)
+
+    def _foreign_fields(self, datum: bytes, written: ForeignSchema) -> Any:
         if (known := self._written.get(written.schema.fingerprint)) is not None:
-            return _event_from_datum(self._read_datum(datum, known))
-        _check_names(written.schema.parsed, self._current.parsed)
-        return _event_from_datum(
-            _read_datum(datum, written.schema.parsed, self._current.parsed, check=written.check)
-        )
+            return self._read_datum(datum, known)
+        _check_names(_branch(datum, written.schema.parsed), self._current.parsed)
+        return _read_datum(datum, written.schema.parsed, self._current.parsed, check=written.check)
 
     def _read_datum(self, value: bytes, written: AvroSchema, start: int = 0) -> Any:
         reader_schema = None if written.fingerprint == self._current.fingerprint else self._current.parsed
@@ -188,6 +211,20 @@ def _read_datum(value: bytes, written: Any, reader_schema: Any | None, *, check:
     if stream.tell() != len(value):
         raise BadEvent("undecodable", f"{len(value) - stream.tell()} bytes follow the datum")
     return datum
+
+
+def _branch(datum: bytes, written: Any) -> Any:
+    """Return the schema of the datum itself: of a union, the branch that the datum's first number names.
+
+    Types of several events in one topic are such a union (Confluent's "multiple event types").
+    """
+    if not isinstance(written, list):
+        return written
+    try:
+        number: Any = fastavro.schemaless_reader(BytesIO(datum), "long", None)
+        return dict(enumerate(written))[number]
+    except (EOFError, KeyError):
+        raise BadEvent("undecodable", "the datum names no type of the union that its schema is") from None
 
 
 def _check_names(written: Any, current: Any) -> None:

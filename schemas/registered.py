@@ -56,8 +56,9 @@ class RegisteredReader:
 
     def read_event(self, framed: Framed) -> Event:
         """Read an Avro datum as an event, by Avro's rules of resolution. Does not validate the event."""
+        schema = self._avro_schema(framed.schema)
         try:
-            return self._avro.read_foreign(framed.datum, self._avro_schema(framed.schema))
+            return self._avro.read_foreign(framed.datum, schema)
         except BadEvent as error:
             if error.reason != "incompatible_schema":
                 raise

@@ -76,7 +76,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("mapping", "registered"),
         ("avro_format", "cloud_events"),
         ("json_format",),
-        ("avro_indices", "avro_references", "base64_text", "clock_time", "framing"),
+        ("avro_indices", "avro_logical", "avro_references", "base64_text", "clock_time", "framing"),
         ("validation",),
         ("errors", "events"),
     ),

@@ -90,12 +90,16 @@ ValueSpec = Annotated[Value, BeforeValidator(_as_source)]
 
 
 class Condition(_Part):
-    """What a record must have for a rule to apply: a field or a header, and one test of its text."""
+    """What a record must have for a rule to apply: a field or a header, and one test of its text.
+
+    Every test but `exists: false` needs the field to be there; `none_of` too.
+    """
 
     pointer: Pointer | None = None
     header: str | None = None
     equals: Scalar | None = None
     any_of: list[Scalar] | None = Field(default=None, min_length=1)
+    none_of: list[Scalar] | None = Field(default=None, min_length=1)
     starts_with: Texts | None = None
     ends_with: Texts | None = None
     exists: bool | None = None
@@ -104,7 +108,7 @@ class Condition(_Part):
     def _has_one_field_and_one_test(self) -> Condition:
         if (self.pointer is None) == (self.header is None):
             raise PydanticCustomError("condition", "needs exactly one of pointer and header")
-        tests = ("equals", "any_of", "starts_with", "ends_with", "exists")
+        tests = ("equals", "any_of", "none_of", "starts_with", "ends_with", "exists")
         if sum(getattr(self, name) is not None for name in tests) != 1:
             raise PydanticCustomError("condition", "needs exactly one of " + ", ".join(tests))
         return self

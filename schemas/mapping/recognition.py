@@ -19,8 +19,28 @@ def recognise(document: object) -> str | None:
 
 
 def _is_row_change(document: Mapping[str, Any]) -> bool:
+    payload = _payload(document)
+    return "op" in payload and ("after" in payload or "before" in payload)
+
+
+def _is_schema_change(document: Mapping[str, Any]) -> bool:
+    payload = _payload(document)
+    return "ddl" in payload and "databaseName" in payload
+
+
+def _is_transaction(document: Mapping[str, Any]) -> bool:
+    payload = _payload(document)
+    return payload.get("status") in ("BEGIN", "END") and payload.keys() >= {"id", "data_collections"}
+
+
+def _is_heartbeat(document: Mapping[str, Any]) -> bool:
+    return _payload(document).keys() == {"ts_ms"}
+
+
+def _payload(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what Connect's JSON converter wraps if it writes schemas; else the document itself."""
     payload = document.get("payload", document)
-    return isinstance(payload, dict) and "op" in payload and ("after" in payload or "before" in payload)
+    return payload if isinstance(payload, dict) else {}
 
 
 def _is_notification(document: Mapping[str, Any]) -> bool:
@@ -35,6 +55,9 @@ def _is_connect_json(document: Mapping[str, Any]) -> bool:
 
 _SHAPES: tuple[tuple[str, str, _Shape], ...] = (
     ("a row change of Debezium", "debezium", _is_row_change),
+    ("a change of the schema by Debezium, and no content", "debezium", _is_schema_change),
+    ("the begin or end of a transaction by Debezium, and no content", "debezium", _is_transaction),
+    ("a heartbeat of Debezium, and no content", "debezium", _is_heartbeat),
     ("a notification of a bucket", "s3-notification", _is_notification),
     ("a record of Kafka Connect's JSON converter", "connect-json", _is_connect_json),
 )

@@ -97,6 +97,8 @@ def is_met(condition: Condition, record: ForeignRecord) -> bool:
         return _same(found, condition.equals)
     if condition.any_of is not None:
         return any(_same(found, wanted) for wanted in condition.any_of)
+    if condition.none_of is not None:
+        return found is not None and not any(_same(found, wanted) for wanted in condition.none_of)
     if not isinstance(found, str):
         return False
     if condition.starts_with is not None:

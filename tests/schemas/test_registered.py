@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ import pytest
 
 from fakes.sample_events import SAMPLE_EVENTS
 from schemas.avro_format import current_schema
+from schemas.clock_time import ms_from_time, time_from_ms
 from schemas.codec import EventDecoder, encode_event_framed, encode_event_json
 from schemas.errors import BadEvent, SchemaNotAtHand
 from schemas.events import DeleteEvent, Event, TextContent, UploadEvent
@@ -146,6 +148,105 @@ def test_a_schema_that_cannot_be_resolved_to_ours_says_why(schema: RegisteredSch
         decode(prefix_of(7) + bytes(3), by=decoder(schema))
     assert caught.value.reason == "incompatible_schema"
     assert len(caught.value.detail) < 400
+
+
+def with_time(time_type: Any) -> dict[str, Any]:
+    fields = [
+        {"name": "occurred_at", "type": time_type} if one["name"] == "occurred_at" else one
+        for one in SMALL["fields"]
+    ]
+    return {**SMALL, "fields": fields}
+
+
+@pytest.mark.parametrize(
+    ("logical_type", "written", "read"),
+    [
+        ({"type": "long", "logicalType": "timestamp-micros"}, NOON_MS * 1_000 + 999, NOON_MS),
+        ({"type": "long", "logicalType": "timestamp-nanos"}, NOON_MS * 1_000_000, NOON_MS),
+        ({"type": "long", "logicalType": "local-timestamp-micros"}, NOON_MS * 1_000, NOON_MS),
+        (["null", {"type": "long", "logicalType": "timestamp-micros"}], NOON_MS * 1_000, NOON_MS),
+        ({"type": "int", "logicalType": "date"}, 20_000, 20_000 * 86_400_000),
+        ({"type": "long", "logicalType": "local-timestamp-millis"}, NOON_MS, NOON_MS),
+        ({"type": "long", "logicalType": "of-my-own"}, NOON_MS, NOON_MS),
+        ({"type": "long", "logicalType": 7}, NOON_MS, NOON_MS),
+    ],
+)
+def test_a_time_is_read_in_the_unit_of_its_logical_type(logical_type: Any, written: int, read: int) -> None:
+    plain = json.loads(json.dumps(with_time(logical_type)).replace("logicalType", "note"))
+    schemas = RegisteredSchema("AVRO", json.dumps(with_time(logical_type)))
+    value = datum(
+        plain, {"content_id": "shoe-1", "occurred_at": written, "content": {"text": "red"}, "views": []}
+    )
+    event = decode(prefix_of(7) + value, by=decoder(schemas))
+    assert isinstance(event, UploadEvent)
+    assert ms_from_time(event.occurred_at) == read
+
+
+def test_a_time_in_microseconds_is_read_as_such_in_our_own_schema_too() -> None:
+    """Logical types are no part of a fingerprint, so this schema has that of ours."""
+    ours = json.loads(OURS.text)
+    [time] = [one for one in ours["fields"] if one["name"] == "occurred_at"]
+    time["type"] = {"type": "long", "logicalType": "timestamp-micros"}
+    event = replace(SAMPLE_EVENTS["text"], occurred_at=time_from_ms(NOON_MS // 1000))
+    with pytest.raises(BadEvent, match="occurred_at: not between 1990 and 2099"):
+        decode(
+            encode_event_framed(event, 7).value,
+            key=event.content_id.encode(),
+            by=decoder(RegisteredSchema("AVRO", json.dumps(ours))),
+        )
+
+
+OTHER = {
+    "type": "record",
+    "name": "Order",
+    "namespace": "com.shop",
+    "fields": [{"name": "number", "type": "string"}],
+}
+
+
+def test_one_topic_may_hold_several_types_of_which_uploads_are_read() -> None:
+    """The schema is a union, as Confluent's serializers write it for topics of several types."""
+    union = RegisteredSchema("AVRO", json.dumps([OTHER, "null", SMALL]))
+    document = {"content_id": "shoe-1", "occurred_at": NOON_MS, "content": {"text": "red"}, "views": []}
+    event = decode(prefix_of(7) + datum([OTHER, "null", SMALL], document), by=decoder(union))
+    assert isinstance(event, UploadEvent)
+    assert event.content == TextContent("red")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "sentence"),
+    [
+        pytest.param(b"\x00\x02x", "incompatible_schema", "its record is com.shop.Order", id="another type"),
+        pytest.param(b"\x02", "incompatible_schema", "not the schema of a record", id="null"),
+        pytest.param(b"\x08", "undecodable", "names no type of the union", id="no branch"),
+        pytest.param(b"", "undecodable", "names no type of the union", id="nothing"),
+        pytest.param(b"\x01", "undecodable", "names no type of the union", id="a negative branch"),
+    ],
+)
+def test_what_is_no_upload_in_a_topic_of_several_types_says_what_it_is(
+    value: bytes, reason: str, sentence: str
+) -> None:
+    union = RegisteredSchema("AVRO", json.dumps([OTHER, "null", SMALL]))
+    with pytest.raises(BadEvent, match=sentence) as caught:
+        decode(prefix_of(7) + value, by=decoder(union))
+    assert caught.value.reason == reason
+
+
+def test_decimals_are_refused_because_their_bytes_would_be_read_as_a_text() -> None:
+    decimals = {
+        "type": "map",
+        "values": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
+    }
+    schema = {**SMALL, "fields": [*SMALL["fields"], {"name": "metadata", "type": decimals}]}
+    with pytest.raises(BadEvent, match="metadata holds decimals, which Avro writes as bytes") as caught:
+        decode(prefix_of(7) + small_datum(views=[]), by=decoder(RegisteredSchema("AVRO", json.dumps(schema))))
+    assert caught.value.reason == "incompatible_schema"
+
+
+def test_a_schema_that_is_none_names_its_id_once() -> None:
+    with pytest.raises(BadEvent) as caught:
+        decode(prefix_of(7) + bytes(3), by=decoder(RegisteredSchema("AVRO", "{")))
+    assert caught.value.detail.count("schema id 7") == 1
 
 
 def test_data_of_a_schema_that_names_itself_may_be_deeper_than_python_goes() -> None:

@@ -173,3 +173,90 @@ def test_a_bucket_s_key_that_is_not_unicode_is_a_dead_letter_and_never_another_k
     document["Records"][0]["s3"]["object"]["key"] = name
     with pytest.raises(BadEvent, match=f"mapping_failed.*{sentence}"):
         decode("s3-notification", json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("prefix", ["", "s3:"])
+@pytest.mark.parametrize("name", ["ObjectRemoved:Delete", "LifecycleExpiration:Delete"])
+def test_the_removal_of_one_version_deletes_no_content(prefix: str, name: str) -> None:
+    """The object may still be there: in a bucket with versions a plain removal makes a delete marker."""
+    assert decode("s3-notification", removal(prefix + name, versionId="kL4kqtJlcpXroDTDmJ")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        pytest.param("ObjectRemoved:DeleteMarkerCreated", "kL4kqtJlcpXroDTDmJ", id="a delete marker"),
+        pytest.param("LifecycleExpiration:DeleteMarkerCreated", "kL4kqtJlcpXroDTDmJ", id="expired"),
+        pytest.param("s3:ObjectRemoved:Delete", "null", id="versions are suspended"),
+        pytest.param("s3:ObjectRemoved:Delete", "", id="no versions, empty"),
+        pytest.param("s3:ObjectRemoved:Delete", None, id="no versions, null"),
+    ],
+)
+def test_the_removal_of_the_object_itself_deletes_its_content(name: str, version: str | None) -> None:
+    event = decode("s3-notification", removal(name, versionId=version))
+    assert isinstance(event, DeleteEvent)
+    assert event.content_id == "shop-uploads/notes/café.txt"
+
+
+def removal(name: str, **changes: Any) -> bytes:
+    document = json.loads(documented("s3-delete"))
+    record = document["Records"][0]
+    record["eventName"] = name
+    record["s3"]["object"] |= changes
+    return json.dumps(document).encode()
+
+
+BESIDE_ROWS = {
+    "a change of the schema": {
+        "source": {"connector": "mysql", "name": "shop", "db": "inventory", "ts_ms": 1763630000000},
+        "ts_ms": 1763630000000,
+        "databaseName": "inventory",
+        "schemaName": None,
+        "ddl": "ALTER TABLE products ADD COLUMN price DOUBLE",
+        "tableChanges": [{"type": "ALTER", "id": '"inventory"."products"', "table": {}}],
+    },
+    "the begin or end of a transaction": {
+        "status": "END",
+        "id": "571:53195832",
+        "ts_ms": 1763630000000,
+        "event_count": 2,
+        "data_collections": [{"data_collection": "public.products", "event_count": 2}],
+    },
+    "a heartbeat": {"ts_ms": 1763630000000},
+}
+NOTIFICATION = {
+    "id": "c485ccc3-16ff-47cc-b4e8-b56a57c3bad2",
+    "type": "STARTED",
+    "aggregate_type": "Initial Snapshot",
+    "additional_data": {"connector_name": "shop"},
+    "timestamp": 1763630000000,
+}
+
+
+@pytest.mark.parametrize("with_schema", [False, True], ids=["plain", "with a schema"])
+@pytest.mark.parametrize(
+    "document", [*BESIDE_ROWS.values(), NOTIFICATION], ids=[*BESIDE_ROWS, "a notification"]
+)
+def test_what_debezium_publishes_beside_rows_is_passed_over(document: Any, with_schema: bool) -> None:
+    value = {"schema": {"type": "struct"}, "payload": document} if with_schema else document
+    assert decode("debezium", json.dumps(value).encode(), b'{"serverName":"shop"}') is None
+
+
+@pytest.mark.parametrize("with_schema", [False, True], ids=["plain", "with a schema"])
+@pytest.mark.parametrize("what", BESIDE_ROWS)
+def test_what_debezium_publishes_beside_rows_is_named_without_a_mapping(what: str, with_schema: bool) -> None:
+    document = BESIDE_ROWS[what]
+    value = {"schema": {"type": "struct"}, "payload": document} if with_schema else document
+    with pytest.raises(
+        BadEvent, match=f"this is {what}.* Debezium, and no content: set CLIPTIDE_MAPPING=debezium"
+    ):
+        EventDecoder().decode(key=b"k", value=json.dumps(value).encode(), timestamp_ms=NOW_MS)
+
+
+def test_a_row_with_a_column_for_its_status_is_still_a_row() -> None:
+    row = {"id": 1, "status": "END", "ddl": "a text", "databaseName": "x", "description": "a red dress"}
+    value = json.loads(documented("debezium-create"))
+    value["payload"]["after"] = row
+    event = decode("debezium", json.dumps(value).encode())
+    assert isinstance(event, UploadEvent)
+    assert event.content == TextContent("a red dress")
