@@ -10,6 +10,7 @@ from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.picture_crops import GREATEST_MAX_CROPS
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+Device: TypeAlias = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,9 @@ class EncoderSettings:
     `model` is one of open_clip's names (`ViT-B-32`), `hf-hub:owner/name`, a directory that holds
     `open_clip_config.json` and a safetensors file, or a safetensors file with that config beside it.
     `pretrained` is used only with a name: one of open_clip's tags, or a safetensors file.
-    `precision` `auto` means bf16 if the processor multiplies bf16 natively. If `threads` is None,
-    torch decides. `max_batch` is the most crops of pictures (or windows of texts) in one pass.
+    `precision` `auto` means bf16 if the processor multiplies bf16 natively; a GPU without bf16 gets fp16.
+    `device` `cuda` is torch's first GPU. If `threads` is None, torch decides. `max_batch` is the most
+    crops of pictures (or windows of texts) in one pass, and the size of each pass of a GPU.
     `max_crops` is the most crops of one picture. If it is None, an index keeps the number that it was
     created with, and a new one has 3.
     `cache_dir` keeps downloaded weights.
@@ -40,12 +42,15 @@ class EncoderSettings:
         default="auto",
         metadata={"description": "Number format: auto, fp32 or bf16; auto is bf16 if the processor has it."},
     )
+    device: Device = field(default="cpu", metadata={"description": "What computes: cpu, or cuda for a GPU."})
     threads: int | None = field(
         default=None, metadata={"description": "Number of encoder threads; unset: torch's default."}
     )
     max_batch: int = field(
         default=32,
-        metadata={"description": "Most crops of pictures, or windows of texts, in one pass."},
+        metadata={
+            "description": "Most crops of pictures, or windows of texts, in one pass; on a GPU its size."
+        },
     )
     cache_dir: Path | None = field(
         default=None, metadata={"description": "Directory that keeps downloaded weights."}

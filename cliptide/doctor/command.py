@@ -79,7 +79,7 @@ def _findings(query_url: str, api_key: str | None, *, with_model: bool) -> Itera
         else:
             yield from chain(check_disk(settings), check_index(settings))
         if with_model:
-            yield from chain(check_encoder(settings), check_devices())
+            yield from chain(check_encoder(settings), check_devices(settings.encoder))
     if not isinstance(of_query_service, Finding):
         if not isinstance(settings, Finding):
             yield from check_contents_store(of_query_service, settings)

@@ -39,12 +39,19 @@ def check_encoder(settings: Settings) -> Iterator[Finding]:
     yield warning("model", message, "start a service once with access to that address, or use a directory")
 
 
-def check_devices() -> Iterator[Finding]:
+def check_devices(settings: EncoderSettings) -> Iterator[Finding]:
     """Say what the encoder runs on, and which GPUs it leaves alone."""
     from clip_index.encoder.open_clip.devices import describe_processor, names_of_gpus  # here: torch
 
-    if gpus := names_of_gpus():
-        yield ok("gpu", f"the encoder runs on {describe_processor()}; it does not use {', '.join(gpus)}")
+    gpus = names_of_gpus()
+    if settings.device == "cuda":
+        if gpus:
+            yield ok("gpu", f"the encoder runs on {gpus[0]}")
+        else:
+            yield failed("gpu", "torch finds no GPU", "set CLIPTIDE_ENCODER__DEVICE to cpu")
+    elif gpus:
+        unused = f"set CLIPTIDE_ENCODER__DEVICE to cuda to use {', '.join(gpus)}"
+        yield ok("gpu", f"the encoder runs on {describe_processor()}; {unused}")
     else:
         yield ok("gpu", f"none is needed: the encoder runs on {describe_processor()}")
 

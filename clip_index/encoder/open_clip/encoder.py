@@ -1,4 +1,4 @@
-"""An encoder that runs open_clip's models on the CPU."""
+"""An encoder that runs open_clip's models, on the processor or on a GPU."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from torch.nn import functional
 from clip_index.content import Embeddings
 from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.images import Resizing, read_crops
+from clip_index.encoder.open_clip.devices import find_device, gpu_format
+from clip_index.encoder.open_clip.fixed_batches import FixedBatchTower
 from clip_index.encoder.open_clip.models import (
     Model,
     architecture_name,
@@ -25,16 +27,23 @@ from clip_index.encoder.open_clip.models import (
 )
 from clip_index.encoder.open_clip.shared_tower import SharedTower
 from clip_index.encoder.open_clip.tokens import TextTokenizer
-from clip_index.encoder.open_clip.towers import Tower, build_image_tower, build_text_tower
+from clip_index.encoder.open_clip.towers import (
+    EagerImageTower,
+    EagerTextTower,
+    Tower,
+    build_image_tower,
+    build_text_tower,
+)
 from clip_index.encoder.open_clip.uniform_tower import NUM_PROBES, OneRowTower, is_uniform
 from clip_index.encoder.picture_crops import DEFAULT_MAX_CROPS, Cropping
 from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.settings import EncoderSettings, Precision
 from clip_index.encoder.text_windows import Windowing, check_not_blank, lay_out
-from clip_index.errors import EncoderBroken
+from clip_index.errors import EncoderBroken, EncoderUnavailable
 
 # The smallest shares of a batch that are worth a thread, measured on ViT-B-32 with two processors.
 _MIN_IMAGES, _MIN_TEXTS = 8, 16
+_FORMATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def load_encoder(settings: EncoderSettings) -> OpenClipEncoder:
@@ -45,18 +54,67 @@ def load_encoder(settings: EncoderSettings) -> OpenClipEncoder:
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    device = find_device(settings)
     model = load_model(settings)
-    dtype = _dtype(settings.precision)
     preparation = Preparation.of(model, settings)
+    fingerprint = _fingerprint(model, preparation)  # before the weights move to a GPU
+    is_gpu = device.type == "cuda"
+    dtype = gpu_format(settings.precision) if is_gpu else _dtype(settings.precision)
+    towers = (
+        _gpu_towers(model, preparation, dtype, device=device, settings=settings)
+        if is_gpu
+        else _processor_towers(model, preparation, dtype)
+    )
+    return OpenClipEncoder(
+        fingerprint=fingerprint,
+        preparation=preparation,
+        towers=towers,
+        max_batch=settings.max_batch,
+        number_format=_FORMATS[dtype],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """Both halves of a model."""
+
+    image: Tower
+    text: Tower
+
+
+def _processor_towers(model: Model, preparation: Preparation, dtype: torch.dtype) -> Towers:
     images = build_image_tower(model.module, dtype)
     texts = build_text_tower(model.module, dtype)
-    return OpenClipEncoder(
-        fingerprint=_fingerprint(model, preparation),
-        preparation=preparation,
-        image_tower=_shared(images, _image_probes(preparation.resizing), _MIN_IMAGES),
-        text_tower=_shared(texts, _text_probes(preparation), _MIN_TEXTS),
-        max_batch=settings.max_batch,
-        number_format="bf16" if dtype is torch.bfloat16 else "fp32",
+    return Towers(
+        _shared(images, _image_probes(preparation.resizing), _MIN_IMAGES),
+        _shared(texts, _text_probes(preparation), _MIN_TEXTS),
+    )
+
+
+def _gpu_towers(
+    model: Model,
+    preparation: Preparation,
+    dtype: torch.dtype,
+    *,
+    device: torch.device,
+    settings: EncoderSettings,
+) -> Towers:
+    """Move a model to a GPU, and try a pass. Raises `EncoderUnavailable` if there is no room."""
+    try:
+        towers = fixed_towers(model.module.to(device), dtype, device, settings.max_batch)
+        _embed(towers.image, _image_probes(preparation.resizing).numpy())
+        _embed(towers.text, _text_probes(preparation).numpy())
+    except torch.cuda.OutOfMemoryError as error:
+        rows = f"{settings.max_batch} crops at once: set a smaller CLIPTIDE_ENCODER__MAX_BATCH"
+        raise EncoderUnavailable(settings.model, f"the GPU has no room for it and {rows}") from error
+    return towers
+
+
+def fixed_towers(module: Any, dtype: torch.dtype, device: torch.device, num_rows: int) -> Towers:
+    """Return both halves of open_clip's module, which is on `device`. Every pass has `num_rows` rows."""
+    return Towers(
+        FixedBatchTower(EagerImageTower(module, dtype, device), device, num_rows),
+        FixedBatchTower(EagerTextTower(module, dtype, device), device, num_rows),
     )
 
 
@@ -108,16 +166,14 @@ class OpenClipEncoder:
         *,
         fingerprint: EncoderFingerprint,
         preparation: Preparation,
-        image_tower: Tower,
-        text_tower: Tower,
+        towers: Towers,
         max_batch: int,
         number_format: str = "fp32",
     ) -> None:
         self.number_format = number_format
         self._fingerprint = fingerprint
         self._preparation = preparation
-        self._image_tower = image_tower
-        self._text_tower = text_tower
+        self._towers = towers
         self._max_batch = max_batch
 
     @property
@@ -133,8 +189,8 @@ class OpenClipEncoder:
     def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
         pixels = [item.crops for item in prepared if isinstance(item, PreparedImage)]
         tokens = [item.tokens for item in prepared if isinstance(item, PreparedText)]
-        images = self._encode_parts(self._image_tower, pixels)
-        texts = self._encode_parts(self._text_tower, tokens)
+        images = self._encode_parts(self._towers.image, pixels)
+        texts = self._encode_parts(self._towers.text, tokens)
         return [next(images if isinstance(item, PreparedImage) else texts) for item in prepared]
 
     def _encode_parts(self, tower: Tower, parts: Sequence[NDArray[Any]]) -> Iterator[Embeddings]:

@@ -25,6 +25,7 @@ from clip_index.encoder.open_clip.packed_blocks import (
 )
 
 ClipModule: TypeAlias = Any  # open_clip's models are untyped
+_PROCESSOR = torch.device("cpu")
 
 
 class Tower(Protocol):
@@ -169,31 +170,33 @@ def _projection(projection: nn.Linear | Tensor | None) -> Callable[[Tensor], Ten
 
 
 class EagerImageTower:
-    """open_clip's own image half, of any architecture."""
+    """open_clip's own image half, of any architecture. The model and the batches are on `device`."""
 
-    def __init__(self, model: ClipModule, dtype: torch.dtype) -> None:
-        self._model, self._dtype = model, dtype
+    def __init__(self, model: ClipModule, dtype: torch.dtype, device: torch.device = _PROCESSOR) -> None:
+        self._model, self._dtype, self._device = model, dtype, device
         config = model.visual.preprocess_cfg
-        self._mean, self._std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
+        self._mean, self._std = (
+            torch.tensor(config[key], device=device).view(3, 1, 1) for key in ("mean", "std")
+        )
 
     def __call__(self, batch: Tensor) -> Tensor:
         normalised = (batch.permute(0, 3, 1, 2) / 255 - self._mean) / self._std
-        with _lowered(self._dtype):
+        with _lowered(self._dtype, self._device):
             embeddings: Tensor = self._model.encode_image(normalised)
         return embeddings.float()
 
 
 class EagerTextTower:
-    """open_clip's own text half, padded to the context length."""
+    """open_clip's own text half, padded to the context length. The model and the batches are on `device`."""
 
-    def __init__(self, model: ClipModule, dtype: torch.dtype) -> None:
-        self._model, self._dtype = model, dtype
+    def __init__(self, model: ClipModule, dtype: torch.dtype, device: torch.device = _PROCESSOR) -> None:
+        self._model, self._dtype, self._device = model, dtype, device
 
     def __call__(self, batch: Tensor) -> Tensor:
-        with _lowered(self._dtype):
+        with _lowered(self._dtype, self._device):
             embeddings: Tensor = self._model.encode_text(batch.long())
         return embeddings.float()
 
 
-def _lowered(dtype: torch.dtype) -> AbstractContextManager[object]:
-    return torch.autocast("cpu", dtype, enabled=dtype is not torch.float32)
+def _lowered(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)

@@ -269,7 +269,7 @@ def test_the_model_is_tried_and_compared_with_the_one_that_built_the_index(tmp_p
     create_index(tmp_path / "same", fingerprint=fingerprint_of(encoder))
     [_, same] = check_encoder(index_settings(tmp_path / "same", encoder=encoder))
     assert same.status == "ok"
-    [device] = check_devices()
+    [device] = check_devices(encoder)
     assert "the encoder runs on the processor" in device.message
 
 
