@@ -389,6 +389,46 @@ def test_the_page_is_used_by_keyboard_alone(watched: Watched) -> None:
     expect(page.locator("#text")).to_be_focused()
 
 
+@pytest.mark.parametrize("is_gone", [False, True], ids=["moved", "gone"])
+def test_a_later_answer_does_not_move_the_focus(watched: Watched, is_gone: bool) -> None:
+    """A person tabs through hits while the answer to the last letter is still on its way."""
+    page, second = watched.page, ""
+
+    def answer(route: Any) -> None:
+        """Answer as for "red hat", where all texts match well, and change the second one's place later."""
+        body = {**route.request.post_data_json, "text": "red hat"}
+        response = route.fetch(post_data=json.dumps(body))
+        document = response.json()
+        hits = document["results"]["text"]["hits"]
+        for hit in hits:
+            hit["percentile"] = 1.0
+        if second and is_gone:
+            hits[:] = [hit for hit in hits if hit["content_id"] != second]
+        elif second:
+            hits[:2] = reversed(hits[:2])  # the page moves the element of the second one
+        route.fulfill(response=response, json=document)
+
+    page.route("**/v1/search", answer)
+    page.goto(f"{watched.address}/?q=red+hat")
+    expect(texts(page).nth(1)).to_be_visible()
+    second = str(texts(page).nth(1).get_attribute("data-id"))
+    page.locator(f"#texts [data-id='{second}'] .open").focus()
+    with page.expect_response("**/v1/search"):
+        page.evaluate(
+            """() => {
+                const input = document.querySelector("#text");
+                input.value = "red hat x";
+                input.dispatchEvent(new Event("input"));
+            }"""
+        )
+    if is_gone:
+        expect(page.locator(f"#texts [data-id='{second}']")).to_have_count(0)
+        assert page.evaluate("document.activeElement.matches('#texts .open')")
+    else:
+        expect(texts(page).first).to_have_attribute("data-id", second)
+        expect(texts(page).first.locator(".open")).to_be_focused()
+
+
 def test_the_ring_around_a_focused_filter_is_not_cut(watched: Watched) -> None:
     page = watched.page
     expect(page.locator(".filters input").first).to_be_visible()

@@ -28,6 +28,7 @@ import { Trouble } from "./search/trouble.js";
 import { watchUploads } from "./upload/upload.js";
 import { showBusy } from "./ui/busy.js";
 import { find } from "./ui/elements.js";
+import { keepFocus } from "./ui/focus.js";
 import { watchKeyboard } from "./ui/keyboard.js";
 
 const input = find("#text");
@@ -99,8 +100,10 @@ async function goTo(address) {
 function showAnswer(answered, { question: asked, isNews, isPage, isComplete, took, unknownFields }) {
   trouble.searchAnswered();
   rememberHits(Object.values(answered).flatMap(({ hits }) => hits));
-  results.show(answered, { question: asked, isNews, isComplete });
-  results.openSections(scrolling.wanted?.opened ?? []);
+  keepFocus(find("#results"), () => {
+    results.show(answered, { question: asked, isNews, isComplete });
+    results.openSections(scrolling.wanted?.opened ?? []);
+  });
   sayNothing(answered, asked, unknownFields);
   if (!isNews && !isPage) sayAnswer(answered, { question: asked, took });
   showStart(answered, { isShown: !isAsking(asked) && !hasFilter(asked), modality: asked.modality }, (text) => decide({ ...question, text }));

@@ -34,7 +34,7 @@ function collapse(section) {
 function show(item, copies) {
   const isOpen = opened.has(item);
   item.hidden = false;
-  for (const copy of copies) copy.hidden = !isOpen;
+  for (const copy of copies) copy.hidden = !isOpen && !copy.contains(document.activeElement); // it would lose the focus
   const badge = item.querySelector(".copies");
   badge.hidden = copies.length === 0 || isOpen;
   badge.textContent = `+${copies.length}`;
