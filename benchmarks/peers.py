@@ -21,7 +21,7 @@ from benchmarks.generated_encoder import NUM_ROWS
 from benchmarks.peer_services.environment import REQUIREMENTS, NotInstalled, installed
 from benchmarks.peer_services.own import NAME as OWN
 from benchmarks.peer_services.own import running_own
-from benchmarks.peer_services.servers import NAMES, running_peer
+from benchmarks.peer_services.servers import NAMES, kept_rows, running_peer
 from benchmarks.peer_services.system import PATIENCE_SECONDS, System, ask, wait_until_quiet
 from benchmarks.process_figures import cpu_seconds
 from benchmarks.searched_index import SEED, Layout, queries_of
@@ -135,6 +135,8 @@ def _measure_kind(kind: Kind, peers: Sequence[str], size: Size) -> Sides:
 
 @contextmanager
 def _running(layout: Layout, peers: Sequence[str]) -> Iterator[dict[str, System]]:
+    for name in peers:
+        kept_rows(name, layout)  # now, because nothing is measured yet
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         systems: dict[str, System] = {OWN: stack.enter_context(running_own(layout, directory))}

@@ -13,6 +13,7 @@ from clip_index.content import Embeddings
 
 EFFORTS = (50, 100, 150, 200, 300, 400, 600, 800)
 PATIENCE_SECONDS = 120.0
+_ANSWER_SECONDS = 1_200.0  # a request may build an index, on a machine that does other work
 _QUIET_SECONDS, _QUIET_CPU_SECONDS = 0.5, 0.02
 
 
@@ -73,7 +74,7 @@ def ask(system: System, query: Embeddings, k: int) -> list[int]:
 
 def call(port: int, method: str, path: str, body: str | None = None) -> bytes:
     """Send one request over its own connection. Raises `RuntimeError` unless it succeeds."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()

@@ -11,6 +11,11 @@ JsonSchema: TypeAlias = dict[str, Any]
 BLANKS = r"\t-\r\x1C-\x20\x85\xA0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000"
 NOT_BLANK: JsonSchema = {"pattern": f"[^{BLANKS}]"}
 
+# The defaults of fields whose default a factory makes. pydantic copies a default that is a list or a
+# dictionary for every request, and the copies took a quarter of the time in which a search is parsed.
+EMPTY_LIST: JsonSchema = {"default": []}
+EMPTY_MAP: JsonSchema = {"default": {}}
+
 
 def is_given(name: str) -> JsonSchema:
     """The field is present and not null."""

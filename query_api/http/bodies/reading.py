@@ -18,7 +18,9 @@ from query_api.http.bodies.forms import parts_of_form
 from query_api.http.bodies.inflation import inflate
 from query_api.serving.workers import WORKERS
 
-SMALL_BODY_BYTES = 64 * 1024
+SMALL_BODY_BYTES = 128 * 1024
+"""Parsed in less than a millisecond. A batch of 16 vectors of 512 numbers has 90,000 bytes."""
+
 MAX_JSON_BYTES = web.AppKey("max_json_bytes", int)  # beside pictures
 
 ParsedT = TypeVar("ParsedT")

@@ -198,7 +198,8 @@ class SearchRequest(Query, FreshnessOptions):
 
     def _says_something(self, name: str) -> bool:
         """Whether a field has another value than its default, which many clients send with every request."""
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
+        default = type(self).model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(self, name) != default)
 
 
 class HitAnswer(ContentHeadline):

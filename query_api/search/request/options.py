@@ -15,6 +15,7 @@ from query_api.contract.models import (
     Request,
     ShardName,
 )
+from query_api.contract.schema_rules import EMPTY_LIST, EMPTY_MAP
 
 
 class RankingOptions(Request):
@@ -36,7 +37,11 @@ class RankingOptions(Request):
         description="Answer only one of the contents with the same embedding (copies of a picture).",
     )
     include: list[Include] = Field(
-        default=[], max_length=8, fail_fast=True, description="What hits contain beside their usual fields."
+        default_factory=list,
+        json_schema_extra=EMPTY_LIST,
+        max_length=8,
+        fail_fast=True,
+        description="What hits contain beside their usual fields.",
     )
 
 
@@ -63,7 +68,8 @@ class FreshnessOptions(Request):
     """What the index must cover before the answer is made."""
 
     min_offsets: dict[ShardName, NextOffset] = Field(
-        default={},
+        default_factory=dict,
+        json_schema_extra=EMPTY_MAP,
         max_length=MAX_SHARDS,
         fail_fast=True,
         description="For each shard the least next offset that the answer must cover: every event below it.",

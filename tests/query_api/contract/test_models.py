@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from query_api.answers.snapshot import rfc_time
@@ -27,6 +32,25 @@ TIMES = {
 @pytest.mark.parametrize(("milliseconds", "text"), TIMES.values(), ids=TIMES)
 def test_times_are_rfc_3339_in_utc(milliseconds: int, text: str) -> None:
     assert rfc_time(milliseconds) == text
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)))
+def test_times_are_written_as_pythons_own_without_microseconds(time: datetime) -> None:
+    milliseconds = (time - datetime(1970, 1, 1)) // timedelta(milliseconds=1)
+    cut = time - timedelta(microseconds=time.microsecond % 1000)
+    assert rfc_time(milliseconds) == cut.isoformat().removesuffix("000") + "Z"
+
+
+def test_each_request_has_lists_and_maps_of_its_own() -> None:
+    first, second = (SearchRequest.model_validate({"text": "red"}) for _ in range(2))
+    assert (first.include, first.min_offsets) == ([], {})
+    assert first.include is not second.include
+    assert first.min_offsets is not second.min_offsets
+
+
+@pytest.mark.parametrize("default", [{"include": []}, {"min_offsets": {}}], ids=["include", "min_offsets"])
+def test_an_empty_list_or_map_beside_a_cursor_says_nothing(default: dict[str, Any]) -> None:
+    assert SearchRequest.model_validate({"cursor": "abc", **default}).cursor == "abc"
 
 
 def test_parameters_are_texts_that_become_values() -> None:
