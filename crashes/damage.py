@@ -35,7 +35,8 @@ class Damage:
 def build_index(root: Path) -> None:
     """Build an index with every kind of file: flat and inverted lists, tombstones, remembered deletes.
 
-    Its first segments are of format 1, the last ones packs.
+    Its first segments are of format 1, the last ones packs. One pack is so large that a takeover verifies it
+    in two steps.
     """
     index = create_index(root)
     writer = take_over(index, settings=_SETTINGS)
@@ -58,6 +59,7 @@ def _fill(writer: ShardWriter, who: str) -> None:
             *(content(f"{who}-picture-{i}", thumbnail=b"webp", digest=bytes([i] * 32)) for i in range(5)),
         ],
     )
+    _commit(writer, [content(f"{who}-large", thumbnail=bytes(range(256)) * 4096)])
     _commit(writer, [removal(f"{who}-text-0"), *(removal(f"{who}-{i}", version=1) for i in range(40))])
     writer.close()
 

@@ -66,6 +66,9 @@ class FaultyBucket(ObjectBucket):
     def chunks(self, key: str) -> Iterator[bytes]:
         return self._request(lambda: iter(list(self._inner.chunks(key))))
 
+    def chunks_of_range(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        return self._request(lambda: iter(list(self._inner.chunks_of_range(key, start, end))))
+
     def facts_of(self, key: str) -> ObjectFacts:
         return self._request(lambda: self._inner.facts_of(key))
 

@@ -8,8 +8,8 @@ the reader knows its generation by number *and* digest, and looks once a second 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,31 +23,21 @@ from clip_index.generations.manifest import (
     Manifest,
     SegmentEntry,
     TombstonesEntry,
-    TombstonesFile,
-    tombstones_name,
 )
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
+from clip_index.reading.located_files import LocatedFiles
 from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.snapshot import ShardSnapshot, ShardView, count_contents
 from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
-from clip_index.storage.file_digest import FileDigest, FileVerifier, check_size
+from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.shard_store import ShardStore
-from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.centroid_set import CentroidSets
 
 _MAX_RETRIES = 10
 _MAX_STEPS = 4
 _LIST_EVERY_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Located:
-    """A segment or a file of tombstones that has been verified, and where its files are on this machine."""
-
-    named: SegmentEntry | TombstonesFile
-    files: Mapping[Path, FileDigest]
 
 
 class ShardReader:
@@ -62,15 +52,13 @@ class ShardReader:
         self._clock = clock
         self._listed_at = -math.inf
         self._watermark_read_at = -math.inf
-        self._verifier = FileVerifier()
+        self._files = LocatedFiles(store)
         self._damage: tuple[GenerationKey, DamagedFile] | None = None
         self._writer_epoch = 0
         self._tombstones: Mapping[str, TombstonesEntry] = {}
         self.view = ShardView(store.name, ShardSnapshot(0, 0, 0, None, {}))
         self._manifests = ManifestReader(store)
         self._manifest_data = b""
-        self._located: dict[str, _Located] = {}
-        self._damaged_copies: set[Path] = set()
         self._user = f"reader {uuid4().hex}"
         self._is_closed = False
 
@@ -99,7 +87,7 @@ class ShardReader:
         for generation in reversed(older):
             try:
                 manifest, data = self._manifests.read(generation)
-                files = set(map(str, self._locate(manifest.files())))
+                files = {str(self.store.local_file(name, digest)) for name, digest in manifest.files()}
                 if manifest.segments and not damaged_files & files:
                     self.view = self._open(manifest, data)
                     break
@@ -129,7 +117,7 @@ class ShardReader:
                 if found is None:
                     return self._stay_empty()
                 manifest, data = found
-                if manifest.key == self.view.snapshot.key and not self._damaged_copies:
+                if manifest.key == self.view.snapshot.key and not self._files.damaged_copies:
                     return False
                 self.view = self._open(manifest, data)
             except FileNotFoundError:
@@ -169,7 +157,7 @@ class ShardReader:
         shard may have been replaced.
         """
         generation = self.view.snapshot.generation
-        if self._damaged_copies or self.store.exists(manifest_name(generation + 1)):
+        if self._files.damaged_copies or self.store.exists(manifest_name(generation + 1)):
             return True
         if self._clock() - self._listed_at < max(_LIST_EVERY_SECONDS, self.store.look_every_seconds):
             return False
@@ -191,23 +179,18 @@ class ShardReader:
         """Verify and open what the served generation does not have; `data` are the manifest's bytes."""
         if self._damage is not None and self._damage[0] == manifest.key:
             raise self._damage[1]
-        mended = frozenset(self._damaged_copies)  # another thread adds to it
-        if mended:
-            self._verifier.retain(self.files().keys() - mended)
+        mended = self._files.begin_mending()
         try:
-            located = self._locate_verified(manifest)
+            located = self._files.locate_verified(manifest)
             segments = self._open_segments(manifest)
         except DamagedFile as damage:
             self._damage = (manifest.key, damage)
             raise
-        has_lost_some = bool(self._located.keys() - located.keys())
         view = self._build_view(manifest, segments, known_ms=self._watermark_before(manifest))
-        self._located, self._tombstones, self._manifest_data = located, manifest.tombstones, data
-        if has_lost_some:
-            self._verifier.retain(set(self.files()))
+        self._files.serve(located, mended)
+        self._tombstones, self._manifest_data = manifest.tombstones, data
         self._writer_epoch = manifest.writer_epoch
         self._keep_local([name for name, _ in manifest.files()])
-        self._damaged_copies.difference_update(mended)
         return view
 
     def close(self) -> None:
@@ -223,48 +206,11 @@ class ShardReader:
 
     def mend(self, path: Path) -> bool:
         """Replace a served local copy that is damaged, at the next reload; False if it is the only one."""
-        served = self.files()
-        if path not in served or not self.store.forget_copy(path):
-            return False
-        self._damaged_copies.add(path)
-        return True
+        return self._files.mend(path)
 
     def files(self) -> dict[Path, FileDigest]:
         """Return the files of the served generation. Another thread may call this."""
-        return {path: digest for one in self._located.values() for path, digest in one.files.items()}
-
-    def _locate_verified(self, manifest: Manifest) -> dict[str, _Located]:
-        """Return where the files of a generation are. What the served one has already is not touched."""
-        located = {}
-        for entry in manifest.segments:
-            name = entry.stored_name
-            located[name] = self._known_or_verified(name, entry, entry.files_needed())
-        for dead in filter(None, (entry.file for entry in manifest.tombstones.values())):
-            name = tombstones_name(dead.file_name)
-            located[name] = self._known_or_verified(name, dead, [(name, dead.digest)])
-        return located
-
-    def _known_or_verified(
-        self, name: str, named: SegmentEntry | TombstonesFile, files: Iterable[tuple[str, FileDigest]]
-    ) -> _Located:
-        known = self._located.get(name)
-        if known is not None and self._has_damaged_copy(known):
-            known = None
-        if known is not None and (known.named is named or known.named == named):
-            return known
-        return _Located(named, self._verified(files))
-
-    def _has_damaged_copy(self, located: _Located) -> bool:
-        """Whether a damaged copy of a file is mapped, so that it must be opened anew."""
-        return not self._damaged_copies.isdisjoint(located.files)
-
-    def _locate(self, files: Iterable[tuple[str, FileDigest]]) -> dict[Path, FileDigest]:
-        return {self.store.local_file(name, digest): digest for name, digest in files}
-
-    def _verified(self, files: Iterable[tuple[str, FileDigest]]) -> dict[Path, FileDigest]:
-        """Return where the files are, each verified once in this process."""
-        verify = self._verifier.verify
-        return {verified_file(self.store, name, digest, verify): digest for name, digest in files}
+        return self._files.served()
 
     def _watermark_before(self, manifest: Manifest) -> int | None:
         """The known watermark, if this manifest continues the known generation.
@@ -291,19 +237,15 @@ class ShardReader:
         """
         if known is not None and known.segment.entry is not entry and known.segment.entry != entry:
             known = None
-        if (located := self._located.get(entry.stored_name)) and self._has_damaged_copy(located):
+        if self._files.has_damaged_copy(entry.stored_name):
             known = None
         tombstones = manifest.tombstones.get(entry.segment_id)
         if known is not None and tombstones == self._tombstones.get(entry.segment_id):
             return known
         if known is None:
-            self._check_sizes(entry)
+            self._files.check_sizes(entry)
         dead = read_tombstones(self.store, tombstones) if tombstones else BitMap()
         return SegmentView(known.segment if known else Segment(self.store, entry, self._sets), dead, known)
-
-    def _check_sizes(self, entry: SegmentEntry) -> None:
-        for name, digest in entry.files_needed():
-            check_size(self.store.local_file(name, digest), digest)
 
     def open_former(self, key: GenerationKey) -> ShardView:
         """Open a generation that is not the newest; `GenerationGone` if it was collected or replaced."""
@@ -315,7 +257,7 @@ class ShardReader:
             manifest = read_manifest(self.store, key.number)
             if manifest.key != key:
                 raise GenerationGone(self.store.name, key.number)
-            self._verified(manifest.files())
+            self._files.verify(manifest.files())
             return self._build_view(manifest, self._open_segments(manifest), known_ms=None)
         except FileNotFoundError:
             raise GenerationGone(self.store.name, key.number) from None

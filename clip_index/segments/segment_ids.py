@@ -16,7 +16,7 @@ from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, DIGEST,
 from clip_index.segments.id_table import entries_in_common, find_entries, open_id_table
 from clip_index.segments.row_digests import RowDigests
 from clip_index.segments.segment_files import CONTENTS, DELETES, DIGESTS, IDS
-from clip_index.segments.segment_parts import SegmentParts
+from clip_index.segments.segment_parts import MappedParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class FoundEntry:
 
 
 class SegmentIds:
-    """Immutable and thread-safe. The parts that it opens, `PARTS_OF_IDS`, must have been verified before."""
+    """Immutable and thread-safe. It opens `PARTS_OF_IDS`."""
 
-    def __init__(self, parts: SegmentParts, entry: SegmentEntry) -> None:
+    def __init__(self, parts: MappedParts, entry: SegmentEntry) -> None:
         self._segment_id = entry.segment_id
         self._num_rows = entry.num_contents
         self.contents = map_columns(parts, CONTENTS, CONTENTS_SCHEMA)
@@ -79,7 +79,7 @@ class SegmentIds:
         return self.deletes, entry - self._num_rows
 
 
-def map_columns(parts: SegmentParts, name: str, schema: pa.Schema) -> pa.RecordBatch:
+def map_columns(parts: MappedParts, name: str, schema: pa.Schema) -> pa.RecordBatch:
     """Map a part that holds columns; `DamagedFile` if it does not."""
     part = parts.map(name)
     try:
@@ -88,7 +88,7 @@ def map_columns(parts: SegmentParts, name: str, schema: pa.Schema) -> pa.RecordB
         raise DamagedFile(part.path, str(error)) from error
 
 
-def _open_digests(parts: SegmentParts, contents: pa.RecordBatch) -> RowDigests | None:
+def _open_digests(parts: MappedParts, contents: pa.RecordBatch) -> RowDigests | None:
     """Open the digests, which segments of earlier releases lack."""
     if DIGESTS not in parts or DIGEST.name not in contents.schema.names:
         return None

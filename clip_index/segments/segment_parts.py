@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import xxhash
+from typing import Protocol
 
 from clip_index.errors import DamagedFile
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.storage.mapped_part import MappedPart, map_file
 from clip_index.storage.shard_store import ShardStore
+
+
+class MappedParts(Protocol):
+    """Parts by name. Those that it maps are verified."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def map(self, name: str) -> MappedPart: ...
 
 
 class SegmentParts:
@@ -21,14 +29,6 @@ class SegmentParts:
 
     def __contains__(self, name: str) -> bool:
         return self._entry.has_part(name)
-
-    def verify(self, name: str) -> None:
-        """Compare a part with its own digest; `DamagedFile` names the pack."""
-        expected = self._entry.pack.parts[name].xxh3_128 if self._entry.pack else None
-        part = self.map(name)
-        actual = xxhash.xxh3_128_hexdigest(part.data)
-        if actual != expected:
-            raise DamagedFile(part.path, f"{name} has xxh3-128 {actual}, expected {expected}")
 
     def map(self, name: str) -> MappedPart:
         """Map a part that the segment has; `FileNotFoundError` if its file was collected."""

@@ -40,6 +40,7 @@ _YOUNG_SECONDS = 60.0
 """A copy that was used within this time stays: its user has not said yet that it is open."""
 _SWEEPS_FOR_BOUND = 20
 """A sweep follows when copies of one such part of the bound were added."""
+_PART = ".part-"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +51,11 @@ class _Copy:
     name: str
     size_bytes: int
     used_at: float
+
+
+def part_name(name: str, offset: int) -> str:
+    """Return the name of the copy of a part of an object."""
+    return f"{name}{_PART}{offset}"
 
 
 class FileCache:
@@ -121,8 +127,13 @@ class FileCache:
         return copy
 
     def remove(self, name: str) -> None:
-        """Remove a copy, or a folder of copies. Does nothing if there is none."""
-        remove_tree(self._path(name))
+        """Remove a copy with those of its parts, or a folder of copies. Does nothing if there is none."""
+        path = self._path(name)
+        remove_tree(path)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for one in os.listdir(path.parent):
+                if one.startswith(f"{path.name}{_PART}"):
+                    remove_tree(path.parent / one)
 
     def name_of(self, path: Path) -> str | None:
         """Return of which object a path is the copy; None if it is no copy."""

@@ -24,7 +24,9 @@ from clip_index.storage.durable_files import (
     seal_file,
     write_file,
 )
-from clip_index.storage.file_digest import FileDigest, read_digest, verify_file
+from clip_index.storage.file_digest import FileDigest, check_size, read_digest, verify_file
+from clip_index.storage.mapped_part import MappedPart, map_file
+from clip_index.storage.pack import PackPart
 from clip_index.storage.regular_files import check_folders, read_regular
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown
 
@@ -209,6 +211,14 @@ class LocalShardStore:
         path = self.path / name
         check_folders(self.path, path.parent)
         return path
+
+    def has_local(self, name: str, expected: FileDigest) -> bool:
+        return True
+
+    def local_part(self, name: str, whole: FileDigest, part: PackPart) -> MappedPart:
+        path = self.local_file(name)
+        check_size(path, whole)
+        return map_file(path).part(part)
 
     def holds(self, name: str, expected: FileDigest) -> bool:
         try:

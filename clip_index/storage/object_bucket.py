@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -112,20 +113,25 @@ class ObjectBucket:
 
     def chunks(self, key: str) -> Iterator[bytes]:
         """Read an object of any size, part by part; a few parts at once, because one stream is slow."""
-        size_bytes = self.facts_of(key).size_bytes
-        starts = iter(range(0, size_bytes, _CHUNK_BYTES))
+        return self.chunks_of_range(key, 0, self.facts_of(key).size_bytes)
+
+    def chunks_of_range(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        """Read the bytes `[start, end)` of an object, or as many of them as it has, as `chunks` does."""
+        starts = iter(range(start, end, _CHUNK_BYTES))
+        read = partial(self._read_chunk, key, end)
         with ThreadPoolExecutor(_MAX_PARTS_AT_ONCE) as threads:
-            ahead = deque(threads.submit(self._part, key, n) for n in islice(starts, _MAX_PARTS_AT_ONCE))
+            ahead = deque(threads.submit(read, n) for n in islice(starts, _MAX_PARTS_AT_ONCE))
             try:
                 while ahead:
                     yield ahead.popleft().result()
-                    ahead.extend(threads.submit(self._part, key, n) for n in islice(starts, 1))
+                    ahead.extend(threads.submit(read, n) for n in islice(starts, 1))
             finally:
                 threads.shutdown(cancel_futures=True)
 
-    def _part(self, key: str, start: int) -> bytes:
+    def _read_chunk(self, key: str, end: int, start: int) -> bytes:
+        length = min(_CHUNK_BYTES, end - start)
         with self._errors_named(key):
-            return bytes(obstore.get_range(self._store, key, start=start, length=_CHUNK_BYTES))
+            return bytes(obstore.get_range(self._store, key, start=start, length=length))
 
     def facts_of(self, key: str) -> ObjectFacts:
         with self._errors_named(key):

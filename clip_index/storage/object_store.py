@@ -18,9 +18,11 @@ from typing import TypeVar
 from uuid import uuid4
 
 from clip_index.storage.durable_files import remove_tree
-from clip_index.storage.file_cache import FileCache
+from clip_index.storage.file_cache import FileCache, part_name
 from clip_index.storage.file_digest import FileDigest, digest_of_chunks, read_digest
+from clip_index.storage.mapped_part import MappedPart, map_file
 from clip_index.storage.object_bucket import ObjectBucket
+from clip_index.storage.pack import PackPart
 from clip_index.storage.shard_store import (
     UNFINISHED_PREFIX,
     CreationUnknown,
@@ -227,6 +229,23 @@ class ObjectShardStore:
         if found is None:
             found = self.cache.fetch(key, self.address_of(name), self.bucket.chunks(key), expected)
         return found
+
+    def has_local(self, name: str, expected: FileDigest) -> bool:
+        return self.cache.find(self._key(name), expected) is not None
+
+    def local_part(self, name: str, whole: FileDigest, part: PackPart) -> MappedPart:
+        """A part has a copy of its own, beside those of whole objects."""
+        key = self._key(name)
+        copy = self.cache.find(key, whole)
+        if copy is not None:
+            return map_file(copy).part(part)
+        name_of_part = part_name(key, part.offset)
+        expected = None if part.xxh3_128 is None else FileDigest(part.size_bytes, part.xxh3_128)
+        found = self.cache.find(name_of_part, expected)
+        if found is None:
+            chunks = self.bucket.chunks_of_range(key, part.offset, part.end)
+            found = self.cache.fetch(name_of_part, self.address_of(name), chunks, expected)
+        return map_file(found)
 
     def holds(self, name: str, expected: FileDigest) -> bool:
         """Look at the size first, because the bytes of a large object take long to arrive."""

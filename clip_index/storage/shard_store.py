@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from clip_index.storage.file_digest import FileDigest
+from clip_index.storage.mapped_part import MappedPart
+from clip_index.storage.pack import PackPart
 
 UNFINISHED_PREFIX = ".tmp-"
 """A listing may show unfinished writes. Their names begin so."""
@@ -198,6 +200,18 @@ class ShardStore(Protocol):
         arrives. It raises `DamagedFile` if it holds other bytes itself. A file that was there before is
         verified by the caller. If there is no such file, opening the path raises `FileNotFoundError`, or
         this does.
+        """
+        ...
+
+    def has_local(self, name: str, expected: FileDigest) -> bool:
+        """Tell whether this machine has the file, of the expected size, so `local_file` fetches nothing."""
+        ...
+
+    def local_part(self, name: str, whole: FileDigest, part: PackPart) -> MappedPart:
+        """Map a part of a file. A store that would have to fetch the file fetches this part alone.
+
+        It compares what it fetches with the part's digest, and raises `DamagedFile`. What was there before
+        is verified by the caller.
         """
         ...
 

@@ -11,15 +11,16 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from clip_index.errors import DamagedFile
-from clip_index.generations.manifest import SegmentEntry
+from clip_index.generations.manifest import SegmentEntry, SegmentPack
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import IDS, PARTS_OF_IDS
 from clip_index.segments.segment_ids import FoundEntry, SegmentIds
-from clip_index.segments.segment_parts import SegmentParts
-from clip_index.storage.file_digest import FileDigest, check_size, verify_in_steps
+from clip_index.storage.file_digest import FileDigest, verify_in_steps
+from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.shard_store import ShardStore
 from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.centroid_set import CentroidSets
@@ -29,7 +30,11 @@ class DeferredSegment:
     """Thread-safe. One thread takes the steps of `verify`."""
 
     def __init__(self, store: ShardStore, entry: SegmentEntry, sets: CentroidSets) -> None:
-        """Verify and open what look-ups need; `DamagedFile` if it is not what the manifest says."""
+        """Verify and open what look-ups need; `DamagedFile` if it is not what the manifest says.
+
+        Of a pack in a bucket that this machine has no copy of, nothing else is fetched. Then `is_here` is
+        false: there is nothing to verify until somebody needs the whole of it and fetches it.
+        """
         self.entry = entry
         self.segment_id = entry.segment_id
         self._store = store
@@ -38,7 +43,10 @@ class DeferredSegment:
         self._whole: Segment | None = None
         self._verified: set[str] = set()
         self._damage: DamagedFile | None = None
-        self._ids = SegmentIds(_verified_parts(store, entry), entry)
+        if entry.pack is None:
+            raise ValueError(f"{entry.segment_id} has no pack")
+        self.is_here = store.has_local(entry.stored_name, entry.pack.digest)
+        self._ids = _open_ids(store, entry, entry.pack)
 
     def find_ids(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
         """Do what `Segment.find_ids` does."""
@@ -104,25 +112,34 @@ def can_be_deferred(entry: SegmentEntry) -> bool:
     return all(parts[name].xxh3_128 is not None for name in PARTS_OF_IDS if name in parts)
 
 
-def _verified_parts(store: ShardStore, entry: SegmentEntry) -> SegmentParts:
-    """Map the pack and verify its parts of the ids.
+class _LookUpParts:
+    """Implements `MappedParts`: each part is compared with its own digest when it is mapped."""
 
-    If one is damaged, the whole file is verified: that names the damage as ever, and fetches a damaged local
-    copy again.
+    def __init__(self, store: ShardStore, entry: SegmentEntry, pack: SegmentPack) -> None:
+        self._store = store
+        self._entry = entry
+        self._pack = pack
+
+    def __contains__(self, name: str) -> bool:
+        return self._entry.has_part(name)
+
+    def map(self, name: str) -> MappedPart:
+        place = self._pack.parts[name]
+        part = self._store.local_part(self._entry.stored_name, self._pack.digest, place)
+        actual = xxhash.xxh3_128_hexdigest(part.data)
+        if actual != place.xxh3_128:
+            raise DamagedFile(part.path, f"{name} has xxh3-128 {actual}, expected {place.xxh3_128}")
+        return part
+
+
+def _open_ids(store: ShardStore, entry: SegmentEntry, pack: SegmentPack) -> SegmentIds:
+    """Verify and open what look-ups need.
+
+    If a part of it is damaged, the whole file is verified: that names the damage as ever, and fetches a
+    damaged local copy again.
     """
     try:
-        return _check_parts(store, entry)
+        return SegmentIds(_LookUpParts(store, entry, pack), entry)
     except DamagedFile:
-        for name, digest in entry.stored_files():
-            verified_file(store, name, digest)
-        return _check_parts(store, entry)
-
-
-def _check_parts(store: ShardStore, entry: SegmentEntry) -> SegmentParts:
-    for name, digest in entry.stored_files():
-        check_size(store.local_file(name, digest), digest)
-    parts = SegmentParts(store, entry)
-    for name in PARTS_OF_IDS:
-        if name in parts:
-            parts.verify(name)
-    return parts
+        verified_file(store, entry.stored_name, pack.digest)
+        return SegmentIds(_LookUpParts(store, entry, pack), entry)

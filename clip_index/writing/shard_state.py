@@ -98,9 +98,9 @@ class ShardState:
         return segment.derived(row)
 
     def deferred(self) -> list[DeferredSegment]:
-        """Return the segments of which not all is verified yet."""
-        segments = self.segments.values()
-        return [one for one in segments if isinstance(one, DeferredSegment) and not one.is_whole]
+        """Return the segments of which this machine has files that are not verified yet."""
+        deferred = (one for one in self.segments.values() if isinstance(one, DeferredSegment))
+        return [one for one in deferred if one.is_here and not one.is_whole]
 
     def is_dead(self, found: FoundEntry) -> bool:
         return found.row is not None and found.row in self.dead.get(found.segment_id, ())
@@ -149,6 +149,8 @@ def _whole(segment: Segment | DeferredSegment) -> Segment:
 
 
 def _whole_or_none(segment: Segment | DeferredSegment) -> Segment | None:
+    if isinstance(segment, DeferredSegment) and not (segment.is_here or segment.is_whole):
+        return None  # to fetch all of it takes longer than to encode one content
     try:
         return _whole(segment)
     except (DamagedFile, OSError):

@@ -102,7 +102,11 @@ async def _search_next_page(request: web.Request, wanted: SearchRequest, cursor:
     served = request[SERVED].index
     newest = served.searcher
     page = _read_cursor(request, cursor, newest.dimension)
-    page = replace(page, query=with_scales(page.query, page.options, request[SERVED].scales))
+    page = replace(
+        page,
+        query=with_scales(page.query, page.options, request[SERVED].scales),
+        are_ranks_stable=served.index.guarantees.stable_pages,
+    )
     if "k" in wanted.model_fields_set:
         page = replace(page, options=page.options.model_copy(update={"k": wanted.k}))
     with request[STAGES].measure("wait"):

@@ -68,6 +68,29 @@ async def test_what_is_uploaded_is_searched_over_http(
     assert not any(described["guarantees"].values())
 
 
+async def test_pages_repeat_and_skip_nothing_while_contents_arrive_and_go(
+    connection: Connection, tmp_path: Path, aiohttp_client: Any
+) -> None:
+    index = SmallIndexInOpenSearch(connection, tmp_path).create()
+    index.commit(0, *(index.text(f"t-{n}", f"red thing number {n}") for n in range(8)))
+    service = index.open_reader()
+    service.reload()
+    client = await aiohttp_client(
+        build_app(HashEncoder(), service, CollectorRegistry(), AppSettings(has_percentiles=False))
+    )
+    asked: dict[str, Any] = {"text": "a red thing", "modality": "text", "k": 3, "paged": True}
+    read: list[str] = []
+    for round_ in range(9):
+        answer = await (await client.post("/v1/search", json=asked)).json()
+        read += [hit["content_id"] for hit in answer["results"]["text"]["hits"]]
+        if answer["next_cursor"] is None:
+            break
+        asked = {"cursor": answer["next_cursor"]}
+        index.commit(0, *(index.text(f"new-{round_}-{n}", "a red thing") for n in range(40)))
+        service.reload()
+    assert sorted(read) == [f"t-{n}" for n in range(8)]
+
+
 async def test_a_search_while_opensearch_is_away_is_answered_503(
     connection: Connection, tmp_path: Path, aiohttp_client: Any
 ) -> None:

@@ -30,13 +30,15 @@ log = structlog.get_logger()
 class Page:
     """A page to be found: after these ends of the page before, None for the first page.
 
-    A modality whose ranking has ended is not in `ends`. `generations` are those of the first page.
+    A modality whose ranking has ended is not in `ends`. `generations` are those of the first page. Ranks are
+    stable where the page is found in these.
     """
 
     query: QueryEmbedding
     options: RatedOptions
     generations: Mapping[str, GenerationKey]
     ends: Mapping[Modality, PageEnd | None]
+    are_ranks_stable: bool = True
 
 
 def first_page(searcher: Snapshot, query: QueryEmbedding, options: RatedOptions) -> Page:
@@ -60,7 +62,12 @@ async def searcher_of_page(served: ServedIndex, page: Page) -> Snapshot:
 def build_page_requests(page: Page) -> list[RankingRequest]:
     """Ask for the rankings that have not ended, after the ends of the page before."""
     return [
-        replace(request, after=page.ends[request.modality], depth=MAX_DEPTH)
+        replace(
+            request,
+            after=page.ends[request.modality],
+            are_ranks_stable=page.are_ranks_stable,
+            depth=MAX_DEPTH,
+        )
         for request in build_rated_requests(page.query, page.options)
         if request.modality in page.ends
     ]

@@ -124,7 +124,7 @@ def _answerable(
             if embedding in seen:
                 continue
             seen.add(embedding)
-        if request.after is not None and rank_of_hit < request.after.num_before:
+        if request.is_on_former_page(rank_of_hit, hit):
             continue
         if newest is not None and newest.find(hit.content_id) is None:
             continue

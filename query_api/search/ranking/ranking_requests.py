@@ -9,6 +9,7 @@ from clip_index.content import MODALITIES, Modality
 from clip_index.row_filter import AnyOf, RowFilter
 from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.request.options import RankingOptions, RatedOptions
+from query_api.serving.engine import Hit
 
 MAX_DEPTH = 10_000
 """The deepest rank a page may reach. Serving a page ranks everything before it again, so depth costs."""
@@ -18,8 +19,10 @@ MAX_DEPTH = 10_000
 class PageEnd:
     """The last hit of a page. `num_before` counts the hits of the ranking up to it, itself included.
 
-    The next page begins at that rank, not behind that score: far down, a ranking goes on with hits that
-    the first lists did not hold, and these may score higher.
+    In the generations of the first page the next one begins at that rank, not behind that score: far down, a
+    ranking goes on with hits that the first lists did not hold, and these may score higher. An engine that
+    has no former generations ranks what is there now. Ranks have moved there, so the page begins behind that
+    score.
     """
 
     score: float
@@ -31,7 +34,8 @@ class PageEnd:
 class RankingRequest:
     """One ranking of one modality: best score first, equal scores by content id.
 
-    `after` is the end of the page before, None for the first page. All pages of a ranking are found with
+    `after` is the end of the page before, None for the first page; where ranks are not stable, contents have
+    come and gone since. All pages of a ranking are found with
     the same `depth`; it is None for a ranking without pages.
     """
 
@@ -42,7 +46,17 @@ class RankingRequest:
     row_filter: RowFilter | None = None
     is_collapsing: bool = False
     after: PageEnd | None = None
+    are_ranks_stable: bool = True
     depth: int | None = None
+
+    def is_on_former_page(self, rank_of_hit: int, hit: Hit) -> bool:
+        """Whether a hit of this rank was on the pages before, or stands where they were."""
+        if self.after is None:
+            return False
+        if self.are_ranks_stable:
+            return rank_of_hit < self.after.num_before
+        behind = (-self.after.score, self.after.content_id)
+        return (-hit.score, hit.content_id) <= behind or hit.content_id == self.after.content_id
 
     @property
     def num_first_searched(self) -> int:

@@ -294,3 +294,76 @@ def test_a_copy_of_an_object_that_is_damaged_after_the_takeover_is_fetched_again
     verify_the_rest(writer)
     assert writer.find_derived(_DIGEST) is not None
     writer.close()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> IndexDirectory:
+    """The index in a bucket, as a machine sees it that has no copies yet."""
+    bucket = memory_bucket()
+    fill(IndexDirectory(object_store(bucket, "indexes/main", tmp_path / "one"), "main", description()))
+    return IndexDirectory(object_store(bucket, "indexes/main", tmp_path / "two"), "main", description())
+
+
+def copied_bytes(tmp_path: Path) -> int:
+    return sum(path.stat().st_size for path in (tmp_path / "two" / "copies").rglob("*") if path.is_file())
+
+
+def test_another_machine_fetches_what_look_ups_need(elsewhere: IndexDirectory, tmp_path: Path) -> None:
+    with closing(take_over(elsewhere)) as writer:
+        add(writer, [removal("0-0"), content("gone-0", version=2), content("new")])
+        writer.commit()
+        assert writer.manifest.num_live() == NUM_CONTENTS
+        verify_the_rest(writer)
+        assert writer.find_derived(_DIGEST) is None  # it costs less to encode one content than to fetch all
+        large = writer.manifest.segments[0]
+        assert copied_bytes(tmp_path) < large.size_bytes / 20
+
+
+def test_another_machine_fetches_the_whole_file_for_a_patch(
+    elsewhere: IndexDirectory, tmp_path: Path
+) -> None:
+    with closing(take_over(elsewhere)) as writer:
+        add(writer, [patch("0-0", metadata={"colour": "red"})])
+        writer.commit()
+        state = open_state(elsewhere.shard_store(0), writer.manifest)
+        row = state.find(["0-0"])["0-0"].live_row
+        assert row is not None
+        assert len(state.read(row).thumbnail or b"") == 200_000
+
+
+@pytest.mark.parametrize("part", PARTS_OF_IDS)
+def test_an_object_with_a_damaged_part_is_refused_on_another_machine(
+    elsewhere: IndexDirectory, part: str
+) -> None:
+    damage_object(elsewhere, part)
+    with pytest.raises(DamagedFile, match="memory://"):
+        take_over(elsewhere)
+
+
+def test_a_damaged_object_is_refused_when_a_patch_needs_it(elsewhere: IndexDirectory) -> None:
+    damage_object(elsewhere, _DEFERRED)
+    with closing(take_over(elsewhere)) as writer, pytest.raises(DamagedFile, match="memory://"):
+        add(writer, [patch("0-0", metadata={"colour": "red"})])
+
+
+def damage_object(index: IndexDirectory, part: str) -> None:
+    store, [entry] = index.shard_store(0), newest(index).segments
+    assert entry.pack is not None
+    place, data = entry.pack.parts[part], bytearray(store.read(entry.stored_name))
+    data[place.offset + place.size_bytes // 2] ^= 4
+    store.replace(entry.stored_name, bytes(data))
+
+
+def test_damaged_copies_of_parts_are_fetched_again(elsewhere: IndexDirectory, tmp_path: Path) -> None:
+    take_over(elsewhere).close()
+    for path in (tmp_path / "two" / "copies").rglob("*.part-*"):
+        flip(path, path.stat().st_size // 2)
+    with closing(take_over(elsewhere)) as writer:
+        verify_the_rest(writer)
+
+
+def test_copies_of_parts_go_with_their_object(elsewhere: IndexDirectory, tmp_path: Path) -> None:
+    take_over(elsewhere).close()
+    [entry] = newest(elsewhere).segments
+    elsewhere.shard_store(0).remove(entry.stored_name)
+    assert copied_bytes(tmp_path) == 0

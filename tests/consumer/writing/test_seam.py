@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 import consumer
 from clip_index.content import Delta
-from clip_index.errors import CommitUnknown
+from clip_index.errors import CommitUnknown, DamagedFile
 from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
 from clip_index.reading.index_reader import IndexReader
@@ -19,6 +22,7 @@ from clip_index.writing.erasure import NOTHING_TO_ERASE, ErasureBacklog
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter as IndexWriter
 from clip_index.writing.shard_writer import WriterSettings
+from consumer.__main__ import exit_code_from
 from consumer.backoff import Backoff
 from consumer.directory_shards import DirectoryShards
 from consumer.notices import Committed, Notices
@@ -30,7 +34,7 @@ from consumer.writing.owned_shard import OwnedShard
 from consumer.writing.thread import Writing
 from fakes.inline_merges import InlineLanes
 from fakes.object_stores import memory_bucket, object_store
-from fakes.shards import content, create_index
+from fakes.shards import add, content, create_index, pack_path
 
 
 @dataclass
@@ -226,3 +230,27 @@ def test_in_a_bucket_a_commit_brings_its_watermark_without_an_object_of_its_own(
         [snapshot] = reader.searcher.shards.values()
         assert (snapshot.next_offset, snapshot.watermark_ms) == (offset + 1, at_ms - 100)
     shard.close()
+
+
+def test_damage_that_is_found_after_a_takeover_ends_the_consumer_as_at_the_takeover(tmp_path: Path) -> None:
+    shards = DirectoryShards(create_index(tmp_path), "writer")
+    with closing(shards.become_owner(0, first_offset=0, own_epoch=None)) as writer:
+        add(writer, [content("a", thumbnail=bytes(2**21))])
+        writer.commit()
+        path = pack_path(writer)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(damaged)
+    shard = OwnedShard(
+        shards, AssignedPartition(0, 1, 0), policy=CommitPolicy(), metrics=Metrics(), notices=Notices()
+    )
+    with pytest.raises(DamagedFile, match=re.escape(f"{path}: xxh3-128")) as refused:
+        take_turns(shard)
+    assert exit_code_from(refused.value) == 3
+    shard.close()
+
+
+def take_turns(shard: OwnedShard) -> None:
+    for _ in range(1000):
+        shard.turn()
