@@ -63,6 +63,10 @@ MEANINGS = {
         "`latency` is the time of a text query through HTTP ÷ the time that encoding its text takes. "
         "`speed_up` is how many times more queries are answered when 16 clients ask at once."
     ),
+    "growth": (
+        "What ten times the rows cost in CPU and memory: a query, opening, a takeover, a merge of each "
+        "shard, and a commit of 100 rows with the reload after it. `rows` tells the two sizes."
+    ),
     "recall": (
         "The share of the true ten best contents that a search finds, for the worst kind of query and data. "
         "`best` is how often the best one is found, `far` the share for queries that are unlike everything."

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Modality: TypeAlias = Literal["text", "image"]
+VectorForm: TypeAlias = Literal["fp16", "sq8"]
+"""What the lists of merged segments hold: embeddings, or codes of 8 bits a dimension."""
+
 MODALITIES: tuple[Modality, ...] = ("text", "image")
 MetadataScalar: TypeAlias = str | float | bool
 MetadataValue: TypeAlias = MetadataScalar | tuple[str, ...]

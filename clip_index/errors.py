@@ -125,7 +125,8 @@ class OtherFormat(IndexRefused):
     """The file is sound, but this version does not read its format. A repair must not discard it."""
 
     def __init__(self, file: Path | str, found: object, *readable: int) -> None:
-        formats = " and ".join(map(str, readable))
+        *others, last = map(str, readable)
+        formats = f"{', '.join(others)} and {last}" if others else last
         super().__init__(
             f"{file} has format {found}, and this version of cliptide reads {formats}: "
             "run the version that wrote it"

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from clip_index.content import VectorForm
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.storage.index_roots import IndexRoot, index_root
-from clip_index.writing.merge_policy import MAX_DEBT
+from clip_index.writing.merge_policy import DEFAULT_MAX_BYTES, MAX_DEBT
 from event_log.kafka.settings import KafkaSettings
 from event_log.schema_registry.settings import RegistrySettings
 from schemas.mapping.loading import load_mapping
@@ -44,6 +45,13 @@ class IndexSettings(sections.IndexSection):
     """Which index is written."""
 
     id: str = Field(default="main", description="The name of the index that is written.")
+    vectors: VectorForm = Field(
+        default="fp16",
+        description="What searches scan in merged segments: embeddings as they are (fp16), or codes of half "
+        "their size (sq8), whose best candidates are scored again. With sq8 hits and scores stay, a query "
+        "machine needs half the memory, and the disk holds half as much again. A change applies to later "
+        "merges.",
+    )
 
     @property
     def location(self) -> IndexRoot:
@@ -198,6 +206,12 @@ class ConsumerSettings(Section):
         ge=0.5,
         le=0.999,
         description="Merged segments are searched so that this share of the ten best contents is found.",
+    )
+    max_merge_bytes: int = Field(
+        default=DEFAULT_MAX_BYTES,
+        ge=64 * 2**20,
+        description="Segments of at most this many bytes together are merged into one. The process that "
+        "merges them takes about as much memory. A larger bound leaves fewer segments to search.",
     )
     max_merge_debt: int = Field(
         default=MAX_DEBT,

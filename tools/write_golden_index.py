@@ -1,5 +1,7 @@
 """`python -m tools.write_golden_index DIRECTORY`: write the golden index of the current format.
 
+With `sq8` behind the directory its lists are quantised, which is format 3.
+
 Run it once for each released major format, into `tests/golden/index-format-<major>`, and commit the
 result. Never run it again for the same format: the files must stay as that release wrote them.
 `expected.json` is computed from the log alone (contents by the fold, search order by plain cosine
@@ -18,7 +20,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from clip_index.content import MODALITIES, Change, Delta, EncodedContent
+from clip_index.content import MODALITIES, Change, Delta, EncodedContent, VectorForm
 from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.tombstones import MAX_BYTES_IN_MANIFEST
@@ -72,22 +74,22 @@ def _content(content_id: str, offset: int, **changes: Any) -> EncodedContent:
     return content(content_id, offset, embeddings=vectors, **changes)
 
 
-def write_golden(directory: Path) -> None:
+def write_golden(directory: Path, vectors: VectorForm = "fp16") -> None:
     root = directory / "root"
     index = create_index(root, num_partitions=2, fingerprint=fingerprint(dimension=DIMENSION))
     logs = build_logs()
     for partition, log in enumerate(logs):
-        _write_shard(index, partition, log)
+        _write_shard(index, partition, log, vectors)
     (directory / "expected.json").write_text(json.dumps(_expected(logs), indent=1, ensure_ascii=False) + "\n")
 
 
-def _write_shard(index: IndexDirectory, partition: int, log: Sequence[Change]) -> None:
+def _write_shard(index: IndexDirectory, partition: int, log: Sequence[Change], vectors: VectorForm) -> None:
     lanes = InlineLanes()
     lanes.release(is_released=True)
     settings = WriterSettings(
         retain_for_seconds=0.0,
         collect_every_seconds=0.0,
-        merge=MergeSettings(merge_factor=2, max_dead_share=1.0),
+        merge=MergeSettings(merge_factor=2, max_dead_share=1.0, vectors=vectors),
         max_bitmap_bytes=0 if partition == 1 else MAX_BYTES_IN_MANIFEST,
     )
     writer = take_over(index, partition, settings=settings, lanes=lanes)
@@ -96,14 +98,15 @@ def _write_shard(index: IndexDirectory, partition: int, log: Sequence[Change]) -
         writer.add(Delta(first, cut, log[first:cut]))
         writer.commit()
         if cut == _MERGED:
-            _merge(writer, with_lists=partition == 1)
+            least = {"sq8": 2, "fp16": 4 if partition == 1 else inverted_lists.MIN_NODES}[vectors]
+            _merge(writer, min_nodes_of_lists=least)
     writer.renew_watermark(1_700_000_000_000)
     writer.close()
     _keep_newest(writer)
 
 
-def _merge(writer: ShardWriter, *, with_lists: bool) -> None:
-    with patch.object(shared_vectors, "MIN_NODES", 4 if with_lists else inverted_lists.MIN_NODES):
+def _merge(writer: ShardWriter, *, min_nodes_of_lists: int) -> None:
+    with patch.object(shared_vectors, "MIN_NODES", min_nodes_of_lists):
         for _ in range(2):
             writer.maintain()
 
@@ -155,4 +158,4 @@ def _best_first(live: Sequence[EncodedContent], modality: str, query: np.ndarray
 
 
 if __name__ == "__main__":
-    write_golden(Path(sys.argv[1]))
+    write_golden(Path(sys.argv[1]), "sq8" if "sq8" in sys.argv[2:] else "fp16")

@@ -19,9 +19,13 @@ from clip_index.storage.pack import ALIGNMENT, PackPart
 
 FORMAT_MAJOR = 2
 FORMAT_MINOR = 1
-READABLE_MAJORS = (1, FORMAT_MAJOR)
+QUANTISED_MAJOR = 3
+"""The format of a generation that has quantised lists. Others would take the codes for embeddings."""
+READABLE_MAJORS = (1, FORMAT_MAJOR, QUANTISED_MAJOR)
 """Format 1 had a folder for each segment and a file for all tombstones of one. Its segments stay as they
 are until a merge rewrites them, so a manifest of format 2 may name segments of both forms."""
+EMBEDDINGS_SUFFIX = ".embeddings.npy"
+"""The parts that only segments with quantised lists have end so."""
 SEGMENTS = "segments"
 TOMBSTONES = "tombstones"
 CENTROIDS = "centroids"
@@ -97,6 +101,11 @@ class SegmentEntry:
         for digest in self.centroids.values():
             yield centroids_name(digest), digest
 
+    @property
+    def is_quantised(self) -> bool:
+        names = self.pack.parts if self.pack else self.files
+        return any(name.endswith(EMBEDDINGS_SUFFIX) for name in names)
+
     def has_part(self, name: str) -> bool:
         return name in (self.pack.parts if self.pack else self.files)
 
@@ -159,6 +168,11 @@ class Manifest:
         identity = f"{self.generation} {self.next_offset} {self.writer_id} {self.nonce}"
         return GenerationKey(self.generation, xxhash.xxh3_64_hexdigest(identity.encode()))
 
+    @property
+    def format_major(self) -> int:
+        """The format that it is written in, which is the least that readers must know."""
+        return QUANTISED_MAJOR if any(entry.is_quantised for entry in self.segments) else FORMAT_MAJOR
+
     def segment_ids(self) -> set[str]:
         return {entry.segment_id for entry in self.segments}
 
@@ -180,7 +194,7 @@ class Manifest:
 
 def dump_manifest(manifest: Manifest) -> bytes:
     fields: dict[str, Any] = {
-        "format": [FORMAT_MAJOR, FORMAT_MINOR],
+        "format": [manifest.format_major, FORMAT_MINOR],
         "generation": manifest.generation,
         "writer_epoch": manifest.writer_epoch,
         "writer_id": manifest.writer_id,

@@ -6,10 +6,11 @@ each. Several entries may share a hash, so the caller compares the ids themselve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
@@ -17,6 +18,8 @@ from clip_index.storage.mapped_array import map_array
 from clip_index.storage.mapped_part import MappedPart
 
 IdTable: TypeAlias = NDArray[np.uint64]
+_HashBlock: TypeAlias = Callable[[Sequence[Any]], NDArray[np.uint64]]
+_BLOCK = 65536
 
 _NONE = np.empty(0, np.int64)
 
@@ -31,11 +34,23 @@ def build_id_table(hashes: NDArray[np.uint64], entries: NDArray[np.uint64]) -> I
     return np.stack([hashes[order], entries[order]])
 
 
-def id_table_from(pairs: Iterable[tuple[int, str | None]]) -> IdTable:
-    """Build the table of `(entry, id)` pairs; entries without an id are left out."""
-    present = [(entry, id_) for entry, id_ in pairs if id_ is not None]
-    hashes = hash_ids([id_ for _, id_ in present])
-    return build_id_table(hashes, np.array([entry for entry, _ in present], np.uint64))
+def hash_column(ids: pa.Array) -> NDArray[np.uint64]:
+    """Return the hash of each id of a column without nulls, (n,).
+
+    They are read block by block, because a Python object for each row of a large segment would take more
+    memory than the column.
+    """
+    return _by_blocks(ids, hash_ids)
+
+
+def table_of_column(ids: pa.Array) -> IdTable:
+    """Build the table of each row's id; rows without one are left out."""
+    return _build_present(ids, hash_ids)
+
+
+def table_of_digests(digests: pa.Array) -> IdTable:
+    """Build the table of each row's digest; rows without one are left out."""
+    return _build_present(digests, hash_digests)
 
 
 def hash_digests(digests: Sequence[bytes]) -> NDArray[np.uint64]:
@@ -43,11 +58,14 @@ def hash_digests(digests: Sequence[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digest[:8] for digest in digests), "<u8").astype(np.uint64)
 
 
-def digest_table_from(digests: Sequence[bytes | None]) -> IdTable:
-    """Build the table of each row's digest; rows without one are left out."""
-    present = [(row, digest) for row, digest in enumerate(digests) if digest is not None]
-    hashes = hash_digests([digest for _, digest in present])
-    return build_id_table(hashes, np.array([row for row, _ in present], np.uint64))
+def _build_present(values: pa.Array, hash_block: _HashBlock) -> IdTable:
+    rows = np.flatnonzero(np.asarray(values.is_valid())).astype(np.uint64)
+    return build_id_table(_by_blocks(values.drop_null(), hash_block), rows)
+
+
+def _by_blocks(values: pa.Array, hash_block: _HashBlock) -> NDArray[np.uint64]:
+    blocks = [hash_block(values.slice(first, _BLOCK).to_pylist()) for first in range(0, len(values), _BLOCK)]
+    return np.concatenate([np.empty(0, np.uint64), *blocks])
 
 
 def open_id_table(part: MappedPart) -> IdTable:

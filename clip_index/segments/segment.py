@@ -25,8 +25,8 @@ from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.segment_files import (
     OWNERS,
     THUMBNAILS,
-    ModalityVectors,
     effort_name,
+    embeddings_name,
     nodes_name,
     vectors_name,
 )
@@ -157,10 +157,6 @@ class Segment:
         file = self.vector_files["image" if self.is_image[row] else "text"]
         return file.vectors.embeddings_of(file.node_rows.nodes_of(row))
 
-    def read_vectors(self) -> dict[Modality, ModalityVectors]:
-        """Read all embeddings with their rows, as a merge needs them."""
-        return {m: ModalityVectors(*vectors.read_all()) for m, vectors in self.vector_files.items()}
-
     @property
     def thumbnails(self) -> pa.RecordBatch | None:
         return self._thumbnails
@@ -168,7 +164,9 @@ class Segment:
 
 def _open_vectors(parts: SegmentParts, modality: Modality, shared: CentroidSet | None) -> VectorFile:
     node_rows = map_array(parts.map(nodes_name(modality)))
-    return VectorFile(parts.map(vectors_name(modality)), node_rows, _read_effort(parts, modality), shared)
+    exact = parts.map(embeddings_name(modality)) if embeddings_name(modality) in parts else None
+    vectors, effort = parts.map(vectors_name(modality)), _read_effort(parts, modality)
+    return VectorFile(vectors, node_rows, effort, shared, exact)
 
 
 def _open_set(

@@ -12,7 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clip_index.content import MODALITIES, Modality
-from clip_index.generations.manifest import SegmentEntry, SegmentPack, centroids_name, pack_name
+from clip_index.generations.manifest import (
+    EMBEDDINGS_SUFFIX,
+    SegmentEntry,
+    SegmentPack,
+    centroids_name,
+    pack_name,
+)
 from clip_index.segments.columns import (
     DIGEST,
     BufferedContent,
@@ -22,12 +28,12 @@ from clip_index.segments.columns import (
     thumbnails_batch,
     write_columns,
 )
-from clip_index.segments.id_table import build_id_table, digest_table_from, hash_ids, id_table_from
+from clip_index.segments.id_table import build_id_table, hash_column, table_of_column, table_of_digests
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.pack import PackPart, PackWriter
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.calibration import write_effort
-from clip_index.vectors.vector_file import VectorWriter, WrittenLists, build_node_map
+from clip_index.vectors.vector_file import NodeMap, VectorWriter, WrittenLists, build_node_map
 
 CONTENTS = "contents.arrow"
 DELETES = "deletes.arrow"
@@ -53,6 +59,11 @@ def nodes_name(modality: Modality) -> str:
 def effort_name(modality: Modality) -> str:
     """Only beside vectors that lie in inverted lists."""
     return f"{modality}.effort.json"
+
+
+def embeddings_name(modality: Modality) -> str:
+    """Only beside quantised lists."""
+    return f"{modality}{EMBEDDINGS_SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +183,21 @@ def _write_parts(
     if rows.thumbnails is not None:
         _write_columns(pack, THUMBNAILS, rows.thumbnails)
     _write_tables(pack, rows)
-    return {modality: _write_vectors(pack, rows, modality, write_vectors) for modality in rows.vectors}
+    node_maps = {m: build_node_map(vectors.embeddings, vectors.rows) for m, vectors in rows.vectors.items()}
+    return {modality: _write_vectors(pack, node_maps, modality, write_vectors) for modality in node_maps}
 
 
 def _write_vectors(
-    pack: PackWriter, rows: SegmentRows, modality: Modality, write_vectors: VectorWriter
+    pack: PackWriter, node_maps: Mapping[Modality, NodeMap], modality: Modality, write_vectors: VectorWriter
 ) -> _WrittenVectors:
     """Write the vectors of a modality with what belongs to them."""
-    vectors = rows.vectors[modality]
-    others = next((other.embeddings for m, other in rows.vectors.items() if m != modality), None)
-    node_map = build_node_map(vectors.embeddings, vectors.rows)
+    node_map = node_maps[modality]
+    others = next((other.embeddings for m, other in node_maps.items() if m != modality), None)
     _write_array(pack, nodes_name(modality), node_map.node_rows)
     with pack.part(vectors_name(modality)) as file:
         lists = write_vectors(file, node_map.embeddings, others, modality)
+    if lists is not None and lists.is_quantised:
+        _write_array(pack, embeddings_name(modality), node_map.embeddings)
     if lists is not None:
         with pack.part(effort_name(modality)) as file:
             write_effort(file, lists.effort)
@@ -193,13 +206,14 @@ def _write_vectors(
 
 def _write_tables(pack: PackWriter, rows: SegmentRows) -> None:
     """Entries below the number of contents are rows, the ones above remembered deletes."""
-    ids = rows.contents.column("content_id").to_pylist() + rows.deletes.column("content_id").to_pylist()
-    _write_array(pack, IDS, build_id_table(hash_ids(ids), np.arange(len(ids), dtype=np.uint64)))
-    owners = id_table_from(enumerate(rows.contents.column("owner_id").to_pylist()))
+    ids = [hash_column(columns.column("content_id")) for columns in (rows.contents, rows.deletes)]
+    hashes = np.concatenate(ids)
+    _write_array(pack, IDS, build_id_table(hashes, np.arange(len(hashes), dtype=np.uint64)))
+    owners = table_of_column(rows.contents.column("owner_id"))
     if owners.shape[1]:
         _write_array(pack, OWNERS, owners)
     if DIGEST.name in rows.contents.schema.names:
-        _write_array(pack, DIGESTS, digest_table_from(rows.contents.column(DIGEST.name).to_pylist()))
+        _write_array(pack, DIGESTS, table_of_digests(rows.contents.column(DIGEST.name)))
 
 
 def _write_columns(pack: PackWriter, name: str, batch: pa.RecordBatch) -> None:

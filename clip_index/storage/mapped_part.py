@@ -6,6 +6,8 @@ bounds the mappings and the descriptors of a process, and an index has dozens of
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,10 @@ import pyarrow as pa
 
 from clip_index.errors import DamagedFile
 from clip_index.storage.pack import PackPart
+
+_MADV_RANDOM = 1  # POSIX_MADV_RANDOM has this number on Linux and macOS
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,16 @@ class MappedPart:
             raise DamagedFile(self.path, f"{self.data.size} bytes, where a part ends at {place.end}")
         data = self.data.slice(place.offset, place.size_bytes)
         return MappedPart(self.path, self.offset + place.offset, data)
+
+    def expect_random_reads(self) -> None:
+        """Let the system read only the pages that are touched, where it would read 32 at once.
+
+        A system that does not know the call reads more, which does no harm.
+        """
+        first = -(-self.data.address // mmap.PAGESIZE) * mmap.PAGESIZE
+        num_bytes = self.data.address + self.data.size - first
+        if num_bytes > 0:
+            _madvise(first, num_bytes, _MADV_RANDOM)
 
 
 def map_file(path: Path) -> MappedPart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import faiss
@@ -14,6 +15,7 @@ from clip_index.storage.pack import ByteSink
 from clip_index.vectors.queries import Found, Queries, Reach
 from clip_index.vectors.vectors import (
     NodeSelection,
+    VectorPart,
     clip_scores,
     pack_bits,
     use_one_thread,
@@ -57,6 +59,11 @@ class FlatVectors:
 
     def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
         return NodeSelection(without_bits(selection.bitmap, nodes), selection.num_nodes - len(nodes))
+
+    def parts(self) -> Iterator[VectorPart]:
+        if self.num_nodes:
+            codes = faiss.rev_swig_ptr(self._index.codes.data(), self.num_nodes * self._index.code_size)
+            yield np.arange(self.num_nodes), codes.view(np.float16).reshape(self.num_nodes, -1)
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
         return np.asarray(self._index.reconstruct_batch(nodes), np.float32)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -32,22 +33,21 @@ from clip_index.vectors.calibration import (
     may_train,
 )
 from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
+from clip_index.vectors.list_writer import write_listed
 from clip_index.vectors.listed_codes import ListedCodes
 from clip_index.vectors.queries import Around, Found, NearLists, Queries, Reach
 from clip_index.vectors.vectors import (
     NodeSelection,
+    VectorPart,
     clip_scores,
     pack_bits,
     use_one_thread,
     without_bits,
-    write_index,
 )
 
 MIN_NODES = 4_000
 """Smaller segments have no lists: a scan takes 0.2 ms at most (512 dimensions, one core), and they
 are soon merged."""
-
-_BLOCK = 8192
 
 _MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
 _FILTERED_BASE = 4  # times the least number of near lists; with 2, filters opposed to the query had 0.956
@@ -84,11 +84,9 @@ def write_own_lists(
 def write_lists(
     file: ByteSink, index: Any, embeddings: NDArray[np.float16], around: CentroidSet
 ) -> NDArray[np.int64]:
-    """Fill and write an index of `build_lists`; return the list of each embedding, (n,)."""
+    """Write embeddings in the lists of an empty index of `build_lists`; return the list of each, (n,)."""
     lists = around.assign(embeddings).lists
-    for first in range(0, len(embeddings), _BLOCK):
-        add_listed(index, embeddings[first : first + _BLOCK], lists[first : first + _BLOCK])
-    write_index(file, index)
+    write_listed(file, index, lists, lambda nodes: embeddings[nodes].view(np.uint8))
     return lists
 
 
@@ -365,6 +363,14 @@ class InvertedLists:
     @cached_property
     def _codes(self) -> ListedCodes:
         return ListedCodes(self._index)
+
+    def parts(self) -> Iterator[VectorPart]:
+        for number in range(self._num_lists):
+            length = int(self._lists.list_size(number))
+            if length:
+                nodes = faiss.rev_swig_ptr(self._lists.get_ids(number), length)
+                codes = faiss.rev_swig_ptr(self._lists.get_codes(number), length * self._index.code_size)
+                yield nodes, codes.view(np.float16).reshape(length, -1)
 
     @cached_property
     def _nodes_by_list(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

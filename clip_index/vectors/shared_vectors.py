@@ -8,14 +8,15 @@ the merge trains a new set on embeddings of the whole index, and later merges ad
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_index.content import Modality
+from clip_index.content import Modality, VectorForm
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train
+from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train, measure_code_error
 from clip_index.vectors.centroid_set import (
     TRAINING_NODES_OF_LIST,
     CentroidFile,
@@ -26,11 +27,13 @@ from clip_index.vectors.centroid_set import (
 )
 from clip_index.vectors.flat_vectors import build_flat, write_flat
 from clip_index.vectors.inverted_lists import MIN_NODES, build_lists, write_lists
+from clip_index.vectors.quantised_lists import LEAST_CODE_ERROR, Quantiser
 from clip_index.vectors.vector_file import WrittenLists
 
 _MAX_GROWTH = 2  # of the number of lists, so 4 of the number of nodes
 _MAX_FARTHER = 1.15  # times the mean distance at the training
 _NUM_TRIED = 4_096
+_DRAWN = 1.25  # times what the training takes, because an eighth is held out
 _SEED = 99
 
 
@@ -58,9 +61,12 @@ class RestOfIndex(Protocol):
 class SharedVectors:
     """A `VectorWriter` for merges."""
 
-    def __init__(self, rest: RestOfIndex, target_recall: float = TARGET_RECALL) -> None:
+    def __init__(
+        self, rest: RestOfIndex, target_recall: float = TARGET_RECALL, form: VectorForm = "fp16"
+    ) -> None:
         self._rest = rest
         self._target_recall = target_recall
+        self._form = form
 
     def __call__(
         self,
@@ -75,9 +81,7 @@ class SharedVectors:
             return None
         chosen = self._find_fitting(modality, embeddings) or self._train(modality, embeddings)
         around = chosen.centroids
-        lists = write_lists(
-            file, build_lists(build_flat(around.dimension), around.num_lists), embeddings, around
-        )
+        lists, code_error = self._write(file, embeddings, others, around)
         effort = calibrate(
             embeddings,
             around.centroids,
@@ -86,7 +90,22 @@ class SharedVectors:
             target_recall=self._target_recall,
             num_shards=self._rest.num_shards,
         )
-        return WrittenLists(effort, chosen)
+        return WrittenLists(replace(effort, code_error=code_error), chosen, is_quantised=code_error > 0)
+
+    def _write(
+        self,
+        file: ByteSink,
+        embeddings: NDArray[np.float16],
+        others: NDArray[np.float16] | None,
+        around: CentroidSet,
+    ) -> tuple[NDArray[np.int64], float]:
+        """Write the lists; return the list of each embedding, (n,), and the error of their codes."""
+        if self._form == "sq8":
+            quantiser = Quantiser(embeddings)
+            lists = quantiser.write(file, around)
+            return lists, max(LEAST_CODE_ERROR, measure_code_error(embeddings, others, quantiser.decoded))
+        empty = build_lists(build_flat(around.dimension), around.num_lists)
+        return write_lists(file, empty, embeddings, around), 0.0
 
     def _find_fitting(self, modality: Modality, embeddings: NDArray[np.float16]) -> CentroidFile | None:
         """Return the fitting set with the most lists, so that all shards come to use the same one."""
@@ -99,12 +118,13 @@ class SharedVectors:
         """Train on the same share of all parts of the index, without what calibration asks with."""
         num_nodes = len(embeddings) + self._rest.num_nodes(modality)
         num_lists = num_lists_of(num_nodes)
-        share = min(1.0, 2 * TRAINING_NODES_OF_LIST * num_lists / num_nodes)
-        drawn = np.random.default_rng(_SEED).random(len(embeddings)) < share
+        share = min(1.0, _DRAWN * TRAINING_NODES_OF_LIST * num_lists / num_nodes)
+        is_drawn = np.random.default_rng(_SEED).random(len(embeddings)) < share
         sample = self._rest.sample(modality, int(share * self._rest.num_nodes(modality)))
-        all_drawn = np.concatenate([embeddings[drawn], sample]) if len(sample) else embeddings[drawn]
-        is_training = may_train(all_drawn)
-        training, unseen = all_drawn[is_training], all_drawn[~is_training]
+        drawn = np.concatenate([embeddings[is_drawn], sample]) if len(sample) else embeddings[is_drawn]
+        is_training = may_train(drawn)
+        training, unseen = drawn[is_training], drawn[~is_training]
+        del drawn  # the training takes memory itself
         return build_file(train_centroids(training, num_lists), training, unseen)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import Modality
 from clip_index.errors import DamagedFile
+from clip_index.storage.mapped_array import map_array
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors import inverted_lists
@@ -25,7 +26,10 @@ from clip_index.vectors.centroid_set import CentroidFile, CentroidSet
 from clip_index.vectors.flat_vectors import FlatVectors, open_flat, write_flat
 from clip_index.vectors.inverted_lists import InvertedLists, has_lists, open_lists
 from clip_index.vectors.node_rows import NodeRows
+from clip_index.vectors.quantised_lists import QuantisedLists, is_quantised
 from clip_index.vectors.vectors import Vectors
+
+_BLOCK = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +41,54 @@ class NodeMap:
 
 
 def build_node_map(embeddings: NDArray[np.float16], rows: NDArray[np.uint32]) -> NodeMap:
-    """Collapse bit-equal embeddings: one node each, in order of first appearance."""
+    """Collapse bit-equal embeddings: one node each, in order of first appearance.
+
+    The array becomes the node map's. Of a large merge a second one might not fit into memory.
+    """
     contiguous = np.ascontiguousarray(embeddings)
-    node_of_digest: dict[int, int] = {}
-    nodes = np.fromiter(
-        (
-            node_of_digest.setdefault(xxhash.xxh3_128_intdigest(vector.data), len(node_of_digest))
-            for vector in contiguous
-        ),
-        np.uint32,
-        len(contiguous),
-    )
-    if len(node_of_digest) == len(contiguous):  # nearly always so in a commit
+    nodes, first = _number_distinct(_digests(contiguous))
+    if len(first) == len(contiguous):  # nearly always so in a commit
         return NodeMap(contiguous, np.stack([nodes, rows.astype(np.uint32)]))
     order = np.argsort(nodes, kind="stable")
-    first = np.unique(nodes, return_index=True)[1]
-    return NodeMap(contiguous[first], np.stack([nodes[order], rows.astype(np.uint32)[order]]))
+    pairs = np.stack([nodes[order], rows.astype(np.uint32)[order]])
+    return NodeMap(_move_to_front(contiguous, first), pairs)
+
+
+def _digests(embeddings: NDArray[np.float16]) -> NDArray[np.uint64]:
+    """Return xxh3-128 of the bits of each embedding, (n, 2)."""
+    digests = np.empty((len(embeddings), 2), np.uint64)
+    for start in range(0, len(embeddings), _BLOCK):
+        block = embeddings[start : start + _BLOCK]
+        joined = b"".join(xxhash.xxh3_128_digest(vector.data) for vector in block)
+        digests[start : start + _BLOCK] = np.frombuffer(joined, np.uint64).reshape(-1, 2)
+    return digests
+
+
+def _number_distinct(digests: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Number distinct digests in order of first appearance.
+
+    Return the number of each, (n,), and the position at which each number appears first.
+    """
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    is_new = np.ones(len(order), np.bool_)
+    is_new[1:] = (digests[order[1:]] != digests[order[:-1]]).any(axis=1)
+    if is_new.all():
+        return np.arange(len(order), dtype=np.uint32), np.arange(len(order))
+    first = order[is_new]  # the sort is stable, so the first of equal digests comes first
+    by_appearance = np.argsort(first)
+    number_of_group = np.empty(len(first), np.uint32)
+    number_of_group[by_appearance] = np.arange(len(first))
+    numbers = np.empty(len(order), np.uint32)
+    numbers[order] = number_of_group[np.cumsum(is_new) - 1]
+    return numbers, first[by_appearance]
+
+
+def _move_to_front(embeddings: NDArray[np.float16], kept: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Move the kept embeddings, whose positions ascend, to the front; return them."""
+    for start in range(0, len(kept), _BLOCK):
+        moved = kept[start : start + _BLOCK]
+        embeddings[start : start + len(moved)] = embeddings[moved]
+    return embeddings[: len(kept)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +97,8 @@ class WrittenLists:
 
     effort: Effort
     shared: CentroidFile | None = None
+    is_quantised: bool = False
+    """Whether the embeddings themselves are stored beside the lists, which hold codes of them."""
 
 
 class VectorWriter(Protocol):
@@ -106,11 +144,13 @@ class VectorFile:
         node_rows: NDArray[np.uint32],
         effort: Effort = UNCALIBRATED,
         shared: CentroidSet | None = None,
+        exact: MappedPart | None = None,
     ) -> None:
         """Open what is mapped; `FileNotFoundError` if its file was collected.
 
         It must have been verified: a truncated mapped file kills the process. `effort` is what was
-        measured for its lists, and `shared` the set of centroids that they lie around.
+        measured for its lists, and `shared` the set of centroids that they lie around. Quantised lists
+        have the embeddings themselves in `exact`.
         """
         self._part = part  # kept alive, because the index points into its bytes
         try:
@@ -120,17 +160,36 @@ class VectorFile:
             raise DamagedFile(part.path, str(error).strip().splitlines()[-1]) from error
         self.num_nodes = int(self._index.ntotal)
         self.node_rows = NodeRows(node_rows, self.num_nodes)
-        self.lists = self._open_lists(effort, shared) if isinstance(self._index, faiss.IndexIVF) else None
+        self.lists = (
+            self._open_lists(effort, shared, exact) if isinstance(self._index, faiss.IndexIVF) else None
+        )
         self.vectors: Vectors = self.lists or FlatVectors(self._index)
         self._around: tuple[Any, NDArray[np.int64]] | None = None
 
-    def _open_lists(self, effort: Effort, shared: CentroidSet | None) -> InvertedLists:
+    def _open_lists(
+        self, effort: Effort, shared: CentroidSet | None, exact: MappedPart | None
+    ) -> InvertedLists:
         centroids = self._index.quantizer if shared is None else shared.index
         if (centroids.ntotal, centroids.d) != (self._index.nlist, self._index.d):
             detail = f"{self._index.nlist} lists of {self._index.d} dimensions"
             raise DamagedFile(self._part.path, f"{detail} around {centroids.ntotal} of {centroids.d}")
         nodes_per_row = self.node_rows.nodes_per_row
-        return InvertedLists(self._index, centroids, effort, nodes_per_row=nodes_per_row, shared=shared)
+        if not is_quantised(self._index):
+            return InvertedLists(self._index, centroids, effort, nodes_per_row=nodes_per_row, shared=shared)
+        embeddings = self._map_exact(exact)
+        return QuantisedLists(
+            self._index, centroids, effort, embeddings, nodes_per_row=nodes_per_row, shared=shared
+        )
+
+    def _map_exact(self, exact: MappedPart | None) -> NDArray[np.float16]:
+        """Map the embeddings beside quantised lists. Searches read some of them, far from each other."""
+        if exact is None:
+            raise DamagedFile(self._part.path, "quantised lists without their embeddings")
+        exact.expect_random_reads()
+        embeddings = map_array(exact)
+        if embeddings.dtype != np.float16 or embeddings.shape != (self.num_nodes, self._index.d):
+            raise DamagedFile(exact.path, f"embeddings of {embeddings.dtype} {embeddings.shape}")
+        return embeddings
 
     @property
     def dimension(self) -> int:
@@ -140,13 +199,30 @@ class VectorFile:
     def is_flat(self) -> bool:
         return self.lists is None
 
-    def read_all(self) -> tuple[NDArray[np.float16], NDArray[np.uint32]]:
-        """Return one fp16 embedding for each pair of the node map, and the pairs' rows."""
-        return self.read_nodes()[self.node_rows.nodes], self.node_rows.rows
+    def read_pairs(self, is_kept: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
+        """Write the embeddings of the kept pairs of the node map to `out`, (kept, dimension), in their order.
+
+        They are copied from where they lie, because a merge has no memory for them twice.
+        """
+        nodes = self.node_rows.nodes[is_kept]
+        if not len(nodes):
+            return
+        is_first = np.ones(len(nodes), np.bool_)
+        is_first[1:] = nodes[1:] != nodes[:-1]
+        position_of = np.full(self.num_nodes, -1)
+        position_of[nodes[is_first]] = np.flatnonzero(is_first)
+        for members, embeddings in self.vectors.parts():
+            positions = position_of[members]
+            are_kept = positions >= 0
+            out[positions[are_kept]] = embeddings[are_kept]
+        out[~is_first] = out[position_of[nodes[~is_first]]]
 
     def read_nodes(self) -> NDArray[np.float16]:
         """Return the embedding of each node, (nodes, dimension)."""
-        return np.asarray(self._index.reconstruct_n(0, self.num_nodes), np.float16)
+        embeddings = np.empty((self.num_nodes, self.dimension), np.float16)
+        for nodes, part in self.vectors.parts():
+            embeddings[nodes] = part
+        return embeddings
 
     def lists_around(self, guide: InvertedLists) -> NDArray[np.int64]:
         """Return the list of `guide` that each node would lie in, (nodes,); remembered for its centroids."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol, TypeAlias
 
 import faiss
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from clip_index.content import Embeddings
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.queries import Found, Queries, Reach
+
+VectorPart: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float16]]
+"""Some nodes, (n,), and their embeddings, (n, dimension), where they lie in memory."""
 
 
 class NodeSelection:
@@ -65,6 +69,10 @@ class Vectors(Protocol):
 
     def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
         """Return the selection without some of its nodes, (n,), each named once."""
+        ...
+
+    def parts(self) -> Iterator[VectorPart]:
+        """Yield all nodes with their stored embeddings, part by part. They are not copied."""
         ...
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from clip_index.content import MODALITIES, Modality
+from clip_index.content import MODALITIES, Modality, VectorForm
 from clip_index.errors import BrokenEmbeddings
 from clip_index.generations.history import read_manifest
 from clip_index.generations.manifest import Manifest, SegmentEntry, tombstones_name
@@ -25,6 +26,7 @@ from clip_index.vectors.shared_vectors import SharedVectors
 from clip_index.writing.other_segments import OtherSegments, open_verified
 
 DROPPED = -1
+_BLOCK = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class MergeJob:
     started_ms: int
     target_recall: float = TARGET_RECALL
     siblings: tuple[ShardStore, ...] = ()
+    vectors: VectorForm = "fp16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def run_merge(job: MergeJob) -> MergeResult:
     if rows.contents.num_rows + rows.deletes.num_rows == 0:
         return MergeResult(None, row_maps)
     rest = OtherSegments(job.store, manifest, without=job.segment_ids, siblings=job.siblings)
-    entry = write_segment(job.store, job.merged_id, rows, SharedVectors(rest, job.target_recall))
+    entry = write_segment(job.store, job.merged_id, rows, SharedVectors(rest, job.target_recall, job.vectors))
     return MergeResult(entry, row_maps)
 
 
@@ -114,73 +117,101 @@ def _read_dead(store: ShardStore, manifest: Manifest, entry: SegmentEntry) -> Bi
 
 
 def _merge_contents(sources: Sequence[_Source]) -> pa.RecordBatch:
-    batches = [source.segment.contents.filter(pa.array(source.is_alive)) for source in sources]
-    return _concatenate(batches, CONTENTS_SCHEMA)
+    return _merge_rows(sources, [source.segment.contents for source in sources], CONTENTS_SCHEMA)
 
 
 def _merge_thumbnails(sources: Sequence[_Source]) -> pa.RecordBatch | None:
-    if all(source.segment.thumbnails is None for source in sources):
+    columns = [source.segment.thumbnails for source in sources]
+    if all(thumbnails is None for thumbnails in columns):
         return None
-    batches = []
-    for source in sources:
-        thumbnails = source.segment.thumbnails
-        if thumbnails is None:
-            thumbnails = pa.record_batch(
-                [pa.nulls(source.segment.num_rows, THUMBNAILS_SCHEMA.field(0).type)], THUMBNAILS_SCHEMA
-            )
-        batches.append(thumbnails.filter(pa.array(source.is_alive)))
-    return _concatenate(batches, THUMBNAILS_SCHEMA)
+    type_ = THUMBNAILS_SCHEMA.field(0).type
+    batches = [
+        pa.record_batch([pa.nulls(source.segment.num_rows, type_)], THUMBNAILS_SCHEMA)
+        if batch is None
+        else batch
+        for source, batch in zip(sources, columns, strict=True)
+    ]
+    return _merge_rows(sources, batches, THUMBNAILS_SCHEMA)
+
+
+def _merge_rows(
+    sources: Sequence[_Source], batches: Sequence[pa.RecordBatch], schema: pa.Schema
+) -> pa.RecordBatch:
+    """Join the live rows, one column after another: the rest stays where it is mapped meanwhile."""
+    table = joined(batches, schema)
+    is_alive = pa.array(np.concatenate([np.empty(0, np.bool_), *(source.is_alive for source in sources)]))
+    columns = [_whole(column.filter(is_alive)) for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
 
 
 def _merge_deletes(sources: Sequence[_Source]) -> pa.RecordBatch:
     """Keep the newest delete of each id, unless the sources hold a newer entry of that id."""
+    batches = [source.segment.deletes for source in sources if source.segment.deletes is not None]
     newest: dict[str, int] = {}
+    for deletes in batches:
+        for content_id, offset in _ids_and_offsets(deletes):
+            newest[content_id] = max(offset, newest.get(content_id, -1))
+    deleted = pa.array(list(newest), pa.string())
     for source in sources:
-        for columns in (source.segment.contents, source.segment.deletes):
-            if columns is None:
-                continue
-            ids, offsets = columns.column("content_id").to_pylist(), columns.column("offset").to_pylist()
-            for content_id, offset in zip(ids, offsets, strict=True):
-                newest[content_id] = max(offset, newest.get(content_id, -1))
-    batches = [s.segment.deletes for s in sources if s.segment.deletes is not None]
+        contents = source.segment.contents.select(["content_id", "offset"])
+        for content_id, offset in _ids_and_offsets(_only_of(contents, deleted)):
+            newest[content_id] = max(offset, newest[content_id])
     kept = [deletes.filter(pa.array(_is_newest(deletes, newest), pa.bool_())) for deletes in batches]
     return _concatenate(kept, DELETES_SCHEMA)
 
 
+def _only_of(contents: pa.RecordBatch, ids: pa.Array) -> pa.RecordBatch:
+    """Return the rows with one of the ids: few, where a Python object for each row would fill the memory."""
+    return contents.filter(pc.is_in(contents.column("content_id"), value_set=ids))
+
+
+def _ids_and_offsets(columns: pa.RecordBatch) -> Iterator[tuple[str, int]]:
+    ids, offsets = columns.column("content_id").to_pylist(), columns.column("offset").to_pylist()
+    return zip(ids, offsets, strict=True)
+
+
 def _is_newest(deletes: pa.RecordBatch, newest: dict[str, int]) -> list[bool]:
-    pairs = zip(deletes.column("content_id").to_pylist(), deletes.column("offset").to_pylist(), strict=True)
-    return [newest[content_id] == offset for content_id, offset in pairs]
+    return [newest[content_id] == offset for content_id, offset in _ids_and_offsets(deletes)]
 
 
 def _merge_vectors(sources: Sequence[_Source]) -> dict[Modality, ModalityVectors]:
-    parts: dict[Modality, list[ModalityVectors]] = {modality: [] for modality in MODALITIES}
-    for source in sources:
-        for modality, vectors in source.segment.read_vectors().items():
-            keep = source.is_alive[vectors.rows]
-            _refuse_not_finite(source.segment, modality, vectors.embeddings[keep])
-            rows = source.row_map[vectors.rows[keep]].astype(np.uint32)
-            parts[modality].append(ModalityVectors(vectors.embeddings[keep], rows))
-    return {m: merged for m, p in parts.items() if (merged := _join_vectors(p)) is not None}
+    return {m: vectors for m in MODALITIES if (vectors := _merge_modality(sources, m)) is not None}
+
+
+def _merge_modality(sources: Sequence[_Source], modality: Modality) -> ModalityVectors | None:
+    """Read what stays of all sources into one array, because two would not fit into memory."""
+    files = [(one, file) for one in sources if (file := one.segment.vector_files.get(modality)) is not None]
+    kept = [source.is_alive[file.node_rows.rows] for source, file in files]
+    ends = np.cumsum([np.count_nonzero(is_kept) for is_kept in kept], dtype=np.int64)
+    if not len(ends) or not ends[-1]:
+        return None
+    embeddings = np.empty((ends[-1], files[0][1].dimension), np.float16)
+    rows = np.empty(ends[-1], np.uint32)
+    for (source, file), is_kept, end in zip(files, kept, ends.tolist(), strict=True):
+        first = end - int(np.count_nonzero(is_kept))
+        file.read_pairs(is_kept, embeddings[first:end])
+        _refuse_not_finite(source.segment, modality, embeddings[first:end])
+        rows[first:end] = source.row_map[file.node_rows.rows[is_kept]]
+    return ModalityVectors(embeddings, rows)
 
 
 def _refuse_not_finite(segment: Segment, modality: Modality, embeddings: NDArray[np.float16]) -> None:
-    num_broken = int(np.count_nonzero(~np.isfinite(embeddings).all(axis=1)))
+    num_broken = sum(
+        int(np.count_nonzero(~np.isfinite(embeddings[first : first + _BLOCK]).all(axis=1)))
+        for first in range(0, len(embeddings), _BLOCK)
+    )
     if num_broken:
         raise BrokenEmbeddings(segment.segment_id, modality, num_broken)
 
 
-def _join_vectors(parts: Sequence[ModalityVectors]) -> ModalityVectors | None:
-    if sum(len(part.rows) for part in parts) == 0:
-        return None
-    return ModalityVectors(
-        np.concatenate([part.embeddings for part in parts]), np.concatenate([part.rows for part in parts])
-    )
-
-
 def _concatenate(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    """Join the batches. Raises `MemoryError` if a column exceeds 2 GiB: Arrow would cut it in two."""
-    table = joined(batches, schema).combine_chunks()
-    whole = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
-    if len(whole) > 1:
-        raise MemoryError("a merged column would exceed 2 GiB")
-    return whole[0]
+    table = joined(batches, schema)
+    return pa.RecordBatch.from_arrays([_whole(column) for column in table.columns], schema=table.schema)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array; `MemoryError` beyond the 2 GiB that an array of strings can hold."""
+    try:
+        return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    except pa.ArrowInvalid as error:
+        raise MemoryError(f"a merged column would exceed 2 GiB ({error})") from error

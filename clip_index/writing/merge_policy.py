@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from clip_index.content import VectorForm
 from clip_index.generations.manifest import Manifest, SegmentEntry
 from clip_index.vectors.calibration import TARGET_RECALL
 from clip_index.writing.erasure import DEFAULT_BYTES_A_DAY, is_due
@@ -16,6 +17,9 @@ from clip_index.writing.erasure import DEFAULT_BYTES_A_DAY, is_due
 MAX_DEBT = 128
 """A segment of format 1 takes about nine mappings, a pack up to three. Linux lets a process have 65,530
 (`vm.max_map_count`)."""
+MAX_ENTRIES = 4_000_000
+DEFAULT_MAX_BYTES = 4 * 2**30
+"""About 3.2 million contents with embeddings of 512 dimensions."""
 LOWEST_PRIORITY = 10
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
@@ -25,23 +29,46 @@ _LONGEST_WAIT_SECONDS = 60.0
 class MergeSettings:
     """When segments merge, and how large they may grow.
 
-    A merged segment has at most `max_entries` entries. A segment that no merge takes is rewritten alone
+    A merged segment has at most `max_entries` entries, and its sources at most `max_bytes` together: the
+    process that merges them takes about as much memory. A segment that no merge takes is rewritten alone
     when more than `max_dead_share` of its rows are dead, or so that its oldest dead row is gone
     `erase_within_seconds` after it died. The process rewrites about `erase_bytes_a_day` for that alone.
     A merge of `large_entries` or more runs in the large lane. A search of a merged segment finds a share
     of `target_recall` of the ten best, in the mean. `max_debt` bounds the debt: whoever commits waits
-    there, and merges have their full priority long before.
+    there, and merges have their full priority long before. `vectors` is what the lists of segments hold
+    that are merged from now on.
     """
 
     merge_factor: int = 8
     floor_entries: int = 64
-    max_entries: int = 1_000_000
+    max_entries: int = MAX_ENTRIES
+    max_bytes: int = DEFAULT_MAX_BYTES
     large_entries: int = 20_000
     max_dead_share: float = 0.3
     erase_within_seconds: float = 24 * 3600.0
     erase_bytes_a_day: float = DEFAULT_BYTES_A_DAY
     target_recall: float = TARGET_RECALL
     max_debt: int = MAX_DEBT
+    vectors: VectorForm = "fp16"
+
+    def admits(self, sources: Collection[SegmentEntry]) -> bool:
+        """Whether these segments may become one."""
+        num_entries = sum(entry.num_entries for entry in sources)
+        return num_entries <= self.max_entries and sum(one.size_bytes for one in sources) <= self.max_bytes
+
+    def share_of(self, entry: SegmentEntry) -> float:
+        """Return how large a segment is, as a share of the largest that may be."""
+        return max(entry.num_entries / self.max_entries, entry.size_bytes / self.max_bytes)
+
+    def halved(self, sources: Collection[SegmentEntry]) -> MergeSettings:
+        """Return the settings after a merge for which the memory did not suffice: half of it is the most.
+
+        Merges of the small lane stay. One segment cannot be halved.
+        """
+        num_entries = sum(entry.num_entries for entry in sources) // 2
+        if len(sources) < 2 or num_entries >= self.max_entries:
+            return self
+        return replace(self, max_entries=max(self.large_entries, num_entries))
 
 
 class MergeLane(Enum):
@@ -104,13 +131,13 @@ def _plan_alone(entries: Sequence[SegmentEntry], settings: MergeSettings) -> lis
 def merge_debt(manifest: Manifest, settings: MergeSettings, *, without: Collection[str] = ()) -> int:
     """Return how many segments there are beyond what the tiers hold when no merge is due.
 
-    A segment larger than half of `max_entries` does not count, because it will not merge again. Nor do
+    A segment larger than half of the largest does not count, because it will not merge again. Nor do
     the segments `without` which merges do: whoever waits for the debt to fall would wait for ever.
     """
     growing = [
         entry
         for entry in manifest.segments
-        if 2 * entry.num_entries <= settings.max_entries and entry.segment_id not in without
+        if settings.admits([entry, entry]) and entry.segment_id not in without
     ]
     tiers = {_tier(entry, settings) for entry in growing}
     return max(0, len(growing) - (settings.merge_factor - 1) * max(1, len(tiers)))
@@ -138,8 +165,8 @@ def _has_many_dead(manifest: Manifest, entry: SegmentEntry, settings: MergeSetti
 
 def _plan_tier(entries: Sequence[SegmentEntry], settings: MergeSettings) -> list[MergePlan]:
     chosen: list[SegmentEntry] = []
-    for entry in sorted(entries, key=lambda e: e.num_entries):
-        if sum(e.num_entries for e in chosen) + entry.num_entries > settings.max_entries:
+    for entry in sorted(entries, key=settings.share_of):
+        if not settings.admits([*chosen, entry]):
             break
         chosen.append(entry)
     return [_plan(chosen, settings)] if len(chosen) >= 2 else []

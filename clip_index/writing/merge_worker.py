@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 from uuid import uuid4
 
 import numpy as np
@@ -44,6 +44,10 @@ class SegmentNotMerged(MergeFailed):
     def __init__(self, detail: str, segment_id: str) -> None:
         super().__init__(detail)
         self.segment_id = segment_id
+
+
+class MergeTooLarge(MergeFailed):
+    """The child had not enough memory, or was killed as the kernel does when there is none left."""
 
 
 class MergeWorker:
@@ -109,11 +113,20 @@ class MergeWorker:
             return None
         job, self._job = self._job, None
         try:
-            return _result(job, output.readline())
+            line = output.readline()
+            return _result(job, line) if line else self._raise_death(job)
         except OSError as error:
             raise MergeFailed(
                 f"{job.store.name}: the result of a merge could not be read: {error}"
             ) from error
+
+    def _raise_death(self, job: MergeJob) -> NoReturn:
+        signalled = self._child.wait() if self._child is not None else 0
+        if signalled == -signal.SIGKILL:  # this class kills it too, but then asks it nothing more
+            raise MergeTooLarge(
+                f"{job.store.name}: the merge process died: it was killed, perhaps for its memory"
+            )
+        raise MergeFailed(f"{job.store.name}: the merge process died")
 
     def kill(self) -> None:
         """Kill the child at once. A running merge leaves only garbage behind."""
@@ -199,18 +212,19 @@ def _job_fields(job: MergeJob) -> dict[str, Any]:
         "merged_id": job.merged_id,
         "started_ms": job.started_ms,
         "target_recall": job.target_recall,
+        "vectors": job.vectors,
         "siblings": [store_fields(store) for store in job.siblings],
     }
 
 
 def _result(job: MergeJob, line: bytes) -> MergeResult:
-    if not line:
-        raise MergeFailed(f"{job.store.name}: the merge process died")
     answer = json.loads(line)
     if "damaged" in answer:
         raise DamagedFile(answer["damaged"], answer["error"])
     if "segment" in answer:
         raise SegmentNotMerged(f"{job.store.name}: {answer['error']}", answer["segment"])
+    if "too_large" in answer:
+        raise MergeTooLarge(f"{job.store.name}: not enough memory for a merge: {answer['too_large']}")
     if "error" in answer:
         raise MergeFailed(f"{job.store.name}: {answer['error']}")
     path = Path(answer["row_maps"])
@@ -236,6 +250,8 @@ def _answer(line: bytes) -> dict[str, Any]:
         return {"damaged": error.file, "error": error.detail}
     except BrokenEmbeddings as error:
         return {"segment": error.segment_id, "error": str(error)}
+    except MemoryError as error:
+        return {"too_large": str(error) or "MemoryError"}
     except Exception as error:  # noqa: BLE001 - whatever it is, the log of the consumer must say it
         return {"error": f"{type(error).__name__}: {error}"}
     return {"entry": segment_fields(result.entry) if result.entry else None, "row_maps": row_maps}

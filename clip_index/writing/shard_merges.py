@@ -23,7 +23,14 @@ from clip_index.writing.merge_policy import (
     niceness,
     plan_merges,
 )
-from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker, SegmentNotMerged
+from clip_index.writing.merge_room import GROWTH, room_for_merge
+from clip_index.writing.merge_worker import (
+    MergeFailed,
+    MergeLanes,
+    MergeTooLarge,
+    MergeWorker,
+    SegmentNotMerged,
+)
 
 
 class ShardMerges:
@@ -123,16 +130,40 @@ class ShardMerges:
         for worker in self._running().values():
             worker.hurry(wanted)
         erase_at_ms = int((now + self._seconds_ahead(busy, now)) * 1000)
+        without_room: dict[MergeLane, str] = {}
         for plan in plan_merges(manifest, self._settings, busy=busy, now_ms=erase_at_ms):
             worker = self._lanes.worker(plan.lane)
             if worker.job is not None:
                 worker.hurry(wanted)  # another shard's merge, because this one waits for it
             elif plan.lane not in ended and self._backoff.is_due(plan.lane, now):
+                if lack := self._lack_of_room(plan):
+                    without_room.setdefault(plan.lane, lack)
+                    continue
                 if plan.is_for_erasure and not self._may_erase(plan, now):
                     continue
                 worker.set_niceness(wanted)
                 with self._backing_off(plan.lane):
                     worker.start(self._new_job(plan))
+        self._rest_without_room(without_room)
+
+    def _lack_of_room(self, plan: MergePlan) -> str:
+        """Return why a merge may not begin yet; "" if the disk has room for it.
+
+        It would fail when the disk is full, and until then no commit would find room either.
+        """
+        growth = GROWTH[self._settings.vectors]
+        room = room_for_merge(self._current.store, self._entries(plan.segment_ids), growth)
+        return "" if room.is_enough else str(room)
+
+    def _rest_without_room(self, lacks: Mapping[MergeLane, str]) -> None:
+        """Let a lane rest in which no merge has room, and say so. Smaller merges have been begun before."""
+        for lane, lack in lacks.items():
+            if self._lanes.worker(lane).job is None:
+                with self._backing_off(lane):
+                    raise MergeFailed(f"{self._current.store.name}: {lack}")
+
+    def _entries(self, segment_ids: Collection[str]) -> list[SegmentEntry]:
+        return [entry for entry in self._current.manifest.segments if entry.segment_id in segment_ids]
 
     def _seconds_ahead(self, busy: Collection[str], now: float) -> float:
         """Tell the budget what this shard has to erase; return how much earlier it must begin."""
@@ -172,6 +203,7 @@ class ShardMerges:
             started_ms=int(self._clock() * 1000),
             target_recall=self._settings.target_recall,
             siblings=self._siblings,
+            vectors=self._settings.vectors,
         )
 
     def _commit_if_ended(self, worker: MergeWorker, buffer: Buffer) -> bool:
@@ -187,9 +219,11 @@ class ShardMerges:
         job = worker.job
         try:
             return worker.poll()
-        except MergeFailed:
+        except MergeFailed as error:
             if job is not None:
                 remove_segment(self._current.store, job.merged_id)
+                if isinstance(error, MergeTooLarge):
+                    self._settings = self._settings.halved(self._entries(job.segment_ids))
             raise
 
     def _commit(self, job: MergeJob, result: MergeResult, buffer: Buffer) -> None:

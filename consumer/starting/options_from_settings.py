@@ -76,8 +76,10 @@ def _writer(settings: Settings) -> WriterSettings:
     merge = MergeSettings(
         erase_within_seconds=consumer.erase_within_seconds,
         erase_bytes_a_day=consumer.erase_bytes_per_day,
+        max_bytes=consumer.max_merge_bytes,
         target_recall=consumer.target_recall,
         max_debt=consumer.max_merge_debt,
+        vectors=settings.index.vectors,
     )
     defaults = _BUCKET_WRITER if settings.index.is_bucket else WriterSettings()
     return replace(defaults, retain_for_seconds=consumer.retain_for_seconds, merge=merge)

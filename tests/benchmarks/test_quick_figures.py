@@ -38,6 +38,13 @@ def test_a_quick_look_at_segments_counts_what_ingestion_writes() -> None:
     assert found["bytes_written"]["merged"] > 0
 
 
+def test_a_quick_look_at_growth_compares_two_sizes_in_everything_that_an_index_does() -> None:
+    found = as_json(find_figures()["growth"].measure(quick=True))
+    assert found["rows"] == [2_000, 20_000]
+    assert set(found["value"]) == set(found["few"]) == set(found["many"])
+    assert min(found["value"].values()) > 0
+
+
 def test_a_quick_look_at_serving_gives_the_cost_of_a_query_and_the_queries_a_second() -> None:
     found = as_json(find_figures()["served_cost"].measure(quick=True))
     assert min(found["value"].values()) > 0

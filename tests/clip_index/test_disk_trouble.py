@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from clip_index.vectors.flat_vectors import write_flat
 from clip_index.writing import current_state, merge_worker, shard_state
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import MergeLane, MergeSettings
-from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeWorker
+from clip_index.writing.merge_worker import MergeFailed, MergeLanes, MergeTooLarge, MergeWorker
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.failing_disk import fail, fail_to_fsync_the_shard
 from fakes.inline_merges import InlineLanes
@@ -280,6 +282,95 @@ class FailingWorker(MergeWorker):
 
     def kill(self) -> None:
         self._job = None
+
+
+class DiskUsage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def four_small(index: IndexDirectory) -> tuple[ShardWriter, InlineLanes, list[float]]:
+    """A shard of four segments, of which two are a merge; its lanes, and its clock."""
+    now, lanes = [time.time()], InlineLanes()
+    settings = WriterSettings(merge=MergeSettings(merge_factor=2, large_entries=2))
+    writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: now[0])
+    for name in "abcd":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    return writer, lanes, now
+
+
+def test_a_merge_that_has_no_room_on_the_disk_is_not_begun_until_it_has(
+    four_small: tuple[ShardWriter, InlineLanes, list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, lanes, now = four_small
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: DiskUsage(10**9, 10**9 - 1_000, 1_000))
+        with pytest.raises(MergeFailed, match=r"a merge needs 0 MB of the disk, where 0 MB are free"):
+            writer.maintain()
+        assert not lanes.running(writer.store)
+        writer.maintain()  # the lane rests, so that it says so once a minute and not in every round
+        add(writer, [lambda o: content("e", o)])
+        writer.commit()
+    now[0] += 60
+    writer.maintain()
+    assert lanes.running(writer.store)
+
+
+class TooSmallWorker(MergeWorker):
+    """Has memory for two contents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def start(self, job: MergeJob) -> None:
+        self._job = job
+        self.sizes.append(len(job.segment_ids))
+
+    def poll(self) -> MergeResult | None:
+        job, self._job = self._job, None
+        if job is not None and len(job.segment_ids) > 2:
+            raise MergeTooLarge("not enough memory")
+        return job and run_merge(job)
+
+    def kill(self) -> None:
+        self._job = None
+
+
+def test_after_a_merge_that_lacked_memory_smaller_ones_are_made(index: IndexDirectory) -> None:
+    now, lanes = [time.time()], MergeLanes(TooSmallWorker)
+    settings = WriterSettings(merge=MergeSettings(merge_factor=4, large_entries=2))
+    writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: now[0])
+    for name in "abcd":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    writer.maintain()
+    with pytest.raises(MergeTooLarge):
+        writer.maintain()
+    for _ in range(4):
+        now[0] += 60
+        writer.maintain()
+    large = lanes.worker(MergeLane.LARGE)
+    assert isinstance(large, TooSmallWorker)
+    assert large.sizes[:2] == [4, 2]
+    assert live_ids(index) == set("abcd")
+
+
+def test_a_merge_process_that_the_kernel_kills_was_too_large(writer: ShardWriter) -> None:
+    worker = MergeWorker()
+    for name in "ab":
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    segment_ids = tuple(entry.segment_id for entry in writer.manifest.segments)
+    worker.start(MergeJob(writer.store, writer.generation, segment_ids, "1-merged", 0))
+    assert worker._child is not None
+    worker._child.kill()
+    with pytest.raises(MergeTooLarge, match="was killed"):
+        wait_for(worker)
+    worker.kill()
 
 
 class DyingWorker(MergeWorker):

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.local_store import LocalShardStore
+from clip_index.vectors import shared_vectors
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.format_1 import rewrite_as_format_1
@@ -120,8 +122,9 @@ def indexed(root: IndexRoot) -> dict[str, Shown]:
 class Replayer:
     """Feeds a log to a writer that is cut, crashed, merged and replaced as the steps say."""
 
-    def __init__(self, index: IndexDirectory) -> None:
+    def __init__(self, index: IndexDirectory, settings: WriterSettings = EAGER_MERGES) -> None:
         self.index = index
+        self.settings = settings
         self.lanes = InlineLanes()
         self.lanes.release(is_released=True)
         self.writer = self._take_over()
@@ -169,7 +172,7 @@ class Replayer:
     def _take_over(self) -> ShardWriter:
         for worker in self.lanes.workers:
             worker.kill()
-        return take_over(self.index, settings=EAGER_MERGES, lanes=self.lanes)
+        return take_over(self.index, settings=self.settings, lanes=self.lanes)
 
 
 def directory(folder: Path) -> IndexRoot:
@@ -184,10 +187,12 @@ on_every_store = pytest.mark.parametrize("new_root", [directory, bucket])
 NewRoot = Callable[[Path], IndexRoot]
 
 
-def index_of(log: list[Event], plan: list[str], new_root: NewRoot) -> dict[str, Shown]:
+def index_of(
+    log: list[Event], plan: list[str], new_root: NewRoot, settings: WriterSettings = EAGER_MERGES
+) -> dict[str, Shown]:
     with tempfile.TemporaryDirectory() as folder:
         root = new_root(Path(folder))
-        replayer = Replayer(create_index(root))
+        replayer = Replayer(create_index(root), settings)
         replayer.run(log, plan)
         before_last_merge = indexed(root)
         replayer.lanes.release(is_released=True)
@@ -202,6 +207,17 @@ def index_of(log: list[Event], plan: list[str], new_root: NewRoot) -> dict[str, 
 @settings(max_examples=120)
 def test_the_index_equals_the_fold(new_root: NewRoot, log: list[Event], plan: list[str]) -> None:
     assert index_of(log, plan, new_root) == folded(log)
+
+
+@on_every_store
+@given(st.lists(events, max_size=30), st.lists(steps, max_size=20))
+@settings(max_examples=60)
+def test_the_index_equals_the_fold_where_lists_are_quantised(
+    new_root: NewRoot, log: list[Event], plan: list[str]
+) -> None:
+    quantised = replace(EAGER_MERGES, merge=replace(EAGER_MERGES.merge, vectors="sq8"))
+    with mock.patch.object(shared_vectors, "MIN_NODES", 2):
+        assert index_of(log, plan, new_root, quantised) == folded(log)
 
 
 @on_every_store

@@ -14,7 +14,13 @@ import pytest
 from clip_index.content import FACT_NAMES, Modality, StoredContent
 from clip_index.generations.history import manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.manifest import FORMAT_MAJOR, FORMAT_MINOR, Manifest
+from clip_index.generations.manifest import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    QUANTISED_MAJOR,
+    READABLE_MAJORS,
+    Manifest,
+)
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns
@@ -56,8 +62,8 @@ def found_ids(searcher: Searcher, modality: Modality, query: list[float] | np.nd
     return [hit.content_id for hit in hits]
 
 
-def test_the_current_format_has_a_golden_index() -> None:
-    assert f"index-format-{FORMAT_MAJOR}" in FORMATS
+def test_every_readable_format_has_a_golden_index() -> None:
+    assert [f"index-format-{major}" for major in READABLE_MAJORS] == FORMATS
 
 
 def test_it_shows_what_its_logs_say(golden: Path, expected: dict[str, Any]) -> None:
@@ -97,10 +103,14 @@ def test_it_has_files_of_every_kind(golden: Path) -> None:
 
 
 def test_its_segments_and_tombstones_are_those_of_its_format(golden: Path) -> None:
-    """Format 1: a folder for each segment, a file for all tombstones of one. Format 2: packs, and bitmaps."""
+    """Format 1: a folder for each segment, a file for all tombstones of one. Format 2: packs, and bitmaps.
+
+    Format 3: quantised lists beside the embeddings that they stand for.
+    """
     segments = [entry for shard in shards(golden) for entry in manifest_of(shard).segments]
     tombstones = [dead for shard in shards(golden) for dead in manifest_of(shard).tombstones.values()]
-    is_first = golden.name == "index-format-1"
+    is_first, is_quantised = golden.name == "index-format-1", golden.name == "index-format-3"
+    assert any(entry.is_quantised for entry in segments) == is_quantised
     assert {entry.pack is None for entry in segments} == {is_first}
     assert any(dead.bitmap for dead in tombstones) == (not is_first)
     assert any(dead.file for dead in tombstones)
@@ -169,7 +179,7 @@ def test_a_merge_of_today_rewrites_its_segments_with_newer_ones(golden: Path, tm
     writer.close()
 
 
-def test_a_takeover_writes_the_current_format_and_merges_rewrite_segments_bit_by_bit(
+def test_a_takeover_writes_the_least_format_that_tells_what_is_there_and_merges_rewrite_segments_bit_by_bit(
     golden: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     root, lanes, now = tmp_path / "root", InlineLanes(), [time.time()]
@@ -181,7 +191,8 @@ def test_a_takeover_writes_the_current_format_and_merges_rewrite_segments_bit_by
     before = manifest_of(LocalShardStore(index.shard_path(0))).segments
     writer = take_over(index, settings=settings, lanes=lanes, clock=lambda: now[0])
     written = json.loads(writer.store.read(manifest_name(writer.generation)))
-    assert written["format"] == [FORMAT_MAJOR, FORMAT_MINOR]
+    is_quantised = golden.name == "index-format-3"
+    assert written["format"] == [QUANTISED_MAJOR if is_quantised else FORMAT_MAJOR, FORMAT_MINOR]
     assert writer.manifest.segments == before
     lanes.release(is_released=True)
     while len(writer.manifest.segments) > 1:
@@ -195,6 +206,7 @@ def test_a_takeover_writes_the_current_format_and_merges_rewrite_segments_bit_by
     writer.close()
     [merged] = writer.manifest.segments
     assert merged.pack is not None
+    assert not merged.is_quantised
     assert [f"segments/{name}" for name in writer.store.list_names("segments")] == [merged.stored_name]
     searcher = open_searcher(root)
     assert {content_id for content_id in expected["contents"] if searcher.find(content_id)} == set(

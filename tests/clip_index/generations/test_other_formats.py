@@ -35,7 +35,7 @@ def commit(index: IndexDirectory, partition: int, name: str) -> None:
 def commit_as_a_later_version(index: IndexDirectory, partition: int) -> Path:
     store = index.shard_store(partition)
     path = store.local_file(manifest_name(list_generations(store)[-1] + 1))
-    path.write_bytes(dump_digested({"format": [3, 0], "what it holds": "is not known yet"}))
+    path.write_bytes(dump_digested({"format": [4, 0], "what it holds": "is not known yet"}))
     return path
 
 
@@ -47,7 +47,7 @@ def test_a_shard_of_a_later_version_is_served_as_before_and_holds_no_other_back(
     path = commit_as_a_later_version(index, 0)
     commit(index, 1, "new")
     with pytest.raises(
-        OtherFormat, match=f"{path} has format 3, .* reads 1 and 2: run the version that wrote it"
+        OtherFormat, match=f"{path} has format 4, .* reads 1, 2 and 3: run the version that wrote it"
     ):
         reader.reload()
     assert reader.searcher is not None

@@ -161,6 +161,25 @@ def test_embeddings_are_read_in_the_order_that_is_asked_for(
     assert file.vectors.embeddings_of(nodes[:0]).shape == (0, DIMENSION)
 
 
+@pytest.mark.parametrize("num_nodes", [11_000, 900], ids=["lists", "flat"])
+def test_a_merge_reads_the_kept_pairs_of_a_file_in_their_order(num_nodes: int, tmp_path: Path) -> None:
+    """Rows with several nodes and nodes with several rows, of which some are dead."""
+    random = np.random.default_rng(4)
+    distinct = draw_rows(draw_space(5), "image", num_nodes, 5).astype(np.float16)
+    drawn = distinct[np.concatenate([np.arange(num_nodes), random.integers(0, num_nodes, num_nodes // 4)])]
+    rows = np.arange(len(drawn), dtype=np.uint32) // 2
+    file = written_file(tmp_path / "image.faiss", build_node_map(drawn.copy(), rows))
+    is_alive = random.random(len(drawn)) < 0.6
+    is_kept = is_alive[file.node_rows.rows]
+    out = np.empty((np.count_nonzero(is_kept), drawn.shape[1]), np.float16)
+    file.read_pairs(is_kept, out)
+    expected = file.read_nodes()[file.node_rows.nodes][is_kept]
+    assert np.array_equal(out, expected)
+    by_row = sorted((int(row), vector.tobytes()) for row, vector in zip(rows, drawn, strict=True))
+    pairs = zip(file.node_rows.rows, file.read_nodes()[file.node_rows.nodes], strict=True)
+    assert sorted((int(row), vector.tobytes()) for row, vector in pairs) == by_row
+
+
 def test_a_node_map_keeps_every_row_of_identical_embeddings() -> None:
     rows = np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 1]], np.float16)
     node_map = build_node_map(rows, np.array([10, 11, 12, 13, 10], np.uint32))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
+from clip_index.storage.file_digest import FileDigest
 from clip_index.writing.merge_policy import MergeLane, MergeSettings, merge_debt, niceness, plan_merges
 
 SETTINGS = MergeSettings(merge_factor=4, floor_entries=10, max_entries=1000, large_entries=300)
@@ -43,6 +46,38 @@ def planned(shard: Manifest, busy: tuple[str, ...] = (), now_ms: int = 0) -> lis
 )
 def test_a_tier_is_merged_when_it_is_full(sizes: list[int], plans: list[tuple[str, ...]]) -> None:
     assert planned(manifest(sizes)) == plans
+
+
+def sized(*sizes: tuple[int, int]) -> Manifest:
+    """Segments with these numbers of entries and of bytes."""
+    entries = [
+        SegmentEntry(str(i), num, 0, {"image": num}, {"contents.arrow": FileDigest(num_bytes, "0" * 32)})
+        for i, (num, num_bytes) in enumerate(sizes)
+    ]
+    return replace(manifest([]), segments=tuple(entries))
+
+
+@pytest.mark.parametrize(
+    ("shard", "plans"),
+    [
+        pytest.param(sized(*[(50, 10_000)] * 4), [("0", "1", "2", "3")], id="at the bound"),
+        pytest.param(sized(*[(50, 15_000)] * 4), [("0", "1")], id="no further than the bound"),
+        pytest.param(sized((50, 30_000), *[(60, 20_000)] * 3), [("1", "2")], id="the largest last"),
+        pytest.param(sized(*[(50, 30_000)] * 4), [], id="at the bound they rest"),
+    ],
+)
+def test_the_bytes_of_a_merge_are_bounded(shard: Manifest, plans: list[tuple[str, ...]]) -> None:
+    settings = replace(SETTINGS, max_bytes=40_000)
+    found = plan_merges(shard, settings, busy=(), now_ms=0)
+    assert [tuple(sorted(plan.segment_ids)) for plan in found] == plans
+    assert (merge_debt(shard, settings) > 0) <= bool(plans)
+
+
+def test_after_a_merge_too_large_for_the_memory_half_of_it_is_the_most() -> None:
+    shard = manifest([400, 500])
+    assert SETTINGS.halved(shard.segments).max_entries == 450
+    assert SETTINGS.halved(manifest([40, 50]).segments).max_entries == SETTINGS.large_entries
+    assert SETTINGS.halved(manifest([900]).segments) == SETTINGS, "one segment cannot be halved"
 
 
 def test_busy_segments_are_left_out() -> None:
