@@ -28,6 +28,7 @@ from clip_index.row_filter import (
     SimpleCondition,
 )
 from clip_index.segments.ordered_numbers import OrderedNumbers, order_numbers
+from clip_index.segments.ordered_texts import OrderedTexts, order_texts
 from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 
@@ -36,6 +37,10 @@ Mask: TypeAlias = NDArray[np.bool_]
 _FEW_PART = 8
 """Up to an eighth of the rows are few. More rows cost as much as a mask of all."""
 
+_MIN_ORDERED_ROWS = 4096
+"""Smaller segments are soon merged, and a look at all of their rows takes no longer than a look-up."""
+
+_ORDERED_FIELDS = frozenset({"source", "owner_id"})
 _MAX_EXACT = 2.0**53
 _NUM_CACHED_MASKS = 32
 _NUM_CACHED_KEYS = 32
@@ -45,13 +50,14 @@ _NUM_CACHED_KEYS = 32
 class _KeyPositions:
     """One metadata key in a map column: the positions of its items, and their rows, both (n,).
 
-    `rows` is None if every row has the key. `ordered` are the items' values, if they are numbers.
+    `rows` is None if every row has the key. `ordered` are the items' values, if they are numbers or texts of
+    a segment that is large enough.
     """
 
     items: NDArray[np.int64]
     rows: NDArray[np.int64] | None
     numbers: NDArray[np.float64] | None
-    ordered: OrderedNumbers | None
+    ordered: OrderedNumbers | OrderedTexts | None
 
     @property
     def nbytes(self) -> int:
@@ -70,10 +76,15 @@ class _KeyPositions:
 class RowMasks:
     """The masks of one segment's rows, and the positions of its metadata keys. Thread-safe."""
 
-    def __init__(self, columns: pa.RecordBatch) -> None:
+    def __init__(self, columns: pa.RecordBatch, min_ordered_rows: int = _MIN_ORDERED_ROWS) -> None:
+        """Values of fewer rows than `min_ordered_rows` are not put in order."""
         self._columns = columns
+        self._has_orders = columns.num_rows >= min_ordered_rows
         self._masks: BoundedCache[str, Mask] = BoundedCache(
             _NUM_CACHED_MASKS, size_of=lambda mask: mask.nbytes
+        )
+        self._texts: BoundedCache[str, OrderedTexts] = BoundedCache(
+            _NUM_CACHED_KEYS, size_of=lambda texts: texts.nbytes
         )
         self._key_positions: BoundedCache[str, _KeyPositions] = BoundedCache(
             _NUM_CACHED_KEYS, size_of=lambda positions: positions.nbytes
@@ -92,6 +103,8 @@ class RowMasks:
         None if no condition of `must` has such an order, or if too many rows meet those that have. A mask
         costs as much as the segment is long; this costs as much as the rows are many.
         """
+        if not self._has_orders:
+            return None
         most = self._columns.num_rows // _FEW_PART
         found = [self._rows_by_order(condition, most) for condition in row_filter.must]
         few = [(len(rows), place, rows) for place, rows in enumerate(found) if rows is not None]
@@ -108,25 +121,43 @@ class RowMasks:
         names = {name for condition in conditions for name in _columns_of(condition.field)}
         wanted, indices = [n for n in self._columns.schema.names if n in names], pa.array(rows)
         arrays = [self._columns.column(name).take(indices) for name in wanted]
-        return RowMasks(pa.RecordBatch.from_arrays(arrays, names=wanted))
+        return RowMasks(pa.RecordBatch.from_arrays(arrays, names=wanted), len(rows) + 1)
 
     def _rows_by_order(self, condition: Condition, most: int) -> NDArray[np.int64] | None:
         """Return the rows that meet a condition, if there is an order that tells that they are few."""
         field = condition.field
         if isinstance(condition, InRange) and field == TIME_FIELD:
             return self._rows_by_time(condition, most)
-        if not field.startswith(METADATA_PREFIX) or not isinstance(condition, (InRange, AnyOf)):
+        if isinstance(condition, (AllOf, Exists)):
             return None
-        if not _asks_for_numbers_alone(condition):
+        if field in _ORDERED_FIELDS:
+            return self._texts_of(field).rows_with(_texts_wanted(condition), most)
+        if not field.startswith(METADATA_PREFIX):
             return None
-        column = self._columns.column("metadata_number")
-        if not len(column.items):
-            return np.empty(0, np.int64)
-        ordered = self._positions_of("metadata_number", field.removeprefix(METADATA_PREFIX)).ordered
-        assert ordered is not None
-        if isinstance(condition, InRange):
-            return ordered.rows_within(condition, most)
-        return ordered.rows_with([float(value) for value in condition.values], most)
+        return self._rows_by_value(field.removeprefix(METADATA_PREFIX), condition, most)
+
+    def _rows_by_value(self, key: str, condition: InRange | AnyOf, most: int) -> NDArray[np.int64] | None:
+        """Return the rows whose value of a metadata key meets a condition, or None.
+
+        A row has a key in one map at most, so the rows of two maps differ.
+        """
+        parts = []
+        for name, is_wanted in _METADATA_COLUMNS.items():
+            if not is_wanted(condition) or not len(self._columns.column(name).items):
+                continue
+            positions = self._positions_of(name, key)
+            if not len(positions.items):
+                continue
+            rows = _ordered_rows(positions.ordered, condition, most)
+            if rows is None:
+                return None
+            parts.append(rows)
+        rows = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+        return rows if len(rows) <= most else None
+
+    def _texts_of(self, field: str) -> OrderedTexts:
+        column = self._columns.column(field)
+        return self._texts.find_or_build(field, lambda: order_texts(column, None))
 
     def _rows_by_time(self, condition: InRange, most: int) -> NDArray[np.int64] | None:
         blocks = self._split_by_time(condition)
@@ -178,6 +209,8 @@ class RowMasks:
         field = condition.field
         if isinstance(condition, AllOf):
             return _all([self._field_mask(AnyOf(field, (value,))) for value in condition.values])
+        if field in _ORDERED_FIELDS and self._has_orders and not isinstance(condition, Exists):
+            return self._texts_of(field).mask(_texts_wanted(condition))
         if field in TEXT_FIELDS:
             return _text_mask(self._columns.column(field), condition)
         if field == TIME_FIELD:
@@ -198,17 +231,45 @@ class RowMasks:
 
     def _positions_of(self, name: str, key: str) -> _KeyPositions:
         column = self._columns.column(name)
-        return self._key_positions.find_or_build(f"{name} {key}", partial(_find_key, column, key))
+        return self._key_positions.find_or_build(f"{name} {key}", partial(self._find_key, column, key))
+
+    def _find_key(self, column: pa.MapArray, key: str) -> _KeyPositions:
+        items = np.flatnonzero(_equals_text(column.keys, [key]))
+        row_of_item = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
+        rows = row_of_item[items - column.offsets[0].as_py()]
+        numbers = column.items.to_numpy()[items] if pa.types.is_floating(column.items.type) else None
+        known_rows = rows if len(rows) < len(column) else None
+        ordered = _order_items(column.items, items, known_rows) if self._has_orders else None
+        return _KeyPositions(items, known_rows, numbers, ordered)
 
 
-def _find_key(column: pa.MapArray, key: str) -> _KeyPositions:
-    items = np.flatnonzero(_equals_text(column.keys, [key]))
-    row_of_item = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
-    rows = row_of_item[items - column.offsets[0].as_py()]
-    numbers = column.items.to_numpy()[items] if pa.types.is_floating(column.items.type) else None
-    known_rows = rows if len(rows) < len(column) else None
-    ordered = None if numbers is None else order_numbers(numbers, known_rows)
-    return _KeyPositions(items, known_rows, numbers, ordered)
+def _order_items(
+    items: pa.Array, positions: NDArray[np.int64], rows: NDArray[np.int64] | None
+) -> OrderedNumbers | OrderedTexts | None:
+    if pa.types.is_floating(items.type):
+        return order_numbers(items.to_numpy()[positions], rows)
+    return order_texts(items.take(pa.array(positions)), rows) if pa.types.is_string(items.type) else None
+
+
+def _ordered_rows(
+    ordered: OrderedNumbers | OrderedTexts | None, condition: InRange | AnyOf, most: int
+) -> NDArray[np.int64] | None:
+    if ordered is None:
+        return None
+    if isinstance(ordered, OrderedTexts):
+        return ordered.rows_with(_texts_wanted(condition), most)
+    if isinstance(condition, InRange):
+        return ordered.rows_within(condition, most)
+    return ordered.rows_with([float(value) for value in condition.values if _is_number(value)], most)
+
+
+def _texts_wanted(condition: InRange | AnyOf) -> list[str]:
+    """Return the texts that meet a condition. No text is within a range."""
+    return (
+        [value for value in condition.values if isinstance(value, str)]
+        if isinstance(condition, AnyOf)
+        else []
+    )
 
 
 def _any(masks: Sequence[Mask]) -> Mask:
@@ -267,16 +328,14 @@ def _columns_of(field: str) -> Collection[str]:
     return _METADATA_COLUMNS if field.startswith(METADATA_PREFIX) else (field,)
 
 
-def _asks_for_numbers_alone(condition: InRange | AnyOf) -> bool:
-    return isinstance(condition, InRange) or all(map(_is_number, condition.values))
-
-
 def _items_mask(items: pa.Array, positions: _KeyPositions, condition: SimpleCondition) -> Mask:
     """Evaluate a condition on the items of one key: a mask (n,)."""
     if isinstance(condition, Exists):
         return np.ones(len(positions.items), np.bool_)
     if positions.numbers is not None:
         return _number_mask(positions.numbers, condition)
+    if isinstance(positions.ordered, OrderedTexts) and isinstance(condition, AnyOf):
+        return positions.ordered.mask(_texts_wanted(condition))
     if pa.types.is_string(items.type):
         return _text_mask(items.take(pa.array(positions.items)), condition)
     if pa.types.is_list(items.type):

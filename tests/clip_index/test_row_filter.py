@@ -126,7 +126,7 @@ def test_rows_that_an_order_leads_to_are_those_of_the_mask(
 
 
 def masks_with_small_blocks(columns: pa.RecordBatch) -> RowMasks:
-    masks = RowMasks(columns)
+    masks = RowMasks(columns, min_ordered_rows=0)
     masks.time_blocks = TimeBlocks(columns.column("occurred_at_ms").to_numpy(), 3)
     return masks
 
@@ -138,12 +138,18 @@ def masks_with_small_blocks(columns: pa.RecordBatch) -> RowMasks:
         pytest.param(InRange("metadata.n", gt=4, lte=9), [20, 30], id="a range of numbers"),
         pytest.param(AnyOf("metadata.n", (4.0, 9.0, 4.0)), [10, 30], id="two numbers"),
         pytest.param(InRange("metadata.none", gte=1), [], id="a key that nobody has"),
+        pytest.param(AnyOf("metadata.t", ("é", "zz", "é")), [40, 50, 60], id="two texts of metadata"),
+        pytest.param(AnyOf("metadata.t", ("é", 1.0)), [40, 60], id="a text or a number"),
+        pytest.param(AnyOf("metadata.t", ("a", "")), [], id="texts that nobody has"),
+        pytest.param(AnyOf("owner_id", ("me", "nobody")), [70, 80], id="an owner"),
     ],
 )
 def test_narrow_conditions_are_answered_by_an_order(condition: Condition, expected: range) -> None:
-    numbers = {10: 4.0, 20: 6.0, 30: 9.0}
+    metadata = {n: {"n": number} for n, number in {10: 4.0, 20: 6.0, 30: 9.0}.items()}
+    metadata |= {n: {"t": text} for n, text in {40: "é", 50: "zz", 60: "é", 65: "z"}.items()}
+    owners = {70: "me", 80: "me", 90: "you"}
     items = [
-        content(str(n), occurred_at_ms=n, metadata={"n": numbers[n]} if n in numbers else {})
+        content(str(n), occurred_at_ms=n, metadata=metadata.get(n, {}), owner_id=owners.get(n))
         for n in range(1000)
     ]
     masks = masks_with_small_blocks(contents_batch([BufferedContent(item, None) for item in items]))
@@ -161,7 +167,8 @@ def test_wide_conditions_are_answered_by_a_mask() -> None:
 
 
 def test_an_order_of_times_does_not_hide_a_field_that_contents_have_not() -> None:
-    masks = RowMasks(contents_batch([BufferedContent(content("a", occurred_at_ms=1), None)] * 20))
+    columns = contents_batch([BufferedContent(content("a", occurred_at_ms=1), None)] * 20)
+    masks = masks_with_small_blocks(columns)
     with pytest.raises(ValueError, match="no such field: colour"):
         masks.find_few(RowFilter(must=(InRange("occurred_at", gt=5), Exists("colour"))))
 
@@ -171,6 +178,21 @@ def test_numbers_that_are_not_a_number_keep_no_bound() -> None:
     assert ordered.rows_within(InRange("metadata.n", gt=-np.inf), 5).tolist() == [1, 4]
     assert ordered.rows_within(InRange("metadata.n", gt=np.nan), 5) is None
     assert ordered.rows_with([2.0, np.inf], 5).tolist() == [1]
+
+
+def test_a_list_of_texts_with_the_value_is_found_beside_a_text() -> None:
+    items = [
+        content(str(n), metadata={"t": "x" if n == 3 else ("x", "y") if n == 5 else n}) for n in range(40)
+    ]
+    columns = contents_batch([BufferedContent(item, None) for item in items])
+    masks, wanted = masks_with_small_blocks(columns), RowFilter(must=(AnyOf("metadata.t", ("x",)),))
+    assert masks.find_few(wanted) is None
+    assert np.flatnonzero(masks.find(wanted)).tolist() == [3, 5]
+
+
+def test_a_small_segment_puts_no_values_in_order() -> None:
+    masks = RowMasks(contents_batch([BufferedContent(content("a", metadata={"n": 1.0}), None)] * 20))
+    assert masks.find_few(RowFilter(must=(InRange("metadata.n", gt=2),))) is None
 
 
 def test_a_field_that_contents_have_not_is_an_error() -> None:
