@@ -183,7 +183,7 @@ class InvertedLists:
         ranks = np.arange(lists.shape[1])
         are_probed = (ranks < num_near[:, None]) == (reach is Reach.NEAR)
         num_probed = int(num_near.max()) if reach is Reach.NEAR else len(ranks)
-        probed = np.ascontiguousarray(np.where(are_probed, lists, -1)[:, :num_probed])
+        probed = np.sort(np.where(are_probed, lists, -1)[:, :num_probed], axis=1)  # as they lie in memory
         their_scores = np.ascontiguousarray(scores[:, :num_probed])
         pointers = (faiss.swig_ptr(probed), faiss.swig_ptr(their_scores))
         return self._scan_lists(queries, k, pointers, self._parameters_of(num_probed, selection))
