@@ -152,6 +152,8 @@ class RowMasks:
             if rows is None:
                 return None
             parts.append(rows)
+        if len(parts) == 1:
+            return parts[0]
         rows = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
         return rows if len(rows) <= most else None
 
