@@ -121,12 +121,22 @@ class SegmentView:
     def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
         if row_filter is not None:
             key = f"{modality} {row_filter.key}"
-            return self._filtered.find_or_build(key, lambda: _select(file, self.eligible_rows(row_filter)))
+            return self._filtered.find_or_build(key, lambda: self._select(file, row_filter))
         if self._is_live is None:
             return ALL_ELIGIBLE
         if modality not in self._live_nodes:
             self._live_nodes[modality] = _select_nodes(file, self._is_live)
         return Eligible(self._is_live, self._live_nodes[modality])
+
+    def _select(self, file: VectorFile, row_filter: RowFilter) -> Eligible:
+        """Look at the rows that pass only, if they are few and known without a look at all of them."""
+        rows = self.segment.few_rows(row_filter)
+        if rows is None:
+            is_row = self.eligible_rows(row_filter)
+            return Eligible(is_row, _select_nodes(file, is_row))
+        is_row = np.zeros(self.segment.num_rows, np.bool_)
+        is_row[rows if self._is_live is None else rows[self._is_live[rows]]] = True
+        return Eligible(is_row, file.vectors.select(file.node_rows.nodes_of_eligible(is_row, rows)))
 
     def are_eligible(self, rows: NDArray[np.int64], row_filter: RowFilter | None) -> NDArray[np.bool_]:
         """Return which of the given rows, (n,), are alive and pass the filter."""
@@ -136,15 +146,11 @@ class SegmentView:
         return are_eligible
 
     def eligible_rows(self, row_filter: RowFilter | None) -> NDArray[np.bool_]:
-        """Return the live rows that pass the filter, as a mask (rows,)."""
-        is_row = np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live.copy()
-        if row_filter is not None:
-            is_row &= self.segment.row_mask(row_filter)
-        return is_row
-
-
-def _select(file: VectorFile, is_row: NDArray[np.bool_]) -> Eligible:
-    return Eligible(is_row, _select_nodes(file, is_row))
+        """Return the live rows that pass the filter, as a mask (rows,) that must not be changed."""
+        if row_filter is None:
+            return np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live
+        mask = self.segment.row_mask(row_filter)
+        return mask if self._is_live is None else mask & self._is_live
 
 
 def _select_nodes(file: VectorFile, is_row: NDArray[np.bool_]) -> NodeSelection:

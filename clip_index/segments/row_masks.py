@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
+from math import ceil, floor, inf
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -26,10 +27,21 @@ from clip_index.row_filter import (
     RowFilter,
     SimpleCondition,
 )
+from clip_index.segments.ordered_numbers import OrderedNumbers, order_numbers
+from clip_index.segments.ordered_texts import OrderedTexts, order_texts
+from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 
 Mask: TypeAlias = NDArray[np.bool_]
 
+_FEW_PART = 8
+"""Up to an eighth of the rows are few. More rows cost as much as a mask of all."""
+
+_MIN_ORDERED_ROWS = 4096
+"""Smaller segments are soon merged, and a look at all of their rows takes no longer than a look-up."""
+
+_ORDERED_FIELDS = frozenset({"source", "owner_id"})
+_MAX_EXACT = 2.0**53
 _NUM_CACHED_MASKS = 32
 _NUM_CACHED_KEYS = 32
 
@@ -38,16 +50,19 @@ _NUM_CACHED_KEYS = 32
 class _KeyPositions:
     """One metadata key in a map column: the positions of its items, and their rows, both (n,).
 
-    `rows` is None if every row has the key. `numbers` are the items' values, if they are numbers.
+    `rows` is None if every row has the key. `ordered` are the items' values, if they are numbers or texts of
+    a segment that is large enough.
     """
 
     items: NDArray[np.int64]
     rows: NDArray[np.int64] | None
     numbers: NDArray[np.float64] | None
+    ordered: OrderedNumbers | OrderedTexts | None
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in (self.items, self.rows, self.numbers) if array is not None)
+        parts = (self.items, self.rows, self.numbers, self.ordered)
+        return sum(part.nbytes for part in parts if part is not None)
 
     def scatter(self, of_items: Mask, num_rows: int) -> Mask:
         """Turn a mask of items into a mask of rows."""
@@ -61,10 +76,15 @@ class _KeyPositions:
 class RowMasks:
     """The masks of one segment's rows, and the positions of its metadata keys. Thread-safe."""
 
-    def __init__(self, columns: pa.RecordBatch) -> None:
+    def __init__(self, columns: pa.RecordBatch, min_ordered_rows: int = _MIN_ORDERED_ROWS) -> None:
+        """Values of fewer rows than `min_ordered_rows` are not put in order."""
         self._columns = columns
+        self._has_orders = columns.num_rows >= min_ordered_rows
         self._masks: BoundedCache[str, Mask] = BoundedCache(
             _NUM_CACHED_MASKS, size_of=lambda mask: mask.nbytes
+        )
+        self._texts: BoundedCache[str, OrderedTexts] = BoundedCache(
+            _NUM_CACHED_KEYS, size_of=lambda texts: texts.nbytes
         )
         self._key_positions: BoundedCache[str, _KeyPositions] = BoundedCache(
             _NUM_CACHED_KEYS, size_of=lambda positions: positions.nbytes
@@ -77,15 +97,110 @@ class RowMasks:
         """
         return self._masks.find_or_build(row_filter.key, lambda: self._build(row_filter))
 
-    def _build(self, row_filter: RowFilter) -> Mask:
-        mask = np.ones(self._columns.num_rows, np.bool_)
-        for condition in row_filter.must:
-            mask &= self._condition_mask(condition)
-        if row_filter.should:
-            mask &= _any([self._condition_mask(condition) for condition in row_filter.should])
-        for condition in row_filter.must_not:
-            mask &= ~self._condition_mask(condition)
+    def find_few(self, row_filter: RowFilter) -> NDArray[np.int64] | None:
+        """Return the rows where the filter holds, ascending, if an order of values leads to few of them.
+
+        None if no condition of `must` has such an order, or if too many rows meet those that have. A mask
+        costs as much as the segment is long; this costs as much as the rows are many.
+        """
+        if not self._has_orders:
+            return None
+        most = self._columns.num_rows // _FEW_PART
+        found = [self._rows_by_order(condition, most) for condition in row_filter.must]
+        few = [(len(rows), place, rows) for place, rows in enumerate(found) if rows is not None]
+        if not few:
+            return None
+        _, place, rows = min(few, key=lambda one: one[:2])
+        others = row_filter.must[:place] + row_filter.must[place + 1 :]
+        rest = RowFilter(others, row_filter.should, row_filter.must_not)
+        return rows if rest == RowFilter() else rows[self._at(rows, rest)._build(rest)]
+
+    def _at(self, rows: NDArray[np.int64], row_filter: RowFilter) -> RowMasks:
+        """Return the masks of some rows alone, with the columns that the filter reads."""
+        conditions = (*row_filter.must, *row_filter.should, *row_filter.must_not)
+        names = {name for condition in conditions for name in _columns_of(condition.field)}
+        wanted, indices = [n for n in self._columns.schema.names if n in names], pa.array(rows)
+        arrays = [self._columns.column(name).take(indices) for name in wanted]
+        return RowMasks(pa.RecordBatch.from_arrays(arrays, names=wanted), len(rows) + 1)
+
+    def _rows_by_order(self, condition: Condition, most: int) -> NDArray[np.int64] | None:
+        """Return the rows that meet a condition, if there is an order that tells that they are few."""
+        field = condition.field
+        if isinstance(condition, InRange) and field == TIME_FIELD:
+            return self._rows_by_time(condition, most)
+        if isinstance(condition, (AllOf, Exists)):
+            return None
+        if field in _ORDERED_FIELDS:
+            return self._texts_of(field).rows_with(_texts_wanted(condition), most)
+        if not field.startswith(METADATA_PREFIX):
+            return None
+        return self._rows_by_value(field.removeprefix(METADATA_PREFIX), condition, most)
+
+    def _rows_by_value(self, key: str, condition: InRange | AnyOf, most: int) -> NDArray[np.int64] | None:
+        """Return the rows whose value of a metadata key meets a condition, or None.
+
+        A row has a key in one map at most, so the rows of two maps differ.
+        """
+        parts = []
+        for name, is_wanted in _METADATA_COLUMNS.items():
+            if not is_wanted(condition) or not len(self._columns.column(name).items):
+                continue
+            positions = self._positions_of(name, key)
+            if not len(positions.items):
+                continue
+            rows = _ordered_rows(positions.ordered, condition, most)
+            if rows is None:
+                return None
+            parts.append(rows)
+        if len(parts) == 1:
+            return parts[0]
+        rows = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+        return rows if len(rows) <= most else None
+
+    def _texts_of(self, field: str) -> OrderedTexts:
+        column = self._columns.column(field)
+        return self._texts.find_or_build(field, lambda: order_texts(column, None))
+
+    def _rows_by_time(self, condition: InRange, most: int) -> NDArray[np.int64] | None:
+        blocks = self._split_by_time(condition)
+        if blocks is None:
+            return None
+        inside, partly = (self.time_blocks.rows_of(part) for part in blocks)
+        if len(inside) > most or len(partly) > self._columns.num_rows // 2:
+            return None
+        kept = partly[_number_mask(self._times[partly], condition)]
+        rows = np.sort(np.concatenate([inside, kept]))
+        return rows if len(rows) <= most else None
+
+    def _time_mask(self, condition: SimpleCondition) -> Mask:
+        """Compare the times of those blocks alone that may hold both kinds of rows."""
+        blocks = self._split_by_time(condition) if isinstance(condition, InRange) else None
+        if blocks is None:
+            return _number_mask(self._times, condition)
+        mask = self.time_blocks.mask_of(blocks[0])
+        partly = self.time_blocks.rows_of(blocks[1])
+        mask[partly] = _number_mask(self._times[partly], condition)
         return mask
+
+    def _split_by_time(self, condition: InRange) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        bounds = _whole_bounds(condition)
+        return None if bounds is None else self.time_blocks.split(*bounds)
+
+    @cached_property
+    def time_blocks(self) -> TimeBlocks:
+        return TimeBlocks(self._times)
+
+    @property
+    def _times(self) -> NDArray[np.int64]:
+        times: NDArray[np.int64] = self._columns.column("occurred_at_ms").to_numpy()
+        return times
+
+    def _build(self, row_filter: RowFilter) -> Mask:
+        masks = [self._condition_mask(condition) for condition in row_filter.must]
+        if row_filter.should:
+            masks.append(_any([self._condition_mask(condition) for condition in row_filter.should]))
+        masks += [~self._condition_mask(condition) for condition in row_filter.must_not]
+        return _all(masks) if masks else np.ones(self._columns.num_rows, np.bool_)
 
     def _condition_mask(self, condition: Condition) -> Mask:
         mask = self._field_mask(condition)
@@ -96,33 +211,67 @@ class RowMasks:
         field = condition.field
         if isinstance(condition, AllOf):
             return _all([self._field_mask(AnyOf(field, (value,))) for value in condition.values])
+        if field in _ORDERED_FIELDS and self._has_orders and not isinstance(condition, Exists):
+            return self._texts_of(field).mask(_texts_wanted(condition))
         if field in TEXT_FIELDS:
             return _text_mask(self._columns.column(field), condition)
         if field == TIME_FIELD:
-            return _number_mask(self._columns.column("occurred_at_ms").to_numpy(), condition)
+            return self._time_mask(condition)
         if field.startswith(METADATA_PREFIX):
             return self._metadata_mask(field.removeprefix(METADATA_PREFIX), condition)
         raise ValueError(f"no such field: {field}")
 
     def _metadata_mask(self, key: str, condition: SimpleCondition) -> Mask:
         """A row has a key in one map at most, in that of its value's type."""
-        mask = np.zeros(self._columns.num_rows, np.bool_)
+        num_rows, masks = self._columns.num_rows, []
         for name, is_wanted in _METADATA_COLUMNS.items():
             column = self._columns.column(name)
             if is_wanted(condition) and len(column.items):
-                positions = self._key_positions.find_or_build(
-                    f"{name} {key}", partial(_find_key, column, key)
-                )
-                mask |= positions.scatter(_items_mask(column.items, positions, condition), len(mask))
-        return mask
+                positions = self._positions_of(name, key)
+                masks.append(positions.scatter(_items_mask(column.items, positions, condition), num_rows))
+        return _any(masks) if masks else np.zeros(num_rows, np.bool_)
+
+    def _positions_of(self, name: str, key: str) -> _KeyPositions:
+        column = self._columns.column(name)
+        return self._key_positions.find_or_build(f"{name} {key}", partial(self._find_key, column, key))
+
+    def _find_key(self, column: pa.MapArray, key: str) -> _KeyPositions:
+        items = np.flatnonzero(_equals_text(column.keys, [key]))
+        row_of_item = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
+        rows = row_of_item[items - column.offsets[0].as_py()]
+        numbers = column.items.to_numpy()[items] if pa.types.is_floating(column.items.type) else None
+        known_rows = rows if len(rows) < len(column) else None
+        ordered = _order_items(column.items, items, known_rows) if self._has_orders else None
+        return _KeyPositions(items, known_rows, numbers, ordered)
 
 
-def _find_key(column: pa.MapArray, key: str) -> _KeyPositions:
-    items = np.flatnonzero(_equals_text(column.keys, [key]))
-    row_of_item = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
-    rows = row_of_item[items - column.offsets[0].as_py()]
-    numbers = column.items.to_numpy()[items] if pa.types.is_floating(column.items.type) else None
-    return _KeyPositions(items, rows if len(rows) < len(column) else None, numbers)
+def _order_items(
+    items: pa.Array, positions: NDArray[np.int64], rows: NDArray[np.int64] | None
+) -> OrderedNumbers | OrderedTexts | None:
+    if pa.types.is_floating(items.type):
+        return order_numbers(items.to_numpy()[positions], rows)
+    return order_texts(items.take(pa.array(positions)), rows) if pa.types.is_string(items.type) else None
+
+
+def _ordered_rows(
+    ordered: OrderedNumbers | OrderedTexts | None, condition: InRange | AnyOf, most: int
+) -> NDArray[np.int64] | None:
+    if ordered is None:
+        return None
+    if isinstance(ordered, OrderedTexts):
+        return ordered.rows_with(_texts_wanted(condition), most)
+    if isinstance(condition, InRange):
+        return ordered.rows_within(condition, most)
+    return ordered.rows_with([float(value) for value in condition.values if _is_number(value)], most)
+
+
+def _texts_wanted(condition: InRange | AnyOf) -> list[str]:
+    """Return the texts that meet a condition. No text is within a range."""
+    return (
+        [value for value in condition.values if isinstance(value, str)]
+        if isinstance(condition, AnyOf)
+        else []
+    )
 
 
 def _any(masks: Sequence[Mask]) -> Mask:
@@ -152,16 +301,33 @@ def _number_mask(numbers: NDArray[Any], condition: SimpleCondition) -> Mask:
         return np.ones(len(numbers), np.bool_)
     if isinstance(condition, AnyOf):
         return np.isin(numbers, np.array([v for v in condition.values if _is_number(v)], np.float64))
-    mask = np.ones(len(numbers), np.bool_)
-    for compare, bound in (
+    bounds = (
         (np.greater, condition.gt),
         (np.greater_equal, condition.gte),
         (np.less, condition.lt),
         (np.less_equal, condition.lte),
-    ):
-        if bound is not None:
-            mask &= compare(numbers, bound)
-    return mask
+    )
+    masks = [compare(numbers, bound) for compare, bound in bounds if bound is not None]
+    return _all(masks) if masks else np.ones(len(numbers), np.bool_)
+
+
+def _whole_bounds(condition: InRange) -> tuple[float, float] | None:
+    """Return the least and the greatest whole number within the bounds; None if they are not exact floats."""
+    given = [b for b in (condition.gt, condition.gte, condition.lt, condition.lte) if b is not None]
+    if not all(abs(bound) < _MAX_EXACT for bound in given):
+        return None
+    least = [-inf, *(floor(b) + 1 for b in (condition.gt,) if b is not None)]
+    least += [ceil(b) for b in (condition.gte,) if b is not None]
+    most = [inf, *(ceil(b) - 1 for b in (condition.lt,) if b is not None)]
+    most += [floor(b) for b in (condition.lte,) if b is not None]
+    return max(least), min(most)
+
+
+def _columns_of(field: str) -> Collection[str]:
+    """Return the columns that a condition on a field reads."""
+    if field == TIME_FIELD:
+        return ("occurred_at_ms",)
+    return _METADATA_COLUMNS if field.startswith(METADATA_PREFIX) else (field,)
 
 
 def _items_mask(items: pa.Array, positions: _KeyPositions, condition: SimpleCondition) -> Mask:
@@ -170,6 +336,8 @@ def _items_mask(items: pa.Array, positions: _KeyPositions, condition: SimpleCond
         return np.ones(len(positions.items), np.bool_)
     if positions.numbers is not None:
         return _number_mask(positions.numbers, condition)
+    if isinstance(positions.ordered, OrderedTexts) and isinstance(condition, AnyOf):
+        return positions.ordered.mask(_texts_wanted(condition))
     if pa.types.is_string(items.type):
         return _text_mask(items.take(pa.array(positions.items)), condition)
     if pa.types.is_list(items.type):

@@ -73,7 +73,7 @@ class Segment:
 
     @cached_property
     def time_blocks(self) -> TimeBlocks:
-        return TimeBlocks(self.contents.column("occurred_at_ms").to_numpy())
+        return self._row_masks.time_blocks
 
     @property
     def num_rows(self) -> int:
@@ -135,6 +135,10 @@ class Segment:
     def row_mask(self, row_filter: RowFilter) -> NDArray[np.bool_]:
         """Return which rows, dead ones included, pass a filter: a mask (rows,) that must not be changed."""
         return self._row_masks.find(row_filter)
+
+    def few_rows(self, row_filter: RowFilter) -> NDArray[np.int64] | None:
+        """Return the rows, dead ones included, that pass a filter, ascending; None if a mask is cheaper."""
+        return self._row_masks.find_few(row_filter)
 
     def count_values(self, field: str, row_filter: RowFilter | None) -> pa.Table:
         """Return how often each value of a text field occurs in the rows, dead ones included."""

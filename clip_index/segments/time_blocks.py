@@ -1,4 +1,4 @@
-"""Finds the latest rows of a segment without sorting all of them."""
+"""Finds rows of a segment by their times, without a look at all of them."""
 
 from __future__ import annotations
 
@@ -37,9 +37,22 @@ class TimeBlocks:
         start, num_blocks = 0, 1
         while start < len(order):
             blocks, behind = order[start : start + num_blocks], order[start + num_blocks :]
-            yield self._rows_of(blocks), int(last[behind[0]]) if len(behind) else None
+            yield self.rows_of(blocks), int(last[behind[0]]) if len(behind) else None
             start, num_blocks = start + num_blocks, 2 * num_blocks
 
-    def _rows_of(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def split(self, least: float, most: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the blocks in which all rows have times from `least` to `most`, and where some may have."""
+        is_inside = (self._first >= least) & (self._last <= most)
+        may_have = (self._last >= least) & (self._first <= most)
+        return np.flatnonzero(is_inside), np.flatnonzero(may_have & ~is_inside)
+
+    def mask_of(self, blocks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return a mask of the rows of some blocks, (rows,)."""
+        by_block = np.zeros((len(self._first), self._block_rows), np.bool_)
+        by_block[blocks] = True
+        return by_block.ravel()[: self._num_rows]
+
+    def rows_of(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of some blocks, block after block."""
         rows = (blocks[:, None] * self._block_rows + np.arange(self._block_rows)).ravel()
         return rows[rows < self._num_rows]

@@ -15,12 +15,11 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 from clip_index.storage.mapped_part import MappedPart
@@ -33,6 +32,7 @@ from clip_index.vectors.calibration import (
     may_train,
 )
 from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
+from clip_index.vectors.list_members import ListedSelection, ListMembers
 from clip_index.vectors.list_writer import write_listed
 from clip_index.vectors.listed_codes import ListedCodes
 from clip_index.vectors.queries import Around, Found, NearLists, Queries, Reach
@@ -155,21 +155,15 @@ class InvertedLists:
         self.shared = shared  # kept alive, because others look for it while somebody uses it
         self._index = index
         self.centroids = centroids
-        self._list_of_node = list_of_node
-        self._lists = faiss.downcast_InvertedLists(index.invlists)
-        self._lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
+        lists = faiss.downcast_InvertedLists(index.invlists)
+        lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
         self.num_nodes = int(index.ntotal)
+        self._members = ListMembers(lists, self.num_nodes, list_of_node)
+        self._codes = ListedCodes(index)
         self.around = Around(centroids, self.num_nodes, effort, nodes_per_row)
         self._num_lists = int(index.nlist)
         self._list_length = self.num_nodes / self._num_lists  # in the mean
         self._parameters: dict[int, Any] = {}
-
-    @cached_property
-    def _lengths(self) -> NDArray[np.int64]:
-        """Return the number of nodes in each list, (lists,)."""
-        if self._list_of_node is not None:
-            return np.bincount(self._list_of_node, minlength=self._num_lists)
-        return np.array([self._lists.list_size(number) for number in range(self._num_lists)], np.int64)
 
     def search(
         self, queries: Queries, k: int, selection: NodeSelection | None, reach: Reach = Reach.NEAR
@@ -187,7 +181,7 @@ class InvertedLists:
         ranks = np.arange(lists.shape[1])
         are_probed = (ranks < num_near[:, None]) == (reach is Reach.NEAR)
         num_probed = int(num_near.max()) if reach is Reach.NEAR else len(ranks)
-        probed = np.ascontiguousarray(np.where(are_probed, lists, -1)[:, :num_probed])
+        probed = np.sort(np.where(are_probed, lists, -1)[:, :num_probed], axis=1)  # as they lie in memory
         their_scores = np.ascontiguousarray(scores[:, :num_probed])
         pointers = (faiss.swig_ptr(probed), faiss.swig_ptr(their_scores))
         return self._scan_lists(queries, k, pointers, self._parameters_of(num_probed, selection))
@@ -196,7 +190,7 @@ class InvertedLists:
         if selection is not None and self._is_few(queries, selection):
             return selection.num_nodes
         _, lists, num_near = self._rank_lists(queries, selection)
-        lengths = self._lengths if selection is None else selection.num_in_list
+        lengths = self._members.lengths if selection is None else selection.num_in_list
         assert lengths is not None
         met = lengths[lists].cumsum(axis=1)
         return int(np.take_along_axis(met, num_near[:, None] - 1, axis=1).max())
@@ -207,7 +201,7 @@ class InvertedLists:
         if selection is not None and self._is_few(queries, selection):
             return np.ones(len(nodes), np.bool_)
         _, lists, num_near = self._rank_lists(queries, selection)
-        are_near: NDArray[np.bool_] = np.isin(self._lists_of(nodes), lists[query, : num_near[query]])
+        are_near: NDArray[np.bool_] = np.isin(self._members.lists_of(nodes), lists[query, : num_near[query]])
         return are_near
 
     def _is_few(self, queries: Queries, selection: NodeSelection) -> bool:
@@ -220,7 +214,7 @@ class InvertedLists:
 
     def _seconds_of_near(self, queries: Queries, selection: NodeSelection) -> float:
         """Estimate a scan of the near lists of a usual query."""
-        share = max(1, selection.num_nodes) / self.num_nodes
+        share = self._share_of(selection)
         num_base = max(queries.usual_near(self.around), _FILTERED_BASE * queries.least_near(self.around))
         num_lists = min(num_base * _thoroughness(share) / share, self._num_lists)
         return num_lists * (
@@ -243,8 +237,7 @@ class InvertedLists:
             return queries.nothing(k)
         if _seconds_of_copying(selection) > self._seconds_of_all(selection):
             return self._scan_all(queries, k, selection)
-        assert isinstance(selection, _ListedSelection)
-        nodes, addresses = selection.codes
+        nodes, addresses = _listed(selection).codes
         scores, numbers = self._codes.search(queries, k, addresses)
         found = np.where(numbers < 0, -1, nodes[numbers]) if len(nodes) else numbers
         return clip_scores((scores, found))
@@ -279,8 +272,7 @@ class InvertedLists:
         return min(num_ranked, self._num_lists)
 
     def _share_of(self, selection: NodeSelection) -> float:
-        assert selection.num_in_list is not None
-        return max(1, int(selection.num_in_list.sum())) / self.num_nodes
+        return max(1, selection.num_nodes) / self.num_nodes
 
     def _count_selected(
         self, queries: Queries, near: NearLists, lists: NDArray[np.int64], selection: NodeSelection
@@ -290,10 +282,9 @@ class InvertedLists:
         Each file must meet enough of its own, where without a filter all files together do: filters
         opposed to the query found 0.89 of the ten best otherwise.
         """
-        assert selection.num_in_list is not None
         num_base = np.maximum(near.counts, _FILTERED_BASE * queries.least_near(self.around))
         num_wanted = num_base * (self._list_length * _thoroughness(self._share_of(selection)))
-        met = selection.num_in_list[lists].cumsum(axis=1)
+        met = _listed(selection).count_in(lists).cumsum(axis=1)
         num_selected: NDArray[np.int64] = (met < num_wanted[:, None]).sum(axis=1) + 1
         return num_selected
 
@@ -329,91 +320,30 @@ class InvertedLists:
         return np.ascontiguousarray(lists)
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
-        return _ListedSelection(self, pack_bits(is_node), int(np.count_nonzero(is_node)))
+        return self._select_bits(pack_bits(is_node), int(np.count_nonzero(is_node)))
 
     def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
-        fewer = without_bits(selection.bitmap, nodes)
-        return _ListedSelection(self, fewer, selection.num_nodes - len(nodes))
+        return self._select_bits(without_bits(selection.bitmap, nodes), selection.num_nodes - len(nodes))
 
-    def count_in_lists(self, is_node: NDArray[np.int8]) -> NDArray[np.int64]:
-        """Return how many of some nodes each list has, (lists,)."""
-        nodes, starts = self._nodes_by_list
-        num_in_list = np.zeros(self._num_lists, np.int64)
-        has_nodes = self._has_nodes
-        num_in_list[has_nodes] = np.add.reduceat(is_node.take(nodes), starts[:-1][has_nodes], dtype=np.int64)
-        return num_in_list
-
-    def find_codes(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the nodes as their codes lie in memory, and the address of each code."""
-        ordered, starts = self._nodes_by_list
-        positions = np.sort(self._positions[nodes])
-        lists = np.searchsorted(starts, positions, side="right") - 1
-        return ordered[positions], self._codes.addresses(lists, positions - starts[lists])
-
-    def _lists_of(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the list that each node lies in."""
-        _, starts = self._nodes_by_list
-        return np.searchsorted(starts, self._positions[nodes], side="right") - 1
+    def _select_bits(self, bitmap: NDArray[np.uint8], num_nodes: int) -> ListedSelection:
+        return ListedSelection(self._members, bitmap, num_nodes, self._codes.addresses)
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
-        _, starts = self._nodes_by_list
-        positions, lists = self._positions[nodes], self._lists_of(nodes)
-        return self._codes.embeddings(self._codes.addresses(lists, positions - starts[lists]))
-
-    @cached_property
-    def _codes(self) -> ListedCodes:
-        return ListedCodes(self._index)
+        return self._codes.embeddings(self._codes.addresses(*self._members.find(nodes)))
 
     def parts(self) -> Iterator[VectorPart]:
+        lists = self._index.invlists
         for number in range(self._num_lists):
-            length = int(self._lists.list_size(number))
+            length = int(lists.list_size(number))
             if length:
-                nodes = faiss.rev_swig_ptr(self._lists.get_ids(number), length)
-                codes = faiss.rev_swig_ptr(self._lists.get_codes(number), length * self._index.code_size)
+                nodes = faiss.rev_swig_ptr(lists.get_ids(number), length)
+                codes = faiss.rev_swig_ptr(lists.get_codes(number), length * self._index.code_size)
                 yield nodes, codes.view(np.float16).reshape(length, -1)
 
-    @cached_property
-    def _nodes_by_list(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The nodes list after list, where each list starts, and the last one's end; read when asked for."""
-        starts = _starts(self._lengths)
-        if self._list_of_node is not None:
-            return np.argsort(self._list_of_node, kind="stable"), starts
-        nodes = np.empty(self.num_nodes, np.int64)
-        for number, length in enumerate(np.diff(starts).tolist()):
-            if length:
-                members = faiss.rev_swig_ptr(self._lists.get_ids(number), length)
-                nodes[starts[number] : starts[number + 1]] = members
-        return nodes, starts
 
-    @cached_property
-    def _has_nodes(self) -> NDArray[np.bool_]:
-        return np.diff(self._nodes_by_list[1]) > 0
-
-    @cached_property
-    def _positions(self) -> NDArray[np.int32]:
-        """The position of each node in the order by list."""
-        positions = np.empty(self.num_nodes, np.int32)
-        positions[self._nodes_by_list[0]] = np.arange(self.num_nodes, dtype=np.int32)
-        return positions
-
-
-class _ListedSelection(NodeSelection):
-    """Nodes of inverted lists that may be found."""
-
-    def __init__(self, lists: InvertedLists, bitmap: NDArray[np.uint8], num_nodes: int) -> None:
-        super().__init__(bitmap, num_nodes)
-        self._lists = lists
-
-    @cached_property
-    def num_in_list(self) -> NDArray[np.int64]:  # type: ignore[override]
-        is_node = np.unpackbits(self.bitmap, count=self._lists.num_nodes, bitorder="little")
-        return self._lists.count_in_lists(is_node.view(np.int8))
-
-    @cached_property
-    def codes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The selected nodes as their codes lie in memory, and the address of each code."""
-        nodes = np.flatnonzero(np.unpackbits(self.bitmap, bitorder="little"))
-        return self._lists.find_codes(nodes)
+def _listed(selection: NodeSelection) -> ListedSelection:
+    assert isinstance(selection, ListedSelection)  # it was made by the lists that it is given to
+    return selection
 
 
 def _seconds_of_copying(selection: NodeSelection) -> float:
@@ -424,8 +354,3 @@ def _seconds_of_copying(selection: NodeSelection) -> float:
 def _thoroughness(share: float) -> float:
     """Return how many times as many nodes as without a filter are met, where a share of them is selected."""
     return min(_MAX_THOROUGHNESS, 1 / share)
-
-
-def _starts(lengths: ArrayLike) -> NDArray[np.int64]:
-    """Return where each list starts, and the end of the last one."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

@@ -93,6 +93,26 @@ class NodeRows:
             is_eligible[self.nodes[further_pairs]] = True
         return is_eligible
 
+    def nodes_of_eligible(
+        self, is_eligible_row: NDArray[np.bool_], rows: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Return what `eligible_nodes` does, from rows of which some are eligible and all others are not."""
+        is_eligible = np.zeros(self._num_nodes, np.bool_)
+        eligible = rows[is_eligible_row[rows]]
+        if self.has_distinct_rows:
+            nodes = self._node_of_row[eligible[eligible < len(self._node_of_row)]]
+            is_eligible[nodes[nodes >= 0]] = True
+        else:
+            is_eligible[self._nodes_of_all(eligible)] = True
+        return is_eligible
+
+    @cached_property
+    def _node_of_row(self) -> NDArray[np.int32]:
+        """The node of each row that has one, where no row has several; else -1."""
+        node_of_row = np.full(int(self.rows.max()) + 1 if len(self.rows) else 0, -1, np.int32)
+        node_of_row[self.rows] = self.nodes
+        return node_of_row
+
     @cached_property
     def _first_rows(self) -> NDArray[np.int64]:
         """The first row of each node."""

@@ -73,8 +73,9 @@ def join_around(parts: Sequence[Around]) -> Around:
 class NearLists:
     """The lists that each query scans without a filter.
 
-    `scores` and `lists`, (q, probes), are nearest first, with −1 behind the `counts` (q,) of a query.
-    `pointers` are those of lists and scores, for FAISS.
+    `scores`, (q, probes), are nearest first. `lists`, (q, probes), are in the order in which they lie in
+    files, where memory is read fastest, and −1 stands for those beyond the `counts`, (q,), of a query.
+    `pointers` are those of lists and scores, for FAISS, which does not use these scores.
     """
 
     scores: NDArray[np.float32]
@@ -179,7 +180,8 @@ def _near_lists(
 ) -> NearLists:
     num_probed = int(counts.max())
     scores = np.ascontiguousarray(scores[:, :num_probed])
-    lists = np.ascontiguousarray(lists[:, :num_probed])
+    lists = lists[:, :num_probed]
     if len(counts) > 1:
         lists = np.where(np.arange(num_probed) < counts[:, None], lists, -1)
+    lists = np.sort(lists, axis=1)
     return NearLists(scores, lists, counts, (faiss.swig_ptr(lists), faiss.swig_ptr(scores)))

@@ -32,6 +32,11 @@ class NodeSelection:
         self.num_nodes = num_nodes
 
     @property
+    def nodes(self) -> NDArray[np.int64]:
+        """The selected nodes, ascending."""
+        return np.flatnonzero(np.unpackbits(self.bitmap, bitorder="little").view(np.bool_))
+
+    @property
     def nbytes(self) -> int:
         """The bytes with everything that can be asked for."""
         return self.bitmap.nbytes + 2 * self.num_nodes * np.dtype(np.int64).itemsize

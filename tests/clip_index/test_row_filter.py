@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,11 @@ from clip_index.content import FACT_NAMES, Delta, EncodedContent, MetadataValue,
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AllOf, AnyOf, Condition, Exists, InRange, RowFilter
+from clip_index.segments import row_masks
 from clip_index.segments.columns import BufferedContent, contents_batch
+from clip_index.segments.ordered_numbers import order_numbers
 from clip_index.segments.row_masks import RowMasks
+from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
@@ -97,6 +101,98 @@ def test_a_mask_is_what_each_content_by_itself_says(
 ) -> None:
     columns = contents_batch([BufferedContent(item, None) for item in items])
     assert RowMasks(columns).find(row_filter).tolist() == [holds(row_filter, item) for item in items]
+
+
+ordered_fields = st.sampled_from(["occurred_at", "metadata.a", "metadata.b"])
+moments = st.integers(-2, 4) | st.sampled_from([-1.5, 0.5, 2.5, 2.0**53, 1e300, float("inf"), float("nan")])
+ranges = st.builds(InRange, ordered_fields, *[st.none() | numbers | moments] * 4)
+one_of_numbers = st.builds(AnyOf, ordered_fields, st.lists(numbers, max_size=3).map(tuple))
+ordered_musts = st.lists(ranges | one_of_numbers | conditions, min_size=1, max_size=3).map(tuple)
+
+
+@settings(max_examples=400)
+@given(st.lists(contents, max_size=12), st.builds(RowFilter, ordered_musts, several, several))
+def test_rows_that_an_order_leads_to_are_those_of_the_mask(
+    items: list[EncodedContent], row_filter: RowFilter
+) -> None:
+    columns = contents_batch([BufferedContent(item, None) for item in items])
+    masks = masks_with_small_blocks(columns)
+    expected = np.flatnonzero(masks.find(row_filter)).tolist()
+    assert expected == [n for n, item in enumerate(items) if holds(row_filter, item)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_masks, "_FEW_PART", 1)  # any number of rows is few
+        rows = masks.find_few(row_filter)
+    assert rows is None or rows.tolist() == expected
+
+
+def masks_with_small_blocks(columns: pa.RecordBatch) -> RowMasks:
+    masks = RowMasks(columns, min_ordered_rows=0)
+    masks.time_blocks = TimeBlocks(columns.column("occurred_at_ms").to_numpy(), 3)
+    return masks
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        pytest.param(InRange("occurred_at", gte=990), range(990, 1000), id="the latest"),
+        pytest.param(InRange("metadata.n", gt=4, lte=9), [20, 30], id="a range of numbers"),
+        pytest.param(AnyOf("metadata.n", (4.0, 9.0, 4.0)), [10, 30], id="two numbers"),
+        pytest.param(InRange("metadata.none", gte=1), [], id="a key that nobody has"),
+        pytest.param(AnyOf("metadata.t", ("é", "zz", "é")), [40, 50, 60], id="two texts of metadata"),
+        pytest.param(AnyOf("metadata.t", ("é", 1.0)), [40, 60], id="a text or a number"),
+        pytest.param(AnyOf("metadata.t", ("a", "")), [], id="texts that nobody has"),
+        pytest.param(AnyOf("owner_id", ("me", "nobody")), [70, 80], id="an owner"),
+    ],
+)
+def test_narrow_conditions_are_answered_by_an_order(condition: Condition, expected: range) -> None:
+    metadata = {n: {"n": number} for n, number in {10: 4.0, 20: 6.0, 30: 9.0}.items()}
+    metadata |= {n: {"t": text} for n, text in {40: "é", 50: "zz", 60: "é", 65: "z"}.items()}
+    owners = {70: "me", 80: "me", 90: "you"}
+    items = [
+        content(str(n), occurred_at_ms=n, metadata=metadata.get(n, {}), owner_id=owners.get(n))
+        for n in range(1000)
+    ]
+    masks = masks_with_small_blocks(contents_batch([BufferedContent(item, None) for item in items]))
+    rows = masks.find_few(RowFilter(must=(condition, Exists("source"))))
+    assert rows is not None
+    assert rows.tolist() == list(expected)
+
+
+def test_wide_conditions_are_answered_by_a_mask() -> None:
+    items = [content(str(n), occurred_at_ms=n, metadata={"n": float(n)}) for n in range(100)]
+    masks = masks_with_small_blocks(contents_batch([BufferedContent(item, None) for item in items]))
+    for condition in (InRange("occurred_at", lt=60), InRange("metadata.n", lt=60), InRange("metadata.n")):
+        assert masks.find_few(RowFilter(must=(condition,))) is None
+    assert masks.find_few(RowFilter(must_not=(InRange("metadata.n", lt=3),))) is None
+
+
+def test_an_order_of_times_does_not_hide_a_field_that_contents_have_not() -> None:
+    columns = contents_batch([BufferedContent(content("a", occurred_at_ms=1), None)] * 20)
+    masks = masks_with_small_blocks(columns)
+    with pytest.raises(ValueError, match="no such field: colour"):
+        masks.find_few(RowFilter(must=(InRange("occurred_at", gt=5), Exists("colour"))))
+
+
+def test_numbers_that_are_not_a_number_keep_no_bound() -> None:
+    ordered = order_numbers(np.array([np.nan, 2.0, -np.inf, np.nan, 1.0]), None)
+    assert ordered.rows_within(InRange("metadata.n", gt=-np.inf), 5).tolist() == [1, 4]
+    assert ordered.rows_within(InRange("metadata.n", gt=np.nan), 5) is None
+    assert ordered.rows_with([2.0, np.inf], 5).tolist() == [1]
+
+
+def test_a_list_of_texts_with_the_value_is_found_beside_a_text() -> None:
+    items = [
+        content(str(n), metadata={"t": "x" if n == 3 else ("x", "y") if n == 5 else n}) for n in range(40)
+    ]
+    columns = contents_batch([BufferedContent(item, None) for item in items])
+    masks, wanted = masks_with_small_blocks(columns), RowFilter(must=(AnyOf("metadata.t", ("x",)),))
+    assert masks.find_few(wanted) is None
+    assert np.flatnonzero(masks.find(wanted)).tolist() == [3, 5]
+
+
+def test_a_small_segment_puts_no_values_in_order() -> None:
+    masks = RowMasks(contents_batch([BufferedContent(content("a", metadata={"n": 1.0}), None)] * 20))
+    assert masks.find_few(RowFilter(must=(InRange("metadata.n", gt=2),))) is None
 
 
 def test_a_field_that_contents_have_not_is_an_error() -> None:
@@ -183,6 +279,30 @@ def test_without_a_filter_the_lists_and_the_tail_beside_them_find_what_a_scan_fi
         assert [hit.score for hit in hits] == pytest.approx(scores[found], abs=1e-3)
         num_reached += sum(scores[n] >= np.sort(scores)[-10] - 1e-3 for n in set(found))
     assert num_reached / 200 >= 0.99
+
+
+NARROW = [
+    InRange("metadata.n", lt=30.0),
+    InRange("metadata.n", gte=200.0, lt=210.0),
+    AnyOf("metadata.n", (7.0, 8.0, 900.0)),
+    InRange("metadata.n", gt=2000.0),
+]
+
+
+@pytest.mark.parametrize("condition", NARROW, ids=str)
+def test_searches_by_an_order_answer_what_searches_by_a_mask_do(
+    searcher: Searcher, condition: Condition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = draw_queries(draw_space(5), "text", 4, 8)
+    [shard] = searcher.shard_views
+    assert shard.segments[0].segment.few_rows(RowFilter(must=(condition,))) is not None
+    by_order = searcher.search(queries, k=30, modality="image", row_filter=RowFilter(must=(condition,)))
+    monkeypatch.setattr(RowMasks, "find_few", lambda *_: None)
+    other_key = RowFilter(must=(condition, Exists("source")))  # so that no cache answers
+    by_mask = searcher.search(queries, k=30, modality="image", row_filter=other_key)
+    assert [[(h.content_id, h.score) for h in hits] for hits in by_order] == [
+        [(h.content_id, h.score) for h in hits] for hits in by_mask
+    ]
 
 
 def test_a_filter_that_nothing_passes_gives_nothing(searcher: Searcher) -> None:

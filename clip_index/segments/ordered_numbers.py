@@ -1,0 +1,68 @@
+"""Numbers in their order with the rows that they belong to: a range is found by binary search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.row_filter import InRange
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedNumbers:
+    """Ascending numbers, (n,), and the row of each. Immutable and thread-safe."""
+
+    numbers: NDArray[np.float64]
+    rows: NDArray[np.uint32]
+
+    @property
+    def nbytes(self) -> int:
+        return self.numbers.nbytes + self.rows.nbytes
+
+    def rows_within(self, condition: InRange, most: int) -> NDArray[np.int64] | None:
+        """Return the rows whose numbers keep the bounds, ascending; None if they are more than `most`.
+
+        None also if there are no bounds that an order can tell.
+        """
+        given = [b for b in (condition.gt, condition.gte, condition.lt, condition.lte) if b is not None]
+        if not given or any(map(isnan, given)):
+            return None
+        first, last = self._find(condition)
+        return self._rows_of([(first, max(first, last))], most)
+
+    def rows_with(self, numbers: Sequence[float], most: int) -> NDArray[np.int64] | None:
+        """Return the rows that have one of the numbers, ascending; None if they are more than `most`."""
+        wanted = np.unique(np.array(numbers, np.float64))
+        first = np.searchsorted(self.numbers, wanted, side="left").tolist()
+        last = np.searchsorted(self.numbers, wanted, side="right").tolist()
+        return self._rows_of(list(zip(first, last, strict=True)), most)
+
+    def _find(self, condition: InRange) -> tuple[int, int]:
+        """Return the half-open range of positions whose numbers keep the bounds."""
+        starts = [(condition.gt, "right"), (condition.gte, "left")]
+        ends = [(condition.lt, "left"), (condition.lte, "right")]
+        first = max((self._position(b, side) for b, side in starts if b is not None), default=0)
+        last = min((self._position(b, side) for b, side in ends if b is not None), default=len(self.rows))
+        return first, last
+
+    def _position(self, bound: float, side: str) -> int:
+        return int(np.searchsorted(self.numbers, float(bound), side=side))  # type: ignore[call-overload]
+
+    def _rows_of(self, ranges: Sequence[tuple[int, int]], most: int) -> NDArray[np.int64] | None:
+        if sum(last - first for first, last in ranges) > most:
+            return None
+        parts = [self.rows[first:last] for first, last in ranges]
+        rows = np.concatenate([np.empty(0, np.uint32), *parts])
+        rows.sort()
+        return rows.astype(np.int64)
+
+
+def order_numbers(numbers: NDArray[np.float64], rows: NDArray[np.int64] | None) -> OrderedNumbers:
+    """Order numbers, (n,), with their rows, (n,), or 0 … n − 1. NaN keeps no bound and equals nothing."""
+    order = np.argsort(numbers, kind="stable")
+    order = order[: len(order) - np.count_nonzero(np.isnan(numbers))]
+    return OrderedNumbers(numbers[order], (order if rows is None else rows[order]).astype(np.uint32))
