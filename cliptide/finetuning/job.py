@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 
 from clip_index.encoder.open_clip.encoder import Preparation
-from clip_index.encoder.open_clip.models import Model, architecture_name
+from clip_index.encoder.open_clip.models import Model, architecture_name, load_model
 from clip_index.encoder.open_clip.tokens import WordTokenizer
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
-from cliptide.finetuning.errors import FinetuneRefused
+from cliptide.finetuning.errors import FinetuneFailed, FinetuneRefused
 from cliptide.finetuning.model_card import CardFacts, build_card, card_json, card_json_text
 from cliptide.finetuning.observers import BarObserver, Observers, TensorBoardObserver
 from cliptide.finetuning.pair_set import PairPreparer, PairSet, PairSetBuilder
@@ -34,7 +35,7 @@ from cliptide.finetuning.run import (
     choose_device,
 )
 from cliptide.finetuning.settings import FinetuneSettings
-from cliptide.finetuning.weights import CONFIG_FILE, load_finite, write_model
+from cliptide.finetuning.weights import CONFIG_FILE, write_model
 from cliptide.pairs.checking import PairTally
 from cliptide.pairs.reading import PairRequest, described
 
@@ -76,7 +77,7 @@ class FinetuneJob:
 
     def _load(self) -> Model:
         try:
-            model = load_finite(self.encoder)
+            model = load_model(self.encoder)
         except EncoderUnavailable as error:
             raise FinetuneRefused(str(error)) from error
         if not isinstance(model.tokenizer, WordTokenizer):
@@ -122,30 +123,40 @@ class FinetuneJob:
         )
 
     def _write(self, model: Model, facts: CardFacts, result: TuningResult) -> None:
-        today = date.today()
-        (self.output / CONFIG_FILE).unlink(missing_ok=True)  # a model that is replaced is none meanwhile
-        (self.output / CARD_FILE).write_text(
-            build_card(facts, self.settings, result, today), encoding="utf-8"
-        )
-        (self.output / JSON_FILE).write_text(card_json_text(facts, self.settings, result), encoding="utf-8")
-        write_model(self.output, model)
+        texts = {
+            CARD_FILE: build_card(facts, self.settings, result, date.today()),
+            JSON_FILE: card_json_text(facts, self.settings, result),
+        }
+        write_model(self.output, model, texts)
 
     @contextmanager
     def _work_folder(self) -> Iterator[Path]:
         """Hold the folder of the checkpoint. It goes when the run has succeeded, or has no checkpoint."""
         folder = self.output / WORK_FOLDER
-        if self.restart:
-            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
-            _take(lock.fileno(), self.output)
-            try:
-                yield folder
-                shutil.rmtree(folder)
-            finally:
-                if folder.exists() and not (folder / CHECKPOINT_FILE).exists():
+        with _writing_failures_named(self.output):
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "lock").open("w") as lock:
+                _take(lock.fileno(), self.output)
+                if self.restart:
+                    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+                try:
+                    yield folder
                     shutil.rmtree(folder)
-                    _remove_if_empty(self.output)
+                finally:
+                    if folder.exists() and not (folder / CHECKPOINT_FILE).exists():
+                        shutil.rmtree(folder)
+                        _remove_if_empty(self.output)
+
+
+@contextmanager
+def _writing_failures_named(output: Path) -> Iterator[None]:
+    """Say in one sentence what keeps a run from writing: a full disk, a file in the way, missing rights."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise FinetuneFailed(
+            f"{output} cannot be written ({error}); the same command goes on from the last checkpoint"
+        ) from error
 
 
 def _take(lock: int, output: Path) -> None:

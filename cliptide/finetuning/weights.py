@@ -6,8 +6,9 @@ import copy
 import json
 import os
 import re
-import tempfile
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -25,20 +26,10 @@ Trained: TypeAlias = Literal["projections", "last-blocks", "all"]
 Weights: TypeAlias = Mapping[str, Tensor]
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+UNFINISHED_FOLDER = ".unfinished-model"
 _PROJECTION = re.compile(r"(visual\.(proj|head\..*|attnpool\..*)|(text\.)?text_projection.*|text\.proj\..*)$")
 _BLOCK = re.compile(r"(?P<tower>.*)\.(resblocks|blocks|layers|stages)\.(?P<number>\d+)\.")
 _LAST_NORM = re.compile(r"(.*\.)?(ln_post|ln_final)\..*$")
-
-
-def load_finite(settings: EncoderSettings) -> Model:
-    """Load a model that can be trained. Raises `EncoderUnavailable` or `FinetuneRefused`."""
-    model = load_model(settings)
-    broken = [name for name, tensor in model.module.state_dict().items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise FinetuneRefused(
-            f"the weights of {settings.model} are damaged: {broken[0]} holds NaN or infinity"
-        )
-    return model
 
 
 def choose_trained(module: nn.Module, trained: Trained, num_blocks: int) -> list[str]:
@@ -85,21 +76,37 @@ def mixed(start: Weights, tuned: Weights, share: float) -> dict[str, Tensor]:
     return {name: torch.lerp(start[name], tensor, share) for name, tensor in tuned.items()}
 
 
-def write_model(directory: Path, model: Model) -> None:
+def write_model(directory: Path, model: Model, other_texts: Mapping[str, str] | None = None) -> None:
     """Write the model so that open_clip loads it from the directory, and load it once to prove that.
 
-    The config is put in place last. Until then the directory holds no model that can be loaded.
+    `other_texts` are further files, by name. A model that is there already stays until everything is written
+    beside it; then all files are moved into place, the config last. Without a config the directory holds no
+    model that can be loaded, so nobody loads one whose parts do not belong together.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".model-") as name:
-        unfinished = Path(name)
+    texts = {**(other_texts or {}), CONFIG_FILE: json.dumps(_config(model), indent=2) + "\n"}
+    with _unfinished_folder(directory) as unfinished:
+        for name, text in texts.items():
+            (unfinished / name).write_text(text, encoding="utf-8")
         state = {key: tensor.cpu().contiguous().clone() for key, tensor in model.module.state_dict().items()}
         save_file(state, unfinished / WEIGHTS_FILE, metadata={"format": "pt"})
-        text = json.dumps(_config(model), indent=2) + "\n"
-        (unfinished / CONFIG_FILE).write_text(text, encoding="utf-8")
+        # safetensors lets the owner alone read a file, and services have users of their own
+        shutil.copymode(unfinished / CONFIG_FILE, unfinished / WEIGHTS_FILE)
         _check_same(model, load_model(EncoderSettings(model=str(unfinished), pretrained=None)))
-        for file in (WEIGHTS_FILE, CONFIG_FILE):
-            os.replace(unfinished / file, directory / file)
+        (directory / CONFIG_FILE).unlink(missing_ok=True)
+        for name in (WEIGHTS_FILE, *texts):
+            os.replace(unfinished / name, directory / name)
+
+
+@contextmanager
+def _unfinished_folder(directory: Path) -> Iterator[Path]:
+    """Give a folder beside the files that are to be replaced. One that a killed process has left goes."""
+    folder = directory / UNFINISHED_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _config(model: Model) -> dict[str, Any]:

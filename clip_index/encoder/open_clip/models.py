@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from huggingface_hub.errors import EntryNotFoundError
 from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from safetensors import SafetensorError
@@ -27,6 +28,7 @@ from clip_index.errors import EncoderUnavailable
 _HUB, _LOCAL = "hf-hub:", "local-dir:"
 _CONFIG_FILE, _WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 _TOKENIZER_FILE = "tokenizer.json"
+_PARTS = ("vision_cfg", "text_cfg")
 
 # What open_clip, its downloads and safetensors raise if a model is missing or does not fit its weights.
 _LOAD_ERRORS = (
@@ -174,8 +176,23 @@ def _load(source: _Source, settings: EncoderSettings) -> Model:
         force_preprocess_cfg=_preprocessing_of_name(source, config),
     )
     if source.weights is not None:
-        open_clip.load_checkpoint(module, str(source.weights))
+        _load_weights(module, source.weights)
+    _refuse_damaged(module)
     return Model(module.eval().requires_grad_(False), tokenizer, config)
+
+
+def _load_weights(module: Any, file: Path) -> None:
+    try:
+        open_clip.load_checkpoint(module, str(file))
+    except SafetensorError as error:
+        raise _Refused(f"{file} is damaged, or is not a safetensors file ({_one_line(error)})") from None
+
+
+def _refuse_damaged(module: Any) -> None:
+    """Refuse weights of which the first content would be the first to tell that they are damaged."""
+    for name, tensor in module.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise _Refused(f"its weights are damaged: {name} holds NaN or infinity")
 
 
 def _read_config(name: str, cache_dir: str | None) -> dict[str, Any]:
@@ -186,8 +203,14 @@ def _read_config(name: str, cache_dir: str | None) -> dict[str, Any]:
         file = str(Path(name.removeprefix(_LOCAL)) / _CONFIG_FILE)
     else:
         return dict(open_clip.get_model_config(name))
-    config = json.loads(Path(file).read_text(encoding="utf-8"))
-    return dict(config["model_cfg"])
+    try:
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _Refused(f"{file} is not JSON: {_one_line(error)}") from None
+    model = config.get("model_cfg") if isinstance(config, dict) else None
+    if not (isinstance(model, dict) and all(isinstance(model.get(part), dict) for part in _PARTS)):
+        raise _Refused(f"{file} describes no model: it needs a model_cfg with {' and '.join(_PARTS)}")
+    return model
 
 
 def _tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> TextTokenizer:

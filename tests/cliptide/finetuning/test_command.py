@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from clip_index.encoder.open_clip import load_encoder
@@ -181,3 +182,41 @@ def test_tuning_that_improves_nothing_writes_nothing(model: Path, pairs: Path, t
     assert result.exit_code == 1
     assert "has not improved" in result.stderr
     assert not (tmp_path / "out" / WEIGHTS_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "error"),
+    [
+        pytest.param("checkpoint", SafetensorError("No space left on device"), id="checkpoint"),
+        pytest.param("weights", OSError(28, "No space left on device"), id="model"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on_later(
+    model: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, error: Exception
+):
+    out = tmp_path / "out"
+    words = (pairs, "--model", model, "--output", out, *FAST, "--epochs", 4)
+
+    def fill_the_disk(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cliptide.finetuning.{module}.save_file", fill_the_disk)
+        result = finetune(*words)
+    assert result.exit_code == 1
+    assert "No space left" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {out} cannot be written (")
+    assert not (out / WEIGHTS_FILE).exists()
+    assert last_json(finetune(*words))["written"]
+
+
+@pytest.mark.parametrize("below", ["file", "file/out"])
+def test_an_output_that_is_a_file_or_lies_below_one_is_one_sentence(
+    model: Path, pairs: Path, tmp_path: Path, below: str
+):
+    (tmp_path / "file").write_text("x")
+    result = finetune(pairs, "--model", model, "--output", tmp_path / below, *FAST)
+    assert result.exit_code in (1, 2)
+    assert "Traceback" not in result.output
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert (tmp_path / "file").read_text() == "x"

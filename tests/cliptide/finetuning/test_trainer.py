@@ -22,10 +22,11 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole_batch(tmp_path, monke
     """Added-up gradients of the parts would not: a caption must be compared with all pictures."""
     from contextlib import nullcontext
 
+    from clip_index.encoder.open_clip.models import load_model
     from clip_index.encoder.settings import EncoderSettings
     from cliptide.finetuning import pair_objective
     from cliptide.finetuning.pair_set import PairBatch
-    from cliptide.finetuning.weights import choose_trained, load_finite
+    from cliptide.finetuning.weights import choose_trained
 
     monkeypatch.setattr(pair_objective, "autocast", lambda device: nullcontext())  # bf16 would round
     rng = np.random.default_rng(1)
@@ -35,7 +36,7 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole_batch(tmp_path, monke
     batch = PairBatch(pixels, tokens, np.arange(7), np.arange(7))
     gradients = []
     for part_size in (None, 3):
-        model = load_finite(EncoderSettings(model=str(write_untrained_model(tmp_path)), pretrained=None))
+        model = load_model(EncoderSettings(model=str(write_untrained_model(tmp_path)), pretrained=None))
         choose_trained(model.module, "last-blocks", 1)
         objective = pair_objective.PairObjective(model, "cpu")
         trainer = Trainer(model.module, objective, Schedule(1e-3, 10, 1), part_size=part_size)

@@ -4,15 +4,14 @@ import pytest
 import torch
 
 from clip_index.encoder.open_clip import load_encoder
-from clip_index.encoder.open_clip.models import Model
+from clip_index.encoder.open_clip.models import Model, load_model
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
-from cliptide.finetuning.errors import FinetuneRefused
+from cliptide.finetuning import weights
 from cliptide.finetuning.weights import (
     WEIGHTS_FILE,
     choose_trained,
     copy_weights,
-    load_finite,
     mixed,
     write_model,
 )
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.encoder
 
 
 def load(folder: Path) -> Model:
-    return load_finite(EncoderSettings(model=str(folder), pretrained=None))
+    return load_model(EncoderSettings(model=str(folder), pretrained=None))
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def test_weights_with_nan_are_refused_by_name(folder: Path):
     tensors["visual.proj"][0, 0] = torch.nan
     save_file(tensors, folder / WEIGHTS_FILE)
 
-    with pytest.raises(FinetuneRefused, match=r"visual\.proj holds NaN or infinity"):
+    with pytest.raises(EncoderUnavailable, match=r"visual\.proj holds NaN or infinity"):
         load(folder)
 
 
@@ -99,3 +98,56 @@ def test_weights_that_do_not_fit_their_config_or_are_a_pickle_are_refused(folder
     torch.save({}, folder / "open_clip_pytorch_model.bin")
     with pytest.raises(EncoderUnavailable, match="there is no file"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('{"preprocess_cfg": {}}', id="nothing"),
+        pytest.param("[1]", id="a list"),
+        pytest.param('{"model_cfg": {"embed_dim": 128, "vision_cfg": {}}}', id="half of it"),
+    ],
+)
+def test_a_config_that_describes_no_model_says_what_it_needs(folder: Path, text: str):
+    (folder / "open_clip_config.json").write_text(text)
+    with pytest.raises(EncoderUnavailable, match="it needs a model_cfg with vision_cfg and text_cfg"):
+        load(folder)
+
+
+def test_a_config_that_is_not_json_is_named(folder: Path):
+    (folder / "open_clip_config.json").write_text("{")
+    with pytest.raises(EncoderUnavailable, match=r"open_clip_config\.json is not JSON"):
+        load(folder)
+
+
+def test_a_written_model_may_be_read_by_whoever_may_read_its_config(folder: Path, tmp_path: Path):
+    """Services run under users of their own."""
+    write_model(tmp_path / "out", load(folder))
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_model_that_cannot_be_written_leaves_the_one_that_is_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, model = tmp_path / "out", load(folder)
+    write_model(out, model, {"README.md": "the first"})
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fill_the_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights, "save_file", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_model(out, model, {"README.md": "the second"})
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_what_a_killed_process_has_left_half_written_goes_with_the_next_model(folder: Path, tmp_path: Path):
+    (tmp_path / "out" / weights.UNFINISHED_FOLDER).mkdir(parents=True)
+    (tmp_path / "out" / weights.UNFINISHED_FOLDER / WEIGHTS_FILE).write_bytes(b"half")
+    write_model(tmp_path / "out", load(folder))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+    ]
