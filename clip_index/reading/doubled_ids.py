@@ -10,10 +10,10 @@ common, and no search pays anything. Otherwise the older row counts as dead whil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,24 @@ from clip_index.segments.segment import Segment
 
 _Rows: TypeAlias = NDArray[np.int64]
 _ViewOf: TypeAlias = Mapping[Segment, SegmentView]
-_OlderThan: TypeAlias = WeakKeyDictionary[Segment, tuple[_Rows, _Rows]]
-"""Rows of one segment, by the segment that has newer ones, which stand beside them, (n,) each."""
+
+
+class _OlderRows:
+    """Rows of one segment that are older than the rows of another, which stand beside them, (n,) each."""
+
+    def __init__(self, rows: _Rows, newer_rows: _Rows) -> None:
+        self._rows = rows
+        self._newer_rows = newer_rows
+        self._looked_at: ref[SegmentView] | None = None
+        self._beaten = BitMap()
+
+    def beaten_by(self, newer: SegmentView) -> BitMap:
+        """Return the rows whose newer row is alive. Each view of the newer segment is looked at once."""
+        if self._looked_at is None or self._looked_at() is not newer:
+            are_beaten = newer.are_eligible(self._newer_rows, None)
+            self._beaten = BitMap(self._rows[are_beaten].astype(np.uint32))
+            self._looked_at = ref(newer)
+        return self._beaten
 
 
 class DoubledIds:
@@ -35,7 +51,7 @@ class DoubledIds:
 
     def __init__(self) -> None:
         self._known: list[WeakSet[Segment]] = []  # for each shard
-        self._older: WeakKeyDictionary[Segment, _OlderThan] = WeakKeyDictionary()
+        self._older: WeakKeyDictionary[Segment, WeakKeyDictionary[Segment, _OlderRows]] = WeakKeyDictionary()
         self._shown: dict[str, ShardView] = {}
 
     def without_older(self, shards: Sequence[ShardView]) -> list[ShardView]:
@@ -80,7 +96,7 @@ class DoubledIds:
 
     def _note(self, older: Segment, rows: _Rows, newer: Segment, newer_rows: _Rows) -> None:
         if len(rows):
-            self._older.setdefault(older, WeakKeyDictionary())[newer] = (rows, newer_rows)
+            self._older.setdefault(older, WeakKeyDictionary())[newer] = _OlderRows(rows, newer_rows)
 
     def _without_older(self, shard: ShardView, view_of: _ViewOf) -> ShardView:
         known = self._shown.get(shard.name, shard)
@@ -96,16 +112,10 @@ class DoubledIds:
 
     def _with_dead(self, view: SegmentView, known: SegmentView, view_of: _ViewOf) -> SegmentView:
         """Return a view whose older rows are dead: the known one, if the same rows are dead there."""
-        older = [*self._older_rows(view.segment, view_of)]
-        if not older:
+        dead = view.dead
+        for newer, older in self._older.get(view.segment, {}).items():
+            if newer in view_of:
+                dead = dead | older.beaten_by(view_of[newer])
+        if dead == view.dead:
             return view
-        dead = view.dead | BitMap(np.concatenate(older).astype(np.uint32))
         return known if known.dead == dead else SegmentView(view.segment, dead, known)
-
-    def _older_rows(self, segment: Segment, view_of: _ViewOf) -> Iterator[_Rows]:
-        """Yield the rows for which another segment has a newer one that is alive."""
-        for newer, (rows, newer_rows) in self._older.get(segment, {}).items():
-            if (view := view_of.get(newer)) is not None:
-                are_beaten = view.are_eligible(newer_rows, None)
-                if are_beaten.any():
-                    yield rows[are_beaten]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +120,21 @@ def evaluate_command(pairs: PairRequest, query_url: str, api_key: str | None, **
 
 
 def _check(pairs: PairRequest, flags: Mapping[str, Any]) -> None:
+    _refuse_addresses(pairs.sources)
     if pairs.is_empty != flags["demo"]:
         raise click.UsageError("give one of PAIRS, --from-topic and --demo")
     if not flags["service"] and (flags["filter_"] is not None or flags["min_percentile"] is not None):
         raise click.UsageError("--filter and --min-percentile belong to --service")
+
+
+def _refuse_addresses(sources: Sequence[Path]) -> None:
+    """An address behind --service, which takes none, would be taken for pairs."""
+    for source in sources:
+        if source.parts[0] in ("http:", "https:"):
+            address = f"{source.parts[0]}//{'/'.join(source.parts[1:])}"
+            raise click.UsageError(
+                f"{address} is no file of pairs; for --service write --service --query-url {address}"
+            )
 
 
 def _encoder(flags: Mapping[str, Any]) -> EncoderSettings:

@@ -1,4 +1,4 @@
-"""Names for the enums, unions and objects inside the schemas of the OpenAPI document.
+"""Names for the enums, unions, objects and maps inside the schemas of the OpenAPI document.
 
 Generators of clients make a type of each of them. Without a name here they would call the type by the place
 where they meet it first, such as `PatchRequestMetadataValue`. A reordered document would change that name.
@@ -14,6 +14,7 @@ Json: TypeAlias = dict[str, Any]
 COMPONENTS = "#/components/schemas/"
 
 _NULL = {"type": "null"}
+_BOUNDS = ("maxProperties", "maxLength", "maxItems", "minimum", "maximum", "exclusiveMaximum")
 _WORDS = ("description", "examples")  # these stay where the schema is used
 
 NAMES: Mapping[str, str] = {
@@ -46,8 +47,20 @@ NAMES: Mapping[str, str] = {
 }
 """By the place of the schema: its property (and what lies inside), after its component where that matters."""
 
-_UNBOUNDED = frozenset({"MetadataValue"})
-"""Requests bound its texts and lists, and answers do not. Clients get one type for both, without bounds."""
+NAMES_OF_MAPS: Mapping[str, str] = {
+    "metadata": "Metadata",
+    "UploadRequest/metadata": "GivenMetadata",
+    "PatchRequest/metadata": "MetadataChanges",
+    "snapshot": "CoverageByShard",
+    "timings": "Timings",
+    "min_offsets": "MinOffsets",
+    "fields": "FacetsByField",
+    "shards": "ShardsByName",
+}
+"""By the place of the map, as above: maps of any key, whose values have one type."""
+
+_UNBOUNDED = frozenset({"MetadataValue", "MinOffsets"})
+"""Requests bound what is in them, and answers do not. Clients get one type for both, without bounds."""
 
 
 class NamedSchemas:
@@ -73,7 +86,7 @@ class NamedSchemas:
                 for key in ("items", "additionalProperties")
                 if key in schema
             }
-            return {**schema, **inside}
+            return self._of_map({**schema, **inside}, place, component)
         name = NAMES.get(f"{component}/{place}") or NAMES[place]
         words = {key: schema[key] for key in _WORDS if key in schema}
         self._add(name, _own_part(schema, is_bounded=name not in _UNBOUNDED))
@@ -81,6 +94,21 @@ class NamedSchemas:
         if _NULL in schema.get("anyOf", ()):
             return {"anyOf": [reference, _NULL], **words}
         return {**reference, **words}
+
+    def _of_map(self, schema: Json, place: str, component: str) -> Json:
+        """Return a reference to the schema if it is a map: to what it is beside null."""
+        if not isinstance(schema.get("additionalProperties"), dict):
+            return schema
+        name = NAMES_OF_MAPS.get(f"{component}/{place}") or NAMES_OF_MAPS[place]
+        words = {key: schema[key] for key in _WORDS if key in schema}
+        own = {key: value for key, value in schema.items() if key not in _WORDS} | {"type": "object"}
+        if name in _UNBOUNDED:
+            own = _without_bounds(
+                {**own, "additionalProperties": _without_bounds(own["additionalProperties"])}
+            )
+        self._add(name, own)
+        reference = {"$ref": f"{COMPONENTS}{name}"}
+        return {"anyOf": [reference, _NULL], **words} if "null" in schema["type"] else {**reference, **words}
 
     def _add(self, name: str, schema: Json) -> None:
         if self.components.setdefault(name, schema) != schema:
@@ -97,7 +125,7 @@ def _own_part(schema: Mapping[str, Any], *, is_bounded: bool) -> Json:
 
 
 def _without_bounds(schema: Mapping[str, Any]) -> Json:
-    kept = {key: value for key, value in schema.items() if key not in ("maxLength", "maxItems")}
+    kept = {key: value for key, value in schema.items() if key not in _BOUNDS}
     return {**kept, "items": _without_bounds(kept["items"])} if "items" in kept else kept
 
 

@@ -12,6 +12,7 @@ from generated.models import (
     ErrorAnswer,
     FieldCondition,
     Filter,
+    GivenMetadata,
     IncludedField,
     PublishedAnswer,
     RecommendAnswer,
@@ -20,14 +21,13 @@ from generated.models import (
     SearchRequest,
     UploadContent,
     UploadRequest,
-    UploadRequestMetadata,
     WeightedExample,
 )
 
 address, content_id = sys.argv[1:]
 client = Client(base_url=address)
 
-metadata = UploadRequestMetadata.from_dict({"made_by": content_id, "price": 49.5, "in_stock": True})
+metadata = GivenMetadata.from_dict({"made_by": content_id, "price": 49.5, "in_stock": True})
 body = UploadRequest(content_id=content_id, content=UploadContent(text="a red shoe"), metadata=metadata)
 published = upload.sync(client=client, body=body, wait="searchable", timeout_ms=60_000)
 assert isinstance(published, PublishedAnswer), published

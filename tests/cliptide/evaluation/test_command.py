@@ -121,6 +121,16 @@ def test_a_service_that_holds_none_of_the_pictures_is_an_error_that_names_an_id(
         pytest.param(["x.csv", "--pair-key", "sku"], "belongs to --from-topic", id="a key of the log"),
         pytest.param(["--demo", "--min-percentile", "0.5"], "belong to --service", id="for a service"),
         pytest.param(["--demo", "--filter", "[]"], "not a JSON object", id="no filter"),
+        pytest.param(
+            ["--service", "http://127.0.0.1:8080", "--demo"],
+            "for --service write --service --query-url http://127.0.0.1:8080",
+            id="an address behind --service",
+        ),
+        pytest.param(
+            ["--service", "https://shop.example/search"],
+            "--query-url https://shop.example/search",
+            id="an address for pairs",
+        ),
         pytest.param(["absent.csv", "--service"], "absent.csv does not exist", id="no file"),
     ],
 )

@@ -11,7 +11,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from query_api.contract.flat_document import flat_document
-from query_api.contract.named_schemas import NAMES, needs_name
+from query_api.contract.named_schemas import NAMES, NAMES_OF_MAPS, needs_name
 from query_api.contract.openapi import build_document
 from query_api.route_table import ROUTES
 from tests.query_api.conftest import StartService
@@ -85,12 +85,22 @@ def test_generators_call_no_type_by_the_place_where_they_meet_it_first() -> None
         path for path, node in nodes({**inside, **parameters}) if path.count("/") > 2 and needs_name(node)
     ]
     assert found == []
-    value = SCHEMAS["ContentFields"]["properties"]["metadata"]["additionalProperties"]
+    value = SCHEMAS["Metadata"]["additionalProperties"]
     assert value == {"$ref": "#/components/schemas/MetadataValue"}
 
 
+def test_every_map_has_a_name_too() -> None:
+    """Without one it would be called `HitAnswerMetadataType0`, by the place where a generator meets it."""
+    inside = {f"{name}/properties": SCHEMAS[name].get("properties", {}) for name in SCHEMAS}
+    assert [path for path, node in nodes(inside) if isinstance(node.get("additionalProperties"), dict)] == []
+    assert SCHEMAS["HitAnswer"]["properties"]["metadata"] == {
+        "anyOf": [{"$ref": "#/components/schemas/Metadata"}, {"type": "null"}],
+        "description": "Only if `include` names it.",
+    }
+
+
 def test_every_name_of_a_schema_is_used() -> None:
-    assert set(NAMES.values()) <= set(SCHEMAS)
+    assert {*NAMES.values(), *NAMES_OF_MAPS.values()} <= set(SCHEMAS)
 
 
 def test_every_operation_has_one_shape_of_success() -> None:
@@ -131,7 +141,7 @@ def test_what_the_exact_document_allows_the_flat_one_allows_too() -> None:
     """Both keep the same properties, and the flat one requires no more of them."""
     exact = EXACT["components"]["schemas"]
     for name, schema in SCHEMAS.items():
-        if name not in exact and name in NAMES.values():
+        if name not in exact and name in (*NAMES.values(), *NAMES_OF_MAPS.values()):
             continue  # a part of the exact schema, with a name of its own
         assert set(schema.get("properties", ())) == set(exact[name].get("properties", ())), name
         assert schema.get("required", []) == exact[name].get("required", []), name

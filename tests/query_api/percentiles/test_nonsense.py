@@ -6,7 +6,9 @@ The phrases were written before any score was seen, and nothing was tuned on the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clip_index.content import ContentFacts, Embeddings, EncodedContent, Modality, unit_mean
@@ -132,6 +134,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return load_encoder(EncoderSettings(model=str(model), pretrained=None, precision="fp32"))
 
 
+UNLIKE_THE_OTHERS = ("Dotted school backpack", "Checked canvas sneaker", "Plain winter coat")
+"""Texts that are nearest to nearly all background phrases: this model does not know most of their words."""
+
+
 @pytest.fixture(scope="module")
 def searcher(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     """The demo's catalogue, with fewer pictures."""
@@ -181,3 +187,30 @@ def test_nonsense_finds_nothing_and_sense_finds_something(
 
     assert num_found(NONSENSE) <= 0.1 * len(NONSENSE)
     assert num_found(SENSE) >= 0.95 * len(SENSE)
+
+
+def test_a_text_that_is_the_best_hit_of_nearly_all_nonsense_leaves_sense_its_percentiles(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    index = SmallIndex(tmp_path / "index", encoder=encoder, num_partitions=1).create()
+    rows = encoder.encode([encoder.prepare_text(text) for text in UNLIKE_THE_OTHERS])
+    facts = ContentFacts(source="shop", occurred_at_ms=0)
+    odd = [
+        EncodedContent(text, 0, "text", row, facts) for text, row in zip(UNLIKE_THE_OTHERS, rows, strict=True)
+    ]
+    index.commit(0, *encode_contents(encoder, build_catalogue(20, 200, seed=1)), *odd)
+    reader = index.open_reader()
+    reader.reload()
+    assert reader.searcher is not None
+    phrases = encode_texts(encoder, read_phrases())
+    best = [hits[0].content_id for hits in reader.searcher.search(np.stack(phrases), k=1, modality="text")]
+    assert best.count(UNLIKE_THE_OTHERS[0]) > 0.8 * len(best)
+
+    scale = build_scales(reader.searcher, phrases)["text"]["text"]
+    queries = encode_texts(encoder, SENSE)
+    found = reader.searcher.search(np.stack(queries), k=1, modality="text")
+    good = [
+        scale.percentiles(q, [hits[0].score])[0] >= MIN_PERCENTILE
+        for q, hits in zip(queries, found, strict=True)
+    ]
+    assert sum(good) >= 0.95 * len(good)
