@@ -62,6 +62,7 @@ class Side:
     cpu_seconds: list[float] = field(default_factory=list)
     append_cpu_seconds: float | None = None
     found_seconds: list[float] = field(default_factory=list)
+    num_looks: int = 0
 
     @property
     def is_comparable(self) -> bool:
@@ -189,26 +190,29 @@ def _append_to_all(systems: Mapping[str, System], sides: Sides, size: Size) -> N
         first = append * _ROWS_OF_APPEND
         some = rows[first : first + _ROWS_OF_APPEND]
         for name, system in systems.items():
-            sides[name].found_seconds.append(_append(system, size.rows + first, some))
+            _append(system, sides[name], size.rows + first, some)
     for name, system in systems.items():
         system.finish()
         wait_until_quiet(system.query_pid)
-        asking = size.appends if system.ingest_pid == system.query_pid else 0
-        searching = asking * statistics.median(sides[name].cpu_seconds)
+        num_searches = sides[name].num_looks if system.ingest_pid == system.query_pid else 0
+        searching = num_searches * statistics.median(sides[name].cpu_seconds)
         spent = system.ingest_cpu_seconds() - before[name] - searching
         sides[name].append_cpu_seconds = spent / size.appends
 
 
-def _append(system: System, first: int, rows: Embeddings) -> float:
-    """Return the seconds from handing rows over to the first answer that has the last one."""
+def _append(system: System, side: Side, first: int, rows: Embeddings) -> None:
+    """Note the seconds from handing rows over to the first answer that has the last one, and the looks."""
     numbers = range(first, first + len(rows))
     began = time.perf_counter()
     system.append(numbers, rows)
-    while numbers[-1] not in ask(system, rows[-1], K):
+    while True:
+        side.num_looks += 1
+        if numbers[-1] in ask(system, rows[-1], K):
+            break
         if time.perf_counter() - began > PATIENCE_SECONDS:
             raise TimeoutError(f"{system.name} has not found an appended row")
         time.sleep(_LOOK_SECONDS)
-    return time.perf_counter() - began
+    side.found_seconds.append(time.perf_counter() - began)
 
 
 def _figure(

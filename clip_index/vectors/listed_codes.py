@@ -72,6 +72,7 @@ class ListedCodes:
         """Return an index with room for codes, and that room, (nodes, bytes)."""
         copies = faiss.IndexScalarQuantizer(self._index.d, self._index.sq.qtype, self._index.metric_type)
         copies.sq = self._index.sq
+        copies.is_trained = True  # with codes of 8 bits FAISS asks for it
         copies.codes.resize(num_nodes * self._code_size)
         if not num_nodes:
             return copies, np.empty((0, self._code_size), np.uint8)

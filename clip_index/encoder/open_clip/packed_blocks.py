@@ -10,6 +10,7 @@ The arithmetic is open_clip's own (pre-norm residual blocks). The execution diff
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -138,6 +139,15 @@ class PackedTransformer:
         for block in self._blocks[:-1]:
             rows = block(rows, groups)
         return self._blocks[-1].pooled(rows, groups, wanted)
+
+    def shortened(self) -> PackedTransformer:
+        """Return the first and the last block alone, with the same weights.
+
+        open_clip builds all blocks of a stack alike, so these two use every kernel that the stack uses.
+        """
+        short = copy.copy(self)
+        short._blocks = [self._blocks[0], self._blocks[-1]]
+        return short
 
 
 def _filled(rows: Tensor) -> Tensor:

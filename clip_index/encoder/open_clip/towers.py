@@ -6,6 +6,7 @@ any other architecture. Both return float32 rows that are not normalised yet.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -85,6 +86,12 @@ class PackedImageTower:
         pooled = self._transformer(rows.reshape(-1, width), [group], first_rows)
         return self._project(self._norm_after(pooled.float()))
 
+    def shortened(self) -> PackedImageTower:
+        """Return a tower of two blocks that uses the same kernels."""
+        short = copy.copy(self)
+        short._transformer = self._transformer.shortened()
+        return short
+
     def _tokens(self, pixels: Tensor) -> Tensor:
         patches = self._embed(self._patches(pixels)) + self._position
         first = self._first.expand(len(pixels), 1, -1)
@@ -132,6 +139,12 @@ class PackedTextTower:
         rows, first_rows = self._tokens(batch[order], groups)
         pooled = self._norm_after(self._transformer(rows, groups, first_rows + ends[order]).float())
         return self._project(pooled)[torch.argsort(order)]
+
+    def shortened(self) -> PackedTextTower:
+        """Return a tower of two blocks that uses the same kernels."""
+        short = copy.copy(self)
+        short._transformer = self._transformer.shortened()
+        return short
 
     def _end_positions(self, tokens: Tensor) -> Tensor:
         # argmax: the end token has the greatest id, and argmax returns the first of equal values

@@ -43,8 +43,12 @@ def is_uniform(tower: Tower, probes: Tensor) -> bool:
 
     `probes` is input of `NUM_PROBES` different rows. Only packed towers are looked at: of any other
     one, few sizes do not say what its kernels do with the rest.
+
+    Two blocks of the tower are enough, because kernels are chosen by shapes and all blocks have the same
+    ones. The twelve blocks of ViT-B-32 took two thirds of the time in which the model is loaded.
     """
     if not isinstance(tower, (PackedImageTower, PackedTextTower)):
         return False
-    whole = tower(probes)
-    return all(torch.equal(tower(probes[:size]), whole[:size]) for size in _PROBED_SIZES)
+    probed = tower.shortened()
+    whole = probed(probes)
+    return all(torch.equal(probed(probes[:size]), whole[:size]) for size in _PROBED_SIZES)

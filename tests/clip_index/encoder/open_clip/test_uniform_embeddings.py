@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from clip_index.encoder.canary import CANARY_PNG
-from clip_index.encoder.open_clip import load_encoder
-from clip_index.encoder.open_clip.towers import PackedTextTower, Tower, build_text_tower
+from clip_index.encoder.open_clip import load_encoder, packed_blocks
+from clip_index.encoder.open_clip.towers import PackedTextTower, build_text_tower
 from clip_index.encoder.open_clip.uniform_tower import NUM_PROBES, OneRowTower, is_uniform
 from clip_index.encoder.protocol import Encoder, Prepared, PreparedImage
 from clip_index.encoder.settings import EncoderSettings
@@ -93,8 +93,11 @@ def test_encoders_of_any_number_of_threads_and_batch_size_agree(tmp_path: Path) 
 class BatchSensitiveTower(PackedTextTower):
     """A tower on a processor whose kernels add in an order that depends on the size of the batch."""
 
-    def __init__(self, tower: Tower) -> None:
+    def __init__(self, tower: PackedTextTower) -> None:
         self._inner = tower
+
+    def shortened(self) -> BatchSensitiveTower:
+        return BatchSensitiveTower(self._inner.shortened())
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         return self._inner(batch) * (1 + len(batch) * 1e-6)
@@ -106,9 +109,31 @@ def test_a_tower_that_depends_on_the_batch_is_told_from_one_that_does_not(tmp_pa
     probes = torch.zeros(NUM_PROBES, 77, dtype=torch.int32)
     probes[:, 1] = torch.arange(NUM_PROBES)
     probes[:, 2] = 49407
+    assert isinstance(tower, PackedTextTower)
     assert is_uniform(tower, probes)
     sensitive = BatchSensitiveTower(tower)
     assert not is_uniform(sensitive, probes)
     alone = OneRowTower(sensitive)
     with torch.inference_mode():
         assert torch.equal(alone(probes)[:1], alone(probes[:1]))
+
+
+@pytest.mark.parametrize("are_packed", [True, False], ids=["packed kernels", "kernels of another processor"])
+def test_two_blocks_tell_what_the_whole_tower_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, are_packed: bool
+) -> None:
+    if not are_packed:
+        monkeypatch.setattr(packed_blocks, "_can_pack", lambda: False)
+    config = CONFIGS["width of ViT-B-32"]
+    config = {**config, "text_cfg": {**config["text_cfg"], "layers": 4}}
+    directory = write_tiny_clip(tmp_path / "model", config)
+    tower = build_text_tower(open_clip.create_model(f"local-dir:{directory}").eval(), torch.float32)
+    assert isinstance(tower, PackedTextTower)
+    probes = torch.randint(1, 49406, (NUM_PROBES, 77), generator=torch.manual_seed(0), dtype=torch.int32)
+    for number in range(NUM_PROBES):
+        probes[number, 3 * number + 1] = 49407
+    with torch.inference_mode():
+        whole, short = tower(probes), tower.shortened()(probes)
+        assert torch.equal(tower(probes[:1]), whole[:1]) == torch.equal(
+            tower.shortened()(probes[:1]), short[:1]
+        )
