@@ -28,6 +28,8 @@ TARGETS = {
 }
 """The greatest factor at ten times the rows: of what reads everything 12, of what reads what is new 1.3."""
 ROWS = 1_000_000
+_TARGET_ROWS = 10_000_000
+"""Fewer rows show how things grow, and prove nothing of the target."""
 _FACTOR = 10
 _ROUNDS = 3
 _LARGEST = "CLIPTIDE_BENCHMARK_GROWTH_ROWS"
@@ -44,9 +46,9 @@ def measure(*, quick: bool) -> Figure:
     ratios = {name: round(many[name] / few[name], 2) for name in TARGETS}
     return Figure(
         NAME,
-        ratios,
-        "query ≤ 4; linear ≤ 12; flat ≤ 1.3",
-        all(ratios[name] <= target for name, target in TARGETS.items()),
+        {"rows": largest, **ratios},
+        "10 million ÷ 1 million rows: query ≤ 4; linear ≤ 12; flat ≤ 1.3",
+        largest >= _TARGET_ROWS and all(ratios[name] <= target for name, target in TARGETS.items()),
         {
             "rows": list(sizes),
             "few": {name: round(few[name], 3) for name in TARGETS},

@@ -65,7 +65,8 @@ MEANINGS = {
     ),
     "growth": (
         "What ten times the rows cost in CPU and memory: a query, opening, a takeover, a merge of each "
-        "shard, and a commit of 100 rows with the reload after it. `rows` tells the two sizes."
+        "shard, and a commit of 100 rows with the reload after it. `rows` is the larger size. "
+        "With fewer than 10 million the target counts as missed."
     ),
     "recall": (
         "The share of the true ten best contents that a search finds, for the worst kind of query and data. "

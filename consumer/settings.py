@@ -211,7 +211,8 @@ class ConsumerSettings(Section):
         default=DEFAULT_MAX_BYTES,
         ge=64 * 2**20,
         description="Segments of at most this many bytes together are merged into one. The process that "
-        "merges them takes about as much memory. A larger bound leaves fewer segments to search.",
+        "merges them takes about one and a half times as much memory. A larger bound leaves fewer segments "
+        "to search.",
     )
     max_merge_debt: int = Field(
         default=MAX_DEBT,

@@ -30,9 +30,9 @@ class MergeSettings:
     """When segments merge, and how large they may grow.
 
     A merged segment has at most `max_entries` entries, and its sources at most `max_bytes` together: the
-    process that merges them takes about as much memory. A segment that no merge takes is rewritten alone
-    when more than `max_dead_share` of its rows are dead, or so that its oldest dead row is gone
-    `erase_within_seconds` after it died. The process rewrites about `erase_bytes_a_day` for that alone.
+    process that merges them takes about one and a half times as much memory. A segment that no merge takes
+    is rewritten alone when more than `max_dead_share` of its rows are dead, or so that its oldest dead row is
+    gone `erase_within_seconds` after it died. The process rewrites about `erase_bytes_a_day` for that alone.
     A merge of `large_entries` or more runs in the large lane. A search of a merged segment finds a share
     of `target_recall` of the ten best, in the mean. `max_debt` bounds the debt: whoever commits waits
     there, and merges have their full priority long before. `vectors` is what the lists of segments hold

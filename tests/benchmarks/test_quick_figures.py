@@ -41,7 +41,8 @@ def test_a_quick_look_at_segments_counts_what_ingestion_writes() -> None:
 def test_a_quick_look_at_growth_compares_two_sizes_in_everything_that_an_index_does() -> None:
     found = as_json(find_figures()["growth"].measure(quick=True))
     assert found["rows"] == [2_000, 20_000]
-    assert set(found["value"]) == set(found["few"]) == set(found["many"])
+    assert found["value"].keys() - {"rows"} == found["few"].keys() == found["many"].keys()
+    assert not found["holds"], "so few rows prove nothing of ten million"
     assert min(found["value"].values()) > 0
 
 
