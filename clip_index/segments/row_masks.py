@@ -174,7 +174,9 @@ class RowMasks:
 
     def _time_mask(self, condition: SimpleCondition) -> Mask:
         """Compare the times of those blocks alone that may hold both kinds of rows."""
-        blocks = self._split_by_time(condition) if isinstance(condition, InRange) else None
+        blocks = None
+        if self._has_orders and isinstance(condition, InRange):
+            blocks = self._split_by_time(condition)
         if blocks is None:
             return _number_mask(self._times, condition)
         mask = self.time_blocks.mask_of(blocks[0])
