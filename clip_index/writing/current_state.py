@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from uuid import uuid4
 
 from pyroaring import BitMap
 
-from clip_index.errors import CommitUnknown, Fenced
+from clip_index.errors import CommitUnknown, DamagedFile, Fenced, OtherFormat
 from clip_index.generations.garbage import GarbageCollector
 from clip_index.generations.history import GenerationTaken, read_newest
 from clip_index.generations.installation import PlannedGeneration, install
@@ -98,8 +98,25 @@ class CurrentState:
         try:
             yield
         except GenerationTaken:
-            newest, own_epoch = read_newest(self.store), self.manifest.writer_epoch
-            if newest is not None and newest.writer_epoch > own_epoch:
-                raise Fenced(self.store.name, own_epoch, newest.writer_epoch) from None
+            self._refuse_if_fenced()
             generation = self.manifest.generation
             raise CommitUnknown(f"{self.store.name}: generation {generation} is not the newest") from None
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise `Fenced` instead of `DamagedFile` if another writer owns the shard.
+
+        That writer removes files which this one still names, once it has merged them. Where a repair has
+        fenced this writer, the damage is mended.
+        """
+        try:
+            yield
+        except DamagedFile:
+            with suppress(DamagedFile, OtherFormat, OSError):
+                self._refuse_if_fenced()
+            raise
+
+    def _refuse_if_fenced(self) -> None:
+        newest, own_epoch = read_newest(self.store), self.manifest.writer_epoch
+        if newest is not None and newest.writer_epoch > own_epoch:
+            raise Fenced(self.store.name, own_epoch, newest.writer_epoch) from None

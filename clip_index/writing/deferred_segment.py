@@ -70,13 +70,21 @@ class DeferredSegment:
                 raise self._damage
             if self._whole is None:
                 try:
-                    for name, digest in self.entry.files_needed():
-                        self._verify_file(name, digest)
-                    self._whole = Segment(self._store, self.entry, self._sets)
+                    self._whole = self._open()
                 except DamagedFile as damage:
                     self._damage = damage
                     raise
             return self._whole
+
+    def _open(self) -> Segment:
+        """Verify what is not verified yet, then map all of it. A file that is missing is damage."""
+        for name, digest in self.entry.files_needed():
+            self._verify_file(name, digest)
+        try:
+            return Segment(self._store, self.entry, self._sets)
+        except FileNotFoundError as error:
+            address = self._store.address_of(self.entry.stored_name)
+            raise DamagedFile(error.filename or address, "it is missing") from error
 
     def _verify_file(self, name: str, digest: FileDigest) -> None:
         if name not in self._verified:
@@ -90,15 +98,16 @@ class DeferredSegment:
         """Verify the files, a block at each step, then open the segment; raise what `whole` does.
 
         A file that is damaged or missing is looked at once more as a whole, as at a takeover: that names the
-        damage, and fetches a damaged local copy again.
+        damage, and fetches a damaged local copy again. That it was good in a former try does not count.
         """
         for name, digest in self.entry.files_needed():
-            if self.is_whole:
-                return
+            if self.is_whole or self._damage is not None:
+                break
             try:
                 for _ in verify_in_steps(self._store.local_file(name, digest), digest):
                     yield
             except (DamagedFile, FileNotFoundError):
+                self._verified.discard(name)
                 break
             self._verified.add(name)
         self.whole()

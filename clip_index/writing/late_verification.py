@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from clip_index.errors import DamagedFile
 from clip_index.writing.deferred_segment import DeferredSegment
 
 _SECONDS_OF_A_TURN = 0.005
@@ -20,7 +21,8 @@ class LateVerification:
     def run(self, deferred: Sequence[DeferredSegment], seconds: float = _SECONDS_OF_A_TURN) -> None:
         """Go on with the smallest segment of those that are deferred now; small ones merge first.
 
-        Raises `DamagedFile`. After an `OSError` the segment is begun again.
+        Raises `DamagedFile`, each time while the segment is there. After an `OSError` the segment is begun
+        again.
         """
         if not deferred:
             return
@@ -32,6 +34,6 @@ class LateVerification:
             for _ in self._steps:
                 if time.monotonic() >= until:
                     return
-        except OSError:
+        except (DamagedFile, OSError):
             self._segment = None
             raise

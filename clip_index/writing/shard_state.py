@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyroaring import BitMap
@@ -60,10 +60,15 @@ class ShardState:
                     newest[ids[position]] = found
         return {id_: _known(newest.get(id_)) for id_ in ids}
 
+    def make_readable(self, rows: Iterable[RowId]) -> None:
+        """Verify the deferred segments of some rows; `DamagedFile` if one turns out to be damaged."""
+        for segment_id in {row.segment_id for row in rows}:
+            _whole(self.segments[segment_id])
+
     def read(self, row_id: RowId) -> EncodedContent:
         """Return a content as it was added, with its embeddings (fp16 in the segment) and its thumbnail.
 
-        Raises `DamagedFile` if a deferred segment turns out to be damaged.
+        Raises what `make_readable` raises, unless that was called before.
         """
         segment, row = _whole(self.segments[row_id.segment_id]), row_id.row
         stored = segment.read(row)

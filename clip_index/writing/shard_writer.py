@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pyroaring import BitMap
 
-from clip_index.content import Delta, Derived
+from clip_index.content import Change, Delta, Derived, PatchedContent
 from clip_index.errors import DeltaMismatch
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import CENTROIDS, SEGMENTS, TOMBSTONES, Manifest, SegmentEntry
@@ -168,15 +168,27 @@ class ShardWriter:
         return self._buffer.read_bytes
 
     def add(self, delta: Delta) -> None:
-        """Fold a delta into the buffer; `DeltaMismatch` if it does not start at `next_offset`."""
+        """Fold a delta into the buffer; `DeltaMismatch` if it does not start at `next_offset`.
+
+        A patch reads the content that it changes. If that raises `DamagedFile`, `Fenced` or `OSError`,
+        nothing of the delta is in the buffer. After an `OSError` the same delta can be added again.
+        """
         if delta.from_offset != self._next_offset:
             raise DeltaMismatch(self.shard, self._next_offset, delta.from_offset)
         unbuffered = {c.content_id for c in delta.changes if c.content_id not in self._buffer}
         known = self._current.state.find(list(unbuffered))
+        self._prepare_patches(delta.changes, known)
         for change in delta.changes:
             self._buffer.apply(change, known.get(change.content_id, _NOTHING_KNOWN), self._current.state.read)
         self._next_offset = delta.next_offset
         self._watermark_ms = max(self._watermark_ms, delta.watermark_ms or 0)
+
+    def _prepare_patches(self, changes: Sequence[Change], known: Mapping[str, KnownId]) -> None:
+        """Verify what patches will read. Behind this nothing fails in the middle of a delta."""
+        patched = {change.content_id for change in changes if isinstance(change, PatchedContent)}
+        rows = [row for i in patched & known.keys() if (row := known[i].live_row) is not None]
+        with self._current.reading():
+            self._current.state.make_readable(rows)
 
     def find_derived(self, digest: bytes) -> Derived | None:
         """Return what the committed rows hold of the bytes with this digest.
@@ -219,8 +231,9 @@ class ShardWriter:
         merge raises `MergeFailed` and is tried again after a wait. For a few milliseconds this also goes on
         to verify what the takeover has deferred, and raises `DamagedFile` as the takeover would have.
         """
-        self._late.run(self._current.state.deferred())
-        self._merges.run(self._buffer)
+        with self._current.reading():
+            self._late.run(self._current.state.deferred())
+            self._merges.run(self._buffer)
         now = self._clock()
         if 0 <= now - self._collected_at < self._settings.collect_every_seconds:
             return  # a negative age means that the clock was set back: collect

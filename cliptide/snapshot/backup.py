@@ -22,8 +22,8 @@ from clip_index.generations.pointer import dump_first
 from clip_index.generations.recorded_model import copy_model
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.index_roots import IndexRoot, local_directory, open_root
-from clip_index.storage.shard_store import ShardStore
-from cliptide.snapshot.file_copy import copy_files, remove_all_but
+from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
+from cliptide.snapshot.file_copy import copy_files, names_beside
 
 MARKER = "backup.json"
 _MAX_TRIES = 100
@@ -60,22 +60,27 @@ def back_up(index: IndexDirectory, root: IndexRoot, target: IndexRoot) -> Iterat
     stays complete until the new one is.
 
     Step 1 claims the place. Step 2 copies each shard: first its files, then its manifest. Step 3
-    declares the backup complete. Step 4 removes what only the former backup needed.
+    declares the backup complete. Step 4 removes what only the former backup needed. If another backup
+    claims the place meanwhile, this one ends with `IndexRefused`: each would remove what the other copies.
     """
-    top = open_root(target)
+    top, claim = open_root(target), uuid4().hex
     _refuse_overlap(root, target)
-    store = _claim(index, top)  # Step 1
+    store = _claim(index, top, claim)  # Step 1
     copies: list[tuple[ShardStore, Manifest]] = []
     for source in shard_stores(index):
         copy = store.below(source.name)
         copied = copy_newest(source, copy)
         if copied is not None:
+            _check_claim(top, claim)
             put_anew(copy, manifest_name(copied.manifest.generation), copied.data)  # Step 2
             copies.append((copy, copied.manifest))
             yield CopiedShard.of(source.name, copied.manifest, copied.num_bytes)
-    _declare(top, index.index_id, is_complete=True)  # Step 3
+    _check_claim(top, claim)
+    _declare(top, index.index_id, claim, is_complete=True)  # Step 3
     for copy, manifest in copies:
-        remove_all_but(copy, manifest)  # Step 4
+        for name in names_beside(copy, manifest):
+            _check_claim(top, claim)
+            copy.remove(name)  # Step 4
 
 
 def open_backup(place: IndexRoot) -> IndexDirectory:
@@ -124,10 +129,11 @@ def renumbered(manifest: Manifest, generation: int) -> Manifest:
 
 
 def put_anew(store: ShardStore, name: str, data: bytes) -> None:
-    """Write a file durably, also where a former backup has another one."""
+    """Write a file durably, also where a former backup has another one, which stays until then."""
     if store.exists(name) and store.read(name) != data:
-        store.remove(name)
-    store.ensure(name, data)
+        store.renew(name, data)
+    else:
+        store.ensure(name, data)
 
 
 def shard_stores(index: IndexDirectory) -> Sequence[ShardStore]:
@@ -148,17 +154,20 @@ def _overlap(one: str, other: str) -> bool:
     return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
-def _claim(index: IndexDirectory, top: ShardStore) -> ShardStore:
-    """Make the place the backup of this index, or find that it is; return the index's store in it."""
+def _claim(index: IndexDirectory, top: ShardStore, claim: str) -> ShardStore:
+    """Make the place the backup of this index, or find that it is; return the index's store in it.
+
+    A former backup stays as complete as it is.
+    """
     found = _read_marker(top)
-    if found is None and top.list_names():
+    if found is None and any(not name.startswith(UNFINISHED_PREFIX) for name in top.list_names()):
         raise IndexRefused(f"{top.address} is neither empty nor a backup: choose another place")
     store = top.below(folder_of(index.index_id))
     if found is None:
         top.prepare(())
-        _declare(top, index.index_id, is_complete=False)
     elif found["index_id"] != index.index_id:
         raise IndexRefused(f"{top.address} holds a backup of the index {found['index_id']}")
+    _declare(top, index.index_id, claim, is_complete=found is not None and found["is_complete"])
     store.prepare(())
     description = index.store.read(DESCRIPTION)
     store.ensure(DESCRIPTION, description)
@@ -171,8 +180,14 @@ def _claim(index: IndexDirectory, top: ShardStore) -> ShardStore:
     return store
 
 
-def _declare(top: ShardStore, index_id: str, *, is_complete: bool) -> None:
-    top.renew(MARKER, dump_digested({"index_id": index_id, "is_complete": is_complete}))
+def _declare(top: ShardStore, index_id: str, claim: str, *, is_complete: bool) -> None:
+    top.renew(MARKER, dump_digested({"index_id": index_id, "is_complete": is_complete, "claim": claim}))
+
+
+def _check_claim(top: ShardStore, claim: str) -> None:
+    found = _read_marker(top)
+    if found is None or found.get("claim") != claim:
+        raise IndexRefused(f"another backup into {top.address} has begun meanwhile: that one goes on")
 
 
 def _read_marker(top: ShardStore) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from clip_index.errors import DamagedFile
@@ -30,16 +31,16 @@ def copy_files(source: ShardStore, target: ShardStore, manifest: Manifest) -> in
     return num_bytes
 
 
-def remove_all_but(store: ShardStore, manifest: Manifest) -> None:
-    """Remove what the manifest does not name: former generations, their files, and unfinished copies."""
+def names_beside(store: ShardStore, manifest: Manifest) -> Iterator[str]:
+    """Yield what the manifest does not name: former generations, their files, and unfinished copies."""
     kept = names_of(manifest)
     for generation in list_generations(store):
         if generation != manifest.generation:
-            store.remove(manifest_name(generation))
+            yield manifest_name(generation)
     for folder in (SEGMENTS, TOMBSTONES, CENTROIDS):
         for name in store.list_names(folder):
             if f"{folder}/{name}" not in kept:
-                store.remove(f"{folder}/{name}")
+                yield f"{folder}/{name}"
 
 
 def _copy_file(source: ShardStore, target: ShardStore, name: str, digest: FileDigest) -> None:

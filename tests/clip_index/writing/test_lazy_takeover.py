@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
-from collections.abc import Callable
-from contextlib import closing
+import resource
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from clip_index.errors import DamagedFile
-from clip_index.generations.history import read_newest
+from clip_index.content import Delta
+from clip_index.errors import DamagedFile, Fenced
+from clip_index.generations.history import read_manifest, read_newest
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import Manifest, SegmentEntry, dump_manifest, parse_manifest
+from clip_index.generations.restoration import commit_restoration, plan_repair
 from clip_index.segments.segment_files import PARTS_OF_IDS
 from clip_index.storage.digested_json import dump_digested
+from clip_index.storage.file_digest import FileDigest
+from clip_index.storage.local_store import LocalShardStore
+from clip_index.vectors.centroid_set import CentroidSets
+from clip_index.writing.deferred_segment import DeferredSegment
+from clip_index.writing.late_verification import LateVerification
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_state import open_state
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -26,6 +39,7 @@ from fakes.shards import add, content, create_index, description, patch, removal
 NUM_CONTENTS = 8
 _DIGEST = bytes(range(32))
 _DEFERRED = "thumbnails.arrow"
+_PART_OF_SMALL = "image.faiss"
 
 
 def fill(index: IndexDirectory, num_segments: int = 1) -> None:
@@ -97,6 +111,11 @@ def verify_the_rest(writer: ShardWriter) -> None:
 def take_over_and_verify(index: IndexDirectory) -> None:
     with closing(take_over(index)) as writer:
         verify_the_rest(writer)
+
+
+def verify_and_merge(writer: ShardWriter) -> None:
+    for _ in range(3):
+        writer.maintain()
 
 
 def merge_all(writer: ShardWriter) -> None:
@@ -367,3 +386,182 @@ def test_copies_of_parts_go_with_their_object(elsewhere: IndexDirectory, tmp_pat
     [entry] = newest(elsewhere).segments
     elsewhere.shard_store(0).remove(entry.stored_name)
     assert copied_bytes(tmp_path) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedStore(LocalShardStore):
+    """Does something of its own before it says where a file is: one action for each of the next calls."""
+
+    actions: deque[Callable[[], object]] = field(default_factory=deque)
+
+    def local_file(self, name: str, expected: FileDigest | None = None) -> Path:
+        if self.actions:
+            self.actions.popleft()()
+        return LocalShardStore.local_file(self, name, expected)
+
+
+def fail() -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def pause() -> None:
+    pass
+
+
+@pytest.fixture
+def deferred(index: IndexDirectory) -> tuple[DeferredSegment, WatchedStore]:
+    """A deferred segment, of whose store the next call verifies the pack, and the second one maps it."""
+    store = WatchedStore(Path(index.shard_store(0).address))
+    return DeferredSegment(store, newest(index).segments[0], CentroidSets()), store
+
+
+def run_to_the_end(late: LateVerification, segment: DeferredSegment) -> None:
+    late.run([segment], seconds=60.0)
+
+
+def test_a_file_that_is_damaged_after_an_error_of_the_disk_is_refused(
+    index: IndexDirectory, deferred: tuple[DeferredSegment, WatchedStore]
+) -> None:
+    """Its first look was good. The second one counts, because nothing has been read of the file so far."""
+    (segment, store), late = deferred, LateVerification()
+    store.actions.extend([pause, fail])
+    with pytest.raises(OSError, match="Input/output error"):
+        run_to_the_end(late, segment)
+    damage(index, _DEFERRED)
+    for _ in range(2):
+        with pytest.raises(DamagedFile):
+            run_to_the_end(late, segment)
+    with pytest.raises(DamagedFile):
+        segment.whole()
+
+
+def test_after_an_error_of_the_disk_the_verification_ends_well(
+    deferred: tuple[DeferredSegment, WatchedStore],
+) -> None:
+    (segment, store), late = deferred, LateVerification()
+    store.actions.extend([pause, fail, fail])
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output error"):
+            run_to_the_end(late, segment)
+    run_to_the_end(late, segment)
+    assert segment.is_whole
+
+
+def test_a_file_that_vanishes_when_it_has_been_verified_is_damage(
+    index: IndexDirectory, deferred: tuple[DeferredSegment, WatchedStore]
+) -> None:
+    """As an error of the disk it would be waited out, for ever."""
+    (segment, store), (_, path) = deferred, pack_of(index)
+    store.actions.extend([pause, path.unlink])
+    with pytest.raises(DamagedFile, match="it is missing"):
+        run_to_the_end(LateVerification(), segment)
+
+
+def test_damage_is_told_each_time(index: IndexDirectory) -> None:
+    damage(index, _DEFERRED)
+    with closing(take_over(index)) as writer:
+        for _ in range(3):
+            with pytest.raises(DamagedFile):
+                verify_the_rest(writer)
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[ShardWriter]:
+    """A writer that slept after its takeover, until another owner had merged and removed its segments."""
+    index = create_index(tmp_path)
+    fill(index, num_segments=2)
+    lanes = InlineLanes()
+    lanes.release(is_released=True)
+    settings = WriterSettings(retain_for_seconds=0.0, merge=MergeSettings(2, max_dead_share=1.0))
+    with closing(take_over(index)) as sleeper:
+        paths = [pack_of(index, number)[1] for number in range(2)]
+        owner = take_over(
+            index, writer_id="owner", settings=settings, lanes=lanes, clock=lambda: time.time() + 3600
+        )
+        with closing(owner):
+            merge_all(owner)
+            for number in range(4):
+                add(owner, [content(f"later-{number}")])
+                owner.commit()
+            owner._collected_at = 0.0
+            owner.maintain()
+        assert not any(path.exists() for path in paths)
+        yield sleeper
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda writer: writer.maintain(), id="verify"),
+        pytest.param(lambda writer: add(writer, [patch("0-0", metadata={"colour": "red"})]), id="patch"),
+    ],
+)
+def test_a_writer_whose_files_another_owner_has_removed_is_fenced(
+    sleeper: ShardWriter, use: Callable[[ShardWriter], object]
+) -> None:
+    """The files are gone rightly. Damage would end the process, and ask for a person."""
+    with pytest.raises(Fenced):
+        use(sleeper)
+
+
+def test_a_writer_that_finds_damage_which_a_repair_has_mended_is_fenced(tmp_path: Path) -> None:
+    index = create_index(tmp_path)
+    fill(index)
+    good = newest(index).generation
+    with closing(take_over(index)) as writer:
+        add(writer, [content("large", thumbnail=random.Random(2).randbytes(2_000_000))])
+        writer.commit()
+    damage(index, _DEFERRED, number=1)
+    with closing(take_over(index)) as writer:
+        store = index.shard_store(0)
+        plan = plan_repair(Inspection(store))
+        assert plan is not None
+        commit_restoration(store, plan, writer_id="repair")
+        assert [entry.segment_id for entry in newest(index).segments] == [
+            entry.segment_id for entry in read_manifest(store, good).segments
+        ]
+        with pytest.raises(Fenced):
+            verify_the_rest(writer)
+
+
+def test_a_merge_that_finds_damage_which_a_repair_has_mended_is_fenced(tmp_path: Path) -> None:
+    index, lanes = create_index(tmp_path), InlineLanes()
+    lanes.release(is_released=True)
+    settings = WriterSettings(merge=MergeSettings(2, max_dead_share=1.0))
+    with closing(take_over(index, settings=settings, lanes=lanes)) as writer:
+        for content_id in ("small", "other"):
+            add(writer, [content(content_id)])
+            writer.commit()
+        damage(index, _PART_OF_SMALL, number=1)
+        plan = plan_repair(Inspection(index.shard_store(0)))
+        assert plan is not None
+        commit_restoration(index.shard_store(0), plan, writer_id="repair")
+        with pytest.raises(Fenced):
+            verify_and_merge(writer)
+
+
+@contextmanager
+def no_file_can_be_opened() -> Iterator[None]:
+    """What is open, and what is mapped, stays so."""
+    former = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, former)
+
+
+def test_a_delta_whose_patch_cannot_be_read_changes_nothing_and_may_be_added_again(
+    index: IndexDirectory,
+) -> None:
+    """Added twice, the delete would take the upload with it: that has the version of the deleted content."""
+    with closing(take_over(index)) as writer:
+        changes = [removal("new"), content("new", 1, version=5), patch("0-0", 2, metadata={"colour": "red"})]
+        first = writer.next_offset
+        delta = Delta(first, first + len(changes), changes)
+        with no_file_can_be_opened(), pytest.raises(OSError, match="Too many open files"):
+            writer.add(delta)
+        writer.add(delta)
+        writer.commit()
+        known = open_state(index.shard_store(0), writer.manifest).find(["new", "0-0"])
+        assert [one.live_row is not None for one in known.values()] == [True, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,16 +15,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cliptide.snapshot.backup as backup_module
-from clip_index.errors import Fenced
+from clip_index.errors import Fenced, IndexRefused
 from clip_index.generations.canaries import ensure_canaries
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.inspection import Inspection
 from clip_index.generations.recorded_model import RecordedModel, read_model, record_model
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import UNFINISHED_PREFIX
 from clip_index.writing.merge_worker import MergeFailed
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from cliptide.__main__ import main
+from cliptide.snapshot.backup import back_up, open_backup
+from cliptide.snapshot.restore import restore
 from fakes.hash_encoder import HashEncoder
 from fakes.shards import add, content, create_index, fingerprint, path_of, take_over
 
@@ -31,6 +36,10 @@ from fakes.shards import add, content, create_index, fingerprint, path_of, take_
 def run(root: Path, *arguments: str | Path) -> Result:
     words = [str(argument) for argument in arguments]
     return CliRunner(env={"COLUMNS": "200"}).invoke(main, ["snapshot", *words, "--index-root", str(root)])
+
+
+def text_of(result: Result) -> str:
+    return f"{result.output} {result.exception}"
 
 
 def contents_of(root: Path) -> dict[str, set[str]]:
@@ -366,3 +375,111 @@ def test_a_backup_and_a_restored_index_know_the_model_that_the_index_was_begun_w
     assert read_model(IndexDirectory.open(saved).store) == model
     assert run(tmp_path / "elsewhere", "restore", str(saved)).exit_code == 0
     assert read_model(IndexDirectory.open(tmp_path / "elsewhere").store) == model
+
+
+def test_a_place_in_which_a_kill_cut_the_first_backup_off_is_still_a_place_for_it(
+    root: Path, saved: Path, writers: list[ShardWriter]
+) -> None:
+    saved.mkdir()
+    (saved / f"{UNFINISHED_PREFIX}backup.json-0").write_bytes(b"{")
+    result = run(root, "backup", saved)
+    assert result.exit_code == 0, text_of(result)
+    assert contents_of(saved) == expected(3, 2)
+
+
+def test_a_restoration_that_fails_leaves_nothing_behind(
+    tmp_path: Path, backed_up: Path, writers: list[ShardWriter]
+) -> None:
+    """On a disk that was too small it would stay full."""
+    segment = next(backed_up.glob("indexes/main/content-uploads-1/segments/*.pack"))
+    segment.chmod(0o644)
+    segment.write_bytes(b"x" * segment.stat().st_size)
+    assert run(tmp_path / "new", "restore", backed_up).exit_code != 0
+    assert os.listdir(tmp_path / "new" / "indexes") == []
+
+
+def test_what_a_killed_restoration_has_copied_is_removed_by_the_next_one(
+    tmp_path: Path, backed_up: Path, writers: list[ShardWriter]
+) -> None:
+    """What another one copies now stays."""
+    new = tmp_path / "new"
+    abandoned = new / "indexes" / f"{UNFINISHED_PREFIX}restore-0"
+    (abandoned / "content-uploads-0").mkdir(parents=True)
+    backup = open_backup(backed_up)
+    other = restore(backup, new, None)
+    next(other)
+    assert not abandoned.exists()
+    assert run(new, "restore", backed_up).exit_code == 0
+    assert contents_of(new) == expected(3, 2)
+    with pytest.raises(IndexRefused, match="meanwhile"):
+        list(other)
+    assert os.listdir(new / "indexes") == ["main"]
+    assert contents_of(new) == expected(3, 2)
+
+
+def test_a_consumer_that_begins_an_index_during_a_restoration_is_named(
+    tmp_path: Path, backed_up: Path, writers: list[ShardWriter]
+) -> None:
+    new = tmp_path / "new"
+    restoring = restore(open_backup(backed_up), new, None)
+    next(restoring)
+    create_index(new, num_partitions=2)
+    with pytest.raises(IndexRefused, match="meanwhile"):
+        list(restoring)
+
+
+def begin_again_behind(root: Path, generation: int) -> None:
+    """Build the index again, until its first shard has a generation of this number."""
+    shutil.rmtree(root)
+    root.mkdir()
+    writer = take_over(create_index(root, num_partitions=2))
+    add(writer, [content(f"{writer.shard}:0", 0)])
+    while writer.generation < generation:
+        add(writer, [content("again", writer.next_offset)])
+        writer.commit()
+    writer.close()
+
+
+def test_a_former_backup_keeps_its_shard_while_another_commit_of_its_number_replaces_it(
+    root: Path, backed_up: Path, writers: list[ShardWriter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill in the middle must not leave a shard without a manifest: restored, it would be empty."""
+    generation = writers[0].generation
+    begin_again_behind(root, generation)
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "killed")
+
+    for name in ("ensure", "renew"):
+        monkeypatch.setattr(LocalShardStore, name, fail_for(generation, getattr(LocalShardStore, name), fail))
+    assert run(root, "backup", backed_up).exit_code != 0
+    monkeypatch.undo()
+    shard = IndexDirectory.open(backed_up).shard_store(0)
+    assert list_generations(shard) == [generation]
+
+
+def fail_for(
+    generation: int, act: Callable[..., None], fail: Callable[..., None]
+) -> Callable[[Any, str, bytes], None]:
+    def call(store: Any, name: str, data: bytes) -> None:
+        return fail() if name == manifest_name(generation) else act(store, name, data)
+
+    return call
+
+
+def test_of_two_backups_into_one_place_the_later_one_wins_and_is_whole(
+    root: Path, backed_up: Path, writers: list[ShardWriter]
+) -> None:
+    index = IndexDirectory.open(root)
+    fill(writers[0], 1)
+    early = back_up(index, root, backed_up)
+    next(early)
+    fill(writers[0], 1)
+    fill(writers[1], 1)
+    assert run(root, "backup", backed_up).exit_code == 0
+    with pytest.raises(IndexRefused, match="another backup"):
+        list(early)
+    assert contents_of(backed_up) == expected(5, 3)
+    backup = open_backup(backed_up)
+    for shard in map(backup.shard_store, range(2)):
+        assert next(iter(Inspection(shard).newest_first())).damage is None
