@@ -56,6 +56,7 @@ NAMES_OF_MAPS: Mapping[str, str] = {
     "min_offsets": "MinOffsets",
     "fields": "FacetsByField",
     "shards": "ShardsByName",
+    "not_kept": "QueriesNotKept",
 }
 """By the place of the map, as above: maps of any key, whose values have one type."""
 

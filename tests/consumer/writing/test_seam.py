@@ -22,10 +22,10 @@ from clip_index.writing.erasure import NOTHING_TO_ERASE, ErasureBacklog
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter as IndexWriter
 from clip_index.writing.shard_writer import WriterSettings
-from consumer.__main__ import exit_code_from
 from consumer.backoff import Backoff
 from consumer.directory_shards import DirectoryShards
 from consumer.notices import Committed, Notices
+from consumer.starting.refusals import exit_code_from
 from consumer.tasks import AssignedPartition, Handover
 from consumer.telemetry.metrics import Metrics
 from consumer.turns import Turns
