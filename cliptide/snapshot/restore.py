@@ -18,7 +18,13 @@ from pathlib import Path
 
 from clip_index.errors import IndexMissing, IndexRefused
 from clip_index.generations.canaries import FILE as CANARIES
-from clip_index.generations.history import GenerationTaken, link_manifest, list_generations, manifest_name
+from clip_index.generations.history import (
+    GenerationTaken,
+    link_manifest,
+    list_generations,
+    manifest_name,
+    read_newest,
+)
 from clip_index.generations.index_directory import DESCRIPTION, RESTORING, IndexDirectory, folder_of
 from clip_index.generations.manifest import Manifest, dump_manifest
 from clip_index.generations.pointer import dump_first, newest_number
@@ -163,7 +169,8 @@ def restore_in_bucket(backup: IndexDirectory, root: IndexRoot) -> Iterator[Copie
     top = open_root(root)
     store = top.below(folder_of(backup.index_id))
     if store.exists(RESTORING) and store.exists(DESCRIPTION):
-        return _finish(top, store, backup.index_id)  # a former try got as far as step 4
+        _finish(top, store, backup.index_id)  # a former try got as far as step 4
+        return _check_restored(backup, store)
     _claim(store)  # Step 1
     copies: list[_Copy] = []
     for source in shard_stores(backup):
@@ -188,12 +195,28 @@ def _claim(store: ShardStore) -> None:
     if store.exists(RESTORING):
         return
     if store.list_names():
-        raise IndexRefused(
-            f"{store.address} is not empty, and nothing can be moved aside in a bucket: restore into another "
-            "prefix and set CLIPTIDE_INDEX__ROOT to it, or remove what is there"
-        )
+        raise _not_empty(store)
     store.prepare(())
     store.ensure(RESTORING, dump_digested({"writer_id": f"restore-{os.getpid()}"}))
+
+
+def _not_empty(store: ShardStore) -> IndexRefused:
+    return IndexRefused(
+        f"{store.address} is not empty, and nothing can be moved aside in a bucket: restore into another "
+        "prefix and set CLIPTIDE_INDEX__ROOT to it, or remove what is there"
+    )
+
+
+def _check_restored(backup: IndexDirectory, store: ShardStore) -> None:
+    """Refuse if the index that a former try has completed has gone on, or is of another backup."""
+    for source in shard_stores(backup):
+        saved, restored = read_newest(source), read_newest(store.below(source.name))
+        if saved is not None and (restored is None or _state_of(saved) != _state_of(restored)):
+            raise _not_empty(store)
+
+
+def _state_of(manifest: Manifest) -> tuple[object, ...]:
+    return manifest.next_offset, manifest.segments, manifest.tombstones
 
 
 def _copy_renumbered(

@@ -354,3 +354,38 @@ def test_a_damaged_backup_is_not_restored(
     result = places.run("restore", backed_up, new)
     assert isinstance(result.exception, DamagedFile) or "expected" in text_of(result)
     assert not has_index(new)
+
+
+def test_a_restoration_that_lacks_only_its_last_step_is_finished(
+    places: Places, backed_up: IndexRoot
+) -> None:
+    new = places.make("bucket", "new")
+    assert places.run("restore", backed_up, new).exit_code == 0
+    store = open_root(new).below("indexes/main")
+    store.put({RESTORING: b"{}"})
+    result = places.run("restore", backed_up, new)
+    assert result.exit_code == 0, text_of(result)
+    assert contents_of(new) == expected(3, 2)
+    assert not store.exists(RESTORING)
+
+
+@pytest.mark.parametrize("who", ["another backup", "a consumer"])
+def test_an_index_that_has_gone_on_since_its_restoration_is_not_taken_for_the_backup(
+    places: Places, root: IndexRoot, backed_up: IndexRoot, writers: list[ShardWriter], who: str
+) -> None:
+    """The restoration was cut off before its last step, and the command said that all was well."""
+    new = places.make("bucket", "new")
+    assert places.run("restore", backed_up, new).exit_code == 0
+    if who == "a consumer":
+        writer = take_over(IndexDirectory.open(new))
+        fill(writer, 1)
+        writer.close()
+    else:
+        fill(writers[0], 1)
+        assert places.run("backup", backed_up, root).exit_code == 0
+    before = contents_of(new)
+    open_root(new).below("indexes/main").put({RESTORING: b"{}"})
+    result = places.run("restore", backed_up, new)
+    assert result.exit_code != 0
+    assert "restore into another prefix" in text_of(result)
+    assert contents_of(new) == before
