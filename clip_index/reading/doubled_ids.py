@@ -11,7 +11,7 @@ common, and no search pays anything. Otherwise the older row counts as dead whil
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -30,6 +30,15 @@ _OlderThan: TypeAlias = WeakKeyDictionary[Segment, tuple[_Rows, _Rows]]
 """Rows of one segment, by the segment that has newer ones, which stand beside them, (n,) each."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Masked:
+    """What is shown of a segment: its view without the rows that are alive in the `newer` views."""
+
+    view: SegmentView
+    newer: tuple[SegmentView, ...]
+    shown: SegmentView
+
+
 class DoubledIds:
     """Knows the ids that segments of different shards have in common. One thread owns it."""
 
@@ -37,6 +46,7 @@ class DoubledIds:
         self._known: list[WeakSet[Segment]] = []  # for each shard
         self._older: WeakKeyDictionary[Segment, _OlderThan] = WeakKeyDictionary()
         self._shown: dict[str, ShardView] = {}
+        self._masked: dict[Segment, _Masked] = {}
 
     def without_older(self, shards: Sequence[ShardView]) -> list[ShardView]:
         """Return the shards without the rows whose id has a newer live row in another shard.
@@ -45,7 +55,8 @@ class DoubledIds:
         """
         self._compare_new_segments(shards)
         view_of = {view.segment: view for shard in shards for view in shard.segments}
-        shown = [self._without_older(shard, view_of) for shard in shards]
+        former, self._masked = self._masked, {}
+        shown = [self._without_older(shard, view_of, former) for shard in shards]
         self._shown = {
             shard.name: shard for shard, given in zip(shown, shards, strict=True) if shard is not given
         }
@@ -82,30 +93,46 @@ class DoubledIds:
         if len(rows):
             self._older.setdefault(older, WeakKeyDictionary())[newer] = (rows, newer_rows)
 
-    def _without_older(self, shard: ShardView, view_of: _ViewOf) -> ShardView:
-        known = self._shown.get(shard.name, shard)
-        known_views = {view.segment: view for view in known.segments}
-        segments = tuple(
-            self._with_dead(view, known_views.get(view.segment, view), view_of) for view in shard.segments
-        )
+    def _without_older(
+        self, shard: ShardView, view_of: _ViewOf, former: Mapping[Segment, _Masked]
+    ) -> ShardView:
+        segments = tuple(self._with_dead(view, view_of, former.get(view.segment)) for view in shard.segments)
         if segments == shard.segments:
             return shard
+        known = self._shown.get(shard.name, shard)
         snapshot = replace(shard.snapshot, num_contents=count_contents(segments))
         tails = known.tails if segments == known.segments else build_tails(segments, shard.tails)
         return ShardView(shard.name, snapshot, segments, tails)
 
-    def _with_dead(self, view: SegmentView, known: SegmentView, view_of: _ViewOf) -> SegmentView:
-        """Return a view whose older rows are dead: the known one, if the same rows are dead there."""
-        older = [*self._older_rows(view.segment, view_of)]
+    def _with_dead(self, view: SegmentView, view_of: _ViewOf, former: _Masked | None) -> SegmentView:
+        """Return a view whose older rows are dead: the former one, if the same rows are dead there.
+
+        Nothing is computed where none of the views has changed that it was made of.
+        """
+        newer = self._newer_views(view.segment, view_of)
+        if not newer:
+            return view
+        if former is None or former.view is not view or former.newer != newer:
+            known = view if former is None else former.shown
+            former = _Masked(view, newer, self._mask(view, newer, known))
+        self._masked[view.segment] = former
+        return former.shown
+
+    def _newer_views(self, segment: Segment, view_of: _ViewOf) -> tuple[SegmentView, ...]:
+        newer = self._older.get(segment, ())
+        return tuple(view for one in newer if (view := view_of.get(one)) is not None)
+
+    def _mask(self, view: SegmentView, newer: Sequence[SegmentView], known: SegmentView) -> SegmentView:
+        older = [*self._older_rows(view.segment, newer)]
         if not older:
             return view
         dead = view.dead | BitMap(np.concatenate(older).astype(np.uint32))
         return known if known.dead == dead else SegmentView(view.segment, dead, known)
 
-    def _older_rows(self, segment: Segment, view_of: _ViewOf) -> Iterator[_Rows]:
+    def _older_rows(self, segment: Segment, newer: Sequence[SegmentView]) -> Iterator[_Rows]:
         """Yield the rows for which another segment has a newer one that is alive."""
-        for newer, (rows, newer_rows) in self._older.get(segment, {}).items():
-            if (view := view_of.get(newer)) is not None:
-                are_beaten = view.are_eligible(newer_rows, None)
-                if are_beaten.any():
-                    yield rows[are_beaten]
+        for view in newer:
+            rows, newer_rows = self._older[segment][view.segment]
+            are_beaten = view.are_eligible(newer_rows, None)
+            if are_beaten.any():
+                yield rows[are_beaten]

@@ -15,6 +15,7 @@ from clip_index.content import Change
 from clip_index.reading.doubled_ids import DoubledIds
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
+from clip_index.reading.segment_view import SegmentView
 from clip_index.segments.segment import Segment
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.inline_merges import InlineLanes
@@ -177,6 +178,31 @@ def test_ids_are_compared_when_a_segment_is_new_and_shards_without_doubles_are_s
     assert num_compared == 3 + 2
     assert second.shard_views[1] is first.shard_views[1]
     assert DoubledIds().without_older(first.shard_views) == list(first.shard_views)
+
+
+def test_a_commit_looks_again_at_those_older_rows_alone_that_it_may_change(
+    reader: IndexReader, writers: list[ShardWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_looks = 0
+    look = SegmentView.are_eligible
+
+    def count(view: SegmentView, *arguments: Any) -> np.ndarray:
+        nonlocal num_looks
+        num_looks += 1
+        return look(view, *arguments)
+
+    monkeypatch.setattr(SegmentView, "are_eligible", count)
+    for n in range(4):
+        commit(writers[0], [upload(f"moved-{n}", 1), upload(f"kept-{n}", 1)])
+        commit(writers[1], [upload(f"moved-{n}", 2)])
+    first = searcher_of(reader)
+    assert num_looks == 4
+    commit(writers[2], [upload("other")])
+    assert searcher_of(reader).shard_views[0].segments == first.shard_views[0].segments
+    assert num_looks == 4
+    commit(writers[1], [lambda offset: removal("moved-1", offset), upload("kept-3", 2)])
+    assert len(found(searcher_of(reader))) == 8 + 1
+    assert num_looks == 4 + 2  # the segment of kept-3 has two newer ones; of that of moved-1 nothing is left
 
 
 Step = tuple[int, int, int | None]
