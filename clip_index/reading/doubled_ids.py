@@ -4,8 +4,9 @@ A content id belongs to one partition, its key's. Producers may yet send it to t
 takes another partition for the same key, and a mapping may make the id of something else than the key.
 Then each shard holds a live row of this id, and knows nothing of the other.
 
-The ids of two segments are compared once, when the later one is opened. Usually they have none in
-common, and no search pays anything. Otherwise the older row counts as dead while the newer one lives.
+The ids of two segments are compared once, when the later one is opened. The small segments of a shard are
+asked together whether they may share an id with it. Usually they share none, and no search pays anything.
+Otherwise the older row counts as dead while the newer one lives.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from pyroaring import BitMap
 from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.snapshot import ShardView, count_contents
 from clip_index.reading.tail import build_tails
+from clip_index.segments.id_table import have_common
 from clip_index.segments.segment import Segment
 
 _Rows: TypeAlias = NDArray[np.int64]
 _ViewOf: TypeAlias = Mapping[Segment, SegmentView]
 _OlderThan: TypeAlias = WeakKeyDictionary[Segment, tuple[_Rows, _Rows]]
 """Rows of one segment, by the segment that has newer ones, which stand beside them, (n,) each."""
+
+_MAX_SMALL_ENTRIES = 1_000
+_MIN_HASHES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +44,52 @@ class _Masked:
     shown: SegmentView
 
 
+class _KnownSegments:
+    """The segments of one shard that were compared with those of the others.
+
+    The hashes of the ids of all small ones stand in one sorted array, because a question to each of fifty
+    small segments costs more than one to all. Hashes of segments that are gone stay there for a while.
+    """
+
+    def __init__(self) -> None:
+        self._small: WeakSet[Segment] = WeakSet()
+        self._large: WeakSet[Segment] = WeakSet()
+        self._hashes = np.empty(0, np.uint64)
+        self._max_hashes = _MIN_HASHES
+
+    def __contains__(self, segment: Segment) -> bool:
+        return segment in (self._small if _is_small(segment) else self._large)
+
+    def add(self, segments: Sequence[Segment]) -> None:
+        small = [segment for segment in segments if _is_small(segment)]
+        self._small.update(small)
+        self._large.update(segment for segment in segments if not _is_small(segment))
+        self._add_hashes(small)
+        if len(self._hashes) > self._max_hashes:
+            self._hashes = np.empty(0, np.uint64)
+            self._add_hashes(list(self._small))
+            self._max_hashes = max(_MIN_HASHES, 2 * len(self._hashes))
+
+    def _add_hashes(self, small: Sequence[Segment]) -> None:
+        if small:
+            hashes = [self._hashes, *(segment.id_hashes for segment in small)]
+            self._hashes = np.sort(np.concatenate(hashes), kind="stable")
+
+    def that_may_share_ids(self, segment: Segment) -> list[Segment]:
+        """Return the segments that may have an id of this one."""
+        small = self._small if have_common(segment.id_hashes, self._hashes) else ()
+        return [*self._large, *small]
+
+
+def _is_small(segment: Segment) -> bool:
+    return segment.entry.num_entries <= _MAX_SMALL_ENTRIES
+
+
 class DoubledIds:
     """Knows the ids that segments of different shards have in common. One thread owns it."""
 
     def __init__(self) -> None:
-        self._known: list[WeakSet[Segment]] = []  # for each shard
+        self._known: list[_KnownSegments] = []  # for each shard
         self._older: WeakKeyDictionary[Segment, _OlderThan] = WeakKeyDictionary()
         self._shown: dict[str, ShardView] = {}
         self._masked: dict[Segment, _Masked] = {}
@@ -54,6 +100,9 @@ class DoubledIds:
         A shard without such rows is returned as it is. Of equally new rows the first shard's is shown.
         """
         self._compare_new_segments(shards)
+        if not self._older:
+            self._shown, self._masked = {}, {}
+            return list(shards)
         view_of = {view.segment: view for shard in shards for view in shard.segments}
         former, self._masked = self._masked, {}
         shown = [self._without_older(shard, view_of, former) for shard in shards]
@@ -64,20 +113,21 @@ class DoubledIds:
 
     def _compare_new_segments(self, shards: Sequence[ShardView]) -> None:
         """Compare each new segment with all known ones of the other shards."""
-        self._known += [WeakSet() for _ in range(len(shards) - len(self._known))]
+        self._known += [_KnownSegments() for _ in range(len(shards) - len(self._known))]
         for known, shard in zip(self._known, shards, strict=False):
             new = [view.segment for view in shard.segments if view.segment not in known]
-            known.update(new)
+            if new:
+                known.add(new)
             for segment in new:
                 self._compare_with_others(segment, known)
 
-    def _compare_with_others(self, segment: Segment, own_shard: WeakSet[Segment]) -> None:
+    def _compare_with_others(self, segment: Segment, own_shard: _KnownSegments) -> None:
         is_behind = True  # equally new rows of earlier shards are shown
         for known in self._known:
             if known is own_shard:
                 is_behind = False
                 continue
-            for other in known:
+            for other in known.that_may_share_ids(segment):
                 self._compare(*((other, segment) if is_behind else (segment, other)))
 
     def _compare(self, first: Segment, second: Segment) -> None:
