@@ -389,3 +389,38 @@ def test_an_index_that_has_gone_on_since_its_restoration_is_not_taken_for_the_ba
     assert result.exit_code != 0
     assert "restore into another prefix" in text_of(result)
     assert contents_of(new) == before
+
+
+@pytest.mark.parametrize("fault", [Fault.NOT_DONE, Fault.DONE_THEN_UNAVAILABLE])
+def test_a_backup_that_is_cut_off_at_any_request_leaves_the_former_one_or_its_own_shards(
+    tmp_path: Path, fault: Fault
+) -> None:
+    """The second backup is of an index that was built again, with other commits of the same numbers."""
+    former, again = tmp_path / "former", tmp_path / "again"
+    for writer in [*begin(former, 1, 1), *begin(again, 2, 1)]:
+        writer.close()
+    num_cut_off = 0
+    for number in itertools.count(1):
+        bucket = memory_bucket()
+        root = object_store(bucket, "root", tmp_path / f"saved-{number}")
+        assert list(back_up(IndexDirectory.open(former), former, root))
+        faulty = FaultyBucket(bucket, number, fault)
+        try:
+            list(
+                back_up(
+                    IndexDirectory.open(again),
+                    again,
+                    object_store(faulty, "root", tmp_path / f"cut-{number}"),
+                )
+            )
+            if not faulty.has_failed:
+                break
+        except OSError:
+            num_cut_off += 1
+        assert contents_of(root) in (expected(1, 1), expected(2, 1))
+        assert open_backup(root).partitions
+        assert list(back_up(IndexDirectory.open(again), again, root))
+        assert contents_of(root) == expected(2, 1)
+        numbers = [list_generations(open_backup(root).shard_store(n)) for n in range(_NUM_SHARDS)]
+        assert [len(one) for one in numbers] == [1, 1]
+    assert num_cut_off > 10
