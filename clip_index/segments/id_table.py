@@ -84,6 +84,14 @@ def find_entries(table: IdTable, hashes: NDArray[np.uint64]) -> Iterator[tuple[i
             yield position, int(table[1, index])
 
 
+def have_common(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> bool:
+    """Whether two sorted arrays of hashes, (n,) each, have one in common."""
+    few, many = sorted((hashes, others), key=len)
+    if not len(few):
+        return False
+    return bool((many.take(many.searchsorted(few), mode="clip") == few).any())
+
+
 def entries_in_common(one: IdTable, other: IdTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the entries of both, (n,) each, that have the same hash: usually none.
 

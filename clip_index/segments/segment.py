@@ -121,6 +121,11 @@ class Segment:
         """Return how new each of some rows is, (n,)."""
         return recencies(self.contents, rows)
 
+    @property
+    def id_hashes(self) -> NDArray[np.uint64]:
+        """The hashes of all ids, of rows and of remembered deletes, ascending, (n,)."""
+        return self._ids.hashes
+
     def rows_in_common(self, other: Segment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows of both, (n,) each, that have the same content id; dead ones are included."""
         return self._ids.rows_in_common(other._ids)

@@ -40,6 +40,12 @@ class SegmentIds:
         self._ids = open_id_table(parts.map(IDS))
         self._digests = _open_digests(parts, self.contents)
 
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """The hashes of all ids, of rows and of remembered deletes, ascending, (n,)."""
+        hashes: NDArray[np.uint64] = self._ids[0]
+        return hashes
+
     def find_ids(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Iterator[tuple[int, FoundEntry]]:
         """Yield `(position in ids, entry)` for every entry of one of the ids."""
         for position, entry in find_entries(self._ids, hashes):

@@ -8,30 +8,32 @@ shards, then `index.json`.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from clip_index.errors import IndexMissing, IndexRefused
 from clip_index.generations.canaries import FILE as CANARIES
-from clip_index.generations.history import GenerationTaken, link_manifest, list_generations, manifest_name
+from clip_index.generations.history import (
+    GenerationTaken,
+    link_manifest,
+    list_generations,
+    manifest_name,
+    read_newest,
+)
 from clip_index.generations.index_directory import DESCRIPTION, RESTORING, IndexDirectory, folder_of
 from clip_index.generations.manifest import Manifest, dump_manifest
 from clip_index.generations.pointer import dump_first, newest_number
 from clip_index.generations.recorded_model import copy_model
 from clip_index.storage.digested_json import dump_digested
-from clip_index.storage.durable_files import fsync_path, remove_tree
+from clip_index.storage.durable_files import fsync_path
 from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
+from clip_index.storage.shard_store import ShardStore
 from cliptide.snapshot.backup import CopiedShard, copy_newest, put_anew, renumbered, shard_stores
 from cliptide.snapshot.shard_life import shows_life
-
-_STAGED_PREFIX = f"{UNFINISHED_PREFIX}restore-"
+from cliptide.snapshot.staging import staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def restore(backup: IndexDirectory, root: Path, existing: IndexDirectory | None)
     if former is None and top.list_names(folder_of(backup.index_id)):
         raise IndexRefused(f"{top.address_of(folder_of(backup.index_id))} is not empty")
     overtaken: list[CopiedShard] = []
-    with _staging(root / "indexes") as staged:
+    with staging(root / "indexes") as staged:
         copies: list[_Copy] = []
         for source in shard_stores(backup):
             others = [source] if former is None else [source, former.below(source.name)]
@@ -87,56 +89,6 @@ def restore(backup: IndexDirectory, root: Path, existing: IndexDirectory | None)
     fsync_path(root)
     _name_first(top, backup.index_id)  # Step 4
     yield from overtaken
-
-
-@contextmanager
-def _staging(indexes: Path) -> Iterator[LocalShardStore]:
-    """Make a folder for the copy; remove it at the end unless it was moved away.
-
-    Also remove the folders of restorations that were killed: a living one has a lock on its own, and has it
-    before the folder gets its name.
-    """
-    token = secrets.token_hex(4)
-    staged = LocalShardStore(indexes / f"{_STAGED_PREFIX}{token}")
-    begun = LocalShardStore(indexes / f"{UNFINISHED_PREFIX}begun-{token}")
-    begun.prepare(())
-    with _try_to_lock(begun.path):
-        os.rename(begun.path, staged.path)
-        try:
-            _remove_abandoned(indexes, staged.path)
-            yield staged
-        finally:
-            remove_tree(staged.path)
-
-
-def _remove_abandoned(indexes: Path, own: Path) -> None:
-    for folder in indexes.glob(f"{_STAGED_PREFIX}*"):
-        if folder != own:
-            with _try_to_lock(folder) as is_locked:
-                if is_locked:
-                    remove_tree(folder)
-
-
-@contextmanager
-def _try_to_lock(folder: Path) -> Iterator[bool]:
-    """Lock a folder while the context lasts, unless somebody has, or the file system has no locks for it."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # it was moved away or removed meanwhile
-        yield False
-        return
-    try:
-        yield _is_locked_now(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_locked_now(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _move_to(path: Path, staged: LocalShardStore) -> None:
@@ -163,7 +115,8 @@ def restore_in_bucket(backup: IndexDirectory, root: IndexRoot) -> Iterator[Copie
     top = open_root(root)
     store = top.below(folder_of(backup.index_id))
     if store.exists(RESTORING) and store.exists(DESCRIPTION):
-        return _finish(top, store, backup.index_id)  # a former try got as far as step 4
+        _finish(top, store, backup.index_id)  # a former try got as far as step 4
+        return _check_restored(backup, store)
     _claim(store)  # Step 1
     copies: list[_Copy] = []
     for source in shard_stores(backup):
@@ -188,12 +141,28 @@ def _claim(store: ShardStore) -> None:
     if store.exists(RESTORING):
         return
     if store.list_names():
-        raise IndexRefused(
-            f"{store.address} is not empty, and nothing can be moved aside in a bucket: restore into another "
-            "prefix and set CLIPTIDE_INDEX__ROOT to it, or remove what is there"
-        )
+        raise _not_empty(store)
     store.prepare(())
     store.ensure(RESTORING, dump_digested({"writer_id": f"restore-{os.getpid()}"}))
+
+
+def _not_empty(store: ShardStore) -> IndexRefused:
+    return IndexRefused(
+        f"{store.address} is not empty, and nothing can be moved aside in a bucket: restore into another "
+        "prefix and set CLIPTIDE_INDEX__ROOT to it, or remove what is there"
+    )
+
+
+def _check_restored(backup: IndexDirectory, store: ShardStore) -> None:
+    """Refuse if the index that a former try has completed has gone on, or is of another backup."""
+    for source in shard_stores(backup):
+        saved, restored = read_newest(source), read_newest(store.below(source.name))
+        if saved is not None and (restored is None or _state_of(saved) != _state_of(restored)):
+            raise _not_empty(store)
+
+
+def _state_of(manifest: Manifest) -> tuple[object, ...]:
+    return manifest.next_offset, manifest.segments, manifest.tombstones
 
 
 def _copy_renumbered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_index.content import Change
+from clip_index.reading import doubled_ids
 from clip_index.reading.doubled_ids import DoubledIds
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
+from clip_index.reading.segment_view import SegmentView
 from clip_index.segments.segment import Segment
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.inline_merges import InlineLanes
@@ -156,27 +159,98 @@ def test_an_index_of_a_former_generation_is_read_alike(
     assert dict(found(former))["moved"] == "1"
 
 
-def test_ids_are_compared_when_a_segment_is_new_and_shards_without_doubles_are_served_as_they_are(
-    reader: IndexReader, writers: list[ShardWriter], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    num_compared = 0
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Segment, Segment]]:
+    """The pairs of segments whose ids were compared one by one."""
+    pairs: list[tuple[Segment, Segment]] = []
     compare = Segment.rows_in_common
 
-    def count(segment: Segment, other: Segment) -> tuple[np.ndarray, np.ndarray]:
-        nonlocal num_compared
-        num_compared += 1
+    def note(segment: Segment, other: Segment) -> tuple[np.ndarray, np.ndarray]:
+        pairs.append((segment, other))
         return compare(segment, other)
 
-    monkeypatch.setattr(Segment, "rows_in_common", count)
+    monkeypatch.setattr(Segment, "rows_in_common", note)
+    return pairs
+
+
+def test_ids_are_compared_when_a_segment_is_new(
+    reader: IndexReader, writers: list[ShardWriter], compared: list[tuple[Segment, Segment]]
+) -> None:
+    for number, writer in enumerate(writers):
+        commit(writer, [upload("moved", number), upload(f"{number}")])
+    searcher_of(reader)
+    assert len(compared) == 3  # each pair once
+    commit(writers[0], [upload("moved", 9)])
+    assert dict(found(searcher_of(reader)))["moved"] == "0"
+    assert len(compared) == 3 + 2
+
+
+def test_shards_without_doubles_are_served_as_they_are_and_no_pair_of_small_segments_is_compared(
+    reader: IndexReader, writers: list[ShardWriter], compared: list[tuple[Segment, Segment]]
+) -> None:
     for number, writer in enumerate(writers):
         commit(writer, [upload(f"{number}")])
     first = searcher_of(reader)
-    assert num_compared == 3  # each pair once
     commit(writers[0], [upload("more")])
     second = searcher_of(reader)
-    assert num_compared == 3 + 2
     assert second.shard_views[1] is first.shard_views[1]
     assert DoubledIds().without_older(first.shard_views) == list(first.shard_views)
+    assert compared == []
+
+
+def test_large_segments_are_compared_with_small_ones(
+    reader: IndexReader, writers: list[ShardWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubled_ids, "_MAX_SMALL_ENTRIES", 2)
+    commit(writers[0], [upload(f"{n}", 1) for n in range(6)])
+    commit(writers[1], [upload(f"{n}", n % 2 * 2) for n in range(2, 5)])
+    commit(writers[2], [upload("5", 2)])
+    assert sorted(found(searcher_of(reader))) == [
+        ("0", "0"),
+        ("1", "0"),
+        ("2", "0"),
+        ("3", "1"),
+        ("4", "0"),
+        ("5", "2"),
+    ]
+
+
+def test_hashes_of_segments_that_are_gone_are_forgotten(
+    reader: IndexReader, writers: list[ShardWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubled_ids, "_MIN_HASHES", 8)
+    known = reader._doubled._known
+    for n in range(40):
+        commit(writers[0], [upload("moved", n), upload("again", n)])
+        commit(writers[1], [upload("moved", 100 - n)])
+        assert sorted(found(searcher_of(reader))) == [("again", "0"), ("moved", "1")]
+    gc.collect()
+    assert [len(one._hashes) <= 8 + 2 for one in known] == [True] * 3
+
+
+def test_a_commit_looks_again_at_those_older_rows_alone_that_it_may_change(
+    reader: IndexReader, writers: list[ShardWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_looks = 0
+    look = SegmentView.are_eligible
+
+    def count(view: SegmentView, *arguments: Any) -> np.ndarray:
+        nonlocal num_looks
+        num_looks += 1
+        return look(view, *arguments)
+
+    monkeypatch.setattr(SegmentView, "are_eligible", count)
+    for n in range(4):
+        commit(writers[0], [upload(f"moved-{n}", 1), upload(f"kept-{n}", 1)])
+        commit(writers[1], [upload(f"moved-{n}", 2)])
+    first = searcher_of(reader)
+    assert num_looks == 4
+    commit(writers[2], [upload("other")])
+    assert searcher_of(reader).shard_views[0].segments == first.shard_views[0].segments
+    assert num_looks == 4
+    commit(writers[1], [lambda offset: removal("moved-1", offset), upload("kept-3", 2)])
+    assert len(found(searcher_of(reader))) == 8 + 1
+    assert num_looks == 4 + 2  # the segment of kept-3 has two newer ones; of that of moved-1 nothing is left
 
 
 Step = tuple[int, int, int | None]

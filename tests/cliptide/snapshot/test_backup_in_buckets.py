@@ -354,3 +354,73 @@ def test_a_damaged_backup_is_not_restored(
     result = places.run("restore", backed_up, new)
     assert isinstance(result.exception, DamagedFile) or "expected" in text_of(result)
     assert not has_index(new)
+
+
+def test_a_restoration_that_lacks_only_its_last_step_is_finished(
+    places: Places, backed_up: IndexRoot
+) -> None:
+    new = places.make("bucket", "new")
+    assert places.run("restore", backed_up, new).exit_code == 0
+    store = open_root(new).below("indexes/main")
+    store.put({RESTORING: b"{}"})
+    result = places.run("restore", backed_up, new)
+    assert result.exit_code == 0, text_of(result)
+    assert contents_of(new) == expected(3, 2)
+    assert not store.exists(RESTORING)
+
+
+@pytest.mark.parametrize("who", ["another backup", "a consumer"])
+def test_an_index_that_has_gone_on_since_its_restoration_is_not_taken_for_the_backup(
+    places: Places, root: IndexRoot, backed_up: IndexRoot, writers: list[ShardWriter], who: str
+) -> None:
+    """The restoration was cut off before its last step, and the command said that all was well."""
+    new = places.make("bucket", "new")
+    assert places.run("restore", backed_up, new).exit_code == 0
+    if who == "a consumer":
+        writer = take_over(IndexDirectory.open(new))
+        fill(writer, 1)
+        writer.close()
+    else:
+        fill(writers[0], 1)
+        assert places.run("backup", backed_up, root).exit_code == 0
+    before = contents_of(new)
+    open_root(new).below("indexes/main").put({RESTORING: b"{}"})
+    result = places.run("restore", backed_up, new)
+    assert result.exit_code != 0
+    assert "restore into another prefix" in text_of(result)
+    assert contents_of(new) == before
+
+
+@pytest.mark.parametrize("fault", [Fault.NOT_DONE, Fault.DONE_THEN_UNAVAILABLE])
+def test_a_backup_that_is_cut_off_at_any_request_leaves_the_former_one_or_its_own_shards(
+    tmp_path: Path, fault: Fault
+) -> None:
+    """The second backup is of an index that was built again, with other commits of the same numbers."""
+    former, again = tmp_path / "former", tmp_path / "again"
+    for writer in [*begin(former, 1, 1), *begin(again, 2, 1)]:
+        writer.close()
+    num_cut_off = 0
+    for number in itertools.count(1):
+        bucket = memory_bucket()
+        root = object_store(bucket, "root", tmp_path / f"saved-{number}")
+        assert list(back_up(IndexDirectory.open(former), former, root))
+        faulty = FaultyBucket(bucket, number, fault)
+        try:
+            list(
+                back_up(
+                    IndexDirectory.open(again),
+                    again,
+                    object_store(faulty, "root", tmp_path / f"cut-{number}"),
+                )
+            )
+            if not faulty.has_failed:
+                break
+        except OSError:
+            num_cut_off += 1
+        assert contents_of(root) in (expected(1, 1), expected(2, 1))
+        assert open_backup(root).partitions
+        assert list(back_up(IndexDirectory.open(again), again, root))
+        assert contents_of(root) == expected(2, 1)
+        numbers = [list_generations(open_backup(root).shard_store(n)) for n in range(_NUM_SHARDS)]
+        assert [len(one) for one in numbers] == [1, 1]
+    assert num_cut_off > 10
