@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from clip_index.content import VectorForm
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.storage.index_roots import IndexRoot, index_root
 from clip_index.writing.merge_policy import DEFAULT_MAX_BYTES, MAX_DEBT
@@ -45,13 +44,6 @@ class IndexSettings(sections.IndexSection):
     """Which index is written."""
 
     id: str = Field(default="main", description="The name of the index that is written.")
-    vectors: VectorForm = Field(
-        default="fp16",
-        description="What searches scan in merged segments: embeddings as they are (fp16), or codes of half "
-        "their size (sq8), whose best candidates are scored again. With sq8 hits and scores stay, a query "
-        "machine needs half the memory, and the disk holds half as much again. A change applies to later "
-        "merges.",
-    )
 
     @property
     def location(self) -> IndexRoot:

@@ -145,6 +145,13 @@ class IndexSection(Section):
         ge=2**20,
         description="The copies in CACHE_DIR take at most this many bytes, unless more is open at once.",
     )
+    vectors: Literal["fp16", "sq8"] = Field(
+        default="fp16",
+        description="What searches scan in merged segments: embeddings as they are (fp16), or codes of half "
+        "their size (sq8), whose best candidates are scored again. With sq8 hits and scores stay, a query "
+        "machine needs half the memory, and the disk holds half as much again. A change applies to later "
+        "merges of the consumer; a query service reads both.",
+    )
 
     @property
     def is_bucket(self) -> bool:
