@@ -16,9 +16,9 @@ import structlog
 
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from consumer import options_from_settings
 from consumer.__main__ import run
 from consumer.encoding.thread import Encoding
+from consumer.starting import options_from_settings
 from fakes.hash_encoder import HashEncoder
 from tests.consumer.encoders import FileHeldEncoder, KillingEncoder, TallyingEncoder
 
