@@ -34,8 +34,7 @@ MEANINGS = {
         "the p99 of their queries and the memory of the services, each ÷ that without attackers."
     ),
     "intake": (
-        "The records a second that all stages except the encoder handle: `times_encoder` is their rate ÷ the "
-        "encoder's, `ratio` their rate ÷ that of a loop that only reads the topic."
+        "The records a second that all stages except the encoder handle ÷ those that the encoder handles."
     ),
     "kept_under_ingest": (
         "What a query costs while 500 or 1,000 vectors a second are indexed ÷ what it costs while none are: "
