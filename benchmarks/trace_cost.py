@@ -36,7 +36,7 @@ class _NoReferences:
     """Implements `Fetcher`: no record of this figure has a reference."""
 
     def fetch(self, reference: ContentReference, record: str) -> Future[bytes]:
-        raise NotImplementedError
+        raise AssertionError(f"{record} has no reference: {reference}")
 
 
 class _Side:

@@ -19,7 +19,7 @@ from clip_index.vectors.queries import Found, Queries
 
 _BLOCK = 1024  # nodes, 1 MB of 512 dimensions: the cache holds what is copied until it is scanned
 _LOWEST_ADDRESS = 4096
-_ADDRESSES = 2**47  # that a process has
+_ADDRESSES = 2**48  # that a process has: 2**47 on x86-64, twice as many on ARM
 
 
 class ListedCodes:
@@ -90,7 +90,7 @@ class _Memory:
 
     def __init__(self, code_size: int) -> None:
         self.__array_interface__ = {
-            "shape": (_ADDRESSES,),
+            "shape": (_ADDRESSES - _LOWEST_ADDRESS,),
             "typestr": f"|V{code_size}",
             "strides": (1,),
             "data": (_LOWEST_ADDRESS, True),

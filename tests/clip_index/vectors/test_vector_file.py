@@ -11,7 +11,8 @@ from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.storage.mapped_part import map_file
 from clip_index.vectors import listed_codes
 from clip_index.vectors.calibration import UNCALIBRATED
-from clip_index.vectors.inverted_lists import MIN_NODES
+from clip_index.vectors.flat_vectors import build_flat
+from clip_index.vectors.inverted_lists import MIN_NODES, build_lists
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import NodeMap, VectorFile, build_node_map, write_fastest
 
@@ -193,3 +194,13 @@ def test_distinct_embeddings_are_a_node_each_in_their_order() -> None:
     assert node_map.embeddings.tolist() == rows.tolist()
     assert node_map.node_rows.tolist() == [[0, 1, 2], [7, 9, 8]]
     assert node_map.node_rows.dtype == np.uint32
+
+
+@pytest.mark.parametrize("dimension", [64, 512, 4096])
+def test_codes_are_read_wherever_a_processor_may_map_them(dimension: int) -> None:
+    """ARM gives a process addresses of 48 bits, twice as many as x86-64, and maps files at their end."""
+    index = build_lists(build_flat(dimension), 1)
+    memory = listed_codes.ListedCodes(index)._memory
+    assert memory.itemsize == 2 * dimension
+    assert memory.strides == (1,)
+    assert memory.__array_interface__["data"][0] + len(memory) == 2**48
