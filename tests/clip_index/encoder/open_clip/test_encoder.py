@@ -27,7 +27,7 @@ from clip_index.encoder.open_clip.towers import (
 )
 from clip_index.encoder.protocol import Encoder, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import BadContent, EncoderBroken
+from clip_index.errors import BadContent, EncoderBroken, EncoderUnavailable
 from fakes.tiny_clip import tiny_config, write_tiny_clip
 
 pytestmark = pytest.mark.encoder
@@ -81,6 +81,15 @@ def encoder(model_directory: Callable[[str], Path]) -> Encoder:
 
 def load(directory: Path, precision: Any = "fp32", max_batch: int = 32) -> Encoder:
     return load_encoder(EncoderSettings(model=str(directory), precision=precision, max_batch=max_batch))
+
+
+def with_projection(directory: Path, value: float) -> Path:
+    """A model whose text projection holds nothing but `value`; returns its folder."""
+    write_tiny_clip(directory, CONFIGS["plain"])
+    weights = load_file(directory / "open_clip_model.safetensors")
+    weights["text_projection"].fill_(value)
+    save_file(weights, directory / "open_clip_model.safetensors")
+    return directory
 
 
 def prepare_all(encoder: Encoder) -> list[Prepared]:
@@ -293,15 +302,17 @@ def test_pixels_may_come_in_any_memory_layout(encoder: Encoder) -> None:
     assert_close(encoder.encode([turned]), encoder.encode([PreparedImage(upright)]), 1e-6)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0], ids=["nan", "infinity", "zero"])
-def test_a_broken_projection_is_noticed(value: float, tmp_path: Path) -> None:
-    directory = write_tiny_clip(tmp_path / "model", CONFIGS["plain"])
-    weights = load_file(directory / "open_clip_model.safetensors")
-    weights["text_projection"].fill_(value)
-    save_file(weights, directory / "open_clip_model.safetensors")
-    encoder = load(directory)
+def test_a_projection_of_zeros_is_noticed_by_what_it_encodes(tmp_path: Path) -> None:
+    encoder = load(with_projection(tmp_path / "model", 0.0))
     with pytest.raises(EncoderBroken):
         encoder.encode([encoder.prepare_text("dress")])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=["nan", "infinity"])
+def test_a_projection_that_is_no_number_is_refused_at_once(value: float, tmp_path: Path) -> None:
+    directory = with_projection(tmp_path / "model", value)
+    with pytest.raises(EncoderUnavailable, match=r"damaged: text_projection holds NaN or infinity"):
+        load(directory)
 
 
 def test_only_equal_lengths_share_a_group() -> None:
