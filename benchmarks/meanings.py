@@ -60,7 +60,8 @@ MEANINGS = {
     ),
     "query_text": (
         "`latency` is the time of a text query through HTTP ÷ the time that encoding its text takes. "
-        "`speed_up` is how many times more queries are answered when 16 clients ask at once."
+        "`speed_up` is how many times more queries are answered when 16 clients ask at once; "
+        "`encoder_speed_up` is what the encoder alone gains by a batch of 16 texts, which bounds it."
     ),
     "growth": (
         "What ten times the rows cost in CPU and memory: a query, opening, a takeover, a merge of each "

@@ -38,6 +38,26 @@ Groups: TypeAlias = Sequence[SequenceGroup]
 
 # oneDNN multiplies fewer rows by kernels of their own, which add in another order.
 _MIN_ROWS = 4
+_EACH_SIZE_UNTIL, _STEPS_TO_DOUBLE = 16, 8
+
+
+def filled_size(num_rows: int) -> int:
+    """Return the number of rows that a matrix of so many tokens is filled up to.
+
+    oneDNN compiles a kernel for each layer and each number of rows, and keeps it. For ViT-B-32 that is 2.4 MB
+    for each number of tokens, and more CPU time than a batch of texts takes. So numbers beyond 16 are rounded
+    up, by an eighth at most. Embeddings stay the same, because each row is treated alone.
+    """
+    if num_rows <= _EACH_SIZE_UNTIL:
+        return max(num_rows, _MIN_ROWS)
+    step = (1 << ((num_rows - 1).bit_length() - 1)) // _STEPS_TO_DOUBLE
+    return -(-num_rows // step) * step
+
+
+def filled_indices(indices: Tensor) -> Tensor:
+    """Return the indices, with the first one repeated up to a power of two. Only one block computes these."""
+    missing = max(_MIN_ROWS, 1 << (len(indices) - 1).bit_length()) - len(indices)
+    return torch.cat([indices, indices[:1].expand(missing)])
 
 
 class PackedLinear:
@@ -115,10 +135,13 @@ class PackedBlock:
 
     def _attend(self, rows: Tensor, groups: Groups) -> Tensor:
         qkv = self._qkv(self._norm_1(rows))
-        if len(groups) == 1:
+        sizes = [group.num_tokens for group in groups]
+        num_filling = len(rows) - sum(sizes)
+        if len(groups) == 1 and num_filling == 0:
             return self._attend_group(qkv, groups[0])
-        parts = torch.split(qkv, [group.num_tokens for group in groups])
-        return torch.cat([self._attend_group(part, group) for part, group in zip(parts, groups, strict=True)])
+        *parts, filling = torch.split(qkv, [*sizes, num_filling])
+        attended = [self._attend_group(part, group) for part, group in zip(parts, groups, strict=True)]
+        return torch.cat([*attended, filling[:, : rows.shape[1]]])  # nobody reads what becomes of the filling
 
     def _attend_group(self, qkv: Tensor, group: SequenceGroup) -> Tensor:
         shape = (group.num_sequences, group.length, 3, self._num_heads, -1)
@@ -135,10 +158,13 @@ class PackedTransformer:
         self._blocks = [PackedBlock(block, dtype, is_causal=is_causal) for block in transformer.resblocks]
 
     def __call__(self, rows: Tensor, groups: Groups, wanted: Tensor) -> Tensor:
-        """Map token rows (sum of the groups, width) to the rows `wanted` of the output, in their order."""
+        """Map token rows (sum of the groups, width) to the rows `wanted` of the output, in their order.
+
+        Rows after those of the groups only fill the matrix (`filled_size`).
+        """
         for block in self._blocks[:-1]:
             rows = block(rows, groups)
-        return self._blocks[-1].pooled(rows, groups, wanted)
+        return self._blocks[-1].pooled(rows, groups, filled_indices(wanted))[: len(wanted)]
 
     def shortened(self) -> PackedTransformer:
         """Return the first and the last block alone, with the same weights.

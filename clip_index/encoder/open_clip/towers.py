@@ -22,6 +22,7 @@ from clip_index.encoder.open_clip.packed_blocks import (
     PackedLinear,
     PackedTransformer,
     SequenceGroup,
+    filled_size,
     is_plain,
 )
 
@@ -152,7 +153,10 @@ class PackedTextTower:
         return scores.argmax(dim=-1)
 
     def _tokens(self, tokens: Tensor, groups: Sequence[SequenceGroup]) -> tuple[Tensor, Tensor]:
-        """Return the embedded tokens of all groups as one matrix, and the row where each sequence begins."""
+        """Return the embedded tokens of all groups as one matrix, and the row where each sequence begins.
+
+        The matrix ends in rows of zeros that fill it (`filled_size`).
+        """
         rows, first_rows = [], []
         start = num_rows = 0
         for group in groups:
@@ -162,6 +166,7 @@ class PackedTextTower:
             first_rows.append(torch.arange(group.num_sequences) * group.length + num_rows)
             start += group.num_sequences
             num_rows += group.num_tokens
+        rows.append(rows[0].new_zeros(filled_size(num_rows) - num_rows, rows[0].shape[1]))
         return torch.cat(rows), torch.cat(first_rows)
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from clip_index.encoder.canary import CANARY_PNG
-from clip_index.encoder.open_clip import load_encoder, packed_blocks
+from clip_index.encoder.open_clip import load_encoder, packed_blocks, towers
+from clip_index.encoder.open_clip.packed_blocks import PackedLinear, filled_size
 from clip_index.encoder.open_clip.towers import PackedTextTower, build_text_tower
 from clip_index.encoder.open_clip.uniform_tower import NUM_PROBES, OneRowTower, is_uniform
 from clip_index.encoder.protocol import Encoder, Prepared, PreparedImage
@@ -137,3 +138,46 @@ def test_two_blocks_tell_what_the_whole_tower_tells(
         assert torch.equal(tower(probes[:1]), whole[:1]) == torch.equal(
             tower.shortened()(probes[:1]), short[:1]
         )
+
+
+def test_2500_numbers_of_tokens_are_filled_up_to_few_sizes_by_an_eighth_at_most() -> None:
+    numbers = range(1, 2_500)
+    assert len({filled_size(number) for number in numbers}) <= 71
+    assert all(number <= filled_size(number) <= max(4, number * 9 / 8) for number in numbers)
+
+
+@pytest.mark.usefixtures("num_threads")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_filling_up_the_tokens_of_a_batch_changes_no_embedding(
+    precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_tiny_clip(tmp_path / "model", CONFIGS["width of ViT-B-32"])
+    encoder = load_encoder(EncoderSettings(str(directory), precision=precision, threads=1))
+    contents = write_contents(encoder, 9)
+    filled = np.concatenate(encoder.encode(contents))
+    monkeypatch.setattr(towers, "filled_size", int)
+    monkeypatch.setattr(packed_blocks, "filled_indices", lambda indices: indices)
+    np.testing.assert_array_equal(filled, np.concatenate(encoder.encode(contents)))
+
+
+@pytest.mark.usefixtures("num_threads")
+def test_kernels_see_few_numbers_of_rows_because_each_is_compiled_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_tiny_clip(tmp_path / "model", tiny_config())
+    encoder = load_encoder(EncoderSettings(str(directory), threads=1))
+    multiply, sizes = PackedLinear.__call__, set()
+
+    def counting(layer: PackedLinear, rows: torch.Tensor) -> torch.Tensor:
+        if layer._gelu is not None:
+            sizes.add(len(rows))
+        return multiply(layer, rows)
+
+    monkeypatch.setattr(PackedLinear, "__call__", counting)
+    texts = [encoder.prepare_text("red " * number) for number in range(1, 60)]
+    for number in range(1, 60):
+        encoder.encode(texts[:number:2])
+        encoder.encode(texts[number - 1 : number])
+    wanted = {4, 8, 16, 32}
+    assert wanted <= sizes
+    assert all(size == filled_size(size) for size in sizes)
