@@ -11,7 +11,8 @@ PASSIVE = MappingProxyType({"OMP_WAIT_POLICY": "PASSIVE"})
 BRIEF = MappingProxyType({"GOMP_SPINCOUNT": "10000"})
 """Spin for some microseconds. A single text is a hundred short pieces of work: threads that slept between
 them took 14 ms for it, and those that spin 9 ms. Without a bound they took 8 ms on a quiet machine, and 48 ms
-of five times as much CPU time on a busy one."""
+of five times as much CPU time on a busy one. The GNU library spins for a hundredth of that where it has more
+threads than processors, so it does as soon as a second thread has computed with torch."""
 
 
 def choose_waiting(environment: MutableMapping[str, str], choice: MappingProxyType[str, str]) -> None:
