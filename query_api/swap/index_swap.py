@@ -22,6 +22,7 @@ from query_api.serving.engine import IndexDescription, Snapshot
 from query_api.swap.candidates import Candidates, NamedIndex, OpenedIndex
 from query_api.swap.served_pair import RunningEncoder, ServedPair, SharedParts
 from query_api.telemetry.metrics import Metrics
+from service.freed_memory import return_freed_memory
 
 log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -192,6 +193,10 @@ class IndexSwap:
         except asyncio.CancelledError:
             await self._drop(preparing)
             raise
+        finally:
+            del (
+                preparing
+            )  # its error refers to this frame, and would keep the pair that could not be prepared
 
     async def _is_named(self, named: NamedIndex, candidates: Candidates) -> bool:
         """Whether the index is still the named one. While nobody can tell, it is."""
@@ -276,11 +281,17 @@ class IndexSwap:
         retiring.add_done_callback(self._retiring.discard)
 
     async def _retire(self, former: ServedPair) -> None:
-        """Close a pair after the last request that holds it. That frees its encoder and its files."""
+        """Close a pair after the last request that holds it. That frees its encoder and its files.
+
+        Nothing may refer to the pair in a circle, because Python looks for circles seldom, and what was
+        loaded at the start it never looks at (`freeze_gc`).
+        """
         await former.released()
         self._live.remove(former)
         await former.close()
         log.info("the former index is closed", index=_id_of(former))
+        del former
+        await self._call(return_freed_memory)
 
     async def _read_former(self, candidates: Candidates) -> None:
         with suppress(OSError):

@@ -20,6 +20,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from clip_index.encoder.settings import EncoderSettings
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.pointer import name_current
+from clip_index.generations.recorded_model import RecordedModel, record_model
+from clip_index.storage.index_roots import open_root
 from fakes.hash_encoder import HashEncoder
 from query_api.__main__ import run
 from tests.consumer.running import PATIENCE_SECONDS
@@ -46,6 +50,22 @@ from query_api.__main__ import run
 def load(settings):
     print("loading", file=sys.stderr, flush=True)
     signal.pause()
+
+sys.exit(run(load))
+"""
+SWAPPING = """
+import json, sys, weakref
+from query_api.__main__ import run
+from fakes.hash_encoder import HashEncoder
+
+class Weighty(HashEncoder):
+    __slots__ = ("__weakref__",)
+
+def load(settings):
+    encoder = Weighty(dimension=int(settings.model))
+    tell = lambda: print(json.dumps({"event": "freed", "model": settings.model}), file=sys.stderr, flush=True)
+    weakref.finalize(encoder, tell).atexit = False
+    return encoder
 
 sys.exit(run(load))
 """
@@ -139,6 +159,17 @@ def test_after_sigterm_it_is_not_ready_and_answers_until_the_drain_is_over(
         assert response.headers["Connection"] == "close"
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_after_a_swap_the_encoder_of_the_start_is_freed(tmp_path: Path, start: Start) -> None:
+    for index_id, dimension in (("main", 32), ("v2", 48)):
+        index = SmallIndex(tmp_path, encoder=HashEncoder(dimension=dimension), index_id=index_id).create()
+        index.commit(0, index.text("t-red", "a red dress"))
+        record_model(IndexDirectory.open(tmp_path, index_id).store, RecordedModel(str(dimension)))
+    process = start(SWAPPING, CLIPTIDE_INDEX__ROOT=str(tmp_path), CLIPTIDE_ENCODER__MODEL="32")
+    address_of(process)
+    name_current(open_root(tmp_path), "v2", after=1)
+    assert told_by(process, "freed")["model"] == "32"
 
 
 def test_it_starts_before_there_is_an_index(tmp_path: Path, start: Start) -> None:
