@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import shutil
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -657,6 +658,20 @@ async def test_a_vector_of_the_former_dimension_is_refused_after_the_swap(root: 
     await until_served(client, "v2")
     refused = await client.post("/v1/search", json=vector)
     assert (refused.status, (await refused.json())["error"]["code"]) == (422, "wrong_dimension")
+
+
+async def test_while_an_index_is_prepared_the_event_loop_gets_its_turn_soon(
+    root: Path, start: Any, models: Models
+) -> None:
+    usual = sys.getswitchinterval()
+    client = await start()
+    models.may_load.clear()
+    switch(root, "v2")
+    await until(lambda: models.loaded != [])
+    assert sys.getswitchinterval() == pytest.approx(index_swap.PREPARING_SWITCH_SECONDS)
+    models.may_load.set()
+    await until_served(client, "v2")
+    assert sys.getswitchinterval() == pytest.approx(usual)
 
 
 async def test_a_rollback_during_the_preparation_ends_it_and_the_new_index_never_serves(
