@@ -25,6 +25,7 @@ from cliptide.reindexing.kept_contents import KeptContent, Source, find_kept
 from cliptide.reindexing.log_access import LogAccess, ask_log
 from cliptide.reindexing.seeding import Seeding, fetch_by_http
 from cliptide.reindexing.shard_gaps import refuse_other_log
+from cliptide.terminal.option_types import OutputFile
 from cliptide.terminal.options import (
     dead_letter_topic_option,
     kafka_options,
@@ -61,7 +62,7 @@ _NUM_NAMED = 20
 @option(
     "--lost",
     "lost_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Write the contents that cannot be taken over to this file, one JSON object a line.",
 )
 @option(
