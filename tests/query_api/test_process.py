@@ -54,7 +54,7 @@ def load(settings):
 sys.exit(run(load))
 """
 SWAPPING = """
-import json, sys, weakref
+import json, os, sys, time, weakref
 from query_api.__main__ import run
 from fakes.hash_encoder import HashEncoder
 
@@ -65,6 +65,9 @@ def load(settings):
     encoder = Weighty(dimension=int(settings.model))
     tell = lambda: print(json.dumps({"event": "freed", "model": settings.model}), file=sys.stderr, flush=True)
     weakref.finalize(encoder, tell).atexit = False
+    if settings.model == os.environ.get("SLOW_MODEL"):
+        print(json.dumps({"event": "loading slowly"}), file=sys.stderr, flush=True)
+        time.sleep(600)
     return encoder
 
 sys.exit(run(load))
@@ -162,14 +165,41 @@ def test_after_sigterm_it_is_not_ready_and_answers_until_the_drain_is_over(
 
 
 def test_after_a_swap_the_encoder_of_the_start_is_freed(tmp_path: Path, start: Start) -> None:
-    for index_id, dimension in (("main", 32), ("v2", 48)):
-        index = SmallIndex(tmp_path, encoder=HashEncoder(dimension=dimension), index_id=index_id).create()
-        index.commit(0, index.text("t-red", "a red dress"))
-        record_model(IndexDirectory.open(tmp_path, index_id).store, RecordedModel(str(dimension)))
+    begin_two_indexes(tmp_path)
     process = start(SWAPPING, CLIPTIDE_INDEX__ROOT=str(tmp_path), CLIPTIDE_ENCODER__MODEL="32")
     address_of(process)
     name_current(open_root(tmp_path), "v2", after=1)
     assert told_by(process, "freed")["model"] == "32"
+
+
+def test_a_service_that_is_killed_while_it_prepares_another_index_starts_with_that_one(
+    tmp_path: Path, start: Start
+) -> None:
+    begin_two_indexes(tmp_path)
+    variables = {"CLIPTIDE_INDEX__ROOT": str(tmp_path), "CLIPTIDE_ENCODER__MODEL": "32"}
+    process = start(SWAPPING, SLOW_MODEL="48", **variables)
+    address_of(process)
+    before = files_of(tmp_path)
+    name_current(open_root(tmp_path), "v2", after=1)
+    told_by(process, "loading slowly")
+    process.kill()
+    process.wait(PATIENCE_SECONDS)
+    assert files_of(tmp_path) - before == {"current-2.json"}
+    again = start(SWAPPING, **variables)
+    with urllib.request.urlopen(f"{address_of(again)}/v1/index", timeout=PATIENCE_SECONDS) as response:
+        assert json.load(response)["index_id"] == "v2"
+
+
+def files_of(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+def begin_two_indexes(root: Path) -> None:
+    """The index main of the model 32 serves, and v2 of the model 48 lies beside it."""
+    for index_id, dimension in (("main", 32), ("v2", 48)):
+        index = SmallIndex(root, encoder=HashEncoder(dimension=dimension), index_id=index_id).create()
+        index.commit(0, index.text("t-red", "a red dress"))
+        record_model(IndexDirectory.open(root, index_id).store, RecordedModel(str(dimension)))
 
 
 def test_it_starts_before_there_is_an_index(tmp_path: Path, start: Start) -> None:
