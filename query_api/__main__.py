@@ -120,6 +120,7 @@ def _open_and_serve(settings: Settings, models: Models) -> None:
             tracer=tracer,
             candidates=candidates,
         )
+        del encoder, reader  # after a swap nobody uses them, and this frame lasts as long as the service
         metrics_app = build_metrics_app(scraped, settings.query_api.host_names, refresh=app[INDEX_SWAP].show)
         with closing(ExitDeadline()) as deadline:
             run_in_loop(_serve(app, metrics_app, settings.query_api, deadline))

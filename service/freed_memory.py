@@ -8,8 +8,9 @@ import ctypes
 def return_freed_memory() -> None:
     """Give the pages that C's allocator keeps for later back to the system.
 
-    Call it once the model is loaded: reading and converting its weights frees as much memory again as
-    they take. The GNU C library would keep it until the process ends. Another C library is left alone.
+    Call it once a model is loaded, because reading and converting its weights frees as much memory again as
+    they take; and once a model is not used any more. The GNU C library would keep the memory until the
+    process ends. Another C library is left alone.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -27,6 +27,7 @@ from cliptide.demo.uploads.stream import NotPublished
 from cliptide.searching.query_client import QueryServiceError
 from cliptide.searching.searchable import NotSearchableInTime
 from cliptide.terminal.console_logs import quieten_logs
+from cliptide.terminal.option_types import NumberRange
 from cliptide.terminal.options import option
 from event_log.errors import EventLogError
 from service.sections import root_from_text
@@ -100,9 +101,15 @@ def _bucket_url(_: click.Context, param: click.Parameter, value: str | None) -> 
 @option("--browser/--no-browser", default=True, help="Open the page in a browser, if there is a desktop.")
 @option("--num-images", type=click.IntRange(1), default=2_000, help="Pictures in the catalogue.")
 @option("--num-texts", type=click.IntRange(0), default=200, help="Texts in the catalogue.")
-@option("--rate", type=click.FloatRange(0, min_open=True), default=60.0, help="Uploads per second.")
+@option("--rate", type=NumberRange(0, min_open=True), default=60.0, help="Uploads per second.")
 @option("--seed", default=1, help="The seed of the catalogue: another seed gives another catalogue.")
-@option("--timeout", "timeout_seconds", default=600.0, help="Seconds to wait for the last upload.")
+@option(
+    "--timeout",
+    "timeout_seconds",
+    type=NumberRange(0),
+    default=600.0,
+    help="Seconds to wait for the last upload.",
+)
 @option(
     "--reference-folder",
     "reference_folders",

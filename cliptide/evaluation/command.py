@@ -15,6 +15,7 @@ from cliptide.evaluation.job import EvaluationJob
 from cliptide.pairs.checking import TooManyBadPairs
 from cliptide.pairs.reading import BadInput, PairRequest, pair_options
 from cliptide.searching.query_client import QueryClient
+from cliptide.terminal.option_types import NumberRange, OutputFile
 from cliptide.terminal.options import option, query_options
 from cliptide.terminal.summary import json_option
 
@@ -59,7 +60,7 @@ def _filter_from_json(
 @option("--filter", "filter_", callback=_filter_from_json, help="With --service: a filter, as a JSON object.")
 @option(
     "--min-percentile",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     help="With --service: the least percentile of a hit.",
 )
 @option(
@@ -75,7 +76,7 @@ def _filter_from_json(
 )
 @option(
     "--worst",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Write the worst queries to this file, as an HTML page with their answers.",
 )
 @option("--num-worst", type=click.IntRange(1), default=50, help="How many of the worst queries to show.")

@@ -16,6 +16,7 @@ from cliptide.pairs.pair import BadPair, Pair
 from cliptide.pairs.sources import read_pairs
 from cliptide.publishing.upload_sources import SourceUnreadable
 from cliptide.terminal.connections import open_source
+from cliptide.terminal.option_types import NumberRange
 from cliptide.terminal.options import kafka_options, mapping_option, option, topic_option
 from event_log.kafka.settings import KafkaSettings
 from schemas.codec import EventDecoder
@@ -103,7 +104,7 @@ def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @option(
         "--max-bad-share",
-        type=click.FloatRange(0, 1),
+        type=NumberRange(0, 1),
         default=_MAX_BAD_SHARE,
         help="The largest share of pairs that may be skipped. Above it, the exit code is 2.",
     )

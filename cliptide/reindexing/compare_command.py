@@ -27,6 +27,7 @@ from cliptide.searching.gallery import (
     picture_from_bytes,
     picture_from_link,
 )
+from cliptide.terminal.option_types import OutputFile
 from cliptide.terminal.options import option, root_option
 from cliptide.terminal.summary import json_option
 
@@ -47,7 +48,7 @@ from cliptide.terminal.summary import json_option
 @option("-k", "k", type=click.IntRange(1, 100), default=10, help="How many hits of each answer are compared.")
 @option(
     "--gallery",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Write the answers that differ most to this file, side by side, as an HTML page.",
 )
 @option("--num-shown", type=click.IntRange(1), default=50, help="How many answers the page shows.")

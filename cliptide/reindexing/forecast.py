@@ -134,4 +134,5 @@ def in_words(seconds: float) -> str:
 
 
 def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:,.0f} MiB"
+    """Write a size, also one of a small index."""
+    return f"{num_bytes / 2**20:,.0f} MiB" if num_bytes >= 10 * 2**20 else f"{num_bytes / 2**20:,.1f} MiB"

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,28 @@ from clip_index.generations.index_directory import IndexDescription, IndexDirect
 from clip_index.generations.recorded_model import RecordedModel, record_model
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
-from cliptide.dead_letters.reading import TopicScan
 from cliptide.reindexing.build_watch import BuildWatch
 from cliptide.reindexing.disk_errors import disk_errors_named
 from cliptide.reindexing.forecast import Forecast, build_forecast
-from cliptide.reindexing.kept_contents import KeptContent, Seeding, Source, fetch_by_http, find_kept
+from cliptide.reindexing.kept_contents import KeptContent, Source, find_kept
+from cliptide.reindexing.log_access import LogAccess, ask_log
+from cliptide.reindexing.seeding import Seeding, fetch_by_http
 from cliptide.reindexing.shard_gaps import refuse_other_log
-from cliptide.terminal.connections import open_source
-from cliptide.terminal.options import kafka_options, option, root_option
+from cliptide.terminal.option_types import OutputFile
+from cliptide.terminal.options import (
+    dead_letter_topic_option,
+    kafka_options,
+    mapping_option,
+    option,
+    root_option,
+)
+from cliptide.terminal.registry import registry_options
 from cliptide.terminal.summary import counted, json_option, print_summary
 from cliptide.terminal.waiting import tell
 from event_log.kafka.settings import KafkaSettings
-from event_log.records import LogRange, TopicDescription
+from event_log.records import TopicDescription
 
 _NUM_NAMED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """The log as it is now: its topic, and what each partition holds."""
-
-    topic: TopicDescription
-    ranges: Sequence[LogRange]
-
-    def starts(self, index: IndexDirectory) -> dict[str, int]:
-        """Return where the log of each shard begins."""
-        return {index.shard_name(n): log.first_offset for n, log in enumerate(self.ranges)}
 
 
 @click.command("reindex", short_help="Begin an index with another model.")
@@ -67,13 +62,16 @@ class Log:
 @option(
     "--lost",
     "lost_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Write the contents that cannot be taken over to this file, one JSON object a line.",
 )
 @option(
     "--watch", is_flag=True, help="Show how far the consumer of the new index is, until it has caught up."
 )
+@dead_letter_topic_option
+@mapping_option
 @kafka_options
+@registry_options
 @json_option("reindex")
 def reindex_command(
     index_root: Path, index_id: str, kafka: KafkaSettings, watch: bool, as_json: bool, **flags: Any
@@ -82,7 +80,8 @@ def reindex_command(
 
     It tells the contents to encode, the time (by encoding some for seconds), the disk, and which contents
     the log does not hold any more. Of these, texts are taken from the served index, and with --fetch
-    pictures from their links if the bytes there still have their digest. What remains is listed.
+    pictures from their links if the bytes there still have their digest. What remains is listed. Until the
+    consumer begins, the same command can be given again, for example with --fetch: it goes on.
 
     Then a consumer builds the index, on any machine that sees the root:
     CLIPTIDE_INDEX__ID=INDEX_ID CLIPTIDE_ENCODER__MODEL=MODEL cliptide consume. `--watch` shows how far it
@@ -96,19 +95,21 @@ def reindex_command(
             return
         if flags["model"] is None:
             raise click.UsageError("name the --model of the new index")
-        _begin(index_root, index_id, kafka, flags, as_json=as_json)
+        parts = (flags.pop(name) for name in ("dead_letter_topic", "mapping", "registry"))
+        _begin(index_root, index_id, LogAccess(index_root, kafka, *parts), flags, as_json=as_json)
 
 
-def _begin(root: Path, index_id: str, kafka: KafkaSettings, flags: dict[str, Any], *, as_json: bool) -> None:
+def _begin(root: Path, index_id: str, access: LogAccess, flags: dict[str, Any], *, as_json: bool) -> None:
     """Step 1 opens what is served, step 2 asks the log, step 3 loads the model and tries it. Then it is told
     what the index will take. Step 4 describes it, and step 5 takes over what the log does not hold.
     """
     served, searcher = _open_served(root, index_id)  # Step 1
-    log = _ask_log(kafka, served)  # Step 2
+    log = ask_log(access.kafka, served)  # Step 2
     settings = EncoderSettings(model=flags["model"], pretrained=flags["pretrained"])
     encoder = _load(settings, served)  # Step 3
     forecast = build_forecast(searcher, encoder, log.ranges, shutil.disk_usage(root).free)
-    kept = list(find_kept(searcher, log.starts(served)))
+    retained = access.find_retained(log, served, searcher)
+    kept = list(find_kept(searcher, retained))
     _tell(forecast, kept)
     fields = {"index": index_id, **forecast.as_json(), "not_in_log": Counter(one.source for one in kept)}
     if flags["dry_run"]:
@@ -118,7 +119,7 @@ def _begin(root: Path, index_id: str, kafka: KafkaSettings, flags: dict[str, Any
     index = IndexDirectory.create(root, index_id, about)  # Step 4
     record_model(index.store, RecordedModel.of(settings))
     seeding = Seeding(index, encoder, fetch_by_http if flags["fetch"] else None)
-    seeding.write(searcher, log.starts(served))  # Step 5
+    seeding.write(searcher, retained)  # Step 5
     _tell_lost(seeding, flags["lost_file"])
     fields |= {"described": True, "taken": seeding.num_taken, "lost": len(seeding.lost)}
     way_on = f"CLIPTIDE_INDEX__ID={index_id} CLIPTIDE_ENCODER__MODEL={settings.model} cliptide consume"
@@ -133,22 +134,6 @@ def _open_served(root: Path, index_id: str) -> tuple[IndexDirectory, Searcher]:
     if reader.index.index_id == index_id:
         raise IndexRefused(f"the index {index_id} serves: give the new one another --index-id")
     return reader.index, reader.searcher
-
-
-def _ask_log(kafka: KafkaSettings, served: IndexDirectory) -> Log:
-    """Describe the log. Raises `IndexRefused` if it is not the one that the served index is built from."""
-    with open_source(kafka) as source:
-        topic = source.describe_topic(served.description.topic)
-        source.subscribe(topic.name, TopicScan(source, topic.name))  # which reads nothing: nobody polls
-        if topic.topic_id != served.description.topic_id or (
-            topic.num_partitions != served.description.num_partitions
-        ):
-            raise IndexRefused(
-                f"the topic {topic.name} has the id {topic.topic_id} and {topic.num_partitions} partitions, "
-                f"and {served.index_id} was built of {served.description.topic_id} with "
-                f"{served.description.num_partitions}: a switch between two logs is not possible"
-            )
-        return Log(topic, [source.log_range(n) for n in range(topic.num_partitions)])
 
 
 def _load(settings: EncoderSettings, served: IndexDirectory) -> Encoder:
@@ -181,7 +166,7 @@ def _tell(forecast: Forecast, kept: Sequence[KeptContent]) -> None:
     if not kept:
         tell("the log still holds every live content")
         return
-    tell(f"the log does not hold {counted(len(kept), 'live content')} any more (retention):")
+    tell(f"the log does not hold {counted(len(kept), 'live content')} any more (retention or compaction):")
     for source, sentence in _WAYS.items():
         if sources[source]:
             tell(f"  {sources[source]:,} {sentence}")

@@ -37,6 +37,7 @@ from cliptide.reindexing.switch_checks import (
     refuse_where_it_cannot_be_served,
 )
 from cliptide.searching.query_client import QueryClient
+from cliptide.terminal.option_types import NumberRange
 from cliptide.terminal.options import http_address, option, root_option
 from cliptide.terminal.summary import json_option, print_summary
 from cliptide.terminal.waiting import tell
@@ -47,7 +48,7 @@ def service_options(command: Any) -> Any:
     command = option(
         "--timeout",
         "timeout_seconds",
-        type=click.FloatRange(0),
+        type=NumberRange(0),
         default=300.0,
         help="How many seconds to wait until each --service serves the index.",
     )(command)
@@ -83,12 +84,12 @@ def quality_options(command: Any) -> Any:
     )(command)
     command = option(
         "--min-recall",
-        type=click.FloatRange(0, 1),
+        type=NumberRange(0, 1),
         help="Refuse if recall@10 from text to image is lower in the new index. Needs --pairs.",
     )(command)
     return option(
         "--min-overlap",
-        type=click.FloatRange(0, 1),
+        type=NumberRange(0, 1),
         help="Refuse if a smaller share of the first ten hits is the same in both indexes.",
     )(command)
 
@@ -99,7 +100,7 @@ def quality_options(command: Any) -> Any:
 @option("--list", "is_list", is_flag=True, help="Show which indexes have served, and change nothing.")
 @option(
     "--wait-seconds",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=30.0,
     help="How long to wait until the index holds what the served one holds now.",
 )
@@ -133,12 +134,10 @@ def switch_command(
 def _switch(index_id: str, root: Path, flags: dict[str, Any], *, as_json: bool) -> None:
     """Check, then name the index. If somebody has named another one meanwhile, the checks do not count."""
     check_index_id(index_id)
-    pointer = read_pointer(open_root(root))
+    pointer, services = read_pointer(open_root(root)), clients_of(flags)
     if pointer.index_id == index_id:
-        fields = {"index": index_id, "changed": False}
-        print_summary(fields, f"{index_id} serves already", as_json=as_json)
+        _follow(pointer, None, services, flags, as_json=as_json)
         return
-    services = clients_of(flags)
     _check(IndexDirectory.open(root, index_id), pointer, root, services, flags)
     named = name_current(open_root(root), index_id, after=pointer.number)
     _follow(named, pointer.index_id, services, flags, as_json=as_json)
@@ -207,21 +206,26 @@ def _tell_what_is_missing(index: IndexDirectory, served_id: str, root: Path) -> 
 
 
 def _follow(
-    named: Pointer, former_id: str, services: Sequence[QueryClient], flags: dict[str, Any], *, as_json: bool
+    named: Pointer,
+    former_id: str | None,
+    services: Sequence[QueryClient],
+    flags: dict[str, Any],
+    *,
+    as_json: bool,
 ) -> None:
-    """Wait for the services, and tell what has happened."""
+    """Wait for the services, and tell what has happened. Without a former index nothing was changed here."""
     troubles = ServiceWatch(flags["timeout_seconds"]).wait(named.index_id, services)
     for trouble in troubles:
         tell(trouble)
     fields = {
         "index": named.index_id,
         "former": former_id,
-        "changed": True,
+        "changed": former_id is not None,
         "pointer": named.number,
         "services": len(services),
         "not_following": len(troubles),
     }
-    sentence = f"{named.index_id} serves (it was {former_id})"
+    sentence = f"{named.index_id} serves" + (f" (it was {former_id})" if former_id else " already")
     if troubles:
         sentence += (
             f"; {len(troubles)} of {len(services)} services do not follow: `cliptide rollback` moves back"

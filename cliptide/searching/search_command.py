@@ -16,6 +16,7 @@ from rich.text import Text
 from cliptide.searching.answers import AnsweredHit, build_table, hits_by_modality
 from cliptide.searching.gallery import GallerySection, build_gallery
 from cliptide.searching.query_client import QueryClient
+from cliptide.terminal.option_types import OutputFile
 from cliptide.terminal.options import option, query_options
 from cliptide.terminal.waiting import waiting_told
 
@@ -59,7 +60,7 @@ class Question:
 )
 @option(
     "--html",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Also write the answer to this file, as an HTML page.",
 )
 @query_options

@@ -13,14 +13,12 @@ from rich.table import Table
 
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot, local_directory
-from cliptide.dead_letters.reading import TopicScan, dead_letter_from_record
-from cliptide.terminal.connections import open_source
 from cliptide.terminal.engine import engine_options
 from cliptide.terminal.options import dead_letter_topic_option, index_options, kafka_options, mapping_option
 from cliptide.terminal.plain_text import plain
 from cliptide.terminal.registry import RegistryOptions, open_schemas, registry_options
-from cliptide.verify.verification import LogFold, ShardDifference, covered_ranges
-from event_log.errors import TopicMissing
+from cliptide.verify.log_reading import LogTopics, fold_log
+from cliptide.verify.verification import ShardDifference, covered_ranges
 from event_log.kafka.settings import KafkaSettings
 from opensearch_engine.connection import Connection, OpenSearchSettings
 from opensearch_engine.errors import EngineUnavailable
@@ -62,12 +60,12 @@ def verify_command(
     if reader.index is None or reader.searcher is None:
         raise click.ClickException(f"no index in {index_root}")
     with open_schemas(registry, local_directory(index_root)) as schemas:
-        folded = LogFold(
+        folded = fold_log(
+            kafka,
+            LogTopics(reader.index.description.topic, dead_letter_topic),
             covered_ranges(reader.searcher, reader.index.partition_of),
-            _set_aside(kafka, dead_letter_topic, reader.index.description.topic),
             EventDecoder(mapping=mapping, registry=schemas),
         )
-        _read_log(folded, reader.index.description.topic, kafka)
     differences = folded.compare(reader.searcher, reader.index.partition_of)
     is_equal = all(difference.is_equal for difference in differences)
     print_table(Console(), differences)
@@ -88,25 +86,6 @@ def _open_reader(
     if opensearch is None:
         return IndexReader(index_root, index_id)
     return OpenSearchReader(Connection(opensearch), index_id)
-
-
-def _read_log(folded: LogFold, topic: str, kafka: KafkaSettings) -> None:
-    with open_source(kafka) as source:
-        scan = TopicScan(source, topic)
-        for record in scan.records():
-            folded.add(record)
-    folded.log_starts = scan.first_offsets
-
-
-def _set_aside(kafka: KafkaSettings, dead_letter_topic: str, topic: str) -> set[tuple[int, int]]:
-    """Return the partitions and offsets of the records that the consumer set aside."""
-    with open_source(kafka) as source:
-        try:
-            letters = [dead_letter_from_record(r) for r in TopicScan(source, dead_letter_topic).records()]
-        except TopicMissing:
-            return set()
-    origins = (letter.origin for letter in letters)
-    return {(origin.partition, origin.offset) for origin in origins if origin and origin.topic == topic}
 
 
 def _counts(difference: ShardDifference) -> dict[str, int]:

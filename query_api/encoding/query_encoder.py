@@ -97,6 +97,7 @@ class QueryEncoder:
         finally:
             self._task.cancel()
             await asyncio.wait([self._task])
+            self._task = None  # an ended task refers to its loop's frame, and that one to this object
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def encode_text(self, text: str) -> Embeddings:

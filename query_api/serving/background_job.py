@@ -75,6 +75,7 @@ class BackgroundJob:
             self.stop()
             self._task.cancel()
             await asyncio.wait([self._task])
+            self._task = None  # an ended task refers to its loop's frame, and that one to the job's owner
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:

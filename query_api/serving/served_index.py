@@ -123,6 +123,7 @@ class ServedIndex:
             showing.cancel()
             self._quick_looks.close()
             await asyncio.wait([self._task, showing])
+            self._task = None  # an ended task refers to its loop's frame, and that one to this object
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def reload_for_request(self) -> None:

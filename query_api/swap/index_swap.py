@@ -6,6 +6,7 @@ A request holds one pair of index and encoder until its answer, so no answer mix
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,18 @@ from query_api.serving.engine import IndexDescription, Snapshot
 from query_api.swap.candidates import Candidates, NamedIndex, OpenedIndex
 from query_api.swap.served_pair import RunningEncoder, ServedPair, SharedParts
 from query_api.telemetry.metrics import Metrics
+from service.freed_memory import return_freed_memory
 
 log = structlog.get_logger()
 _T = TypeVar("_T")
 LOOK_SECONDS = 1.0
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 300.0
 SCALES_SECONDS = 1800.0  # for the percentiles: on a large index their searches pause a lot
+PREPARING_SWITCH_SECONDS = 0.0005
+"""While a model is loaded, how long a thread that computes in Python makes the event loop wait for its turn.
+
+With Python's 5 ms, a query waits so long at each of its steps. Loading takes no more CPU time for it.
+"""
 CATCH_UP_SECONDS = 10.0  # for the new index to hold what the served one holds; after a rollback it may not
 
 
@@ -180,6 +187,8 @@ class IndexSwap:
     async def _prepare_while_named(self, named: NamedIndex, candidates: Candidates) -> ServedPair | None:
         """Prepare the index; None if another one is named meanwhile, because of a rollback perhaps."""
         preparing = asyncio.create_task(self._prepare(named.index_id, candidates), name="prepare an index")
+        usual_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(PREPARING_SWITCH_SECONDS)
         try:
             while True:
                 await asyncio.wait([preparing], timeout=max(LOOK_SECONDS, candidates.look_every_seconds))
@@ -192,6 +201,10 @@ class IndexSwap:
         except asyncio.CancelledError:
             await self._drop(preparing)
             raise
+        finally:
+            sys.setswitchinterval(usual_seconds)
+            # its error refers to this frame, and would keep the pair that could not be prepared
+            del preparing
 
     async def _is_named(self, named: NamedIndex, candidates: Candidates) -> bool:
         """Whether the index is still the named one. While nobody can tell, it is."""
@@ -276,11 +289,17 @@ class IndexSwap:
         retiring.add_done_callback(self._retiring.discard)
 
     async def _retire(self, former: ServedPair) -> None:
-        """Close a pair after the last request that holds it. That frees its encoder and its files."""
+        """Close a pair after the last request that holds it. That frees its encoder and its files.
+
+        Nothing may refer to the pair in a circle, because Python looks for circles seldom, and what was
+        loaded at the start it never looks at (`freeze_gc`).
+        """
         await former.released()
         self._live.remove(former)
         await former.close()
         log.info("the former index is closed", index=_id_of(former))
+        del former
+        await self._call(return_freed_memory)
 
     async def _read_former(self, candidates: Candidates) -> None:
         with suppress(OSError):

@@ -52,6 +52,33 @@ def help_text(name: str, width: int) -> str:
     return CliRunner().invoke(main, [*name.split(), "--help"], terminal_width=width - 2).stdout
 
 
+def number_flags() -> list[Any]:
+    number_types = (click.FloatRange, click.types.FloatParamType)
+    return [one for one in flags() if isinstance(one.values[2].type, number_types)]
+
+
+@pytest.mark.parametrize(("name", "command", "flag"), number_flags())
+def test_a_number_that_is_none_is_refused_because_it_would_pass_every_bound(
+    name: str, command: click.Command, flag: click.Option
+) -> None:
+    with pytest.raises(click.BadParameter, match="'nan' is not a number"):
+        flag.type.convert("nan", flag, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("evaluate", "--worst"), ("compare", "--gallery"), ("reindex", "--lost"), ("search", "--html")],
+)
+def test_a_file_that_could_not_be_written_at_the_end_is_refused_at_the_start(
+    name: str, flag: str, tmp_path: Path
+) -> None:
+    [found] = [one for one in dict(commands(main))[name].params if flag in one.opts]
+    for file, why in ((tmp_path / "none" / "file", "there is no folder"), (tmp_path, "is a directory")):
+        with pytest.raises(click.BadParameter, match=why):
+            found.type.convert(str(file), found, None)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("width", [80, 60])
 @pytest.mark.parametrize("group", ["", "snapshot", "mapping"])
 def test_in_a_narrow_terminal_the_summary_of_each_command_is_one_whole_line(group: str, width: int) -> None:

@@ -20,6 +20,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from clip_index.encoder.settings import EncoderSettings
+from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.pointer import name_current
+from clip_index.generations.recorded_model import RecordedModel, record_model
+from clip_index.storage.index_roots import open_root
 from fakes.hash_encoder import HashEncoder
 from query_api.__main__ import run
 from tests.consumer.running import PATIENCE_SECONDS
@@ -46,6 +50,25 @@ from query_api.__main__ import run
 def load(settings):
     print("loading", file=sys.stderr, flush=True)
     signal.pause()
+
+sys.exit(run(load))
+"""
+SWAPPING = """
+import json, os, sys, time, weakref
+from query_api.__main__ import run
+from fakes.hash_encoder import HashEncoder
+
+class Weighty(HashEncoder):
+    __slots__ = ("__weakref__",)
+
+def load(settings):
+    encoder = Weighty(dimension=int(settings.model))
+    tell = lambda: print(json.dumps({"event": "freed", "model": settings.model}), file=sys.stderr, flush=True)
+    weakref.finalize(encoder, tell).atexit = False
+    if settings.model == os.environ.get("SLOW_MODEL"):
+        print(json.dumps({"event": "loading slowly"}), file=sys.stderr, flush=True)
+        time.sleep(600)
+    return encoder
 
 sys.exit(run(load))
 """
@@ -139,6 +162,44 @@ def test_after_sigterm_it_is_not_ready_and_answers_until_the_drain_is_over(
         assert response.headers["Connection"] == "close"
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_after_a_swap_the_encoder_of_the_start_is_freed(tmp_path: Path, start: Start) -> None:
+    begin_two_indexes(tmp_path)
+    process = start(SWAPPING, CLIPTIDE_INDEX__ROOT=str(tmp_path), CLIPTIDE_ENCODER__MODEL="32")
+    address_of(process)
+    name_current(open_root(tmp_path), "v2", after=1)
+    assert told_by(process, "freed")["model"] == "32"
+
+
+def test_a_service_that_is_killed_while_it_prepares_another_index_starts_with_that_one(
+    tmp_path: Path, start: Start
+) -> None:
+    begin_two_indexes(tmp_path)
+    variables = {"CLIPTIDE_INDEX__ROOT": str(tmp_path), "CLIPTIDE_ENCODER__MODEL": "32"}
+    process = start(SWAPPING, SLOW_MODEL="48", **variables)
+    address_of(process)
+    before = files_of(tmp_path)
+    name_current(open_root(tmp_path), "v2", after=1)
+    told_by(process, "loading slowly")
+    process.kill()
+    process.wait(PATIENCE_SECONDS)
+    assert files_of(tmp_path) - before == {"current-2.json"}
+    again = start(SWAPPING, **variables)
+    with urllib.request.urlopen(f"{address_of(again)}/v1/index", timeout=PATIENCE_SECONDS) as response:
+        assert json.load(response)["index_id"] == "v2"
+
+
+def files_of(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+def begin_two_indexes(root: Path) -> None:
+    """The index main of the model 32 serves, and v2 of the model 48 lies beside it."""
+    for index_id, dimension in (("main", 32), ("v2", 48)):
+        index = SmallIndex(root, encoder=HashEncoder(dimension=dimension), index_id=index_id).create()
+        index.commit(0, index.text("t-red", "a red dress"))
+        record_model(IndexDirectory.open(root, index_id).store, RecordedModel(str(dimension)))
 
 
 def test_it_starts_before_there_is_an_index(tmp_path: Path, start: Start) -> None:

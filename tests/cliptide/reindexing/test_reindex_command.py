@@ -6,15 +6,24 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from clip_index.content import Change, ContentFacts, Delta, EncodedContent, RemovedContent
-from clip_index.encoder.protocol import Encoder
+from clip_index.content import (
+    Change,
+    ContentFacts,
+    Delta,
+    EncodedContent,
+    PatchedContent,
+    RemovedContent,
+)
+from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.encoder.settings import EncoderSettings
+from clip_index.errors import IndexRefused
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.recorded_model import RecordedModel, read_model
 from clip_index.generations.takeover import Claim
@@ -22,12 +31,17 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
-from cliptide.reindexing import kept_contents, reindex_command
+from cliptide.reindexing import log_access, reindex_command, seeding
 from cliptide.reindexing.build_watch import BuildWatch
 from cliptide.reindexing.forecast import build_forecast, in_words
-from cliptide.reindexing.kept_contents import Seeding
-from event_log.records import LogRange, TopicDescription
+from cliptide.reindexing.log_access import Log
+from cliptide.reindexing.retained_log import RetainedLog
+from cliptide.reindexing.seeding import Seeding
+from cliptide.verify.verification import LogFold
+from event_log.records import LogRange, Record, TopicDescription
 from fakes.hash_encoder import HashEncoder, draw_picture
+from schemas.codec import EventDecoder, encode_event
+from schemas.events import Event, ImageContent, PatchEvent, TextContent, UploadEvent
 
 TOPIC = "content-uploads"
 SHARD = f"{TOPIC}-0"
@@ -94,7 +108,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log holds offsets from `LOG_START` on, and every model is the new one."""
     topic = TopicDescription(TOPIC, "topic-1", 1)
     ranges = [LogRange(LOG_START, 8)]
-    monkeypatch.setattr(reindex_command, "_ask_log", lambda *_: reindex_command.Log(topic, ranges))
+    monkeypatch.setattr(reindex_command, "ask_log", lambda *_: Log(topic, ranges))
     monkeypatch.setattr(reindex_command, "_load", lambda *_: NEW)
 
 
@@ -103,7 +117,11 @@ def run(root: Path, *words: str) -> Result:
     return CliRunner(env={"COLUMNS": "200"}).invoke(main, arguments)
 
 
-def seed(root: Path, fetched: Mapping[str, bytes] | None = None) -> Seeding:
+def seed(
+    root: Path,
+    fetched: Mapping[str, bytes] | None = None,
+    log: RetainedLog | None = None,
+) -> Seeding:
     index = IndexDirectory.create(root, "v2", describe("v2", NEW))
 
     def fetch(address: str) -> bytes:
@@ -111,9 +129,9 @@ def seed(root: Path, fetched: Mapping[str, bytes] | None = None) -> Seeding:
             raise OSError(f"{address}: 404")
         return fetched[address]
 
-    seeding = Seeding(index, NEW, fetch if fetched is not None else None)
-    seeding.write(searcher_of(root, "main"), {SHARD: LOG_START})
-    return seeding
+    begun = Seeding(index, NEW, fetch if fetched is not None else None)
+    begun.write(searcher_of(root, "main"), log or RetainedLog({SHARD: LOG_START}))
+    return begun
 
 
 @pytest.mark.usefixtures("log")
@@ -182,9 +200,9 @@ def test_a_second_call_with_another_model_is_refused_and_names_both(
 
 
 def test_texts_that_the_log_lost_are_taken_over_with_all_their_facts(root: Path) -> None:
-    seeding = seed(root)
+    begun = seed(root)
     served, new = searcher_of(root, "main"), searcher_of(root, "v2")
-    assert seeding.num_taken == 2
+    assert begun.num_taken == 2
     assert new.shards[SHARD].next_offset == LOG_START
     location = new.find("t-old")
     assert location is not None
@@ -210,11 +228,11 @@ def test_a_linked_picture_is_fetched_again(root: Path) -> None:
 
 
 def test_a_link_that_does_not_answer_loses_one_content_and_no_other(root: Path) -> None:
-    seeding = seed(root, {})
+    begun = seed(root, {})
     assert ("p-linked", "https://shop.test/p.png: 404") in [
-        (one.content.content_id, why) for one, why in seeding.lost
+        (one.content.content_id, why) for one, why in begun.lost
     ]
-    assert seeding.num_taken == 2
+    assert begun.num_taken == 2
 
 
 def test_floors_and_remembered_deletes_are_taken_over_so_that_late_versions_stay_away(root: Path) -> None:
@@ -246,13 +264,180 @@ def test_after_its_consumer_has_read_the_log_the_new_index_holds_what_the_served
 def test_contents_are_not_taken_over_into_an_index_that_a_consumer_builds_already(root: Path) -> None:
     index = IndexDirectory.create(root, "v2", describe("v2", NEW))
     fill(index, uploads(NEW)[LOG_START:], first_offset=LOG_START)
-    with pytest.raises(reindex_command.IndexRefused, match="is being built already"):
-        Seeding(index, NEW).write(searcher_of(root, "main"), {SHARD: LOG_START})
+    with pytest.raises(IndexRefused, match="is being built already"):
+        Seeding(index, NEW).write(searcher_of(root, "main"), RetainedLog({SHARD: LOG_START}))
+
+
+class Killed(BaseException):
+    """Ends a command wherever it is, as a SIGKILL does."""
+
+
+@pytest.mark.parametrize("num_commits", range(4))
+def test_a_call_that_was_killed_is_repeated_and_encodes_only_what_is_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, num_commits: int
+) -> None:
+    commit, left = seeding._commit, num_commits
+
+    def commit_until_killed(*arguments: Any) -> None:
+        nonlocal left
+        if not left:
+            raise Killed
+        left -= 1
+        commit(*arguments)
+
+    monkeypatch.setattr(seeding, "CHANGES_OF_A_COMMIT", 1)
+    monkeypatch.setattr(seeding, "_commit", commit_until_killed)
+    with pytest.raises(Killed):
+        seed(root)
+    already = len(live_ids(root, "v2"))
+    monkeypatch.setattr(seeding, "_commit", commit)
+    counted: list[Prepared] = []
+    encode = HashEncoder.encode
+    monkeypatch.setattr(
+        HashEncoder, "encode", lambda self, items: counted.extend(items) or encode(self, items)
+    )
+    again = seed(root)
+    assert (again.num_taken, len(counted)) == (2, 2 - already)
+    assert live_ids(root, "v2") == {"t-old", "t-floor"}
+    assert searcher_of(root, "v2").shards[SHARD].next_offset == LOG_START
+    late = [encoded(NEW, "late", one, n, version=3) for n, one in enumerate(("t-gone", "t-floor"), LOG_START)]
+    fill(IndexDirectory.open(root, "v2"), late)
+    new = searcher_of(root, "v2")
+    assert new.find("t-gone") is None
+    assert new.read(new.find("t-floor")).facts.text == "then without one"  # type: ignore[arg-type]
+
+
+def test_a_repeated_call_takes_what_the_first_one_could_not(root: Path) -> None:
+    assert seed(root).num_taken == 2
+    assert seed(root, {"https://shop.test/p.png": PICTURE}).num_taken == 3
+    assert live_ids(root, "v2") == {"t-old", "t-floor", "p-linked"}
+
+
+def test_a_repeated_call_follows_a_log_that_has_lost_more_since(root: Path) -> None:
+    """The consumer had refused to start, because the records behind the end of the first call were gone."""
+    seed(root)
+    fill(IndexDirectory.open(root, "main"), [RemovedContent("t-old", 8)])
+    seed(root, log=RetainedLog({SHARD: 9}))
+    assert live_ids(root, "v2") == {"t-floor", "t-new"}
+    assert searcher_of(root, "v2").shards[SHARD].next_offset == 9
+
+
+def test_a_repeated_call_that_finds_a_consumer_at_work_changes_nothing(root: Path) -> None:
+    seed(root)
+    fill(IndexDirectory.open(root, "v2"), uploads(NEW)[LOG_START:])
+    with pytest.raises(IndexRefused, match="is being built already"):
+        seed(root)
+    assert searcher_of(root, "v2").shards[SHARD].next_offset == 8
+
+
+def test_a_floor_whose_event_the_log_lost_is_taken_over_though_it_holds_a_later_event(root: Path) -> None:
+    """Both ids were changed again in what is left of the log, by events without a version."""
+    later: list[Change] = [RemovedContent("t-old", 8), encoded(OLD, "again", "t-gone", 9)]
+    fill(IndexDirectory.open(root, "main"), later)
+    seed(root)
+    rest = [
+        *uploads(NEW)[LOG_START:],
+        RemovedContent("t-old", 8),
+        encoded(NEW, "again", "t-gone", 9),
+        encoded(NEW, "late", "t-old", 10, version=2),
+        encoded(NEW, "late", "t-gone", 11, version=3),
+    ]
+    fill(IndexDirectory.open(root, "v2"), rest)
+    new = searcher_of(root, "v2")
+    assert new.find("t-old") is None
+    assert new.read(new.find("t-gone")).facts.text == "again"  # type: ignore[arg-type]
+
+
+PATCHED = ("t-old", "t-new", "p-inline", "t-again")
+"""Of these, `t-new` and `t-again` have uploads in what is left of the log, at 6 and 8."""
+
+
+def patch_all(root: Path) -> None:
+    """Upload one more text, and patch four contents: offsets 8 to 12."""
+    patches = [PatchedContent(one, 9 + n, 9, metadata={"price": 5.0}) for n, one in enumerate(PATCHED)]
+    uploaded = encoded(OLD, "uploaded again", "t-again", 8, version=2)
+    fill(IndexDirectory.open(root, "main"), [uploaded, *patches])
+
+
+def records_that_are_left() -> list[Record]:
+    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    events: list[Event] = [
+        UploadEvent("e6", "t-new", "shop", at, TextContent("a green hat")),
+        UploadEvent("e7", "p-new", "shop", at, ImageContent(draw_picture(3))),
+        UploadEvent("e8", "t-again", "shop", at, TextContent("uploaded again"), version=2),
+        *(PatchEvent(f"e{n}", one, "shop", at, metadata={"price": 5.0}) for n, one in enumerate(PATCHED)),
+    ]
+    encoded_events = map(encode_event, events)
+    return [
+        Record(TOPIC, 0, offset, one.key, one.value, one.headers, 1_700_000_000_000, 1)
+        for offset, one in enumerate(encoded_events, LOG_START)
+    ]
+
+
+@pytest.fixture
+def patched(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root with patched contents, and a log that can be read."""
+    patch_all(root)
+
+    def fold_log(_: Any, topics: Any, covered: Mapping[int, range], decoder: EventDecoder) -> LogFold:
+        folded = LogFold(covered, set(), decoder)
+        for record in records_that_are_left():
+            folded.add(record)
+        return folded
+
+    monkeypatch.setattr(log_access, "fold_log", fold_log)
+    ranges = [LogRange(LOG_START, 13)]
+    found = Log(TopicDescription(TOPIC, "topic-1", 1), ranges)
+    monkeypatch.setattr(reindex_command, "ask_log", lambda *_: found)
+    monkeypatch.setattr(reindex_command, "_load", lambda *_: NEW)
+    return root
+
+
+def test_a_patched_content_whose_upload_the_log_lost_is_taken_over_or_listed(patched: Path) -> None:
+    """Its row has the offset of the patch, which the log still holds."""
+    result = run(patched, "--model", "tuned")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stderr.split())
+    assert "4 contents got patches since: reading the log to see which uploads it still holds" in told
+    assert "the log does not hold 4 live contents any more" in told
+    assert "lost: p-inline: the index keeps no copy of it" in told
+    assert live_ids(patched, "v2") == {"t-old", "t-floor"}
+    rest = [
+        *uploads(NEW)[LOG_START:],
+        encoded(NEW, "uploaded again", "t-again", 8, version=2),
+        *(PatchedContent(one, 9 + n, 9, metadata={"price": 5.0}) for n, one in enumerate(PATCHED)),
+    ]
+    fill(IndexDirectory.open(patched, "v2"), rest)
+    served, new = searcher_of(patched, "main"), searcher_of(patched, "v2")
+    for one in ("t-old", "t-new", "t-again", "t-floor"):
+        assert new.read(new.find(one)) == served.read(served.find(one)), one  # type: ignore[arg-type]
+
+
+def test_an_upload_that_compaction_removed_is_listed(patched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be put before the beginning of such a log, which stays where it was."""
+    found = Log(TopicDescription(TOPIC, "topic-1", 1), [LogRange(0, 13)], is_compacted=True)
+    monkeypatch.setattr(reindex_command, "ask_log", lambda *_: found)
+    result = run(patched, "--model", "tuned")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stderr.split())
+    assert "the topic is compacted: reading the log" in told
+    assert "4 are lost to the new index" in told
+    assert "lost: t-old: compaction has removed its upload" in told
+    assert json.loads(result.stdout.splitlines()[-1])["lost"] == 4
+
+
+def live_ids(root: Path, index_id: str) -> set[str]:
+    return {
+        segment.segment.contents.column("content_id")[row].as_py()
+        for view in searcher_of(root, index_id).shard_views
+        for segment in view.segments
+        for row in segment.eligible_rows(None).nonzero()[0].tolist()
+    }
 
 
 def test_a_log_that_holds_everything_leaves_nothing_to_take_over(root: Path) -> None:
     index = IndexDirectory.create(root, "v2", describe("v2", NEW))
-    Seeding(index, NEW).write(searcher_of(root, "main"), {SHARD: 0})
+    Seeding(index, NEW).write(searcher_of(root, "main"), RetainedLog({SHARD: 0}))
     assert not list(index.path.glob("*/manifest-*"))
 
 
@@ -289,7 +474,7 @@ def test_progress_tells_rate_and_time_left_until_the_index_has_caught_up(root: P
 
 
 def test_nothing_larger_than_any_content_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(kept_contents, "MAX_FETCHED_BYTES", 10)
+    monkeypatch.setattr(seeding, "MAX_FETCHED_BYTES", 10)
     (tmp_path / "file").write_bytes(b"x" * 11)
     with pytest.raises(OSError, match="more than 10 bytes"):
-        kept_contents.fetch_by_http((tmp_path / "file").as_uri())
+        seeding.fetch_by_http((tmp_path / "file").as_uri())

@@ -76,6 +76,28 @@ def test_a_second_switch_to_the_same_index_changes_nothing(tmp_path: Path, write
     assert newest_number(open_root(tmp_path)) == 2
 
 
+def test_a_switch_that_was_killed_while_it_waited_waits_again(
+    tmp_path: Path, writers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cliptide.reindexing.switch_checks._POLL_SECONDS", 0.001)
+    name_current(open_root(tmp_path), "v2", after=1)
+    with service(("preparing", None), ("served", None)) as good, service(("failed", "no room")) as bad:
+        again = run(tmp_path, "switch", "v2", "--service", good)
+        failed = run(tmp_path, "switch", "v2", "--service", bad)
+    assert (again.exit_code, failed.exit_code) == (0, 1)
+    assert f"{good} serves v2" in again.stderr
+    assert f"{bad} cannot serve v2: no room" in failed.stderr
+    assert json.loads(again.stdout) == {
+        "index": "v2",
+        "former": None,
+        "changed": False,
+        "pointer": 2,
+        "services": 1,
+        "not_following": 0,
+    }
+    assert newest_number(open_root(tmp_path)) == 2
+
+
 def test_an_index_that_is_behind_is_refused_with_the_numbers(tmp_path: Path, writers: Any) -> None:
     upload(writers["main"][1], "new")
     upload(writers["main"][1], "newer")
