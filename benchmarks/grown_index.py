@@ -2,7 +2,9 @@
 
 `python -m benchmarks.grown_index build ROOT ROWS` lets the real writer commit the rows of each shard in eight
 parts, and its merge process makes one segment of them. Rows are drawn part by part, because ten million do
-not fit into memory. `… open ROOT` and `… own ROOT` print what a query service and a consumer need, as JSON.
+not fit into memory, and what a merge has replaced is deleted, because both together may not fit on the disk.
+A shard is not begun if the disk has not the room for it. `… open ROOT` and `… own ROOT` print what a query
+service and a consumer need, as JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -31,7 +34,16 @@ NUM_QUERIES = 40
 SEED = 17
 _COMMITTED_ROWS = 100
 _K = 10
-_MERGES_ALL = MergeSettings(merge_factor=NUM_PARTS, floor_entries=10**9)
+_BUILDING = WriterSettings(
+    retain_for_seconds=0,
+    collect_every_seconds=0,
+    merge=MergeSettings(merge_factor=NUM_PARTS, floor_entries=10**9),
+)
+_ROW_BYTES = 1_400
+"""A merged row takes 1,340 bytes, one that is not merged 1,250."""
+_SPARE_BYTES = 2 * 2**30
+"""Left to others. A merge does not begin without 1 GiB more than it takes."""
+_NUM_RETAINED = 3
 
 Measured = Mapping[str, float]
 
@@ -41,22 +53,43 @@ def build(root: Path, num_rows: int) -> Measured:
     fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
     description = IndexDescription("content-uploads", None, NUM_PARTITIONS, "cliptide-main", fingerprint)
     index = IndexDirectory.create(root, "main", description)
-    space, num_drawn = draw_space(SEED), num_rows // NUM_PARTITIONS // NUM_PARTS
     for partition in range(NUM_PARTITIONS):
-        writer = _take_over(index, partition, WriterSettings(merge=_MERGES_ALL))
-        for part in range(NUM_PARTS):
-            rows = draw_rows(space, "image", num_drawn, SEED + 100 * partition + part)
-            _commit(writer, rows)
-        writer.maintain()
-        while len(writer.manifest.segments) > 1:
-            time.sleep(0.05)
-            writer.maintain()
-        writer.close()
+        _need_room(root, _bytes_to_build(num_rows, NUM_PARTITIONS - partition))
+        _build_shard(index, partition, num_rows // NUM_PARTITIONS)
+        sys.stderr.write(f"built shard {partition + 1} of {NUM_PARTITIONS} of {num_rows:,} rows\n")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "merge_cpu_seconds": children.ru_utime + children.ru_stime,
         "merge_memory_mb": children.ru_maxrss / 1e3,
     }
+
+
+def _build_shard(index: IndexDirectory, partition: int, num_rows: int) -> None:
+    """Commit the rows in parts, merge the parts, and delete them."""
+    space = draw_space(SEED)
+    writer = _take_over(index, partition, _BUILDING)
+    for part in range(NUM_PARTS):
+        _commit(writer, draw_rows(space, "image", num_rows // NUM_PARTS, SEED + 100 * partition + part))
+    writer.maintain()
+    while len(writer.manifest.segments) > 1:
+        time.sleep(0.05)
+        writer.maintain()
+    writer.close()
+    for _ in range(_NUM_RETAINED):  # each is a generation, and the last few ones keep their files
+        writer = _take_over(index, partition, _BUILDING)
+        writer.maintain()
+        writer.close()
+
+
+def _bytes_to_build(num_rows: int, num_shards: int) -> int:
+    """Return what the shards take that are still to be built: merged, and one with its parts beside it."""
+    return _ROW_BYTES * (num_rows // NUM_PARTITIONS) * (num_shards + 1) + _SPARE_BYTES
+
+
+def _need_room(root: Path, num_bytes: int) -> None:
+    needed, free = num_bytes / 1e9, shutil.disk_usage(root).free / 1e9
+    if needed > free:
+        sys.exit(f"the index needs {needed:.1f} GB more of the disk, where {free:.1f} GB are free")
 
 
 def open_as_query_service(root: Path) -> Measured:

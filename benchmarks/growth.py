@@ -71,7 +71,11 @@ def _built(num_rows: int) -> tuple[Path, Measured]:
     if not measured.exists():
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        measured.write_text(json.dumps(_run("build", root / "index", str(num_rows))))
+        try:
+            measured.write_text(json.dumps(_run("build", root / "index", str(num_rows))))
+        except BaseException:
+            shutil.rmtree(root)  # an unfinished index may have filled the disk
+            raise
     return root / "index", json.loads(measured.read_text())
 
 
@@ -84,8 +88,9 @@ def _look(root: Path) -> Measured:
 
 
 def _run(*arguments: object) -> dict[str, float]:
+    """Run a part of the figure, which writes its progress and its errors to the terminal."""
     command = [*_PROGRAM, *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return measured
 
