@@ -34,11 +34,9 @@ NUM_QUERIES = 40
 SEED = 17
 _COMMITTED_ROWS = 100
 _K = 10
-_BUILDING = WriterSettings(
-    retain_for_seconds=0,
-    collect_every_seconds=0,
-    merge=MergeSettings(merge_factor=NUM_PARTS, floor_entries=10**9),
-)
+_BUILDING = WriterSettings(merge=MergeSettings(merge_factor=NUM_PARTS, floor_entries=10**9, max_debt=1))
+"""A debt of one is the greatest, so a merge has the priority of this process, which waits for it."""
+_TIDYING = WriterSettings(retain_for_seconds=0, collect_every_seconds=0)
 _ROW_BYTES = 1_400
 """A merged row takes 1,340 bytes, one that is not merged 1,250."""
 _SPARE_BYTES = 2 * 2**30
@@ -76,7 +74,7 @@ def _build_shard(index: IndexDirectory, partition: int, num_rows: int) -> None:
         writer.maintain()
     writer.close()
     for _ in range(_NUM_RETAINED):  # each is a generation, and the last few ones keep their files
-        writer = _take_over(index, partition, _BUILDING)
+        writer = _take_over(index, partition, _TIDYING)
         writer.maintain()
         writer.close()
 
