@@ -11,12 +11,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from crashes.damage import build_index, damaged_files
 from crashes.kills import kills_at_every_step, kills_at_random_times
 from crashes.power_failures import power_failures
+from crashes.store_damage import damaged_copies, damaged_objects
 from crashes.store_faults import FAULTS_OF_A_LIFE, store_faults
 from crashes.store_kills import store_kills
 
@@ -44,6 +45,14 @@ def damages(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
         yield [f"{damage.kind}, {damage.change}: not noticed by the {opener}" for opener in damage.misses]
 
 
+def damages_on_a_store(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
+    """Damage objects, then copies: half of the number each."""
+    objects = damaged_objects(directory / "objects", seed=seed, number=number - number // 2)
+    copies = damaged_copies(directory / "copies", seed=seed, number=number // 2)
+    for damage in chain(objects, copies):
+        yield [f"{damage.kind}, {damage.change}: not noticed by the {opener}" for opener in damage.misses]
+
+
 def faults(directory: Path, seed: int, number: int) -> Iterable[list[str]]:
     """Let a store fail at requests of one life that are spread over it, then of the next life."""
     every = max(1, FAULTS_OF_A_LIFE // number)
@@ -60,6 +69,7 @@ CAMPAIGNS: dict[str, Callable[[Path, int, int], Iterable[list[str]]]] = {
     "random_kills": random_kills,
     "power_cuts": power_cuts,
     "damages": damages,
+    "store_damages": damages_on_a_store,
     "store_faults": faults,
     "store_kills": kills_on_a_store,
 }
@@ -68,6 +78,7 @@ LONG = {
     "random_kills": 100,
     "power_cuts": 5000,
     "damages": 1000,
+    "store_damages": 1000,
     "store_faults": 2 * FAULTS_OF_A_LIFE,
     "store_kills": 300,
 }
