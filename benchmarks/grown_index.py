@@ -1,10 +1,10 @@
 """The indexes of the figure of growth, and the program that looks at one of them in a process of its own.
 
-`python -m benchmarks.grown_index build ROOT ROWS FORM` lets the real writer commit the rows of each shard in eight
-parts, and its merge process makes one segment of them. Rows are drawn part by part, because ten million do
-not fit into memory, and what a merge has replaced is deleted, because both together may not fit on the disk.
-A shard is not begun if the disk has not the room for it. `… open ROOT` and `… own ROOT` print what a query
-service and a consumer need, as JSON.
+`python -m benchmarks.grown_index build ROOT ROWS FORM` lets the real writer commit the rows of each shard in
+eight parts, and its merge process makes one segment of them, whose lists have the form. Rows are drawn part
+by part, because ten million do not fit into memory, and what a merge has replaced is deleted, because both
+together may not fit on the disk. A shard is not begun if the disk has not the room for it. `… open ROOT` and
+`… own ROOT` print what a query service and a consumer need, as JSON.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _build_shard(index: IndexDirectory, partition: int, num_rows: int, form: Vec
 
 
 def _rows_to_hold(num_rows: int, num_shards: int) -> int:
-    """Return the rows of the shards that are still to be built, merged, and of one with its parts beside it."""
+    """Return the rows of the shards that are still to be built, and of one with its parts beside it."""
     return num_rows // NUM_PARTITIONS * (num_shards + 1)
 
 
