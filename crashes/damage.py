@@ -16,6 +16,7 @@ from clip_index.generations.watermark import read_watermark
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.vectors.inverted_lists import MIN_NODES
+from clip_index.writing.deferred_segment import DeferredSegment
 from clip_index.writing.shard_state import open_for_look_ups
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.format_1 import rewrite_as_format_1
@@ -154,5 +155,6 @@ def verify_as_writer(root: IndexRoot) -> None:
     store = index.shard_store(0)
     newest = read_newest(store)
     assert newest is not None
-    for segment in open_for_look_ups(store, newest).deferred():
-        segment.whole()
+    for segment in open_for_look_ups(store, newest).segments.values():
+        if isinstance(segment, DeferredSegment):
+            segment.whole()

@@ -41,15 +41,21 @@ def damaged_copies(directory: Path, *, seed: int, number: int) -> Iterator[Damag
     dice, bucket = random.Random(seed), memory_bucket()
     build_packs(object_store(bucket, "", directory / "writer"))
     expected = _answers(_machine(bucket, directory))
-    copies = sorted(path for path in (directory / "machine" / "copies").rglob("*") if path.is_file())
     for _ in range(number):
-        path, change = dice.choice(copies), dice.choice(CHANGES)
-        whole = path.read_bytes()
+        path, change = dice.choice(_copies(directory)), dice.choice(CHANGES)
+        damaged = change(path.read_bytes(), dice)
         path.chmod(0o644)
-        path.write_bytes(change(whole, dice))
+        path.write_bytes(damaged)
         yield Damage(f"copy {path.suffix}", change.__name__, _not_healed(bucket, directory, expected))
-        path.unlink(missing_ok=True)
-        path.write_bytes(whole)
+
+
+def _copies(directory: Path) -> list[Path]:
+    """Return the copies that are there now: a file that is fetched again takes those of its parts away."""
+    return sorted(
+        path
+        for path in (directory / "machine" / "copies").rglob("*")
+        if path.is_file() and path.stat().st_size
+    )
 
 
 def _by_kind(keys: Sequence[str]) -> dict[str, list[str]]:

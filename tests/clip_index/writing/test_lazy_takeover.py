@@ -27,6 +27,7 @@ from clip_index.segments.segment_files import PARTS_OF_IDS
 from clip_index.storage.digested_json import dump_digested
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.object_bucket import open_bucket
 from clip_index.vectors.centroid_set import CentroidSets
 from clip_index.writing.deferred_segment import DeferredSegment
 from clip_index.writing.late_verification import THREAD, LateVerification
@@ -41,6 +42,7 @@ NUM_CONTENTS = 8
 _DIGEST = bytes(range(32))
 _DEFERRED = "thumbnails.arrow"
 _PATIENCE_SECONDS = 60.0
+_CUT_BYTES = 1_000_000  # behind the columns, before the ids
 _PART_OF_SMALL = "image.faiss"
 
 
@@ -627,3 +629,17 @@ def test_a_delta_whose_patch_cannot_be_read_changes_nothing_and_may_be_added_aga
         writer.commit()
         known = open_state(index.shard_store(0), writer.manifest).find(["new", "0-0"])
         assert [one.live_row is not None for one in known.values()] == [True, True]
+
+
+@pytest.mark.parametrize("place", ["memory", "versitygw"])
+def test_an_object_that_was_cut_short_is_damage_and_no_reason_to_wait_for_its_store(
+    request: pytest.FixtureRequest, tmp_path: Path, place: str
+) -> None:
+    """What look-ups need lies behind its end. A store says no more of that than of its own faults."""
+    bucket = memory_bucket() if place == "memory" else open_bucket(request.getfixturevalue("s3_url"))
+    fill(create_index(object_store(bucket, "", tmp_path / "writer")))
+    [key] = [key for key in bucket.list_all("") if key.endswith(".pack")]
+    bucket.put(key, b"".join(bucket.chunks(key))[:_CUT_BYTES])
+    index = IndexDirectory.open(object_store(bucket, "", tmp_path / "successor"))
+    with pytest.raises(DamagedFile, match=key):
+        take_over(index)
