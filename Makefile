@@ -92,7 +92,7 @@ format: install ## rewrite the code in the project's style
 figures: install ## measure every figure of benchmarks/ (up to five minutes each)
 	@$(BIN)/python -m benchmarks all $(ARGS)
 
-crash-long: install ## kill writers 1,000 times, cut the power 5,000 times, damage 1,000 files
+crash-long: install ## kill writers 1,000 times, cut the power 5,000 times, damage 1,000 files and 1,000 objects
 	@OMP_NUM_THREADS=1 $(BIN)/python -m crashes.campaign $(ARGS)
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.10

@@ -1,8 +1,10 @@
 """The indexes of the figure of growth, and the program that looks at one of them in a process of its own.
 
-`python -m benchmarks.grown_index build ROOT ROWS` lets the real writer commit the rows of each shard in eight
-parts, and its merge process makes one segment of them. Rows are drawn part by part, because ten million do
-not fit into memory. `… open ROOT` and `… own ROOT` print what a query service and a consumer need, as JSON.
+`python -m benchmarks.grown_index build ROOT ROWS FORM` lets the real writer commit the rows of each shard in
+eight parts, and its merge process makes one segment of them, whose lists have the form. Rows are drawn part
+by part, because ten million do not fit into memory, and what a merge has replaced is deleted, because both
+together may not fit on the disk. A shard is not begun if the disk has not the room for it. `… open ROOT` and
+`… own ROOT` print what a query service and a consumer need, as JSON.
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_queries, draw_rows, draw_space
 from benchmarks.process_figures import anonymous_bytes
-from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent
+from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent, VectorForm
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
@@ -31,32 +36,61 @@ NUM_QUERIES = 40
 SEED = 17
 _COMMITTED_ROWS = 100
 _K = 10
-_MERGES_ALL = MergeSettings(merge_factor=NUM_PARTS, floor_entries=10**9)
+_MERGES_ALL = MergeSettings(merge_factor=NUM_PARTS, floor_entries=10**9, max_debt=1)
+"""A debt of one is the greatest, so a merge has the priority of this process, which waits for it."""
+_TIDYING = WriterSettings(retain_for_seconds=0, collect_every_seconds=0)
+_ROW_BYTES: Mapping[VectorForm, int] = MappingProxyType({"fp16": 1_400, "sq8": 1_950})
+"""What a merged row takes at most. One that is not merged takes 1,250 bytes."""
+_SPARE_BYTES = 2 * 2**30
+"""Left to others. A merge does not begin without 1 GiB more than it takes."""
+_NUM_RETAINED = 3
 
 Measured = Mapping[str, float]
 
 
-def build(root: Path, num_rows: int) -> Measured:
+def build(root: Path, num_rows: int, form: VectorForm) -> Measured:
     """Return what the merges took: CPU seconds of all, and the memory of the largest."""
     fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
     description = IndexDescription("content-uploads", None, NUM_PARTITIONS, "cliptide-main", fingerprint)
     index = IndexDirectory.create(root, "main", description)
-    space, num_drawn = draw_space(SEED), num_rows // NUM_PARTITIONS // NUM_PARTS
     for partition in range(NUM_PARTITIONS):
-        writer = _take_over(index, partition, WriterSettings(merge=_MERGES_ALL))
-        for part in range(NUM_PARTS):
-            rows = draw_rows(space, "image", num_drawn, SEED + 100 * partition + part)
-            _commit(writer, rows)
-        writer.maintain()
-        while len(writer.manifest.segments) > 1:
-            time.sleep(0.05)
-            writer.maintain()
-        writer.close()
+        _need_room(root, _ROW_BYTES[form] * _rows_to_hold(num_rows, NUM_PARTITIONS - partition))
+        _build_shard(index, partition, num_rows // NUM_PARTITIONS, form)
+        sys.stderr.write(f"built shard {partition + 1} of {NUM_PARTITIONS} of {num_rows:,} rows\n")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "merge_cpu_seconds": children.ru_utime + children.ru_stime,
         "merge_memory_mb": children.ru_maxrss / 1e3,
     }
+
+
+def _build_shard(index: IndexDirectory, partition: int, num_rows: int, form: VectorForm) -> None:
+    """Commit the rows in parts, merge the parts, and delete them."""
+    space = draw_space(SEED)
+    settings = WriterSettings(merge=replace(_MERGES_ALL, vectors=form))
+    writer = _take_over(index, partition, settings)
+    for part in range(NUM_PARTS):
+        _commit(writer, draw_rows(space, "image", num_rows // NUM_PARTS, SEED + 100 * partition + part))
+    writer.maintain()
+    while len(writer.manifest.segments) > 1:
+        time.sleep(0.05)
+        writer.maintain()
+    writer.close()
+    for _ in range(_NUM_RETAINED):  # each is a generation, and the last few ones keep their files
+        writer = _take_over(index, partition, _TIDYING)
+        writer.maintain()
+        writer.close()
+
+
+def _rows_to_hold(num_rows: int, num_shards: int) -> int:
+    """Return the rows of the shards that are still to be built, and of one with its parts beside it."""
+    return num_rows // NUM_PARTITIONS * (num_shards + 1)
+
+
+def _need_room(root: Path, num_bytes: int) -> None:
+    needed, free = (num_bytes + _SPARE_BYTES) / 1e9, shutil.disk_usage(root).free / 1e9
+    if needed > free:
+        sys.exit(f"the index needs {needed:.1f} GB more of the disk, where {free:.1f} GB are free")
 
 
 def open_as_query_service(root: Path) -> Measured:
@@ -124,9 +158,13 @@ def _content(partition: int, offset: int, row: Embeddings) -> EncodedContent:
     return EncodedContent(f"{partition}-{offset}", offset, "image", row[None], facts)
 
 
+def form_of(text: str) -> VectorForm:
+    return "sq8" if text == "sq8" else "fp16"
+
+
 def _run(program: str, root: Path, arguments: list[str]) -> Measured:
     if program == "build":
-        return build(root, int(arguments[0]))
+        return build(root, int(arguments[0]), form_of(arguments[1]))
     return open_as_query_service(root) if program == "open" else own_as_consumer(root)
 
 

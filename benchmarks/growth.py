@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.figure import Figure
-from benchmarks.grown_index import SEED, Measured
+from benchmarks.grown_index import SEED, Measured, form_of
 from benchmarks.searched_index import CACHE
 
 NAME = "growth"
@@ -33,6 +33,7 @@ _TARGET_ROWS = 10_000_000
 _FACTOR = 10
 _ROUNDS = 3
 _LARGEST = "CLIPTIDE_BENCHMARK_GROWTH_ROWS"
+_VECTORS = "CLIPTIDE_INDEX__VECTORS"
 _PROGRAM = [sys.executable, "-m", "benchmarks.grown_index"]
 
 
@@ -66,12 +67,17 @@ def measure(*, quick: bool) -> Figure:
 
 def _built(num_rows: int) -> tuple[Path, Measured]:
     """Return the cached index of this size, and what its merges took; build it first if it does not exist."""
-    root = CACHE / f"grown-{num_rows}-{SEED}"
+    form = form_of(os.environ.get(_VECTORS, "fp16"))
+    root = CACHE / f"grown-{form}-{num_rows}-{SEED}"
     measured = root / "merges.json"
     if not measured.exists():
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        measured.write_text(json.dumps(_run("build", root / "index", str(num_rows))))
+        try:
+            measured.write_text(json.dumps(_run("build", root / "index", num_rows, form)))
+        except BaseException:
+            shutil.rmtree(root)  # an unfinished index may have filled the disk
+            raise
     return root / "index", json.loads(measured.read_text())
 
 
@@ -84,8 +90,9 @@ def _look(root: Path) -> Measured:
 
 
 def _run(*arguments: object) -> dict[str, float]:
+    """Run a part of the figure, which writes its progress and its errors to the terminal."""
     command = [*_PROGRAM, *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return measured
 

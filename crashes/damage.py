@@ -14,7 +14,9 @@ from clip_index.generations.history import manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.watermark import read_watermark
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.vectors.inverted_lists import MIN_NODES
+from clip_index.writing.deferred_segment import DeferredSegment
 from clip_index.writing.shard_state import open_for_look_ups
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.format_1 import rewrite_as_format_1
@@ -42,6 +44,15 @@ def build_index(root: Path) -> None:
     writer = take_over(index, settings=_SETTINGS)
     _fill(writer, "former")
     rewrite_as_format_1(index.shard_path(0))
+    _fill_with_packs(index)
+
+
+def build_packs(root: IndexRoot) -> None:
+    """Build such an index of packs alone: no release has written format 1 into a bucket."""
+    _fill_with_packs(create_index(root))
+
+
+def _fill_with_packs(index: IndexDirectory) -> None:
     writer = take_over(index, settings=_SETTINGS)
     _fill(writer, "latter")
     writer.renew_watermark(1_700_000_000_000)
@@ -79,19 +90,22 @@ def damaged_files(root: Path, *, seed: int, number: int) -> Iterator[Damage]:
         path = dice.choice(files[kind])
         whole = path.read_bytes()
         path.chmod(0o644)
-        damage = dice.choice([_flip_a_bit, _cut_short])
+        damage = dice.choice(CHANGES)
         path.write_bytes(damage(whole, dice))
-        yield Damage(kind, damage.__name__.strip("_"), _misses(root, kind))
+        yield Damage(kind, damage.__name__, misses_of(root, kind))
         path.write_bytes(whole)
 
 
-def _flip_a_bit(data: bytes, dice: random.Random) -> bytes:
+def flip_a_bit(data: bytes, dice: random.Random) -> bytes:
     position = dice.randrange(len(data))
     return data[:position] + bytes([data[position] ^ (1 << dice.randrange(8))]) + data[position + 1 :]
 
 
-def _cut_short(data: bytes, dice: random.Random) -> bytes:
+def cut_short(data: bytes, dice: random.Random) -> bytes:
     return data[: dice.randrange(len(data))]
+
+
+CHANGES = (flip_a_bit, cut_short)
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
@@ -114,15 +128,16 @@ def _files(root: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _misses(root: Path, kind: str) -> list[str]:
+def misses_of(root: IndexRoot, kind: str) -> list[str]:
+    """Return who opens an index of which a file of this kind is damaged."""
     if kind == "watermark.json":
         store = IndexDirectory.open(root).shard_store(0)
         return [] if read_watermark(store) is None else ["watermark"]
-    openers: dict[str, Callable[[Path], None]] = {"reader": _read, "writer": _write}
+    openers: dict[str, Callable[[IndexRoot], None]] = {"reader": _read, "writer": verify_as_writer}
     return [name for name, opens in openers.items() if not _is_refused(opens, root)]
 
 
-def _is_refused(opens: Callable[[Path], None], root: Path) -> bool:
+def _is_refused(opens: Callable[[IndexRoot], None], root: IndexRoot) -> bool:
     try:
         opens(root)
     except DamagedFile:
@@ -130,15 +145,16 @@ def _is_refused(opens: Callable[[Path], None], root: Path) -> bool:
     return False
 
 
-def _read(root: Path) -> None:
+def _read(root: IndexRoot) -> None:
     IndexReader(root).reload()
 
 
-def _write(root: Path) -> None:
+def verify_as_writer(root: IndexRoot) -> None:
     """Open what a takeover opens, without committing its generation, and verify what it defers."""
     index = IndexDirectory.open(root)
     store = index.shard_store(0)
     newest = read_newest(store)
     assert newest is not None
-    for segment in open_for_look_ups(store, newest).deferred():
-        segment.whole()
+    for segment in open_for_look_ups(store, newest).segments.values():
+        if isinstance(segment, DeferredSegment):
+            segment.whole()

@@ -14,12 +14,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.merge_worker import MergeLanes
+from clip_index.writing.shard_writer import WriterSettings
 from crashes.shard_life import (
+    SETTINGS,
     check,
     go_back_to_format_1,
     has_index,
@@ -85,7 +88,9 @@ def _kill_once(start: Path, root: Path, part: Log, log: Log, number: int) -> tup
     return True, _verdict(root, root, log, f"killed at step {number}")
 
 
-def kills_at_random_times(directory: Path, *, seed: int, number: int) -> Iterator[list[str]]:
+def kills_at_random_times(
+    directory: Path, *, seed: int, number: int, settings: WriterSettings = SETTINGS
+) -> Iterator[list[str]]:
     """Yield the violations of each kill: up to 20 kills of one index, whose log grows, beside a reader.
 
     Every tenth writer merges in a child process, as the consumer does. The sixth finds an index in format 1.
@@ -97,15 +102,29 @@ def kills_at_random_times(directory: Path, *, seed: int, number: int) -> Iterato
                 log = build_log(seed + start, 24 * (life + 1))
                 if life == _BEGINS_IN_FORMAT_1:
                     go_back_to_format_1(Path(root))
-                path, seconds = Path(root), dice.uniform(0.0, 0.15)
-                yield killed_in_time(path, path, log, seconds=seconds, has_child=life % 10 == 9)
+                path, life_of = Path(root), Life(log, settings, has_child=life % 10 == 9)
+                yield killed_in_time(path, path, life_of, seconds=dice.uniform(0.0, 0.15))
 
 
-def killed_in_time(root: IndexRoot, report: Path, log: Log, *, seconds: float, has_child: bool) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a writer indexes before it is killed, and how. With a child it merges as the consumer does."""
+
+    log: Log
+    settings: WriterSettings = SETTINGS
+    has_child: bool = False
+
+    def begin(self, root: IndexRoot) -> None:
+        lanes = MergeLanes() if self.has_child else None
+        live(root, self.log, _ignore, lanes, settings=self.settings)
+
+
+def killed_in_time(root: IndexRoot, report: Path, life: Life, *, seconds: float) -> list[str]:
     """Kill a writer after some time, beside a reader; return the violations. `report` names a file."""
-    writer = _fork(lambda: live(root, log, _ignore, MergeLanes() if has_child else None), report)
+    log = life.log
+    writer = _fork(lambda: life.begin(root), report)
     reader = _fork(lambda: _read_on(root, log), report)
-    time.sleep(seconds + has_child)
+    time.sleep(seconds + life.has_child)
     os.kill(writer, signal.SIGKILL)
     status = _wait(writer)
     os.kill(reader, signal.SIGTERM)
@@ -113,7 +132,7 @@ def killed_in_time(root: IndexRoot, report: Path, log: Log, *, seconds: float, h
         return [f"the writer failed: {_report(report)}"]
     if _wait(reader) not in (0, -signal.SIGTERM):
         return [f"a reader failed: {_report(report)}"]
-    return _verdict(root, report, log, f"killed after {seconds:.3f} s")
+    return _verdict(root, report, log, f"killed after {seconds:.3f} s", life.settings)
 
 
 def _read_on(root: IndexRoot, log: Log) -> None:
@@ -125,10 +144,12 @@ def _read_on(root: IndexRoot, log: Log) -> None:
             check(reader.searcher, log)
 
 
-def _verdict(root: IndexRoot, report: Path, log: Log, circumstance: str) -> list[str]:
+def _verdict(
+    root: IndexRoot, report: Path, log: Log, circumstance: str, settings: WriterSettings = SETTINGS
+) -> list[str]:
     def look_then_recover() -> None:
         open_and_check(root, log)
-        recover_and_check(root, log)
+        recover_and_check(root, log, settings)
 
     return [] if _wait(_fork(look_then_recover, report)) == 0 else [f"{circumstance}: {_report(report)}"]
 

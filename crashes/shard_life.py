@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot, open_root
+from clip_index.vectors import shared_vectors
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -24,6 +28,7 @@ from fakes.inline_merges import InlineLanes
 from fakes.shards import create_index, take_over, unit_vectors
 
 BATCH = 4
+_FEW_NODES = 2
 _MOST_UNDER_WAY = 4  # each of the two merge lanes may leave a merged segment and its row maps
 SETTINGS = WriterSettings(
     retain_for_seconds=0.0,
@@ -31,6 +36,8 @@ SETTINGS = WriterSettings(
     max_bitmap_bytes=40,  # two small bitmaps, so that some dead rows are in manifests and some in files
     merge=MergeSettings(merge_factor=2, floor_entries=8, max_dead_share=0.4),
 )
+
+QUANTISED = replace(SETTINGS, merge=replace(SETTINGS.merge, vectors="sq8"))
 
 Acknowledge = Callable[[int, int], None]
 """Called with a generation and its next offset once the writer knows that both are durable."""
@@ -72,6 +79,13 @@ def _commit_batch(writer: ShardWriter, log: Log) -> None:
     writer.renew_watermark(first)
 
 
+@contextmanager
+def small_lists() -> Iterator[None]:
+    """Let merges in this process and in its forks build lists of a handful of rows."""
+    with mock.patch.object(shared_vectors, "MIN_NODES", _FEW_NODES):
+        yield
+
+
 def inline_lanes() -> InlineLanes:
     lanes = InlineLanes()
     lanes.release(is_released=True)
@@ -100,12 +114,12 @@ def open_and_check(root: IndexRoot, log: Log) -> tuple[int, int]:
     return snapshot.generation, snapshot.next_offset
 
 
-def recover_and_check(root: IndexRoot, log: Log) -> None:
+def recover_and_check(root: IndexRoot, log: Log, settings: WriterSettings = SETTINGS) -> None:
     """Let a new writer finish the log, and check with a reader that was opened before it."""
     reader = IndexReader(root, clock=_Ticks().tick)
     if has_index(root):
         reader.reload()
-    live(root, log, lambda generation, next_offset: None)
+    live(root, log, lambda generation, next_offset: None, settings=settings)
     reader.reload()
     assert reader.searcher is not None
     check(reader.searcher, log)

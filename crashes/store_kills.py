@@ -14,7 +14,9 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from clip_index.storage.index_roots import ObjectRoot
-from crashes.kills import killed_in_time
+from clip_index.writing.shard_writer import WriterSettings
+from crashes.kills import Life, killed_in_time
+from crashes.shard_life import SETTINGS
 from crashes.small_log import build_log
 
 BUCKET_VARIABLE = "CLIPTIDE_CRASHES_BUCKET"
@@ -23,7 +25,9 @@ _LONGEST_SECONDS = 1.0
 _MACHINES = 2
 
 
-def store_kills(directory: Path, *, seed: int, number: int) -> Iterator[list[str]]:
+def store_kills(
+    directory: Path, *, seed: int, number: int, settings: WriterSettings = SETTINGS
+) -> Iterator[list[str]]:
     """Yield the violations of each kill: up to 10 kills of one index, whose log grows.
 
     The lives of an index are on two machines in turn, so that a writer finds copies of an earlier time.
@@ -38,7 +42,6 @@ def store_kills(directory: Path, *, seed: int, number: int) -> Iterator[list[str
                 yield killed_in_time(
                     root,
                     Path(caches) / "report",
-                    log,
+                    Life(log, settings, has_child=life % _LIVES == _LIVES - 1),
                     seconds=dice.uniform(0.0, _LONGEST_SECONDS),
-                    has_child=life % _LIVES == _LIVES - 1,
                 )

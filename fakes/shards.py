@@ -23,6 +23,7 @@ from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
 from clip_index.storage.index_roots import IndexRoot
+from clip_index.storage.object_store import ObjectShardStore
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 
 DIMENSION = 16
@@ -52,6 +53,13 @@ def description(**changes: Any) -> IndexDescription:
 
 def create_index(root: IndexRoot, **changes: Any) -> IndexDirectory:
     return IndexDirectory.create(root, "main", description(**changes))
+
+
+def root_of(index: IndexDirectory) -> IndexRoot:
+    """Return the root that an index was created on."""
+    if isinstance(index.store, ObjectShardStore):
+        return ObjectShardStore(index.store.bucket, index.store.cache)
+    return index.path.parent.parent
 
 
 def unit_vectors(seed: int, num_rows: int = 1, dimension: int = DIMENSION) -> np.ndarray:

@@ -5,7 +5,10 @@ Each modality is a graph of its own. A text's windows are nested vectors, of whi
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+
+import xxhash
 
 from clip_index.content import Modality
 from clip_index.row_filter import RowFilter
@@ -73,6 +76,15 @@ def exact(query: list[float], ranked: Ranked) -> Json:
         }
     }
     return _ranking(query_of_best, ranked)
+
+
+def copies_for(body: Json) -> str:
+    """Return a `preference` with which one query always asks the same copies of the shards.
+
+    Each copy of a shard has built a graph of its own, so two of them rank a little differently. If the
+    next page came from another copy, hits could be repeated or skipped.
+    """
+    return xxhash.xxh3_64_hexdigest(json.dumps(body["query"], sort_keys=True).encode())
 
 
 def cosine_from_score(score: float) -> float:

@@ -36,7 +36,7 @@ from opensearch_engine.documents import (
 from opensearch_engine.errors import EngineUnavailable
 from opensearch_engine.filters import live_contents
 from opensearch_engine.index import OpenSearchIndex
-from opensearch_engine.rankings import MAX_RESULTS, Ranked, cosine_from_score, exact, nearest
+from opensearch_engine.rankings import MAX_RESULTS, Ranked, copies_for, cosine_from_score, exact, nearest
 
 T = TypeVar("T")
 _MAX_EXACT = 20_000
@@ -284,13 +284,16 @@ class OpenSearchSnapshot:
         return self._index.connection.ask("POST", f"/{self._index.contents}/{what}", body, **params)
 
     def _search_many(self, bodies: Sequence[Json]) -> list[list[Json]]:
-        header = {"allow_partial_search_results": False, **self._preference}
-        lines = (line for body in bodies for line in (header, body))
+        lines = (line for body in bodies for line in (self._header(body), body))
         answer = self._index.connection.ask_lines(f"/{self._index.contents}/_msearch", lines)
         for one in answer["responses"]:
             if "error" in one:
                 raise self._index.connection.error_of_part("a search failed", one["status"], one["error"])
         return [one["hits"]["hits"] for one in answer["responses"]]
+
+    def _header(self, body: Json) -> Json:
+        preference = self._index.preference or copies_for(body)
+        return {"allow_partial_search_results": False, "preference": preference}
 
     @property
     def _preference(self) -> dict[str, str]:

@@ -129,9 +129,15 @@ class ObjectBucket:
                 threads.shutdown(cancel_futures=True)
 
     def _read_chunk(self, key: str, end: int, start: int) -> bytes:
+        """Return no bytes if the object ends before `start`, for which stores have no error of its own."""
         length = min(_CHUNK_BYTES, end - start)
-        with self._errors_named(key):
-            return bytes(obstore.get_range(self._store, key, start=start, length=length))
+        try:
+            with self._errors_named(key):
+                return bytes(obstore.get_range(self._store, key, start=start, length=length))
+        except StoreUnreachable:
+            if self.facts_of(key).size_bytes > start:
+                raise
+            return b""
 
     def facts_of(self, key: str) -> ObjectFacts:
         with self._errors_named(key):

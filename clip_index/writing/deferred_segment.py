@@ -1,8 +1,8 @@
 """A segment that a takeover has opened for look-ups, before the rest of its files is verified.
 
 Vectors and thumbnails are most of a segment's bytes. A new owner needs none of them to fold what arrives.
-They are verified later, in small steps between commits, and at once when something of them is asked for. So
-nothing damaged is ever read from them, and a merge verifies its sources itself.
+They are verified later, in small steps beside the commits, and at once when something of them is asked for.
+So nothing damaged is ever read from them, and a merge verifies its sources itself.
 """
 
 from __future__ import annotations
@@ -60,14 +60,22 @@ class DeferredSegment:
     def is_whole(self) -> bool:
         return self._whole is not None
 
+    @property
+    def is_damaged(self) -> bool:
+        return self._damage is not None
+
+    def raise_damage(self) -> None:
+        """Raise the damage that was found; do nothing if none was."""
+        if self._damage is not None:
+            raise self._damage
+
     def whole(self) -> Segment:
         """Return the segment when all of its files are verified, which this does now if need be.
 
         Raises `DamagedFile`, each time the same.
         """
         with self._lock:
-            if self._damage is not None:
-                raise self._damage
+            self.raise_damage()
             if self._whole is None:
                 try:
                     self._whole = self._open()

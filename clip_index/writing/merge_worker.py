@@ -27,6 +27,7 @@ from clip_index.storage.index_roots import store_fields, store_from_fields
 from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.erasure import ErasureBudget
+from clip_index.writing.late_verification import LateVerification
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import LOWEST_PRIORITY, MergeLane
 
@@ -139,12 +140,16 @@ class MergeWorker:
 
 
 class MergeLanes:
-    """One worker for each lane, and the budget for erasing. All shards of a process share them."""
+    """One worker for each lane, the budget for erasing, and the thread of late verification.
+
+    All shards of a process share them.
+    """
 
     def __init__(
         self, new_worker: Callable[[], MergeWorker] = MergeWorker, erasure: ErasureBudget | None = None
     ) -> None:
         self.erasure = erasure or ErasureBudget()
+        self.verification = LateVerification()
         self._workers = {lane: new_worker() for lane in MergeLane}
 
     def worker(self, lane: MergeLane) -> MergeWorker:
@@ -159,6 +164,7 @@ class MergeLanes:
         }
 
     def close(self) -> None:
+        self.verification.close()
         for worker in self._workers.values():
             worker.kill()
 

@@ -23,7 +23,6 @@ from clip_index.vectors.vector_file import VectorWriter
 from clip_index.writing.buffer import Buffer
 from clip_index.writing.current_state import CurrentState
 from clip_index.writing.erasure import ErasureBacklog, ErasureBudget
-from clip_index.writing.late_verification import LateVerification
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeLanes
 from clip_index.writing.shard_merges import ShardMerges
@@ -81,7 +80,6 @@ class ShardWriter:
             clock=clock,
             siblings=tuple(index.shard_store(p) for p in index.partitions if p != partition),
         )
-        self._late = LateVerification()
         self._buffer = Buffer()
         self._next_offset = state.manifest.next_offset
         self._watermark_ms = state.manifest.watermark_ms or 0
@@ -102,8 +100,8 @@ class ShardWriter:
 
         A new shard begins at the claim's `first_offset`, the log's start; an existing one continues at
         its manifest's `next_offset`. After `CommitUnknown` the owner claims the shard with the epoch of
-        its former writer: this raises `Fenced` if another owner has taken over since. `lanes` are the
-        merge workers that the shards of a process share; without them the writer starts its own. Raises
+        its former writer: this raises `Fenced` if another owner has taken over since. `lanes` are what
+        the shards of a process share; without them the writer starts its own. Raises
         `DamagedFile` if a file is not what the manifest says. Of large segments this verifies what look-ups
         need; `maintain` verifies the rest.
         """
@@ -228,11 +226,11 @@ class ShardWriter:
         """Commit merges that have ended, start those that are due, collect garbage from time to time.
 
         Raises what `commit` raises: `Fenced` even while there is nothing to commit. A failed
-        merge raises `MergeFailed` and is tried again after a wait. For a few milliseconds this also goes on
-        to verify what the takeover has deferred, and raises `DamagedFile` as the takeover would have.
+        merge raises `MergeFailed` and is tried again after a wait. Meanwhile a thread verifies what the
+        takeover has deferred. If it finds damage, this raises `DamagedFile` as the takeover would have.
         """
         with self._current.reading():
-            self._late.run(self._current.state.deferred())
+            self._lanes.verification.go_on(self.store.address, self._current.state.deferred())
             self._merges.run(self._buffer)
         now = self._clock()
         if 0 <= now - self._collected_at < self._settings.collect_every_seconds:
@@ -244,6 +242,7 @@ class ShardWriter:
     def close(self) -> None:
         """Stop running merges. Does not commit: what is in the buffer is still in the log."""
         self._merges.kill()
+        self._lanes.verification.forget(self.store.address)
         self.store.keep_local("writer", ())
         if self._owns_lanes:
             self._lanes.close()

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.consumer.running import World
+from tests.fixtures.roots import root
+
+__all__ = ["root", "world"]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from clip_index.content import DIGEST_BYTES, Derived
 from clip_index.encoder.images import make_thumbnail
 from clip_index.encoder.protocol import PreparedText
+from clip_index.storage.index_roots import IndexRoot
 from consumer.preparation.steps import PreparationOptions
 from consumer.references.policy import ReferencePolicy
 from consumer.saved_encodings import ContentDigests, NothingStored, PreparedContent, SavedEncodings
@@ -25,6 +26,12 @@ from tests.consumer.encoders import CountingEncoder, HeldEncoder
 from tests.consumer.running import QUICK, World, eventually, upload
 
 LONG_TEXT = TextContent(" ".join(f"word{number}" for number in range(5_000)))
+
+
+@pytest.fixture
+def world(root: IndexRoot) -> World:
+    """What is told here holds for a directory and for a bucket."""
+    return World(root)
 
 
 @pytest.fixture

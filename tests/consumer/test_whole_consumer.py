@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 
 from clip_index.content import StoredContent
 from clip_index.errors import EncoderMismatch
+from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.watermark import Watermark, write_watermark
-from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.index_roots import IndexRoot
 from consumer.backlog.backlog import BacklogLimits
 from consumer.dead_letters.dead_letter_limit import FloodThreshold
 from consumer.encoding.batcher import BatchLimits
@@ -35,6 +36,12 @@ from schemas.events import Content, ContentReference, DeleteEvent, ImageContent,
 from schemas.mapping.loading import load_mapping
 from tests.consumer.encoders import BrokenEncoder, CountingEncoder, HeldEncoder
 from tests.consumer.running import DEAD_LETTER_TOPIC, PATIENCE_SECONDS, TOPIC, World, eventually, upload
+
+
+@pytest.fixture
+def world(root: IndexRoot) -> World:
+    """What is told here holds for a directory and for a bucket."""
+    return World(root)
 
 
 def test_texts_and_pictures_become_contents_of_the_index(world: World) -> None:
@@ -499,7 +506,8 @@ def test_the_lag_in_seconds_goes_on_from_the_watermark_after_a_restart(world: Wo
         world.wait_committed(world.publish(upload("a")))
         eventually(lambda: world.watermark_ms() is not None)
     an_hour_ago_ms = round((time.time() - 3600) * 1000)
-    write_watermark(LocalShardStore(world.shard_path()), Watermark(an_hour_ago_ms, 1, 1))
+    store = IndexDirectory.open(world.root).shard_store(0)
+    write_watermark(store, Watermark(an_hour_ago_ms, 1, 1))
     world.encoder = held = HeldEncoder()
     end = world.publish(upload("b"))
     with world.running():

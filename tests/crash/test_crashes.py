@@ -17,8 +17,10 @@ from crashes.campaign_process import finish_campaign, start_campaign
             "step_kills", 193, id="killed at every call, of a new index, of an old one, in format 1"
         ),
         pytest.param("random_kills", 10, id="killed at random times while readers read"),
+        pytest.param("quantised_kills", 6, id="killed at random times, with quantised lists"),
         pytest.param("power_cuts", 300, id="power cut"),
         pytest.param("damages", 60, id="a bit flipped or a file cut short"),
+        pytest.param("store_damages", 60, id="an object or a copy of it damaged"),
         pytest.param("store_faults", 90, id="a store that fails at a request"),
     ],
 )

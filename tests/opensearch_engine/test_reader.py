@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,26 @@ def test_with_a_depth_the_answer_to_a_smaller_k_begins_the_answer_to_a_greater_o
     names = [[hit.content_id for hit in hits] for hits in answers]
     assert names[0] == names[1][:3] == names[2][:3]
     assert names[1] == names[2][:10]
+
+
+def test_the_pages_of_a_ranking_are_asked_of_the_same_copies(
+    index: OpenSearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each copy of a shard has a graph of its own, so hits could be repeated or skipped between them."""
+    ask_lines, asked = Connection.ask_lines, []
+
+    def note(connection: Connection, path: str, lines: Iterable[Any]) -> Any:
+        noted = list(lines)
+        asked.append(noted[0]["preference"])
+        return ask_lines(connection, path, noted)
+
+    monkeypatch.setattr(Connection, "ask_lines", note)
+    snapshot = snapshot_of(index)
+    for seed, k in ((1, 5), (1, 20), (2, 5)):
+        snapshot.search(unit_vectors(seed), k=k, modality="image", depth=100)
+    first, second, other = asked
+    assert first == second != other
+    assert not first.startswith("_"), "OpenSearch gives those another meaning"
 
 
 def test_a_hit_has_the_score_of_its_best_window_and_reaches_the_least_score(index: OpenSearchIndex) -> None:

@@ -20,18 +20,19 @@ from clip_index.generations.pointer import (
 )
 from clip_index.generations.recorded_model import RecordedModel, read_model, record_model
 from clip_index.storage.digested_json import dump_digested
-from clip_index.storage.index_roots import open_root
+from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.shard_store import ShardStore
 from fakes.shards import create_index, description
+from fakes.stored_damage import rewrite
 
 
 @pytest.fixture
-def top(tmp_path: Path) -> ShardStore:
+def top(root: IndexRoot) -> ShardStore:
     """A root with the indexes main, v2 and v3, of which main serves."""
-    create_index(tmp_path)
+    create_index(root)
     for index_id in ("v2", "v3"):
-        IndexDirectory.create(tmp_path, index_id, description(group_id=f"cliptide-{index_id}"))
-    return open_root(tmp_path)
+        IndexDirectory.create(root, index_id, description(group_id=f"cliptide-{index_id}"))
+    return open_root(root)
 
 
 def names(top: ShardStore) -> list[str]:
@@ -42,19 +43,19 @@ def switch_to(top: ShardStore, index_id: str) -> None:
     name_current(top, index_id, after=newest_number(top))
 
 
-def test_a_second_index_does_not_serve_until_it_is_named(top: ShardStore, tmp_path: Path) -> None:
-    assert list_indexes(tmp_path) == ["main", "v2", "v3"]
-    assert IndexDirectory.open(tmp_path).index_id == "main"
+def test_a_second_index_does_not_serve_until_it_is_named(top: ShardStore, root: IndexRoot) -> None:
+    assert list_indexes(root) == ["main", "v2", "v3"]
+    assert IndexDirectory.open(root).index_id == "main"
     switch_to(top, "v2")
-    assert IndexDirectory.open(tmp_path).index_id == "v2"
+    assert IndexDirectory.open(root).index_id == "v2"
 
 
-def test_pointers_are_created_by_number_and_never_replaced(top: ShardStore, tmp_path: Path) -> None:
-    first = (tmp_path / "current-1.json").read_bytes()
+def test_pointers_are_created_by_number_and_never_replaced(top: ShardStore, root: IndexRoot) -> None:
+    first = top.read("current-1.json")
     switch_to(top, "v2")
     switch_to(top, "v3")
     assert [(one.number, one.index_id) for one in read_history(top)] == [(1, "main"), (2, "v2"), (3, "v3")]
-    assert (tmp_path / "current-1.json").read_bytes() == first
+    assert top.read("current-1.json") == first
     assert read_pointer(top).named_at_ms is not None
 
 
@@ -97,39 +98,39 @@ def test_a_switch_after_a_rollback_can_be_rolled_back_again(top: ShardStore) -> 
 
 
 def test_a_damaged_newest_pointer_is_named_and_a_damaged_old_one_is_left_out(
-    top: ShardStore, tmp_path: Path
+    top: ShardStore, root: IndexRoot
 ) -> None:
-    (tmp_path / "current-2.json").write_bytes(b"{")
+    rewrite(top, "current-2.json", b"{")
     with pytest.raises(DamagedFile, match="cliptide snapshot repair"):
         read_pointer(top)
-    assert repair_current(tmp_path, "v2") == "v2"
+    assert repair_current(root, "v2") == "v2"
     assert names(top) == ["main", "v2"]
     assert read_pointer(top).number == 3
 
 
 @pytest.mark.parametrize("returns_to", [2, 0, -1, "1", 1.5], ids=str)
 def test_a_pointer_that_returns_to_itself_or_nowhere_is_damaged(
-    top: ShardStore, tmp_path: Path, returns_to: object
+    top: ShardStore, root: IndexRoot, returns_to: object
 ) -> None:
     fields = dump_digested({"index_id": "v2", "returns_to": returns_to})
-    (tmp_path / "current-2.json").write_bytes(fields)
+    rewrite(top, "current-2.json", fields)
     with pytest.raises(DamagedFile, match="where a smaller number is expected"):
         read_pointer(top)
 
 
 def test_a_pointer_that_a_rollback_needs_and_somebody_removed_is_named(
-    top: ShardStore, tmp_path: Path
+    top: ShardStore, root: IndexRoot
 ) -> None:
     switch_to(top, "v2")
-    (tmp_path / "current-1.json").unlink()
+    top.remove("current-1.json")
     with pytest.raises(IndexRefused, match=r"current-1\.json named the index to return to, and is gone"):
         name_former(top)
 
 
-def test_an_empty_root_names_no_index(tmp_path: Path) -> None:
-    assert read_history(open_root(tmp_path)) == []
+def test_an_empty_root_names_no_index(root: IndexRoot) -> None:
+    assert read_history(open_root(root)) == []
     with pytest.raises(IndexMissing):
-        read_pointer(open_root(tmp_path))
+        read_pointer(open_root(root))
 
 
 def test_an_index_keeps_the_model_that_it_was_begun_with(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,15 +22,24 @@ from clip_index.generations.restoration import (
 )
 from clip_index.generations.watermark import Watermark, write_watermark
 from clip_index.reading.index_reader import IndexReader
-from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_writer import ShardWriter
-from fakes.shards import add, content, create_index, pack_path, path_of, removal, take_over, unit_vectors
+from fakes.shards import (
+    add,
+    content,
+    create_index,
+    removal,
+    root_of,
+    take_over,
+    unit_vectors,
+)
+from fakes.stored_damage import flip_a_bit, newest_pack, rewrite
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> IndexDirectory:
-    return create_index(tmp_path)
+def index(root: IndexRoot) -> IndexDirectory:
+    return create_index(root)
 
 
 @pytest.fixture
@@ -44,16 +52,10 @@ def writer(index: IndexDirectory) -> ShardWriter:
     return writer
 
 
-def damage(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-2] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
 def damage_manifests(writer: ShardWriter, *generations: int) -> None:
     for generation in generations:
-        damage(path_of(writer) / manifest_name(generation))
+        data = writer.store.read(manifest_name(generation))
+        rewrite(writer.store, manifest_name(generation), data[:-2] + b"|" + data[-1:])
 
 
 def repair(store: ShardStore) -> Restoration:
@@ -64,7 +66,7 @@ def repair(store: ShardStore) -> Restoration:
 
 
 def live_ids(index: IndexDirectory) -> list[str]:
-    reader = IndexReader(index.path.parent.parent)
+    reader = IndexReader(root_of(index))
     reader.reload()
     assert reader.searcher is not None
     [hits] = reader.searcher.search(unit_vectors(1), k=100, modality="image")
@@ -78,9 +80,9 @@ def damages(writer: ShardWriter) -> dict[int, str | None]:
 
 def test_every_generation_names_its_first_damage(writer: ShardWriter) -> None:
     damage_manifests(writer, 4)
-    damage(pack_path(writer, 1))
-    pack_path(writer, 0).unlink()
-    packs = [pack_path(writer, number).name for number in range(2)]
+    flip_a_bit(writer.store, newest_pack(writer, 1))
+    writer.store.remove(newest_pack(writer, 0))
+    packs = [newest_pack(writer, number).rpartition("/")[2] for number in range(2)]
     assert damages(writer) == {4: manifest_name(4), 3: packs[0], 2: packs[0], 1: None}
 
 
@@ -89,8 +91,8 @@ def test_sound_generations_are_good(writer: ShardWriter) -> None:
     assert plan_repair(Inspection(writer.store)) is None
 
 
-def test_a_shard_that_nobody_has_begun_needs_no_repair(tmp_path: Path) -> None:
-    assert plan_repair(Inspection(LocalShardStore(tmp_path))) is None
+def test_a_shard_that_nobody_has_begun_needs_no_repair(root: IndexRoot) -> None:
+    assert plan_repair(Inspection(open_root(root))) is None
 
 
 def test_a_repair_shows_the_newest_good_generation_and_the_log_fills_in_the_rest(
@@ -110,7 +112,7 @@ def test_a_repair_shows_the_newest_good_generation_and_the_log_fills_in_the_rest
 def test_a_repair_skips_generations_that_rest_on_a_damaged_segment(
     index: IndexDirectory, writer: ShardWriter
 ) -> None:
-    damage(pack_path(writer, 1))
+    flip_a_bit(writer.store, newest_pack(writer, 1))
     with pytest.raises(DamagedFile):
         take_over(index)  # which leaves a generation of its own behind
     plan = repair(writer.store)
@@ -124,8 +126,8 @@ def test_a_repair_skips_generations_that_rest_on_a_damaged_segment(
 def test_where_no_generation_is_good_only_the_log_can_help(
     index: IndexDirectory, writer: ShardWriter
 ) -> None:
-    damage(pack_path(writer, 0))
-    (path_of(writer) / manifest_name(1)).unlink()
+    flip_a_bit(writer.store, newest_pack(writer, 0))
+    writer.store.remove(manifest_name(1))
     with pytest.raises(IndexRefused, match=r"none of 3 generations is good.*segments.*pack"):
         plan_repair(Inspection(writer.store))
     commit_restoration(writer.store, plan_refill(Inspection(writer.store)), writer_id="repair")
@@ -172,7 +174,7 @@ def test_a_rollback_to_what_cannot_serve_is_refused(
     plan_rollback(Inspection(writer.store), 3)
     damage_manifests(writer, 1)
     if generation == 3:
-        damage(pack_path(writer, 1))
+        flip_a_bit(writer.store, newest_pack(writer, 1))
     with pytest.raises(IndexRefused, match=sentence):
         plan_rollback(Inspection(writer.store), generation)
 
@@ -198,14 +200,14 @@ def test_a_generation_that_nobody_has_looked_at_is_not_hidden(writer: ShardWrite
 
 def test_files_that_garbage_collection_took_meanwhile_are_named(writer: ShardWriter) -> None:
     plan = plan_rollback(Inspection(writer.store), 2)
-    pack_path(writer, 0).unlink()
+    writer.store.remove(newest_pack(writer, 0))
     with pytest.raises(DamagedFile, match="collected before generation 5 named it"):
         commit_restoration(writer.store, plan, writer_id="rollback")
 
 
 def test_the_watermark_goes_back_with_the_offsets(index: IndexDirectory, writer: ShardWriter) -> None:
     write_watermark(writer.store, Watermark(1_700_000_000_000, 4, writer.epoch))
-    reader = IndexReader(index.path.parent.parent)
+    reader = IndexReader(root_of(index))
 
     def watermark() -> int | None:
         reader.reload()
@@ -221,7 +223,7 @@ def collect(writer: ShardWriter, at_seconds: float) -> Sequence[int]:
     """Collect as if this many seconds had passed; return the generations that stay."""
     newest = read_newest(writer.store)
     assert newest is not None
-    now = os.stat(path_of(writer) / manifest_name(newest.generation)).st_mtime + at_seconds
+    now = writer.store.list_times()[manifest_name(newest.generation)] + at_seconds
     collector = GarbageCollector(writer.store, retain_for=600.0)
     collector.collect(newest=newest.generation, in_flight=(), now=now)
     return list_generations(writer.store)
@@ -230,9 +232,9 @@ def collect(writer: ShardWriter, at_seconds: float) -> Sequence[int]:
 def test_garbage_stays_while_a_retained_manifest_is_damaged(writer: ShardWriter) -> None:
     damage_manifests(writer, 4)
     repair(writer.store)
-    left_behind = pack_path(writer, 2)
+    left_behind = newest_pack(writer, 2)
     assert collect(writer, 10_000.0) == [3, 4, 5]
-    assert left_behind.exists()
+    assert writer.store.exists(left_behind)
 
 
 def test_what_a_repair_left_behind_is_collected_in_the_end(
@@ -240,11 +242,11 @@ def test_what_a_repair_left_behind_is_collected_in_the_end(
 ) -> None:
     damage_manifests(writer, 4)
     repair(writer.store)
-    left_behind = pack_path(writer, 2)
+    left_behind = newest_pack(writer, 2)
     successor = take_over(index)
     for offset in (2, 3):
         add(successor, [content("again", offset)])
         successor.commit()
     assert collect(writer, 10_000.0) == [6, 7, 8]
-    assert not left_behind.exists()
+    assert not writer.store.exists(left_behind)
     assert live_ids(index) == ["a", "again", "b"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
 from clip_index.segments.segment import Segment
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.inline_merges import InlineLanes
 from fakes.shards import add, content, create_index, removal, take_over, unit_vectors
@@ -39,14 +39,14 @@ def upload(content_id: str, version: int | None = None, **changes: Any) -> Any:
 
 
 @pytest.fixture
-def writers(tmp_path: Path) -> list[ShardWriter]:
-    index = create_index(tmp_path, num_partitions=3)
+def writers(root: IndexRoot) -> list[ShardWriter]:
+    index = create_index(root, num_partitions=3)
     return [take_over(index, partition) for partition in range(3)]
 
 
 @pytest.fixture
-def reader(tmp_path: Path, writers: list[ShardWriter]) -> IndexReader:
-    return IndexReader(tmp_path)
+def reader(root: IndexRoot, writers: list[ShardWriter]) -> IndexReader:
+    return IndexReader(root)
 
 
 def searcher_of(reader: IndexReader) -> Searcher:
@@ -129,11 +129,11 @@ def test_of_equally_new_rows_the_first_shards_is_shown(
     assert found(searcher_of(reader)) == [("copied", "1")]
 
 
-def test_a_merge_changes_nothing(tmp_path: Path) -> None:
-    index = create_index(tmp_path, num_partitions=2)
+def test_a_merge_changes_nothing(root: IndexRoot) -> None:
+    index = create_index(root, num_partitions=2)
     lanes = InlineLanes()
     merging, writer = take_over(index, 0, lanes=lanes), take_over(index, 1)
-    reader = IndexReader(tmp_path)
+    reader = IndexReader(root)
     commit(writer, [upload(f"{n}", 5) for n in range(0, 60, 3)])
     for first in range(0, 60, 4):
         commit(merging, [upload(f"{n}", 1 + n % 9) for n in range(first, first + 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from clip_index.reading import shard_reader
 from clip_index.reading.index_reader import IndexReader
 from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.centroid_set import CentroidSets
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -34,19 +36,22 @@ from fakes.shards import (
     pack_path,
     path_of,
     removal,
+    root_of,
     take_over,
     unit_vectors,
 )
+from fakes.stored_damage import cut_short, flip_a_bit, newest_pack, rewrite, root_store
+from tests.fixtures.roots import on_a_directory
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> IndexDirectory:
-    return create_index(tmp_path)
+def index(root: IndexRoot) -> IndexDirectory:
+    return create_index(root)
 
 
 @pytest.fixture
 def reader(index: IndexDirectory) -> IndexReader:
-    return IndexReader(index.path.parent.parent, clock=lambda: time.monotonic() * 1000)
+    return IndexReader(root_of(index), clock=lambda: time.monotonic() * 1000)
 
 
 def found_ids(reader: IndexReader) -> list[str]:
@@ -55,16 +60,9 @@ def found_ids(reader: IndexReader) -> list[str]:
     return sorted(hit.content_id for hit in hits)
 
 
-def flip_a_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
-def test_an_index_that_is_not_there_yet_is_missing(tmp_path: Path) -> None:
+def test_an_index_that_is_not_there_yet_is_missing(root: IndexRoot) -> None:
     with pytest.raises(IndexMissing, match="no index in"):
-        IndexReader(tmp_path).reload()
+        IndexReader(root).reload()
 
 
 def test_a_shard_without_a_generation_is_shown_as_empty(reader: IndexReader) -> None:
@@ -128,15 +126,16 @@ def test_a_damaged_new_file_is_named_and_the_old_snapshot_serves_on(
     reader.reload()
     add(writer, [lambda o: content("b", o)])
     writer.commit()
-    flip_a_bit(pack_path(writer))
+    flip_a_bit(writer.store, newest_pack(writer))
     for _ in range(2):
-        with pytest.raises(DamagedFile, match=pack_path(writer).name):
+        with pytest.raises(DamagedFile, match=newest_pack(writer)):
             reader.reload()
         assert found_ids(reader) == ["a"]
 
 
-def lead_nowhere(path: Path) -> None:
+def lead_nowhere(store: ShardStore, name: str) -> None:
     """Put a link in place of a file."""
+    path = store.local_file(name)
     path.unlink()
     path.symlink_to(path.name)
 
@@ -161,7 +160,10 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
     ids=["damaged", "a link", "not to be opened"],
 )
 def test_a_shard_that_cannot_be_read_does_not_hold_the_others_back(
-    tmp_path: Path, unreadable: set[Path], strike: Callable[[Path], None] | None, error: type[Exception]
+    tmp_path: Path,
+    unreadable: set[Path],
+    strike: Callable[[ShardStore, str], None] | None,
+    error: type[Exception],
 ) -> None:
     index = create_index(tmp_path, num_partitions=2)
     reader = IndexReader(tmp_path)
@@ -173,8 +175,10 @@ def test_a_shard_that_cannot_be_read_does_not_hold_the_others_back(
     for i, writer in enumerate(writers):
         add(writer, [lambda o, i=i: content(f"new-{i}", o)])
         writer.commit()
-    newest = pack_path(writers[0])
-    strike(newest) if strike else unreadable.add(newest)
+    if strike is None:
+        unreadable.add(pack_path(writers[0]))
+    else:
+        strike(writers[0].store, newest_pack(writers[0]))
     with pytest.raises(error):
         reader.reload()
     assert found_ids(reader) == ["new-1", "old-0", "old-1"]
@@ -189,27 +193,41 @@ def test_a_manifest_of_anything_else_is_damaged(
     index: IndexDirectory, reader: IndexReader, text: bytes
 ) -> None:
     writer = take_over(index)
-    (path_of(writer) / manifest_name(writer.generation + 1)).write_bytes(text)
+    rewrite(writer.store, manifest_name(writer.generation + 1), text)
     with pytest.raises(DamagedFile, match="manifest"):
         reader.reload()
 
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"[" * 100_000, dump_digested({"watermark_ms": "x", "next_offset": None, "writer_epoch": 1}), None],
-    ids=["empty", "nested beyond measure", "other types", "not to be opened"],
+    [b"", b"[" * 100_000, dump_digested({"watermark_ms": "x", "next_offset": None, "writer_epoch": 1})],
+    ids=["empty", "nested beyond measure", "other types"],
 )
-def test_a_watermark_that_cannot_be_read_is_none(
-    index: IndexDirectory, reader: IndexReader, unreadable: set[Path], text: bytes | None
+def test_a_watermark_of_anything_else_is_none(
+    index: IndexDirectory, reader: IndexReader, text: bytes
 ) -> None:
+    writer = watermarked(index)
+    rewrite(writer.store, "watermark.json", text)
+    shows_contents_without_a_watermark(reader)
+
+
+@on_a_directory
+def test_a_watermark_that_cannot_be_opened_is_none(
+    index: IndexDirectory, reader: IndexReader, unreadable: set[Path]
+) -> None:
+    unreadable.add(path_of(watermarked(index)) / "watermark.json")
+    shows_contents_without_a_watermark(reader)
+
+
+def watermarked(index: IndexDirectory) -> ShardWriter:
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
     writer.renew_watermark(1_700_000_000_000)
-    if text is None:
-        unreadable.add(path_of(writer) / "watermark.json")
-    else:
-        (path_of(writer) / "watermark.json").write_bytes(text)
+    return writer
+
+
+def shows_contents_without_a_watermark(reader: IndexReader) -> None:
     reader.reload()
     assert found_ids(reader) == ["a"]
     assert reader.searcher is not None
@@ -224,12 +242,17 @@ def test_a_watermark_that_cannot_be_read_is_none(
         "manifest-*4.json",
     ],
 )
-@pytest.mark.parametrize("damage", ["bit", "truncation"])
-def test_a_damaged_old_file_is_refused_at_start(index: IndexDirectory, pattern: str, damage: str) -> None:
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_short])
+def test_a_damaged_old_file_is_refused_at_start(
+    index: IndexDirectory, pattern: str, damage: Callable[[ShardStore, str], None]
+) -> None:
     writer = fill_with_all_kinds(index)
-    damage_is_named(index, sorted(path_of(writer).glob(pattern))[-1], damage)
+    folder = pattern.rpartition("/")[0]
+    names = [f"{folder}/{name}".lstrip("/") for name in writer.store.list_names(folder)]
+    damage_is_named(index, writer, sorted(fnmatch.filter(names, pattern))[-1], damage)
 
 
+@on_a_directory
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -242,13 +265,15 @@ def test_a_damaged_old_file_is_refused_at_start(index: IndexDirectory, pattern: 
         "tombstones/*",
     ],
 )
-@pytest.mark.parametrize("damage", ["bit", "truncation"])
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_short])
 def test_a_damaged_file_of_format_1_is_refused_at_start(
-    index: IndexDirectory, pattern: str, damage: str
+    index: IndexDirectory, pattern: str, damage: Callable[[ShardStore, str], None]
 ) -> None:
+    """No release has written format 1 into a bucket."""
     writer = fill_with_all_kinds(index)
     rewrite_as_format_1(path_of(writer))
-    damage_is_named(index, sorted(path_of(writer).glob(pattern))[-1], damage)
+    damaged = sorted(path_of(writer).glob(pattern))[-1]
+    damage_is_named(index, writer, str(damaged.relative_to(path_of(writer))), damage)
 
 
 def fill_with_all_kinds(index: IndexDirectory) -> ShardWriter:
@@ -263,17 +288,14 @@ def fill_with_all_kinds(index: IndexDirectory) -> ShardWriter:
     return writer
 
 
-def damage_is_named(index: IndexDirectory, path: Path, damage: str) -> None:
-    if damage == "bit":
-        flip_a_bit(path)
-    else:
-        data = path.read_bytes()
-        path.chmod(0o644)
-        path.write_bytes(data[: len(data) // 2])
-    reader = IndexReader(index.path.parent.parent)
+def damage_is_named(
+    index: IndexDirectory, writer: ShardWriter, name: str, damage: Callable[[ShardStore, str], None]
+) -> None:
+    damage(writer.store, name)
+    reader = IndexReader(root_of(index))
     with pytest.raises(DamagedFile) as caught:
         reader.reload()
-    assert caught.value.file == str(path)
+    assert caught.value.file == writer.store.address_of(name)
     assert reader.searcher is None
 
 
@@ -281,9 +303,9 @@ def test_a_missing_file_is_named(index: IndexDirectory) -> None:
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    pack_path(writer).unlink()
+    writer.store.remove(newest_pack(writer))
     with pytest.raises(DamagedFile, match="missing"):
-        IndexReader(index.path.parent.parent).reload()
+        IndexReader(root_of(index)).reload()
 
 
 def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
@@ -292,13 +314,13 @@ def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    collected = pack_path(writer)
+    collected = newest_pack(writer)
 
     def open_late(store: ShardStore, entry: SegmentEntry, sets: CentroidSets) -> Segment:
-        if collected.exists():
+        if writer.store.exists(collected):
             add(writer, [lambda o: removal("a", o), lambda o: content("b", o)])
             writer.commit()
-            collected.unlink()
+            writer.store.remove(collected)
         return Segment(store, entry, sets)
 
     monkeypatch.setattr(shard_reader, "Segment", open_late)
@@ -306,13 +328,12 @@ def test_a_file_collected_between_its_check_and_its_opening_is_no_damage(
     assert found_ids(reader) == ["b"]
 
 
-def add_fields(path: Path, **fields: object) -> None:
+def add_fields(store: ShardStore, name: str, **fields: object) -> None:
     """Rewrite a document as a later version of the same format would have written it."""
-    known = parse_digested(path.read_bytes(), path)
-    for name, value in fields.items():
-        known[name] = {**known[name], **value} if isinstance(value, dict) else value
-    path.chmod(0o644)
-    path.write_bytes(dump_digested(known))
+    known = parse_digested(store.read(name), name)
+    for field, value in fields.items():
+        known[field] = {**known[field], **value} if isinstance(value, dict) else value
+    rewrite(store, name, dump_digested(known))
 
 
 def test_fields_that_a_later_version_has_added_are_ignored(
@@ -322,14 +343,14 @@ def test_fields_that_a_later_version_has_added_are_ignored(
     add(writer, [lambda o: content("a", o)])
     writer.commit()
     writer.renew_watermark(1_700_000_000_000)
-    add_fields(index.path / "index.json", since="2.0", fingerprint={"quantisation": "none"})
-    add_fields(path_of(writer) / "watermark.json", host="consumer-7")
-    add_fields(path_of(writer) / manifest_name(writer.generation), hint=1)
+    add_fields(index.store, "index.json", since="2.0", fingerprint={"quantisation": "none"})
+    add_fields(writer.store, "watermark.json", host="consumer-7")
+    add_fields(writer.store, manifest_name(writer.generation), hint=1)
     reader.reload()
     assert found_ids(reader) == ["a"]
     assert reader.searcher is not None
     assert reader.searcher.shards["content-uploads-0"].watermark_ms == 1_700_000_000_000
-    assert create_index(index.path.parent.parent).description == index.description
+    assert create_index(root_of(index)).description == index.description
 
 
 def test_a_reader_that_slept_past_collected_generations_catches_up(
@@ -352,9 +373,9 @@ def test_a_reader_that_slept_past_collected_generations_catches_up(
 def test_a_second_encoder_of_the_same_dimension_is_refused_naming_both(index: IndexDirectory) -> None:
     other = fingerprint(architecture="other-encoder", weights_digest="ff")
     with pytest.raises(EncoderMismatch, match=r"test-encoder \(16 dim.*other-encoder \(16 dim"):
-        IndexReader(index.path.parent.parent, fingerprint=other).reload()
+        IndexReader(root_of(index), fingerprint=other).reload()
     with pytest.raises(EncoderMismatch, match=r"test-encoder \(16 dim.*other-encoder \(16 dim"):
-        create_index(index.path.parent.parent, fingerprint=other)
+        create_index(root_of(index), fingerprint=other)
 
 
 @pytest.mark.parametrize(
@@ -369,22 +390,22 @@ def test_an_index_built_for_something_else_is_refused(
     index: IndexDirectory, change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(IndexRefused, match=message):
-        create_index(index.path.parent.parent, **change)
+        create_index(root_of(index), **change)
 
 
 @pytest.mark.parametrize("fields", [{}, {"index_id": None}, {"index_id": "../elsewhere"}], ids=str)
 def test_a_pointer_to_no_index_is_damaged(index: IndexDirectory, fields: dict[str, Any]) -> None:
-    root = index.path.parent.parent
-    (root / "current-2.json").write_bytes(dump_digested(fields))
+    root = root_of(index)
+    rewrite(root_store(index), "current-2.json", dump_digested(fields))
     with pytest.raises(DamagedFile, match=r"current-2\.json: no index has the id"):
         IndexDirectory.open(root)
     assert IndexDirectory.open(root, index.index_id).index_id == index.index_id
 
 
 @pytest.mark.parametrize("index_id", ["../up", "", ".hidden", "a/b", "x" * 65])
-def test_an_index_id_is_a_plain_name(tmp_path: Path, index_id: str) -> None:
+def test_an_index_id_is_a_plain_name(root: IndexRoot, index_id: str) -> None:
     with pytest.raises(IndexRefused, match="must match"):
-        IndexDirectory.create(tmp_path, index_id, description())
+        IndexDirectory.create(root, index_id, description())
 
 
 def test_the_watermark_moves_without_a_generation(index: IndexDirectory, reader: IndexReader) -> None:
@@ -411,13 +432,13 @@ def test_a_watermark_of_a_later_commit_is_not_claimed_for_an_earlier_generation(
     assert reader.searcher.shards["content-uploads-0"].watermark_ms == 1_700_000_000_000
 
 
-def test_one_id_in_two_partitions_is_found_once_the_greater_version_wins(tmp_path: Path) -> None:
-    index = create_index(tmp_path, num_partitions=2)
+def test_one_id_in_two_partitions_is_found_once_the_greater_version_wins(root: IndexRoot) -> None:
+    index = create_index(root, num_partitions=2)
     for partition, version in ((0, 2), (1, 1)):
         writer = take_over(index, partition)
         add(writer, [lambda o, v=version: content("a", o, version=v, seed=v)])
         writer.commit()
-    reader = IndexReader(tmp_path)
+    reader = IndexReader(root)
     reader.reload()
     [hits] = reader.searcher.search(unit_vectors(1), k=5, modality="image")
     assert [(hit.content_id, hit.location.shard) for hit in hits] == [("a", "content-uploads-0")]
@@ -451,8 +472,8 @@ def test_a_reader_falls_back_to_the_newest_good_generation_and_names_the_damaged
         add(writer, [lambda o, content_id=content_id: content(content_id, o)])  # type: ignore[misc]
         writer.commit()
     for number in (2, 3):
-        flip_a_bit(pack_path(writer, number))
-    reader = IndexReader(index.path.parent.parent)
+        flip_a_bit(writer.store, newest_pack(writer, number))
+    reader = IndexReader(root_of(index))
     with pytest.raises(DamagedFile):
         reader.reload()
     assert reader.fall_back()
@@ -470,8 +491,8 @@ def test_a_repair_ends_the_damage_that_a_reader_names(index: IndexDirectory) -> 
     for content_id in "ab":
         add(writer, [lambda o, content_id=content_id: content(content_id, o)])  # type: ignore[misc]
         writer.commit()
-    flip_a_bit(pack_path(writer))
-    reader = IndexReader(index.path.parent.parent)
+    flip_a_bit(writer.store, newest_pack(writer))
+    reader = IndexReader(root_of(index))
     with pytest.raises(DamagedFile):
         reader.reload()
     assert reader.fall_back()
@@ -488,14 +509,15 @@ def test_a_reader_does_not_fall_back_to_an_empty_shard(index: IndexDirectory) ->
     writer = take_over(index)
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    flip_a_bit(pack_path(writer))
-    reader = IndexReader(index.path.parent.parent)
+    flip_a_bit(writer.store, newest_pack(writer))
+    reader = IndexReader(root_of(index))
     with pytest.raises(DamagedFile):
         reader.reload()
     assert not reader.fall_back()
     assert reader.searcher is None
 
 
+@on_a_directory
 def test_a_file_that_was_truncated_after_its_check_is_damaged_when_it_is_opened_again(
     index: IndexDirectory, reader: IndexReader
 ) -> None:

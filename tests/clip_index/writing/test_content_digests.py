@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +12,12 @@ from clip_index.content import Derived, EncodedContent
 from clip_index.segments.columns import open_columns
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_parts import SegmentParts
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.mapped_array import map_array
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
-from fakes.shards import add, content, create_index, path_of, removal, take_over, unit_vectors, with_facts
+from fakes.shards import add, content, create_index, removal, take_over, unit_vectors, with_facts
 
 DIGEST = b"0123456789abcdef" * 2
 EAGER_MERGES = WriterSettings(merge=MergeSettings(merge_factor=2, floor_entries=2))
@@ -31,8 +31,8 @@ def lanes() -> InlineLanes:
 
 
 @pytest.fixture
-def writer(tmp_path: Path, lanes: InlineLanes) -> ShardWriter:
-    return take_over(create_index(tmp_path), settings=EAGER_MERGES, lanes=lanes)
+def writer(root: IndexRoot, lanes: InlineLanes) -> ShardWriter:
+    return take_over(create_index(root), settings=EAGER_MERGES, lanes=lanes)
 
 
 def made_of(digest: bytes | None, content_id: str, offset: int, **changes: object) -> EncodedContent:
@@ -128,10 +128,10 @@ def test_a_column_of_digests_without_a_table_is_read_and_merged(writer: ShardWri
     assert segment.content_id(0) == "a"
 
 
-def test_a_successor_finds_what_its_predecessor_committed(tmp_path: Path) -> None:
-    index = create_index(tmp_path)
+def test_a_successor_finds_what_its_predecessor_committed(root: IndexRoot) -> None:
+    index = create_index(root)
     writer = take_over(index)
     commit(writer, made_of(DIGEST, "a", 0))
     writer.close()
-    assert (path_of(writer) / "segments").is_dir()
+    assert writer.store.list_names("segments")
     assert take_over(index, writer_id="successor").find_derived(DIGEST) is not None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.erasure import ErasureBudget, HeldSegment
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -104,11 +104,11 @@ def test_the_promise_is_foreseen_to_be_missed_by_what_the_backlog_takes_longer()
     assert budget.late_seconds("a", 4.0) == 0.0
 
 
-def held_shard(tmp_path: Path, lanes: InlineLanes, now: list[float], bytes_a_day: float) -> ShardWriter:
+def held_shard(root: IndexRoot, lanes: InlineLanes, now: list[float], bytes_a_day: float) -> ShardWriter:
     """Three segments, in each of which a content is deleted."""
     lanes.erasure = ErasureBudget(bytes_a_day)
     merge = MergeSettings(merge_factor=100, max_dead_share=0.9, erase_within_seconds=DAY)
-    index = create_index(tmp_path)
+    index = create_index(root)
     settings = WriterSettings(merge=merge)
     writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: now[0])
     for name in "abc":
@@ -119,9 +119,9 @@ def held_shard(tmp_path: Path, lanes: InlineLanes, now: list[float], bytes_a_day
     return writer
 
 
-def test_a_shard_rewrites_one_segment_after_the_other_and_tells_its_backlog(tmp_path: Path) -> None:
+def test_a_shard_rewrites_one_segment_after_the_other_and_tells_its_backlog(root: IndexRoot) -> None:
     now, lanes = [1_000_000.0], InlineLanes()
-    writer = held_shard(tmp_path, lanes, now, bytes_a_day=100_000)
+    writer = held_shard(root, lanes, now, bytes_a_day=100_000)
     lanes.release(is_released=True)
     before = writer.erasure_backlog
     assert before.num_bytes == sum(entry.size_bytes for entry in writer.manifest.segments[:3])
@@ -138,19 +138,19 @@ def test_a_shard_rewrites_one_segment_after_the_other_and_tells_its_backlog(tmp_
     assert writer.erasure_backlog.num_bytes == 0
 
 
-def test_a_shard_whose_budget_does_not_suffice_says_by_how_much_it_will_be_late(tmp_path: Path) -> None:
+def test_a_shard_whose_budget_does_not_suffice_says_by_how_much_it_will_be_late(root: IndexRoot) -> None:
     now, lanes = [1_000_000.0], InlineLanes()
-    writer = held_shard(tmp_path, lanes, now, bytes_a_day=1000)
+    writer = held_shard(root, lanes, now, bytes_a_day=1000)
     now[0] += 2.0
     writer.maintain()
     assert writer.erasure_backlog.late_seconds > DAY
 
 
-def test_a_segment_of_mostly_dead_rows_waits_for_no_budget(tmp_path: Path) -> None:
+def test_a_segment_of_mostly_dead_rows_waits_for_no_budget(root: IndexRoot) -> None:
     now, lanes = [1_000_000.0], InlineLanes()
     lanes.erasure = ErasureBudget(1.0)
     settings = WriterSettings(merge=MergeSettings(merge_factor=100, max_dead_share=0.3))
-    writer = take_over(create_index(tmp_path), lanes=lanes, settings=settings, clock=lambda: now[0])
+    writer = take_over(create_index(root), lanes=lanes, settings=settings, clock=lambda: now[0])
     lanes.release(is_released=True)
     commit(writer, content("a"), content("b"))
     commit(writer, removal("a"))

@@ -16,18 +16,20 @@ from clip_index.generations.history import list_generations, manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.writing.merge_policy import MergeSettings, merge_debt, plan_merges
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
-from fakes.shards import add, content, create_index, path_of, removal, take_over
+from fakes.shards import add, content, create_index, path_of, removal, root_of, take_over
+from tests.fixtures.roots import on_a_directory
 
 PAIRS = MergeSettings(merge_factor=2, max_dead_share=1.0)
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> IndexDirectory:
-    return create_index(tmp_path)
+def index(root: IndexRoot) -> IndexDirectory:
+    return create_index(root)
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def writer(index: IndexDirectory, lanes: InlineLanes) -> ShardWriter:
 
 
 def is_found(index: IndexDirectory, content_id: str) -> bool:
-    reader = IndexReader(index.path.parent.parent)
+    reader = IndexReader(root_of(index))
     reader.reload()
     assert reader.searcher is not None
     return reader.searcher.find(content_id) is not None
@@ -231,9 +233,9 @@ def test_debt_counts_what_the_tiers_do_not_hold_at_rest() -> None:
 
 
 def test_shards_that_share_a_lane_take_turns_however_far_one_is_behind(
-    tmp_path: Path, lanes: InlineLanes
+    root: IndexRoot, lanes: InlineLanes
 ) -> None:
-    index = create_index(tmp_path, num_partitions=2)
+    index = create_index(root, num_partitions=2)
     settings = WriterSettings(merge=PAIRS)
     behind, other = (take_over(index, partition, lanes=lanes, settings=settings) for partition in (0, 1))
     lanes.release(is_released=True)
@@ -253,8 +255,8 @@ def test_shards_that_share_a_lane_take_turns_however_far_one_is_behind(
     assert lanes.running(behind.store)
 
 
-def test_a_shard_that_waits_for_a_lane_hurries_the_merge_in_it(tmp_path: Path, lanes: InlineLanes) -> None:
-    index = create_index(tmp_path, num_partitions=2)
+def test_a_shard_that_waits_for_a_lane_hurries_the_merge_in_it(root: IndexRoot, lanes: InlineLanes) -> None:
+    index = create_index(root, num_partitions=2)
     first, second = (
         take_over(index, partition, lanes=lanes, settings=WriterSettings(merge=replace(PAIRS, max_debt=8)))
         for partition in (0, 1)
@@ -270,6 +272,7 @@ def test_a_shard_that_waits_for_a_lane_hurries_the_merge_in_it(tmp_path: Path, l
     assert worker.niceness == 0
 
 
+@on_a_directory
 @pytest.mark.parametrize("seconds_ahead", [-7200.0, 7200.0], ids=["a server that is behind", "one ahead"])
 def test_ages_are_told_by_the_clock_that_dates_the_files(
     index: IndexDirectory, monkeypatch: pytest.MonkeyPatch, seconds_ahead: float
@@ -290,12 +293,14 @@ def test_ages_are_told_by_the_clock_that_dates_the_files(
     assert len(list_generations(writer.store)) == 3
 
 
+@on_a_directory
 def test_the_clock_of_a_local_disk_is_this_machines(writer: ShardWriter) -> None:
     before = set(path_of(writer).iterdir())
     assert abs(writer.store.seconds_ahead()) < 5.0
     assert set(path_of(writer).iterdir()) == before
 
 
+@on_a_directory
 @pytest.mark.parametrize("age", [3600.0, -3600.0], ids=["old files", "young files"])
 def test_on_a_full_disk_files_go_on_to_grow_old(
     writer: ShardWriter, monkeypatch: pytest.MonkeyPatch, age: float

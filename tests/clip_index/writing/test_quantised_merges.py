@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -16,13 +15,15 @@ from clip_index.generations.manifest import EMBEDDINGS_SUFFIX, SegmentEntry
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
 from clip_index.segments.segment import Segment
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.vectors import shared_vectors
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeWorker
 from clip_index.writing.shard_merges import MergeJob
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
-from fakes.shards import add, content, create_index, pack_path, removal, take_over, unit_vectors
+from fakes.shards import add, content, create_index, removal, take_over, unit_vectors
+from tests.fixtures.roots import on_a_directory
 
 NUM_ROWS = 40
 
@@ -33,12 +34,12 @@ def _small_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    create_index(tmp_path)
-    return tmp_path
+def root(root: IndexRoot) -> IndexRoot:
+    create_index(root)
+    return root
 
 
-def own(root: Path, vectors: VectorForm) -> ShardWriter:
+def own(root: IndexRoot, vectors: VectorForm) -> ShardWriter:
     lanes = InlineLanes()
     lanes.release(is_released=True)
     merge = MergeSettings(merge_factor=2, floor_entries=1_000, max_dead_share=1.0, vectors=vectors)
@@ -60,14 +61,14 @@ def merged(writer: ShardWriter) -> SegmentEntry:
     return entry
 
 
-def searcher_of(root: Path) -> Searcher:
+def searcher_of(root: IndexRoot) -> Searcher:
     reader = IndexReader(root)
     reader.reload()
     assert reader.searcher is not None
     return reader.searcher
 
 
-def answers(root: Path) -> list[list[tuple[float, str]]]:
+def answers(root: IndexRoot) -> list[list[tuple[float, str]]]:
     found = searcher_of(root).search(unit_vectors(99, 10), k=25, modality="image")
     return [[(hit.score, hit.content_id) for hit in hits] for hits in found]
 
@@ -78,9 +79,7 @@ def embeddings_of(writer: ShardWriter) -> dict[str, bytes]:
     return {segment.content_id(row): segment.embeddings(row).tobytes() for segment, row in rows}
 
 
-def test_quantised_and_other_segments_answer_side_by_side_as_embeddings_do(
-    root: Path, tmp_path: Path
-) -> None:
+def test_quantised_and_other_segments_answer_side_by_side_as_embeddings_do(root: IndexRoot) -> None:
     writer = own(root, "sq8")
     for seed in range(2):
         commit(writer, seed)
@@ -102,7 +101,7 @@ def test_quantised_and_other_segments_answer_side_by_side_as_embeddings_do(
     assert before.items() <= embeddings_of(successor).items(), "bit by bit"
 
 
-def test_dead_rows_of_a_quantised_segment_leave_it(root: Path) -> None:
+def test_dead_rows_of_a_quantised_segment_leave_it(root: IndexRoot) -> None:
     writer = own(root, "sq8")
     for seed in range(2):
         commit(writer, seed)
@@ -117,7 +116,7 @@ def test_dead_rows_of_a_quantised_segment_leave_it(root: Path) -> None:
     assert set(embeddings_of(writer)) == alive | {f"{n:04}" for n in range(120, 160)}
 
 
-def test_the_format_is_3_as_long_as_a_segment_is_quantised(root: Path) -> None:
+def test_the_format_is_3_as_long_as_a_segment_is_quantised(root: IndexRoot) -> None:
     def majors(writer: ShardWriter) -> int:
         name = history.manifest_name(writer.generation)
         return int(json.loads(writer.store.read(name))["format"][0])
@@ -136,7 +135,7 @@ def test_the_format_is_3_as_long_as_a_segment_is_quantised(root: Path) -> None:
 
 
 def test_a_release_that_knows_no_quantised_lists_refuses_them_by_name(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: IndexRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = own(root, "sq8")
     for seed in range(2):
@@ -147,24 +146,25 @@ def test_a_release_that_knows_no_quantised_lists_refuses_them_by_name(
         history.read_newest(writer.store)
 
 
-def test_a_flipped_bit_of_the_embeddings_is_found(root: Path) -> None:
+def test_a_flipped_bit_of_the_embeddings_is_found(root: IndexRoot) -> None:
     writer = own(root, "sq8")
     for seed in range(2):
         commit(writer, seed)
     entry = merged(writer)
     assert entry.pack is not None
     [part] = [place for name, place in entry.pack.parts.items() if name.endswith(EMBEDDINGS_SUFFIX)]
-    path = pack_path(writer, 0)
-    data = bytearray(path.read_bytes())
+    name = entry.stored_name
+    data = bytearray(writer.store.local_file(name).read_bytes())
     data[part.end - 1] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(data)
+    writer.store.replace(name, data)
+    writer.store.forget_copy(writer.store.local_file(name))
     found = Inspection(writer.store).inspect(writer.generation)
     assert found is not None
     assert isinstance(found.damage, DamagedFile)
 
 
-def test_a_merge_process_takes_a_job_of_either_form(root: Path) -> None:
+@on_a_directory
+def test_a_merge_process_takes_a_job_of_either_form(root: IndexRoot) -> None:
     writer, worker = own(root, "fp16"), MergeWorker()
     for seed in range(2):
         commit(writer, seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.shards import (
@@ -28,14 +28,17 @@ from fakes.shards import (
     patch,
     path_of,
     removal,
+    root_of,
     take_over,
     unit_vectors,
 )
+from fakes.stored_damage import newest_pack, rewrite, stored_bytes
+from tests.fixtures.roots import on_a_directory
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> IndexDirectory:
-    return create_index(tmp_path)
+def index(root: IndexRoot) -> IndexDirectory:
+    return create_index(root)
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def writer(index: IndexDirectory) -> ShardWriter:
 
 
 def open_searcher(index: IndexDirectory) -> Searcher:
-    reader = IndexReader(index.path.parent.parent)
+    reader = IndexReader(root_of(index))
     reader.reload()
     assert reader.searcher is not None
     return reader.searcher
@@ -170,6 +173,7 @@ def test_a_writer_that_slept_until_its_number_was_collected_still_loses(index: I
     assert "later" in live_ids(index)
 
 
+@on_a_directory
 def test_a_former_owner_that_commits_once_does_not_stop_the_new_owner(
     index: IndexDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +197,7 @@ def test_a_former_owner_that_commits_once_does_not_stop_the_new_owner(
     assert live_ids(index) == {"a", "b"}
 
 
+@on_a_directory
 def test_a_link_whose_answer_was_lost_is_recognised(
     index: IndexDirectory, writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +213,7 @@ def test_a_link_whose_answer_was_lost_is_recognised(
     assert live_ids(index) == {"a"}
 
 
+@on_a_directory
 def test_a_link_for_which_there_is_no_room_leaves_everything_and_may_be_tried_again(
     index: IndexDirectory, writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +228,7 @@ def test_a_link_for_which_there_is_no_room_leaves_everything_and_may_be_tried_ag
     assert live_ids(index) == {"a"}
 
 
+@on_a_directory
 def test_a_failed_directory_fsync_leaves_the_outcome_to_the_disk(
     writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,22 +246,21 @@ def test_a_failed_directory_fsync_leaves_the_outcome_to_the_disk(
 
 
 def test_a_damaged_manifest_is_never_skipped(index: IndexDirectory, writer: ShardWriter) -> None:
-    path = path_of(writer) / manifest_name(writer.generation)
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes().replace(b'"writer_epoch": 1', b'"writer_epoch": 2'))
-    with pytest.raises(DamagedFile, match=path.name):
+    name = manifest_name(writer.generation)
+    damaged = writer.store.read(name).replace(b'"writer_epoch": 1', b'"writer_epoch": 2')
+    rewrite(writer.store, name, damaged)
+    with pytest.raises(DamagedFile, match=name):
         take_over(index)
 
 
 def test_a_damaged_segment_is_refused_at_takeover(index: IndexDirectory, writer: ShardWriter) -> None:
     add(writer, [lambda o: content("a", o)])
     writer.commit()
-    path = pack_path(writer)
-    data = bytearray(path.read_bytes())
+    name = newest_pack(writer)
+    data = bytearray(stored_bytes(writer.store, name))
     data[-1] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(data)
-    with pytest.raises(DamagedFile, match=f"{path.name}: xxh3-128"):
+    rewrite(writer.store, name, bytes(data))
+    with pytest.raises(DamagedFile, match=f"{name}: .*xxh3-128"):
         take_over(index)
 
 
@@ -279,6 +285,7 @@ def merge_until_quiet(writer: ShardWriter, deadline_seconds: float = 60.0) -> No
         writer.maintain()
 
 
+@on_a_directory
 def test_merges_leave_one_segment_with_everything_alive(index: IndexDirectory) -> None:
     settings = WriterSettings(merge=MergeSettings(merge_factor=4))
     writer = take_over(index, settings=settings)
@@ -300,6 +307,7 @@ def test_merges_leave_one_segment_with_everything_alive(index: IndexDirectory) -
     assert hits[0].content_id == "2-3"
 
 
+@on_a_directory
 def test_rows_that_die_while_a_merge_runs_stay_dead(index: IndexDirectory) -> None:
     settings = WriterSettings(merge=MergeSettings(merge_factor=4))
     writer = take_over(index, settings=settings)
@@ -321,6 +329,7 @@ def test_rows_that_die_while_a_merge_runs_stay_dead(index: IndexDirectory) -> No
     assert searcher.embeddings(location) == pytest.approx(unit_vectors(99), abs=1e-3)
 
 
+@on_a_directory
 def test_a_killed_merge_leaves_the_shard_as_it_was(index: IndexDirectory) -> None:
     writer = take_over(index, settings=WriterSettings(merge=MergeSettings(merge_factor=2)))
     for i in range(2):
@@ -332,6 +341,7 @@ def test_a_killed_merge_leaves_the_shard_as_it_was(index: IndexDirectory) -> Non
     assert live_ids(index) == {"0", "1"}
 
 
+@on_a_directory
 def test_garbage_goes_when_no_retained_generation_names_it(index: IndexDirectory) -> None:
     now = [time.time()]
     settings = WriterSettings(retain_for_seconds=600, collect_every_seconds=0, merge=MergeSettings(2))
@@ -449,10 +459,8 @@ def test_a_file_of_tombstones_that_changes_after_it_was_verified_is_refused(inde
     add(writer, [removal(f"c{n}", 20 + n) for n in range(5)])
     writer.commit()
     [entry] = writer.manifest.tombstones.values()
-    [file] = (path_of(writer) / "tombstones").iterdir()
-    other = BitMap(range(5, 10)).serialize()
-    file.chmod(0o644)
-    file.write_bytes(other)
+    [name] = writer.store.list_names("tombstones")
+    rewrite(writer.store, f"tombstones/{name}", BitMap(range(5, 10)).serialize())
     with pytest.raises(DamagedFile, match="digest"):
         read_tombstones(writer.store, entry)
 

@@ -13,32 +13,44 @@ from click.testing import CliRunner, Result
 
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.pointer import name_current, newest_number, read_pointer
-from clip_index.storage.index_roots import open_root
+from clip_index.storage.index_roots import IndexRoot, ObjectRoot, open_root
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
 from cliptide.reindexing.switch_checks import CatchUp
-from fakes.shards import add, content, description, path_of, take_over
+from fakes.shards import add, content, description, take_over
+from fakes.stored_damage import flip_a_bit, newest_pack, rewrite
 from tests.cliptide.stub_query_service import StubQueryService
 
 PARTITIONS = 2
 
 
-def run(root: Path, *words: str) -> Result:
-    arguments = [words[0], "--index-root", str(root), *words[1:]]
+@pytest.fixture(params=["directory", "bucket"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> IndexRoot:
+    """An empty root that commands can be told of."""
+    if request.param == "directory":
+        return tmp_path
+    return ObjectRoot(f"memory://{tmp_path.name}", tmp_path / "cache")
+
+
+def run(root: IndexRoot, *words: str) -> Result:
+    options = ["--index-root", str(root)]
+    if isinstance(root, ObjectRoot):
+        options += ["--index-cache-dir", str(root.cache_directory)]
+    arguments = [words[0], *options, *words[1:]]
     return CliRunner(env={"COLUMNS": "200"}).invoke(main, arguments)
 
 
-def served_by(root: Path) -> str:
+def served_by(root: IndexRoot) -> str:
     return read_pointer(open_root(root)).index_id
 
 
 @pytest.fixture
-def writers(tmp_path: Path) -> Iterator[dict[str, list[ShardWriter]]]:
+def writers(root: IndexRoot) -> Iterator[dict[str, list[ShardWriter]]]:
     """The indexes main and v2, of two shards each, with the same three offsets in each shard."""
     opened = {}
     for index_id in ("main", "v2"):
         about = description(num_partitions=PARTITIONS, group_id=f"cliptide-{index_id}")
-        index = IndexDirectory.create(tmp_path, index_id, about)
+        index = IndexDirectory.create(root, index_id, about)
         opened[index_id] = [take_over(index, partition) for partition in range(PARTITIONS)]
         for writer in opened[index_id]:
             add(writer, [content(f"{writer.shard}-{n}", n) for n in range(3)])
@@ -54,8 +66,8 @@ def upload(writer: ShardWriter, content_id: str) -> None:
     writer.commit()
 
 
-def test_an_index_that_has_caught_up_serves(tmp_path: Path, writers: Any) -> None:
-    result = run(tmp_path, "switch", "v2")
+def test_an_index_that_has_caught_up_serves(root: IndexRoot, writers: Any) -> None:
+    result = run(root, "switch", "v2")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1]) == {
         "index": "v2",
@@ -65,25 +77,25 @@ def test_an_index_that_has_caught_up_serves(tmp_path: Path, writers: Any) -> Non
         "services": 0,
         "not_following": 0,
     }
-    assert served_by(tmp_path) == "v2"
+    assert served_by(root) == "v2"
 
 
-def test_a_second_switch_to_the_same_index_changes_nothing(tmp_path: Path, writers: Any) -> None:
-    run(tmp_path, "switch", "v2")
-    again = run(tmp_path, "switch", "v2")
+def test_a_second_switch_to_the_same_index_changes_nothing(root: IndexRoot, writers: Any) -> None:
+    run(root, "switch", "v2")
+    again = run(root, "switch", "v2")
     assert again.exit_code == 0
     assert json.loads(again.stdout)["changed"] is False
-    assert newest_number(open_root(tmp_path)) == 2
+    assert newest_number(open_root(root)) == 2
 
 
 def test_a_switch_that_was_killed_while_it_waited_waits_again(
-    tmp_path: Path, writers: Any, monkeypatch: pytest.MonkeyPatch
+    root: IndexRoot, writers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cliptide.reindexing.switch_checks._POLL_SECONDS", 0.001)
-    name_current(open_root(tmp_path), "v2", after=1)
+    name_current(open_root(root), "v2", after=1)
     with service(("preparing", None), ("served", None)) as good, service(("failed", "no room")) as bad:
-        again = run(tmp_path, "switch", "v2", "--service", good)
-        failed = run(tmp_path, "switch", "v2", "--service", bad)
+        again = run(root, "switch", "v2", "--service", good)
+        failed = run(root, "switch", "v2", "--service", bad)
     assert (again.exit_code, failed.exit_code) == (0, 1)
     assert f"{good} serves v2" in again.stderr
     assert f"{bad} cannot serve v2: no room" in failed.stderr
@@ -95,36 +107,36 @@ def test_a_switch_that_was_killed_while_it_waited_waits_again(
         "services": 1,
         "not_following": 0,
     }
-    assert newest_number(open_root(tmp_path)) == 2
+    assert newest_number(open_root(root)) == 2
 
 
-def test_an_index_that_is_behind_is_refused_with_the_numbers(tmp_path: Path, writers: Any) -> None:
+def test_an_index_that_is_behind_is_refused_with_the_numbers(root: IndexRoot, writers: Any) -> None:
     upload(writers["main"][1], "new")
     upload(writers["main"][1], "newer")
-    result = run(tmp_path, "switch", "v2", "--wait-seconds", "0")
+    result = run(root, "switch", "v2", "--wait-seconds", "0")
     assert result.exit_code == 1
     assert "v2 is 2 records behind main (content-uploads-1: 3 of 5)" in result.stderr
-    assert served_by(tmp_path) == "main"
+    assert served_by(root) == "main"
 
 
-def test_a_shard_that_nobody_has_owned_is_behind_by_all_of_its_records(tmp_path: Path, writers: Any) -> None:
+def test_a_shard_that_nobody_has_owned_is_behind_by_all_of_its_records(root: IndexRoot, writers: Any) -> None:
     about = description(num_partitions=PARTITIONS, group_id="cliptide-v3")
-    IndexDirectory.create(tmp_path, "v3", about)
-    result = run(tmp_path, "switch", "v3", "--wait-seconds", "0")
+    IndexDirectory.create(root, "v3", about)
+    result = run(root, "switch", "v3", "--wait-seconds", "0")
     assert "v3 is 6 records behind main" in result.stderr
     assert "content-uploads-0: nothing of 3" in result.stderr
 
 
-def test_the_index_is_waited_for_while_its_consumer_catches_up(tmp_path: Path, writers: Any) -> None:
+def test_the_index_is_waited_for_while_its_consumer_catches_up(root: IndexRoot, writers: Any) -> None:
     upload(writers["main"][0], "new")
-    index, served = (IndexDirectory.open(tmp_path, one) for one in ("v2", "main"))
+    index, served = (IndexDirectory.open(root, one) for one in ("v2", "main"))
     CatchUp(60, pause=lambda _: upload(writers["v2"][0], "new")).wait(index, served)
 
 
-def test_offsets_that_come_during_the_wait_are_not_demanded(tmp_path: Path, writers: Any) -> None:
+def test_offsets_that_come_during_the_wait_are_not_demanded(root: IndexRoot, writers: Any) -> None:
     """Otherwise a switch would never succeed while uploads come."""
     upload(writers["main"][0], "new")
-    index, served = (IndexDirectory.open(tmp_path, one) for one in ("v2", "main"))
+    index, served = (IndexDirectory.open(root, one) for one in ("v2", "main"))
 
     def both_go_on(_: float) -> None:
         upload(writers["v2"][0], "new")
@@ -142,27 +154,24 @@ def test_offsets_that_come_during_the_wait_are_not_demanded(tmp_path: Path, writ
     ],
 )
 def test_an_index_of_another_log_is_refused(
-    tmp_path: Path, writers: Any, changes: dict[str, Any], sentence: str
+    root: IndexRoot, writers: Any, changes: dict[str, Any], sentence: str
 ) -> None:
     about = description(**{"num_partitions": PARTITIONS, "group_id": "cliptide-v3", **changes})
-    IndexDirectory.create(tmp_path, "v3", about)
-    result = run(tmp_path, "switch", "v3")
+    IndexDirectory.create(root, "v3", about)
+    result = run(root, "switch", "v3")
     assert result.exit_code == 1
     assert sentence in result.stderr
-    assert served_by(tmp_path) == "main"
+    assert served_by(root) == "main"
 
 
-def test_a_damaged_index_is_refused_by_name_with_the_way_on(tmp_path: Path, writers: Any) -> None:
-    [file] = path_of(writers["v2"][1]).glob("segments/*.pack")
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.chmod(0o644)
-    file.write_bytes(bytes(data))
-    result = run(tmp_path, "switch", "v2")
+def test_a_damaged_index_is_refused_by_name_with_the_way_on(root: IndexRoot, writers: Any) -> None:
+    damaged = writers["v2"][1]
+    flip_a_bit(damaged.store, newest_pack(damaged))
+    result = run(root, "switch", "v2")
     assert result.exit_code == 1
-    assert str(file) in result.stderr
+    assert damaged.store.address_of(newest_pack(damaged)) in result.stderr
     assert "cliptide snapshot repair --index-id v2" in result.stderr
-    assert served_by(tmp_path) == "main"
+    assert served_by(root) == "main"
 
 
 @pytest.mark.parametrize(
@@ -176,52 +185,50 @@ def test_a_damaged_index_is_refused_by_name_with_the_way_on(tmp_path: Path, writ
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
-    tmp_path: Path, writers: Any, words: list[str], sentence: str
+    root: IndexRoot, writers: Any, words: list[str], sentence: str
 ) -> None:
-    result = run(tmp_path, *words)
+    result = run(root, *words)
     assert result.exit_code in (1, 2)
     assert sentence in " ".join(result.stderr.split())
-    assert served_by(tmp_path) == "main"
+    assert served_by(root) == "main"
 
 
 def test_an_index_that_somebody_named_during_the_checks_is_not_overwritten(
-    tmp_path: Path, writers: Any, monkeypatch: pytest.MonkeyPatch
+    root: IndexRoot, writers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def name_another(self: CatchUp, index: IndexDirectory, served: IndexDirectory) -> None:
-        name_current(open_root(tmp_path), "main", after=1)
+        name_current(open_root(root), "main", after=1)
 
     monkeypatch.setattr(CatchUp, "wait", name_another)
-    result = run(tmp_path, "switch", "v2")
+    result = run(root, "switch", "v2")
     assert result.exit_code == 1
     assert "another process wrote it meanwhile" in result.stderr
-    assert served_by(tmp_path) == "main"
+    assert served_by(root) == "main"
 
 
-def test_a_rollback_names_the_former_index_and_says_what_it_lacks(tmp_path: Path, writers: Any) -> None:
-    run(tmp_path, "switch", "v2")
+def test_a_rollback_names_the_former_index_and_says_what_it_lacks(root: IndexRoot, writers: Any) -> None:
+    run(root, "switch", "v2")
     upload(writers["v2"][0], "new")
-    result = run(tmp_path, "rollback")
+    result = run(root, "rollback")
     assert result.exit_code == 0
     assert "main is 1 records behind v2" in result.stderr
-    assert served_by(tmp_path) == "main"
-    assert run(tmp_path, "rollback").exit_code == 1
+    assert served_by(root) == "main"
+    assert run(root, "rollback").exit_code == 1
 
 
-def test_a_rollback_does_not_need_the_index_that_it_leaves(tmp_path: Path, writers: Any) -> None:
-    run(tmp_path, "switch", "v2")
-    about = tmp_path / "indexes" / "v2" / "index.json"
-    about.chmod(0o644)
-    about.write_bytes(b"")
-    assert run(tmp_path, "rollback").exit_code == 0
-    assert served_by(tmp_path) == "main"
+def test_a_rollback_does_not_need_the_index_that_it_leaves(root: IndexRoot, writers: Any) -> None:
+    run(root, "switch", "v2")
+    rewrite(open_root(root), "indexes/v2/index.json", b"")
+    assert run(root, "rollback").exit_code == 0
+    assert served_by(root) == "main"
 
 
-def test_the_history_shows_what_has_served(tmp_path: Path, writers: Any) -> None:
-    run(tmp_path, "switch", "v2")
-    run(tmp_path, "rollback")
-    shown = run(tmp_path, "switch", "--list", "--json")
+def test_the_history_shows_what_has_served(root: IndexRoot, writers: Any) -> None:
+    run(root, "switch", "v2")
+    run(root, "rollback")
+    shown = run(root, "switch", "--list", "--json")
     assert [json.loads(line)["index"] for line in shown.stdout.splitlines()] == ["main", "v2", "main"]
-    assert "v2" in run(tmp_path, "switch", "--list").stdout
+    assert "v2" in run(root, "switch", "--list").stdout
 
 
 @contextmanager
@@ -240,37 +247,37 @@ def service(*states: tuple[str, str | None]) -> Iterator[str]:
 NO_ROOM = "both encoders do not fit into memory: to load the second one takes 600 MiB, and 400 MiB are free"
 
 
-def test_a_service_that_cannot_hold_both_encoders_is_a_refusal(tmp_path: Path, writers: Any) -> None:
+def test_a_service_that_cannot_hold_both_encoders_is_a_refusal(root: IndexRoot, writers: Any) -> None:
     with service(("possible", None)) as good, service(("impossible", NO_ROOM)) as full:
-        result = run(tmp_path, "switch", "v2", "--service", good, "--service", full)
+        result = run(root, "switch", "v2", "--service", good, "--service", full)
     assert result.exit_code == 1
     assert f"the query service at {full} cannot serve v2: {NO_ROOM}" in result.stderr
-    assert served_by(tmp_path) == "main"
+    assert served_by(root) == "main"
 
 
-def test_a_service_that_does_not_answer_is_a_refusal(tmp_path: Path, writers: Any) -> None:
+def test_a_service_that_does_not_answer_is_a_refusal(root: IndexRoot, writers: Any) -> None:
     with service(("possible", None)) as address:
         pass
-    result = run(tmp_path, "switch", "v2", "--service", address)
+    result = run(root, "switch", "v2", "--service", address)
     assert result.exit_code == 1
     assert f"no answer from the query service at {address}" in result.stderr
-    assert served_by(tmp_path) == "main"
+    assert served_by(root) == "main"
 
 
-def test_the_services_are_waited_for(tmp_path: Path, writers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_services_are_waited_for(root: IndexRoot, writers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cliptide.reindexing.switch_checks._POLL_SECONDS", 0.001)
     states: list[tuple[str, str | None]] = [("possible", None), ("preparing", None), ("served", None)]
     with service(*states) as one, service(*states) as two:
-        result = run(tmp_path, "switch", "v2", "--service", one, "--service", two)
+        result = run(root, "switch", "v2", "--service", one, "--service", two)
     assert result.exit_code == 0
     assert f"{one} serves v2" in result.stderr
     assert json.loads(result.stdout)["services"] == 2
 
 
-def test_a_service_that_does_not_follow_is_told_and_the_way_back_named(tmp_path: Path, writers: Any) -> None:
+def test_a_service_that_does_not_follow_is_told_and_the_way_back_named(root: IndexRoot, writers: Any) -> None:
     with service(("possible", None), ("failed", "the log of the service says why")) as address:
-        result = run(tmp_path, "switch", "v2", "--service", address)
+        result = run(root, "switch", "v2", "--service", address)
     assert result.exit_code == 1
     assert f"{address} cannot serve v2: the log of the service says why" in result.stderr
     assert json.loads(result.stdout)["not_following"] == 1
-    assert served_by(tmp_path) == "v2"
+    assert served_by(root) == "v2"

@@ -49,9 +49,11 @@ class Places:
         return ObjectRoot(f"memory://{self.directory.name}-{name}", self.cache)
 
     def run(self, command: str, place: IndexRoot, root: IndexRoot, *words: str) -> Result:
+        return self.run_on(root, command, str(place), *words)
+
+    def run_on(self, root: IndexRoot, *words: str) -> Result:
         options = ["--index-root", str(root), "--index-cache-dir", str(self.cache)]
-        arguments = ["snapshot", command, str(place), *options, *words]
-        return CliRunner(env={"COLUMNS": "200"}).invoke(main, arguments)
+        return CliRunner(env={"COLUMNS": "200"}).invoke(main, ["snapshot", *words, *options])
 
 
 def contents_of(root: IndexRoot, index_id: str | None = None) -> list[set[str]]:
