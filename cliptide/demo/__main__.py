@@ -27,7 +27,9 @@ from cliptide.demo.uploads.stream import NotPublished
 from cliptide.searching.query_client import QueryServiceError
 from cliptide.searching.searchable import NotSearchableInTime
 from cliptide.terminal.console_logs import quieten_logs
+from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import option
+from cliptide.terminal.paths import PathType
 from event_log.errors import EventLogError
 from service.sections import root_from_text
 
@@ -47,7 +49,7 @@ FAILURES = (
 )
 INTERRUPTED = 130
 PLAIN_WIDTH = 110
-
+MAX_CONTENTS = 100_000  # an id has five digits
 
 CONTEXT_SETTINGS = {
     "auto_envvar_prefix": "CLIPTIDE_DEMO",
@@ -98,21 +100,29 @@ def _bucket_url(_: click.Context, param: click.Parameter, value: str | None) -> 
     help="Address at which others reach the page, for the links of pictures. Default: http://HOST:PORT.",
 )
 @option("--browser/--no-browser", default=True, help="Open the page in a browser, if there is a desktop.")
-@option("--num-images", type=click.IntRange(1), default=2_000, help="Pictures in the catalogue.")
-@option("--num-texts", type=click.IntRange(0), default=200, help="Texts in the catalogue.")
-@option("--rate", type=click.FloatRange(0, min_open=True), default=60.0, help="Uploads per second.")
+@option(
+    "--num-images", type=click.IntRange(1, MAX_CONTENTS), default=2_000, help="Pictures in the catalogue."
+)
+@option("--num-texts", type=click.IntRange(0, MAX_CONTENTS), default=200, help="Texts in the catalogue.")
+@option("--rate", type=FiniteRange(0, min_open=True), default=60.0, help="Uploads per second.")
 @option("--seed", default=1, help="The seed of the catalogue: another seed gives another catalogue.")
-@option("--timeout", "timeout_seconds", default=600.0, help="Seconds to wait for the last upload.")
+@option(
+    "--timeout",
+    "timeout_seconds",
+    type=FiniteRange(0),
+    default=600.0,
+    help="Seconds to wait for the last upload.",
+)
 @option(
     "--reference-folder",
     "reference_folders",
     multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=PathType(exists=True, file_okay=False, path_type=Path),
     help="A folder that file:// references may name, beside the demo's own. May be given several times.",
 )
 @option(
     "--directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathType(file_okay=False, path_type=Path),
     help="An empty directory, which keeps index, logs and gallery. Default: a temporary one.",
 )
 @option(

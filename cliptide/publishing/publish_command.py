@@ -10,7 +10,9 @@ import click
 from rich.console import Console
 
 from cliptide.publishing.publish_run import PublishOptions, PublishRun
+from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import kafka_options, option, query_options, topic_option
+from cliptide.terminal.paths import PathType
 from cliptide.terminal.registry import framing_option, registry_options
 from cliptide.terminal.summary import json_option
 
@@ -19,7 +21,7 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 
 
 @click.command("publish")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=PathType(path_type=Path))
 @topic_option
 @kafka_options
 @registry_options
@@ -33,9 +35,7 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
     help="What to put before each content id that is made from a path, text or link, such as trip-2024/. "
     "Files of the same name in two folders replace each other unless the prefixes differ.",
 )
-@option(
-    "--rate", type=click.FloatRange(0, min_open=True), help="The most uploads per second. Default: no limit."
-)
+@option("--rate", type=FiniteRange(0, min_open=True), help="The most uploads per second. Default: no limit.")
 @option(
     "--inline-limit",
     type=click.IntRange(min=1),
@@ -53,7 +53,12 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
     help="Read and check every row, and publish nothing. Pictures are not decoded.",
 )
 @option("--wait", is_flag=True, help="Wait until every published content is searchable.")
-@option("--wait-timeout", type=float, default=300.0, help="The longest that --wait waits, in seconds.")
+@option(
+    "--wait-timeout",
+    type=FiniteRange(0),
+    default=300.0,
+    help="The longest that --wait waits, in seconds.",
+)
 @option("--yes", "-y", is_flag=True, help="Do not ask before contents of the index are replaced.")
 @json_option("publish")
 @query_options

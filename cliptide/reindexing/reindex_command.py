@@ -27,6 +27,7 @@ from cliptide.reindexing.kept_contents import KeptContent, Seeding, Source, fetc
 from cliptide.reindexing.shard_gaps import refuse_other_log
 from cliptide.terminal.connections import open_source
 from cliptide.terminal.options import kafka_options, option, root_option
+from cliptide.terminal.paths import NewFile
 from cliptide.terminal.summary import counted, json_option, print_summary
 from cliptide.terminal.waiting import tell
 from event_log.kafka.settings import KafkaSettings
@@ -67,7 +68,7 @@ class Log:
 @option(
     "--lost",
     "lost_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     help="Write the contents that cannot be taken over to this file, one JSON object a line.",
 )
 @option(

@@ -15,6 +15,7 @@ import click
 from clip_index.storage.index_roots import DEFAULT_CACHE_BYTES
 from clip_index.storage.index_roots import index_root as index_root_from
 from clip_index.storage.shard_store import StoreTrouble
+from cliptide.terminal.paths import PathType
 from event_log.kafka.settings import KafkaSettings
 from schemas.mapping.loading import BadMapping, load_mapping
 from schemas.mapping.rules import EventMapping
@@ -86,7 +87,7 @@ def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _read_root(exists: bool) -> Callable[[click.Context, click.Parameter, str], Path | str]:
-    directory = click.Path(exists=exists, file_okay=False, path_type=Path)
+    directory = PathType(exists=exists, file_okay=False, path_type=Path)
 
     def read(context: click.Context, param: click.Parameter, value: str) -> Path | str:
         try:
@@ -128,7 +129,7 @@ def index_root_option(
         )
         @option(
             "--index-cache-dir",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=PathType(file_okay=False, path_type=Path),
             default=DEFAULT_CACHE_DIRECTORY,
             envvar="CLIPTIDE_INDEX__CACHE_DIR",
             help="For an index in a bucket: where copies of its files are kept.",

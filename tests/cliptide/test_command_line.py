@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cliptide.__main__ import main
+from cliptide.terminal.paths import NewFile
 from fakes.shards import create_index
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 from tests.fixtures.refusing_brokers import sasl_broker
@@ -133,6 +134,77 @@ def test_every_flag_is_explained_and_names_its_variable(
     extra = flag.get_help_extra(context)
     assert flag.help
     assert all(variable.startswith("CLIPTIDE_") for variable in extra["envvars"])
+
+
+def with_value(kind: type[click.ParamType]) -> list[Any]:
+    """Return each flag and argument whose value is of this kind, beside its command."""
+    return [
+        pytest.param(command, one, id=f"{name} {one.opts[0]}")
+        for name, command in commands(main)
+        for one in command.params
+        if isinstance(one.type, kind)
+    ]
+
+
+def refused(command: click.Command, one: click.Parameter, value: str) -> str:
+    """Return the sentence that refuses the value."""
+    with pytest.raises(click.BadParameter) as error:
+        one.process_value(click.Context(command), (value,) if one.multiple or one.nargs == -1 else value)
+    return error.value.message
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize(("command", "one"), with_value(click.types.FloatParamType))
+def test_a_number_is_finite_whatever_its_range_is(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert "\n" not in refused(command, one, value)
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+@pytest.mark.parametrize(("command", "one"), with_value(click.Path))
+def test_an_empty_path_does_not_stand_for_the_current_directory(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert refused(command, one, value) == "must not be empty; the current directory is ."
+
+
+@pytest.mark.parametrize("arguments", [("verify", "--index-root", ""), ("snapshot", "backup", "")])
+def test_an_empty_index_root_or_place_does_not_stand_for_the_current_directory(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].endswith("must not be empty; the current directory is .")
+
+
+@pytest.mark.parametrize(("command", "one"), with_value(NewFile))
+def test_a_file_that_cannot_be_written_is_refused_before_the_work_begins(
+    command: click.Command, one: click.Parameter, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing"
+    assert refused(command, one, str(missing / "page.html")) == f"there is no directory {missing}."
+    assert "is a directory" in refused(command, one, str(tmp_path))
+    assert one.process_value(click.Context(command), "/dev/null") == Path("/dev/null")
+
+
+def test_every_file_that_a_command_writes_at_its_end_is_such_a_file() -> None:
+    names = {one.id for one in with_value(NewFile)}
+    assert names == {"compare --gallery", "evaluate --worst", "reindex --lost", "search --html"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("delete", "x", "--version", str(2**63)),
+        ("demo", "--num-images", "100001"),
+        ("demo", "--timeout", "-1"),
+        ("publish", "x.txt", "--wait", "--wait-timeout", "-0.5"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_means_nothing_is_refused_with_its_range(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "is not in the range" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
