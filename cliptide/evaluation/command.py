@@ -97,7 +97,8 @@ def evaluate_command(pairs: PairRequest, query_url: str, api_key: str | None, **
     the first k.
 
     With --service, the query service answers: a picture is found by its content id, and a caption by the
-    text of a hit. If the index holds none of the captions as texts, image to text is left out.
+    text of a hit. Pictures and captions that the index does not hold are left out, and counted on standard
+    error and in `num_left_out`.
 
     The last line of standard output is JSON with --json or in a pipe.
     """
