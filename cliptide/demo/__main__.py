@@ -163,9 +163,14 @@ def main(once: bool, browser: bool, **flags: Any) -> None:
     raise SystemExit(0 if report is not None and report.is_good else 1)
 
 
+def _tell(console: Console, report: DemoReport) -> None:
+    """Print the report. A terminal breaks its lines between words; in a log each stays whole."""
+    console.print(report.in_words(), highlight=False, soft_wrap=not console.is_terminal)
+
+
 def _run_once(demo: DemoRun) -> DemoReport:
     report, gallery = demo.measure()
-    demo.console.print(report.in_words(), highlight=False, soft_wrap=True)
+    _tell(demo.console, report)
     if demo.options.directory is not None:
         demo.console.print(f"gallery of the answers: {gallery.as_uri()}", soft_wrap=True)
     return report
@@ -178,7 +183,7 @@ def _run_until_interrupted(demo: DemoRun) -> DemoReport | None:
     except (ConsumerStopped, NotSearchableInTime) as error:
         _stay(demo, partial(demo.stay_without_figures, error))
         return None
-    demo.console.print(report.in_words(), highlight=False, soft_wrap=True)
+    _tell(demo.console, report)
     _stay(demo, partial(demo.stay, gallery))
     return report
 
