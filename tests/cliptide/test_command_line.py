@@ -291,6 +291,21 @@ def test_a_search_prints_a_table_and_what_it_covers() -> None:
         assert words in result.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("flag", [[], ["--json"]])
+def test_an_output_that_takes_no_more_bytes_is_one_sentence(flag: list[str]) -> None:
+    with (
+        StubQueryService({"POST /v1/search": (200, ANSWER)}).serving() as service,
+        open("/dev/full", "w") as full,
+    ):
+        command = [sys.executable, "-m", "cliptide", "search", "red boot", "--query-url", service.url, *flag]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: the output cannot be written: No space left on device\n",
+    )
+
+
 def test_a_search_prints_the_answer_as_json_and_a_gallery_beside_it(tmp_path: Path) -> None:
     with StubQueryService({"POST /v1/search": (200, ANSWER)}).serving() as service:
         result = run(
