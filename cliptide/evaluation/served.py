@@ -45,6 +45,11 @@ def served_demo(client: QueryClient) -> tuple[Gallery, set[str]]:
             f"the index at {client.url} does not hold the demo's catalogue. A demo with a --seed of its own "
             "publishes other contents, and one that is still publishing cannot be measured"
         )
+    if not found[0].num_pairs:
+        raise BadInput(
+            f"the demo at {client.url} is too small: none of its {len(found[0].captions):,} texts describes "
+            "one of its pictures. Start it with more of both (--num-images, --num-texts)"
+        )
     return found
 
 

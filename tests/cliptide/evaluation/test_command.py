@@ -187,6 +187,14 @@ def test_a_demo_with_another_seed_is_an_error_that_says_so():
     assert "does not hold the demo's catalogue. A demo with a --seed of its own" in result.stderr
 
 
+def test_a_demo_in_which_no_text_describes_a_picture_is_an_error_that_asks_for_a_larger_one():
+    with demo_service(build_catalogue(150, 40, seed=1)).serving() as running:
+        result = evaluate("--demo", "--service", "--query-url", running.url)
+
+    assert result.exit_code == 2
+    assert "is too small: none of its 40 texts describes one of its pictures" in result.stderr
+
+
 def test_a_service_that_holds_none_of_the_pictures_is_an_error_that_names_an_id(pairs: Path):
     with service(known=False).serving() as running:
         result = evaluate(pairs, "--service", "--query-url", running.url)
