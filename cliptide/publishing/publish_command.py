@@ -84,8 +84,8 @@ def publish_command(sources: tuple[Path, ...], **flags: Any) -> None:
     printed, and at a terminal you are asked whether to replace them. If the service cannot be reached, the
     uploads are published all the same, and a line says that the number is not known.
 
-    A row that fails is named on standard error, and the other rows go on. The exit code is then 1. The
-    last line of standard output is a summary: a sentence at a terminal, JSON in a pipe.
+    A row that fails is named on standard error, and the other rows go on. The exit code is then 1, as it is
+    after Ctrl-C. The last line of standard output is a summary: a sentence at a terminal, JSON in a pipe.
     """
     options = PublishOptions(**flags)
     if options.given and len(sources) > 1:
@@ -93,8 +93,11 @@ def publish_command(sources: tuple[Path, ...], **flags: Any) -> None:
     run = PublishRun(sources, options, Console(stderr=True))
     started = time.monotonic()
     run.check_query_service()
-    run.publish()
-    run.wait()
+    try:
+        run.publish()
+        run.wait()
+    except KeyboardInterrupt:
+        run.interrupt()
     run.summary.seconds = time.monotonic() - started
     run.print_summary()
     raise SystemExit(0 if run.summary.is_clean else 1)

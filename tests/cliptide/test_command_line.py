@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cliptide.__main__ import main
+from cliptide.publishing.publish import Published
+from cliptide.publishing.publish_run import PublishRun
 from cliptide.terminal.paths import NewFile
+from event_log.records import Delivery
 from fakes.shards import create_index
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 from tests.fixtures.refusing_brokers import sasl_broker
@@ -243,6 +247,28 @@ def test_a_dry_run_counts_and_publishes_nothing(tmp_path: Path) -> None:
     assert "b.txt: b.txt is empty" in result.stderr
     fields = summary(result)
     assert (fields["rows"], fields["published"], fields["failed"], fields["dry_run"]) == (2, 0, 1, True)
+
+
+@pytest.mark.parametrize("num_published", [0, 2])
+def test_ctrl_c_says_how_much_was_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_published: int
+) -> None:
+    def outcomes(_: PublishRun, stack: ExitStack) -> Iterator[Published]:
+        for number in range(num_published):
+            delivery = Delivery("content-uploads", 0, number, number + 1)
+            yield Published(f"{number}.txt", f"{number}", 3, delivery)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PublishRun, "_outcomes", outcomes)
+    (tmp_path / "a.txt").write_text("a red boot")
+    result = run("publish", str(tmp_path))
+    assert result.exit_code == 1
+    if not num_published:
+        assert result.stderr.endswith("Aborted!\n")
+        return
+    assert summary(result)["next_offsets"] == {"content-uploads-0": 2}
+    assert summary(result)["published"] == 2
+    assert summary(result)["problem"].startswith("interrupted; a few more may be in the log")
 
 
 def test_a_clean_dry_run_exits_with_zero(tmp_path: Path) -> None:
