@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -29,6 +30,8 @@ from service.sections import (
 )
 
 ROOT_TEXT = "What holds the indexes: a directory, or a bucket such as s3://bucket/prefix."
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_TOPIC_RULE = "it has 1 to 249 letters, digits, dots, underscores and hyphens"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -59,12 +62,25 @@ def _property_text(setting: Any) -> str:
     return str(setting).lower() if isinstance(setting, bool) else str(setting)
 
 
+def _not_empty(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise click.BadParameter("must not be empty", param=param)
+    return value
+
+
+def _topic_name(_: click.Context, param: click.Parameter, value: str) -> str:
+    if not _TOPIC.fullmatch(value) or value in (".", ".."):
+        raise click.BadParameter(f"{value!r} is no name of a topic: {_TOPIC_RULE}", param=param)
+    return value
+
+
 def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --bootstrap-servers and --kafka-properties; the command receives both as `kafka`."""
 
     @option(
         "--bootstrap-servers",
         default=DEFAULT_BOOTSTRAP_SERVERS,
+        callback=_not_empty,
         envvar="CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS",
         help="Kafka's addresses: host:port, separated by commas.",
     )
@@ -177,6 +193,7 @@ def index_id_option(command: Command) -> Command:
     return option(
         "--index-id",
         default=None,
+        callback=_not_empty,
         envvar="CLIPTIDE_INDEX__ID",
         help="The index to use. Default: the current one.",
     )(command)
@@ -190,7 +207,11 @@ def root_option(command: Command) -> Callable[..., Any]:
 def topic_option(command: Command) -> Command:
     """Add --topic."""
     return option(
-        "--topic", default=DEFAULT_TOPIC, envvar="CLIPTIDE_TOPIC", help="The topic of upload events."
+        "--topic",
+        default=DEFAULT_TOPIC,
+        callback=_topic_name,
+        envvar="CLIPTIDE_TOPIC",
+        help="The topic of upload events.",
     )(command)
 
 
@@ -199,6 +220,7 @@ def dead_letter_topic_option(command: Command) -> Command:
     return option(
         "--dead-letter-topic",
         default=DEFAULT_DEAD_LETTER_TOPIC,
+        callback=_topic_name,
         envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
         help="The topic of dead letters.",
     )(command)

@@ -150,6 +150,30 @@ def with_value(kind: type[click.ParamType]) -> list[Any]:
     ]
 
 
+def with_flag(*names: str) -> list[Any]:
+    return [
+        pytest.param(command, one, id=f"{name} {one.opts[0]}")
+        for name, command in commands(main)
+        for one in command.params
+        if one.opts[0] in names and not one.required
+    ]
+
+
+@pytest.mark.parametrize(("command", "one"), with_flag("--bootstrap-servers", "--index-id"))
+def test_an_empty_address_or_index_id_is_refused_at_once(
+    command: click.Command, one: click.Parameter
+) -> None:
+    assert refused(command, one, " ") == "must not be empty"
+
+
+@pytest.mark.parametrize("value", ["", "a b", "..", "a" * 250, "shop/uploads"])
+@pytest.mark.parametrize(("command", "one"), with_flag("--topic", "--dead-letter-topic"))
+def test_what_kafka_takes_for_no_topic_is_refused_at_once(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert "is no name of a topic" in refused(command, one, value)
+
+
 def refused(command: click.Command, one: click.Parameter, value: str) -> str:
     """Return the sentence that refuses the value."""
     with pytest.raises(click.BadParameter) as error:
