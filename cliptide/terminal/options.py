@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -250,7 +251,17 @@ def http_address(_: click.Context, param: click.Parameter, value: str) -> str:
         raise click.BadParameter(f"{value!r} does not begin with http:// or https://", param=param)
     if "@" in value.partition("://")[2].partition("/")[0]:
         raise click.BadParameter("an address with a user or a password in it: use --api-key", param=param)
+    if not _has_host(value):
+        raise click.BadParameter(f"{value!r} has no host, or no port from 0 to 65535", param=param)
     return value
+
+
+def _has_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and (parts.port is None or parts.port >= 0)
+    except ValueError:  # a port out of range, or half an IPv6 address
+        return False
 
 
 def query_options(command: Command) -> Command:

@@ -155,7 +155,7 @@ def with_flag(*names: str) -> list[Any]:
         pytest.param(command, one, id=f"{name} {one.opts[0]}")
         for name, command in commands(main)
         for one in command.params
-        if one.opts[0] in names and not one.required
+        if one.opts[0] in names and not one.required and one.type is click.STRING
     ]
 
 
@@ -164,6 +164,14 @@ def test_an_empty_address_or_index_id_is_refused_at_once(
     command: click.Command, one: click.Parameter
 ) -> None:
     assert refused(command, one, " ") == "must not be empty"
+
+
+@pytest.mark.parametrize("value", ["http://", "http://:80", "http://a:99999", "http://a:b", "http://[::1"])
+@pytest.mark.parametrize(("command", "one"), with_flag("--query-url", "--service", "--live"))
+def test_an_address_without_a_host_is_refused_at_once(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert "has no host" in refused(command, one, value)
 
 
 @pytest.mark.parametrize("value", ["", "a b", "..", "a" * 250, "shop/uploads"])
