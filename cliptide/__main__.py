@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import click
@@ -16,11 +17,14 @@ CONTEXT_SETTINGS = {
     "show_default": True,
 }
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 class Commands(click.Group):
     """Imports the one command that is run, and reports its failure in one line.
 
-    That is a failure of Kafka, the query service or the index. Other errors keep their traceback.
+    That is a failure of Kafka, the query service or the index, or a full disk behind the output. Other
+    errors keep their traceback.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,6 +37,8 @@ class Commands(click.Group):
         except Exception as error:
             if _is_failure(error):
                 raise click.ClickException(str(error)) from error
+            if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+                raise click.ClickException(f"the output cannot be written: {error.strerror}") from error
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

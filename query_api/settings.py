@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -16,6 +15,7 @@ from query_api.hosts import HOST_PATTERN, is_loopback
 from service.environment import PREFIX, EnvironmentSettings, Section, read_environment
 from service.sections import (
     DEFAULT_TOPIC,
+    DirectoryName,
     HostName,
     IndexSection,
     KafkaSection,
@@ -296,7 +296,7 @@ class QueryApiSettings(Section):
         description="Larger contents are stored in CONTENTS_STORE or LARGE_CONTENTS_DIRECTORY, or answered "
         "413 without one.",
     )
-    large_contents_directory: Path | None = Field(
+    large_contents_directory: DirectoryName | None = Field(
         default=None,
         description="Directory in which large contents are stored. They are published as file:// references, "
         "so consumers need the directory in CLIPTIDE_CONSUMER__REFERENCE_FILE_ROOTS.",

@@ -28,7 +28,7 @@ class BadSettings(Exception):
 class Section(BaseModel):
     """A group of settings: `CLIPTIDE_<SECTION>__<NAME>`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _lower(text: object) -> object:

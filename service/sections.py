@@ -25,12 +25,19 @@ def _valid_host_name(text: str) -> str:
     return text
 
 
+def _not_empty(path: str) -> str:
+    """An empty path would be the current directory, which nobody means who has left a variable empty."""
+    if not path.strip():
+        raise ValueError("must not be empty; the current directory is .")
+    return path
+
+
 def root_from_text(text: str) -> Path | str:
     """Return the path of a directory, or the URL of a bucket, which as a path would lose one of its slashes.
 
     Raises `ValueError`.
     """
-    text = text.removeprefix("file://")
+    text = _not_empty(text.removeprefix("file://"))
     if not _URL.match(text):
         return Path(text)
     scheme, _, rest = text.partition("://")
@@ -43,6 +50,7 @@ _URL = re.compile(r"[a-z][a-z0-9+]*:/")
 ROOT_SCHEMES = ("s3", "gs", "az", "memory")
 """`memory` ends with its process; it is for tests."""
 RootName = Annotated[Path | str, BeforeValidator(lambda value: root_from_text(str(value)))]
+DirectoryName = Annotated[Path, BeforeValidator(lambda value: _not_empty(str(value)))]
 HostName = Annotated[str, AfterValidator(_valid_host_name)]
 
 
@@ -134,7 +142,7 @@ class IndexSection(Section):
         "(opensearch, see `docs/opensearch.md`). With opensearch a consumer keeps only its in-flight files "
         "below ROOT.",
     )
-    cache_dir: Path = Field(
+    cache_dir: DirectoryName = Field(
         default=DEFAULT_CACHE_DIRECTORY,
         description="With a root in a bucket: the directory of this machine for copies of the index's files "
         "and for the consumer's record of what is in flight. It must outlive the process. Processes of one "

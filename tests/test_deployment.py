@@ -133,6 +133,14 @@ def test_every_published_port_is_on_loopback(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/command_line.md", "docker-compose.yml"])
+def test_pages_say_where_programs_outside_reach_kafka(page: str) -> None:
+    [published] = SERVICES["kafka"]["ports"]
+    address = published.rpartition(":")[0]
+    assert f"HOST://{address}" in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    assert re.search(rf"{re.escape(address)}\b", (ROOT / page).read_text())
+
+
 @_each(SERVICES)
 def test_every_mounted_path_exists(name: str) -> None:
     volumes = yaml.safe_load(COMPOSE.read_text())["volumes"]

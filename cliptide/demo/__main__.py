@@ -27,8 +27,9 @@ from cliptide.demo.uploads.stream import NotPublished
 from cliptide.searching.query_client import QueryServiceError
 from cliptide.searching.searchable import NotSearchableInTime
 from cliptide.terminal.console_logs import quieten_logs
-from cliptide.terminal.option_types import NumberRange
+from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import option
+from cliptide.terminal.paths import PathType
 from event_log.errors import EventLogError
 from service.sections import root_from_text
 
@@ -48,7 +49,7 @@ FAILURES = (
 )
 INTERRUPTED = 130
 PLAIN_WIDTH = 110
-
+MAX_CONTENTS = 100_000  # an id has five digits
 
 CONTEXT_SETTINGS = {
     "auto_envvar_prefix": "CLIPTIDE_DEMO",
@@ -99,14 +100,16 @@ def _bucket_url(_: click.Context, param: click.Parameter, value: str | None) -> 
     help="Address at which others reach the page, for the links of pictures. Default: http://HOST:PORT.",
 )
 @option("--browser/--no-browser", default=True, help="Open the page in a browser, if there is a desktop.")
-@option("--num-images", type=click.IntRange(1), default=2_000, help="Pictures in the catalogue.")
-@option("--num-texts", type=click.IntRange(0), default=200, help="Texts in the catalogue.")
-@option("--rate", type=NumberRange(0, min_open=True), default=60.0, help="Uploads per second.")
+@option(
+    "--num-images", type=click.IntRange(1, MAX_CONTENTS), default=2_000, help="Pictures in the catalogue."
+)
+@option("--num-texts", type=click.IntRange(0, MAX_CONTENTS), default=200, help="Texts in the catalogue.")
+@option("--rate", type=FiniteRange(0, min_open=True), default=60.0, help="Uploads per second.")
 @option("--seed", default=1, help="The seed of the catalogue: another seed gives another catalogue.")
 @option(
     "--timeout",
     "timeout_seconds",
-    type=NumberRange(0),
+    type=FiniteRange(0),
     default=600.0,
     help="Seconds to wait for the last upload.",
 )
@@ -114,12 +117,12 @@ def _bucket_url(_: click.Context, param: click.Parameter, value: str | None) -> 
     "--reference-folder",
     "reference_folders",
     multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=PathType(exists=True, file_okay=False, path_type=Path),
     help="A folder that file:// references may name, beside the demo's own. May be given several times.",
 )
 @option(
     "--directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathType(file_okay=False, path_type=Path),
     help="An empty directory, which keeps index, logs and gallery. Default: a temporary one.",
 )
 @option(
@@ -160,9 +163,14 @@ def main(once: bool, browser: bool, **flags: Any) -> None:
     raise SystemExit(0 if report is not None and report.is_good else 1)
 
 
+def _tell(console: Console, report: DemoReport) -> None:
+    """Print the report. A terminal breaks its lines between words; in a log each stays whole."""
+    console.print(report.in_words(), highlight=False, soft_wrap=not console.is_terminal)
+
+
 def _run_once(demo: DemoRun) -> DemoReport:
     report, gallery = demo.measure()
-    demo.console.print(report.in_words(), highlight=False, soft_wrap=True)
+    _tell(demo.console, report)
     if demo.options.directory is not None:
         demo.console.print(f"gallery of the answers: {gallery.as_uri()}", soft_wrap=True)
     return report
@@ -175,7 +183,7 @@ def _run_until_interrupted(demo: DemoRun) -> DemoReport | None:
     except (ConsumerStopped, NotSearchableInTime) as error:
         _stay(demo, partial(demo.stay_without_figures, error))
         return None
-    demo.console.print(report.in_words(), highlight=False, soft_wrap=True)
+    _tell(demo.console, report)
     _stay(demo, partial(demo.stay, gallery))
     return report
 

@@ -36,13 +36,22 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     except FatalLogError as error:
         yield failed("kafka", str(error), f"correct {_PROPERTIES}")
     except EventLogError as error:
-        remedy = "start Kafka, or set CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS to an address that answers"
-        yield failed("kafka", f"no answer from {address}: {error}", remedy)
+        yield failed("kafka", f"no answer from {address}: {error}", _remedy_of_silence(kafka))
     else:
         yield ok("kafka", f"{address} answers and accepts this client")
         yield from _check_topics(admin, settings)
         return
     yield skipped("topics", "Kafka cannot be used")
+
+
+def _remedy_of_silence(kafka: KafkaSettings) -> str:
+    """A broker leaves a client without an answer, too, if only one of them speaks TLS."""
+    remedy = "start Kafka, or set CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS to an address that answers"
+    if protocol := kafka.properties.get("security.protocol"):
+        remedy += (
+            f"; or correct security.protocol in CLIPTIDE_KAFKA__PROPERTIES, if that port is not {protocol}"
+        )
+    return remedy
 
 
 def _check_topics(admin: KafkaAdmin, settings: Settings) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from cliptide.searching.query_client import QueryClient, QueryServiceAway
 _BATCH = 64
 _NUM_CALLS = 4  # at once
 _NUM_TRIES, _PAUSE_SECONDS = 5, 1.0
+_NUM_NEAREST = 20  # texts that CLIP takes for the same, because they differ in case or punctuation
 OTHER = -1  # in a ranking: a content that is in no pair
 
 
@@ -39,17 +40,18 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswers:
-    """Answers by the embeddings of a model."""
+    """Answers by the embeddings of a model. `texts` are the captions that a picture can find."""
 
     name: str
     pictures: Embedded
     captions: Embedded
+    texts: Embedded
 
     def rank_pictures(self, right: RightAnswers) -> Ranking | None:
         return rank(self.captions, self.pictures, right.asked)
 
     def rank_captions(self, right: RightAnswers) -> Ranking | None:
-        return rank(self.pictures, self.captions, right.asked)
+        return rank(self.pictures, self.texts, right.asked)
 
 
 def embed_pictures(
@@ -83,8 +85,8 @@ def embed_items(items: Sequence[GalleryItem], encoder: Encoder) -> Embedded:
     return Embedded.of_parts(parts)
 
 
-def embed_captions(gallery: Gallery, encoder: Encoder) -> Embedded:
-    texts = [item.key for item in gallery.captions]
+def embed_texts(items: Sequence[GalleryItem], encoder: Encoder) -> Embedded:
+    texts = [item.key for item in items]
     parts: list[Rows] = []
     for start in range(0, len(texts), _BATCH):
         parts += encoder.encode([encoder.prepare_text(text) for text in texts[start : start + _BATCH]])
@@ -96,12 +98,13 @@ class ServiceAnswers:
     """Answers by a running query service, so that its index, filters and percentiles count too.
 
     A picture is found by its content id, and a caption by the text of a hit. `extra` is added to each
-    search. `num_other` counts hits of contents that are in no pair.
+    search. `num_other` counts hits of contents that are in no pair; `left_out`, what the index does not hold.
     """
 
     client: QueryClient
     extra: Mapping[str, Any] = field(default_factory=dict)
     num_other: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
     pause: Callable[[float], None] = time.sleep
 
     @property
@@ -114,15 +117,18 @@ class ServiceAnswers:
         return self._rank(queries, "image", lambda hit: positions.get(hit.content_id, OTHER))
 
     def rank_captions(self, right: RightAnswers) -> Ranking | None:
-        """Return None if no hit is one of the captions: then the index does not hold them."""
         positions = {item.key: number for number, item in enumerate(right.targets)}
         queries = (_by_picture(right.queries[number]) for number in right.asked)
-        ranking = self._rank(queries, "text", lambda hit: positions.get(_normal(hit.text), OTHER))
-        return ranking if (ranking != OTHER).any() else None
+        return self._rank(queries, "text", lambda hit: positions.get(_normal(hit.text), OTHER))
 
-    def known_pictures(self, gallery: Gallery) -> int:
-        """Count the pictures whose content ids the index holds."""
-        return len(self.client.known_ids([item.key for item in gallery.pictures]))
+    def held_texts(self, captions: Sequence[GalleryItem]) -> set[str]:
+        """Return the captions that the index holds as texts. Such a text is the first hit for itself."""
+        requests = (
+            {"text": item.key, "modality": "text", "k": _NUM_NEAREST, "include": ["text"]}
+            for item in captions
+        )
+        found = {_normal(hit.text) for answer in self._answers(requests) for hit in answer.get("text", [])}
+        return found & {item.key for item in captions}
 
     def _rank(
         self, queries: Iterable[Mapping[str, Any]], modality: str, position: Callable[[AnsweredHit], int]
@@ -130,18 +136,13 @@ class ServiceAnswers:
         requests = (
             {**self.extra, **q, "modality": modality, "k": DEPTH, "include": ["text"]} for q in queries
         )
-        with ThreadPoolExecutor(_NUM_CALLS) as threads:
-            found = list(threads.map(lambda request: self._positions(request, modality, position), requests))
+        found = [_each_once(map(position, hits.get(modality, []))) for hits in self._answers(requests)]
         self.num_other += sum(row.count(OTHER) for row in found)
         return np.array([row + [OTHER] * (DEPTH - len(row)) for row in found]).reshape(-1, DEPTH)
 
-    def _positions(
-        self, request: dict[str, Any], modality: str, position: Callable[[AnsweredHit], int]
-    ) -> list[int]:
-        hits = hits_by_modality(self._search(request)).get(modality, [])
-        positions = [position(hit) for hit in hits]
-        repeated = {n: at for at, n in reversed(list(enumerate(positions))) if n != OTHER}
-        return [n for at, n in enumerate(positions) if n == OTHER or repeated[n] == at]
+    def _answers(self, requests: Iterable[dict[str, Any]]) -> list[Mapping[str, Sequence[AnsweredHit]]]:
+        with ThreadPoolExecutor(_NUM_CALLS) as threads:
+            return list(threads.map(lambda request: hits_by_modality(self._search(request)), requests))
 
     def _search(self, request: dict[str, Any]) -> dict[str, Any]:
         for _ in range(_NUM_TRIES - 1):
@@ -150,6 +151,13 @@ class ServiceAnswers:
             except QueryServiceAway:  # busy, or a rate limit
                 self.pause(_PAUSE_SECONDS)
         return self.client.search(request)
+
+
+def _each_once(positions: Iterable[int]) -> list[int]:
+    """Leave out a target that an answer has named before. Other contents stay."""
+    found = list(positions)
+    first = {n: at for at, n in reversed(list(enumerate(found)))}
+    return [n for at, n in enumerate(found) if n == OTHER or first[n] == at]
 
 
 def _by_picture(item: GalleryItem) -> Mapping[str, Any]:

@@ -15,8 +15,9 @@ from cliptide.evaluation.job import EvaluationJob
 from cliptide.pairs.checking import TooManyBadPairs
 from cliptide.pairs.reading import BadInput, PairRequest, pair_options
 from cliptide.searching.query_client import QueryClient
-from cliptide.terminal.option_types import NumberRange, OutputFile
+from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import option, query_options
+from cliptide.terminal.paths import NewFile
 from cliptide.terminal.summary import json_option
 
 
@@ -57,10 +58,16 @@ def _filter_from_json(
     help="Weights of the second model, if it is given by name.",
 )
 @option("--service", is_flag=True, help="Measure the query service at --query-url instead of a model.")
-@option("--filter", "filter_", callback=_filter_from_json, help="With --service: a filter, as a JSON object.")
+@option(
+    "--filter",
+    "filter_",
+    envvar="CLIPTIDE_EVALUATE_FILTER",
+    callback=_filter_from_json,
+    help="With --service: a filter, as a JSON object.",
+)
 @option(
     "--min-percentile",
-    type=NumberRange(0, 1),
+    type=FiniteRange(0, 1),
     help="With --service: the least percentile of a hit.",
 )
 @option(
@@ -76,7 +83,7 @@ def _filter_from_json(
 )
 @option(
     "--worst",
-    type=OutputFile(),
+    type=NewFile(),
     help="Write the worst queries to this file, as an HTML page with their answers.",
 )
 @option("--num-worst", type=click.IntRange(1), default=50, help="How many of the worst queries to show.")
@@ -90,7 +97,8 @@ def evaluate_command(pairs: PairRequest, query_url: str, api_key: str | None, **
     the first k.
 
     With --service, the query service answers: a picture is found by its content id, and a caption by the
-    text of a hit. If the index holds none of the captions as texts, image to text is left out.
+    text of a hit. Pictures and captions that the index does not hold are left out, and counted on standard
+    error and in `num_left_out`.
 
     The last line of standard output is JSON with --json or in a pipe.
     """

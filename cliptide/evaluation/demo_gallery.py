@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
@@ -15,11 +16,12 @@ from cliptide.pairs.pair import Pair, metadata_texts
 def build_demo_gallery(num_images: int | None = None, num_texts: int | None = None) -> Gallery:
     """Build the catalogue that the demo publishes by default. Notes and pictures share combinations."""
     default = DemoOptions()
-    catalogue = build_catalogue(
-        default.num_images if num_images is None else num_images,
-        default.num_texts if num_texts is None else num_texts,
-        default.seed,
-    )
+    num_images = default.num_images if num_images is None else num_images
+    num_texts = default.num_texts if num_texts is None else num_texts
+    return gallery_of_catalogue(build_catalogue(num_images, num_texts, default.seed))
+
+
+def gallery_of_catalogue(catalogue: Iterable[CatalogueContent]) -> Gallery:
     gallery = Gallery()
     for content in catalogue:
         labels, metadata = [f"group {content.combination}"], metadata_texts(content.metadata)
@@ -28,7 +30,9 @@ def build_demo_gallery(num_images: int | None = None, num_texts: int | None = No
             gallery.add_picture(_pair(content, metadata), digest, labels)
         else:
             gallery.add_caption(" ".join(content.text.split()), labels, metadata)
-    gallery.num_pairs = len(gallery.image_to_text().asked)
+    pictures = gallery.pictures
+    for number in gallery.image_to_text().asked:
+        pictures[number].num_pairs = 1
     return gallery
 
 

@@ -14,17 +14,21 @@ from cliptide.evaluation.answers import (
     Answers,
     ModelAnswers,
     ServiceAnswers,
-    embed_captions,
     embed_items,
     embed_pictures,
+    embed_texts,
 )
-from cliptide.evaluation.demo_gallery import build_demo_gallery, write_demo_model
+from cliptide.evaluation.demo_gallery import (
+    build_demo_gallery,
+    write_demo_model,
+)
 from cliptide.evaluation.report import Evaluation
+from cliptide.evaluation.served import held_pictures, leave_out, served_demo
 from cliptide.evaluation.worst import worst_sections
 from cliptide.pairs.checking import PairTally, checked_pairs, decode_small
 from cliptide.pairs.gallery import Gallery, RightAnswers
 from cliptide.pairs.quality import Quality, Ranking, TwoWayQuality, score_rankings
-from cliptide.pairs.reading import BadInput, PairRequest, described
+from cliptide.pairs.reading import PairRequest, described
 from cliptide.searching.gallery import build_gallery
 from cliptide.searching.query_client import QueryClient
 
@@ -73,8 +77,7 @@ class EvaluationJob:
 
     def _answers(self, tally: PairTally) -> tuple[Gallery, Answers]:
         if self.service is not None:
-            gallery = self._gallery(tally)
-            return gallery, self._service_answers(self.service, gallery)
+            return self._served(self.service, tally)
         with tempfile.TemporaryDirectory() as folder:
             settings = self.encoder or EncoderSettings(model=str(write_demo_model(Path(folder))))
             encoder = self.load(settings)
@@ -86,42 +89,35 @@ class EvaluationJob:
             gallery = Gallery(self.group_by)
             pictures = embed_pictures(self.pairs.read(), encoder, gallery, tally)
             self._check(tally)
-        return gallery, ModelAnswers(name, pictures, embed_captions(gallery, encoder))
-
-    def _gallery(self, tally: PairTally) -> Gallery:
-        """Build the gallery where no model has to embed it."""
-        if self.demo:
-            return build_demo_gallery()
-        return build_gallery_of_pairs(self.pairs, self.group_by, tally)
+        captions = embed_texts(gallery.captions, encoder)
+        return gallery, ModelAnswers(name, pictures, captions, captions)
 
     def _check(self, tally: PairTally) -> None:
         tally.check(self.pairs.max_bad_share)
         described(tally.lines())
 
-    def _service_answers(self, client: QueryClient, gallery: Gallery) -> ServiceAnswers:
+    def _served(self, client: QueryClient, tally: PairTally) -> tuple[Gallery, ServiceAnswers]:
+        if self.demo:
+            gallery, held = served_demo(client)
+        else:
+            gallery = build_gallery_of_pairs(self.pairs, self.group_by, tally)
+            held = held_pictures(client, gallery)
         answers = ServiceAnswers(client, self.extra)
-        known, wanted = answers.known_pictures(gallery), len(gallery.pictures)
-        if known == 0:
-            first = gallery.pictures[0].key
-            raise BadInput(
-                f"the index at {client.url} holds none of the {wanted:,} pictures (the first id is {first}): "
-                "publish the same source, or give the rows the content ids of the index"
-            )
-        if known < wanted:
-            described([f"the index holds {known:,} of the {wanted:,} pictures; the others cannot be found"])
-        return answers
+        answers.left_out = leave_out(gallery, held, answers)
+        return gallery, answers
 
     def _other(self, gallery: Gallery) -> Answers | None:
         if self.against is None:
             return None
         encoder = self.load(self.against)
-        pictures, captions = embed_items(gallery.pictures, encoder), embed_captions(gallery, encoder)
-        return ModelAnswers(self.against.model, pictures, captions)
+        pictures, captions = embed_items(gallery.pictures, encoder), embed_texts(gallery.captions, encoder)
+        texts = captions if gallery.texts == gallery.captions else embed_texts(gallery.texts, encoder)
+        return ModelAnswers(self.against.model, pictures, captions, texts)
 
     def _notes(self, tally: PairTally, answers: Answers) -> dict[str, Any]:
         notes: dict[str, Any] = {"skipped": tally.reasons} if tally.skipped else {}
         if isinstance(answers, ServiceAnswers):
-            notes["num_other_hits"] = answers.num_other
+            notes |= {"num_other_hits": answers.num_other, "num_left_out": answers.left_out}
         return notes
 
     def _write_worst(

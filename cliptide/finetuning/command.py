@@ -12,8 +12,9 @@ from clip_index.encoder.settings import EncoderSettings
 from cliptide.finetuning.settings import FinetuneSettings
 from cliptide.pairs.checking import TooManyBadPairs
 from cliptide.pairs.reading import BadInput, PairRequest, pair_options
-from cliptide.terminal.option_types import NumberRange
+from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import option
+from cliptide.terminal.paths import PathType
 from cliptide.terminal.summary import json_option, print_summary
 
 _DEFAULT = FinetuneSettings()
@@ -37,7 +38,7 @@ _SETTINGS = tuple(_DEFAULT.as_json())
 @option(
     "--output",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathType(file_okay=False, path_type=Path),
     help="The directory for the tuned model. A run that was killed goes on from its checkpoint there.",
 )
 @option(
@@ -64,27 +65,27 @@ _SETTINGS = tuple(_DEFAULT.as_json())
 )
 @option(
     "--learning-rate",
-    type=NumberRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=_DEFAULT.learning_rate,
     help="The greatest learning rate. It rises during the warm-up and falls as half a cosine.",
 )
-@option("--weight-decay", type=NumberRange(0), default=_DEFAULT.weight_decay, help="Weight decay of AdamW.")
+@option("--weight-decay", type=FiniteRange(0), default=_DEFAULT.weight_decay, help="Weight decay of AdamW.")
 @option(
     "--warmup",
-    type=NumberRange(0, 1),
+    type=FiniteRange(0, 1),
     default=_DEFAULT.warmup,
     help="The share of steps of the warm-up.",
 )
 @option(
     "--mix",
-    type=NumberRange(0, 1),
+    type=FiniteRange(0, 1),
     default=_DEFAULT.mix,
     help="The share of the tuned weights in the written ones. The rest comes from the start, and keeps "
     "what the model knew.",
 )
 @option(
     "--held-out",
-    type=NumberRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=_DEFAULT.held_out,
     help="The share of pairs that are only measured on. A hash of the picture chooses them.",
 )
@@ -107,13 +108,13 @@ _SETTINGS = tuple(_DEFAULT.as_json())
 )
 @option(
     "--checkpoint-seconds",
-    type=NumberRange(0),
+    type=FiniteRange(0),
     default=60.0,
     help="Write a checkpoint at least this often, and after each epoch.",
 )
 @option(
     "--tensorboard",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathType(file_okay=False, path_type=Path),
     help="Write TensorBoard's event files into this directory (needs the extra: tensorboard).",
 )
 @option("--restart", is_flag=True, help="Begin anew, even if there is a checkpoint.")

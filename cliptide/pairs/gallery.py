@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,7 +14,8 @@ from cliptide.pairs.pair import Pair
 class GalleryItem:
     """A picture or a caption. Two items are right for each other if they share a label.
 
-    `key` is a picture's content id or a caption's text. `values` holds its metadata, for slices.
+    `key` is a picture's content id or a caption's text. `values` holds its metadata, for slices. `num_pairs`
+    counts the pairs of a picture.
     """
 
     key: str
@@ -22,6 +23,7 @@ class GalleryItem:
     read: Callable[[], bytes] | None = None
     labels: set[str] = field(default_factory=set)
     values: dict[str, set[str]] = field(default_factory=dict)
+    num_pairs: int = 0
 
     def add(self, labels: Iterable[str], metadata: Mapping[str, Sequence[str]]) -> None:
         self.labels.update(labels)
@@ -40,7 +42,7 @@ class Gallery:
         self._group_by = group_by
         self._pictures: dict[str, GalleryItem] = {}
         self._captions: dict[str, GalleryItem] = {}
-        self.num_pairs = 0
+        self._texts: Collection[str] | None = None
 
     def has_picture(self, digest: str) -> bool:
         return digest in self._pictures
@@ -51,19 +53,35 @@ class Gallery:
 
     @property
     def captions(self) -> list[GalleryItem]:
+        """The captions that ask for pictures."""
         return list(self._captions.values())
+
+    @property
+    def texts(self) -> list[GalleryItem]:
+        """The captions that a picture can find: all of them, unless `keep` has left some out."""
+        return [item for item in self.captions if self._texts is None or item.key in self._texts]
+
+    @property
+    def num_pairs(self) -> int:
+        return sum(item.num_pairs for item in self.pictures)
+
+    def keep(self, *, pictures: Collection[str], texts: Collection[str]) -> None:
+        """Keep only what an index holds: pictures by their content ids, captions as answers by their text."""
+        self._pictures = {digest: item for digest, item in self._pictures.items() if item.key in pictures}
+        self._texts = texts
 
     def add(self, pair: Pair, digest: str) -> None:
         """Add a pair. `digest` identifies its picture."""
         caption = " ".join(pair.caption.split())
         labels = self._labels(pair, caption)
-        self.add_picture(pair, digest, labels)
+        self.add_picture(pair, digest, labels).num_pairs += 1
         self.add_caption(caption, labels, pair.metadata)
-        self.num_pairs += 1
 
-    def add_picture(self, pair: Pair, digest: str, labels: Iterable[str]) -> None:
+    def add_picture(self, pair: Pair, digest: str, labels: Iterable[str]) -> GalleryItem:
         new = GalleryItem(pair.content_id, pair.label, pair.read)
-        self._pictures.setdefault(digest, new).add(labels, pair.metadata)
+        item = self._pictures.setdefault(digest, new)
+        item.add(labels, pair.metadata)
+        return item
 
     def add_caption(self, text: str, labels: Iterable[str], metadata: Mapping[str, Sequence[str]]) -> None:
         self._captions.setdefault(text, GalleryItem(text, text)).add(labels, metadata)
@@ -77,7 +95,7 @@ class Gallery:
         return RightAnswers(self.captions, self.pictures)
 
     def image_to_text(self) -> RightAnswers:
-        return RightAnswers(self.pictures, self.captions)
+        return RightAnswers(self.pictures, self.texts)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from cliptide.pairs.pair import BadPair, Pair
 from cliptide.pairs.sources import read_pairs
 from cliptide.publishing.upload_sources import SourceUnreadable
 from cliptide.terminal.connections import open_source
-from cliptide.terminal.option_types import NumberRange
+from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import kafka_options, mapping_option, option, topic_option
+from cliptide.terminal.paths import PathType
 from event_log.kafka.settings import KafkaSettings
 from schemas.codec import EventDecoder
 from schemas.mapping.rules import EventMapping
@@ -96,7 +97,7 @@ def _labelled(source: Path, num_sources: int) -> Iterator[Pair | BadPair]:
 def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add PAIRS and the flags about pairs; the command receives them as `pairs`, a `PairRequest`."""
 
-    @click.argument("sources", nargs=-1, metavar="[PAIRS]...", type=click.Path(path_type=Path))
+    @click.argument("sources", nargs=-1, metavar="[PAIRS]...", type=PathType(path_type=Path))
     @option("--from-topic", is_flag=True, help="Take the pairs from the log instead of PAIRS.")
     @option(
         "--pair-key",
@@ -104,7 +105,7 @@ def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @option(
         "--max-bad-share",
-        type=NumberRange(0, 1),
+        type=FiniteRange(0, 1),
         default=_MAX_BAD_SHARE,
         help="The largest share of pairs that may be skipped. Above it, the exit code is 2.",
     )

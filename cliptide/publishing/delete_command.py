@@ -27,6 +27,7 @@ from cliptide.publishing.replacements import LOOK_UP_TIMEOUT_SECONDS, NotKnown, 
 from cliptide.searching.query_client import QueryClient
 from cliptide.searching.searchable import wanted_offsets
 from cliptide.terminal.connections import open_publisher
+from cliptide.terminal.numbers import LARGEST
 from cliptide.terminal.options import kafka_options, option, query_options, topic_option
 from cliptide.terminal.plain_text import without_controls
 from cliptide.terminal.registry import RegistryOptions, framing_option, open_encoder, registry_options
@@ -63,7 +64,7 @@ _NOT_HELD = "the index holds no such content; its delete event is published all 
 @option("--platform", default="cliptide", help="The event's source.")
 @option(
     "--version",
-    type=int,
+    type=click.IntRange(-LARGEST - 1, LARGEST),
     help="Keep contents newer than this version. Default: delete every version.",
 )
 @json_option("delete")

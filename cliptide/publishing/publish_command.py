@@ -10,8 +10,9 @@ import click
 from rich.console import Console
 
 from cliptide.publishing.publish_run import PublishOptions, PublishRun
-from cliptide.terminal.option_types import NumberRange
+from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import kafka_options, option, query_options, topic_option
+from cliptide.terminal.paths import PathType
 from cliptide.terminal.registry import framing_option, registry_options
 from cliptide.terminal.summary import json_option
 
@@ -20,7 +21,7 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 
 
 @click.command("publish")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=PathType(path_type=Path))
 @topic_option
 @kafka_options
 @registry_options
@@ -34,7 +35,7 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
     help="What to put before each content id that is made from a path, text or link, such as trip-2024/. "
     "Files of the same name in two folders replace each other unless the prefixes differ.",
 )
-@option("--rate", type=NumberRange(0, min_open=True), help="The most uploads per second. Default: no limit.")
+@option("--rate", type=FiniteRange(0, min_open=True), help="The most uploads per second. Default: no limit.")
 @option(
     "--inline-limit",
     type=click.IntRange(min=1),
@@ -53,7 +54,10 @@ DEFAULT_INLINE_LIMIT_BYTES = 10 * 1024 * 1024 - _OTHER_FIELDS_BYTES
 )
 @option("--wait", is_flag=True, help="Wait until every published content is searchable.")
 @option(
-    "--wait-timeout", type=NumberRange(0), default=300.0, help="The longest that --wait waits, in seconds."
+    "--wait-timeout",
+    type=FiniteRange(0),
+    default=300.0,
+    help="The longest that --wait waits, in seconds.",
 )
 @option("--yes", "-y", is_flag=True, help="Do not ask before contents of the index are replaced.")
 @json_option("publish")
@@ -80,8 +84,8 @@ def publish_command(sources: tuple[Path, ...], **flags: Any) -> None:
     printed, and at a terminal you are asked whether to replace them. If the service cannot be reached, the
     uploads are published all the same, and a line says that the number is not known.
 
-    A row that fails is named on standard error, and the other rows go on. The exit code is then 1. The
-    last line of standard output is a summary: a sentence at a terminal, JSON in a pipe.
+    A row that fails is named on standard error, and the other rows go on. The exit code is then 1, as it is
+    after Ctrl-C. The last line of standard output is a summary: a sentence at a terminal, JSON in a pipe.
     """
     options = PublishOptions(**flags)
     if options.given and len(sources) > 1:
@@ -89,8 +93,11 @@ def publish_command(sources: tuple[Path, ...], **flags: Any) -> None:
     run = PublishRun(sources, options, Console(stderr=True))
     started = time.monotonic()
     run.check_query_service()
-    run.publish()
-    run.wait()
+    try:
+        run.publish()
+        run.wait()
+    except KeyboardInterrupt:
+        run.interrupt()
     run.summary.seconds = time.monotonic() - started
     run.print_summary()
     raise SystemExit(0 if run.summary.is_clean else 1)

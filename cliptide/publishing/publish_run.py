@@ -163,6 +163,12 @@ class PublishRun:
         else:
             self.summary.problem = "stopped before anything was published"
 
+    def interrupt(self) -> None:
+        """After Ctrl-C, let the summary tell what was published. If nothing was, the command is aborted."""
+        if not self.summary.published:
+            raise click.Abort
+        self.summary.problem = "interrupted; a few more may be in the log, and a second run replaces them all"
+
     def print_summary(self) -> None:
         print_summary(self.summary.fields(), self.summary.in_words(), as_json=self._options.as_json)
 

@@ -27,8 +27,8 @@ from cliptide.searching.gallery import (
     picture_from_bytes,
     picture_from_link,
 )
-from cliptide.terminal.option_types import OutputFile
 from cliptide.terminal.options import option, root_option
+from cliptide.terminal.paths import NewFile, PathType
 from cliptide.terminal.summary import json_option
 
 
@@ -40,7 +40,7 @@ from cliptide.terminal.summary import json_option
 @option(
     "--queries",
     "queries_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathType(dir_okay=False, path_type=Path),
     help="A file of texts to search for, one a line.",
 )
 @live_options
@@ -48,7 +48,7 @@ from cliptide.terminal.summary import json_option
 @option("-k", "k", type=click.IntRange(1, 100), default=10, help="How many hits of each answer are compared.")
 @option(
     "--gallery",
-    type=OutputFile(),
+    type=NewFile(),
     help="Write the answers that differ most to this file, side by side, as an HTML page.",
 )
 @option("--num-shown", type=click.IntRange(1), default=50, help="How many answers the page shows.")

@@ -25,7 +25,6 @@ from cliptide.reindexing.kept_contents import KeptContent, Source, find_kept
 from cliptide.reindexing.log_access import LogAccess, ask_log
 from cliptide.reindexing.seeding import Seeding, fetch_by_http
 from cliptide.reindexing.shard_gaps import refuse_other_log
-from cliptide.terminal.option_types import OutputFile
 from cliptide.terminal.options import (
     dead_letter_topic_option,
     kafka_options,
@@ -33,6 +32,7 @@ from cliptide.terminal.options import (
     option,
     root_option,
 )
+from cliptide.terminal.paths import NewFile
 from cliptide.terminal.registry import registry_options
 from cliptide.terminal.summary import counted, json_option, print_summary
 from cliptide.terminal.waiting import tell
@@ -62,7 +62,7 @@ _NUM_NAMED = 20
 @option(
     "--lost",
     "lost_file",
-    type=OutputFile(),
+    type=NewFile(),
     help="Write the contents that cannot be taken over to this file, one JSON object a line.",
 )
 @option(

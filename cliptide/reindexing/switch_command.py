@@ -37,8 +37,9 @@ from cliptide.reindexing.switch_checks import (
     refuse_where_it_cannot_be_served,
 )
 from cliptide.searching.query_client import QueryClient
-from cliptide.terminal.option_types import NumberRange
+from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import http_address, option, root_option
+from cliptide.terminal.paths import PathType
 from cliptide.terminal.summary import json_option, print_summary
 from cliptide.terminal.waiting import tell
 
@@ -48,7 +49,7 @@ def service_options(command: Any) -> Any:
     command = option(
         "--timeout",
         "timeout_seconds",
-        type=NumberRange(0),
+        type=FiniteRange(0),
         default=300.0,
         help="How many seconds to wait until each --service serves the index.",
     )(command)
@@ -72,24 +73,24 @@ def quality_options(command: Any) -> Any:
     command = live_options(model_option(command))
     command = option(
         "--pairs",
-        type=click.Path(exists=True, path_type=Path),
+        type=PathType(exists=True, path_type=Path),
         help="Pairs, as `cliptide evaluate` takes them, for --min-recall and --min-overlap.",
     )(command)
     command = option(
         "--queries",
         "queries_file",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=PathType(dir_okay=False, path_type=Path),
         help="A file of texts for --min-overlap, one a line. Default: the queries of --live, or else "
         "contents that are sampled.",
     )(command)
     command = option(
         "--min-recall",
-        type=NumberRange(0, 1),
+        type=FiniteRange(0, 1),
         help="Refuse if recall@10 from text to image is lower in the new index. Needs --pairs.",
     )(command)
     return option(
         "--min-overlap",
-        type=NumberRange(0, 1),
+        type=FiniteRange(0, 1),
         help="Refuse if a smaller share of the first ten hits is the same in both indexes.",
     )(command)
 
@@ -100,7 +101,7 @@ def quality_options(command: Any) -> Any:
 @option("--list", "is_list", is_flag=True, help="Show which indexes have served, and change nothing.")
 @option(
     "--wait-seconds",
-    type=NumberRange(0),
+    type=FiniteRange(0),
     default=30.0,
     help="How long to wait until the index holds what the served one holds now.",
 )

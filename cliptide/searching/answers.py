@@ -24,10 +24,17 @@ class AnsweredHit:
     text: str | None
     link: str | None
     thumbnail: str | None  # a WebP file in base64
+    title: str | None = None
 
     def as_gallery_item(self) -> GalleryItem:
         embedded = f"data:image/webp;base64,{self.thumbnail}" if self.thumbnail else None
         return GalleryItem(self.content_id, self.score, embedded or picture_from_link(self.link), self.text)
+
+    @property
+    def shown(self) -> str:
+        """What a person knows the content by, beside its id: its text, or its title and link. One line."""
+        parts = (self.text,) if self.text else (self.title, self.link)
+        return " · ".join(" ".join(part.split()) for part in parts if part)
 
 
 def hits_by_modality(answer: Mapping[str, Any]) -> dict[str, list[AnsweredHit]]:
@@ -46,11 +53,12 @@ def _hit(modality: str, hit: Mapping[str, Any]) -> AnsweredHit:
         text=hit.get("text"),
         link=hit.get("link"),
         thumbnail=hit.get("thumbnail"),
+        title=hit.get("title"),
     )
 
 
 def build_table(title: str, hits: Sequence[AnsweredHit]) -> Table:
-    """Build a table of hits for a terminal. The text or link stands below the id, so that both fit."""
+    """Build a table of hits for a terminal. The text, or title and link, stands below the id: both fit."""
     table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
@@ -61,9 +69,9 @@ def build_table(title: str, hits: Sequence[AnsweredHit]) -> Table:
 
 
 def _lines(hit: AnsweredHit) -> Iterator[Text]:
-    """The hit's id, whole, and one line of its text or link, cut off at the edge of the terminal."""
+    """The hit's id, whole, and one line of what it shows, cut off at the edge of the terminal."""
     yield plain(hit.content_id)
-    if shown := " ".join((hit.text or hit.link or "").split()):
-        line = plain(shown)
+    if hit.shown:
+        line = plain(hit.shown)
         line.no_wrap, line.overflow, line.style = True, "ellipsis", "dim"
         yield line

@@ -98,7 +98,12 @@ class QueryClient:
 
     def known_ids(self, content_ids: Sequence[str]) -> set[str]:
         """Return those of the ids that have a live content. One call asks for some hundred ids."""
-        return {hit for part in _parts_of(content_ids) for hit in self._known_of(part)}
+        return set(self.known_contents(content_ids))
+
+    def known_contents(self, content_ids: Sequence[str], include: Sequence[str] = ()) -> dict[str, Json]:
+        """Return the live contents of these ids, with the fields in `include`."""
+        parts = _parts_of(content_ids)
+        return {hit["content_id"]: hit for part in parts for hit in self._known_of(part, include)}
 
     def is_ready(self) -> bool:
         try:
@@ -107,11 +112,12 @@ class QueryClient:
         except (OSError, HTTPException, QueryServiceError):
             return False
 
-    def _known_of(self, content_ids: Sequence[str]) -> Iterator[str]:
+    def _known_of(self, content_ids: Sequence[str], include: Sequence[str]) -> Iterator[Json]:
         condition = {"field": "content_id", "any_of": list(content_ids)}
-        answer = self._call("/v1/browse", {"k": MAX_IDS_OF_A_CALL, "filter": {"must": [condition]}})
+        request: Json = {"k": MAX_IDS_OF_A_CALL, "filter": {"must": [condition]}}
+        answer = self._call("/v1/browse", request | ({"include": list(include)} if include else {}))
         for newest in answer["results"].values():
-            yield from (hit["content_id"] for hit in newest["hits"])
+            yield from newest["hits"]
 
     def _call(self, path: str, body: Json | None = None) -> Json:
         try:

@@ -16,8 +16,8 @@ from rich.text import Text
 from cliptide.searching.answers import AnsweredHit, build_table, hits_by_modality
 from cliptide.searching.gallery import GallerySection, build_gallery
 from cliptide.searching.query_client import QueryClient
-from cliptide.terminal.option_types import OutputFile
 from cliptide.terminal.options import option, query_options
+from cliptide.terminal.paths import NewFile, PathType
 from cliptide.terminal.waiting import waiting_told
 
 SECTION_TITLES = {"image": "Pictures", "text": "Texts"}  # in the order of the page
@@ -46,9 +46,7 @@ class Question:
 
 @click.command("search")
 @click.argument("text", required=False)
-@option(
-    "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Search by this picture."
-)
+@option("--image", type=PathType(exists=True, dir_okay=False, path_type=Path), help="Search by this picture.")
 @option("--k", "-k", type=click.IntRange(1), default=10, help="How many contents of each modality to show.")
 @option("--modality", type=click.Choice(["image", "text"]), help="Search only contents of this modality.")
 @option(
@@ -60,7 +58,7 @@ class Question:
 )
 @option(
     "--html",
-    type=OutputFile(),
+    type=NewFile(),
     help="Also write the answer to this file, as an HTML page.",
 )
 @query_options

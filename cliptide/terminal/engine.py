@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cliptide.terminal.options import option
+from cliptide.terminal.paths import PathType
 from opensearch_engine.connection import OpenSearchSettings
 
 _PREFIX = "CLIPTIDE_OPENSEARCH__"
@@ -32,7 +33,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @option(
         "--opensearch-ca-file",
         envvar=f"{_PREFIX}CA_FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=PathType(exists=True, dir_okay=False, path_type=Path),
         help="A PEM file of the authorities that sign OpenSearch's certificate.",
     )
     @option(

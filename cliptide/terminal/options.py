@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
 from clip_index.storage.index_roots import DEFAULT_CACHE_BYTES
 from clip_index.storage.index_roots import index_root as index_root_from
 from clip_index.storage.shard_store import StoreTrouble
+from cliptide.terminal.paths import PathType
 from event_log.kafka.settings import KafkaSettings
 from schemas.mapping.loading import BadMapping, load_mapping
 from schemas.mapping.rules import EventMapping
@@ -28,6 +31,8 @@ from service.sections import (
 )
 
 ROOT_TEXT = "What holds the indexes: a directory, or a bucket such as s3://bucket/prefix."
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_TOPIC_RULE = "it has 1 to 249 letters, digits, dots, underscores and hyphens"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -58,12 +63,25 @@ def _property_text(setting: Any) -> str:
     return str(setting).lower() if isinstance(setting, bool) else str(setting)
 
 
+def _not_empty(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise click.BadParameter("must not be empty", param=param)
+    return value
+
+
+def _topic_name(_: click.Context, param: click.Parameter, value: str) -> str:
+    if not _TOPIC.fullmatch(value) or value in (".", ".."):
+        raise click.BadParameter(f"{value!r} is no name of a topic: {_TOPIC_RULE}", param=param)
+    return value
+
+
 def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --bootstrap-servers and --kafka-properties; the command receives both as `kafka`."""
 
     @option(
         "--bootstrap-servers",
         default=DEFAULT_BOOTSTRAP_SERVERS,
+        callback=_not_empty,
         envvar="CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS",
         help="Kafka's addresses: host:port, separated by commas.",
     )
@@ -86,7 +104,7 @@ def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _read_root(exists: bool) -> Callable[[click.Context, click.Parameter, str], Path | str]:
-    directory = click.Path(exists=exists, file_okay=False, path_type=Path)
+    directory = PathType(exists=exists, file_okay=False, path_type=Path)
 
     def read(context: click.Context, param: click.Parameter, value: str) -> Path | str:
         try:
@@ -128,7 +146,7 @@ def index_root_option(
         )
         @option(
             "--index-cache-dir",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=PathType(file_okay=False, path_type=Path),
             default=DEFAULT_CACHE_DIRECTORY,
             envvar="CLIPTIDE_INDEX__CACHE_DIR",
             help="For an index in a bucket: where copies of its files are kept.",
@@ -176,6 +194,7 @@ def index_id_option(command: Command) -> Command:
     return option(
         "--index-id",
         default=None,
+        callback=_not_empty,
         envvar="CLIPTIDE_INDEX__ID",
         help="The index to use. Default: the current one.",
     )(command)
@@ -189,7 +208,11 @@ def root_option(command: Command) -> Callable[..., Any]:
 def topic_option(command: Command) -> Command:
     """Add --topic."""
     return option(
-        "--topic", default=DEFAULT_TOPIC, envvar="CLIPTIDE_TOPIC", help="The topic of upload events."
+        "--topic",
+        default=DEFAULT_TOPIC,
+        callback=_topic_name,
+        envvar="CLIPTIDE_TOPIC",
+        help="The topic of upload events.",
     )(command)
 
 
@@ -198,6 +221,7 @@ def dead_letter_topic_option(command: Command) -> Command:
     return option(
         "--dead-letter-topic",
         default=DEFAULT_DEAD_LETTER_TOPIC,
+        callback=_topic_name,
         envvar="CLIPTIDE_DEAD_LETTER_TOPIC",
         help="The topic of dead letters.",
     )(command)
@@ -227,7 +251,17 @@ def http_address(_: click.Context, param: click.Parameter, value: str) -> str:
         raise click.BadParameter(f"{value!r} does not begin with http:// or https://", param=param)
     if "@" in value.partition("://")[2].partition("/")[0]:
         raise click.BadParameter("an address with a user or a password in it: use --api-key", param=param)
+    if not _has_host(value):
+        raise click.BadParameter(f"{value!r} has no host, or no port from 0 to 65535", param=param)
     return value
+
+
+def _has_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and (parts.port is None or parts.port >= 0)
+    except ValueError:  # a port out of range, or half an IPv6 address
+        return False
 
 
 def query_options(command: Command) -> Command:

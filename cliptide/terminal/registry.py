@@ -12,6 +12,7 @@ from typing import Any, Literal
 import click
 
 from cliptide.terminal.options import option
+from cliptide.terminal.paths import PathType
 from consumer.registry.asked_schemas import AskedSchemas
 from consumer.registry.kept_schemas import KeptSchemas
 from event_log.schema_registry.client import RegistryClient
@@ -46,7 +47,7 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @option(
         "--registry-ca-file",
         envvar=f"{_PREFIX}CA_FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=PathType(exists=True, dir_okay=False, path_type=Path),
         help="A PEM file of the authorities that sign the registry's certificate.",
     )
     @wraps(command)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +17,8 @@ from cliptide.client import AsyncClient, Client, NotIndexed, NotInTime, Query, R
 from cliptide.client.values import Acknowledgement
 
 from fakes.hash_encoder import draw_picture
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +39,26 @@ def test_what_was_uploaded_is_found_once_it_was_waited_for(client: Client) -> No
     assert (hit.content_id, hit.source, hit.text) == ("py-1", "shop", "a yellow umbrella")
     assert hit.metadata == {"price": 5.5, "new": True}
     assert hit.occurred_at.tzinfo is not None
+
+
+def test_the_code_of_its_readme_runs_in_the_repositorys_root_and_ends_with_the_lines_that_are_shown(
+    address: str,
+) -> None:
+    page = (ROOT / "clients" / "python" / "README.md").read_text()
+    [code] = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    [shown] = re.findall(r"(?<=\n\n)```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert "http://127.0.0.1:8080" in code
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("http://127.0.0.1:8080", address)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "clients" / "python" / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("shoe-1 1.0\n")
+    assert done.stdout.endswith(f"\n{shown}")
 
 
 def test_a_search_can_wait_for_an_upload_itself(client: Client) -> None:

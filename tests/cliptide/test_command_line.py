@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cliptide.__main__ import main
+from cliptide.publishing.publish import Published
+from cliptide.publishing.publish_run import PublishRun
+from cliptide.terminal.paths import NewFile
+from event_log.records import Delivery
 from fakes.shards import create_index
 from tests.cliptide.stub_query_service import StubQueryService, refusal
 from tests.fixtures.refusing_brokers import sasl_broker
@@ -61,22 +66,8 @@ def number_flags() -> list[Any]:
 def test_a_number_that_is_none_is_refused_because_it_would_pass_every_bound(
     name: str, command: click.Command, flag: click.Option
 ) -> None:
-    with pytest.raises(click.BadParameter, match="'nan' is not a number"):
+    with pytest.raises(click.BadParameter, match="nan is not a finite number"):
         flag.type.convert("nan", flag, None)
-
-
-@pytest.mark.parametrize(
-    ("name", "flag"),
-    [("evaluate", "--worst"), ("compare", "--gallery"), ("reindex", "--lost"), ("search", "--html")],
-)
-def test_a_file_that_could_not_be_written_at_the_end_is_refused_at_the_start(
-    name: str, flag: str, tmp_path: Path
-) -> None:
-    [found] = [one for one in dict(commands(main))[name].params if flag in one.opts]
-    for file, why in ((tmp_path / "none" / "file", "there is no folder"), (tmp_path, "is a directory")):
-        with pytest.raises(click.BadParameter, match=why):
-            found.type.convert(str(file), found, None)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("width", [80, 60])
@@ -162,6 +153,109 @@ def test_every_flag_is_explained_and_names_its_variable(
     assert all(variable.startswith("CLIPTIDE_") for variable in extra["envvars"])
 
 
+def with_value(kind: type[click.ParamType]) -> list[Any]:
+    """Return each flag and argument whose value is of this kind, beside its command."""
+    return [
+        pytest.param(command, one, id=f"{name} {one.opts[0]}")
+        for name, command in commands(main)
+        for one in command.params
+        if isinstance(one.type, kind)
+    ]
+
+
+def with_flag(*names: str) -> list[Any]:
+    return [
+        pytest.param(command, one, id=f"{name} {one.opts[0]}")
+        for name, command in commands(main)
+        for one in command.params
+        if one.opts[0] in names and not one.required and one.type is click.STRING
+    ]
+
+
+@pytest.mark.parametrize(("command", "one"), with_flag("--bootstrap-servers", "--index-id"))
+def test_an_empty_address_or_index_id_is_refused_at_once(
+    command: click.Command, one: click.Parameter
+) -> None:
+    assert refused(command, one, " ") == "must not be empty"
+
+
+@pytest.mark.parametrize("value", ["http://", "http://:80", "http://a:99999", "http://a:b", "http://[::1"])
+@pytest.mark.parametrize(("command", "one"), with_flag("--query-url", "--service", "--live"))
+def test_an_address_without_a_host_is_refused_at_once(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert "has no host" in refused(command, one, value)
+
+
+@pytest.mark.parametrize("value", ["", "a b", "..", "a" * 250, "shop/uploads"])
+@pytest.mark.parametrize(("command", "one"), with_flag("--topic", "--dead-letter-topic"))
+def test_what_kafka_takes_for_no_topic_is_refused_at_once(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert "is no name of a topic" in refused(command, one, value)
+
+
+def refused(command: click.Command, one: click.Parameter, value: str) -> str:
+    """Return the sentence that refuses the value."""
+    with pytest.raises(click.BadParameter) as error:
+        one.process_value(click.Context(command), (value,) if one.multiple or one.nargs == -1 else value)
+    return error.value.message
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize(("command", "one"), with_value(click.types.FloatParamType))
+def test_a_number_is_finite_whatever_its_range_is(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert "\n" not in refused(command, one, value)
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+@pytest.mark.parametrize(("command", "one"), with_value(click.Path))
+def test_an_empty_path_does_not_stand_for_the_current_directory(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert refused(command, one, value) == "must not be empty; the current directory is ."
+
+
+@pytest.mark.parametrize("arguments", [("verify", "--index-root", ""), ("snapshot", "backup", "")])
+def test_an_empty_index_root_or_place_does_not_stand_for_the_current_directory(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].endswith("must not be empty; the current directory is .")
+
+
+@pytest.mark.parametrize(("command", "one"), with_value(NewFile))
+def test_a_file_that_cannot_be_written_is_refused_before_the_work_begins(
+    command: click.Command, one: click.Parameter, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing"
+    assert refused(command, one, str(missing / "page.html")) == f"there is no directory {missing}."
+    assert "is a directory" in refused(command, one, str(tmp_path))
+    assert one.process_value(click.Context(command), "/dev/null") == Path("/dev/null")
+
+
+def test_every_file_that_a_command_writes_at_its_end_is_such_a_file() -> None:
+    names = {one.id for one in with_value(NewFile)}
+    assert names == {"compare --gallery", "evaluate --worst", "reindex --lost", "search --html"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("delete", "x", "--version", str(2**63)),
+        ("demo", "--num-images", "100001"),
+        ("demo", "--timeout", "-1"),
+        ("publish", "x.txt", "--wait", "--wait-timeout", "-0.5"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_means_nothing_is_refused_with_its_range(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "is not in the range" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "name", [name for name, command in commands(main) if any("--json" in p.opts for p in command.params)]
 )
@@ -198,6 +292,28 @@ def test_a_dry_run_counts_and_publishes_nothing(tmp_path: Path) -> None:
     assert "b.txt: b.txt is empty" in result.stderr
     fields = summary(result)
     assert (fields["rows"], fields["published"], fields["failed"], fields["dry_run"]) == (2, 0, 1, True)
+
+
+@pytest.mark.parametrize("num_published", [0, 2])
+def test_ctrl_c_says_how_much_was_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_published: int
+) -> None:
+    def outcomes(_: PublishRun, stack: ExitStack) -> Iterator[Published]:
+        for number in range(num_published):
+            delivery = Delivery("content-uploads", 0, number, number + 1)
+            yield Published(f"{number}.txt", f"{number}", 3, delivery)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PublishRun, "_outcomes", outcomes)
+    (tmp_path / "a.txt").write_text("a red boot")
+    result = run("publish", str(tmp_path))
+    assert result.exit_code == 1
+    if not num_published:
+        assert result.stderr.endswith("Aborted!\n")
+        return
+    assert summary(result)["next_offsets"] == {"content-uploads-0": 2}
+    assert summary(result)["published"] == 2
+    assert summary(result)["problem"].startswith("interrupted; a few more may be in the log")
 
 
 def test_a_clean_dry_run_exits_with_zero(tmp_path: Path) -> None:
@@ -244,6 +360,21 @@ def test_a_search_prints_a_table_and_what_it_covers() -> None:
     assert result.exit_code == 0
     for words in ("boot-1", "0.500", "text: nothing found", "content-uploads-0 up to 42"):
         assert words in result.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("flag", [[], ["--json"]])
+def test_an_output_that_takes_no_more_bytes_is_one_sentence(flag: list[str]) -> None:
+    with (
+        StubQueryService({"POST /v1/search": (200, ANSWER)}).serving() as service,
+        open("/dev/full", "w") as full,
+    ):
+        command = [sys.executable, "-m", "cliptide", "search", "red boot", "--query-url", service.url, *flag]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: the output cannot be written: No space left on device\n",
+    )
 
 
 def test_a_search_prints_the_answer_as_json_and_a_gallery_beside_it(tmp_path: Path) -> None:

@@ -71,12 +71,12 @@ def test_a_library_that_is_not_there_deletes_nothing(demo: RunningDemo, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("language", "picture", "programs"),
-    [("java", "jumper.jpg", ("javac", "mvn")), ("go", "umbrella.jpg", ("go",))],
+    ("language", "expected_id", "programs"),
+    [("java", "jumper-8", ("javac", "mvn")), ("go", "umbrella-8", ("go",))],
     ids=["java", "go"],
 )
 def test_a_producer_of_another_language_publishes_a_text_a_picture_and_a_delete(
-    demo: RunningDemo, tmp_path: Path, language: str, picture: str, programs: tuple[str, ...]
+    demo: RunningDemo, tmp_path: Path, language: str, expected_id: str, programs: tuple[str, ...]
 ) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
@@ -84,11 +84,11 @@ def test_a_producer_of_another_language_publishes_a_text_a_picture_and_a_delete(
     name = f"{language}_producer"
     copy = tmp_path / "examples" / name
     shutil.copytree(EXAMPLES / name, copy, ignore=shutil.ignore_patterns("target"))
-    shutil.copy(PICTURES / "J-522.jpg", copy / picture)
+    shutil.copytree(PICTURES, tmp_path / PICTURES.relative_to(ROOT))  # the page names one of them
     output = demo.run(commands_of(copy / "README.md"), tmp_path)
     demo.wait_for(output)
     [(content_id, hit)] = demo.contents_of(language).items()
-    assert (content_id, hit["modality"]) == (f"{Path(picture).stem}-8", "image")
+    assert (content_id, hit["modality"]) == (expected_id, "image")
 
 
 def test_langchain_retrieves_texts_and_pictures(demo: RunningDemo) -> None:

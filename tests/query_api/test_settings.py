@@ -23,6 +23,11 @@ BAD = {
     "a host name without a key": ("CLIPTIDE_QUERY_API__HOST", "search.example"),
     "a shared port without shared metrics": ("CLIPTIDE_QUERY_API__REUSE_PORT", "true"),
     "a rate of zero": ("CLIPTIDE_QUERY_API__RATE_PER_SECOND", "0"),
+    "an endless time": ("CLIPTIDE_QUERY_API__SCRUB_HOURS", "inf"),
+    "an empty index root": ("CLIPTIDE_INDEX__ROOT", ""),
+    "an empty root after its scheme": ("CLIPTIDE_INDEX__ROOT", "file://"),
+    "an empty directory of copies": ("CLIPTIDE_INDEX__CACHE_DIR", " "),
+    "an empty directory of contents": ("CLIPTIDE_QUERY_API__LARGE_CONTENTS_DIRECTORY", ""),
     "a section that is no JSON": ("CLIPTIDE_QUERY_API", "{port"),
 }
 

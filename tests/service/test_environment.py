@@ -86,6 +86,8 @@ WORDS = {
     "a fraction for a whole number": ("CLIPTIDE_SHOP__DOORS", "1.5", "must be a whole number"),
     "a number that is too large": ("CLIPTIDE_SHOP__FLOORS", "9", "must be at most 3"),
     "a word for a fraction": ("CLIPTIDE_SHOP__SHARE", "half", "must be a number"),
+    "infinity": ("CLIPTIDE_SHOP__SHARE", "inf", "must be a finite number"),
+    "what is not a number": ("CLIPTIDE_SHOP__SHARE", "nan", "must be a finite number"),
     "a number for a boolean": ("CLIPTIDE_SHOP__IS_OPEN", "5", "must be true or false"),
     "another level": ("CLIPTIDE_LOG__LEVEL", "loud", "must be debug, info, warning or error"),
     "something inside its JSON": ("CLIPTIDE_SHOP__HATS", '{"red": "many"}', "must be a whole number"),

@@ -57,6 +57,13 @@ def found(result: Result, check: str) -> dict[str, Any]:
     return next(line for line in lines(result) if line.get("check") == check)
 
 
+def test_silence_after_a_protocol_was_set_may_be_a_port_of_another_protocol(tmp_path: Path) -> None:
+    properties = json.dumps({"security.protocol": "SSL"})
+    remedy = found(doctor(tmp_path, "--json", CLIPTIDE_KAFKA__PROPERTIES=properties), "kafka")["remedy"]
+    assert remedy.endswith("correct security.protocol in CLIPTIDE_KAFKA__PROPERTIES, if that port is not SSL")
+    assert "security.protocol" not in found(doctor(tmp_path, "--json"), "kafka")["remedy"]
+
+
 def settings(**sections: Any) -> Settings:
     return Settings(**sections)
 

@@ -1,5 +1,6 @@
 import base64
 import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cliptide.__main__ import main
-from cliptide.evaluation.demo_gallery import build_demo_gallery
+from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
+from cliptide.evaluation.demo_gallery import build_demo_gallery, gallery_of_catalogue
 from cliptide.pairs.quality import MEASURES
 from tests.cliptide.pairs.pictures import COLOURS, png, write_pair_folder
 from tests.cliptide.stub_query_service import StubQueryService
@@ -61,11 +63,17 @@ def test_a_model_does_not_differ_from_itself(pairs: Path, tmp_path: Path):
         assert all(bounds == [0, 0] for bounds in gaps["intervals"].values())
 
 
-def service(*, texts: bool = True, known: bool = True) -> StubQueryService:
-    """A service that finds a picture by its colour, and for a picture the text that names it."""
+def service(*, texts: bool = True, known: bool = True, lacking: Collection[str] = ()) -> StubQueryService:
+    """A service that finds a picture by its colour, and for a picture the text that names it.
+
+    Its index holds everything but the `lacking` ids and captions.
+    """
     by_picture = {base64.b64encode(png(colour, n)).decode(): colour for colour in COLOURS for n in (0, 1)}
 
     def search(request: dict[str, Any]) -> dict[str, Any]:
+        if request["modality"] == "text" and "text" in request:  # whether the index holds this caption
+            text = request["text"].upper() if request["text"] in lacking or not texts else request["text"]
+            return {"results": {"text": {"hits": [{"content_id": "t", "score": 1.0, "text": text}]}}}
         assert request["k"] == 100
         if request["modality"] == "image":
             colour = request["text"].split()[1]
@@ -76,7 +84,7 @@ def service(*, texts: bool = True, known: bool = True) -> StubQueryService:
         return {"results": {"text": {"hits": hits}}}
 
     def browse(request: dict[str, Any]) -> dict[str, Any]:
-        ids = request["filter"]["must"][0]["any_of"] if known else []
+        ids = [one for one in request["filter"]["must"][0]["any_of"] if known and one not in lacking]
         return {"results": {"image": {"hits": [{"content_id": one} for one in ids]}}}
 
     return StubQueryService({"POST /v1/search": (200, search), "POST /v1/browse": (200, browse)})
@@ -93,7 +101,10 @@ def test_a_service_is_measured_over_http_where_other_contents_take_ranks(pairs: 
     assert found["image_to_text"] == dict.fromkeys(MEASURES, 1.0)
     assert found["num_other_hits"] == len(COLOURS)
     searches = [body for call, _, body in running.requests if call == "POST /v1/search"]
-    assert all(body["min_percentile"] == 0.5 and body["filter"] == {"must": []} for body in searches)
+    measured = [body for body in searches if body["k"] == 100]
+    assert len(measured) == 16 + len(COLOURS)
+    assert all(body["min_percentile"] == 0.5 and body["filter"] == {"must": []} for body in measured)
+    assert found["num_left_out"] == {"pictures": 0, "captions": 0}
 
 
 def test_a_service_whose_index_holds_no_captions_is_measured_in_one_direction(pairs: Path):
@@ -102,6 +113,86 @@ def test_a_service_whose_index_holds_no_captions_is_measured_in_one_direction(pa
 
     assert found["image_to_text"] is None
     assert found["text_to_image"]["recall@5"] == 1
+
+
+def test_pairs_that_the_index_does_not_hold_are_left_out_and_counted(pairs: Path):
+    colour, *others = COLOURS
+    lacking = {f"{colour}-0.png", f"{colour}-1.png", f"{others[0]}-0.png", f"a {others[1]} cloth"}
+    with service(lacking=lacking).serving() as running:
+        result = evaluate(pairs, "--service", "--query-url", running.url)
+    found = last_json(result)
+
+    assert "left out: 3 of the 16 pictures; the index does not hold them" in result.stderr
+    assert f"left out of image to text: 1 of the {len(COLOURS)} captions" in result.stderr
+    assert found["num_left_out"] == {"pictures": 3, "captions": 1}
+    assert found["num_pairs"] == 13
+    assert found["text_to_image"]["recall@5"] == 1  # a colour without a picture is no query
+    assert found["image_to_text"]["recall@1"] == 1  # nor is a picture whose caption is lacking
+
+
+def demo_service(catalogue: Iterable[CatalogueContent]) -> StubQueryService:
+    """A service whose index holds a catalogue, and that finds for every query the first picture and text."""
+    hits = {c.content_id: as_hit(c) for c in catalogue}
+    best = {kind: [hit for hit in hits.values() if hit["modality"] == kind][:1] for kind in ("image", "text")}
+
+    def search(request: dict[str, Any]) -> dict[str, Any]:
+        held = [hit for hit in hits.values() if hit["text"] == request.get("text", "")]
+        found = held if held and request["modality"] == "text" else best[request["modality"]]
+        return {"results": {request["modality"]: {"hits": found}}}
+
+    def browse(request: dict[str, Any]) -> dict[str, Any]:
+        ids = request["filter"]["must"][0]["any_of"]
+        return {"results": {"image": {"hits": [hits[one] for one in ids if one in hits]}}}
+
+    return StubQueryService({"POST /v1/search": (200, search), "POST /v1/browse": (200, browse)})
+
+
+def as_hit(content: CatalogueContent) -> dict[str, Any]:
+    text = " ".join(content.text.split()) if content.modality == "text" else None
+    return {
+        "content_id": content.content_id,
+        "modality": content.modality,
+        "score": 0.5,
+        "owner_id": content.owner_id,
+        "metadata": content.metadata,
+        "text": text,
+    }
+
+
+def test_a_demo_of_another_size_is_measured_on_what_it_has_published():
+    """Its pictures have the ids of the default catalogue, and show something else."""
+    catalogue = build_catalogue(300, 40, seed=1)
+    with demo_service(catalogue).serving() as running:
+        found = last_json(evaluate("--demo", "--service", "--query-url", running.url))
+
+    gallery = gallery_of_catalogue(catalogue)
+    assert found["num_pairs"] == gallery.num_pairs > 0
+    assert found["num_left_out"] == {"pictures": 0, "captions": 0}
+
+
+def test_a_demo_from_which_contents_were_deleted_says_how_many_are_left_out():
+    catalogue = build_catalogue(2_000, 200, seed=1)
+    with demo_service([*catalogue[7:2_000], *catalogue[2_001:]]).serving() as running:
+        result = evaluate("--demo", "--service", "--query-url", running.url)
+
+    assert "left out: 7 of the 2,000 pictures; the index does not hold them" in result.stderr
+    assert last_json(result)["num_left_out"]["pictures"] == 7
+
+
+def test_a_demo_with_another_seed_is_an_error_that_says_so():
+    with demo_service(build_catalogue(50, 10, seed=2)).serving() as running:
+        result = evaluate("--demo", "--service", "--query-url", running.url)
+
+    assert result.exit_code == 2
+    assert "does not hold the demo's catalogue. A demo with a --seed of its own" in result.stderr
+
+
+def test_a_demo_in_which_no_text_describes_a_picture_is_an_error_that_asks_for_a_larger_one():
+    with demo_service(build_catalogue(150, 40, seed=1)).serving() as running:
+        result = evaluate("--demo", "--service", "--query-url", running.url)
+
+    assert result.exit_code == 2
+    assert "is too small: none of its 40 texts describes one of its pictures" in result.stderr
 
 
 def test_a_service_that_holds_none_of_the_pictures_is_an_error_that_names_an_id(pairs: Path):

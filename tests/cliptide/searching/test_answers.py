@@ -23,3 +23,9 @@ def test_in_a_narrow_terminal_ids_and_scores_of_hits_are_whole_and_texts_take_on
     assert CONTENT_ID in "".join("".join(lines).split())
     assert [line.split()[:2] for line in lines if line[:1] in ("1", "2")] == [["1", "0.312"], ["2", "-0.100"]]
     assert sum("a very long" in line for line in lines[-3:]) == 1
+
+
+def test_a_picture_is_shown_by_its_title_and_link_and_a_text_by_itself() -> None:
+    picture = AnsweredHit("image", "p1", 0.5, None, "https://x/p1.jpg", None, "A  red\nboot")
+    text = AnsweredHit("text", "t1", 0.5, "a red\nboot", "https://x/t1", None, "Boots")
+    assert (picture.shown, text.shown) == ("A red boot · https://x/p1.jpg", "a red boot")

@@ -25,15 +25,24 @@ public final class Producer {
 
     private Producer() {}
 
-    public static void main(String[] arguments) throws IOException, InterruptedException {
+    public static void main(String[] arguments) throws InterruptedException {
         if (arguments.length != 3) {
             System.err.println("usage: producer.jar BOOTSTRAP_SERVERS CONTENT_ID (TEXT | @PICTURE | -)");
             System.exit(2);
         }
-        byte[] event = arguments[2].equals("-") ? null : upload(arguments[1], arguments[2]);
-        ProducerRecord<String, byte[]> record = new ProducerRecord<>(TOPIC, arguments[1], event);
+        try {
+            byte[] event = arguments[2].equals("-") ? null : upload(arguments[1], arguments[2]);
+            publish(arguments[0], new ProducerRecord<>(TOPIC, arguments[1], event));
+        } catch (IOException error) {
+            System.err.println(arguments[2].substring(1) + " cannot be read: " + error.getClass().getSimpleName());
+            System.exit(1);
+        }
+    }
+
+    private static void publish(String brokers, ProducerRecord<String, byte[]> record)
+            throws InterruptedException {
         record.headers().add("content-type", "application/json".getBytes());
-        try (KafkaProducer<String, byte[]> producer = new KafkaProducer<>(settings(arguments[0]))) {
+        try (KafkaProducer<String, byte[]> producer = new KafkaProducer<>(settings(brokers))) {
             RecordMetadata done = producer.send(record).get(); // waits for the acknowledgement
             System.out.printf(
                     "{\"min_offsets\": {\"%s-%d\": %d}}%n", TOPIC, done.partition(), done.offset() + 1);
