@@ -48,8 +48,8 @@ _FOREIGN_SIGNATURES = {
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"qoif": "QOI",
     b"%PDF": "PDF",
-    b"<svg": "SVG",
 }
+_SVG_WITHIN = 4096  # bytes: a declaration, a comment and a document type may stand before the drawing
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MAX_ICON_SIDE = 1024  # of a bitmap inside an icon; a larger one is a PNG
@@ -74,6 +74,9 @@ def opener_for(data: bytes) -> Opener:
 
 
 def _foreign_format(data: bytes) -> str | None:
+    head = data[:_SVG_WITHIN].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith((b"<svg", b"<?xml", b"<!--", b"<!DOCTYPE svg")) and b"<svg" in head:
+        return "SVG"
     return next((name for start, name in _FOREIGN_SIGNATURES.items() if data.startswith(start)), None)
 
 
