@@ -87,6 +87,9 @@ CONTAINERS = {
     "brackets in a text": (b'{"text": "' + b"[{" * MAX_CONTAINERS + b'"}', True),
     "brackets behind an escaped quote": (rb'{"text": "\"' + b"[" * 2 * MAX_CONTAINERS + b'"}', True),
     "brackets without an end": (b"[" * 2 * MAX_CONTAINERS, False),
+    "brackets in a text without an end": (b'{"text": "' + b"[" * 2 * MAX_CONTAINERS, True),
+    "a text without an end that ends in a backslash": (b'["' + b"[" * 2 * MAX_CONTAINERS + b"\\", True),
+    "a megabyte of escaped quotes without an end": (b"[" * 2 * MAX_CONTAINERS + b'"\\' * 500_000, False),
 }
 
 
