@@ -41,6 +41,9 @@ def test_a_picture_is_known_by_its_first_bytes(name: str) -> None:
 @pytest.mark.parametrize(
     "start",
     [
+        image_formats._JPEG,
+        image_formats.PNG_SIGNATURE,
+        *image_formats.JPEG_2000,
         *image_formats._SIGNATURES,
         *image_formats._TIFF,
         *(b"\0\0\0\x20ftyp" + brand + bytes(4) for brand in image_formats._AVIF_BRANDS),
