@@ -150,8 +150,11 @@ def _walk_blocks(item: Walk, max_items: int, refuse: Callable[[int], BadEvent]) 
             num_items += count
             if num_items > max_items:
                 raise refuse(num_items)
+            begin = position
             for _ in range(count):
                 position = item(data, position)
+            if position - begin < count:  # a few bytes could name millions of them again and again
+                raise ValueError(f"{count} items in {position - begin} bytes")
         return position + 1
 
     return walk

@@ -33,18 +33,26 @@ from schemas.events import (
     TextContent,
     UploadEvent,
 )
+from schemas.json_size import is_small_json
 from schemas.validation import MAX_METADATA_ENTRIES, refuse_beside_patch
 
 MAX_STRINGS = 100_000
+MAX_CONTAINERS = 100_000  # lists and objects
+MAX_COMMAS = 1_000_000  # a number of four bytes takes 40 in a list
 
 
 def parse_json(value: bytes) -> object:
     """Parse JSON in UTF-8. Raises `BadEvent`.
 
-    Millions of names would take more than ten times their bytes in memory, so strings are counted before.
+    Millions of names, lists or numbers would take ten to thirty times their bytes in memory, so they are
+    counted before.
     """
     if value.count(b'"') - value.count(b'\\"') > 2 * MAX_STRINGS:
         raise BadEvent("undecodable", f"JSON of more than {MAX_STRINGS} strings")
+    if not is_small_json(value, max_containers=MAX_CONTAINERS, max_commas=MAX_COMMAS):
+        raise BadEvent(
+            "undecodable", f"JSON of more than {MAX_CONTAINERS} lists and objects, or too many numbers"
+        )
     try:
         return json.loads(value.decode("utf-8-sig"))
     except UnicodeDecodeError:

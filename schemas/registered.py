@@ -11,6 +11,7 @@ from schemas.avro_format import AvroReader, ForeignSchema, parse_foreign_schema,
 from schemas.errors import BadEvent
 from schemas.events import Event
 from schemas.framing import Framed, SchemaKey, describe_schema_key
+from schemas.json_format import parse_json
 
 _MAX_REASON = 300
 
@@ -73,7 +74,7 @@ class RegisteredReader:
     def read_key(self, framed: Framed) -> bytes:
         """Return a text as its UTF-8, and a key of any other form as JSON."""
         if self.is_json(framed):
-            document: Any = _parsed_json(framed.datum)
+            document: Any = _parsed_key(framed.datum)
         else:
             document = read_foreign_datum(framed.datum, self._avro_schema(framed.schema))
         if isinstance(document, bytes):
@@ -101,13 +102,11 @@ class RegisteredReader:
         return parsed
 
 
-def _parsed_json(datum: bytes) -> Any:
+def _parsed_key(datum: bytes) -> Any:
     try:
-        return json.loads(datum.decode())
-    except UnicodeDecodeError:
-        raise BadEvent("not_unicode", "the key is not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise BadEvent("undecodable", f"the key is not JSON ({type(error).__name__})") from None
+        return parse_json(datum)
+    except BadEvent as error:
+        raise BadEvent(error.reason, f"the key: {error.detail}") from None
 
 
 def _json_from_bytes(value: object) -> str:

@@ -21,7 +21,7 @@ from schemas.events import (
 
 MAX_ID_BYTES = 512
 MAX_LINK_BYTES = 8192
-MAX_TITLE_BYTES = 512
+MAX_TITLE_CHARACTERS = 512  # not bytes: titles in Thai, Hindi and Chinese take three for each
 MAX_ETAG_BYTES = 1024
 MAX_METADATA_ENTRIES = 64
 MAX_METADATA_KEY_BYTES = 256
@@ -82,8 +82,14 @@ def _validate_shown(event: UploadEvent | PatchEvent) -> None:
     if event.link is not None:
         _validate_size("link", event.link, 1, MAX_LINK_BYTES)
     if event.title is not None:
-        _validate_size("title", event.title, 0, MAX_TITLE_BYTES)
+        _validate_title(event.title)
     _validate_metadata(event.metadata)
+
+
+def _validate_title(title: str) -> None:
+    _utf8_size("title", title)
+    if len(title) > MAX_TITLE_CHARACTERS:
+        raise BadEvent("invalid_field", f"title: {len(title)} characters, at most {MAX_TITLE_CHARACTERS}")
 
 
 def _validate_upload(event: UploadEvent) -> None:

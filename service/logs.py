@@ -5,7 +5,8 @@ from __future__ import annotations
 import faulthandler
 import logging
 import sys
-from typing import Literal, TypeAlias
+import warnings
+from typing import Literal, TextIO, TypeAlias
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -81,3 +82,27 @@ def _forward_libraries() -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, _Forwarding)]:
         root.removeHandler(handler)
     root.addHandler(_Forwarding(logging.WARNING))
+    warnings.showwarning = _forward_warning
+    _leave_pictures_out()
+
+
+def _forward_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Write what a library warns of as one of our lines. Python's own two lines are no JSON."""
+    log = structlog.get_logger("service.logs")
+    log.warning("a library reports", library=category.__module__, message=f"{category.__name__}: {message}")
+
+
+def _leave_pictures_out() -> None:
+    """Leave out what Pillow says of a picture, because its dead letter or its answer says what is wrong.
+
+    One picture can have it say thousands of different things, which Python would remember, too.
+    """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)

@@ -105,3 +105,15 @@ def test_every_target_is_explained() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE):
         assert re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE), target
+
+
+def test_every_setting_of_a_folder_or_store_is_in_the_list_of_what_a_delete_leaves() -> None:
+    """A promise to erase covers all copies, or names those that it does not cover."""
+    settings = re.findall(
+        r"^\| `(CLIPTIDE_\w+_(?:DIRECTORY|DIR|STORE))`", build_settings_table(), re.MULTILINE
+    )
+    text = (ROOT / "docs/operations.md").read_text()
+    [promise] = re.findall(r"\*\*When is a deleted content gone\?\*\*.*?\n\n\|.*?\n\n", text, re.DOTALL)
+    assert "CLIPTIDE_INDEX__CACHE_DIR" in settings
+    missing = [setting for setting in settings if setting not in promise]
+    assert missing == ["CLIPTIDE_ENCODER__CACHE_DIR"]  # which holds models and no contents

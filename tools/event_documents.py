@@ -28,7 +28,7 @@ from schemas.validation import (
     MAX_METADATA_ENTRIES,
     MAX_METADATA_KEY_BYTES,
     MAX_REMOVED,
-    MAX_TITLE_BYTES,
+    MAX_TITLE_CHARACTERS,
     METADATA_PREFIX,
 )
 from service.sections import DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC
@@ -193,7 +193,7 @@ _PROPERTIES: Mapping[str, Callable[[], JsonSchema]] = MappingProxyType(
         "owner_id": _text(MAX_ID_BYTES, 1),
         "link": _text(MAX_LINK_BYTES, 1),
         "metadata": _metadata,
-        "title": _text(MAX_TITLE_BYTES),
+        "title": _text(MAX_TITLE_CHARACTERS),
         "remove": _remove,
     }
 )

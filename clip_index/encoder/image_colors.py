@@ -1,9 +1,8 @@
 """Colours as a viewer shows them: the picture's own colour space converted to sRGB.
 
-Where the colour space comes from, the first that is there: code points (PNG's `cICP`, the
-`colr` box of AVIF and HEIC), an ICC profile, PNG's `gAMA` and `cHRM`. A profile that is broken or does
-not fit the pixels is ignored, as viewers do. So are the curves of HDR (PQ and HLG), which
-need tone mapping.
+Where the colour space comes from, the first that is there: PNG's `cICP`, an ICC profile, the code points
+in the `colr` box of AVIF and HEIC, PNG's `gAMA` and `cHRM`. A profile that is broken or does not fit the
+pixels is ignored, as viewers do. So are the curves of HDR (PQ and HLG), which need tone mapping.
 """
 
 from __future__ import annotations
@@ -34,12 +33,13 @@ _D50 = np.array([0.9642, 1.0, 0.8249])
 
 def profile_of(image: Image.Image, data: bytes) -> bytes | None:
     """Return the picture's ICC profile, or one built from what its format says instead of a profile."""
-    code_points = _code_points(image, data)
-    if code_points is not None and code_points[0] in _PRIMARIES and code_points[1] in _GAMMAS:
-        return build_profile(_SRGB_WHITE, _PRIMARIES[code_points[0]], _GAMMAS[code_points[1]])
+    if (overruling := _profile_of_points(_code_points_of_png(image, data))) is not None:
+        return overruling
     profile = image.info.get("icc_profile")
-    if profile is not None:
+    if profile:
         return profile if 128 < len(profile) <= _MAX_PROFILE_BYTES else None
+    if (stated := _profile_of_points(_code_points_of_boxes(image, data))) is not None:
+        return stated
     return None if "srgb" in image.info else _profile_of_png(image)
 
 
@@ -100,10 +100,22 @@ def _changes_colors(transform: ImageCms.ImageCmsTransform, mode: str, output: st
     return bool(np.abs(before - after).max() > _UNNOTICED)
 
 
-def _code_points(image: Image.Image, data: bytes) -> tuple[int, int] | None:
-    """Return (primaries, transfer) in the code points of H.273, as PNG, AVIF and HEIC may state them."""
+def _profile_of_points(points: tuple[int, int] | None) -> bytes | None:
+    """Return the profile of (primaries, transfer) in the code points of H.273; None if they name none."""
+    if points is None or points[0] not in _PRIMARIES or points[1] not in _GAMMAS:
+        return None
+    return build_profile(_SRGB_WHITE, _PRIMARIES[points[0]], _GAMMAS[points[1]])
+
+
+def _code_points_of_png(image: Image.Image, data: bytes) -> tuple[int, int] | None:
+    """Return what overrules a profile: a PNG may have both, so that older viewers see some colours."""
     if image.format == "PNG" and (at := data.find(b"\0\0\0\x04cICP", 0, 2**16)) > 0:
         return data[at + 8], data[at + 9]
+    return None
+
+
+def _code_points_of_boxes(image: Image.Image, data: bytes) -> tuple[int, int] | None:
+    """Return what AVIF and HEIC state; beside a profile it only says how the pixels are coded."""
     if image.format == "AVIF" and (at := data.find(b"colrnclx", 0, 2**16)) > 0:
         return tuple(struct.unpack_from(">HH", data, at + 8))
     nclx = image.info.get("nclx_profile")  # of pillow-heif

@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from clip_index.encoder.jpeg_segments import segments
 from clip_index.encoder.tiff_directories import check_directories
 from clip_index.errors import BadContent
 
@@ -34,13 +35,11 @@ ICON = b"\0\0\1\0"
 JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 
 _SIGNATURES: dict[bytes, Opener] = {
-    b"\xff\xd8\xff": JpegImageFile,
-    PNG_SIGNATURE: PngImageFile,
     b"GIF87a": GifImageFile,
     b"GIF89a": GifImageFile,
     b"BM": BmpImageFile,
-    **dict.fromkeys(JPEG_2000, Jpeg2KImageFile),
 }
+_JPEG = b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FOREIGN_SIGNATURES = {
     b"8BPS": "Photoshop",
@@ -48,10 +47,12 @@ _FOREIGN_SIGNATURES = {
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"qoif": "QOI",
     b"%PDF": "PDF",
-    b"<svg": "SVG",
 }
+_SVG_WITHIN = 4096  # bytes: a declaration, a comment and a document type may stand before the drawing
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_MAX_PARTS = 40_000  # a PNG of 64 MiB in chunks of 4 KiB, which are small ones, has 16,384
+_MAX_BYTES_BETWEEN = 2**20
 _MAX_ICON_SIDE = 1024  # of a bitmap inside an icon; a larger one is a PNG
 
 
@@ -65,6 +66,12 @@ def opener_for(data: bytes) -> Opener:
         return _open_icon
     if data.startswith(_TIFF):
         return _open_tiff
+    if data.startswith(_JPEG):
+        return _open_jpeg
+    if data.startswith(PNG_SIGNATURE):
+        return _open_png
+    if data.startswith(JPEG_2000):
+        return _open_jpeg_2000
     for start, opener in _SIGNATURES.items():
         if data.startswith(start):
             return opener
@@ -74,6 +81,9 @@ def opener_for(data: bytes) -> Opener:
 
 
 def _foreign_format(data: bytes) -> str | None:
+    head = data[:_SVG_WITHIN].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith((b"<svg", b"<?xml", b"<!--", b"<!DOCTYPE svg")) and b"<svg" in head:
+        return "SVG"
     return next((name for start, name in _FOREIGN_SIGNATURES.items() if data.startswith(start)), None)
 
 
@@ -95,6 +105,44 @@ def _heif_opener() -> Opener:
         raise BadContent("unsupported_image", f"HEIF; supported are {SUPPORTED}") from None
     opener: Opener = plugin.HeifImageFile
     return opener
+
+
+def check_few(number: int, parts: str) -> None:
+    """Raise BadContent if a file has more parts than any program writes; each costs microseconds."""
+    if number > _MAX_PARTS:
+        raise BadContent("damaged_image", f"the file has more than {_MAX_PARTS} {parts}")
+
+
+def _open_jpeg(file: io.BytesIO) -> ImageFile.ImageFile:
+    """Read the header of a JPEG. Pillow reads it in Python: segment by segment, and byte by byte between."""
+    between, position = 0, 2
+    for number, segment in enumerate(segments(file.getvalue())):
+        check_few(number, "segments")
+        between, position = between + segment.start - position, segment.end
+        if between > _MAX_BYTES_BETWEEN:
+            raise BadContent("damaged_image", f"{between} bytes stand between the segments of its header")
+        if segment.is_scan:
+            break
+    return JpegImageFile(file)
+
+
+def _open_png(file: io.BytesIO) -> ImageFile.ImageFile:
+    data, position, number = file.getvalue(), len(PNG_SIGNATURE), 0
+    while position < len(data):
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+        number += 1
+        check_few(number, "chunks")
+    return PngImageFile(file)
+
+
+def _open_jpeg_2000(file: io.BytesIO) -> ImageFile.ImageFile:
+    """Read the header of a JPEG 2000 file. A codestream without boxes begins with a large number instead."""
+    data, position, number = file.getvalue(), 0, 0
+    while (length := int.from_bytes(data[position : position + 4], "big")) >= 8:
+        position += length
+        number += 1
+        check_few(number, "boxes")
+    return Jpeg2KImageFile(file)
 
 
 def _open_tiff(file: io.BytesIO) -> ImageFile.ImageFile:

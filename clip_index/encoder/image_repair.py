@@ -18,7 +18,7 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from clip_index.encoder import jpeg_segments
-from clip_index.encoder.image_formats import ICON, JPEG_2000, PNG_SIGNATURE
+from clip_index.encoder.image_formats import ICON, JPEG_2000, PNG_SIGNATURE, check_few
 from clip_index.encoder.image_headers import ImageLimits, open_image
 from clip_index.errors import BadContent
 
@@ -189,11 +189,13 @@ def _is_sound(chunk: bytes, length: int) -> bool:
 
 def _repaired_webp(data: bytes, filling: bytes) -> bytes:
     """Keep the chunks that decide how the picture looks; a last one that is a little short is filled up."""
-    parts, flags, position = [], 0, 12
+    parts: list[tuple[bytes, bytes]] = []
+    flags, position = 0, 12
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
         body = data[position + 8 : position + 8 + length]
         position += 8 + length + length % 2
+        check_few(len(parts), "chunks")
         if kind in _WEBP_LOOKS and len(body) == length:
             flags |= _WEBP_LOOKS[kind]
         elif kind not in _WEBP_PIXELS:
@@ -217,16 +219,18 @@ def _webp_chunk(kind: bytes, body: bytes) -> bytes:
 
 def _repaired_boxes(data: bytes, filling: bytes) -> bytes:
     """Hide EXIF data that may be broken, and fill up a last box that is a little short (AVIF and HEIC)."""
+    boxes: list[bytes] = []
     position = 0
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         if length < 8:  # 0: up to the end of the file
             break
-        if kind == b"meta":
-            meta = data[position : position + length]
-            data = data[:position] + meta.replace(b"\0\0Exif", b"\0\0free") + data[position + length :]
+        box = data[position : position + length]
+        boxes.append(box.replace(b"\0\0Exif", b"\0\0free") if kind == b"meta" else box)
+        check_few(len(boxes), "boxes")
         position += length
-    return _filled_up(data, position, filling) if position > len(data) else data
+    hidden = b"".join([*boxes, data[position:]])
+    return _filled_up(hidden, position, filling) if position > len(hidden) else hidden
 
 
 def _filled_up(body: bytes, length: int, filling: bytes) -> bytes:

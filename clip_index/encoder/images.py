@@ -59,6 +59,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _MAX_FRAMES = 30  # of an animation that begins blank: about a second
+_PHOTOMETRIC, _WHITE_IS_ZERO, _SAMPLE_FORMAT = 262, 0, 339  # tags of TIFF
 _BLANK = 12  # of 255: the most that the pixels of a blank frame differ
 _FAINT = 8.0  # of 255: a picture whose pixels deviate less from their mean cannot be made out
 _SPARE = 4  # times the wanted size is a JPEG 2000 picture decoded, because halving shifts it a little
@@ -177,7 +178,8 @@ class _Picture:
         is_animated, profile = getattr(image, "is_animated", False), profile_of(image, data)
         image.load()  # EXIF may stand behind the pixels, a profile may not
         orientation = _orientation(image)
-        return cls(_first_that_shows(image, limits) if is_animated else image, orientation, profile)
+        shown = _first_that_shows(image, limits) if is_animated else image
+        return cls(_as_its_tags_say(shown), orientation, profile)
 
     @property
     def is_turned(self) -> bool:
@@ -247,6 +249,18 @@ def _first_that_shows(image: ImageFile.ImageFile, limits: ImageLimits) -> Image.
         if not _is_blank(image):
             return image
     return first
+
+
+def _as_its_tags_say(image: Image.Image) -> Image.Image:
+    """Return a TIFF of deep grey with black as its least number. Pillow obeys both tags for 8 bits only."""
+    if not isinstance(image, TiffImageFile) or not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    if image.mode == "I" and image.tag_v2.get(_SAMPLE_FORMAT, (1,)) == (1,):
+        values = values.view(np.uint32).astype(np.float32)
+    if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = (np.uint16(65_535) if values.dtype.itemsize == 2 else values.max()) - values
+    return Image.fromarray(values)
 
 
 def _is_blank(image: Image.Image) -> bool:

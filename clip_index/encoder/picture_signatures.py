@@ -15,6 +15,8 @@ _STARTS = {
     b"GIF89a": "GIF",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
@@ -42,7 +44,8 @@ def picture_format(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12])
+        brands = (head[at : at + 4] for at in (8, *range(16, len(head), 4)))  # the main one first
+        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
     if head[:2] == b"BM" and head[6:10] == bytes(4):  # two reserved numbers, without which any BM is a BMP
         return "BMP"
     if head[:4] == b"\0\0\1\0" and head[4:6] != bytes(2):

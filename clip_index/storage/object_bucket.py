@@ -48,7 +48,10 @@ _ENDPOINT_VARIABLE = re.compile(
     r"AWS_ENDPOINT(_URL(_S3)?)?|GOOGLE_(BASE_URL|ENDPOINT)|AZURE_(STORAGE_)?ENDPOINT"
 )
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|The specified bucket does not exist")
-_NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google\.internal|metadata/identity")
+_METADATA_SERVICES = re.compile(
+    r"169\.254\.169\.254|latest/api/token|metadata\.google\.internal|metadata/identity"
+)
+NO_CREDENTIALS = "no credentials were found, such as AWS_ACCESS_KEY_ID"
 _FORBIDDEN = re.compile(r"status code: (401|403)\b")
 """A listing that is forbidden is no error of its own kind in obstore."""
 _CHANGES_EACH_TIME = re.compile(r"\?\S+| in [\d.]+(ns|µs|ms|s)\b")
@@ -63,6 +66,11 @@ class ObjectFacts:
 
     size_bytes: int
     modified_at: float
+
+
+def are_credentials_missing(error: Exception) -> bool:
+    """Whether the cloud's metadata service was asked in vain, which is the last resort."""
+    return _METADATA_SERVICES.search(str(error)) is not None
 
 
 class ObjectBucket:
@@ -185,8 +193,8 @@ class ObjectBucket:
             return self._refused(errno.EINVAL, "the bucket does not exist")
         if _FORBIDDEN.search(text):
             return self._refused(errno.EACCES, f"the credentials are refused: {_detail(error)}")
-        if _NO_CREDENTIALS.search(text):
-            return self._refused(errno.EACCES, "no credentials were found, such as AWS_ACCESS_KEY_ID")
+        if are_credentials_missing(error):
+            return self._refused(errno.EACCES, NO_CREDENTIALS)
         if _REDIRECTED in text:
             return self._refused(errno.EINVAL, "the bucket is in another region: set AWS_REGION")
         return StoreUnreachable(errno.EHOSTUNREACH, f"{self.url}: {_detail(error)}")

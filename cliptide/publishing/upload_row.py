@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from schemas.errors import BadEvent
 from schemas.events import MetadataValue, Modality
 from schemas.json_format import double_from_integer
-from schemas.validation import MAX_TITLE_BYTES
+from schemas.validation import MAX_TITLE_CHARACTERS
 from service.value_errors import value_error
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -99,7 +99,7 @@ class UploadFields(BaseModel):
         """The title; without one the caption, if it is short enough for a title."""
         if self.title is not None or self.caption is None:
             return self.title
-        return self.caption if len(self.caption.encode()) <= MAX_TITLE_BYTES else None
+        return self.caption if len(self.caption) <= MAX_TITLE_CHARACTERS else None
 
     @property
     def descriptions(self) -> dict[str, MetadataValue]:

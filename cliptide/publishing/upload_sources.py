@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,24 @@ MODALITY_OF_SUFFIX: dict[str, Modality] = {
     ".gif": "image",
     ".txt": "text",
 }
-HIDDEN, WITHOUT_SUFFIX = "hidden", "no suffix"
+HIDDEN, WITHOUT_SUFFIX, LINK = "hidden", "no suffix", "link to a folder or to nothing"
+NO_FILE = "pipe, socket or device"
 SYSTEM_FOLDERS = frozenset(  # where machines keep copies and thumbnails of what people keep beside them
-    {"@eaDir", "__MACOSX", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+    {
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "@tmp",
+        "__macosx",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "lost+found",
+    }
 )
+"""In lower case, because some file systems keep other cases."""
 METADATA_PREFIX = "metadata."
 MAX_CSV_FIELD_BYTES = 16 * 1024 * 1024
 _JSON_ERRORS = (ValueError, RecursionError)  # bad syntax or encoding, too many digits; too deep
@@ -92,18 +107,32 @@ def modality_of_file(path: Path) -> Modality | None:
 
 
 def _read_folder(folder: Path, left_out: Counter[str]) -> Iterator[UploadRow | BadRow]:
-    """Yield every picture and text below the folder, and count the other files."""
-    for path in sorted(folder.rglob("*")):
+    """Yield every picture and text below the folder, and what cannot be read. Count the other files."""
+    unreadable: list[OSError] = []
+    for path in sorted(_entries_below(folder, unreadable.append)):
         relative = path.relative_to(folder)
-        if not path.is_file():
-            continue
-        if any(part.startswith(".") or part in SYSTEM_FOLDERS for part in relative.parts):
+        if any(part.startswith(".") or part.casefold() in SYSTEM_FOLDERS for part in relative.parts):
             left_out[HIDDEN] += 1
+        elif path.is_symlink() and not path.is_file():
+            left_out[LINK] += 1
+        elif not path.is_file():
+            left_out[NO_FILE] += 1
         elif (modality := _modality_if_readable(path)) is None:
             left_out[path.suffix.lower() or WITHOUT_SUFFIX] += 1
         else:
             name = relative.as_posix()
             yield row_from_values(name, {"file": name, "modality": modality}, folder)
+
+    for error in unreadable:
+        name = Path(str(error.filename)).relative_to(folder).as_posix()
+        yield BadRow(f"{name}/", f"the folder cannot be read ({error.strerror})")
+
+
+def _entries_below(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Yield the files below a folder, and the links to other folders, which may lead in a circle."""
+    for place, folders, files in os.walk(folder, onerror=on_error):
+        yield from (Path(place, name) for name in files)
+        yield from (Path(place, name) for name in folders if Path(place, name).is_symlink())
 
 
 def _modality_if_readable(path: Path) -> Modality | None:

@@ -69,11 +69,16 @@ def verify_command(
     differences = folded.compare(reader.searcher, reader.index.partition_of)
     is_equal = all(difference.is_equal for difference in differences)
     print_table(Console(), differences)
+    if folded.num_beyond:
+        click.echo(
+            f"{folded.num_beyond} records of the log are beyond this index: a consumer has to read them"
+        )
     summary = {
         "equal": is_equal,
         "records": folded.num_records,
         "contents": sum(difference.num_equal for difference in differences),
         "unproven": sum(difference.num_unproven for difference in differences),
+        "beyond": folded.num_beyond,
         "differences": {d.shard: _counts(d) for d in differences if not d.is_equal},
     }
     click.echo(json.dumps(summary))

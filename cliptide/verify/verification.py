@@ -91,12 +91,15 @@ class LogFold:
     set_aside: Collection[tuple[int, int]]
     decoder: EventDecoder = field(default_factory=EventDecoder)
     num_records: int = 0
+    num_beyond: int = 0
     partitions: dict[int, FoldedPartition] = field(default_factory=dict)
     log_starts: Mapping[int, int] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
-        """Add one record, unless the snapshot does not cover it or it was set aside."""
-        if record.offset not in self.covered.get(record.partition, ()):
+        """Add one record, unless it was set aside. One that the snapshot does not cover is only counted."""
+        covered = self.covered.get(record.partition, range(0))
+        if record.offset not in covered:
+            self.num_beyond += record.offset >= covered.stop
             return
         self.num_records += 1
         if (record.partition, record.offset) in self.set_aside:

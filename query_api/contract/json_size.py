@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from schemas.json_size import is_small_json
+
 # A picture in base64, also as a data URL, and also with `/`, `+` and line ends written as JSON escapes.
 _PICTURE_BEGINS = re.compile(rb'"(?:data:[^",]{0,100},)?[A-Za-z0-9+/=_\\-]{1024}')
 _LONGEST_BEGINNING = 2048
-_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 MAX_CONTAINERS = 20_000  # twice as many as the largest request has
 
 
@@ -32,12 +33,5 @@ def is_small_beside_pictures(body: bytes, max_bytes: int) -> bool:
 
 
 def has_few_containers(body: bytes) -> bool:
-    """Whether a JSON body has at most `MAX_CONTAINERS` lists and objects: an empty one of two bytes takes 64.
-
-    Brackets in texts do not count. Texts are taken out only if there are many brackets.
-    """
-    return _num_brackets(body) <= MAX_CONTAINERS or _num_brackets(_TEXT.sub(b"", body)) <= MAX_CONTAINERS
-
-
-def _num_brackets(text: bytes) -> int:
-    return text.count(b"[") + text.count(b"{")
+    """Whether JSON has at most `MAX_CONTAINERS` lists and objects: an empty one of two bytes takes 64."""
+    return is_small_json(body, max_containers=MAX_CONTAINERS)

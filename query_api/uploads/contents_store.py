@@ -16,6 +16,7 @@ import structlog
 from obstore.exceptions import BaseError
 
 from clip_index.storage.durable_files import create_exclusively, make_directory
+from clip_index.storage.object_bucket import NO_CREDENTIALS, are_credentials_missing
 from service.buckets import open_bucket
 
 log = structlog.get_logger()
@@ -164,6 +165,8 @@ def is_signing(contents: ContentsStore | None) -> TypeGuard[BucketContents]:
 
 def _first_line(error: Exception) -> str:
     """obstore appends pages of debugging, which may quote what the bucket answered."""
+    if are_credentials_missing(error):
+        return NO_CREDENTIALS
     return str(error).partition("\n")[0][:300]
 
 

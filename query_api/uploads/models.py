@@ -101,7 +101,7 @@ class _UploadFields(Request):
     owner_id: OwnerId | None = None
     link: Link | None = Field(default=None, description="A web address where people can see the content.")
     title: Name | None = Field(
-        default=None, description="What people call the content: 512 bytes of UTF-8. An empty title is none."
+        default=None, description="What people call the content. An empty title is none."
     )
 
 

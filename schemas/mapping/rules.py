@@ -24,6 +24,7 @@ FIELDS = (
     "link",
     "title",
 )
+_MOST_SHOWN = 100  # characters of a record's text, in the reason why a rule does not apply
 _REFERENCE_FIELDS = ("uri", "modality", "sha256", "size_bytes", "etag")
 
 
@@ -133,9 +134,16 @@ def _why_not(rule: Rule, record: ForeignRecord) -> str:
     for condition in rule.when:
         if not is_met(condition, inner):
             found = _subject_of(condition, inner)
-            is_there = "is not there" if found is ABSENT else f"is {json.dumps(found, ensure_ascii=False)}"
-            return f"{condition.subject} {is_there}"
+            return f"{condition.subject} is {_shown(found)}"
     return "applies" if _applies(rule, inner) else "the value is not JSON"
+
+
+def _shown(found: Any) -> str:
+    if isinstance(found, dict | list):
+        return "an object" if isinstance(found, dict) else "a list"
+    if isinstance(found, str) and len(found) > _MOST_SHOWN:
+        return f"{json.dumps(found[:_MOST_SHOWN], ensure_ascii=False)} and more"
+    return "not there" if found is ABSENT else json.dumps(found, ensure_ascii=False)
 
 
 def _event(rule: str, take: Taken, record: ForeignRecord, timestamp_ms: int) -> Event:

@@ -16,6 +16,7 @@ from schemas.mapping.model import Value
 ABSENT: Final = object()
 """What is found where nothing is. A JSON null is there, and is None."""
 
+_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 _PER_MILLISECOND = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 _MS_PER_SECOND = 1000
@@ -54,15 +55,24 @@ class ForeignRecord:
 
 
 def resolve(document: Any, pointer: str) -> Any:
-    """Return what lies at a JSON pointer, or `ABSENT`."""
-    if document is ABSENT:
-        return ABSENT
-    return _parsed(pointer).resolve(document, ABSENT)
+    """Return what lies at a JSON pointer, or `ABSENT`.
+
+    Not jsonpointer's own walk: where nothing lies, it writes the whole document into an error message. That
+    takes long for a large one and is too deep for Python for a deep one.
+    """
+    for part in _parts(pointer):
+        if isinstance(document, dict):
+            document = document.get(part, ABSENT)
+        elif isinstance(document, list) and _INDEX.fullmatch(part) and int(part) < len(document):
+            document = document[int(part)]
+        else:
+            return ABSENT
+    return document
 
 
 @lru_cache(maxsize=1024)
-def _parsed(pointer: str) -> JsonPointer:
-    return JsonPointer(pointer)
+def _parts(pointer: str) -> tuple[str, ...]:
+    return tuple(JsonPointer(pointer).parts)
 
 
 def find_value(spec: Value, record: ForeignRecord, target: str) -> Any:

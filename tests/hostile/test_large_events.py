@@ -71,6 +71,13 @@ DEEP: Mapping[str, bytes] = {
     "escapes": b'{"content_id":"' + b"\\u0061" * (LARGEST // 6 - 100) + b'"}',
     "one name again and again": b"{" + b'"a":0,' * (LARGEST // 6 - 100) + b'"a":0}',
     "numbers": b'{"a":[' + b"1," * (LARGEST // 2 - 100) + b"1]}",
+    "large numbers": b'{"a":[' + b"300," * (LARGEST // 4 - 100) + b"1]}",
+    "fractions": b'{"a":[' + b"1.5," * (LARGEST // 4 - 100) + b"1]}",
+    "lists": b'{"a":[' + b"[]," * (LARGEST // 3 - 100) + b"1]}",
+    "objects in a list": b'{"a":[' + b"{}," * (LARGEST // 3 - 100) + b"1]}",
+    "lists in lists": b'{"a":[' + b"[[]]," * (LARGEST // 5 - 100) + b"1]}",
+    "escaped quotes without an end": b"[" * 200_000 + b'"\\' * (LARGEST // 2 - 100_100),
+    "commas in a text": b'{"content_id":"a","content":{"text":"' + b"," * (LARGEST - 100) + b'"}}',
 }
 
 

@@ -119,6 +119,18 @@ def test_an_index_that_cannot_be_is_refused(data: bytes) -> None:
         CHECK(data, 0)
 
 
+@pytest.mark.parametrize(
+    "item", ["null", {"type": "record", "name": "r", "fields": []}, {"type": "fixed", "name": "f", "size": 0}]
+)
+def test_items_that_take_no_bytes_are_refused_because_a_few_bytes_could_name_millions(item: object) -> None:
+    parsed = fastavro.parse_schema({"type": "array", "items": item})
+    check = index_check(parsed, is_event=False)
+    million = b"\x80\x89\x7a"
+    with pytest.raises(ValueError, match="1000000 items in 0 bytes"):
+        check(million * 500_000, 0)
+    assert check(b"\x00", 0) == 1
+
+
 def test_data_that_ends_early_is_refused() -> None:
     with pytest.raises(IndexError):
         CHECK(b"\x00\x00\x00abc", 0)

@@ -29,7 +29,6 @@ BEYOND_JSON_SCHEMA = {
     "content id of another content",
     "content id with a lone surrogate",
     "title with a lone surrogate",
-    "long title",
     "lists of too many bytes",
     "version a fraction",
     "occurred at before the year one",

@@ -157,7 +157,7 @@ BAD_FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
         "invalid_field",
         {"content": {"reference": REFERENCE | {"etag": "e" * 1025}}},
     ),
-    "long title": ("invalid_field", {"title": "靴" * 171}),
+    "long title": ("invalid_field", {"title": "靴" * 513}),
     "title a list": ("invalid_field", {"title": ["a", "b"]}),
     "title with a lone surrogate": ("not_unicode", {"title": "\ud800"}),
     "list of 10,000 texts": ("invalid_field", {"metadata": {"tags": ["t"] * 10_000}}),

@@ -33,6 +33,8 @@ BAD_EVENTS = [
     upload_case("invalid_field", "owner of 513 bytes", owner_id="x" * 513),
     upload_case("invalid_field", "empty link", link=""),
     upload_case("invalid_field", "link of 8193 bytes", link="x" * 8193),
+    upload_case("invalid_field", "title of 513 characters", title="x" * 513),
+    upload_case("not_unicode", "title with a lone surrogate", title=LONE_SURROGATE),
     upload_case("invalid_field", "version above 64 bits", version=2**63),
     upload_case("invalid_field", "version below 64 bits", version=-(2**63) - 1),
     upload_case("invalid_field", "time without zone", occurred_at=datetime(2026, 1, 1)),
@@ -88,6 +90,13 @@ def test_an_event_that_breaks_a_rule_is_bad_for_a_stable_reason(event: Event, re
 @pytest.mark.parametrize("event", GOOD_EVENTS)
 def test_an_event_at_the_edge_of_a_rule_is_good(event: Event) -> None:
     validate_event(event)
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "ж", "ก", "क", "靴", "👟"])
+def test_a_title_may_have_as_many_characters_in_every_script(letter: str) -> None:
+    validate_event(build_upload(title=letter * 512))
+    with pytest.raises(BadEvent, match="title: 513 characters, at most 512"):
+        validate_event(build_upload(title=letter * 513))
 
 
 def test_a_bad_event_does_not_quote_its_content() -> None:

@@ -98,6 +98,26 @@ def test_what_a_library_logs_is_a_line_of_the_same_form(monkeypatch: pytest.Monk
     assert "RuntimeError: broken" in entry["exception"]
 
 
+def test_what_a_library_warns_of_is_a_line_and_what_pillow_says_of_a_picture_is_none() -> None:
+    program = """
+import io, struct, warnings
+from PIL import Image
+from service.logs import configure_logs
+
+configure_logs("info", "json")
+warnings.warn("this is old", DeprecationWarning)
+entries = b"".join(struct.pack("<HHII", 1000 + n, 7, 1_000_000, 8) for n in range(500))
+exif = Image.Exif()
+exif.load(b"II*\\0" + struct.pack("<IH", 8, 500) + entries + bytes(4))
+assert len(exif) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    [line] = done.stderr.splitlines()
+    entry = json.loads(line)
+    assert (entry["event"], entry["level"]) == ("a library reports", "warning")
+    assert entry["message"] == "DeprecationWarning: this is old"
+
+
 def test_a_process_that_a_truncated_mapped_file_kills_leaves_its_stack(tmp_path: Path) -> None:
     program = """
 import mmap, pathlib, sys

@@ -211,7 +211,30 @@ class TestPngWithoutProfile:
         data = with_png_chunk(encoded(stored(), "PNG"), b"cICP", code_points)
         assert mean_difference(read(data), reference(PHOTOGRAPH)) < 4
 
+    def test_code_points_overrule_a_profile(self) -> None:
+        data = encoded(in_space(PHOTOGRAPH, DISPLAY_P3), "PNG", icc_profile=LINEAR)
+        assert mean_difference(read(data), reference(PHOTOGRAPH)) > 10
+        data = with_png_chunk(data, b"cICP", b"\x0c\x0d\0\1")
+        assert mean_difference(read(data), reference(PHOTOGRAPH)) < 4
+
     def test_a_profile_behind_the_pixels_is_no_profile(self) -> None:
         data = encoded(PHOTOGRAPH, "PNG")
         late = data[:-12] + png_chunk(b"gAMA", struct.pack(">I", 100_000)) + data[-12:]
         assert (read(late) == read(data)).all()
+
+
+def test_the_profile_of_an_avif_overrules_its_code_points() -> None:
+    name, options = FORMATS["AVIF"]
+    data = encoded(in_space(PHOTOGRAPH, PROPHOTO), name, icc_profile=PROPHOTO, **options)
+    unspecified, srgb = struct.pack(">HH", 2, 2), struct.pack(">HH", 1, 13)
+    both = data.replace(b"colrnclx" + unspecified, b"colrnclx" + srgb)
+    assert both != data
+    assert mean_difference(read(both), reference(PHOTOGRAPH)) < 4
+
+
+def test_an_avif_without_a_profile_follows_its_code_points() -> None:
+    name, options = FORMATS["AVIF"]
+    data = encoded(in_space(PHOTOGRAPH, DISPLAY_P3), name, **options)
+    stated = data.replace(b"colrnclx" + struct.pack(">HH", 1, 13), b"colrnclx" + struct.pack(">HH", 12, 13))
+    assert stated != data
+    assert mean_difference(read(stated), reference(PHOTOGRAPH)) < 4

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from clip_index.encoder.image_headers import ImageLimits
@@ -90,6 +91,34 @@ def test_what_scanners_and_presses_write_is_read(
     image: Image.Image, options: dict[str, object], expected: int
 ) -> None:
     np.testing.assert_allclose(read(encoded(image, "TIFF", **options)), expected, atol=2)
+
+
+def grey_scan(values: NDArray[np.generic], *, white_is_zero: bool) -> bytes:
+    """A TIFF file of one strip, as scanners of films write it."""
+    bits, floats = values.dtype.itemsize * 8, values.dtype.kind == "f"
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 0 if white_is_zero else 1, 273: 8}
+    tags |= {277: 1, 278: height, 279: values.nbytes, 339: 3 if floats else 1}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + values.nbytes) + values.tobytes() + directory
+
+
+@pytest.mark.parametrize(
+    ("kind", "white_is_zero"),
+    [
+        *((kind, False) for kind in ("uint8", "uint16", "uint32", "float32")),
+        *((kind, True) for kind in ("uint8", "uint16", "float32")),  # Pillow refuses the fourth
+    ],
+)
+def test_a_grey_scan_is_no_negative_whatever_its_depth(kind: str, white_is_zero: bool) -> None:
+    grey = plain_photograph(300, 200).convert("L")
+    light = np.asarray(grey).astype(np.float64) / 255
+    light = 1 - light if white_is_zero else light
+    light[0, :2] = 0, 1  # so that both ends of the scale are there
+    greatest = 1 if kind == "float32" else np.iinfo(kind).max
+    scan = grey_scan((light * greatest).astype(kind), white_is_zero=white_is_zero)
+    assert mean_difference(read(scan), reference(grey)) < 3
 
 
 def test_a_scan_that_lies_on_its_side_is_turned_by_its_tag() -> None:

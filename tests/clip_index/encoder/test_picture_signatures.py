@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from clip_index.encoder import image_formats
 from clip_index.encoder.picture_signatures import NUM_SIGNATURE_BYTES, picture_format
 from fakes.hash_encoder import draw_picture
 
@@ -35,6 +36,25 @@ OTHERS = {
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_is_known_by_its_first_bytes(name: str) -> None:
     assert picture_format(PICTURES[name][:NUM_SIGNATURE_BYTES]) == name
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        image_formats._JPEG,
+        image_formats.PNG_SIGNATURE,
+        *image_formats.JPEG_2000,
+        *image_formats._SIGNATURES,
+        *image_formats._TIFF,
+        *(b"\0\0\0\x20ftyp" + brand + bytes(4) for brand in image_formats._AVIF_BRANDS),
+        *(b"\0\0\0\x20ftyp" + brand + bytes(4) for brand in image_formats._HEIF_BRANDS),
+        *(b"\0\0\0\x20ftypmiaf\0\0\0\0" + brand for brand in image_formats._AVIF_BRANDS),
+    ],
+)
+def test_what_the_encoder_reads_is_known_as_a_picture(start: bytes) -> None:
+    head = (start if start != image_formats.JPEG_2000[0] else start + b"\r\n\x87\n").ljust(32, b"\0")
+    assert image_formats.opener_for(head)
+    assert picture_format(head) is not None
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)

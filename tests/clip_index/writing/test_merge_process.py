@@ -77,7 +77,7 @@ def test_merges_yield_to_everything_until_others_wait_for_them(
     worker.hurry(5)
     worker.hurry(8)
     own, pid = os.getpriority(os.PRIO_PROCESS, 0), worker._child.pid
-    assert granted == [(pid, own + 10), (pid, own + 5)]
+    assert granted == [(pid, min(own + 10, 19)), (pid, own + 5)]  # 19 is the greatest that there is
     worker.kill()
 
 

@@ -42,6 +42,7 @@ def test_a_title_is_the_event_s_and_caption_and_tags_become_metadata(tmp_path: P
 def test_a_short_caption_stands_in_for_a_title(tmp_path: Path) -> None:
     assert builder().build(row(tmp_path, text="x", caption="A red boot")).title == "A red boot"
     assert builder().build(row(tmp_path, text="x", caption="long " * 200)).title is None
+    assert builder().build(row(tmp_path, text="x", caption="赤い靴" * 100)).title == "赤い靴" * 100
 
 
 def test_a_link_needs_neither_digest_nor_size(tmp_path: Path) -> None:

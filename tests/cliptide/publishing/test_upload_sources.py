@@ -1,3 +1,5 @@
+import errno
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -38,13 +40,48 @@ def test_pictures_of_a_folder_are_known_by_their_bytes_and_the_rest_is_counted(t
     assert left_out == {".mov": 2, "no suffix": 1, ".md": 1}
 
 
-@pytest.mark.parametrize("folder", ["@eaDir", "__MACOSX", "a/#recycle/b", ".thumbnails", "$RECYCLE.BIN"])
+@pytest.mark.parametrize(
+    "folder",
+    ["@eaDir", "__MACOSX", "a/#recycle/b", ".thumbnails", "$RECYCLE.BIN", "@Recycle", "$Recycle.Bin"],
+)
 def test_what_machines_keep_beside_pictures_is_left_out_and_counted(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / "thumb.jpg").write_bytes(JPEG)
     left_out: Counter[str] = Counter()
     assert list(read_source(tmp_path, left_out)) == []
     assert left_out == {"hidden": 1}
+
+
+def test_links_and_what_is_no_file_are_counted_and_no_link_is_followed_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album/a.jpg").write_bytes(JPEG)
+    (tmp_path / "album/around").symlink_to(tmp_path)
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "album")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
+    (tmp_path / "same.jpg").symlink_to(tmp_path / "album/a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    left_out: Counter[str] = Counter()
+    assert [row.label for row in read_source(tmp_path, left_out)] == ["album/a.jpg", "same.jpg"]
+    assert left_out == {"link to a folder or to nothing": 3, "pipe, socket or device": 1}
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for album in ("a", "b", "c"):
+        (tmp_path / album / "deep").mkdir(parents=True)
+        (tmp_path / album / "deep/1.jpg").write_bytes(JPEG)
+    scandir = os.scandir
+
+    def refuse(place: str) -> object:
+        if str(place) == str(tmp_path / "b/deep"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    *rows, refused = rows_of(tmp_path)
+    assert [row.label for row in rows] == ["a/deep/1.jpg", "c/deep/1.jpg"]
+    assert refused == BadRow("b/deep/", "the folder cannot be read (Permission denied)")
 
 
 def test_a_single_picture_or_text_is_a_source_whose_id_is_its_name(tmp_path: Path) -> None:

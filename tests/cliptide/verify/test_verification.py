@@ -83,6 +83,13 @@ def test_records_beyond_the_snapshot_are_not_expected(tmp_path: Path) -> None:
     assert verify(tmp_path, EQUAL, later).is_equal
 
 
+def test_records_beyond_the_snapshot_are_counted_so_that_no_index_looks_whole_that_is_behind() -> None:
+    folded = LogFold({0: range(2, 4)}, set())
+    for partition, offset in ((0, 1), (0, 2), (0, 4), (0, 5), (1, 0)):
+        folded.add(record(offset, "a", upload("a"), partition))
+    assert (folded.num_records, folded.num_beyond) == (1, 3)
+
+
 def versioned(content_id: str, version: int) -> bytes:
     return b'{"content_id": "%s", "version": %d, "content": {"text": "a"}}' % (content_id.encode(), version)
 

@@ -185,7 +185,7 @@ async def test_a_thumbnail_comes_in_two_sizes_and_a_small_one_as_it_is(
     assert response.status == 422
 
 
-async def test_a_thumbnail_of_this_very_upload_is_kept_by_browsers_for_good(client: Client) -> None:
+async def test_a_thumbnail_of_this_very_upload_is_kept_by_browsers_for_an_hour(client: Client) -> None:
     current, other = [await client.get(f"/v1/contents/p-1/thumbnail?offset={n}") for n in (1, 0)]
     assert current.headers["Content-Type"] == "image/webp"
     assert current.headers["Cache-Control"] == "private, max-age=3600"

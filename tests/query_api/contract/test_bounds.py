@@ -86,7 +86,12 @@ CONTAINERS = {
     "many objects": (b"[" + b"{}," * MAX_CONTAINERS + b"1]", False),
     "brackets in a text": (b'{"text": "' + b"[{" * MAX_CONTAINERS + b'"}', True),
     "brackets behind an escaped quote": (rb'{"text": "\"' + b"[" * 2 * MAX_CONTAINERS + b'"}', True),
+    "brackets behind an escaped backslash": (rb'["\\",' + b"[" * 2 * MAX_CONTAINERS, False),
+    "brackets in a text with all escapes": (rb'["\\\"\/\\' + b"[" * 2 * MAX_CONTAINERS + b'"]', True),
     "brackets without an end": (b"[" * 2 * MAX_CONTAINERS, False),
+    "brackets in a text without an end": (b'{"text": "' + b"[" * 2 * MAX_CONTAINERS, True),
+    "a text without an end that ends in a backslash": (b'["' + b"[" * 2 * MAX_CONTAINERS + b"\\", True),
+    "a megabyte of escaped quotes without an end": (b"[" * 2 * MAX_CONTAINERS + b'"\\' * 500_000, False),
 }
 
 

@@ -16,6 +16,8 @@ from schemas.errors import BadEvent
 from schemas.events import Event, ImageContent, TextContent, UploadEvent
 from schemas.mapping.loading import MAX_FILE_BYTES, BadMapping, load_mapping, parse_mapping, preset_names
 from schemas.mapping.rules import EventMapping
+from schemas.mapping.values import ABSENT, resolve
+from tests.hostile.limits import assert_bounded
 
 NOW_MS = 1_763_630_000_000
 TAKE = "content_id: /id, content: {text: /text}"
@@ -225,6 +227,46 @@ _json = st.recursive(
     ),
     max_leaves=12,
 )
+
+
+@pytest.mark.parametrize(
+    ("pointer", "found"),
+    [
+        ("", {"a": [1, None], "": "e", "0": "z", "a/b": 2}),
+        ("/a/0", 1),
+        ("/a/1", None),
+        ("/", "e"),
+        ("/0", "z"),
+        ("/a~1b", 2),
+        *((pointer, ABSENT) for pointer in ("/b", "/a/2", "/a/-", "/a/00", "/a/-1", "/a/1/x", "//0", "/a/x")),
+    ],
+)
+def test_a_pointer_finds_what_is_there_and_nothing_else(pointer: str, found: object) -> None:
+    document = {"a": [1, None], "": "e", "0": "z", "a/b": 2}
+    assert resolve(document, pointer) == found
+    assert resolve(ABSENT, "/a") is ABSENT
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_json_as_deep_as_python_goes_breaks_no_preset(preset: str) -> None:
+    decoder = EventDecoder(mapping=load_mapping(preset))
+    for depth in range(800, 1000, 3):
+        deep = b'{"a":' * depth + b"1" + b"}" * depth
+        row = b'{"payload":%b,"after":{"id":"a","text":%b},"op":"c","source":{}}' % (deep, deep)
+        with pytest.raises(BadEvent):
+            decoder.decode(key=b"k", value=row, timestamp_ms=NOW_MS)
+
+
+def test_a_value_that_is_not_there_costs_the_same_in_a_large_record() -> None:
+    row = {"after": {"id": "a", "other": "x" * 2**22}, "op": "c", "source": {}}
+    value, decoder = json.dumps(row).encode(), EventDecoder(mapping=load_mapping("debezium"))
+
+    def decode() -> None:
+        with pytest.raises(BadEvent) as caught:
+            decoder.decode(key=b"k", value=value, timestamp_ms=NOW_MS)
+        assert len(caught.value.detail) < 1000
+
+    assert_bounded(decode, len(value) // 2)
 
 
 @given(preset=st.sampled_from(preset_names()), document=_json)
