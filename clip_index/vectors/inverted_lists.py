@@ -157,6 +157,7 @@ class InvertedLists:
         self.centroids = centroids
         lists = faiss.downcast_InvertedLists(index.invlists)
         lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
+        self.stored_lists = lists
         self.num_nodes = int(index.ntotal)
         self._members = ListMembers(lists, self.num_nodes, list_of_node)
         self._codes = ListedCodes(index)
