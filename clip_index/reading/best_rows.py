@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clip_index.vectors.node_rows import NodeRows
-from clip_index.vectors.queries import MIN_DEPTH, Queries, Reach
+from clip_index.vectors.queries import MIN_DEPTH, Found, Queries, Reach
+from clip_index.vectors.stacked_lists import StackedLists
+from clip_index.vectors.stacked_rows import StackedRows
 from clip_index.vectors.vectors import NodeSelection, Vectors
 
 
@@ -64,21 +66,66 @@ def find_best_rows(
     Whoever asks for fewer gets the first of the same rows: rows with one score are ordered by
     content id here too, where FAISS's order of nodes and the order of arrival mean nothing.
     """
-    num_nodes = min(_num_asked_first(vectors, node_rows, queries, k, eligible.nodes), vectors.num_nodes)
-    while True:
-        scores, nodes = vectors.search(queries, num_nodes, eligible.nodes, reach)
-        found = [_expand(scores[q], nodes[q], node_rows, eligible.is_row) for q in range(len(queries))]
-        are_settled = [
-            nodes[q, -1] < 0 or (len(rows.rows) >= k and scores[q, -1] < rows.scores[k - 1])
-            for q, rows in enumerate(found)
-        ]
-        if num_nodes == vectors.num_nodes or all(are_settled):
-            break
-        num_nodes = min(2 * num_nodes, vectors.num_nodes)  # several windows of a text, or equal scores
+    num_asked = _num_asked_first(vectors, node_rows, queries, k, eligible.nodes)
+
+    def search(num_nodes: int) -> Found:
+        return vectors.search(queries, num_nodes, eligible.nodes, reach)
+
+    def expand(scores: NDArray[np.float32], nodes: NDArray[np.int64]) -> RowScores:
+        return _expand(scores, nodes, node_rows, eligible.is_row)
+
+    found = _find_settled(search, expand, k, num_asked, vectors.num_nodes)
     if not node_rows.has_distinct_rows:
         windows = _Windows(vectors, node_rows, queries, eligible.nodes)
         found = [windows.complete(rows, query, reach) for query, rows in enumerate(found)]
     return [_cut(rows, k, ids_of_rows) for rows in found]
+
+
+def find_best_distinct_rows(
+    lists: StackedLists, node_rows: StackedRows, queries: Queries, k: int, ids_of_rows: IdsOfRows
+) -> list[RowScores]:
+    """Return what `find_best_rows` does, from the near lists of a stack. It has no dead rows."""
+
+    def search(num_nodes: int) -> Found:
+        return lists.search(queries, num_nodes)
+
+    def expand(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> RowScores:
+        scores, labels = _without_none(scores, labels)
+        positions, rows = node_rows.rows_of(*lists.find(labels))
+        return RowScores(scores if positions is None else scores[positions], rows)
+
+    found = _find_settled(search, expand, k, k + 1, lists.num_nodes)
+    return [_cut(rows, k, ids_of_rows) for rows in found]
+
+
+def _find_settled(
+    search: Callable[[int], Found],
+    expand: Callable[[NDArray[np.float32], NDArray[np.int64]], RowScores],
+    k: int,
+    num_asked: int,
+    num_all: int,
+) -> list[RowScores]:
+    """Ask for more nodes until those that are left out score less than the k-th row of each query."""
+    while True:
+        num_asked = min(num_asked, num_all)
+        scores, nodes = search(num_asked)
+        found = [expand(*of_query) for of_query in zip(scores, nodes, strict=True)]
+        are_settled = [
+            nodes[q, -1] < 0 or (len(rows.rows) >= k and scores[q, -1] < rows.scores[k - 1])
+            for q, rows in enumerate(found)
+        ]
+        if num_asked == num_all or all(are_settled):
+            return found
+        num_asked *= 2  # several windows of a text, or equal scores
+
+
+def _without_none(
+    scores: NDArray[np.float32], nodes: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Leave out the −1 that stand for nodes that were not found."""
+    if nodes[-1] >= 0:
+        return scores, nodes
+    return scores[nodes >= 0], nodes[nodes >= 0]
 
 
 def _num_asked_first(
@@ -103,8 +150,7 @@ def _expand(
     is_eligible: NDArray[np.bool_] | None,
 ) -> RowScores:
     """Turn nodes into rows: several for identical contents, one for several windows of a text."""
-    if nodes[-1] < 0:
-        scores, nodes = scores[nodes >= 0], nodes[nodes >= 0]
+    scores, nodes = _without_none(scores, nodes)
     positions, rows = node_rows.rows_of(nodes)
     if positions is not None:
         scores = scores[positions]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from clip_index.content import Modality
 from clip_index.reading.best_rows import RowScores
-from clip_index.reading.segment_view import SegmentView
-from clip_index.reading.snapshot import Hit, Location
-from clip_index.reading.tail import Tail
+from clip_index.reading.snapshot import Hit
+from clip_index.reading.sources import Source
 
 
 class Candidates:
@@ -18,13 +17,17 @@ class Candidates:
 
     def __init__(
         self,
-        sources: Sequence[tuple[str, SegmentView | Tail]],
+        sources: Sequence[Source],
         found: Sequence[RowScores],
         modality: Modality,
     ) -> None:
         self._sources = sources
         self._found = found
         self._modality = modality
+        if len(found) == 1:  # these rows are in order
+            self._scores, self._row_of = found[0].scores, found[0].rows
+            self._source_of = np.zeros(len(self._row_of), np.int64)
+            return
         scores = np.concatenate([rows.scores for rows in found]) if found else np.empty(0, np.float32)
         order = np.argsort(-scores, kind="stable")
         self._scores = scores[order]
@@ -43,7 +46,9 @@ class Candidates:
         Their content ids are distinct, because a searcher shows an id that lies in several shards once.
         """
         hits = self._hits(self._num_at_least_as_good(k))
-        return sorted(hits, key=lambda hit: (-hit.score, hit.content_id))[:k]
+        if len({hit.score for hit in hits}) < len(hits):
+            hits.sort(key=lambda hit: (-hit.score, hit.content_id))
+        return hits[:k]
 
     def _num_at_least_as_good(self, num_wanted: int) -> int:
         """Return how many candidates score as high as the wanted ones.
@@ -54,7 +59,9 @@ class Candidates:
             return len(self._scores)
         return int(np.searchsorted(-self._scores, -self._scores[num_wanted - 1], side="right"))
 
-    def _hits(self, num_read: int) -> Iterator[Hit]:
+    def _hits(self, num_read: int) -> list[Hit]:
+        """Return hits of the first candidates, in their order by score."""
+        hits = []
         candidates = zip(
             self._scores[:num_read].tolist(),
             self._source_of[:num_read].tolist(),
@@ -62,7 +69,7 @@ class Candidates:
             strict=True,
         )
         for score, number, found_row in candidates:
-            shard, source = self._sources[number]
-            view, row = source.locate(found_row)
-            content_id = view.segment.content_id(row)
-            yield Hit(content_id, score, self._modality, Location(shard, view, row))
+            location = self._sources[number].locate(found_row)
+            content_id = location.view.segment.content_id(location.row)
+            hits.append(Hit(content_id, score, self._modality, location))
+        return hits

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings, Headline, LongFact, Modality, StoredContent
+from clip_index.reading.best_rows import RowScores
 from clip_index.reading.browsing import NewestContent, TimePosition, find_newest
 from clip_index.reading.candidates import Candidates
 from clip_index.reading.newcomers import occurrence_times_of_newcomers
 from clip_index.reading.sampling import sample_contents
 from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot, ShardView
+from clip_index.reading.sources import Source, Sources
 from clip_index.reading.value_counts import CountedField, ValueCounts, count_values
 from clip_index.row_filter import Exists, RowFilter
 from clip_index.segments.id_table import hash_ids
-from clip_index.vectors.queries import MIN_DEPTH, Around, Queries, Reach, join_around
+from clip_index.vectors.queries import MIN_DEPTH, Around, Queries, Reach
 
 T = TypeVar("T")
 
@@ -36,9 +37,9 @@ class Searcher:
         self, shards: Iterable[ShardView], dimension: int, observer: SearchObserver | None = None
     ) -> None:
         self._shards = tuple(shards)
-        self._observer = observer or _Unobserved()
+        self._observer = observer
         self._built: dict[Callable[[Searcher], object], object] = {}
-        self._around: dict[Modality, Mapping[int, Around]] = {}
+        self._sources: dict[Modality, Sources] = {}
         self.dimension = dimension
         self.shards: Mapping[str, ShardSnapshot] = {shard.name: shard.snapshot for shard in self._shards}
 
@@ -51,7 +52,7 @@ class Searcher:
         if observer is None:
             return self
         observed = Searcher(self._shards, self.dimension, observer)
-        observed._around = self._around
+        observed._sources = self._sources
         return observed
 
     def search(
@@ -81,7 +82,7 @@ class Searcher:
         near = self._find_best(queries, ask, Reach.NEAR)
         answers = [candidates.best(num_ranked) for candidates in near]
         short = [q for q, hits in enumerate(answers) if ask.is_short(hits, k, least)]
-        if short and self._has_rest(modality):
+        if short and self._sources_of(modality).has_rest:
             rest = self._find_best(queries[short], ask, Reach.REST)
             for query, others in zip(short, rest, strict=True):
                 answers[query] = ask.completed(answers[query], near[query], others, least)
@@ -101,47 +102,49 @@ class Searcher:
         That costs as much as all embeddings are long. So it is made in parts, and `after_each` is told the
         CPU seconds of each part in the thread that searches, where it may rest.
         """
-        asked, found, sources = Queries(queries, k), [], []
-        for shard in self._shards:
-            for source in shard.sources(modality):
-                began = time.thread_time()
-                found.append(source.search(asked, k, modality, row_filter, Reach.ALL))
-                sources.append((shard.name, source))
-                after_each(time.thread_time() - began)
-        return [
-            Candidates(sources, [rows[query] for rows in found], modality).best(k)
-            for query in range(len(queries))
-        ]
-
-    def _has_rest(self, modality: Modality) -> bool:
-        """Whether a search may leave out anything: only inverted lists have lists that it does not scan."""
-        return any(source.has_rest(modality) for shard in self._shards for source in shard.sources(modality))
+        asked, found, sources = Queries(queries, k), [], self._sources_of(modality).all
+        for source in sources:
+            began = time.thread_time()
+            found.append(source.search(asked, k, modality, row_filter, Reach.ALL))
+            after_each(time.thread_time() - began)
+        return [one.best(k) for one in _candidates(sources, found, modality, len(queries))]
 
     def _find_best(self, embeddings: Embeddings, ask: _Ask, reach: Reach) -> list[Candidates]:
         """Return what each source within reach has to offer, for each query."""
-        modality = ask.modality
-        queries = ask.queries(embeddings, self.around(modality))
-        sources, found = [], []
-        for shard in self._shards:
-            with self._observer.searching(shard.name, modality):
-                for source in shard.sources(modality):
-                    sources.append((shard.name, source))
-                    found.append(source.search(queries, ask.num_ranked, modality, ask.row_filter, reach))
-        return [
-            Candidates(sources, [rows[query] for rows in found], modality) for query in range(len(queries))
+        sources = self._sources_of(ask.modality)
+        queries = ask.queries(embeddings, sources.around)
+        is_plain = ask.row_filter is None and reach is Reach.NEAR
+        if is_plain and self._observer is None:
+            return self._find_in_stacks(queries, ask, sources)
+        found = []
+        for shard, members in sources.by_shard:
+            with self._observing(shard, ask.modality):
+                found += [
+                    source.search(queries, ask.num_ranked, ask.modality, ask.row_filter, reach)
+                    for source in members
+                ]
+        return _candidates(sources.all, found, ask.modality, len(queries))
+
+    def _find_in_stacks(self, queries: Queries, ask: _Ask, sources: Sources) -> list[Candidates]:
+        """Scan what is stacked in one call; nobody is told how long each shard took."""
+        found = [stack.search(queries, ask.num_ranked) for stack in sources.stacks]
+        found += [
+            source.search(queries, ask.num_ranked, ask.modality, None, Reach.NEAR) for source in sources.alone
         ]
+        return _candidates((*sources.stacks, *sources.alone), found, ask.modality, len(queries))
+
+    def _observing(self, shard: str, modality: Modality) -> AbstractContextManager[None]:
+        return _NO_CONTEXT if self._observer is None else self._observer.searching(shard, modality)
+
+    def _sources_of(self, modality: Modality) -> Sources:
+        known = self._sources.get(modality)
+        if known is None:
+            known = self._sources[modality] = Sources(self._shards, modality)
+        return known
 
     def around(self, modality: Modality) -> Mapping[int, Around]:
         """Return the lists of all shards around the same centroids together, by the `id` of these."""
-        known = self._around.get(modality)
-        if known is not None:
-            return known
-        parts: defaultdict[int, list[Around]] = defaultdict(list)
-        for shard in self._shards:
-            for lists in filter(None, (source.lists(modality) for source in shard.sources(modality))):
-                parts[id(lists.centroids)].append(lists.around)
-        found = self._around[modality] = {key: join_around(arounds) for key, arounds in parts.items()}
-        return found
+        return self._sources_of(modality).around
 
     def find(self, content_id: str) -> Location | None:
         """Return the location of a live content."""
@@ -268,11 +271,11 @@ class _Ask:
         return [hit for hit in (*hits, *rest.best(self.num_ranked)) if hit.score >= least]
 
 
-class _Unobserved:
-    """The observer of a searcher that nobody observes."""
-
-    def searching(self, _shard: str, _modality: Modality, /) -> AbstractContextManager[None]:
-        return _NO_CONTEXT
+def _candidates(
+    sources: Sequence[Source], found: Sequence[Sequence[RowScores]], modality: Modality, num_queries: int
+) -> list[Candidates]:
+    """Return the candidates of each query from what each source has found for all of them."""
+    return [Candidates(sources, [rows[query] for rows in found], modality) for query in range(num_queries)]
 
 
 _NO_CONTEXT = nullcontext()

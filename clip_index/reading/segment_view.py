@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
@@ -17,6 +18,7 @@ from clip_index.segments.segment_ids import FoundEntry
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.queries import Queries, Reach
+from clip_index.vectors.stacked_lists import StackPart, part_of_stack
 from clip_index.vectors.vector_file import VectorFile
 from clip_index.vectors.vectors import NodeSelection
 
@@ -58,6 +60,11 @@ class SegmentView:
             self._live_nodes[modality] = file.vectors.deselect(
                 live_nodes, file.node_rows.nodes_left_without(is_live, died)
             )
+
+    @property
+    def views(self) -> tuple[SegmentView, ...]:
+        """The segments whose rows are searched, as a tail has several of them."""
+        return (self,)
 
     @property
     def num_live(self) -> Mapping[Modality, int]:
@@ -107,6 +114,16 @@ class SegmentView:
             reach=reach,
             ids_of_rows=self.segment.content_ids,
         )
+
+    def part_of_stack(self, modality: Modality) -> StackPart | None:
+        """Return what a plain search can scan together with other segments; None with dead rows."""
+        file = self.segment.vector_files.get(modality)
+        if file is None or self._is_live is not None:
+            return None
+        return part_of_stack(file.vectors, file.node_rows, self.segment.num_rows)
+
+    def content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
+        return self.segment.content_ids(rows)
 
     def lists(self, modality: Modality) -> InvertedLists | None:
         """Return the lists that a search of the modality scans; None if it scans everything."""

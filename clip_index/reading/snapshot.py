@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from clip_index.content import Modality
 from clip_index.generations.manifest import GenerationKey
@@ -39,8 +39,7 @@ class ShardSnapshot:
         return GenerationKey(self.generation, self.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A live row of a searcher. Callers pass it back to this searcher and read nothing in it."""
 
     shard: str
@@ -48,9 +47,11 @@ class Location:
     row: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One result; `score` is the cosine similarity of the query and the content's best embedding."""
+class Hit(NamedTuple):
+    """One result; `score` is the cosine similarity of the query and the content's best embedding.
+
+    A tuple, because answers are made of many.
+    """
 
     content_id: str
     score: float

@@ -13,7 +13,6 @@ and so are as approximate as it is.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import Modality
 from clip_index.reading.best_rows import ALL_ELIGIBLE, Eligible, RowScores, find_best_rows
+from clip_index.reading.numbered_rows import NumberedRows, starts_of
 from clip_index.reading.segment_view import SegmentView
 from clip_index.row_filter import RowFilter
 from clip_index.storage.bounded_cache import BoundedCache
@@ -29,6 +29,7 @@ from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.joined_vectors import JoinedVectors, join_vectors
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries, Reach
+from clip_index.vectors.stacked_lists import StackPart, part_of_stack
 
 _MAX_NODES = 20_000  # 20 MB of 512 dimensions, copied when a growing block is added
 _MAX_GROWING_NODES = 500
@@ -117,7 +118,7 @@ class Tail:
         """`joined` are the vector files of `views`, in that order."""
         self.views = tuple(views)
         self.joined: JoinedVectors = joined
-        self._starts = _starts(view.segment.num_rows for view in views)
+        self._rows = NumberedRows(view.segment.num_rows for view in views)
         self._node_rows = self._join_node_rows()
         self._has_dead = any(view.dead for view in views)
         self._eligible: BoundedCache[str, Eligible] = BoundedCache(
@@ -126,8 +127,8 @@ class Tail:
 
     def locate(self, row: int) -> tuple[SegmentView, int]:
         """Return the segment that a row of the tail lies in, and its row there."""
-        number = bisect_right(self._starts, row) - 1
-        return self.views[number], row - self._starts[number]
+        number, own_row = self._rows.locate(row)
+        return self.views[number], own_row
 
     def search(
         self,
@@ -145,8 +146,15 @@ class Tail:
             k,
             eligible=self._find_eligible(row_filter),
             reach=reach,
-            ids_of_rows=self._content_ids,
+            ids_of_rows=self.content_ids,
         )
+
+    def part_of_stack(self, _modality: Modality) -> StackPart | None:
+        """Return what a plain search can scan together with segments; None with dead rows."""
+        if self._has_dead:
+            return None
+        num_rows = sum(view.segment.num_rows for view in self.views)
+        return part_of_stack(self.joined.vectors, self._node_rows, num_rows)
 
     def lists(self, _modality: Modality) -> InvertedLists | None:
         """Return the lists that a search scans; None if it scans everything."""
@@ -157,17 +165,9 @@ class Tail:
         """Whether a near search may leave out rows."""
         return self.joined.vectors.has_rest
 
-    def _content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
+    def content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
         """Return the content ids of rows of the tail, each read from its own segment."""
-        segments = np.searchsorted(self._starts, rows, side="right") - 1
-        order = np.argsort(segments, kind="stable")
-        parts = [
-            self.views[number].segment.content_ids(rows[segments == number] - self._starts[number])
-            for number in np.unique(segments).tolist()
-        ]
-        position = np.empty(len(rows), np.int64)
-        position[order] = np.arange(len(rows))
-        return pa.concat_arrays(parts).take(pa.array(position))
+        return self._rows.content_ids(rows, lambda number, own: self.views[number].content_ids(own))
 
     def _find_eligible(self, row_filter: RowFilter | None) -> Eligible:
         if row_filter is None and not self._has_dead:
@@ -181,15 +181,8 @@ class Tail:
 
     def _join_node_rows(self) -> NodeRows:
         files = self.joined.files
-        first_nodes = _starts(file.num_nodes for file in files)
+        first_nodes, first_rows = starts_of(file.num_nodes for file in files), self._rows.starts
         nodes = [f.node_rows.nodes + np.uint32(first) for f, first in zip(files, first_nodes, strict=True)]
-        rows = [f.node_rows.rows + np.uint32(first) for f, first in zip(files, self._starts, strict=True)]
+        rows = [f.node_rows.rows + np.uint32(first) for f, first in zip(files, first_rows, strict=True)]
         pairs: NDArray[np.uint32] = np.stack([np.concatenate(nodes), np.concatenate(rows)])
         return NodeRows(pairs, self.joined.num_nodes)
-
-
-def _starts(counts: Iterable[int]) -> list[int]:
-    starts = [0]
-    for count in counts:
-        starts.append(starts[-1] + count)
-    return starts[:-1]

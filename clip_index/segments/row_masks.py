@@ -111,9 +111,11 @@ class RowMasks:
         if not few:
             return None
         _, place, rows = min(few, key=lambda one: one[:2])
+        if len(found) == 1 and not row_filter.should and not row_filter.must_not:
+            return rows
         others = row_filter.must[:place] + row_filter.must[place + 1 :]
         rest = RowFilter(others, row_filter.should, row_filter.must_not)
-        return rows if rest == RowFilter() else rows[self._at(rows, rest)._build(rest)]
+        return rows[self._at(rows, rest)._build(rest)]
 
     def _at(self, rows: NDArray[np.int64], row_filter: RowFilter) -> RowMasks:
         """Return the masks of some rows alone, with the columns that the filter reads."""
@@ -142,8 +144,8 @@ class RowMasks:
         A row has a key in one map at most, so the rows of two maps differ.
         """
         parts = []
-        for name, is_wanted in _METADATA_COLUMNS.items():
-            if not is_wanted(condition) or not len(self._columns.column(name).items):
+        for name in self._metadata:
+            if not _METADATA_COLUMNS[name](condition):
                 continue
             positions = self._positions_of(name, key)
             if not len(positions.items):
@@ -192,7 +194,13 @@ class RowMasks:
     def time_blocks(self) -> TimeBlocks:
         return TimeBlocks(self._times)
 
-    @property
+    @cached_property
+    def _metadata(self) -> Mapping[str, pa.MapArray]:
+        """The columns of metadata that hold anything, by name. Asking Arrow for one takes microseconds."""
+        columns = {name: self._columns.column(name) for name in _METADATA_COLUMNS}
+        return {name: column for name, column in columns.items() if len(column.items)}
+
+    @cached_property
     def _times(self) -> NDArray[np.int64]:
         times: NDArray[np.int64] = self._columns.column("occurred_at_ms").to_numpy()
         return times
@@ -226,15 +234,14 @@ class RowMasks:
     def _metadata_mask(self, key: str, condition: SimpleCondition) -> Mask:
         """A row has a key in one map at most, in that of its value's type."""
         num_rows, masks = self._columns.num_rows, []
-        for name, is_wanted in _METADATA_COLUMNS.items():
-            column = self._columns.column(name)
-            if is_wanted(condition) and len(column.items):
+        for name, column in self._metadata.items():
+            if _METADATA_COLUMNS[name](condition):
                 positions = self._positions_of(name, key)
                 masks.append(positions.scatter(_items_mask(column.items, positions, condition), num_rows))
         return _any(masks) if masks else np.zeros(num_rows, np.bool_)
 
     def _positions_of(self, name: str, key: str) -> _KeyPositions:
-        column = self._columns.column(name)
+        column = self._metadata[name]
         return self._key_positions.find_or_build(f"{name} {key}", partial(self._find_key, column, key))
 
     def _find_key(self, column: pa.MapArray, key: str) -> _KeyPositions:

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
+from clip_index.vectors.process_memory import ProcessMemory
 from clip_index.vectors.queries import Found, Queries
 
 _BLOCK = 1024  # nodes, 1 MB of 512 dimensions: the cache holds what is copied until it is scanned
-_LOWEST_ADDRESS = 4096
-_ADDRESSES = 2**48  # that a process has: 2**47 on x86-64, twice as many on ARM
 
 
 class ListedCodes:
@@ -31,7 +30,7 @@ class ListedCodes:
         self._code_size = int(index.code_size)
         self._first_codes = np.zeros(index.nlist, np.int64)
         """The address of each list's first code; 0 until somebody asks for it."""
-        self._memory = np.asarray(_Memory(self._code_size))
+        self._memory = ProcessMemory(self._code_size)
 
     def addresses(self, lists: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where the codes of nodes lie. Lists, positions in the lists, and addresses are (n,)."""
@@ -81,21 +80,8 @@ class ListedCodes:
 
     def _read(self, addresses: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return copies of codes, (n, bytes)."""
-        codes = self._memory[addresses - _LOWEST_ADDRESS]
+        codes = self._memory.read(addresses)
         return codes.view(np.uint8).reshape(len(addresses), self._code_size)
-
-
-class _Memory:
-    """Every address of the process as the beginning of a code. Only addresses of codes may be read."""
-
-    def __init__(self, code_size: int) -> None:
-        self.__array_interface__ = {
-            "shape": (_ADDRESSES - _LOWEST_ADDRESS,),
-            "typestr": f"|V{code_size}",
-            "strides": (1,),
-            "data": (_LOWEST_ADDRESS, True),
-            "version": 3,
-        }
 
 
 def _best_of(parts: list[Found], queries: Queries, k: int) -> Found:

@@ -50,6 +50,10 @@ class NodeRows:
         positions, pairs = _ranges(self._first_pairs[nodes], self._first_pairs[nodes + 1])
         return positions, self.rows[pairs].astype(np.int64)
 
+    def rows_of_one(self, node: int) -> NDArray[np.int64]:
+        """Return all rows of one node."""
+        return self.rows[self._first_pairs[node] : self._first_pairs[node + 1]].astype(np.int64)
+
     def nodes_of(self, row: int) -> NDArray[np.int64]:
         """Return the nodes of one row, ascending."""
         return self._nodes_of_all(np.array([row]))
@@ -122,6 +126,13 @@ class NodeRows:
     @cached_property
     def _has_further_rows(self) -> NDArray[np.bool_]:
         return np.diff(self._first_pairs) > 1
+
+    @cached_property
+    def marked_rows(self) -> NDArray[np.int32]:
+        """The row of each node; −1 if it has several."""
+        if self._is_one_to_one:
+            return np.ascontiguousarray(self.rows.view(np.int32))
+        return np.where(self._has_further_rows, -1, self._first_rows).astype(np.int32)
 
     @cached_property
     def _first_pairs(self) -> NDArray[np.int64]:

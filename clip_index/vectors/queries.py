@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, TypeAlias
 
 import faiss
@@ -73,15 +74,17 @@ def join_around(parts: Sequence[Around]) -> Around:
 class NearLists:
     """The lists that each query scans without a filter.
 
-    `scores`, (q, probes), are nearest first. `lists`, (q, probes), are in the order in which they lie in
-    files, where memory is read fastest, and −1 stands for those beyond the `counts`, (q,), of a query.
-    `pointers` are those of lists and scores, for FAISS, which does not use these scores.
+    `lists`, (q, probes), are in the order in which they lie in files, where memory is read fastest, and
+    −1 stands for those beyond the `counts`, (q,), of a query.
     """
 
-    scores: NDArray[np.float32]
     lists: NDArray[np.int64]
     counts: NDArray[np.int64]
-    pointers: tuple[Any, Any]
+
+    @property
+    def pointers(self) -> tuple[Any, Any]:
+        """Pointers to the lists and to their scores, for FAISS."""
+        return faiss.swig_ptr(self.lists), pointer_to_zeros(self.lists.size)
 
 
 class Queries:
@@ -145,11 +148,10 @@ class Queries:
         num_lists, num_ranked = around.num_lists, max(around.effort.usual_lists, least) + 1
         while True:
             scores, lists = self.nearest(around.centroids, min(num_ranked, num_lists))
-            are_within = scores >= scores[:, :1] - around.effort.gap
-            within = [np.count_nonzero(row) for row in are_within]  # an axis costs more for one row
-            counts: NDArray[np.int64] = np.maximum(within, least)
-            if lists.shape[1] == num_lists or counts.max() < lists.shape[1]:
-                return _near_lists(scores, lists, counts)
+            within = [np.count_nonzero(row >= row[:1] - around.effort.gap) for row in scores]
+            counts = [max(least, count) for count in within]  # an axis costs more for one row
+            if lists.shape[1] == num_lists or max(counts) < lists.shape[1]:
+                return _near_lists(lists, np.array(counts))
             num_ranked = 4 * lists.shape[1]
 
     def nearest(self, centroids: Any, num_lists: int) -> Found:
@@ -175,13 +177,21 @@ class Queries:
         return np.full(shape, -1, np.float32), np.full(shape, -1, np.int64)
 
 
-def _near_lists(
-    scores: NDArray[np.float32], lists: NDArray[np.int64], counts: NDArray[np.int64]
-) -> NearLists:
+def _near_lists(lists: NDArray[np.int64], counts: NDArray[np.int64]) -> NearLists:
     num_probed = int(counts.max())
-    scores = np.ascontiguousarray(scores[:, :num_probed])
-    lists = lists[:, :num_probed]
+    lists = lists[:, :num_probed].copy()
     if len(counts) > 1:
-        lists = np.where(np.arange(num_probed) < counts[:, None], lists, -1)
-    lists = np.sort(lists, axis=1)
-    return NearLists(scores, lists, counts, (faiss.swig_ptr(lists), faiss.swig_ptr(scores)))
+        lists[np.arange(num_probed) >= counts[:, None]] = -1
+    lists.sort(axis=1)
+    return NearLists(lists, counts)
+
+
+def pointer_to_zeros(num: int) -> Any:
+    """Return a pointer to `num` zeros or more: FAISS takes scores of lists, and does not use them here."""
+    return faiss.swig_ptr(_zeros(num.bit_length()))
+
+
+@cache
+def _zeros(num_bits: int) -> NDArray[np.float32]:
+    """Zeros that stay where they are for ever, because a pointer to them keeps nothing alive."""
+    return np.zeros(1 << num_bits, np.float32)

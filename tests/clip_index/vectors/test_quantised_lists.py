@@ -18,6 +18,7 @@ from clip_index.vectors.centroid_set import CentroidFile
 from clip_index.vectors.quantised_lists import QuantisedLists
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.shared_vectors import SharedVectors
+from clip_index.vectors.stacked_lists import part_of_stack
 from clip_index.vectors.vector_file import NodeMap, VectorFile, build_node_map
 
 NUM_ROWS = 6_000
@@ -150,3 +151,11 @@ def test_codes_without_their_embeddings_are_damage(both: Both, tmp_path: Path, n
     np.save(tmp_path / "short.npy", np.zeros((num_rows, 512), np.float16))
     with pytest.raises(DamagedFile, match=rf"embeddings of float16 \({num_rows}, 512\)"):
         VectorFile(file._part, pairs, shared=file.lists.shared, exact=map_file(tmp_path / "short.npy"))
+
+
+def test_lists_of_embeddings_can_be_stacked_and_lists_of_codes_cannot(both: Both) -> None:
+    exact, quantised = (
+        part_of_stack(file.vectors, file.node_rows, NUM_ROWS) for file in (both.exact, both.quantised)
+    )
+    assert exact is not None
+    assert quantised is None

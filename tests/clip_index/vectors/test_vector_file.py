@@ -200,7 +200,7 @@ def test_distinct_embeddings_are_a_node_each_in_their_order() -> None:
 def test_codes_are_read_wherever_a_processor_may_map_them(dimension: int) -> None:
     """ARM gives a process addresses of 48 bits, twice as many as x86-64, and maps files at their end."""
     index = build_lists(build_flat(dimension), 1)
-    memory = listed_codes.ListedCodes(index)._memory
+    memory = listed_codes.ListedCodes(index)._memory._items
     assert memory.itemsize == 2 * dimension
     assert memory.strides == (1,)
     assert memory.__array_interface__["data"][0] + len(memory) == 2**48
