@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -113,6 +113,7 @@ class Queries:
         self._num_queries = len(embeddings)
         self._num_met = _NODES_MET_OF_HIT * max(depth, MIN_DEPTH)
         self._around = around or {}
+        self._remembered: dict[object, NDArray[np.int64]] = {}
         self._ranked: dict[int, Found] = {}
         self._near: dict[tuple[int, int, float], NearLists] = {}
 
@@ -132,6 +133,13 @@ class Queries:
         if found is None:
             found = self._near[key] = self._find_near(around, least)
         return found
+
+    def remember(self, key: object, build: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Return what was built under this key; build it if nobody has."""
+        known = self._remembered.get(key)
+        if known is None:
+            known = self._remembered[key] = build()
+        return known
 
     def usual_near(self, own: Around) -> int:
         """Return how many lists nine of ten queries scan around the centroids of `own`, a file's lists."""
@@ -166,6 +174,10 @@ class Queries:
         scores, lists = self.empty(num_lists)
         centroids.search_c(len(self), self.pointer, num_lists, faiss.swig_ptr(scores), faiss.swig_ptr(lists))
         return scores, lists
+
+    def one(self, query: int) -> Queries:
+        """Return one of the queries by itself, without what is known of lists."""
+        return self if len(self) == 1 else Queries(self.embeddings[query : query + 1])
 
     def empty(self, k: int) -> Found:
         """Return arrays for k results of each query."""

@@ -28,7 +28,7 @@ from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import new_segment_id
 from clip_index.segments.segment_parts import SegmentParts
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.vectors.inverted_lists import has_lists
+from clip_index.vectors.mapped_lists import has_lists
 from clip_index.writing.merge import DROPPED, MergeJob, run_merge
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import WriterSettings
