@@ -138,3 +138,30 @@ def test_a_network_that_is_back_is_used_at_once(watched: Watched) -> None:
     page.evaluate("window.dispatchEvent(new Event('online'))")
     expect(texts(page).first).to_have_attribute("data-id", "t-red-hat")
     watched.errors.clear()  # Chromium logs the answer
+
+
+def test_whoever_goes_on_before_the_browser_tells_that_details_are_closed_keeps_the_focus(
+    watched: Watched,
+) -> None:
+    page = watched.page
+    texts(page).first.locator(".open").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.evaluate(
+        """() => new Promise((told) => {
+            const dialog = document.querySelector("#details");
+            dialog.addEventListener("close", () => setTimeout(told));
+            dialog.close();
+            document.querySelector("#text").focus();
+        })"""
+    )
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert page.evaluate("document.activeElement.id") == "text"
+
+
+def test_details_that_are_closed_give_the_focus_to_the_content_that_was_shown_last(watched: Watched) -> None:
+    page = watched.page
+    texts(page).first.locator(".open").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    expect(texts(page).nth(1).locator(".open")).to_be_focused()

@@ -40,7 +40,7 @@ export class Details {
     const { content_id: id } = this.hit;
     this.hit = null;
     this.closed();
-    document.querySelector(`main .hit[data-id="${CSS.escape(id)}"] .open`)?.focus({ preventScroll: false });
+    if (isFocusLeft()) document.querySelector(`main .hit[data-id="${CSS.escape(id)}"] .open`)?.focus({ preventScroll: false });
   }
 
   #build(hit) {
@@ -100,4 +100,10 @@ export class Details {
     const position = hits.findIndex(({ content_id }) => content_id === this.hit?.content_id);
     return position === -1 ? undefined : hits[position + step];
   }
+}
+
+/** The browser tells a little later that the dialog is closed. Whoever has gone on meanwhile keeps the focus. */
+function isFocusLeft() {
+  const focused = document.activeElement;
+  return focused === null || focused === document.body || focused.closest("main .hit") !== null;
 }
