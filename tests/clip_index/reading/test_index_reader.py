@@ -7,6 +7,7 @@ import fnmatch
 import os
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,12 @@ def index(root: IndexRoot) -> IndexDirectory:
     return create_index(root)
 
 
+A_MINUTE = 60.0  # between two looks, longer than any reader waits
+
+
 @pytest.fixture
 def reader(index: IndexDirectory) -> IndexReader:
-    return IndexReader(root_of(index), clock=lambda: time.monotonic() * 1000)
+    return IndexReader(root_of(index), clock=count(0, A_MINUTE).__next__)
 
 
 def found_ids(reader: IndexReader) -> list[str]:
