@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -252,5 +253,7 @@ def test_damage_that_is_found_after_a_takeover_ends_the_consumer_as_at_the_takeo
 
 
 def take_turns(shard: OwnedShard) -> None:
-    for _ in range(1000):
+    """Take turns until one of them raises, because a thread beside them verifies; half a minute at most."""
+    for _ in range(30_000):
         shard.turn()
+        time.sleep(0.001)
