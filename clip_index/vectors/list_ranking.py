@@ -30,8 +30,8 @@ stayed 0.998 or more for filters that keep a half. Of filters that keep a fifth 
 depend on what lies behind the near lists."""
 
 _NEAREST_PART = 4  # a fourth of the near lists
-_EMPTIED = 0.15  # of their nodes, beyond what all lists have lost
-_NUM_SETTLED = 10  # of the best nodes, in lists that a wide selection has emptied
+_EMPTIED = 0.15  # of the selected nodes that they would have by chance
+_NUM_SETTLED = 10  # of the best nodes, in lists that a selection has emptied
 _VAIN_STEPS = 2  # with 1, recall@10 was 0.965 where the nearest 2 % were left out
 _NOTHING_FOUND = -1.0  # the score of a node that is none
 
@@ -107,8 +107,8 @@ class ListRanking:
 
         Under a filter, lists are added until as many selected nodes are met as without one, or up to four
         times as many where few nodes pass: a selective filter is often correlated with the query, so the
-        nearest lists may hold none of what passes. With a selection that keeps most nodes, but not the
-        nearest ones, some lists are tried by `scan`.
+        nearest lists may hold none of what passes. With a selection that leaves out the nearest nodes, some
+        lists are tried by `scan`.
         """
         near = queries.near(self._around)
         num_ranked = self._num_lists if ranks_all else self._num_ranked_first(near, selection)
@@ -116,10 +116,9 @@ class ListRanking:
             scores, lists = queries.nearest(self._around.centroids, num_ranked)
             num_near = near.counts
             if selection is not None:
-                if self._share_of(selection) >= _WIDE:
-                    are_opposed = self._are_opposed(near.counts, lists, selection)
-                    if are_opposed.any():
-                        return self._rank_opposed(queries, near, are_opposed, selection, scan)
+                are_opposed = self._are_opposed(near.counts, lists, selection)
+                if are_opposed.any():
+                    return self._rank_opposed(queries, near, are_opposed, selection, scan)
                 num_near = np.maximum(num_near, self._count_selected(queries, near, lists, selection))
             if lists.shape[1] == self._num_lists:
                 return scores, lists, np.minimum(num_near, self._num_lists)
@@ -202,10 +201,13 @@ class ListRanking:
     def _are_opposed(
         self, num_near: NDArray[np.int64], lists: NDArray[np.int64], selection: NodeSelection
     ) -> NDArray[np.bool_]:
-        """Whether the nearest lists of those that each query scans without a filter have lost much, (q,)."""
-        num_left_out, num_all = self._count_left_out(lists, -(-num_near // _NEAREST_PART), selection)
-        share = self._share_of(selection)
-        are_opposed: NDArray[np.bool_] = num_left_out > (1 - share + _EMPTIED) * num_all
+        """Whether the lists that each query scans without a filter, or the nearest of them, have lost much."""
+        are_opposed = np.zeros(len(num_near), np.bool_)
+        for num_first in (-(-num_near // _NEAREST_PART), num_near):
+            num_left_out, num_all = self._count_left_out(lists, num_first, selection)
+            num_expected = self._share_of(selection) * num_all
+            least = (1 - _EMPTIED) * num_expected - _DEVIATIONS * np.sqrt(num_expected)
+            are_opposed |= num_all - num_left_out < least
         return are_opposed
 
     def _are_independent(

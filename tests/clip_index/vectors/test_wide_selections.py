@@ -98,7 +98,7 @@ def test_near_and_rest_share_no_node_under_a_wide_filter(file: VectorFile, queri
         assert np.array_equal(np.sort(met), np.flatnonzero(is_node))
 
 
-@pytest.mark.parametrize("keep", [0.2, 0.5, 0.8, 0.9, 0.99])
+@pytest.mark.parametrize("keep", [0.2, 0.3, 0.45, 0.5, 0.8, 0.9, 0.99])
 def test_the_best_of_the_rest_is_found_where_exactly_the_best_is_left_out(
     file: VectorFile, queries: np.ndarray, keep: float
 ) -> None:
