@@ -201,12 +201,13 @@ class ListRanking:
     def _are_opposed(
         self, num_near: NDArray[np.int64], lists: NDArray[np.int64], selection: NodeSelection
     ) -> NDArray[np.bool_]:
-        """Whether the lists that each query scans without a filter, or the nearest of them, have lost much."""
-        are_opposed = np.zeros(len(num_near), np.bool_)
+        """Whether the lists that each query scans without a filter, or the nearest ones, have lost much."""
+        are_opposed, share = np.zeros(len(num_near), np.bool_), self._share_of(selection)
         for num_first in (-(-num_near // _NEAREST_PART), num_near):
             num_left_out, num_all = self._count_left_out(lists, num_first, selection)
-            num_expected = self._share_of(selection) * num_all
-            least = (1 - _EMPTIED) * num_expected - _DEVIATIONS * np.sqrt(num_expected)
+            num_expected = share * num_all
+            by_chance = _DEVIATIONS * np.sqrt((1 - share) * num_expected)
+            least = (1 - _EMPTIED) * num_expected - by_chance
             are_opposed |= num_all - num_left_out < least
         return are_opposed
 
