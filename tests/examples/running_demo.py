@@ -95,6 +95,15 @@ def _write_programs(folder: Path) -> Path:
 
 def commands_of(page: Path) -> str:
     """Return the first block of a page that names no language: its commands."""
-    block = re.search(r"^```\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return _block(r"^```\n(.*?)^```$", page)
+
+
+def commands_for(language: str, page: Path) -> str:
+    """Return the block of a page that follows the line which names the language."""
+    return _block(rf"^{language}\b[^\n]*:\n\n```sh\n(.*?)^```$", page)
+
+
+def _block(pattern: str, page: Path) -> str:
+    block = re.search(pattern, page.read_text(), re.MULTILINE | re.DOTALL)
     assert block is not None, page
     return block[1]

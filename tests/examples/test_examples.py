@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.running_demo import ROOT, RunningDemo, commands_of
+from tests.consumer.running import eventually
+from tests.examples.running_demo import PATIENCE_SECONDS, ROOT, RunningDemo, commands_for, commands_of
 
 pytestmark = [pytest.mark.broker, pytest.mark.encoder]
 
@@ -89,6 +90,34 @@ def test_a_producer_of_another_language_publishes_a_text_a_picture_and_a_delete(
     demo.wait_for(output)
     [(content_id, hit)] = demo.contents_of(language).items()
     assert (content_id, hit["modality"]) == (expected_id, "image")
+
+
+@pytest.mark.parametrize(
+    ("language", "programs"),
+    [
+        ("Python", ()),
+        ("JavaScript", ("node", "npm")),
+        ("Go", ("go",)),
+        ("Java", ("javac", "mvn")),
+        ("Rust", ("cargo",)),
+    ],
+    ids=["python", "node", "go", "java", "rust"],
+)
+def test_the_smallest_producer_publishes_to_the_demo_by_the_commands_of_its_page(
+    demo: RunningDemo, tmp_path: Path, language: str, programs: tuple[str, ...]
+) -> None:
+    if language == "Rust" and not os.environ.get("CLIPTIDE_TEST_RUST"):
+        pytest.skip("its build takes minutes: make producer-rust")
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not found: make system-deps")
+    built = shutil.ignore_patterns("target", "node_modules")
+    shutil.copytree(EXAMPLES / "producers", tmp_path / "examples" / "producers", ignore=built)
+    shutil.copytree(ROOT / "schemas", tmp_path / "schemas", ignore=shutil.ignore_patterns("*.py"))
+    demo.run(commands_for(language, EXAMPLES / "producers" / "README.md"), tmp_path)
+    eventually(lambda: demo.client.content("shoe-1") is not None, PATIENCE_SECONDS)
+    demo.run("cliptide delete shoe-1", ROOT)
+    eventually(lambda: demo.client.content("shoe-1") is None, PATIENCE_SECONDS)
 
 
 def test_langchain_retrieves_texts_and_pictures(demo: RunningDemo) -> None:

@@ -115,6 +115,18 @@ def test_an_example_publishes_the_framing_of_a_registry(
     }
 
 
+@pytest.mark.parametrize("client", [*CLIENTS, "kcat"])
+def test_an_example_without_its_arguments_says_how_it_is_called(client: str) -> None:
+    try:
+        command = command_of(client)
+    except ExampleUnavailable as error:
+        pytest.skip(f"examples for producers: {error}")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "usage: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_versions_of_the_examples_are_pinned() -> None:
     packages = json.loads((EXAMPLES / "node" / "package.json").read_text())["dependencies"]
     pom = (EXAMPLES / "java" / "pom.xml").read_text()

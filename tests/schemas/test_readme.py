@@ -127,9 +127,10 @@ def test_the_ten_bytes_to_copy_are_the_header_of_our_schema() -> None:
 
 
 def test_every_example_that_the_page_names_is_there_and_named() -> None:
-    named = {ROOT / path for path in re.findall(r"\]\(\.\./(examples/producers/[\w./]+)\)", README)}
+    named = {ROOT / path for path in re.findall(r"\]\(\.\./(examples/producers/\w+/[\w./]+)\)", README)}
     assert all(path.is_file() for path in named)
-    folders = {path for path in (ROOT / "examples" / "producers").iterdir() if any(path.iterdir())}
+    producers = (ROOT / "examples" / "producers").iterdir()
+    folders = {path for path in producers if path.is_dir() and any(path.iterdir())}
     assert {ROOT / Path(*path.relative_to(ROOT).parts[:3]) for path in named} == folders
 
 

@@ -39,6 +39,9 @@ var inAvro = []fields{
 }
 
 func main() {
+	if len(os.Args) < 5 {
+		log.Fatal("usage: go run . BROKER TOPIC json|avro|registry SCHEMA [REGISTRY]")
+	}
 	broker, topic, format := os.Args[1], os.Args[2], os.Args[3]
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker)) // murmur2 and acks=all by default
 	check(err)

@@ -1,5 +1,5 @@
-// Publishes an upload, a reference and a delete: java -cp 'JARS/*' Producer.java BROKER TOPIC json|avro|registry SCHEMA [REGISTRY]
-// mvn dependency:copy-dependencies -DoutputDirectory=JARS brings what it needs.
+// Publishes an upload, a reference and a delete: java -cp 'target/*' Producer.java BROKER TOPIC json|avro|registry SCHEMA [REGISTRY]
+// mvn dependency:copy-dependencies -DoutputDirectory=target brings what it needs.
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.io.ByteArrayOutputStream;
@@ -31,6 +31,10 @@ public class Producer {
     private static final long OCCURRED_AT = 1772368215250L; // milliseconds
 
     public static void main(String[] arguments) throws Exception {
+        if (arguments.length < 4) {
+            System.err.println("usage: java Producer.java BROKER TOPIC json|avro|registry SCHEMA [REGISTRY]");
+            System.exit(1);
+        }
         String topic = arguments[1], format = arguments[2];
         Map<String, Object> settings = Map.of(
             "bootstrap.servers", arguments[0],

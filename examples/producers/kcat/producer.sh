@@ -1,6 +1,7 @@
 #!/bin/sh
 # Publishes an upload, a reference and a delete: producer.sh BROKER TOPIC
 set -eu
+[ $# -eq 2 ] || { echo 'usage: producer.sh BROKER TOPIC' >&2; exit 1; }
 broker=$1 topic=$2
 publish() {
     kcat -P -b "$broker" -t "$topic" -k "$1" -H content-type=application/json -X partitioner=murmur2_random

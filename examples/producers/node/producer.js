@@ -57,6 +57,10 @@ async function main() {
   await producer.disconnect();
 }
 
+if (process.argv.length < 6) {
+  console.error("usage: node producer.js BROKER TOPIC json|avro|registry SCHEMA [REGISTRY]");
+  process.exit(1);
+}
 main().catch((error) => {
   console.error(error);
   process.exitCode = 1;

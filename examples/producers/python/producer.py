@@ -60,4 +60,6 @@ def prefix_from_registry(url, topic, text):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (5, 6):
+        sys.exit("usage: python producer.py BROKER TOPIC json|avro|registry SCHEMA [REGISTRY]")
     main(*sys.argv[1:])

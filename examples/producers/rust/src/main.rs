@@ -19,6 +19,9 @@ type Error = Box<dyn std::error::Error>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().collect();
+    if arguments.len() < 5 {
+        return Err("usage: cargo run -- BROKER TOPIC json|avro|registry SCHEMA [REGISTRY]".into());
+    }
     let (broker, topic, format) = (&arguments[1], &arguments[2], &arguments[3]);
     let events = match format.as_str() {
         "json" => events_in_json(),
