@@ -20,26 +20,32 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 ifeq ($(TORCH),cpu)
 INSTALL_LOCKED = $(MAKE) --no-print-directory $(VENV)/requirements-cpu.txt $(VENV)/requirements-torch.txt \
 	&& $(PIP) --no-deps --require-hashes -r $(VENV)/requirements-cpu.txt \
-	&& $(BIN)/python -m uv pip install --python $(BIN)/python --no-deps --torch-backend=cpu -r $(VENV)/requirements-torch.txt
+	&& $(BIN)/python -m uv pip install --python $(BIN)/python --no-deps --torch-backend=cpu -r $(VENV)/requirements-torch.txt \
+	|| { echo "PyTorch's CPU build could not be installed. It lies in PyTorch's own index; make install TORCH= takes the build with CUDA from where pip looks." >&2; exit 1; }
 else
 INSTALL_LOCKED = $(PIP) --require-hashes -r requirements.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fleet-long fuzz-api slow-long store-long producer-rust opensearch-cluster lint format figures crash-long lock sbom audit system-deps kustomize helm versitygw image-test image-test-deps clean
+.PHONY: help install .same-torch demo test test-all fleet-long fuzz-api slow-long store-long producer-rust opensearch-cluster lint format figures crash-long lock sbom audit system-deps kustomize helm versitygw image-test image-test-deps clean
 
 help: ## explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml | .same-torch
 	@$(PYTHON) -c 'import sys; sys.exit("cliptide needs Python 3.10 or newer, for example: make install PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
 	@echo "installing into $(VENV), once: $(if $(TORCH),a download of about 0.5 GB with the CPU build of PyTorch,a download of about 3 GB, most of it PyTorch with CUDA (6 GB on disk))"
-	@$(if $(TORCH),:,echo "(TORCH=cpu takes the smaller build without CUDA)")
+	@$(if $(TORCH),:,echo "(make install TORCH=cpu takes the smaller build without CUDA)")
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL_LOCKED)
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@echo "$(TORCH)" > $(VENV)/.torch
 	@touch $@
+
+# Both builds have the same version, so pip and uv would leave the one that is there.
+.same-torch:
+	@test ! -e $(VENV)/.installed || test "$(TORCH)" = "$$(cat $(VENV)/.torch 2>/dev/null)" \
+		|| { echo "$(VENV) holds the other build of PyTorch ($(if $(TORCH),with CUDA,for the CPU)). Run make clean first, or leave TORCH out." >&2; exit 1; }
 
 $(VENV)/requirements-cpu.txt: requirements.lock # all but PyTorch and CUDA
 	@mkdir -p $(@D)

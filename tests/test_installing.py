@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 OF_PYTORCH = ("torch==", "torchvision==", "triton==", "nvidia-", "cuda-")
 
@@ -43,6 +45,30 @@ def test_the_build_that_was_installed_first_is_kept(tmp_path: Path) -> None:
     venv.mkdir()
     (venv / ".torch").write_text("cpu\n")
     assert "--torch-backend=cpu" in make("--dry-run", "install", f"VENV={venv}").stdout
+
+
+@pytest.mark.parametrize(("there", "asked"), [("", "cpu"), ("cpu", "")], ids=["with CUDA", "for the CPU"])
+def test_who_asks_for_the_other_build_is_told_to_clean_first(tmp_path: Path, there: str, asked: str) -> None:
+    venv = tmp_path / "venv"
+    venv.mkdir()
+    (venv / ".torch").write_text(f"{there}\n")
+    (venv / ".installed").touch()
+    done = make(".same-torch", f"VENV={venv}", f"TORCH={asked}")
+    assert done.returncode != 0
+    assert "make clean" in done.stderr
+    assert make(".same-torch", f"VENV={venv}").returncode == 0
+
+
+def test_a_cpu_build_that_cannot_be_fetched_is_told_with_the_way_on(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in *torch-backend*) exit 2;; esac\n')
+    python.chmod(0o755)
+    done = make("install", f"VENV={venv}", "TORCH=cpu")
+    assert done.returncode != 0
+    assert "make install TORCH= takes the build with CUDA" in done.stderr
+    assert not (venv / ".installed").exists()
 
 
 def test_another_build_is_refused() -> None:
