@@ -14,15 +14,13 @@ from clip_index.encoder.protocol import Encoder
 from query_api.encoding.canary_probe import CanaryProbe
 from query_api.encoding.encoder_drift import EncoderDrift
 from query_api.encoding.query_encoder import QueryEncoder, QueryEncoderSettings
-from query_api.percentiles.renewal import PercentileScales
+from query_api.percentiles.renewal import BEFORE_SERVING, WHILE_SERVING, PercentileScales
 from query_api.serving.background_job import BackgroundJobs
 from query_api.serving.engine import Reader
 from query_api.serving.scrub import Scrub
 from query_api.serving.served_index import ServedIndex
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
-
-_PHRASE_PAUSE_FACTOR = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +95,8 @@ class ServedPair:
         self._released.set()
 
     def _build_scales(self, *, is_first: bool) -> PercentileScales:
-        """Beside a pair that serves, encode the phrases in pauses, because its queries need the processor."""
-        factor = 0.0 if is_first else _PHRASE_PAUSE_FACTOR
-        return PercentileScales(self.index, self.encoder, phrase_pause_factor=factor)
+        pace = WHILE_SERVING if is_first else BEFORE_SERVING
+        return PercentileScales(self.index, self.encoder, pace=pace)
 
     @property
     def encoder(self) -> QueryEncoder:

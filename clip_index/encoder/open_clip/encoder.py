@@ -22,19 +22,23 @@ from clip_index.encoder.open_clip.models import (
     Model,
     architecture_name,
     canonical_json,
-    load_model,
+    map_model,
     weights_digest,
 )
 from clip_index.encoder.open_clip.shared_tower import SharedTower
+from clip_index.encoder.open_clip.single_threads import on_one_processor
 from clip_index.encoder.open_clip.tokens import TextTokenizer
 from clip_index.encoder.open_clip.towers import (
     EagerImageTower,
     EagerTextTower,
+    PackedImageTower,
+    PackedTextTower,
     Tower,
     build_image_tower,
     build_text_tower,
 )
 from clip_index.encoder.open_clip.uniform_tower import NUM_PROBES, OneRowTower, is_uniform
+from clip_index.encoder.open_clip.weights_once import own_weights
 from clip_index.encoder.picture_crops import DEFAULT_MAX_CROPS, Cropping
 from clip_index.encoder.protocol import EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.settings import EncoderSettings, Precision
@@ -55,7 +59,7 @@ def load_encoder(settings: EncoderSettings) -> OpenClipEncoder:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = find_device(settings)
-    model = load_model(settings)
+    model = on_one_processor(map_model, settings)
     preparation = Preparation.of(model, settings)
     fingerprint = _fingerprint(model, preparation)  # before the weights move to a GPU
     is_gpu = device.type == "cuda"
@@ -83,12 +87,18 @@ class Towers:
 
 
 def _processor_towers(model: Model, preparation: Preparation, dtype: torch.dtype) -> Towers:
-    images = build_image_tower(model.module, dtype)
-    texts = build_text_tower(model.module, dtype)
+    plain = on_one_processor(_plain_towers, model.module, dtype)
     return Towers(
-        _shared(images, _image_probes(preparation.resizing), _MIN_IMAGES),
-        _shared(texts, _text_probes(preparation), _MIN_TEXTS),
+        _shared(plain.image, _image_probes(preparation.resizing), _MIN_IMAGES),
+        _shared(plain.text, _text_probes(preparation), _MIN_TEXTS),
     )
+
+
+def _plain_towers(module: Any, dtype: torch.dtype) -> Towers:
+    images, texts = build_image_tower(module, dtype), build_text_tower(module, dtype)
+    if not (isinstance(images, PackedImageTower) and isinstance(texts, PackedTextTower)):
+        own_weights(module)  # a packed tower has its own weights, and the others use the module
+    return Towers(images, texts)
 
 
 def _gpu_towers(

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 
 from clip_index.encoder.open_clip.file_tokens import FileTokenizer, UnfitTokenizer
 from clip_index.encoder.open_clip.tokens import TextTokenizer, WordTokenizer
+from clip_index.encoder.open_clip.weights_once import own_weights, weights_once
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
 
@@ -74,6 +75,16 @@ class _Refused(Exception):
 
 def load_model(settings: EncoderSettings) -> Model:
     """Load the model that the settings name. Raises EncoderUnavailable, with one sentence, if it cannot."""
+    model = map_model(settings)
+    own_weights(model.module)
+    return model
+
+
+def map_model(settings: EncoderSettings) -> Model:
+    """Load a model whose weights may be the mapped pages of its file, for as long as nobody writes into it.
+
+    Raises EncoderUnavailable, with one sentence.
+    """
     try:
         with _muted_log():
             return _load(_find(settings), settings)
@@ -167,17 +178,18 @@ def _load(source: _Source, settings: EncoderSettings) -> Model:
     cache_dir = None if settings.cache_dir is None else str(settings.cache_dir)
     config = _read_config(source.name, cache_dir)
     tokenizer = _tokenizer(source.name, config, cache_dir)
-    module = open_clip.create_model(
-        source.name,
-        source.tag,
-        load_weights=source.weights is None,
-        require_pretrained=source.weights is None,
-        pretrained_text=False,
-        cache_dir=cache_dir,
-        force_preprocess_cfg=_preprocessing_of_name(source, config),
-    )
-    if source.weights is not None:
-        _load_weights(module, source.weights)
+    with weights_once():
+        module = open_clip.create_model(
+            source.name,
+            source.tag,
+            load_weights=source.weights is None,
+            require_pretrained=source.weights is None,
+            pretrained_text=False,
+            cache_dir=cache_dir,
+            force_preprocess_cfg=_preprocessing_of_name(source, config),
+        )
+        if source.weights is not None:
+            _load_weights(module, source.weights)
     _refuse_damaged(module)
     return Model(module.eval().requires_grad_(False), tokenizer, config)
 

@@ -60,6 +60,11 @@ def filled_indices(indices: Tensor) -> Tensor:
     return torch.cat([indices, indices[:1].expand(missing)])
 
 
+def own(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a copy of a model's weight, because behind the model's own ones there may be a file."""
+    return weight.detach().to(dtype, copy=True)
+
+
 class PackedLinear:
     """A linear layer, with the exact or tanh GELU that follows it, if there is one.
 
@@ -69,12 +74,14 @@ class PackedLinear:
     def __init__(
         self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: nn.GELU | None = None
     ) -> None:
-        self._weight = weight.detach().to(dtype).contiguous()
-        self._bias = None if bias is None else bias.detach().to(dtype)
+        self._bias = None if bias is None else own(bias, dtype)
         self._gelu = gelu
         self._is_packed = _can_pack()
         if self._is_packed:
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
+            rows = weight.detach().to(dtype).contiguous()
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(rows, None)
+        else:
+            self._weight = own(weight, dtype).contiguous()
 
     def plus(self, rows: Tensor, residual: Tensor) -> Tensor:
         """Return the layer's output plus `residual`; only for a layer without GELU."""
@@ -101,7 +108,7 @@ class Norm:
 
     def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype) -> None:
         self._width = norm.normalized_shape
-        self._weight, self._bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
+        self._weight, self._bias = own(norm.weight, dtype), own(norm.bias, dtype)
         self._eps = norm.eps
 
     def __call__(self, rows: Tensor) -> Tensor:

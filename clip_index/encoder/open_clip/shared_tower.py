@@ -8,12 +8,11 @@ wait for each other once, at the end.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 
 import torch
 from torch import Tensor
 
+from clip_index.encoder.open_clip.single_threads import single_threads
 from clip_index.encoder.open_clip.towers import Tower
 
 
@@ -27,7 +26,7 @@ class SharedTower:
         self._tower = tower
         self._min_share = min_share
         self._num_threads = torch.get_num_threads()
-        self._threads = _start_threads(self._num_threads)
+        self._threads = single_threads(self._num_threads)
 
     def __call__(self, batch: Tensor) -> Tensor:
         num_shares = count_shares(len(batch), self._num_threads, self._min_share)
@@ -48,21 +47,3 @@ def count_shares(num_rows: int, num_threads: int, min_share: int) -> int:
     if num_threads == 1 or num_rows < num_threads * min_share:
         return 1
     return num_threads * math.ceil(num_rows / (2 * num_threads * min_share))
-
-
-def _start_threads(num_threads: int) -> ThreadPoolExecutor:
-    """Start threads. In each of them torch computes on one processor."""
-    have_started = Barrier(num_threads + 1)
-
-    def start() -> None:
-        torch.get_num_threads()  # the first call copies the process's number, which would undo the next line
-        torch.set_num_threads(1)
-        have_started.wait()
-
-    threads = ThreadPoolExecutor(num_threads, "encoder", initializer=start)
-    for _ in range(num_threads):
-        threads.submit(int)  # starts one more thread, because none is idle until all have started
-    have_started.wait()
-    # a thread's setting also becomes the process's, which later threads copy: they must not compute on one
-    torch.set_num_threads(num_threads)
-    return threads

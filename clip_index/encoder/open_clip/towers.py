@@ -24,6 +24,7 @@ from clip_index.encoder.open_clip.packed_blocks import (
     SequenceGroup,
     filled_size,
     is_plain,
+    own,
 )
 
 ClipModule: TypeAlias = Any  # open_clip's models are untyped
@@ -73,7 +74,7 @@ class PackedImageTower:
         self._embed = _patch_layer(visual, dtype)
         position = visual.positional_embedding.detach()
         self._first = (visual.class_embedding.detach() + position[0]).to(dtype)
-        self._position = position[1:].to(dtype)
+        self._position = own(position[1:], dtype)
         self._norm_before = Norm(visual.ln_pre, dtype) if isinstance(visual.ln_pre, nn.LayerNorm) else None
         self._transformer = PackedTransformer(visual.transformer, dtype, is_causal=False)
         self._norm_after = Norm(visual.ln_post, torch.float32)
@@ -127,8 +128,8 @@ class PackedTextTower:
 
     def __init__(self, text: ClipModule, dtype: torch.dtype) -> None:
         self._end_token = _part(text, "eos_id") if _part(text, "pool_type") == "eos" else None
-        self._embedding = text.token_embedding.weight.detach().to(dtype)
-        self._position = text.positional_embedding.detach().to(dtype)
+        self._embedding = own(text.token_embedding.weight, dtype)
+        self._position = own(text.positional_embedding, dtype)
         self._transformer = PackedTransformer(text.transformer, dtype, is_causal=True)
         self._norm_after = Norm(text.ln_final, torch.float32)
         self._project = _projection(text.text_projection)

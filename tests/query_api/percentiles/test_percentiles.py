@@ -7,7 +7,7 @@ import base64
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from clip_index.encoder.protocol import Prepared
 from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.encoding.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.percentiles.background_queries import read_phrases
-from query_api.percentiles.renewal import PercentileScales
+from query_api.percentiles.renewal import BEFORE_SERVING, WHILE_SERVING, PercentileScales, PhrasePace
 from query_api.percentiles.scale import PercentileScale
 from query_api.serving.served_index import ServedIndex
 from query_api.serving.workers import Workers
@@ -173,6 +173,34 @@ async def test_scales_are_renewed_after_the_index_has_changed(tmp_path: Path) ->
             assert scales.find("image") == {}  # there is no picture to compare with
             index.commit(1, index.image("p-1", draw_picture(1)), index.image("p-2", draw_picture(2)))
             await until(lambda: (scales.find("image") or {}).keys() == {"text", "image"})
+
+
+class CountingEncoder(HashEncoder):
+    """Remembers how many contents each batch had."""
+
+    sizes: ClassVar[list[int]] = []
+
+    def encode(self, prepared: Sequence[Prepared]) -> list[Embeddings]:
+        self.sizes.append(len(prepared))
+        return super().encode(prepared)
+
+
+@pytest.mark.parametrize("pace", [WHILE_SERVING, BEFORE_SERVING], ids=["while serving", "before"])
+async def test_phrases_are_encoded_in_batches_because_one_by_one_they_cost_several_times_as_much(
+    pace: PhrasePace, tmp_path: Path
+) -> None:
+    index = SmallIndex(tmp_path / "index").create()
+    index.commit(0, index.text("t-red", "a red dress"))
+    metrics = Metrics(CollectorRegistry())
+    CountingEncoder.sizes.clear()
+    served = ServedIndex(index.open_reader(), metrics)
+    with Workers(1) as workers:
+        encoder = QueryEncoder(CountingEncoder(), workers, metrics, QueryEncoderSettings())
+        scales = PercentileScales(served, encoder, pace=pace)
+        async with encoder.running(), served.reloading(0.01), scales.renewing():
+            await until(lambda: scales.find("text") is not None)
+    assert sum(CountingEncoder.sizes) == len(read_phrases())
+    assert set(CountingEncoder.sizes) == {pace.at_once}
 
 
 class FaultyAtFirst(HashEncoder):
