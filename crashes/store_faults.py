@@ -34,7 +34,7 @@ from fakes.faulty_bucket import Fault, FaultyBucket
 from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import create_index, take_over
 
-FAULTS_OF_A_LIFE = 450
+FAULTS_OF_A_LIFE = 600
 _MAX_FAILURES = 20
 _LENGTH = 20
 _WITH_A_RIVAL = replace(SETTINGS, retain_for_seconds=600.0)

@@ -24,9 +24,13 @@ class Fault(Enum):
     DONE_THEN_EXISTS = "done, then exists: the answer was lost and the request repeated"
     LATE = "unavailable, and done before the next request but one"
     SLOW = "slow: another process acts before it is done"
+    WRONG_BYTES = "an error's text, as long as the bytes that were asked for"
+    OLD_LISTING = "listings show for some requests what was there some requests before"
 
 
 _OF_CONDITIONAL_PUTS = (Fault.CONFLICT, Fault.DONE_THEN_EXISTS)
+_OLD_REQUESTS = 8
+_ERROR = b'<?xml version="1.0"?><Error><Code>InternalError</Code></Error>'
 
 
 class FaultyBucket(ObjectBucket):
@@ -44,6 +48,7 @@ class FaultyBucket(ObjectBucket):
         self._fault = fault
         self._meanwhile = meanwhile
         self._late: list[tuple[int, Callable[[], object]]] = []
+        self._old: Mapping[str, ObjectFacts] = {}
         self.num_requests = 0
 
     @property
@@ -61,13 +66,14 @@ class FaultyBucket(ObjectBucket):
         self._request(lambda: self._inner.put(key, data))
 
     def get(self, key: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
-        return self._request(lambda: self._inner.get(key, max_bytes))
+        return self._wrong(self._request(lambda: self._inner.get(key, max_bytes)))
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        return self._request(lambda: iter(list(self._inner.chunks(key))))
+        return iter([self._wrong(b"".join(self._request(lambda: list(self._inner.chunks(key)))))])
 
     def chunks_of_range(self, key: str, start: int, end: int) -> Iterator[bytes]:
-        return self._request(lambda: iter(list(self._inner.chunks_of_range(key, start, end))))
+        found = self._request(lambda: list(self._inner.chunks_of_range(key, start, end)))
+        return iter([self._wrong(b"".join(found))])
 
     def facts_of(self, key: str) -> ObjectFacts:
         return self._request(lambda: self._inner.facts_of(key))
@@ -76,15 +82,35 @@ class FaultyBucket(ObjectBucket):
         self._request(lambda: self._inner.delete(keys))
 
     def list_level(self, prefix: str) -> list[str]:
-        return self._request(lambda: self._inner.list_level(prefix))
+        found = self._request(lambda: self._inner.list_level(prefix))
+        if not self._lists_old:
+            return found
+        return sorted({_below(key, prefix).split("/")[0] for key in self._old_below(prefix)})
 
     def list_all(self, prefix: str) -> Mapping[str, ObjectFacts]:
-        return self._request(lambda: self._inner.list_all(prefix))
+        found = self._request(lambda: self._inner.list_all(prefix))
+        return self._old_below(prefix) if self._lists_old else found
+
+    @property
+    def _lists_old(self) -> bool:
+        is_now = self._number <= self.num_requests < self._number + _OLD_REQUESTS
+        return is_now and self._fault is Fault.OLD_LISTING
+
+    def _old_below(self, prefix: str) -> Mapping[str, ObjectFacts]:
+        return {key: facts for key, facts in self._old.items() if not prefix or key.startswith(f"{prefix}/")}
+
+    def _wrong(self, data: bytes) -> bytes:
+        """Return other bytes if this is the request that is answered so."""
+        if self._fault is not Fault.WRONG_BYTES or self.num_requests != self._number:
+            return data
+        return (_ERROR * (len(data) // len(_ERROR) + 1))[: len(data)]
 
     def _request(self, action: Callable[[], _ResultT], *, is_conditional: bool = False) -> _ResultT:
         self.num_requests += 1
         self._do_late()
-        if self.num_requests != self._number:
+        if self.num_requests == self._number - _OLD_REQUESTS and self._fault is Fault.OLD_LISTING:
+            self._old = self._inner.list_all("")
+        if self.num_requests != self._number or self._fault in (Fault.WRONG_BYTES, Fault.OLD_LISTING):
             return action()
         fault = self._fault
         if fault in _OF_CONDITIONAL_PUTS and not is_conditional:
@@ -112,3 +138,7 @@ class FaultyBucket(ObjectBucket):
                 action()
             except OSError:
                 continue  # nobody waits for its answer any more
+
+
+def _below(key: str, prefix: str) -> str:
+    return key.removeprefix(prefix).lstrip("/")

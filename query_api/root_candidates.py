@@ -21,7 +21,7 @@ from clip_index.errors import (
     OtherFormat,
 )
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory, check_index_id
-from clip_index.generations.pointer import read_history, read_pointer
+from clip_index.generations.pointer import PointerReader, read_history
 from clip_index.generations.recorded_model import RecordedModel, read_model
 from clip_index.storage.index_roots import IndexRoot, open_root
 from query_api.serving.engine import Reader
@@ -58,6 +58,7 @@ class RootCandidates:
     overrides: Mapping[str, RecordedModel] = field(default_factory=dict)
     num_processes: Callable[[], int] = lambda: 1  # those that share the port, and so the memory
     _known: dict[RecordedModel, EncoderFingerprint] = field(default_factory=dict)
+    _pointers: PointerReader = field(default_factory=PointerReader)
 
     @property
     def look_every_seconds(self) -> float:
@@ -65,7 +66,7 @@ class RootCandidates:
 
     def named(self) -> NamedIndex | None:
         try:
-            pointer = read_pointer(open_root(self.root))
+            pointer = self._pointers.read(open_root(self.root))
         except IndexMissing:
             return None
         return NamedIndex(pointer.index_id, pointer.number)

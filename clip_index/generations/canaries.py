@@ -24,7 +24,8 @@ from clip_index.encoder.canary import (
 )
 from clip_index.encoder.protocol import Encoder
 from clip_index.errors import DamagedFile, DamagedIndexFile
-from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.storage.digested_json import dump_digested
+from clip_index.storage.parsed_files import read_digested
 from clip_index.storage.shard_store import ShardStore
 
 FILE = "canaries.json"
@@ -80,7 +81,7 @@ def read_canaries(store: ShardStore) -> KeptCanaries | None:
     """Return the canaries of an index; None if it has none. Raises `DamagedIndexFile`."""
     file = store.address_of(FILE)
     try:
-        return _parse(parse_digested(store.read(FILE), file), file)
+        return _parse(read_digested(store, FILE), file)
     except FileNotFoundError:
         return None
     except DamagedFile as damage:

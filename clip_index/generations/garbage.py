@@ -17,7 +17,7 @@ from clip_index.generations.manifest import (
     tombstones_name,
 )
 from clip_index.generations.reader_leases import generations_that_may_be_held, old_leases, read_leases
-from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore
+from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore, StoreTrouble
 
 _MIN_RETAINED = 3
 
@@ -75,6 +75,9 @@ class GarbageCollector:
         What readers hold by a lease stays, too.
         While a retained manifest cannot be read, all files stay, because nobody knows which of
         them it names.
+
+        What cannot be removed stays, with what it names, and the rest goes. Then the first `OSError` is
+        raised.
         """
         times = self._store.list_times()
         created_at = {g: at for name, at in times.items() if (g := generation_of(name)) is not None}
@@ -85,18 +88,21 @@ class GarbageCollector:
         retained = retained_generations(created_at, self._retain_for, now)
         retained |= read_leases(self._store, now) & generations_that_may_be_held(created_at, now)
         expired = created_at.keys() - retained
-        for generation in expired:
-            self._store.remove(manifest_name(generation))
-        named = self._named_by(retained)
+        removals = _Removals(self._store)
+        expired = {one for one in expired if removals.remove(manifest_name(one))}
+        named = self._named_by(created_at.keys() - expired)
         unfinished = {name: at for name, at in times.items() if name.startswith(UNFINISHED_PREFIX)}
-        num_removed = len(expired) + self._remove_old(unfinished, now)
+        self._remove_old(unfinished, now, removals)
+        num_removed = removals.num_removed
         for lease in old_leases(self._store, now):
-            self._store.remove(lease)
-        if named is None:
-            return num_removed
-        kept = frozenset[str]().union(*named, map(pack_name, in_flight))
-        folders = (SEGMENTS, TOMBSTONES) if in_flight else (SEGMENTS, TOMBSTONES, CENTROIDS)
-        return num_removed + sum(self._sweep(folder, kept, now) for folder in folders)
+            removals.remove(lease)
+        num_leases = removals.num_removed - num_removed
+        if named is not None:
+            kept = frozenset[str]().union(*named, map(pack_name, in_flight))
+            for folder in (SEGMENTS, TOMBSTONES) if in_flight else (SEGMENTS, TOMBSTONES, CENTROIDS):
+                self._sweep(folder, kept, now, removals)
+        removals.raise_failure()
+        return removals.num_removed - num_leases
 
     def _named_by(self, retained: Collection[int]) -> list[frozenset[str]] | None:
         """Return what the retained generations name; None if one cannot be read, as after a repair."""
@@ -108,14 +114,14 @@ class GarbageCollector:
                 return None
         return list(self._named.values())
 
-    def _sweep(self, folder: str, kept: Collection[str], now: float) -> int:
+    def _sweep(self, folder: str, kept: Collection[str], now: float, removals: _Removals) -> None:
         times = self._store.list_times(folder)
         garbage = {
             f"{folder}/{name}": at
             for name, at in times.items()
             if f"{folder}/{name.removeprefix(UNFINISHED_PREFIX)}" not in kept
         }
-        return self._remove_old(self._not_renewed(folder, garbage, now), now)
+        self._remove_old(self._not_renewed(folder, garbage, now), now, removals)
 
     def _not_renewed(self, folder: str, garbage: Mapping[str, float], now: float) -> Mapping[str, float]:
         """Leave out sets of centroids that were written again since, as another owner's merge does.
@@ -127,8 +133,32 @@ class GarbageCollector:
         times = self._store.list_times(folder)
         return {name: at for name, at in garbage.items() if times.get(name.removeprefix(f"{folder}/")) == at}
 
-    def _remove_old(self, times: Mapping[str, float], now: float) -> int:
-        old = [name for name, modified_at in times.items() if now - modified_at >= self._retain_for]
-        for name in old:
+    def _remove_old(self, times: Mapping[str, float], now: float, removals: _Removals) -> None:
+        for name, modified_at in times.items():
+            if now - modified_at >= self._retain_for:
+                removals.remove(name)
+
+
+class _Removals:
+    """Removes files. One that cannot be removed, as on a network file system, keeps no other from going."""
+
+    def __init__(self, store: ShardStore) -> None:
+        self._store = store
+        self._failure: OSError | None = None
+        self.num_removed = 0
+
+    def remove(self, name: str) -> bool:
+        """Remove a file; False if it cannot be removed. A store that does not answer is asked no further."""
+        try:
             self._store.remove(name)
-        return len(old)
+        except StoreTrouble:
+            raise
+        except OSError as error:
+            self._failure = self._failure or error
+            return False
+        self.num_removed += 1
+        return True
+
+    def raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import re
-from contextlib import suppress
+import time
 
 from clip_index.errors import CommitUnknown, DamagedFile
 from clip_index.generations.manifest import Manifest, ParsedSegments, dump_manifest, parse_manifest
-from clip_index.storage.shard_store import CreationUnknown, ShardStore
+from clip_index.storage.parsed_files import parse_file
+from clip_index.storage.shard_store import CreationUnknown, ShardStore, StoreUnreachable
 
 _MANIFEST_NAME = re.compile(r"manifest-(\d{20})\.json", re.ASCII)
 _TOO_GREAT = 10**18
 """No shard gets there. Behind a file of the greatest name no generation could follow."""
+_MAX_LOOKS = 10
+_PAUSE_SECONDS = 0.05
 
 
 def manifest_name(generation: int) -> str:
@@ -33,15 +37,19 @@ def list_generations(store: ShardStore) -> list[int]:
 
 def read_manifest(store: ShardStore, generation: int) -> Manifest:
     """Read one generation; `DamagedFile` if it is not what it says, `FileNotFoundError` if it is gone."""
-    return _parse(store, generation, store.read(manifest_name(generation)))
+    return _read(store, generation)[0]
 
 
-def _parse(store: ShardStore, generation: int, data: bytes, parsed: ParsedSegments | None = None) -> Manifest:
+def _read(store: ShardStore, generation: int, parsed: ParsedSegments | None = None) -> tuple[Manifest, bytes]:
     address = store.address_of(manifest_name(generation))
-    manifest = parse_manifest(data, address, parsed)
-    if manifest.generation != generation:
-        raise DamagedFile(address, f"it says generation {manifest.generation}")
-    return manifest
+
+    def parse(data: bytes) -> tuple[Manifest, bytes]:
+        manifest = parse_manifest(data, address, parsed)
+        if manifest.generation != generation:
+            raise DamagedFile(address, f"it says generation {manifest.generation}")
+        return manifest, data
+
+    return parse_file(store, manifest_name(generation), parse)
 
 
 def read_newest(store: ShardStore) -> Manifest | None:
@@ -62,15 +70,42 @@ class ManifestReader:
 
     def read_newest(self) -> tuple[Manifest, bytes] | None:
         """Do what `read_newest` does."""
+        old_listings = OldListings(self._store)
         while generations := list_generations(self._store):
-            with suppress(FileNotFoundError):  # it was collected after the listing, so a newer one exists
+            try:
                 return self.read(generations[-1])
+            except FileNotFoundError:  # it was collected after the listing, so a newer one exists
+                old_listings.wait(generations[-1])
         return None
 
     def read(self, generation: int) -> tuple[Manifest, bytes]:
         """Do what `read_manifest` does."""
-        data = self._store.read(manifest_name(generation))
-        return _parse(self._store, generation, data, self._parsed), data
+        return _read(self._store, generation, self._parsed)
+
+
+class OldListings:
+    """Waits while a store lists again what it has listed before, although another generation has followed.
+
+    Network file systems and some stores answer a listing from memory for some seconds.
+    """
+
+    def __init__(self, store: ShardStore) -> None:
+        self._store = store
+        self._newest = 0
+        self._num_looks = 0
+
+    def wait(self, newest: int) -> None:
+        """Pause if `newest` was the newest in the last listing, too; `StoreUnreachable` if that goes on."""
+        self._num_looks = self._num_looks + 1 if newest == self._newest else 1
+        self._newest = newest
+        if self._num_looks > _MAX_LOOKS:
+            raise StoreUnreachable(
+                errno.EAGAIN,
+                f"{self._store.address}: the listing is old: it ends with generation {newest}, "
+                "and another one has followed",
+            )
+        if self._num_looks > 1:
+            time.sleep(_PAUSE_SECONDS)
 
 
 class GenerationTaken(Exception):
@@ -88,7 +123,8 @@ def link_manifest(store: ShardStore, manifest: Manifest) -> None:
     Step 1 creates the manifest under its number, which fails if the number is taken. The
     manifest's nonce tells our commit from another writer's. Step 2 lists the generations.
     Garbage collection frees old numbers, so a free number alone proves nothing: only if no
-    greater generation exists has the commit succeeded.
+    greater generation exists has the commit succeeded. A listing without our own generation is
+    older than it and proves nothing either.
     """
     try:
         store.create_exclusively(manifest_name(manifest.generation), dump_manifest(manifest))  # Step 1
@@ -114,11 +150,19 @@ def _check_other(store: ShardStore, manifest: Manifest) -> None:
 
 
 def _list_newest(store: ShardStore, generation: int) -> int:
-    """After the manifest was created every error leaves the outcome unknown."""
-    try:
-        return int(list_generations(store)[-1])
-    except (OSError, IndexError) as error:
-        raise _unknown(store, generation, error) from error
+    """Return the newest generation of a listing that was made after ours was created.
+
+    After the manifest was created every error leaves the outcome unknown.
+    """
+    for _ in range(_MAX_LOOKS):
+        try:
+            newest = max(list_generations(store), default=0)
+        except OSError as error:
+            raise _unknown(store, generation, error) from error
+        if newest >= generation:
+            return newest
+        time.sleep(_PAUSE_SECONDS)
+    raise _unknown(store, generation, "the listing does not show it")
 
 
 def _unknown(store: ShardStore, generation: int, error: Exception | str) -> CommitUnknown:

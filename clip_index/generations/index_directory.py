@@ -19,8 +19,9 @@ from clip_index.errors import (
 from clip_index.generations.canaries import KeptCanaries, read_canaries
 from clip_index.generations.pointer import INDEX_ID, dump_first, name_current, newest_number, read_pointer
 from clip_index.guarantees import Guarantees
-from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.storage.digested_json import dump_digested
 from clip_index.storage.index_roots import IndexRoot, open_root
+from clip_index.storage.parsed_files import read_digested
 from clip_index.storage.shard_store import ShardStore
 
 FORMAT = 1
@@ -193,7 +194,7 @@ def _read_description(store: ShardStore) -> IndexDescription:
 
 def _parse_description(store: ShardStore) -> IndexDescription:
     file = store.address_of(DESCRIPTION)
-    fields = parse_digested(store.read(DESCRIPTION), file)
+    fields = read_digested(store, DESCRIPTION)
     try:
         if (found := fields.pop("format")) != FORMAT:
             raise OtherFormat(file, found, FORMAT)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from clip_index.errors import DamagedFile, DamagedIndexFile, IndexMissing, IndexRefused
-from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.storage.digested_json import dump_digested
+from clip_index.storage.parsed_files import read_digested
 from clip_index.storage.shard_store import CreationUnknown, ShardStore
 
 INDEX_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -42,6 +43,38 @@ def read_pointer(top: ShardStore) -> Pointer:
         return _read(top, number)
     except DamagedFile as damage:
         raise DamagedIndexFile(damage.file, damage.detail, way_on=_NAME_ANEW) from damage
+
+
+class PointerReader:
+    """Reads the pointer of a root again and again. Any thread may call this.
+
+    A listing that is older than the last one, as network file systems and some stores answer for some
+    seconds, takes nothing back. A root that was replaced does: then the known file is gone.
+    """
+
+    def __init__(self) -> None:
+        self._known: Pointer | None = None
+
+    def read(self, top: ShardStore) -> Pointer:
+        """Do what `read_pointer` does."""
+        known = self._known
+        try:
+            found = read_pointer(top)
+        except IndexMissing:
+            if known is None or not _is_still_there(top, known):
+                raise
+            return known
+        if known is not None and found.number < known.number and _is_still_there(top, known):
+            return known
+        self._known = found
+        return found
+
+
+def _is_still_there(top: ShardStore, known: Pointer) -> bool:
+    try:
+        return _read(top, known.number) == known
+    except (FileNotFoundError, DamagedFile):
+        return False
 
 
 def newest_number(top: ShardStore) -> int:
@@ -116,7 +149,7 @@ def _create(top: ShardStore, pointer: Pointer) -> Pointer:
 
 def _read(top: ShardStore, number: int) -> Pointer:
     address = top.address_of(_name(number))
-    fields = parse_digested(top.read(_name(number)), address)
+    fields = read_digested(top, _name(number))
     index_id = fields.get("index_id")
     if not isinstance(index_id, str) or not INDEX_ID.fullmatch(index_id):
         raise DamagedFile(address, f"no index has the id {index_id!r}")

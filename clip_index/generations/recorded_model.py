@@ -11,7 +11,8 @@ from pathlib import Path
 
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import DamagedFile
-from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.storage.digested_json import dump_digested
+from clip_index.storage.parsed_files import read_digested
 from clip_index.storage.shard_store import ShardStore
 
 _FILE = "model.json"
@@ -65,7 +66,7 @@ def copy_model(source: ShardStore, target: ShardStore) -> None:
 def read_model(store: ShardStore) -> RecordedModel | None:
     """Return the model that an index was begun with; None if that is not written, or not readable."""
     try:
-        fields = parse_digested(store.read(_FILE), store.address_of(_FILE))
+        fields = read_digested(store, _FILE)
     except (DamagedFile, OSError):
         return None
     model, pretrained = fields.get("model"), fields.get("pretrained")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from clip_index.errors import Fenced
-from clip_index.generations.history import GenerationTaken, link_manifest, read_newest
+from clip_index.generations.history import GenerationTaken, OldListings, link_manifest, read_newest
 from clip_index.generations.manifest import Manifest
 from clip_index.storage.shard_store import ShardStore
 
@@ -31,8 +31,10 @@ def take_over_manifest(store: ShardStore, claim: Claim) -> Manifest:
     takes over the former owner's generation. When this returns, every commit that the former
     owner still tries finds its number taken, or a greater generation.
 
+    If the store's listing is old, this waits for a newer one, and raises `StoreUnreachable` in the end.
     If the claim has an `own_epoch`, this raises `Fenced` if another writer has taken the shard over since.
     """
+    old_listings = OldListings(store)
     while True:
         newest = read_newest(store)
         if newest is not None and claim.own_epoch is not None:
@@ -41,6 +43,7 @@ def take_over_manifest(store: ShardStore, claim: Claim) -> Manifest:
         try:
             link_manifest(store, manifest)
         except GenerationTaken:
+            old_listings.wait(manifest.generation - 1)
             continue
         return manifest
 

@@ -17,6 +17,7 @@ from pyroaring import BitMap
 from clip_index.errors import DamagedFile
 from clip_index.generations.manifest import TombstonesEntry, TombstonesFile, tombstones_name
 from clip_index.storage.file_digest import digest_of
+from clip_index.storage.parsed_files import parse_file
 from clip_index.storage.shard_store import ShardStore
 
 MAX_BYTES_IN_MANIFEST = 4096
@@ -70,10 +71,14 @@ def read_tombstones(store: ShardStore, entry: TombstonesEntry) -> BitMap:
     recent = _bitmap(entry.bitmap)
     if entry.file is None:
         return recent
-    name = tombstones_name(entry.file.file_name)
-    data = store.read(name)
-    if digest_of(data) != entry.file.digest:  # what was verified may have been another copy
-        raise DamagedFile(store.address_of(name), "its bytes do not match the manifest's digest")
+    name, digest = tombstones_name(entry.file.file_name), entry.file.digest
+
+    def checked(data: bytes) -> bytes:
+        if digest_of(data) != digest:  # what was verified may have been another copy
+            raise DamagedFile(store.address_of(name), "its bytes do not match the manifest's digest")
+        return data
+
+    data = parse_file(store, name, checked)
     try:
         dead = BitMap.deserialize(data) | recent
     except (ValueError, IndexError) as error:

@@ -137,8 +137,23 @@ class ShardReader:
         for newest in range(known, known + steps):
             if self.store.exists(manifest_name(newest + 1)):
                 continue
-            return self._manifests.read_newest() if newest == known else self._manifests.read(newest)
-        return self._manifests.read_newest()
+            return self._read_listed() if newest == known else self._manifests.read(newest)
+        return self._read_listed()
+
+    def _read_listed(self) -> tuple[Manifest, bytes] | None:
+        """Read the newest generation of a listing, unless the listing is older than what is known.
+
+        Network file systems and some stores list for some seconds what was there before. Then the known
+        generation is still there although the listing lacks it, and others may have followed.
+        """
+        found = self._manifests.read_newest()
+        known = self.view.snapshot.generation
+        if not known or (found and found[0].generation > known) or not self._is_still_there():
+            return found
+        newest = known
+        while newest < known + _MAX_STEPS and self.store.exists(manifest_name(newest + 1)):
+            newest += 1
+        return self._manifests.read(newest)
 
     def _stay_empty(self) -> bool:
         """There is no generation. If one was known, keep serving it: somebody is moving directories."""

@@ -27,10 +27,15 @@ from clip_index.storage.durable_files import (
 from clip_index.storage.file_digest import FileDigest, check_size, read_digest, verify_file
 from clip_index.storage.mapped_part import MappedPart, map_file
 from clip_index.storage.pack import PackPart
-from clip_index.storage.regular_files import check_folders, read_regular
+from clip_index.storage.regular_files import again_if_stale, check_folders, read_regular
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REMOVED_WHILE_OPEN = ".nfs"
+"""An NFS client renames a file so if it is removed on the machine that has it open, and removes it later.
+
+Until then it cannot be removed, and it is nobody's.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +167,17 @@ class LocalShardStore:
     def list_names(self, folder: str = "") -> list[str]:
         self._check_folders(self.path / folder)
         try:
-            return os.listdir(self.path / folder)
+            names = again_if_stale(partial(os.listdir, self.path / folder))
         except FileNotFoundError:
             return []
+        return [name for name in names if not name.startswith(_REMOVED_WHILE_OPEN)]
 
     def list_times(self, folder: str = "") -> Mapping[str, float]:
         """Leave out what vanishes during the listing."""
         times = {}
         for name in self.list_names(folder):
             with contextlib.suppress(FileNotFoundError):
-                times[name] = (self.path / folder / name).lstat().st_mtime
+                times[name] = again_if_stale((self.path / folder / name).lstat).st_mtime
         return times
 
     def seconds_ahead(self) -> float:

@@ -15,6 +15,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import (
@@ -57,6 +58,24 @@ _FORBIDDEN = re.compile(r"status code: (401|403)\b")
 _CHANGES_EACH_TIME = re.compile(r"\?\S+| in [\d.]+(ns|µs|ms|s)\b")
 """A query, which may hold a token, and how long the request took."""
 _REDIRECTED = "Received redirect without LOCATION"
+_CODE = re.compile(r"<Code>(\w[\w.]{0,60})</Code>")
+"""The code of an error in the XML of S3, Google and Azure. An answer to HEAD has none."""
+_REFUSED_CREDENTIALS = ("AccessDenied", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch")
+_TOLD_CODES: Mapping[str, tuple[int, str]] = {
+    **dict.fromkeys(
+        ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"),
+        (errno.EACCES, "the credentials have expired"),
+    ),
+    "RequestTimeTooSkewed": (errno.EACCES, "this machine's clock differs from the store's: set it right"),
+    "InvalidObjectState": (
+        errno.EACCES,
+        "the object was moved to an archive: restore it, and leave the index out of the lifecycle rules",
+    ),
+    **{code: (errno.EACCES, f"the credentials are refused ({code})") for code in _REFUSED_CREDENTIALS},
+}
+_TRANSIENT_CODES = frozenset({"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"})
+"""What went wrong on the way, although the status is 400."""
+_BAD_REQUEST = re.compile(r"status code: 400\b")
 _MAX_DETAIL = 300
 
 
@@ -181,7 +200,10 @@ class ObjectBucket:
                 raise self._refused(errno.EINVAL, "the bucket does not exist") from error
             raise FileNotFoundError(errno.ENOENT, "no such object", self.address_of(key)) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-            raise self._refused(errno.EACCES, f"the credentials are refused: {_detail(error)}") from error
+            refusal = self._refusal_of_code(error)
+            raise refusal or self._refused(
+                errno.EACCES, f"the credentials are refused: {_detail(error)}"
+            ) from error
         except (InvalidPathError, ValueError) as error:
             raise self._refused(errno.EINVAL, f"no object can be named {key!r}: {_detail(error)}") from error
         except (BaseError, OSError) as error:
@@ -191,6 +213,8 @@ class ObjectBucket:
         text = str(error)
         if _NO_BUCKET.search(text):
             return self._refused(errno.EINVAL, "the bucket does not exist")
+        if (refusal := self._refusal_of_code(error)) is not None:
+            return refusal
         if _FORBIDDEN.search(text):
             return self._refused(errno.EACCES, f"the credentials are refused: {_detail(error)}")
         if are_credentials_missing(error):
@@ -198,6 +222,17 @@ class ObjectBucket:
         if _REDIRECTED in text:
             return self._refused(errno.EINVAL, "the bucket is in another region: set AWS_REGION")
         return StoreUnreachable(errno.EHOSTUNREACH, f"{self.url}: {_detail(error)}")
+
+    def _refusal_of_code(self, error: Exception) -> StoreRefused | None:
+        """Return what the store says that it will not do, and why; None if it says no such thing."""
+        text = str(error)
+        code = _code_of(text)
+        if code is not None and code in _TOLD_CODES:
+            return self._refused(*_TOLD_CODES[code])
+        if not _BAD_REQUEST.search(text) or code in _TRANSIENT_CODES:
+            return None
+        why = code or "400 Bad Request, as for credentials that have expired or another AWS_REGION"
+        return self._refused(errno.EINVAL, f"the store refuses the request ({why})")
 
     def _refused(self, number: int, detail: str) -> StoreRefused:
         return StoreRefused(number, f"{self.url}: {detail}")
@@ -217,11 +252,26 @@ def open_bucket(url: str) -> ObjectBucket:
         "connect_timeout": _CONNECT_TIMEOUT,
         "allow_http": _has_plain_endpoint(),
     }
+    _refuse_parts_that_name_nothing(url)
     try:
         store: Any = from_url(url, client_options=options, retry_config=_RETRIES)
     except (BaseError, ValueError) as error:
         raise StoreRefused(errno.EINVAL, f"{url}: {_detail(error)}") from error
     return ObjectBucket(store, url)
+
+
+def _refuse_parts_that_name_nothing(url: str) -> None:
+    """obstore ignores these parts of a URL, so the root would be another one. A password is not repeated."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        place = f"{parts.scheme}://…@{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise StoreRefused(
+            errno.EINVAL, f"{place}: credentials are read from variables, such as AWS_ACCESS_KEY_ID"
+        )
+    if parts.query or parts.fragment:
+        raise StoreRefused(
+            errno.EINVAL, f"{url}: write ? as %3F and # as %23, because what follows them would be ignored"
+        )
 
 
 def _has_plain_endpoint() -> bool:
@@ -231,6 +281,12 @@ def _has_plain_endpoint() -> bool:
         for name, value in os.environ.items()
         if _ENDPOINT_VARIABLE.fullmatch(name.upper())
     )
+
+
+def _code_of(text: str) -> str | None:
+    """Return the code that a store gives its error, if it gives one."""
+    found = _CODE.search(text)
+    return found[1] if found else None
 
 
 def _facts(meta: Any) -> ObjectFacts:
@@ -243,5 +299,6 @@ def _detail(error: Exception) -> str:
     The text of one failure is the same each time, because logs say it once as long as it stays.
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    told = _CHANGES_EACH_TIME.sub("", lines[0].partition("<?xml")[0])
-    return told.rstrip(": ")[:_MAX_DETAIL]
+    told = _CHANGES_EACH_TIME.sub("", lines[0].partition("<?xml")[0]).rstrip(": ")[:_MAX_DETAIL]
+    code = _code_of(str(error))
+    return f"{told} ({code})" if code else told

@@ -9,13 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from clip_index.errors import DamagedFile
 
 MAX_DOCUMENT_BYTES = 64 * 2**20
 """Of a file that is read as a whole. A manifest takes about a kilobyte for each segment."""
 
+_MAX_STALE = 2
+_ResultT = TypeVar("_ResultT")
 _IRREGULAR = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
 _KINDS = {
     stat.S_IFLNK: "a link",
@@ -44,8 +49,27 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
     return descriptor
 
 
+def again_if_stale(action: Callable[[], _ResultT]) -> _ResultT:
+    """Try again when NFS has lost a file because another machine removed or replaced it meanwhile.
+
+    A new attempt looks the name up again. If that fails too, the whole directory may be gone from the
+    server, so the error says nothing about the file.
+    """
+    for _ in range(_MAX_STALE):
+        try:
+            return action()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return action()
+
+
 def read_regular(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Read a regular file of at most `max_bytes`; `FileNotFoundError` if there is none."""
+    return again_if_stale(partial(_read_once, path, max_bytes))
+
+
+def _read_once(path: Path, max_bytes: int) -> bytes:
     with os.fdopen(open_regular(path), "rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
         # `read` reserves as much memory as it is asked for

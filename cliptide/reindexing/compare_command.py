@@ -15,6 +15,7 @@ from rich.table import Table
 from clip_index.content import MODALITIES
 from clip_index.generations.index_directory import check_index_id
 from clip_index.reading.snapshot import Hit
+from clip_index.storage.index_roots import IndexRoot
 from cliptide.pairs.reading import PairRequest, pair_options
 from cliptide.reindexing.comparing import ComparisonRequest, ComparisonResult, compare, model_option
 from cliptide.reindexing.comparison import ComparedAnswer, ComparedIndex
@@ -57,7 +58,7 @@ from cliptide.terminal.summary import json_option
 def compare_command(
     first_id: str,
     second_id: str,
-    index_root: Path,
+    index_root: IndexRoot,
     pairs: PairRequest,
     gallery: Path | None,
     num_shown: int,

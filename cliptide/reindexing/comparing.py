@@ -13,6 +13,7 @@ from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.generations.recorded_model import RecordedModel
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.index_roots import IndexRoot
 from cliptide.evaluation.job import build_gallery_of_pairs, scored
 from cliptide.evaluation.report import Evaluation
 from cliptide.pairs.checking import TooManyBadPairs
@@ -46,7 +47,7 @@ class Models:
 class ComparisonRequest:
     """What is compared: two indexes of a root, by texts, pairs, live queries and sampled contents."""
 
-    root: Path
+    root: IndexRoot
     first_id: str
     second_id: str
     model_of: Mapping[str, str]

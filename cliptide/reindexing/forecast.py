@@ -17,13 +17,15 @@ _NUM_SAMPLED = 64
 _BATCH = 16
 _PROBE_SECONDS = 3.0  # of each modality
 _BYTES_OF_A_NUMBER = 2  # segments hold fp16
+_TIMES_WHILE_MERGING = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """`num_records` are in the log, and each upload among them is encoded, also one that was replaced later.
 
-    `rates` are contents a second by modality, measured on this machine with nothing else to do.
+    `rates` are contents a second by modality, measured on this machine with nothing else to do. A bucket has
+    no bound, so no `free_bytes` are told of it.
     """
 
     num_contents: Mapping[Modality, int]
@@ -31,7 +33,12 @@ class Forecast:
     rates: Mapping[Modality, float]
     served_bytes: int
     new_bytes: int
-    free_bytes: int
+    free_bytes: int | None
+
+    @property
+    def may_lack_room(self) -> bool:
+        """Whether the index may fill the disk while its segments merge."""
+        return self.free_bytes is not None and self.new_bytes * _TIMES_WHILE_MERGING > self.free_bytes
 
     @property
     def seconds(self) -> float:
@@ -60,7 +67,9 @@ class Forecast:
         rates = f"{self.rates['image']:,.0f} pictures or {self.rates['text']:,.0f} texts a second"
         times = f"{in_words(self.seconds)} for the live contents, {in_words(self.most_seconds)} at most"
         sizes = f"{_megabytes(self.new_bytes)} (the served one takes {_megabytes(self.served_bytes)})"
-        room = f"up to three times as much while segments merge; {_megabytes(self.free_bytes)} are free"
+        room = "up to three times as much while segments merge"
+        if self.free_bytes is not None:
+            room += f"; {_megabytes(self.free_bytes)} are free"
         return [
             f"{images:,} pictures and {texts:,} texts are live; the log holds {self.num_records:,} records",
             f"a machine like this one encodes {rates}: {times}",
@@ -69,7 +78,7 @@ class Forecast:
 
 
 def build_forecast(
-    served: Searcher, encoder: Encoder, log_ranges: Sequence[LogRange], free_bytes: int
+    served: Searcher, encoder: Encoder, log_ranges: Sequence[LogRange], free_bytes: int | None
 ) -> Forecast:
     shards = served.shards.values()
     num_contents: dict[Modality, int] = {

@@ -18,6 +18,7 @@ from clip_index.generations.index_directory import IndexDescription, IndexDirect
 from clip_index.generations.recorded_model import RecordedModel, record_model
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
+from clip_index.storage.index_roots import IndexRoot
 from cliptide.reindexing.build_watch import BuildWatch
 from cliptide.reindexing.disk_errors import disk_errors_named
 from cliptide.reindexing.forecast import Forecast, build_forecast
@@ -74,7 +75,7 @@ _NUM_NAMED = 20
 @registry_options
 @json_option("reindex")
 def reindex_command(
-    index_root: Path, index_id: str, kafka: KafkaSettings, watch: bool, as_json: bool, **flags: Any
+    index_root: IndexRoot, index_id: str, kafka: KafkaSettings, watch: bool, as_json: bool, **flags: Any
 ) -> None:
     """Describe an index for another model beside the one that serves, and say beforehand what it will take.
 
@@ -99,7 +100,9 @@ def reindex_command(
         _begin(index_root, index_id, LogAccess(index_root, kafka, *parts), flags, as_json=as_json)
 
 
-def _begin(root: Path, index_id: str, access: LogAccess, flags: dict[str, Any], *, as_json: bool) -> None:
+def _begin(
+    root: IndexRoot, index_id: str, access: LogAccess, flags: dict[str, Any], *, as_json: bool
+) -> None:
     """Step 1 opens what is served, step 2 asks the log, step 3 loads the model and tries it. Then it is told
     what the index will take. Step 4 describes it, and step 5 takes over what the log does not hold.
     """
@@ -107,7 +110,7 @@ def _begin(root: Path, index_id: str, access: LogAccess, flags: dict[str, Any], 
     log = ask_log(access.kafka, served)  # Step 2
     settings = EncoderSettings(model=flags["model"], pretrained=flags["pretrained"])
     encoder = _load(settings, served)  # Step 3
-    forecast = build_forecast(searcher, encoder, log.ranges, shutil.disk_usage(root).free)
+    forecast = build_forecast(searcher, encoder, log.ranges, _free_bytes(root))
     retained = access.find_retained(log, served, searcher)
     kept = list(find_kept(searcher, retained))
     _tell(forecast, kept)
@@ -126,7 +129,11 @@ def _begin(root: Path, index_id: str, access: LogAccess, flags: dict[str, Any], 
     print_summary(fields, f"{index_id} is described; now: {way_on}", as_json=as_json)
 
 
-def _open_served(root: Path, index_id: str) -> tuple[IndexDirectory, Searcher]:
+def _free_bytes(root: IndexRoot) -> int | None:
+    return shutil.disk_usage(root).free if isinstance(root, Path) else None
+
+
+def _open_served(root: IndexRoot, index_id: str) -> tuple[IndexDirectory, Searcher]:
     reader = IndexReader(root)
     reader.reload()
     if reader.index is None or reader.searcher is None:
@@ -160,7 +167,7 @@ def _describe(topic: TopicDescription, group_id: str, encoder: Encoder) -> Index
 def _tell(forecast: Forecast, kept: Sequence[KeptContent]) -> None:
     for line in forecast.lines():
         tell(line)
-    if forecast.new_bytes * 3 > forecast.free_bytes:
+    if forecast.may_lack_room:
         tell("that may not fit on the disk: make room before the consumer begins")
     sources = Counter(one.source for one in kept)
     if not kept:

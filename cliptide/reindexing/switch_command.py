@@ -23,7 +23,7 @@ from clip_index.generations.pointer import (
     read_history,
     read_pointer,
 )
-from clip_index.storage.index_roots import open_root
+from clip_index.storage.index_roots import IndexRoot, open_root
 from cliptide.pairs.reading import PairRequest
 from cliptide.reindexing.comparing import ComparisonRequest, model_option
 from cliptide.reindexing.disk_errors import disk_errors_named
@@ -109,7 +109,7 @@ def quality_options(command: Any) -> Any:
 @service_options
 @json_option("switch")
 def switch_command(
-    index_id: str | None, index_root: Path, is_list: bool, as_json: bool, **flags: Any
+    index_id: str | None, index_root: IndexRoot, is_list: bool, as_json: bool, **flags: Any
 ) -> None:
     """Let the index INDEX_ID serve: every query service follows without a pause.
 
@@ -132,7 +132,7 @@ def switch_command(
             _switch(index_id, index_root, flags, as_json=as_json)
 
 
-def _switch(index_id: str, root: Path, flags: dict[str, Any], *, as_json: bool) -> None:
+def _switch(index_id: str, root: IndexRoot, flags: dict[str, Any], *, as_json: bool) -> None:
     """Check, then name the index. If somebody has named another one meanwhile, the checks do not count."""
     check_index_id(index_id)
     pointer, services = read_pointer(open_root(root)), clients_of(flags)
@@ -147,7 +147,7 @@ def _switch(index_id: str, root: Path, flags: dict[str, Any], *, as_json: bool) 
 def _check(
     index: IndexDirectory,
     pointer: Pointer,
-    root: Path,
+    root: IndexRoot,
     services: Sequence[QueryClient],
     flags: dict[str, Any],
 ) -> None:
@@ -163,7 +163,7 @@ def _check(
 
 
 def _comparison(
-    index: IndexDirectory, served: IndexDirectory, root: Path, flags: dict[str, Any]
+    index: IndexDirectory, served: IndexDirectory, root: IndexRoot, flags: dict[str, Any]
 ) -> ComparisonRequest:
     pairs = None if flags["pairs"] is None else PairRequest.of_sources([flags["pairs"]])
     return ComparisonRequest(
@@ -181,7 +181,7 @@ def _comparison(
 @root_option
 @service_options
 @json_option("rollback")
-def rollback_command(index_root: Path, as_json: bool, **flags: Any) -> None:
+def rollback_command(index_root: IndexRoot, as_json: bool, **flags: Any) -> None:
     """Let the index serve again that served before the last `cliptide switch`.
 
     It is not refused if that index is behind, because a rollback may be urgent: the command says how many
@@ -196,7 +196,7 @@ def rollback_command(index_root: Path, as_json: bool, **flags: Any) -> None:
     _follow(named, current.index_id, clients_of(flags), flags, as_json=as_json)
 
 
-def _tell_what_is_missing(index: IndexDirectory, served_id: str, root: Path) -> None:
+def _tell_what_is_missing(index: IndexDirectory, served_id: str, root: IndexRoot) -> None:
     try:
         wanted = read_next_offsets(IndexDirectory.open(root, served_id))
         gaps = read_gaps(index, wanted)

@@ -166,6 +166,22 @@ def test_a_damaged_object_is_named_and_the_old_view_serves_on(
     assert ids_of(reader) == ["a"]
 
 
+def test_no_single_wrong_answer_of_the_bucket_counts_as_damage(
+    bucket: ObjectBucket, writer: ShardWriter, tmp_path: Path
+) -> None:
+    """An error's text of the right length, as a proxy may answer it, at each request of an opening."""
+    commit(writer, "a")
+    number, has_failed = 1, True
+    while has_failed:
+        faulty = FaultyBucket(bucket, number, Fault.WRONG_BYTES)
+        reader = IndexReader(object_store(faulty, "", tmp_path / f"reader {number}"))
+        reader.reload()
+        assert ids_of(reader) == ["a"]
+        has_failed = faulty.has_failed
+        number += 1
+    assert number > 5
+
+
 def test_a_full_cache_disk_keeps_the_old_view_and_says_so(
     bucket: ObjectBucket, writer: ShardWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from clip_index.errors import DamagedFile, IndexRefused
+from clip_index.generations.history import list_generations
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.storage import object_bucket
 from clip_index.storage.file_digest import digest_of
 from clip_index.storage.index_roots import ObjectRoot, open_root
-from clip_index.storage.object_bucket import ObjectBucket, open_bucket
+from clip_index.storage.object_bucket import ObjectBucket, ObjectFacts, open_bucket
 from clip_index.storage.object_store import ObjectShardStore
 from clip_index.storage.shard_store import CreationUnknown, StoreRefused, StoreUnreachable
+from clip_index.writing.shard_writer import WriterSettings
 from fakes.faulty_bucket import Fault, FaultyBucket
 from fakes.object_stores import memory_bucket, object_store
-from fakes.shards import create_index
+from fakes.shards import add, content, create_index, take_over
 from tests.object_stores.servers import ObjectServer, free_port
 
 
@@ -223,6 +227,9 @@ def test_a_store_that_does_not_answer_is_transient(tmp_path: Path, monkeypatch: 
     ("url", "told"),
     [
         pytest.param("ftp://bucket", "begins with s3://", id="another scheme"),
+        pytest.param("s3://bucket/a?b", "write . as %3F", id="a question mark"),
+        pytest.param("s3://bucket/a#b", "write . as %3F and # as %23", id="a hash"),
+        pytest.param("s3://key:pass@bucket/a", r"^s3://…@bucket/a: credentials", id="credentials"),
         pytest.param("az://container", "Account must be specified", id="Azure without an account"),
     ],
 )
@@ -242,3 +249,41 @@ def test_one_root_has_one_store_in_a_process(tmp_path: Path) -> None:
 
 def test_a_bucket_of_google_is_opened_without_a_request() -> None:
     assert open_bucket("gs://bucket/index/").url == "gs://bucket/index"
+
+
+class Skewed(ObjectBucket):
+    """A store whose clock is wrong by an hour."""
+
+    skew_seconds = 0.0
+
+    def facts_of(self, key: str) -> ObjectFacts:
+        return self._skewed(super().facts_of(key))
+
+    def list_all(self, prefix: str) -> Mapping[str, ObjectFacts]:
+        return {key: self._skewed(facts) for key, facts in super().list_all(prefix).items()}
+
+    def _skewed(self, facts: ObjectFacts) -> ObjectFacts:
+        return replace(facts, modified_at=facts.modified_at + self.skew_seconds)
+
+
+@pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
+def test_ages_are_right_by_a_store_whose_clock_is_wrong_by_an_hour(
+    bucket: ObjectBucket, tmp_path: Path, hours: int
+) -> None:
+    skewed = Skewed(bucket._store, bucket.url)
+    skewed.skew_seconds = 3600.0 * hours
+    moved = 0.0
+    writer = take_over(
+        create_index(object_store(skewed, "", tmp_path / "cache")),
+        settings=WriterSettings(retain_for_seconds=600.0, collect_every_seconds=0.0),
+        clock=lambda: time.time() + moved,
+    )
+    for number in range(5):
+        add(writer, [content(f"c{number}", number)])
+        writer.commit()
+    moved = 500.0
+    writer.maintain()
+    assert len(list_generations(writer.store)) == 6, "everything is young"
+    moved = 700.0
+    writer.maintain()
+    assert len(list_generations(writer.store)) == 3

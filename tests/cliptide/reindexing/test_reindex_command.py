@@ -24,11 +24,13 @@ from clip_index.content import (
 from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import IndexRefused
+from clip_index.generations.history import read_newest
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.recorded_model import RecordedModel, read_model
 from clip_index.generations.takeover import Claim
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
+from clip_index.storage.index_roots import IndexRoot, ObjectRoot, open_root
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
 from cliptide.reindexing import log_access, reindex_command, seeding
@@ -89,18 +91,21 @@ def fill(index: IndexDirectory, changes: Sequence[Change], first_offset: int = 0
     writer.close()
 
 
-def searcher_of(root: Path, index_id: str) -> Searcher:
+def searcher_of(root: IndexRoot, index_id: str) -> Searcher:
     reader = IndexReader(root, index_id)
     reader.reload()
     assert reader.searcher is not None
     return reader.searcher
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(params=["directory", "bucket"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> IndexRoot:
     """A root whose served index holds eight records."""
-    fill(IndexDirectory.create(tmp_path, "main", describe("main", OLD)), uploads(OLD))
-    return tmp_path
+    root: IndexRoot = tmp_path
+    if request.param == "bucket":
+        root = ObjectRoot(f"memory://{tmp_path.name}", tmp_path / "cache")
+    fill(IndexDirectory.create(root, "main", describe("main", OLD)), uploads(OLD))
+    return root
 
 
 @pytest.fixture
@@ -112,13 +117,20 @@ def log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindex_command, "_load", lambda *_: NEW)
 
 
-def run(root: Path, *words: str) -> Result:
-    arguments = ["reindex", "--index-root", str(root), "--index-id", "v2", *words]
+def run(root: IndexRoot, *words: str) -> Result:
+    options = ["--index-root", str(root)]
+    if isinstance(root, ObjectRoot):
+        options += ["--index-cache-dir", str(root.cache_directory)]
+    arguments = ["reindex", *options, "--index-id", "v2", *words]
     return CliRunner(env={"COLUMNS": "200"}).invoke(main, arguments)
 
 
+def is_begun(root: IndexRoot, index_id: str) -> bool:
+    return bool(open_root(root).list_names(f"indexes/{index_id}"))
+
+
 def seed(
-    root: Path,
+    root: IndexRoot,
     fetched: Mapping[str, bytes] | None = None,
     log: RetainedLog | None = None,
 ) -> Seeding:
@@ -135,7 +147,7 @@ def seed(
 
 
 @pytest.mark.usefixtures("log")
-def test_the_index_is_described_as_its_consumer_will_describe_it(root: Path) -> None:
+def test_the_index_is_described_as_its_consumer_will_describe_it(root: IndexRoot) -> None:
     result = run(root, "--model", "tuned")
     assert result.exit_code == 0, result.output
     index = IndexDirectory.open(root, "v2")
@@ -145,7 +157,7 @@ def test_the_index_is_described_as_its_consumer_will_describe_it(root: Path) -> 
 
 
 @pytest.mark.usefixtures("log")
-def test_it_says_beforehand_what_the_index_will_take(root: Path) -> None:
+def test_it_says_beforehand_what_the_index_will_take(root: IndexRoot) -> None:
     result = run(root, "--model", "tuned", "--dry-run")
     assert result.exit_code == 0, result.output
     told = " ".join(result.stderr.split())
@@ -159,11 +171,14 @@ def test_it_says_beforehand_what_the_index_will_take(root: Path) -> None:
     assert summary["contents"] == {"text": 3, "image": 3}
     assert summary["not_in_log"] == {"text": 2, "link": 1, "lost": 1}
     assert summary["described"] is False
-    assert not (root / "indexes" / "v2").exists()
+    assert not is_begun(root, "v2")
+    is_bounded = isinstance(root, Path)
+    assert (" MiB are free" in told) == is_bounded, "a bucket has no bound"
+    assert (summary["free_bytes"] is not None) == is_bounded
 
 
 @pytest.mark.usefixtures("log")
-def test_what_is_lost_is_named_and_written_to_a_file(root: Path, tmp_path: Path) -> None:
+def test_what_is_lost_is_named_and_written_to_a_file(root: IndexRoot, tmp_path: Path) -> None:
     result = run(root, "--model", "tuned", "--lost", str(tmp_path / "lost.jsonl"))
     assert "lost: p-inline: the index keeps no copy of it" in result.stderr
     lost = [json.loads(line) for line in (tmp_path / "lost.jsonl").read_text().splitlines()]
@@ -181,16 +196,16 @@ def test_what_is_lost_is_named_and_written_to_a_file(root: Path, tmp_path: Path)
     ],
 )
 @pytest.mark.usefixtures("log")
-def test_what_cannot_be_done_is_one_sentence(root: Path, words: list[str], sentence: str) -> None:
+def test_what_cannot_be_done_is_one_sentence(root: IndexRoot, words: list[str], sentence: str) -> None:
     result = run(root, *words)
     assert result.exit_code in (1, 2)
     assert sentence in " ".join(result.stderr.split())
-    assert not (root / "indexes" / "v2").exists()
+    assert not is_begun(root, "v2")
 
 
 @pytest.mark.usefixtures("log")
 def test_a_second_call_with_another_model_is_refused_and_names_both(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: IndexRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(root, "--model", "tuned")
     monkeypatch.setattr(reindex_command, "_load", lambda *_: HashEncoder(seed=9))
@@ -199,7 +214,7 @@ def test_a_second_call_with_another_model_is_refused_and_names_both(
     assert "the index was built by hash" in again.stderr
 
 
-def test_texts_that_the_log_lost_are_taken_over_with_all_their_facts(root: Path) -> None:
+def test_texts_that_the_log_lost_are_taken_over_with_all_their_facts(root: IndexRoot) -> None:
     begun = seed(root)
     served, new = searcher_of(root, "main"), searcher_of(root, "v2")
     assert begun.num_taken == 2
@@ -212,14 +227,14 @@ def test_texts_that_the_log_lost_are_taken_over_with_all_their_facts(root: Path)
     assert new.embeddings(location) == pytest.approx(rows, abs=1e-3)
 
 
-def test_a_linked_picture_is_taken_only_while_it_is_the_same_file(root: Path) -> None:
+def test_a_linked_picture_is_taken_only_while_it_is_the_same_file(root: IndexRoot) -> None:
     changed = seed(root, {"https://shop.test/p.png": draw_picture(9)})
     assert [(one.content.content_id, why) for one, why in changed.lost if one.source == "link"] == [
         ("p-linked", "what its link gives is another file now")
     ]
 
 
-def test_a_linked_picture_is_fetched_again(root: Path) -> None:
+def test_a_linked_picture_is_fetched_again(root: IndexRoot) -> None:
     seed(root, {"https://shop.test/p.png": PICTURE})
     new = searcher_of(root, "v2")
     [hits] = new.search(NEW.encode([NEW.prepare_image(PICTURE)])[0], k=1, modality="image")
@@ -227,7 +242,7 @@ def test_a_linked_picture_is_fetched_again(root: Path) -> None:
     assert hits[0].score == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_link_that_does_not_answer_loses_one_content_and_no_other(root: Path) -> None:
+def test_a_link_that_does_not_answer_loses_one_content_and_no_other(root: IndexRoot) -> None:
     begun = seed(root, {})
     assert ("p-linked", "https://shop.test/p.png: 404") in [
         (one.content.content_id, why) for one, why in begun.lost
@@ -235,7 +250,9 @@ def test_a_link_that_does_not_answer_loses_one_content_and_no_other(root: Path) 
     assert begun.num_taken == 2
 
 
-def test_floors_and_remembered_deletes_are_taken_over_so_that_late_versions_stay_away(root: Path) -> None:
+def test_floors_and_remembered_deletes_are_taken_over_so_that_late_versions_stay_away(
+    root: IndexRoot,
+) -> None:
     seed(root)
     index = IndexDirectory.open(root, "v2")
     late = [
@@ -250,7 +267,9 @@ def test_floors_and_remembered_deletes_are_taken_over_so_that_late_versions_stay
     assert new.read(location).facts.text == "then without one"
 
 
-def test_after_its_consumer_has_read_the_log_the_new_index_holds_what_the_served_one_does(root: Path) -> None:
+def test_after_its_consumer_has_read_the_log_the_new_index_holds_what_the_served_one_does(
+    root: IndexRoot,
+) -> None:
     seed(root, {"https://shop.test/p.png": PICTURE})
     fill(IndexDirectory.open(root, "v2"), uploads(NEW)[LOG_START:])
     served, new = searcher_of(root, "main"), searcher_of(root, "v2")
@@ -261,7 +280,7 @@ def test_after_its_consumer_has_read_the_log_the_new_index_holds_what_the_served
         assert new.read(new.find(one)) == served.read(served.find(one))  # type: ignore[arg-type]
 
 
-def test_contents_are_not_taken_over_into_an_index_that_a_consumer_builds_already(root: Path) -> None:
+def test_contents_are_not_taken_over_into_an_index_that_a_consumer_builds_already(root: IndexRoot) -> None:
     index = IndexDirectory.create(root, "v2", describe("v2", NEW))
     fill(index, uploads(NEW)[LOG_START:], first_offset=LOG_START)
     with pytest.raises(IndexRefused, match="is being built already"):
@@ -274,7 +293,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("num_commits", range(4))
 def test_a_call_that_was_killed_is_repeated_and_encodes_only_what_is_missing(
-    root: Path, monkeypatch: pytest.MonkeyPatch, num_commits: int
+    root: IndexRoot, monkeypatch: pytest.MonkeyPatch, num_commits: int
 ) -> None:
     commit, left = seeding._commit, num_commits
 
@@ -307,13 +326,13 @@ def test_a_call_that_was_killed_is_repeated_and_encodes_only_what_is_missing(
     assert new.read(new.find("t-floor")).facts.text == "then without one"  # type: ignore[arg-type]
 
 
-def test_a_repeated_call_takes_what_the_first_one_could_not(root: Path) -> None:
+def test_a_repeated_call_takes_what_the_first_one_could_not(root: IndexRoot) -> None:
     assert seed(root).num_taken == 2
     assert seed(root, {"https://shop.test/p.png": PICTURE}).num_taken == 3
     assert live_ids(root, "v2") == {"t-old", "t-floor", "p-linked"}
 
 
-def test_a_repeated_call_follows_a_log_that_has_lost_more_since(root: Path) -> None:
+def test_a_repeated_call_follows_a_log_that_has_lost_more_since(root: IndexRoot) -> None:
     """The consumer had refused to start, because the records behind the end of the first call were gone."""
     seed(root)
     fill(IndexDirectory.open(root, "main"), [RemovedContent("t-old", 8)])
@@ -322,7 +341,7 @@ def test_a_repeated_call_follows_a_log_that_has_lost_more_since(root: Path) -> N
     assert searcher_of(root, "v2").shards[SHARD].next_offset == 9
 
 
-def test_a_repeated_call_that_finds_a_consumer_at_work_changes_nothing(root: Path) -> None:
+def test_a_repeated_call_that_finds_a_consumer_at_work_changes_nothing(root: IndexRoot) -> None:
     seed(root)
     fill(IndexDirectory.open(root, "v2"), uploads(NEW)[LOG_START:])
     with pytest.raises(IndexRefused, match="is being built already"):
@@ -330,7 +349,9 @@ def test_a_repeated_call_that_finds_a_consumer_at_work_changes_nothing(root: Pat
     assert searcher_of(root, "v2").shards[SHARD].next_offset == 8
 
 
-def test_a_floor_whose_event_the_log_lost_is_taken_over_though_it_holds_a_later_event(root: Path) -> None:
+def test_a_floor_whose_event_the_log_lost_is_taken_over_though_it_holds_a_later_event(
+    root: IndexRoot,
+) -> None:
     """Both ids were changed again in what is left of the log, by events without a version."""
     later: list[Change] = [RemovedContent("t-old", 8), encoded(OLD, "again", "t-gone", 9)]
     fill(IndexDirectory.open(root, "main"), later)
@@ -352,7 +373,7 @@ PATCHED = ("t-old", "t-new", "p-inline", "t-again")
 """Of these, `t-new` and `t-again` have uploads in what is left of the log, at 6 and 8."""
 
 
-def patch_all(root: Path) -> None:
+def patch_all(root: IndexRoot) -> None:
     """Upload one more text, and patch four contents: offsets 8 to 12."""
     patches = [PatchedContent(one, 9 + n, 9, metadata={"price": 5.0}) for n, one in enumerate(PATCHED)]
     uploaded = encoded(OLD, "uploaded again", "t-again", 8, version=2)
@@ -375,7 +396,7 @@ def records_that_are_left() -> list[Record]:
 
 
 @pytest.fixture
-def patched(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def patched(root: IndexRoot, monkeypatch: pytest.MonkeyPatch) -> IndexRoot:
     """A root with patched contents, and a log that can be read."""
     patch_all(root)
 
@@ -393,7 +414,7 @@ def patched(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_a_patched_content_whose_upload_the_log_lost_is_taken_over_or_listed(patched: Path) -> None:
+def test_a_patched_content_whose_upload_the_log_lost_is_taken_over_or_listed(patched: IndexRoot) -> None:
     """Its row has the offset of the patch, which the log still holds."""
     result = run(patched, "--model", "tuned")
     assert result.exit_code == 0, result.output
@@ -413,7 +434,9 @@ def test_a_patched_content_whose_upload_the_log_lost_is_taken_over_or_listed(pat
         assert new.read(new.find(one)) == served.read(served.find(one)), one  # type: ignore[arg-type]
 
 
-def test_an_upload_that_compaction_removed_is_listed(patched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_compaction_removed_is_listed(
+    patched: IndexRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing can be put before the beginning of such a log, which stays where it was."""
     found = Log(TopicDescription(TOPIC, "topic-1", 1), [LogRange(0, 13)], is_compacted=True)
     monkeypatch.setattr(reindex_command, "ask_log", lambda *_: found)
@@ -426,7 +449,7 @@ def test_an_upload_that_compaction_removed_is_listed(patched: Path, monkeypatch:
     assert json.loads(result.stdout.splitlines()[-1])["lost"] == 4
 
 
-def live_ids(root: Path, index_id: str) -> set[str]:
+def live_ids(root: IndexRoot, index_id: str) -> set[str]:
     return {
         segment.segment.contents.column("content_id")[row].as_py()
         for view in searcher_of(root, index_id).shard_views
@@ -435,13 +458,13 @@ def live_ids(root: Path, index_id: str) -> set[str]:
     }
 
 
-def test_a_log_that_holds_everything_leaves_nothing_to_take_over(root: Path) -> None:
+def test_a_log_that_holds_everything_leaves_nothing_to_take_over(root: IndexRoot) -> None:
     index = IndexDirectory.create(root, "v2", describe("v2", NEW))
     Seeding(index, NEW).write(searcher_of(root, "main"), RetainedLog({SHARD: 0}))
-    assert not list(index.path.glob("*/manifest-*"))
+    assert read_newest(index.shard_store(0)) is None
 
 
-def test_the_forecast_grows_with_the_dimension_and_with_replaced_uploads(root: Path) -> None:
+def test_the_forecast_grows_with_the_dimension_and_with_replaced_uploads(root: IndexRoot) -> None:
     served = searcher_of(root, "main")
     forecast = build_forecast(served, NEW, [LogRange(0, 12)], free_bytes=10**9)
     assert forecast.new_bytes - forecast.served_bytes == 6 * 2 * (NEW.dimension - OLD.dimension)
@@ -459,7 +482,7 @@ def test_a_time_is_told_in_the_unit_that_a_person_thinks_in(seconds: float, word
     assert in_words(seconds) == words
 
 
-def test_progress_tells_rate_and_time_left_until_the_index_has_caught_up(root: Path) -> None:
+def test_progress_tells_rate_and_time_left_until_the_index_has_caught_up(root: IndexRoot) -> None:
     index, served = IndexDirectory.create(root, "v2", describe("v2", NEW)), IndexDirectory.open(root, "main")
     steps: Iterator[Sequence[Change]] = iter([uploads(NEW)[:2], uploads(NEW)[2:4], uploads(NEW)[4:]])
     said: list[str] = []

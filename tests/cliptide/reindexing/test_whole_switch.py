@@ -1,4 +1,7 @@
-"""The whole change of a model: two query services under load, an index beside, the switch, the way back.
+"""The whole change of a model: query services under load, an index beside, the switch, the way back.
+
+The root is a directory, or a bucket of a real server. On a bucket it is tried with fewer contents and
+services, because what depends on the root are the files, the pointer and the copies, not the model.
 
 The first model is the demo's with noise in its weights, so that it finds less; the second is the demo's.
 """
@@ -13,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from safetensors.numpy import load_file, save_file
 from clip_index.encoder.open_clip import OpenClipEncoder, load_encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.reading.index_reader import IndexReader
+from clip_index.storage.index_roots import IndexRoot, ObjectRoot, local_directory
 from cliptide.__main__ import main
 from cliptide.demo.address import PageAddress
 from cliptide.demo.child_process import LOOPBACK, Child, free_port
@@ -31,6 +36,7 @@ from cliptide.demo.embedded_broker import EmbeddedBroker
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
 from cliptide.demo.services import DemoFiles, build_environment
 from cliptide.demo.small_clip.model import write_model_directory
+from cliptide.reindexing import forecast
 from cliptide.searching.query_client import QueryClient, QueryServiceError
 from consumer.app import Connections, ConsumerOptions, IndexLocation, build_consumer
 from consumer.telemetry.metrics import Metrics
@@ -41,10 +47,11 @@ from event_log.kafka.source import KafkaRecordSource
 from schemas.codec import encode_event
 from schemas.events import ImageContent, TextContent, UploadEvent
 from tests.consumer.running import eventually
+from tests.fixtures.buckets import reach
+from tests.object_stores.servers import ObjectServer
 
 pytestmark = [pytest.mark.broker, pytest.mark.encoder]
 
-NUM_IMAGES, NUM_TEXTS = 80, 40
 NOISE = 2.0
 PATIENCE_SECONDS = 300.0
 QUESTIONS = ("a red striped dress", "blue shoes", "a green hat with dots")
@@ -62,18 +69,42 @@ def write_worse_model(path: Path, good: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How much of everything the change is tried with. Each note has two pictures."""
+
+    num_notes: int
+    num_services: int
+    num_clients: int
+    num_requests: int
+
+    @property
+    def num_pictures(self) -> int:
+        return 2 * self.num_notes
+
+
+IN_A_DIRECTORY = Effort(num_notes=40, num_services=2, num_clients=4, num_requests=200)
+IN_A_BUCKET = Effort(num_notes=20, num_services=1, num_clients=1, num_requests=30)
+
+
 @dataclass
 class Site:
-    """A topic, an index root, two models, and the two query services."""
+    """A topic, a root, two models, and the query services. Without a bucket the root is a directory."""
 
     kafka: KafkaSettings
     topic: str
     folder: Path
+    effort: Effort
+    bucket: str | None = None
     services: list[QueryClient] = field(default_factory=list)
 
     @property
-    def root(self) -> Path:
-        return self.folder / "index"
+    def root(self) -> IndexRoot:
+        return ObjectRoot(self.bucket, self.folder / "copies") if self.bucket else self.folder / "index"
+
+    @property
+    def files(self) -> DemoFiles:
+        return DemoFiles(self.folder, bucket=self.bucket)
 
     def group(self, index_id: str) -> str:
         return f"{self.topic}-{index_id}"
@@ -110,11 +141,11 @@ class Site:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Run two query services as processes, which know the first model only."""
+        """Run query services as processes, which know the first model only."""
         with ExitStack() as stack:
-            for number in range(2):
+            for number in range(self.effort.num_services):
                 page = PageAddress(LOOPBACK, free_port())
-                environment = build_environment(DemoFiles(self.folder), self.model("worse"), self.kafka, page)
+                environment = build_environment(self.files, self.model("worse"), self.kafka, page)
                 environment |= {"CLIPTIDE_TOPIC": self.topic, "OMP_NUM_THREADS": "1"}
                 log = self.folder / f"query-{number}.log"
                 child = Child(f"query service {number}", "query_api", environment, log)
@@ -125,9 +156,10 @@ class Site:
     def run(self, *words: str) -> Result:
         """Run a command, which may refuse."""
         command, *rest = words
-        return CliRunner(env={"COLUMNS": "200"}).invoke(
-            main, [command, "--index-root", str(self.root), *rest]
-        )
+        flags = ["--index-root", str(self.root)]
+        if self.bucket:
+            flags += ["--index-cache-dir", str(local_directory(self.root))]
+        return CliRunner(env={"COLUMNS": "200"}).invoke(main, [command, *flags, *rest])
 
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("query-*.log")))
@@ -144,7 +176,7 @@ def event_of(content: CatalogueContent) -> UploadEvent:
     )
 
 
-def draw_catalogue() -> list[CatalogueContent]:
+def draw_catalogue(num_notes: int) -> list[CatalogueContent]:
     """Return notes, and for each of them two pictures of what it names."""
     drawn = build_catalogue(2_000, 200, seed=1)
     pictures = defaultdict(list)
@@ -152,7 +184,7 @@ def draw_catalogue() -> list[CatalogueContent]:
         if one.modality == "image":
             pictures[one.combination].append(one)
     notes = {one.combination: one for one in drawn if one.modality == "text"}
-    chosen = [note for note in notes.values() if len(pictures[note.combination]) > 1][:NUM_TEXTS]
+    chosen = [note for note in notes.values() if len(pictures[note.combination]) > 1][:num_notes]
     return [*chosen, *(picture for note in chosen for picture in pictures[note.combination][:2])]
 
 
@@ -161,6 +193,7 @@ class Load:
     """Asks the services all the time; keeps each answer's best score and time, and each failure."""
 
     services: Sequence[QueryClient]
+    num_clients: int
     scores: dict[str, set[float]] = field(default_factory=lambda: {text: set() for text in QUESTIONS})
     seconds: list[tuple[float, float]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -168,7 +201,8 @@ class Load:
     @contextmanager
     def running(self) -> Iterator[Load]:
         done = threading.Event()
-        threads = [threading.Thread(target=self._ask, args=(one, done)) for one in self.services * 2]
+        asked = islice(cycle(self.services), self.num_clients)
+        threads = [threading.Thread(target=self._ask, args=(one, done)) for one in asked]
         for thread in threads:
             thread.start()
         try:
@@ -222,14 +256,34 @@ def share_of_right_answers(service: QueryClient, catalogue: Sequence[CatalogueCo
     return right / len(notes)
 
 
-@pytest.fixture
-def site(embedded_broker: EmbeddedBroker, unique_name: Callable[[str], str], tmp_path: Path) -> Site:
+_SERVERS = {"versitygw": "s3_gateway", "moto": "moto_server"}
+
+
+@pytest.fixture(params=["directory", *_SERVERS])
+def site(
+    request: pytest.FixtureRequest,
+    embedded_broker: EmbeddedBroker,
+    unique_name: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Site:
+    if request.param == "directory":
+        return set_up(embedded_broker, unique_name("uploads"), tmp_path, IN_A_DIRECTORY)
+    monkeypatch.setattr(forecast, "_PROBE_SECONDS", 0.0)  # how fast this machine encodes does not matter
+    server: ObjectServer = request.getfixturevalue(_SERVERS[request.param])
+    bucket = f"{reach(server, monkeypatch)}/some/index"
+    return set_up(embedded_broker, unique_name("uploads"), tmp_path, IN_A_BUCKET, bucket)
+
+
+def set_up(
+    embedded_broker: EmbeddedBroker, topic: str, folder: Path, effort: Effort, bucket: str | None = None
+) -> Site:
+    """Create the topics and write both models."""
     kafka = KafkaSettings(embedded_broker.bootstrap_servers, EmbeddedBroker.client_properties)
-    topic = unique_name("uploads")
     admin = KafkaAdmin(kafka)
     admin.create_topic(topic, TopicCreation(2))
     admin.create_topic(f"{topic}.dead-letters", TopicCreation(1))
-    site = Site(kafka, topic, tmp_path)
+    site = Site(kafka, topic, folder, effort, bucket)
     write_model_directory(site.model("good"))
     write_worse_model(site.model("worse"), site.model("good"))
     return site
@@ -264,10 +318,18 @@ def check_that_the_service_finds_what_its_model_finds(
     pairs = write_pairs(site, catalogue)
     of_model = figures_of(pairs, "--model", str(site.model("worse")))
     of_service = figures_of(pairs, "--service", "--query-url", site.services[0].url)
-    assert of_service["num_pairs"] == of_model["num_pairs"] == NUM_IMAGES
+    assert of_service["num_pairs"] == of_model["num_pairs"] == site.effort.num_pictures
     assert of_model["text_to_image"]["recall@1"] < 0.95  # a perfect model could not tell a difference
     for direction in ("text_to_image", "image_to_text"):
         assert of_service[direction] == pytest.approx(of_model[direction], abs=0.01), direction
+
+
+def check_that_the_indexes_are_compared(site: Site) -> None:
+    model = f"main={site.model('worse')}"  # the consumer of this test has recorded none
+    result = site.run("compare", "main", "v2", "--model-of", model, "--sample", "20", "--json")
+    assert result.exit_code == 0, result.output
+    overlaps = json.loads(result.stdout.splitlines()[-1])["overlaps"]["sampled"]
+    assert all(0.0 < found["mean"] < 1.0 for found in overlaps.values()), overlaps
 
 
 def kafka_flags(site: Site) -> list[str]:
@@ -285,7 +347,7 @@ def covers(site: Site, index_id: str, num_records: int) -> bool:
 def test_a_better_model_is_served_without_a_pause_and_taken_back(
     site: Site, record_property: Callable[[str, Any], None]
 ) -> None:
-    catalogue = draw_catalogue()
+    catalogue = draw_catalogue(site.effort.num_notes)
     worse, good = (load_encoder(EncoderSettings(model=str(site.model(one)))) for one in ("worse", "good"))
     site.publish(catalogue)
     with site.consuming("main", worse):
@@ -293,7 +355,8 @@ def test_a_better_model_is_served_without_a_pause_and_taken_back(
         with site.serving():
             eventually(lambda: all(one.is_ready() for one in site.services), PATIENCE_SECONDS)
             eventually(lambda: all(has_percentiles(one) for one in site.services), PATIENCE_SECONDS)
-            check_that_the_service_finds_what_its_model_finds(site, catalogue)
+            if not site.bucket:  # what a model finds does not depend on the root
+                check_that_the_service_finds_what_its_model_finds(site, catalogue)
             change_and_check(site, catalogue, (worse, good), record_property)
 
 
@@ -315,25 +378,27 @@ def change_and_check(
         *kafka_flags(site),
     )
     assert described.exit_code == 0, described.output
-    assert f"{NUM_IMAGES} pictures and {NUM_TEXTS} texts are live" in described.stderr
+    live = f"{site.effort.num_pictures} pictures and {site.effort.num_notes} texts are live"
+    assert live in described.stderr
     services = [word for one in site.services for word in ("--service", one.url)]
     early = site.run("switch", "v2", "--wait-seconds", "0", *services)
     assert early.exit_code == 1
     assert f"v2 is {len(catalogue)} records behind main" in early.stderr
     with site.consuming("v2", good):
         assert site.run("reindex", "--index-id", "v2", "--watch").exit_code == 0
-        with Load(site.services).running() as load:
+        check_that_the_indexes_are_compared(site)
+        with Load(site.services, site.effort.num_clients).running() as load:
             quiet = time.monotonic()
             time.sleep(0.9)
-            eventually(lambda: len(load.seconds) > 200, PATIENCE_SECONDS)
+            eventually(lambda: len(load.seconds) > site.effort.num_requests, PATIENCE_SECONDS)
             switching = time.monotonic()
             switched = site.run("switch", "v2", *services)
             assert switched.exit_code == 0, switched.output + site.logs()
             switched_at = time.monotonic()
-            after = share_of_right_answers(site.services[1], catalogue)
+            after = share_of_right_answers(site.services[-1], catalogue)
             back = site.run("rollback", *services)
             assert back.exit_code == 0, back.output + site.logs()
-            again = share_of_right_answers(site.services[1], catalogue)
+            again = share_of_right_answers(site.services[-1], catalogue)
     assert load.failures == []
     old, new = best_scores(site, "main", worse), best_scores(site, "v2", good)
     for text, scores in load.scores.items():
