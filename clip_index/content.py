@@ -150,3 +150,11 @@ def unit_mean(rows: Embeddings) -> Embeddings:
     """Return the mean direction, shape (dimension,), of unit rows of shape (n ≥ 1, dimension)."""
     mean = rows.mean(axis=0)
     return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
+
+
+def identity_of(rows: Embeddings) -> bytes:
+    """Return what all contents with the same embeddings (n, dimension) have in common.
+
+    The order of the rows does not count, because each segment holds a content's windows in its own order.
+    """
+    return b"".join(sorted(row.tobytes() for row in rows))

@@ -2,7 +2,7 @@
 
 Where the colour space comes from, the first that is there: PNG's `cICP`, an ICC profile, the code points
 in the `colr` box of AVIF and HEIC, PNG's `gAMA` and `cHRM`. A profile that is broken or does not fit the
-pixels is ignored, as viewers do. So are the curves of HDR (PQ and HLG), which need tone mapping.
+pixels is ignored, as viewers do. The curves of HDR (PQ and HLG) have profiles of their own (`image_hdr`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+
+from clip_index.encoder.image_hdr import HLG, PQ, build_hdr_profile
 
 _MAX_PROFILE_BYTES = 8 * 2**20  # of a press: up to 4 MB
 _MODES = {b"RGB ": ("RGB", "RGBA"), b"GRAY": ("L",), b"CMYK": ("CMYK",)}
@@ -102,7 +104,12 @@ def _changes_colors(transform: ImageCms.ImageCmsTransform, mode: str, output: st
 
 def _profile_of_points(points: tuple[int, int] | None) -> bytes | None:
     """Return the profile of (primaries, transfer) in the code points of H.273; None if they name none."""
-    if points is None or points[0] not in _PRIMARIES or points[1] not in _GAMMAS:
+    if points is None or points[0] not in _PRIMARIES:
+        return None
+    if points[1] in (PQ, HLG):
+        of_picture, of_srgb = (_to_d50(_SRGB_WHITE, _PRIMARIES[name]) for name in (points[0], 1))
+        return build_hdr_profile(points[1], of_picture.tobytes(), of_srgb.tobytes())
+    if points[1] not in _GAMMAS:
         return None
     return build_profile(_SRGB_WHITE, _PRIMARIES[points[0]], _GAMMAS[points[1]])
 

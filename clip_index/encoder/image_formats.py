@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from clip_index.encoder.jpeg_segments import segments
+from clip_index.encoder.jpeg_segments import Segment, segments
 from clip_index.encoder.tiff_directories import check_directories
 from clip_index.errors import BadContent
 
@@ -51,6 +51,19 @@ _FOREIGN_SIGNATURES = {
 _SVG_WITHIN = 4096  # bytes: a declaration, a comment and a document type may stand before the drawing
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_JPEG_KINDS_READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # by the marker of the frame
+_JPEG_KINDS_UNREAD = {
+    0xF7: "near-lossless (JPEG-LS)",
+    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
+    **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
+}
+_TIFF_COMPRESSIONS_UNREAD = {
+    **dict.fromkeys(("9", "10", "34661"), "JBIG"),
+    **dict.fromkeys(("50002", "52546"), "JPEG XL"),
+    "34712": "JPEG 2000",
+    "34887": "LERC",
+    "34892": "the JPEG of raw photographs",
+}
 _MAX_PARTS = 40_000  # a PNG of 64 MiB in chunks of 4 KiB, which are small ones, has 16,384
 _MAX_BYTES_BETWEEN = 2**20
 _MAX_ICON_SIDE = 1024  # of a bitmap inside an icon; a larger one is a PNG
@@ -115,15 +128,25 @@ def check_few(number: int, parts: str) -> None:
 
 def _open_jpeg(file: io.BytesIO) -> ImageFile.ImageFile:
     """Read the header of a JPEG. Pillow reads it in Python: segment by segment, and byte by byte between."""
-    between, position = 0, 2
-    for number, segment in enumerate(segments(file.getvalue())):
+    data, between, position = file.getvalue(), 0, 2
+    for number, segment in enumerate(segments(data)):
         check_few(number, "segments")
         between, position = between + segment.start - position, segment.end
         if between > _MAX_BYTES_BETWEEN:
             raise BadContent("damaged_image", f"{between} bytes stand between the segments of its header")
+        _check_kind_of_jpeg(data, segment)
         if segment.is_scan:
             break
     return JpegImageFile(file)
+
+
+def _check_kind_of_jpeg(data: bytes, segment: Segment) -> None:
+    """Raise BadContent if the segment announces a kind of JPEG that browsers and cameras do not know."""
+    kind = _JPEG_KINDS_UNREAD.get(segment.marker)
+    if segment.marker in _JPEG_KINDS_READ and data[segment.start + 4 : segment.start + 5] == b"\x0c":
+        kind = "12-bit"
+    if kind is not None:
+        raise BadContent("unsupported_image", f"a {kind} JPEG; supported are {SUPPORTED}")
 
 
 def _open_png(file: io.BytesIO) -> ImageFile.ImageFile:
@@ -147,7 +170,16 @@ def _open_jpeg_2000(file: io.BytesIO) -> ImageFile.ImageFile:
 
 def _open_tiff(file: io.BytesIO) -> ImageFile.ImageFile:
     check_directories(file.getvalue())
-    return TiffImageFile(file)
+    try:
+        image = TiffImageFile(file)
+    except SyntaxError as error:  # Pillow looks the compression up in a table
+        name = _TIFF_COMPRESSIONS_UNREAD.get(str(error))
+        if name is None:
+            raise
+        raise BadContent("unsupported_image", f"a TIFF compressed with {name}") from None
+    if image.info.get("compression") == "webp":  # known to Pillow, but not to the library that it brings
+        raise BadContent("unsupported_image", "a TIFF compressed with WebP")
+    return image
 
 
 def _open_icon(file: io.BytesIO) -> ImageFile.ImageFile:

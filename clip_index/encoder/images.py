@@ -60,6 +60,7 @@ _TURNS = {
 }
 _MAX_FRAMES = 30  # of an animation that begins blank: about a second
 _PHOTOMETRIC, _WHITE_IS_ZERO, _SAMPLE_FORMAT = 262, 0, 339  # tags of TIFF
+_SAID_OF_UNREAD_KINDS = ("unknown pixel mode", "unsupported bmp bitfields")  # by Pillow
 _BLANK = 12  # of 255: the most that the pixels of a blank frame differ
 _FAINT = 8.0  # of 255: a picture whose pixels deviate less from their mean cannot be made out
 _SPARE = 4  # times the wanted size is a JPEG 2000 picture decoded, because halving shifts it a little
@@ -356,6 +357,11 @@ def _decoding_errors_as_bad_content() -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadContent("image_too_large", str(error)) from error
     except DECODE_ERRORS as error:
-        ended_early = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        reason = "truncated_image" if ended_early else "damaged_image"
-        raise BadContent(reason, str(error) or type(error).__name__) from error
+        raise BadContent(_reason_of(error), str(error) or type(error).__name__) from error
+
+
+def _reason_of(error: Exception) -> str:
+    said = str(error).lower()
+    if said.startswith(_SAID_OF_UNREAD_KINDS):
+        return "unsupported_image"
+    return "truncated_image" if isinstance(error, EOFError) or "truncated" in said else "damaged_image"

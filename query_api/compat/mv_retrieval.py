@@ -15,7 +15,7 @@ import numpy as np
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
-from clip_index.content import MODALITIES, Embeddings, Modality
+from clip_index.content import MODALITIES, Embeddings, Modality, identity_of
 from query_api.contract.error_codes import REFUSED_IMAGE, REFUSED_TEXT, SEARCHING, WRITING
 from query_api.contract.models import MAX_K, Answer, Request, picture_of_part
 from query_api.contract.route import BINARY, OCTETS, Route
@@ -219,7 +219,7 @@ def latest_of_copies(searcher: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
     latest: dict[object, tuple[tuple[int, int], Hit]] = {}
     for hit, content in zip(hits, contents, strict=True):
         owner = content.facts.owner_id
-        copied = (owner, searcher.embeddings(hit.location).tobytes()) if owner else hit.content_id
+        copied = (owner, identity_of(searcher.embeddings(hit.location))) if owner else hit.content_id
         uploaded = (content.facts.occurred_at_ms, content.offset)
         if copied not in latest or latest[copied][0] < uploaded:
             latest[copied] = (uploaded, hit)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
 from typing import TypeAlias
 
 import numpy as np
 
-from clip_index.content import Modality
+from clip_index.content import Modality, identity_of
 from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.ranking.ranking_requests import PageEnd, RankingRequest, build_rated_requests
 from query_api.search.request.options import RatedOptions
@@ -113,19 +114,23 @@ def _answerable(
     searcher: Snapshot, request: RankingRequest, hits: Sequence[Hit], newest: Snapshot | None
 ) -> Iterator[tuple[int, Hit]]:
     """Yield the hits that may be answered, each with its rank among all."""
-    seen: set[bytes] = set()
+    answered: dict[bytes, str] = {}  # the id of the content that stands for all of the same embeddings
+
+    @cache
+    def is_live(content_id: str) -> bool:
+        return newest is None or newest.find(content_id) is not None
+
     for rank_of_hit, hit in enumerate(hits):
         if request.min_score is not None and hit.score < request.min_score:
             return
         if hit.content_id in request.query.excluded_ids:
             continue
         if request.is_collapsing:
-            embedding = searcher.embeddings(hit.location).tobytes()
-            if embedding in seen:
+            embedding = identity_of(searcher.embeddings(hit.location))
+            if embedding in answered and is_live(answered[embedding]):
                 continue
-            seen.add(embedding)
+            answered[embedding] = hit.content_id
         if request.is_on_former_page(rank_of_hit, hit):
             continue
-        if newest is not None and newest.find(hit.content_id) is None:
-            continue
-        yield rank_of_hit, hit
+        if is_live(hit.content_id):
+            yield rank_of_hit, hit

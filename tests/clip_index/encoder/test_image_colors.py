@@ -204,12 +204,35 @@ class TestPngWithoutProfile:
             pytest.param(b"\x0c\x0d\0\1", lambda: in_space(PHOTOGRAPH, DISPLAY_P3), id="Display P3"),
             pytest.param(b"\x01\x08\0\1", lambda: in_space(PHOTOGRAPH, LINEAR), id="linear"),
             pytest.param(b"\x01\x0d\0\1", lambda: PHOTOGRAPH, id="sRGB"),
-            pytest.param(b"\x09\x10\0\1", lambda: PHOTOGRAPH, id="HDR, which is left alone"),
         ],
     )
     def test_code_points_are_applied(self, code_points: bytes, stored: Callable[[], Image.Image]) -> None:
         data = with_png_chunk(encoded(stored(), "PNG"), b"cICP", code_points)
         assert mean_difference(read(data), reference(PHOTOGRAPH)) < 4
+
+    @pytest.mark.parametrize(
+        ("code_points", "expected"),
+        [
+            pytest.param(
+                b"\x09\x10\0\1", {30: (4,) * 3, 90: (61,) * 3, 150: (193,) * 3, 210: (255,) * 3}, id="PQ"
+            ),
+            pytest.param(
+                b"\x09\x12\0\1", {30: (12,) * 3, 90: (66,) * 3, 150: (122,) * 3, 210: (214,) * 3}, id="HLG"
+            ),
+        ],
+    )
+    def test_the_light_of_hdr_is_mapped_to_that_of_a_screen_as_chromium_does(
+        self, code_points: bytes, expected: dict[int, tuple[int, int, int]]
+    ) -> None:
+        for level, shown in expected.items():
+            grey = Image.new("RGB", (16, 16), (level,) * 3)
+            pixels = read(with_png_chunk(encoded(grey, "PNG"), b"cICP", code_points))
+            assert np.abs(pixels.reshape(-1, 3).astype(int) - shown).max() <= 4
+
+    def test_a_bright_colour_of_hdr_keeps_its_hue(self) -> None:
+        color = Image.new("RGB", (16, 16), (195, 98, 49))
+        pixels = read(with_png_chunk(encoded(color, "PNG"), b"cICP", b"\x09\x12\0\1"))
+        assert np.abs(pixels.reshape(-1, 3).astype(int) - (218, 49, 16)).max() <= 12
 
     def test_code_points_overrule_a_profile(self) -> None:
         data = encoded(in_space(PHOTOGRAPH, DISPLAY_P3), "PNG", icc_profile=LINEAR)
@@ -238,3 +261,11 @@ def test_an_avif_without_a_profile_follows_its_code_points() -> None:
     stated = data.replace(b"colrnclx" + struct.pack(">HH", 1, 13), b"colrnclx" + struct.pack(">HH", 12, 13))
     assert stated != data
     assert mean_difference(read(stated), reference(PHOTOGRAPH)) < 4
+
+
+def test_the_light_of_an_avif_of_hdr_is_mapped_to_that_of_a_screen() -> None:
+    name, options = FORMATS["AVIF"]
+    data = encoded(Image.new("RGB", (32, 32), (150,) * 3), name, **options)
+    stated = data.replace(b"colrnclx" + struct.pack(">HH", 1, 13), b"colrnclx" + struct.pack(">HH", 9, 16))
+    assert stated != data
+    assert np.abs(read(stated).astype(int) - 193).max() <= 5

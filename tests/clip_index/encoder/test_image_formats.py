@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 
 from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.images import make_thumbnail
+from clip_index.errors import BadContent
 from tests.clip_index.encoder.pictures import (
     LIMITS,
     encoded,
@@ -119,6 +120,43 @@ def test_a_grey_scan_is_no_negative_whatever_its_depth(kind: str, white_is_zero:
     greatest = 1 if kind == "float32" else np.iinfo(kind).max
     scan = grey_scan((light * greatest).astype(kind), white_is_zero=white_is_zero)
     assert mean_difference(read(scan), reference(grey)) < 3
+
+
+@pytest.mark.parametrize(
+    ("marker", "bits", "kind"),
+    [
+        pytest.param(0xC3, 8, "lossless", id="lossless"),
+        pytest.param(0xCB, 8, "lossless", id="lossless, arithmetic"),
+        pytest.param(0xC5, 8, "hierarchical", id="hierarchical"),
+        pytest.param(0xF7, 8, "near-lossless", id="JPEG-LS"),
+        pytest.param(0xC1, 12, "12-bit", id="of 12 bits"),
+        pytest.param(0xC2, 12, "12-bit", id="progressive, of 12 bits"),
+    ],
+)
+def test_a_kind_of_jpeg_that_no_browser_reads_is_unsupported_and_not_called_damaged(
+    marker: int, bits: int, kind: str
+) -> None:
+    data = bytearray(encoded(plain_photograph(300, 200), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 1], data[frame + 4] = marker, bits
+    with pytest.raises(BadContent, match=f"unsupported_image: a {kind}"):
+        read(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("compression", "name"), [(50001, "WebP"), (34661, "JBIG"), (34887, "LERC"), (50002, "JPEG XL")]
+)
+def test_a_tiff_of_a_compression_that_is_not_read_is_unsupported(compression: int, name: str) -> None:
+    scan = grey_scan(np.zeros((20, 30), np.uint8), white_is_zero=False)
+    data = scan.replace(struct.pack("<HHII", 259, 4, 1, 1), struct.pack("<HHII", 259, 4, 1, compression))
+    with pytest.raises(BadContent, match=f"unsupported_image: a TIFF compressed with {name}"):
+        read(data)
+
+
+def test_a_tiff_of_pixels_that_are_not_read_is_unsupported() -> None:
+    data = grey_scan(np.zeros((20, 30), np.float64), white_is_zero=False)
+    with pytest.raises(BadContent, match="unsupported_image"):
+        read(data)
 
 
 def test_a_scan_that_lies_on_its_side_is_turned_by_its_tag() -> None:

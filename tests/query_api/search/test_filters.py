@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,6 +155,21 @@ async def test_identical_pictures_are_one_hit_on_demand(
     collapsed = await found(client, modality="image", k=3, collapse_identical=True)
     assert len(everything) == 13
     assert collapsed == ["copy-0-0", "p-2", "p-3"]
+
+
+async def test_copies_of_a_long_text_are_one_hit_though_segments_hold_its_windows_in_different_orders(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    long = " ".join(f"word{n}" for n in range(100))
+    [windows] = small_index.encoder.encode([small_index.encoder.prepare_text(long)])
+    whole = small_index.text("long-1", long)
+    last = replace(small_index.text("last", "its last words"), embeddings=windows[-1:])
+    assert len(windows) == 2
+    small_index.commit(0, whole)
+    small_index.commit(0, last, replace(whole, content_id="long-2"))  # the last window is the first node
+    client = await start_service(small_index)
+    collapsed = await found(client, modality="text", k=20, collapse_identical=True)
+    assert collapsed == ["last", "long-1", "t-blue", "t-red", "t-shoe"]
 
 
 async def test_a_combined_query_is_pulled_and_pushed_by_its_terms(client: Client) -> None:

@@ -97,6 +97,20 @@ async def test_uploads_between_pages_do_not_shift_them_and_deletes_apply(
     assert second["snapshot"] == first["snapshot"]
 
 
+async def test_a_copy_stands_for_a_content_that_was_deleted_before_its_page(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    small_index.commit(0, *(small_index.text(name, "red wine") for name in ("w-1", "w-2", "w-3")))
+    client = await start_service(small_index)
+    asked = {"text": "a red dress", "modality": "text", "collapse_identical": True}
+    _, first = await post(client, **asked, k=1, paged=True)
+    assert ids(first) == ["t-red"]
+    small_index.commit(0, small_index.removal("w-1"))
+    await client.get("/v1/contents/w-1")  # looks for newer generations first
+    _, second = await post(client, cursor=first["next_cursor"], k=10)
+    assert [name for name in ids(second) if name.startswith("w")] == ["w-2"]
+
+
 async def test_another_process_answers_the_next_page(
     many_texts: SmallIndex, start_service: StartService
 ) -> None:
