@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from query_api.app import AppSettings, build_app
 from query_api.http.connections.connection import ConnectionLimits
 from query_api.http.connections.listener import Address, listening
 from query_api.http.guards.rate_limit import RateLimit
+from service.gc_tuning import freeze_gc
 
 _UNLIMITED = RateLimit(per_second=1e9, burst=10**9)
 
@@ -56,11 +58,23 @@ def serving(encoder: Encoder, reader: IndexReader) -> Iterator[int]:
     """Serve an index on a free loopback port; yield the port.
 
     Percentiles are off, because their scales would be built during the measurement. The rate limit is
-    high enough for one fast caller.
+    high enough for one fast caller. The garbage collector looks as seldom as in the service's own process.
     """
     settings = AppSettings(has_percentiles=False, rate_limit=_UNLIMITED)
-    with serving_app(build_app(encoder, reader, CollectorRegistry(), settings)) as port:
+    app = build_app(encoder, reader, CollectorRegistry(), settings)
+    with _collecting_as_services_do(), serving_app(app) as port:
         yield port
+
+
+@contextmanager
+def _collecting_as_services_do() -> Iterator[None]:
+    before = gc.get_threshold()
+    freeze_gc()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 @contextmanager

@@ -52,6 +52,7 @@ from service.encoder import load_warm_encoder, weigh_model
 from service.environment import BadSettings
 from service.event_loop import run_in_loop
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
+from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
 from service.openmp import BRIEF
 from service.program_metrics import describe_program, measure_process
@@ -146,6 +147,7 @@ async def _serve(
         max_connections=bound_connections(settings.max_connections),
     )
     async with listening(metrics_app, _metrics_address(settings), limits) as metrics_address:
+        freeze_gc()
         public = Address(settings.host, settings.port, settings.reuse_port)
         async with listening(app, public, limits, settings.shutdown_seconds) as address:
             log.info("listening", addresses=[address], metrics=metrics_address)

@@ -219,9 +219,9 @@ class QueryApiSettings(Section):
     loop_search_seconds: float = Field(
         default=0.01,
         ge=0,
-        description="Run a plain search on the event loop instead of a worker thread if no other request is "
-        "worked on and the last search took no longer than this, which saves handing it over. Choose 0, "
-        "never, if the index is on a network mount that may hang.",
+        description="Run a plain search or a small batch on the event loop instead of a worker thread if no "
+        "other request is worked on and the last search took no longer than this, which saves handing it "
+        "over. Choose 0, never, if the index is on a network mount that may hang.",
     )
     reload_interval_seconds: float | None = Field(
         default=None,

@@ -17,8 +17,11 @@ def is_small_json(value: bytes, *, max_containers: int, max_commas: int | None =
 
     Texts are taken out only if there are too many of either with them.
     """
-    most = max_containers, len(value) if max_commas is None else max_commas
-    return _is_within(value, *most) or _is_within(_without_texts(value), *most)
+    if len(value) <= max_containers and max_commas is None:
+        return True
+    return _is_within(value, max_containers, max_commas) or _is_within(
+        _without_texts(value), max_containers, max_commas
+    )
 
 
 def _without_texts(value: bytes) -> bytes:
@@ -26,5 +29,6 @@ def _without_texts(value: bytes) -> bytes:
     return _TEXT.sub(b"", value.replace(rb"\\", b"").replace(rb"\"", b""))
 
 
-def _is_within(text: bytes, max_containers: int, max_commas: int) -> bool:
-    return text.count(b"[") + text.count(b"{") <= max_containers and text.count(b",") <= max_commas
+def _is_within(text: bytes, max_containers: int, max_commas: int | None) -> bool:
+    has_few_containers = text.count(b"[") + text.count(b"{") <= max_containers
+    return has_few_containers and (max_commas is None or text.count(b",") <= max_commas)

@@ -128,7 +128,8 @@ class _Texts(_Values):
         index, validity, offsets = self._first + row, self._validity, self._offsets
         if validity is not None and not validity[index >> 3] >> (index & 7) & 1:
             return None
-        return str(self._bytes[offsets[index] : offsets[index + 1]], "utf-8")
+        # `str(…, "utf-8")` of a view would take a fifth longer.
+        return self._bytes[offsets[index] : offsets[index + 1]].tobytes().decode()
 
 
 class _Integers(_Values):

@@ -16,6 +16,7 @@ from query_api.serving.engine import Snapshot
 
 _EPOCH = datetime(1970, 1, 1)
 _DAY_MS = 86_400_000
+_MINUTES_OF_A_DAY = 1440
 _NUM_DAYS_KEPT = 4096  # the text of a day takes about 100 bytes
 
 RfcTime = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -24,16 +25,21 @@ RfcTime = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 def rfc_time(milliseconds: int) -> str:
     """Write a time in milliseconds since 1970 as RFC 3339, UTC."""
     days, rest = divmod(milliseconds, _DAY_MS)
-    hours, rest = divmod(rest, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
-    seconds = f"{rest / 1000:06.3f}" if rest % 1000 else f"{rest // 1000:02}"
-    return f"{_date(days)}T{hours:02}:{minutes:02}:{seconds}Z"
+    seconds, rest = divmod(rest, 1000)
+    fraction = f".{rest:03}" if rest else ""
+    return f"{_date(days)}T{_hour_and_minute(minutes)}:{seconds:02}{fraction}Z"
 
 
 @lru_cache(_NUM_DAYS_KEPT)
 def _date(days: int) -> str:
     """Write a day, which many hits of one answer share. Writing it takes most of the time."""
     return (_EPOCH + timedelta(days)).date().isoformat()
+
+
+@lru_cache(_MINUTES_OF_A_DAY)
+def _hour_and_minute(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
 class ShardCoverage(Answer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Sequence
 
 from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.request.options import RatedOptions
@@ -20,25 +21,32 @@ class QuickSearches:
     """Decides whether a plain search runs on the event loop. Used by the event loop's thread alone.
 
     It does if no other request is worked on, and if the last search of the same searcher took at most
-    `max_seconds`. So the first search of each searcher runs in a worker, where it may wait for a disk.
-    With 0 no search runs on the loop.
+    `max_seconds`. The queries of a batch are taken to need that time each. So the first search of each
+    searcher runs in a worker, where it may wait for a disk. With 0 no search runs on the loop.
     """
 
     def __init__(self, slots: RequestSlots, workers: Workers, max_seconds: float = DEFAULT_SECONDS) -> None:
         self._slots = slots
         self._workers = workers
         self._max_seconds = max_seconds
-        self._is_known_quick: weakref.ref[Snapshot] | None = None
+        self._searched: weakref.ref[Snapshot] | None = None
+        self._seconds_of_query = 0.0
 
-    def note(self, searcher: Snapshot, stages: Stages) -> None:
-        """Remember whether a search that has been made was quick."""
+    def note(self, searcher: Snapshot, stages: Stages, num_queries: int = 1) -> None:
+        """Remember how long a search that has been made took for each of its queries."""
         seconds = sum(stages.seconds.get(stage, 0.0) for stage in _STAGES)
-        self._is_known_quick = weakref.ref(searcher) if seconds <= self._max_seconds else None
+        self._searched = weakref.ref(searcher)
+        self._seconds_of_query = seconds / num_queries
 
-    async def may_run(self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions) -> bool:
-        """Whether the loop may make this search now."""
-        known = self._is_known_quick
-        if known is None or known() is not searcher or query.crops is not None or options.include:
+    async def may_run(
+        self, searcher: Snapshot, searches: Sequence[tuple[QueryEmbedding, RatedOptions]]
+    ) -> bool:
+        """Whether the loop may make these searches now, in one call."""
+        if self._searched is None or self._searched() is not searcher:
+            return False
+        if len(searches) * self._seconds_of_query > self._max_seconds:
+            return False
+        if any(query.crops is not None or options.include for query, options in searches):
             return False
         await asyncio.sleep(0)  # requests that have arrived together get as far as this one
         return self._slots.num_working <= 1 and not self._workers.is_busy

@@ -24,19 +24,18 @@ def write_results(
 def _write_rated(
     searcher: Snapshot, rated: Sequence[RatedHit], include: Collection[Include]
 ) -> list[JsonObject]:
-    written = write_hits(searcher, [hit for hit, _ in rated], include)
-    for fields, (_, percentile) in zip(written, rated, strict=True):
+    """Read and write the fields of a `HitAnswer` that are shown of each hit, and no others."""
+    written = read_headlines(searcher, [hit.location for hit, _ in rated], include)
+    for fields, (hit, percentile) in zip(written, rated, strict=True):
+        fields["score"] = hit.score
         if percentile is not None:
             fields["percentile"] = percentile
     return written
 
 
 def write_hits(searcher: Snapshot, hits: Sequence[Hit], include: Collection[Include]) -> list[JsonObject]:
-    """Read and write the fields of a `HitAnswer` that are shown of each hit, and no others."""
-    written = read_headlines(searcher, [hit.location for hit in hits], include)
-    for hit, fields in zip(hits, written, strict=True):
-        fields["score"] = hit.score
-    return written
+    """Read and write the fields of hits without a percentile."""
+    return _write_rated(searcher, [(hit, None) for hit in hits], include)
 
 
 def write_answer(answer: JsonObject, searcher: Snapshot, stages: Stages) -> bytes:

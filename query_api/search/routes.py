@@ -28,7 +28,7 @@ from query_api.search.request.options import FreshnessOptions
 from query_api.search.request.reading import read_batch_body, read_search_body, read_search_parameters
 from query_api.search.request.texts import SearchMultipart, SearchParameters, VectorsParameters
 from query_api.search.request.tokens import surplus_of_queries, surplus_of_search
-from query_api.search.retrieval import search, search_batch, search_page
+from query_api.search.retrieval import search, search_page
 from query_api.search.shared_searches import SHARED_SEARCHES, can_share
 from query_api.serving.coverage import covered_searcher
 from query_api.serving.engine import Snapshot
@@ -94,7 +94,7 @@ async def _search_batch(request: web.Request, wanted: FreshnessOptions, queries:
     known = request[SERVED].scales
     pairs = [(with_scales(one, query, known), query) for one, query in zip(embeddings, queries, strict=True)]
     offer_searches(request, searcher, pairs)
-    return await request.app[WORKERS].run(search_batch, searcher, pairs, stages)
+    return await request.app[SHARED_SEARCHES].search_batch(searcher, pairs, stages)
 
 
 async def _search_next_page(request: web.Request, wanted: SearchRequest, cursor: str) -> bytes:

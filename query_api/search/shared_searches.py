@@ -14,7 +14,7 @@ from aiohttp import web
 from query_api.search.quick_searches import QuickSearches
 from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.request.options import RatedOptions
-from query_api.search.retrieval import SharedSearch, search, search_each
+from query_api.search.retrieval import SharedSearch, search, search_batch, search_each
 from query_api.serving.engine import Snapshot
 from query_api.serving.futures import settle_each
 from query_api.serving.workers import Workers
@@ -31,7 +31,7 @@ class SharedSearches:
 
     While fewer calls run, a search starts at once. Otherwise it waits until a call ends. Then the
     waiting searches are divided among the calls, up to `MAX_TOGETHER` of one searcher in each call.
-    A search that is alone and `quick` is made on the event loop.
+    A search or a batch that is alone and `quick` is made on the event loop.
     """
 
     def __init__(self, workers: Workers, max_at_once: int, quick: QuickSearches | None = None) -> None:
@@ -45,7 +45,7 @@ class SharedSearches:
         self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages
     ) -> bytes:
         """Return the answer as JSON, the same that the search would give alone."""
-        if self._quick is not None and await self._quick.may_run(searcher, query, options):
+        if self._quick is not None and await self._quick.may_run(searcher, [(query, options)]):
             answer = search(searcher, query, options, stages)
             self._quick.note(searcher, stages)
             return answer
@@ -66,6 +66,19 @@ class SharedSearches:
             self._start()
         if self._quick is not None:
             self._quick.note(searcher, stages)
+        return answer
+
+    async def search_batch(
+        self, searcher: Snapshot, queries: Sequence[tuple[QueryEmbedding, RatedOptions]], stages: Stages
+    ) -> bytes:
+        """Answer the queries of one request, as JSON. They are together already, so they share no call."""
+        quick = self._quick if all(can_share(options, stages) for _, options in queries) else None
+        if quick is not None and await quick.may_run(searcher, queries):
+            answer = search_batch(searcher, queries, stages)
+        else:
+            answer = await self._workers.run(search_batch, searcher, queries, stages)
+        if quick is not None:
+            quick.note(searcher, stages, len(queries))
         return answer
 
     def _start(self) -> None:

@@ -53,6 +53,19 @@ def load(settings):
 
 sys.exit(run(load))
 """
+COUNTING_FROZEN = """
+import gc, json, sys
+from query_api.__main__ import run
+from fakes.hash_encoder import HashEncoder
+
+class CountingEncoder(HashEncoder):
+    def encode(self, prepared):
+        told = {"event": "encoded", "frozen": gc.get_freeze_count()}
+        print(json.dumps(told), file=sys.stderr, flush=True)
+        return super().encode(prepared)
+
+sys.exit(run(lambda settings: CountingEncoder()))
+"""
 SWAPPING = """
 import json, os, sys, time, weakref
 from query_api.__main__ import run
@@ -307,6 +320,13 @@ def test_processes_that_share_a_port_show_the_metrics_of_all(
         wait_until_counted(metrics_address, counted + "4.0")  # what the first has counted is not lost
         served = 'cliptide_query_searcher_next_offset{shard="content-uploads-0"} 3.0'
         wait_until_counted(metrics_address, served)
+
+
+def test_the_collector_of_a_running_service_leaves_out_what_was_loaded_at_its_start(
+    small_index: SmallIndex, start: Start
+) -> None:
+    process = start(COUNTING_FROZEN, CLIPTIDE_INDEX__ROOT=str(small_index.root))
+    assert told_by(process, "encoded")["frozen"] > 10_000
 
 
 @contextmanager

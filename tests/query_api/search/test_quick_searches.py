@@ -82,6 +82,18 @@ async def test_a_search_that_may_take_longer_is_made_in_a_worker(
     assert all(name.startswith("worker") for name in threads)
 
 
+async def test_a_small_batch_that_is_alone_is_made_on_the_event_loop(
+    small_index: SmallIndex, start_service: StartService, threads: list[str]
+) -> None:
+    client = await start_service(small_index, loop_search_seconds=ALWAYS)
+    queries = [{"vector": VECTOR, "modality": "text"}, {"vector": VECTOR, "modality": "text", "k": 2}]
+    await ask(client, queries=queries)
+    await ask(client, queries=queries)
+    await ask(client, queries=[*queries, {"vector": VECTOR, "filter": PICTURES}])
+    is_in_worker = [name.startswith("worker") for name in threads]
+    assert is_in_worker == [True, True, False, False, True, True, True, True]
+
+
 async def test_with_0_no_search_is_made_on_the_event_loop(
     small_index: SmallIndex, start_service: StartService, threads: list[str]
 ) -> None:
@@ -106,26 +118,41 @@ class TestTheDecision:
         return searches
 
     async def test_a_quick_searcher_answers_on_the_loop(self) -> None:
-        assert await self.quick(seconds=0.009).may_run(self.searcher, self.query, RatedOptions())
+        assert await self.quick(seconds=0.009).may_run(self.searcher, [(self.query, RatedOptions())])
 
     async def test_a_slow_one_does_not(self) -> None:
-        assert not await self.quick(seconds=0.011).may_run(self.searcher, self.query, RatedOptions())
+        assert not await self.quick(seconds=0.011).may_run(self.searcher, [(self.query, RatedOptions())])
+
+    async def test_each_query_of_a_batch_is_taken_to_need_the_time_of_the_last_search(self) -> None:
+        quick = self.quick(seconds=0.004)
+        assert await quick.may_run(self.searcher, [(self.query, RatedOptions())] * 2)
+        assert not await quick.may_run(self.searcher, [(self.query, RatedOptions())] * 3)
+
+    async def test_of_a_batch_the_time_of_one_query_is_remembered(self) -> None:
+        moments = iter([0.0, 0.0, 0.032])
+        stages = Stages(clock=lambda: next(moments))
+        with stages.measure("search"):
+            pass
+        quick = self.quick(seconds=1.0)
+        quick.note(self.searcher, stages, num_queries=16)
+        assert await quick.may_run(self.searcher, [(self.query, RatedOptions())] * 5)
+        assert not await quick.may_run(self.searcher, [(self.query, RatedOptions())] * 6)
 
     async def test_another_searcher_is_not_known_to_be_quick(self) -> None:
         other = Searcher((), len(VECTOR))
-        assert not await self.quick(seconds=0.0).may_run(other, self.query, RatedOptions())
+        assert not await self.quick(seconds=0.0).may_run(other, [(self.query, RatedOptions())])
 
     async def test_a_picture_of_several_crops_is_several_searches(self) -> None:
         crops = QueryEmbedding.of_picture(np.stack([EMBEDDING, EMBEDDING]))
-        assert not await self.quick(seconds=0.0).may_run(self.searcher, crops, RatedOptions())
+        assert not await self.quick(seconds=0.0).may_run(self.searcher, [(crops, RatedOptions())])
 
     async def test_beside_another_request_none_is_made_on_the_loop(self) -> None:
         slots = RequestSlots(4)
         quick = self.quick(seconds=0.0, slots=slots)
         with slots.working("a"):
-            assert await quick.may_run(self.searcher, self.query, RatedOptions())
+            assert await quick.may_run(self.searcher, [(self.query, RatedOptions())])
             with slots.working("b"):
-                assert not await quick.may_run(self.searcher, self.query, RatedOptions())
+                assert not await quick.may_run(self.searcher, [(self.query, RatedOptions())])
 
     async def test_requests_that_arrive_together_see_each_other(self) -> None:
         slots = RequestSlots(4)
@@ -133,7 +160,7 @@ class TestTheDecision:
 
         async def answer() -> bool:
             with slots.working():
-                return await quick.may_run(self.searcher, self.query, RatedOptions())
+                return await quick.may_run(self.searcher, [(self.query, RatedOptions())])
 
         assert await asyncio.gather(answer(), answer(), answer()) == [False, False, True]
 
