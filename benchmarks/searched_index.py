@@ -21,7 +21,7 @@ from clip_index.reading.searcher import Searcher
 from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.snapshot import Hit, ShardSnapshot, ShardView
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.centroid_set import CentroidFile
+from clip_index.vectors.centroid_set import CentroidFile, KnownLists
 from clip_index.vectors.shared_vectors import SharedVectors
 from clip_index.vectors.vector_file import WrittenLists
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -150,6 +150,7 @@ class _AsMerged:
         embeddings: NDArray[np.float16],
         others: NDArray[np.float16] | None,
         modality: Modality,
+        known: KnownLists | None = None,
         /,
     ) -> WrittenLists | None:
         rest = _Rest(
@@ -158,7 +159,7 @@ class _AsMerged:
             self._layout.num_rows - len(embeddings),
             list(self._files.values()),
         )
-        written = SharedVectors(rest)(file, embeddings, others, modality)
+        written = SharedVectors(rest)(file, embeddings, others, modality, known)
         if written is not None and written.shared is not None:
             self._files[written.shared.digest.xxh3_128] = written.shared
         return written

@@ -33,6 +33,7 @@ from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.pack import PackPart, PackWriter
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.calibration import write_effort
+from clip_index.vectors.centroid_set import KnownLists
 from clip_index.vectors.vector_file import NodeMap, VectorWriter, WrittenLists, build_node_map
 
 CONTENTS = "contents.arrow"
@@ -72,6 +73,8 @@ class ModalityVectors:
 
     embeddings: NDArray[np.float16]
     rows: NDArray[np.uint32]
+    known: KnownLists | None = None
+    """The lists that the embeddings lie in already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,7 @@ def _write_parts(
     if rows.thumbnails is not None:
         _write_columns(pack, THUMBNAILS, rows.thumbnails)
     _write_tables(pack, rows)
-    node_maps = {m: build_node_map(vectors.embeddings, vectors.rows) for m, vectors in rows.vectors.items()}
+    node_maps = {m: build_node_map(v.embeddings, v.rows, v.known) for m, v in rows.vectors.items()}
     return {modality: _write_vectors(pack, node_maps, modality, write_vectors) for modality in node_maps}
 
 
@@ -195,7 +198,7 @@ def _write_vectors(
     others = next((other.embeddings for m, other in node_maps.items() if m != modality), None)
     _write_array(pack, nodes_name(modality), node_map.node_rows)
     with pack.part(vectors_name(modality)) as file:
-        lists = write_vectors(file, node_map.embeddings, others, modality)
+        lists = write_vectors(file, node_map.embeddings, others, modality, node_map.known)
     if lists is not None and lists.is_quantised:
         _write_array(pack, embeddings_name(modality), node_map.embeddings)
     if lists is not None:

@@ -32,11 +32,13 @@ TARGET_RECALL = 0.99
 
 _FAR_TARGET = 0.985  # for queries that are far from everything, whose ranking is nearly arbitrary
 _K = 10
-_NUM_QUERIES = 256
+_NUM_QUERIES = 512
 _NUM_FAR_QUERIES = 128
 _NUM_CODES = 4096
 _CODE_MARGIN = 1.25
-_MARGIN = 1 / 3  # of the misses that the target allows: the sample is not the traffic
+_MARGIN = 1 / 3
+"""Of the misses that the target allows, because the sample is not the traffic. A query takes the mean gap of
+all shards, each of which has a sample of its own. So the margin shrinks as the error of a mean does."""
 _BLOCK = 16384
 _SEED = 4321
 _HELD_OUT_PART = 8
@@ -129,9 +131,14 @@ def calibrate(
     are random directions, which are far from everything.
     """
     kinds = _kinds_of_queries(nodes, others, target_recall)
-    weights = _rank_weights(num_shards)
+    weights, margin = _rank_weights(num_shards), _MARGIN / np.sqrt(num_shards)
     needed = [
-        _needed_gap(queries @ centroids.T, list_of_node[_find_best(queries, nodes, own)], weights, target)
+        _needed_gap(
+            queries @ centroids.T,
+            list_of_node[_find_best(queries, nodes, own)],
+            weights,
+            1 - (1 - target) * (1 - margin),
+        )
         for queries, own, target in kinds
     ]
     gap = float(max(needed))
@@ -217,8 +224,7 @@ def _needed_gap(
     gaps = scores.max(axis=1, keepdims=True) - np.take_along_axis(scores, lists, axis=1)
     order = np.argsort(gaps, axis=None)
     within = np.cumsum(np.broadcast_to(weights[: lists.shape[1]], gaps.shape).ravel()[order])
-    wanted = within[-1] * (1 - (1 - target) * (1 - _MARGIN))
-    return float(gaps.ravel()[order[np.searchsorted(within, wanted)]])
+    return float(gaps.ravel()[order[np.searchsorted(within, target * within[-1])]])
 
 
 def _num_within(gap: float, scores: NDArray[np.float32]) -> NDArray[np.int64]:

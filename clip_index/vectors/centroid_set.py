@@ -31,7 +31,13 @@ from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.regular_files import read_regular
 from clip_index.vectors.flat_vectors import build_flat
 
-_LISTS_PER_ROOT = 4  # lists = 4·√nodes, the lower end of FAISS's guideline "4·√n to 16·√n"
+_LISTS_PER_ROOT = 2
+"""Lists are 2·√nodes. FAISS's guideline is 4 to 16, where a list costs little beside what it holds.
+
+Here each list lies in a part for each segment and shard. With 4, a search of 100,000 rows took 1.16 times the
+CPU time where data has clusters, and about the same where it has none: 6 % fewer rows were read, in twice as
+many lists. An index that has grown fourfold since has 1·√nodes, and reads 25 % more rows.
+"""
 TRAINING_NODES_OF_LIST = 32
 _TRAINING_ROUNDS = 4  # more rounds changed recall by less than 0.003
 _SEED = 1234
@@ -46,6 +52,17 @@ class Assigned:
 
     lists: NDArray[np.int64]
     cosines: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLists:
+    """The lists that embeddings lie in already, around the set whose file has this digest.
+
+    `lists` is (n,), with −1 for embeddings that lie in no list around it.
+    """
+
+    digest: FileDigest
+    lists: NDArray[np.int64]
 
 
 class CentroidSet:
@@ -89,6 +106,17 @@ class CentroidSet:
             cosines[first : first + _BLOCK] = scores[np.arange(len(scores)), nearest]
         return Assigned(lists, cosines)
 
+    def lists_of(
+        self, embeddings: NDArray[np.float16], known: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the nearest list of each embedding, (n,). Those that are known, and not −1, stay."""
+        if known is None:
+            return self.assign(embeddings).lists
+        is_new = known < 0
+        lists: NDArray[np.int64] = known.copy()
+        lists[is_new] = self.assign(embeddings[is_new]).lists
+        return lists
+
 
 def num_lists_of(num_nodes: int) -> int:
     """Return how many lists an index with this number of nodes should have."""
@@ -123,6 +151,10 @@ class CentroidFile:
     @property
     def digest(self) -> FileDigest:
         return digest_of(self.data)
+
+    def find_known(self, known: KnownLists | None) -> NDArray[np.int64] | None:
+        """Return the lists that embeddings are known to lie in around this set."""
+        return known.lists if known is not None and known.digest == self.digest else None
 
 
 def build_file(

@@ -78,6 +78,7 @@ def write_flat(
     embeddings: NDArray[np.float16],
     _others: NDArray[np.float16] | None = None,
     _modality: Modality = "image",
+    _known: object = None,
     /,
 ) -> None:
     """Write an exact index: fp16 rows, inner product. A scan needs no other embeddings to measure it."""

@@ -66,10 +66,17 @@ def write_own_lists(
 
 
 def write_lists(
-    file: ByteSink, index: Any, embeddings: NDArray[np.float16], around: CentroidSet
+    file: ByteSink,
+    index: Any,
+    embeddings: NDArray[np.float16],
+    around: CentroidSet,
+    known: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Write embeddings in the lists of an empty index of `build_lists`; return the list of each, (n,)."""
-    lists = around.assign(embeddings).lists
+    """Write embeddings in the lists of an empty index of `build_lists`; return the list of each, (n,).
+
+    `known` are lists that need not be looked for.
+    """
+    lists = around.lists_of(embeddings, known)
     write_listed(file, index, lists, lambda nodes: embeddings[nodes].view(np.uint8))
     return lists
 
@@ -234,6 +241,10 @@ class InvertedLists:
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
         return self._codes.embeddings(self._codes.addresses(*self._members.find(nodes)))
+
+    def lists_of(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the list that each node lies in, (n,)."""
+        return self._members.lists_of(nodes)
 
     def parts(self) -> Iterator[VectorPart]:
         lists = self._index.invlists

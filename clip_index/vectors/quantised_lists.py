@@ -102,8 +102,13 @@ class Quantiser:
         self._quantizer = faiss.ScalarQuantizer(embeddings.shape[1], faiss.ScalarQuantizer.QT_8bit)
         self._quantizer.train(self._bounds)
 
-    def write(self, file: ByteSink, around: CentroidSet) -> NDArray[np.int64]:
-        """Write lists of codes around a shared set; return the list of each embedding, (n,)."""
+    def write(
+        self, file: ByteSink, around: CentroidSet, known: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """Write lists of codes around a shared set; return the list of each embedding, (n,).
+
+        `known` are lists that need not be looked for.
+        """
         index = faiss.IndexIVFScalarQuantizer(
             build_flat(around.dimension),
             around.dimension,
@@ -114,7 +119,7 @@ class Quantiser:
         )
         index.sq.train(self._bounds)
         index.is_trained = True
-        lists = around.assign(self._embeddings).lists
+        lists = around.lists_of(self._embeddings, known)
         write_listed(file, index, lists, self._codes_of)
         return lists
 

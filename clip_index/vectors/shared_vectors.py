@@ -21,6 +21,7 @@ from clip_index.vectors.centroid_set import (
     TRAINING_NODES_OF_LIST,
     CentroidFile,
     CentroidSet,
+    KnownLists,
     build_file,
     num_lists_of,
     train_centroids,
@@ -74,6 +75,7 @@ class SharedVectors:
         embeddings: NDArray[np.float16],
         others: NDArray[np.float16] | None,
         modality: Modality,
+        known: KnownLists | None = None,
         /,
     ) -> WrittenLists | None:
         if len(embeddings) < MIN_NODES:
@@ -81,7 +83,7 @@ class SharedVectors:
             return None
         chosen = self._find_fitting(modality, embeddings) or self._train(modality, embeddings)
         around = chosen.centroids
-        lists, code_error = self._write(file, embeddings, others, around)
+        lists, code_error = self._write(file, embeddings, others, around, chosen.find_known(known))
         effort = calibrate(
             embeddings,
             around.centroids,
@@ -98,14 +100,15 @@ class SharedVectors:
         embeddings: NDArray[np.float16],
         others: NDArray[np.float16] | None,
         around: CentroidSet,
+        known: NDArray[np.int64] | None,
     ) -> tuple[NDArray[np.int64], float]:
         """Write the lists; return the list of each embedding, (n,), and the error of their codes."""
         if self._form == "sq8":
             quantiser = Quantiser(embeddings)
-            lists = quantiser.write(file, around)
+            lists = quantiser.write(file, around, known)
             return lists, max(LEAST_CODE_ERROR, measure_code_error(embeddings, others, quantiser.decoded))
         empty = build_lists(build_flat(around.dimension), around.num_lists)
-        return write_lists(file, empty, embeddings, around), 0.0
+        return write_lists(file, empty, embeddings, around, known), 0.0
 
     def _find_fitting(self, modality: Modality, embeddings: NDArray[np.float16]) -> CentroidFile | None:
         """Return the fitting set with the most lists, so that all shards come to use the same one."""

@@ -7,7 +7,7 @@ maps nodes to rows (`NodeRows`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import faiss
@@ -22,7 +22,7 @@ from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors import inverted_lists
 from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort
-from clip_index.vectors.centroid_set import CentroidFile, CentroidSet
+from clip_index.vectors.centroid_set import CentroidFile, CentroidSet, KnownLists
 from clip_index.vectors.flat_vectors import FlatVectors, open_flat, write_flat
 from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.mapped_lists import has_lists, open_lists
@@ -39,9 +39,12 @@ class NodeMap:
 
     embeddings: NDArray[np.float16]
     node_rows: NDArray[np.uint32]
+    known: KnownLists | None = None
 
 
-def build_node_map(embeddings: NDArray[np.float16], rows: NDArray[np.uint32]) -> NodeMap:
+def build_node_map(
+    embeddings: NDArray[np.float16], rows: NDArray[np.uint32], known: KnownLists | None = None
+) -> NodeMap:
     """Collapse bit-equal embeddings: one node each, in order of first appearance.
 
     The array becomes the node map's. Of a large merge a second one might not fit into memory.
@@ -49,10 +52,11 @@ def build_node_map(embeddings: NDArray[np.float16], rows: NDArray[np.uint32]) ->
     contiguous = np.ascontiguousarray(embeddings)
     nodes, first = _number_distinct(_digests(contiguous))
     if len(first) == len(contiguous):  # nearly always so in a commit
-        return NodeMap(contiguous, np.stack([nodes, rows.astype(np.uint32)]))
+        return NodeMap(contiguous, np.stack([nodes, rows.astype(np.uint32)]), known)
     order = np.argsort(nodes, kind="stable")
     pairs = np.stack([nodes[order], rows.astype(np.uint32)[order]])
-    return NodeMap(_move_to_front(contiguous, first), pairs)
+    known_of_nodes = None if known is None else replace(known, lists=known.lists[first])
+    return NodeMap(_move_to_front(contiguous, first), pairs, known_of_nodes)
 
 
 def _digests(embeddings: NDArray[np.float16]) -> NDArray[np.uint64]:
@@ -111,9 +115,12 @@ class VectorWriter(Protocol):
         embeddings: NDArray[np.float16],
         others: NDArray[np.float16] | None,
         modality: Modality,
+        known: KnownLists | None = None,
         /,
     ) -> WrittenLists | None:
         """Write distinct fp16 embeddings (nodes, dimension); `others` are those of the other modality.
+
+        `known` are lists that they lie in already.
 
         Returns None if the file has no lists. A shared set's own file is left to the caller.
         """
@@ -125,6 +132,7 @@ def write_fastest(
     embeddings: NDArray[np.float16],
     others: NDArray[np.float16] | None = None,
     _modality: Modality = "image",
+    _known: KnownLists | None = None,
     /,
     *,
     target_recall: float = TARGET_RECALL,
@@ -224,6 +232,11 @@ class VectorFile:
         for nodes, part in self.vectors.parts():
             embeddings[nodes] = part
         return embeddings
+
+    def lists_of_pairs(self, is_kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the list of each kept pair of the node map, (kept,); −1 where the file has no lists."""
+        nodes = self.node_rows.nodes[is_kept].astype(np.int64)
+        return np.full(len(nodes), -1) if self.lists is None else self.lists.lists_of(nodes)
 
     def lists_around(self, guide: InvertedLists) -> NDArray[np.int64]:
         """Return the list of `guide` that each node would lie in, (nodes,); remembered for its centroids."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +20,13 @@ from clip_index.generations.tombstones import live_rows_mask, read_tombstones
 from clip_index.segments.columns import CONTENTS_SCHEMA, DELETES_SCHEMA, THUMBNAILS_SCHEMA, joined
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, write_segment
+from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.shard_store import ShardStore
 from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.calibration import TARGET_RECALL
+from clip_index.vectors.centroid_set import KnownLists
 from clip_index.vectors.shared_vectors import SharedVectors
+from clip_index.vectors.vector_file import VectorFile
 from clip_index.writing.other_segments import OtherSegments, open_verified
 
 DROPPED = -1
@@ -192,7 +196,29 @@ def _merge_modality(sources: Sequence[_Source], modality: Modality) -> ModalityV
         file.read_pairs(is_kept, embeddings[first:end])
         _refuse_not_finite(source.segment, modality, embeddings[first:end])
         rows[first:end] = source.row_map[file.node_rows.rows[is_kept]]
-    return ModalityVectors(embeddings, rows)
+    return ModalityVectors(embeddings, rows, _known_lists(files, kept, modality))
+
+
+def _known_lists(
+    files: Sequence[tuple[_Source, VectorFile]], kept: Sequence[NDArray[np.bool_]], modality: Modality
+) -> KnownLists | None:
+    """Return the lists that what stays lies in already, around the set that most of it lies around.
+
+    To find the nearest of 2,000 lists takes half the CPU time of a merge.
+    """
+    digests = [source.segment.entry.centroids.get(modality) for source, _ in files]
+    num_around: Counter[FileDigest] = Counter()
+    for digest, is_kept in zip(digests, kept, strict=True):
+        if digest is not None:
+            num_around[digest] += int(np.count_nonzero(is_kept))
+    if not num_around:
+        return None
+    most = num_around.most_common(1)[0][0]
+    lists = [
+        file.lists_of_pairs(is_kept) if digest == most else np.full(np.count_nonzero(is_kept), -1)
+        for (_, file), digest, is_kept in zip(files, digests, kept, strict=True)
+    ]
+    return KnownLists(most, np.concatenate(lists))
 
 
 def _refuse_not_finite(segment: Segment, modality: Modality, embeddings: NDArray[np.float16]) -> None:

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from clip_index.errors import DamagedFile
 from clip_index.generations.garbage import GarbageCollector
@@ -22,6 +24,7 @@ from clip_index.reading.searcher import Searcher
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.vectors import centroid_set
+from clip_index.vectors.centroid_set import CentroidSet
 from clip_index.vectors.inverted_lists import InvertedLists
 from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import write_fastest
@@ -108,7 +111,7 @@ def test_the_first_large_merge_trains_a_set_on_all_shards_and_the_others_adopt_i
     assert [set_names(writer) for writer in shards.writers] == [[set_of(first).xxh3_128]] * 2
     one, other = lists_of(searcher_of(tmp_path))
     assert one.shared is other.shared is not None
-    assert one.shared.num_lists == int(4 * np.sqrt(4 * HALF))
+    assert one.shared.num_lists == int(2 * np.sqrt(4 * HALF))
 
 
 def test_a_query_ranks_a_shared_set_once_for_all_segments_and_tails(shards: Shards, tmp_path: Path) -> None:
@@ -133,6 +136,31 @@ def test_a_merge_keeps_the_set_of_its_sources(shards: Shards) -> None:
     after = shards.merge(0)
     assert after.num_contents == 4 * HALF
     assert set_of(after) == before
+
+
+def test_a_merge_looks_for_the_lists_of_those_embeddings_only_that_lie_in_none(
+    shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for: list[tuple[int, int]] = []
+    find_lists = CentroidSet.lists_of
+
+    def spy(around: CentroidSet, embeddings: NDArray[Any], known: NDArray[Any] | None = None) -> NDArray[Any]:
+        looked_for.append((len(embeddings), len(embeddings) if known is None else int((known < 0).sum())))
+        return find_lists(around, embeddings, known)
+
+    monkeypatch.setattr(CentroidSet, "lists_of", spy)
+    shards.fill(0)
+    shards.merge(0)
+    shards.commit(0, unit_vectors(0, HALF))  # the same as in the first commit
+    shards.commit(0, unit_vectors(7, HALF))
+    shards.merge(0)
+    assert looked_for == [(2 * HALF, 2 * HALF), (2 * HALF, 2 * HALF), (3 * HALF, 0)]
+
+    (lists,) = lists_of(searcher_of(tmp_path))
+    (view,) = searcher_of(tmp_path).shard_views[0].segments
+    nodes = view.segment.vector_files["image"].read_nodes()
+    assert lists.shared is not None
+    assert (lists.lists_of(np.arange(len(nodes))) == lists.shared.assign(nodes).lists).all()
 
 
 def test_an_index_that_has_outgrown_its_set_trains_a_larger_one_beside_it(shards: Shards) -> None:
