@@ -42,6 +42,7 @@ all shards, each of which has a sample of its own. So the margin shrinks as the 
 _BLOCK = 16384
 _SEED = 4321
 _HELD_OUT_PART = 8
+_ASKED_PART = 12  # so few that they are all held out, although by chance fewer than an eighth may be
 _MIX = np.uint64(0xBF58476D1CE4E5B9)  # of splitmix64
 
 _Kind: TypeAlias = tuple[Embeddings, "NDArray[np.int64] | None", float]
@@ -89,7 +90,7 @@ def hold_out(embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
     The embeddings themselves decide it. So an embedding that one merge asks with was kept from the
     training of a set of centroids in an earlier merge, or in another shard's.
     """
-    num_asked = min(_NUM_QUERIES, len(embeddings) // _HELD_OUT_PART + 1)
+    num_asked = min(_NUM_QUERIES, len(embeddings) // _ASKED_PART + 1)
     return np.argpartition(_lots(embeddings), num_asked - 1)[:num_asked]
 
 

@@ -194,10 +194,9 @@ class InvertedLists:
         return clip_scores((scores, found))
 
     def _parameters_of(self, num_probed: int, selection: NodeSelection | None) -> Any:
-        """Return FAISS's parameters; those without a selection are kept, because building takes time."""
+        """Return FAISS's parameters; they are kept, because building takes time."""
         if selection is not None:
-            selector = faiss.IDSelectorBitmap(selection.bitmap)
-            return faiss.SearchParametersIVF(nprobe=num_probed, sel=selector)
+            return listed(selection).parameters_of(num_probed)
         known = self._parameters.get(num_probed)
         if known is None:
             known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed)

@@ -15,6 +15,9 @@ from clip_index.vectors.vectors import NodeSelection
 _FEW_LISTS = 1 / 4
 """Up to this share of the lists, their members are counted by themselves. All lists are counted together."""
 
+_MANY_COUNTS = 8
+"""A selection that more searches have counted is that of the rows that are not dead, or a usual filter's."""
+
 
 class ListMembers:
     """The nodes of each list. Read from the lists when somebody asks for them. Thread-safe."""
@@ -110,6 +113,8 @@ class ListedSelection(NodeSelection):
         super().__init__(bitmap, num_nodes)
         self._members = members
         self._find_addresses = find_addresses
+        self._num_counts = 0
+        self._parameters: dict[int, Any] = {}
 
     @cached_property
     def num_in_list(self) -> NDArray[np.int64]:  # type: ignore[override]
@@ -118,9 +123,19 @@ class ListedSelection(NodeSelection):
 
     def count_in(self, lists: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many selected nodes lists have, of the shape of `lists`."""
-        if "num_in_list" in self.__dict__ or lists.size > _FEW_LISTS * len(self._members.lengths):
+        self._num_counts += 1
+        is_known = "num_in_list" in self.__dict__ or self._num_counts > _MANY_COUNTS
+        if is_known or lists.size > _FEW_LISTS * len(self._members.lengths):
             return self.num_in_list[lists]
         return self._members.count_in(lists.ravel(), self.bitmap).reshape(lists.shape)
+
+    def parameters_of(self, num_probed: int) -> Any:
+        """Return FAISS's parameters for a search of so many lists, which are kept: building takes time."""
+        known = self._parameters.get(num_probed)
+        if known is None:
+            selector = faiss.IDSelectorBitmap(self.bitmap)
+            known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed, sel=selector)
+        return known
 
     @cached_property
     def codes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ _MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or 
 _FILTERED_BASE = 4  # times the least number of near lists; with 2, filters opposed to the query had 0.956
 
 _WIDE = 0.5
-_WIDE_MARGIN = 1.15
+_WIDE_MARGIN = 0.15
+_MARGIN_OF_LEFT_OUT = 3  # times the share that is left out, where that is less: few dead rows cost little
 _MORE_LEFT_OUT = 1.1
 _DEVIATIONS = 3
 """A wide selection keeps half of the nodes or more. If the near lists hold hardly more of the nodes that it
@@ -116,10 +117,11 @@ class ListRanking:
             scores, lists = queries.nearest(self._around.centroids, num_ranked)
             num_near = near.counts
             if selection is not None:
-                are_opposed = self._are_opposed(near.counts, lists, selection)
+                met = self._meet(lists, selection)
+                are_opposed = self._are_opposed(near.counts, met, selection)
                 if are_opposed.any():
                     return self._rank_opposed(queries, near, are_opposed, selection, scan)
-                num_near = np.maximum(num_near, self._count_selected(queries, near, lists, selection))
+                num_near = np.maximum(num_near, self._count_selected(queries, near, met, selection))
             if lists.shape[1] == self._num_lists:
                 return scores, lists, np.minimum(num_near, self._num_lists)
             if num_near.max() < lists.shape[1]:
@@ -136,7 +138,8 @@ class ListRanking:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         """Rank all lists; of queries to which the selection is opposed, as many are near as hold the best."""
         scores, lists = queries.nearest(self._around.centroids, self._num_lists)
-        num_near = np.maximum(near.counts, self._count_selected(queries, near, lists, selection))
+        met = self._meet(lists, selection)
+        num_near = np.maximum(near.counts, self._count_selected(queries, near, met, selection))
         num_near = np.minimum(num_near, self._num_lists, dtype=np.int64)
 
         def best_scores(query: int, ranks: slice) -> NDArray[np.float32]:
@@ -170,22 +173,27 @@ class ListRanking:
     def _share_of(self, selection: NodeSelection) -> float:
         return max(1, selection.num_nodes) / self._around.num_nodes
 
+    def _meet(self, lists: NDArray[np.int64], selection: NodeSelection) -> _Met:
+        """Count what each query's lists, (q, n), hold."""
+        selected, lengths = listed(selection).count_in(lists), self._members.lengths[lists]
+        return _Met(selected.cumsum(axis=1), lengths.cumsum(axis=1))
+
     def _count_selected(
-        self, queries: Queries, near: NearLists, lists: NDArray[np.int64], selection: NodeSelection
+        self, queries: Queries, near: NearLists, met: _Met, selection: NodeSelection
     ) -> NDArray[np.int64]:
         """Return how many lists hold enough selected nodes, (q,); more than all if too few are ranked."""
         share, least = self._share_of(selection), queries.least_near(self._around)
         if share < _WIDE:
-            return self._count_thoroughly(near.counts, least, lists, selection)
+            return self._count_thoroughly(near.counts, least, met, selection)
         num_wide = np.array([int(_num_wide(num, least, share)) + 1 for num in near.counts.tolist()])
-        are_independent = self._are_independent(lists, num_wide, selection)
+        are_independent = self._are_independent(num_wide, met, selection)
         if are_independent.all():
             return num_wide
-        num_selected = self._count_thoroughly(near.counts, least, lists, selection)
+        num_selected = self._count_thoroughly(near.counts, least, met, selection)
         return np.where(are_independent, num_wide, num_selected)
 
     def _count_thoroughly(
-        self, num_near: NDArray[np.int64], least: int, lists: NDArray[np.int64], selection: NodeSelection
+        self, num_near: NDArray[np.int64], least: int, met: _Met, selection: NodeSelection
     ) -> NDArray[np.int64]:
         """Count as `_count_selected` does, for filters that may be opposed to the query.
 
@@ -194,45 +202,49 @@ class ListRanking:
         """
         num_base = np.maximum(num_near, _FILTERED_BASE * least)
         num_wanted = num_base * (self._list_length * _thoroughness(self._share_of(selection)))
-        met = listed(selection).count_in(lists).cumsum(axis=1)
-        num_selected: NDArray[np.int64] = (met < num_wanted[:, None]).sum(axis=1) + 1
+        num_selected: NDArray[np.int64] = (met.num_selected < num_wanted[:, None]).sum(axis=1) + 1
         return num_selected
 
     def _are_opposed(
-        self, num_near: NDArray[np.int64], lists: NDArray[np.int64], selection: NodeSelection
+        self, num_near: NDArray[np.int64], met: _Met, selection: NodeSelection
     ) -> NDArray[np.bool_]:
-        """Whether the lists that each query scans without a filter, or the nearest ones, have lost much."""
-        are_opposed, share = np.zeros(len(num_near), np.bool_), self._share_of(selection)
-        for num_first in (-(-num_near // _NEAREST_PART), num_near):
-            num_left_out, num_all = self._count_left_out(lists, num_first, selection)
-            num_expected = share * num_all
-            by_chance = _DEVIATIONS * np.sqrt((1 - share) * num_expected)
-            least = (1 - _EMPTIED) * num_expected - by_chance
-            are_opposed |= num_all - num_left_out < least
+        """Whether the lists that each query scans without a filter have lost much, the nearest ones or all.
+
+        Of few nodes a binomial's spread is skewed. The roots of its counts are not (Anscombe 1948).
+        """
+        num_first = np.stack([np.ones_like(num_near), -(-num_near // _NEAREST_PART), num_near], axis=1)
+        num_selected, num_all = met.in_first(num_first)
+        share = self._share_of(selection)
+        num_least = (1 - _EMPTIED) * share * num_all
+        deviations = 2 * (np.sqrt(num_selected + 3 / 8) - np.sqrt(num_least + 3 / 8))
+        are_opposed: NDArray[np.bool_] = (deviations < -_DEVIATIONS * np.sqrt(1 - share)).any(axis=1)
         return are_opposed
 
     def _are_independent(
-        self, lists: NDArray[np.int64], num_near: NDArray[np.int64], selection: NodeSelection
+        self, num_near: NDArray[np.int64], met: _Met, selection: NodeSelection
     ) -> NDArray[np.bool_]:
         """Whether the selection leaves out hardly more of each query's first lists, (q,), than of all."""
-        num_left_out, num_all = self._count_left_out(lists, num_near, selection)
+        num_selected, num_all = (counts[:, 0] for counts in met.in_first(num_near[:, None]))
         share = self._share_of(selection)
         num_expected = (1 - share) * num_all
         by_chance = _DEVIATIONS * np.sqrt(share * num_expected)
-        are_independent: NDArray[np.bool_] = num_left_out <= _MORE_LEFT_OUT * num_expected + by_chance
+        are_independent: NDArray[np.bool_] = (
+            num_all - num_selected <= _MORE_LEFT_OUT * num_expected + by_chance
+        )
         return are_independent
 
-    def _count_left_out(
-        self, lists: NDArray[np.int64], num_near: NDArray[np.int64], selection: NodeSelection
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return how many nodes of each query's first lists are not selected, and how many they are, (q,)."""
-        first = lists[:, : int(num_near.max())]
-        last = np.minimum(num_near, first.shape[1])[:, None] - 1
-        num_selected, num_all = (
-            np.take_along_axis(met.cumsum(axis=1), last, axis=1)[:, 0]
-            for met in (listed(selection).count_in(first), self._members.lengths[first])
-        )
-        return num_all - num_selected, num_all
+
+class _Met(NamedTuple):
+    """How many selected nodes, and how many in all, the first lists of each query hold, both (q, n)."""
+
+    num_selected: NDArray[np.int64]
+    num_all: NDArray[np.int64]
+
+    def in_first(self, num_lists: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return both counts for some numbers of lists of each query, (q, n)."""
+        last = np.minimum(num_lists, self.num_all.shape[1]) - 1
+        of_query = np.arange(len(last))[:, None]
+        return self.num_selected[of_query, last], self.num_all[of_query, last]
 
 
 def _count_until_settled(
@@ -269,7 +281,8 @@ def _num_wide(num_near: int, least: int, share: float) -> float:
 
     They hold as many selected nodes as `num_near` lists hold nodes, and as `least` lists do.
     """
-    return _WIDE_MARGIN * max(num_near, least / share) / share
+    margin = min(_WIDE_MARGIN, _MARGIN_OF_LEFT_OUT * (1 - share))
+    return (1 + margin) * max(num_near, least / share) / share
 
 
 def _thoroughness(share: float) -> float:
