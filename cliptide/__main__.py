@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from cliptide.command_table import COMMANDS, LazyCommands
+from cliptide.terminal.interrupts import interrupts_kept
 
 CONTEXT_SETTINGS = {
     "auto_envvar_prefix": "CLIPTIDE",
@@ -33,7 +34,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts_kept():
+                return super().invoke(ctx)
         except Exception as error:
             if _is_failure(error):
                 raise click.ClickException(str(error)) from error
