@@ -394,6 +394,14 @@ def test_an_output_that_takes_no_more_bytes_is_one_sentence(flag: list[str]) -> 
     )
 
 
+def test_an_empty_picture_is_refused_before_the_service_is_asked(tmp_path: Path) -> None:
+    picture = tmp_path / "empty.jpg"
+    picture.touch()
+    result = run("search", "--image", str(picture), "--query-url", "http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "empty.jpg is empty" in " ".join(result.stderr.split())
+
+
 def test_a_search_prints_the_answer_as_json_and_a_gallery_beside_it(tmp_path: Path) -> None:
     with StubQueryService({"POST /v1/search": (200, ANSWER)}).serving() as service:
         result = run(
