@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from cliptide.command_table import COMMANDS, LazyCommands
 from cliptide.terminal.interrupts import interrupts_kept
+from cliptide.terminal.streams import escape_what_cannot_be_shown
 
 CONTEXT_SETTINGS = {
     "auto_envvar_prefix": "CLIPTIDE",
@@ -31,6 +33,10 @@ class Commands(click.Group):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.commands = LazyCommands()
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        escape_what_cannot_be_shown(sys.stdout, sys.stderr)
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
