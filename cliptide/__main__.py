@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import sys
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from cliptide.command_table import COMMANDS, LazyCommands
+from cliptide.terminal.interrupts import interrupts_kept
+from cliptide.terminal.streams import escape_what_cannot_be_shown
 
 CONTEXT_SETTINGS = {
     "auto_envvar_prefix": "CLIPTIDE",
@@ -31,9 +34,14 @@ class Commands(click.Group):
         super().__init__(*args, **kwargs)
         self.commands = LazyCommands()
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        escape_what_cannot_be_shown(sys.stdout, sys.stderr)
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts_kept():
+                return super().invoke(ctx)
         except Exception as error:
             if _is_failure(error):
                 raise click.ClickException(str(error)) from error

@@ -43,7 +43,7 @@ class SchemaRegistrySection(sections.SchemaRegistrySection):
 class IndexSettings(sections.IndexSection):
     """Which index is written."""
 
-    id: str = Field(default="main", description="The name of the index that is written.")
+    id: sections.IndexId = Field(default="main", description="The name of the index that is written.")
 
     @property
     def location(self) -> IndexRoot:
@@ -233,10 +233,10 @@ def _check_mapping(name: str) -> str:
 class Settings(EnvironmentSettings):
     """Everything that `python -m consumer` reads from its environment."""
 
-    topic: str = Field(
+    topic: sections.TopicName = Field(
         default=sections.DEFAULT_TOPIC, description="The consumer reads uploads from this topic."
     )
-    dead_letter_topic: str = Field(
+    dead_letter_topic: sections.TopicName = Field(
         default=sections.DEFAULT_DEAD_LETTER_TOPIC,
         description="Records that cannot be indexed are sent to this topic.",
     )
@@ -254,7 +254,7 @@ class Settings(EnvironmentSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
-        sections.check_engine(self.index, self.opensearch)
+        sections.check_engine(self.index, self.index.id, self.opensearch)
         return self
 
     @property

@@ -20,7 +20,7 @@ from clip_index.errors import (
     IndexRefused,
     OtherFormat,
 )
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory, check_index_id
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.pointer import PointerReader, read_history
 from clip_index.generations.recorded_model import RecordedModel, read_model
 from clip_index.storage.index_roots import IndexRoot, open_root
@@ -82,7 +82,6 @@ class RootCandidates:
 
     def refusal(self, index_id: str, running: EncoderFingerprint) -> str | None:
         try:
-            check_index_id(index_id)
             index = IndexDirectory.open(self.root, index_id)
             if index.description.fingerprint.has_same_model_as(running):
                 return None

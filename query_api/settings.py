@@ -17,10 +17,12 @@ from service.sections import (
     DEFAULT_TOPIC,
     DirectoryName,
     HostName,
+    IndexId,
     IndexSection,
     KafkaSection,
     OpenSearchSection,
     SchemaRegistrySection,
+    TopicName,
     check_engine,
 )
 
@@ -48,7 +50,7 @@ LinkHost = Annotated[str, AfterValidator(_valid_host)]
 class IndexSettings(IndexSection):
     """Which index is served."""
 
-    id: str | None = Field(
+    id: IndexId | None = Field(
         default=None,
         description="The index to serve for the whole life of the process. Unset: the one that the newest "
         "current-<n>.json names; the service follows it to another index without a pause.",
@@ -345,7 +347,7 @@ class QueryApiSettings(Section):
 class Settings(EnvironmentSettings):
     """All settings that `python -m query_api` reads from its environment."""
 
-    topic: str = Field(default=DEFAULT_TOPIC, description="The topic that uploads are published to.")
+    topic: TopicName = Field(default=DEFAULT_TOPIC, description="The topic that uploads are published to.")
     kafka: KafkaSection = KafkaSection()
     schema_registry: SchemaRegistrySection = SchemaRegistrySection()
     index: IndexSettings = IndexSettings()
@@ -355,7 +357,7 @@ class Settings(EnvironmentSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
-        check_engine(self.index, self.opensearch)
+        check_engine(self.index, self.index.id, self.opensearch)
         return self
 
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from clip_index.errors import IndexRefused
+from clip_index.generations.pointer import check_index_id
 from service.environment import Section
 from service.host_names import is_host_name
 
@@ -32,6 +34,28 @@ def _not_empty(path: str) -> str:
     return path
 
 
+def valid_topic(name: str) -> str:
+    """Return the name if Kafka takes it for a topic. Raises `ValueError`."""
+    if not _TOPIC.fullmatch(name) or name in (".", ".."):
+        raise ValueError(f"{name!r} is no name of a topic: {_TOPIC_RULE}")
+    return name
+
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_TOPIC_RULE = "it has 1 to 249 letters, digits, dots, underscores and hyphens"
+
+
+def valid_index_id(name: str) -> str:
+    """Return the name if an index can have it. Raises `ValueError`."""
+    if not name.strip():
+        raise ValueError("must not be empty")
+    try:
+        check_index_id(name)
+    except IndexRefused as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
 def root_from_text(text: str) -> Path | str:
     """Return the path of a directory, or the URL of a bucket, which as a path would lose one of its slashes.
 
@@ -51,6 +75,8 @@ ROOT_SCHEMES = ("s3", "gs", "az", "memory")
 """`memory` ends with its process; it is for tests."""
 RootName = Annotated[Path | str, BeforeValidator(lambda value: root_from_text(str(value)))]
 DirectoryName = Annotated[Path, BeforeValidator(lambda value: _not_empty(str(value)))]
+TopicName = Annotated[str, AfterValidator(valid_topic)]
+IndexId = Annotated[str, AfterValidator(valid_index_id)]
 HostName = Annotated[str, AfterValidator(_valid_host_name)]
 
 
@@ -222,8 +248,10 @@ class OpenSearchSection(Section):
         return self
 
 
-def check_engine(index: IndexSection, opensearch: OpenSearchSection) -> None:
+def check_engine(index: IndexSection, index_id: str | None, opensearch: OpenSearchSection) -> None:
     """Raise `ValueError` where one of the two sections needs the other."""
+    if index.engine == "opensearch" and index_id is not None and index_id != index_id.lower():
+        raise ValueError("CLIPTIDE_INDEX__ID: OpenSearch takes no capital letters in the name of an index")
     if index.engine == "opensearch" and opensearch.url is None:
         raise ValueError("CLIPTIDE_OPENSEARCH__URL: CLIPTIDE_INDEX__ENGINE=opensearch needs it")
     if index.engine == "opensearch" and index.is_bucket:

@@ -160,7 +160,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("error_answers",),
         ("observation",),
         ("connections", "guards"),
-        ("bodies", "json_answer", "answer_headers"),
+        ("bodies", "json_answer", "answer_headers", "entity_tags"),
     ),
     "query_api.search": (
         ("routes", "sample_routes"),

@@ -17,7 +17,14 @@ from clip_index.errors import (
     OtherFormat,
 )
 from clip_index.generations.canaries import KeptCanaries, read_canaries
-from clip_index.generations.pointer import INDEX_ID, dump_first, name_current, newest_number, read_pointer
+from clip_index.generations.pointer import (
+    INDEX_ID,
+    check_index_id,
+    dump_first,
+    name_current,
+    newest_number,
+    read_pointer,
+)
 from clip_index.guarantees import Guarantees
 from clip_index.storage.digested_json import dump_digested
 from clip_index.storage.index_roots import IndexRoot, open_root
@@ -87,9 +94,13 @@ class IndexDirectory:
 
     @classmethod
     def open(cls, root: IndexRoot, index_id: str | None = None) -> IndexDirectory:
-        """Open an index, the current one by default; `IndexMissing` if there is none yet."""
+        """Open an index, the current one by default; `IndexMissing` if there is none yet.
+
+        Raises `IndexRefused` for an id that no index can have.
+        """
         top = open_root(root)
         index_id = index_id or read_pointer(top).index_id
+        check_index_id(index_id)
         store = top.below(folder_of(index_id))
         try:
             return cls(store, index_id, _read_description(store))
@@ -129,12 +140,6 @@ class IndexDirectory:
 def list_indexes(root: IndexRoot) -> list[str]:
     """Return the ids of the indexes of a root, damaged ones too."""
     return sorted(name for name in open_root(root).list_names(_INDEXES) if INDEX_ID.fullmatch(name))
-
-
-def check_index_id(index_id: str) -> None:
-    """Raise `IndexRefused` for a name that no index can have, because it is the name of a folder."""
-    if not INDEX_ID.fullmatch(index_id):
-        raise IndexRefused(f"index id {index_id!r} must match {INDEX_ID.pattern}")
 
 
 def repair_current(root: IndexRoot, index_id: str | None = None) -> str | None:

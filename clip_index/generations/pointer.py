@@ -147,6 +147,12 @@ def _create(top: ShardStore, pointer: Pointer) -> Pointer:
     return pointer
 
 
+def check_index_id(index_id: str) -> None:
+    """Raise `IndexRefused` for a name that no index can have, because it is the name of a folder."""
+    if not INDEX_ID.fullmatch(index_id):
+        raise IndexRefused(f"index id {index_id!r} must match {INDEX_ID.pattern}")
+
+
 def _read(top: ShardStore, number: int) -> Pointer:
     address = top.address_of(_name(number))
     fields = read_digested(top, _name(number))

@@ -27,6 +27,7 @@ from cliptide.demo.uploads.stream import NotPublished
 from cliptide.searching.query_client import QueryServiceError
 from cliptide.searching.searchable import NotSearchableInTime
 from cliptide.terminal.console_logs import quieten_logs
+from cliptide.terminal.interrupts import interrupts_kept
 from cliptide.terminal.numbers import FiniteRange
 from cliptide.terminal.options import option
 from cliptide.terminal.paths import PathType
@@ -149,7 +150,7 @@ def main(once: bool, browser: bool, **flags: Any) -> None:
     options, console = DemoOptions(**flags), Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     has_viewer = browser and not once and sys.stdout.isatty() and has_desktop()
     try:
-        with running_demo(options, console) as demo:
+        with interrupts_kept(), running_demo(options, console) as demo:
             if has_viewer:
                 open_browser(demo.page.url)
             report = _run_once(demo) if once else _run_until_interrupted(demo)

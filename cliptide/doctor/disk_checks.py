@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from clip_index.errors import ClipIndexError, IndexMissing, IndexRefused
-from clip_index.generations.index_directory import IndexDirectory, check_index_id
+from clip_index.errors import ClipIndexError, IndexMissing
+from clip_index.generations.index_directory import IndexDirectory
 from clip_index.storage.durable_files import has_hard_links
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot, local_directory, open_root
 from cliptide.doctor.findings import Finding, failed, ok, warning
@@ -45,11 +45,6 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
 def check_index(settings: Settings) -> Iterator[Finding]:
     """Compare the index that is there with the settings."""
     root, index_id = _absolute(settings.index.location), settings.index.id
-    try:
-        check_index_id(index_id)
-    except IndexRefused as error:
-        yield failed("index", str(error), "correct CLIPTIDE_INDEX__ID")
-        return
     try:
         found = IndexDirectory.open(root, index_id).description
     except IndexMissing:

@@ -14,7 +14,7 @@ from cliptide.publishing.upload_event import default_content_id
 from cliptide.publishing.upload_row import BadRow, UploadRow
 from cliptide.publishing.upload_sources import SourceUnreadable, read_source
 
-TABLE_SUFFIXES = (".csv", ".jsonl", ".ndjson")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 def read_pairs(path: Path) -> Iterator[Pair | BadPair]:
@@ -23,7 +23,7 @@ def read_pairs(path: Path) -> Iterator[Pair | BadPair]:
     if table is None:
         return _pairs_beside_texts(path)
     if table.exists() and table.suffix.lower() not in TABLE_SUFFIXES:
-        raise SourceUnreadable(f"{path} is none of these: a folder, or a .csv, .jsonl or .ndjson file")
+        raise SourceUnreadable(f"{path} is none of these: a folder, or a .csv, .tsv, .jsonl or .ndjson file")
     return map(pair_from_row, read_source(table))
 
 

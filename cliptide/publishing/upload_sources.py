@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from clip_index.encoder.picture_signatures import NUM_SIGNATURE_BYTES, picture_format
 from cliptide.publishing.upload_row import (
@@ -50,6 +51,9 @@ SYSTEM_FOLDERS = frozenset(  # where machines keep copies and thumbnails of what
 """In lower case, because some file systems keep other cases."""
 METADATA_PREFIX = "metadata."
 MAX_CSV_FIELD_BYTES = 16 * 1024 * 1024
+_OF_SPREADSHEETS, _OF_JSON_LINES = (".csv", ".tsv"), (".jsonl", ".ndjson")
+_DELIMITERS = ",;\t"
+_NOT_UTF_8 = "it is not UTF-8: save it again with that encoding"
 _JSON_ERRORS = (ValueError, RecursionError)  # bad syntax or encoding, too many digits; too deep
 
 
@@ -72,20 +76,20 @@ def read_source(
         return _read_folder(path, Counter() if left_out is None else left_out)
     if not path.exists():
         raise SourceUnreadable(f"{path} does not exist")
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in _OF_SPREADSHEETS:
         return _read_csv(path)
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
+    if path.suffix.lower() in _OF_JSON_LINES:
         return _read_jsonl(path)
     modality = modality_of_file(path) if path.is_file() else None
     if modality is None:
-        kinds = "a folder, a picture, a .txt file, or a .csv, .jsonl or .ndjson file"
+        kinds = "a folder, a picture, a .txt file, or a .csv, .tsv, .jsonl or .ndjson file"
         raise SourceUnreadable(f"{path} is none of these: {kinds}")
     values = {"file": path.name, "modality": modality, **(given or {})}
     return iter((row_from_values(path.name, values, path.parent),))
 
 
 def _is_single_file(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() not in (".csv", ".jsonl", ".ndjson")
+    return path.is_file() and path.suffix.lower() not in _OF_SPREADSHEETS + _OF_JSON_LINES
 
 
 def read_sources(
@@ -144,36 +148,74 @@ def _modality_if_readable(path: Path) -> Modality | None:
 
 def _read_csv(path: Path) -> Iterator[UploadRow | BadRow]:
     csv.field_size_limit(MAX_CSV_FIELD_BYTES)
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
+    with path.open(encoding=_encoding_of(path), newline="") as lines:
+        reader = csv.DictReader(lines, strict=True, delimiter=_delimiter_of(path))
         try:
-            _check_header(path, reader.fieldnames)
+            reader.fieldnames = _checked_header(path, reader.fieldnames)
             for cells in reader:
                 yield _row_from_cells(f"line {reader.line_num}", cells, path.parent)
         except (csv.Error, UnicodeDecodeError) as error:  # the following rows cannot be told apart
-            yield BadRow(f"line {reader.line_num + 1} and after", f"not readable as CSV ({error})")
+            label = f"line {reader.line_num + 1} and after"
+            yield BadRow(label, f"not readable as CSV ({_in_words(error)})")
 
 
-def _check_header(path: Path, names: Sequence[str] | None) -> None:
-    if not names:
+def _encoding_of(path: Path) -> str:
+    """Return UTF-16 where a file begins with its mark, as spreadsheets write Unicode texts; else UTF-8."""
+    with path.open("rb") as file:
+        is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if is_utf_16 else "utf-8-sig"
+
+
+def _delimiter_of(path: Path) -> str:
+    """Return what separates the most columns that are known: spreadsheets write semicolons or tabs, too."""
+    with path.open(encoding=_encoding_of(path), newline="", errors="replace") as lines:
+        header = lines.readline(MAX_CSV_FIELD_BYTES)
+
+    def num_known(delimiter: str) -> int:
+        return sum(_is_column(_column(name)) for name in next(csv.reader([header], delimiter=delimiter), ()))
+
+    return max(_DELIMITERS, key=num_known)
+
+
+def _in_words(error: csv.Error | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return _NOT_UTF_8
+    return "a quotation mark is not closed" if str(error) == "unexpected end of data" else str(error)
+
+
+def _checked_header(path: Path, header: Sequence[str] | None) -> list[str]:
+    """Return the names of the columns as we write them, or raise `SourceUnreadable`."""
+    if not header:
         raise SourceUnreadable(f"{path} has no header line")
-    if repeated := [name for name, count in Counter(name.strip() for name in names).items() if count > 1]:
+    names = [_column(name) for name in header]
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise SourceUnreadable(f"{path} names a column twice: {', '.join(repeated)}")
-    if unknown := [name for name in map(str.strip, names) if name and not _is_column(name)]:
+    if unknown := [name for name in names if name and not _is_column(name)]:
         raise SourceUnreadable(
             f"{path} has columns that do not exist: {', '.join(unknown)}. There are {COLUMNS}, and "
             f"{METADATA_PREFIX}KEY for fields of your own, such as {METADATA_PREFIX}{unknown[0]}"
         )
+    return names
+
+
+def _column(name: str) -> str:
+    """Return a column's name without spaces around it, in small letters where that makes it one of ours."""
+    name = name.strip()
+    return name.lower() if _is_column(name.lower()) and not _is_metadata(name) else name
+
+
+def _is_metadata(name: str) -> bool:
+    return name.startswith(METADATA_PREFIX)
 
 
 def _is_column(name: str) -> bool:
-    return name in UploadFields.model_fields or name in OTHER_NAMES or name.startswith(METADATA_PREFIX)
+    return name in UploadFields.model_fields or name in OTHER_NAMES or _is_metadata(name)
 
 
 def _row_from_cells(label: str, cells: dict[str | None, Any], folder: Path) -> UploadRow | BadRow:
     if None in cells:
         return BadRow(label, "has more cells than the header has columns")
-    filled = {str(name).strip(): cell for name, cell in cells.items() if cell not in (None, "")}
+    filled = {str(name): cell for name, cell in cells.items() if cell not in (None, "")}
     try:
         metadata = json.loads(filled.pop("metadata", "{}"))
     except _JSON_ERRORS as error:
@@ -185,15 +227,24 @@ def _row_from_cells(label: str, cells: dict[str | None, Any], folder: Path) -> U
 
 
 def _read_jsonl(path: Path) -> Iterator[UploadRow | BadRow]:
-    with path.open("rb") as lines:
+    with _open_lines(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield _row_from_line(f"line {number}", line, path.parent)
 
 
-def _row_from_line(label: str, line: bytes, folder: Path) -> UploadRow | BadRow:
+def _open_lines(path: Path) -> IO[Any]:
+    """Open as bytes, so that a line which is not UTF-8 spoils itself alone; UTF-16 has no such lines."""
+    if _encoding_of(path) == "utf-16":
+        return path.open(encoding="utf-16", errors="replace")
+    return path.open("rb")
+
+
+def _row_from_line(label: str, line: bytes | str, folder: Path) -> UploadRow | BadRow:
     try:
         values = json.loads(line)
+    except UnicodeDecodeError:
+        return BadRow(label, f"not JSON ({_NOT_UTF_8})")
     except _JSON_ERRORS as error:
         return BadRow(label, f"not JSON ({error})")
     if not isinstance(values, dict):

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_index.content import MODALITIES
-from clip_index.generations.index_directory import check_index_id
 from clip_index.reading.snapshot import Hit
 from clip_index.storage.index_roots import IndexRoot
 from cliptide.pairs.reading import PairRequest, pair_options
@@ -28,14 +27,14 @@ from cliptide.searching.gallery import (
     picture_from_bytes,
     picture_from_link,
 )
-from cliptide.terminal.options import option, root_option
+from cliptide.terminal.options import checked_index_id, option, root_option
 from cliptide.terminal.paths import NewFile, PathType
 from cliptide.terminal.summary import json_option
 
 
 @click.command("compare", short_help="Compare what two indexes answer.")
-@click.argument("first_id", metavar="FIRST")
-@click.argument("second_id", metavar="SECOND")
+@click.argument("first_id", metavar="FIRST", callback=checked_index_id)
+@click.argument("second_id", metavar="SECOND", callback=checked_index_id)
 @root_option
 @pair_options
 @option(
@@ -73,8 +72,6 @@ def compare_command(
     changes, not what is better. PAIRS tell that: they are measured as `cliptide evaluate` does, in both
     indexes, with the difference and its interval.
     """
-    for index_id in (first_id, second_id):
-        check_index_id(index_id)
     request = ComparisonRequest(
         index_root,
         first_id,

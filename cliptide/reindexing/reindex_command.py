@@ -14,7 +14,7 @@ import click
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import IndexMissing, IndexRefused
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory, check_index_id
+from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.recorded_model import RecordedModel, record_model
 from clip_index.reading.index_reader import IndexReader
 from clip_index.reading.searcher import Searcher
@@ -27,6 +27,7 @@ from cliptide.reindexing.log_access import LogAccess, ask_log
 from cliptide.reindexing.seeding import Seeding, fetch_by_http
 from cliptide.reindexing.shard_gaps import refuse_other_log
 from cliptide.terminal.options import (
+    checked_index_id,
     dead_letter_topic_option,
     kafka_options,
     mapping_option,
@@ -45,7 +46,13 @@ _NUM_NAMED = 20
 
 @click.command("reindex", short_help="Begin an index with another model.")
 @root_option
-@option("--index-id", required=True, envvar="CLIPTIDE_REINDEX_INDEX_ID", help="The id of the new index.")
+@option(
+    "--index-id",
+    required=True,
+    callback=checked_index_id,
+    envvar="CLIPTIDE_REINDEX_INDEX_ID",
+    help="The id of the new index.",
+)
 @option(
     "--model",
     envvar="CLIPTIDE_REINDEX_MODEL",
@@ -89,7 +96,6 @@ def reindex_command(
     is, and `cliptide switch INDEX_ID` lets it serve.
     """
     with disk_errors_named():
-        check_index_id(index_id)
         if watch:
             served = IndexDirectory.open(index_root)
             _watch(IndexDirectory.open(index_root, index_id), served, as_json=as_json)

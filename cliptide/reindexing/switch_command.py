@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_index.errors import ClipIndexError
-from clip_index.generations.index_directory import IndexDirectory, check_index_id
+from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.pointer import (
     Pointer,
     find_former,
@@ -38,7 +38,7 @@ from cliptide.reindexing.switch_checks import (
 )
 from cliptide.searching.query_client import QueryClient
 from cliptide.terminal.numbers import FiniteRange
-from cliptide.terminal.options import http_address, option, root_option
+from cliptide.terminal.options import checked_index_id, http_address, option, root_option
 from cliptide.terminal.paths import PathType
 from cliptide.terminal.summary import json_option, print_summary
 from cliptide.terminal.waiting import tell
@@ -96,7 +96,7 @@ def quality_options(command: Any) -> Any:
 
 
 @click.command("switch", short_help="Let another index serve.")
-@click.argument("index_id", required=False)
+@click.argument("index_id", required=False, callback=checked_index_id)
 @root_option
 @option("--list", "is_list", is_flag=True, help="Show which indexes have served, and change nothing.")
 @option(
@@ -134,7 +134,6 @@ def switch_command(
 
 def _switch(index_id: str, root: IndexRoot, flags: dict[str, Any], *, as_json: bool) -> None:
     """Check, then name the index. If somebody has named another one meanwhile, the checks do not count."""
-    check_index_id(index_id)
     pointer, services = read_pointer(open_root(root)), clients_of(flags)
     if pointer.index_id == index_id:
         _follow(pointer, None, services, flags, as_json=as_json)

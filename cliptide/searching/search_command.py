@@ -44,6 +44,13 @@ class Question:
         return request
 
 
+def _picture(path: Path | None) -> bytes | None:
+    picture = None if path is None else path.read_bytes()
+    if picture == b"":
+        raise click.BadParameter(f"{path} is empty", param_hint="--image")
+    return picture
+
+
 @click.command("search")
 @click.argument("text", required=False)
 @option("--image", type=PathType(exists=True, dir_okay=False, path_type=Path), help="Search by this picture.")
@@ -68,7 +75,7 @@ def search_command(
     """Search by TEXT or by a picture and print the best contents of each modality."""
     if (text is None) == (image is None):
         raise click.UsageError("give either a text or --image FILE")
-    question = Question(text, image.read_bytes() if image else None, k, modality)
+    question = Question(text, _picture(image), k, modality)
     if flags["html"] is not None:
         question = replace(question, include=(*question.include, "thumbnail"))
     with waiting_told(f"the query service at {query_url}"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -28,11 +27,11 @@ from service.sections import (
     DEFAULT_INDEX_ROOT,
     DEFAULT_TOPIC,
     root_from_text,
+    valid_index_id,
+    valid_topic,
 )
 
 ROOT_TEXT = "What holds the indexes: a directory, or a bucket such as s3://bucket/prefix."
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_TOPIC_RULE = "it has 1 to 249 letters, digits, dots, underscores and hyphens"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -70,9 +69,18 @@ def _not_empty(_: click.Context, param: click.Parameter, value: str | None) -> s
 
 
 def _topic_name(_: click.Context, param: click.Parameter, value: str) -> str:
-    if not _TOPIC.fullmatch(value) or value in (".", ".."):
-        raise click.BadParameter(f"{value!r} is no name of a topic: {_TOPIC_RULE}", param=param)
-    return value
+    try:
+        return valid_topic(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from error
+
+
+def checked_index_id(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse a name that no index can have, as the callback of a flag or an argument."""
+    try:
+        return None if value is None else valid_index_id(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from error
 
 
 def kafka_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,7 +202,7 @@ def index_id_option(command: Command) -> Command:
     return option(
         "--index-id",
         default=None,
-        callback=_not_empty,
+        callback=checked_index_id,
         envvar="CLIPTIDE_INDEX__ID",
         help="The index to use. Default: the current one.",
     )(command)

@@ -13,6 +13,7 @@ from query_api.contract.models import NextOffset, Request
 from query_api.contract.route import BINARY, Route
 from query_api.errors import ApiError
 from query_api.http.bodies.reading import read_parameters
+from query_api.http.entity_tags import etag_of, is_known
 from query_api.serving.engine import Snapshot
 from query_api.serving.workers import WORKERS
 from query_api.swap.served_pair import SERVED
@@ -38,7 +39,7 @@ class ThumbnailParameters(Request):
 
 
 async def get_thumbnail(request: web.Request) -> web.Response:
-    """Send a content's thumbnail."""
+    """Send a content's thumbnail, or 304 if the client has it already."""
     wanted = read_parameters(request, ThumbnailParameters)
     searcher = request[SERVED].index.searcher
     with request[STAGES].measure("columns"):
@@ -47,11 +48,15 @@ async def get_thumbnail(request: web.Request) -> web.Response:
         )
         if wanted.size == "small":
             thumbnail = await request.app[WORKERS].run(request.app[SMALL_THUMBNAILS].of, thumbnail)
+    etag = etag_of(thumbnail)
     headers = {
+        "ETag": etag,
         "Cache-Control": AN_HOUR if wanted.offset == found_offset else "no-cache",
         "Content-Security-Policy": "default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }
+    if is_known(request, etag):
+        return web.Response(status=304, headers=headers)
     return web.Response(body=thumbnail, content_type=WEBP, headers=headers)
 
 

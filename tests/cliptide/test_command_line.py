@@ -172,11 +172,28 @@ def with_flag(*names: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("command", "one"), with_flag("--bootstrap-servers", "--index-id"))
+def indexes_named() -> list[Any]:
+    return [
+        pytest.param(command, one, id=f"{name} {one.name}")
+        for name, command in commands(main)
+        for one in command.params
+        if one.name in ("index_id", "first_id", "second_id")
+    ]
+
+
+@pytest.mark.parametrize(("command", "one"), [*with_flag("--bootstrap-servers"), *indexes_named()])
 def test_an_empty_address_or_index_id_is_refused_at_once(
     command: click.Command, one: click.Parameter
 ) -> None:
     assert refused(command, one, " ") == "must not be empty"
+
+
+@pytest.mark.parametrize("value", ["a/b", "..", "-v2", "é", "a" * 65, "two words", "v2\n", "\udcff"])
+@pytest.mark.parametrize(("command", "one"), indexes_named())
+def test_a_name_that_no_index_can_have_is_refused_at_once(
+    command: click.Command, one: click.Parameter, value: str
+) -> None:
+    assert "must match" in refused(command, one, value)
 
 
 @pytest.mark.parametrize("value", ["http://", "http://:80", "http://a:99999", "http://a:b", "http://[::1"])
@@ -375,6 +392,14 @@ def test_an_output_that_takes_no_more_bytes_is_one_sentence(flag: list[str]) -> 
         1,
         "Error: the output cannot be written: No space left on device\n",
     )
+
+
+def test_an_empty_picture_is_refused_before_the_service_is_asked(tmp_path: Path) -> None:
+    picture = tmp_path / "empty.jpg"
+    picture.touch()
+    result = run("search", "--image", str(picture), "--query-url", "http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "empty.jpg is empty" in " ".join(result.stderr.split())
 
 
 def test_a_search_prints_the_answer_as_json_and_a_gallery_beside_it(tmp_path: Path) -> None:

@@ -103,6 +103,10 @@ def test_a_commit_to_opensearch_is_less_frequent_unless_an_interval_is_set(
     ("variables", "told"),
     [
         ({}, "CLIPTIDE_OPENSEARCH__URL: CLIPTIDE_INDEX__ENGINE=opensearch needs it"),
+        (
+            {"URL": "https://search", "INDEX": "Main"},
+            "CLIPTIDE_INDEX__ID: OpenSearch takes no capital letters",
+        ),
         ({"URL": "search:9200"}, "CLIPTIDE_OPENSEARCH__URL: must begin with http:// or https://"),
         ({"URL": "http://"}, "CLIPTIDE_OPENSEARCH__URL: must begin with http:// or https://"),
         ({"URL": "http://a:9200,b:9200"}, "CLIPTIDE_OPENSEARCH__URL: must begin with http:// or https://"),
@@ -122,7 +126,8 @@ def test_opensearch_that_cannot_be_reached_as_set_is_one_line(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: str
 ) -> None:
     monkeypatch.setenv("CLIPTIDE_INDEX__ENGINE", "opensearch")
-    for name, value in variables.items():
+    monkeypatch.setenv("CLIPTIDE_INDEX__ID", variables.get("INDEX", "main"))
+    for name, value in ((name, value) for name, value in variables.items() if name != "INDEX"):
         monkeypatch.setenv(f"CLIPTIDE_OPENSEARCH__{name}", value)
     with pytest.raises(BadSettings) as refused:
         read_settings()
@@ -156,6 +161,11 @@ def test_every_setting_says_what_it_is(section: type[BaseModel]) -> None:
         ("CLIPTIDE_SCHEMA_REGISTRY__PASSWORD", "without a user"),
         ("CLIPTIDE_SCHEMA_REGISTRY__CA_FILE", "/nonexistent/ca.pem"),
         ("CLIPTIDE_SCHEMA_REGISTRY__TIMEOUT_SECONDS", "0"),
+        ("CLIPTIDE_INDEX__ID", "a/b"),
+        ("CLIPTIDE_INDEX__ID", ""),
+        ("CLIPTIDE_TOPIC", "shop/uploads"),
+        ("CLIPTIDE_TOPIC", ""),
+        ("CLIPTIDE_DEAD_LETTER_TOPIC", "ä"),
     ],
 )
 def test_a_bad_setting_is_one_line_that_names_its_variable(

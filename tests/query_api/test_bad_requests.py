@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
 from fakes.hash_encoder import HashEncoder, draw_picture
+from tests.query_api.conftest import SETTINGS
 
 Client = TestClient[Any, Any]
 DIMENSION = HashEncoder().dimension
@@ -111,6 +113,26 @@ async def test_a_body_that_is_no_json_object_is_refused(
     headers = {"Content-Type": "application/json"}
     response = await client.post("/v1/search", data=io.BytesIO(body), headers=headers)
     await expect_error(response, status, code)
+
+
+async def in_pieces(size: int) -> AsyncIterator[bytes]:
+    for _ in range(0, size, 1 << 16):
+        yield bytes(1 << 16)
+
+
+def at_once(size: int) -> io.BytesIO:
+    return io.BytesIO(bytes(size))
+
+
+@pytest.mark.parametrize("body", [at_once, in_pieces], ids=["with its length", "without"])
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/contents"])
+async def test_a_body_that_is_too_large_is_told_the_limit(client: Client, path: str, body: Any) -> None:
+    headers = {"Content-Type": "image/jpeg"}
+    limit = SETTINGS["max_body_bytes"]
+    response = await client.post(path, data=body(limit + (1 << 16)), headers=headers)
+    error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (413, "body_too_large")
+    assert error["message"] == f"a body may have at most {limit} bytes"
 
 
 CONTENT_TYPES = {

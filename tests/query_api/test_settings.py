@@ -28,6 +28,9 @@ BAD = {
     "an empty root after its scheme": ("CLIPTIDE_INDEX__ROOT", "file://"),
     "an empty directory of copies": ("CLIPTIDE_INDEX__CACHE_DIR", " "),
     "an empty directory of contents": ("CLIPTIDE_QUERY_API__LARGE_CONTENTS_DIRECTORY", ""),
+    "an index id that is a path": ("CLIPTIDE_INDEX__ID", "../main"),
+    "an empty index id": ("CLIPTIDE_INDEX__ID", ""),
+    "a topic that is a path": ("CLIPTIDE_TOPIC", "shop/uploads"),
     "a section that is no JSON": ("CLIPTIDE_QUERY_API", "{port"),
 }
 

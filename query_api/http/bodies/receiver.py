@@ -37,7 +37,7 @@ class BodyReceiver:
 async def _read_body(request: web.Request, timeout_seconds: float) -> None:
     """Receive the body as it is sent; raise an error if it is too large, too slow or cut off."""
     if (request.content_length or 0) > request.client_max_size:
-        raise web.HTTPRequestEntityTooLarge(request.client_max_size, request.content_length or 0)
+        raise _too_large(request)
     if content_encoding(request) not in ("identity", *ENCODINGS):
         message = "unknown Content-Encoding; use gzip or deflate, or send the body without one"
         raise ApiError("bad_body", message)
@@ -48,6 +48,8 @@ async def _read_body(request: web.Request, timeout_seconds: float) -> None:
             await request.read()
         else:
             await asyncio.wait_for(request.read(), timeout_seconds)
+    except web.HTTPRequestEntityTooLarge:  # its length was not told beforehand
+        raise _too_large(request) from None
     except asyncio.TimeoutError:
         message = f"the request did not arrive within {timeout_seconds:g} s"
         raise ApiError("request_timeout", message) from None
@@ -55,6 +57,10 @@ async def _read_body(request: web.Request, timeout_seconds: float) -> None:
         raise ApiError("bad_body", "the body cannot be decoded by its Content-Encoding") from None
     except ConnectionError:
         raise ApiError("bad_body", "the connection closed before the whole body arrived") from None
+
+
+def _too_large(request: web.Request) -> ApiError:
+    return ApiError("body_too_large", f"a body may have at most {request.client_max_size} bytes")
 
 
 def _let_it_come(request: web.Request) -> None:

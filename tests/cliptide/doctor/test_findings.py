@@ -23,6 +23,7 @@ from cliptide.doctor.encoder_checks import check_devices, check_encoder
 from cliptide.doctor.findings import Finding
 from cliptide.doctor.kafka_checks import check_kafka, topic_problems
 from cliptide.doctor.registry_checks import check_registry
+from cliptide.doctor.settings_checks import check_settings, read_consumer_settings, read_query_settings
 from consumer.settings import IndexSettings, KafkaSection, Settings
 from fakes.shards import create_index
 from tests.cliptide.stub_query_service import StubQueryService, refusal
@@ -219,10 +220,13 @@ def test_the_index_is_compared_with_the_settings(tmp_path: Path) -> None:
     assert damaged.status == "failed"
 
 
-def test_an_id_that_no_index_can_have_is_a_failure_that_names_the_variable(tmp_path: Path) -> None:
-    [finding] = check_index(Settings(index=IndexSettings(root=tmp_path, id="../main")))
-    assert finding.status == "failed"
-    assert "CLIPTIDE_INDEX__ID" in (finding.remedy or "")
+def test_an_id_that_no_index_can_have_is_a_failure_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLIPTIDE_INDEX__ID", "../main")
+    for finding in check_settings(read_consumer_settings(), read_query_settings()):
+        assert finding.status == "failed"
+        assert "CLIPTIDE_INDEX__ID" in finding.message
 
 
 ANSWERS: dict[str, tuple[int, Any, str]] = {

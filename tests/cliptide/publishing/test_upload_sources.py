@@ -262,3 +262,62 @@ def test_a_source_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> N
     write(tmp_path / "twice.csv", "id,text, id\na,words,b\n")
     with pytest.raises(SourceUnreadable):
         rows_of(tmp_path / name)
+
+
+SPREADSHEETS = {
+    "semicolons": ("a.csv", b"id;text;metadata.price\n1;a hat, red;9,5\n"),
+    "tabs": ("a.csv", b"id\ttext\tmetadata.price\n1\ta hat, red\t9,5\n"),
+    "tabs and another suffix": ("a.TSV", b"id\ttext\tmetadata.price\n1\ta hat, red\t9,5\n"),
+    "a mark of UTF-8": ("a.csv", 'id;text;metadata.price\n1;"a hat, red";9,5\n'.encode("utf-8-sig")),
+    "UTF-16": ("a.csv", "id\ttext\tmetadata.price\r\n1\ta hat, red\t9,5\r\n".encode("utf-16")),
+    "UTF-16, the other order": (
+        "a.csv",
+        b"\xfe\xff" + 'id,text,metadata.price\n1,"a hat, red","9,5"\n'.encode("utf-16-be"),
+    ),
+    "capitals": ("a.csv", b'ID, Text ,metadata.price\n1,"a hat, red","9,5"\n'),
+    "the ends of lines of old Macs": ("a.csv", b'id,text,metadata.price\r1,"a hat, red","9,5"\r'),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), SPREADSHEETS.values(), ids=SPREADSHEETS)
+def test_a_csv_is_read_as_spreadsheets_write_it(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    [row] = read_source(tmp_path / name)
+    assert isinstance(row, UploadRow)
+    assert (row.fields.content_id, row.fields.text) == ("1", "a hat, red")
+    assert row.fields.metadata == {"price": "9,5"}
+
+
+def test_a_comma_separates_where_both_would(tmp_path: Path) -> None:
+    [row] = read_source(write(tmp_path / "a.csv", "id,text\n1,a hat; red\tblue\n"))
+    assert isinstance(row, UploadRow)
+    assert row.fields.text == "a hat; red\tblue"
+
+
+def test_fields_of_ones_own_keep_their_capitals(tmp_path: Path) -> None:
+    [row] = read_source(write(tmp_path / "a.csv", "Text,metadata.Colour\na hat,Red\n"))
+    assert isinstance(row, UploadRow)
+    assert row.fields.metadata == {"Colour": "Red"}
+
+
+def test_two_columns_that_differ_by_capitals_alone_are_one_twice(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnreadable, match="names a column twice: text"):
+        list(read_source(write(tmp_path / "a.csv", "text,TEXT\na,b\n")))
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.csv", b"id,text\n"), ("a.jsonl", b"")])
+def test_a_file_in_another_encoding_is_told_the_right_one(tmp_path: Path, name: str, start: bytes) -> None:
+    (tmp_path / name).write_bytes(start + '{"text": "élégant"}\n'.encode("latin-1"))
+    [row] = read_source(tmp_path / name)
+    assert isinstance(row, BadRow)
+    assert "it is not UTF-8: save it again with that encoding" in row.reason
+    assert "codec" not in row.reason
+
+
+def test_json_lines_in_utf_16_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"id": "1", "text": "élégant"}\n\n{"text"\n'.encode("utf-16"))
+    good, bad = read_source(tmp_path / "a.jsonl")
+    assert isinstance(good, UploadRow)
+    assert good.fields.text == "élégant"
+    assert isinstance(bad, BadRow)
+    assert bad.label == "line 3"

@@ -193,6 +193,16 @@ async def test_a_thumbnail_of_this_very_upload_is_kept_by_browsers_for_an_hour(c
     assert await other.read() == THUMBNAIL
 
 
+@pytest.mark.parametrize("query", ["", "?size=small", "?offset=0"])
+async def test_a_thumbnail_that_the_browser_has_is_not_sent_again(client: Client, query: str) -> None:
+    path = f"/v1/contents/p-1/thumbnail{query}"
+    first = await client.get(path)
+    again = await client.get(path, headers={"If-None-Match": f'"other", W/{first.headers["ETag"]}'})
+    assert (again.status, await again.read()) == (304, b"")
+    other = await client.get(path, headers={"If-None-Match": '"other"'})
+    assert (other.status, await other.read()) == (200, await first.read())
+
+
 @pytest.mark.parametrize(
     ("content_id", "code"),
     [("t-1", "no_thumbnail"), ("t-gone", "unknown_content")],

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
+from multidict import CIMultiDict
 
 from event_log.memory.clients import MemoryLog, MemoryPublisher
 from query_api.http.guards.api_keys import ApiKeys
@@ -84,10 +85,43 @@ async def test_every_file_has_its_type_and_the_same_fence(client: Client, name: 
     assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
 
 
-async def test_a_file_that_the_browser_has_is_not_sent_again(client: Client) -> None:
-    first = await client.get("/page/page.js")
-    again = await client.get("/page/page.js", headers={"If-None-Match": first.headers["ETag"]})
+KNOWN = {
+    "the tag": ["{tag}"],
+    "a tag that a compressing proxy made weak": ["W/{tag}"],
+    "one of several": ['"other", W/{tag}, "third"'],
+    "in the second of two headers": ['"other"', "{tag}"],
+    "any": ["*"],
+}
+UNKNOWN = {
+    "another": ['"other"'],
+    "without its quotation marks": ["{bare}"],
+    "a part of it": ['"x{bare}"'],
+    "nothing": [""],
+    "an open quotation mark": ['"{bare}'],
+}
+
+
+@pytest.mark.parametrize("told", KNOWN.values(), ids=KNOWN)
+@pytest.mark.parametrize("path", ["/", "/page/page.js"])
+async def test_a_file_that_the_browser_has_is_not_sent_again(
+    client: Client, path: str, told: list[str]
+) -> None:
+    first = await client.get(path)
+    again = await client.get(path, headers=tags_told(told, first.headers["ETag"]))
     assert (again.status, await again.read()) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("told", UNKNOWN.values(), ids=UNKNOWN)
+async def test_a_file_that_the_browser_does_not_have_is_sent(client: Client, told: list[str]) -> None:
+    tag = (await client.get("/page/page.js")).headers["ETag"]
+    again = await client.get("/page/page.js", headers=tags_told(told, tag))
+    assert again.status == 200
+
+
+def tags_told(told: list[str], tag: str) -> CIMultiDict[str]:
+    return CIMultiDict(("If-None-Match", one.format(tag=tag, bare=tag.strip('"'))) for one in told)
 
 
 async def test_the_files_that_the_page_names_are_kept_by_the_browser_for_ever(client: Client) -> None:
