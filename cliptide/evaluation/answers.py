@@ -56,7 +56,7 @@ class ModelAnswers:
 
 def embed_pictures(
     pairs: Iterable[Pair | BadPair], encoder: Encoder, gallery: Gallery, tally: PairTally
-) -> Embedded:
+) -> list[Rows]:
     """Check the pairs, add them to the gallery, and embed each picture once."""
     waiting: list[PreparedImage] = []
     parts: list[Rows] = []
@@ -73,7 +73,7 @@ def embed_pictures(
             parts += encoder.encode(waiting)
             waiting = []
     parts += encoder.encode(waiting)
-    return Embedded.of_parts(parts)
+    return parts
 
 
 def embed_items(items: Sequence[GalleryItem], encoder: Encoder) -> Embedded:

@@ -26,11 +26,17 @@ from cliptide.evaluation.report import Evaluation
 from cliptide.evaluation.served import held_pictures, leave_out, served_demo
 from cliptide.evaluation.worst import worst_sections
 from cliptide.pairs.checking import PairTally, checked_pairs, decode_small
-from cliptide.pairs.gallery import Gallery, RightAnswers
+from cliptide.pairs.gallery import Gallery, RightAnswers, unknown_key
 from cliptide.pairs.quality import Quality, Ranking, TwoWayQuality, score_rankings
-from cliptide.pairs.reading import PairRequest, described
+from cliptide.pairs.ranking import Embedded
+from cliptide.pairs.reading import BadInput, PairRequest, described
 from cliptide.searching.gallery import build_gallery
 from cliptide.searching.query_client import QueryClient
+
+_TRIVIAL = (
+    "every caption is right for every picture, so every model would be perfect: give several pictures with "
+    "several captions, or another --group-by"
+)
 
 
 def load_encoder(settings: EncoderSettings) -> Encoder:
@@ -87,8 +93,12 @@ class EvaluationJob:
             pictures = embed_items(gallery.pictures, encoder)
         else:
             gallery = Gallery(self.group_by)
-            pictures = embed_pictures(self.pairs.read(), encoder, gallery, tally)
+            embedded = embed_pictures(self.pairs.read(), encoder, gallery, tally)
             self._check(tally)
+            self._check_keys(gallery)
+            if gallery.is_trivial:
+                raise BadInput(_TRIVIAL)
+            pictures = Embedded.of_parts(embedded)
         captions = embed_texts(gallery.captions, encoder)
         return gallery, ModelAnswers(name, pictures, captions, captions)
 
@@ -96,11 +106,17 @@ class EvaluationJob:
         tally.check(self.pairs.max_bad_share)
         described(tally.lines())
 
+    def _check_keys(self, gallery: Gallery) -> None:
+        keys = [*self.slice_keys, *([self.group_by] if self.group_by is not None else [])]
+        if (complaint := unknown_key(keys, gallery.metadata_keys)) is not None:
+            raise BadInput(complaint)
+
     def _served(self, client: QueryClient, tally: PairTally) -> tuple[Gallery, ServiceAnswers]:
         if self.demo:
             gallery, held = served_demo(client)
         else:
             gallery = build_gallery_of_pairs(self.pairs, self.group_by, tally)
+            self._check_keys(gallery)
             held = held_pictures(client, gallery)
         answers = ServiceAnswers(client, self.extra)
         answers.left_out = leave_out(gallery, held, answers)

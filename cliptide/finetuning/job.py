@@ -35,7 +35,7 @@ from cliptide.finetuning.run import (
     choose_device,
 )
 from cliptide.finetuning.settings import FinetuneSettings
-from cliptide.finetuning.weights import CONFIG_FILE, write_model
+from cliptide.finetuning.weights import CONFIG_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE, write_model
 from cliptide.pairs.checking import PairTally
 from cliptide.pairs.reading import PairRequest, described
 
@@ -64,6 +64,7 @@ class FinetuneJob:
             raise FinetuneRefused(
                 f"{self.output} holds a model already: use --overwrite, or another directory"
             )
+        self._refuse_obstacles()
         began, device = time.monotonic(), choose_device(self.device)
         model = self._load()
         with self._work_folder() as folder, ExitStack() as stack:
@@ -74,6 +75,16 @@ class FinetuneJob:
             facts = self._facts(model, tally, pair_set, device, (time.monotonic() - began) / 60)
             self._write(model, facts, result)
         return card_json(facts, self.settings, result)
+
+    def _refuse_obstacles(self) -> None:
+        """Look before the training for what would keep the model from being written after it."""
+        names = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, JSON_FILE)
+        directories = [self.output / name for name in names if (self.output / name).is_dir()]
+        unfinished = self.output / UNFINISHED_FOLDER
+        if directories:
+            raise FinetuneRefused(f"{directories[0]} is a directory: move it away, or use another --output")
+        if unfinished.exists() and not unfinished.is_dir():
+            raise FinetuneRefused(f"{unfinished} is a file: move it away, or use another --output")
 
     def _load(self) -> Model:
         try:

@@ -28,6 +28,7 @@ from cliptide.finetuning.pair_set import PairSet
 from cliptide.finetuning.settings import FinetuneSettings
 from cliptide.finetuning.trainer import Schedule, Trainer
 from cliptide.finetuning.weights import Weights, choose_trained, copy_weights, mixed, set_weights
+from cliptide.pairs.gallery import Gallery, unknown_key
 from cliptide.pairs.quality import TwoWayQuality
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -74,14 +75,15 @@ class FinetuneRun:
         self._model, self._settings, self._place, self._observer = model, settings, place, observer
         self._pairs = pairs
         self._training, held_out = pairs.split(settings.held_out)
-        _check_enough(len(self._training), len(held_out))
+        gallery = pairs.gallery(held_out, settings.group_by)
+        _check_enough(pairs, len(self._training), len(held_out))
+        _check_telling(pairs, self._training, gallery.gallery, settings.group_by)
         self._key = {**settings.as_json(), "pairs": pairs.digest, "weights": weights_digest(model.module)}
         self._names = choose_trained(model.module, settings.train, settings.blocks)
         self._start = copy_weights(model.module, self._names)
         model.module.to(place.device)
         objective = PairObjective(model, place.device)
         self._trainer = Trainer(model.module, objective, self._schedule(), part_size=settings.part_size)
-        gallery = pairs.gallery(held_out, settings.group_by)
         self._held_out = HeldOutMeasure(objective, pairs, gallery, settings.part_size)
         self._progress = Progress()
         self._best: Weights = self._start
@@ -202,11 +204,26 @@ class FinetuneRun:
         return Schedule(settings.learning_rate, self.num_steps, warmup, settings.weight_decay)
 
 
-def _check_enough(num_training: int, num_held_out: int) -> None:
+def _check_enough(pairs: PairSet, num_training: int, num_held_out: int) -> None:
     if num_training < _FEWEST or num_held_out < _FEWEST:
         raise FinetuneRefused(
             f"{num_training} pairs to train on and {num_held_out} held out are too few: "
-            f"give more pairs, or another --held-out (at least {_FEWEST} are needed on each side)"
+            f"give more pairs, or another --held-out (at least {_FEWEST} are needed on each side; all pairs "
+            f"of a picture are on one side, and the number of pictures is {len(pairs.pixels)})"
+        )
+
+
+def _check_telling(pairs: PairSet, training: NDArray[np.int64], held_out: Gallery, key: str | None) -> None:
+    """Refuse pairs from which nothing can be learnt, or that cannot tell whether something was."""
+    known = {name for pair in pairs.pairs for name in pair.metadata}
+    if key is not None and (complaint := unknown_key([key], known)) is not None:
+        raise FinetuneRefused(complaint)
+    if len(set(pairs.captions[training].tolist())) == 1:
+        raise FinetuneRefused("all pairs to train on have one caption, so there is nothing to tell apart")
+    if held_out.is_trivial:
+        raise FinetuneRefused(
+            "every caption is right for every held-out picture, so tuning cannot improve them: give pairs "
+            "with several captions, or another --group-by or --held-out"
         )
 
 

@@ -31,6 +31,15 @@ class GalleryItem:
             self.values.setdefault(name, set()).update(values)
 
 
+def unknown_key(wanted: Iterable[str], known: Collection[str]) -> str | None:
+    """Say which of the metadata keys that are asked for no pair has; None if there is no such key."""
+    missing = next((key for key in wanted if key not in known), None)
+    if missing is None:
+        return None
+    there = f"there are {', '.join(sorted(known))}" if known else "the pairs have no metadata"
+    return f"no pair has the metadata key {missing}: {there}"
+
+
 class Gallery:
     """Pictures and captions, each once. Without `group_by`, the label of a pair is its caption.
 
@@ -64,6 +73,15 @@ class Gallery:
     @property
     def num_pairs(self) -> int:
         return sum(item.num_pairs for item in self.pictures)
+
+    @property
+    def metadata_keys(self) -> set[str]:
+        return {key for item in (*self.pictures, *self.captions) for key in item.values}
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether every answer is right, so that every model is perfect."""
+        return self.text_to_image().is_trivial and self.image_to_text().is_trivial
 
     def keep(self, *, pictures: Collection[str], texts: Collection[str]) -> None:
         """Keep only what an index holds: pictures by their content ids, captions as answers by their text."""
@@ -117,6 +135,11 @@ class RightAnswers:
             for label in target.labels:
                 found[label].append(number)
         return found
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether each target is right for each query."""
+        return all(len(self.of(number)) == len(self.targets) for number in self.asked)
 
     def of(self, query: int) -> set[int]:
         """Return the positions of the right targets."""

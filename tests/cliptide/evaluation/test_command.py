@@ -242,3 +242,92 @@ def test_the_demo_asks_for_what_it_publishes():
     for number in right.asked:
         garments = [right.targets[n].values["garment"] for n in right.of(number)]
         assert all(right.queries[number].values["garment"] & found for found in garments)
+
+
+def colours(caption: str = "a {} cloth") -> list[tuple[str, str, str]]:
+    return [(f"{colour}-{n}.png", caption.format(colour), "x") for colour in COLOURS for n in range(2)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_untrained_model(tmp_path_factory.mktemp("model"))
+
+
+def evaluate_table(folder: Path, data: bytes, *flags: object) -> Result:
+    table = folder / "other.csv"
+    table.write_bytes(data)
+    try:
+        return evaluate(table, *flags)
+    finally:
+        table.unlink()
+
+
+def csv_of(rows: Iterable[tuple[str, str, str]]) -> str:
+    return "\n".join(["file,caption,metadata.shop", *(",".join(row) for row in rows)]) + "\n"
+
+
+@pytest.mark.encoder
+@pytest.mark.parametrize(
+    ("data", "flags", "message"),
+    [
+        pytest.param(b"file,caption\n", [], "there is no usable pair", id="no row"),
+        pytest.param(csv_of(colours()).encode("utf-16"), [], "there is no usable pair", id="UTF-16"),
+        pytest.param(
+            csv_of(colours("d\u00e9j\u00e0 {}")).encode("latin-1"), [], "'utf-8' codec", id="Latin 1"
+        ),
+        pytest.param(csv_of(colours(" ")).encode(), [], "empty caption 16", id="no caption"),
+        pytest.param(
+            csv_of(("https://example.com/a.png", "a cloth", "x") for _ in range(3)).encode(),
+            [],
+            "missing picture 3",
+            id="addresses as files",
+        ),
+        pytest.param(csv_of(colours()[:1]).encode(), [], "every caption is right", id="one pair"),
+        pytest.param(csv_of(colours("a cloth")).encode(), [], "every caption is right", id="one caption"),
+        pytest.param(
+            csv_of(("red-0.png", f"caption {number}", "x") for number in range(9)).encode(),
+            [],
+            "every caption is right",
+            id="one picture",
+        ),
+        pytest.param(
+            csv_of(colours()).encode(), ["--group-by", "shop"], "every caption is right", id="one group"
+        ),
+        pytest.param(
+            csv_of(colours()).encode(),
+            ["--slice", "colour"],
+            "no pair has the metadata key colour: there are shop",
+            id="a slice that no pair has",
+        ),
+        pytest.param(
+            csv_of(colours()).encode(),
+            ["--group-by", "colour"],
+            "no pair has the metadata key colour",
+            id="a group that no pair has",
+        ),
+    ],
+)
+def test_pairs_that_tell_nothing_are_one_sentence_and_exit_code_2(
+    pairs: Path, model: Path, data: bytes, flags: list[str], message: str
+):
+    result = evaluate_table(pairs, data, "--model", model, *flags)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.encoder
+def test_captions_in_any_script_are_measured(pairs: Path, model: Path):
+    scripts = ["红色的布", "قماش", "ткань", "लाल", "🧵", "\u202e cloth", "e\u0301" * 5, "a" * 5000]
+    rows = [(f"{colour}-0.png", text, "x") for colour, text in zip(COLOURS, scripts, strict=True)]
+    result = evaluate_table(pairs, csv_of(rows).encode(), "--model", model, "--slice", "shop")
+    found = last_json(result)
+    assert found["num_pairs"] == len(scripts)
+    assert found["slices"]["shop"]["text_to_image"].keys() == {"x"}  # all pairs may lie in one slice
+
+
+def test_a_service_is_asked_about_one_pair_because_other_contents_take_ranks(pairs: Path):
+    with service().serving() as running:
+        flags = ["--service", "--query-url", running.url]
+        found = last_json(evaluate_table(pairs, csv_of(colours()[:1]).encode(), *flags))
+    assert found["text_to_image"]["mrr"] < 1

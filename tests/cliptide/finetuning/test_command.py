@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.settings import EncoderSettings
 from cliptide.__main__ import main
-from cliptide.finetuning.weights import WEIGHTS_FILE
-from tests.cliptide.pairs.pictures import png, write_pair_folder
+from cliptide.finetuning.weights import UNFINISHED_FOLDER, WEIGHTS_FILE
+from tests.cliptide.pairs.pictures import COLOURS, png, write_pair_folder
 from tests.cliptide.untrained_model import write_untrained_model
 
 pytestmark = pytest.mark.encoder
@@ -220,3 +220,78 @@ def test_an_output_that_is_a_file_or_lies_below_one_is_one_sentence(
     assert "Traceback" not in result.output
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_config.json", "README.md"])
+def test_a_directory_where_a_file_is_to_be_written_is_found_before_the_training(
+    model: Path, pairs: Path, tmp_path: Path, name: str
+):
+    """Training takes hours, and its end is too late to say so."""
+    (tmp_path / "out" / name).mkdir(parents=True)
+    result = finetune(pairs, "--model", model, "--output", tmp_path / "out", "--overwrite", *FAST)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"Error: {tmp_path / 'out' / name} is a directory: move it away, or use another --output\n"
+    )
+
+
+def test_a_file_where_the_unfinished_model_is_to_lie_is_found_before_the_training(
+    model: Path, pairs: Path, tmp_path: Path
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / UNFINISHED_FOLDER).write_text("x")
+    result = finetune(pairs, "--model", model, "--output", tmp_path / "out", *FAST)
+    assert result.exit_code == 2
+    assert result.stderr.endswith("is a file: move it away, or use another --output\n")
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "message"),
+    [
+        pytest.param([], [], "there is no usable pair", id="no row"),
+        pytest.param([("red-0.png", "a cloth", "x")], [], "1 held out are too few", id="one pair"),
+        pytest.param(
+            [("red-0.png", f"caption {number}", "x") for number in range(20)],
+            [],
+            "the number of pictures is 1)",
+            id="one picture with many captions",
+        ),
+        pytest.param(
+            [(f"{colour}-{n}.png", "a cloth", "x") for colour in COLOURS for n in range(4)],
+            [],
+            "all pairs to train on have one caption",
+            id="one caption for all",
+        ),
+        pytest.param(
+            [(f"{colour}-{n}.png", f"a {colour} cloth", "x") for colour in COLOURS for n in range(4)],
+            ["--group-by", "metadata"],
+            "no pair has the metadata key metadata: there are shop",
+            id="a key that no pair has",
+        ),
+        pytest.param(
+            [(f"{colour}-{n}.png", f"a {colour} cloth", "x") for colour in COLOURS for n in range(4)],
+            ["--group-by", "shop"],
+            "every caption is right for every held-out picture",
+            id="one group for all",
+        ),
+    ],
+)
+def test_pairs_that_teach_nothing_or_tell_nothing_are_refused_before_the_training(
+    model: Path,
+    pairs: Path,
+    tmp_path: Path,
+    rows: list[tuple[str, str, str]],
+    flags: list[str],
+    message: str,
+):
+    table = pairs / "other.csv"
+    lines = ["file,caption,metadata.shop", *(",".join(row) for row in rows)]
+    table.write_text("\n".join(lines) + "\n")
+    try:
+        result = finetune(table, "--model", model, "--output", tmp_path / "out", *FAST, *flags)
+    finally:
+        table.unlink()
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "step" not in result.stderr
+    assert not (tmp_path / "out").exists()

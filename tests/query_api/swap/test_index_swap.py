@@ -3,173 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import shutil
 import sys
-import threading
-import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp.test_utils import TestClient
-from prometheus_client import CollectorRegistry
 
-from clip_index.encoder.protocol import Encoder, EncoderFingerprint
-from clip_index.encoder.settings import EncoderSettings
-from clip_index.errors import EncoderUnavailable
-from clip_index.generations.canaries import ensure_canaries
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import name_current, name_former, newest_number
-from clip_index.generations.recorded_model import RecordedModel, record_model
-from clip_index.reading.index_reader import IndexReader
+from clip_index.generations.pointer import name_former
+from clip_index.generations.recorded_model import RecordedModel
 from clip_index.storage.index_roots import open_root
 from fakes.hash_encoder import HashEncoder, draw_picture
-from query_api.app import AppSettings, build_app
-from query_api.root_candidates import RootCandidates
-from query_api.serving.engine import Reader
 from query_api.swap import index_swap
-from query_api.swap.index_swap import INDEX_SWAP, IndexSwap
-from tests.query_api.conftest import SETTINGS, metrics_of
 from tests.query_api.small_index import TOPIC, SmallIndex
-
-PATIENCE_SECONDS = 60.0
-OLD, NEW = HashEncoder(dimension=64), HashEncoder(dimension=48, seed=1)
-TEXTS = {"t-red": "a red dress", "t-blue": "a blue coat", "t-shoe": "white shoes", "t-hat": "a green hat"}
-
-
-def _set(event: threading.Event) -> threading.Event:
-    event.set()
-    return event
-
-
-@dataclass
-class Models:
-    """Loads the hashing encoders by their names; `fault` is raised instead if it is set."""
-
-    encoders: dict[str, Encoder] = field(default_factory=lambda: {"old": OLD, "new": NEW})
-    weights: int | None = None
-    loaded: list[str] = field(default_factory=list)
-    fault: Exception | None = None
-    may_load: threading.Event = field(default_factory=lambda: _set(threading.Event()))
-
-    def load(self, settings: EncoderSettings) -> Encoder:
-        self.loaded.append(settings.model)
-        self.may_load.wait(PATIENCE_SECONDS)
-        if self.fault is not None:
-            raise self.fault
-        if settings.model not in self.encoders:
-            raise EncoderUnavailable(settings.model, "there is no such model")
-        return self.encoders[settings.model]
-
-    def weigh(self, _: EncoderSettings) -> int | None:
-        return self.weights
-
-
-def build_index(root: Path, index_id: str, encoder: Encoder, model: str | None) -> SmallIndex:
-    index = SmallIndex(root, encoder=encoder, index_id=index_id).create()
-    index.commit(0, *(index.text(content_id, text) for content_id, text in TEXTS.items()))
-    index.commit(1, *(index.image(f"p-{n}", draw_picture(n), thumbnail=b"webp") for n in range(3)))
-    if model is not None:
-        record_model(IndexDirectory.open(root, index_id).store, RecordedModel(model))
-    return index
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A root with the same contents in two indexes of different models, of which main serves."""
-    build_index(tmp_path, "main", OLD, "old")
-    build_index(tmp_path, "v2", NEW, "new")
-    return tmp_path
-
-
-@pytest.fixture
-def models() -> Models:
-    return Models()
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the pointer often."""
-    monkeypatch.setattr(index_swap, "LOOK_SECONDS", 0.01)
-
-
-@pytest.fixture
-def start(root: Path, models: Models, aiohttp_client: Any, at_once: None) -> Callable[..., Any]:
-    async def start_service(
-        *, overrides: dict[str, RecordedModel] | None = None, free: int | None = None, **settings: Any
-    ) -> TestClient[Any, Any]:
-        def open_reader(index_id: str, fingerprint: EncoderFingerprint) -> Reader:
-            reader = IndexReader(root, index_id, fingerprint)
-            reader.reload()
-            return reader
-
-        candidates = RootCandidates(
-            root, EncoderSettings(model="old"), models, open_reader, lambda: free, overrides or {}
-        )
-        reader = IndexReader(root, None, OLD.fingerprint)
-        with contextlib.suppress(Exception):
-            reader.reload()
-        encoder = models.encoders.get("served", OLD)
-        app = build_app(
-            encoder,
-            reader,
-            CollectorRegistry(),
-            AppSettings(**{**SETTINGS, **settings}),
-            candidates=candidates,
-        )
-        client: TestClient[Any, Any] = await aiohttp_client(app)
-        return client
-
-    return start_service
-
-
-def overwrite(path: Path, data: bytes) -> None:
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
-def switch(root: Path, index_id: str) -> None:
-    top = open_root(root)
-    name_current(top, index_id, after=newest_number(top))
-
-
-def swap_of(client: TestClient[Any, Any]) -> IndexSwap:
-    assert client.app is not None
-    return client.app[INDEX_SWAP]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async def wait() -> None:
-        while not condition():  # noqa: ASYNC110 (the service tells nobody)
-            await asyncio.sleep(0.005)
-
-    await asyncio.wait_for(wait(), PATIENCE_SECONDS)
-
-
-async def until_served(client: TestClient[Any, Any], index_id: str) -> None:
-    await until(lambda: swap_of(client).served_id == index_id)
-
-
-async def best_score(client: TestClient[Any, Any], text: str) -> float:
-    """The score of the best text. It tells the model apart: each gives another number."""
-    async with client.post("/v1/search", json={"text": text, "modality": "text", "k": 1}) as response:
-        answer = await response.json()
-        assert response.status == 200, answer
-        return float(answer["results"]["text"]["hits"][0]["score"])
-
-
-async def index_of(client: TestClient[Any, Any]) -> dict[str, Any]:
-    return dict(await (await client.get("/v1/index")).json())
-
-
-async def embedding_of(client: TestClient[Any, Any], text: str) -> list[float]:
-    answer = await (await client.post("/v1/embed", json={"contents": [{"text": text}]})).json()
-    return list(answer["embeddings"][0][0])
+from tests.query_api.swap.swapping_service import (
+    NEW,
+    OLD,
+    PATIENCE_SECONDS,
+    TEXTS,
+    Models,
+    best_score,
+    build_index,
+    embedding_of,
+    index_of,
+    swap_of,
+    switch,
+    until,
+    until_served,
+)
 
 
 async def test_the_named_index_is_served_with_its_own_encoder(root: Path, start: Any) -> None:
@@ -251,76 +113,6 @@ async def test_a_request_keeps_its_index_and_encoder_though_another_serves_meanw
     assert hit["score"] == pytest.approx(1.0, abs=1e-3)
 
 
-class Weighty(HashEncoder):
-    """Can be referred to weakly."""
-
-    __slots__ = ("__weakref__",)
-
-
-@pytest.fixture
-def no_cycles() -> Iterator[None]:
-    """What refers to itself in a circle stays, as in a service whose collector comes hours later."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("no_cycles")
-async def test_the_former_encoder_is_freed_after_the_last_request_that_uses_it(
-    root: Path, start: Any, models: Models
-) -> None:
-    models.encoders["served"] = Weighty(dimension=64)
-    watched = weakref.ref(models.encoders["served"])
-    client = await start()
-    await best_score(client, "red")
-    models.encoders.pop("served")
-    holding = swap_of(client).held()
-    holding.__enter__()
-    switch(root, "v2")
-    await until_served(client, "v2")
-    assert watched() is not None
-    holding.__exit__(None, None, None)
-    del holding
-    await until(lambda: watched() is None)
-
-
-@pytest.mark.usefixtures("no_cycles")
-async def test_after_each_swap_nothing_of_the_former_pair_is_left(
-    root: Path, start: Any, models: Models
-) -> None:
-    client = await start(has_percentiles=True, scrub_seconds=3600.0)
-    for index_id, model, encoder in (("v2", "new", NEW), ("main", "old", OLD)) * 2:
-        models.encoders[model] = Weighty(dimension=encoder.fingerprint.dimension, seed=int(encoder is NEW))
-        switch(root, index_id)
-        await until_served(client, index_id)
-        await until(lambda: len(swap_of(client)._live) == 1)
-        await best_score(client, "a red dress")
-        await client.post("/v1/recommend", json={"positive": [{"text": "red"}]})
-        pair = swap_of(client).pair
-        parts = (pair, pair._reader, pair.index, pair.encoder, pair.scales, pair.drift, pair._scrub)
-        watched = [weakref.ref(one) for one in (*parts, pair.index.searcher, models.encoders[model])]
-        models.encoders[model] = encoder
-        del pair, parts
-        switch(root, "main" if index_id == "v2" else "v2")
-        await until(lambda gone=index_id: swap_of(client).served_id != gone)
-        await until(lambda refs=watched: not any(one() for one in refs))
-
-
-@pytest.mark.usefixtures("no_cycles")
-async def test_nothing_is_left_of_an_encoder_that_is_not_swapped_in(
-    root: Path, start: Any, models: Models
-) -> None:
-    ensure_canaries(IndexDirectory.open(root, "v2").store, HashEncoder(dimension=48, seed=2))
-    models.encoders["new"] = Weighty(dimension=48, seed=1)
-    watched = weakref.ref(models.encoders["new"])
-    client = await start()
-    switch(root, "v2")
-    await until(lambda: failures_of(client) > 0)
-    models.encoders["new"] = NEW
-    await until(lambda: watched() is None)
-
-
 async def test_two_indexes_of_one_model_share_the_encoder(root: Path, start: Any, models: Models) -> None:
     build_index(root, "v3", OLD, "old")
     client = await start()
@@ -379,94 +171,6 @@ async def test_a_live_stream_outlives_a_swap_and_shows_the_new_index(root: Path,
         await until(lambda: len(swap_of(client)._live) == 1)
 
 
-async def readiness_of(client: TestClient[Any, Any]) -> tuple[int, list[str]]:
-    response = await client.get("/readyz")
-    return response.status, (await response.json()).get("problems", [])
-
-
-def failures_of(client: TestClient[Any, Any]) -> float:
-    [line] = [one for one in metrics_of(client).splitlines() if 'swaps_total{status="failed"}' in one]
-    return float(line.rsplit(" ", 1)[1])
-
-
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        pytest.param("elsewhere", "there is no such model", id="model that nobody has here"),
-        pytest.param("/no/such/path", "the index was built by hash", id="path of another machine"),
-        pytest.param("old", "the index was built by hash", id="record of another model"),
-        pytest.param(None, "the index was built by hash", id="no record"),
-    ],
-)
-async def test_a_model_that_cannot_be_loaded_leaves_the_old_index_serving_and_is_told(
-    root: Path, start: Any, model: str | None, reason: str
-) -> None:
-    build_index(root, "v3", HashEncoder(seed=9), model)
-    client = await start()
-    switch(root, "v3")
-    await until(lambda: failures_of(client) > 0)
-    status, problems = await readiness_of(client)
-    assert status == 200
-    assert problems == ["index v3 is to be served, and cannot be: the log says why; main is served"]
-    await best_score(client, "red")
-    assert reason in (swap_of(client).failure_of("v3") or "")
-    switch(root, "v2")
-    await until_served(client, "v2")
-    assert await readiness_of(client) == (200, [])
-
-
-async def test_an_encoder_that_has_drifted_from_the_new_index_is_not_swapped_in(
-    root: Path, start: Any
-) -> None:
-    ensure_canaries(IndexDirectory.open(root, "v2").store, HashEncoder(dimension=48, seed=2))
-    client = await start()
-    switch(root, "v2")
-    await until(lambda: failures_of(client) > 0)
-    assert (await readiness_of(client))[0] == 200
-    assert swap_of(client).served_id == "main"
-    assert "drifted" in (swap_of(client).failure_of("v2") or "")
-
-
-async def test_after_a_swap_the_metrics_tell_of_the_drift_of_the_served_encoder_alone(
-    root: Path, start: Any
-) -> None:
-    ensure_canaries(IndexDirectory.open(root, "main").store, HashEncoder(dimension=64, seed=2))
-    client = await start()
-    await until(lambda: "cliptide_query_encoder_drifted 1.0" in metrics_of(client))
-    switch(root, "v2")
-    await until_served(client, "v2")
-    await until(lambda: "cliptide_query_encoder_drifted 0.0" in metrics_of(client))
-    assert "cliptide_query_canary_cosine{" not in metrics_of(client)
-
-
-async def test_any_fault_of_a_model_is_tried_again_later_and_does_not_end_the_service(
-    root: Path, start: Any, models: Models, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(index_swap, "MIN_RETRY_SECONDS", 0.01)
-    models.fault = RuntimeError("the device has no room")
-    client = await start()
-    switch(root, "v2")
-    await until(lambda: failures_of(client) >= 2)
-    assert swap_of(client).failure_of("v2") == "RuntimeError: the device has no room"
-    models.fault = None
-    await until_served(client, "v2")
-
-
-async def test_a_model_that_does_not_fit_into_memory_beside_the_served_one_is_not_loaded(
-    root: Path, start: Any, models: Models
-) -> None:
-    models.weights = 300 * 2**20
-    client = await start(free=400 * 2**20)
-    switch(root, "v2")
-    await until(lambda: failures_of(client) > 0)
-    failure = swap_of(client).failure_of("v2")
-    assert failure is not None
-    assert (
-        "both encoders do not fit into memory: to load the second one takes 600 MiB, and 400 MiB" in failure
-    )
-    assert models.loaded == []
-
-
 async def test_a_setting_names_the_model_where_it_lies_elsewhere(
     root: Path, start: Any, models: Models
 ) -> None:
@@ -477,52 +181,6 @@ async def test_a_setting_names_the_model_where_it_lies_elsewhere(
     switch(root, "v3")
     await until_served(client, "v3")
     assert models.loaded == ["moved"]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda root: (root / "current-2.json").write_bytes(b"{"), id="pointer"),
-        pytest.param(lambda root: switch(root, "nowhere"), id="no such index"),
-        pytest.param(
-            lambda root: (
-                ((root / "indexes" / "v2" / "index.json").chmod(0o644) or True)
-                and (root / "indexes" / "v2" / "index.json").write_bytes(b"{}")
-                and switch(root, "v2")
-            ),
-            id="description",
-        ),
-    ],
-)
-async def test_a_pointer_that_leads_nowhere_leaves_the_old_index_serving_and_is_told(
-    root: Path, start: Any, damage: Callable[[Path], object]
-) -> None:
-    client = await start()
-    damage(root)
-    await until(lambda: bool(swap_of(client).problems))
-    status, problems = await readiness_of(client)
-    assert (status, len(problems)) == (200, 1)
-    assert str(root) not in problems[0]
-    await best_score(client, "red")
-    name_current(open_root(root), "main", after=newest_number(open_root(root)))
-    await until(lambda: not swap_of(client).problems)
-
-
-async def test_the_metrics_show_the_served_index_alone(root: Path, start: Any) -> None:
-    index = SmallIndex(root, encoder=NEW).open_existing("v2")
-    index.commit(0, index.text("t-more", "one more"))
-    client = await start()
-    info = 'cliptide_query_index_info{fingerprint="%s",index="%s"} 1.0'
-    await until(lambda: info % (OLD.fingerprint.short, "main") in metrics_of(client))
-    offset = 'cliptide_query_searcher_next_offset{shard="content-uploads-0"} '
-    assert offset + "4.0" in metrics_of(client)
-    switch(root, "v2")
-    await until_served(client, "v2")
-    shown = metrics_of(client)
-    assert info % (NEW.fingerprint.short, "v2") in shown
-    assert 'index="main"' not in shown
-    assert offset + "5.0" in shown
-    assert 'cliptide_query_index_swaps_total{status="swapped"} 1.0' in shown
 
 
 async def test_an_index_that_is_behind_is_waited_for_so_that_answers_do_not_go_back(
@@ -561,66 +219,6 @@ async def test_an_index_of_another_model_that_appears_later_is_served(start: Any
     build_index(root, "first", NEW, "new")
     await until_served(client, "first")
     await best_score(client, "red")
-
-
-async def test_a_service_of_one_index_does_not_follow_the_pointer(
-    root: Path, aiohttp_client: Any, at_once: None
-) -> None:
-    reader = IndexReader(root, "main", OLD.fingerprint)
-    reader.reload()
-    app = build_app(OLD, reader, CollectorRegistry(), AppSettings(**SETTINGS))
-    client: TestClient[Any, Any] = await aiohttp_client(app)
-    switch(root, "v2")
-    await best_score(client, "red")
-    assert swap_of(client).served_id == "main"
-    refusal = swap_of(client).refusal("v2")
-    assert refusal is not None
-    assert "CLIPTIDE_INDEX__ID" in refusal
-
-
-async def state_of(client: TestClient[Any, Any], index_id: str) -> tuple[str, str | None]:
-    response = await client.get(f"/v1/indexes/{index_id}")
-    answer = await response.json()
-    assert response.status == 200, answer
-    return answer["state"], answer["reason"]
-
-
-async def test_a_service_says_beforehand_whether_it_could_serve_an_index(
-    root: Path, start: Any, models: Models
-) -> None:
-    build_index(root, "v3", HashEncoder(seed=9), "old")
-    client = await start(free=400 * 2**20)
-    assert await state_of(client, "main") == ("served", None)
-    assert await state_of(client, "v2") == ("possible", None)
-    assert await state_of(client, "nowhere") == ("impossible", "there is no index nowhere")
-    models.weights = 300 * 2**20
-    state, reason = await state_of(client, "v2")
-    assert state == "impossible"
-    assert "both encoders do not fit into memory" in str(reason)
-    assert models.loaded == []
-
-
-async def test_what_cannot_be_read_is_told_without_a_path(root: Path, start: Any) -> None:
-    description = root / "indexes" / "v2" / "index.json"
-    overwrite(description, b"{}")
-    client = await start()
-    assert await state_of(client, "v2") == (
-        "impossible",
-        "the index v2 cannot be read: the log says why",
-    )
-    refusal = swap_of(client).refusal("../v2")
-    assert refusal is not None
-    assert "must match" in refusal
-
-
-async def test_a_service_says_that_it_could_not_prepare_the_named_index(
-    root: Path, start: Any, models: Models
-) -> None:
-    models.fault = RuntimeError("no room")
-    client = await start()
-    switch(root, "v2")
-    await until(lambda: failures_of(client) > 0)
-    assert await state_of(client, "v2") == ("failed", "the log of the service says why")
 
 
 async def test_every_way_of_asking_is_answered_by_the_new_index(root: Path, start: Any) -> None:
@@ -672,42 +270,3 @@ async def test_while_an_index_is_prepared_the_event_loop_gets_its_turn_soon(
     models.may_load.set()
     await until_served(client, "v2")
     assert sys.getswitchinterval() == pytest.approx(usual)
-
-
-async def test_a_rollback_during_the_preparation_ends_it_and_the_new_index_never_serves(
-    root: Path, start: Any, models: Models
-) -> None:
-    models.may_load.clear()
-    client = await start()
-    switch(root, "v2")
-    await until(lambda: models.loaded == ["new"])
-    assert await state_of(client, "v2") == ("preparing", None)
-    name_former(open_root(root))
-    await until(lambda: swap_of(client).preparing_id is None)
-    models.may_load.set()
-    assert swap_of(client).served_id == "main"
-    assert await readiness_of(client) == (200, [])
-    assert len(swap_of(client)._live) == 1
-    switch(root, "v2")
-    await until_served(client, "v2")
-    await until(lambda: len(swap_of(client)._live) == 1)
-
-
-async def test_a_service_stops_while_it_prepares_an_index(root: Path, start: Any, models: Models) -> None:
-    models.may_load.clear()
-    client = await start()
-    switch(root, "v2")
-    await until(lambda: models.loaded == ["new"])
-    await asyncio.wait_for(client.close(), PATIENCE_SECONDS)
-    models.may_load.set()
-
-
-async def test_percentiles_that_are_not_built_are_a_failure_and_not_a_wait_for_ever(
-    root: Path, start: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(index_swap, "SCALES_SECONDS", 0.0)
-    client = await start(has_percentiles=True)
-    switch(root, "v2")
-    await until(lambda: failures_of(client) > 0)
-    assert "percentiles were not built within" in (swap_of(client).failure_of("v2") or "")
-    await best_score(client, "red")
