@@ -178,7 +178,8 @@ class ConsumerSettings(Section):
     retain_for_seconds: float = Field(
         default=600.0,
         gt=0,
-        description="Replaced index files are kept this long for readers that are behind.",
+        description="Replaced index files are kept this long for readers that are behind; at least a minute "
+        "on a file system that machines share.",
     )
     erase_within_seconds: float = Field(
         default=86_400.0,

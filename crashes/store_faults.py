@@ -34,7 +34,7 @@ from fakes.faulty_bucket import Fault, FaultyBucket
 from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import create_index, take_over
 
-FAULTS_OF_A_LIFE = 600
+FAULTS_OF_A_LIFE = 780
 _MAX_FAILURES = 20
 _LENGTH = 20
 _WITH_A_RIVAL = replace(SETTINGS, retain_for_seconds=600.0)
@@ -60,7 +60,7 @@ def _fail_once(machines: Path, log: Log, number: int, fault: Fault) -> tuple[boo
     """Live with one fault; return whether the life was long enough to meet it, and the violations."""
     whole = memory_bucket()
     faulty = FaultyBucket(whole, number, fault, lambda: _rival(machines, whole, log))
-    settings = _WITH_A_RIVAL if fault is Fault.SLOW else SETTINGS
+    settings = _WITH_A_RIVAL if fault in (Fault.SLOW, Fault.HIDDEN) else SETTINGS
     life = _Life(object_store(faulty, "", machines / "writer"), log, settings)
     try:
         life.run()

@@ -25,10 +25,13 @@ class Fault(Enum):
     LATE = "unavailable, and done before the next request but one"
     SLOW = "slow: another process acts before it is done"
     WRONG_BYTES = "an error's text, as long as the bytes that were asked for"
+    NO_LISTING = "an error's text, which the client takes for an empty listing"
     OLD_LISTING = "listings show for some requests what was there some requests before"
+    HIDDEN = "another process acts before it is done, and listings do not show it for some requests"
 
 
 _OF_CONDITIONAL_PUTS = (Fault.CONFLICT, Fault.DONE_THEN_EXISTS)
+_OF_READS = (Fault.WRONG_BYTES, Fault.NO_LISTING, Fault.OLD_LISTING)
 _OLD_REQUESTS = 8
 _ERROR = b'<?xml version="1.0"?><Error><Code>InternalError</Code></Error>'
 
@@ -36,7 +39,7 @@ _ERROR = b'<?xml version="1.0"?><Error><Code>InternalError</Code></Error>'
 class FaultyBucket(ObjectBucket):
     """Passes requests on to another bucket, and lets the request of one number fail.
 
-    `meanwhile` acts as another process where the fault is `SLOW`. It must use the other bucket.
+    `meanwhile` acts as another process where the fault is `SLOW` or `HIDDEN`. It must use the other bucket.
     """
 
     def __init__(
@@ -83,18 +86,26 @@ class FaultyBucket(ObjectBucket):
 
     def list_level(self, prefix: str) -> list[str]:
         found = self._request(lambda: self._inner.list_level(prefix))
+        if self._lists_nothing:
+            return []
         if not self._lists_old:
             return found
         return sorted({_below(key, prefix).split("/")[0] for key in self._old_below(prefix)})
 
     def list_all(self, prefix: str) -> Mapping[str, ObjectFacts]:
         found = self._request(lambda: self._inner.list_all(prefix))
+        if self._lists_nothing:
+            return {}
         return self._old_below(prefix) if self._lists_old else found
+
+    @property
+    def _lists_nothing(self) -> bool:
+        return self._fault is Fault.NO_LISTING and self.num_requests == self._number
 
     @property
     def _lists_old(self) -> bool:
         is_now = self._number <= self.num_requests < self._number + _OLD_REQUESTS
-        return is_now and self._fault is Fault.OLD_LISTING
+        return is_now and self._fault in (Fault.OLD_LISTING, Fault.HIDDEN)
 
     def _old_below(self, prefix: str) -> Mapping[str, ObjectFacts]:
         return {key: facts for key, facts in self._old.items() if not prefix or key.startswith(f"{prefix}/")}
@@ -110,7 +121,7 @@ class FaultyBucket(ObjectBucket):
         self._do_late()
         if self.num_requests == self._number - _OLD_REQUESTS and self._fault is Fault.OLD_LISTING:
             self._old = self._inner.list_all("")
-        if self.num_requests != self._number or self._fault in (Fault.WRONG_BYTES, Fault.OLD_LISTING):
+        if self.num_requests != self._number or self._fault in _OF_READS:
             return action()
         fault = self._fault
         if fault in _OF_CONDITIONAL_PUTS and not is_conditional:
@@ -118,7 +129,8 @@ class FaultyBucket(ObjectBucket):
         return self._fail(fault, action)
 
     def _fail(self, fault: Fault, action: Callable[[], _ResultT]) -> _ResultT:
-        if fault is Fault.SLOW:
+        if fault in (Fault.SLOW, Fault.HIDDEN):
+            self._old = self._inner.list_all("")
             if self._meanwhile is not None:
                 self._meanwhile()
             return action()

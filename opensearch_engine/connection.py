@@ -25,6 +25,10 @@ KnnEngine: TypeAlias = Literal["faiss", "lucene"]
 
 _MAX_CONNECTIONS = 32
 _MAX_REASON = 200
+_STOPPED_FOR_A_WHILE = (
+    "cluster_block_exception",  # a full disk, for example
+    "index_closed_exception",  # the restore of a snapshot, for example
+)
 _WAY_ON_CREDENTIALS = (
     "check CLIPTIDE_OPENSEARCH__USER and CLIPTIDE_OPENSEARCH__PASSWORD, or the AWS credentials and "
     "CLIPTIDE_OPENSEARCH__AWS_REGION, and what that user may do"
@@ -114,7 +118,7 @@ class Connection:
     def error_of_part(self, what: str, status: int, error: Mapping[str, Any]) -> Exception:
         """Return the error for a part of an answer that has failed."""
         message = f"OpenSearch at {self.settings.url}: {what} ({status}): {_reason(error)}"
-        if status == 429 or status >= 500 or "cluster_block_exception" in message:
+        if status == 429 or status >= 500 or _passes(message):
             return EngineUnavailable(message)
         return EngineMissing(message) if status == 404 else EngineRefused(message)
 
@@ -138,14 +142,18 @@ class Connection:
             return EngineMissing(f"OpenSearch at {url} has no such thing: {reason}")
         if status == 409:
             return EngineConflict(f"OpenSearch at {url}: {reason}")
-        is_blocked = "cluster_block_exception" in reason  # a full disk, for example
-        if is_blocked or status == 429 or (isinstance(status, int) and status >= 500):
+        if _passes(reason) or status == 429 or (isinstance(status, int) and status >= 500):
             return EngineUnavailable(f"OpenSearch at {url} cannot do this now ({status}): {reason}")
         if status in (401, 403):
             return EngineRefused(
                 f"OpenSearch at {url} refuses the credentials ({status}): {_WAY_ON_CREDENTIALS}"
             )
         return EngineRefused(f"OpenSearch at {url} refuses a request ({status}): {reason}")
+
+
+def _passes(reason: str) -> bool:
+    """Whether an operator, or OpenSearch itself, has stopped the index for a while."""
+    return any(kind in reason for kind in _STOPPED_FOR_A_WHILE)
 
 
 def _parameter(value: object) -> object:

@@ -21,8 +21,10 @@ from opensearch_engine.layout import (
     CURRENT,
     CURRENT_ID,
     DESCRIPTION_ID,
+    SPACE,
     check_index_id,
     contents_alias,
+    contents_fields,
     contents_index,
     pointer_index,
     state_alias,
@@ -31,6 +33,8 @@ from opensearch_engine.layout import (
 
 FORMAT = 1
 _LEAST_VERSION = (2, 19)
+_DEFAULT_SPACE = "l2"
+_MAKE_ANEW = "delete it, and let a consumer make it and read the log again"
 _COMPARED = ("topic", "topic_id", "num_partitions", "group_id")
 
 
@@ -146,16 +150,26 @@ def with_crops_in_opensearch(
 def _create_parts(connection: Connection, index_id: str, description: IndexDescription) -> None:
     """Create what is missing. The description comes last, so it stands for an index that is complete."""
     dimension = description.fingerprint.dimension
-    _create_if_absent(
-        connection, f"{contents_alias(index_id)}-1", contents_index(connection.settings, index_id, dimension)
-    )
-    _create_if_absent(connection, f"{state_alias(index_id)}-1", state_index(connection.settings, index_id))
+    contents, state = contents_alias(index_id), state_alias(index_id)
+    if not _is_there(connection, contents):  # an operator may have put an index behind the alias
+        body = contents_index(connection.settings, index_id, dimension)
+        _create_if_absent(connection, f"{contents}-1", body)
+    if not _is_there(connection, state):
+        _create_if_absent(connection, f"{state}-1", state_index(connection.settings, index_id))
     _create_if_absent(connection, CURRENT, pointer_index(connection.settings))
     fields = {"format": FORMAT, **asdict(description)}
     _create_document(connection, state_alias(index_id), DESCRIPTION_ID, fields, require_alias=True)
     found = _read_description(connection, index_id)
     if found is not None:
         _compare(index_id, found, description)
+
+
+def _is_there(connection: Connection, name: str) -> bool:
+    try:
+        connection.ask("GET", f"/{name}/_settings")
+    except EngineMissing:
+        return False
+    return True
 
 
 def _create_if_absent(connection: Connection, name: str, body: Json) -> None:
@@ -199,12 +213,13 @@ def _checked(
 ) -> OpenSearchIndex:
     """Compare the parts in the cluster with what the index needs, and find out how it must be read."""
     settings = _read_settings(connection, index_id)
+    _only_index_of(state_alias(index_id), connection.ask("GET", f"/{state_alias(index_id)}/_settings"))
     if settings.get("index.translog.durability", "request").lower() != "request":
         raise EngineRefused(
             f"the index {contents_alias(index_id)} acknowledges writes before they are on disk: set its "
             "index.translog.durability to request"
         )
-    _check_mapping(connection, index_id, description.fingerprint.dimension)
+    _check_mapping(connection, contents_alias(index_id), description.fingerprint.dimension)
     is_by_segment = settings.get("index.replication.type", "DOCUMENT").upper() == "SEGMENT"
     preference = "_primary" if is_by_segment else None  # a replica shows a refresh only later
     return OpenSearchIndex(connection, index_id, description, preference, root)
@@ -219,23 +234,62 @@ def _read_settings(connection: Connection, index_id: str) -> Mapping[str, str]:
             "progress is still there: put it back from a snapshot, or delete "
             f"{state_alias(index_id)}-1 so that the log is read again"
         ) from error
-    found: Mapping[str, str] = next(iter(answer.values()))["settings"]
+    found: Mapping[str, str] = answer[_only_index_of(contents_alias(index_id), answer)]["settings"]
     return found
 
 
-def _check_mapping(connection: Connection, index_id: str, dimension: int) -> None:
-    answer = connection.ask("GET", f"/{contents_alias(index_id)}/_mapping")
-    for index, found in answer.items():
-        vectors = found["mappings"].get("properties", {}).get("vectors", {})
-        for modality in ("text", "image"):
-            vector = vectors.get("properties", {}).get(modality, {})
-            if vectors.get("type") != "nested" or vector.get("type") != "knn_vector":
-                raise EngineRefused(f"the index {index} has no vectors: its mapping is not one of cliptide")
-            if vector.get("dimension") != dimension:
-                raise EngineRefused(
-                    f"the index {index} holds vectors of {vector.get('dimension')} dimensions, and the "
-                    f"encoder makes {dimension}: another model needs another index (CLIPTIDE_INDEX__ID)"
-                )
+def _only_index_of(alias: str, answer: Mapping[str, object]) -> str:
+    """Return the index behind an alias, as an answer names it.
+
+    A write or a read of one document needs to know the index, and a write is only made through an alias.
+    """
+    names = sorted(answer)
+    if names == [alias]:
+        raise EngineRefused(
+            f"{alias} is an index, where an alias is needed: rename the index to {alias}-1 (for example by "
+            f"_reindex), delete {alias}, and add the alias {alias}"
+        )
+    if len(names) != 1:
+        raise EngineRefused(
+            f"{alias} is an alias of {len(names)} indexes ({', '.join(names)}): take it from all but one"
+        )
+    return names[0]
+
+
+def _check_mapping(connection: Connection, alias: str, dimension: int) -> None:
+    """Compare what OpenSearch has with what a new index gets. Somebody may have made this one by hand."""
+    answer = connection.ask("GET", f"/{alias}/_mapping")
+    index, mappings = next((index, found["mappings"]) for index, found in answer.items())
+    fields = mappings.get("properties", {})
+    _check_vectors(index, fields.get("vectors", {}), dimension)
+    for name, wanted in contents_fields(connection.settings, dimension).items():
+        kind, found = wanted["type"], fields.get(name, {}).get("type")
+        if name not in fields:
+            what = f"does not map {name}, which cliptide needs as {kind}"
+        elif found != kind:
+            what = f"maps {name} as {found}, where cliptide needs {kind}"
+        else:
+            continue
+        raise EngineRefused(f"the index {index} {what}: {_MAKE_ANEW}")
+    if str(mappings.get("dynamic", True)).lower() != "false":
+        raise EngineRefused(f"the index {index} maps fields by guess: set its dynamic to false")
+
+
+def _check_vectors(index: str, vectors: Mapping[str, Any], dimension: int) -> None:
+    for modality in ("text", "image"):
+        vector = vectors.get("properties", {}).get(modality, {})
+        if vectors.get("type") != "nested" or vector.get("type") != "knn_vector":
+            raise EngineRefused(f"the index {index} has no vectors: its mapping is not one of cliptide")
+        if vector.get("dimension") != dimension:
+            raise EngineRefused(
+                f"the index {index} holds vectors of {vector.get('dimension')} dimensions, and the "
+                f"encoder makes {dimension}: another model needs another index (CLIPTIDE_INDEX__ID)"
+            )
+        space = vector.get("method", {}).get("space_type") or vector.get("space_type") or _DEFAULT_SPACE
+        if space != SPACE:
+            raise EngineRefused(
+                f"the index {index} compares vectors by {space}, where cliptide needs {SPACE}: {_MAKE_ANEW}"
+            )
 
 
 def _read_current(connection: Connection) -> str:

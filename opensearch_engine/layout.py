@@ -39,6 +39,18 @@ def state_alias(index_id: str) -> str:
 
 def contents_index(settings: OpenSearchSettings, index_id: str, dimension: int) -> Json:
     """What creates the index of the contents."""
+    return {
+        "aliases": {contents_alias(index_id): {}},
+        "settings": {"index": {**_index_settings(settings, settings.num_shards), "knn": True}},
+        "mappings": {
+            "dynamic": False,  # what is not named here is kept and not indexed
+            "properties": contents_fields(settings, dimension),
+        },
+    }
+
+
+def contents_fields(settings: OpenSearchSettings, dimension: int) -> Json:
+    """Which fields of a content are indexed, and how."""
     vector = {
         "type": "knn_vector",
         "dimension": dimension,
@@ -52,28 +64,21 @@ def contents_index(settings: OpenSearchSettings, index_id: str, dimension: int) 
     keyword, number = {"type": "keyword"}, {"type": "long"}
     only_found = {"type": "keyword", "doc_values": False}
     return {
-        "aliases": {contents_alias(index_id): {}},
-        "settings": {"index": {**_index_settings(settings, settings.num_shards), "knn": True}},
-        "mappings": {
-            "dynamic": False,  # what is not named here is kept and not indexed
-            "properties": {
-                "content_id": keyword,
-                "shard": keyword,
-                "offset": number,
-                "dead": {"type": "boolean"},
-                "modality": keyword,
-                "source": keyword,
-                "owner_id": keyword,
-                "occurred_at_ms": number,
-                "metadata_keys": only_found,
-                "metadata_values": only_found,
-                "metadata_numbers": only_found,
-                "vectors": {
-                    "type": "nested",
-                    "dynamic": False,
-                    "properties": {"text": vector, "image": vector},
-                },
-            },
+        "content_id": keyword,
+        "shard": keyword,
+        "offset": number,
+        "dead": {"type": "boolean"},
+        "modality": keyword,
+        "source": keyword,
+        "owner_id": keyword,
+        "occurred_at_ms": number,
+        "metadata_keys": only_found,
+        "metadata_values": only_found,
+        "metadata_numbers": only_found,
+        "vectors": {
+            "type": "nested",
+            "dynamic": False,
+            "properties": {"text": vector, "image": vector},
         },
     }
 

@@ -152,7 +152,8 @@ def _count_contents(index: OpenSearchIndex) -> dict[str, dict[Modality, int]]:
         "aggs": {"modality": by_modality},
     }
     body: Json = {"query": live_contents(), "size": 0, "aggs": {"shard": by_shard}}
-    found = index.connection.ask("POST", f"/{index.contents}/_search", body)["aggregations"]["shard"]
+    path, whole = f"/{index.contents}/_search", {"allow_partial_search_results": False}
+    found = index.connection.ask("POST", path, body, **whole)["aggregations"]["shard"]
     counted = {one["key"]: _counts_of(one) for one in found["buckets"]}
     return {name: counted.get(name, dict.fromkeys(MODALITIES, 0)) for name in index.shard_names}
 

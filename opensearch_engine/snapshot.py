@@ -266,8 +266,9 @@ class OpenSearchSnapshot:
         short = [number for number, hits in enumerate(answers) if len(hits) < ranked.k]
         if not short:
             return []
-        body = {"query": live_contents(ranked.modality, ranked.row_filter)}
-        num_existing = int(self._connection_ask("_count", body)["count"])
+        body = {"query": live_contents(ranked.modality, ranked.row_filter), "size": 0}
+        found = self._ask({**body, "track_total_hits": _MAX_EXACT + 1})
+        num_existing = int(found["hits"]["total"]["value"])
         if num_existing > _MAX_EXACT:
             return []
         return [number for number in short if len(answers[number]) < num_existing]
@@ -278,10 +279,8 @@ class OpenSearchSnapshot:
 
     def _ask(self, body: Json) -> Json:
         """Search; an answer without a part of the contents is an error."""
-        return self._connection_ask("_search", body, allow_partial_search_results=False, **self._preference)
-
-    def _connection_ask(self, what: str, body: Json, **params: object) -> Json:
-        return self._index.connection.ask("POST", f"/{self._index.contents}/{what}", body, **params)
+        whole = {"allow_partial_search_results": False, **self._preference}
+        return self._index.connection.ask("POST", f"/{self._index.contents}/_search", body, **whole)
 
     def _search_many(self, bodies: Sequence[Json]) -> list[list[Json]]:
         lines = (line for body in bodies for line in (self._header(body), body))

@@ -17,6 +17,8 @@ from clip_index.storage.shard_store import ShardStore
 
 READERS = "readers"
 RENEW_SECONDS = 30.0
+LEAST_RETAINED_SECONDS = 2 * RENEW_SECONDS
+"""What readers of a shared file system opened since the last renewal must be kept without a lease."""
 LEASE_SECONDS = 300.0
 """A lease that is older counts no more: its reader has ended, or has hung for so long."""
 MAX_HELD_SECONDS = 6 * 3600.0

@@ -175,7 +175,7 @@ class IndexReader:
             for shard in self._shards:
                 shard.close()
             stores = map(found.shard_store, range(found.description.num_partitions))
-            self._shards = [ShardReader(store, self._clock, self._sets) for store in stores]
+            self._shards = [ShardReader(store, self._clock, self._sets, self._held) for store in stores]
             self.index = found
         return found
 

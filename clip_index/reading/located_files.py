@@ -6,7 +6,7 @@ damaged while it is served is fetched and opened anew by the next reload.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +53,14 @@ class LocatedFiles:
             self._verifier.retain(self.served().keys() - mended)
         return mended
 
-    def locate_verified(self, manifest: Manifest) -> dict[str, Located]:
+    def locate_verified(
+        self, manifest: Manifest, before_each: Callable[[], object] = lambda: None
+    ) -> dict[str, Located]:
         """Return where the files of a generation are. What the served one has already is not touched."""
         located = {}
         for entry in manifest.segments:
             name = entry.stored_name
+            before_each()
             located[name] = self._known_or_verified(name, entry, entry.files_needed())
         for dead in filter(None, (entry.file for entry in manifest.tombstones.values())):
             name = tombstones_name(dead.file_name)

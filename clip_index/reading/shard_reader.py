@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from clip_index.generations.manifest import (
 )
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
+from clip_index.reading.held_generations import HeldGenerations
 from clip_index.reading.located_files import LocatedFiles
 from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.snapshot import ShardSnapshot, ShardView, count_contents
@@ -44,9 +46,17 @@ class ShardReader:
     """Opens the newest generation of one shard and shares what did not change. One thread owns it."""
 
     def __init__(
-        self, store: ShardStore, clock: Callable[[], float], sets: CentroidSets | None = None
+        self,
+        store: ShardStore,
+        clock: Callable[[], float],
+        sets: CentroidSets | None = None,
+        held: HeldGenerations | None = None,
     ) -> None:
-        """Readers with the same `sets` have each set of centroids in memory once."""
+        """Readers with the same `sets` have each set of centroids in memory once.
+
+        `held` holds on a shared file system what is being opened.
+        """
+        self._held = held
         self.store = store
         self._sets = sets or CentroidSets()
         self._clock = clock
@@ -196,7 +206,7 @@ class ShardReader:
             raise self._damage[1]
         mended = self._files.begin_mending()
         try:
-            located = self._files.locate_verified(manifest)
+            located = self._files.locate_verified(manifest, partial(self._hold, manifest.generation))
             segments = self._open_segments(manifest)
         except DamagedFile as damage:
             self._damage = (manifest.key, damage)
@@ -207,6 +217,10 @@ class ShardReader:
         self._writer_epoch = manifest.writer_epoch
         self._keep_local([name for name, _ in manifest.files()])
         return view
+
+    def _hold(self, generation: int) -> None:
+        if self._held is not None:
+            self._held.opening(self.store, generation)
 
     def close(self) -> None:
         """Give up the local copies, when nobody uses the views any more. Another thread may call this."""
@@ -268,6 +282,8 @@ class ShardReader:
             return self.view
         if key == NO_GENERATION:
             return ShardView(self.store.name, ShardSnapshot(0, 0, 0, None, {}))
+        if self._held is not None:
+            self._held.opening_former(self.store, key.number)
         try:
             manifest = read_manifest(self.store, key.number)
             if manifest.key != key:

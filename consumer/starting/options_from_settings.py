@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from clip_index.encoder.images import make_thumbnail
 from clip_index.encoder.settings import EncoderSettings
+from clip_index.generations.reader_leases import LEAST_RETAINED_SECONDS
+from clip_index.storage.file_systems import is_shared
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import WriterSettings
 from consumer.app import ConsumerOptions
@@ -82,7 +85,13 @@ def _writer(settings: Settings) -> WriterSettings:
         vectors=settings.index.vectors,
     )
     defaults = _BUCKET_WRITER if settings.index.is_bucket else WriterSettings()
-    return replace(defaults, retain_for_seconds=consumer.retain_for_seconds, merge=merge)
+    return replace(defaults, retain_for_seconds=_retain_for(settings), merge=merge)
+
+
+def _retain_for(settings: Settings) -> float:
+    """A query service of a shared file system names what it has opened only so often."""
+    root, wanted = settings.index.root, settings.consumer.retain_for_seconds
+    return max(wanted, LEAST_RETAINED_SECONDS) if isinstance(root, Path) and is_shared(root) else wanted
 
 
 def _preparation(consumer: ConsumerSettings, encoder: EncoderSettings) -> PreparationOptions:

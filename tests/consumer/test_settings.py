@@ -88,6 +88,16 @@ def test_thumbnails_are_kept_when_told_so(monkeypatch: pytest.MonkeyPatch) -> No
     assert HashEncoder().prepare_image(make_thumbnail(draw_picture(1))).pixels.shape == (8, 8, 3)
 
 
+@pytest.mark.parametrize(("is_shared", "seconds"), [(True, 60.0), (False, 5.0)])
+def test_on_a_file_system_that_machines_share_replaced_files_are_kept_for_a_minute_at_least(
+    monkeypatch: pytest.MonkeyPatch, is_shared: bool, seconds: float
+) -> None:
+    """A query service on another machine names what it has opened only every half a minute."""
+    monkeypatch.setattr("consumer.starting.options_from_settings.is_shared", lambda _: is_shared)
+    monkeypatch.setenv("CLIPTIDE_CONSUMER__RETAIN_FOR_SECONDS", "5")
+    assert options_from_settings(read_settings()).writer.retain_for_seconds == seconds
+
+
 def test_a_commit_to_opensearch_is_less_frequent_unless_an_interval_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

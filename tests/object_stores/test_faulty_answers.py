@@ -162,6 +162,27 @@ def test_a_body_that_is_always_cut_short_is_trouble_and_no_damage(
         store.local_file("one", digest_of(bytes(1000)))
 
 
+@pytest.mark.parametrize(
+    "fate",
+    [
+        pytest.param(Answer(200, xml_error("InternalError")), id="an error behind a 200"),
+        pytest.param(Answer(200, b"<html><body>a proxy</body></html>"), id="the page of a proxy"),
+        pytest.param(Answer(200, b""), id="nothing"),
+        pytest.param(Answer(204), id="no content"),
+        pytest.param(CutShort(), id="cut short"),
+    ],
+)
+def test_no_answer_that_is_no_listing_is_taken_for_an_empty_one(
+    proxy: FaultyProxy, store: ObjectShardStore, fate: Fate
+) -> None:
+    store.bucket.put("uploads-0/manifest-1", b"1")
+    fates: Iterator[Fate] = iter([fate])
+    proxy.decide = lambda _: next(fates, None)
+    with contextlib.suppress(StoreUnreachable):
+        assert store.list_names() == ["manifest-1"]
+    assert store.list_names() == ["manifest-1"]
+
+
 def publish(store: ObjectShardStore, num_bytes: int) -> None:
     store.staging_path("segments/a").write_bytes(bytes(num_bytes))
     store.publish("segments/a")

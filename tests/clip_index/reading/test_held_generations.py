@@ -8,12 +8,14 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.reader_leases import LEASE_SECONDS, MAX_HELD_SECONDS
+from clip_index.reading import held_generations, located_files
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.file_systems import is_shared
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
@@ -106,6 +108,58 @@ def test_a_former_generation_that_is_opened_again_is_held(index: IndexDirectory,
     former = reader.open_former({SHARD: key})
     reader.reload()
     assert former.shards[SHARD].generation in json.loads(lease_of(writer).read_text())["generations"]
+
+
+def test_a_former_generation_is_held_before_a_file_of_it_is_opened(
+    index: IndexDirectory, writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be about to be collected, and the next renewal is half a minute away."""
+    replace_content(writer)
+    key = GenerationKey(writer.manifest.generation, writer.manifest.key.digest)
+    replace_content(writer)
+    reader = open_reader(index)
+    held = held_when_verified(writer, monkeypatch)
+    reader.open_former({SHARD: key})
+    assert held
+    assert all(key.number in generations for generations in held)
+
+
+def test_a_generation_is_held_while_its_files_are_verified(
+    index: IndexDirectory, writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To verify a large index takes longer than its files are kept after they were replaced."""
+    for content_id in "abc":
+        add(writer, [lambda o, content_id=content_id: content(content_id, o)])
+        writer.commit()
+    held = held_when_verified(writer, monkeypatch)
+    open_reader(index)
+    assert held == [{writer.manifest.generation}] * 3
+
+
+def test_an_ordinary_reload_writes_no_lease_of_its_own(
+    index: IndexDirectory, writer: ShardWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_content(writer)
+    reader = IndexReader(index.path.parent.parent, clock=lambda: 100.0, holds_files=True)
+    reader.reload()
+    written = []
+    monkeypatch.setattr(held_generations, "write_lease", lambda *arguments: written.append(arguments))
+    replace_content(writer)
+    assert reader.reload()
+    assert written == []
+
+
+def held_when_verified(writer: ShardWriter, monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """Note at each file that is verified what the lease names."""
+    held: list[set[int]] = []
+    verified_file = located_files.verified_file
+
+    def note(*arguments: Any) -> Path:
+        held.append(set(json.loads(lease_of(writer).read_text())["generations"]))
+        return verified_file(*arguments)
+
+    monkeypatch.setattr(located_files, "verified_file", note)
+    return held
 
 
 def test_a_lease_that_was_not_renewed_holds_nothing_and_is_removed(

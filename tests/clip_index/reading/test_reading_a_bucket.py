@@ -166,14 +166,15 @@ def test_a_damaged_object_is_named_and_the_old_view_serves_on(
     assert ids_of(reader) == ["a"]
 
 
-def test_no_single_wrong_answer_of_the_bucket_counts_as_damage(
-    bucket: ObjectBucket, writer: ShardWriter, tmp_path: Path
+@pytest.mark.parametrize("fault", [Fault.WRONG_BYTES, Fault.NO_LISTING], ids=lambda fault: fault.name)
+def test_no_single_wrong_answer_of_the_bucket_counts_as_damage_or_as_an_empty_index(
+    bucket: ObjectBucket, writer: ShardWriter, tmp_path: Path, fault: Fault
 ) -> None:
-    """An error's text of the right length, as a proxy may answer it, at each request of an opening."""
+    """An error's text in the place of bytes or of a listing, at each request of an opening."""
     commit(writer, "a")
     number, has_failed = 1, True
     while has_failed:
-        faulty = FaultyBucket(bucket, number, Fault.WRONG_BYTES)
+        faulty = FaultyBucket(bucket, number, fault)
         reader = IndexReader(object_store(faulty, "", tmp_path / f"reader {number}"))
         reader.reload()
         assert ids_of(reader) == ["a"]
