@@ -149,7 +149,7 @@ def test_of_a_long_history_only_the_last_uploads_are_read(
     read: list[int] = []
     read_many = Searcher.read_many
     monkeypatch.setattr(
-        Searcher, "read_many", lambda s, places, facts: read.append(len(places)) or read_many(s, places, facts)
+        Searcher, "read_many", lambda s, found, facts: read.append(len(found)) or read_many(s, found, facts)
     )
     monkeypatch.setattr(recommendation, "NUM_REMEMBERED", 6)
     history = recommendation.find_history(reader.searcher, "dan")
