@@ -81,7 +81,7 @@ def append_explanation(headers: Headers, *, origin: RecordPosition, failure: Fai
         "exception.message": failure.detail,
         "exception.stacktrace": f"{failure.exception_class}: {failure.detail}",
     }
-    connect = tuple((CONNECT_PREFIX + name, text.encode()) for name, text in context.items())
+    connect = tuple((CONNECT_PREFIX + name, _written(text)) for name, text in context.items())
     return (*headers, *connect, (REASON_HEADER, failure.reason.encode()))
 
 
@@ -121,7 +121,7 @@ def summarise(
         "exception.message": failure.detail,
     }
     said = tuple(
-        (CONNECT_PREFIX + name, text.encode() if name == "topic" else _shortened(text))
+        (CONNECT_PREFIX + name, _written(text) if name == "topic" else _shortened(text))
         for name, text in context.items()
     )
     omitted: list[tuple[str, bytes]] = [(VALUE_OMITTED_HEADER, b"too_large")]
@@ -141,8 +141,13 @@ def summarise(
     )
 
 
+def _written(text: str) -> bytes:
+    """Write any text. A letter that cannot be written would stop more than its record."""
+    return text.encode(errors="backslashreplace")
+
+
 def _shortened(text: str) -> bytes:
-    encoded = text.encode()
+    encoded = _written(text)
     if len(encoded) <= _LONGEST_KEPT_TEXT:
         return encoded
     return encoded[:_LONGEST_KEPT_TEXT].decode(errors="ignore").encode() + "…".encode()

@@ -35,10 +35,12 @@ class SchemasError(Exception):
 class BadEvent(SchemasError):
     """The record can never become an event.
 
-    `reason` is a stable code. `detail` explains it and never quotes the content.
+    `reason` is a stable code. `detail` explains it and never quotes the content. It can be written as UTF-8,
+    although it may name what a schema or a document names, and JSON allows lone surrogates there.
     """
 
     def __init__(self, reason: BadEventReason, detail: str) -> None:
+        detail = detail.encode(errors="backslashreplace").decode()
         super().__init__(f"{reason}: {detail}")
         self.reason: BadEventReason = reason
         self.detail = detail

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass, field
 from itertools import islice
 
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from clip_index.encoder import jpeg_segments
@@ -19,6 +21,8 @@ _MAX_SCANS = 20  # of a picture of `max_pixels`; encoders make up to 18
 _BASELINE_JPEG = 0.25  # decoded line by line at a fraction of its size; 3 ns a pixel
 _COEFFICIENT = 1 / 3  # of a JPEG in several scans, which are all held at once; 1.5 a pixel at 4:2:0
 _RUN_LENGTH_BMP = 16.0  # decoded in Python
+_JPEG_2000 = 8.0  # decoded whole; each halving saves three quarters
+_SHORT_SIDE_OF_HALVED = 2048  # of the picture: from there on it is halved once, from twice as much on twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,19 @@ def _cost_of_a_pixel(data: bytes, image: ImageFile.ImageFile, *, has_several_sca
         return jpeg_segments.num_coefficients_a_pixel(data) * _COEFFICIENT
     if isinstance(image, JpegImageFile):
         return _BASELINE_JPEG
+    if isinstance(image, Jpeg2KImageFile):
+        possible = int(math.log2(max(1.0, 2 * min(image.size) / _SHORT_SIDE_OF_HALVED)))
+        return max(1.0, _JPEG_2000 / 4.0 ** min(num_halvings(data), possible))
     if isinstance(image, BmpImageFile) and image.tile and image.tile[0][0] == "bmp_rle":
         return _RUN_LENGTH_BMP
     return 1.0
+
+
+def num_halvings(data: bytes) -> int:
+    """Return how often a JPEG 2000 picture can be halved while it is decoded: the levels in its `COD`."""
+    at = data.find(b"\xff\x52", max(0, data.find(b"\xff\x4f\xff\x51")))
+    levels = data[at + 9 : at + 10]
+    return levels[0] if at > 0 and levels and levels[0] <= 32 else 0
 
 
 def check_size(image: Image.Image, limits: ImageLimits, cost: float = 1.0) -> None:

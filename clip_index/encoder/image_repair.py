@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -24,6 +25,8 @@ from clip_index.errors import BadContent
 
 MAX_MISSING = 0.04
 """The largest share of a picture's pixels that may be missing, at its end or elsewhere."""
+
+_READINGS = 3  # of a picture without some of its pixels: as it is, and twice with different fillings
 
 DECODE_ERRORS = (
     OSError,
@@ -55,8 +58,36 @@ _WEBP_LOOKS = {b"ICCP": 0x20, b"EXIF": 0x08}
 def open_damaged(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
     """Return a picture whose file cannot be read as it is; a JPEG is not decoded yet, others are.
 
-    Raises BadContent `truncated_image` if too much is missing, and what `open_image` raises.
+    If pixels are missing, it may have a third of those that another picture may have, because it is read
+    several times. Raises `OSError` if it has more, BadContent `truncated_image` if too much is missing, and
+    what `open_image` raises.
     """
+    if (whole := _without_what_is_not_pixels(data, limits)) is not None:
+        return whole
+    bounded = replace(limits, max_pixels=limits.max_pixels // _READINGS)
+    try:
+        return _open_bounded(data, bounded)
+    except BadContent as refusal:
+        if refusal.reason != "image_too_large":
+            raise
+        open_image(data, limits)  # says so if it is too large for any picture
+        raise OSError(f"damaged; {refusal}") from None
+
+
+def _without_what_is_not_pixels(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile | None:
+    """Return the picture if all of its pixels are there. Other formats than JPEG: that is mended below."""
+    if data.startswith(b"\xff\xd8"):
+        return None
+    with suppress(*DECODE_ERRORS):
+        mended, other = (_repaired(data, bytes([filling])) for filling in _FILLINGS[:2])
+        if mended != data and mended == other:
+            picture = open_image(mended, limits)
+            picture.load()
+            return picture
+    return None
+
+
+def _open_bounded(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
     if data.startswith(b"\xff\xd8"):
         whole = jpeg_segments.whole_segments(jpeg_segments.without_metadata(data))
         _check_missing(_missing_of_jpeg(whole, limits))

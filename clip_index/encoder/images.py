@@ -37,7 +37,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from clip_index.encoder.image_colors import is_of_ink, lab_to_srgb, profile_of, to_srgb
-from clip_index.encoder.image_headers import ImageLimits, check_size, open_image
+from clip_index.encoder.image_headers import ImageLimits, check_size, num_halvings, open_image
 from clip_index.encoder.image_repair import DECODE_ERRORS, open_damaged
 from clip_index.encoder.picture_crops import Cropping
 from clip_index.errors import BadContent
@@ -175,7 +175,7 @@ class _Picture:
         if isinstance(image, JpegImageFile):  # decoded when its scale is known
             return cls(image, _orientation(image), profile_of(image, data))
         if isinstance(image, Jpeg2KImageFile):
-            return cls(image, 1, profile_of(image, data), _num_halvings(data))
+            return cls(image, 1, profile_of(image, data), num_halvings(data))
         is_animated, profile = getattr(image, "is_animated", False), profile_of(image, data)
         image.load()  # EXIF may stand behind the pixels, a profile may not
         orientation = _orientation(image)
@@ -225,13 +225,6 @@ def _orientation(image: Image.Image) -> int:
     except DECODE_ERRORS:
         return 1
     return value if value in _TURNS else 1
-
-
-def _num_halvings(data: bytes) -> int:
-    """Return how often a JPEG 2000 picture can be halved while it is decoded: the levels in its `COD`."""
-    at = data.find(b"\xff\x52", max(0, data.find(b"\xff\x4f\xff\x51")))
-    levels = data[at + 9 : at + 10]
-    return levels[0] if at > 0 and levels and levels[0] <= 32 else 0
 
 
 def _first_that_shows(image: ImageFile.ImageFile, limits: ImageLimits) -> Image.Image:

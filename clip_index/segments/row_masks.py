@@ -44,6 +44,7 @@ _ORDERED_FIELDS = frozenset({"source", "owner_id"})
 _MAX_EXACT = 2.0**53
 _NUM_CACHED_MASKS = 32
 _NUM_CACHED_KEYS = 32
+_MAX_KNOWN_KEYS = 10_000  # of one map column; a segment with more is searched for every key
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class RowMasks:
         """
         parts = []
         for name in self._metadata:
-            if not _METADATA_COLUMNS[name](condition):
+            if not (_METADATA_COLUMNS[name](condition) and self._may_have(name, key)):
                 continue
             positions = self._positions_of(name, key)
             if not len(positions.items):
@@ -235,10 +236,24 @@ class RowMasks:
         """A row has a key in one map at most, in that of its value's type."""
         num_rows, masks = self._columns.num_rows, []
         for name, column in self._metadata.items():
-            if _METADATA_COLUMNS[name](condition):
+            if _METADATA_COLUMNS[name](condition) and self._may_have(name, key):
                 positions = self._positions_of(name, key)
                 masks.append(positions.scatter(_items_mask(column.items, positions, condition), num_rows))
         return _any(masks) if masks else np.zeros(num_rows, np.bool_)
+
+    def _may_have(self, name: str, key: str) -> bool:
+        """Whether an item of a map column may have the key. A look-up, where finding its items is a scan."""
+        known = self._known_keys[name]
+        return known is None or key in known
+
+    @cached_property
+    def _known_keys(self) -> Mapping[str, frozenset[str] | None]:
+        """The keys of each map column; None if they are very many."""
+        distinct = {name: pc.unique(column.keys) for name, column in self._metadata.items()}
+        return {
+            name: frozenset(keys.to_pylist()) if len(keys) <= _MAX_KNOWN_KEYS else None
+            for name, keys in distinct.items()
+        }
 
     def _positions_of(self, name: str, key: str) -> _KeyPositions:
         column = self._metadata[name]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
 from clip_index.content import MODALITIES, Modality, unit_mean
+from clip_index.row_filter import AnyOf, RowFilter
 from query_api.recommend.diversity import diversify
 from query_api.recommend.interests import Interest, PastUpload, shares
 from query_api.recommend.models import Because, RecommendRequest
@@ -24,6 +26,7 @@ from query_api.serving.engine import Hit, Snapshot
 NUM_REMEMBERED = 500
 _POOL = 5  # candidates for each hit, where more than the score decides
 _MAX_POOL = 1000
+_ALWAYS_COMPARED = 200  # hits of a ranking, however few are its share of the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,12 @@ class Recommended:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A ranking to take hits from, and how many of the answer's hits are its share."""
+    """A ranking to take hits from, and how many of the answer's hits are its share.
 
-    hits: list[Hit]
+    Its hits are found when they are taken, because all of them together cost far more than an answer needs.
+    """
+
+    hits: Iterator[Hit]
     share: int
     because: Because
 
@@ -65,7 +71,7 @@ def recommend_by_examples(
     requests = rankings_of_examples(positive, negative, wanted)
     recommended = {}
     for request, ranking in zip(requests, find_rankings(searcher, requests), strict=True):
-        hits = _diversified(searcher, ranking.hits, wanted)
+        hits = islice(_diversified(searcher, ranking.hits, wanted, num_wanted=wanted.k), wanted.k)
         recommended[request.modality] = [
             Recommended(hit, _nearest_example(searcher, hit, positive)) for hit in hits
         ]
@@ -83,13 +89,19 @@ def find_history(
     searcher: Snapshot, owner_id: str, modalities: Collection[Modality] = MODALITIES
 ) -> list[PastUpload]:
     """Read what an owner uploaded last, of these modalities, the newest first."""
-    locations = searcher.find_owner(owner_id)
+    owned = RowFilter(must=(AnyOf("owner_id", (owner_id,)),))
+    found = [
+        one
+        for modality in modalities
+        for one in searcher.newest(k=NUM_REMEMBERED, modality=modality, row_filter=owned)
+    ]
+    found.sort(key=lambda one: -one.position.occurred_at_ms)
+    locations = [one.location for one in found[:NUM_REMEMBERED]]
     uploads = zip(searcher.read_many(locations, ()), locations, strict=True)
-    seeds = [pair for pair in uploads if pair[0].modality in modalities]
-    seeds.sort(key=lambda pair: (-pair[0].facts.occurred_at_ms, pair[0].content_id))
+    seeds = sorted(uploads, key=lambda pair: (-pair[0].facts.occurred_at_ms, pair[0].content_id))
     return [
         PastUpload(content.content_id, unit_mean(searcher.embeddings(location)), content.facts.occurred_at_ms)
-        for content, location in seeds[:NUM_REMEMBERED]
+        for content, location in seeds
     ]
 
 
@@ -131,12 +143,12 @@ def _sources(
 ) -> list[_Source]:
     """Return one ranking for each interest, and one of contents near all interests but inside none."""
     requests = _rankings_of(interests, wanted, modality)
-    *rankings, around = [ranking.hits for ranking in find_rankings(searcher, requests)]
+    *found, around = [ranking.hits for ranking in find_rankings(searcher, requests)]
+    rankings: list[Iterable[Hit]] = [*found, _outside(searcher, around, interests)]
     reasons = [Because(kind="interest", content_id=i.medoid.content_id) for i in interests]
-    rankings.append(_outside(searcher, around, interests))
     reasons.append(Because(kind="novelty", content_id=None))
     return [
-        _Source(_diversified(searcher, hits, wanted), share, because)
+        _Source(_diversified(searcher, hits, wanted, num_wanted=share), share, because)
         for hits, share, because in zip(rankings, num_hits, reasons, strict=True)
     ]
 
@@ -166,25 +178,31 @@ def _request(
     return replace(request, k=k, row_filter=without_owner(request.row_filter, wanted.owner_id))
 
 
-def _outside(searcher: Snapshot, hits: Sequence[Hit], interests: Sequence[Interest]) -> list[Hit]:
-    """Keep the hits that lie inside no interest; the hit that is farthest from all interests comes first."""
+def _outside(searcher: Snapshot, hits: Sequence[Hit], interests: Sequence[Interest]) -> Iterator[Hit]:
+    """Yield the hits that lie inside no interest; the hit that is farthest from all interests comes first."""
     medoids = np.stack([interest.medoid.embedding for interest in interests])
     radii = np.array([interest.radius for interest in interests])
     cosines = [medoids @ unit_mean(searcher.embeddings(hit.location)) for hit in hits]
     outside = [(float(c.max()), hit) for c, hit in zip(cosines, hits, strict=True) if (c < radii).all()]
-    return [hit for _, hit in sorted(outside, key=lambda pair: (pair[0], pair[1].content_id))]
+    yield from (hit for _, hit in sorted(outside, key=lambda pair: (pair[0], pair[1].content_id)))
 
 
 def _pool_size(wanted: RecommendRequest) -> int:
     return wanted.k if wanted.diversity == 0 else max(wanted.k, min(_POOL * wanted.k, _MAX_POOL))
 
 
-def _diversified(searcher: Snapshot, hits: list[Hit], wanted: RecommendRequest) -> list[Hit]:
-    if wanted.diversity == 0 or not hits:
-        return hits
-    embeddings = np.stack([unit_mean(searcher.embeddings(hit.location)) for hit in hits])
-    order = diversify([hit.score for hit in hits], embeddings, wanted.k, wanted.diversity)
-    return [hits[position] for position in order]
+def _diversified(
+    searcher: Snapshot, found: Iterable[Hit], wanted: RecommendRequest, *, num_wanted: int
+) -> Iterator[Hit]:
+    """Yield hits in an order in which neighbours differ; those far behind what is wanted follow by score."""
+    hits = iter(found)
+    num_compared = 0 if wanted.diversity == 0 else max(_ALWAYS_COMPARED, _POOL * num_wanted)
+    compared = list(islice(hits, num_compared))
+    if compared:
+        embeddings = np.stack([unit_mean(searcher.embeddings(hit.location)) for hit in compared])
+        order = diversify([hit.score for hit in compared], embeddings, wanted.diversity)
+        yield from (compared[position] for position in order)
+    yield from hits
 
 
 def _merge(sources: Sequence[_Source], k: int) -> list[Recommended]:
@@ -197,11 +215,10 @@ def _merge(sources: Sequence[_Source], k: int) -> list[Recommended]:
         for number, source in enumerate(sources)
         for rank in range(source.share)
     ]
-    left = [iter(source.hits) for source in sources]
     merged: dict[str, Recommended] = {}
     for _, number in sorted(slots):
         for source in (number, *range(len(sources))):
-            hit = next((hit for hit in left[source] if hit.content_id not in merged), None)
+            hit = next((hit for hit in sources[source].hits if hit.content_id not in merged), None)
             if hit is not None:
                 merged[hit.content_id] = Recommended(hit, sources[source].because)
                 break

@@ -195,6 +195,22 @@ def test_a_small_segment_puts_no_values_in_order() -> None:
     assert masks.find_few(RowFilter(must=(InRange("metadata.n", gt=2),))) is None
 
 
+@pytest.mark.parametrize("max_known", [0, 10], ids=["many keys", "few keys"])
+def test_keys_that_no_content_has_cost_a_look_up_and_no_scan(
+    max_known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_masks, "_MAX_KNOWN_KEYS", max_known)
+    scanned: list[str] = []
+    find_key = RowMasks._find_key
+    monkeypatch.setattr(RowMasks, "_find_key", lambda *a: scanned.append(a[2]) or find_key(*a))
+    masks = RowMasks(contents_batch([BufferedContent(content("a", metadata={"n": 1.0, "t": "x"}), None)]))
+    for number in range(20):
+        assert not masks.find(RowFilter(must=(Exists(f"metadata.none-{number}"),))).any()
+    assert masks.find(RowFilter(must=(Exists("metadata.n"),))).all()
+    assert set(scanned) >= {"n"}
+    assert ("none-0" in scanned) == (max_known == 0)  # where keys are very many, each one is searched for
+
+
 def test_a_field_that_contents_have_not_is_an_error() -> None:
     columns = contents_batch([BufferedContent(content("a"), None)])
     with pytest.raises(ValueError, match="no such field: colour"):

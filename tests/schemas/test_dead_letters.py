@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.dead_letters import (
@@ -81,3 +83,11 @@ def test_a_summary_keeps_the_trace_context_and_no_other_header_of_its_record() -
     headers = (("traceparent", b"x" * 65), ("colour", b"red"), context)
     letter = summarise(b"key", b"value", headers, origin=ORIGIN, failure=FAILURE)
     assert headers_of_record(letter.headers) == (context,)
+
+
+def test_a_letter_can_be_written_whatever_characters_its_failure_names() -> None:
+    failure = replace(FAILURE, detail="the type \ud800 is unknown")
+    written = append_explanation(OWN, origin=ORIGIN, failure=failure)
+    assert read_explanation(written).error == r"the type \ud800 is unknown"
+    shortened = summarise(b"key", b"value", OWN, origin=ORIGIN, failure=failure)
+    assert read_explanation(shortened.headers).error == r"the type \ud800 is unknown"

@@ -249,6 +249,18 @@ def test_a_schema_that_is_none_names_its_id_once() -> None:
     assert caught.value.detail.count("schema id 7") == 1
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [r'"\ud800"', r'{"type": "record", "name": "a", "fields": [{"name": "b", "type": "\udfff"}]}'],
+    ids=["a type", "the type of a field"],
+)
+def test_what_is_said_of_a_schema_that_names_half_a_character_can_be_written(schema: str) -> None:
+    with pytest.raises(BadEvent, match=r"\\ud[8f]") as caught:
+        decode(prefix_of(7) + bytes(3), by=decoder(RegisteredSchema("AVRO", schema)))
+    assert caught.value.reason == "incompatible_schema"
+    assert caught.value.detail.encode().decode() == caught.value.detail
+
+
 def test_data_of_a_schema_that_names_itself_may_be_deeper_than_python_goes() -> None:
     nested = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
     schema = {**SMALL, "fields": [*SMALL["fields"][:3], {"name": "node", "type": nested}]}

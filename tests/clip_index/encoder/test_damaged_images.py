@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.images import make_thumbnail
 from tests.clip_index.encoder.pictures import (
     LIMITS,
@@ -196,3 +197,22 @@ def test_a_flat_picture_that_is_cut_is_measured_too() -> None:
     data = encoded(Image.fromarray(np.zeros((400, 600), dtype=np.uint8)), "PNG", compress_level=0)
     assert (read(data[:-200]) <= 255).all()
     assert reason_of(data[: len(data) // 2]) == "truncated_image"
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "GIF"])
+def test_a_damaged_picture_may_have_a_third_of_the_pixels_because_it_is_read_three_times(
+    image_format: str,
+) -> None:
+    data = encoded(plain_photograph(300, 200), image_format)
+    cut = data[: -len(data) // 100]
+    assert read(cut, limits=ImageLimits(max_pixels=180_000)).shape == (64, 64, 3)
+    assert read(data, limits=ImageLimits(max_pixels=60_000)).shape == (64, 64, 3)
+    assert reason_of(cut, ImageLimits(max_pixels=179_000)) == "truncated_image"
+    assert reason_of(cut, ImageLimits(max_pixels=59_000)) == "image_too_large"
+
+
+def test_a_picture_that_lacks_no_pixels_may_be_as_large_as_any_other() -> None:
+    data = with_png_chunk(encoded(plain_photograph(300, 200), "PNG"), b"zTXt", b"a note\0\0 broken")
+    broken = data.replace(b" broken", b" mended")  # now its checksum is wrong
+    assert broken != data
+    assert read(broken, limits=ImageLimits(max_pixels=60_000)).shape == (64, 64, 3)

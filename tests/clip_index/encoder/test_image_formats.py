@@ -76,6 +76,25 @@ def test_a_large_picture_of_a_wavelet_format_is_decoded_at_a_fraction_of_its_siz
 
 
 @pytest.mark.parametrize(
+    ("size", "levels", "reason"),
+    [
+        pytest.param((2_400, 2_200), 1, "image_too_large", id="without levels of detail"),
+        pytest.param((6_000, 900), 6, "image_too_large", id="too narrow to be halved"),
+        pytest.param((2_400, 2_200), 6, None, id="halved"),
+    ],
+)
+def test_a_picture_of_a_wavelet_format_that_is_decoded_whole_may_have_fewer_pixels(
+    size: tuple[int, int], levels: int, reason: str | None
+) -> None:
+    data = encoded(filled("L", 90, size), "JPEG2000", num_resolutions=levels)
+    limits = ImageLimits(max_pixels=16_000_000)
+    if reason is None:
+        assert read(data, limits=limits).shape == (64, 64, 3)
+    else:
+        assert reason_of(data, limits) == reason
+
+
+@pytest.mark.parametrize(
     ("image", "options", "expected"),
     [
         pytest.param(filled("L", 90), {}, 90, id="grey"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,10 +70,10 @@ def test_shares_sum_to_the_results_and_follow_the_weights(weights: list[float], 
 
 def test_without_diversity_the_order_is_by_score() -> None:
     embeddings = np.eye(3, dtype=np.float32)
-    assert diversify([0.2, 0.9, 0.5], embeddings, 3, 0.0) == [1, 2, 0]
+    assert list(diversify([0.2, 0.9, 0.5], embeddings, 0.0)) == [1, 2, 0]
 
 
 def test_with_diversity_a_copy_comes_behind_something_else() -> None:
     embeddings = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-    assert diversify([0.9, 0.9, 0.6], embeddings, 3, 0.5) == [0, 2, 1]
-    assert diversify([0.9, 0.9, 0.6], embeddings, 2, 0.0) == [0, 1]
+    assert list(diversify([0.9, 0.9, 0.6], embeddings, 0.5)) == [0, 2, 1]
+    assert list(islice(diversify([0.9, 0.9, 0.6], embeddings, 0.0), 2)) == [0, 1]

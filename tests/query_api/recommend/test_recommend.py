@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from clip_index.content import EncodedContent
+from clip_index.reading.searcher import Searcher
 from fakes.hash_encoder import draw_picture
+from fakes.shards import with_facts
+from query_api.recommend import recommendation
+from query_api.recommend.diversity import diversify
 from tests.query_api.conftest import StartService
-from tests.query_api.small_index import SmallIndex
+from tests.query_api.small_index import OCCURRED_AT_MS, SmallIndex
 
 Client = TestClient[Any, Any]
 
@@ -114,6 +119,44 @@ async def test_novelty_gives_its_share_to_what_lies_outside(platform: Client) ->
     assert kinds.count("novelty") == 4
     novel = [h["content_id"] for h in answer["results"]["text"]["hits"] if h["because"]["kind"] == "novelty"]
     assert all(content_id.split("-")[0] not in ("boats", "cats") for content_id in novel)
+
+
+async def test_of_all_interests_together_no_more_hits_are_put_in_order_than_are_answered(
+    platform: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def counted(*asked: Any) -> Iterator[int]:
+        for position in diversify(*asked):
+            taken.append(position)
+            yield position
+
+    monkeypatch.setattr(recommendation, "diversify", counted)
+    answer = await recommend(platform, owner_id="bea", modality="text", k=10, novelty=0.3, diversity=0.5)
+    assert len(ids(answer)) == 10
+    assert len(taken) <= 10 + 10  # some are found by two interests
+
+
+def test_of_a_long_history_only_the_last_uploads_are_read(
+    small_index: SmallIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, upload in enumerate(texts(small_index, "cakes", 40, "dan")):
+        when = OCCURRED_AT_MS + 1000 * (number % 20)
+        small_index.commit(number % 2, with_facts(upload, occurred_at_ms=when))
+    reader = small_index.open_reader()
+    reader.reload()
+    assert reader.searcher is not None
+    read: list[int] = []
+    read_many = Searcher.read_many
+    monkeypatch.setattr(
+        Searcher, "read_many", lambda s, found, facts: read.append(len(found)) or read_many(s, found, facts)
+    )
+    monkeypatch.setattr(recommendation, "NUM_REMEMBERED", 6)
+    history = recommendation.find_history(reader.searcher, "dan")
+    assert [upload.content_id for upload in history] == [
+        f"cakes-dan-{number}" for number in (19, 39, 18, 38, 17, 37)
+    ]
+    assert read == [6]
 
 
 @pytest.mark.parametrize(("owner_id", "subject"), [("cid", "trains"), ("dan", "cakes")], ids=["one", "many"])
