@@ -45,7 +45,6 @@ from service.environment import BadSettings
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
-from service.openmp import PASSIVE
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
 
@@ -54,7 +53,7 @@ _log = structlog.get_logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None, called_as: str | None = None) -> int:
-    return run(_load_encoder, arguments, called_as)
+    return run(load_warm_encoder, arguments, called_as)
 
 
 def run(
@@ -158,10 +157,6 @@ def _with_flags(settings: Settings, flags: argparse.Namespace) -> Settings:
     accepted = {name: True for name, given in vars(flags).items() if given and name.startswith("accept_")}
     consumer = settings.consumer.model_copy(update=accepted)
     return settings.model_copy(update={"consumer": consumer})
-
-
-def _load_encoder(settings: EncoderSettings) -> Encoder:
-    return load_warm_encoder(settings, PASSIVE)
 
 
 def _refuse(error: Exception) -> Refusal:

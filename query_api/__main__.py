@@ -54,7 +54,6 @@ from service.event_loop import run_in_loop
 from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
 from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
-from service.openmp import BRIEF
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
 
@@ -63,7 +62,7 @@ log = structlog.get_logger()
 
 def main(arguments: Sequence[str] | None = None, called_as: str | None = None) -> int:
     build_parser("python -m query_api", __doc__, called_as).parse_args(arguments)
-    return run(_load_encoder, _weigh_model)
+    return run(load_warm_encoder, weigh_model)
 
 
 def run(
@@ -125,14 +124,6 @@ def _open_and_serve(settings: Settings, models: Models) -> None:
         metrics_app = build_metrics_app(scraped, settings.query_api.host_names, refresh=app[INDEX_SWAP].show)
         with closing(ExitDeadline()) as deadline:
             run_in_loop(_serve(app, metrics_app, settings.query_api, deadline))
-
-
-def _load_encoder(settings: EncoderSettings) -> Encoder:
-    return load_warm_encoder(settings, BRIEF)
-
-
-def _weigh_model(settings: EncoderSettings) -> int | None:
-    return weigh_model(settings, BRIEF)
 
 
 async def _serve(

@@ -180,7 +180,10 @@ class QueryApiSettings(Section):
         "in the queue does not count.",
     )
     slow_request_seconds: float = Field(
-        default=1.0, gt=0, description="Log requests that take longer than this, with their stages."
+        default=1.0,
+        gt=0,
+        description="Log requests that take longer than this, with their stages. The time in which a body "
+        "arrives does not count.",
     )
     otlp_endpoint: str | None = Field(
         default=None,

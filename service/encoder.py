@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import MappingProxyType
 
 import structlog
 
@@ -16,13 +15,13 @@ from service.openmp import choose_waiting
 _log = structlog.get_logger(__name__)
 
 
-def load_warm_encoder(settings: EncoderSettings, waiting: MappingProxyType[str, str]) -> Encoder:
+def load_warm_encoder(settings: EncoderSettings) -> Encoder:
     """Load the model and encode once, so that no user waits for that. Raises `EncoderUnavailable`.
 
-    `waiting` says how torch's threads wait (`service.openmp`), which is settled when torch is imported.
+    How torch's threads wait (`service.openmp`) is settled when torch is imported.
     """
     _log.info("loading the encoder", model=settings.model)
-    choose_waiting(os.environ, waiting)
+    choose_waiting(os.environ)
     from clip_index.encoder.open_clip import find_download, load_encoder
 
     if (download := find_download(settings)) is not None:
@@ -33,9 +32,9 @@ def load_warm_encoder(settings: EncoderSettings, waiting: MappingProxyType[str, 
     return encoder
 
 
-def weigh_model(settings: EncoderSettings, waiting: MappingProxyType[str, str]) -> int | None:
+def weigh_model(settings: EncoderSettings) -> int | None:
     """Return the bytes of a model's weights, on disk or at the hub; None if nobody knows them."""
-    choose_waiting(os.environ, waiting)
+    choose_waiting(os.environ)
     from clip_index.encoder import open_clip
 
     return open_clip.weigh_model(settings)

@@ -50,7 +50,7 @@ def _account(request: web.Request, status: int, stages: Stages) -> None:
     app[METRICS].count_answer((method, route, str(status)), seconds, stages.seconds)
     if app[HAS_ACCESS_LOG]:
         _log_access(request, status, seconds)
-    if seconds >= app[SLOW_SECONDS] and route not in app[ENDLESS]:
+    if seconds - stages.seconds_of_client >= app[SLOW_SECONDS] and route not in app[ENDLESS]:
         _log_slow(request, status, seconds)
     if not _is_passed_health_check(route, status):
         request[TRACE].end(status)
@@ -88,6 +88,10 @@ def _is_passed_health_check(route: str, status: int) -> bool:
 
 
 def _log_slow(request: web.Request, status: int, seconds: float) -> None:
+    """Log a request that the service was slow to answer.
+
+    The time in which its body arrived does not count, or clients that send slowly would fill the log.
+    """
     log.warning(
         "slow request",
         route=route_of(request),

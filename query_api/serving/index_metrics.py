@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from clip_index.content import MODALITIES
 from query_api.serving.engine import Snapshot
 from query_api.telemetry.metrics import Metrics, remove_series
@@ -38,9 +40,12 @@ def show_watermark_ages(metrics: Metrics, searcher: Snapshot) -> None:
 
 
 def observe_newcomers(metrics: Metrics, former: Snapshot, searcher: Snapshot) -> None:
-    """Observe for each content that is searchable now how long ago it was uploaded."""
+    """Observe for each content that is searchable now how long ago it was uploaded. Blocking.
+
+    Not on the event loop: after a consumer has caught up there may be hundreds of thousands.
+    """
     now_ms = time.time() * 1000
-    for occurred_at_ms in searcher.newcomers_since(former):
-        if occurred_at_ms <= _NO_TIME_MS:
-            continue
-        metrics.searchable_after_event.observe(max(0.0, (now_ms - occurred_at_ms) / 1000))
+    occurred_at_ms = searcher.newcomers_since(former)
+    ages = np.maximum(0.0, (now_ms - occurred_at_ms[occurred_at_ms > _NO_TIME_MS]) / 1000)
+    for age in ages.tolist():
+        metrics.searchable_after_event.observe(age)

@@ -257,7 +257,7 @@ class ServedIndex:
         self._looking_since = time.monotonic()
         self.was_refused = False
         try:
-            is_newer = await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.reload)
+            is_newer = await asyncio.get_running_loop().run_in_executor(self._thread, self._reload)
         except (ClipIndexError, OSError) as error:
             outcome = _outcome_of_failure(error)
             self.was_refused = outcome == "refused"
@@ -271,11 +271,20 @@ class ServedIndex:
         self._metrics.reloads.labels(outcome).inc()
         return outcome
 
+    def _reload(self) -> bool:
+        """Reload, and observe how old the contents are that are new. Blocking."""
+        before = self._reader.searcher
+        try:
+            return self._reader.reload()
+        finally:
+            after = self._reader.searcher
+            # What the first searcher holds says nothing about freshness.
+            if self._is_shown and before is not None and after is not None and after is not before:
+                observe_newcomers(self._metrics, before, after)
+
     async def _announce(self, before: Snapshot | None) -> None:
         """Publish a new searcher: in the metrics, then to the requests that wait for it."""
         if self._reader.searcher is not None and self._is_shown:
-            if before is not None:  # what the first searcher holds says nothing about freshness
-                observe_newcomers(self._metrics, before, self._reader.searcher)
             show_generations(self._metrics, self._reader.searcher, before)
         async with self._changed:
             self._changed.notify_all()

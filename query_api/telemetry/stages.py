@@ -30,11 +30,12 @@ class Stages:
     two writers at once. Single passes and their parts are kept only if `is_traced`.
     """
 
-    __slots__ = ("_is_traced", "_parts", "_seconds", "began", "intervals", "now")
+    __slots__ = ("_is_traced", "_parts", "_seconds", "began", "intervals", "now", "seconds_of_client")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter, *, is_traced: bool = False) -> None:
         self.now = clock
         self.began = clock()
+        self.seconds_of_client = 0.0  # for which the client let the service wait for the body
         self.intervals: list[Interval] = []
         self._seconds: dict[str, float] = {}
         self._parts: list[Interval] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from benchmarks.__main__ import find_figures, main
 from benchmarks.commits import Mark, burst_per_second
 from benchmarks.data import KINDS, Kind, draw_queries, draw_rows, draw_space
 from benchmarks.figure import interleaved, median_ratio
+from benchmarks.flame_graph import with_title
 from benchmarks.meanings import MEANINGS
 from benchmarks.process_figures import anonymous_bytes, cpu_seconds
 
@@ -105,3 +107,20 @@ def test_the_anonymous_memory_of_a_process_grows_with_what_it_holds() -> None:
     before = anonymous_bytes(os.getpid())
     held = np.ones(128 * 2**20, np.uint8)  # more than glibc ever takes from memory that was freed before
     assert anonymous_bytes(os.getpid()) - before > 0.5 * held.nbytes
+
+
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+
+def test_the_title_of_a_flame_graph_is_ours_in_place_of_the_command_that_drew_it() -> None:
+    drawn = '<text id="title" x="50%" y="24">/home/a/py-spy record -p 7</text><text id="details"> </text>'
+    assert with_title(drawn, "queries") == (
+        '<text id="title" x="50%" y="24">queries</text><text id="details"> </text>'
+    )
+
+
+@pytest.mark.parametrize("graph", sorted(IMAGES.glob("*.svg")), ids=lambda graph: graph.name)
+def test_a_flame_graph_names_no_folder_of_the_machine_that_drew_it(graph: Path) -> None:
+    text = graph.read_text()
+    assert "py-spy" not in text
+    assert not re.search(r"/(home|root|tmp|work|usr|opt)/", text)

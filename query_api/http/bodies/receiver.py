@@ -30,8 +30,13 @@ class BodyReceiver:
         return has_body and request.match_info.http_exception is None
 
     async def receive(self, request: web.Request) -> None:
-        with request[STAGES].measure("read"):
-            await _read_body(request, self._timeout_seconds)
+        stages = request[STAGES]
+        began = stages.now()
+        try:
+            with stages.measure("read"):
+                await _read_body(request, self._timeout_seconds)
+        finally:
+            stages.seconds_of_client = stages.now() - began
 
 
 async def _read_body(request: web.Request, timeout_seconds: float) -> None:

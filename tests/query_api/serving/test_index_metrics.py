@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,13 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from clip_index.reading.searcher import Searcher
 from clip_index.reading.snapshot import ShardSnapshot
 from query_api.serving.index_metrics import observe_newcomers, show_generations, show_watermark_ages
-from query_api.telemetry.metrics import Metrics
+from query_api.telemetry.metrics import METRICS, Metrics
 from schemas.clock_time import ms_from_time, time_from_record_timestamp
+from tests.query_api.conftest import StartService
+from tests.query_api.small_index import SmallIndex
 
 
 def test_an_upload_without_a_time_is_not_observed() -> None:
@@ -84,7 +88,7 @@ def test_a_shard_that_was_built_again_has_no_age_before_its_first_watermark() ->
 _SHARED = """
 import os, pathlib
 from prometheus_client import CollectorRegistry, generate_latest
-from query_api.telemetry.metrics import Metrics
+from query_api.telemetry.metrics import METRICS, Metrics
 from query_api.telemetry.multiprocess import scrape_registry
 own = CollectorRegistry()
 with scrape_registry(own, pathlib.Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])) as scraped:
@@ -103,3 +107,25 @@ def test_processes_that_share_their_metrics_end_the_gauges_of_former_shards_too(
     )
     assert 'cliptide_query_segments{shard="newer-0"} 3.0' in done.stdout, done.stderr
     assert "former-0" not in done.stdout
+
+
+async def test_the_age_of_new_contents_is_observed_outside_of_the_event_loop(
+    small_index: SmallIndex, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    newcomers_since = Searcher.newcomers_since
+
+    def note(searcher: Searcher, former: Searcher) -> Any:
+        threads.append(threading.current_thread().name)
+        return newcomers_since(searcher, former)
+
+    monkeypatch.setattr(Searcher, "newcomers_since", note)
+    client = await start_service(small_index)
+    small_index.commit(0, small_index.text("t-new", "a new dress"))
+    wanted = {"text": "a dress", "min_offsets": {"content-uploads-0": 4}, "timeout_ms": 60_000}
+    assert (await client.post("/v1/search", json=wanted)).status == 200
+    assert threads
+    assert threading.current_thread().name not in threads
+    assert client.app is not None
+    count = client.app[METRICS].registry.get_sample_value("cliptide_searchable_after_event_seconds_count")
+    assert count == 1

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import threading
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -15,6 +19,7 @@ from structlog.testing import capture_logs
 
 from fakes.hash_encoder import HashEncoder
 from query_api.app import AppSettings, build_app
+from query_api.http import observation
 from query_api.telemetry.stages import Stages
 from query_api.telemetry.tracing import RequestTrace
 from service.tracing import open_tracer
@@ -102,6 +107,42 @@ async def test_a_slow_request_is_logged_with_its_stages(
     assert (told["route"], told["status"]) == ("/v1/search", 200)
     assert {"encode_ms", "search_ms"} <= told["stages"].keys()
     assert "secret" not in str(logs)
+
+
+class SteppedClock:
+    """Stands still until it is moved. `asked` is set when somebody has read it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.asked = asyncio.Event()
+
+    def __call__(self) -> float:
+        self.asked.set()
+        return self.seconds
+
+
+@pytest.mark.parametrize(("limit", "is_refused"), [(16 * 2**20, False), (10, True)], ids=["whole", "refused"])
+async def test_a_request_whose_body_arrives_slowly_is_no_slow_request(
+    small_index: SmallIndex,
+    start_service: StartService,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    is_refused: bool,
+) -> None:
+    client: TestClient[Any, Any] = await start_service(small_index, slow_seconds=50.0, max_body_bytes=limit)
+    clock = SteppedClock()
+    monkeypatch.setattr(observation, "Stages", partial(Stages, clock))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"text":'
+        await clock.asked.wait()  # the service waits for the rest
+        clock.seconds += 100.0
+        yield b'"a red dress"}'
+
+    with capture_logs() as logs:
+        response = await client.post("/v1/search", data=body(), headers={"Content-Type": "application/json"})
+        assert (response.status != 200) is is_refused
+    assert "slow request" not in {entry["event"] for entry in logs}
 
 
 def test_spans_are_sent_to_the_endpoint_before_the_end() -> None:
