@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from cliptide.command_table import COMMANDS, LazyCommands
 from cliptide.terminal.interrupts import interrupts_kept
-from cliptide.terminal.streams import escape_what_cannot_be_shown
+from cliptide.terminal.streams import prepare_streams
 
 CONTEXT_SETTINGS = {
     "auto_envvar_prefix": "CLIPTIDE",
@@ -35,7 +34,7 @@ class Commands(click.Group):
         self.commands = LazyCommands()
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        escape_what_cannot_be_shown(sys.stdout, sys.stderr)
+        prepare_streams()
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -239,6 +239,24 @@ def test_every_panel_says_what_it_shows_and_follows_the_chosen_source(panel: Map
         assert len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) > 1
 
 
+def test_no_panel_lies_on_another_and_each_has_an_id_and_a_known_kind() -> None:
+    """What Grafana would move or drop in silence. No Grafana renders the dashboard in these tests."""
+    panels = dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert {panel["type"] for panel in panels} <= {"row", "stat", "timeseries", "table", "bargauge", "gauge"}
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        columns = range(place["x"], place["x"] + place["w"])
+        cells = {(x, y) for x in columns for y in range(place["y"], place["y"] + place["h"])}
+        assert cells
+        assert set(columns) <= set(range(24))
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        names = [target["refId"] for target in panel.get("targets", ())]
+        assert len(set(names)) == len(names)
+
+
 def test_the_dashboard_has_rows_and_variables() -> None:
     rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
     assert rows == ["At a glance", "Ingest", "Index and disk", "Queries", "Processes"]

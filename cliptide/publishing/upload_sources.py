@@ -6,6 +6,7 @@ import codecs
 import csv
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -53,6 +54,7 @@ METADATA_PREFIX = "metadata."
 MAX_CSV_FIELD_BYTES = 16 * 1024 * 1024
 _OF_SPREADSHEETS, _OF_JSON_LINES = (".csv", ".tsv"), (".jsonl", ".ndjson")
 _DELIMITERS = ",;\t"
+_ADDRESS = re.compile("[a-z][a-z0-9+]+:/")
 _NOT_UTF_8 = "it is not UTF-8: save it again with that encoding"
 _JSON_ERRORS = (ValueError, RecursionError)  # bad syntax or encoding, too many digits; too deep
 
@@ -75,7 +77,9 @@ def read_source(
     if path.is_dir():
         return _read_folder(path, Counter() if left_out is None else left_out)
     if not path.exists():
-        raise SourceUnreadable(f"{path} does not exist")
+        is_address = _ADDRESS.match(str(path)) is not None
+        way_on = ". Sources are files and folders here, not addresses" if is_address else ""
+        raise SourceUnreadable(f"{path} does not exist{way_on}")
     if path.suffix.lower() in _OF_SPREADSHEETS:
         return _read_csv(path)
     if path.suffix.lower() in _OF_JSON_LINES:

@@ -63,6 +63,10 @@ _FIXED = frozenset(
 )
 
 
+_SCHEMES = frozenset({"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"})
+"""librdkafka takes these before an address, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
     """Where Kafka is. `properties` (SASL, TLS, client.rack, …) are passed on to librdkafka.
@@ -70,7 +74,7 @@ class KafkaSettings:
     `log` is shared by all clients of these settings.
 
     Raises `ValueError`, in one line, for a property on which a guarantee rests, or that only Python code
-    can set.
+    can set, and for an address of another protocol.
     """
 
     bootstrap_servers: str = "127.0.0.1:9092"
@@ -78,12 +82,21 @@ class KafkaSettings:
     log: LibrdkafkaLog = field(default_factory=LibrdkafkaLog, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if foreign_schemes := sorted(set(_schemes(self.bootstrap_servers)) - _SCHEMES):
+            raise ValueError(
+                f"CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS: {foreign_schemes[0]}:// is no protocol of Kafka's: "
+                "give host:port, separated by commas"
+            )
         fixed = sorted(_FIXED.intersection(self.properties))
         if fixed:
             raise ValueError(f"{PROPERTIES_VARIABLE}: {', '.join(fixed)} cannot be set: fixed by cliptide")
         if foreign := sorted(name for name in self.properties if _is_of_python(name)):
             names = ", ".join(foreign)
             raise ValueError(f"{PROPERTIES_VARIABLE}: {names} cannot be set: no property of librdkafka")
+
+
+def _schemes(addresses: str) -> list[str]:
+    return [one.partition("://")[0].strip().lower() for one in addresses.split(",") if "://" in one]
 
 
 def _is_of_python(name: str) -> bool:

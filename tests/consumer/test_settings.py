@@ -171,6 +171,7 @@ def test_every_setting_says_what_it_is(section: type[BaseModel]) -> None:
         ("CLIPTIDE_SCHEMA_REGISTRY__PASSWORD", "without a user"),
         ("CLIPTIDE_SCHEMA_REGISTRY__CA_FILE", "/nonexistent/ca.pem"),
         ("CLIPTIDE_SCHEMA_REGISTRY__TIMEOUT_SECONDS", "0"),
+        ("CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS", "kafka:9092,http://kafka:9092"),
         ("CLIPTIDE_INDEX__ID", "a/b"),
         ("CLIPTIDE_INDEX__ID", ""),
         ("CLIPTIDE_TOPIC", "shop/uploads"),

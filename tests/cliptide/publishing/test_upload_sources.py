@@ -321,3 +321,9 @@ def test_json_lines_in_utf_16_are_read(tmp_path: Path) -> None:
     assert good.fields.text == "élégant"
     assert isinstance(bad, BadRow)
     assert bad.label == "line 3"
+
+
+@pytest.mark.parametrize("address", ["https://shop.example/a.jpg", "s3://bucket/a.jpg", "file:///a.jpg"])
+def test_an_address_is_told_that_sources_are_files(address: str) -> None:
+    with pytest.raises(SourceUnreadable, match="files and folders here, not addresses"):
+        read_source(Path(address))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cliptide.terminal.streams import escape_what_cannot_be_shown
+from cliptide.terminal.streams import escape_what_cannot_be_shown, prepare_streams
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -51,3 +51,32 @@ def test_a_terminal_that_knows_ascii_alone_sees_no_traceback(tmp_path: Path, wor
     )
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "seen"), [({"stdout": None}, b""), ({"stderr": None}, b"a hat")], ids=["output", "errors"]
+)
+def test_a_stream_that_the_shell_has_closed_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, closed: dict[str, None], seen: bytes
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8"))
+    for name, nothing in closed.items():
+        monkeypatch.setattr(sys, name, nothing)
+    prepare_streams()
+    print("a hat", end="", flush=True)  # noqa: T201
+    print("a shoe", file=sys.stderr)  # noqa: T201
+    for name in closed:
+        getattr(sys, name).close()
+    assert written.getvalue() == seen
+
+
+@pytest.mark.parametrize(("told", "kept"), [("0", None), ("1", None), ("40", "40"), ("", None), (None, None)])
+def test_a_terminal_of_no_width_has_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, kept: str | None
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if told is not None:
+        monkeypatch.setenv("COLUMNS", told)
+    prepare_streams()
+    assert os.environ.get("COLUMNS") == kept

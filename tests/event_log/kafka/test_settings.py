@@ -148,3 +148,20 @@ def test_a_property_meant_for_another_client_is_no_warning() -> None:
     with capture_logs() as events:
         LibrdkafkaLog().log(30, "%s [%s] %s", "CONFWARN", "cliptide#producer-1", "is a consumer property")
     assert [event["log_level"] for event in events] == ["debug"]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://kafka:9092", "kafka-1:9092, https://kafka-2:9092", "tcp://kafka"]
+)
+def test_an_address_of_another_protocol_is_refused_by_its_variable(address: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^CLIPTIDE_KAFKA__BOOTSTRAP_SERVERS: \w+:// is no protocol of Kafka"
+    ):
+        KafkaSettings(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["kafka", "[::1]:9092", "SSL://kafka:9093,plaintext://kafka:9092", "a:1,b:2"]
+)
+def test_the_addresses_that_librdkafka_takes_are_taken(address: str) -> None:
+    assert build_admin_config(KafkaSettings(address))["bootstrap.servers"] == address
