@@ -265,12 +265,13 @@ def _check_mapping(connection: Connection, alias: str, dimension: int) -> None:
     for name, wanted in contents_fields(connection.settings, dimension).items():
         kind, found = wanted["type"], fields.get(name, {}).get("type")
         if name not in fields:
-            what = f"does not map {name}, which cliptide needs as {kind}"
-        elif found != kind:
-            what = f"maps {name} as {found}, where cliptide needs {kind}"
-        else:
-            continue
-        raise EngineRefused(f"the index {index} {what}: {_MAKE_ANEW}")
+            raise EngineRefused(
+                f"the index {index} does not map {name}, which cliptide needs as {kind}: {_MAKE_ANEW}"
+            )
+        if found != kind:
+            raise EngineRefused(
+                f"the index {index} maps {name} as {found}, where cliptide needs {kind}: {_MAKE_ANEW}"
+            )
     if str(mappings.get("dynamic", True)).lower() != "false":
         raise EngineRefused(f"the index {index} maps fields by guess: set its dynamic to false")
 
