@@ -95,7 +95,7 @@ class FacetRequest(Request):
             min_percentile=self.min_percentile,
             modality=self.modality,
             filter=self.filter,
-            k=MAX_COUNTED,
+            k=MAX_COUNTED + 1,  # one more tells whether that is all
         )
 
 

@@ -63,12 +63,14 @@ def build_facet_answer(
     """Find what matches, count its values, and return the answer as JSON. Blocking."""
     with stages.measure("search"):
         found = _newest(searcher, wanted) if query is None else _best(searcher, wanted, query)
+        is_complete = all(len(locations) <= MAX_COUNTED for locations in found)
     with stages.measure("columns"):
         contents: list[StoredContent] = [
-            content for locations in found for content in searcher.read_many(locations, ["metadata"])
+            content
+            for locations in found
+            for content in searcher.read_many(locations[:MAX_COUNTED], ["metadata"])
         ]
         fields = count_facets(contents, wanted.fields, wanted.max_values)
-        is_complete = all(len(locations) < MAX_COUNTED for locations in found)
         if query is None and not is_complete:
             fields |= _whole_counts(searcher, wanted)
         named = [*(wanted.fields or ()), *fields_of(wanted.filter)]
@@ -85,17 +87,17 @@ def build_facet_answer(
 
 
 def _best(searcher: Snapshot, wanted: FacetRequest, query: QueryEmbedding) -> list[Sequence[Location]]:
-    """Return the best hits of each modality."""
+    """Return the best hits of each modality, and one more than are counted."""
     [rankings] = rank(searcher, [(query, wanted.as_query())])
     return [[hit.location for hit in ranking.hits] for ranking in rankings.values()]
 
 
 def _newest(searcher: Snapshot, wanted: FacetRequest) -> list[Sequence[Location]]:
-    """Return the newest contents of each modality."""
+    """Return the newest contents of each modality, and one more than are counted."""
     row_filter = wanted.filter.as_row_filter() if wanted.filter else None
     modalities = (wanted.modality,) if wanted.modality else MODALITIES
     return [
-        [one.location for one in searcher.newest(k=MAX_COUNTED, modality=modality, row_filter=row_filter)]
+        [one.location for one in searcher.newest(k=MAX_COUNTED + 1, modality=modality, row_filter=row_filter)]
         for modality in modalities
     ]
 

@@ -26,6 +26,7 @@ from query_api.errors import ApiError
 from query_api.search.paging.pages import Page
 from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.ranking.ranking_requests import MAX_DEPTH, PageEnd
+from query_api.search.request.models import MAX_TERMS
 from query_api.search.request.options import RatedOptions
 from query_api.serving.engine import GenerationKey, IndexDescription
 
@@ -40,7 +41,7 @@ class _Payload(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     embedding: str
-    excluded_ids: list[str] = Field(fail_fast=True)
+    excluded_ids: list[str] = Field(max_length=MAX_TERMS, fail_fast=True)
     asked_by: Modality | None
     options: RatedOptions
     generations: dict[str, GenerationKey] = Field(fail_fast=True)

@@ -114,6 +114,23 @@ async def test_the_most_frequent_values_are_answered(client: Client) -> None:
     assert (values_of(colour), colour["num_values"]) == ([("blue", 2)], 2)
 
 
+@pytest.mark.parametrize(("most", "is_complete"), [(2, False), (3, True), (4, True)])
+@pytest.mark.parametrize("query", [{}, {"text": "red"}], ids=["newest", "best"])
+async def test_facets_are_complete_where_just_as_many_contents_match_as_are_read(
+    small_index: SmallIndex,
+    start_service: StartService,
+    monkeypatch: pytest.MonkeyPatch,
+    query: dict[str, Any],
+    most: int,
+    is_complete: bool,
+) -> None:
+    monkeypatch.setattr(facet_routes, "MAX_COUNTED", most)
+    client = await start_service(small_index)
+    response = await client.post("/v1/facets", json={**query, "modality": "text"})
+    answer = await response.json()
+    assert (answer["num_counted"], answer["is_complete"]) == (min(most, 3), is_complete)
+
+
 async def test_beyond_the_contents_that_are_read_the_index_counts_what_it_keeps_counts_of(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from clip_index.errors import GenerationGone
 from clip_index.generations.manifest import GenerationKey
 from clip_index.reading.index_reader import IndexReader
 from fakes.hash_encoder import draw_picture
+from query_api.search.request.models import MAX_TERMS
 from query_api.serving.former_searchers import MAX_FORMER_SEARCHERS
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
@@ -224,6 +225,16 @@ async def test_a_place_that_no_page_ends_at_is_refused_whoever_signed_it(
     payload["places"]["text"] |= wrong
     status, answer = await post(client, cursor=signed_with(b"key", payload))
     assert (status, answer["error"]["code"]) == (400, "bad_cursor")
+
+
+async def test_a_cursor_excludes_no_more_contents_than_a_query_has_terms_whoever_signed_it(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    client = await start_service(small_index, cursor_key="key")
+    _, first = await post(client, text="red", modality="text", k=1, paged=True)
+    for number, expected in ((MAX_TERMS, 200), (MAX_TERMS + 1, 400)):
+        payload = payload_of(first) | {"excluded_ids": [f"id-{n}" for n in range(number)]}
+        assert (await post(client, cursor=signed_with(b"key", payload)))[0] == expected
 
 
 async def test_a_forged_cursor_is_refused(client: Client) -> None:
