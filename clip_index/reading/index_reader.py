@@ -153,7 +153,10 @@ class IndexReader:
         """Compare with what is served, not with the last reload, because that reload may have failed."""
         has_changed = _generations(views) != _generations(self._served)
         if [id(view) for view in views] != [id(view) for view in self._served]:
-            self.searcher = self._build_searcher(views, index)
+            searcher = self._build_searcher(views, index)
+            if self.searcher is not None:
+                searcher.prepare_like(self.searcher)
+            self.searcher = searcher
             self._served = views
             self._successors = [shard.look_for_successor() for shard in self._shards]
         return has_changed

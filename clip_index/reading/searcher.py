@@ -40,6 +40,7 @@ class Searcher:
         self._observer = observer
         self._built: dict[Callable[[Searcher], object], object] = {}
         self._sources: dict[Modality, Sources] = {}
+        self._searched: set[Modality] = set()
         self.dimension = dimension
         self.shards: Mapping[str, ShardSnapshot] = {shard.name: shard.snapshot for shard in self._shards}
 
@@ -52,8 +53,13 @@ class Searcher:
         if observer is None:
             return self
         observed = Searcher(self._shards, self.dimension, observer)
-        observed._sources = self._sources
+        observed._sources, observed._searched = self._sources, self._searched
         return observed
+
+    def prepare_like(self, former: Searcher) -> None:
+        """Prepare for searches of what was searched in `former`, or the first of each would do it."""
+        for modality in tuple(former._searched):
+            self._sources_of(modality)
 
     def search(
         self,
@@ -111,6 +117,7 @@ class Searcher:
 
     def _find_best(self, embeddings: Embeddings, ask: _Ask, reach: Reach) -> list[Candidates]:
         """Return what each source within reach has to offer, for each query."""
+        self._searched.add(ask.modality)
         sources = self._sources_of(ask.modality)
         queries = ask.queries(embeddings, sources.around)
         is_plain = ask.row_filter is None and reach is Reach.NEAR

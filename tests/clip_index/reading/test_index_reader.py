@@ -6,21 +6,24 @@ import errno
 import fnmatch
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clip_index.content import Modality
 from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused
 from clip_index.generations.history import manifest_name
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.generations.restoration import commit_restoration, plan_refill, plan_repair
-from clip_index.reading import shard_reader
+from clip_index.reading import searcher, shard_reader
 from clip_index.reading.index_reader import IndexReader
+from clip_index.reading.snapshot import ShardView
+from clip_index.reading.sources import Sources
 from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.index_roots import IndexRoot
@@ -541,3 +544,33 @@ def test_a_file_that_was_truncated_after_its_check_is_damaged_when_it_is_opened_
         file.truncate(10)
     with pytest.raises(DamagedFile, match="10 bytes, expected"):
         reader.open_former(former)
+
+
+def test_a_reload_prepares_the_searches_that_the_former_searcher_has_made_and_no_others(
+    index: IndexDirectory, reader: IndexReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[str] = []
+
+    class NotedSources(Sources):
+        def __init__(self, shards: Iterable[ShardView], modality: Modality) -> None:
+            prepared.append(modality)
+            super().__init__(shards, modality)
+
+    monkeypatch.setattr(searcher, "Sources", NotedSources)
+    writer = take_over(index)
+
+    def commit_and_reload(content_id: str) -> list[str]:
+        prepared.clear()
+        add(writer, [lambda o: content(content_id, o)])
+        writer.commit()
+        reader.reload()
+        return list(prepared)
+
+    assert commit_and_reload("a") == []
+    assert reader.searcher is not None
+    reader.searcher.search(unit_vectors(1), k=5, modality="image")
+    assert commit_and_reload("b") == ["image"]
+    assert reader.searcher.search(unit_vectors(1), k=5, modality="image")[0]
+    assert prepared == ["image"]  # by the reload, and not by the search
+    commit_and_reload("c")
+    assert commit_and_reload("d") == []  # nobody has searched the former searcher
