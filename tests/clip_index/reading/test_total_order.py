@@ -56,9 +56,21 @@ def ranking(searcher: Searcher, query: np.ndarray, k: int, **ask: Any) -> list[t
     return [(-hit.score, hit.content_id) for hit in hits]
 
 
-def walk(searcher: Searcher, query: np.ndarray, page: int, row_filter: RowFilter | None) -> list[str]:
+def walk(
+    searcher: Searcher,
+    query: np.ndarray,
+    page: int,
+    row_filter: RowFilter | None,
+    *,
+    is_collapsing: bool = False,
+) -> list[str]:
     ask = RankingRequest(
-        QueryEmbedding(query[0], frozenset(), None), "text", page, row_filter=row_filter, depth=MAX_DEPTH
+        QueryEmbedding(query[0], frozenset(), None),
+        "text",
+        page,
+        row_filter=row_filter,
+        is_collapsing=is_collapsing,
+        depth=MAX_DEPTH,
     )
     found: list[str] = []
     while True:
@@ -66,9 +78,7 @@ def walk(searcher: Searcher, query: np.ndarray, page: int, row_filter: RowFilter
         found += [hit.content_id for hit in selected.hits]
         if selected.end is None:
             return found
-        ask = RankingRequest(
-            ask.query, "text", page, row_filter=row_filter, after=selected.end, depth=MAX_DEPTH
-        )
+        ask = replace(ask, after=selected.end)
 
 
 @st.composite
@@ -110,6 +120,23 @@ def test_every_cut_is_the_head_of_the_whole_ranking(
         assert ranking(searcher, query, k, row_filter=row_filter) == whole[:k]
     for page in (1, 3, 10):
         assert walk(searcher, query, page, row_filter) == [content_id for _, content_id in whole]
+
+
+@settings(max_examples=60)
+@given(commits=logs(), num_partitions=st.integers(1, 2), page=st.sampled_from([1, 3, 100]))
+def test_collapsed_pages_show_the_first_of_the_contents_with_the_same_embeddings_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory,
+    commits: list[list[tuple[str, np.ndarray]]],
+    num_partitions: int,
+    page: int,
+) -> None:
+    searcher = write(tmp_path_factory.mktemp("collapsed"), num_partitions, commits)
+    embeddings = {name: sorted(e.tolist()) for rows in commits for name, e in rows}
+    expected: list[str] = []
+    for _, name in ranking(searcher, ALIKE, 1000):
+        if all(embeddings[name] != embeddings[other] for other in expected):
+            expected.append(name)
+    assert walk(searcher, ALIKE, page, None, is_collapsing=True) == expected
 
 
 def test_ten_thousand_identical_texts_cost_a_search_no_more_ids_than_it_answers(
