@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 import click
 
+from cliptide.terminal.paths import in_words
+
 
 @contextmanager
 def disk_errors_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(in_words(error)) from error

@@ -47,6 +47,7 @@ from cliptide.terminal.options import (
     option,
     root_argument,
 )
+from cliptide.terminal.paths import in_words
 
 _MAX_TRIES = 100
 
@@ -278,4 +279,4 @@ def _disk_errors_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:  # the disk failed or refused, which is no fault of this program
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(in_words(error)) from error

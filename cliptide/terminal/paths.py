@@ -10,6 +10,13 @@ import click
 EMPTY = "must not be empty; the current directory is ."
 
 
+def in_words(error: OSError) -> str:
+    """Return what a disk refused and where, without the number of the error."""
+    if error.strerror is None or error.filename is None:
+        return str(error)
+    return f"{click.format_filename(error.filename)}: {error.strerror}"
+
+
 class PathType(click.Path):
     """A path that a shell has not emptied: `cliptide publish "$FOLDER"` without the variable is a mistake."""
 
