@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, interleaved, median_ratio
-from benchmarks.recovery import build_index
+from benchmarks.indexes.recovery import build_index
 from crashes.campaign import LONG
 from crashes.campaign_process import finish_campaign, start_campaign
 
@@ -53,5 +53,5 @@ def _recovery_ratio(sizes: tuple[int, int], rounds: int) -> Ratio:
 
 
 def _recovery_of(root: Path) -> Callable[[], object]:
-    command = [sys.executable, "-m", "benchmarks.recovery", str(root)]
+    command = [sys.executable, "-m", "benchmarks.indexes.recovery", str(root)]
     return lambda: subprocess.run(command, check=True, cwd=Path(__file__).resolve().parent.parent)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.clients.photographs import build_jpeg
 from benchmarks.clip_models import NaiveClip, cosines, write_production_model
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, interleaved, median_ratio
-from benchmarks.photographs import build_jpeg
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.clients.photographs import crop_images
 from benchmarks.clip_models import NaiveClip, cosines, overlap_at_10, write_production_model
 from benchmarks.figure import MIN_ROUNDS, Figure, interleaved, median_ratio
-from benchmarks.photographs import crop_images
 from clip_index.content import Embeddings
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder, PreparedImage

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.data import KINDS, Kind
 from benchmarks.figure import Figure
-from benchmarks.searched_index import (
+from benchmarks.indexes.searched_index import (
     Layout,
     nearness,
     pivot,
@@ -29,9 +29,9 @@ from benchmarks.searched_index import (
     searcher_with_dead_rows,
 )
 from clip_index.content import Embeddings, Modality
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.snapshot import Hit
 from clip_index.row_filter import InRange, RowFilter
+from clip_index.searching.searcher import Searcher
+from clip_index.views.snapshot import Hit
 
 NAME = "filtered_search"
 MIN_RECALL, MAX_RATIO = 0.99, 0.5

@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.searched_index import Layout, open_index, queries_of
-from benchmarks.served_queries import Clients, NoEncoder, clients_of, serving, vector_body
+from benchmarks.clients.served_queries import Clients, NoEncoder, clients_of, serving, vector_body
+from benchmarks.indexes.searched_index import Layout, open_index, queries_of
 
 _SECONDS, _LOOKS_PER_SECOND = 20, 250
 _NUM_QUERIES, _REPETITIONS = 480, 8

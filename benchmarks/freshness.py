@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.clients.photographs import crop_jpegs
+from benchmarks.clients.search_connection import SearchConnection
+from benchmarks.clients.uploads import encode_upload, publish_steadily
 from benchmarks.clip_models import write_model
-from benchmarks.commits import CommitWatch, Mark, records_per_second
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio
-from benchmarks.photographs import crop_jpegs
-from benchmarks.search_connection import SearchConnection
-from benchmarks.searched_index import Layout, queries_of
-from benchmarks.segment_tax import LIVING
-from benchmarks.services import (
+from benchmarks.indexes.commits import CommitWatch, Mark, records_per_second
+from benchmarks.indexes.searched_index import Layout, queries_of
+from benchmarks.processes.services import (
     Program,
     Running,
     encoder_environment,
@@ -34,7 +34,7 @@ from benchmarks.services import (
     running,
     running_broker,
 )
-from benchmarks.uploads import encode_upload, publish_steadily
+from benchmarks.segment_tax import LIVING
 from clip_index.encoder.open_clip import load_encoder
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.records import Delivery

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.figure import Figure
-from benchmarks.grown_index import SEED, Measured, form_of
-from benchmarks.searched_index import CACHE
+from benchmarks.indexes.grown_index import SEED, Measured, form_of
+from benchmarks.indexes.searched_index import CACHE
 
 NAME = "growth"
 TARGETS = {
@@ -34,7 +34,7 @@ _FACTOR = 10
 _ROUNDS = 3
 _LARGEST = "CLIPTIDE_BENCHMARK_GROWTH_ROWS"
 _VECTORS = "CLIPTIDE_INDEX__VECTORS"
-_PROGRAM = [sys.executable, "-m", "benchmarks.grown_index"]
+_PROGRAM = [sys.executable, "-m", "benchmarks.indexes.grown_index"]
 
 
 def measure(*, quick: bool) -> Figure:

@@ -19,14 +19,21 @@ from threading import Event
 
 import numpy as np
 
-from benchmarks.commits import CommitWatch
+from benchmarks.clients.photographs import crop_jpegs
+from benchmarks.clients.poison import build_poison
+from benchmarks.clients.search_connection import Refused, SearchConnection
+from benchmarks.clients.uploads import encode_upload
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio
-from benchmarks.photographs import crop_jpegs
-from benchmarks.poison import build_poison
-from benchmarks.process_figures import forget_peak_memory, peak_memory_bytes
-from benchmarks.search_connection import Refused, SearchConnection
-from benchmarks.services import Program, Running, encoder_environment, open_site, running, running_broker
-from benchmarks.uploads import encode_upload
+from benchmarks.indexes.commits import CommitWatch
+from benchmarks.processes.process_figures import forget_peak_memory, peak_memory_bytes
+from benchmarks.processes.services import (
+    Program,
+    Running,
+    encoder_environment,
+    open_site,
+    running,
+    running_broker,
+)
 from clip_index.encoder.settings import EncoderSettings
 from cliptide.demo.small_clip.model import model_config, write_model_directory
 from cliptide.searching.query_client import QueryClient
@@ -175,7 +182,7 @@ def _status(connection: SearchConnection, body: str) -> str:
 @contextmanager
 def slow_connections(port: int, num_connections: int, statuses: Counter[str]) -> Iterator[None]:
     """Hold slow connections from another process, and count the statuses that they were answered."""
-    command = [sys.executable, "-m", "benchmarks.slow_connections", str(port), str(num_connections)]
+    command = [sys.executable, "-m", "benchmarks.clients.slow_connections", str(port), str(num_connections)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()  # the line says that all are open

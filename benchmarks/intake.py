@@ -20,16 +20,16 @@ from typing import Any
 import fastavro
 from confluent_kafka import Consumer, TopicPartition
 
+from benchmarks.clients.photographs import crop_images
+from benchmarks.clients.uploads import encode_upload
 from benchmarks.clip_models import write_model
-from benchmarks.commits import CommitWatch, burst_per_second
 from benchmarks.data import NUM_PARTITIONS
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
-from benchmarks.photographs import crop_images
-from benchmarks.services import Program, Running, open_site, running, running_broker
-from benchmarks.uploads import encode_upload
+from benchmarks.indexes.commits import CommitWatch, burst_per_second
+from benchmarks.processes.services import Program, Running, open_site, running, running_broker
 from clip_index.encoder.open_clip import load_encoder
 from event_log.kafka.publisher import KafkaPublisher
-from schemas.avro_format import FINGERPRINT_BYTES, MARKER, current_schema
+from schemas.avro.avro_format import FINGERPRINT_BYTES, MARKER, current_schema
 from schemas.events import ImageContent
 
 NAME = "intake"
@@ -55,7 +55,7 @@ def measure(*, quick: bool) -> Figure:
         pictures = crop_images(_BATCH, 32 if quick else 224)
         kafka = stack.enter_context(running_broker(directory))
         site = open_site(kafka, directory, "small-uploads")
-        program = Program("benchmarks.generated_consumer", query_service=None)
+        program = Program("benchmarks.processes.generated_consumer", query_service=None)
         services = stack.enter_context(running(site, program))
         publisher = stack.enter_context(closing(KafkaPublisher(kafka)))
         loop = stack.enter_context(closing(ReadingLoop(kafka.bootstrap_servers, site.topic)))

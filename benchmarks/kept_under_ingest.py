@@ -16,18 +16,18 @@ from threading import Event
 
 import numpy as np
 
-from benchmarks.cores import own_core, started_on
+from benchmarks.clients.search_connection import SearchConnection
+from benchmarks.clients.uploads import encode_upload
 from benchmarks.data import NUM_PARTITIONS
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
-from benchmarks.generated_encoder import FINGERPRINT
-from benchmarks.process_figures import cpu_seconds
-from benchmarks.search_connection import SearchConnection
-from benchmarks.searched_index import Layout, queries_of
+from benchmarks.indexes.searched_index import Layout, queries_of
+from benchmarks.processes.cores import own_core, started_on
+from benchmarks.processes.generated_encoder import FINGERPRINT
+from benchmarks.processes.process_figures import cpu_seconds
+from benchmarks.processes.services import Program, Running, lay_index, open_site, running, running_broker
 from benchmarks.segment_tax import LIVING
-from benchmarks.services import Program, Running, lay_index, open_site, running, running_broker
-from benchmarks.uploads import encode_upload
 from clip_index.generations.history import read_newest
-from clip_index.vectors.inverted_lists import MIN_NODES
+from clip_index.vectors.lists.inverted_lists import MIN_NODES
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import ImageContent
 
@@ -86,7 +86,9 @@ def measure(*, quick: bool) -> Figure:
         site = open_site(kafka, directory, "vectors")
         lay_index(site, Layout(num_rows, segment_shares=LIVING), FINGERPRINT)
         program = Program(
-            "benchmarks.generated_consumer", "benchmarks.generated_query_service", query_cores=own
+            "benchmarks.processes.generated_consumer",
+            "benchmarks.processes.generated_query_service",
+            query_cores=own,
         )
         services = stack.enter_context(running(site, program))
         publisher = stack.enter_context(closing(KafkaPublisher(kafka)))

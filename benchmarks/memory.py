@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks.clip_models import write_production_model
 from benchmarks.figure import Figure
-from benchmarks.process_figures import anonymous_bytes
-from benchmarks.searched_index import Layout
-from benchmarks.services import (
+from benchmarks.indexes.searched_index import Layout
+from benchmarks.processes.process_figures import anonymous_bytes
+from benchmarks.processes.services import (
     Program,
     Running,
     encoder_environment,

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from benchmarks.data import KINDS, Kind
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
-from benchmarks.searched_index import Layout, queries_of, searcher_of
+from benchmarks.indexes.searched_index import Layout, queries_of, searcher_of
 from clip_index.content import Embeddings
-from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import InRange, RowFilter
+from clip_index.searching.searcher import Searcher
 
 NAME = "new_filter"
 TARGET, K = 1.5, 10

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.clients.served_queries import Clients, clients_of
 from benchmarks.data import KINDS, Kind, draw_rows, draw_space
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
-from benchmarks.generated_encoder import NUM_ROWS
+from benchmarks.indexes.searched_index import SEED, Layout, queries_of
 from benchmarks.peer_services.environment import REQUIREMENTS, NotInstalled, installed
 from benchmarks.peer_services.own import NAME as OWN
 from benchmarks.peer_services.own import running_own
 from benchmarks.peer_services.servers import NAMES, kept_rows, running_peer
 from benchmarks.peer_services.system import PATIENCE_SECONDS, System, ask, wait_until_quiet
-from benchmarks.process_figures import cpu_seconds
-from benchmarks.searched_index import SEED, Layout, queries_of
-from benchmarks.served_queries import Clients, clients_of
+from benchmarks.processes.generated_encoder import NUM_ROWS
+from benchmarks.processes.process_figures import cpu_seconds
 from clip_index.content import Embeddings
 
 NAME = "peers"

@@ -19,13 +19,20 @@ import torch
 from confluent_kafka import Consumer, TopicPartition
 from PIL import Image
 
+from benchmarks.clients.photographs import crop_jpegs
+from benchmarks.clients.uploads import encode_upload
 from benchmarks.clip_models import NaiveClip, write_model
-from benchmarks.commits import CommitWatch, burst_per_second
 from benchmarks.data import DIMENSION, NUM_PARTITIONS
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
-from benchmarks.photographs import crop_jpegs
-from benchmarks.services import Program, Running, encoder_environment, open_site, running, running_broker
-from benchmarks.uploads import encode_upload
+from benchmarks.indexes.commits import CommitWatch, burst_per_second
+from benchmarks.processes.services import (
+    Program,
+    Running,
+    encoder_environment,
+    open_site,
+    running,
+    running_broker,
+)
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings

@@ -11,10 +11,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from benchmarks.clients.served_queries import Clients, clients_of, serving
 from benchmarks.clip_models import write_production_model
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio, seconds_of
-from benchmarks.searched_index import Layout, open_index
-from benchmarks.served_queries import Clients, clients_of, serving
+from benchmarks.indexes.searched_index import Layout, open_index
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from benchmarks.data import DIMENSION, KINDS, Kind, draw_far_queries, sum_of
 from benchmarks.figure import Figure
-from benchmarks.searched_index import SEED, Layout, queries_of, random_numbers, recall, searcher_of
+from benchmarks.indexes.searched_index import SEED, Layout, queries_of, random_numbers, recall, searcher_of
 from clip_index.content import Embeddings
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.snapshot import Hit
 from clip_index.row_filter import InRange, RowFilter
+from clip_index.searching.searcher import Searcher
 from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import VectorFile
+from clip_index.views.snapshot import Hit
 
 NAME = "recall"
 _ROW_BYTES = 2 * DIMENSION  # of a node or centroid in fp16

@@ -12,13 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.clients.photographs import crop_jpegs
+from benchmarks.clients.uploads import encode_upload
 from benchmarks.clip_models import write_model
-from benchmarks.commits import CommitWatch
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio
-from benchmarks.photographs import crop_jpegs
-from benchmarks.process_figures import session_cpu_seconds
-from benchmarks.services import Program, Running, encoder_environment, open_site, running, running_broker
-from benchmarks.uploads import encode_upload
+from benchmarks.indexes.commits import CommitWatch
+from benchmarks.processes.process_figures import session_cpu_seconds
+from benchmarks.processes.services import (
+    Program,
+    Running,
+    encoder_environment,
+    open_site,
+    running,
+    running_broker,
+)
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import Content, ImageContent, TextContent
 

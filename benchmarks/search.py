@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.data import Kind
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
-from benchmarks.searched_index import Layout, queries_of, recall, searcher_of
+from benchmarks.indexes.searched_index import Layout, queries_of, recall, searcher_of
 from clip_index.content import Embeddings
 
 NAME = "search"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from benchmarks.data import DIMENSION
 from benchmarks.figure import MIN_ROUNDS, Figure, interleaved, median_ratio
-from benchmarks.searched_index import Layout, open_index, queries_of, searcher_of
-from benchmarks.write_amplification import ROWS_A_COMMIT, ingest
+from benchmarks.indexes.searched_index import Layout, open_index, queries_of, searcher_of
+from benchmarks.indexes.write_amplification import ROWS_A_COMMIT, ingest
 
 NAME = "segment_tax"
 MAX_RATIO, MAX_BYTES, MAX_AMPLIFICATION, K = 1.3, 0.85, 4.0, 10

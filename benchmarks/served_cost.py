@@ -11,10 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from benchmarks.data import DIMENSION
-from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio
-from benchmarks.searched_index import Layout, open_index, queries_of
-from benchmarks.served_queries import (
+from benchmarks.clients.served_queries import (
     Clients,
     NoEncoder,
     batch_body,
@@ -23,11 +20,14 @@ from benchmarks.served_queries import (
     serving_app,
     vector_body,
 )
-from benchmarks.served_rate import Rate, measure_rate
+from benchmarks.clients.served_rate import Rate, measure_rate
+from benchmarks.data import DIMENSION
+from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio
+from benchmarks.indexes.searched_index import Layout, open_index, queries_of
 from clip_index.content import Embeddings
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.snapshot import Hit
+from clip_index.searching.searcher import Searcher
+from clip_index.views.snapshot import Hit
 
 NAME = "served_cost"
 MAX_SINGLE, MAX_OF_16, MIN_RATE, MIN_RECALL = 2.5, 0.8, 1000, 0.95

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.data import KINDS, Kind
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, interleaved, median_ratio
-from benchmarks.searched_index import Layout, queries_of, searcher_of
+from benchmarks.indexes.searched_index import Layout, queries_of, searcher_of
 
 NAME = "shard_tax"
 TARGET, K = 1.4, 10

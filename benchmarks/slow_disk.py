@@ -8,17 +8,20 @@ from pathlib import Path
 
 from benchmarks.figure import MIN_ROUNDS, Figure, median_ratio
 from benchmarks.freshness import Load, Spread
-from benchmarks.generated_encoder import FINGERPRINT
-from benchmarks.searched_index import Layout
+from benchmarks.indexes.searched_index import Layout
+from benchmarks.processes.generated_encoder import FINGERPRINT
+from benchmarks.processes.services import Program, lay_index, open_site, running, running_broker
 from benchmarks.segment_tax import LIVING
-from benchmarks.services import Program, lay_index, open_site, running, running_broker
 from event_log.kafka.publisher import KafkaPublisher
 
 NAME = "slow_disk"
 MAX_RATIO = 1.3
 TARGET = f"freshness p50 with 5 ms more a fsync ÷ without ≤ {MAX_RATIO}"
 _UPLOADS_PER_SECOND = 100.0
-_CONSUMERS = {"as it is": "benchmarks.generated_consumer", "5 ms more a fsync": "benchmarks.slow_consumer"}
+_CONSUMERS = {
+    "as it is": "benchmarks.processes.generated_consumer",
+    "5 ms more a fsync": "benchmarks.processes.slow_consumer",
+}
 
 
 def measure(*, quick: bool) -> Figure:
@@ -37,7 +40,7 @@ def measure(*, quick: bool) -> Figure:
         for number, module in enumerate(_CONSUMERS.values()):
             site = open_site(kafka, directory, f"disk-{number}")
             lay_index(site, Layout(num_rows, segment_shares=LIVING), FINGERPRINT)
-            program = Program(module, "benchmarks.generated_query_service")
+            program = Program(module, "benchmarks.processes.generated_query_service")
             loads.append(Load(stack.enter_context(running(site, program)), publisher, pictures))
         samples: list[list[list[float]]] = [[], []]
         for _ in range(rounds + 1):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.clip_models import write_production_model
 from benchmarks.figure import Figure
-from benchmarks.process_figures import cpu_seconds
-from benchmarks.services import Program, encoder_environment, open_site, running, running_broker
+from benchmarks.processes.process_figures import cpu_seconds
+from benchmarks.processes.services import Program, encoder_environment, open_site, running, running_broker
 
 NAME = "start"
 MAX_SECONDS = 10.0

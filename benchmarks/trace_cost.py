@@ -9,9 +9,9 @@ from pathlib import Path
 
 from opentelemetry.sdk.trace import TracerProvider
 
+from benchmarks.clients.uploads import encode_upload
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
-from benchmarks.generated_encoder import GeneratedEncoder
-from benchmarks.uploads import encode_upload
+from benchmarks.processes.generated_encoder import GeneratedEncoder
 from consumer.backlog.backlog import Backlog, BacklogLimits
 from consumer.intake.dispatcher import Dispatcher
 from consumer.preparation.placement import Placement

@@ -42,9 +42,9 @@ from consumer.tracing import SERVICE
 from service.command_line import build_parser
 from service.encoder import load_warm_encoder
 from service.environment import BadSettings
-from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
-from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
+from service.process.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
+from service.process.gc_tuning import freeze_gc
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
 

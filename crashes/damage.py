@@ -15,7 +15,7 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.watermark import read_watermark
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
-from clip_index.vectors.inverted_lists import MIN_NODES
+from clip_index.vectors.lists.inverted_lists import MIN_NODES
 from clip_index.writing.deferred_segment import DeferredSegment
 from clip_index.writing.shard_state import open_for_look_ups
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings

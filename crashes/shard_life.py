@@ -16,7 +16,7 @@ from clip_index.generations.garbage import names_of
 from clip_index.generations.history import list_generations, read_manifest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.vectors import shared_vectors
 from clip_index.writing.merge_policy import MergeSettings

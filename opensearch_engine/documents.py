@@ -32,7 +32,7 @@ from clip_index.content import (
     StoredContent,
 )
 from clip_index.fold import UNSEEN, IdState
-from clip_index.reading.snapshot import Location
+from clip_index.views.snapshot import Location
 from opensearch_engine.connection import Json
 
 _MAX_ID_BYTES = 512

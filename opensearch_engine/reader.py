@@ -14,8 +14,8 @@ from clip_index.errors import ClipIndexError, EncoderMismatch, GenerationGone, I
 from clip_index.generations.manifest import NO_GENERATION, GenerationKey
 from clip_index.generations.traces import TracedRecord
 from clip_index.generations.watermark import Watermark
-from clip_index.reading.snapshot import ShardSnapshot
 from clip_index.storage.file_digest import FileDigest
+from clip_index.views.snapshot import ShardSnapshot
 from opensearch_engine.connection import Connection, Json
 from opensearch_engine.filters import live_contents
 from opensearch_engine.index import OpenSearchIndex, open_index

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings, Headline, LongFact, Modality, StoredContent
-from clip_index.reading.browsing import NewestContent, TimePosition
-from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot
-from clip_index.reading.value_counts import CountedField, ValueCounts
 from clip_index.row_filter import Exists, RowFilter
+from clip_index.searching.browsing import NewestContent, TimePosition
+from clip_index.searching.value_counts import CountedField, ValueCounts
+from clip_index.views.snapshot import Hit, Location, SearchObserver, ShardSnapshot
 from opensearch_engine.connection import Json
 from opensearch_engine.documents import (
     SHOWN_FIELDS,

@@ -50,10 +50,10 @@ from query_api.telemetry.tracing import SERVICE
 from service.command_line import build_parser
 from service.encoder import load_warm_encoder, weigh_model
 from service.environment import BadSettings
-from service.event_loop import run_in_loop
-from service.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
-from service.gc_tuning import freeze_gc
 from service.logs import configure_logs, trace_crashes
+from service.process.event_loop import run_in_loop
+from service.process.exit_deadline import MARGIN_SECONDS, ExitDeadline, leave
+from service.process.gc_tuning import freeze_gc
 from service.program_metrics import describe_program, measure_process
 from service.tracing import open_tracer
 

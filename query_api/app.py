@@ -19,8 +19,8 @@ from query_api.compat.html_gallery import gallery_headers
 from query_api.compat.links import GALLERY_HEADERS
 from query_api.contents.live_routes import LIVE_STREAMS, LiveStreams
 from query_api.contents.small_thumbnails import SMALL_THUMBNAILS, SmallThumbnails
-from query_api.contract.flat_document import flat_document
-from query_api.contract.openapi import build_document
+from query_api.contract.document.flat_document import flat_document
+from query_api.contract.document.openapi import build_document
 from query_api.contract.route import ACCESS, ENDLESS
 from query_api.encoding.query_encoder import QueryEncoderSettings
 from query_api.http.answer_headers import add_headers
@@ -55,7 +55,7 @@ from query_api.telemetry.metrics import METRICS, Metrics
 from query_api.telemetry.stages import HAS_ACCESS_LOG, SLOW_SECONDS
 from query_api.telemetry.tracing import TRACER
 from query_api.uploads.publishing import EVENT_PUBLISHER, EventPublisher, PublishSettings
-from service.processors import num_processors
+from service.process.processors import num_processors
 
 
 @dataclass(frozen=True, slots=True)

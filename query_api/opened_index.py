@@ -27,7 +27,7 @@ from query_api.serving.shown_links import LinkShowingReader
 from query_api.settings import HoldFiles, IndexSettings, ModelSection, Settings
 from query_api.swap.candidates import NamedIndex
 from query_api.uploads.contents_store import ContentsStore, is_signing
-from service.memory import free_bytes
+from service.process.memory import free_bytes
 
 _WAIT_FOR_STORE_SECONDS = 2.0
 WAY_ON = "`cliptide snapshot list` shows what is good, `cliptide snapshot repair` goes back to it"

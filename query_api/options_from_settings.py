@@ -14,7 +14,7 @@ from query_api.settings import IndexSettings, QueryApiSettings, Settings
 from query_api.uploads.contents_store import ContentsStore, is_signing
 from query_api.uploads.large_contents import LargeContents
 from query_api.uploads.publishing import PublishSettings
-from service.processors import num_processors
+from service.process.processors import num_processors
 
 _RELOAD_SECONDS = 0.01
 _REMOTE_RELOAD_SECONDS = 0.05

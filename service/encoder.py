@@ -9,8 +9,8 @@ import structlog
 from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from service.freed_memory import return_freed_memory
-from service.openmp import choose_waiting
+from service.process.freed_memory import return_freed_memory
+from service.process.openmp import choose_waiting
 
 _log = structlog.get_logger(__name__)
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 def load_warm_encoder(settings: EncoderSettings) -> Encoder:
     """Load the model and encode once, so that no user waits for that. Raises `EncoderUnavailable`.
 
-    How torch's threads wait (`service.openmp`) is settled when torch is imported.
+    How torch's threads wait (`service.process.openmp`) is settled when torch is imported.
     """
     _log.info("loading the encoder", model=settings.model)
     choose_waiting(os.environ)

@@ -64,7 +64,7 @@ HOMES = {
     "pyarrow": ("clip_index/",),
     "opensearchpy": ("opensearch_engine/connection.py",),
     "botocore": ("opensearch_engine/connection.py",),
-    "uvloop": ("service/event_loop.py",),
+    "uvloop": ("service/process/event_loop.py",),
     "opentelemetry": ("service/tracing.py", "query_api/", "consumer/", "cliptide/publishing/"),
 }
 
@@ -74,12 +74,9 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("framed_writing",),
         ("codec", "dead_letters"),
         ("mapping", "registered"),
-        ("avro_format", "cloud_events"),
+        ("avro", "cloud_events"),
         ("json_format",),
         (
-            "avro_indices",
-            "avro_logical",
-            "avro_references",
             "base64_text",
             "clock_time",
             "framing",
@@ -95,6 +92,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "clip_index": (
         ("reading", "writing"),
+        ("searching",),
+        ("views",),
         ("fold", "patching", "segments"),
         ("generations", "row_filter", "vectors"),
         ("encoder", "storage"),
@@ -114,14 +113,12 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
             "buckets",
             "command_line",
             "encoder",
-            "gc_tuning",
             "program_metrics",
             "sections",
             "small_server",
             "tracing",
         ),
-        ("environment", "event_loop", "exit_deadline", "freed_memory", "host_names", "memory", "openmp"),
-        ("processors",),
+        ("environment", "host_names", "process"),
         ("logs", "value_errors"),
     ),
     "consumer": (

@@ -22,7 +22,7 @@ import consumer.settings
 import query_api.settings
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 from service.environment import PREFIX
-from service.exit_deadline import MARGIN_SECONDS
+from service.process.exit_deadline import MARGIN_SECONDS
 from tests.kubernetes_schemas import CUSTOM
 from tools.kubernetes_alerts import build_rules
 from tools.settings_table import variables_of

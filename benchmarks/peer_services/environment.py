@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.searched_index import CACHE
+from benchmarks.indexes.searched_index import CACHE
 
 PEERS = CACHE / "peers"
 REQUIREMENTS = {"Chroma": "chromadb==1.5.9", "LanceDB": "lancedb==0.40.0", "hnswlib": "hnswlib==0.8.0"}

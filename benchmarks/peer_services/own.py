@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from benchmarks.generated_encoder import FINGERPRINT
+from benchmarks.clients.uploads import encode_upload
+from benchmarks.indexes.searched_index import Layout
 from benchmarks.peer_services.system import PATIENCE_SECONDS, as_list
-from benchmarks.process_figures import session_cpu_seconds
-from benchmarks.searched_index import Layout
-from benchmarks.services import Program, Running, lay_index, open_site, running, running_broker
-from benchmarks.uploads import encode_upload
+from benchmarks.processes.generated_encoder import FINGERPRINT
+from benchmarks.processes.process_figures import session_cpu_seconds
+from benchmarks.processes.services import Program, Running, lay_index, open_site, running, running_broker
 from clip_index.content import Embeddings
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import ImageContent
 
 NAME = "cliptide"
 _PROGRAM = Program(
-    "benchmarks.generated_consumer",
-    "benchmarks.generated_query_service",
+    "benchmarks.processes.generated_consumer",
+    "benchmarks.processes.generated_query_service",
     {"CLIPTIDE_QUERY_API__RATE_PER_SECOND": "1000000", "CLIPTIDE_QUERY_API__RATE_BURST": "1000000"},
 )
 

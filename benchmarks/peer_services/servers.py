@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.indexes.searched_index import Layout
 from benchmarks.peer_services.environment import PEERS, REQUIREMENTS, installed
 from benchmarks.peer_services.system import (
     EFFORTS,
@@ -20,8 +21,7 @@ from benchmarks.peer_services.system import (
     as_list,
     call_json,
 )
-from benchmarks.process_figures import cpu_seconds
-from benchmarks.searched_index import Layout
+from benchmarks.processes.process_figures import cpu_seconds
 from clip_index.content import Embeddings
 from cliptide.demo.child_process import accepts_connections, end, free_port, last_lines, spawn
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from benchmarks.process_figures import cpu_seconds
+from benchmarks.processes.process_figures import cpu_seconds
 from clip_index.content import Embeddings
 
 EFFORTS = (50, 100, 150, 200, 300, 400, 600, 800)

@@ -1,1 +1,1 @@
-"""Reading an index: a searcher over the newest generations, and what it returns."""
+"""Opening an index: readers that follow the generations of its shards, and hold what they serve."""

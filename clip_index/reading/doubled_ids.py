@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from clip_index.reading.segment_view import SegmentView
-from clip_index.reading.snapshot import ShardView, count_contents
-from clip_index.reading.tail import build_tails
 from clip_index.segments.id_table import have_common
 from clip_index.segments.segment import Segment
+from clip_index.views.segment_view import SegmentView
+from clip_index.views.snapshot import ShardView, count_contents
+from clip_index.views.tail import build_tails
 
 _Rows: TypeAlias = NDArray[np.int64]
 _ViewOf: TypeAlias = Mapping[Segment, SegmentView]

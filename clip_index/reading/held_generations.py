@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from clip_index.errors import DamagedFile
 from clip_index.generations.reader_leases import RENEW_SECONDS, write_lease
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.shard_store import ShardStore
 
 

@@ -17,12 +17,12 @@ from clip_index.generations.manifest import NO_GENERATION, GenerationKey
 from clip_index.generations.traces import TracedRecord, read_traces
 from clip_index.reading.doubled_ids import DoubledIds
 from clip_index.reading.held_generations import HeldGenerations
-from clip_index.reading.searcher import Searcher
 from clip_index.reading.shard_reader import ShardReader
-from clip_index.reading.snapshot import ShardView
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.vectors.centroid_set import CentroidSets
+from clip_index.views.snapshot import ShardView
 
 _LOOK_EVERY_SECONDS = 1.0
 

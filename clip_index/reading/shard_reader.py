@@ -29,13 +29,13 @@ from clip_index.generations.tombstones import read_tombstones
 from clip_index.generations.watermark import read_watermark
 from clip_index.reading.held_generations import HeldGenerations
 from clip_index.reading.located_files import LocatedFiles
-from clip_index.reading.segment_view import SegmentView
-from clip_index.reading.snapshot import ShardSnapshot, ShardView, count_contents
-from clip_index.reading.tail import build_tails
 from clip_index.segments.segment import Segment
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.centroid_set import CentroidSets
+from clip_index.views.segment_view import SegmentView
+from clip_index.views.snapshot import ShardSnapshot, ShardView, count_contents
+from clip_index.views.tail import build_tails
 
 _MAX_RETRIES = 10
 _MAX_STEPS = 4

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from clip_index.vectors.flat_vectors import FlatVectors, add_flat, build_flat
-from clip_index.vectors.inverted_lists import InvertedLists, add_listed, build_lists
+from clip_index.vectors.lists.inverted_lists import InvertedLists, add_listed, build_lists
 from clip_index.vectors.vector_file import VectorFile
 from clip_index.vectors.vectors import Vectors
 

@@ -27,8 +27,8 @@ from clip_index.vectors.centroid_set import (
     train_centroids,
 )
 from clip_index.vectors.flat_vectors import build_flat, write_flat
-from clip_index.vectors.inverted_lists import MIN_NODES, build_lists, write_lists
-from clip_index.vectors.quantised_lists import LEAST_CODE_ERROR, Quantiser
+from clip_index.vectors.lists.inverted_lists import MIN_NODES, build_lists, write_lists
+from clip_index.vectors.lists.quantised_lists import LEAST_CODE_ERROR, Quantiser
 from clip_index.vectors.vector_file import WrittenLists
 
 _MAX_GROWTH = 2  # of the number of lists, so 4 of the number of nodes

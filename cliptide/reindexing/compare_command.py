@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_index.content import MODALITIES
-from clip_index.reading.snapshot import Hit
 from clip_index.storage.index_roots import IndexRoot
+from clip_index.views.snapshot import Hit
 from cliptide.pairs.reading import PairRequest, pair_options
 from cliptide.reindexing.comparing import ComparisonRequest, ComparisonResult, compare, model_option
 from cliptide.reindexing.comparison import ComparedAnswer, ComparedIndex

@@ -12,9 +12,9 @@ from clip_index.content import MODALITIES, Embeddings, Modality, unit_mean
 from clip_index.encoder.protocol import Encoder
 from clip_index.errors import BadContent, IndexMissing
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.snapshot import Hit
 from clip_index.row_filter import RowFilter
+from clip_index.searching.searcher import Searcher
+from clip_index.views.snapshot import Hit
 from cliptide.evaluation.answers import OTHER
 from cliptide.pairs.gallery import RightAnswers
 from cliptide.pairs.quality import DEPTH, Ranking

@@ -10,7 +10,7 @@ from clip_index.content import MODALITIES, Modality
 from clip_index.encoder.canary import CANARY_PNG, CANARY_TEXT
 from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.errors import BadContent
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from event_log.records import LogRange
 
 _NUM_SAMPLED = 64

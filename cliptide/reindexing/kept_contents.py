@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from clip_index.content import LONG_FACTS, StoredContent
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.segment_view import SegmentView
-from clip_index.reading.snapshot import ShardView
+from clip_index.searching.searcher import Searcher
 from clip_index.segments.columns import RememberedDelete
+from clip_index.views.segment_view import SegmentView
+from clip_index.views.snapshot import ShardView
 from cliptide.reindexing.retained_log import RetainedLog
 
 Source: TypeAlias = Literal["text", "link", "lost"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from clip_index.errors import IndexRefused
 from clip_index.generations.index_directory import IndexDirectory
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot, local_directory
 from cliptide.dead_letters.reading import TopicScan
 from cliptide.reindexing.kept_contents import count_patched

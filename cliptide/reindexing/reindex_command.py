@@ -17,7 +17,7 @@ from clip_index.errors import IndexMissing, IndexRefused
 from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.recorded_model import RecordedModel, record_model
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot
 from cliptide.reindexing.build_watch import BuildWatch
 from cliptide.reindexing.disk_errors import disk_errors_named

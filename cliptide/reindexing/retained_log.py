@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from clip_index.reading.snapshot import ShardView
+from clip_index.views.snapshot import ShardView
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from clip_index.generations.history import GenerationTaken, read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.restoration import Restoration, commit_restoration
 from clip_index.generations.takeover import Claim
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.segment_view import SegmentView
 from clip_index.reading.shard_reader import ShardReader
-from clip_index.reading.snapshot import ShardView
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.shard_store import ShardStore
+from clip_index.views.segment_view import SegmentView
+from clip_index.views.snapshot import ShardView
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.reindexing.kept_contents import KeptContent, find_floors, find_kept
 from cliptide.reindexing.retained_log import RetainedLog

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from clip_index.fold import UNSEEN, IdState, fold, takes_patch
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.snapshot import ShardView
+from clip_index.searching.searcher import Searcher
+from clip_index.views.snapshot import ShardView
 from event_log.records import Record
 from opensearch_engine.snapshot import OpenSearchSnapshot
 from schemas.codec import EventDecoder

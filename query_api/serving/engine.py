@@ -20,15 +20,15 @@ from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.traces import TracedRecord
 from clip_index.guarantees import Guarantees
-from clip_index.reading.browsing import NewestContent, TimePosition
-from clip_index.reading.snapshot import Hit, Location, SearchObserver, ShardSnapshot
-from clip_index.reading.value_counts import CountedField, ValueCounts
 from clip_index.row_filter import RowFilter
+from clip_index.searching.browsing import NewestContent, TimePosition
+from clip_index.searching.value_counts import CountedField, ValueCounts
 from clip_index.storage.file_digest import FileDigest, verify_slowly
+from clip_index.views.snapshot import Hit, Location, SearchObserver, ShardSnapshot
 
 if TYPE_CHECKING:
     from clip_index.reading.index_reader import IndexReader
-    from clip_index.reading.searcher import Searcher
+    from clip_index.searching.searcher import Searcher
     from opensearch_engine.reader import OpenSearchReader
     from opensearch_engine.snapshot import OpenSearchSnapshot
 

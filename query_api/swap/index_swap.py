@@ -23,7 +23,7 @@ from query_api.serving.engine import IndexDescription, Snapshot
 from query_api.swap.candidates import Candidates, NamedIndex, OpenedIndex
 from query_api.swap.served_pair import RunningEncoder, ServedPair, SharedParts
 from query_api.telemetry.metrics import Metrics
-from service.freed_memory import return_freed_memory
+from service.process.freed_memory import return_freed_memory
 
 log = structlog.get_logger()
 _T = TypeVar("_T")

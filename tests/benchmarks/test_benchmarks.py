@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import find_figures, main
-from benchmarks.commits import Mark, burst_per_second
 from benchmarks.data import KINDS, Kind, draw_queries, draw_rows, draw_space
 from benchmarks.figure import interleaved, median_ratio
 from benchmarks.flame_graph import with_title
+from benchmarks.indexes.commits import Mark, burst_per_second
 from benchmarks.meanings import MEANINGS
-from benchmarks.process_figures import anonymous_bytes, cpu_seconds
+from benchmarks.processes.process_figures import anonymous_bytes, cpu_seconds
 
 
 def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:

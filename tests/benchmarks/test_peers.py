@@ -10,11 +10,11 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from benchmarks.__main__ import as_json
+from benchmarks.clients.served_queries import serving_app
 from benchmarks.peer_services.environment import NotInstalled, installed
 from benchmarks.peer_services.system import ask
 from benchmarks.peer_services.vector_server import Vectors, build_app
 from benchmarks.peers import QUICK, Judge, Side, _ratios, measure_beside
-from benchmarks.served_queries import serving_app
 from clip_index.content import Embeddings
 
 ROWS = np.eye(40, dtype=np.float32)

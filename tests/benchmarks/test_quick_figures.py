@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import as_json, find_figures
-from benchmarks.served_rate import bodies_of_clients
+from benchmarks.clients.served_rate import bodies_of_clients
 
 
 @pytest.mark.usefixtures("embedded_broker")

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.content import FACT_NAMES, Delta, EncodedContent, MetadataValue, RemovedContent
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AllOf, AnyOf, Condition, Exists, InRange, RowFilter
+from clip_index.searching.searcher import Searcher
 from clip_index.segments import row_masks
 from clip_index.segments.columns import BufferedContent, contents_batch
 from clip_index.segments.ordered_numbers import order_numbers
 from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.time_blocks import TimeBlocks
-from clip_index.vectors.inverted_lists import InvertedLists
+from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
 from fakes.shards import content, create_index, fingerprint, take_over

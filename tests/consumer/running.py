@@ -15,7 +15,7 @@ from opentelemetry.trace import Tracer
 from clip_index.encoder.protocol import Encoder
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot
 from consumer.app import Connections, ConsumerOptions, build_consumer
 from consumer.backoff import Backoff

@@ -22,13 +22,13 @@ from clip_index.generations.manifest import (
     Manifest,
 )
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns
 from clip_index.segments.segment import Segment
 from clip_index.segments.segment_files import new_segment_id
 from clip_index.segments.segment_parts import SegmentParts
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.vectors.mapped_lists import has_lists
+from clip_index.vectors.lists.mapped_lists import has_lists
 from clip_index.writing.merge import DROPPED, MergeJob, run_merge
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import WriterSettings

@@ -17,7 +17,7 @@ from typing import Any
 
 from clip_index.errors import IndexMissing
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from consumer.app import Connections, ConsumerOptions, build_consumer
 from consumer.opened_index import IndexLocation
 from consumer.telemetry.metrics import Metrics

@@ -11,7 +11,7 @@ import numpy as np
 
 from clip_index.content import Embeddings
 from clip_index.fold import UNSEEN, IdState, fold
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import KafkaSettings
 from fakes.hash_encoder import HashEncoder, draw_picture

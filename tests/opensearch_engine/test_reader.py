@@ -14,10 +14,10 @@ import pytest
 from clip_index.content import LONG_FACTS, Delta, EncodedContent, MetadataValue, Modality, RemovedContent
 from clip_index.errors import ClipIndexError, EncoderMismatch, GenerationGone, IndexMissing
 from clip_index.generations.manifest import GenerationKey
-from clip_index.reading.browsing import TimePosition
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import AllOf, AnyOf, Condition, Exists, InRange, RowFilter
+from clip_index.searching.browsing import TimePosition
+from clip_index.searching.searcher import Searcher
 from fakes.shards import DIMENSION, content, create_index, description, fingerprint, take_over, unit_vectors
 from opensearch_engine.connection import Connection
 from opensearch_engine.index import OpenSearchIndex, remove_index

@@ -15,7 +15,7 @@ from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, generate_latest
 
 from clip_index.errors import IndexMissing
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from event_log.publisher import Publisher
 from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.app import AppSettings, build_app

@@ -15,10 +15,10 @@ from clip_index.content import Change
 from clip_index.reading import doubled_ids
 from clip_index.reading.doubled_ids import DoubledIds
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.segment_view import SegmentView
+from clip_index.searching.searcher import Searcher
 from clip_index.segments.segment import Segment
 from clip_index.storage.index_roots import IndexRoot
+from clip_index.views.segment_view import SegmentView
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.inline_merges import InlineLanes
 from fakes.shards import add, content, create_index, removal, take_over, unit_vectors

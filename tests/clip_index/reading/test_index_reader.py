@@ -20,15 +20,16 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.generations.restoration import commit_restoration, plan_refill, plan_repair
-from clip_index.reading import searcher, shard_reader
+from clip_index.reading import shard_reader
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.snapshot import ShardView
-from clip_index.reading.sources import Sources
+from clip_index.searching import searcher
+from clip_index.searching.sources import Sources
 from clip_index.segments.segment import Segment
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.centroid_set import CentroidSets
+from clip_index.views.snapshot import ShardView
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.format_1 import rewrite_as_format_1
 from fakes.shards import (

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.storage.mapped_part import map_file
-from clip_index.vectors import listed_codes
 from clip_index.vectors.calibration import UNCALIBRATED
 from clip_index.vectors.flat_vectors import build_flat
-from clip_index.vectors.inverted_lists import MIN_NODES, build_lists
+from clip_index.vectors.lists import listed_codes
+from clip_index.vectors.lists.inverted_lists import MIN_NODES, build_lists
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import NodeMap, VectorFile, build_node_map, write_fastest
 

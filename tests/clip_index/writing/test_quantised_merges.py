@@ -13,7 +13,7 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import EMBEDDINGS_SUFFIX, SegmentEntry
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.segments.segment import Segment
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.vectors import shared_vectors

@@ -16,7 +16,7 @@ from clip_index.generations.history import list_generations, manifest_name, read
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings

@@ -20,12 +20,12 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import CENTROIDS, SegmentEntry, centroids_name
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.vectors import centroid_set
 from clip_index.vectors.centroid_set import CentroidSet
-from clip_index.vectors.inverted_lists import InvertedLists
+from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.merge_policy import MergeSettings

@@ -29,7 +29,7 @@ from clip_index.generations.index_directory import IndexDescription, IndexDirect
 from clip_index.generations.recorded_model import RecordedModel, read_model
 from clip_index.generations.takeover import Claim
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot, open_root
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main

@@ -12,7 +12,7 @@ from clip_index.generations.history import read_newest
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.vectors import shared_vectors
 from clip_index.writing.merge_policy import MergeSettings

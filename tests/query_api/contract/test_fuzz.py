@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from fakes.hash_encoder import HashEncoder, draw_picture
-from query_api.contract.openapi import build_document
+from query_api.contract.document.openapi import build_document
 from query_api.http.connections.connection import ConnectionLimits
 from query_api.http.connections.listener import Address, listening
 from query_api.http.guards.rate_limit import RateLimit

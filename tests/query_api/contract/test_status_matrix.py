@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from event_log.memory.clients import MemoryLog, MemoryPublisher
 from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.app import AppSettings, build_app
-from query_api.contract.openapi import error_codes, status_of
+from query_api.contract.document.openapi import error_codes, status_of
 from query_api.contract.route import JSON, Route
 from query_api.errors import STATUSES
 from query_api.http.connections.connection import ConnectionLimits

@@ -15,7 +15,7 @@ from clip_index.content import ContentFacts, Embeddings, EncodedContent, Modalit
 from clip_index.encoder.open_clip import load_encoder
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from cliptide.demo.garments.catalogue import CatalogueContent, build_catalogue
 from cliptide.demo.small_clip.model import write_model_directory
 from query_api.percentiles.background_queries import Scales, build_scales, read_phrases

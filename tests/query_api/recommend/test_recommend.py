@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from clip_index.content import EncodedContent
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from fakes.hash_encoder import draw_picture
 from fakes.shards import with_facts
 from query_api.recommend import recommendation

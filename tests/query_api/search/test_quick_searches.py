@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from numpy.typing import NDArray
 from opentelemetry.sdk.trace import TracerProvider
 
-from clip_index.reading.searcher import Searcher
+from clip_index.searching.searcher import Searcher
 from fakes.hash_encoder import HashEncoder
 from query_api.http.guards.api_keys import ApiKeys, digest_of
 from query_api.http.guards.rate_limit import RateLimit

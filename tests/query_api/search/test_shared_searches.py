@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.snapshot import Hit
+from clip_index.searching.searcher import Searcher
+from clip_index.views.snapshot import Hit
 from fakes.hash_encoder import HashEncoder
 from query_api.contract.filters import Filter
 from query_api.errors import ApiError

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_index.reading.searcher import Searcher
-from clip_index.reading.snapshot import ShardSnapshot
+from clip_index.searching.searcher import Searcher
+from clip_index.views.snapshot import ShardSnapshot
 from query_api.serving.index_metrics import observe_newcomers, show_generations, show_watermark_ages
 from query_api.telemetry.metrics import METRICS, Metrics
 from schemas.clock_time import ms_from_time, time_from_record_timestamp

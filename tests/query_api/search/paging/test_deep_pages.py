@@ -10,8 +10,8 @@ import pytest
 
 from clip_index.content import Delta
 from clip_index.reading.index_reader import IndexReader
-from clip_index.reading.searcher import Searcher
 from clip_index.row_filter import InRange, RowFilter
+from clip_index.searching.searcher import Searcher
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
 from fakes.shards import content, create_index, fingerprint, take_over, unit_vectors

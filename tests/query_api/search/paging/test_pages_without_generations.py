@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_index.reading.snapshot import Hit, Location
+from clip_index.views.snapshot import Hit, Location
 from query_api.search.paging.pages import Page, build_page_requests, next_page
 from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.ranking.ranking import find_rankings

@@ -1,0 +1,1 @@
+"""What asks and uploads while a figure is measured."""

@@ -1,0 +1,1 @@
+"""Indexes to measure, built once by the real writer."""

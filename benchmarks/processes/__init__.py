@@ -1,0 +1,1 @@
+"""The processes that a figure starts and looks at."""

@@ -1,0 +1,1 @@
+"""Answers from the views of all shards: the best contents, browsing, counts of values, samples."""

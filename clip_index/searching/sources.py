@@ -1,0 +1,110 @@
+"""What a search of one modality asks, prepared once for a searcher.
+
+Most lists lie around the same centroids. A plain search scans those of all shards in one call, as a stack.
+A search with a filter, one that is traced by shard, and what cannot be stacked take a call for each segment.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from clip_index.content import Modality
+from clip_index.row_filter import RowFilter
+from clip_index.vectors.lists.stacked_lists import StackedLists
+from clip_index.vectors.queries import Around, Queries, Reach, join_around
+from clip_index.vectors.stacked_rows import StackedRows
+from clip_index.views.best_rows import RowScores, find_best_distinct_rows
+from clip_index.views.numbered_rows import NumberedRows, starts_of
+from clip_index.views.segment_view import SegmentView
+from clip_index.views.snapshot import Location, ShardView
+from clip_index.views.tail import Tail
+
+_MIN_STACKED = 2
+"""A single file is searched as fast alone."""
+
+
+class ShardSource(NamedTuple):
+    """A segment or a tail of one shard."""
+
+    shard: str
+    rows: SegmentView | Tail
+
+    def locate(self, row: int) -> Location:
+        view, own_row = self.rows.locate(row)
+        return Location(self.shard, view, own_row)
+
+    def search(
+        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None, reach: Reach
+    ) -> list[RowScores]:
+        return self.rows.search(queries, k, modality, row_filter, reach)
+
+
+class Stack:
+    """Segments and tails of all shards around the same centroids, none of them with dead rows.
+
+    Their rows are numbered through. Immutable and thread-safe.
+    """
+
+    def __init__(self, sources: Sequence[ShardSource], modality: Modality) -> None:
+        parts = [part for source in sources if (part := source.rows.part_of_stack(modality))]
+        self._lists = StackedLists([part.lists for part in parts])
+        self._node_rows = StackedRows(
+            [part.node_rows for part in parts], starts_of(part.num_rows for part in parts)
+        )
+        self._views = [(source.shard, view) for source in sources for view in source.rows.views]
+        self._rows = NumberedRows(view.segment.num_rows for _, view in self._views)
+
+    def locate(self, row: int) -> Location:
+        number, own_row = self._rows.locate(row)
+        return Location(*self._views[number], own_row)
+
+    def search(self, queries: Queries, k: int) -> list[RowScores]:
+        """Return the k best rows of each query in the near lists."""
+        return find_best_distinct_rows(self._lists, self._node_rows, queries, k, self._content_ids)
+
+    def _content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
+        return self._rows.content_ids(rows, lambda number, own: self._views[number][1].content_ids(own))
+
+
+Source: TypeAlias = "ShardSource | Stack"
+
+
+class Sources:
+    """The segments and tails of a modality in all shards. Immutable and thread-safe."""
+
+    def __init__(self, shards: Iterable[ShardView], modality: Modality) -> None:
+        self.by_shard: Sequence[tuple[str, Sequence[ShardSource]]] = [
+            (shard.name, [ShardSource(shard.name, source) for source in shard.sources(modality)])
+            for shard in shards
+        ]
+        self.all = [source for _, sources in self.by_shard for source in sources]
+        self.around = _find_around(self.all, modality)
+        self.has_rest = any(source.rows.has_rest(modality) for source in self.all)
+        """Whether a search may leave out anything: only inverted lists have lists that it does not scan."""
+        self.stacks, self.alone = _stack(self.all, modality)
+
+
+def _find_around(sources: Iterable[ShardSource], modality: Modality) -> Mapping[int, Around]:
+    """Return the lists of all shards around the same centroids together, by the `id` of these."""
+    parts: defaultdict[int, list[Around]] = defaultdict(list)
+    for lists in filter(None, (source.rows.lists(modality) for source in sources)):
+        parts[id(lists.centroids)].append(lists.around)
+    return {key: join_around(arounds) for key, arounds in parts.items()}
+
+
+def _stack(sources: Iterable[ShardSource], modality: Modality) -> tuple[list[Stack], list[ShardSource]]:
+    """Return stacks of what can be stacked, and the other sources."""
+    alone: list[ShardSource] = []
+    groups: defaultdict[int, list[ShardSource]] = defaultdict(list)
+    for source in sources:
+        part = source.rows.part_of_stack(modality)
+        (alone if part is None else groups[id(part.lists.centroids)]).append(source)
+    stacks = [Stack(group, modality) for group in groups.values() if len(group) >= _MIN_STACKED]
+    alone += [source for group in groups.values() if len(group) < _MIN_STACKED for source in group]
+    return stacks, alone

@@ -1,0 +1,1 @@
+"""Inverted lists: the embeddings around each centroid, which lists a query scans, and the scan."""

@@ -1,0 +1,1 @@
+"""The OpenAPI document, flat enough for the generators of clients."""

@@ -1,0 +1,1 @@
+"""Avro records: their schemas, and how their fields become an upload's."""

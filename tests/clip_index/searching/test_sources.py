@@ -1,0 +1,180 @@
+"""Stacks answer what their segments and tails answer one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyroaring import BitMap
+
+from clip_index.content import Modality
+from clip_index.reading.index_reader import IndexReader
+from clip_index.searching.searcher import Searcher
+from clip_index.searching.sources import Sources
+from clip_index.vectors.lists.inverted_lists import InvertedLists
+from clip_index.views.segment_view import SegmentView
+from clip_index.views.snapshot import ShardSnapshot, ShardView
+from clip_index.writing.merge_policy import MergeSettings
+from clip_index.writing.shard_writer import WriterSettings
+from fakes.inline_merges import InlineLanes
+from fakes.shards import DIMENSION, add, content, create_index, take_over, unit_vectors
+
+HALF, NUM_TAIL = 3_200, 580
+PAIRS = MergeSettings(merge_factor=2, max_dead_share=1.0)
+FEW = unit_vectors(77, 40)
+"""Embeddings that many rows of all shards have."""
+
+QUERIES = np.concatenate([FEW[:8], unit_vectors(5, 40)])
+
+
+class Timed:
+    """Is told of the search of each shard, so that nothing is stacked."""
+
+    def __init__(self) -> None:
+        self.shards: list[str] = []
+
+    @contextmanager
+    def searching(self, shard: str, _modality: Modality, /) -> Iterator[None]:
+        self.shards.append(shard)
+        yield
+
+
+def embeddings(seed: int, num_rows: int) -> np.ndarray:
+    """A third of the rows have one of a few embeddings."""
+    rng = np.random.default_rng(seed)
+    rows = unit_vectors(seed, num_rows)
+    are_repeated = rng.random(num_rows) < 1 / 3
+    rows[are_repeated] = FEW[rng.integers(len(FEW), size=int(are_repeated.sum()))]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
+    """Two shards, each with a merged segment and a tail that has lists: all around one set of centroids."""
+    root: Path = tmp_path_factory.mktemp("stacked")
+    index, lanes = create_index(root, num_partitions=2), InlineLanes()
+    writers = [take_over(index, p, lanes=lanes, settings=WriterSettings(merge=PAIRS)) for p in range(2)]
+
+    def commit(partition: int, seed: int, num_rows: int) -> None:
+        rows = embeddings(seed, num_rows)
+        ids = np.random.default_rng(seed).permutation(num_rows)
+        add(
+            writers[partition],
+            [
+                content(f"{n:04}-{seed}", embeddings=row[None], modality="image")
+                for n, row in zip(ids, rows, strict=True)
+            ],
+        )
+        writers[partition].commit()
+
+    for partition in range(2):
+        commit(partition, 10 + partition, HALF)
+        commit(partition, 20 + partition, HALF)
+        lanes.release(is_released=True)
+        for _ in range(6):
+            writers[partition].maintain()
+    lanes.release(is_released=False)
+    for seed in (30, 40, 50):
+        for partition in range(2):
+            commit(partition, seed + partition, NUM_TAIL)
+    return opened(root)
+
+
+def opened(root: Path) -> Searcher:
+    reader = IndexReader(root)
+    reader.reload()
+    assert reader.searcher is not None
+    return reader.searcher
+
+
+def answers(searcher: Searcher, queries: np.ndarray, **ask: Any) -> list[list[tuple[Any, ...]]]:
+    return [
+        [(hit.score, hit.content_id, hit.location) for hit in hits]
+        for hits in searcher.search(queries, modality="image", **ask)
+    ]
+
+
+def test_lists_of_all_segments_and_tails_are_one_stack(searcher: Searcher) -> None:
+    sources = Sources(searcher.shard_views, "image")
+    assert [isinstance(one.rows.lists("image"), InvertedLists) for one in sources.all] == [True] * 4
+    assert len(sources.stacks) == 1
+    assert sources.alone == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    chosen=st.lists(st.integers(0, len(QUERIES) - 1), min_size=1, max_size=4),
+    k=st.sampled_from([1, 2, 10, 90, 700, 20_000]),
+    min_score=st.sampled_from([None, 0.5, 1.0]),
+    depth=st.sampled_from([None, 10_000]),
+)
+def test_a_stack_finds_what_each_segment_finds_alone(
+    searcher: Searcher, chosen: list[int], k: int, min_score: float | None, depth: int | None
+) -> None:
+    queries, observer = QUERIES[chosen], Timed()
+    ask = {"k": k, "min_score": min_score, "depth": depth}
+    stacked = answers(searcher, queries, **ask)
+    assert stacked == answers(searcher.observed_by(observer), queries, **ask)
+    assert {"content-uploads-0", "content-uploads-1"} == set(observer.shards)
+    assert stacked == [answers(searcher, query[None], **ask)[0] for query in queries]
+
+
+def test_equal_scores_of_a_stack_are_ordered_by_content_id_across_shards(searcher: Searcher) -> None:
+    [whole] = answers(searcher, FEW[:1], k=200)
+    ranked = [(-score, content_id) for score, content_id, _ in whole]
+    assert ranked == sorted(ranked)
+    assert len({location.shard for score, _, location in whole if score == whole[0][0]}) == 2
+    for k in range(1, 60):
+        assert answers(searcher, FEW[:1], k=k) == [whole[:k]]
+
+
+def test_segments_with_dead_rows_are_searched_beside_the_stack(searcher: Searcher) -> None:
+    first, second = searcher.shard_views
+    [merged, *others] = second.segments
+    dead = BitMap(range(0, merged.segment.num_rows, 3))
+    views = (SegmentView(merged.segment, dead), *others)
+    part_dead = Searcher(
+        [first, ShardView(second.name, ShardSnapshot(1, 0, 0, None, {}), views, second.tails)], DIMENSION
+    )
+    sources = Sources(part_dead.shard_views, "image")
+    assert [source.rows for source in sources.alone] == [views[0]]
+    found = answers(part_dead, QUERIES, k=20)
+    assert found == answers(part_dead.observed_by(Timed()), QUERIES, k=20)
+    assert not any(loc.view is views[0] and loc.row in dead for hits in found for _, _, loc in hits)
+
+
+def test_a_single_segment_is_not_stacked(searcher: Searcher) -> None:
+    [view] = [shard.segments[0] for shard in searcher.shard_views[:1]]
+    alone = Sources([ShardView("one", ShardSnapshot(1, 0, 0, None, {}), (view,))], "image")
+    assert alone.stacks == []
+    assert [source.rows for source in alone.alone] == [view]
+
+
+def test_texts_of_several_windows_are_not_stacked(tmp_path: Path) -> None:
+    index, lanes = create_index(tmp_path, num_partitions=2), InlineLanes()
+    for partition in range(2):
+        writer = take_over(index, partition, lanes=lanes, settings=WriterSettings(merge=PAIRS))
+        for half in range(2):
+            rows = unit_vectors(90 + 2 * partition + half, 2 * HALF)
+            add(
+                writer,
+                [
+                    content(f"{partition}-{half}-{n}", embeddings=rows[2 * n : 2 * n + 2], modality="text")
+                    for n in range(HALF)
+                ],
+            )
+            writer.commit()
+        lanes.release(is_released=True)
+        for _ in range(6):
+            writer.maintain()
+        lanes.release(is_released=False)
+    sources = Sources(opened(tmp_path).shard_views, "text")
+    assert sources.has_rest
+    assert sources.stacks == []
+    assert len(sources.alone) == 2
