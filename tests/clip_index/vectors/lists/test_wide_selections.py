@@ -74,6 +74,16 @@ def test_a_wide_filter_that_is_opposed_to_the_query_scans_more_nodes(
         assert met[0] > met[1]
 
 
+@pytest.mark.parametrize("keep", [0.5, 0.8, 0.99])
+def test_the_best_of_what_an_opposed_filter_keeps_is_found(
+    file: VectorFile, queries: np.ndarray, keep: float
+) -> None:
+    """Also where the nearest lists are short, so that few of their nodes tell of the filter."""
+    found = [recall(file, query[None], nodes_that(file, query, keep)) for query in queries]
+    assert min(found) >= 0.8
+    assert np.mean(found) >= 0.98
+
+
 def test_queries_that_are_asked_together_are_answered_as_alone_under_a_wide_filter(
     file: VectorFile, queries: np.ndarray
 ) -> None:
