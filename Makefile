@@ -76,7 +76,7 @@ slow-long: install ## hold 500 slow connections for 30 s to a query service with
 	@CLIPTIDE_TEST_SLOW_CONNECTIONS=500 $(BIN)/python -m pytest -q tests/query_api/http/connections/test_slow_connections.py
 
 producer-rust: install ## build Rust's example for producers (minutes) and run it against Apache Kafka
-	@CLIPTIDE_TEST_RUST=1 $(BIN)/python -m pytest -q --timeout=2400 tests/kafka/test_producers.py -k rust
+	@CLIPTIDE_TEST_RUST=1 $(BIN)/python -m pytest -q --timeout=2400 tests/kafka/test_producers.py tests/examples/test_examples.py -k rust
 
 store-long: install ## on an S3 server, kill writers 300 times and let 8 writers race 200 times (half an hour; needs versitygw)
 	@CLIPTIDE_TEST_STORE_KILLS=300 CLIPTIDE_TEST_STORE_RACES=200 $(BIN)/python -m pytest -q --timeout=3600 tests/object_stores $(ARGS)

@@ -271,9 +271,8 @@ def csv_of(rows: Iterable[tuple[str, str, str]]) -> str:
     ("data", "flags", "message"),
     [
         pytest.param(b"file,caption\n", [], "there is no usable pair", id="no row"),
-        pytest.param(csv_of(colours()).encode("utf-16"), [], "there is no usable pair", id="UTF-16"),
         pytest.param(
-            csv_of(colours("d\u00e9j\u00e0 {}")).encode("latin-1"), [], "'utf-8' codec", id="Latin 1"
+            csv_of(colours("d\u00e9j\u00e0 {}")).encode("latin-1"), [], "it is not UTF-8", id="Latin 1"
         ),
         pytest.param(csv_of(colours(" ")).encode(), [], "empty caption 16", id="no caption"),
         pytest.param(
@@ -314,6 +313,12 @@ def test_pairs_that_tell_nothing_are_one_sentence_and_exit_code_2(
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.encoder
+def test_a_table_that_a_spreadsheet_saved_in_utf_16_is_measured(pairs: Path, model: Path):
+    result = evaluate_table(pairs, csv_of(colours()).encode("utf-16"), "--model", model)
+    assert last_json(result)["num_pairs"] == 16
 
 
 @pytest.mark.encoder
