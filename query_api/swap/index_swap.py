@@ -33,7 +33,7 @@ SCALES_SECONDS = 1800.0  # for the percentiles: on a large index their searches 
 PREPARING_SWITCH_SECONDS = 0.0001
 """While a model is loaded, how long a thread that computes in Python makes the event loop wait for its turn.
 
-A query gives its turn away at each of some 200 steps of its encoding. On an idle machine, with 0.5 ms, a query
+A query gives its turn away at each of some 200 steps of its encoding. With 0.5 ms and an idle machine, one
 at the beginning of a load took up to 0.2 s. Loading takes no more CPU time for it.
 """
 CATCH_UP_SECONDS = 10.0  # for the new index to hold what the served one holds; after a rollback it may not
