@@ -58,8 +58,13 @@ class GarbageCollector:
         """Remember what a generation names, so that its manifest need not be read again."""
         self._named[manifest.generation] = names_of(manifest)
 
-    def collect(self, *, newest: int, in_flight: Collection[str], now: float) -> int:
+    def collect(
+        self, *, newest: int, in_flight: Collection[str], now: float, merged_from: Collection[int] = ()
+    ) -> int:
         """Remove old generations, then files that no retained generation names; return how many.
+
+        `merged_from` are the generations that running merges read, whose processes may not have come to that
+        yet. They stay.
 
         `newest` is the caller's generation. If the store has a greater one, another writer owns
         the shard and may have segments in flight that the caller does not know. Then this raises
@@ -86,6 +91,7 @@ class GarbageCollector:
         if newest not in created_at:
             return 0
         retained = retained_generations(created_at, self._retain_for, now)
+        retained |= created_at.keys() & set(merged_from)
         retained |= read_leases(self._store, now) & generations_that_may_be_held(created_at, now)
         expired = created_at.keys() - retained
         removals = _Removals(self._store)

@@ -87,10 +87,17 @@ class CurrentState:
         }
         return {**kept, **changed}
 
-    def collect_garbage(self, *, in_flight: Collection[str], now: float) -> None:
-        """Remove what no reader needs any more. `in_flight` are segments being written or merged."""
+    def collect_garbage(
+        self, *, in_flight: Collection[str], merged_from: Collection[int], now: float
+    ) -> None:
+        """Remove what no reader needs any more.
+
+        `in_flight` are segments that merges write, and `merged_from` the generations that they read.
+        """
         with self._owning():
-            self._garbage.collect(newest=self.manifest.generation, in_flight=in_flight, now=now)
+            self._garbage.collect(
+                newest=self.manifest.generation, in_flight=in_flight, merged_from=merged_from, now=now
+            )
 
     @contextmanager
     def _owning(self) -> Iterator[None]:

@@ -94,6 +94,10 @@ class ShardMerges:
         """Return the segments that the running merges write."""
         return {job.merged_id for job in self._jobs()}
 
+    def generations(self) -> set[int]:
+        """Return the generations that the running merges read."""
+        return {job.generation for job in self._jobs()}
+
     def kill(self) -> None:
         """Stop the merges of this shard; what they have written is garbage."""
         for worker in self._running().values():

@@ -237,7 +237,10 @@ class ShardWriter:
             return  # a negative age means that the clock was set back: collect
         self._collected_at = now
         of_store = now + self.store.seconds_ahead()  # the store dates the files whose ages are compared
-        self._current.collect_garbage(in_flight=self._merges.merged_ids(), now=of_store)
+        merges = self._merges
+        self._current.collect_garbage(
+            in_flight=merges.merged_ids(), merged_from=merges.generations(), now=of_store
+        )
 
     def close(self) -> None:
         """Stop running merges. Does not commit: what is in the buffer is still in the log."""

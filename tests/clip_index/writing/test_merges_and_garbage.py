@@ -166,6 +166,29 @@ def test_a_running_merge_is_no_garbage_however_long_it_takes(
     assert is_found(index, "a")
 
 
+def test_the_generation_that_a_running_merge_reads_stays_until_it_has_ended(
+    index: IndexDirectory, lanes: InlineLanes
+) -> None:
+    """The process of a merge reads it when it has started, which may be several commits later."""
+    settings = WriterSettings(retain_for_seconds=0.0, collect_every_seconds=0.0, merge=PAIRS)
+    writer = take_over(index, lanes=lanes, settings=settings, clock=lambda: time.time() + 3600)
+    for i in "ab":
+        commit(writer, content(i))
+    writer.maintain()
+    [job] = [worker.job for worker in lanes.running(writer.store).values()]
+    assert job is not None
+    for i in "cdefg":
+        commit(writer, content(i))
+        writer.maintain()
+    assert job.generation in list_generations(writer.store)
+    assert job.generation + 1 not in list_generations(writer.store)
+
+    lanes.release(is_released=True)
+    for _ in range(8):
+        writer.maintain()
+    assert job.generation not in list_generations(writer.store)
+
+
 def test_a_clock_that_is_set_back_does_not_stop_the_collection(index: IndexDirectory) -> None:
     now = [time.time() + 7200]
     writer = take_over(index, settings=WriterSettings(retain_for_seconds=60), clock=lambda: now[0])
