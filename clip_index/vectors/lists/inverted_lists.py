@@ -33,6 +33,7 @@ from clip_index.vectors.lists.list_members import ListedSelection, ListMembers
 from clip_index.vectors.lists.list_ranking import ListRanking, listed
 from clip_index.vectors.lists.list_writer import write_listed
 from clip_index.vectors.lists.listed_codes import ListedCodes
+from clip_index.vectors.lists.search_parameters import SearchParameters
 from clip_index.vectors.queries import Around, Found, Queries, Reach, pointer_to_zeros
 from clip_index.vectors.vectors import (
     NodeSelection,
@@ -139,7 +140,7 @@ class InvertedLists:
         self.around = Around(centroids, self.num_nodes, effort, nodes_per_row)
         self._num_lists = int(index.nlist)
         self._ranking = ListRanking(self.around, self._members, self._num_lists)
-        self._parameters: dict[int, Any] = {}
+        self._parameters = SearchParameters()
 
     def search(
         self, queries: Queries, k: int, selection: NodeSelection | None, reach: Reach = Reach.NEAR
@@ -194,13 +195,8 @@ class InvertedLists:
         return clip_scores((scores, found))
 
     def _parameters_of(self, num_probed: int, selection: NodeSelection | None) -> Any:
-        """Return FAISS's parameters; they are kept, because building takes time."""
-        if selection is not None:
-            return listed(selection).parameters_of(num_probed)
-        known = self._parameters.get(num_probed)
-        if known is None:
-            known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed)
-        return known
+        parameters = self._parameters if selection is None else listed(selection).parameters
+        return parameters.of(num_probed)
 
     def _scan_selected(
         self, queries: Queries, k: int, probed: NDArray[np.int64], selection: NodeSelection

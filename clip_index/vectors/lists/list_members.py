@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clip_index.vectors.lists.search_parameters import SearchParameters
 from clip_index.vectors.vectors import NodeSelection
 
 _FEW_LISTS = 1 / 4
@@ -114,7 +115,7 @@ class ListedSelection(NodeSelection):
         self._members = members
         self._find_addresses = find_addresses
         self._num_counts = 0
-        self._parameters: dict[int, Any] = {}
+        self.parameters = SearchParameters(bitmap)
 
     @cached_property
     def num_in_list(self) -> NDArray[np.int64]:  # type: ignore[override]
@@ -128,14 +129,6 @@ class ListedSelection(NodeSelection):
         if is_known or lists.size > _FEW_LISTS * len(self._members.lengths):
             return self.num_in_list[lists]
         return self._members.count_in(lists.ravel(), self.bitmap).reshape(lists.shape)
-
-    def parameters_of(self, num_probed: int) -> Any:
-        """Return FAISS's parameters for a search of so many lists, which are kept: building takes time."""
-        known = self._parameters.get(num_probed)
-        if known is None:
-            selector = faiss.IDSelectorBitmap(self.bitmap)
-            known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed, sel=selector)
-        return known
 
     @cached_property
     def codes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.vectors.lists.inverted_lists import InvertedLists
+from clip_index.vectors.lists.search_parameters import SearchParameters
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.process_memory import ProcessMemory
 from clip_index.vectors.queries import Found, NearLists, Queries, pointer_to_zeros
@@ -57,7 +58,7 @@ class StackedLists:
         self.num_nodes = int(self._index.ntotal)
         self._first_ids = np.zeros(len(files) * self._num_lists, np.int64)
         """The address of each list's first id; 0 until somebody asks for it."""
-        self._parameters: dict[int, Any] = {}
+        self._parameters = SearchParameters()
 
     def search(self, queries: Queries, k: int) -> Found:
         """Return the k best nodes of each query in the near lists of all files: scores and labels.
@@ -77,7 +78,7 @@ class StackedLists:
             faiss.swig_ptr(scores),
             faiss.swig_ptr(labels),
             True,  # return labels
-            self._parameters_of(num_probed),
+            self._parameters.of(num_probed),
         )
         return clip_scores((scores, labels))
 
@@ -87,12 +88,6 @@ class StackedLists:
         if len(probed) > 1:
             probed[np.broadcast_to(near.lists[:, None] < 0, probed.shape)] = -1
         return probed.reshape(len(probed), -1)
-
-    def _parameters_of(self, num_probed: int) -> Any:
-        known = self._parameters.get(num_probed)
-        if known is None:
-            known = self._parameters[num_probed] = faiss.SearchParametersIVF(nprobe=num_probed)
-        return known
 
     def find(self, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the file that each label belongs to, and the node there, both (n,)."""
