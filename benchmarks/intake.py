@@ -29,7 +29,7 @@ from benchmarks.indexes.commits import CommitWatch, burst_per_second
 from benchmarks.processes.services import Program, Running, open_site, running, running_broker
 from clip_index.encoder.open_clip import load_encoder
 from event_log.kafka.publisher import KafkaPublisher
-from schemas.avro.avro_format import FINGERPRINT_BYTES, MARKER, current_schema
+from schemas.avro.format import FINGERPRINT_BYTES, MARKER, current_schema
 from schemas.events import ImageContent
 
 NAME = "intake"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from clip_index.errors import DamagedFile
 from clip_index.reading.index_reader import IndexReader
-from clip_index.storage.object_bucket import ObjectBucket
-from clip_index.storage.object_store import ObjectShardStore
+from clip_index.storage.buckets.object_bucket import ObjectBucket
+from clip_index.storage.buckets.object_store import ObjectShardStore
 from crashes.damage import CHANGES, Damage, build_packs, misses_of, verify_as_writer
 from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import unit_vectors

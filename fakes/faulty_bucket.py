@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from clip_index.storage.object_bucket import ObjectBucket, ObjectFacts
+from clip_index.storage.buckets.object_bucket import ObjectBucket, ObjectFacts
 from clip_index.storage.regular_files import MAX_DOCUMENT_BYTES
 from clip_index.storage.shard_store import StoreUnreachable
 

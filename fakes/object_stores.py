@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clip_index.storage.file_cache import FileCache
-from clip_index.storage.object_bucket import ObjectBucket, open_bucket
-from clip_index.storage.object_store import ObjectShardStore
+from clip_index.storage.buckets.file_cache import FileCache
+from clip_index.storage.buckets.object_bucket import ObjectBucket, open_bucket
+from clip_index.storage.buckets.object_store import ObjectShardStore
 
 _CACHE_BYTES = 2**30
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from schemas.avro.avro_format import (
+from schemas.avro.format import (
     MARKER,
     AvroReader,
     AvroSchema,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import TypeAlias
 
-from schemas.avro.avro_format import write_string
+from schemas.avro.format import write_string
 from schemas.codec import EncodedEvent, encode_event, encode_event_framed
 from schemas.events import Event
 from schemas.framing import KEY_HEADER, SchemaKey, prefix_of

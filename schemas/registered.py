@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from schemas.avro.avro_format import AvroReader, ForeignSchema, parse_foreign_schema, read_foreign_datum
+from schemas.avro.format import AvroReader, ForeignSchema, parse_foreign_schema, read_foreign_datum
 from schemas.errors import BadEvent
 from schemas.events import Event
 from schemas.framing import Framed, SchemaKey, describe_schema_key

@@ -57,7 +57,7 @@ HOMES = {
     "aiohttp": ("query_api/", "consumer/references/"),
     "obstore": (
         "service/buckets.py",
-        "clip_index/storage/object_bucket.py",
+        "clip_index/storage/buckets/object_bucket.py",
         "consumer/references/",
         "query_api/uploads/contents_store.py",
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes.sample_events import NOON_MS, SAMPLE_EVENTS, describe_event
-from schemas.avro.avro_format import current_schema
+from schemas.avro.format import current_schema
 from schemas.codec import EncodedEvent, encode_event, encode_event_json
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from benchmarks.clients.photographs import crop_jpegs
-from schemas.avro.avro_format import write_avro
+from schemas.avro.format import write_avro
 from schemas.events import Content, ImageContent, TextContent, UploadEvent
 
 Poison = Callable[[int], tuple[bytes | None, bytes]]

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 
 import xxhash
 
-from clip_index.storage.file_cache import FileCache
+from clip_index.storage.buckets.file_cache import FileCache
+from clip_index.storage.buckets.object_bucket import open_bucket
+from clip_index.storage.buckets.object_store import ObjectShardStore
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.storage.object_bucket import open_bucket
-from clip_index.storage.object_store import ObjectShardStore
 from clip_index.storage.shard_store import ShardStore, StoreRefused
 
 DEFAULT_CACHE_BYTES = 20 * 2**30

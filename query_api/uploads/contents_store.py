@@ -15,8 +15,8 @@ import obstore
 import structlog
 from obstore.exceptions import BaseError
 
+from clip_index.storage.buckets.object_bucket import NO_CREDENTIALS, are_credentials_missing
 from clip_index.storage.durable_files import create_exclusively, make_directory
-from clip_index.storage.object_bucket import NO_CREDENTIALS, are_credentials_missing
 from service.buckets import open_bucket
 
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from schemas.avro.avro_format import current_schema
+from schemas.avro.format import current_schema
 from schemas.codec import EventDecoder
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import TextContent, UploadEvent

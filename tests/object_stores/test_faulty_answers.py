@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from clip_index.storage import object_bucket
+from clip_index.storage.buckets import object_bucket
+from clip_index.storage.buckets.object_bucket import open_bucket
+from clip_index.storage.buckets.object_store import ObjectShardStore
 from clip_index.storage.file_digest import digest_of
 from clip_index.storage.index_roots import ObjectRoot, open_root
-from clip_index.storage.object_bucket import open_bucket
-from clip_index.storage.object_store import ObjectShardStore
 from clip_index.storage.shard_store import StoreRefused, StoreUnreachable
 from crashes.shard_life import SETTINGS, live, open_and_check
 from crashes.small_log import build_log

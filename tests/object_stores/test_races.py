@@ -13,8 +13,8 @@ import pytest
 
 from clip_index.generations.history import read_newest
 from clip_index.generations.takeover import Claim, take_over_manifest
-from clip_index.storage.object_bucket import open_bucket
-from clip_index.storage.object_store import ObjectShardStore
+from clip_index.storage.buckets.object_bucket import open_bucket
+from clip_index.storage.buckets.object_store import ObjectShardStore
 from fakes.object_stores import object_store
 from tests.fixtures.buckets import reach
 

@@ -12,7 +12,7 @@ import pytest
 from fastavro.schema import to_parsing_canonical_form
 
 from fakes.sample_events import SAMPLE_EVENTS, build_upload, describe_event
-from schemas.avro.avro_format import (
+from schemas.avro.format import (
     FINGERPRINT_ALIASES,
     AvroSchema,
     current_schema,

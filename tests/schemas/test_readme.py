@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import murmur2
 
 from fakes.sample_events import NOON, NOON_MS
-from schemas.avro.avro_format import MARKER, current_schema
+from schemas.avro.format import MARKER, current_schema
 from schemas.codec import EventDecoder
 from schemas.errors import BAD_EVENT_REASONS
 from schemas.events import Event, TextContent, UploadEvent

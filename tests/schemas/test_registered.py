@@ -13,7 +13,7 @@ import fastavro
 import pytest
 
 from fakes.sample_events import SAMPLE_EVENTS
-from schemas.avro.avro_format import current_schema
+from schemas.avro.format import current_schema
 from schemas.clock_time import ms_from_time, time_from_ms
 from schemas.codec import EventDecoder, encode_event_framed, encode_event_json
 from schemas.errors import BadEvent, SchemaNotAtHand

@@ -12,10 +12,10 @@ import pytest
 from clip_index.errors import DamagedFile
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
-from clip_index.storage import file_cache
-from clip_index.storage.file_cache import FileCache
-from clip_index.storage.object_bucket import ObjectBucket
-from clip_index.storage.object_store import ObjectShardStore
+from clip_index.storage.buckets import file_cache
+from clip_index.storage.buckets.file_cache import FileCache
+from clip_index.storage.buckets.object_bucket import ObjectBucket
+from clip_index.storage.buckets.object_store import ObjectShardStore
 from clip_index.storage.shard_store import StoreTrouble, StoreUnreachable
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.faulty_bucket import Fault, FaultyBucket

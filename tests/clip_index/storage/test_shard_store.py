@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from clip_index.storage import local_store
+from clip_index.storage.buckets.object_bucket import open_bucket
 from clip_index.storage.file_digest import digest_of, verify_file
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.storage.object_bucket import open_bucket
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, CreationUnknown, ShardStore
 from fakes.object_stores import memory_bucket, object_store
 from tests.fixtures.buckets import reach

@@ -24,10 +24,10 @@ from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import Manifest, SegmentEntry, dump_manifest, parse_manifest
 from clip_index.generations.restoration import commit_restoration, plan_repair
 from clip_index.segments.segment_files import PARTS_OF_IDS
+from clip_index.storage.buckets.object_bucket import open_bucket
 from clip_index.storage.digested_json import dump_digested
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.storage.object_bucket import open_bucket
 from clip_index.vectors.centroid_set import CentroidSets
 from clip_index.writing.deferred_segment import DeferredSegment
 from clip_index.writing.late_verification import THREAD, LateVerification

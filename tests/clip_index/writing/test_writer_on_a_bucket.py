@@ -15,8 +15,8 @@ from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import commit_restoration, plan_rollback
 from clip_index.generations.watermark import read_watermark
+from clip_index.storage.buckets.object_bucket import ObjectBucket
 from clip_index.storage.index_roots import ObjectRoot
-from clip_index.storage.object_bucket import ObjectBucket
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_state import open_state
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings

@@ -14,7 +14,7 @@ from consumer.registry.fetching import RegistryPatience
 from event_log.errors import RegistryRefused, RegistryUnavailable
 from event_log.schema_registry.client import FetchedSchema, RegistryClient
 from event_log.schema_registry.settings import RegistrySettings
-from schemas.avro.avro_format import current_schema
+from schemas.avro.format import current_schema
 from schemas.codec import encode_event_framed
 from tests.consumer.running import TOPIC, World, eventually, upload
 from tests.registry.apicurio import Apicurio

@@ -19,9 +19,9 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
 
-from schemas.avro.avro_indices import Walk, index_check
-from schemas.avro.avro_logical import ToMilliseconds, find_refusal, find_time_unit
-from schemas.avro.avro_references import with_references
+from schemas.avro.indices import Walk, index_check
+from schemas.avro.logical import ToMilliseconds, find_refusal, find_time_unit
+from schemas.avro.references import with_references
 from schemas.clock_time import ms_from_time, time_from_ms
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import (

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.sample_events import SAMPLE_EVENTS
-from schemas.avro.avro_indices import index_check
+from schemas.avro.indices import index_check
 from schemas.codec import EventDecoder, encode_event
 from schemas.errors import BadEvent, UnknownSchema
 from schemas.events import DeleteEvent, Event, UploadEvent

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import DamagedFile
-from clip_index.storage import file_cache
-from clip_index.storage.file_cache import FileCache
+from clip_index.storage.buckets import file_cache
+from clip_index.storage.buckets.file_cache import FileCache
 from clip_index.storage.file_digest import digest_of
 from clip_index.storage.shard_store import StoreTrouble
 
@@ -125,7 +125,7 @@ def test_a_mapped_copy_stays_valid_when_it_is_removed(tmp_path: Path, clock: Clo
 _OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from clip_index.storage.file_cache import FileCache
+from clip_index.storage.buckets.file_cache import FileCache
 cache = FileCache(Path(sys.argv[1]), 1000)
 cache.keep("reader", {"a"})
 cache.staged("segments/half").write_bytes(b"half")

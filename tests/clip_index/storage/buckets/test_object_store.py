@@ -15,11 +15,11 @@ import pytest
 from clip_index.errors import DamagedFile, IndexRefused
 from clip_index.generations.history import list_generations
 from clip_index.generations.index_directory import IndexDirectory
-from clip_index.storage import object_bucket
+from clip_index.storage.buckets import object_bucket
+from clip_index.storage.buckets.object_bucket import ObjectBucket, ObjectFacts, open_bucket
+from clip_index.storage.buckets.object_store import ObjectShardStore
 from clip_index.storage.file_digest import digest_of
 from clip_index.storage.index_roots import ObjectRoot, open_root
-from clip_index.storage.object_bucket import ObjectBucket, ObjectFacts, open_bucket
-from clip_index.storage.object_store import ObjectShardStore
 from clip_index.storage.shard_store import CreationUnknown, StoreRefused, StoreUnreachable
 from clip_index.writing.shard_writer import WriterSettings
 from fakes.faulty_bucket import Fault, FaultyBucket
@@ -96,7 +96,7 @@ class Refusing(ObjectBucket):
 def test_what_cannot_be_created_and_not_be_read_is_unknown(
     bucket: ObjectBucket, tmp_path: Path, kind: type[ObjectBucket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_index.storage.object_store._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("clip_index.storage.buckets.object_store._PAUSE_SECONDS", 0.0)
     with pytest.raises(CreationUnknown):
         store_of(kind(bucket._store, bucket.url), tmp_path).create_exclusively("one", b"ours")
 

@@ -18,11 +18,11 @@ from typing import TypeVar
 from uuid import uuid4
 
 from clip_index.errors import DamagedFile
+from clip_index.storage.buckets.file_cache import FileCache, part_name
+from clip_index.storage.buckets.object_bucket import ObjectBucket
 from clip_index.storage.durable_files import remove_tree
-from clip_index.storage.file_cache import FileCache, part_name
 from clip_index.storage.file_digest import FileDigest, digest_of_chunks, read_digest
 from clip_index.storage.mapped_part import MappedPart, map_file
-from clip_index.storage.object_bucket import ObjectBucket
 from clip_index.storage.pack import PackPart
 from clip_index.storage.shard_store import (
     UNFINISHED_PREFIX,
