@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
-from math import ceil, floor, inf
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +25,23 @@ from clip_index.row_filter import (
     RowFilter,
     SimpleCondition,
 )
+from clip_index.segments.condition_masks import (
+    Mask,
+    all_of,
+    any_of,
+    as_mask,
+    equals_text,
+    is_number,
+    lists_mask,
+    number_mask,
+    text_mask,
+    texts_wanted,
+    whole_bounds,
+)
 from clip_index.segments.ordered_numbers import OrderedNumbers, order_numbers
 from clip_index.segments.ordered_texts import OrderedTexts, order_texts
 from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
-
-Mask: TypeAlias = NDArray[np.bool_]
 
 _FEW_PART = 8
 """Up to an eighth of the rows are few. More rows cost as much as a mask of all."""
@@ -41,7 +50,6 @@ _MIN_ORDERED_ROWS = 4096
 """Smaller segments are soon merged, and a look at all of their rows takes no longer than a look-up."""
 
 _ORDERED_FIELDS = frozenset({"source", "owner_id"})
-_MAX_EXACT = 2.0**53
 _NUM_CACHED_MASKS = 32
 _NUM_CACHED_KEYS = 32
 _MAX_KNOWN_KEYS = 10_000  # of one map column; a segment with more is searched for every key
@@ -134,7 +142,7 @@ class RowMasks:
         if isinstance(condition, (AllOf, Exists)):
             return None
         if field in _ORDERED_FIELDS:
-            return self._texts_of(field).rows_with(_texts_wanted(condition), most)
+            return self._texts_of(field).rows_with(texts_wanted(condition), most)
         if not field.startswith(METADATA_PREFIX):
             return None
         return self._rows_by_value(field.removeprefix(METADATA_PREFIX), condition, most)
@@ -171,7 +179,7 @@ class RowMasks:
         inside, partly = (self.time_blocks.rows_of(part) for part in blocks)
         if len(inside) > most or len(partly) > self._columns.num_rows // 2:
             return None
-        kept = partly[_number_mask(self._times[partly], condition)]
+        kept = partly[number_mask(self._times[partly], condition)]
         rows = np.sort(np.concatenate([inside, kept]))
         return rows if len(rows) <= most else None
 
@@ -181,14 +189,14 @@ class RowMasks:
         if self._has_orders and isinstance(condition, InRange):
             blocks = self._split_by_time(condition)
         if blocks is None:
-            return _number_mask(self._times, condition)
+            return number_mask(self._times, condition)
         mask = self.time_blocks.mask_of(blocks[0])
         partly = self.time_blocks.rows_of(blocks[1])
-        mask[partly] = _number_mask(self._times[partly], condition)
+        mask[partly] = number_mask(self._times[partly], condition)
         return mask
 
     def _split_by_time(self, condition: InRange) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        bounds = _whole_bounds(condition)
+        bounds = whole_bounds(condition)
         return None if bounds is None else self.time_blocks.split(*bounds)
 
     @cached_property
@@ -209,9 +217,9 @@ class RowMasks:
     def _build(self, row_filter: RowFilter) -> Mask:
         masks = [self._condition_mask(condition) for condition in row_filter.must]
         if row_filter.should:
-            masks.append(_any([self._condition_mask(condition) for condition in row_filter.should]))
+            masks.append(any_of([self._condition_mask(condition) for condition in row_filter.should]))
         masks += [~self._condition_mask(condition) for condition in row_filter.must_not]
-        return _all(masks) if masks else np.ones(self._columns.num_rows, np.bool_)
+        return all_of(masks) if masks else np.ones(self._columns.num_rows, np.bool_)
 
     def _condition_mask(self, condition: Condition) -> Mask:
         mask = self._field_mask(condition)
@@ -221,11 +229,11 @@ class RowMasks:
         """Evaluate a condition. For `Exists`, return which rows have a value."""
         field = condition.field
         if isinstance(condition, AllOf):
-            return _all([self._field_mask(AnyOf(field, (value,))) for value in condition.values])
+            return all_of([self._field_mask(AnyOf(field, (value,))) for value in condition.values])
         if field in _ORDERED_FIELDS and self._has_orders and not isinstance(condition, Exists):
-            return self._texts_of(field).mask(_texts_wanted(condition))
+            return self._texts_of(field).mask(texts_wanted(condition))
         if field in TEXT_FIELDS:
-            return _text_mask(self._columns.column(field), condition)
+            return text_mask(self._columns.column(field), condition)
         if field == TIME_FIELD:
             return self._time_mask(condition)
         if field.startswith(METADATA_PREFIX):
@@ -239,7 +247,7 @@ class RowMasks:
             if _METADATA_COLUMNS[name](condition) and self._may_have(name, key):
                 positions = self._positions_of(name, key)
                 masks.append(positions.scatter(_items_mask(column.items, positions, condition), num_rows))
-        return _any(masks) if masks else np.zeros(num_rows, np.bool_)
+        return any_of(masks) if masks else np.zeros(num_rows, np.bool_)
 
     def _may_have(self, name: str, key: str) -> bool:
         """Whether an item of a map column may have the key. A look-up, where finding its items is a scan."""
@@ -260,7 +268,7 @@ class RowMasks:
         return self._key_positions.find_or_build(f"{name} {key}", partial(self._find_key, column, key))
 
     def _find_key(self, column: pa.MapArray, key: str) -> _KeyPositions:
-        items = np.flatnonzero(_equals_text(column.keys, [key]))
+        items = np.flatnonzero(equals_text(column.keys, [key]))
         row_of_item = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
         rows = row_of_item[items - column.offsets[0].as_py()]
         numbers = column.items.to_numpy()[items] if pa.types.is_floating(column.items.type) else None
@@ -283,68 +291,10 @@ def _ordered_rows(
     if ordered is None:
         return None
     if isinstance(ordered, OrderedTexts):
-        return ordered.rows_with(_texts_wanted(condition), most)
+        return ordered.rows_with(texts_wanted(condition), most)
     if isinstance(condition, InRange):
         return ordered.rows_within(condition, most)
-    return ordered.rows_with([float(value) for value in condition.values if _is_number(value)], most)
-
-
-def _texts_wanted(condition: InRange | AnyOf) -> list[str]:
-    """Return the texts that meet a condition. No text is within a range."""
-    return (
-        [value for value in condition.values if isinstance(value, str)]
-        if isinstance(condition, AnyOf)
-        else []
-    )
-
-
-def _any(masks: Sequence[Mask]) -> Mask:
-    return reduce(np.logical_or, masks)
-
-
-def _all(masks: Sequence[Mask]) -> Mask:
-    return reduce(np.logical_and, masks)
-
-
-def _text_mask(column: pa.Array, condition: SimpleCondition) -> Mask:
-    if isinstance(condition, Exists):
-        return _as_mask(pc.is_valid(column))
-    if isinstance(condition, InRange):
-        return np.zeros(len(column), np.bool_)
-    return _equals_text(column, [value for value in condition.values if isinstance(value, str)])
-
-
-def _equals_text(column: pa.Array, values: Sequence[str]) -> Mask:
-    if len(values) == 1:
-        return _as_mask(pc.fill_null(pc.equal(column, pa.scalar(values[0], column.type)), False))
-    return _as_mask(pc.is_in(column, value_set=pa.array(values, column.type)))
-
-
-def _number_mask(numbers: NDArray[Any], condition: SimpleCondition) -> Mask:
-    if isinstance(condition, Exists):
-        return np.ones(len(numbers), np.bool_)
-    if isinstance(condition, AnyOf):
-        return np.isin(numbers, np.array([v for v in condition.values if _is_number(v)], np.float64))
-    bounds = (
-        (np.greater, condition.gt),
-        (np.greater_equal, condition.gte),
-        (np.less, condition.lt),
-        (np.less_equal, condition.lte),
-    )
-    masks = [compare(numbers, bound) for compare, bound in bounds if bound is not None]
-    return _all(masks) if masks else np.ones(len(numbers), np.bool_)
-
-
-def _whole_bounds(condition: InRange) -> tuple[float, float] | None:
-    """Return the least and the greatest whole number within the bounds; None if they are not exact floats."""
-    given = [b for b in (condition.gt, condition.gte, condition.lt, condition.lte) if b is not None]
-    if not all(abs(bound) < _MAX_EXACT for bound in given):
-        return None
-    least = [-inf, *(floor(b) + 1 for b in (condition.gt,) if b is not None)]
-    least += [ceil(b) for b in (condition.gte,) if b is not None]
-    most = [inf, *(ceil(b) - 1 for b in (condition.lt,) if b is not None)]
-    most += [floor(b) for b in (condition.lte,) if b is not None]
-    return max(least), min(most)
+    return ordered.rows_with([float(value) for value in condition.values if is_number(value)], most)
 
 
 def _columns_of(field: str) -> Collection[str]:
@@ -359,27 +309,15 @@ def _items_mask(items: pa.Array, positions: _KeyPositions, condition: SimpleCond
     if isinstance(condition, Exists):
         return np.ones(len(positions.items), np.bool_)
     if positions.numbers is not None:
-        return _number_mask(positions.numbers, condition)
+        return number_mask(positions.numbers, condition)
     if isinstance(positions.ordered, OrderedTexts) and isinstance(condition, AnyOf):
-        return positions.ordered.mask(_texts_wanted(condition))
+        return positions.ordered.mask(texts_wanted(condition))
     if pa.types.is_string(items.type):
-        return _text_mask(items.take(pa.array(positions.items)), condition)
+        return text_mask(items.take(pa.array(positions.items)), condition)
     if pa.types.is_list(items.type):
-        return _lists_mask(items.take(pa.array(positions.items)), condition)
+        return lists_mask(items.take(pa.array(positions.items)), condition)
     wanted = condition.values if isinstance(condition, AnyOf) else ()
-    return np.isin(_as_mask(items)[positions.items], [value for value in wanted if isinstance(value, bool)])
-
-
-def _lists_mask(lists: pa.ListArray, condition: SimpleCondition) -> Mask:
-    """Return which lists hold a text that meets the condition: a mask (n,)."""
-    mask = np.zeros(len(lists), np.bool_)
-    list_of_text = np.asarray(pc.list_parent_indices(lists))
-    mask[list_of_text[_text_mask(pc.list_flatten(lists), condition)]] = True
-    return mask
-
-
-def _is_number(value: MetadataScalar) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return np.isin(as_mask(items)[positions.items], [value for value in wanted if isinstance(value, bool)])
 
 
 def _names(condition: SimpleCondition, is_of_type: Callable[[MetadataScalar], bool]) -> bool:
@@ -392,12 +330,8 @@ def _names(condition: SimpleCondition, is_of_type: Callable[[MetadataScalar], bo
 _METADATA_COLUMNS: Mapping[str, Callable[[SimpleCondition], bool]] = MappingProxyType(
     {
         "metadata_text": lambda c: _names(c, lambda value: isinstance(value, str)),
-        "metadata_number": lambda c: isinstance(c, InRange) or _names(c, _is_number),
+        "metadata_number": lambda c: isinstance(c, InRange) or _names(c, is_number),
         "metadata_boolean": lambda c: _names(c, lambda value: isinstance(value, bool)),
         "metadata_texts": lambda c: _names(c, lambda value: isinstance(value, str)),
     }
 )
-
-
-def _as_mask(array: pa.BooleanArray) -> Mask:
-    return np.asarray(array.to_numpy(zero_copy_only=False), np.bool_)
