@@ -16,7 +16,8 @@ from consumer.backlog.backlog import Backlog, BacklogLimits
 from consumer.intake.dispatcher import Dispatcher
 from consumer.preparation.placement import Placement
 from consumer.preparation.record_reader import RecordReader
-from consumer.preparation.steps import Preparation, PreparationOptions
+from consumer.preparation.steps import Fetchers, Preparation, PreparationOptions
+from consumer.preparation.upload_contents import UploadContents
 from consumer.quarantine.inflight import InFlight, InFlightFile
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.saved_encodings import ContentDigests, NothingStored, SavedEncodings
@@ -61,11 +62,14 @@ class _Side:
         metrics, encoder, gate = Metrics(), self._encoder, RiskGate()
         preparation = Preparation(
             reader=RecordReader(EventDecoder(), Placement(1, metrics.misplaced_records), metrics.other_keys),
-            encoder=encoder,
-            saved=SavedEncodings(
-                ContentDigests(encoder.fingerprint, ""), NothingStored(), metrics.encodings_saved
+            contents=UploadContents(
+                encoder,
+                SavedEncodings(
+                    ContentDigests(encoder.fingerprint, ""), NothingStored(), metrics.encodings_saved
+                ),
+                truncated_texts=metrics,
             ),
-            references=_NoReferences(),
+            fetchers=Fetchers(_NoReferences()),
             meter=metrics,
             options=PreparationOptions(num_threads=1),
             settled=backlog,

@@ -29,7 +29,8 @@ from consumer.pipeline import Pipeline, PipelineParts
 from consumer.pipeline_state import PipelineState
 from consumer.preparation.placement import Placement
 from consumer.preparation.record_reader import RecordReader
-from consumer.preparation.steps import Preparation, PreparationOptions
+from consumer.preparation.steps import Fetchers, Preparation, PreparationOptions
+from consumer.preparation.upload_contents import UploadContents
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.references.fetching import FetchLimits, References
 from consumer.references.policy import ReferencePolicy
@@ -194,13 +195,16 @@ class _Assembly:
         )
         return Preparation(
             reader=RecordReader(decoder, placement, self._metrics.other_keys),
-            encoder=self._connections.encoder,
-            saved=self._saved,
-            references=references,
+            contents=UploadContents(
+                self._connections.encoder,
+                self._saved,
+                truncated_texts=self._metrics,
+                make_thumbnail=self._options.preparation.make_thumbnail,
+            ),
+            fetchers=Fetchers(references, self._schemas),
             meter=self._metrics,
             options=self._options.preparation,
             settled=self._backlog,
-            schemas=self._schemas,
         )
 
     def _build_intake(self, path: RecordPath, preparation: Preparation) -> Intake:

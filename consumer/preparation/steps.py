@@ -12,29 +12,24 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from clip_index.content import Derived
-from clip_index.encoder.protocol import Encoder
 from clip_index.errors import BadContent
 from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.record_reader import RecordReader
 from consumer.preparation.step_pool import StepPool
+from consumer.preparation.upload_contents import UploadContents, UploadSource, content_from_bytes
 from consumer.quarantine.handling import Handling
 from consumer.references.fetching import ReferenceGivenUp
-from consumer.saved_encodings import PreparedContent, SavedEncodings
-from consumer.tasks import AlreadyEncoded, NothingThere, Outcome, Patching, Removal, Task, Upload
-from consumer.telemetry.metrics import PreparationMeter
+from consumer.tasks import AlreadyEncoded, NothingThere, Outcome, Patching, Removal, Task
+from consumer.telemetry.metrics import StageTimer
 from event_log.records import Record
 from schemas.errors import BadEvent, SchemaNotAtHand, UnknownSchema
 from schemas.events import (
     ContentReference,
     DeleteEvent,
     Event,
-    ImageContent,
-    Modality,
     PatchEvent,
-    TextContent,
     UploadEvent,
 )
 from schemas.framing import SchemaKey
@@ -50,6 +45,13 @@ class SchemaFetcher(Protocol):
     """Fetches a schema that a record needs. `on_failure` is told why that takes longer."""
 
     def fetch(self, key: SchemaKey, on_failure: Callable[[str], None]) -> Future[None]: ...
+
+
+class Fetchers(NamedTuple):
+    """What fetches for a record: its content, and the schema that it is written with."""
+
+    references: Fetcher
+    schemas: SchemaFetcher | None = None
 
 
 class SettledTasks(Protocol):
@@ -86,23 +88,6 @@ class _Group:
     prepare_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """The content of an upload, at hand. `sha256` is there if a reference gave the bytes."""
-
-    task: Task
-    event: UploadEvent
-    content: TextContent | ImageContent
-    sha256: str | None = None
-
-    def sha256_of_bytes(self) -> bytes:
-        if self.sha256 is not None:
-            return bytes.fromhex(self.sha256)
-        content = self.content
-        data = content.text.encode() if isinstance(content, TextContent) else content.data
-        return hashlib.sha256(data).digest()
-
-
 _WAY_ON = (
     "upgrade this consumer, or set CLIPTIDE_CONSUMER__ON_UNKNOWN_SCHEMA=dead_letter to set such records aside"
 )
@@ -122,22 +107,18 @@ class Preparation:
         self,
         *,
         reader: RecordReader,
-        encoder: Encoder,
-        saved: SavedEncodings,
-        references: Fetcher,
-        meter: PreparationMeter,
+        contents: UploadContents,
+        fetchers: Fetchers,
+        meter: StageTimer,
         options: PreparationOptions,
         settled: SettledTasks,
-        schemas: SchemaFetcher | None = None,
     ) -> None:
         self._reader = reader
-        self._encoder = encoder
-        self._saved = saved
-        self._references = references
+        self._contents = contents
+        self._fetchers = fetchers
         self._meter = meter
         self._options = options
         self._settled = settled
-        self._schemas = schemas
         self._pool = StepPool(options.num_threads, "prepare")
 
     def submit(self, tasks: Sequence[Task], handling: Handling) -> None:
@@ -232,13 +213,14 @@ class Preparation:
             if isinstance(event, PatchEvent):
                 return Patching(event)
             if not isinstance(event.content, ContentReference):
-                return self._prepare(_Source(task, event, event.content), group)
+                return self._prepare(UploadSource(task.partition, event, event.content), group)
         self._fetch(event, event.content, task, group)
         return None
 
     def _fetch_schema(self, key: SchemaKey, task: Task, group: _Group) -> None:
         """Decode the task again when its schema is there. Until then it holds its partition and no other."""
-        assert self._schemas is not None
+        schemas = self._fetchers.schemas
+        assert schemas is not None
         alone = _Group([task], group.handling)
 
         def wait_because(reason: str) -> None:
@@ -248,7 +230,7 @@ class Preparation:
             task.waits_because = None
             self._submit(alone, self._decode)
 
-        self._schemas.fetch(key, wait_because).add_done_callback(decode_again)
+        schemas.fetch(key, wait_because).add_done_callback(decode_again)
 
     def _read(self, record: Record, group: _Group) -> Event | None:
         started = time.perf_counter()
@@ -259,7 +241,7 @@ class Preparation:
 
     def _fetch(self, event: UploadEvent, reference: ContentReference, task: Task, group: _Group) -> None:
         began_ns = time.time_ns()
-        fetching = self._references.fetch(reference, task.position)
+        fetching = self._fetchers.references.fetch(reference, task.position)
         task.fetch(fetching)
         alone = _Group([task], group.handling)
 
@@ -275,50 +257,13 @@ class Preparation:
         data = task.take_fetched()
         with group.handling.around_step():
             sha256 = event.content.sha256 or hashlib.sha256(data).hexdigest()
-            content = _content_from_bytes(data, event.content.modality)
-            return self._prepare(_Source(task, event, content, sha256), group)
+            content = content_from_bytes(data, event.content.modality)
+            return self._prepare(UploadSource(task.partition, event, content, sha256), group)
 
-    def _prepare(self, source: _Source, group: _Group) -> Outcome:
-        """Prepare the content of an upload, unless its embeddings are known from equal bytes."""
+    def _prepare(self, source: UploadSource, group: _Group) -> Outcome:
         started = time.perf_counter()
         try:
-            digest = self._saved.digest_of(source.content.modality, source.sha256_of_bytes())
-            derived = self._saved.find(source.task.partition, digest)
-            if derived is not None:
-                return AlreadyEncoded(self._upload(source, digest, derived), derived.embeddings)
-            content = self._saved.prepare(digest, lambda: self._prepared(source.content))
+            made = self._contents.prepare(source)
         finally:
             group.prepare_seconds += time.perf_counter() - started
-        return group.handling.finish(self._upload(source, digest, content), content.prepared)
-
-    def _prepared(self, content: TextContent | ImageContent) -> PreparedContent:
-        if isinstance(content, TextContent):
-            return PreparedContent(self._encoder.prepare_text(content.text))
-        prepared, make_thumbnail = self._encoder.prepare_image(content.data), self._options.make_thumbnail
-        return PreparedContent(prepared, make_thumbnail(content.data) if make_thumbnail else None)
-
-    def _upload(self, source: _Source, digest: bytes, made: Derived | PreparedContent) -> Upload:
-        if made.is_truncated:
-            self._meter.count_truncated_text()
-        content = source.content
-        text = content.text if isinstance(content, TextContent) else None
-        return Upload(
-            source.event,
-            content.modality,
-            text,
-            digest,
-            thumbnail=made.thumbnail,
-            sha256=source.sha256,
-            is_truncated=made.is_truncated,
-        )
-
-
-def _content_from_bytes(data: bytes, modality: Modality) -> TextContent | ImageContent:
-    if not data.strip():
-        raise BadEvent("empty_content", f"the referenced {modality} is empty")
-    if modality == "image":
-        return ImageContent(data)
-    try:
-        return TextContent(data.decode())
-    except UnicodeDecodeError as error:
-        raise BadContent("not_unicode", "the referenced text is not UTF-8") from error
+        return made if isinstance(made, AlreadyEncoded) else group.handling.finish(*made)

@@ -26,12 +26,6 @@ class StageTimer(Protocol):
     def observe(self, stage: Stage, seconds: float) -> None: ...
 
 
-class PreparationMeter(StageTimer, Protocol):
-    """Is also told which texts did not fit."""
-
-    def count_truncated_text(self) -> None: ...
-
-
 class Metrics:
     """Every metric of the consumer. Thread-safe."""
 

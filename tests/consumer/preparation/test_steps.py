@@ -13,7 +13,8 @@ import pytest
 from consumer.dead_letters.dead_letter import SetAside
 from consumer.preparation.placement import Placement
 from consumer.preparation.record_reader import RecordReader
-from consumer.preparation.steps import Fetcher, Preparation, PreparationOptions
+from consumer.preparation.steps import Fetcher, Fetchers, Preparation, PreparationOptions
+from consumer.preparation.upload_contents import UploadContents
 from consumer.quarantine.handling import Handling, NormalHandling
 from consumer.quarantine.risk_gate import RiskGate
 from consumer.saved_encodings import ContentDigests, NothingStored, SavedEncodings
@@ -64,11 +65,12 @@ def preparing(
     metrics, encoder = metrics or Metrics(), FailingEncoder()
     preparation = Preparation(
         reader=RecordReader(EventDecoder(), Placement(1, metrics.misplaced_records), metrics.other_keys),
-        encoder=encoder,
-        saved=SavedEncodings(
-            ContentDigests(encoder.fingerprint, ""), NothingStored(), metrics.encodings_saved
+        contents=UploadContents(
+            encoder,
+            SavedEncodings(ContentDigests(encoder.fingerprint, ""), NothingStored(), metrics.encodings_saved),
+            truncated_texts=metrics,
         ),
-        references=fetcher or Fetched(Future()),
+        fetchers=Fetchers(fetcher or Fetched(Future())),
         meter=metrics,
         options=PreparationOptions(num_threads=2),
         settled=Settled(notify),
