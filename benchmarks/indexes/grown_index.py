@@ -39,7 +39,7 @@ _K = 10
 _MERGES_ALL = MergeSettings(merge_factor=NUM_PARTS, floor_entries=10**9, max_debt=1)
 """A debt of one is the greatest, so a merge has the priority of this process, which waits for it."""
 _TIDYING = WriterSettings(retain_for_seconds=0, collect_every_seconds=0)
-_ROW_BYTES: Mapping[VectorForm, int] = MappingProxyType({"fp16": 1_400, "sq8": 1_950})
+_ROW_BYTES: Mapping[VectorForm, int] = MappingProxyType({"fp16": 1_600, "sq8": 1_950})
 """What a merged row takes at most. One that is not merged takes 1,250 bytes."""
 _SPARE_BYTES = 2 * 2**30
 """Left to others. A merge does not begin without 1 GiB more than it takes."""

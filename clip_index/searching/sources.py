@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
+from operator import not_
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,7 +28,7 @@ from clip_index.views.snapshot import Location, ShardView
 from clip_index.views.tail import Tail
 
 _MIN_STACKED = 2
-"""A single file is searched as fast alone."""
+"""A single file without codes is searched as fast alone."""
 
 
 class ShardSource(NamedTuple):
@@ -105,6 +107,12 @@ def _stack(sources: Iterable[ShardSource], modality: Modality) -> tuple[list[Sta
     for source in sources:
         part = source.rows.part_of_stack(modality)
         (alone if part is None else groups[id(part.lists.centroids)]).append(source)
-    stacks = [Stack(group, modality) for group in groups.values() if len(group) >= _MIN_STACKED]
-    alone += [source for group in groups.values() if len(group) < _MIN_STACKED for source in group]
+    are_stacked = [len(group) >= _MIN_STACKED or _has_codes(group[0], modality) for group in groups.values()]
+    stacks = [Stack(group, modality) for group in compress(groups.values(), are_stacked)]
+    alone += [source for group in compress(groups.values(), map(not_, are_stacked)) for source in group]
     return stacks, alone
+
+
+def _has_codes(source: ShardSource, modality: Modality) -> bool:
+    lists = source.rows.lists(modality)
+    return lists is not None and lists.codes is not None

@@ -25,6 +25,7 @@ from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.segment_files import (
     OWNERS,
     THUMBNAILS,
+    codes_name,
     effort_name,
     embeddings_name,
     nodes_name,
@@ -36,8 +37,8 @@ from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.storage.mapped_array import map_array
 from clip_index.storage.shard_store import ShardStore
-from clip_index.vectors.calibration import UNCALIBRATED, Effort, read_effort
 from clip_index.vectors.centroid_set import CentroidSet, CentroidSets
+from clip_index.vectors.effort import UNCALIBRATED, Effort, read_effort
 from clip_index.vectors.vector_file import VectorFile
 
 _NUM_CACHED_COUNTS = 8
@@ -174,8 +175,9 @@ class Segment:
 def _open_vectors(parts: SegmentParts, modality: Modality, shared: CentroidSet | None) -> VectorFile:
     node_rows = map_array(parts.map(nodes_name(modality)))
     exact = parts.map(embeddings_name(modality)) if embeddings_name(modality) in parts else None
+    codes = parts.map(codes_name(modality)) if codes_name(modality) in parts else None
     vectors, effort = parts.map(vectors_name(modality)), _read_effort(parts, modality)
-    return VectorFile(vectors, node_rows, effort, shared, exact)
+    return VectorFile(vectors, node_rows, effort, shared, exact, codes)
 
 
 def _open_set(

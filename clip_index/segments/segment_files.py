@@ -32,8 +32,8 @@ from clip_index.segments.id_table import build_id_table, hash_column, table_of_c
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.pack import PackPart, PackWriter
 from clip_index.storage.shard_store import ShardStore
-from clip_index.vectors.calibration import write_effort
 from clip_index.vectors.centroid_set import KnownLists
+from clip_index.vectors.effort import write_effort
 from clip_index.vectors.vector_file import NodeMap, VectorWriter, WrittenLists, build_node_map
 
 CONTENTS = "contents.arrow"
@@ -65,6 +65,11 @@ def effort_name(modality: Modality) -> str:
 def embeddings_name(modality: Modality) -> str:
     """Only beside quantised lists."""
     return f"{modality}{EMBEDDINGS_SUFFIX}"
+
+
+def codes_name(modality: Modality) -> str:
+    """Only beside lists of fp16 embeddings around a shared set of centroids that has a codebook."""
+    return f"{modality}.codes.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,9 @@ def _write_vectors(
     if lists is not None:
         with pack.part(effort_name(modality)) as file:
             write_effort(file, lists.effort)
+    if lists is not None and lists.write_codes is not None:
+        with pack.part(codes_name(modality)) as file:
+            lists.write_codes(file)
     return _WrittenVectors(len(node_map.embeddings), lists)
 
 

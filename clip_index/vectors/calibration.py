@@ -13,9 +13,8 @@ lists). A fixed number of lists would have to be the largest of these for every 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from math import comb
 from typing import TypeAlias
 
@@ -23,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
-from clip_index.errors import DamagedFile
-from clip_index.storage.mapped_part import MappedPart
-from clip_index.storage.pack import ByteSink
+from clip_index.vectors.effort import Effort
+from clip_index.vectors.lists.codebook import decode
 
 TARGET_RECALL = 0.99
 """Mean share of a query's ten best contents that a search of one segment finds."""
@@ -45,43 +43,13 @@ _HELD_OUT_PART = 8
 _ASKED_PART = 12  # so few that they are all held out, although by chance fewer than an eighth may be
 _MIX = np.uint64(0xBF58476D1CE4E5B9)  # of splitmix64
 
+_SCAN_DEVIATIONS = 4
+"""A normal error exceeds so many deviations on one side once in 30,000."""
+_NUM_SCANNED = 16_384  # nodes whose codes are looked at
+_NUM_SCANNING = 64  # queries of each kind
+
 _Kind: TypeAlias = tuple[Embeddings, "NDArray[np.int64] | None", float]
 """Queries (q, dimension), the nodes that they are themselves, and the recall that they should reach."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """Which lists a query scans.
-
-    `gap` is how far below the nearest centroid's score (a cosine) a scanned list's centroid may
-    score. `usual_lists` is how many lists nine of ten queries scan: as many are ranked at first. Where the
-    lists hold quantised embeddings, a score by these is off by up to `code_error`; else it is 0.
-    """
-
-    gap: float
-    usual_lists: int
-    code_error: float = 0.0
-
-
-UNCALIBRATED = Effort(gap=0.1, usual_lists=64)
-"""For lists that were built before there was a calibration: wide enough for unclustered embeddings."""
-
-
-def write_effort(file: ByteSink, effort: Effort) -> None:
-    fields = asdict(effort)
-    if not effort.code_error:
-        del fields["code_error"]
-    file.write(json.dumps(fields).encode())
-
-
-def read_effort(part: MappedPart) -> Effort:
-    """Read what `write_effort` wrote; fields of later versions are ignored."""
-    try:
-        fields = json.loads(part.data.to_pybytes())
-        error = float(fields.get("code_error", 0.0))
-        return Effort(float(fields["gap"]), int(fields["usual_lists"]), error)
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        raise DamagedFile(part.path, f"unexpected content ({error!r})") from error
 
 
 def hold_out(embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
@@ -119,6 +87,7 @@ def calibrate(
     others: NDArray[np.float16] | None = None,
     target_recall: float = TARGET_RECALL,
     num_shards: int = 1,
+    codebook: NDArray[np.float16] | None = None,
 ) -> Effort:
     """Return the smallest effort that reaches the target for every kind of query.
 
@@ -129,22 +98,62 @@ def calibrate(
     training stand for queries of that modality: a centroid lies nearer to what trained it than to
     a query, so the others would ask for wider gaps. `others` are embeddings of the other modality: a
     text's embedding is the best example there is of a text that asks for pictures. A kind of its own
-    are random directions, which are far from everything.
+    are random directions, which are far from everything. With a `codebook`, what scans of its codes need
+    is measured too.
     """
     kinds = _kinds_of_queries(nodes, others, target_recall)
     weights, margin = _rank_weights(num_shards), _MARGIN / np.sqrt(num_shards)
+    best = [_find_best(queries, nodes, own) for queries, own, _ in kinds]
+    of_centroids = [queries @ centroids.T for queries, _, _ in kinds]
     needed = [
-        _needed_gap(
-            queries @ centroids.T,
-            list_of_node[_find_best(queries, nodes, own)],
-            weights,
-            1 - (1 - target) * (1 - margin),
-        )
-        for queries, own, target in kinds
+        _needed_gap(scores, list_of_node[found], weights, 1 - (1 - target) * (1 - margin))
+        for scores, found, (_, _, target) in zip(of_centroids, best, kinds, strict=True)
     ]
-    gap = float(max(needed))
-    counts = [_num_within(gap, queries @ centroids.T) for queries, _, _ in kinds[:-1]]
-    return Effort(gap, int(np.quantile(np.concatenate(counts), 0.9)) + 1)
+    gap = max(needed)
+    counts = [_are_near(gap, scores).sum(axis=1) for scores in of_centroids[:-1]]
+    effort = Effort(gap, int(np.quantile(np.concatenate(counts), 0.9)) + 1)
+    if codebook is None:
+        return effort
+    last = max(1, round(_K / num_shards)) - 1  # as many of the ten best lie in this segment
+    asked = [
+        (queries[:_NUM_SCANNING], nodes[found[:_NUM_SCANNING, min(last, found.shape[1] - 1)]])
+        for (queries, _, _), found in zip(kinds, best, strict=True)
+    ]
+    return _measure_scans(effort, nodes, centroids, list_of_node, codebook, asked)
+
+
+def _measure_scans(
+    effort: Effort,
+    nodes: NDArray[np.float16],
+    centroids: Embeddings,
+    list_of_node: NDArray[np.int64],
+    codebook: NDArray[np.float16],
+    asked: list[tuple[Embeddings, NDArray[np.float16]]],
+) -> Effort:
+    """Measure how far scores by codes are off, and how many candidates must be taken because of that.
+
+    `asked` are queries of each kind, (q, dimension), each with the last node that it should find. A candidate
+    is what scores by its code as much as that node, less the error. The last kind is rare.
+    """
+    chosen = np.sort(_draw(len(nodes), _NUM_SCANNED))
+    lists, embeddings = list_of_node[chosen], nodes[chosen].astype(np.float32)
+    differences = embeddings - centroids[lists]
+    lost = differences - decode(codebook, differences)
+    errors = [queries @ lost.T for queries, _ in asked]
+    error = _SCAN_DEVIATIONS * float(max(found.std() for found in errors))
+    counts = []
+    for (queries, last), off in zip(asked[:-1] or asked, errors, strict=False):
+        are_near = _are_near(effort.gap, queries @ centroids.T)
+        least = np.einsum("qd,qd->q", queries, last.astype(np.float32)) - error
+        are_candidates = (queries @ embeddings.T - off >= least[:, None]) & are_near[:, lists]
+        counts.append(are_candidates.sum(axis=1) * (len(nodes) / len(chosen)))
+    return replace(
+        effort, scan_error=error, scan_candidates=int(np.quantile(np.concatenate(counts), 0.9)) + 1
+    )
+
+
+def _draw(num: int, num_drawn: int) -> NDArray[np.int64]:
+    return np.random.default_rng(_SEED).choice(num, min(num_drawn, num), replace=False)
 
 
 def measure_code_error(
@@ -158,8 +167,7 @@ def measure_code_error(
     so they are spread as a normal distribution is. Of millions, the greatest is five to six deviations.
     `decoded` returns embeddings as their codes give them back.
     """
-    chosen = np.random.default_rng(_SEED).choice(len(nodes), min(_NUM_CODES, len(nodes)), replace=False)
-    embeddings = nodes[np.sort(chosen)].astype(np.float32)
+    embeddings = nodes[np.sort(_draw(len(nodes), _NUM_CODES))].astype(np.float32)
     lost = embeddings - decoded(embeddings)
     queries = np.concatenate([queries for queries, _, _ in _kinds_of_queries(nodes, others, TARGET_RECALL)])
     return float(np.abs(queries @ lost.T).max()) * _CODE_MARGIN
@@ -228,7 +236,7 @@ def _needed_gap(
     return float(gaps.ravel()[order[np.searchsorted(within, target * within[-1])]])
 
 
-def _num_within(gap: float, scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return how many lists each query scans, (q,)."""
-    counts: NDArray[np.int64] = (scores >= scores.max(axis=1, keepdims=True) - gap).sum(axis=1)
-    return counts
+def _are_near(gap: float, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which lists each query scans, (q, lists). `scores` are those of the centroids."""
+    are_near: NDArray[np.bool_] = scores >= scores.max(axis=1, keepdims=True) - gap
+    return are_near

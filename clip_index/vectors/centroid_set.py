@@ -7,6 +7,9 @@ shards that hold a file of the same name hold the same set, and a process keeps 
 The file is a `.npy` array, (lists, dimension) fp16. The direction of a row is a centroid. Its length is
 the mean cosine of the embeddings that lay around it when the set was trained. So the file also says how
 well the set fitted then, and a merge can tell whether it still fits.
+
+A second array may follow, (dimension ÷ 2, 16, 2) fp16: the codebook of the codes beside the lists
+(`clip_index/vectors/lists/scan_codes.py`). Files of earlier releases have none.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from clip_index.storage.file_digest import FileDigest, digest_of
 from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.regular_files import read_regular
 from clip_index.vectors.flat_vectors import build_flat
+from clip_index.vectors.lists.codebook import fits_codebook, may_have_codes, train_codebook
 
 _LISTS_PER_ROOT = 2
 """Lists are 2·√nodes. FAISS's guideline is 4 to 16, where a list costs little beside what it holds.
@@ -39,6 +43,7 @@ CPU time where data has clusters, and about the same where it has none: 6 % fewe
 many lists. An index that has grown fourfold since has 1·√nodes, and reads 25 % more rows.
 """
 TRAINING_NODES_OF_LIST = 32
+_CODEBOOK_TRAINING = 8_192  # embeddings; each pair of dimensions has only 16 codes
 _TRAINING_ROUNDS = 4  # more rounds changed recall by less than 0.003
 _SEED = 1234
 _BLOCK = 2048
@@ -68,9 +73,10 @@ class KnownLists:
 class CentroidSet:
     """Unit centroids with the precision of fp16. Immutable and thread-safe."""
 
-    def __init__(self, stored: NDArray[np.float16]) -> None:
-        """`stored` are the rows of the file, (lists, dimension)."""
+    def __init__(self, stored: NDArray[np.float16], codebook: NDArray[np.float16] | None = None) -> None:
+        """`stored` are the rows of the file, (lists, dimension); `codebook` is its second array."""
         rows = stored.astype(np.float32)
+        self.codebook = codebook
         self.mean_cosines: NDArray[np.float32] = np.linalg.norm(rows, axis=1)
         """The mean cosine of the embeddings around each centroid at the training, (lists,)."""
         self.index: Any = build_flat(rows.shape[1])
@@ -175,7 +181,16 @@ def build_file(
     file = io.BytesIO()
     lengths = np.clip(1 - distances, _LEAST_LENGTH, 1)
     np.save(file, (centroids * lengths[:, None]).astype(np.float16), allow_pickle=False)
+    if may_have_codes(around.dimension):
+        np.save(file, _train_codebook(around, embeddings, assigned), allow_pickle=False)
     return parse_file(file.getvalue(), "a new set of centroids")
+
+
+def _train_codebook(
+    around: CentroidSet, embeddings: NDArray[np.float16], assigned: Assigned
+) -> NDArray[np.float16]:
+    some = slice(None, None, max(1, len(embeddings) // _CODEBOOK_TRAINING))
+    return train_codebook(embeddings[some].astype(np.float32) - around.centroids[assigned.lists[some]])
 
 
 def read_file(path: Path, digest: FileDigest) -> CentroidFile:
@@ -188,17 +203,28 @@ def read_file(path: Path, digest: FileDigest) -> CentroidFile:
 
 def parse_file(data: bytes, file: Path | str) -> CentroidFile:
     """Parse the bytes of a file; `DamagedFile`, which names `file`, if they are no centroids."""
-    try:
-        with PARSING_HEADERS:
-            rows = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
-        raise DamagedFile(file, f"not an array ({error})") from error
+    stream = io.BytesIO(data)
+    rows = _parse_array(stream, file)
     if rows.dtype != np.float16 or rows.ndim != 2 or 0 in rows.shape:
         raise DamagedFile(file, f"an array of {rows.dtype} {rows.shape}, where centroids are expected")
     lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
     if not (np.isfinite(lengths).all() and lengths.all()):
         raise DamagedFile(file, "a centroid has no direction")
-    return CentroidFile(CentroidSet(rows), data)
+    codebook = _parse_array(stream, file) if stream.tell() < len(data) else None
+    if codebook is not None and not fits_codebook(codebook, rows.shape[1]):
+        raise DamagedFile(
+            file, f"an array of {codebook.dtype} {codebook.shape}, where a codebook is expected"
+        )
+    return CentroidFile(CentroidSet(rows, codebook), data)
+
+
+def _parse_array(stream: io.BytesIO, file: Path | str) -> NDArray[Any]:
+    try:
+        with PARSING_HEADERS:
+            array: NDArray[Any] = np.load(stream, allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        raise DamagedFile(file, f"not an array ({error})") from error
+    return array
 
 
 class CentroidSets:

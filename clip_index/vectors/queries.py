@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
-from clip_index.vectors.calibration import Effort
+from clip_index.vectors.effort import Effort
 
 Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Scores and nodes (or lists) of each query, both (q, k), best first; −1 where there are fewer."""
@@ -80,6 +80,15 @@ class NearLists:
 
     lists: NDArray[np.int64]
     counts: NDArray[np.int64]
+    ranked: Found
+    """Scores and lists, as they were ranked."""
+
+    def of_query(self, query: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the lists of one query, (n,), ascending, and their centroids' scores, (n,)."""
+        count = self.counts[query]
+        scores, lists = self.ranked[0][query, :count], self.ranked[1][query, :count]
+        order = np.argsort(lists)
+        return lists[order], scores[order]
 
     @property
     def pointers(self) -> tuple[Any, Any]:
@@ -159,7 +168,7 @@ class Queries:
             within = [np.count_nonzero(row >= row[:1] - around.effort.gap) for row in scores]
             counts = [max(least, count) for count in within]  # an axis costs more for one row
             if lists.shape[1] == num_lists or max(counts) < lists.shape[1]:
-                return _near_lists(lists, np.array(counts))
+                return _near_lists((scores, lists), np.array(counts))
             num_ranked = 4 * lists.shape[1]
 
     def nearest(self, centroids: Any, num_lists: int) -> Found:
@@ -189,13 +198,13 @@ class Queries:
         return np.full(shape, -1, np.float32), np.full(shape, -1, np.int64)
 
 
-def _near_lists(lists: NDArray[np.int64], counts: NDArray[np.int64]) -> NearLists:
+def _near_lists(ranked: Found, counts: NDArray[np.int64]) -> NearLists:
     num_probed = int(counts.max())
-    lists = lists[:, :num_probed].copy()
+    lists = ranked[1][:, :num_probed].copy()
     if len(counts) > 1:
         lists[np.arange(num_probed) >= counts[:, None]] = -1
     lists.sort(axis=1)
-    return NearLists(lists, counts)
+    return NearLists(lists, counts, ranked)
 
 
 def pointer_to_zeros(num: int) -> Any:

@@ -27,8 +27,10 @@ from clip_index.vectors.centroid_set import (
     train_centroids,
 )
 from clip_index.vectors.flat_vectors import build_flat, write_flat
+from clip_index.vectors.lists.codebook import may_have_codes
 from clip_index.vectors.lists.inverted_lists import MIN_NODES, build_lists, write_lists
 from clip_index.vectors.lists.quantised_lists import LEAST_CODE_ERROR, Quantiser
+from clip_index.vectors.lists.scan_codes import ListCodes, can_write
 from clip_index.vectors.vector_file import WrittenLists
 
 _MAX_GROWTH = 2  # of the number of lists, so 4 of the number of nodes
@@ -84,6 +86,8 @@ class SharedVectors:
         chosen = self._find_fitting(modality, embeddings) or self._train(modality, embeddings)
         around = chosen.centroids
         lists, code_error = self._write(file, embeddings, others, around, chosen.find_known(known))
+        has_codes = code_error == 0 and can_write(lists, around.num_lists)
+        codebook = around.codebook if has_codes else None
         effort = calibrate(
             embeddings,
             around.centroids,
@@ -91,8 +95,17 @@ class SharedVectors:
             others=others,
             target_recall=self._target_recall,
             num_shards=self._rest.num_shards,
+            codebook=codebook,
         )
-        return WrittenLists(replace(effort, code_error=code_error), chosen, is_quantised=code_error > 0)
+        write_codes = (
+            None if codebook is None else ListCodes(embeddings, lists, around.centroids, codebook).write
+        )
+        return WrittenLists(
+            replace(effort, code_error=code_error),
+            chosen,
+            is_quantised=code_error > 0,
+            write_codes=write_codes,
+        )
 
     def _write(
         self,
@@ -137,6 +150,8 @@ def _fits(centroids: CentroidSet, embeddings: NDArray[np.float16], wanted_lists:
         return False
     if centroids.dimension != embeddings.shape[1]:
         return False
+    if centroids.codebook is None and may_have_codes(centroids.dimension):
+        return False  # trained by an earlier release
     chosen = np.random.default_rng(_SEED).choice(len(embeddings), min(_NUM_TRIED, len(embeddings)), False)
     assigned = centroids.assign(embeddings[np.sort(chosen)])
     expected = centroids.mean_cosines[assigned.lists]

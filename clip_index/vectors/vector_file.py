@@ -7,6 +7,7 @@ maps nodes to rows (`NodeRows`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -20,13 +21,15 @@ from clip_index.errors import DamagedFile
 from clip_index.storage.mapped_array import map_array
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import TARGET_RECALL, UNCALIBRATED, Effort
+from clip_index.vectors.calibration import TARGET_RECALL
 from clip_index.vectors.centroid_set import CentroidFile, CentroidSet, KnownLists
+from clip_index.vectors.effort import UNCALIBRATED, Effort
 from clip_index.vectors.flat_vectors import FlatVectors, open_flat, write_flat
 from clip_index.vectors.lists import inverted_lists
 from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.mapped_lists import has_lists, open_lists
 from clip_index.vectors.lists.quantised_lists import QuantisedLists, is_quantised
+from clip_index.vectors.lists.scan_codes import ScanCodes
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.vectors import Vectors
 
@@ -104,6 +107,8 @@ class WrittenLists:
     shared: CentroidFile | None = None
     is_quantised: bool = False
     """Whether the embeddings themselves are stored beside the lists, which hold codes of them."""
+    write_codes: Callable[[ByteSink], None] | None = None
+    """Writes codes beside the lists, from which a long scan takes candidates."""
 
 
 class VectorWriter(Protocol):
@@ -154,12 +159,13 @@ class VectorFile:
         effort: Effort = UNCALIBRATED,
         shared: CentroidSet | None = None,
         exact: MappedPart | None = None,
+        codes: MappedPart | None = None,
     ) -> None:
         """Open what is mapped; `FileNotFoundError` if its file was collected.
 
         It must have been verified: a truncated mapped file kills the process. `effort` is what was
         measured for its lists, and `shared` the set of centroids that they lie around. Quantised lists
-        have the embeddings themselves in `exact`.
+        have the embeddings themselves in `exact`. Other lists may have `codes` beside them.
         """
         self._part = part  # kept alive, because the index points into its bytes
         try:
@@ -170,13 +176,19 @@ class VectorFile:
         self.num_nodes = int(self._index.ntotal)
         self.node_rows = NodeRows(node_rows, self.num_nodes)
         self.lists = (
-            self._open_lists(effort, shared, exact) if isinstance(self._index, faiss.IndexIVF) else None
+            self._open_lists(effort, shared, exact, codes)
+            if isinstance(self._index, faiss.IndexIVF)
+            else None
         )
         self.vectors: Vectors = self.lists or FlatVectors(self._index)
         self._around: tuple[Any, NDArray[np.int64]] | None = None
 
     def _open_lists(
-        self, effort: Effort, shared: CentroidSet | None, exact: MappedPart | None
+        self,
+        effort: Effort,
+        shared: CentroidSet | None,
+        exact: MappedPart | None,
+        codes: MappedPart | None,
     ) -> InvertedLists:
         centroids = self._index.quantizer if shared is None else shared.index
         if (centroids.ntotal, centroids.d) != (self._index.nlist, self._index.d):
@@ -184,7 +196,10 @@ class VectorFile:
             raise DamagedFile(self._part.path, f"{detail} around {centroids.ntotal} of {centroids.d}")
         nodes_per_row = self.node_rows.nodes_per_row
         if not is_quantised(self._index):
-            return InvertedLists(self._index, centroids, effort, nodes_per_row=nodes_per_row, shared=shared)
+            lists = InvertedLists(self._index, centroids, effort, nodes_per_row=nodes_per_row, shared=shared)
+            if codes is not None and shared is not None and shared.codebook is not None:
+                lists.codes = ScanCodes(codes, lists.lengths, shared.codebook)
+            return lists
         embeddings = self._map_exact(exact)
         return QuantisedLists(
             self._index, centroids, effort, embeddings, nodes_per_row=nodes_per_row, shared=shared

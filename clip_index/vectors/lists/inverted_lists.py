@@ -21,18 +21,14 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import (
-    TARGET_RECALL,
-    UNCALIBRATED,
-    Effort,
-    calibrate,
-    may_train,
-)
+from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train
 from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
+from clip_index.vectors.effort import UNCALIBRATED, Effort
 from clip_index.vectors.lists.list_members import ListedSelection, ListMembers
 from clip_index.vectors.lists.list_ranking import ListRanking, listed
 from clip_index.vectors.lists.list_writer import write_listed
 from clip_index.vectors.lists.listed_codes import ListedCodes
+from clip_index.vectors.lists.scan_codes import ScanCodes
 from clip_index.vectors.lists.search_parameters import SearchParameters
 from clip_index.vectors.queries import Around, Found, Queries, Reach, pointer_to_zeros
 from clip_index.vectors.vectors import (
@@ -129,6 +125,8 @@ class InvertedLists:
         `list_of_node`, (nodes,), need not be read from the lists if it is known already.
         """
         self.shared = shared  # kept alive, because others look for it while somebody uses it
+        self.codes: ScanCodes | None = None
+        """Codes of the same nodes in the same lists, for long scans of stacked lists."""
         self._index = index
         self.centroids = centroids
         lists = faiss.downcast_InvertedLists(index.invlists)
@@ -218,6 +216,11 @@ class InvertedLists:
         into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
         self._index.search_preassigned_c(len(queries), queries.pointer, k, *probed, *into, False, parameters)
         return clip_scores(found)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The number of nodes in each list, (lists,)."""
+        return self._members.lengths
 
     def assign(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
         """Return the list whose centroid is nearest to each embedding, (n,)."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import Effort
 from clip_index.vectors.centroid_set import CentroidSet
+from clip_index.vectors.effort import Effort
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.list_writer import write_listed

@@ -10,7 +10,7 @@ import pytest
 
 from clip_index.errors import DamagedFile
 from clip_index.storage.file_digest import digest_of
-from clip_index.vectors.calibration import Effort, calibrate, hold_out, may_train
+from clip_index.vectors.calibration import calibrate, hold_out, may_train
 from clip_index.vectors.centroid_set import (
     CentroidFile,
     CentroidSets,
@@ -19,6 +19,7 @@ from clip_index.vectors.centroid_set import (
     read_file,
     train_centroids,
 )
+from clip_index.vectors.effort import Effort
 from clip_index.vectors.queries import Around, join_around
 from fakes.shards import unit_vectors
 
@@ -107,6 +108,40 @@ def test_a_process_has_a_set_once_while_something_uses_it(file: CentroidFile, tm
 def test_a_file_that_holds_no_centroids_is_damaged(data: bytes) -> None:
     with pytest.raises(DamagedFile, match=r"set\.npy"):
         parse_file(data, "set.npy")
+
+
+def test_a_set_has_a_codebook_that_earlier_releases_do_not_see(file: CentroidFile) -> None:
+    dimension = EMBEDDINGS.shape[1]
+    assert file.centroids.codebook is not None
+    assert file.centroids.codebook.shape == (dimension // 2, 16, 2)
+    assert np.load(io.BytesIO(file.data)).shape == (200, dimension)
+
+
+def test_a_set_of_an_earlier_release_has_no_codebook() -> None:
+    assert parse_file(saved(unit_vectors(2, 5).astype(np.float16)), "set.npy").centroids.codebook is None
+
+
+@pytest.mark.parametrize(
+    "codebook",
+    [
+        b"no array",
+        saved(np.ones((8, 16, 2), np.float32)),
+        saved(np.ones((4, 16, 2), np.float16)),
+        saved(np.ones((8, 16, 4), np.float16)),
+        saved(np.full((8, 16, 2), np.nan, np.float16)),
+        saved(np.ones((8, 16, 2), np.float16))[:-1],
+    ],
+    ids=["text", "fp32", "short", "wide", "nan", "cut"],
+)
+def test_a_set_with_another_thing_behind_it_is_damaged(codebook: bytes) -> None:
+    data = saved(unit_vectors(2, 5).astype(np.float16))
+    with pytest.raises(DamagedFile, match=r"set\.npy"):
+        parse_file(data + codebook, "set.npy")
+
+
+def test_embeddings_of_another_dimension_have_no_codebook() -> None:
+    rows = unit_vectors(3, 50, 12).astype(np.float16)
+    assert build_file(train_centroids(rows, 4), rows, rows[:0]).centroids.codebook is None
 
 
 def test_a_file_with_another_digest_is_damaged(file: CentroidFile, tmp_path: Path) -> None:

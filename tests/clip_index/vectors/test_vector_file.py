@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.storage.mapped_part import map_file
-from clip_index.vectors.calibration import UNCALIBRATED
+from clip_index.vectors.effort import UNCALIBRATED
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.lists import listed_codes
 from clip_index.vectors.lists.inverted_lists import MIN_NODES, build_lists

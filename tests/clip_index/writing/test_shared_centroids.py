@@ -21,9 +21,10 @@ from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import CENTROIDS, SegmentEntry, centroids_name
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
+from clip_index.segments.segment_files import codes_name
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
-from clip_index.vectors import centroid_set
+from clip_index.vectors import centroid_set, shared_vectors
 from clip_index.vectors.centroid_set import CentroidSet
 from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.queries import Queries
@@ -35,6 +36,7 @@ from fakes.inline_merges import InlineLanes
 from fakes.shards import add, content, create_index, path_of, take_over, unit_vectors
 
 PAIRS = MergeSettings(merge_factor=2, max_dead_share=1.0)
+CODES = codes_name("image")
 HALF = 2_100
 """Rows of a commit. Two of them make a segment that is large enough for lists."""
 
@@ -161,6 +163,31 @@ def test_a_merge_looks_for_the_lists_of_those_embeddings_only_that_lie_in_none(
     nodes = view.segment.vector_files["image"].read_nodes()
     assert lists.shared is not None
     assert (lists.lists_of(np.arange(len(nodes))) == lists.shared.assign(nodes).lists).all()
+
+
+def test_a_merged_segment_has_codes_beside_its_lists(shards: Shards, tmp_path: Path) -> None:
+    shards.fill(0)
+    assert not any(segment.has_part(CODES) for segment in shards.writers[0].manifest.segments)
+    assert shards.merge(0).has_part(CODES)
+    (lists,) = lists_of(searcher_of(tmp_path))
+    assert lists.codes is not None
+    assert lists.codes.lengths.sum() == 2 * HALF
+
+
+def test_a_set_of_an_earlier_release_is_searched_and_the_next_merge_trains_one_with_a_codebook(
+    shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards.fill(0)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(centroid_set, "may_have_codes", lambda _: False)
+        earlier.setattr(shared_vectors, "may_have_codes", lambda _: False)
+        before = shards.merge(0)
+    assert not before.has_part(CODES)
+    assert len(searcher_of(tmp_path).search(unit_vectors(3), k=10, modality="image")[0]) == 10
+    shards.fill(1)
+    after = shards.merge(1)
+    assert after.has_part(CODES)
+    assert set_of(after) != set_of(before)
 
 
 def test_an_index_that_has_outgrown_its_set_trains_a_larger_one_beside_it(shards: Shards) -> None:

@@ -1,0 +1,250 @@
+"""Codes of 2 bits a dimension beside inverted lists, from which a long scan takes candidates.
+
+Where data has no clusters, a query scans a fifth of all embeddings, and the scan waits for memory. Codes of
+a product quantiser ("PQ fast scan": André, Kermarrec and Le Scouarnec, "Quicker ADC", 2019) are an eighth of
+the bytes, and FAISS compares 32 of them at once in registers. They code what an embedding differs from the
+centroid of its list. The best by codes are scored again from their fp16 embeddings.
+
+A segment's codes are one array of bytes. List after list it has blocks of 32 codes, as FAISS's registers
+take them, and then the ids of the nodes. The last block is filled up. So FAISS can map them where they lie.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import xxhash
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from clip_index.content import Embeddings
+from clip_index.errors import DamagedFile
+from clip_index.storage.mapped_array import map_array
+from clip_index.storage.mapped_part import MappedPart
+from clip_index.storage.pack import ByteSink
+from clip_index.vectors.lists.codebook import BITS, SUBSPACE, fill
+
+_CODE_BLOCK = 32
+_ONE_QUERY = 11  # FAISS's scan for one query that collects many results: a tenth faster than what it chooses
+_ID_BYTES = 8
+_ENCODED = 16_384  # nodes at once: 32 MB of 512 dimensions
+_POSITION_BITS = 20
+_LIST_BITS = 20
+_POSITIONS = (1 << _POSITION_BITS) - 1
+_FILE_SHIFT = _POSITION_BITS + _LIST_BITS
+_TAGS = 1 << (63 - _FILE_SHIFT)
+
+
+class _Layout:
+    """Where lists of given lengths lie in the array of a segment's codes."""
+
+    def __init__(self, lengths: NDArray[np.int64], dimension: int) -> None:
+        self.code_bytes = dimension // SUBSPACE * BITS // 8
+        self.lengths = lengths
+        self.room = -(-lengths // _CODE_BLOCK) * _CODE_BLOCK
+        ends = np.cumsum(self.room) * (self.code_bytes + _ID_BYTES)
+        self.offsets = np.concatenate([[0], ends])[:-1]
+        self.num_bytes = int(ends[-1])
+
+
+class ListCodes(NamedTuple):
+    """Codes to be written of embeddings, (nodes, dimension), of which node n lies in list `lists[n]`."""
+
+    embeddings: NDArray[np.float16]
+    lists: NDArray[np.int64]
+    centroids: Embeddings
+    codebook: NDArray[np.float16]
+
+    def write(self, file: ByteSink) -> None:
+        layout = _Layout(np.bincount(self.lists, minlength=len(self.centroids)), self.centroids.shape[1])
+        shape = (layout.num_bytes,)
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        tag = xxhash.xxh3_64_intdigest(np.ascontiguousarray(self.embeddings[:1024]).data) % _TAGS
+        encoder = _Encoder(self.codebook)
+        nodes = np.argsort(self.lists, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(layout.lengths)])
+        for part in _parts(layout.room):
+            members = nodes[starts[part.start] : starts[part.stop]]
+            lengths, ends = layout.lengths[part], np.cumsum(layout.room[part])
+            positions = np.arange(len(members)) - np.repeat(starts[part] - starts[part.start], lengths)
+            places = np.repeat(ends - layout.room[part], lengths) + positions
+            lists = self.lists[members]
+            differences = np.zeros((ends[-1], self.centroids.shape[1]), np.float32)
+            differences[places] = self.embeddings[members].astype(np.float32) - self.centroids[lists]
+            ids = np.full(len(differences), -1, np.int64)
+            ids[places] = tag << _FILE_SHIFT | lists << _POSITION_BITS | positions
+            codes = encoder.encode(differences)
+            for of_list, its_ids in zip(np.split(codes, ends[:-1]), np.split(ids, ends[:-1]), strict=True):
+                file.write(of_list.data)
+                file.write(its_ids.data)
+
+
+def can_write(lists: NDArray[np.int64], num_lists: int) -> bool:
+    """Whether an id has room for each node's list, and for its position there."""
+    return num_lists <= 1 << _LIST_BITS and int(np.bincount(lists).max(initial=0)) <= _POSITIONS
+
+
+def _parts(room: NDArray[np.int64]) -> Iterator[slice]:
+    """Yield lists that together are encoded at once; at least one list."""
+    first, ends = 0, np.cumsum(room)
+    while first < len(room):
+        before = ends[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + _ENCODED, side="right")))
+        yield slice(first, last)
+        first = last
+
+
+class _Encoder:
+    """Lays codes out in blocks of 32, as FAISS scans them."""
+
+    def __init__(self, codebook: NDArray[np.float16]) -> None:
+        dimension = len(codebook) * codebook.shape[2]
+        self._index = faiss.IndexPQFastScan(dimension, len(codebook), BITS, faiss.METRIC_INNER_PRODUCT)
+        fill(self._index.pq, codebook)
+        self._index.is_trained = True
+
+    def encode(self, differences: Embeddings) -> NDArray[np.uint8]:
+        """Return the codes, (n, bytes), of whole blocks of differences, (n, dimension)."""
+        self._index.reset()
+        if not len(differences):
+            return np.empty((0, int(self._index.code_size)), np.uint8)
+        self._index.add(differences)
+        codes: NDArray[np.uint8] = faiss.vector_to_array(self._index.codes)
+        return codes.reshape(len(differences), -1)
+
+
+class ScanCodes:
+    """The codes of one segment's lists, mapped. Immutable and thread-safe."""
+
+    def __init__(self, part: MappedPart, lengths: NDArray[np.int64], codebook: NDArray[np.float16]) -> None:
+        """`lengths` are those of the lists, (lists,). `DamagedFile` if the part does not fit them."""
+        self._part = part
+        self.codebook = codebook
+        self._layout = _Layout(lengths, len(codebook) * SUBSPACE)
+        self._array = map_array(part)
+        if self._array.dtype != np.uint8 or self._array.shape != (self._layout.num_bytes,):
+            expected = f"{self._layout.num_bytes} bytes of codes"
+            raise DamagedFile(part.path, f"{self._array.dtype} {self._array.shape}, where {expected} belong")
+        self.tag = self._read_tag()
+
+    def _read_tag(self) -> int:
+        """Read the number that the ids of this file have in common."""
+        first = int(np.argmax(self._layout.lengths > 0))
+        begin = int(self._layout.offsets[first] + self._layout.room[first] * self._layout.code_bytes)
+        return int(self._array[begin : begin + _ID_BYTES].view(np.int64)[0]) >> _FILE_SHIFT
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self._layout.lengths
+
+    @cached_property
+    def stored_lists(self) -> Any:
+        """FAISS's lists. It maps them itself, of a file that it opens by its name."""
+        lists = faiss.OnDiskInvertedLists()
+        lists.nlist, lists.code_size = len(self.lengths), self._layout.code_bytes
+        lists.filename, lists.read_only, lists.prefetch_nthread = str(self._part.path), True, 0
+        first = self._part.offset + self._part.data.size - self._layout.num_bytes
+        lists.totsize = first + self._layout.num_bytes
+        places = np.stack([self.lengths, self._layout.room, self._layout.offsets + first], axis=1)
+        lists.lists.resize(len(places))
+        places = np.ascontiguousarray(places, np.uint64)
+        ctypes.memmove(int(lists.lists.data().this), places.ctypes.data, places.nbytes)
+        lists.do_mmap()
+        return lists
+
+
+class Candidates(NamedTuple):
+    """Scores by codes, (n,), best first; and file, list and position of each node, all (n,)."""
+
+    scores: NDArray[np.float32]
+    files: NDArray[np.int64]
+    lists: NDArray[np.int64]
+    positions: NDArray[np.int64]
+
+
+class StackedCodes:
+    """The codes of many files around the same centroids, scanned in one call. Immutable, thread-safe."""
+
+    def __init__(self, files: Sequence[tuple[int, ScanCodes]]) -> None:
+        """Each file has a number. Its codes have a tag that no other file's have."""
+        self._files = tuple(codes for _, codes in files)  # kept alive, because FAISS reads their lists
+        by_tag = sorted((codes.tag, number) for number, codes in files)
+        self._tags = np.array([tag for tag, _ in by_tag])
+        self._numbers = np.array([number for _, number in by_tag])
+        self._num_lists = len(self._files[0].lengths)
+        self._first_lists = (np.arange(len(files)) * self._num_lists)[:, None]
+        self._index, self._stack = _stack(self._files)
+        self._lengths = np.sum([codes.lengths for codes in self._files], axis=0)
+        self.numbers = frozenset(number for number, _ in files)
+
+    def count(self, lists: NDArray[np.int64]) -> int:
+        """Return how many nodes lie in some lists, (n,), of all files."""
+        return int(self._lengths.take(lists).sum())
+
+    def scan(
+        self,
+        query: Embeddings,
+        k: int,
+        lists: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        parameters: Any,
+    ) -> Candidates:
+        """Return up to k nodes of a query, (1, dimension), in some lists, (n,), by the scores of their codes.
+
+        `scores`, (n,), are the query's with the centroids of the lists. `parameters` are for a scan of n
+        lists in each file.
+        """
+        probed = (lists + self._first_lists).ravel()
+        their_scores = np.ascontiguousarray(np.broadcast_to(scores, (len(self._files), len(scores))))
+        found, ids = np.empty(k, np.float32), np.empty(k, np.int64)
+        self._index.search_preassigned_c(
+            1,
+            faiss.swig_ptr(query),
+            k,
+            faiss.swig_ptr(probed),
+            faiss.swig_ptr(their_scores),
+            faiss.swig_ptr(found),
+            faiss.swig_ptr(ids),
+            False,
+            parameters,
+        )
+        if ids[-1] < 0:
+            found, ids = found[ids >= 0], ids[ids >= 0]
+        files = self._numbers[np.searchsorted(self._tags, ids >> _FILE_SHIFT)]
+        return Candidates(found, files, ids >> _POSITION_BITS & ((1 << _LIST_BITS) - 1), ids & _POSITIONS)
+
+    def num_probed(self, num_lists: int) -> int:
+        """Return how many lists of all files are scanned for so many of one."""
+        return num_lists * len(self._files)
+
+
+def _stack(files: Sequence[ScanCodes]) -> tuple[Any, Any]:
+    """Return a FAISS index over the codes of all files, and their lists. Callers keep the files alive."""
+    lists = faiss.InvertedListsPtrVector()
+    for one in files:
+        lists.push_back(one.stored_lists)
+    stack = faiss.VStackInvertedLists(lists.size(), lists.data())
+    codebook = files[0].codebook
+    dimension = len(codebook) * SUBSPACE
+    index = faiss.IndexIVFPQFastScan(
+        faiss.IndexFlatIP(dimension),  # an empty one, because the lists are given to each scan
+        dimension,
+        int(stack.nlist),
+        len(codebook),
+        BITS,
+        faiss.METRIC_INNER_PRODUCT,
+        _CODE_BLOCK,
+        False,  # no lists of its own
+    )
+    index.by_residual = True
+    index.implem = _ONE_QUERY
+    fill(index.pq, codebook)
+    index.replace_invlists(stack)
+    index.is_trained = True
+    index.ntotal = sum(int(one.lengths.sum()) for one in files)
+    return index, stack

@@ -1,0 +1,185 @@
+"""Codes beside lists are FAISS's, are scanned where they are mapped, and never change what is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from clip_index.errors import DamagedFile
+from clip_index.storage.mapped_part import map_file
+from clip_index.vectors.calibration import calibrate
+from clip_index.vectors.centroid_set import CentroidSet, build_file, train_centroids
+from clip_index.vectors.lists import scan_codes, stacked_lists
+from clip_index.vectors.lists.codebook import decode
+from clip_index.vectors.lists.inverted_lists import InvertedLists, add_listed, build_lists
+from clip_index.vectors.lists.scan_codes import ListCodes, ScanCodes, StackedCodes, can_write
+from clip_index.vectors.lists.search_parameters import SearchParameters
+from clip_index.vectors.lists.stacked_lists import StackedLists
+from clip_index.vectors.queries import Queries
+from fakes.shards import unit_vectors
+
+DIMENSION, NUM_LISTS, NUM_NODES, NUM_PROBED = 32, 40, 3_000, 10
+EMBEDDINGS = unit_vectors(1, NUM_NODES, DIMENSION).astype(np.float16)
+OTHERS = unit_vectors(2, NUM_NODES, DIMENSION).astype(np.float16)
+FEW = unit_vectors(4, 500, DIMENSION).astype(np.float16)
+QUERIES = unit_vectors(3, 20, DIMENSION)
+
+
+@pytest.fixture(scope="module")
+def around() -> CentroidSet:
+    return build_file(train_centroids(EMBEDDINGS, NUM_LISTS), EMBEDDINGS, EMBEDDINGS[:0]).centroids
+
+
+def written(path: Path, around: CentroidSet, embeddings: np.ndarray, lists: np.ndarray) -> ScanCodes:
+    assert around.codebook is not None
+    with path.open("wb") as file:
+        ListCodes(embeddings, lists, around.centroids, around.codebook).write(file)
+    return ScanCodes(map_file(path), np.bincount(lists, minlength=NUM_LISTS), around.codebook)
+
+
+def built_by_faiss(around: CentroidSet, embeddings: np.ndarray) -> faiss.IndexIVFPQFastScan:
+    assert around.codebook is not None
+    centroids = faiss.IndexFlatIP(DIMENSION)
+    centroids.add(around.centroids)
+    subspaces = len(around.codebook)
+    index = faiss.IndexIVFPQFastScan(
+        centroids, DIMENSION, NUM_LISTS, subspaces, 4, faiss.METRIC_INNER_PRODUCT
+    )
+    index.by_residual = True
+    faiss.copy_array_to_vector(around.codebook.astype(np.float32).ravel(), index.pq.centroids)
+    index.is_trained, index.nprobe = True, NUM_PROBED
+    index.add(embeddings.astype(np.float32))
+    return index
+
+
+@pytest.mark.parametrize("encoded_at_once", [1, 100, 16_384])
+def test_codes_are_those_of_faiss(
+    tmp_path: Path, around: CentroidSet, encoded_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_codes, "_ENCODED", encoded_at_once)
+    lists = around.assign(EMBEDDINGS).lists
+    codes = written(tmp_path / "codes", around, EMBEDDINGS, lists)
+    index = built_by_faiss(around, EMBEDDINGS)  # owns the lists
+    for number, length in enumerate(codes.lengths.tolist()):
+        num_bytes = length // 32 * 32 * DIMENSION // 4
+        own = faiss.rev_swig_ptr(codes.stored_lists.get_codes(number), num_bytes)
+        assert own.tobytes() == faiss.rev_swig_ptr(index.invlists.get_codes(number), num_bytes).tobytes()
+
+
+def test_a_scan_finds_what_faiss_finds_in_the_lists_of_every_file(
+    tmp_path: Path, around: CentroidSet
+) -> None:
+    files = {7: EMBEDDINGS, 3: OTHERS}
+    lists = {number: around.assign(embeddings).lists for number, embeddings in files.items()}
+    codes = [
+        (number, written(tmp_path / f"codes{number}", around, embeddings, lists[number]))
+        for number, embeddings in files.items()
+    ]
+    stack, indexes = StackedCodes(codes), [built_by_faiss(around, one) for one in files.values()]
+    for query in QUERIES[:, None]:
+        scores = (query @ around.centroids.T)[0]
+        probed = np.sort(np.argsort(-scores)[:NUM_PROBED])
+        parameters = SearchParameters().of(2 * len(probed))
+        found = stack.scan(query, 50, probed, scores[probed], parameters)
+        expected = np.concatenate(
+            [
+                index.search_preassigned(query, 50, probed[None], scores[probed][None])[0][0]
+                for index in indexes
+            ]
+        )
+        assert found.scores == pytest.approx(np.sort(expected)[::-1][:50], abs=2e-3)
+        for score, number, of_list, position in zip(*found, strict=True):
+            [members] = np.nonzero(lists[number] == of_list)
+            exact = files[number][members[position]].astype(np.float32) @ query[0]
+            assert score == pytest.approx(exact, abs=0.5)
+        of_lists = [np.bincount(one, minlength=NUM_LISTS)[probed].sum() for one in lists.values()]
+        assert stack.count(probed) == sum(of_lists)
+
+
+def test_codes_that_do_not_fit_their_lists_are_damaged(tmp_path: Path, around: CentroidSet) -> None:
+    lists = around.assign(EMBEDDINGS).lists
+    written(tmp_path / "codes", around, EMBEDDINGS, lists)
+    longer = np.bincount(lists, minlength=NUM_LISTS) + 32
+    assert around.codebook is not None
+    with pytest.raises(DamagedFile, match="codes"):
+        ScanCodes(map_file(tmp_path / "codes"), longer, around.codebook)
+
+
+@pytest.mark.parametrize("num_lists", [1, 1 << 20])
+def test_ids_have_room_for_usual_lists(num_lists: int) -> None:
+    assert can_write(np.zeros(1_000, np.int64), num_lists)
+
+
+def test_ids_have_no_room_for_lists_beyond_a_million() -> None:
+    assert not can_write(np.zeros(10, np.int64), (1 << 20) + 1)
+    assert not can_write(np.zeros(1 << 20, np.int64), 1)
+
+
+def test_scores_by_codes_are_off_by_no_more_than_was_measured(around: CentroidSet) -> None:
+    lists = around.assign(EMBEDDINGS).lists
+    effort = calibrate(EMBEDDINGS, around.centroids, lists, others=OTHERS, codebook=around.codebook)
+    differences = EMBEDDINGS.astype(np.float32) - around.centroids[lists]
+    assert around.codebook is not None
+    errors = np.abs(QUERIES @ (differences - decode(around.codebook, differences)).T)
+    assert (errors > effort.scan_error).mean() < 1e-3
+    assert effort.scan_error < 0.5
+    assert 10 <= effort.scan_candidates <= NUM_NODES
+
+
+class Files:
+    """Lists with codes and lists without, around one set."""
+
+    def __init__(self, folder: Path, around: CentroidSet) -> None:
+        self.files = []
+        for number, embeddings in enumerate([EMBEDDINGS, OTHERS, FEW]):
+            lists = around.assign(embeddings).lists
+            index = build_lists(around.index)
+            add_listed(index, embeddings, lists)
+            effort = calibrate(embeddings, around.centroids, lists, codebook=around.codebook)
+            file = InvertedLists(index, around.index, effort, shared=around)
+            if number < 2:
+                file.codes = written(folder / f"codes{number}", around, embeddings, lists)
+            self.files.append(file)
+
+
+@pytest.mark.parametrize("same_tags", [False, True])
+@pytest.mark.parametrize("k", [1, 10, 300, 4_000])
+def test_a_stack_finds_by_codes_what_it_finds_without_them(
+    tmp_path: Path, around: CentroidSet, k: int, *, same_tags: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if same_tags:
+        monkeypatch.setattr(scan_codes, "_TAGS", 1)
+    monkeypatch.setattr(stacked_lists, "_NODES_OF_CANDIDATE", 1)
+    stack = StackedLists(Files(tmp_path, around).files)
+    without = stack.search(Queries(QUERIES), k)
+    scans = []
+    scan = StackedCodes.scan
+    monkeypatch.setattr(StackedCodes, "scan", lambda self, *args: scans.append(args[1]) or scan(self, *args))
+    monkeypatch.setattr(stacked_lists, "_MIN_SCANNED", 1)
+    together = stack.search(Queries(QUERIES), k)
+    alone = [stack.search(Queries(query[None]), k) for query in QUERIES]
+    assert bool(scans) == (k < 4_000)
+    for query in range(len(QUERIES)):
+        for found in (together[0][query], alone[query][0][0]):
+            assert found.tobytes() == without[0][query].tobytes()
+        nodes = [
+            list(zip(*stack.find(labels[labels >= 0]), strict=True))
+            for labels in (without[1][query], together[1][query], alone[query][1][0])
+        ]
+        assert sorted(nodes[0]) == sorted(nodes[1]) == sorted(nodes[2])
+
+
+def test_pages_go_on_without_codes(
+    tmp_path: Path, around: CentroidSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacked_lists, "_NODES_OF_CANDIDATE", 1)
+    monkeypatch.setattr(stacked_lists, "_MIN_SCANNED", 1)
+    monkeypatch.delattr(StackedCodes, "scan")
+    stack = StackedLists(Files(tmp_path, around).files)
+    scores, _ = stack.search(Queries(QUERIES, is_paged=True), 10)
+    assert (scores > 0).all()
+    with pytest.raises(AttributeError):
+        stack.search(Queries(QUERIES), 10)
