@@ -84,6 +84,7 @@ def test_a_scan_finds_what_faiss_finds_in_the_lists_of_every_file(
         probed = np.sort(np.argsort(-scores)[:NUM_PROBED])
         parameters = SearchParameters().of(2 * len(probed))
         found = stack.scan(query, 50, probed, scores[probed], parameters)
+        assert (np.diff(found.scores) <= 0).all()
         expected = np.concatenate(
             [
                 index.search_preassigned(query, 50, probed[None], scores[probed][None])[0][0]
