@@ -8,6 +8,10 @@ version 0.6.0, with librdkafka 2.16, differs from Apache Kafka in these points:
   Fetched records and end-of-partition events are right.
 - It never reports that a position above the log's end is out of range. It returns nothing.
 - A rebalance takes half of the session timeout. `client_properties` shortens it.
+- A member that leaves before its first join has ended stays the leader of the group. The broker then waits
+  for that member's assignment, and nobody gets a partition until the broker restarts. So a
+  `KafkaRecordSource` waits up to 5 seconds for the end of its join before it leaves. With the default session
+  timeout of 45 seconds a join takes longer than that.
 - It does not check sizes: it accepts records above a topic's `max.message.bytes` (13 MiB was accepted).
 - It accepts transactions, and their markers use offsets. But the records of an aborted transaction are
   read as if it had been committed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,12 @@ from event_log.kafka.headers import HeaderReader
 from event_log.kafka.settings import KafkaSettings, build_client, build_consumer_config
 from event_log.records import EndOfPartition, LogRange, Record, TopicDescription
 from event_log.source import AssignmentListener
+
+_JOIN_SECONDS = 5.0
+"""How long `close` waits for the end of a join. librdkafka waits as long for the answer to its leave."""
+_MEMBER_ID_SECONDS = 1.0
+"""How long `close` waits for the first answer to a join, which gives the member its id."""
+_JOIN_POLL_SECONDS = 0.05
 
 
 class KafkaRecordSource:
@@ -50,6 +57,8 @@ class KafkaRecordSource:
         self._paused: set[int] = set()
         self._ready: list[Record | EndOfPartition] = []
         self._joins_group = True
+        self._is_joining = False
+        self._is_closing = False
         self._failure: BaseException | None = None
         self._headers = HeaderReader()
 
@@ -63,6 +72,7 @@ class KafkaRecordSource:
                 on_revoke=lambda _, partitions: self._drop(_numbers(partitions), listener.partitions_revoked),
                 on_lost=lambda _, partitions: self._drop(_numbers(partitions), listener.partitions_lost),
             )
+        self._is_joining = True
 
     def assign(self, topic: str, partitions: Collection[int], listener: AssignmentListener) -> None:
         """Read these partitions without joining the group. `poll` raises what the listener has raised."""
@@ -144,9 +154,24 @@ class KafkaRecordSource:
         return self._admin.describe_topic(topic)
 
     def close(self) -> None:
-        """Call `partitions_revoked` for what is still assigned, then leave the group."""
+        """Call `partitions_revoked` for what is still assigned, then leave the group.
+
+        A join that is under way is waited for, because the embedded broker keeps a member that leaves before
+        the end of its join as the leader of the group, and then assigns nothing to anybody. Partitions that
+        the join assigns are not taken: the listener hears nothing of them.
+        """
+        self._finish_joining()
         self._consumer.close()
         self._raise_failure()
+
+    def _finish_joining(self) -> None:
+        self._is_closing = True
+        started = time.monotonic()
+        while self._is_joining:
+            patience = _JOIN_SECONDS if self._consumer.memberid() else _MEMBER_ID_SECONDS
+            if time.monotonic() - started >= patience:
+                return
+            self._consumer.consume(1, _JOIN_POLL_SECONDS)
 
     def _least_log_end(self, partition: int, answered: int) -> int:
         """Return an offset that the log's end has certainly reached, from what this source has read.
@@ -244,8 +269,9 @@ class KafkaRecordSource:
 
     def _assign(self, partitions: Collection[int], listener: AssignmentListener) -> None:
         positions: list[TopicPartition] = []
+        self._is_joining = False
         try:
-            if partitions:  # many cooperative rebalances assign nothing new
+            if partitions and not self._is_closing:  # many cooperative rebalances assign nothing new
                 self._epoch += 1
                 starts = listener.partitions_assigned(partitions, self._epoch)
                 positions = [TopicPartition(self._topic, number, starts[number]) for number in partitions]
@@ -267,6 +293,7 @@ class KafkaRecordSource:
         # librdkafka would keep a revoked partition paused when it is assigned again
         self.resume(self._paused.intersection(read))
         self._answer_rebalance(self._consumer.incremental_unassign, self._topic_partitions(read))
+        self._is_joining = not self._is_closing  # a member that has given partitions away joins again
 
     def _answer_rebalance(
         self, answer: Callable[[list[TopicPartition]], None], partitions: list[TopicPartition]

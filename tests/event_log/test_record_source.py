@@ -442,6 +442,22 @@ def test_closing_revokes_what_is_assigned(event_log: EventLogUnderTest) -> None:
     assert reader.listener.calls == [("assigned", (0, 1, 2)), ("revoked", (0, 1, 2))]
 
 
+def test_nobody_waits_for_a_member_that_closed_while_it_joined(event_log: EventLogUnderTest) -> None:
+    topic = event_log.create_topic(2)
+    leaving = Reader(event_log.source("group"), topic)
+    leaving.poll(timeout_seconds=0.5)  # the embedded broker takes longer to answer a join
+    leaving.source.close()
+    reader = Reader(event_log.source("group"), topic)
+    reader.poll_to_ends({0: 0, 1: 0})
+
+
+def test_a_member_that_closes_before_it_polled_takes_no_partition(event_log: EventLogUnderTest) -> None:
+    topic = event_log.create_topic()
+    leaving = Reader(event_log.source("group"), topic)
+    leaving.source.close()
+    assert leaving.listener.calls == []
+
+
 def test_a_stalled_member_loses_its_partitions_and_joins_again(event_log: EventLogUnderTest) -> None:
     topic = event_log.create_topic(2)
     stalled = Reader(event_log.stalling_source("group"), topic)

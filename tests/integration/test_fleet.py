@@ -74,6 +74,16 @@ def test_what_a_killed_member_left_is_taken_over(fleet: Fleet, history: History)
     fleet.wait_for_owners(members[0], members[2])
 
 
+def test_a_consumer_that_is_stopped_while_it_joins_holds_up_nobody(fleet: Fleet, history: History) -> None:
+    stopped = fleet.start()
+    fleet.wait(lambda: stopped.told("consuming") is not None)
+    assert stopped.stop() == 0
+    history.publish(100)
+    member = fleet.start()
+    history.wait_until_indexed(fleet)
+    fleet.wait_for_owners(member)
+
+
 def test_a_revoke_waits_for_the_batch_that_is_being_encoded(lasting_fleet: Fleet, history: History) -> None:
     lasting_fleet.hold.touch()
     busy = lasting_fleet.start(is_held=True, TESTS_RELEASE_SECONDS="120")
