@@ -2,17 +2,17 @@
 
 Ingestion leaves a few large segments and a tail of small ones. Scanning a small segment costs
 less than the calls around the scan. So the small flat vector files of a shard are joined in
-memory, up to a bound. There are two blocks of them: a settled one that stays as it is, and a growing
-one of few nodes, so that a commit copies little. When the growing block is full, it is added to the
-settled one.
+memory, up to a bound. There is a block for each size of file, as merges have tiers. So a commit copies
+the block of the smallest files, and a merge changes two blocks and leaves the others as they are.
 
-Small tails answer exactly what their segments would, searched one by one. Large tails (from
-1,000 nodes on, beside a merged segment) use inverted lists around the centroids of that segment,
-and so are as approximate as it is.
+Beside a merged segment, all blocks use inverted lists around the centroids of that segment, and so are as
+approximate as it is. Then a search scans them together with the merged segments of all shards in one call.
+In a shard without a merged segment, a tail answers exactly what its segments would, searched one by one.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -31,9 +31,10 @@ from clip_index.views.best_rows import ALL_ELIGIBLE, Eligible, RowScores, find_b
 from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
 
-_MAX_NODES = 20_000  # 20 MB of 512 dimensions, copied when a growing block is added
-_MAX_GROWING_NODES = 500
-"""A block of so few nodes is scanned in 0.02 ms, and copied at each commit."""
+_MAX_NODES = 20_000  # 20 MB of 512 dimensions
+_BOUNDS = (64, 512)
+"""Files of fewer nodes lie in the first block, or in the second. These are the bounds of the first tiers of
+merges (`MergeSettings`), so a merge takes its sources from one block, and adds its result to the next."""
 
 _NUM_CACHED_FILTERS = 32
 
@@ -42,23 +43,20 @@ def build_tails(
     views: Sequence[SegmentView],
     former: Mapping[Modality, Sequence[Tail]],
     max_nodes: int = _MAX_NODES,
-    max_growing_nodes: int = _MAX_GROWING_NODES,
+    bounds: Sequence[int] = _BOUNDS,
 ) -> dict[Modality, Sequence[Tail]]:
     """Join the smallest flat files of each modality, up to `max_nodes` nodes together.
 
-    What is in `former` already is shared. Files that were only appended are put into a growing block
-    beside the settled one, until that has `max_growing_nodes`.
+    What is in `former` already is shared. `bounds` divide the files into blocks by their nodes.
     """
     modalities: set[Modality] = {modality for view in views for modality in view.segment.vector_files}
     tails: dict[Modality, Sequence[Tail]] = {}
     for modality in modalities:
-        small, known = _find_small(views, modality, max_nodes), former.get(modality, ())
-        blocks = _into_blocks(small, modality, known[0] if known else None, max_growing_nodes)
-        guide = _find_guide(views, modality)
+        small, guide = _find_small(views, modality, max_nodes), _find_guide(views, modality)
         joined = [
-            _join(block, modality, guide, known[n] if n < len(known) else None)
-            for n, block in enumerate(blocks)
-            if len(block) > 1
+            _join(block, modality, guide, former.get(modality, ()))
+            for block in _into_blocks(small, modality, bounds if guide else bounds[1:])
+            if guide or len(block) > 1
         ]
         if joined:
             tails[modality] = joined
@@ -66,29 +64,32 @@ def build_tails(
 
 
 def _into_blocks(
-    small: Sequence[SegmentView], modality: Modality, settled: Tail | None, max_growing_nodes: int
-) -> list[Sequence[SegmentView]]:
-    """Leave out of the settled block what was appended after it, while that is little."""
-    files = tuple(view.segment.vector_files[modality] for view in small)
-    if settled is None or settled.joined.num_nodes < max_growing_nodes:
-        return [small]
-    num_settled = len(settled.joined.files)
-    num_growing = sum(file.num_nodes for file in files[num_settled:])
-    if files[:num_settled] != settled.joined.files or num_growing >= max_growing_nodes:
-        return [small]
-    return [small[:num_settled], small[num_settled:]]
+    small: Iterable[SegmentView], modality: Modality, bounds: Sequence[int]
+) -> list[list[SegmentView]]:
+    """Divide segments by size, the largest first.
+
+    Where nothing lies in lists, a search takes a call for each block. Then there are fewer `bounds`.
+    """
+    blocks: list[list[SegmentView]] = [[] for _ in range(len(bounds) + 1)]
+    for view in small:
+        blocks[bisect_right(bounds, view.segment.vector_files[modality].num_nodes)].append(view)
+    return [block for block in reversed(blocks) if block]
 
 
 def _join(
-    views: Sequence[SegmentView], modality: Modality, guide: InvertedLists | None, former: Tail | None
+    block: Iterable[SegmentView], modality: Modality, guide: InvertedLists | None, former: Iterable[Tail]
 ) -> Tail:
-    """Return `former`, with what it remembers, if nothing has changed; else share its vectors."""
-    files = tuple(view.segment.vector_files[modality] for view in views)
-    joined = join_vectors(files, guide, former.joined if former else None)
-    if former is None or former.joined is not joined:
+    """Return a former tail, with what it remembers, if nothing has changed; else share its vectors."""
+    view_of = {view.segment.vector_files[modality]: view for view in block}
+    known = next((tail for tail in former if view_of.keys() >= set(tail.joined.files)), None)
+    if known is None:
+        return Tail(list(view_of.values()), join_vectors(tuple(view_of), guide))
+    files = tuple(dict.fromkeys([*known.joined.files, *view_of]))  # appended in an order of their own
+    views, joined = [view_of[file] for file in files], join_vectors(files, guide, known.joined)
+    if joined is not known.joined:
         return Tail(views, joined)
-    is_same = all(new is known for new, known in zip(views, former.views, strict=True))
-    return former if is_same else Tail(views, joined)
+    is_same = all(new is old for new, old in zip(views, known.views, strict=True))
+    return known if is_same else Tail(views, joined)
 
 
 def _find_guide(views: Iterable[SegmentView], modality: Modality) -> InvertedLists | None:
@@ -99,10 +100,7 @@ def _find_guide(views: Iterable[SegmentView], modality: Modality) -> InvertedLis
 
 
 def _find_small(views: Iterable[SegmentView], modality: Modality, max_nodes: int) -> list[SegmentView]:
-    """Return the small segments in the order of `views`.
-
-    New segments are appended, and dead rows change no order, so a former tail can be extended.
-    """
+    """Return the small segments in the order of `views`."""
     files = [(view, view.segment.vector_files.get(modality)) for view in views]
     flat = [(view, file.num_nodes) for view, file in files if file is not None and file.is_flat]
     by_size = sorted(range(len(flat)), key=lambda number: flat[number][1])
