@@ -15,16 +15,22 @@ from clip_index.vectors.vectors import Vectors
 
 
 def join_vectors(
-    files: tuple[VectorFile, ...], guide: InvertedLists | None = None, former: JoinedVectors | None = None
+    files: tuple[VectorFile, ...],
+    guide: InvertedLists | None = None,
+    former: JoinedVectors | None = None,
+    merged: Sequence[VectorFile] = (),
 ) -> JoinedVectors:
     """Join `files`: one or more, of one dimension. With a `guide` they lie in lists around its centroids.
 
-    Only files that `former` does not begin with are read.
+    Only files that `former` does not begin with are read. `merged` are files that a merge may have taken.
     """
-    if former is None or _centroids_of(former.guide) is not _centroids_of(guide):
-        return JoinedVectors(files, guide)
-    is_same = former.files == files and former.guide is guide
-    return former if is_same else JoinedVectors(files, guide, former)
+    if former is not None and former.files == files and former.guide is guide:
+        return former
+    if guide is not None:
+        for file in files:
+            file.lists_around(guide, merged)
+    has_same_lists = former is not None and _centroids_of(former.guide) is _centroids_of(guide)
+    return JoinedVectors(files, guide, former if has_same_lists else None)
 
 
 class JoinedVectors:

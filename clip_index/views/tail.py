@@ -2,8 +2,8 @@
 
 Ingestion leaves a few large segments and a tail of small ones. Scanning a small segment costs
 less than the calls around the scan. So the small flat vector files of a shard are joined in
-memory, up to a bound. There is a block for each size of file, as merges have tiers. So a commit copies
-the block of the smallest files, and a merge changes two blocks and leaves the others as they are.
+memory, up to a bound, in blocks of files of one size, as merges have tiers. A commit extends a copy of
+one block, and a merge changes two and leaves the others as they are.
 
 Beside a merged segment, all blocks use inverted lists around the centroids of that segment, and so are as
 approximate as it is. Then a search scans them together with the merged segments of all shards in one call.
@@ -27,6 +27,7 @@ from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.stacked_lists import StackPart, part_of_stack
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries, Reach
+from clip_index.vectors.vector_file import VectorFile
 from clip_index.views.best_rows import ALL_ELIGIBLE, Eligible, RowScores, find_best_rows
 from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
@@ -34,7 +35,11 @@ from clip_index.views.segment_view import SegmentView
 _MAX_NODES = 20_000  # 20 MB of 512 dimensions
 _BOUNDS = (64, 512)
 """Files of fewer nodes lie in the first block, or in the second. These are the bounds of the first tiers of
-merges (`MergeSettings`), so a merge takes its sources from one block, and adds its result to the next."""
+merges (`MergeSettings`), so a merge takes its sources from one block, and adds its result to the next.
+Without lists, a search takes a call for each block, so the first two are one."""
+
+_MAX_GROWING_NODES = 500
+"""A block of so few nodes in lists is copied at each commit."""
 
 _NUM_CACHED_FILTERS = 32
 
@@ -44,49 +49,76 @@ def build_tails(
     former: Mapping[Modality, Sequence[Tail]],
     max_nodes: int = _MAX_NODES,
     bounds: Sequence[int] = _BOUNDS,
+    max_growing_nodes: int = _MAX_GROWING_NODES,
 ) -> dict[Modality, Sequence[Tail]]:
     """Join the smallest flat files of each modality, up to `max_nodes` nodes together.
 
-    What is in `former` already is shared. `bounds` divide the files into blocks by their nodes.
+    What is in `former` already is shared. `bounds` divide the files into blocks by their nodes. In lists a
+    block grows until it has `max_growing_nodes`; then another one is begun.
     """
     modalities: set[Modality] = {modality for view in views for modality in view.segment.vector_files}
     tails: dict[Modality, Sequence[Tail]] = {}
     for modality in modalities:
         small, guide = _find_small(views, modality, max_nodes), _find_guide(views, modality)
-        joined = [
-            _join(block, modality, guide, former.get(modality, ()))
-            for block in _into_blocks(small, modality, bounds if guide else bounds[1:])
-            if guide or len(block) > 1
-        ]
-        if joined:
-            tails[modality] = joined
+        known = former.get(modality, ())
+        if guide is None:
+            blocks = [block for block in _by_size(small, modality, bounds[1:]) if len(block) > 1]
+        else:
+            is_full = [tail for tail in known if tail.joined.num_nodes >= max_growing_nodes]
+            blocks = [
+                part
+                for block in _by_size(small, modality, bounds)
+                for part in _without_full(block, modality, is_full)
+            ]
+        merged = _files_gone(known, small, modality)
+        if blocks:
+            tails[modality] = [_join(block, modality, guide, known, merged) for block in blocks]
     return tails
 
 
-def _into_blocks(
+def _by_size(
     small: Iterable[SegmentView], modality: Modality, bounds: Sequence[int]
 ) -> list[list[SegmentView]]:
-    """Divide segments by size, the largest first.
-
-    Where nothing lies in lists, a search takes a call for each block. Then there are fewer `bounds`.
-    """
+    """Divide segments into blocks, the largest first."""
     blocks: list[list[SegmentView]] = [[] for _ in range(len(bounds) + 1)]
     for view in small:
         blocks[bisect_right(bounds, view.segment.vector_files[modality].num_nodes)].append(view)
     return [block for block in reversed(blocks) if block]
 
 
+def _without_full(
+    block: Sequence[SegmentView], modality: Modality, full: Iterable[Tail]
+) -> list[list[SegmentView]]:
+    """Return the parts of a block that are full already, each by itself, and behind them the rest."""
+    rest = {view.segment.vector_files[modality]: view for view in block}
+    parts = [
+        [rest.pop(file) for file in tail.joined.files]
+        for tail in full
+        if rest.keys() >= set(tail.joined.files)
+    ]
+    return [*parts, list(rest.values())] if rest else parts
+
+
+def _files_gone(former: Iterable[Tail], small: Iterable[SegmentView], modality: Modality) -> list[VectorFile]:
+    """Return the files of former tails that are there no more, because a merge has taken them."""
+    there = {view.segment.vector_files[modality] for view in small}
+    return [file for tail in former for file in tail.joined.files if file not in there]
+
+
 def _join(
-    block: Iterable[SegmentView], modality: Modality, guide: InvertedLists | None, former: Iterable[Tail]
+    block: Iterable[SegmentView],
+    modality: Modality,
+    guide: InvertedLists | None,
+    former: Iterable[Tail],
+    merged: Sequence[VectorFile],
 ) -> Tail:
     """Return a former tail, with what it remembers, if nothing has changed; else share its vectors."""
     view_of = {view.segment.vector_files[modality]: view for view in block}
     known = next((tail for tail in former if view_of.keys() >= set(tail.joined.files)), None)
-    if known is None:
-        return Tail(list(view_of.values()), join_vectors(tuple(view_of), guide))
-    files = tuple(dict.fromkeys([*known.joined.files, *view_of]))  # appended in an order of their own
-    views, joined = [view_of[file] for file in files], join_vectors(files, guide, known.joined)
-    if joined is not known.joined:
+    files = tuple(view_of) if known is None else tuple(dict.fromkeys([*known.joined.files, *view_of]))
+    joined = join_vectors(files, guide, None if known is None else known.joined, merged)
+    views = [view_of[file] for file in files]
+    if known is None or joined is not known.joined:
         return Tail(views, joined)
     is_same = all(new is old for new, old in zip(views, known.views, strict=True))
     return known if is_same else Tail(views, joined)

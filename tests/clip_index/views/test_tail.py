@@ -21,6 +21,7 @@ from clip_index.searching.searcher import Searcher
 from clip_index.searching.sources import Sources
 from clip_index.segments.segment import Segment
 from clip_index.vectors.flat_vectors import FlatVectors
+from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import VectorFile, write_fastest
 from clip_index.views.segment_view import SegmentView
@@ -261,6 +262,49 @@ def test_beside_lists_a_single_small_segment_lies_in_lists_too(tmp_path: Path) -
     assert reader.searcher is not None
     sources = Sources(reader.searcher.shard_views, "image")
     assert (len(sources.stacks), sources.alone) == (1, [])
+
+
+def test_a_block_that_is_full_stays_as_it_is(tmp_path: Path) -> None:
+    """So a commit copies few vectors, however far merges are behind."""
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 300, 300)):
+        commit_rows(writer, seed, num_rows)
+    [full] = view_of(reader).tails["image"]
+    for seed, num_rows in ((3, 100), (4, 200)):
+        commit_rows(writer, seed, num_rows)
+        kept, growing = view_of(reader).tails["image"]
+        assert kept is full
+    assert growing.joined.num_nodes == 300
+    assert best_of(growing, unit_vectors(4, 200)) == [f"4-{n}" for n in range(200)]
+
+
+def test_the_lists_of_merged_nodes_are_not_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes = InlineLanes()
+    settings = WriterSettings(write_sealed=write_fastest, merge=MergeSettings(merge_factor=3))
+    writer = take_over(create_index(tmp_path), lanes=lanes, settings=settings)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 30, 30, 30)):
+        commit_rows(writer, seed, num_rows)
+    view_of(reader)
+    writer.maintain()
+    lanes.release(is_released=True)
+    assigned: list[int] = []
+    original = InvertedLists.assign
+    monkeypatch.setattr(
+        InvertedLists, "assign", lambda lists, nodes: assigned.append(len(nodes)) or original(lists, nodes)
+    )
+    writer.maintain()
+    commit_rows(writer, 4, 5)
+    listed, newest = view_of(reader).tails["image"]
+    assert assigned == [5]
+    [merged], [fresh] = listed.joined.files, newest.joined.files
+    for file in (merged, fresh):
+        guide = listed.joined.guide
+        assert guide is not None
+        assert file.lists_around(guide).tolist() == original(guide, file.read_nodes()).tolist()
 
 
 def best_of(tail: Tail, queries: np.ndarray) -> list[str]:
