@@ -151,6 +151,8 @@ class Tail:
         self._rows = NumberedRows(view.segment.num_rows for view in views)
         self._node_rows = self._join_node_rows()
         self._has_dead = any(view.dead for view in views)
+        num_rows = sum(view.segment.num_rows for view in views)
+        self._part = part_of_stack(self.joined.vectors, self._node_rows, num_rows)
         self._eligible: BoundedCache[str, Eligible] = BoundedCache(
             _NUM_CACHED_FILTERS, size_of=lambda eligible: eligible.nbytes
         )
@@ -181,10 +183,7 @@ class Tail:
 
     def part_of_stack(self, _modality: Modality) -> StackPart | None:
         """Return what a plain search can scan together with segments; None with dead rows."""
-        if self._has_dead:
-            return None
-        num_rows = sum(view.segment.num_rows for view in self.views)
-        return part_of_stack(self.joined.vectors, self._node_rows, num_rows)
+        return None if self._has_dead else self._part
 
     def lists(self, _modality: Modality) -> InvertedLists | None:
         """Return the lists that a search scans; None if it scans everything."""
