@@ -2,17 +2,17 @@
 
 Ingestion leaves a few large segments and a tail of small ones. Scanning a small segment costs
 less than the calls around the scan. So the small flat vector files of a shard are joined in
-memory, up to a bound, in blocks of files of one size, as merges have tiers. A commit extends a copy of
-one block, and a merge changes two and leaves the others as they are.
+memory, up to a bound. There are two blocks of them: a settled one that stays as it is, and a growing
+one, so that a commit copies little. Small files stay in the growing block until a merge has taken them,
+because the settled block is built anew when it loses a file.
 
-Beside a merged segment, all blocks use inverted lists around the centroids of that segment, and so are as
+Beside a merged segment, both blocks use inverted lists around the centroids of that segment, and so are as
 approximate as it is. Then a search scans them together with the merged segments of all shards in one call.
 In a shard without a merged segment, a tail answers exactly what its segments would, searched one by one.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -33,13 +33,11 @@ from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
 
 _MAX_NODES = 20_000  # 20 MB of 512 dimensions
-_BOUNDS = (64, 512)
-"""Files of fewer nodes lie in the first block, or in the second. These are the bounds of the first tiers of
-merges (`MergeSettings`), so a merge takes its sources from one block, and adds its result to the next.
-Without lists, a search takes a call for each block, so the first two are one."""
-
 _MAX_GROWING_NODES = 500
-"""A block of so few nodes in lists is copied at each commit."""
+"""Of larger files, so many are added to the settled block. Fewer are copied at each commit."""
+
+_MIN_SETTLED_NODES = 64
+"""Smaller files are those of the first tier (`MergeSettings`), which the next merge takes."""
 
 _NUM_CACHED_FILTERS = 32
 
@@ -48,55 +46,44 @@ def build_tails(
     views: Sequence[SegmentView],
     former: Mapping[Modality, Sequence[Tail]],
     max_nodes: int = _MAX_NODES,
-    bounds: Sequence[int] = _BOUNDS,
     max_growing_nodes: int = _MAX_GROWING_NODES,
+    min_settled_nodes: int = _MIN_SETTLED_NODES,
 ) -> dict[Modality, Sequence[Tail]]:
     """Join the smallest flat files of each modality, up to `max_nodes` nodes together.
 
-    What is in `former` already is shared. `bounds` divide the files into blocks by their nodes. In lists a
-    block grows until it has `max_growing_nodes`; then another one is begun.
+    What is in `former` already is shared. Files of `min_settled_nodes` or more are added to the settled block
+    when they have `max_growing_nodes` together.
     """
     modalities: set[Modality] = {modality for view in views for modality in view.segment.vector_files}
     tails: dict[Modality, Sequence[Tail]] = {}
     for modality in modalities:
-        small, guide = _find_small(views, modality, max_nodes), _find_guide(views, modality)
-        known = former.get(modality, ())
-        if guide is None:
-            blocks = [block for block in _by_size(small, modality, bounds[1:]) if len(block) > 1]
-        else:
-            is_full = [tail for tail in known if tail.joined.num_nodes >= max_growing_nodes]
-            blocks = [
-                part
-                for block in _by_size(small, modality, bounds)
-                for part in _without_full(block, modality, is_full)
-            ]
-        merged = _files_gone(known, small, modality)
-        if blocks:
-            tails[modality] = [_join(block, modality, guide, known, merged) for block in blocks]
+        small, known = _find_small(views, modality, max_nodes), former.get(modality, ())
+        settled = known[0] if known and known[0].joined.num_nodes >= max_growing_nodes else None
+        blocks = _into_blocks(small, modality, settled, (max_growing_nodes, min_settled_nodes))
+        guide, merged = _find_guide(views, modality), _files_gone(known, small, modality)
+        joined = [_join(block, modality, guide, known, merged) for block in blocks if guide or len(block) > 1]
+        if joined:
+            tails[modality] = joined
     return tails
 
 
-def _by_size(
-    small: Iterable[SegmentView], modality: Modality, bounds: Sequence[int]
+def _into_blocks(
+    small: Sequence[SegmentView], modality: Modality, settled: Tail | None, bounds: tuple[int, int]
 ) -> list[list[SegmentView]]:
-    """Divide segments into blocks, the largest first."""
-    blocks: list[list[SegmentView]] = [[] for _ in range(len(bounds) + 1)]
-    for view in small:
-        blocks[bisect_right(bounds, view.segment.vector_files[modality].num_nodes)].append(view)
-    return [block for block in reversed(blocks) if block]
-
-
-def _without_full(
-    block: Sequence[SegmentView], modality: Modality, full: Iterable[Tail]
-) -> list[list[SegmentView]]:
-    """Return the parts of a block that are full already, each by itself, and behind them the rest."""
-    rest = {view.segment.vector_files[modality]: view for view in block}
-    parts = [
-        [rest.pop(file) for file in tail.joined.files]
-        for tail in full
-        if rest.keys() >= set(tail.joined.files)
-    ]
-    return [*parts, list(rest.values())] if rest else parts
+    """Divide segments into the settled block, which goes on with that of before, and the growing one."""
+    max_growing_nodes, min_settled_nodes = bounds
+    files = {view.segment.vector_files[modality]: view for view in small}
+    is_whole = settled is not None and files.keys() >= set(settled.joined.files)
+    kept = {file: files[file] for file in settled.joined.files} if settled and is_whole else {}
+    to_settle = {
+        file: view for file, view in files.items() if file not in kept and file.num_nodes >= min_settled_nodes
+    }
+    if sum(file.num_nodes for file in to_settle) >= max_growing_nodes:
+        kept.update(to_settle)
+    if not kept:
+        return [list(small)] if small else []
+    growing = [view for file, view in files.items() if file not in kept]
+    return [list(kept.values()), growing] if growing else [list(kept.values())]
 
 
 def _files_gone(former: Iterable[Tail], small: Iterable[SegmentView], modality: Modality) -> list[VectorFile]:
