@@ -56,6 +56,17 @@ class _KnownSegments:
         self._large: WeakSet[Segment] = WeakSet()
         self._hashes = np.empty(0, np.uint64)
         self._max_hashes = _MIN_HASHES
+        self._latest: tuple[SegmentView, ...] = ()
+
+    def find_new(self, views: tuple[SegmentView, ...]) -> list[Segment]:
+        """Return the segments of the shard's views that are not known; `add` makes them known.
+
+        Most calls come because another shard has changed, and find the views of the call before.
+        """
+        if views is self._latest:
+            return []
+        self._latest = views
+        return [view.segment for view in views if view.segment not in self]
 
     def __contains__(self, segment: Segment) -> bool:
         return segment in (self._small if _is_small(segment) else self._large)
@@ -115,7 +126,7 @@ class DoubledIds:
         """Compare each new segment with all known ones of the other shards."""
         self._known += [_KnownSegments() for _ in range(len(shards) - len(self._known))]
         for known, shard in zip(self._known, shards, strict=False):
-            new = [view.segment for view in shard.segments if view.segment not in known]
+            new = known.find_new(shard.segments)
             if new:
                 known.add(new)
             for segment in new:

@@ -56,15 +56,22 @@ class LocatedFiles:
     def locate_verified(
         self, manifest: Manifest, before_each: Callable[[], object] = lambda: None
     ) -> dict[str, Located]:
-        """Return where the files of a generation are. What the served one has already is not touched."""
+        """Return where the files of a generation are. What the served one has already is not touched.
+
+        `before_each` is called before a segment is verified.
+        """
         located = {}
         for entry in manifest.segments:
             name = entry.stored_name
-            before_each()
-            located[name] = self._known_or_verified(name, entry, entry.files_needed())
+            known = self._find_known(name, entry)
+            if known is None:
+                before_each()
+                known = Located(entry, self.verify(entry.files_needed()))
+            located[name] = known
         for dead in filter(None, (entry.file for entry in manifest.tombstones.values())):
             name = tombstones_name(dead.file_name)
-            located[name] = self._known_or_verified(name, dead, [(name, dead.digest)])
+            known = self._find_known(name, dead)
+            located[name] = known or Located(dead, self.verify([(name, dead.digest)]))
         return located
 
     def serve(self, located: Mapping[str, Located], mended: frozenset[Path]) -> None:
@@ -82,6 +89,8 @@ class LocatedFiles:
 
     def has_damaged_copy(self, stored_name: str) -> bool:
         """Whether a damaged copy of a segment's file is mapped, so that it must be opened anew."""
+        if not self.damaged_copies:
+            return False
         located = self._located.get(stored_name)
         return located is not None and not self.damaged_copies.isdisjoint(located.files)
 
@@ -90,10 +99,6 @@ class LocatedFiles:
         for name, digest in entry.files_needed():
             check_size(self._store.local_file(name, digest), digest)
 
-    def _known_or_verified(
-        self, name: str, named: SegmentEntry | TombstonesFile, files: Iterable[tuple[str, FileDigest]]
-    ) -> Located:
+    def _find_known(self, name: str, named: SegmentEntry | TombstonesFile) -> Located | None:
         known = None if self.has_damaged_copy(name) else self._located.get(name)
-        if known is not None and (known.named is named or known.named == named):
-            return known
-        return Located(named, self.verify(files))
+        return known if known is not None and (known.named is named or known.named == named) else None

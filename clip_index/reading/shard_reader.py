@@ -40,6 +40,8 @@ from clip_index.views.tail import build_tails
 _MAX_RETRIES = 10
 _MAX_STEPS = 4
 _LIST_EVERY_SECONDS = 1.0
+_WALK_WITHIN_SECONDS = 10.0
+"""So long ago the known generation was the newest. Writers keep its successors for some minutes."""
 
 
 class ShardReader:
@@ -61,6 +63,7 @@ class ShardReader:
         self._sets = sets or CentroidSets()
         self._clock = clock
         self._listed_at = -math.inf
+        self._was_newest_at = -math.inf
         self._watermark_read_at = -math.inf
         self._files = LocatedFiles(store)
         self._damage: tuple[GenerationKey, DamagedFile] | None = None
@@ -122,6 +125,7 @@ class ShardReader:
                 self._follow_watermark()
             return False
         for _ in range(_MAX_RETRIES):
+            looked_at = self._clock()
             try:
                 found = self._read_newest()
                 if found is None:
@@ -132,23 +136,33 @@ class ShardReader:
                 self.view = self._open(manifest, data)
             except FileNotFoundError:
                 continue
+            self._was_newest_at = self._listed_at = looked_at
             return True
         raise DamagedFile(self.store.address, "files of the newest generation are missing")
 
     def _read_newest(self) -> tuple[Manifest, bytes] | None:
-        """Read the newest generation. Where a listing costs money, walk to it from the known one.
+        """Read the newest generation. Walk to it from the known one, because a listing costs money or time.
 
-        If it is far away, or no generation follows the known one, another reason made us look: then list.
+        A shard that commits all the time keeps thousands of generations, and a listing takes 1 ms of CPU for
+        each thousand. If the newest one is far away, or none follows the known one, another reason made us
+        look: then list.
         """
         known = self.view.snapshot.generation
-        # If the known one is gone, a manifest of a fenced writer may lie behind it, which does not count.
-        can_walk = known and self.store.look_every_seconds and self.store.exists(manifest_name(known))
-        steps = _MAX_STEPS if can_walk else 0
+        steps = _MAX_STEPS if known and self._may_walk() and self.store.exists(manifest_name(known)) else 0
         for newest in range(known, known + steps):
             if self.store.exists(manifest_name(newest + 1)):
                 continue
             return self._read_listed() if newest == known else self._manifests.read(newest)
         return self._read_listed()
+
+    def _may_walk(self) -> bool:
+        """Whether what lies behind the known generation must be its successors.
+
+        If the known one is gone, or its successors may be, a manifest of a fenced writer may lie there, which
+        does not count.
+        """
+        is_recent = self._clock() - self._was_newest_at < _WALK_WITHIN_SECONDS
+        return is_recent or self.store.look_every_seconds > 0
 
     def _read_listed(self) -> tuple[Manifest, bytes] | None:
         """Read the newest generation of a listing, unless the listing is older than what is known.
@@ -184,9 +198,10 @@ class ShardReader:
         generation = self.view.snapshot.generation
         if self._files.damaged_copies or self.store.exists(manifest_name(generation + 1)):
             return True
-        if self._clock() - self._listed_at < max(_LIST_EVERY_SECONDS, self.store.look_every_seconds):
+        self._was_newest_at = now = self._clock()
+        if now - self._listed_at < max(_LIST_EVERY_SECONDS, self.store.look_every_seconds):
             return False
-        self._listed_at = self._clock()
+        self._listed_at = now
         newest = max(list_generations(self.store), default=0)
         return newest != generation or not self._is_still_there()
 

@@ -13,22 +13,24 @@ from clip_index.vectors.lists.inverted_lists import InvertedLists, add_listed, b
 from clip_index.vectors.vector_file import VectorFile
 from clip_index.vectors.vectors import Vectors
 
-_MIN_LISTED_NODES = 1_000
-"""Fewer nodes are scanned, which takes 0.04 ms at most (512 dimensions, one core)."""
-
 
 def join_vectors(
-    files: tuple[VectorFile, ...], guide: InvertedLists | None = None, former: JoinedVectors | None = None
+    files: tuple[VectorFile, ...],
+    guide: InvertedLists | None = None,
+    former: JoinedVectors | None = None,
+    merged: Sequence[VectorFile] = (),
 ) -> JoinedVectors:
-    """Join `files`: one or more, of one dimension. Only files that are not in `former` are read.
+    """Join `files`: one or more, of one dimension. With a `guide` they lie in lists around its centroids.
 
-    If there are many nodes, they are put into lists around the centroids of `guide`.
+    Only files that `former` does not begin with are read. `merged` are files that a merge may have taken.
     """
-    chosen = guide if sum(file.num_nodes for file in files) >= _MIN_LISTED_NODES else None
-    if former is None or _centroids_of(former.guide) is not _centroids_of(chosen):
-        return JoinedVectors(files, chosen)
-    is_same = former.files == files and former.guide is chosen
-    return former if is_same else JoinedVectors(files, chosen, former)
+    if former is not None and former.files == files and former.guide is guide:
+        return former
+    if guide is not None:
+        for file in files:
+            file.lists_around(guide, merged)
+    has_same_lists = former is not None and _centroids_of(former.guide) is _centroids_of(guide)
+    return JoinedVectors(files, guide, former if has_same_lists else None)
 
 
 class JoinedVectors:
@@ -45,7 +47,7 @@ class JoinedVectors:
         self.guide: InvertedLists | None = guide  # kept alive, because it owns the centroids
         known = former.files if former else ()
         if former is not None and files[: len(known)] == known:
-            index: Any = former.index if files == known else faiss.clone_index(former.index)
+            index: Any = former.index if files == known else _copy(former.index, guide)
         else:
             known, index = (), _build_empty(files[0].dimension, guide)
         for file in files[len(known) :]:
@@ -63,7 +65,16 @@ def _centroids_of(guide: InvertedLists | None) -> Any:
 
 
 def _build_empty(dimension: int, guide: InvertedLists | None) -> Any:
-    return build_lists(guide.centroids) if guide else build_flat(dimension)
+    """Lists are given to each search, so their index need not have the centroids, which a copy would copy."""
+    return build_lists(build_flat(dimension), guide.around.num_lists) if guide else build_flat(dimension)
+
+
+def _copy(index: Any, guide: InvertedLists | None) -> Any:
+    if guide is None:
+        return faiss.clone_index(index)
+    copy = _build_empty(index.d, guide)
+    index.copy_subset_to(copy, faiss.InvertedLists.SUBSET_TYPE_ID_RANGE, 0, index.ntotal)
+    return copy
 
 
 def _add(index: Any, file: VectorFile, guide: InvertedLists | None) -> None:

@@ -7,7 +7,7 @@ maps nodes to rows (`NodeRows`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -253,12 +253,41 @@ class VectorFile:
         nodes = self.node_rows.nodes[is_kept].astype(np.int64)
         return np.full(len(nodes), -1) if self.lists is None else self.lists.lists_of(nodes)
 
-    def lists_around(self, guide: InvertedLists) -> NDArray[np.int64]:
-        """Return the list of `guide` that each node would lie in, (nodes,); remembered for its centroids."""
+    def lists_around(self, guide: InvertedLists, merged: Sequence[VectorFile] = ()) -> NDArray[np.int64]:
+        """Return the list of `guide` that each node would lie in, (nodes,); remembered for its centroids.
+
+        A merge may have made this file of the `merged` ones. What they remember is not looked for again.
+        """
         known = self._around
         if known is None or known[0] is not guide.centroids:
-            known = self._around = (guide.centroids, guide.assign(self.read_nodes()))
+            known = self._around = (guide.centroids, self._find_lists(guide, merged))
         return known[1]
+
+    def _find_lists(self, guide: InvertedLists, merged: Sequence[VectorFile]) -> NDArray[np.int64]:
+        nodes = self.read_nodes()
+        lists = _remembered_lists(nodes, [file for file in merged if file._remembers(guide)])
+        is_new = lists < 0
+        if is_new.any():
+            lists[is_new] = guide.assign(nodes[is_new])
+        return lists
+
+    def _remembers(self, guide: InvertedLists) -> bool:
+        return self._around is not None and self._around[0] is guide.centroids
+
+
+def _remembered_lists(nodes: NDArray[np.float16], files: Sequence[VectorFile]) -> NDArray[np.int64]:
+    """Return the list of each node, (n,), that has the bits of a node of the files; −1 for the others.
+
+    Half of a digest suffices: two nodes that share it would lie in one list, and each keep its score.
+    """
+    remembered = [(file.read_nodes(), file._around[1]) for file in files if file._around is not None]
+    if not remembered:
+        return np.full(len(nodes), -1)
+    lists = np.concatenate([of_file for _, of_file in remembered])
+    digests = np.concatenate([_digests(of_file)[:, 0] for of_file, _ in remembered])
+    order, wanted = np.argsort(digests), _digests(nodes)[:, 0]
+    at = order[np.searchsorted(digests, wanted, sorter=order).clip(max=len(order) - 1)]
+    return np.where(digests[at] == wanted, lists[at], -1)
 
 
 def _open_index(part: MappedPart) -> Any:

@@ -3,12 +3,12 @@
 Ingestion leaves a few large segments and a tail of small ones. Scanning a small segment costs
 less than the calls around the scan. So the small flat vector files of a shard are joined in
 memory, up to a bound. There are two blocks of them: a settled one that stays as it is, and a growing
-one of few nodes, so that a commit copies little. When the growing block is full, it is added to the
-settled one.
+one, so that a commit copies little. Small files stay in the growing block until a merge has taken them,
+because the settled block is built anew when it loses a file.
 
-Small tails answer exactly what their segments would, searched one by one. Large tails (from
-1,000 nodes on, beside a merged segment) use inverted lists around the centroids of that segment,
-and so are as approximate as it is.
+Beside a merged segment, both blocks use inverted lists around the centroids of that segment, and so are as
+approximate as it is. Then a search scans them together with the merged segments of all shards in one call.
+In a shard without a merged segment, a tail answers exactly what its segments would, searched one by one.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.stacked_lists import StackPart, part_of_stack
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries, Reach
+from clip_index.vectors.vector_file import VectorFile
 from clip_index.views.best_rows import ALL_ELIGIBLE, Eligible, RowScores, find_best_rows
 from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
 
-_MAX_NODES = 20_000  # 20 MB of 512 dimensions, copied when a growing block is added
+_MAX_NODES = 20_000  # 20 MB of 512 dimensions
 _MAX_GROWING_NODES = 500
-"""A block of so few nodes is scanned in 0.02 ms, and copied at each commit."""
+"""Of larger files, so many are added to the settled block. Fewer are copied at each commit."""
+
+_MIN_SETTLED_NODES = 64
+"""Smaller files are those of the first tier (`MergeSettings`), which the next merge takes."""
 
 _NUM_CACHED_FILTERS = 32
 
@@ -43,52 +47,68 @@ def build_tails(
     former: Mapping[Modality, Sequence[Tail]],
     max_nodes: int = _MAX_NODES,
     max_growing_nodes: int = _MAX_GROWING_NODES,
+    min_settled_nodes: int = _MIN_SETTLED_NODES,
 ) -> dict[Modality, Sequence[Tail]]:
     """Join the smallest flat files of each modality, up to `max_nodes` nodes together.
 
-    What is in `former` already is shared. Files that were only appended are put into a growing block
-    beside the settled one, until that has `max_growing_nodes`.
+    What is in `former` already is shared. Files of `min_settled_nodes` or more are added to the settled block
+    when they have `max_growing_nodes` together.
     """
     modalities: set[Modality] = {modality for view in views for modality in view.segment.vector_files}
     tails: dict[Modality, Sequence[Tail]] = {}
     for modality in modalities:
         small, known = _find_small(views, modality, max_nodes), former.get(modality, ())
-        blocks = _into_blocks(small, modality, known[0] if known else None, max_growing_nodes)
-        guide = _find_guide(views, modality)
-        joined = [
-            _join(block, modality, guide, known[n] if n < len(known) else None)
-            for n, block in enumerate(blocks)
-            if len(block) > 1
-        ]
+        settled = known[0] if known and known[0].joined.num_nodes >= max_growing_nodes else None
+        blocks = _into_blocks(small, modality, settled, (max_growing_nodes, min_settled_nodes))
+        guide, merged = _find_guide(views, modality), _files_gone(known, small, modality)
+        joined = [_join(block, modality, guide, known, merged) for block in blocks if guide or len(block) > 1]
         if joined:
             tails[modality] = joined
     return tails
 
 
 def _into_blocks(
-    small: Sequence[SegmentView], modality: Modality, settled: Tail | None, max_growing_nodes: int
-) -> list[Sequence[SegmentView]]:
-    """Leave out of the settled block what was appended after it, while that is little."""
-    files = tuple(view.segment.vector_files[modality] for view in small)
-    if settled is None or settled.joined.num_nodes < max_growing_nodes:
-        return [small]
-    num_settled = len(settled.joined.files)
-    num_growing = sum(file.num_nodes for file in files[num_settled:])
-    if files[:num_settled] != settled.joined.files or num_growing >= max_growing_nodes:
-        return [small]
-    return [small[:num_settled], small[num_settled:]]
+    small: Sequence[SegmentView], modality: Modality, settled: Tail | None, bounds: tuple[int, int]
+) -> list[list[SegmentView]]:
+    """Divide segments into the settled block, which goes on with that of before, and the growing one."""
+    max_growing_nodes, min_settled_nodes = bounds
+    files = {view.segment.vector_files[modality]: view for view in small}
+    is_whole = settled is not None and files.keys() >= set(settled.joined.files)
+    kept = {file: files[file] for file in settled.joined.files} if settled and is_whole else {}
+    to_settle = {
+        file: view for file, view in files.items() if file not in kept and file.num_nodes >= min_settled_nodes
+    }
+    if sum(file.num_nodes for file in to_settle) >= max_growing_nodes:
+        kept.update(to_settle)
+    if not kept:
+        return [list(small)] if small else []
+    growing = [view for file, view in files.items() if file not in kept]
+    return [list(kept.values()), growing] if growing else [list(kept.values())]
+
+
+def _files_gone(former: Iterable[Tail], small: Iterable[SegmentView], modality: Modality) -> list[VectorFile]:
+    """Return the files of former tails that are there no more, because a merge has taken them."""
+    there = {view.segment.vector_files[modality] for view in small}
+    return [file for tail in former for file in tail.joined.files if file not in there]
 
 
 def _join(
-    views: Sequence[SegmentView], modality: Modality, guide: InvertedLists | None, former: Tail | None
+    block: Iterable[SegmentView],
+    modality: Modality,
+    guide: InvertedLists | None,
+    former: Iterable[Tail],
+    merged: Sequence[VectorFile],
 ) -> Tail:
-    """Return `former`, with what it remembers, if nothing has changed; else share its vectors."""
-    files = tuple(view.segment.vector_files[modality] for view in views)
-    joined = join_vectors(files, guide, former.joined if former else None)
-    if former is None or former.joined is not joined:
+    """Return a former tail, with what it remembers, if nothing has changed; else share its vectors."""
+    view_of = {view.segment.vector_files[modality]: view for view in block}
+    known = next((tail for tail in former if view_of.keys() >= set(tail.joined.files)), None)
+    files = tuple(view_of) if known is None else tuple(dict.fromkeys([*known.joined.files, *view_of]))
+    joined = join_vectors(files, guide, None if known is None else known.joined, merged)
+    views = [view_of[file] for file in files]
+    if known is None or joined is not known.joined:
         return Tail(views, joined)
-    is_same = all(new is known for new, known in zip(views, former.views, strict=True))
-    return former if is_same else Tail(views, joined)
+    is_same = all(new is old for new, old in zip(views, known.views, strict=True))
+    return known if is_same else Tail(views, joined)
 
 
 def _find_guide(views: Iterable[SegmentView], modality: Modality) -> InvertedLists | None:
@@ -99,10 +119,7 @@ def _find_guide(views: Iterable[SegmentView], modality: Modality) -> InvertedLis
 
 
 def _find_small(views: Iterable[SegmentView], modality: Modality, max_nodes: int) -> list[SegmentView]:
-    """Return the small segments in the order of `views`.
-
-    New segments are appended, and dead rows change no order, so a former tail can be extended.
-    """
+    """Return the small segments in the order of `views`."""
     files = [(view, view.segment.vector_files.get(modality)) for view in views]
     flat = [(view, file.num_nodes) for view, file in files if file is not None and file.is_flat]
     by_size = sorted(range(len(flat)), key=lambda number: flat[number][1])
@@ -121,6 +138,8 @@ class Tail:
         self._rows = NumberedRows(view.segment.num_rows for view in views)
         self._node_rows = self._join_node_rows()
         self._has_dead = any(view.dead for view in views)
+        num_rows = sum(view.segment.num_rows for view in views)
+        self._part = part_of_stack(self.joined.vectors, self._node_rows, num_rows)
         self._eligible: BoundedCache[str, Eligible] = BoundedCache(
             _NUM_CACHED_FILTERS, size_of=lambda eligible: eligible.nbytes
         )
@@ -151,10 +170,7 @@ class Tail:
 
     def part_of_stack(self, _modality: Modality) -> StackPart | None:
         """Return what a plain search can scan together with segments; None with dead rows."""
-        if self._has_dead:
-            return None
-        num_rows = sum(view.segment.num_rows for view in self.views)
-        return part_of_stack(self.joined.vectors, self._node_rows, num_rows)
+        return None if self._has_dead else self._part
 
     def lists(self, _modality: Modality) -> InvertedLists | None:
         """Return the lists that a search scans; None if it scans everything."""

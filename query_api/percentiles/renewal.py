@@ -22,6 +22,10 @@ from query_api.serving.served_index import ServedIndex
 
 log = structlog.get_logger()
 _PAUSE_FACTOR = 4  # after each search and after each renewal, so that both take a 25th of one processor
+_CHANGED_SHARE = 0.05
+"""While a smaller share of the contents has changed, hardly one background query in twenty has another best
+hit. A renewal can wait, because it costs half a second of CPU time."""
+_LATEST_SECONDS = 60.0  # after which a smaller change is followed, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class PercentileScales:
         phrases: list[Embeddings] = []
         built_of: Snapshot | None = None
         while True:
-            searcher = await self._served.other_searcher(built_of)
+            searcher = await self._changed_searcher(built_of)
             began = time.monotonic()
             try:
                 phrases = phrases or await self._encode_phrases()
@@ -97,6 +101,16 @@ class PercentileScales:
             pause_seconds = _PAUSE_FACTOR * (time.monotonic() - began)
             await asyncio.sleep(max(self._min_pause_seconds, pause_seconds))
 
+    async def _changed_searcher(self, built_of: Snapshot | None) -> Snapshot:
+        """Wait until the index has changed enough, or has changed at all and a minute is over."""
+        began = time.monotonic()
+        while True:
+            searcher = await self._served.other_searcher(built_of)
+            has_waited = time.monotonic() - began >= _LATEST_SECONDS
+            if built_of is None or has_waited or changed_share(built_of, searcher) >= _CHANGED_SHARE:
+                return searcher
+            await asyncio.sleep(self._min_pause_seconds)
+
     async def _encode_phrases(self) -> list[Embeddings]:
         """Encode some phrases at a time, so that a query never waits for all of them."""
         phrases: list[Embeddings] = []
@@ -110,3 +124,16 @@ class PercentileScales:
 
     def _pause_after(self, searched_seconds: float) -> None:
         self.job.pause(_PAUSE_FACTOR * searched_seconds)
+
+
+def changed_share(former: Snapshot, searcher: Snapshot) -> float:
+    """Return how many records `searcher` covers beyond `former`, as a share of the contents; at most 1.
+
+    A record adds, replaces or deletes one content. 1 stands for shards that are not the former ones.
+    """
+    pairs = [(former.shards.get(name), shard) for name, shard in searcher.shards.items()]
+    if any(known is None or known.next_offset > shard.next_offset for known, shard in pairs):
+        return 1.0
+    num_records = sum(shard.next_offset - known.next_offset for known, shard in pairs if known is not None)
+    num_contents = sum(sum(shard.num_contents.values()) for _, shard in pairs)
+    return min(1.0, num_records / max(1, num_contents))

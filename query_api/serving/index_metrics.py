@@ -16,10 +16,13 @@ _NO_TIME_MS = EARLIEST.timestamp() * 1000
 
 
 def show_generations(metrics: Metrics, searcher: Snapshot, former: Snapshot | None = None) -> None:
-    """Set the gauges that change with each new searcher; end those of shards that only `former` had."""
-    for gone in (former.shards.keys() if former else set()) - searcher.shards.keys():
+    """Set the gauges of shards that are not as `former` had them; end those of shards that it alone had."""
+    known = former.shards if former else {}
+    for gone in known.keys() - searcher.shards.keys():
         metrics.forget_shard(gone)
     for name, shard in searcher.shards.items():
+        if known.get(name) is shard:
+            continue
         for modality in MODALITIES:
             metrics.contents.labels(name, modality).set(shard.num_contents.get(modality, 0))
         metrics.index_bytes.labels(name).set(shard.size_bytes)

@@ -74,9 +74,11 @@ class StackedLists:
             are_without = [number not in self._codes.numbers for number in range(len(files))]
             self._without_codes = self._first_lists[are_without]
         self._embeddings = ListedCodes(self._index)
-        self._scan_error = max(one.around.effort.scan_error for one in files)
-        num_candidates = sum(one.around.effort.scan_candidates for one in files)
-        self._num_candidates = int(_MORE_CANDIDATES * num_candidates)
+        efforts = [
+            one.around.effort for one in files if one.codes is not None
+        ]  # a tail has its guide's effort
+        self._scan_error = max((effort.scan_error for effort in efforts), default=0.0)
+        self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
 
     def search(self, queries: Queries, k: int) -> Found:
         """Return the k best nodes of each query in the near lists of all files: scores and labels.

@@ -31,6 +31,10 @@ class WatchedStore(LocalShardStore):
         self.asked[name] += 1
         return LocalShardStore.read(self, name)
 
+    def list_names(self, folder: str = "") -> list[str]:
+        self.asked[f"listing of {folder}"] += 1
+        return LocalShardStore.list_names(self, folder)
+
 
 @pytest.fixture
 def index(tmp_path: Path) -> IndexDirectory:
@@ -74,6 +78,34 @@ def test_a_reload_asks_for_the_new_segment_alone(
     writer.commit()
     assert reader.reload()
     assert asked_of_stored(store) == {writer.manifest.segments[-1].stored_name}
+
+
+def test_the_next_generations_are_found_without_a_listing(
+    writer: ShardWriter, store: WatchedStore, reader: ShardReader
+) -> None:
+    """A shard that commits all the time has thousands of generations."""
+    for names in (["a"], ["b", "c", "d"]):
+        for name in names:
+            add(writer, [lambda o, name=name: content(name, o)])
+            writer.commit()
+        assert reader.reload()
+        assert reader.view.snapshot.generation == writer.generation
+    assert not store.asked["listing of "]
+
+
+def test_a_reader_that_has_not_looked_for_long_lists_the_generations(
+    writer: ShardWriter, store: WatchedStore
+) -> None:
+    """The successors of its generation may be gone, and a fenced writer's manifest under their number."""
+    now = [0.0]
+    reader = ShardReader(store, clock=lambda: now[0])
+    reader.reload()
+    store.asked.clear()
+    now[0] = 60.0
+    add(writer, [lambda o: content("new", o)])
+    writer.commit()
+    assert reader.reload()
+    assert store.asked["listing of "] == 1
 
 
 def test_a_reload_asks_for_the_tombstones_that_changed_alone(

@@ -18,8 +18,10 @@ from clip_index.content import EncodedContent, Modality
 from clip_index.reading.index_reader import IndexReader
 from clip_index.row_filter import AnyOf, InRange, RowFilter
 from clip_index.searching.searcher import Searcher
+from clip_index.searching.sources import Sources
 from clip_index.segments.segment import Segment
 from clip_index.vectors.flat_vectors import FlatVectors
+from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.queries import Queries
 from clip_index.vectors.vector_file import VectorFile, write_fastest
 from clip_index.views.segment_view import SegmentView
@@ -102,7 +104,7 @@ def views_of(segments: Sequence[Segment], layout: list[Placed]) -> tuple[Segment
     layout=layouts(),
     max_nodes=st.sampled_from([20, 60, 1000]),
     num_before=st.integers(0, 6),
-    max_growing_nodes=st.sampled_from([1, 15, 1000]),
+    bounds=st.sampled_from([(1, 1), (15, 1), (15, 5), (40, 30), (1000, 64)]),
     k=st.sampled_from([1, 2, 3, 10, 50, 500]),
     modality=st.sampled_from(["image", "text"]),
     row_filter=st.sampled_from(FILTERS),
@@ -113,7 +115,7 @@ def test_a_tail_answers_what_its_segments_answer_one_by_one(
     layout: list[Placed],
     max_nodes: int,
     num_before: int,
-    max_growing_nodes: int,
+    bounds: tuple[int, int],
     k: int,
     modality: Modality,
     row_filter: RowFilter | None,
@@ -121,8 +123,8 @@ def test_a_tail_answers_what_its_segments_answer_one_by_one(
 ) -> None:
     """Whether they are joined at once, or some of them after the others."""
     views = views_of(segments, layout)
-    before = build_tails(views[:num_before], {}, max_nodes, max_growing_nodes)
-    tails = build_tails(views, before, max_nodes, max_growing_nodes)
+    before = build_tails(views[:num_before], {}, max_nodes, *bounds)
+    tails = build_tails(views, before, max_nodes, *bounds)
     joined = Searcher([ShardView("shard", EMPTY, views, tails)], DIMENSION)
     apart = Searcher([ShardView("shard", EMPTY, views)], DIMENSION)
     ask = {"k": k, "modality": modality, "row_filter": row_filter}
@@ -230,21 +232,64 @@ def test_lists_stay_beside_the_tail(tmp_path: Path) -> None:
     assert shard.sources("image") == [shard.tails["image"][0], shard.segments[0]]
 
 
-def test_a_long_tail_has_lists_around_the_centroids_of_the_largest_segment(tmp_path: Path) -> None:
+def test_a_tail_has_lists_around_the_centroids_of_the_largest_segment(tmp_path: Path) -> None:
     writer = take_over(create_index(tmp_path), settings=AS_MERGED)
     reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
-    for seed, num_rows in enumerate((4_100, 5_000, 600, 300)):
+    commit_rows(writer, 2, 600)
+    commit_rows(writer, 3, 700)
+    assert isinstance(tail_of(reader).joined.vectors, FlatVectors), "no segment has lists yet"
+    for seed, num_rows in enumerate((4_100, 5_000)):
         commit_rows(writer, seed, num_rows)
-    assert isinstance(tail_of(reader).joined.vectors, FlatVectors), "900 are scanned"
-    commit_rows(writer, 4, 600)
     shard = view_of(reader)
-    guide = shard.segments[1].segment.vector_files["image"].lists
+    guide = shard.segments[3].segment.vector_files["image"].lists
     [listed] = shard.tails["image"]
-    assert (listed.joined.guide, listed.joined.num_nodes) == (guide, 1500)
-    for seed, num_rows in ((2, 600), (4, 600)):
+    assert (listed.joined.guide, listed.joined.num_nodes) == (guide, 1300)
+    for seed, num_rows in ((2, 600), (3, 700)):
         assert best_of(listed, unit_vectors(seed, num_rows)[-5:]) == [
             f"{seed}-{n}" for n in range(num_rows - 5, num_rows)
         ]
+
+
+def test_beside_lists_a_single_small_segment_lies_in_lists_too(tmp_path: Path) -> None:
+    """So every search scans it together with everything else, and not in a call of its own."""
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    commit_rows(writer, 0, 4_100)
+    commit_rows(writer, 1, 3)
+    reader = IndexReader(tmp_path)
+    [tail] = view_of(reader).tails["image"]
+    assert tail.lists("image") is not None
+    assert best_of(tail, unit_vectors(1, 3)) == [f"1-{n}" for n in range(3)]
+    assert reader.searcher is not None
+    sources = Sources(reader.searcher.shard_views, "image")
+    assert (len(sources.stacks), sources.alone) == (1, [])
+
+
+def test_the_lists_of_merged_nodes_are_not_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes = InlineLanes()
+    settings = WriterSettings(write_sealed=write_fastest, merge=MergeSettings(merge_factor=3))
+    writer = take_over(create_index(tmp_path), lanes=lanes, settings=settings)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 30, 30, 30)):
+        commit_rows(writer, seed, num_rows)
+    view_of(reader)
+    writer.maintain()
+    lanes.release(is_released=True)
+    assigned: list[int] = []
+    original = InvertedLists.assign
+    monkeypatch.setattr(
+        InvertedLists, "assign", lambda lists, nodes: assigned.append(len(nodes)) or original(lists, nodes)
+    )
+    writer.maintain()
+    commit_rows(writer, 4, 5)
+    [tail] = view_of(reader).tails["image"]
+    assert assigned == [5]
+    assert {file.num_nodes for file in tail.joined.files} == {90, 5}
+    for file in tail.joined.files:
+        guide = tail.joined.guide
+        assert guide is not None
+        assert file.lists_around(guide).tolist() == original(guide, file.read_nodes()).tolist()
 
 
 def best_of(tail: Tail, queries: np.ndarray) -> list[str]:
@@ -259,18 +304,45 @@ def test_what_is_committed_after_a_long_tail_grows_beside_it(tmp_path: Path) -> 
     for seed, num_rows in enumerate((4_100, 600, 700)):
         commit_rows(writer, seed, num_rows)
     [settled] = view_of(reader).tails["image"]
-    commit_rows(writer, 3, 7)
-    shard = view_of(reader)
-    assert shard.sources("image") == [settled, shard.segments[0], shard.segments[3]]
-    commit_rows(writer, 4, 8)
+    for seed, num_rows in ((3, 7), (4, 8), (5, 480)):
+        commit_rows(writer, seed, num_rows)
+        kept, growing = view_of(reader).tails["image"]
+        assert kept is settled
+    assert growing.joined.num_nodes == 495
+    assert best_of(growing, unit_vectors(4, 8)) == [f"4-{n}" for n in range(8)]
+
+
+def test_larger_files_are_settled_together_and_small_ones_wait_for_their_merge(tmp_path: Path) -> None:
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 600, 30, 300)):
+        commit_rows(writer, seed, num_rows)
+        view_of(reader)
+    commit_rows(writer, 4, 200)
+    settled, growing = view_of(reader).tails["image"]
+    assert [file.num_nodes for file in settled.joined.files] == [600, 300, 200]
+    assert [file.num_nodes for file in growing.joined.files] == [30]
+    assert best_of(settled, unit_vectors(3, 300)) == [f"3-{n}" for n in range(300)]
+
+
+def test_a_merge_of_the_newest_segments_leaves_the_settled_block_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the manifest names its result before the other segments."""
+    lanes = InlineLanes()
+    settings = WriterSettings(write_sealed=write_fastest, merge=MergeSettings(merge_factor=3))
+    writer = take_over(create_index(tmp_path), lanes=lanes, settings=settings)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 600, 30, 30, 30)):
+        commit_rows(writer, seed, num_rows)
+    settled, _ = view_of(reader).tails["image"]
+    writer.maintain()
+    lanes.release(is_released=True)
+    writer.maintain()
     kept, growing = view_of(reader).tails["image"]
     assert kept is settled
-    assert growing.joined.num_nodes == 15
-    assert best_of(growing, unit_vectors(4, 8)) == [f"4-{n}" for n in range(8)]
-    commit_rows(writer, 5, 485)
-    [extended] = view_of(reader).tails["image"]
-    assert extended.joined.num_nodes == 1800
-    assert best_of(extended, unit_vectors(4, 8)) == [f"4-{n}" for n in range(8)]
+    assert [file.num_nodes for file in growing.joined.files] == [90]
+    assert best_of(growing, unit_vectors(4, 30)) == [f"4-{n}" for n in range(30)]
 
 
 def test_a_death_in_a_settled_block_copies_no_vectors(tmp_path: Path) -> None:

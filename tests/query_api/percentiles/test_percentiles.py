@@ -16,11 +16,20 @@ from prometheus_client import CollectorRegistry
 
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Prepared
+from clip_index.searching.searcher import Searcher
+from clip_index.views.snapshot import ShardView
 from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.encoding.query_encoder import QueryEncoder, QueryEncoderSettings
 from query_api.percentiles.background_queries import read_phrases
-from query_api.percentiles.renewal import BEFORE_SERVING, WHILE_SERVING, PercentileScales, PhrasePace
+from query_api.percentiles.renewal import (
+    BEFORE_SERVING,
+    WHILE_SERVING,
+    PercentileScales,
+    PhrasePace,
+    changed_share,
+)
 from query_api.percentiles.scale import PercentileScale
+from query_api.serving.engine import ShardSnapshot, Snapshot
 from query_api.serving.served_index import ServedIndex
 from query_api.serving.workers import Workers
 from query_api.telemetry.metrics import Metrics
@@ -173,6 +182,56 @@ async def test_scales_are_renewed_after_the_index_has_changed(tmp_path: Path) ->
             assert scales.find("image") == {}  # there is no picture to compare with
             index.commit(1, index.image("p-1", draw_picture(1)), index.image("p-2", draw_picture(2)))
             await until(lambda: (scales.find("image") or {}).keys() == {"text", "image"})
+
+
+def shown(**shards: tuple[int, int]) -> Snapshot:
+    """A snapshot of shards with a next offset and a number of texts each."""
+    return Searcher(
+        [
+            ShardView(name, ShardSnapshot(1, 0, next_offset, None, {"text": num_texts}))
+            for name, (next_offset, num_texts) in shards.items()
+        ],
+        dimension=4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("searcher", "share"),
+    [
+        (shown(a=(100, 100), b=(100, 100)), 0.0),
+        (shown(a=(104, 100), b=(106, 100)), 0.05),
+        (shown(a=(900, 0), b=(100, 100)), 1.0),
+        (shown(a=(100, 0), b=(100, 0)), 0.0),
+        (shown(a=(99, 99), b=(100, 100)), 1.0),
+        (shown(a=(100, 100), c=(100, 100)), 1.0),
+    ],
+    ids=["the same", "some uploads", "deletes", "empty", "an earlier generation", "another shard"],
+)
+def test_the_changed_share_counts_uploads_and_deletes(searcher: Snapshot, share: float) -> None:
+    assert changed_share(shown(a=(100, 100), b=(100, 100)), searcher) == share
+
+
+async def test_scales_of_an_index_that_has_hardly_changed_are_not_renewed(tmp_path: Path) -> None:
+    """Where uploads come all the time, the renewals took a 25th of a processor, for nearly equal scales."""
+    index = SmallIndex(tmp_path / "index").create()
+    index.commit(0, *(index.text(f"t-{number}", f"dress {number}") for number in range(40)))
+    metrics = Metrics(CollectorRegistry())
+    served = ServedIndex(index.open_reader(), metrics)
+    with Workers(1) as workers:
+        encoder = QueryEncoder(HashEncoder(), workers, metrics, QueryEncoderSettings())
+        scales = PercentileScales(served, encoder, min_pause_seconds=0.001)
+        async with encoder.running(), served.reloading(0.01), scales.renewing():
+            await until(lambda: scales.find("text") is not None)
+            built, before = scales.find("text"), served.searcher
+            index.commit(0, index.text("t-a", "a red dress"))
+            await until(lambda: served.searcher is not before)
+            renewal = asyncio.create_task(scales._changed_searcher(before))
+            _, waiting = await asyncio.wait([renewal], timeout=0.1)
+            assert waiting
+            assert scales.find("text") is built
+            index.commit(0, index.text("t-b", "a blue dress"), index.text("t-c", "a green dress"))
+            assert (await renewal).shards == served.searcher.shards
+            await until(lambda: scales.find("text") is not built)
 
 
 class CountingEncoder(HashEncoder):

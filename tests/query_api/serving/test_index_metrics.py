@@ -56,6 +56,22 @@ def _of_shards(registry: CollectorRegistry) -> dict[str, set[str]]:
     return shards
 
 
+def test_only_the_shards_that_have_changed_are_shown_again() -> None:
+    """A process with many shards is told of a new generation of one of them dozens of times a second."""
+    registry = CollectorRegistry()
+    metrics, former = Metrics(registry), _searcher(uploads_0=_shard(), uploads_1=_shard())
+    show_generations(metrics, former)
+    metrics.segments.labels("uploads-0").set(-1)
+    metrics.segments.labels("uploads-1").set(-1)
+    show_generations(
+        metrics, _searcher(uploads_0=former.shards["uploads-0"], uploads_1=_shard(watermark_ms=2)), former
+    )
+    shown = [
+        registry.get_sample_value("cliptide_query_segments", {"shard": f"uploads-{n}"}) for n in range(2)
+    ]
+    assert shown == [-1, 2]
+
+
 def test_contents_bytes_and_segments_of_each_shard_are_shown() -> None:
     registry = CollectorRegistry()
     show_generations(Metrics(registry), _searcher(uploads_0=_shard()))
