@@ -18,7 +18,6 @@ import numpy as np
 
 from benchmarks.clients.search_connection import SearchConnection
 from benchmarks.clients.uploads import encode_upload
-from benchmarks.data import NUM_PARTITIONS
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
 from benchmarks.indexes.searched_index import Layout, queries_of
 from benchmarks.processes.cores import own_core, started_on
@@ -26,8 +25,8 @@ from benchmarks.processes.generated_encoder import FINGERPRINT
 from benchmarks.processes.process_figures import cpu_seconds
 from benchmarks.processes.services import Program, Running, lay_index, open_site, running, running_broker
 from benchmarks.segment_tax import LIVING
-from clip_index.generations.history import read_newest
-from clip_index.vectors.lists.inverted_lists import MIN_NODES
+from clip_index.content import MODALITIES
+from clip_index.reading.index_reader import IndexReader
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import ImageContent
 
@@ -95,14 +94,14 @@ def measure(*, quick: bool) -> Figure:
         ingest, queries = Ingest(services, publisher), Queries(services)
         most = queries.ask(seconds).queries_per_second  # a warm-up, whose result is replaced
         most = queries.ask(seconds).queries_per_second
-        before = num_rows_in_no_lists(services)
+        before = num_rows_in_no_lists(services.site.root)
         for _ in range(rounds):
             for rate in rates:
                 with ingest.running(rate):
                     time.sleep(0 if quick else 1)
                     samples[rate].most.append(queries.ask(seconds / 4).queries_per_second)
                     samples[rate].windows.append(queries.ask(seconds, rate=most / 2))
-        after = num_rows_in_no_lists(services)
+        after = num_rows_in_no_lists(services.site.root)
     return _figure(num_rows, samples, (before, after))
 
 
@@ -178,11 +177,19 @@ class Queries:
         return latencies
 
 
-def num_rows_in_no_lists(services: Running) -> int:
-    """Count the vectors in segments that are scanned, because they are too small for lists."""
-    manifests = [read_newest(services.site.shard_store(p)) for p in range(NUM_PARTITIONS)]
-    sizes = [n for m in manifests if m for entry in m.segments for n in entry.num_vectors.values()]
-    return sum(size for size in sizes if size < MIN_NODES)
+def num_rows_in_no_lists(root: Path) -> int:
+    """Count the rows that a search scans one by one: of segments and tails that have no lists."""
+    reader = IndexReader(root)
+    reader.reload()
+    assert reader.searcher is not None
+    sources = [
+        (source, m)
+        for shard in reader.searcher.shard_views
+        for m in MODALITIES
+        for source in shard.sources(m)
+    ]
+    unlisted = [(source, modality) for source, modality in sources if source.lists(modality) is None]
+    return sum(view.num_live[modality] for source, modality in unlisted for view in source.views)
 
 
 def _figure(num_rows: int, samples: dict[int, Samples], rows_in_no_lists: tuple[int, int]) -> Figure:
@@ -191,7 +198,7 @@ def _figure(num_rows: int, samples: dict[int, Samples], rows_in_no_lists: tuple[
     tail = {rate: median_ratio(samples[rate].p99s, idle.p99s) for rate in RATES}
     kept = {rate: median_ratio(samples[rate].most, idle.most) for rate in RATES}
     before, after = rows_in_no_lists
-    growth = after / before
+    growth = after / max(1, before)
     holds = (
         all(cpu[rate].median <= MAX_CPU[rate] and tail[rate].median <= MAX_TAIL for rate in RATES)
         and growth <= MAX_UNLISTED

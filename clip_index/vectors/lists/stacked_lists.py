@@ -74,9 +74,7 @@ class StackedLists:
             are_without = [number not in self._codes.numbers for number in range(len(files))]
             self._without_codes = self._first_lists[are_without]
         self._embeddings = ListedCodes(self._index)
-        efforts = [
-            one.around.effort for one in files if one.codes is not None
-        ]  # a tail has its guide's effort
+        efforts = [one.around.effort for one in files if one.codes is not None]  # tails have their guide's
         self._scan_error = max((effort.scan_error for effort in efforts), default=0.0)
         self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
 
