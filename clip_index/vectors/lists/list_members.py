@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -43,11 +43,15 @@ class ListMembers:
         if self._list_of_node is not None:
             return np.argsort(self._list_of_node, kind="stable")
         nodes = np.empty(self._num_nodes, np.int64)
+        for start, members in self._stored():
+            nodes[start : start + len(members)] = members
+        return nodes
+
+    def _stored(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield where each list that is not empty starts in `nodes`, and its nodes as they are stored."""
         for number, length in enumerate(self.lengths.tolist()):
             if length:
-                members = faiss.rev_swig_ptr(self._lists.get_ids(number), length)
-                nodes[self.starts[number] : self.starts[number + 1]] = members
-        return nodes
+                yield int(self.starts[number]), faiss.rev_swig_ptr(self._lists.get_ids(number), length)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -58,7 +62,11 @@ class ListMembers:
     def _positions(self) -> NDArray[np.int32]:
         """The position of each node in `nodes`."""
         positions = np.empty(self._num_nodes, np.int32)
-        positions[self.nodes] = np.arange(self._num_nodes, dtype=np.int32)
+        if self._list_of_node is not None:
+            positions[self.nodes] = np.arange(self._num_nodes, dtype=np.int32)
+            return positions
+        for start, members in self._stored():  # not `nodes`, which takes twice as much memory
+            positions[members] = np.arange(start, start + len(members), dtype=np.int32)
         return positions
 
     def lists_of(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:

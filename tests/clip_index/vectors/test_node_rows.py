@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,3 +67,19 @@ def test_nodes_are_left_without_an_eligible_row_when_their_last_one_goes(
     )
     before[left] = False
     assert before.tolist() == open_map(pairs).eligible_nodes(is_eligible).tolist()
+
+
+def test_lookups_in_both_directions_keep_eight_bytes_for_each_node() -> None:
+    num_nodes = 100_000
+    nodes = np.arange(num_nodes, dtype=np.uint32)
+    pairs = np.array([[*nodes, num_nodes - 1], [*nodes, num_nodes]], np.uint32)  # the last node has two rows
+    node_rows = NodeRows(pairs, num_nodes)
+    tracemalloc.start()
+    try:
+        node_rows.rows_of(np.arange(10))
+        node_rows.rows_of_one(num_nodes - 1)
+        node_rows.nodes_of(3)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 8.1 * num_nodes

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ def test_a_model_that_needs_no_timm_does_not_load_it_and_one_that_needs_it_does(
     assert [loaded for _, loaded in encoded(chosen).values()] == [[], [], ["timm", "torch._dynamo"]]
 
 
+@pytest.mark.encoder
+@pytest.mark.skipif(find_spec("cuda") is None, reason="this torch has no CUDA")
+def test_the_bindings_of_cuda_are_loaded_when_something_uses_them() -> None:
+    program = """
+import sys, clip_index.encoder.open_clip, torch.cuda._utils as used
+assert used._HAS_CUDA_BINDINGS
+assert not {"cuda.bindings.driver", "cuda.bindings.runtime"} & sys.modules.keys()
+assert used._cuda_bindings_driver.CUresult.CUDA_SUCCESS == 0
+assert used._cuda_bindings_runtime.cudaError_t.cudaSuccess == 0
+assert {"cuda.bindings.driver", "cuda.bindings.runtime"} <= sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package `slow_part` that notes in a file when it is loaded."""
@@ -176,6 +191,12 @@ class TestDeferredModule:
     def test_it_stays_missing_where_it_is_not_installed(self) -> None:
         with deferred_imports(({"not_installed_part": ()},)), pytest.raises(ModuleNotFoundError):
             import not_installed_part  # noqa: F401
+
+    def test_whether_it_is_installed_is_found_without_importing_what_it_lies_in(self, package: Path) -> None:
+        with deferred_imports(({"slow_part.layers": ()}, {"slow_part.missing": ()})):
+            assert not package.exists()
+            assert "slow_part.layers" in sys.modules
+            assert "slow_part.missing" not in sys.modules
 
     def test_an_import_that_fails_leaves_no_stand_in(self, package: Path) -> None:
         with pytest.raises(ZeroDivisionError), deferred_imports(SLOW_PART):

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.open_clip.models import load_model
+from clip_index.encoder.open_clip.tokens import WordTokenizer
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
@@ -51,6 +53,19 @@ def test_the_only_weights_of_a_directory_may_have_any_name(directory: Path) -> N
 def test_a_directory_may_be_called_after_siglip(directory: Path, tmp_path: Path) -> None:
     expected = fingerprint(directory)
     assert fingerprint(directory.rename(tmp_path / "better-than-SigLIP")) == expected
+
+
+def test_a_tokenizer_shares_the_tables_of_open_clips_own_one_and_not_its_words(directory: Path) -> None:
+    import open_clip
+
+    built = open_clip.tokenizer._tokenizer
+    words = dict(built.cache)
+    tokenizer = load_model(EncoderSettings(model=str(directory))).tokenizer
+    assert isinstance(tokenizer, WordTokenizer)
+    tokenizer.encode("some unheard-of word", 75)
+    assert tokenizer._tokenizer.encoder is built.encoder
+    assert tokenizer._tokenizer.bpe_ranks is built.bpe_ranks
+    assert built.cache == words
 
 
 def test_weights_beside_the_preferred_ones_are_another_model(directory: Path, tmp_path: Path) -> None:
