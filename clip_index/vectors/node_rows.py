@@ -97,18 +97,25 @@ class NodeRows:
             is_eligible[self.nodes[further_pairs]] = True
         return is_eligible
 
-    def nodes_of_eligible(
-        self, is_eligible_row: NDArray[np.bool_], rows: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Return what `eligible_nodes` does, from rows of which some are eligible and all others are not."""
+    def nodes_of_eligible(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return what `eligible_nodes` does, from the numbers of the eligible rows, ascending."""
         is_eligible = np.zeros(self._num_nodes, np.bool_)
-        eligible = rows[is_eligible_row[rows]]
-        if self.has_distinct_rows:
-            nodes = self._node_of_row[eligible[eligible < len(self._node_of_row)]]
-            is_eligible[nodes[nodes >= 0]] = True
-        else:
-            is_eligible[self._nodes_of_all(eligible)] = True
+        is_eligible[self.with_nodes(rows)[1] if self.has_distinct_rows else self._nodes_of_all(rows)] = True
         return is_eligible
+
+    def with_nodes(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return those of some rows, (n,) ascending, that have a node, and the node of each.
+
+        No row of the file may have several.
+        """
+        num_known = len(self._node_of_row)
+        if len(rows) and rows[-1] >= num_known:
+            rows = rows[: np.searchsorted(rows, num_known)]
+        nodes = self._node_of_row.take(rows)
+        if nodes.min(initial=0) >= 0:
+            return rows, nodes
+        has_node = nodes >= 0
+        return rows[has_node], nodes[has_node]
 
     @cached_property
     def _node_of_row(self) -> NDArray[np.int32]:

@@ -20,7 +20,15 @@ from clip_index.vectors.lists.stacked_lists import StackPart, part_of_stack
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import VectorFile
 from clip_index.vectors.vectors import NodeSelection
-from clip_index.views.best_rows import ALL_ELIGIBLE, NO_ROWS, Eligible, RowScores, find_best_rows
+from clip_index.views.best_rows import NO_ROWS, RowScores, find_best_rows
+from clip_index.views.eligible import (
+    ALL_ELIGIBLE,
+    Eligible,
+    FewEligible,
+    FewRows,
+    ManyEligible,
+    eligible_of_mask,
+)
 
 _NUM_CACHED_FILTERS = 32
 
@@ -135,6 +143,11 @@ class SegmentView:
         file = self.segment.vector_files.get(modality)
         return file is not None and file.vectors.has_rest
 
+    def few_rows(self, queries: Queries, modality: Modality, row_filter: RowFilter) -> FewRows | None:
+        """Return the live rows that pass the filter, if the queries are best answered by a scan of these."""
+        file = self.segment.vector_files[modality]
+        return self._find_eligible(file, modality, row_filter).few_rows(queries)
+
     def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
         if row_filter is not None:
             key = f"{modality} {row_filter.key}"
@@ -142,18 +155,17 @@ class SegmentView:
         if self._is_live is None:
             return ALL_ELIGIBLE
         if modality not in self._live_nodes:
-            self._live_nodes[modality] = _select_nodes(file, self._is_live)
-        return Eligible(self._is_live, self._live_nodes[modality])
+            self._live_nodes[modality] = file.vectors.select(file.node_rows.eligible_nodes(self._is_live))
+        return ManyEligible(self._is_live, self._live_nodes[modality])
 
     def _select(self, file: VectorFile, row_filter: RowFilter) -> Eligible:
         """Look at the rows that pass only, if they are few and known without a look at all of them."""
         rows = self.segment.few_rows(row_filter)
         if rows is None:
-            is_row = self.eligible_rows(row_filter)
-            return Eligible(is_row, _select_nodes(file, is_row))
-        is_row = np.zeros(self.segment.num_rows, np.bool_)
-        is_row[rows if self._is_live is None else rows[self._is_live[rows]]] = True
-        return Eligible(is_row, file.vectors.select(file.node_rows.nodes_of_eligible(is_row, rows)))
+            return eligible_of_mask(file.vectors, file.node_rows, self.eligible_rows(row_filter))
+        if self._is_live is not None:
+            rows = rows[self._is_live[rows]]
+        return FewEligible(file.vectors, file.node_rows, rows, self.segment.num_rows)
 
     def are_eligible(self, rows: NDArray[np.int64], row_filter: RowFilter | None) -> NDArray[np.bool_]:
         """Return which of the given rows, (n,), are alive and pass the filter."""
@@ -168,7 +180,3 @@ class SegmentView:
             return np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live
         mask = self.segment.row_mask(row_filter)
         return mask if self._is_live is None else mask & self._is_live
-
-
-def _select_nodes(file: VectorFile, is_row: NDArray[np.bool_]) -> NodeSelection:
-    return file.vectors.select(file.node_rows.eligible_nodes(is_row))

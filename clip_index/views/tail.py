@@ -27,7 +27,8 @@ from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.stacked_lists import StackPart, part_of_stack
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries, Reach
-from clip_index.views.best_rows import ALL_ELIGIBLE, Eligible, RowScores, find_best_rows
+from clip_index.views.best_rows import RowScores, find_best_rows
+from clip_index.views.eligible import ALL_ELIGIBLE, Eligible, FewRows, eligible_of_mask
 from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
 
@@ -149,6 +150,10 @@ class Tail:
             ids_of_rows=self.content_ids,
         )
 
+    def few_rows(self, queries: Queries, _modality: Modality, row_filter: RowFilter) -> FewRows | None:
+        """Return the live rows that pass the filter, if the queries are best answered by a scan of these."""
+        return self._find_eligible(row_filter).few_rows(queries)
+
     def part_of_stack(self, _modality: Modality) -> StackPart | None:
         """Return what a plain search can scan together with segments; None with dead rows."""
         if self._has_dead:
@@ -177,7 +182,7 @@ class Tail:
 
     def _build_eligible(self, row_filter: RowFilter | None) -> Eligible:
         is_row = np.concatenate([view.eligible_rows(row_filter) for view in self.views])
-        return Eligible(is_row, self.joined.vectors.select(self._node_rows.eligible_nodes(is_row)))
+        return eligible_of_mask(self.joined.vectors, self._node_rows, is_row)
 
     def _join_node_rows(self) -> NodeRows:
         files = self.joined.files

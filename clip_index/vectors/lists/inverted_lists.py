@@ -35,6 +35,7 @@ from clip_index.vectors.lists.list_writer import write_listed
 from clip_index.vectors.lists.listed_codes import ListedCodes
 from clip_index.vectors.lists.search_parameters import SearchParameters
 from clip_index.vectors.queries import Around, Found, Queries, Reach, pointer_to_zeros
+from clip_index.vectors.scattered_codes import ScatteredCodes
 from clip_index.vectors.vectors import (
     NodeSelection,
     VectorPart,
@@ -137,6 +138,7 @@ class InvertedLists:
         self.num_nodes = int(index.ntotal)
         self._members = ListMembers(lists, self.num_nodes, list_of_node)
         self._codes = ListedCodes(index)
+        self.codes: ScatteredCodes | None = self._codes
         self.around = Around(centroids, self.num_nodes, effort, nodes_per_row)
         self._num_lists = int(index.nlist)
         self._ranking = ListRanking(self.around, self._members, self._num_lists)
@@ -149,7 +151,7 @@ class InvertedLists:
         use_one_thread()
         if reach is Reach.ALL:
             return self._scan_all(queries, k, selection)
-        if selection is not None and self._ranking.are_few(queries, selection):
+        if selection is not None and self._ranking.are_few(queries, selection.num_nodes):
             return self._scan_few(queries, k, selection, reach)
         if selection is None and reach is Reach.NEAR:
             near = queries.near(self.around)
@@ -166,7 +168,7 @@ class InvertedLists:
         return self._scan_lists(queries, k, pointers, self._parameters_of(num_probed, selection))
 
     def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
-        if selection is not None and self._ranking.are_few(queries, selection):
+        if selection is not None and self._ranking.are_few(queries, selection.num_nodes):
             return selection.num_nodes
         _, lists, num_near = self._ranking.rank(queries, selection, self._scan_selected)
         lengths = self._members.lengths if selection is None else selection.num_in_list
@@ -177,7 +179,7 @@ class InvertedLists:
     def are_near(
         self, queries: Queries, query: int, nodes: NDArray[np.int64], selection: NodeSelection | None
     ) -> NDArray[np.bool_]:
-        if selection is not None and self._ranking.are_few(queries, selection):
+        if selection is not None and self._ranking.are_few(queries, selection.num_nodes):
             return np.ones(len(nodes), np.bool_)
         _, lists, num_near = self._ranking.rank(queries, selection, self._scan_selected)
         are_near: NDArray[np.bool_] = np.isin(self._members.lists_of(nodes), lists[query, : num_near[query]])
@@ -187,7 +189,7 @@ class InvertedLists:
         """Scan all selected nodes. They are all near, so the rest has none."""
         if reach is Reach.REST:
             return queries.nothing(k)
-        if self._ranking.is_scan_cheaper_than_copies(selection):
+        if self._ranking.is_scan_cheaper_than_copies(selection.num_nodes):
             return self._scan_all(queries, k, selection)
         nodes, addresses = listed(selection).codes
         scores, numbers = self._codes.search(queries, k, addresses)
@@ -233,6 +235,13 @@ class InvertedLists:
 
     def _select_bits(self, bitmap: NDArray[np.uint8], num_nodes: int) -> ListedSelection:
         return ListedSelection(self._members, bitmap, num_nodes, self._codes.addresses)
+
+    def are_few(self, queries: Queries, num_nodes: int) -> bool:
+        ranking = self._ranking
+        return ranking.are_few(queries, num_nodes) and not ranking.is_scan_cheaper_than_copies(num_nodes)
+
+    def addresses_of(self, nodes: NDArray[np.int32]) -> NDArray[np.int64]:
+        return self._codes.addresses(*self._members.find(nodes))
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
         return self._codes.embeddings(self._codes.addresses(*self._members.find(nodes)))

@@ -65,7 +65,9 @@ class ListMembers:
         """Return the list that each node lies in, (n,)."""
         return self.find(nodes)[0]
 
-    def find(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def find(
+        self, nodes: NDArray[np.int64] | NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the list that each node lies in, and its position there, both (n,)."""
         return self._at(self._positions[nodes])
 

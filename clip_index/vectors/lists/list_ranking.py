@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clip_index.vectors.lists.list_members import ListedSelection, ListMembers
 from clip_index.vectors.queries import Around, Found, NearLists, Queries
+from clip_index.vectors.scattered_codes import SECONDS_OF_ASKING, SECONDS_OF_COPIED_NODE
 from clip_index.vectors.vectors import NodeSelection
 
 _MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
@@ -39,9 +40,7 @@ _NOTHING_FOUND = -1.0  # the score of a node that is none
 # Measured for 512 dimensions in fp16 that no cache holds. Their ratios matter, not what they are.
 _SECONDS_OF_RANKING = 0.2e-6  # a list, where many are ranked
 _SECONDS_OF_LIST = 0.3e-6  # that is scanned
-_SECONDS_OF_ASKING = 10e-9  # a node of such a list whether it is selected
 _SECONDS_OF_NODE = 280e-9  # that is selected
-_SECONDS_OF_COPIED_NODE = 450e-9
 
 
 class ScanLists(Protocol):
@@ -61,21 +60,21 @@ class ListRanking:
         self._num_lists = num_lists
         self._list_length = around.num_nodes / num_lists  # in the mean
 
-    def are_few(self, queries: Queries, selection: NodeSelection) -> bool:
+    def are_few(self, queries: Queries, num_selected: int) -> bool:
         """Whether all selected nodes are scanned, because that costs no more than the near lists would.
 
         It depends on no query, so queries that are asked together are answered as they are alone.
         """
-        near_seconds = self._seconds_of_near(queries, selection)
-        return min(_seconds_of_copying(selection), self._seconds_of_all(selection)) <= near_seconds
+        near_seconds = self._seconds_of_near(queries, num_selected)
+        return min(_seconds_of_copying(num_selected), self._seconds_of_all(num_selected)) <= near_seconds
 
-    def is_scan_cheaper_than_copies(self, selection: NodeSelection) -> bool:
+    def is_scan_cheaper_than_copies(self, num_selected: int) -> bool:
         """Whether all lists are scanned where all selected nodes are, because copying these costs more."""
-        return _seconds_of_copying(selection) > self._seconds_of_all(selection)
+        return _seconds_of_copying(num_selected) > self._seconds_of_all(num_selected)
 
-    def _seconds_of_near(self, queries: Queries, selection: NodeSelection) -> float:
+    def _seconds_of_near(self, queries: Queries, num_selected: int) -> float:
         """Estimate a scan of the near lists of a usual query."""
-        share, least = self._share_of(selection), queries.least_near(self._around)
+        share, least = self._share_of(num_selected), queries.least_near(self._around)
         num_usual = queries.usual_near(self._around)
         if share >= _WIDE:
             num_lists = _num_wide(num_usual, least, share)
@@ -85,15 +84,15 @@ class ListRanking:
         return num_lists * (
             _SECONDS_OF_RANKING
             + _SECONDS_OF_LIST
-            + self._list_length * (_SECONDS_OF_ASKING + share * _SECONDS_OF_NODE)
+            + self._list_length * (SECONDS_OF_ASKING + share * _SECONDS_OF_NODE)
         )
 
-    def _seconds_of_all(self, selection: NodeSelection) -> float:
+    def _seconds_of_all(self, num_selected: int) -> float:
         """Estimate a scan of all lists, one after another as they lie in memory."""
         return (
             self._num_lists * _SECONDS_OF_LIST
-            + self._around.num_nodes * _SECONDS_OF_ASKING
-            + selection.num_nodes * _SECONDS_OF_NODE
+            + self._around.num_nodes * SECONDS_OF_ASKING
+            + num_selected * _SECONDS_OF_NODE
         )
 
     def rank(
@@ -162,7 +161,7 @@ class ListRanking:
     def _num_ranked_first(self, near: NearLists, selection: NodeSelection | None) -> int:
         num_ranked = int(near.lists.shape[1]) + 1
         if selection is not None:
-            share = self._share_of(selection)
+            share = self._share_of(selection.num_nodes)
             num_ranked = (
                 int(_num_wide(num_ranked, num_ranked, share)) + 1
                 if share >= _WIDE
@@ -170,8 +169,8 @@ class ListRanking:
             )
         return min(num_ranked, self._num_lists)
 
-    def _share_of(self, selection: NodeSelection) -> float:
-        return max(1, selection.num_nodes) / self._around.num_nodes
+    def _share_of(self, num_selected: int) -> float:
+        return max(1, num_selected) / self._around.num_nodes
 
     def _meet(self, lists: NDArray[np.int64], selection: NodeSelection) -> _Met:
         """Count what each query's lists, (q, n), hold."""
@@ -182,7 +181,7 @@ class ListRanking:
         self, queries: Queries, near: NearLists, met: _Met, selection: NodeSelection
     ) -> NDArray[np.int64]:
         """Return how many lists hold enough selected nodes, (q,); more than all if too few are ranked."""
-        share, least = self._share_of(selection), queries.least_near(self._around)
+        share, least = self._share_of(selection.num_nodes), queries.least_near(self._around)
         if share < _WIDE:
             return self._count_thoroughly(near.counts, least, met, selection)
         num_wide = np.array([int(_num_wide(num, least, share)) + 1 for num in near.counts.tolist()])
@@ -201,7 +200,7 @@ class ListRanking:
         opposed to the query found 0.89 of the ten best otherwise.
         """
         num_base = np.maximum(num_near, _FILTERED_BASE * least)
-        num_wanted = num_base * (self._list_length * _thoroughness(self._share_of(selection)))
+        num_wanted = num_base * (self._list_length * _thoroughness(self._share_of(selection.num_nodes)))
         num_selected: NDArray[np.int64] = (met.num_selected < num_wanted[:, None]).sum(axis=1) + 1
         return num_selected
 
@@ -214,7 +213,7 @@ class ListRanking:
         """
         num_first = np.stack([np.ones_like(num_near), -(-num_near // _NEAREST_PART), num_near], axis=1)
         num_selected, num_all = met.in_first(num_first)
-        share = self._share_of(selection)
+        share = self._share_of(selection.num_nodes)
         num_least = (1 - _EMPTIED) * share * num_all
         deviations = 2 * (np.sqrt(num_selected + 3 / 8) - np.sqrt(num_least + 3 / 8))
         are_opposed: NDArray[np.bool_] = (deviations < -_DEVIATIONS * np.sqrt(1 - share)).any(axis=1)
@@ -225,7 +224,7 @@ class ListRanking:
     ) -> NDArray[np.bool_]:
         """Whether the selection leaves out hardly more of each query's first lists, (q,), than of all."""
         num_selected, num_all = (counts[:, 0] for counts in met.in_first(num_near[:, None]))
-        share = self._share_of(selection)
+        share = self._share_of(selection.num_nodes)
         num_expected = (1 - share) * num_all
         by_chance = _DEVIATIONS * np.sqrt(share * num_expected)
         are_independent: NDArray[np.bool_] = (
@@ -271,9 +270,9 @@ def listed(selection: NodeSelection) -> ListedSelection:
     return selection
 
 
-def _seconds_of_copying(selection: NodeSelection) -> float:
+def _seconds_of_copying(num_selected: int) -> float:
     """Estimate a scan of copies of the selected nodes."""
-    return selection.num_nodes * _SECONDS_OF_COPIED_NODE
+    return num_selected * SECONDS_OF_COPIED_NODE
 
 
 def _num_wide(num_near: int, least: int, share: float) -> float:
