@@ -89,8 +89,8 @@ class RowMasks:
         """Values of fewer rows than `min_ordered_rows` are not put in order."""
         self._columns = columns
         self._has_orders = columns.num_rows >= min_ordered_rows
-        self._masks: BoundedCache[str, Mask] = BoundedCache(
-            _NUM_CACHED_MASKS, size_of=lambda mask: mask.nbytes
+        self._masks: BoundedCache[str, NDArray[np.uint8]] = BoundedCache(
+            _NUM_CACHED_MASKS, size_of=lambda bits: bits.nbytes
         )
         self._texts: BoundedCache[str, OrderedTexts] = BoundedCache(
             _NUM_CACHED_KEYS, size_of=lambda texts: texts.nbytes
@@ -100,11 +100,17 @@ class RowMasks:
         )
 
     def find(self, row_filter: RowFilter) -> Mask:
-        """Return a mask (rows,) that is True where the filter holds. Callers must not change it.
+        """Return a mask (rows,) that is True where the filter holds.
 
-        Raises `ValueError` for a field that rows do not have.
+        Raises `ValueError` for a field that rows do not have. Masks are kept as bits. As bytes each would
+        take fresh pages of memory, and to get these takes as long as to evaluate a filter.
         """
-        return self._masks.find_or_build(row_filter.key, lambda: self._build(row_filter))
+        bits = self._masks.find(row_filter.key)
+        if bits is not None:
+            return np.unpackbits(bits, count=self._columns.num_rows).view(np.bool_)
+        mask = self._build(row_filter)
+        self._masks.keep(row_filter.key, np.packbits(mask))
+        return mask
 
     def find_few(self, row_filter: RowFilter) -> NDArray[np.int64] | None:
         """Return the rows where the filter holds, ascending, if an order of values leads to few of them.

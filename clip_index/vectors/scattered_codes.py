@@ -57,7 +57,7 @@ class ScatteredCodes:
             if first:
                 numbers[numbers >= 0] += first
             parts.append((scores, numbers))
-        return _best_of(parts, queries, k)
+        return best_of(parts, queries, k)
 
     def _build_copies(self, num_nodes: int) -> tuple[Any, NDArray[np.uint8]]:
         """Return an index with room for codes, and that room, (nodes, bytes)."""
@@ -76,7 +76,7 @@ class ScatteredCodes:
         return codes.view(np.uint8).reshape(len(addresses), self.code_size)
 
 
-def _best_of(parts: list[Found], queries: Queries, k: int) -> Found:
+def best_of(parts: list[Found], queries: Queries, k: int) -> Found:
     """Return the k best of several results."""
     if not parts:
         return queries.nothing(k)
@@ -84,5 +84,6 @@ def _best_of(parts: list[Found], queries: Queries, k: int) -> Found:
         return parts[0]
     scores = np.concatenate([part[0] for part in parts], axis=1)
     numbers = np.concatenate([part[1] for part in parts], axis=1)
+    scores[numbers < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(numbers, order, 1)

@@ -31,6 +31,7 @@ from clip_index.vectors.calibration import (
 from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
 from clip_index.vectors.lists.list_members import ListedSelection, ListMembers
 from clip_index.vectors.lists.list_ranking import ListRanking, listed
+from clip_index.vectors.lists.list_trial import KeptScans
 from clip_index.vectors.lists.list_writer import write_listed
 from clip_index.vectors.lists.listed_codes import ListedCodes
 from clip_index.vectors.lists.search_parameters import SearchParameters
@@ -156,9 +157,11 @@ class InvertedLists:
         if selection is None and reach is Reach.NEAR:
             near = queries.near(self.around)
             return self._scan_lists(queries, k, near.pointers, self._parameters_of(near.lists.shape[1], None))
-        scores, lists, num_near = self._ranking.rank(
-            queries, selection, self._scan_selected, ranks_all=reach is Reach.REST
-        )
+        scan = KeptScans(self._scan_selected, k)
+        scores, lists, num_near = self._ranking.rank(queries, selection, scan, ranks_all=reach is Reach.REST)
+        tried = scan.best(queries) if reach is Reach.NEAR else None
+        if tried is not None:
+            return tried
         ranks = np.arange(lists.shape[1])
         are_probed = (ranks < num_near[:, None]) == (reach is Reach.NEAR)
         num_probed = int(num_near.max()) if reach is Reach.NEAR else len(ranks)

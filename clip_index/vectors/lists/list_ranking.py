@@ -6,20 +6,17 @@ on which ones are near.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.vectors.lists.list_members import ListedSelection, ListMembers
-from clip_index.vectors.queries import Around, Found, NearLists, Queries
+from clip_index.vectors.lists.list_trial import NUM_SETTLED, VAIN_STEPS, ScanLists, count_until_settled
+from clip_index.vectors.queries import Around, NearLists, Queries
 from clip_index.vectors.scattered_codes import SECONDS_OF_ASKING, SECONDS_OF_COPIED_NODE
 from clip_index.vectors.vectors import NodeSelection
-
-_MAX_THOROUGHNESS = 4.0  # recall@10 for filters opposed to the query: 0.995 or more; with 2.0, 0.975
-_FILTERED_BASE = 4  # times the least number of near lists; with 2, filters opposed to the query had 0.956
 
 _WIDE = 0.5
 _WIDE_MARGIN = 0.15
@@ -33,22 +30,11 @@ depend on what lies behind the near lists."""
 
 _NEAREST_PART = 4  # a fourth of the near lists
 _EMPTIED = 0.15  # of the selected nodes that they would have by chance
-_NUM_SETTLED = 10  # of the best nodes, in lists that a selection has emptied
-_VAIN_STEPS = 2  # with 1, recall@10 was 0.965 where the nearest 2 % were left out
-_NOTHING_FOUND = -1.0  # the score of a node that is none
-
 # Measured for 512 dimensions in fp16 that no cache holds. Their ratios matter, not what they are.
 _SECONDS_OF_RANKING = 0.2e-6  # a list, where many are ranked
 _SECONDS_OF_LIST = 0.3e-6  # that is scanned
+_SECONDS_OF_TRIAL = 100e-6  # beside the scans
 _SECONDS_OF_NODE = 280e-9  # that is selected
-
-
-class ScanLists(Protocol):
-    """Scans lists, (q, probes) ascending, for the k best selected nodes of each query."""
-
-    def __call__(
-        self, queries: Queries, k: int, probed: NDArray[np.int64], selection: NodeSelection, /
-    ) -> Found: ...
 
 
 class ListRanking:
@@ -79,9 +65,9 @@ class ListRanking:
         if share >= _WIDE:
             num_lists = _num_wide(num_usual, least, share)
         else:
-            num_lists = max(num_usual, _FILTERED_BASE * least) * _thoroughness(share) / share
+            num_lists = max(num_usual, least) / share * 2**VAIN_STEPS
         num_lists = min(num_lists, self._num_lists)
-        return num_lists * (
+        return _SECONDS_OF_TRIAL + num_lists * (
             _SECONDS_OF_RANKING
             + _SECONDS_OF_LIST
             + self._list_length * (SECONDS_OF_ASKING + share * _SECONDS_OF_NODE)
@@ -105,68 +91,60 @@ class ListRanking:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         """Return scores and lists, both (q, n), nearest first, and how many of them are near, (q,).
 
-        Under a filter, lists are added until as many selected nodes are met as without one, or up to four
-        times as many where few nodes pass: a selective filter is often correlated with the query, so the
-        nearest lists may hold none of what passes. With a selection that leaves out the nearest nodes, some
-        lists are tried by `scan`.
+        Under a filter that does not depend on the query, lists are added until as many selected nodes are met
+        as without one. Other filters may select none of what lies nearest. So further lists are tried by
+        `scan` until they hold nothing better.
         """
         near = queries.near(self._around)
         num_ranked = self._num_lists if ranks_all else self._num_ranked_first(near, selection)
         while True:
             scores, lists = queries.nearest(self._around.centroids, num_ranked)
-            num_near = near.counts
+            num_near, are_tried = near.counts, np.zeros(len(queries), np.bool_)
             if selection is not None:
-                met = self._meet(lists, selection)
-                are_opposed = self._are_opposed(near.counts, met, selection)
-                if are_opposed.any():
-                    return self._rank_opposed(queries, near, are_opposed, selection, scan)
-                num_near = np.maximum(num_near, self._count_selected(queries, near, met, selection))
-            if lists.shape[1] == self._num_lists:
-                return scores, lists, np.minimum(num_near, self._num_lists)
-            if num_near.max() < lists.shape[1]:
-                return scores, lists, num_near
+                num_selected, are_tried = self._count_selected(queries, near, lists, selection)
+                num_near = np.maximum(num_near, num_selected)
+            if lists.shape[1] == self._num_lists or num_near.max() < lists.shape[1]:
+                break
             num_ranked = min(4 * lists.shape[1], self._num_lists)
+        num_near = np.minimum(num_near, self._num_lists)
+        if selection is None or not are_tried.any():
+            return scores, lists, num_near
+        num_near = self._count_tried(queries, num_near, are_tried, selection, scan)
+        return *queries.nearest(self._around.centroids, int(num_near.max())), num_near
 
-    def _rank_opposed(
+    def _count_tried(
         self,
         queries: Queries,
-        near: NearLists,
-        are_opposed: NDArray[np.bool_],
+        num_first: NDArray[np.int64],
+        are_tried: NDArray[np.bool_],
         selection: NodeSelection,
         scan: ScanLists,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Rank all lists; of queries to which the selection is opposed, as many are near as hold the best."""
-        scores, lists = queries.nearest(self._around.centroids, self._num_lists)
-        met = self._meet(lists, selection)
-        num_near = np.maximum(near.counts, self._count_selected(queries, near, met, selection))
-        num_near = np.minimum(num_near, self._num_lists, dtype=np.int64)
+    ) -> NDArray[np.int64]:
+        """Return how many lists are near, (q,), beginning with the first ones of each query that is tried."""
+        num_best = min(NUM_SETTLED, self._around.num_nodes)
 
         def best_scores(query: int, ranks: slice) -> NDArray[np.float32]:
-            asked, probed = queries.one(query), np.sort(lists[query, ranks])[None]
-            best: NDArray[np.float32] = scan(
-                asked, min(_NUM_SETTLED, self._around.num_nodes), probed, selection
-            )[0][0]
-            return best
+            num_ranked = min(ranks.stop, self._num_lists)
+            _, lists = queries.nearest(self._around.centroids, num_ranked)
+            probed = np.sort(lists[query, ranks])[None]
+            best: NDArray[np.float32] = scan(queries.one(query), num_best, probed, selection)[0][0]
+            return best[:num_best]
 
         def count_all() -> NDArray[np.int64]:
-            counts: NDArray[np.int64] = num_near.copy()
-            for query in np.flatnonzero(are_opposed).tolist():
-                counts[query] = _count_until_settled(
+            counts: NDArray[np.int64] = num_first.copy()
+            for query in np.flatnonzero(are_tried).tolist():
+                counts[query] = count_until_settled(
                     partial(best_scores, query), int(counts[query]), self._num_lists
                 )
             return counts
 
-        return scores, lists, queries.remember((id(self), id(selection)), count_all)
+        return queries.remember((id(self), id(selection)), count_all)
 
     def _num_ranked_first(self, near: NearLists, selection: NodeSelection | None) -> int:
         num_ranked = int(near.lists.shape[1]) + 1
         if selection is not None:
             share = self._share_of(selection.num_nodes)
-            num_ranked = (
-                int(_num_wide(num_ranked, num_ranked, share)) + 1
-                if share >= _WIDE
-                else int(2 * num_ranked * _thoroughness(share) / share)
-            )
+            num_ranked = int(_num_wide(num_ranked, num_ranked, share)) + 1
         return min(num_ranked, self._num_lists)
 
     def _share_of(self, num_selected: int) -> float:
@@ -178,31 +156,22 @@ class ListRanking:
         return _Met(selected.cumsum(axis=1), lengths.cumsum(axis=1))
 
     def _count_selected(
-        self, queries: Queries, near: NearLists, met: _Met, selection: NodeSelection
-    ) -> NDArray[np.int64]:
-        """Return how many lists hold enough selected nodes, (q,); more than all if too few are ranked."""
+        self, queries: Queries, near: NearLists, lists: NDArray[np.int64], selection: NodeSelection
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return how many lists hold enough selected nodes, and whether further ones are tried, both (q,).
+
+        The first is more than all if too few are ranked.
+        """
         share, least = self._share_of(selection.num_nodes), queries.least_near(self._around)
+        met = self._meet(lists, selection)
+        num_wanted = np.maximum(near.counts, least) * self._list_length
+        num_first: NDArray[np.int64] = (met.num_selected < num_wanted[:, None]).sum(axis=1) + 1
         if share < _WIDE:
-            return self._count_thoroughly(near.counts, least, met, selection)
+            return num_first, np.ones(len(queries), np.bool_)
         num_wide = np.array([int(_num_wide(num, least, share)) + 1 for num in near.counts.tolist()])
         are_independent = self._are_independent(num_wide, met, selection)
-        if are_independent.all():
-            return num_wide
-        num_selected = self._count_thoroughly(near.counts, least, met, selection)
-        return np.where(are_independent, num_wide, num_selected)
-
-    def _count_thoroughly(
-        self, num_near: NDArray[np.int64], least: int, met: _Met, selection: NodeSelection
-    ) -> NDArray[np.int64]:
-        """Count as `_count_selected` does, for filters that may be opposed to the query.
-
-        Each file must meet enough of its own, where without a filter all files together do: filters
-        opposed to the query found 0.89 of the ten best otherwise.
-        """
-        num_base = np.maximum(num_near, _FILTERED_BASE * least)
-        num_wanted = num_base * (self._list_length * _thoroughness(self._share_of(selection.num_nodes)))
-        num_selected: NDArray[np.int64] = (met.num_selected < num_wanted[:, None]).sum(axis=1) + 1
-        return num_selected
+        are_independent &= ~self._are_opposed(near.counts, met, selection)
+        return np.where(are_independent, num_wide, num_first), ~are_independent
 
     def _are_opposed(
         self, num_near: NDArray[np.int64], met: _Met, selection: NodeSelection
@@ -246,24 +215,6 @@ class _Met(NamedTuple):
         return self.num_selected[of_query, last], self.num_all[of_query, last]
 
 
-def _count_until_settled(
-    best_scores: Callable[[slice], NDArray[np.float32]], num_near: int, num_lists: int
-) -> int:
-    """Return how many lists, nearest first, hold the best selected nodes of a query.
-
-    Twice as many are scanned until twice those that were added hold none of the best. What is left out was
-    the nearest, and the best of the rest may be in any list. `best_scores` scans the lists of some ranks.
-    """
-    best, num_vain = best_scores(slice(num_near)), 0
-    while num_near < num_lists and num_vain < _VAIN_STEPS:
-        further = best_scores(slice(num_near, 2 * num_near))
-        num_near = min(2 * num_near, num_lists)
-        is_vain = further[0] <= best[-1] and best[-1] > _NOTHING_FOUND
-        num_vain = num_vain + 1 if is_vain else 0
-        best = np.sort(np.concatenate([best, further]))[::-1][:_NUM_SETTLED]
-    return num_near
-
-
 def listed(selection: NodeSelection) -> ListedSelection:
     """Return a selection that lists have made."""
     assert isinstance(selection, ListedSelection)  # it was made by the lists that it is given to
@@ -282,8 +233,3 @@ def _num_wide(num_near: int, least: int, share: float) -> float:
     """
     margin = min(_WIDE_MARGIN, _MARGIN_OF_LEFT_OUT * (1 - share))
     return (1 + margin) * max(num_near, least / share) / share
-
-
-def _thoroughness(share: float) -> float:
-    """Return how many times as many nodes as without a filter are met, where a share of them is selected."""
-    return min(_MAX_THOROUGHNESS, 1 / share)
