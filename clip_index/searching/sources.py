@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from clip_index.content import Modality
 from clip_index.row_filter import RowFilter
+from clip_index.vectors.lists.inverted_lists import InvertedLists
+from clip_index.vectors.lists.joined_trial import try_together
+from clip_index.vectors.lists.list_members import ListedSelection, listed
 from clip_index.vectors.lists.stacked_lists import StackedLists
 from clip_index.vectors.queries import Around, Queries, Reach, join_around
 from clip_index.vectors.stacked_rows import StackedRows
@@ -29,6 +32,10 @@ from clip_index.views.tail import Tail
 
 _MIN_STACKED = 2
 """A single file is searched as fast alone."""
+
+
+_KEPT_BESIDE = 16
+"""Beside twice the wanted nodes. Equal scores are asked for again, and quantised lists ask for candidates."""
 
 
 class ShardSource(NamedTuple):
@@ -119,11 +126,24 @@ class Sources:
         self.stacks, self.alone = _stack(self.all, modality)
         self._modality = modality
 
+    def try_together(
+        self, queries: Queries, k: int, row_filter: RowFilter, members: Iterable[ShardSource]
+    ) -> None:
+        """Find out for all members together which lists are near under a filter, with the k best of them."""
+        groups: defaultdict[int, list[tuple[InvertedLists, ListedSelection]]] = defaultdict(list)
+        for source in members:
+            lists = source.rows.lists(self._modality)
+            nodes = source.rows.eligible(self._modality, row_filter).nodes if lists else None
+            if lists is not None and nodes is not None and not lists.scans_all(queries, nodes):
+                groups[id(lists.centroids)].append((lists, listed(nodes)))
+        for key, files in groups.items():
+            try_together(queries, 2 * k + _KEPT_BESIDE, self.around[key], files)
+
     def split_few(self, queries: Queries, row_filter: RowFilter) -> tuple[list[FewOfAll], list[ShardSource]]:
         """Return what a filter leaves few rows of, at most one for all, and the other sources."""
         parts, others = [], []
         for first_row, source in zip(self._numbered.first_rows, self.all, strict=True):
-            few = source.rows.few_rows(queries, self._modality, row_filter)
+            few = source.rows.eligible(self._modality, row_filter).few_rows(queries)
             if few is None:
                 others.append(source)
             else:

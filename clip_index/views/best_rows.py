@@ -59,7 +59,7 @@ def find_best_rows(
         return vectors.search(queries, num_nodes, eligible.nodes, reach)
 
     def expand(scores: NDArray[np.float32], nodes: NDArray[np.int64]) -> RowScores:
-        return _expand(scores, nodes, node_rows, eligible.is_row)
+        return _expand(scores, nodes, node_rows, eligible)
 
     found = _find_settled(search, expand, k, num_asked, vectors.num_nodes)
     if not node_rows.has_distinct_rows:
@@ -158,15 +158,15 @@ def _expand(
     scores: NDArray[np.float32],
     nodes: NDArray[np.int64],
     node_rows: NodeRows,
-    is_eligible: NDArray[np.bool_] | None,
+    eligible: Eligible,
 ) -> RowScores:
     """Turn nodes into rows: several for identical contents, one for several windows of a text."""
     scores, nodes = _without_none(scores, nodes)
     positions, rows = node_rows.rows_of(nodes)
     if positions is not None:
         scores = scores[positions]
-    if is_eligible is not None:
-        is_kept = is_eligible[rows]
+    is_kept = eligible.are_rows(rows)
+    if is_kept is not None:
         scores, rows = scores[is_kept], rows[is_kept]
     if not node_rows.has_distinct_rows:
         first = np.sort(np.unique(rows, return_index=True)[1])  # a text's best window comes first

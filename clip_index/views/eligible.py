@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries
 from clip_index.vectors.scattered_codes import ScatteredCodes
-from clip_index.vectors.vectors import NodeSelection, Vectors
+from clip_index.vectors.vectors import NodeSelection, Vectors, pack_bits
 
 FEW_PART = 8
 """Up to an eighth of the rows are few. A mask of more rows costs less than their numbers."""
@@ -28,9 +28,8 @@ class FewRows(NamedTuple):
 class Eligible(Protocol):
     """What may be answered. None stands for all."""
 
-    @property
-    def is_row(self) -> NDArray[np.bool_] | None:
-        """A mask of the rows, (rows,)."""
+    def are_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Return which of some rows, (n,), may be answered."""
         ...
 
     @property
@@ -53,24 +52,53 @@ class Eligible(Protocol):
 class AllEligible:
     """There is no filter, and no dead row."""
 
-    is_row = None
     nodes = None
     nbytes = 0
+
+    def are_rows(self, _rows: NDArray[np.int64]) -> None:
+        return None
 
     def few_rows(self, _queries: Queries) -> None:
         return None
 
 
 class ManyEligible:
-    """Rows as a mask, (rows,), and nodes as a bitmap. Immutable and thread-safe."""
+    """Rows and nodes as bitmaps, because masks take eight times the memory. Immutable and thread-safe."""
 
     def __init__(self, is_row: NDArray[np.bool_], nodes: NodeSelection) -> None:
-        self.is_row = is_row
+        """`is_row` is a mask of the rows, (rows,)."""
+        self._row_bits = pack_bits(is_row)
         self.nodes = nodes
 
     @property
     def nbytes(self) -> int:
-        return self.is_row.nbytes + self.nodes.nbytes
+        return self._row_bits.nbytes + self.nodes.nbytes
+
+    def are_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        bits = self._row_bits[rows >> 3] >> (rows & 7).astype(np.uint8)
+        are_rows: NDArray[np.bool_] = (bits & 1).view(np.bool_)
+        return are_rows
+
+    def few_rows(self, _queries: Queries) -> None:
+        return None
+
+
+class LiveEligible:
+    """The rows that are not dead, as a mask, (rows,): every search without a filter asks it.
+
+    Immutable and thread-safe.
+    """
+
+    def __init__(self, is_live: NDArray[np.bool_], nodes: NodeSelection) -> None:
+        self._is_live = is_live
+        self.nodes = nodes
+
+    @property
+    def nbytes(self) -> int:
+        return self._is_live.nbytes + self.nodes.nbytes
+
+    def are_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self._is_live[rows]
 
     def few_rows(self, _queries: Queries) -> None:
         return None
@@ -82,20 +110,14 @@ class FewEligible:
     Immutable and thread-safe.
     """
 
-    def __init__(
-        self, vectors: Vectors, node_rows: NodeRows, rows: NDArray[np.int64], num_all_rows: int
-    ) -> None:
+    def __init__(self, vectors: Vectors, node_rows: NodeRows, rows: NDArray[np.int64]) -> None:
         self._vectors = vectors
         self._node_rows = node_rows
         self._rows = rows
-        self._num_all_rows = num_all_rows
         self._few: FewRows | None = None
 
-    @cached_property
-    def is_row(self) -> NDArray[np.bool_]:
-        is_row = np.zeros(self._num_all_rows, np.bool_)
-        is_row[self._rows] = True
-        return is_row
+    def are_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.isin(rows, self._rows)
 
     @cached_property
     def nodes(self) -> NodeSelection:
@@ -104,18 +126,16 @@ class FewEligible:
     @property
     def nbytes(self) -> int:
         """The bytes with everything that can be asked for."""
-        masks = self._num_all_rows + self._vectors.num_nodes // 8
-        return masks + 5 * len(self._rows) * np.dtype(np.int64).itemsize
+        return self._vectors.num_nodes // 8 + 5 * len(self._rows) * np.dtype(np.int64).itemsize
 
     def few_rows(self, queries: Queries) -> FewRows | None:
-        few = self._few
-        if few is None:
-            codes = self._vectors.codes
-            if codes is None or not self._node_rows.has_distinct_rows:
-                return None
+        codes = self._vectors.codes
+        if codes is None or not self._vectors.are_few(queries, len(self._rows)):
+            return None
+        if self._few is None and self._node_rows.has_distinct_rows:
             rows, nodes = self._node_rows.with_nodes(self._rows)
-            few = self._few = FewRows(codes, rows, self._vectors.addresses_of(nodes))
-        return few if self._vectors.are_few(queries, len(few.rows)) else None
+            self._few = FewRows(codes, rows, self._vectors.addresses_of(nodes))
+        return self._few
 
 
 ALL_ELIGIBLE = AllEligible()
@@ -124,5 +144,5 @@ ALL_ELIGIBLE = AllEligible()
 def eligible_of_mask(vectors: Vectors, node_rows: NodeRows, is_row: NDArray[np.bool_]) -> Eligible:
     """Return what a mask of the rows, (rows,), leaves."""
     if np.count_nonzero(is_row) <= len(is_row) // FEW_PART:
-        return FewEligible(vectors, node_rows, np.flatnonzero(is_row), len(is_row))
+        return FewEligible(vectors, node_rows, np.flatnonzero(is_row))
     return ManyEligible(is_row, vectors.select(node_rows.eligible_nodes(is_row)))

@@ -28,7 +28,7 @@ from clip_index.vectors.lists.stacked_lists import StackPart, part_of_stack
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.views.best_rows import RowScores, find_best_rows
-from clip_index.views.eligible import ALL_ELIGIBLE, Eligible, FewRows, eligible_of_mask
+from clip_index.views.eligible import ALL_ELIGIBLE, Eligible, eligible_of_mask
 from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
 
@@ -150,9 +150,9 @@ class Tail:
             ids_of_rows=self.content_ids,
         )
 
-    def few_rows(self, queries: Queries, _modality: Modality, row_filter: RowFilter) -> FewRows | None:
-        """Return the live rows that pass the filter, if the queries are best answered by a scan of these."""
-        return self._find_eligible(row_filter).few_rows(queries)
+    def eligible(self, _modality: Modality, row_filter: RowFilter | None) -> Eligible:
+        """Return what the filter and the dead rows leave."""
+        return self._find_eligible(row_filter)
 
     def part_of_stack(self, _modality: Modality) -> StackPart | None:
         """Return what a plain search can scan together with segments; None with dead rows."""

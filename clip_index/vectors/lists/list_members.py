@@ -26,7 +26,7 @@ class ListMembers:
     def __init__(self, lists: Any, num_nodes: int, list_of_node: NDArray[np.int64] | None = None) -> None:
         """`lists` are FAISS's; `list_of_node`, (nodes,), need not be read from them if it is known."""
         self._lists = lists
-        self._num_nodes = num_nodes
+        self.num_nodes = num_nodes
         self._num_lists = int(lists.nlist)
         self._list_of_node = list_of_node
 
@@ -42,7 +42,7 @@ class ListMembers:
         """All nodes, list after list, in the order in which a list holds them."""
         if self._list_of_node is not None:
             return np.argsort(self._list_of_node, kind="stable")
-        nodes = np.empty(self._num_nodes, np.int64)
+        nodes = np.empty(self.num_nodes, np.int64)
         for number, length in enumerate(self.lengths.tolist()):
             if length:
                 members = faiss.rev_swig_ptr(self._lists.get_ids(number), length)
@@ -57,8 +57,8 @@ class ListMembers:
     @cached_property
     def _positions(self) -> NDArray[np.int32]:
         """The position of each node in `nodes`."""
-        positions = np.empty(self._num_nodes, np.int32)
-        positions[self.nodes] = np.arange(self._num_nodes, dtype=np.int32)
+        positions = np.empty(self.num_nodes, np.int32)
+        positions[self.nodes] = np.arange(self.num_nodes, dtype=np.int32)
         return positions
 
     def lists_of(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -137,6 +137,12 @@ class ListedSelection(NodeSelection):
         """The selected nodes as their codes lie in memory, and the address of each code."""
         nodes, lists, positions = self._members.find_in_order(self.nodes)
         return nodes, self._find_addresses(lists, positions)
+
+
+def listed(selection: NodeSelection) -> ListedSelection:
+    """Return a selection that lists have made."""
+    assert isinstance(selection, ListedSelection)  # it was made by the lists that it is given to
+    return selection
 
 
 def _starts(lengths: ArrayLike) -> NDArray[np.int64]:
