@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import compress
 from operator import not_
 from typing import NamedTuple, TypeAlias
@@ -18,10 +19,14 @@ from numpy.typing import NDArray
 
 from clip_index.content import Modality
 from clip_index.row_filter import RowFilter
+from clip_index.vectors.lists.inverted_lists import InvertedLists
+from clip_index.vectors.lists.joined_trial import try_together
+from clip_index.vectors.lists.list_members import ListedSelection, listed
 from clip_index.vectors.lists.stacked_lists import StackedLists
 from clip_index.vectors.queries import Around, Queries, Reach, join_around
 from clip_index.vectors.stacked_rows import StackedRows
-from clip_index.views.best_rows import RowScores, find_best_distinct_rows
+from clip_index.views.best_rows import RowScores, find_best_distinct_rows, find_best_few_rows
+from clip_index.views.eligible import FewRows
 from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
 from clip_index.views.snapshot import Location, ShardView
@@ -29,6 +34,10 @@ from clip_index.views.tail import Tail
 
 _MIN_STACKED = 2
 """A single file without codes is searched as fast alone."""
+
+
+_KEPT_BESIDE = 16
+"""Beside twice the wanted nodes. Equal scores are asked for again, and quantised lists ask for candidates."""
 
 
 class ShardSource(NamedTuple):
@@ -47,6 +56,24 @@ class ShardSource(NamedTuple):
         return self.rows.search(queries, k, modality, row_filter, reach)
 
 
+class _NumberedSources:
+    """Sources whose rows are numbered through. Immutable and thread-safe."""
+
+    def __init__(self, sources: Sequence[ShardSource]) -> None:
+        self._views = [(source.shard, view) for source in sources for view in source.rows.views]
+        self._rows = NumberedRows(view.segment.num_rows for _, view in self._views)
+        self.first_rows = starts_of(
+            sum(view.segment.num_rows for view in source.rows.views) for source in sources
+        )
+
+    def locate(self, row: int) -> Location:
+        number, own_row = self._rows.locate(row)
+        return Location(*self._views[number], own_row)
+
+    def content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
+        return self._rows.content_ids(rows, lambda number, own: self._views[number][1].content_ids(own))
+
+
 class Stack:
     """Segments and tails of all shards around the same centroids, none of them with dead rows.
 
@@ -56,25 +83,34 @@ class Stack:
     def __init__(self, sources: Sequence[ShardSource], modality: Modality) -> None:
         parts = [part for source in sources if (part := source.rows.part_of_stack(modality))]
         self._lists = StackedLists([part.lists for part in parts])
-        self._node_rows = StackedRows(
-            [part.node_rows for part in parts], starts_of(part.num_rows for part in parts)
-        )
-        self._views = [(source.shard, view) for source in sources for view in source.rows.views]
-        self._rows = NumberedRows(view.segment.num_rows for _, view in self._views)
+        self._sources = _NumberedSources(sources)
+        self._node_rows = StackedRows([part.node_rows for part in parts], self._sources.first_rows)
 
     def locate(self, row: int) -> Location:
-        number, own_row = self._rows.locate(row)
-        return Location(*self._views[number], own_row)
+        return self._sources.locate(row)
 
     def search(self, queries: Queries, k: int) -> list[RowScores]:
         """Return the k best rows of each query in the near lists."""
-        return find_best_distinct_rows(self._lists, self._node_rows, queries, k, self._content_ids)
-
-    def _content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
-        return self._rows.content_ids(rows, lambda number, own: self._views[number][1].content_ids(own))
+        return find_best_distinct_rows(self._lists, self._node_rows, queries, k, self._sources.content_ids)
 
 
-Source: TypeAlias = "ShardSource | Stack"
+class FewOfAll:
+    """The few rows that a filter leaves of segments and tails. They are scanned in one call."""
+
+    def __init__(self, sources: _NumberedSources, parts: Sequence[tuple[int, FewRows]]) -> None:
+        """`parts` are the number of each source's first row, and its rows."""
+        self._sources = sources
+        self._parts = parts
+
+    def locate(self, row: int) -> Location:
+        return self._sources.locate(row)
+
+    def search(self, queries: Queries, k: int) -> list[RowScores]:
+        """Return the k best of the rows."""
+        return find_best_few_rows(self._parts, queries, k, self._sources.content_ids)
+
+
+Source: TypeAlias = "ShardSource | Stack | FewOfAll"
 
 
 class Sources:
@@ -90,6 +126,35 @@ class Sources:
         self.has_rest = any(source.rows.has_rest(modality) for source in self.all)
         """Whether a search may leave out anything: only inverted lists have lists that it does not scan."""
         self.stacks, self.alone = _stack(self.all, modality)
+        self._modality = modality
+
+    def try_together(
+        self, queries: Queries, k: int, row_filter: RowFilter, members: Iterable[ShardSource]
+    ) -> None:
+        """Find out for all members together which lists are near under a filter, with the k best of them."""
+        groups: defaultdict[int, list[tuple[InvertedLists, ListedSelection]]] = defaultdict(list)
+        for source in members:
+            lists = source.rows.lists(self._modality)
+            nodes = source.rows.eligible(self._modality, row_filter).nodes if lists else None
+            if lists is not None and nodes is not None and not lists.scans_all(queries, nodes):
+                groups[id(lists.centroids)].append((lists, listed(nodes)))
+        for key, files in groups.items():
+            try_together(queries, 2 * k + _KEPT_BESIDE, self.around[key], files)
+
+    def split_few(self, queries: Queries, row_filter: RowFilter) -> tuple[list[FewOfAll], list[ShardSource]]:
+        """Return what a filter leaves few rows of, at most one for all, and the other sources."""
+        parts, others = [], []
+        for first_row, source in zip(self._numbered.first_rows, self.all, strict=True):
+            few = source.rows.eligible(self._modality, row_filter).few_rows(queries)
+            if few is None:
+                others.append(source)
+            else:
+                parts.append((first_row, few))
+        return [FewOfAll(self._numbered, parts)] if parts else [], others
+
+    @cached_property
+    def _numbered(self) -> _NumberedSources:
+        return _NumberedSources(self.all)
 
 
 def _find_around(sources: Iterable[ShardSource], modality: Modality) -> Mapping[int, Around]:
@@ -115,4 +180,4 @@ def _stack(sources: Iterable[ShardSource], modality: Modality) -> tuple[list[Sta
 
 def _has_codes(source: ShardSource, modality: Modality) -> bool:
     lists = source.rows.lists(modality)
-    return lists is not None and lists.codes is not None
+    return lists is not None and lists.scan_codes is not None

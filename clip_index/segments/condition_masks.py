@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from math import ceil, floor, inf
+from math import ceil, floor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ from clip_index.row_filter import AnyOf, Exists, InRange, SimpleCondition
 Mask: TypeAlias = NDArray[np.bool_]
 
 _MAX_EXACT = 2.0**53
+_LEAST, _GREATEST = -(2**63), 2**63 - 1  # of 64-bit integers
 
 
 def texts_wanted(condition: InRange | AnyOf) -> list[str]:
@@ -66,16 +67,19 @@ def number_mask(numbers: NDArray[Any], condition: SimpleCondition) -> Mask:
     return all_of(masks) if masks else np.ones(len(numbers), np.bool_)
 
 
-def whole_bounds(condition: InRange) -> tuple[float, float] | None:
+def whole_bounds(condition: InRange) -> tuple[int, int] | None:
     """Return the least and the greatest whole number within the bounds; None if they are not exact floats."""
-    given = [b for b in (condition.gt, condition.gte, condition.lt, condition.lte) if b is not None]
-    if not all(abs(bound) < _MAX_EXACT for bound in given):
-        return None
-    least = [-inf, *(floor(b) + 1 for b in (condition.gt,) if b is not None)]
-    least += [ceil(b) for b in (condition.gte,) if b is not None]
-    most = [inf, *(ceil(b) - 1 for b in (condition.lt,) if b is not None)]
-    most += [floor(b) for b in (condition.lte,) if b is not None]
-    return max(least), min(most)
+    gt, gte, lt, lte = condition.gt, condition.gte, condition.lt, condition.lte
+    for bound in (gt, gte, lt, lte):
+        if bound is not None and not abs(bound) < _MAX_EXACT:
+            return None
+    least = _LEAST if gt is None else floor(gt) + 1
+    most = _GREATEST if lt is None else ceil(lt) - 1
+    if gte is not None:
+        least = max(least, ceil(gte))
+    if lte is not None:
+        most = min(most, floor(lte))
+    return least, most
 
 
 def lists_mask(lists: pa.ListArray, condition: SimpleCondition) -> Mask:

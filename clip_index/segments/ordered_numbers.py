@@ -56,8 +56,7 @@ class OrderedNumbers:
         if sum(last - first for first, last in ranges) > most:
             return None
         parts = [self.rows[first:last] for first, last in ranges]
-        rows = np.concatenate([np.empty(0, np.uint32), *parts])
-        rows.sort()
+        rows = np.sort(parts[0] if len(parts) == 1 else np.concatenate([self.rows[:0], *parts]))
         return rows.astype(np.int64)
 
 

@@ -89,8 +89,8 @@ class RowMasks:
         """Values of fewer rows than `min_ordered_rows` are not put in order."""
         self._columns = columns
         self._has_orders = columns.num_rows >= min_ordered_rows
-        self._masks: BoundedCache[str, Mask] = BoundedCache(
-            _NUM_CACHED_MASKS, size_of=lambda mask: mask.nbytes
+        self._masks: BoundedCache[str, NDArray[np.uint8]] = BoundedCache(
+            _NUM_CACHED_MASKS, size_of=lambda bits: bits.nbytes
         )
         self._texts: BoundedCache[str, OrderedTexts] = BoundedCache(
             _NUM_CACHED_KEYS, size_of=lambda texts: texts.nbytes
@@ -100,11 +100,17 @@ class RowMasks:
         )
 
     def find(self, row_filter: RowFilter) -> Mask:
-        """Return a mask (rows,) that is True where the filter holds. Callers must not change it.
+        """Return a mask (rows,) that is True where the filter holds.
 
-        Raises `ValueError` for a field that rows do not have.
+        Raises `ValueError` for a field that rows do not have. Masks are kept as bits. As bytes each would
+        take fresh pages of memory, and to get these takes as long as to evaluate a filter.
         """
-        return self._masks.find_or_build(row_filter.key, lambda: self._build(row_filter))
+        bits = self._masks.find(row_filter.key)
+        if bits is not None:
+            return np.unpackbits(bits, count=self._columns.num_rows).view(np.bool_)
+        mask = self._build(row_filter)
+        self._masks.keep(row_filter.key, np.packbits(mask))
+        return mask
 
     def find_few(self, row_filter: RowFilter) -> NDArray[np.int64] | None:
         """Return the rows where the filter holds, ascending, if an order of values leads to few of them.
@@ -115,13 +121,13 @@ class RowMasks:
         if not self._has_orders:
             return None
         most = self._columns.num_rows // _FEW_PART
+        if len(row_filter.must) == 1 and not row_filter.should and not row_filter.must_not:
+            return self._rows_by_order(row_filter.must[0], most)
         found = [self._rows_by_order(condition, most) for condition in row_filter.must]
         few = [(len(rows), place, rows) for place, rows in enumerate(found) if rows is not None]
         if not few:
             return None
         _, place, rows = min(few, key=lambda one: one[:2])
-        if len(found) == 1 and not row_filter.should and not row_filter.must_not:
-            return rows
         others = row_filter.must[:place] + row_filter.must[place + 1 :]
         rest = RowFilter(others, row_filter.should, row_filter.must_not)
         return rows[self._at(rows, rest)._build(rest)]
@@ -173,31 +179,16 @@ class RowMasks:
         return self._texts.find_or_build(field, lambda: order_texts(column, None))
 
     def _rows_by_time(self, condition: InRange, most: int) -> NDArray[np.int64] | None:
-        blocks = self._split_by_time(condition)
-        if blocks is None:
-            return None
-        inside, partly = (self.time_blocks.rows_of(part) for part in blocks)
-        if len(inside) > most or len(partly) > self._columns.num_rows // 2:
-            return None
-        kept = partly[number_mask(self._times[partly], condition)]
-        rows = np.sort(np.concatenate([inside, kept]))
-        return rows if len(rows) <= most else None
+        bounds = whole_bounds(condition)
+        return None if bounds is None else self.time_blocks.rows_within(*bounds, most)
 
     def _time_mask(self, condition: SimpleCondition) -> Mask:
         """Compare the times of those blocks alone that may hold both kinds of rows."""
-        blocks = None
         if self._has_orders and isinstance(condition, InRange):
-            blocks = self._split_by_time(condition)
-        if blocks is None:
-            return number_mask(self._times, condition)
-        mask = self.time_blocks.mask_of(blocks[0])
-        partly = self.time_blocks.rows_of(blocks[1])
-        mask[partly] = number_mask(self._times[partly], condition)
-        return mask
-
-    def _split_by_time(self, condition: InRange) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        bounds = whole_bounds(condition)
-        return None if bounds is None else self.time_blocks.split(*bounds)
+            bounds = whole_bounds(condition)
+            if bounds is not None:
+                return self.time_blocks.mask_within(*bounds)
+        return number_mask(self._times, condition)
 
     @cached_property
     def time_blocks(self) -> TimeBlocks:

@@ -139,7 +139,7 @@ class Segment:
         return self._reader.headline(row)
 
     def row_mask(self, row_filter: RowFilter) -> NDArray[np.bool_]:
-        """Return which rows, dead ones included, pass a filter: a mask (rows,) that must not be changed."""
+        """Return which rows, dead ones included, pass a filter: a mask (rows,)."""
         return self._row_masks.find(row_filter)
 
     def few_rows(self, row_filter: RowFilter) -> NDArray[np.int64] | None:

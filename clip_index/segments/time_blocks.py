@@ -17,7 +17,8 @@ class TimeBlocks:
     """
 
     def __init__(self, times: NDArray[np.int64], block_rows: int = _BLOCK_ROWS) -> None:
-        """`times` are those of all rows, (rows,). They are read once."""
+        """`times` are those of all rows, (rows,)."""
+        self._times = times
         self._num_rows = len(times)
         self._block_rows = block_rows
         starts = np.arange(0, len(times), block_rows)
@@ -40,17 +41,47 @@ class TimeBlocks:
             yield self.rows_of(blocks), int(last[behind[0]]) if len(behind) else None
             start, num_blocks = start + num_blocks, 2 * num_blocks
 
-    def split(self, least: float, most: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the blocks in which all rows have times from `least` to `most`, and where some may have."""
-        is_inside = (self._first >= least) & (self._last <= most)
-        may_have = (self._last >= least) & (self._first <= most)
-        return np.flatnonzero(is_inside), np.flatnonzero(may_have & ~is_inside)
+    def rows_within(self, least: int, most: int, max_rows: int) -> NDArray[np.int64] | None:
+        """Return the rows with times from `least` to `most`, ascending; None if more than `max_rows` have.
 
-    def mask_of(self, blocks: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return a mask of the rows of some blocks, (rows,)."""
-        by_block = np.zeros((len(self._first), self._block_rows), np.bool_)
-        by_block[blocks] = True
-        return by_block.ravel()[: self._num_rows]
+        None also if more than half of the blocks would be read.
+        """
+        inside, partly = self._split(least, most)
+        if (len(inside) - 1) * self._block_rows > max_rows or len(partly) > len(self._first) // 2:
+            return None
+        parts = [(block, np.arange(*self._range(block))) for block in inside]
+        parts += [(block, self._rows_of_block(block, least, most)) for block in partly]
+        parts.sort(key=lambda part: part[0])
+        rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
+        return rows if len(rows) <= max_rows else None
+
+    def mask_within(self, least: int, most: int) -> NDArray[np.bool_]:
+        """Return which rows have times from `least` to `most`, (rows,)."""
+        mask = np.zeros(self._num_rows, np.bool_)
+        inside, partly = self._split(least, most)
+        for block in inside:
+            start, end = self._range(block)
+            mask[start:end] = True
+        for block in partly:
+            start, end = self._range(block)
+            times = self._times[start:end]
+            np.logical_and(times >= least, times <= most, out=mask[start:end])
+        return mask
+
+    def _split(self, least: int, most: int) -> tuple[list[int], list[int]]:
+        """Return the blocks in which all rows have times from `least` to `most`, and where some may have."""
+        may_have = np.flatnonzero((self._last >= least) & (self._first <= most))
+        are_inside = (self._first[may_have] >= least) & (self._last[may_have] <= most)
+        return may_have[are_inside].tolist(), may_have[~are_inside].tolist()
+
+    def _range(self, block: int) -> tuple[int, int]:
+        start = block * self._block_rows
+        return start, min(start + self._block_rows, self._num_rows)
+
+    def _rows_of_block(self, block: int, least: int, most: int) -> NDArray[np.int64]:
+        start, end = self._range(block)
+        times = self._times[start:end]
+        return start + np.flatnonzero((times >= least) & (times <= most))
 
     def rows_of(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows of some blocks, block after block."""

@@ -13,6 +13,7 @@ from clip_index.content import Embeddings, Modality
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.queries import Found, Queries, Reach
+from clip_index.vectors.scattered_codes import SECONDS_OF_ASKING, SECONDS_OF_COPIED_NODE, ScatteredCodes
 from clip_index.vectors.vectors import (
     NodeSelection,
     VectorPart,
@@ -23,6 +24,8 @@ from clip_index.vectors.vectors import (
     write_index,
 )
 
+_SECONDS_OF_CALL = 50e-6  # of a search of one file, in Python and FAISS, beside the scan
+
 
 class FlatVectors:
     """Vectors that are scanned, one after another, with exact answers."""
@@ -32,6 +35,8 @@ class FlatVectors:
     def __init__(self, index: Any) -> None:
         self._index = index
         self.num_nodes = int(index.ntotal)
+        self.codes: ScatteredCodes | None = ScatteredCodes(index)
+        self._code_size = int(index.code_size)
 
     def search(
         self, queries: Queries, k: int, selection: NodeSelection | None, reach: Reach = Reach.NEAR
@@ -53,6 +58,14 @@ class FlatVectors:
         self, queries: Queries, query: int, nodes: NDArray[np.int64], selection: NodeSelection | None
     ) -> NDArray[np.bool_]:
         return np.ones(len(nodes), np.bool_)
+
+    def are_few(self, queries: Queries, num_nodes: int) -> bool:
+        """Scanning everything costs a call, and asks each node whether it is selected."""
+        return num_nodes * SECONDS_OF_COPIED_NODE <= _SECONDS_OF_CALL + self.num_nodes * SECONDS_OF_ASKING
+
+    def addresses_of(self, nodes: NDArray[np.int32]) -> NDArray[np.int64]:
+        first = int(self._index.codes.data()) if self.num_nodes else 0
+        return first + nodes.astype(np.int64) * self._code_size
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
         return NodeSelection(pack_bits(is_node), int(np.count_nonzero(is_node)))

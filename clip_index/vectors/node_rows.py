@@ -119,24 +119,53 @@ class NodeRows:
 
     def eligible_nodes(self, is_eligible_row: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the nodes with at least one eligible row, a mask (nodes,)."""
-        is_eligible: NDArray[np.bool_] = is_eligible_row.take(self._first_rows)
+        is_eligible = self._of_first_rows(is_eligible_row)
         if not self._is_one_to_one:
             further_pairs = self._further_pairs[is_eligible_row[self.rows[self._further_pairs]]]
             is_eligible[self.nodes[further_pairs]] = True
         return is_eligible
 
-    def nodes_of_eligible(
-        self, is_eligible_row: NDArray[np.bool_], rows: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Return what `eligible_nodes` does, from rows of which some are eligible and all others are not."""
+    def _of_first_rows(self, of_rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return what a mask of the rows says of the first row of each node, (nodes,), as a copy.
+
+        Nodes are numbered as their rows are, but for rows that repeat an embedding. A mask of the first rows
+        takes an eighth of the memory that their numbers take.
+        """
+        is_first = self._is_first_row
+        if is_first is None:
+            return of_rows.take(self._first_rows)
+        known = of_rows[: len(is_first)]
+        return known.copy() if len(is_first) == self._num_nodes else known[is_first]
+
+    @cached_property
+    def _is_first_row(self) -> NDArray[np.bool_] | None:
+        """Which rows, up to the last first one, are the first of a node; None if nodes have another order."""
+        first_rows = self._first_rows
+        if not len(first_rows) or (first_rows[1:] <= first_rows[:-1]).any():
+            return None
+        is_first = np.zeros(int(first_rows[-1]) + 1, np.bool_)
+        is_first[first_rows] = True
+        return is_first
+
+    def nodes_of_eligible(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return what `eligible_nodes` does, from the numbers of the eligible rows, ascending."""
         is_eligible = np.zeros(self._num_nodes, np.bool_)
-        eligible = rows[is_eligible_row[rows]]
-        if self.has_distinct_rows:
-            nodes = self._node_of_row[eligible[eligible < len(self._node_of_row)]]
-            is_eligible[nodes[nodes >= 0]] = True
-        else:
-            is_eligible[self._nodes_of_all(eligible)] = True
+        is_eligible[self.with_nodes(rows)[1] if self.has_distinct_rows else self._nodes_of_all(rows)] = True
         return is_eligible
+
+    def with_nodes(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return those of some rows, (n,) ascending, that have a node, and the node of each.
+
+        No row of the file may have several.
+        """
+        num_known = len(self._node_of_row)
+        if len(rows) and rows[-1] >= num_known:
+            rows = rows[: np.searchsorted(rows, num_known)]
+        nodes = self._node_of_row.take(rows)
+        if nodes.min(initial=0) >= 0:
+            return rows, nodes
+        has_node = nodes >= 0
+        return rows[has_node], nodes[has_node]
 
     @cached_property
     def _node_of_row(self) -> NDArray[np.int32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -122,7 +122,7 @@ class Queries:
         self._num_queries = len(embeddings)
         self._num_met = _NODES_MET_OF_HIT * max(depth, MIN_DEPTH)
         self._around = around or {}
-        self._remembered: dict[object, NDArray[np.int64]] = {}
+        self._known: dict[tuple[int, int], tuple[object, object, NDArray[np.int64], object]] = {}
         self._ranked: dict[int, Found] = {}
         self._near: dict[tuple[int, int, float], NearLists] = {}
 
@@ -135,7 +135,7 @@ class Queries:
         They are the lists whose centroid scores within the calibrated gap of the nearest one, and always
         a few.
         """
-        around = self._around.get(id(own.centroids), own)
+        around = self.around_of(own)
         least = self.least_near(around)
         key = (id(around.centroids), least, around.effort.gap)
         found = self._near.get(key)
@@ -143,16 +143,32 @@ class Queries:
             found = self._near[key] = self._find_near(around, least)
         return found
 
-    def remember(self, key: object, build: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Return what was built under this key; build it if nobody has."""
-        known = self._remembered.get(key)
-        if known is None:
-            known = self._remembered[key] = build()
-        return known
+    def know_counts(
+        self, lists: object, selection: object, counts: NDArray[np.int64], kept: object = None
+    ) -> None:
+        """Remember how many lists are near to each query, (q,), where scans have told it.
+
+        `kept` is what these scans have found. Lists and selection are kept alive, because their `id` is the
+        key.
+        """
+        self._known[id(lists), id(selection)] = (lists, selection, counts, kept)
+
+    def known_counts(self, lists: object, selection: object) -> NDArray[np.int64] | None:
+        known = self._known.get((id(lists), id(selection)))
+        return None if known is None else known[2]
+
+    def kept_scans(self, lists: object, selection: object) -> Any:
+        """Return what the scans of the near lists have found; None if nothing was kept."""
+        known = self._known.get((id(lists), id(selection)))
+        return None if known is None else known[3]
+
+    def around_of(self, own: Around) -> Around:
+        """Return the lists of all files around the centroids of `own`, a file's lists."""
+        return self._around.get(id(own.centroids), own)
 
     def usual_near(self, own: Around) -> int:
         """Return how many lists nine of ten queries scan around the centroids of `own`, a file's lists."""
-        around = self._around.get(id(own.centroids), own)
+        around = self.around_of(own)
         return min(around.effort.usual_lists, around.num_lists)
 
     def least_near(self, around: Around) -> int:

@@ -198,7 +198,7 @@ class VectorFile:
         if not is_quantised(self._index):
             lists = InvertedLists(self._index, centroids, effort, nodes_per_row=nodes_per_row, shared=shared)
             if codes is not None and shared is not None and shared.codebook is not None:
-                lists.codes = ScanCodes(codes, lists.lengths, shared.codebook)
+                lists.scan_codes = ScanCodes(codes, lists.lengths, shared.codebook)
             return lists
         embeddings = self._map_exact(exact)
         return QuantisedLists(

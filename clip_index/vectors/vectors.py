@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clip_index.content import Embeddings
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.queries import Found, Queries, Reach
+from clip_index.vectors.scattered_codes import ScatteredCodes
 
 VectorPart: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float16]]
 """Some nodes, (n,), and their embeddings, (n, dimension), where they lie in memory."""
@@ -49,6 +50,9 @@ class Vectors(Protocol):
     has_rest: bool
     """Whether some nodes may be out of a near search's reach."""
 
+    codes: ScatteredCodes | None
+    """Scores nodes by their codes as a search does; None if a search takes further steps."""
+
     def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
         """Return how many nodes a near search looks at, for the query with the most."""
         ...
@@ -66,6 +70,14 @@ class Vectors(Protocol):
         self, queries: Queries, query: int, nodes: NDArray[np.int64], selection: NodeSelection | None
     ) -> NDArray[np.bool_]:
         """Return which of some nodes, (n,), a search of `Reach.NEAR` looks at for one of the queries."""
+        ...
+
+    def are_few(self, queries: Queries, num_nodes: int) -> bool:
+        """Whether a scan of so many selected nodes alone, by their codes, costs less than a search."""
+        ...
+
+    def addresses_of(self, nodes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return where the codes of some nodes, (n,), lie in memory."""
         ...
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:

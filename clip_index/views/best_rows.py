@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,7 +15,8 @@ from clip_index.vectors.lists.stacked_lists import StackedLists
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import MIN_DEPTH, Found, Queries, Reach
 from clip_index.vectors.stacked_rows import StackedRows
-from clip_index.vectors.vectors import NodeSelection, Vectors
+from clip_index.vectors.vectors import NodeSelection, Vectors, clip_scores, use_one_thread
+from clip_index.views.eligible import Eligible, FewRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +30,6 @@ class RowScores:
         return RowScores(self.scores[positions], self.rows[positions])
 
 
-@dataclass(frozen=True, slots=True)
-class Eligible:
-    """What may be answered: a (rows,) mask and the nodes that have such a row; None for all."""
-
-    is_row: NDArray[np.bool_] | None
-    nodes: NodeSelection | None
-
-    @property
-    def nbytes(self) -> int:
-        mask_bytes = 0 if self.is_row is None else self.is_row.nbytes
-        return mask_bytes + (0 if self.nodes is None else self.nodes.nbytes)
-
-
-ALL_ELIGIBLE = Eligible(None, None)
 NO_ROWS = RowScores(np.empty(0, np.float32), np.empty(0, np.int64))
 
 _NODES_OF_ROW = 4  # where texts have several windows: a lesser window that is met leads to the best one
@@ -72,7 +59,7 @@ def find_best_rows(
         return vectors.search(queries, num_nodes, eligible.nodes, reach)
 
     def expand(scores: NDArray[np.float32], nodes: NDArray[np.int64]) -> RowScores:
-        return _expand(scores, nodes, node_rows, eligible.is_row)
+        return _expand(scores, nodes, node_rows, eligible)
 
     found = _find_settled(search, expand, k, num_asked, vectors.num_nodes)
     if not node_rows.has_distinct_rows:
@@ -96,6 +83,30 @@ def find_best_distinct_rows(
 
     found = _find_settled(search, expand, k, k + 1, lists.num_nodes)
     return [_cut(rows, k, ids_of_rows) for rows in found]
+
+
+def find_best_few_rows(
+    parts: Sequence[tuple[int, FewRows]], queries: Queries, k: int, ids_of_rows: IdsOfRows
+) -> list[RowScores]:
+    """Return the k best of the few rows of many files, which are scanned in one call.
+
+    `parts` are the number of each file's first row, and its rows; their codes are of one kind.
+    """
+    rows = np.concatenate([few.rows + first for first, few in parts])
+    if not len(rows):
+        return [NO_ROWS] * len(queries)
+    addresses, codes = np.concatenate([few.addresses for _, few in parts]), parts[0][1].codes
+
+    def search(num_nodes: int) -> Found:
+        return clip_scores(codes.search(queries, num_nodes, addresses))
+
+    def expand(scores: NDArray[np.float32], numbers: NDArray[np.int64]) -> RowScores:
+        scores, numbers = _without_none(scores, numbers)
+        return RowScores(scores, rows[numbers])
+
+    use_one_thread()
+    found = _find_settled(search, expand, k, k + 1, len(rows))
+    return [_cut(one, k, ids_of_rows) for one in found]
 
 
 def _find_settled(
@@ -147,15 +158,15 @@ def _expand(
     scores: NDArray[np.float32],
     nodes: NDArray[np.int64],
     node_rows: NodeRows,
-    is_eligible: NDArray[np.bool_] | None,
+    eligible: Eligible,
 ) -> RowScores:
     """Turn nodes into rows: several for identical contents, one for several windows of a text."""
     scores, nodes = _without_none(scores, nodes)
     positions, rows = node_rows.rows_of(nodes)
     if positions is not None:
         scores = scores[positions]
-    if is_eligible is not None:
-        is_kept = is_eligible[rows]
+    is_kept = eligible.are_rows(rows)
+    if is_kept is not None:
         scores, rows = scores[is_kept], rows[is_kept]
     if not node_rows.has_distinct_rows:
         first = np.sort(np.unique(rows, return_index=True)[1])  # a text's best window comes first

@@ -19,8 +19,14 @@ from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.stacked_lists import StackPart, part_of_stack
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import VectorFile
-from clip_index.vectors.vectors import NodeSelection
-from clip_index.views.best_rows import ALL_ELIGIBLE, NO_ROWS, Eligible, RowScores, find_best_rows
+from clip_index.views.best_rows import NO_ROWS, RowScores, find_best_rows
+from clip_index.views.eligible import (
+    ALL_ELIGIBLE,
+    Eligible,
+    FewEligible,
+    LiveEligible,
+    eligible_of_mask,
+)
 
 _NUM_CACHED_FILTERS = 32
 
@@ -38,7 +44,7 @@ class SegmentView:
         self._filtered: BoundedCache[str, Eligible] = BoundedCache(
             _NUM_CACHED_FILTERS, size_of=lambda eligible: eligible.nbytes
         )
-        self._live_nodes: dict[Modality, NodeSelection] = {}
+        self._live: dict[Modality, LiveEligible] = {}
         self._is_live: NDArray[np.bool_] | None = None
         if former is not None and former._is_live is not None and former.dead.issubset(dead):
             self._is_live = former._is_live.copy()
@@ -55,11 +61,10 @@ class SegmentView:
         num_images = int(np.count_nonzero(self.segment.is_image[died]))
         num_died: dict[Modality, int] = {"image": num_images, "text": len(died) - num_images}
         self._num_live = {modality: former.num_live[modality] - num_died[modality] for modality in num_died}
-        for modality, live_nodes in former._live_nodes.copy().items():
+        for modality, live in former._live.copy().items():
             file = self.segment.vector_files[modality]
-            self._live_nodes[modality] = file.vectors.deselect(
-                live_nodes, file.node_rows.nodes_left_without(is_live, died)
-            )
+            left = file.vectors.deselect(live.nodes, file.node_rows.nodes_left_without(is_live, died))
+            self._live[modality] = LiveEligible(is_live, left)
 
     @property
     def views(self) -> tuple[SegmentView, ...]:
@@ -135,25 +140,29 @@ class SegmentView:
         file = self.segment.vector_files.get(modality)
         return file is not None and file.vectors.has_rest
 
+    def eligible(self, modality: Modality, row_filter: RowFilter | None) -> Eligible:
+        """Return what the filter and the dead rows leave. The modality has vectors here."""
+        return self._find_eligible(self.segment.vector_files[modality], modality, row_filter)
+
     def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
         if row_filter is not None:
             key = f"{modality} {row_filter.key}"
             return self._filtered.find_or_build(key, lambda: self._select(file, row_filter))
         if self._is_live is None:
             return ALL_ELIGIBLE
-        if modality not in self._live_nodes:
-            self._live_nodes[modality] = _select_nodes(file, self._is_live)
-        return Eligible(self._is_live, self._live_nodes[modality])
+        if modality not in self._live:
+            nodes = file.vectors.select(file.node_rows.eligible_nodes(self._is_live))
+            self._live[modality] = LiveEligible(self._is_live, nodes)
+        return self._live[modality]
 
     def _select(self, file: VectorFile, row_filter: RowFilter) -> Eligible:
         """Look at the rows that pass only, if they are few and known without a look at all of them."""
         rows = self.segment.few_rows(row_filter)
         if rows is None:
-            is_row = self.eligible_rows(row_filter)
-            return Eligible(is_row, _select_nodes(file, is_row))
-        is_row = np.zeros(self.segment.num_rows, np.bool_)
-        is_row[rows if self._is_live is None else rows[self._is_live[rows]]] = True
-        return Eligible(is_row, file.vectors.select(file.node_rows.nodes_of_eligible(is_row, rows)))
+            return eligible_of_mask(file.vectors, file.node_rows, self.eligible_rows(row_filter))
+        if self._is_live is not None:
+            rows = rows[self._is_live[rows]]
+        return FewEligible(file.vectors, file.node_rows, rows)
 
     def are_eligible(self, rows: NDArray[np.int64], row_filter: RowFilter | None) -> NDArray[np.bool_]:
         """Return which of the given rows, (n,), are alive and pass the filter."""
@@ -168,7 +177,3 @@ class SegmentView:
             return np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live
         mask = self.segment.row_mask(row_filter)
         return mask if self._is_live is None else mask & self._is_live
-
-
-def _select_nodes(file: VectorFile, is_row: NDArray[np.bool_]) -> NodeSelection:
-    return file.vectors.select(file.node_rows.eligible_nodes(is_row))

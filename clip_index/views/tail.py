@@ -28,7 +28,8 @@ from clip_index.vectors.lists.stacked_lists import StackPart, part_of_stack
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import VectorFile
-from clip_index.views.best_rows import ALL_ELIGIBLE, Eligible, RowScores, find_best_rows
+from clip_index.views.best_rows import RowScores, find_best_rows
+from clip_index.views.eligible import ALL_ELIGIBLE, Eligible, eligible_of_mask
 from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
 
@@ -168,6 +169,10 @@ class Tail:
             ids_of_rows=self.content_ids,
         )
 
+    def eligible(self, _modality: Modality, row_filter: RowFilter | None) -> Eligible:
+        """Return what the filter and the dead rows leave."""
+        return self._find_eligible(row_filter)
+
     def part_of_stack(self, _modality: Modality) -> StackPart | None:
         """Return what a plain search can scan together with segments; None with dead rows."""
         return None if self._has_dead else self._part
@@ -193,7 +198,7 @@ class Tail:
 
     def _build_eligible(self, row_filter: RowFilter | None) -> Eligible:
         is_row = np.concatenate([view.eligible_rows(row_filter) for view in self.views])
-        return Eligible(is_row, self.joined.vectors.select(self._node_rows.eligible_nodes(is_row)))
+        return eligible_of_mask(self.joined.vectors, self._node_rows, is_row)
 
     def _join_node_rows(self) -> NodeRows:
         files = self.joined.files

@@ -24,13 +24,15 @@ from clip_index.storage.pack import ByteSink
 from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train
 from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
 from clip_index.vectors.effort import UNCALIBRATED, Effort
-from clip_index.vectors.lists.list_members import ListedSelection, ListMembers
-from clip_index.vectors.lists.list_ranking import ListRanking, listed
+from clip_index.vectors.lists.list_members import ListedSelection, ListMembers, listed
+from clip_index.vectors.lists.list_ranking import ListRanking
+from clip_index.vectors.lists.list_trial import KeptScans, ScanLists
 from clip_index.vectors.lists.list_writer import write_listed
 from clip_index.vectors.lists.listed_codes import ListedCodes
 from clip_index.vectors.lists.scan_codes import ScanCodes
 from clip_index.vectors.lists.search_parameters import SearchParameters
 from clip_index.vectors.queries import Around, Found, Queries, Reach, pointer_to_zeros
+from clip_index.vectors.scattered_codes import ScatteredCodes
 from clip_index.vectors.vectors import (
     NodeSelection,
     VectorPart,
@@ -125,7 +127,7 @@ class InvertedLists:
         `list_of_node`, (nodes,), need not be read from the lists if it is known already.
         """
         self.shared = shared  # kept alive, because others look for it while somebody uses it
-        self.codes: ScanCodes | None = None
+        self.scan_codes: ScanCodes | None = None
         """Codes of the same nodes in the same lists, for long scans of stacked lists."""
         self._index = index
         self.centroids = centroids
@@ -133,11 +135,12 @@ class InvertedLists:
         lists.prefetch_nthread = 0  # otherwise FAISS starts 32 threads for each search
         self.stored_lists = lists
         self.num_nodes = int(index.ntotal)
-        self._members = ListMembers(lists, self.num_nodes, list_of_node)
+        self.members = ListMembers(lists, self.num_nodes, list_of_node)
         self._codes = ListedCodes(index)
+        self.codes: ScatteredCodes | None = self._codes
         self.around = Around(centroids, self.num_nodes, effort, nodes_per_row)
         self._num_lists = int(index.nlist)
-        self._ranking = ListRanking(self.around, self._members, self._num_lists)
+        self._ranking = ListRanking(self.around, self.members, self._num_lists)
         self._parameters = SearchParameters()
 
     def search(
@@ -147,14 +150,16 @@ class InvertedLists:
         use_one_thread()
         if reach is Reach.ALL:
             return self._scan_all(queries, k, selection)
-        if selection is not None and self._ranking.are_few(queries, selection):
+        if selection is not None and self._ranking.are_few(queries, selection.num_nodes):
             return self._scan_few(queries, k, selection, reach)
         if selection is None and reach is Reach.NEAR:
             near = queries.near(self.around)
             return self._scan_lists(queries, k, near.pointers, self._parameters_of(near.lists.shape[1], None))
-        scores, lists, num_near = self._ranking.rank(
-            queries, selection, self._scan_selected, ranks_all=reach is Reach.REST
-        )
+        kept = queries.kept_scans(self._ranking, selection) or KeptScans(self.scan_selected, k)
+        scores, lists, num_near = self._rank(queries, selection, kept, ranks_all=reach is Reach.REST)
+        tried = kept.best(queries, k) if reach is Reach.NEAR else None
+        if tried is not None:
+            return tried
         ranks = np.arange(lists.shape[1])
         are_probed = (ranks < num_near[:, None]) == (reach is Reach.NEAR)
         num_probed = int(num_near.max()) if reach is Reach.NEAR else len(ranks)
@@ -163,29 +168,39 @@ class InvertedLists:
         pointers = (faiss.swig_ptr(probed), faiss.swig_ptr(their_scores))
         return self._scan_lists(queries, k, pointers, self._parameters_of(num_probed, selection))
 
+    def _rank(
+        self,
+        queries: Queries,
+        selection: NodeSelection | None,
+        scan: ScanLists[NodeSelection],
+        *,
+        ranks_all: bool = False,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        selected = None if selection is None else listed(selection)
+        return self._ranking.rank(queries, selected, scan, ranks_all=ranks_all)
+
     def count_near(self, queries: Queries, selection: NodeSelection | None) -> int:
-        if selection is not None and self._ranking.are_few(queries, selection):
+        if selection is not None and self._ranking.are_few(queries, selection.num_nodes):
             return selection.num_nodes
-        _, lists, num_near = self._ranking.rank(queries, selection, self._scan_selected)
-        lengths = self._members.lengths if selection is None else selection.num_in_list
-        assert lengths is not None
+        _, lists, num_near = self._rank(queries, selection, self.scan_selected)
+        lengths = self.members.lengths if selection is None else listed(selection).num_in_list
         met = lengths[lists].cumsum(axis=1)
         return int(np.take_along_axis(met, num_near[:, None] - 1, axis=1).max())
 
     def are_near(
         self, queries: Queries, query: int, nodes: NDArray[np.int64], selection: NodeSelection | None
     ) -> NDArray[np.bool_]:
-        if selection is not None and self._ranking.are_few(queries, selection):
+        if selection is not None and self._ranking.are_few(queries, selection.num_nodes):
             return np.ones(len(nodes), np.bool_)
-        _, lists, num_near = self._ranking.rank(queries, selection, self._scan_selected)
-        are_near: NDArray[np.bool_] = np.isin(self._members.lists_of(nodes), lists[query, : num_near[query]])
+        _, lists, num_near = self._rank(queries, selection, self.scan_selected)
+        are_near: NDArray[np.bool_] = np.isin(self.members.lists_of(nodes), lists[query, : num_near[query]])
         return are_near
 
     def _scan_few(self, queries: Queries, k: int, selection: NodeSelection, reach: Reach) -> Found:
         """Scan all selected nodes. They are all near, so the rest has none."""
         if reach is Reach.REST:
             return queries.nothing(k)
-        if self._ranking.is_scan_cheaper_than_copies(selection):
+        if self._ranking.is_scan_cheaper_than_copies(selection.num_nodes):
             return self._scan_all(queries, k, selection)
         nodes, addresses = listed(selection).codes
         scores, numbers = self._codes.search(queries, k, addresses)
@@ -196,9 +211,20 @@ class InvertedLists:
         parameters = self._parameters if selection is None else listed(selection).parameters
         return parameters.of(num_probed)
 
-    def _scan_selected(
-        self, queries: Queries, k: int, probed: NDArray[np.int64], selection: NodeSelection
+    def scans_all(self, queries: Queries, selection: NodeSelection) -> bool:
+        """Whether a search scans all selected nodes, so that no list need be ranked."""
+        return self._ranking.are_few(queries, selection.num_nodes)
+
+    def know(
+        self, queries: Queries, selection: NodeSelection, counts: NDArray[np.int64], kept: KeptScans
+    ) -> None:
+        """Let a search know how many lists are near to each query, (q,), and what was found there."""
+        queries.know_counts(self._ranking, selection, counts, kept)
+
+    def scan_selected(
+        self, queries: Queries, k: int, probed: NDArray[np.int64], selection: NodeSelection, /
     ) -> Found:
+        """Scan lists, (q, probes) ascending, for the k best selected nodes of each query."""
         pointers = (faiss.swig_ptr(probed), pointer_to_zeros(probed.size))
         return self._scan_lists(queries, k, pointers, self._parameters_of(probed.shape[1], selection))
 
@@ -220,7 +246,7 @@ class InvertedLists:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The number of nodes in each list, (lists,)."""
-        return self._members.lengths
+        return self.members.lengths
 
     def assign(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
         """Return the list whose centroid is nearest to each embedding, (n,)."""
@@ -235,14 +261,21 @@ class InvertedLists:
         return self._select_bits(without_bits(selection.bitmap, nodes), selection.num_nodes - len(nodes))
 
     def _select_bits(self, bitmap: NDArray[np.uint8], num_nodes: int) -> ListedSelection:
-        return ListedSelection(self._members, bitmap, num_nodes, self._codes.addresses)
+        return ListedSelection(self.members, bitmap, num_nodes, self._codes.addresses)
+
+    def are_few(self, queries: Queries, num_nodes: int) -> bool:
+        ranking = self._ranking
+        return ranking.are_few(queries, num_nodes) and not ranking.is_scan_cheaper_than_copies(num_nodes)
+
+    def addresses_of(self, nodes: NDArray[np.int32]) -> NDArray[np.int64]:
+        return self._codes.addresses(*self.members.find(nodes))
 
     def embeddings_of(self, nodes: NDArray[np.int64]) -> Embeddings:
-        return self._codes.embeddings(self._codes.addresses(*self._members.find(nodes)))
+        return self._codes.embeddings(self._codes.addresses(*self.members.find(nodes)))
 
     def lists_of(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the list that each node lies in, (n,)."""
-        return self._members.lists_of(nodes)
+        return self.members.lists_of(nodes)
 
     def parts(self) -> Iterator[VectorPart]:
         lists = self._index.invlists

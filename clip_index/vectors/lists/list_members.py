@@ -26,7 +26,7 @@ class ListMembers:
     def __init__(self, lists: Any, num_nodes: int, list_of_node: NDArray[np.int64] | None = None) -> None:
         """`lists` are FAISS's; `list_of_node`, (nodes,), need not be read from them if it is known."""
         self._lists = lists
-        self._num_nodes = num_nodes
+        self.num_nodes = num_nodes
         self._num_lists = int(lists.nlist)
         self._list_of_node = list_of_node
 
@@ -42,7 +42,7 @@ class ListMembers:
         """All nodes, list after list, in the order in which a list holds them."""
         if self._list_of_node is not None:
             return np.argsort(self._list_of_node, kind="stable")
-        nodes = np.empty(self._num_nodes, np.int64)
+        nodes = np.empty(self.num_nodes, np.int64)
         for start, members in self._stored():
             nodes[start : start + len(members)] = members
         return nodes
@@ -61,9 +61,9 @@ class ListMembers:
     @cached_property
     def _positions(self) -> NDArray[np.int32]:
         """The position of each node in `nodes`."""
-        positions = np.empty(self._num_nodes, np.int32)
+        positions = np.empty(self.num_nodes, np.int32)
         if self._list_of_node is not None:
-            positions[self.nodes] = np.arange(self._num_nodes, dtype=np.int32)
+            positions[self.nodes] = np.arange(self.num_nodes, dtype=np.int32)
             return positions
         for start, members in self._stored():  # not `nodes`, which takes twice as much memory
             positions[members] = np.arange(start, start + len(members), dtype=np.int32)
@@ -73,7 +73,9 @@ class ListMembers:
         """Return the list that each node lies in, (n,)."""
         return self.find(nodes)[0]
 
-    def find(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def find(
+        self, nodes: NDArray[np.int64] | NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the list that each node lies in, and its position there, both (n,)."""
         return self._at(self._positions[nodes])
 
@@ -143,6 +145,12 @@ class ListedSelection(NodeSelection):
         """The selected nodes as their codes lie in memory, and the address of each code."""
         nodes, lists, positions = self._members.find_in_order(self.nodes)
         return nodes, self._find_addresses(lists, positions)
+
+
+def listed(selection: NodeSelection) -> ListedSelection:
+    """Return a selection that lists have made."""
+    assert isinstance(selection, ListedSelection)  # it was made by the lists that it is given to
+    return selection
 
 
 def _starts(lengths: ArrayLike) -> NDArray[np.int64]:

@@ -39,6 +39,7 @@ class QuantisedLists(InvertedLists):
         """`exact` are the embeddings, (nodes, dimension), where they are mapped."""
         super().__init__(index, centroids, effort, **options)
         self._exact = exact
+        self.codes = None  # hits are scored again
         self._code_error = effort.code_error
 
     def search(

@@ -74,7 +74,9 @@ class StackedLists:
             are_without = [number not in self._codes.numbers for number in range(len(files))]
             self._without_codes = self._first_lists[are_without]
         self._embeddings = ListedCodes(self._index)
-        efforts = [one.around.effort for one in files if one.codes is not None]  # tails have their guide's
+        efforts = [
+            one.around.effort for one in files if one.scan_codes is not None
+        ]  # tails have their guide's
         self._scan_error = max((effort.scan_error for effort in efforts), default=0.0)
         self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
 
@@ -191,7 +193,11 @@ class StackedLists:
 
 def _stack_codes(files: Sequence[InvertedLists]) -> StackedCodes | None:
     """Return the codes of those files that have some. Of two with equal tags, one does without."""
-    by_tag = {one.codes.tag: (number, one.codes) for number, one in enumerate(files) if one.codes is not None}
+    by_tag = {
+        one.scan_codes.tag: (number, one.scan_codes)
+        for number, one in enumerate(files)
+        if one.scan_codes is not None
+    }
     return StackedCodes(list(by_tag.values())) if by_tag else None
 
 

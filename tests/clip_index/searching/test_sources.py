@@ -15,9 +15,11 @@ from pyroaring import BitMap
 
 from clip_index.content import Modality
 from clip_index.reading.index_reader import IndexReader
+from clip_index.row_filter import AnyOf, InRange, RowFilter
 from clip_index.searching.searcher import Searcher
 from clip_index.searching.sources import Sources
 from clip_index.vectors.lists.inverted_lists import InvertedLists
+from clip_index.vectors.queries import Queries
 from clip_index.views.segment_view import SegmentView
 from clip_index.views.snapshot import ShardSnapshot, ShardView
 from clip_index.writing.merge_policy import MergeSettings
@@ -67,7 +69,7 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
         add(
             writers[partition],
             [
-                content(f"{n:04}-{seed}", embeddings=row[None], modality="image")
+                content(f"{n:04}-{seed}", embeddings=row[None], modality="image", metadata={"n": float(n)})
                 for n, row in zip(ids, rows, strict=True)
             ],
         )
@@ -84,6 +86,10 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
         for partition in range(2):
             commit(partition, seed + partition, NUM_TAIL)
     return opened(root)
+
+
+def below(number: float) -> RowFilter:
+    return RowFilter(must=(InRange("metadata.n", lt=number),))
 
 
 def opened(root: Path) -> Searcher:
@@ -149,6 +155,48 @@ def test_segments_with_dead_rows_are_searched_beside_the_stack(searcher: Searche
     assert not any(loc.view is views[0] and loc.row in dead for hits in found for _, _, loc in hits)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    chosen=st.lists(st.integers(0, len(QUERIES) - 1), min_size=1, max_size=4),
+    num_kept=st.sampled_from([0, 1, 3, 40, 150, 400, 1_500]),
+    k=st.sampled_from([1, 2, 10, 90, 700]),
+    depth=st.sampled_from([None, 10_000]),
+)
+def test_the_few_rows_that_a_filter_leaves_are_ranked_as_each_segment_ranks_them_alone(
+    searcher: Searcher, chosen: list[int], num_kept: int, k: int, depth: int | None
+) -> None:
+    queries, ask = QUERIES[chosen], {"k": k, "depth": depth, "row_filter": below(num_kept)}
+    together = answers(searcher, queries, **ask)
+    assert together == answers(searcher.observed_by(Timed()), queries, **ask)
+    assert together == [answers(searcher, query[None], **ask)[0] for query in queries]
+
+
+def test_the_few_rows_of_all_segments_and_tails_are_scanned_in_one_call(searcher: Searcher) -> None:
+    sources = Sources(searcher.shard_views, "image")
+    [few], others = sources.split_few(Queries(QUERIES[:1]), below(40))
+    assert others == []
+    [found] = few.search(Queries(QUERIES[:1]), 10_000)
+    assert len(found.rows) == 40 * 4 + 40 * 6  # rows of halves and tails
+    assert sources.split_few(Queries(QUERIES[:1]), below(HALF)) == ([], sources.all)
+
+
+def test_dead_rows_are_not_among_the_few(searcher: Searcher) -> None:
+    first, second = searcher.shard_views
+    [merged, *others] = second.segments
+    dead = BitMap(range(0, merged.segment.num_rows, 3))
+    views = (SegmentView(merged.segment, dead), *others)
+    part_dead = Searcher(
+        [first, ShardView(second.name, ShardSnapshot(1, 0, 0, None, {}), views, second.tails)], DIMENSION
+    )
+    ask = {"k": 400, "row_filter": below(40)}
+    found = answers(part_dead, QUERIES, **ask)
+    assert found == answers(part_dead.observed_by(Timed()), QUERIES, **ask)
+    [all_alive] = answers(searcher, QUERIES[:1], **ask)
+    alive = [hit for hit in all_alive if hit[2].view is not merged or hit[2].row not in dead]
+    assert [hit[:2] for hit in found[0]] == [hit[:2] for hit in alive]
+    assert len(alive) < len(all_alive)
+
+
 def test_a_single_segment_is_not_stacked(searcher: Searcher) -> None:
     [view] = [shard.segments[0] for shard in searcher.shard_views[:1]]
     alone = Sources([ShardView("one", ShardSnapshot(1, 0, 0, None, {}), (view,))], "image")
@@ -178,3 +226,5 @@ def test_texts_of_several_windows_are_not_stacked(tmp_path: Path) -> None:
     assert sources.has_rest
     assert sources.stacks == []
     assert len(sources.alone) == 2
+    few, others = sources.split_few(Queries(QUERIES[:1]), RowFilter(must=(AnyOf("content_id", ("0-0-1",)),)))
+    assert (few, others) == ([], sources.all)

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.storage.mapped_part import map_file
+from clip_index.vectors import scattered_codes
 from clip_index.vectors.effort import UNCALIBRATED
 from clip_index.vectors.flat_vectors import build_flat
-from clip_index.vectors.lists import listed_codes
 from clip_index.vectors.lists.inverted_lists import MIN_NODES, build_lists
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import NodeMap, VectorFile, build_node_map, write_fastest
@@ -116,7 +116,7 @@ def test_asking_for_more_than_there_is_gives_all(file: VectorFile) -> None:
 def test_few_selected_nodes_are_found_as_a_scan_of_all_lists_finds_them(
     file: VectorFile, num_selected: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listed_codes, "_BLOCK", block)
+    monkeypatch.setattr(scattered_codes, "_BLOCK", block)
     random = np.random.default_rng(num_selected)
     is_node = np.zeros(file.num_nodes, np.bool_)
     is_node[random.choice(file.num_nodes, num_selected, replace=False)] = True
@@ -200,7 +200,7 @@ def test_distinct_embeddings_are_a_node_each_in_their_order() -> None:
 def test_codes_are_read_wherever_a_processor_may_map_them(dimension: int) -> None:
     """ARM gives a process addresses of 48 bits, twice as many as x86-64, and maps files at their end."""
     index = build_lists(build_flat(dimension), 1)
-    memory = listed_codes.ListedCodes(index)._memory._items
+    memory = scattered_codes.ScatteredCodes(index)._memory._items
     assert memory.itemsize == 2 * dimension
     assert memory.strides == (1,)
     assert memory.__array_interface__["data"][0] + len(memory) == 2**48

@@ -170,8 +170,8 @@ def test_a_merged_segment_has_codes_beside_its_lists(shards: Shards, tmp_path: P
     assert not any(segment.has_part(CODES) for segment in shards.writers[0].manifest.segments)
     assert shards.merge(0).has_part(CODES)
     (lists,) = lists_of(searcher_of(tmp_path))
-    assert lists.codes is not None
-    assert lists.codes.lengths.sum() == 2 * HALF
+    assert lists.scan_codes is not None
+    assert lists.scan_codes.lengths.sum() == 2 * HALF
 
 
 def test_a_set_of_an_earlier_release_is_searched_and_the_next_merge_trains_one_with_a_codebook(

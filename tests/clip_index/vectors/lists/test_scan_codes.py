@@ -142,7 +142,7 @@ class Files:
             effort = calibrate(embeddings, around.centroids, lists, codebook=around.codebook)
             file = InvertedLists(index, around.index, effort, shared=around)
             if number < 2:
-                file.codes = written(folder / f"codes{number}", around, embeddings, lists)
+                file.scan_codes = written(folder / f"codes{number}", around, embeddings, lists)
             self.files.append(file)
 
 

@@ -1,0 +1,68 @@
+"""Which lists are near under a filter, found out for all files around the same centroids together.
+
+The ten best are those of the whole index. A file's own ten best reach far beyond them, so a file that is
+tried by itself scans several times as many lists before nothing better is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.vectors.lists.inverted_lists import InvertedLists
+from clip_index.vectors.lists.list_members import ListedSelection
+from clip_index.vectors.lists.list_ranking import ListRanking
+from clip_index.vectors.lists.list_trial import KeptScans
+from clip_index.vectors.queries import Around, Found, Queries
+
+
+class _JoinedMembers:
+    """The nodes of each list in all files."""
+
+    def __init__(self, files: Sequence[InvertedLists]) -> None:
+        self._files = files
+        self.num_nodes = sum(file.num_nodes for file in files)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        lengths: NDArray[np.int64] = np.sum([file.members.lengths for file in self._files], axis=0)
+        return lengths
+
+
+class _JoinedSelection:
+    """The selected nodes of all files."""
+
+    def __init__(self, selections: Sequence[ListedSelection]) -> None:
+        self._selections = selections
+        self.num_nodes = sum(selection.num_nodes for selection in selections)
+
+    def count_in(self, lists: NDArray[np.int64]) -> NDArray[np.int64]:
+        counts: NDArray[np.int64] = np.sum([one.count_in(lists) for one in self._selections], axis=0)
+        return counts
+
+
+def try_together(
+    queries: Queries, k: int, around: Around, files: Sequence[tuple[InvertedLists, ListedSelection]]
+) -> None:
+    """Let the searches of all files know how many lists are near to each query, and what these hold.
+
+    `around` are the lists of all files around these centroids, those that need not be tried among them. The k
+    best of each scan are kept for the searches.
+    """
+    lists, selections = [file for file, _ in files], [selection for _, selection in files]
+    scans = [KeptScans(file.scan_selected, k) for file in lists]
+
+    def scan(asked: Queries, num_best: int, probed: NDArray[np.int64], _: object) -> Found:
+        parts = [
+            kept(asked, min(num_best, file.num_nodes), probed, selection)
+            for kept, (file, selection) in zip(scans, files, strict=True)
+        ]
+        scores = np.sort(np.concatenate([scores for scores, _ in parts], axis=1), axis=1)
+        return np.ascontiguousarray(scores[:, ::-1][:, :num_best]), np.empty((0, 0), np.int64)
+
+    ranking = ListRanking(around, _JoinedMembers(lists), around.num_lists)
+    _, _, counts = ranking.rank(queries, _JoinedSelection(selections), scan)
+    for file, selection, kept in zip(lists, selections, scans, strict=True):
+        file.know(queries, selection, counts, kept)

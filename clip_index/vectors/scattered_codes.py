@@ -1,0 +1,89 @@
+"""Codes of embeddings that are read one by one, from wherever they lie, and scanned as copies.
+
+FAISS scans whole lists and whole files only, and asks for each node whether it is selected. If few nodes are
+selected, copying their codes and scanning the copy costs far less: 0.03 ms for 125 of 25,000 nodes, where a
+scan of the lists that asks each node took 0.17 ms, and ranking them 0.5 ms more. Codes of many files are
+scanned in one call. The copy is scanned by the function of FAISS that scans the lists, so scores are equal
+bit by bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.content import Embeddings
+from clip_index.vectors.process_memory import ProcessMemory
+from clip_index.vectors.queries import Found, Queries
+
+# Measured for 512 dimensions in fp16 that no cache holds. Their ratios matter, not what they are.
+SECONDS_OF_ASKING = 10e-9  # a node of a list or file that is scanned whether it is selected
+SECONDS_OF_COPIED_NODE = 400e-9
+
+_BLOCK = 1024  # nodes, 1 MB of 512 dimensions: the cache holds what is copied until it is scanned
+
+
+class ScatteredCodes:
+    """Codes of one kind by their addresses. Callers keep the memory there. Thread-safe."""
+
+    def __init__(self, index: Any) -> None:
+        """`index` is one of FAISS's that has such codes."""
+        self._index = index
+        self.code_size = int(index.code_size)
+        self._memory = ProcessMemory(self.code_size)
+
+    def embeddings(self, addresses: NDArray[np.int64]) -> Embeddings:
+        """Return the embeddings of nodes, (n, dimension)."""
+        codes = self._read(addresses)
+        embeddings = np.empty((len(codes), self._index.d), np.float32)
+        if len(codes):
+            self._index.sq.decode_c(faiss.swig_ptr(codes), faiss.swig_ptr(embeddings), len(codes))
+        return embeddings
+
+    def search(self, queries: Queries, k: int, addresses: NDArray[np.int64]) -> Found:
+        """Return the scores and the numbers, 0 … n − 1, of the k best of n nodes; −1 for fewer."""
+        parts = []
+        copies, room = self._build_copies(min(_BLOCK, len(addresses)))
+        for first in range(0, len(addresses), _BLOCK):
+            block = addresses[first : first + _BLOCK]
+            room[: len(block)] = self._read(block)
+            copies.ntotal = len(block)
+            scores, numbers = queries.empty(k)
+            into = (faiss.swig_ptr(scores), faiss.swig_ptr(numbers))
+            copies.search_c(len(queries), queries.pointer, k, *into, None)
+            if first:
+                numbers[numbers >= 0] += first
+            parts.append((scores, numbers))
+        return best_of(parts, queries, k)
+
+    def _build_copies(self, num_nodes: int) -> tuple[Any, NDArray[np.uint8]]:
+        """Return an index with room for codes, and that room, (nodes, bytes)."""
+        copies = faiss.IndexScalarQuantizer(self._index.d, self._index.sq.qtype, self._index.metric_type)
+        copies.sq = self._index.sq
+        copies.is_trained = True  # with codes of 8 bits FAISS asks for it
+        copies.codes.resize(num_nodes * self.code_size)
+        if not num_nodes:
+            return copies, np.empty((0, self.code_size), np.uint8)
+        room = faiss.rev_swig_ptr(copies.codes.data(), num_nodes * self.code_size)
+        return copies, room.reshape(num_nodes, self.code_size)
+
+    def _read(self, addresses: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return copies of codes, (n, bytes)."""
+        codes = self._memory.read(addresses)
+        return codes.view(np.uint8).reshape(len(addresses), self.code_size)
+
+
+def best_of(parts: list[Found], queries: Queries, k: int) -> Found:
+    """Return the k best of several results."""
+    if not parts:
+        return queries.nothing(k)
+    if len(parts) == 1:
+        return parts[0]
+    scores = np.concatenate([part[0] for part in parts], axis=1)
+    numbers = np.concatenate([part[1] for part in parts], axis=1)
+    scores[numbers < 0] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(numbers, order, 1)
