@@ -197,11 +197,16 @@ def test_dead_rows_are_not_among_the_few(searcher: Searcher) -> None:
     assert len(alive) < len(all_alive)
 
 
-def test_a_single_segment_is_not_stacked(searcher: Searcher) -> None:
+@pytest.mark.parametrize("has_codes", [True, False])
+def test_a_single_segment_is_stacked_if_it_has_codes(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch, *, has_codes: bool
+) -> None:
     [view] = [shard.segments[0] for shard in searcher.shard_views[:1]]
+    if not has_codes:
+        monkeypatch.setattr(view.lists("image"), "scan_codes", None)
     alone = Sources([ShardView("one", ShardSnapshot(1, 0, 0, None, {}), (view,))], "image")
-    assert alone.stacks == []
-    assert [source.rows for source in alone.alone] == [view]
+    assert len(alone.stacks) == int(has_codes)
+    assert [source.rows for source in alone.alone] == ([] if has_codes else [view])
 
 
 def test_texts_of_several_windows_are_not_stacked(tmp_path: Path) -> None:
