@@ -258,7 +258,10 @@ class InvertedLists:
         return self._select_bits(pack_bits(is_node), int(np.count_nonzero(is_node)))
 
     def deselect(self, selection: NodeSelection, nodes: NDArray[np.int64]) -> NodeSelection:
-        return self._select_bits(without_bits(selection.bitmap, nodes), selection.num_nodes - len(nodes))
+        bitmap = without_bits(selection.bitmap, nodes)
+        left = self._select_bits(bitmap, selection.num_nodes - len(nodes))
+        left.know_counts(listed(selection), nodes)
+        return left
 
     def _select_bits(self, bitmap: NDArray[np.uint8], num_nodes: int) -> ListedSelection:
         return ListedSelection(self.members, bitmap, num_nodes, self._codes.addresses)

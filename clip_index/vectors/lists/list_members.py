@@ -132,6 +132,16 @@ class ListedSelection(NodeSelection):
         is_node = np.unpackbits(self.bitmap, bitorder="little")
         return self._members.count_in_all(is_node.view(np.int8))
 
+    def know_counts(self, former: ListedSelection, gone: NDArray[np.int64]) -> None:
+        """Take over what `former` has counted, which selects the nodes `gone`, (n,), besides.
+
+        So while rows die all the time, the live ones need not be counted again after each commit.
+        """
+        counted = former.__dict__.get("num_in_list")
+        if counted is not None:
+            died = np.bincount(self._members.lists_of(gone), minlength=len(counted))
+            self.__dict__["num_in_list"] = counted - died
+
     def count_in(self, lists: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many selected nodes lists have, of the shape of `lists`."""
         self._num_counts += 1

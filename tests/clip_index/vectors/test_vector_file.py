@@ -70,9 +70,10 @@ def test_a_mask_never_costs_recall(file: VectorFile, share: float) -> None:
     assert recall(nodes, scores) >= 0.99
 
 
+@pytest.mark.parametrize("is_counted", [False, True])
 @pytest.mark.parametrize("num_nodes", [11_000, 900], ids=["lists", "flat"])
 def test_a_selection_without_some_nodes_is_the_selection_of_the_rest(
-    embeddings: np.ndarray, num_nodes: int, tmp_path: Path
+    embeddings: np.ndarray, num_nodes: int, tmp_path: Path, *, is_counted: bool
 ) -> None:
     node_map = build_node_map(
         embeddings[:num_nodes].astype(np.float16), np.arange(num_nodes, dtype=np.uint32)
@@ -82,7 +83,10 @@ def test_a_selection_without_some_nodes_is_the_selection_of_the_rest(
     is_node = random.random(vectors.num_nodes) < 0.7
     gone = random.choice(np.flatnonzero(is_node), 200, replace=False)
     before = vectors.select(is_node)
+    if is_counted:
+        assert before.num_in_list is None or before.num_in_list.sum() == before.num_nodes
     fewer = vectors.deselect(before, gone)
+    assert ("num_in_list" in fewer.__dict__) == (is_counted and "num_in_list" in before.__dict__)
     is_still_as_it_was = vectors.select(is_node)
     assert before.bitmap.tolist() == is_still_as_it_was.bitmap.tolist()
     is_node[gone] = False
