@@ -121,6 +121,8 @@ class Searcher:
         sources = self._sources_of(ask.modality)
         queries = ask.queries(embeddings, sources.around)
         is_plain = ask.row_filter is None and reach is Reach.NEAR
+        if ask.row_filter is None:
+            sources.try_together(queries, ask.num_ranked + 1, None, sources.alone)
         if is_plain and self._observer is None:
             return self._find_in_stacks(queries, ask, sources)
         if ask.row_filter is not None:

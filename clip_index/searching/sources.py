@@ -129,9 +129,12 @@ class Sources:
         self._modality = modality
 
     def try_together(
-        self, queries: Queries, k: int, row_filter: RowFilter, members: Iterable[ShardSource]
+        self, queries: Queries, k: int, row_filter: RowFilter | None, members: Iterable[ShardSource]
     ) -> None:
-        """Find out for all members together which lists are near under a filter, with the k best of them."""
+        """Find out for all members together which lists are near, with the k best of what was tried.
+
+        They are near under a filter, or in spite of dead rows. Members without either are left out.
+        """
         groups: defaultdict[int, list[tuple[InvertedLists, ListedSelection]]] = defaultdict(list)
         for source in members:
             lists = source.rows.lists(self._modality)
@@ -139,7 +142,9 @@ class Sources:
             if lists is not None and nodes is not None and not lists.scans_all(queries, nodes):
                 groups[id(lists.centroids)].append((lists, listed(nodes)))
         for key, files in groups.items():
-            try_together(queries, 2 * k + _KEPT_BESIDE, self.around[key], files)
+            of_files = join_around([lists.around for lists, _ in files])
+            around = self.around[key] if row_filter is not None else of_files
+            try_together(queries, 2 * k + _KEPT_BESIDE, around, files)
 
     def split_few(self, queries: Queries, row_filter: RowFilter) -> tuple[list[FewOfAll], list[ShardSource]]:
         """Return what a filter leaves few rows of, at most one for all, and the other sources."""

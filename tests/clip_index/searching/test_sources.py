@@ -19,6 +19,7 @@ from clip_index.row_filter import AnyOf, InRange, RowFilter
 from clip_index.searching.searcher import Searcher
 from clip_index.searching.sources import Sources
 from clip_index.vectors.lists.inverted_lists import InvertedLists
+from clip_index.vectors.lists.list_ranking import ListRanking
 from clip_index.vectors.queries import Queries
 from clip_index.views.segment_view import SegmentView
 from clip_index.views.snapshot import ShardSnapshot, ShardView
@@ -153,6 +154,69 @@ def test_segments_with_dead_rows_are_searched_beside_the_stack(searcher: Searche
     found = answers(part_dead, QUERIES, k=20)
     assert found == answers(part_dead.observed_by(Timed()), QUERIES, k=20)
     assert not any(loc.view is views[0] and loc.row in dead for hits in found for _, _, loc in hits)
+
+
+def with_dead(searcher: Searcher, *, nearest_to: np.ndarray | None, share: float) -> Searcher:
+    """Let a share of the rows of each merged segment die: those nearest to a query, or any."""
+    shards = []
+    for number, shard in enumerate(searcher.shard_views):
+        [merged, *others] = shard.segments
+        file = merged.segment.vector_files["image"]
+        scores = np.random.default_rng(number).random(merged.segment.num_rows)
+        if nearest_to is not None:
+            nodes = [file.node_rows.nodes_of(row)[0] for row in range(merged.segment.num_rows)]
+            scores = file.read_nodes()[nodes].astype(np.float32) @ nearest_to
+        dead = BitMap(np.flatnonzero(scores >= np.quantile(scores, 1 - share)).tolist())
+        views = (SegmentView(merged.segment, dead), *others)
+        shards.append(ShardView(shard.name, ShardSnapshot(1, 0, 0, None, {}), views, shard.tails))
+    return Searcher(shards, DIMENSION)
+
+
+@pytest.fixture(scope="module", params=[0.01, 0.4, 0.7])
+def part_dead(searcher: Searcher, request: pytest.FixtureRequest) -> dict[bool, Searcher]:
+    """By whether those are dead that lie nearest to the first query."""
+    return {
+        is_near: with_dead(searcher, nearest_to=QUERIES[0] if is_near else None, share=request.param)
+        for is_near in (False, True)
+    }
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    chosen=st.lists(st.integers(0, len(QUERIES) - 1), min_size=1, max_size=4),
+    k=st.sampled_from([1, 10, 90, 700, 20_000]),
+    depth=st.sampled_from([None, 20_000]),
+    is_near=st.booleans(),
+)
+def test_the_same_lists_are_near_in_every_search_of_segments_with_dead_rows(
+    part_dead: dict[bool, Searcher], chosen: list[int], k: int, depth: int | None, *, is_near: bool
+) -> None:
+    searcher, queries, ask = part_dead[is_near], QUERIES[chosen], {"k": k, "depth": depth}
+    together = answers(searcher, queries, **ask)
+    assert together == answers(searcher.observed_by(Timed()), queries, **ask)
+    assert together == [answers(searcher, query[None], **ask)[0] for query in queries]
+    if k <= 90:
+        walks = answers(searcher, queries, k=20_000, depth=20_000)
+        assert [walk[:k] for walk in walks] == together
+        num_live = sum(view.num_live["image"] for shard in searcher.shard_views for view in shard.segments)
+        assert {len({hit[1] for hit in walk}) for walk in walks} == {num_live}
+
+
+def test_lists_of_segments_with_dead_rows_are_ranked_together(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = []
+    rank = ListRanking.rank
+
+    def spy(self: ListRanking, queries: Queries, selection: Any, *args: Any, **options: Any) -> Any:
+        ranked.append(self._members.num_nodes)
+        return rank(self, queries, selection, *args, **options)
+
+    monkeypatch.setattr(ListRanking, "rank", spy)
+    dead = with_dead(searcher, nearest_to=None, share=0.01)
+    merged = [shard.segments[0].segment.vector_files["image"].num_nodes for shard in searcher.shard_views]
+    answers(dead, QUERIES[:1], k=10)
+    assert ranked == [sum(merged), *merged]
 
 
 @settings(max_examples=60, deadline=None)
