@@ -122,9 +122,9 @@ class Searcher:
         queries = ask.queries(embeddings, sources.around)
         is_plain = ask.row_filter is None and reach is Reach.NEAR
         if ask.row_filter is None:
-            sources.try_together(queries, ask.num_ranked + 1, None, sources.alone)
-        if is_plain and self._observer is None:
-            return self._find_in_stacks(queries, ask, sources)
+            untried = sources.try_together(queries, ask.num_ranked + 1, None, sources.alone)
+            if is_plain and self._observer is None:
+                return self._find_in_stacks(queries, ask, sources, untried)
         if ask.row_filter is not None:
             few, others = sources.split_few(queries, ask.row_filter)
             sources.try_together(queries, ask.num_ranked + 1, ask.row_filter, others)
@@ -139,13 +139,20 @@ class Searcher:
                 ]
         return _candidates(sources.all, found, ask.modality, len(queries))
 
-    def _find_in_stacks(self, queries: Queries, ask: _Ask, sources: Sources) -> list[Candidates]:
+    def _find_in_stacks(
+        self,
+        queries: Queries,
+        ask: _Ask,
+        sources: Sources,
+        untried: Sequence[tuple[list[int], NDArray[np.int64]]],
+    ) -> list[Candidates]:
         """Scan what is stacked in one call; nobody is told how long each shard took."""
+        thinned, alone = sources.find_thinned(queries, ask.num_ranked, untried)
         found = [stack.search(queries, ask.num_ranked) for stack in sources.stacks]
-        found += [
-            source.search(queries, ask.num_ranked, ask.modality, None, Reach.NEAR) for source in sources.alone
-        ]
-        return _candidates((*sources.stacks, *sources.alone), found, ask.modality, len(queries))
+        found += [rows for _, rows in thinned]
+        found += [source.search(queries, ask.num_ranked, ask.modality, None, Reach.NEAR) for source in alone]
+        members: list[Source] = [*sources.stacks, *(stack for stack, _ in thinned), *alone]
+        return _candidates(members, found, ask.modality, len(queries))
 
     def _find_filtered(
         self, queries: Queries, ask: _Ask, few: Sequence[FewOfAll], others: Sequence[ShardSource]

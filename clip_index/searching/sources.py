@@ -25,7 +25,7 @@ from clip_index.vectors.lists.list_members import ListedSelection, listed
 from clip_index.vectors.lists.stacked_lists import StackedLists
 from clip_index.vectors.queries import Around, Queries, Reach, join_around
 from clip_index.vectors.stacked_rows import StackedRows
-from clip_index.views.best_rows import RowScores, find_best_distinct_rows, find_best_few_rows
+from clip_index.views.best_rows import RowScores, Thinned, find_best_distinct_rows, find_best_few_rows
 from clip_index.views.eligible import FewRows
 from clip_index.views.numbered_rows import NumberedRows, starts_of
 from clip_index.views.segment_view import SegmentView
@@ -75,7 +75,7 @@ class _NumberedSources:
 
 
 class Stack:
-    """Segments and tails of all shards around the same centroids, none of them with dead rows.
+    """Segments and tails of all shards around the same centroids; all of them have dead rows, or none.
 
     Their rows are numbered through. Immutable and thread-safe.
     """
@@ -84,7 +84,11 @@ class Stack:
         parts = [part for source in sources if (part := source.rows.part_of_stack(modality))]
         self._lists = StackedLists([part.lists for part in parts])
         self._sources = _NumberedSources(sources)
+        self._first_rows = np.array(self._sources.first_rows)
         self._node_rows = StackedRows([part.node_rows for part in parts], self._sources.first_rows)
+        self._eligible = [source.rows.eligible(modality, None) for source in sources]
+        num_live = sum(eligible.nodes.num_nodes for eligible in self._eligible if eligible.nodes is not None)
+        self._live_share = max(1, num_live) / self._lists.num_nodes
 
     def locate(self, row: int) -> Location:
         return self._sources.locate(row)
@@ -92,6 +96,23 @@ class Stack:
     def search(self, queries: Queries, k: int) -> list[RowScores]:
         """Return the k best rows of each query in the near lists."""
         return find_best_distinct_rows(self._lists, self._node_rows, queries, k, self._sources.content_ids)
+
+    def search_thinned(self, queries: Queries, k: int, num_near: NDArray[np.int64]) -> list[RowScores]:
+        """Return the k best live rows of each query in its first lists, as many as `num_near`, (q,), says."""
+        thinned = Thinned(num_near, self._live_share, self._are_live)
+        ids_of_rows = self._sources.content_ids
+        return find_best_distinct_rows(self._lists, self._node_rows, queries, k, ids_of_rows, thinned)
+
+    def _are_live(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        files = np.searchsorted(self._first_rows, rows, side="right") - 1
+        own_rows = rows - self._first_rows[files]
+        are_live = np.ones(len(rows), np.bool_)
+        for file in set(files.tolist()):
+            is_here = files == file
+            alive = self._eligible[file].are_rows(own_rows[is_here])
+            if alive is not None:
+                are_live[is_here] = alive
+        return are_live
 
 
 class FewOfAll:
@@ -127,24 +148,67 @@ class Sources:
         """Whether a search may leave out anything: only inverted lists have lists that it does not scan."""
         self.stacks, self.alone = _stack(self.all, modality)
         self._modality = modality
+        self._thinned: dict[tuple[int, ...], Stack] = {}
+        self._prepare_thinned()
 
     def try_together(
-        self, queries: Queries, k: int, row_filter: RowFilter | None, members: Iterable[ShardSource]
-    ) -> None:
+        self, queries: Queries, k: int, row_filter: RowFilter | None, members: Sequence[ShardSource]
+    ) -> list[tuple[list[int], NDArray[np.int64]]]:
         """Find out for all members together which lists are near, with the k best of what was tried.
 
-        They are near under a filter, or in spite of dead rows. Members without either are left out.
+        They are near under a filter, or in spite of dead rows. Members without either are left out. Return
+        the numbers of members of which nothing was tried, and how many lists are near to each query, (q,).
         """
-        groups: defaultdict[int, list[tuple[InvertedLists, ListedSelection]]] = defaultdict(list)
-        for source in members:
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        files: dict[int, tuple[InvertedLists, ListedSelection]] = {}
+        for number, source in enumerate(members):
             lists = source.rows.lists(self._modality)
             nodes = source.rows.eligible(self._modality, row_filter).nodes if lists else None
             if lists is not None and nodes is not None and not lists.scans_all(queries, nodes):
-                groups[id(lists.centroids)].append((lists, listed(nodes)))
-        for key, files in groups.items():
-            of_files = join_around([lists.around for lists, _ in files])
+                groups[id(lists.centroids)].append(number)
+                files[number] = lists, listed(nodes)
+        untried = []
+        for key, numbers in groups.items():
+            of_files = join_around([files[number][0].around for number in numbers])
             around = self.around[key] if row_filter is not None else of_files
-            try_together(queries, 2 * k + _KEPT_BESIDE, around, files)
+            group = [files[number] for number in numbers]
+            num_near = try_together(queries, 2 * k + _KEPT_BESIDE, around, group)
+            if num_near is not None:
+                untried.append((numbers, num_near))
+        return untried
+
+    def find_thinned(
+        self, queries: Queries, k: int, untried: Iterable[tuple[list[int], NDArray[np.int64]]]
+    ) -> tuple[list[tuple[Stack, list[RowScores]]], list[ShardSource]]:
+        """Return what stacks of sources with dead rows have to offer, and the other sources beside stacks.
+
+        `untried` is what `try_together` returns for `alone`.
+        """
+        found, stacked = [], set[int]()
+        for numbers, num_near in untried:
+            members = tuple(n for n in numbers if self.alone[n].rows.part_of_stack(self._modality))
+            if members:
+                stack = self._thinned_stack(members)
+                found.append((stack, stack.search_thinned(queries, k, num_near)))
+                stacked.update(members)
+        return found, [source for number, source in enumerate(self.alone) if number not in stacked]
+
+    def _prepare_thinned(self) -> None:
+        """Build the stacks that most searches ask for, so that the first one need not."""
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for number, source in enumerate(self.alone):
+            lists = source.rows.lists(self._modality)
+            if lists is not None and source.rows.part_of_stack(self._modality):
+                groups[id(lists.centroids)].append(number)
+        for numbers in groups.values():
+            self._thinned_stack(tuple(numbers))
+
+    def _thinned_stack(self, members: tuple[int, ...]) -> Stack:
+        known = self._thinned.get(members)
+        if known is None:
+            stack = Stack([self.alone[number] for number in members], self._modality)
+            known = self._thinned[members] = stack
+        return known
 
     def split_few(self, queries: Queries, row_filter: RowFilter) -> tuple[list[FewOfAll], list[ShardSource]]:
         """Return what a filter leaves few rows of, at most one for all, and the other sources."""
@@ -176,7 +240,8 @@ def _stack(sources: Iterable[ShardSource], modality: Modality) -> tuple[list[Sta
     groups: defaultdict[int, list[ShardSource]] = defaultdict(list)
     for source in sources:
         part = source.rows.part_of_stack(modality)
-        (alone if part is None else groups[id(part.lists.centroids)]).append(source)
+        has_dead = source.rows.eligible(modality, None).nodes is not None
+        (alone if part is None or has_dead else groups[id(part.lists.centroids)]).append(source)
     are_stacked = [len(group) >= _MIN_STACKED or _has_codes(group[0], modality) for group in groups.values()]
     stacks = [Stack(group, modality) for group in compress(groups.values(), are_stacked)]
     alone += [source for group in compress(groups.values(), map(not_, are_stacked)) for source in group]

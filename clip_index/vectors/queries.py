@@ -166,6 +166,10 @@ class Queries:
         """Return the lists of all files around the centroids of `own`, a file's lists."""
         return self._around.get(id(own.centroids), own)
 
+    def first_lists(self, own: Around, counts: NDArray[np.int64]) -> NearLists:
+        """Return the first lists of each query around the centroids of `own`, of `counts`, (q,), each."""
+        return _near_lists(self.nearest(own.centroids, int(counts.max())), counts)
+
     def usual_near(self, own: Around) -> int:
         """Return how many lists nine of ten queries scan around the centroids of `own`, a file's lists."""
         around = self.around_of(own)

@@ -34,6 +34,18 @@ NO_ROWS = RowScores(np.empty(0, np.float32), np.empty(0, np.int64))
 
 _NODES_OF_ROW = 4  # where texts have several windows: a lesser window that is met leads to the best one
 
+_MORE_NODES = 1.1  # than are needed where dead rows are spread evenly
+
+
+@dataclass(frozen=True, slots=True)
+class Thinned:
+    """Dead rows of a stack: how many lists are near to each query, (q,), and which rows, (n,), are alive."""
+
+    num_near: NDArray[np.int64]
+    live_share: float
+    are_live: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+
+
 IdsOfRows: TypeAlias = Callable[[NDArray[np.int64]], pa.Array]
 """Content ids, (n,) strings, of rows, (n,)."""
 
@@ -69,19 +81,29 @@ def find_best_rows(
 
 
 def find_best_distinct_rows(
-    lists: StackedLists, node_rows: StackedRows, queries: Queries, k: int, ids_of_rows: IdsOfRows
+    lists: StackedLists,
+    node_rows: StackedRows,
+    queries: Queries,
+    k: int,
+    ids_of_rows: IdsOfRows,
+    thinned: Thinned | None = None,
 ) -> list[RowScores]:
-    """Return what `find_best_rows` does, from the near lists of a stack. It has no dead rows."""
+    """Return what `find_best_rows` does, from the near lists of a stack, which may have dead rows."""
+    near, num_asked = None, k + 1
+    if thinned is not None:
+        near = queries.first_lists(lists.around, thinned.num_near)
+        num_asked = int(_MORE_NODES * num_asked / thinned.live_share) + 1
 
     def search(num_nodes: int) -> Found:
-        return lists.search(queries, num_nodes)
+        return lists.search(queries, num_nodes, near)
 
     def expand(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> RowScores:
         scores, labels = _without_none(scores, labels)
         positions, rows = node_rows.rows_of(*lists.find(labels))
-        return RowScores(scores if positions is None else scores[positions], rows)
+        found = RowScores(scores if positions is None else scores[positions], rows)
+        return found if thinned is None else found.at(thinned.are_live(rows))
 
-    found = _find_settled(search, expand, k, k + 1, lists.num_nodes)
+    found = _find_settled(search, expand, k, num_asked, lists.num_nodes)
     return [_cut(rows, k, ids_of_rows) for rows in found]
 
 

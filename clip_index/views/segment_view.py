@@ -121,11 +121,9 @@ class SegmentView:
         )
 
     def part_of_stack(self, modality: Modality) -> StackPart | None:
-        """Return what a plain search can scan together with other segments; None with dead rows."""
+        """Return what a plain search can scan together with other segments, dead rows included."""
         file = self.segment.vector_files.get(modality)
-        if file is None or self._is_live is not None:
-            return None
-        return part_of_stack(file.vectors, file.node_rows, self.segment.num_rows)
+        return None if file is None else part_of_stack(file.vectors, file.node_rows, self.segment.num_rows)
 
     def content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
         return self.segment.content_ids(rows)

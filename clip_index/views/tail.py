@@ -174,8 +174,8 @@ class Tail:
         return self._find_eligible(row_filter)
 
     def part_of_stack(self, _modality: Modality) -> StackPart | None:
-        """Return what a plain search can scan together with segments; None with dead rows."""
-        return None if self._has_dead else self._part
+        """Return what a plain search can scan together with segments, dead rows included."""
+        return self._part
 
     def lists(self, _modality: Modality) -> InvertedLists | None:
         """Return the lists that a search scans; None if it scans everything."""

@@ -45,11 +45,11 @@ class _JoinedSelection:
 
 def try_together(
     queries: Queries, k: int, around: Around, files: Sequence[tuple[InvertedLists, ListedSelection]]
-) -> None:
+) -> NDArray[np.int64] | None:
     """Let the searches of all files know how many lists are near to each query, and what these hold.
 
     `around` are the lists of all files around these centroids, those that need not be tried among them. The k
-    best of each scan are kept for the searches.
+    best of each scan are kept for the searches. Return how many lists are near, (q,), if nothing was tried.
     """
     lists, selections = [file for file, _ in files], [selection for _, selection in files]
     scans = [KeptScans(file.scan_selected, k) for file in lists]
@@ -66,3 +66,4 @@ def try_together(
     _, _, counts = ranking.rank(queries, _JoinedSelection(selections), scan)
     for file, selection, kept in zip(lists, selections, scans, strict=True):
         file.know(queries, selection, counts, kept)
+    return None if any(kept.has_any for kept in scans) else counts

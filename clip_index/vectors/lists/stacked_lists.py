@@ -60,8 +60,8 @@ class StackedLists:
 
     def __init__(self, files: Sequence[InvertedLists]) -> None:
         self._files = tuple(files)  # kept alive, because FAISS reads their lists
-        self._around = files[0].around
-        self._num_lists = self._around.num_lists
+        self.around = files[0].around
+        self._num_lists = self.around.num_lists
         self._index, self._lists = _stack(files)
         self._first_lists = (np.arange(len(files)) * self._num_lists)[:, None]
         self.num_nodes = int(self._index.ntotal)
@@ -80,13 +80,13 @@ class StackedLists:
         self._scan_error = max((effort.scan_error for effort in efforts), default=0.0)
         self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
 
-    def search(self, queries: Queries, k: int) -> Found:
+    def search(self, queries: Queries, k: int, near: NearLists | None = None) -> Found:
         """Return the k best nodes of each query in the near lists of all files: scores and labels.
 
-        −1 stands for fewer. `find` tells whose label it is.
+        −1 stands for fewer. `find` tells whose label it is. `near` replaces the near lists of a plain search.
         """
         use_one_thread()
-        near = queries.near(self._around)
+        near = near or queries.near(self.around)
         by_codes = [] if self._codes is None else self._find_long(queries, near, k)
         if not by_codes:
             return self._scan(queries, k, self._probed(near))
