@@ -130,6 +130,22 @@ def test_scores_by_codes_are_off_by_no_more_than_was_measured(around: CentroidSe
     assert 10 <= effort.scan_candidates <= NUM_NODES
 
 
+def test_scores_of_loose_lists_are_off_by_no_more_where_most_lists_are_tight() -> None:
+    """The error is that of scores as they are, and not of a normal distribution over all of them."""
+    noise = 0.02 * unit_vectors(5, NUM_NODES, DIMENSION)
+    tight = unit_vectors(6, 4, DIMENSION)[np.arange(NUM_NODES) % 4] + noise
+    tight /= np.linalg.norm(tight, axis=1, keepdims=True)
+    embeddings = np.concatenate([tight, EMBEDDINGS[:600]]).astype(np.float16)
+    around = build_file(train_centroids(embeddings, NUM_LISTS), embeddings, embeddings[:0]).centroids
+    lists = around.assign(embeddings).lists
+    effort = calibrate(embeddings, around.centroids, lists, codebook=around.codebook)
+    loose = slice(NUM_NODES, None)
+    differences = embeddings[loose].astype(np.float32) - around.centroids[lists[loose]]
+    assert around.codebook is not None
+    too_low = QUERIES @ (differences - decode(around.codebook, differences)).T
+    assert (too_low > effort.scan_error).mean() < 1e-3
+
+
 class Files:
     """Lists with codes and lists without, around one set."""
 
