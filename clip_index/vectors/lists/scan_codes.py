@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import faiss
@@ -122,8 +121,10 @@ class ScanCodes:
     """The codes of one segment's lists, mapped. Immutable and thread-safe."""
 
     def __init__(self, part: MappedPart, lengths: NDArray[np.int64], codebook: NDArray[np.float16]) -> None:
-        """`lengths` are those of the lists, (lists,). `DamagedFile` if the part does not fit them."""
-        self._part = part
+        """`lengths` are those of the lists, (lists,). `DamagedFile` if the part does not fit them.
+
+        `FileNotFoundError` if the file was collected. It may be collected later, because FAISS has mapped it.
+        """
         self.codebook = codebook
         self._layout = _Layout(lengths, len(codebook) * SUBSPACE)
         self._array = map_array(part)
@@ -131,6 +132,8 @@ class ScanCodes:
             expected = f"{self._layout.num_bytes} bytes of codes"
             raise DamagedFile(part.path, f"{self._array.dtype} {self._array.shape}, where {expected} belong")
         self.tag = self._read_tag()
+        self.stored_lists = self._map_lists(part)
+        """FAISS's lists."""
 
     def _read_tag(self) -> int:
         """Read the number that the ids of this file have in common."""
@@ -142,19 +145,22 @@ class ScanCodes:
     def lengths(self) -> NDArray[np.int64]:
         return self._layout.lengths
 
-    @cached_property
-    def stored_lists(self) -> Any:
-        """FAISS's lists. It maps them itself, of a file that it opens by its name."""
+    def _map_lists(self, part: MappedPart) -> Any:
+        """Let FAISS map the lists itself, of a file that it opens by its name."""
         lists = faiss.OnDiskInvertedLists()
         lists.nlist, lists.code_size = len(self.lengths), self._layout.code_bytes
-        lists.filename, lists.read_only, lists.prefetch_nthread = str(self._part.path), True, 0
-        first = self._part.offset + self._part.data.size - self._layout.num_bytes
+        lists.filename, lists.read_only, lists.prefetch_nthread = str(part.path), True, 0
+        first = part.offset + part.data.size - self._layout.num_bytes
         lists.totsize = first + self._layout.num_bytes
         places = np.stack([self.lengths, self._layout.room, self._layout.offsets + first], axis=1)
         lists.lists.resize(len(places))
         places = np.ascontiguousarray(places, np.uint64)
         ctypes.memmove(int(lists.lists.data().this), places.ctypes.data, places.nbytes)
-        lists.do_mmap()
+        try:
+            lists.do_mmap()
+        except RuntimeError as error:  # every exception of FAISS is a RuntimeError
+            part.path.stat()  # raises FileNotFoundError for a file that was collected, which is not damage
+            raise DamagedFile(part.path, str(error).strip().splitlines()[-1]) from error
         return lists
 
 

@@ -109,6 +109,31 @@ def test_codes_that_do_not_fit_their_lists_are_damaged(tmp_path: Path, around: C
         ScanCodes(map_file(tmp_path / "codes"), longer, around.codebook)
 
 
+def test_codes_are_scanned_after_their_file_was_collected(tmp_path: Path, around: CentroidSet) -> None:
+    """A searcher may first search a modality long after its segments were opened."""
+    lists = around.assign(EMBEDDINGS).lists
+    codes = written(tmp_path / "codes", around, EMBEDDINGS, lists)
+    (tmp_path / "codes").unlink()
+    probed = np.unique(lists)
+    scores = (QUERIES[:1] @ around.centroids.T)[0, probed]
+    found = StackedCodes([(0, codes)]).scan(
+        QUERIES[:1], 10, probed, scores, SearchParameters().of(len(probed))
+    )
+    assert len(found.scores) == 10
+
+
+def test_codes_whose_file_is_collected_before_they_are_open_are_not_damaged(
+    tmp_path: Path, around: CentroidSet
+) -> None:
+    lists = around.assign(EMBEDDINGS).lists
+    written(tmp_path / "codes", around, EMBEDDINGS, lists)
+    part = map_file(tmp_path / "codes")
+    (tmp_path / "codes").unlink()
+    assert around.codebook is not None
+    with pytest.raises(FileNotFoundError):
+        ScanCodes(part, np.bincount(lists, minlength=NUM_LISTS), around.codebook)
+
+
 @pytest.mark.parametrize("num_lists", [1, 1 << 20])
 def test_ids_have_room_for_usual_lists(num_lists: int) -> None:
     assert can_write(np.zeros(1_000, np.int64), num_lists)
