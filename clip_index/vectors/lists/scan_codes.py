@@ -72,15 +72,29 @@ class ListCodes(NamedTuple):
             lengths, ends = layout.lengths[part], np.cumsum(layout.room[part])
             positions = np.arange(len(members)) - np.repeat(starts[part] - starts[part.start], lengths)
             places = np.repeat(ends - layout.room[part], lengths) + positions
-            lists = self.lists[members]
-            differences = np.zeros((ends[-1], self.centroids.shape[1]), np.float32)
-            differences[places] = self.embeddings[members].astype(np.float32) - self.centroids[lists]
-            ids = np.full(len(differences), -1, np.int64)
-            ids[places] = tag << _FILE_SHIFT | lists << _POSITION_BITS | positions
-            codes = encoder.encode(differences)
+            filled, ids = np.full((2, ends[-1]), -1)
+            filled[places] = members
+            ids[places] = tag << _FILE_SHIFT | self.lists[members] << _POSITION_BITS | positions
+            codes = self._encode(encoder, filled)
             for of_list, its_ids in zip(np.split(codes, ends[:-1]), np.split(ids, ends[:-1]), strict=True):
                 file.write(of_list.data)
                 file.write(its_ids.data)
+
+    def _encode(self, encoder: _Encoder, nodes: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the codes of nodes in whole blocks, with −1 where a block is filled up.
+
+        A list may hold a large part of the nodes. Only some of them are there as float32 at a time.
+        """
+        at_once = -(-_ENCODED // _CODE_BLOCK) * _CODE_BLOCK
+        parts = [nodes[first : first + at_once] for first in range(0, len(nodes), at_once)]
+        return np.concatenate([encoder.encode(self._differences(part)) for part in parts or [nodes]])
+
+    def _differences(self, nodes: NDArray[np.int64]) -> Embeddings:
+        """Return what embeddings differ from their centroids, (n, dimension); 0 for −1."""
+        differences = np.zeros((len(nodes), self.centroids.shape[1]), np.float32)
+        members = nodes[nodes >= 0]
+        differences[nodes >= 0] = self.embeddings[members] - self.centroids[self.lists[members]]
+        return differences
 
 
 def can_write(lists: NDArray[np.int64], num_lists: int) -> bool:

@@ -69,6 +69,23 @@ def test_codes_are_those_of_faiss(
         assert own.tobytes() == faiss.rev_swig_ptr(index.invlists.get_codes(number), num_bytes).tobytes()
 
 
+def test_a_list_of_many_nodes_is_encoded_in_parts(
+    tmp_path: Path, around: CentroidSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As float32 a list of 100,000 nodes would take 200 MB, several times."""
+    lists = np.full(NUM_NODES, 7)
+    written(tmp_path / "at once", around, EMBEDDINGS, lists)
+    encoded = []
+    encode = scan_codes._Encoder.encode
+    monkeypatch.setattr(
+        scan_codes._Encoder, "encode", lambda self, some: encoded.append(len(some)) or encode(self, some)
+    )
+    monkeypatch.setattr(scan_codes, "_ENCODED", 256)
+    written(tmp_path / "in parts", around, EMBEDDINGS, lists)
+    assert max(encoded) == 256
+    assert (tmp_path / "in parts").read_bytes() == (tmp_path / "at once").read_bytes()
+
+
 def test_a_scan_finds_what_faiss_finds_in_the_lists_of_every_file(
     tmp_path: Path, around: CentroidSet
 ) -> None:
