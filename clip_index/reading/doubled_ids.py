@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,16 +56,17 @@ class _KnownSegments:
         self._large: WeakSet[Segment] = WeakSet()
         self._hashes = np.empty(0, np.uint64)
         self._max_hashes = _MIN_HASHES
-        self._latest: tuple[SegmentView, ...] = ()
+        self._latest: list[ref[SegmentView]] = []
 
     def find_new(self, views: tuple[SegmentView, ...]) -> list[Segment]:
         """Return the segments of the shard's views that are not known; `add` makes them known.
 
-        Most calls come because another shard has changed, and find the views of the call before.
+        Most calls come because another shard has changed, and find the views of the call before. These are
+        not kept alive, because they may be those of a former generation or of an index that was replaced.
         """
-        if views is self._latest:
+        if [known() for known in self._latest] == list(views):
             return []
-        self._latest = views
+        self._latest = list(map(ref, views))
         return [view.segment for view in views if view.segment not in self]
 
     def __contains__(self, segment: Segment) -> bool:

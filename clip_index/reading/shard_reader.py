@@ -161,8 +161,8 @@ class ShardReader:
         If the known one is gone, or its successors may be, a manifest of a fenced writer may lie there, which
         does not count.
         """
-        is_recent = self._clock() - self._was_newest_at < _WALK_WITHIN_SECONDS
-        return is_recent or self.store.look_every_seconds > 0
+        age_seconds = self._clock() - self._was_newest_at
+        return age_seconds < _WALK_WITHIN_SECONDS + self.store.look_every_seconds
 
     def _read_listed(self) -> tuple[Manifest, bytes] | None:
         """Read the newest generation of a listing, unless the listing is older than what is known.
@@ -198,12 +198,15 @@ class ShardReader:
         generation = self.view.snapshot.generation
         if self._files.damaged_copies or self.store.exists(manifest_name(generation + 1)):
             return True
-        self._was_newest_at = now = self._clock()
+        now = self._clock()
         if now - self._listed_at < max(_LIST_EVERY_SECONDS, self.store.look_every_seconds):
             return False
         self._listed_at = now
         newest = max(list_generations(self.store), default=0)
-        return newest != generation or not self._is_still_there()
+        if newest != generation or not self._is_still_there():
+            return True
+        self._was_newest_at = now
+        return False
 
     def _is_still_there(self) -> bool:
         """Whether the served generation is in the shard, and not another commit under its number."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from clip_index.vectors.flat_vectors import FlatVectors, add_flat, build_flat
 from clip_index.vectors.lists.inverted_lists import InvertedLists, add_listed, build_lists
@@ -48,12 +49,23 @@ class JoinedVectors:
         known = former.files if former else ()
         if former is not None and files[: len(known)] == known:
             index: Any = former.index if files == known else _copy(former.index, guide)
+            lists = former.lists
         else:
-            known, index = (), _build_empty(files[0].dimension, guide)
-        for file in files[len(known) :]:
-            _add(index, file, guide)
+            known, index, lists = (), _build_empty(files[0].dimension, guide), np.empty(0, np.int64)
+        new = files[len(known) :]
+        if guide is None:
+            for file in new:
+                add_flat(index, file.read_nodes())
+        else:
+            lists = np.concatenate([lists, *(_add_listed(index, file, guide) for file in new)])
         self.index: Any = index
-        self.vectors: Vectors = _open(index, files, guide)
+        self.lists: NDArray[np.int64] = lists
+        """The list that each node lies in, (nodes,); empty without a guide.
+
+        A file may have been asked for lists around other centroids since, and then for these again. A node
+        between two centroids may be said to lie in the other list then.
+        """
+        self.vectors: Vectors = _open(index, lists, guide)
 
     @property
     def num_nodes(self) -> int:
@@ -77,18 +89,17 @@ def _copy(index: Any, guide: InvertedLists | None) -> Any:
     return copy
 
 
-def _add(index: Any, file: VectorFile, guide: InvertedLists | None) -> None:
-    if guide is None:
-        add_flat(index, file.read_nodes())
-    else:
-        add_listed(index, file.read_nodes(), file.lists_around(guide))
+def _add_listed(index: Any, file: VectorFile, guide: InvertedLists) -> NDArray[np.int64]:
+    """Add the nodes of a file; return their lists, (nodes,)."""
+    lists = file.lists_around(guide)
+    add_listed(index, file.read_nodes(), lists)
+    return lists
 
 
-def _open(index: Any, files: Sequence[VectorFile], guide: InvertedLists | None) -> Vectors:
+def _open(index: Any, lists: NDArray[np.int64], guide: InvertedLists | None) -> Vectors:
     if guide is None:
         return FlatVectors(index)
     around = guide.around
-    lists = np.concatenate([file.lists_around(guide) for file in files])
     return InvertedLists(
         index, around.centroids, around.effort, lists, around.nodes_per_row, shared=guide.shared
     )

@@ -160,8 +160,11 @@ class KafkaRecordSource:
         the end of its join as the leader of the group, and then assigns nothing to anybody. Partitions that
         the join assigns are not taken: the listener hears nothing of them.
         """
-        self._finish_joining()
-        self._consumer.close()
+        try:
+            self._finish_joining()
+        finally:
+            self._is_joining = False
+            self._consumer.close()
         self._raise_failure()
 
     def _finish_joining(self) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import faiss
@@ -73,15 +72,29 @@ class ListCodes(NamedTuple):
             lengths, ends = layout.lengths[part], np.cumsum(layout.room[part])
             positions = np.arange(len(members)) - np.repeat(starts[part] - starts[part.start], lengths)
             places = np.repeat(ends - layout.room[part], lengths) + positions
-            lists = self.lists[members]
-            differences = np.zeros((ends[-1], self.centroids.shape[1]), np.float32)
-            differences[places] = self.embeddings[members].astype(np.float32) - self.centroids[lists]
-            ids = np.full(len(differences), -1, np.int64)
-            ids[places] = tag << _FILE_SHIFT | lists << _POSITION_BITS | positions
-            codes = encoder.encode(differences)
+            filled, ids = np.full((2, ends[-1]), -1)
+            filled[places] = members
+            ids[places] = tag << _FILE_SHIFT | self.lists[members] << _POSITION_BITS | positions
+            codes = self._encode(encoder, filled)
             for of_list, its_ids in zip(np.split(codes, ends[:-1]), np.split(ids, ends[:-1]), strict=True):
                 file.write(of_list.data)
                 file.write(its_ids.data)
+
+    def _encode(self, encoder: _Encoder, nodes: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the codes of nodes in whole blocks, with −1 where a block is filled up.
+
+        A list may hold a large part of the nodes. Only some of them are there as float32 at a time.
+        """
+        at_once = -(-_ENCODED // _CODE_BLOCK) * _CODE_BLOCK
+        parts = [nodes[first : first + at_once] for first in range(0, len(nodes), at_once)]
+        return np.concatenate([encoder.encode(self._differences(part)) for part in parts or [nodes]])
+
+    def _differences(self, nodes: NDArray[np.int64]) -> Embeddings:
+        """Return what embeddings differ from their centroids, (n, dimension); 0 for −1."""
+        differences = np.zeros((len(nodes), self.centroids.shape[1]), np.float32)
+        members = nodes[nodes >= 0]
+        differences[nodes >= 0] = self.embeddings[members] - self.centroids[self.lists[members]]
+        return differences
 
 
 def can_write(lists: NDArray[np.int64], num_lists: int) -> bool:
@@ -122,8 +135,10 @@ class ScanCodes:
     """The codes of one segment's lists, mapped. Immutable and thread-safe."""
 
     def __init__(self, part: MappedPart, lengths: NDArray[np.int64], codebook: NDArray[np.float16]) -> None:
-        """`lengths` are those of the lists, (lists,). `DamagedFile` if the part does not fit them."""
-        self._part = part
+        """`lengths` are those of the lists, (lists,). `DamagedFile` if the part does not fit them.
+
+        `FileNotFoundError` if the file was collected. It may be collected later, because FAISS has mapped it.
+        """
         self.codebook = codebook
         self._layout = _Layout(lengths, len(codebook) * SUBSPACE)
         self._array = map_array(part)
@@ -131,6 +146,8 @@ class ScanCodes:
             expected = f"{self._layout.num_bytes} bytes of codes"
             raise DamagedFile(part.path, f"{self._array.dtype} {self._array.shape}, where {expected} belong")
         self.tag = self._read_tag()
+        self.stored_lists = self._map_lists(part)
+        """FAISS's lists."""
 
     def _read_tag(self) -> int:
         """Read the number that the ids of this file have in common."""
@@ -142,19 +159,22 @@ class ScanCodes:
     def lengths(self) -> NDArray[np.int64]:
         return self._layout.lengths
 
-    @cached_property
-    def stored_lists(self) -> Any:
-        """FAISS's lists. It maps them itself, of a file that it opens by its name."""
+    def _map_lists(self, part: MappedPart) -> Any:
+        """Let FAISS map the lists itself, of a file that it opens by its name."""
         lists = faiss.OnDiskInvertedLists()
         lists.nlist, lists.code_size = len(self.lengths), self._layout.code_bytes
-        lists.filename, lists.read_only, lists.prefetch_nthread = str(self._part.path), True, 0
-        first = self._part.offset + self._part.data.size - self._layout.num_bytes
+        lists.filename, lists.read_only, lists.prefetch_nthread = str(part.path), True, 0
+        first = part.offset + part.data.size - self._layout.num_bytes
         lists.totsize = first + self._layout.num_bytes
         places = np.stack([self.lengths, self._layout.room, self._layout.offsets + first], axis=1)
         lists.lists.resize(len(places))
         places = np.ascontiguousarray(places, np.uint64)
         ctypes.memmove(int(lists.lists.data().this), places.ctypes.data, places.nbytes)
-        lists.do_mmap()
+        try:
+            lists.do_mmap()
+        except RuntimeError as error:  # every exception of FAISS is a RuntimeError
+            part.path.stat()  # raises FileNotFoundError for a file that was collected, which is not damage
+            raise DamagedFile(part.path, str(error).strip().splitlines()[-1]) from error
         return lists
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -226,6 +227,22 @@ def test_hashes_of_segments_that_are_gone_are_forgotten(
         assert sorted(found(searcher_of(reader))) == [("again", "0"), ("moved", "1")]
     gc.collect()
     assert [len(one._hashes) <= 8 + 2 for one in known] == [True] * 3
+
+
+def test_segments_of_a_former_generation_are_gone_with_its_searcher(
+    reader: IndexReader, writers: list[ShardWriter]
+) -> None:
+    commit(writers[0], [upload("a", 1)])
+    generations = {name: shard.key for name, shard in searcher_of(reader).shards.items()}
+    commit(writers[0], [lambda offset: removal("a", offset), upload("b", 1)])
+    searcher_of(reader)
+    former = reader.open_former(generations)
+    opened = [ref(view) for shard in former._shards for view in shard.segments]
+    assert opened
+    del former
+    gc.collect()
+    served = {id(view) for shard in searcher_of(reader)._shards for view in shard.segments}
+    assert {id(view()) for view in opened if view() is not None} <= served
 
 
 def test_a_commit_looks_again_at_those_older_rows_alone_that_it_may_change(

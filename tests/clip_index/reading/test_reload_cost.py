@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from clip_index.generations.history import ManifestReader, read_newest
+from clip_index.errors import DamagedFile
+from clip_index.generations.history import ManifestReader, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
+from clip_index.generations.manifest import dump_manifest
 from clip_index.reading.shard_reader import ShardReader
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
@@ -106,6 +108,30 @@ def test_a_reader_that_has_not_looked_for_long_lists_the_generations(
     writer.commit()
     assert reader.reload()
     assert store.asked["listing of "] == 1
+
+
+def test_a_fenced_writers_manifest_is_not_walked_to_while_the_newest_one_is_damaged(
+    writer: ShardWriter, store: WatchedStore
+) -> None:
+    """A reader holds its generation, whose successors are collected, so that their numbers are free."""
+    now = [0.0]
+    reader = ShardReader(store, clock=lambda: now[0])
+    reader.reload()
+    known = writer.manifest
+    for name in ("a", "b", "c"):
+        add(writer, [lambda o, name=name: content(name, o)])
+        writer.commit()
+    for gone in range(known.generation + 1, writer.generation):
+        store.remove(manifest_name(gone))
+    (store.path / manifest_name(writer.generation)).write_bytes(b"{}")
+    now[0] = 60.0
+    with pytest.raises(DamagedFile):
+        reader.reload()
+    late = replace(known, generation=known.generation + 1, nonce="late")
+    (store.path / manifest_name(late.generation)).write_bytes(dump_manifest(late))
+    with pytest.raises(DamagedFile):
+        reader.reload()
+    assert reader.view.snapshot.generation == known.generation
 
 
 def test_a_reload_asks_for_the_tombstones_that_changed_alone(

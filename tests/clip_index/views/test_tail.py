@@ -292,6 +292,25 @@ def test_the_lists_of_merged_nodes_are_not_looked_for_again(
         assert file.lists_around(guide).tolist() == original(guide, file.read_nodes()).tolist()
 
 
+def test_nodes_are_found_where_they_were_put_even_if_their_lists_would_be_others_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was asked for other lists meanwhile may decide otherwise for a node between two of them."""
+    writer = take_over(create_index(tmp_path), settings=AS_MERGED)
+    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    for seed, num_rows in enumerate((4_100, 30)):
+        commit_rows(writer, seed, num_rows)
+    [former] = view_of(reader).tails["image"]
+    for file in former.joined.files:
+        file._around = None
+    original = InvertedLists.assign
+    monkeypatch.setattr(InvertedLists, "assign", lambda lists, nodes: original(lists, nodes)[::-1].copy())
+    commit_rows(writer, 2, 5)
+    [tail] = view_of(reader).tails["image"]
+    stored = np.concatenate([file.read_nodes() for file in tail.joined.files])
+    assert (tail.joined.vectors.embeddings_of(np.arange(35)) == stored).all()
+
+
 def best_of(tail: Tail, queries: np.ndarray) -> list[str]:
     found = tail.search(Queries(queries), 1, "image")
     return [view.segment.content_id(row) for view, row in (tail.locate(int(f.rows[0])) for f in found)]

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from cliptide.demo.embedded_broker import EmbeddedBroker
 from event_log.errors import EventLogError, TransientLogError
@@ -28,6 +29,24 @@ def test_a_poll_comes_back_empty() -> None:
     reader.poll(timeout_seconds=0.3)
     assert reader.records == []
     source.close()
+
+
+def test_a_client_that_fails_while_its_join_is_waited_for_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _source()
+    Reader(source, "uploads")
+    consumer = source._consumer
+
+    class Failing:
+        memberid, close = consumer.memberid, consumer.close
+
+        def consume(self, *_: object) -> None:
+            raise KafkaException(KafkaError(KafkaError._FAIL))
+
+    monkeypatch.setattr(source, "_consumer", Failing())
+    with pytest.raises(KafkaException):
+        source.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        consumer.consume(1, 0)
 
 
 def test_questions_are_answered_by_a_transient_error() -> None:

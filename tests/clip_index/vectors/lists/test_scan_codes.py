@@ -69,6 +69,23 @@ def test_codes_are_those_of_faiss(
         assert own.tobytes() == faiss.rev_swig_ptr(index.invlists.get_codes(number), num_bytes).tobytes()
 
 
+def test_a_list_of_many_nodes_is_encoded_in_parts(
+    tmp_path: Path, around: CentroidSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As float32 a list of 100,000 nodes would take 200 MB, several times."""
+    lists = np.full(NUM_NODES, 7)
+    written(tmp_path / "at once", around, EMBEDDINGS, lists)
+    encoded = []
+    encode = scan_codes._Encoder.encode
+    monkeypatch.setattr(
+        scan_codes._Encoder, "encode", lambda self, some: encoded.append(len(some)) or encode(self, some)
+    )
+    monkeypatch.setattr(scan_codes, "_ENCODED", 256)
+    written(tmp_path / "in parts", around, EMBEDDINGS, lists)
+    assert max(encoded) == 256
+    assert (tmp_path / "in parts").read_bytes() == (tmp_path / "at once").read_bytes()
+
+
 def test_a_scan_finds_what_faiss_finds_in_the_lists_of_every_file(
     tmp_path: Path, around: CentroidSet
 ) -> None:
@@ -109,6 +126,31 @@ def test_codes_that_do_not_fit_their_lists_are_damaged(tmp_path: Path, around: C
         ScanCodes(map_file(tmp_path / "codes"), longer, around.codebook)
 
 
+def test_codes_are_scanned_after_their_file_was_collected(tmp_path: Path, around: CentroidSet) -> None:
+    """A searcher may first search a modality long after its segments were opened."""
+    lists = around.assign(EMBEDDINGS).lists
+    codes = written(tmp_path / "codes", around, EMBEDDINGS, lists)
+    (tmp_path / "codes").unlink()
+    probed = np.unique(lists)
+    scores = (QUERIES[:1] @ around.centroids.T)[0, probed]
+    found = StackedCodes([(0, codes)]).scan(
+        QUERIES[:1], 10, probed, scores, SearchParameters().of(len(probed))
+    )
+    assert len(found.scores) == 10
+
+
+def test_codes_whose_file_is_collected_before_they_are_open_are_not_damaged(
+    tmp_path: Path, around: CentroidSet
+) -> None:
+    lists = around.assign(EMBEDDINGS).lists
+    written(tmp_path / "codes", around, EMBEDDINGS, lists)
+    part = map_file(tmp_path / "codes")
+    (tmp_path / "codes").unlink()
+    assert around.codebook is not None
+    with pytest.raises(FileNotFoundError):
+        ScanCodes(part, np.bincount(lists, minlength=NUM_LISTS), around.codebook)
+
+
 @pytest.mark.parametrize("num_lists", [1, 1 << 20])
 def test_ids_have_room_for_usual_lists(num_lists: int) -> None:
     assert can_write(np.zeros(1_000, np.int64), num_lists)
@@ -128,6 +170,22 @@ def test_scores_by_codes_are_off_by_no_more_than_was_measured(around: CentroidSe
     assert (errors > effort.scan_error).mean() < 1e-3
     assert effort.scan_error < 0.5
     assert 10 <= effort.scan_candidates <= NUM_NODES
+
+
+def test_scores_of_loose_lists_are_off_by_no_more_where_most_lists_are_tight() -> None:
+    """The error is that of scores as they are, and not of a normal distribution over all of them."""
+    noise = 0.02 * unit_vectors(5, NUM_NODES, DIMENSION)
+    tight = unit_vectors(6, 4, DIMENSION)[np.arange(NUM_NODES) % 4] + noise
+    tight /= np.linalg.norm(tight, axis=1, keepdims=True)
+    embeddings = np.concatenate([tight, EMBEDDINGS[:600]]).astype(np.float16)
+    around = build_file(train_centroids(embeddings, NUM_LISTS), embeddings, embeddings[:0]).centroids
+    lists = around.assign(embeddings).lists
+    effort = calibrate(embeddings, around.centroids, lists, codebook=around.codebook)
+    loose = slice(NUM_NODES, None)
+    differences = embeddings[loose].astype(np.float32) - around.centroids[lists[loose]]
+    assert around.codebook is not None
+    too_low = QUERIES @ (differences - decode(around.codebook, differences)).T
+    assert (too_low > effort.scan_error).mean() < 1e-3
 
 
 class Files:
