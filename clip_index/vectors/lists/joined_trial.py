@@ -64,5 +64,5 @@ def try_together(
 
     ranking = ListRanking(around, _JoinedMembers(lists), around.num_lists)
     _, _, counts = ranking.rank(queries, _JoinedSelection(selections), scan)
-    for file, selection, kept in zip(lists, selections, scans, strict=True):
-        file.know(queries, selection, counts, kept)
+    for file, kept in zip(lists, scans, strict=True):
+        file.know(queries, counts, kept)
