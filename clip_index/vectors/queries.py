@@ -97,7 +97,9 @@ class NearLists:
 
 
 class Queries:
-    """Query embeddings, (q, dimension) float32. Only the thread that searches uses them.
+    """Query embeddings, (q, dimension) float32, of one search with one filter or none.
+
+    Only the thread that searches uses them.
 
     Segments and tails of all shards have lists around the same centroids. The centroids are ranked
     once for all of them, and all of them are searched in the same lists.
@@ -122,7 +124,7 @@ class Queries:
         self._num_queries = len(embeddings)
         self._num_met = _NODES_MET_OF_HIT * max(depth, MIN_DEPTH)
         self._around = around or {}
-        self._known: dict[tuple[int, int], tuple[object, object, NDArray[np.int64], object]] = {}
+        self._known: dict[int, tuple[object, NDArray[np.int64], object]] = {}
         self._ranked: dict[int, Found] = {}
         self._near: dict[tuple[int, int, float], NearLists] = {}
 
@@ -143,24 +145,23 @@ class Queries:
             found = self._near[key] = self._find_near(around, least)
         return found
 
-    def know_counts(
-        self, lists: object, selection: object, counts: NDArray[np.int64], kept: object = None
-    ) -> None:
-        """Remember how many lists are near to each query, (q,), where scans have told it.
+    def know_counts(self, lists: object, counts: NDArray[np.int64], kept: object = None) -> None:
+        """Remember how many lists of a file are near to each query, (q,), where scans have told it.
 
-        `kept` is what these scans have found. Lists and selection are kept alive, because their `id` is the
-        key.
+        `kept` is what these scans have found. The lists are kept alive, because their `id` is the key. The
+        selection is no part of it: a search has one filter, which selects the same nodes of a file at every
+        step, but another thread may have removed the selection from its cache, and it was built anew.
         """
-        self._known[id(lists), id(selection)] = (lists, selection, counts, kept)
+        self._known[id(lists)] = (lists, counts, kept)
 
-    def known_counts(self, lists: object, selection: object) -> NDArray[np.int64] | None:
-        known = self._known.get((id(lists), id(selection)))
-        return None if known is None else known[2]
+    def known_counts(self, lists: object) -> NDArray[np.int64] | None:
+        known = self._known.get(id(lists))
+        return None if known is None else known[1]
 
-    def kept_scans(self, lists: object, selection: object) -> Any:
+    def kept_scans(self, lists: object) -> Any:
         """Return what the scans of the near lists have found; None if nothing was kept."""
-        known = self._known.get((id(lists), id(selection)))
-        return None if known is None else known[3]
+        known = self._known.get(id(lists))
+        return None if known is None else known[2]
 
     def around_of(self, own: Around) -> Around:
         """Return the lists of all files around the centroids of `own`, a file's lists."""

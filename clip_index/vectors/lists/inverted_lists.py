@@ -155,7 +155,7 @@ class InvertedLists:
         if selection is None and reach is Reach.NEAR:
             near = queries.near(self.around)
             return self._scan_lists(queries, k, near.pointers, self._parameters_of(near.lists.shape[1], None))
-        kept = queries.kept_scans(self._ranking, selection) or KeptScans(self.scan_selected, k)
+        kept = queries.kept_scans(self._ranking) or KeptScans(self.scan_selected, k)
         scores, lists, num_near = self._rank(queries, selection, kept, ranks_all=reach is Reach.REST)
         tried = kept.best(queries, k) if reach is Reach.NEAR else None
         if tried is not None:
@@ -215,11 +215,9 @@ class InvertedLists:
         """Whether a search scans all selected nodes, so that no list need be ranked."""
         return self._ranking.are_few(queries, selection.num_nodes)
 
-    def know(
-        self, queries: Queries, selection: NodeSelection, counts: NDArray[np.int64], kept: KeptScans
-    ) -> None:
+    def know(self, queries: Queries, counts: NDArray[np.int64], kept: KeptScans) -> None:
         """Let a search know how many lists are near to each query, (q,), and what was found there."""
-        queries.know_counts(self._ranking, selection, counts, kept)
+        queries.know_counts(self._ranking, counts, kept)
 
     def scan_selected(
         self, queries: Queries, k: int, probed: NDArray[np.int64], selection: NodeSelection, /

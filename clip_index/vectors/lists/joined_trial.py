@@ -64,6 +64,6 @@ def try_together(
 
     ranking = ListRanking(around, _JoinedMembers(lists), around.num_lists)
     _, _, counts = ranking.rank(queries, _JoinedSelection(selections), scan)
-    for file, selection, kept in zip(lists, selections, scans, strict=True):
-        file.know(queries, selection, counts, kept)
+    for file, kept in zip(lists, scans, strict=True):
+        file.know(queries, counts, kept)
     return None if any(kept.has_any for kept in scans) else counts

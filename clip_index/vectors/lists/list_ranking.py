@@ -125,7 +125,7 @@ class ListRanking:
         as without one. Other filters may select none of what lies nearest. So further lists are tried by
         `scan` until they hold nothing better.
         """
-        known = queries.known_counts(self, selection)
+        known = queries.known_counts(self)
         if known is not None:
             num_ranked = self._num_lists if ranks_all else int(known.max())
             return *queries.nearest(self._around.centroids, num_ranked), known
@@ -169,7 +169,7 @@ class ListRanking:
             counts[query] = count_until_settled(
                 partial(best_scores, query), int(counts[query]), self._num_lists
             )
-        queries.know_counts(self, selection, counts)
+        queries.know_counts(self, counts)
         return counts
 
     def _num_ranked_first(self, near: NearLists, selection: Selected | None) -> int:

@@ -45,7 +45,7 @@ class Files:
 
     def num_near(self, query: np.ndarray, is_row: np.ndarray) -> int:
         selections = self.selections(is_row)
-        counts = self.tried(query[None], selections).known_counts(self.files[0]._ranking, selections[0])
+        counts = self.tried(query[None], selections).known_counts(self.files[0]._ranking)
         assert counts is not None
         return int(counts[0])
 
@@ -142,5 +142,15 @@ def test_queries_that_are_tried_together_are_answered_as_alone(files: Files) -> 
 
 def test_what_is_known_of_lists_is_not_taken_for_others_in_their_memory(files: Files) -> None:
     queries = Queries(files.queries)
-    queries.know_counts(object(), object(), np.array([3]))
-    assert all(queries.known_counts(object(), object()) is None for _ in range(100))
+    queries.know_counts(object(), np.array([3]))
+    assert all(queries.known_counts(object()) is None for _ in range(100))
+
+
+def test_a_selection_that_was_built_anew_is_searched_in_the_lists_that_were_tried(files: Files) -> None:
+    is_row = np.random.default_rng(6).random(len(files.rows)) < 0.25
+    selections, parts = files.selections(is_row), np.split(is_row, NUM_FILES)
+    for query in files.queries[:5]:
+        queries = files.tried(query[None], selections)
+        for file, one, part in zip(files.files, selections, parts, strict=True):
+            known, anew = (file.search(queries, len(part), o)[1] for o in (one, file.select(part)))
+            assert np.array_equal(known, anew)
