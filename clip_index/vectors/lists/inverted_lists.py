@@ -215,7 +215,7 @@ class InvertedLists:
         """Whether a search scans all selected nodes, so that no list need be ranked."""
         return self._ranking.are_few(queries, selection.num_nodes)
 
-    def know(self, queries: Queries, counts: NDArray[np.int64], kept: KeptScans) -> None:
+    def know(self, queries: Queries, counts: NDArray[np.int64], kept: KeptScans | None) -> None:
         """Let a search know how many lists are near to each query, (q,), and what was found there."""
         queries.know_counts(self._ranking, counts, kept)
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.list_members import ListedSelection
 from clip_index.vectors.lists.list_ranking import ListRanking
-from clip_index.vectors.lists.list_trial import KeptScans
+from clip_index.vectors.lists.list_trial import KeptScans, ScanLists
 from clip_index.vectors.queries import Around, Found, Queries
+from clip_index.vectors.vectors import NodeSelection
 
 
 class _JoinedMembers:
@@ -49,21 +50,29 @@ def try_together(
     """Let the searches of all files know how many lists are near to each query, and what these hold.
 
     `around` are the lists of all files around these centroids, those that need not be tried among them. The k
-    best of each scan are kept for the searches. Return how many lists are near, (q,), if nothing was tried.
+    best of each scan are kept for the searches if there is one query. Searches of several queries scan their
+    lists anew, all in one call. Return how many lists are near, (q,), if nothing was tried.
     """
     lists, selections = [file for file, _ in files], [selection for _, selection in files]
-    scans = [KeptScans(file.scan_selected, k) for file in lists]
+    keeps = len(queries) == 1
+    scans = [KeptScans(file.scan_selected, min(k, file.num_nodes)) for file in lists] if keeps else []
+    scanners: Sequence[ScanLists[NodeSelection]] = scans or [file.scan_selected for file in lists]
+
+    has_tried = False
 
     def scan(asked: Queries, num_best: int, probed: NDArray[np.int64], _: object) -> Found:
+        nonlocal has_tried
+        has_tried = True
         parts = [
-            kept(asked, min(num_best, file.num_nodes), probed, selection)
-            for kept, (file, selection) in zip(scans, files, strict=True)
+            scan_file(asked, min(num_best, file.num_nodes), probed, selection)
+            for scan_file, (file, selection) in zip(scanners, files, strict=True)
         ]
         scores = np.sort(np.concatenate([scores for scores, _ in parts], axis=1), axis=1)
         return np.ascontiguousarray(scores[:, ::-1][:, :num_best]), np.empty((0, 0), np.int64)
 
     ranking = ListRanking(around, _JoinedMembers(lists), around.num_lists)
     _, _, counts = ranking.rank(queries, _JoinedSelection(selections), scan)
-    for file, kept in zip(lists, scans, strict=True):
+    kept_scans: Sequence[KeptScans | None] = scans or [None] * len(lists)
+    for file, kept in zip(lists, kept_scans, strict=True):
         file.know(queries, counts, kept)
-    return None if any(kept.has_any for kept in scans) else counts
+    return None if has_tried else counts

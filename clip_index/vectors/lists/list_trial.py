@@ -49,11 +49,6 @@ class KeptScans:
         self._parts.append(found)
         return found
 
-    @property
-    def has_any(self) -> bool:
-        """Whether anything was scanned."""
-        return bool(self._parts)
-
     def best(self, queries: Queries, k: int) -> Found | None:
         """Return the k best of all scans; None if fewer were kept, or if there is more than one query."""
         if len(queries) > 1 or not self._parts or k > self._k:

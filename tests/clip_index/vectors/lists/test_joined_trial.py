@@ -154,3 +154,13 @@ def test_a_selection_that_was_built_anew_is_searched_in_the_lists_that_were_trie
         for file, one, part in zip(files.files, selections, parts, strict=True):
             known, anew = (file.search(queries, len(part), o)[1] for o in (one, file.select(part)))
             assert np.array_equal(known, anew)
+
+
+def test_scans_are_kept_for_one_query_and_no_wider_than_a_file(files: Files) -> None:
+    selections = files.selections(np.random.default_rng(7).random(len(files.rows)) < 0.2)
+    rankings = [file._ranking for file in files.files]
+    together = files.tried(files.queries[:2], selections, 10 * ROWS_OF_FILE)
+    assert [together.kept_scans(one) for one in rankings] == [None] * NUM_FILES
+    alone = files.tried(files.queries[:1], selections, 10 * ROWS_OF_FILE)
+    widths = {scores.shape[1] for one in rankings for scores, _ in alone.kept_scans(one)._parts}
+    assert widths == {ROWS_OF_FILE}
