@@ -30,7 +30,7 @@ from clip_index.vectors.flat_vectors import build_flat, write_flat
 from clip_index.vectors.lists.codebook import may_have_codes
 from clip_index.vectors.lists.inverted_lists import MIN_NODES, build_lists, write_lists
 from clip_index.vectors.lists.quantised_lists import LEAST_CODE_ERROR, Quantiser
-from clip_index.vectors.lists.scan_codes import ListCodes, can_write
+from clip_index.vectors.lists.scan_codes import ListCodes, should_write
 from clip_index.vectors.vector_file import WrittenLists
 
 _MAX_GROWTH = 2  # of the number of lists, so 4 of the number of nodes
@@ -86,7 +86,7 @@ class SharedVectors:
         chosen = self._find_fitting(modality, embeddings) or self._train(modality, embeddings)
         around = chosen.centroids
         lists, code_error = self._write(file, embeddings, others, around, chosen.find_known(known))
-        has_codes = code_error == 0 and can_write(lists, around.num_lists)
+        has_codes = code_error == 0 and should_write(lists, around.num_lists)
         codebook = around.codebook if has_codes else None
         effort = calibrate(
             embeddings,

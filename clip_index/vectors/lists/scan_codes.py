@@ -29,6 +29,8 @@ from clip_index.storage.pack import ByteSink
 from clip_index.vectors.lists.codebook import BITS, SUBSPACE, fill
 
 _CODE_BLOCK = 32
+_MAX_FILLED = 3
+"""Times the nodes. Beyond, a scan of codes reads little less than one of the embeddings."""
 _ONE_QUERY = 11  # FAISS's scan for one query that collects many results: a tenth faster than what it chooses
 _ID_BYTES = 8
 _ENCODED = 16_384  # nodes at once: 32 MB of 512 dimensions
@@ -45,7 +47,7 @@ class _Layout:
     def __init__(self, lengths: NDArray[np.int64], dimension: int) -> None:
         self.code_bytes = dimension // SUBSPACE * BITS // 8
         self.lengths = lengths
-        self.room = -(-lengths // _CODE_BLOCK) * _CODE_BLOCK
+        self.room = _room(lengths)
         ends = np.cumsum(self.room) * (self.code_bytes + _ID_BYTES)
         self.offsets = np.concatenate([[0], ends])[:-1]
         self.num_bytes = int(ends[-1])
@@ -97,9 +99,20 @@ class ListCodes(NamedTuple):
         return differences
 
 
-def can_write(lists: NDArray[np.int64], num_lists: int) -> bool:
-    """Whether an id has room for each node's list, and for its position there."""
-    return num_lists <= 1 << _LIST_BITS and int(np.bincount(lists).max(initial=0)) <= _POSITIONS
+def should_write(lists: NDArray[np.int64], num_lists: int) -> bool:
+    """Whether codes of nodes, which lie in lists, (n,), are worth their bytes.
+
+    Lists of few nodes would be filled up to many times their length. A small segment of a large index has
+    such lists. An id must also have room for each node's list, and for its position there.
+    """
+    lengths = np.bincount(lists, minlength=num_lists)
+    is_short = int(_room(lengths).sum()) > _MAX_FILLED * len(lists)
+    return not is_short and num_lists <= 1 << _LIST_BITS and int(lengths.max(initial=0)) <= _POSITIONS
+
+
+def _room(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many codes lists of given lengths have in whole blocks."""
+    return -(-lengths // _CODE_BLOCK) * _CODE_BLOCK
 
 
 def _parts(room: NDArray[np.int64]) -> Iterator[slice]:

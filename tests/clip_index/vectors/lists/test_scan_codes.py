@@ -15,7 +15,7 @@ from clip_index.vectors.centroid_set import CentroidSet, build_file, train_centr
 from clip_index.vectors.lists import scan_codes, stacked_lists
 from clip_index.vectors.lists.codebook import decode
 from clip_index.vectors.lists.inverted_lists import InvertedLists, add_listed, build_lists
-from clip_index.vectors.lists.scan_codes import ListCodes, ScanCodes, StackedCodes, can_write
+from clip_index.vectors.lists.scan_codes import ListCodes, ScanCodes, StackedCodes, should_write
 from clip_index.vectors.lists.search_parameters import SearchParameters
 from clip_index.vectors.lists.stacked_lists import StackedLists
 from clip_index.vectors.queries import Queries
@@ -151,14 +151,20 @@ def test_codes_whose_file_is_collected_before_they_are_open_are_not_damaged(
         ScanCodes(part, np.bincount(lists, minlength=NUM_LISTS), around.codebook)
 
 
+@pytest.mark.parametrize(("nodes_of_list", "are_worth_it"), [(2, False), (10, False), (11, True), (40, True)])
+def test_short_lists_have_no_codes(nodes_of_list: int, *, are_worth_it: bool) -> None:
+    """The codes of 4,000 nodes in 2,000 lists would take twice the bytes of the embeddings."""
+    assert should_write(np.repeat(np.arange(100), nodes_of_list), 100) == are_worth_it
+
+
 @pytest.mark.parametrize("num_lists", [1, 1 << 20])
 def test_ids_have_room_for_usual_lists(num_lists: int) -> None:
-    assert can_write(np.zeros(1_000, np.int64), num_lists)
+    assert should_write(np.zeros(1_000, np.int64), num_lists)
 
 
 def test_ids_have_no_room_for_lists_beyond_a_million() -> None:
-    assert not can_write(np.zeros(10, np.int64), (1 << 20) + 1)
-    assert not can_write(np.zeros(1 << 20, np.int64), 1)
+    assert not should_write(np.zeros(10, np.int64), (1 << 20) + 1)
+    assert not should_write(np.zeros(1 << 20, np.int64), 1)
 
 
 def test_scores_by_codes_are_off_by_no_more_than_was_measured(around: CentroidSet) -> None:
