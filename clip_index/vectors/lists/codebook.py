@@ -30,7 +30,11 @@ def train_codebook(differences: Embeddings) -> NDArray[np.float16]:
     Some thousand of these, (n, dimension), are enough: each pair of dimensions has 16 codes.
     """
     quantiser = faiss.ProductQuantizer(differences.shape[1], differences.shape[1] // SUBSPACE, BITS)
-    quantiser.train(differences)
+    quantiser.cp.min_points_per_centroid = 1
+    num_trained = max(
+        len(differences), 2**BITS
+    )  # fewer are repeated, because FAISS asks for one for each code
+    quantiser.train(np.resize(differences, (num_trained, differences.shape[1])))
     shape = (quantiser.M, quantiser.ksub, quantiser.dsub)
     codebook: NDArray[np.float16] = (
         faiss.vector_to_array(quantiser.centroids).reshape(shape).astype(np.float16)

@@ -20,6 +20,7 @@ from clip_index.vectors.centroid_set import (
     train_centroids,
 )
 from clip_index.vectors.effort import Effort
+from clip_index.vectors.lists.codebook import decode
 from clip_index.vectors.queries import Around, join_around
 from fakes.shards import unit_vectors
 
@@ -180,3 +181,17 @@ def test_what_calibration_asks_with_has_trained_no_set_of_any_merge(num_later: i
     assert len(asked) == min(512, num_later // 12 + 1)
     assert not asked & trained
     assert len(trained) > 0.8 * len(earlier)
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 20])
+def test_few_embeddings_make_a_codebook_that_gives_them_back(
+    num_rows: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = unit_vectors(4, num_rows).astype(np.float16)
+    around = build_file(train_centroids(rows, 1), rows, rows[:0]).centroids
+    assert around.codebook is not None
+    differences = rows.astype(np.float32) - around.centroids
+    assert decode(around.codebook, differences) == pytest.approx(
+        differences, abs=0.2 if num_rows > 16 else 2e-2
+    )
+    assert "WARNING" not in capfd.readouterr().err
