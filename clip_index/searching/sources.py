@@ -197,9 +197,9 @@ class Sources:
         """Build the stacks that most searches ask for, so that the first one need not."""
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for number, source in enumerate(self.alone):
-            lists = source.rows.lists(self._modality)
-            if lists is not None and source.rows.part_of_stack(self._modality):
-                groups[id(lists.centroids)].append(number)
+            part = source.rows.part_of_stack(self._modality)
+            if part is not None and source.rows.eligible(self._modality, None).nodes is not None:
+                groups[id(part.lists.centroids)].append(number)
         for numbers in groups.values():
             self._thinned_stack(tuple(numbers))
 

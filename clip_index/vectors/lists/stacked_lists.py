@@ -74,9 +74,8 @@ class StackedLists:
             are_without = [number not in self._codes.numbers for number in range(len(files))]
             self._without_codes = self._first_lists[are_without]
         self._embeddings = ListedCodes(self._index)
-        efforts = [
-            one.around.effort for one in files if one.scan_codes is not None
-        ]  # tails have their guide's
+        # A tail has the effort of its guide, but no codes.
+        efforts = [one.around.effort for one in files if one.scan_codes is not None]
         self._scan_error = max((effort.scan_error for effort in efforts), default=0.0)
         self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
 
