@@ -9,7 +9,7 @@ bit by bit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -24,6 +24,15 @@ SECONDS_OF_ASKING = 10e-9  # a node of a list or file that is scanned whether it
 SECONDS_OF_COPIED_NODE = 400e-9
 
 _BLOCK = 1024  # nodes, 1 MB of 512 dimensions: the cache holds what is copied until it is scanned
+_MIN_KEPT = 128  # nodes; less room is made anew as fast
+_MAX_KEPT = 2
+
+
+class _Copies(NamedTuple):
+    """An index of FAISS's, and the room of its codes, (nodes, bytes)."""
+
+    index: Any
+    room: NDArray[np.uint8]
 
 
 class ScatteredCodes:
@@ -34,6 +43,8 @@ class ScatteredCodes:
         self._index = index
         self.code_size = int(index.code_size)
         self._memory = ProcessMemory(self.code_size)
+        self._spare: list[_Copies] = []
+        """Of former searches. To make room costs as much as half of a scan of 100 nodes."""
 
     def embeddings(self, addresses: NDArray[np.int64]) -> Embeddings:
         """Return the embeddings of nodes, (n, dimension)."""
@@ -46,29 +57,38 @@ class ScatteredCodes:
     def search(self, queries: Queries, k: int, addresses: NDArray[np.int64]) -> Found:
         """Return the scores and the numbers, 0 … n − 1, of the k best of n nodes; −1 for fewer."""
         parts = []
-        copies, room = self._build_copies(min(_BLOCK, len(addresses)))
+        copies = self._take_copies(min(_BLOCK, len(addresses)))
         for first in range(0, len(addresses), _BLOCK):
             block = addresses[first : first + _BLOCK]
-            room[: len(block)] = self._read(block)
-            copies.ntotal = len(block)
+            copies.room[: len(block)] = self._read(block)
+            copies.index.ntotal = len(block)
             scores, numbers = queries.empty(k)
             into = (faiss.swig_ptr(scores), faiss.swig_ptr(numbers))
-            copies.search_c(len(queries), queries.pointer, k, *into, None)
+            copies.index.search_c(len(queries), queries.pointer, k, *into, None)
             if first:
                 numbers[numbers >= 0] += first
             parts.append((scores, numbers))
+        if len(copies.room) >= _MIN_KEPT and len(self._spare) < _MAX_KEPT:
+            self._spare.append(copies)
         return best_of(parts, queries, k)
 
-    def _build_copies(self, num_nodes: int) -> tuple[Any, NDArray[np.uint8]]:
-        """Return an index with room for codes, and that room, (nodes, bytes)."""
+    def _take_copies(self, num_nodes: int) -> _Copies:
+        """Return room for so many codes, which no other thread uses meanwhile."""
+        try:
+            copies = self._spare.pop()
+        except IndexError:
+            return self._build_copies(num_nodes)
+        return copies if len(copies.room) >= num_nodes else self._build_copies(num_nodes)
+
+    def _build_copies(self, num_nodes: int) -> _Copies:
         copies = faiss.IndexScalarQuantizer(self._index.d, self._index.sq.qtype, self._index.metric_type)
         copies.sq = self._index.sq
         copies.is_trained = True  # with codes of 8 bits FAISS asks for it
         copies.codes.resize(num_nodes * self.code_size)
         if not num_nodes:
-            return copies, np.empty((0, self.code_size), np.uint8)
+            return _Copies(copies, np.empty((0, self.code_size), np.uint8))
         room = faiss.rev_swig_ptr(copies.codes.data(), num_nodes * self.code_size)
-        return copies, room.reshape(num_nodes, self.code_size)
+        return _Copies(copies, room.reshape(num_nodes, self.code_size))
 
     def _read(self, addresses: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return copies of codes, (n, bytes)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,21 @@ def test_few_selected_nodes_are_found_as_a_scan_of_all_lists_finds_them(
     assert (file.vectors.search(queries, 20, selection, Reach.REST)[1] == -1).all()
     assert file.vectors.count_near(queries, selection) == num_selected
     assert file.vectors.are_near(queries, 0, np.flatnonzero(is_node), selection).all()
+
+
+def test_few_selected_nodes_are_found_while_other_threads_search(file: VectorFile) -> None:
+    queries = draw_queries(draw_space(5), "text", 1, 10)
+
+    def search(num_selected: int) -> list[list[float]]:
+        is_node = np.zeros(file.num_nodes, np.bool_)
+        is_node[-num_selected:] = True
+        found = file.vectors.search(Queries(queries), 10, file.vectors.select(is_node))
+        return [part[0].tolist() for part in found]
+
+    asked = [300, 20, 150, 700] * 25
+    expected = {num_selected: search(num_selected) for num_selected in set(asked)}
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(search, asked)) == [expected[num_selected] for num_selected in asked]
 
 
 @pytest.mark.parametrize("num_selected", [300, 5000])
