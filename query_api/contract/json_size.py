@@ -11,7 +11,7 @@ from schemas.json_size import is_small_json
 # A picture in base64, also as a data URL, and also with `/`, `+` and line ends written as JSON escapes.
 _PICTURE_BEGINS = re.compile(rb'"(?:data:[^",]{0,100},)?[A-Za-z0-9+/=_\\-]{1024}')
 _LONGEST_BEGINNING = 2048
-_FEW_BYTES = 4096
+_FEW_BYTES = 16_384
 MAX_CONTAINERS = 20_000  # twice as many as the largest request has
 
 
