@@ -220,6 +220,9 @@ class OpenSearchSnapshot:
     def headlines(self, locations: Iterable[Location]) -> list[Headline]:
         return [headline_from_document(document_at(location)) for location in locations]
 
+    def headlines_of_hits(self, hits: Iterable[Hit]) -> list[Headline]:
+        return self.headlines(hit.location for hit in hits)
+
     def once(self, build: Callable[[OpenSearchSnapshot], T]) -> T:
         known: Any = self._built.get(build)
         if known is None:

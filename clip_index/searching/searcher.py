@@ -256,6 +256,13 @@ class Searcher:
         """Read what every answer shows of contents, in the given order."""
         return [location.view.segment.headline(location.row) for location in locations]
 
+    def headlines_of_hits(self, hits: Iterable[Hit]) -> list[Headline]:
+        """Read the same of hits, which have their ids and modalities already."""
+        return [
+            location.view.segment.headline_of(location.row, content_id, modality)
+            for content_id, _, modality, location in hits
+        ]
+
     def once(self, build: Callable[[Searcher], T]) -> T:
         """Return what `build` makes of this searcher. It is made once and kept with the searcher."""
         known: Any = self._built.get(build)

@@ -18,6 +18,7 @@ from clip_index.content import (
     Headline,
     LongFact,
     MetadataValue,
+    Modality,
     StoredContent,
 )
 from clip_index.segments.columns import MAP_FACTS, MAP_TYPES
@@ -51,8 +52,11 @@ class ColumnReader:
 
     def headline(self, row: int) -> Headline:
         """Read what every answer shows of one content."""
-        content_id: Any = self._content_id.value(row)
         modality: Any = self._modality.value(row)
+        return self.headline_of(row, self.content_id(row), modality)
+
+    def headline_of(self, row: int, content_id: str, modality: Modality) -> Headline:
+        """Read the same of a content whose id and modality are known: they are a third of the work."""
         return Headline(
             content_id,
             modality,

@@ -138,6 +138,10 @@ class Segment:
     def headline(self, row: int) -> Headline:
         return self._reader.headline(row)
 
+    def headline_of(self, row: int, content_id: str, modality: Modality) -> Headline:
+        """Return the same of a row whose content id and modality are known."""
+        return self._reader.headline_of(row, content_id, modality)
+
     def row_mask(self, row_filter: RowFilter) -> NDArray[np.bool_]:
         """Return which rows, dead ones included, pass a filter: a mask (rows,)."""
         return self._row_masks.find(row_filter)

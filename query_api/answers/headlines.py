@@ -1,13 +1,13 @@
 """The one writer of a content's fields, as every answer shows them.
 
 A field that every answer shows has a line in `ShownContent`, which documents it, one in `Headline`, which
-reads it, and one in `_write_headline`.
+reads it, and one in `_write_headlines`.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ from query_api.answers.snapshot import RfcTime, rfc_time
 from query_api.contract.models import Answer, Include
 from query_api.contract.validation import shortened
 from query_api.errors import ApiError
-from query_api.serving.engine import LONG_FACTS, Headline, Location, LongFact, Snapshot
+from query_api.serving.engine import LONG_FACTS, Headline, Hit, Location, LongFact, Snapshot
 
 
 class ShownContent(Answer):
@@ -97,13 +97,22 @@ def read_headlines(
 ) -> list[JsonObject]:
     """Read the fields of a `ContentHeadline` for each location."""
     if not include:
-        return [_write_headline(headline) for headline in searcher.headlines(locations)]
+        return _write_headlines(searcher.headlines(locations))
     fields = [field for field in _LONG_FIELDS if field in include]
     stored = searcher.read_many(locations, fields)
     written = [_write_shown(content) for content in stored]
     for location, content, shown in zip(locations, stored, written, strict=True):
         shown.update(_write_demanded(searcher, location, content, include))
     return written
+
+
+def read_headlines_of_hits(
+    searcher: Snapshot, hits: Sequence[Hit], include: Collection[Include]
+) -> list[JsonObject]:
+    """Read the same for each hit."""
+    if not include:
+        return _write_headlines(searcher.headlines_of_hits(hits))
+    return read_headlines(searcher, [hit.location for hit in hits], include)
 
 
 def read_content(searcher: Snapshot, content_id: str, include: Collection[Include]) -> ContentFields:
@@ -124,32 +133,34 @@ def read_content(searcher: Snapshot, content_id: str, include: Collection[Includ
 
 def _write_shown(content: StoredContent) -> JsonObject:
     facts = content.facts
-    return _write_headline(
-        Headline(
-            content.content_id,
-            content.modality,
-            facts.source,
-            facts.owner_id,
-            facts.occurred_at_ms,
-            facts.link,
-            facts.title,
-            content.version,
-        )
+    headline = Headline(
+        content.content_id,
+        content.modality,
+        facts.source,
+        facts.owner_id,
+        facts.occurred_at_ms,
+        facts.link,
+        facts.title,
+        content.version,
     )
+    [written] = _write_headlines([headline])
+    return written
 
 
-def _write_headline(headline: Headline) -> JsonObject:
-    content_id, modality, source, owner_id, occurred_at_ms, link, title, version = headline
-    return {  # a literal, since a loop over names takes a third longer for each hit
-        "content_id": content_id,
-        "modality": modality,
-        "source": source,
-        "owner_id": owner_id,
-        "occurred_at": rfc_time(occurred_at_ms),
-        "link": link,
-        "title": title,
-        "version": version,
-    }
+def _write_headlines(headlines: Iterable[Headline]) -> list[JsonObject]:
+    return [
+        {  # a literal, since a loop over names takes a third longer for each hit
+            "content_id": content_id,
+            "modality": modality,
+            "source": source,
+            "owner_id": owner_id,
+            "occurred_at": rfc_time(occurred_at_ms),
+            "link": link,
+            "title": title,
+            "version": version,
+        }
+        for content_id, modality, source, owner_id, occurred_at_ms, link, title, version in headlines
+    ]
 
 
 def _write_demanded(

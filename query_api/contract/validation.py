@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from query_api.contract.json_errors import json_problem
+from query_api.contract.json_size import count_byte
 from query_api.contract.messages import HINT, message_of
 from query_api.contract.models import MAX_SHARDS, Request
 from query_api.contract.utf8 import without_mark
@@ -66,7 +67,7 @@ def model_from_json(model: type[ModelT], body: bytes) -> ModelT:
 
     Raises `ApiError`: `bad_json` if the body is not JSON, a 422 if it does not fit the model.
     """
-    if body.count(b":") > MAX_MEMBERS:
+    if len(body) > MAX_MEMBERS and count_byte(body, b":") > MAX_MEMBERS:
         return model_from_values(model, value_from_json(body, "the body"))
     try:
         return model.model_validate_json(without_mark(body))

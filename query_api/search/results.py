@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from pydantic_core import to_json
 
-from query_api.answers.headlines import JsonObject, read_headlines
+from query_api.answers.headlines import JsonObject, read_headlines_of_hits
 from query_api.answers.snapshot import snapshot_json
 from query_api.contract.models import Include
 from query_api.search.ranking.rating import RatedHit, RatedHits
@@ -25,7 +25,7 @@ def _write_rated(
     searcher: Snapshot, rated: Sequence[RatedHit], include: Collection[Include]
 ) -> list[JsonObject]:
     """Read and write the fields of a `HitAnswer` that are shown of each hit, and no others."""
-    written = read_headlines(searcher, [hit.location for hit, _ in rated], include)
+    written = read_headlines_of_hits(searcher, [hit for hit, _ in rated], include)
     for fields, (hit, percentile) in zip(written, rated, strict=True):
         fields["score"] = hit.score
         if percentile is not None:

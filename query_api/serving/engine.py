@@ -164,6 +164,10 @@ class Snapshot(Protocol):
         """Read what every answer shows of contents, in the given order."""
         ...
 
+    def headlines_of_hits(self, hits: Iterable[Hit]) -> list[Headline]:
+        """Read the same of hits of this snapshot, which have their ids and modalities already."""
+        ...
+
     def once(self, build: Callable[[Self], T]) -> T:
         """Return what `build` makes of this snapshot. It is made once and kept with the snapshot."""
         ...

@@ -182,7 +182,13 @@ class LinkShowingSnapshot:
 
     def headlines(self, locations: Iterable[Location]) -> list[Headline]:
         """Read what every answer shows, with the links that are to be shown."""
-        found = self.inner.headlines(locations)
+        return self._with_shown_links(self.inner.headlines(locations))
+
+    def headlines_of_hits(self, hits: Iterable[Hit]) -> list[Headline]:
+        """Read the same of hits, with the links that are to be shown."""
+        return self._with_shown_links(self.inner.headlines_of_hits(hits))
+
+    def _with_shown_links(self, found: Sequence[Headline]) -> list[Headline]:
         shown = self._shown_links([one.link for one in found])
         return [
             one if link == one.link else one._replace(link=link)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 from pydantic_core import to_json
 
-from fakes.hash_encoder import draw_picture
+from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.answers.headlines import (
     ContentFields,
     ContentHeadline,
     ShownContent,
     read_content,
     read_headlines,
+    read_headlines_of_hits,
 )
 from query_api.answers.snapshot import build_snapshot, snapshot_json
+from query_api.contract.models import Include
 from query_api.errors import ApiError
-from query_api.serving.engine import Snapshot
+from query_api.serving.engine import Hit, Snapshot
 from query_api.serving.shown_links import LinkShowingReader
 from tests.query_api.small_index import SmallIndex
 
@@ -77,6 +79,16 @@ def test_a_headline_is_the_same_whether_it_is_read_alone_or_with_what_include_na
     assert list(alone.items()) == list(with_text.items())
 
 
+@pytest.mark.parametrize("include", [[], ["text"]], ids=["alone", "with its text"])
+def test_the_headline_of_a_hit_is_that_of_its_location(searcher: Snapshot, include: list[Include]) -> None:
+    [query] = HashEncoder().encode([HashEncoder().prepare_text("a red hat")])
+    [hits] = searcher.search(query, k=10, modality="text")
+    assert len(hits) == 4
+    locations = [hit.location for hit in hits]
+    expected = read_headlines(searcher, locations, include)
+    assert to_json(read_headlines_of_hits(searcher, hits, include)) == to_json(expected)
+
+
 def test_a_headline_shows_the_links_that_the_reader_shows(small_index: SmallIndex) -> None:
     reader = LinkShowingReader(
         small_index.open_reader(), lambda links: [link and f"{link}?signed" for link in links]
@@ -86,6 +98,11 @@ def test_a_headline_shows_the_links_that_the_reader_shows(small_index: SmallInde
     found = [reader.searcher.find(content_id) for content_id in ("p-1", "t-red")]
     locations = [location for location in found if location is not None]
     links = [headline["link"] for headline in read_headlines(reader.searcher, locations, [])]
+    assert links == ["https://x.test/1?signed", None]
+    hits = [
+        Hit(content_id, 1.0, "text", location) for content_id, location in zip("ab", locations, strict=True)
+    ]
+    links = [headline["link"] for headline in read_headlines_of_hits(reader.searcher, hits, [])]
     assert links == ["https://x.test/1?signed", None]
 
 

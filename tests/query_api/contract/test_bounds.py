@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from query_api.contract.json_size import MAX_CONTAINERS, has_few_containers, is_small_beside_pictures
+from query_api.contract.json_size import (
+    MAX_CONTAINERS,
+    count_byte,
+    has_few_containers,
+    is_small_beside_pictures,
+)
 from query_api.route_table import ROUTES
 
 PICTURES = {"image", "image_file"}  # bounded by the size of the body
@@ -98,3 +105,10 @@ CONTAINERS = {
 @pytest.mark.parametrize(("body", "are_few"), CONTAINERS.values(), ids=CONTAINERS)
 def test_lists_and_objects_are_counted_outside_texts(body: bytes, are_few: bool) -> None:
     assert has_few_containers(body) is are_few
+
+
+@given(st.binary(max_size=20), st.integers(0, 5000))
+def test_bytes_are_counted_as_by_python_in_short_texts_and_in_long_ones(piece: bytes, times: int) -> None:
+    text = piece * times
+    assert count_byte(text, b"[") == text.count(b"[")
+    assert count_byte(text + b"[" * times, b"[") == text.count(b"[") + times

@@ -105,12 +105,25 @@ async def test_what_comes_while_a_search_runs_goes_together(searcher: GatedSearc
 
 async def test_it_is_shared_out_among_the_calls_that_may_run_at_once(searcher: GatedSearcher) -> None:
     with Workers(3) as workers:
-        asked = await ask_each(SharedSearches(workers, 2), searcher, TEXTS)
+        asked = await ask_each(SharedSearches(workers, 2, short_seconds=0.0), searcher, TEXTS)
         await until_begun(searcher)  # the second
         searcher.gate.set()
         await asyncio.gather(*asked)
     assert searcher.sizes[:2] == [1, 1]
     assert sorted(searcher.sizes[2:]) == [1, 2, 3]  # half of the six that waited, and so on
+
+
+async def test_short_searches_leave_a_core_to_the_event_loop(searcher: GatedSearcher) -> None:
+    with Workers(3) as workers:
+        searches = SharedSearches(workers, 2, short_seconds=3600.0)
+        searcher.gate.set()
+        await ask(searches, searcher, TEXTS[0])
+        searcher.gate.clear()
+        asked = [ask(searches, searcher, text) for text in TEXTS[1:]]
+        await until_begun(searcher, 2)  # the one of before, and one that waits at the gate
+        searcher.gate.set()
+        await asyncio.gather(*asked)
+    assert searcher.sizes == [1, 1, 6]
 
 
 async def test_as_many_go_together_as_are_bounded(searcher: GatedSearcher) -> None:
