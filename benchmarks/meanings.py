@@ -42,8 +42,9 @@ MEANINGS = {
         "the rows that every search scans one by one."
     ),
     "memory": (
-        "Memory of each service in MB with the model ViT-B-32, beside files of the index, which are shared: "
-        "with an empty index, and what 1,000,000 contents add."
+        "Memory of each service in MB with the model ViT-B-32, beside files of the index and of the weights, "
+        "which are shared: with an empty index, and what 1,000,000 contents add. With weights of its own "
+        "(`CLIPTIDE_ENCODER__SHARED_WEIGHTS` unset) each service holds 300 MB more."
     ),
     "new_filter": (
         "The CPU time of a search with a filter that was not asked before ÷ that of the same search again, "

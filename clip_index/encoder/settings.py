@@ -25,7 +25,7 @@ class EncoderSettings:
     crops of pictures (or windows of texts) in one pass, and the size of each pass of a GPU.
     `max_crops` is the most crops of one picture. If it is None, an index keeps the number that it was
     created with, and a new one has 3.
-    `cache_dir` keeps downloaded weights.
+    `cache_dir` keeps downloaded weights. `shared_weights` keeps them as the processor reads them.
     """
 
     model: str = field(
@@ -54,6 +54,14 @@ class EncoderSettings:
     )
     cache_dir: Path | None = field(
         default=None, metadata={"description": "Directory that keeps downloaded weights."}
+    )
+    shared_weights: Path | None = field(
+        default=None,
+        metadata={
+            "description": "Directory on a disk of this machine that keeps weights as the processor reads "
+            "them. Processes with the same directory and model then hold them in memory once, and the system "
+            "may drop what nobody reads. Unset: each process holds its own."
+        },
     )
     max_crops: int | None = field(
         default=None,

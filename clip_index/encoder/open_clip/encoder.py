@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,6 +27,7 @@ from clip_index.encoder.open_clip.models import (
     weights_digest,
 )
 from clip_index.encoder.open_clip.shared_tower import SharedTower
+from clip_index.encoder.open_clip.shared_weights import WeightsNotShared, share_weights
 from clip_index.encoder.open_clip.single_threads import on_one_processor
 from clip_index.encoder.open_clip.tokens import TextTokenizer
 from clip_index.encoder.open_clip.towers import (
@@ -47,6 +49,7 @@ from clip_index.errors import EncoderBroken, EncoderUnavailable
 
 # The smallest shares of a batch that are worth a thread, measured on ViT-B-32 with two processors.
 _MIN_IMAGES, _MIN_TEXTS = 8, 16
+_log = structlog.get_logger(__name__)
 _FORMATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -67,7 +70,7 @@ def load_encoder(settings: EncoderSettings) -> OpenClipEncoder:
     towers = (
         _gpu_towers(model, preparation, dtype, device=device, settings=settings)
         if is_gpu
-        else _processor_towers(model, preparation, dtype)
+        else _processor_towers(model, preparation, dtype, settings)
     )
     return OpenClipEncoder(
         fingerprint=fingerprint,
@@ -86,8 +89,12 @@ class Towers:
     text: Tower
 
 
-def _processor_towers(model: Model, preparation: Preparation, dtype: torch.dtype) -> Towers:
+def _processor_towers(
+    model: Model, preparation: Preparation, dtype: torch.dtype, settings: EncoderSettings
+) -> Towers:
     plain = on_one_processor(_plain_towers, model.module, dtype)
+    if settings.shared_weights is not None:
+        _share_weights(plain, settings.shared_weights)
     return Towers(
         _shared(plain.image, _image_probes(preparation.resizing), _MIN_IMAGES),
         _shared(plain.text, _text_probes(preparation), _MIN_TEXTS),
@@ -99,6 +106,19 @@ def _plain_towers(module: Any, dtype: torch.dtype) -> Towers:
     if not (isinstance(images, PackedImageTower) and isinstance(texts, PackedTextTower)):
         own_weights(module)  # a packed tower has its own weights, and the others use the module
     return Towers(images, texts)
+
+
+def _share_weights(towers: Towers, directory: Path) -> None:
+    packed = [
+        tower
+        for tower in (towers.image, towers.text)
+        if isinstance(tower, (PackedImageTower, PackedTextTower))
+    ]
+    try:
+        if packed:
+            share_weights(packed, directory)
+    except WeightsNotShared as reason:
+        _log.warning("weights are not shared", directory=str(directory), reason=str(reason))
 
 
 def _gpu_towers(

@@ -20,6 +20,8 @@ from open_clip.transformer import ResidualAttentionBlock, Transformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clip_index.encoder.open_clip.shared_weights import Exchange
+
 
 @dataclass(frozen=True, slots=True)
 class SequenceGroup:
@@ -83,6 +85,9 @@ class PackedLinear:
         else:
             self._weight = own(weight, dtype).contiguous()
 
+    def exchange_weights(self, exchange: Exchange) -> None:
+        self._weight = exchange(self._weight)
+
     def plus(self, rows: Tensor, residual: Tensor) -> Tensor:
         """Return the layer's output plus `residual`; only for a layer without GELU."""
         if self._is_packed:
@@ -133,6 +138,10 @@ class PackedBlock:
     def __call__(self, rows: Tensor, groups: Groups) -> Tensor:
         return self._feed_forward(self._out.plus(self._attend(rows, groups), rows))
 
+    def exchange_weights(self, exchange: Exchange) -> None:
+        for layer in (self._qkv, self._out, self._widen, self._narrow):
+            layer.exchange_weights(exchange)
+
     def pooled(self, rows: Tensor, groups: Groups, wanted: Tensor) -> Tensor:
         """Return the block's output for the rows `wanted` only."""
         return self._feed_forward(self._out.plus(self._attend(rows, groups)[wanted], rows[wanted]))
@@ -172,6 +181,10 @@ class PackedTransformer:
         for block in self._blocks[:-1]:
             rows = block(rows, groups)
         return self._blocks[-1].pooled(rows, groups, filled_indices(wanted))[: len(wanted)]
+
+    def exchange_weights(self, exchange: Exchange) -> None:
+        for block in self._blocks:
+            block.exchange_weights(exchange)
 
     def shortened(self) -> PackedTransformer:
         """Return the first and the last block alone, with the same weights.

@@ -26,6 +26,7 @@ from clip_index.encoder.open_clip.packed_blocks import (
     is_plain,
     own,
 )
+from clip_index.encoder.open_clip.shared_weights import Exchange
 
 ClipModule: TypeAlias = Any  # open_clip's models are untyped
 _PROCESSOR = torch.device("cpu")
@@ -88,6 +89,10 @@ class PackedImageTower:
         pooled = self._transformer(rows.reshape(-1, width), [group], first_rows)
         return self._project(self._norm_after(pooled.float()))
 
+    def exchange_weights(self, exchange: Exchange) -> None:
+        self._embed.exchange_weights(exchange)
+        self._transformer.exchange_weights(exchange)
+
     def shortened(self) -> PackedImageTower:
         """Return a tower of two blocks that uses the same kernels."""
         short = copy.copy(self)
@@ -141,6 +146,10 @@ class PackedTextTower:
         rows, first_rows = self._tokens(batch[order], groups)
         pooled = self._norm_after(self._transformer(rows, groups, first_rows + ends[order]).float())
         return self._project(pooled)[torch.argsort(order)]
+
+    def exchange_weights(self, exchange: Exchange) -> None:
+        self._embedding = exchange(self._embedding)
+        self._transformer.exchange_weights(exchange)
 
     def shortened(self) -> PackedTextTower:
         """Return a tower of two blocks that uses the same kernels."""

@@ -118,6 +118,17 @@ assert {"cuda.bindings.driver", "cuda.bindings.runtime"} <= sys.modules.keys()
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.encoder
+def test_the_models_and_data_sets_of_torchvision_are_loaded_when_something_uses_them() -> None:
+    program = """
+import sys, clip_index.encoder.open_clip, torchvision
+assert not {"torchvision.models", "torchvision.datasets"} & sys.modules.keys()
+assert torchvision.models.resnet18 is not None and torchvision.datasets.MNIST is not None
+assert {"torchvision.models.resnet", "torchvision.datasets.mnist"} <= sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package `slow_part` that notes in a file when it is loaded."""
