@@ -43,20 +43,27 @@ class OrderedNumbers:
 
     def _find(self, condition: InRange) -> tuple[int, int]:
         """Return the half-open range of positions whose numbers keep the bounds."""
-        starts = [(condition.gt, "right"), (condition.gte, "left")]
-        ends = [(condition.lt, "left"), (condition.lte, "right")]
-        first = max((self._position(b, side) for b, side in starts if b is not None), default=0)
-        last = min((self._position(b, side) for b, side in ends if b is not None), default=len(self.rows))
+        gt, gte, lt, lte = condition.gt, condition.gte, condition.lt, condition.lte
+        first, last = 0, len(self.rows)
+        if gt is not None:
+            first = self._position(gt, "right")
+        if gte is not None:
+            first = max(first, self._position(gte, "left"))
+        if lt is not None:
+            last = self._position(lt, "left")
+        if lte is not None:
+            last = min(last, self._position(lte, "right"))
         return first, last
 
     def _position(self, bound: float, side: str) -> int:
-        return int(np.searchsorted(self.numbers, float(bound), side=side))  # type: ignore[call-overload]
+        return int(self.numbers.searchsorted(float(bound), side))  # type: ignore[call-overload]
 
     def _rows_of(self, ranges: Sequence[tuple[int, int]], most: int) -> NDArray[np.int64] | None:
         if sum(last - first for first, last in ranges) > most:
             return None
         parts = [self.rows[first:last] for first, last in ranges]
-        rows = np.sort(parts[0] if len(parts) == 1 else np.concatenate([self.rows[:0], *parts]))
+        rows = parts[0].copy() if len(parts) == 1 else np.concatenate([self.rows[:0], *parts])
+        rows.sort()
         return rows.astype(np.int64)
 
 

@@ -6,10 +6,16 @@ with several windows has several nodes, a node of identical contents several row
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clip_index.vectors.row_addresses import RowAddresses
+
+_MIN_TABLED = 4096
+"""Of fewer nodes, which are the tail's and change with each commit, addresses are found step by step."""
 
 
 class NodeRows:
@@ -17,7 +23,7 @@ class NodeRows:
 
     Beside the file each direction takes 4 bytes a node, once somebody has asked for it: `marked_rows`, and
     `_node_of_row`. For texts of several windows the second one takes 8 bytes for each pair. Masks take 8
-    bytes a node more.
+    bytes a node more, and the addresses of codes 4 bytes a row.
     """
 
     def __init__(self, pairs: NDArray[np.uint32], num_nodes: int) -> None:
@@ -26,6 +32,7 @@ class NodeRows:
         self.rows: NDArray[np.uint32] = pairs[1]
         self._num_nodes = num_nodes
         self._is_one_to_one = len(self.nodes) == num_nodes
+        self._addresses: RowAddresses | None = None
 
     @cached_property
     def has_distinct_rows(self) -> bool:
@@ -166,6 +173,20 @@ class NodeRows:
             return rows, nodes
         has_node = nodes >= 0
         return rows[has_node], nodes[has_node]
+
+    def addresses_of(
+        self, rows: NDArray[np.int64], of_nodes: Callable[[NDArray[np.int32]], NDArray[np.int64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return those of some rows, (n,) ascending, that have a node, and the address of each one's code.
+
+        `of_nodes` tells where the codes of nodes lie; always the same. No row of the file may have several.
+        """
+        if self._num_nodes >= _MIN_TABLED:
+            if self._addresses is None:
+                self._addresses = RowAddresses(self.rows, of_nodes(self.nodes.view(np.int32)))
+            return self._addresses.find(rows)
+        rows, nodes = self.with_nodes(rows)
+        return rows, of_nodes(nodes)
 
     @cached_property
     def _node_of_row(self) -> NDArray[np.int32]:

@@ -133,8 +133,7 @@ class FewEligible:
         if codes is None or not self._vectors.are_few(queries, len(self._rows)):
             return None
         if self._few is None and self._node_rows.has_distinct_rows:
-            rows, nodes = self._node_rows.with_nodes(self._rows)
-            self._few = FewRows(codes, rows, self._vectors.addresses_of(nodes))
+            self._few = FewRows(codes, *self._node_rows.addresses_of(self._rows, self._vectors.addresses_of))
         return self._few
 
 
