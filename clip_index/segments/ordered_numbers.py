@@ -28,11 +28,16 @@ class OrderedNumbers:
 
         None also if there are no bounds that an order can tell.
         """
+        found = self.range_of(condition)
+        return None if found is None else self._rows_of([found], most)
+
+    def range_of(self, condition: InRange) -> tuple[int, int] | None:
+        """Return the half-open range of ranks whose numbers keep the bounds; None if no order can tell it."""
         given = [b for b in (condition.gt, condition.gte, condition.lt, condition.lte) if b is not None]
         if not given or any(map(isnan, given)):
             return None
         first, last = self._find(condition)
-        return self._rows_of([(first, max(first, last))], most)
+        return first, max(first, last)
 
     def rows_with(self, numbers: Sequence[float], most: int) -> NDArray[np.int64] | None:
         """Return the rows that have one of the numbers, ascending; None if they are more than `most`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -78,6 +79,30 @@ class ManyEligible:
         bits = self._row_bits[rows >> 3] >> (rows & 7).astype(np.uint8)
         are_rows: NDArray[np.bool_] = (bits & 1).view(np.bool_)
         return are_rows
+
+    def few_rows(self, _queries: Queries) -> None:
+        return None
+
+
+class RangeEligible:
+    """Nodes with a row that passes a filter on ranges. Of the rows, those that are asked for are looked at.
+
+    Immutable and thread-safe.
+    """
+
+    def __init__(
+        self, nodes: NodeSelection, are_rows: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    ) -> None:
+        """`are_rows` returns which of some rows, (n,), may be answered."""
+        self.nodes = nodes
+        self._are_rows = are_rows
+
+    @property
+    def nbytes(self) -> int:
+        return self.nodes.nbytes
+
+    def are_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self._are_rows(rows)
 
     def few_rows(self, _queries: Queries) -> None:
         return None
