@@ -160,6 +160,9 @@ class RowMasks:
 
         A row has a key in one map at most, so the rows of two maps differ.
         """
+        ordered = self.numbers_of(key) if isinstance(condition, InRange) else None
+        if ordered is not None and isinstance(condition, InRange):  # only numbers are within a range
+            return ordered.rows_within(condition, most)
         parts = []
         for name in self._metadata:
             if not (_METADATA_COLUMNS[name](condition) and self._may_have(name, key)):

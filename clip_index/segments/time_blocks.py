@@ -66,8 +66,11 @@ class TimeBlocks:
             return None
         parts = [(block, np.arange(*self._range(block))) for block in inside]
         parts += [(block, self._rows_of_block(block, least, most)) for block in partly]
-        parts.sort(key=lambda part: part[0])
-        rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
+        if len(parts) == 1:
+            rows = parts[0][1]
+        else:
+            parts.sort(key=lambda part: part[0])
+            rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
         return rows if len(rows) <= max_rows else None
 
     def mask_within(self, least: int, most: int) -> NDArray[np.bool_]:

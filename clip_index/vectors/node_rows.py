@@ -211,7 +211,9 @@ class NodeRows:
 
         Rows without a node are left out. No row of the file may have several.
         """
-        pairs = self._pair_of_row.take(rows[rows < len(self._pair_of_row)])
+        if rows.max(initial=0) >= len(self._pair_of_row):
+            rows = rows[rows < len(self._pair_of_row)]
+        pairs = self._pair_of_row.take(rows)
         return pairs if pairs.min(initial=0) >= 0 else pairs[pairs >= 0]
 
     def _nodes_at(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
