@@ -92,6 +92,8 @@ class TimeBlocks:
     def _split(self, least: int, most: int) -> tuple[list[int], list[int]]:
         """Return the blocks in which all rows have times from `least` to `most`, and where some may have."""
         may_have = np.flatnonzero((self._last >= least) & (self._first <= most))
+        if len(may_have) <= 1:  # to read a block takes no longer than to find out whether it must be read
+            return [], may_have.tolist()
         are_inside = (self._first[may_have] >= least) & (self._last[may_have] <= most)
         return may_have[are_inside].tolist(), may_have[~are_inside].tolist()
 
