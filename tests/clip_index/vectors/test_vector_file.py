@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,18 @@ def test_codes_are_read_wherever_a_processor_may_map_them(dimension: int) -> Non
     assert memory.itemsize == 2 * dimension
     assert memory.strides == (1,)
     assert memory.__array_interface__["data"][0] + len(memory) == 2**48
+
+
+def test_searches_at_once_do_not_share_the_room_for_copies(file: VectorFile) -> None:
+    queries = [Queries(query[None]) for query in draw_queries(draw_space(5), "text", 40, 13)]
+    is_node = np.zeros(file.num_nodes, np.bool_)
+    is_node[::17] = True
+    nodes = np.flatnonzero(is_node).astype(np.int32)
+    assert file.vectors.codes is not None
+    codes, addresses = file.vectors.codes, file.vectors.addresses_of(nodes)
+    alone = [codes.search(query, 5, addresses) for query in queries]
+    with ThreadPoolExecutor(8) as threads:
+        at_once = list(threads.map(lambda query: codes.search(query, 5, addresses), queries))
+    for (scores, numbers), (expected_scores, expected) in zip(at_once, alone, strict=True):
+        assert np.array_equal(scores, expected_scores)
+        assert np.array_equal(numbers, expected)
