@@ -29,7 +29,9 @@ class OrderedNumbers:
         None also if there are no bounds that an order can tell.
         """
         found = self.range_of(condition)
-        return None if found is None else self._rows_of([found], most)
+        if found is None or found[1] - found[0] > most:
+            return None
+        return _ascending(self.rows[found[0] : found[1]].copy())
 
     def range_of(self, condition: InRange) -> tuple[int, int] | None:
         """Return the half-open range of ranks whose numbers keep the bounds; None if no order can tell it."""
@@ -66,10 +68,13 @@ class OrderedNumbers:
     def _rows_of(self, ranges: Sequence[tuple[int, int]], most: int) -> NDArray[np.int64] | None:
         if sum(last - first for first, last in ranges) > most:
             return None
-        parts = [self.rows[first:last] for first, last in ranges]
-        rows = parts[0].copy() if len(parts) == 1 else np.concatenate([self.rows[:0], *parts])
-        rows.sort()
-        return rows.astype(np.int64)
+        return _ascending(np.concatenate([self.rows[:0], *(self.rows[first:last] for first, last in ranges)]))
+
+
+def _ascending(rows: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Return rows, (n,), in their order; they are overwritten."""
+    rows.sort()
+    return rows.astype(np.int64)
 
 
 def order_numbers(numbers: NDArray[np.float64], rows: NDArray[np.int64] | None) -> OrderedNumbers:

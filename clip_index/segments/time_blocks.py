@@ -86,8 +86,7 @@ class TimeBlocks:
             mask[first * self._block_rows : min(last * self._block_rows, self._num_rows)] = True
         for block in partly:
             start, end = self._range(block)
-            times = self._times[start:end]
-            np.logical_and(times >= least, times <= most, out=mask[start:end])
+            mask[start:end] = self._is_within(block, least, most)
 
     def _split(self, least: int, most: int) -> tuple[list[int], list[int]]:
         """Return the blocks in which all rows have times from `least` to `most`, and where some may have."""
@@ -102,9 +101,16 @@ class TimeBlocks:
         return start, min(start + self._block_rows, self._num_rows)
 
     def _rows_of_block(self, block: int, least: int, most: int) -> NDArray[np.int64]:
+        return block * self._block_rows + np.flatnonzero(self._is_within(block, least, most))
+
+    def _is_within(self, block: int, least: int, most: int) -> NDArray[np.bool_]:
+        """Return which rows of a block have times from `least` to `most`, (n,)."""
         start, end = self._range(block)
         times = self._times[start:end]
-        return start + np.flatnonzero((times >= least) & (times <= most))
+        is_within: NDArray[np.bool_] = times >= least
+        if self._last[block] > most:
+            is_within &= times <= most
+        return is_within
 
     def rows_of(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows of some blocks, block after block."""

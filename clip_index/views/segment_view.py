@@ -181,19 +181,13 @@ class SegmentView:
         nodes = file.vectors.select(file.node_rows.nodes_of_pairs(is_pair))
         if nodes.num_nodes <= file.num_nodes // FEW_PART:
             return None
-        return RangeEligible(nodes, partial(self._may_answer, modality, row_filter))
+        return RangeEligible(nodes, partial(_may_answer, self.segment, self._is_live, modality, row_filter))
 
     def _live_pairs(self, file: VectorFile, modality: Modality) -> NDArray[np.bool_]:
         assert self._is_live is not None
         if modality not in self._is_live_pair:
             self._is_live_pair[modality] = file.node_rows.in_pair_order(self._is_live)
         return self._is_live_pair[modality]
-
-    def _may_answer(
-        self, modality: Modality, row_filter: RowFilter, rows: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        passes = self.segment.rows_pass(modality, row_filter, rows)
-        return passes if self._is_live is None else passes & self._is_live[rows]
 
     def are_eligible(self, rows: NDArray[np.int64], row_filter: RowFilter | None) -> NDArray[np.bool_]:
         """Return which of the given rows, (n,), are alive and pass the filter."""
@@ -208,3 +202,18 @@ class SegmentView:
             return np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live
         mask = self.segment.row_mask(row_filter)
         return mask if self._is_live is None else mask & self._is_live
+
+
+def _may_answer(
+    segment: Segment,
+    is_live: NDArray[np.bool_] | None,
+    modality: Modality,
+    row_filter: RowFilter,
+    rows: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Return which of some rows, (n,), are alive and pass a filter that was evaluated by pairs.
+
+    No method of a view, because the view's own cache would keep the view alive.
+    """
+    passes = segment.rows_pass(modality, row_filter, rows)
+    return passes if is_live is None else passes & is_live[rows]
