@@ -28,11 +28,18 @@ class OrderedNumbers:
 
         None also if there are no bounds that an order can tell.
         """
+        found = self.range_of(condition)
+        if found is None or found[1] - found[0] > most:
+            return None
+        return _ascending(self.rows[found[0] : found[1]].copy())
+
+    def range_of(self, condition: InRange) -> tuple[int, int] | None:
+        """Return the half-open range of ranks whose numbers keep the bounds; None if no order can tell it."""
         given = [b for b in (condition.gt, condition.gte, condition.lt, condition.lte) if b is not None]
         if not given or any(map(isnan, given)):
             return None
         first, last = self._find(condition)
-        return self._rows_of([(first, max(first, last))], most)
+        return first, max(first, last)
 
     def rows_with(self, numbers: Sequence[float], most: int) -> NDArray[np.int64] | None:
         """Return the rows that have one of the numbers, ascending; None if they are more than `most`."""
@@ -43,21 +50,31 @@ class OrderedNumbers:
 
     def _find(self, condition: InRange) -> tuple[int, int]:
         """Return the half-open range of positions whose numbers keep the bounds."""
-        starts = [(condition.gt, "right"), (condition.gte, "left")]
-        ends = [(condition.lt, "left"), (condition.lte, "right")]
-        first = max((self._position(b, side) for b, side in starts if b is not None), default=0)
-        last = min((self._position(b, side) for b, side in ends if b is not None), default=len(self.rows))
+        gt, gte, lt, lte = condition.gt, condition.gte, condition.lt, condition.lte
+        first, last = 0, len(self.rows)
+        if gt is not None:
+            first = self._position(gt, "right")
+        if gte is not None:
+            first = max(first, self._position(gte, "left"))
+        if lt is not None:
+            last = self._position(lt, "left")
+        if lte is not None:
+            last = min(last, self._position(lte, "right"))
         return first, last
 
     def _position(self, bound: float, side: str) -> int:
-        return int(np.searchsorted(self.numbers, float(bound), side=side))  # type: ignore[call-overload]
+        return int(self.numbers.searchsorted(float(bound), side))  # type: ignore[call-overload]
 
     def _rows_of(self, ranges: Sequence[tuple[int, int]], most: int) -> NDArray[np.int64] | None:
         if sum(last - first for first, last in ranges) > most:
             return None
-        parts = [self.rows[first:last] for first, last in ranges]
-        rows = np.sort(parts[0] if len(parts) == 1 else np.concatenate([self.rows[:0], *parts]))
-        return rows.astype(np.int64)
+        return _ascending(np.concatenate([self.rows[:0], *(self.rows[first:last] for first, last in ranges)]))
+
+
+def _ascending(rows: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Return rows, (n,), in their order; they are overwritten."""
+    rows.sort()
+    return rows.astype(np.int64)
 
 
 def order_numbers(numbers: NDArray[np.float64], rows: NDArray[np.int64] | None) -> OrderedNumbers:

@@ -49,6 +49,7 @@ _FEW_PART = 8
 _MIN_ORDERED_ROWS = 4096
 """Smaller segments are soon merged, and a look at all of their rows takes no longer than a look-up."""
 
+_NUMBERS = "metadata_number"
 _ORDERED_FIELDS = frozenset({"source", "owner_id"})
 _NUM_CACHED_MASKS = 32
 _NUM_CACHED_KEYS = 32
@@ -88,7 +89,8 @@ class RowMasks:
     def __init__(self, columns: pa.RecordBatch, min_ordered_rows: int = _MIN_ORDERED_ROWS) -> None:
         """Values of fewer rows than `min_ordered_rows` are not put in order."""
         self._columns = columns
-        self._has_orders = columns.num_rows >= min_ordered_rows
+        self.has_orders = columns.num_rows >= min_ordered_rows
+        """Whether values are put in order."""
         self._masks: BoundedCache[str, NDArray[np.uint8]] = BoundedCache(
             _NUM_CACHED_MASKS, size_of=lambda bits: bits.nbytes
         )
@@ -118,7 +120,7 @@ class RowMasks:
         None if no condition of `must` has such an order, or if too many rows meet those that have. A mask
         costs as much as the segment is long; this costs as much as the rows are many.
         """
-        if not self._has_orders:
+        if not self.has_orders:
             return None
         most = self._columns.num_rows // _FEW_PART
         if len(row_filter.must) == 1 and not row_filter.should and not row_filter.must_not:
@@ -158,6 +160,9 @@ class RowMasks:
 
         A row has a key in one map at most, so the rows of two maps differ.
         """
+        ordered = self.numbers_of(key) if isinstance(condition, InRange) else None
+        if ordered is not None and isinstance(condition, InRange):  # only numbers are within a range
+            return ordered.rows_within(condition, most)
         parts = []
         for name in self._metadata:
             if not (_METADATA_COLUMNS[name](condition) and self._may_have(name, key)):
@@ -184,15 +189,15 @@ class RowMasks:
 
     def _time_mask(self, condition: SimpleCondition) -> Mask:
         """Compare the times of those blocks alone that may hold both kinds of rows."""
-        if self._has_orders and isinstance(condition, InRange):
+        if self.has_orders and isinstance(condition, InRange):
             bounds = whole_bounds(condition)
             if bounds is not None:
                 return self.time_blocks.mask_within(*bounds)
-        return number_mask(self._times, condition)
+        return number_mask(self.times, condition)
 
     @cached_property
     def time_blocks(self) -> TimeBlocks:
-        return TimeBlocks(self._times)
+        return TimeBlocks(self.times)
 
     @cached_property
     def _metadata(self) -> Mapping[str, pa.MapArray]:
@@ -201,16 +206,37 @@ class RowMasks:
         return {name: column for name, column in columns.items() if len(column.items)}
 
     @cached_property
-    def _times(self) -> NDArray[np.int64]:
+    def times(self) -> NDArray[np.int64]:
         times: NDArray[np.int64] = self._columns.column("occurred_at_ms").to_numpy()
         return times
 
     def _build(self, row_filter: RowFilter) -> Mask:
-        masks = [self._condition_mask(condition) for condition in row_filter.must]
-        if row_filter.should:
-            masks.append(any_of([self._condition_mask(condition) for condition in row_filter.should]))
-        masks += [~self._condition_mask(condition) for condition in row_filter.must_not]
-        return all_of(masks) if masks else np.ones(self._columns.num_rows, np.bool_)
+        return combine(row_filter, self._condition_mask, self._columns.num_rows)
+
+    @property
+    def num_rows(self) -> int:
+        return int(self._columns.num_rows)
+
+    def numbers_of(self, key: str) -> OrderedNumbers | None:
+        """Return the numbers of a metadata key in their order; None if no row has one, or without orders."""
+        ordered = self._number_positions(key).ordered if self._may_have_numbers(key) else None
+        return ordered if isinstance(ordered, OrderedNumbers) else None
+
+    def numbers_at(self, key: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the numbers that some rows, (n,), have by a metadata key; NaN for a row without one."""
+        positions = self._number_positions(key)
+        assert positions.numbers is not None
+        if positions.rows is None:
+            return positions.numbers[rows]
+        items = np.searchsorted(positions.rows, rows)
+        numbers = np.append(positions.numbers, np.nan)[items]
+        return np.where(np.append(positions.rows, -1)[items] == rows, numbers, np.nan)
+
+    def _may_have_numbers(self, key: str) -> bool:
+        return _NUMBERS in self._metadata and self._may_have(_NUMBERS, key)
+
+    def _number_positions(self, key: str) -> _KeyPositions:
+        return self._positions_of(_NUMBERS, key)
 
     def _condition_mask(self, condition: Condition) -> Mask:
         mask = self._field_mask(condition)
@@ -221,7 +247,7 @@ class RowMasks:
         field = condition.field
         if isinstance(condition, AllOf):
             return all_of([self._field_mask(AnyOf(field, (value,))) for value in condition.values])
-        if field in _ORDERED_FIELDS and self._has_orders and not isinstance(condition, Exists):
+        if field in _ORDERED_FIELDS and self.has_orders and not isinstance(condition, Exists):
             return self._texts_of(field).mask(texts_wanted(condition))
         if field in TEXT_FIELDS:
             return text_mask(self._columns.column(field), condition)
@@ -264,8 +290,17 @@ class RowMasks:
         rows = row_of_item[items - column.offsets[0].as_py()]
         numbers = column.items.to_numpy()[items] if pa.types.is_floating(column.items.type) else None
         known_rows = rows if len(rows) < len(column) else None
-        ordered = _order_items(column.items, items, known_rows) if self._has_orders else None
+        ordered = _order_items(column.items, items, known_rows) if self.has_orders else None
         return _KeyPositions(items, known_rows, numbers, ordered)
+
+
+def combine(row_filter: RowFilter, mask_of: Callable[[Condition], Mask], num_rows: int) -> Mask:
+    """Return where a filter holds, (rows,), from the mask of each condition."""
+    masks = [mask_of(condition) for condition in row_filter.must]
+    if row_filter.should:
+        masks.append(any_of([mask_of(condition) for condition in row_filter.should]))
+    masks += [~mask_of(condition) for condition in row_filter.must_not]
+    return all_of(masks) if masks else np.ones(num_rows, np.bool_)
 
 
 def _order_items(

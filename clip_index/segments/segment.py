@@ -20,6 +20,7 @@ from clip_index.segments.columns import (
     count_column,
 )
 from clip_index.segments.id_table import find_entries, open_id_table
+from clip_index.segments.pair_masks import PairMasks
 from clip_index.segments.recencies import Recencies, recencies
 from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.segment_files import (
@@ -70,6 +71,10 @@ class Segment:
         self.vector_files: Mapping[Modality, VectorFile] = {
             modality: _open_vectors(parts, modality, _open_set(store, entry, modality, known_sets))
             for modality in entry.num_vectors
+        }
+        self._pair_masks = {
+            modality: PairMasks(self._row_masks, file.node_rows)
+            for modality, file in self.vector_files.items()
         }
 
     @cached_property
@@ -149,6 +154,20 @@ class Segment:
     def few_rows(self, row_filter: RowFilter) -> NDArray[np.int64] | None:
         """Return the rows, dead ones included, that pass a filter, ascending; None if a mask is cheaper."""
         return self._row_masks.find_few(row_filter)
+
+    def pair_mask(self, modality: Modality, row_filter: RowFilter) -> NDArray[np.bool_] | None:
+        """Return which pairs of the modality's node map pass a filter, dead rows included: a mask (pairs,).
+
+        The pairs are in the order of `NodeRows.in_pair_order`. None if the filter reads more than numbers and
+        times.
+        """
+        return self._pair_masks[modality].find(row_filter)
+
+    def rows_pass(
+        self, modality: Modality, row_filter: RowFilter, rows: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Return which of some rows, (n,), pass a filter that `pair_mask` has evaluated."""
+        return self._pair_masks[modality].holds_at(row_filter, rows)
 
     def count_values(self, field: str, row_filter: RowFilter | None) -> pa.Table:
         """Return how often each value of a text field occurs in the rows, dead ones included."""

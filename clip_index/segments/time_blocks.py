@@ -10,20 +10,35 @@ from numpy.typing import NDArray
 _BLOCK_ROWS = 4096
 
 
+class TakenTimes:
+    """The times of some rows, taken when they are asked for. Immutable and thread-safe."""
+
+    def __init__(self, times: NDArray[np.int64], rows: NDArray[np.int32]) -> None:
+        """`rows`, (n,), are those whose `times` are meant."""
+        self._times = times
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, part: slice) -> NDArray[np.int64]:
+        return self._times.take(self._rows[part])
+
+
 class TimeBlocks:
     """Rows in blocks whose earliest and latest times are known. Immutable and thread-safe.
 
     Uploads arrive roughly in the order of their times, so a few blocks hold the latest rows.
     """
 
-    def __init__(self, times: NDArray[np.int64], block_rows: int = _BLOCK_ROWS) -> None:
+    def __init__(self, times: NDArray[np.int64] | TakenTimes, block_rows: int = _BLOCK_ROWS) -> None:
         """`times` are those of all rows, (rows,)."""
         self._times = times
         self._num_rows = len(times)
         self._block_rows = block_rows
-        starts = np.arange(0, len(times), block_rows)
-        self._first = np.minimum.reduceat(times, starts) if len(times) else times
-        self._last = np.maximum.reduceat(times, starts) if len(times) else times
+        starts, of_all = np.arange(0, len(times), block_rows), times[:]
+        self._first = np.minimum.reduceat(of_all, starts) if len(of_all) else of_all
+        self._last = np.maximum.reduceat(of_all, starts) if len(of_all) else of_all
 
     def latest(self, until: int | None = None) -> Iterator[tuple[NDArray[np.int64], int | None]]:
         """Yield groups of rows, each with the latest time that rows of later groups may have, else None.
@@ -51,26 +66,33 @@ class TimeBlocks:
             return None
         parts = [(block, np.arange(*self._range(block))) for block in inside]
         parts += [(block, self._rows_of_block(block, least, most)) for block in partly]
-        parts.sort(key=lambda part: part[0])
-        rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
+        if len(parts) == 1:
+            rows = parts[0][1]
+        else:
+            parts.sort(key=lambda part: part[0])
+            rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
         return rows if len(rows) <= max_rows else None
 
     def mask_within(self, least: int, most: int) -> NDArray[np.bool_]:
         """Return which rows have times from `least` to `most`, (rows,)."""
         mask = np.zeros(self._num_rows, np.bool_)
+        self.mark_within(least, most, mask)
+        return mask
+
+    def mark_within(self, least: int, most: int, mask: NDArray[np.bool_]) -> None:
+        """Mark the rows that have times from `least` to `most` in a mask of zeros, (rows or more,)."""
         inside, partly = self._split(least, most)
-        for block in inside:
-            start, end = self._range(block)
-            mask[start:end] = True
+        for first, last in _runs(inside):
+            mask[first * self._block_rows : min(last * self._block_rows, self._num_rows)] = True
         for block in partly:
             start, end = self._range(block)
-            times = self._times[start:end]
-            np.logical_and(times >= least, times <= most, out=mask[start:end])
-        return mask
+            mask[start:end] = self._is_within(block, least, most)
 
     def _split(self, least: int, most: int) -> tuple[list[int], list[int]]:
         """Return the blocks in which all rows have times from `least` to `most`, and where some may have."""
         may_have = np.flatnonzero((self._last >= least) & (self._first <= most))
+        if len(may_have) <= 1:  # to read a block takes no longer than to find out whether it must be read
+            return [], may_have.tolist()
         are_inside = (self._first[may_have] >= least) & (self._last[may_have] <= most)
         return may_have[are_inside].tolist(), may_have[~are_inside].tolist()
 
@@ -79,11 +101,31 @@ class TimeBlocks:
         return start, min(start + self._block_rows, self._num_rows)
 
     def _rows_of_block(self, block: int, least: int, most: int) -> NDArray[np.int64]:
+        return block * self._block_rows + np.flatnonzero(self._is_within(block, least, most))
+
+    def _is_within(self, block: int, least: int, most: int) -> NDArray[np.bool_]:
+        """Return which rows of a block have times from `least` to `most`, (n,)."""
         start, end = self._range(block)
         times = self._times[start:end]
-        return start + np.flatnonzero((times >= least) & (times <= most))
+        is_within: NDArray[np.bool_] = times >= least
+        if self._last[block] > most:
+            is_within &= times <= most
+        return is_within
 
     def rows_of(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows of some blocks, block after block."""
         rows = (blocks[:, None] * self._block_rows + np.arange(self._block_rows)).ravel()
         return rows[rows < self._num_rows]
+
+
+def _runs(blocks: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the half-open ranges that ascending blocks make up."""
+    first = last = 0
+    for block in blocks:
+        if block != last:
+            if first < last:
+                yield first, last
+            first = block
+        last = block + 1
+    if first < last:
+        yield first, last

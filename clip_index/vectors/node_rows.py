@@ -6,18 +6,27 @@ with several windows has several nodes, a node of identical contents several row
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clip_index.vectors.row_addresses import RowAddresses
+
+_MIN_TABLED = 4096
+"""Of fewer nodes, which are the tail's and change with each commit, addresses are found step by step."""
+
+ItemT = TypeVar("ItemT", bound=np.generic)
 
 
 class NodeRows:
     """Immutable and thread-safe. A search looks up by node; reading a single content looks up by row.
 
     Beside the file each direction takes 4 bytes a node, once somebody has asked for it: `marked_rows`, and
-    `_node_of_row`. For texts of several windows the second one takes 8 bytes for each pair. Masks take 8
-    bytes a node more.
+    `_pair_of_row`. For texts of several windows the second one takes 8 bytes for each pair. Masks take 8
+    bytes a node more, and the addresses of codes 4 bytes a row.
     """
 
     def __init__(self, pairs: NDArray[np.uint32], num_nodes: int) -> None:
@@ -26,6 +35,7 @@ class NodeRows:
         self.rows: NDArray[np.uint32] = pairs[1]
         self._num_nodes = num_nodes
         self._is_one_to_one = len(self.nodes) == num_nodes
+        self._addresses: RowAddresses | None = None
 
     @cached_property
     def has_distinct_rows(self) -> bool:
@@ -101,8 +111,8 @@ class NodeRows:
 
     def _only_pairs_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return what `_pairs_of` does, where no row has several nodes."""
-        positions = np.flatnonzero(rows < len(self._node_of_row))
-        nodes = self._node_of_row[rows[positions]]
+        positions = np.flatnonzero(rows < len(self._pair_of_row))
+        nodes = self._nodes_at(rows[positions])
         has_node = nodes >= 0
         return positions[has_node], nodes[has_node].astype(np.int64)
 
@@ -119,28 +129,43 @@ class NodeRows:
 
     def eligible_nodes(self, is_eligible_row: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the nodes with at least one eligible row, a mask (nodes,)."""
-        is_eligible = self._of_first_rows(is_eligible_row)
-        if not self._is_one_to_one:
-            further_pairs = self._further_pairs[is_eligible_row[self.rows[self._further_pairs]]]
-            is_eligible[self.nodes[further_pairs]] = True
-        return is_eligible
+        return self.nodes_of_pairs(self.in_pair_order(is_eligible_row))
 
-    def _of_first_rows(self, of_rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return what a mask of the rows says of the first row of each node, (nodes,), as a copy.
+    @property
+    def num_pairs(self) -> int:
+        return len(self.nodes)
+
+    def in_pair_order(self, of_rows: NDArray[ItemT]) -> NDArray[ItemT]:
+        """Return what rows have, (rows,), in another order: the first row of each node, then further rows."""
+        of_first = self._of_first_rows(of_rows)
+        return of_first if self._is_one_to_one else np.concatenate([of_first, of_rows[self.further_rows]])
+
+    def nodes_of_pairs(self, is_pair: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which nodes, (nodes,), have a pair in a mask, (pairs,), which is overwritten.
+
+        The pairs are in the order of `in_pair_order`.
+        """
+        is_node, is_further = is_pair[: self._num_nodes], is_pair[self._num_nodes :]
+        if len(is_further):
+            is_node[self._further_nodes.take(np.flatnonzero(is_further)).astype(np.int64)] = True
+        return is_node
+
+    def _of_first_rows(self, of_rows: NDArray[ItemT]) -> NDArray[ItemT]:
+        """Return what the first row of each node has, (nodes,), as a copy.
 
         Nodes are numbered as their rows are, but for rows that repeat an embedding. A mask of the first rows
         takes an eighth of the memory that their numbers take.
         """
         is_first = self._is_first_row
         if is_first is None:
-            return of_rows.take(self._first_rows)
+            return of_rows.take(self._wide_first_rows)
         known = of_rows[: len(is_first)]
         return known.copy() if len(is_first) == self._num_nodes else known[is_first]
 
     @cached_property
     def _is_first_row(self) -> NDArray[np.bool_] | None:
         """Which rows, up to the last first one, are the first of a node; None if nodes have another order."""
-        first_rows = self._first_rows
+        first_rows = self.first_rows()
         if not len(first_rows) or (first_rows[1:] <= first_rows[:-1]).any():
             return None
         is_first = np.zeros(int(first_rows[-1]) + 1, np.bool_)
@@ -158,27 +183,66 @@ class NodeRows:
 
         No row of the file may have several.
         """
-        num_known = len(self._node_of_row)
+        num_known = len(self._pair_of_row)
         if len(rows) and rows[-1] >= num_known:
             rows = rows[: np.searchsorted(rows, num_known)]
-        nodes = self._node_of_row.take(rows)
+        nodes = self._nodes_at(rows)
         if nodes.min(initial=0) >= 0:
             return rows, nodes
         has_node = nodes >= 0
         return rows[has_node], nodes[has_node]
 
-    @cached_property
-    def _node_of_row(self) -> NDArray[np.int32]:
-        """The node of each row that has one, where no row has several; else -1."""
-        node_of_row = np.full(int(self.rows.max()) + 1 if len(self.rows) else 0, -1, np.int32)
-        node_of_row[self.rows] = self.nodes
-        return node_of_row
+    def addresses_of(
+        self, rows: NDArray[np.int64], of_nodes: Callable[[NDArray[np.int32]], NDArray[np.int64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return those of some rows, (n,) ascending, that have a node, and the address of each one's code.
+
+        `of_nodes` tells where the codes of nodes lie; always the same. No row of the file may have several.
+        """
+        if self._num_nodes >= _MIN_TABLED:
+            if self._addresses is None:
+                self._addresses = RowAddresses(self.rows, of_nodes(self.nodes.view(np.int32)))
+            return self._addresses.find(rows)
+        rows, nodes = self.with_nodes(rows)
+        return rows, of_nodes(nodes)
+
+    def pairs_of(self, rows: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """Return the positions of some rows, (n,), in the order of `in_pair_order`.
+
+        Rows without a node are left out. No row of the file may have several.
+        """
+        if rows.max(initial=0) >= len(self._pair_of_row):
+            rows = rows[rows < len(self._pair_of_row)]
+        pairs = self._pair_of_row.take(rows)
+        return pairs if pairs.min(initial=0) >= 0 else pairs[pairs >= 0]
+
+    def _nodes_at(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the node of each row, (n,), or −1, where no row has several."""
+        pairs = self._pair_of_row.take(rows)
+        if self._is_one_to_one or pairs.max(initial=0) < self._num_nodes:
+            return pairs
+        is_further = pairs >= self._num_nodes
+        pairs[is_further] = self._further_nodes[pairs[is_further] - self._num_nodes]
+        return pairs
 
     @cached_property
-    def _first_rows(self) -> NDArray[np.int64]:
-        """The first row of each node. numpy makes a mask by it in half the time that it takes by int32."""
+    def _pair_of_row(self) -> NDArray[np.int32]:
+        """The position of each row in the order of `in_pair_order`; −1 if it has no node."""
+        positions = np.full(int(self.rows.max()) + 1 if len(self.rows) else 0, -1, np.int32)
+        positions[self.first_rows()] = np.arange(self._num_nodes, dtype=np.int32)
+        if not self._is_one_to_one:
+            positions[self.further_rows] = np.arange(self._num_nodes, self.num_pairs, dtype=np.int32)
+        return positions
+
+    def first_rows(self) -> NDArray[np.int32]:
+        """Return the first row of each node, (nodes,)."""
         marked = self.marked_rows
-        return np.where(marked < 0, ~marked, marked).astype(np.int64)
+        return marked if self._is_one_to_one else np.where(marked < 0, ~marked, marked)
+
+    @cached_property
+    def _wide_first_rows(self) -> NDArray[np.int64]:
+        """The first row of each node. numpy makes a mask by it in half the time that it takes by int32."""
+        return self.first_rows().astype(np.int64)
 
     @cached_property
     def marked_rows(self) -> NDArray[np.int32]:
@@ -195,6 +259,11 @@ class NodeRows:
     def _further_pairs(self) -> NDArray[np.int64]:
         """The pairs that are not the first of their node. Most contents are distinct, so they are few."""
         return np.flatnonzero(self.nodes[1:] == self.nodes[:-1]) + 1
+
+    @cached_property
+    def further_rows(self) -> NDArray[np.int64]:
+        """The row of each further pair."""
+        return self.rows[self._further_pairs].astype(np.int64)
 
     @cached_property
     def _further_nodes(self) -> NDArray[np.uint32]:

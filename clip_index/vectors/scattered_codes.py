@@ -9,6 +9,7 @@ bit by bit.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import faiss
@@ -23,16 +24,24 @@ from clip_index.vectors.queries import Found, Queries
 SECONDS_OF_ASKING = 10e-9  # a node of a list or file that is scanned whether it is selected
 SECONDS_OF_COPIED_NODE = 400e-9
 
+_MAX_UNUSED = 16
 _BLOCK = 1024  # nodes, 1 MB of 512 dimensions: the cache holds what is copied until it is scanned
-_MIN_KEPT = 128  # nodes; less room is made anew as fast
-_MAX_KEPT = 2
 
 
 class _Copies(NamedTuple):
-    """An index of FAISS's, and the room of its codes, (nodes, bytes)."""
+    """An index of FAISS with room for codes, and that room, (block, bytes). One search uses it at a time."""
 
     index: Any
     room: NDArray[np.uint8]
+
+    def search(self, queries: Queries, k: int, codes: NDArray[np.uint8]) -> Found:
+        """Return the scores and the numbers of the k best of some codes, (n, bytes); −1 for fewer."""
+        self.room[: len(codes)] = codes
+        self.index.ntotal = len(codes)
+        found = queries.empty(k)
+        into = (faiss.swig_ptr(found[0]), faiss.swig_ptr(found[1]))
+        self.index.search_c(len(queries), queries.pointer, k, *into, None)
+        return found
 
 
 class ScatteredCodes:
@@ -43,13 +52,13 @@ class ScatteredCodes:
         self._index = index
         self.code_size = int(index.code_size)
         self._memory = ProcessMemory(self.code_size)
-        self._spare: list[_Copies] = []
-        """Of former searches. To make room costs as much as half of a scan of 100 nodes."""
+        self._dimension = int(index.d)
+        self._is_fp16 = index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
 
     def embeddings(self, addresses: NDArray[np.int64]) -> Embeddings:
         """Return the embeddings of nodes, (n, dimension)."""
         codes = self._read(addresses)
-        embeddings = np.empty((len(codes), self._index.d), np.float32)
+        embeddings = np.empty((len(codes), self._dimension), np.float32)
         if len(codes):
             self._index.sq.decode_c(faiss.swig_ptr(codes), faiss.swig_ptr(embeddings), len(codes))
         return embeddings
@@ -57,43 +66,43 @@ class ScatteredCodes:
     def search(self, queries: Queries, k: int, addresses: NDArray[np.int64]) -> Found:
         """Return the scores and the numbers, 0 … n − 1, of the k best of n nodes; −1 for fewer."""
         parts = []
-        copies = self._take_copies(min(_BLOCK, len(addresses)))
+        # Codes of 8 bits differ from file to file, so their room is made for each search.
+        unused = _unused_copies(self._dimension, _BLOCK) if self._is_fp16 else []
+        try:
+            copies = unused.pop()
+        except IndexError:
+            copies = self._build_copies()
         for first in range(0, len(addresses), _BLOCK):
             block = addresses[first : first + _BLOCK]
-            copies.room[: len(block)] = self._read(block)
-            copies.index.ntotal = len(block)
-            scores, numbers = queries.empty(k)
-            into = (faiss.swig_ptr(scores), faiss.swig_ptr(numbers))
-            copies.index.search_c(len(queries), queries.pointer, k, *into, None)
+            scores, numbers = copies.search(queries, k, self._read(block))
             if first:
                 numbers[numbers >= 0] += first
             parts.append((scores, numbers))
-        if len(copies.room) >= _MIN_KEPT and len(self._spare) < _MAX_KEPT:
-            self._spare.append(copies)
+        if len(unused) < _MAX_UNUSED:
+            unused.append(copies)
         return best_of(parts, queries, k)
 
-    def _take_copies(self, num_nodes: int) -> _Copies:
-        """Return room for so many codes, which no other thread uses meanwhile."""
-        try:
-            copies = self._spare.pop()
-        except IndexError:
-            return self._build_copies(num_nodes)
-        return copies if len(copies.room) >= num_nodes else self._build_copies(num_nodes)
-
-    def _build_copies(self, num_nodes: int) -> _Copies:
-        copies = faiss.IndexScalarQuantizer(self._index.d, self._index.sq.qtype, self._index.metric_type)
+    def _build_copies(self) -> _Copies:
+        copies = faiss.IndexScalarQuantizer(self._dimension, self._index.sq.qtype, self._index.metric_type)
         copies.sq = self._index.sq
         copies.is_trained = True  # with codes of 8 bits FAISS asks for it
-        copies.codes.resize(num_nodes * self.code_size)
-        if not num_nodes:
-            return _Copies(copies, np.empty((0, self.code_size), np.uint8))
-        room = faiss.rev_swig_ptr(copies.codes.data(), num_nodes * self.code_size)
-        return _Copies(copies, room.reshape(num_nodes, self.code_size))
+        copies.codes.resize(_BLOCK * self.code_size)
+        room = faiss.rev_swig_ptr(copies.codes.data(), _BLOCK * self.code_size)
+        return _Copies(copies, room.reshape(_BLOCK, self.code_size))
 
     def _read(self, addresses: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return copies of codes, (n, bytes)."""
         codes = self._memory.read(addresses)
         return codes.view(np.uint8).reshape(len(addresses), self.code_size)
+
+
+@cache
+def _unused_copies(dimension: int, block: int) -> list[_Copies]:
+    """Return room for blocks of fp16 codes that no search is using. The searches of all files share it.
+
+    To make a megabyte of room took a tenth of a search with a filter that keeps few rows.
+    """
+    return []
 
 
 def best_of(parts: list[Found], queries: Queries, k: int) -> Found:

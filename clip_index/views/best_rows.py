@@ -185,11 +185,11 @@ def _expand(
     """Turn nodes into rows: several for identical contents, one for several windows of a text."""
     scores, nodes = _without_none(scores, nodes)
     positions, rows = node_rows.rows_of(nodes)
-    if positions is not None:
+    if positions is not None:  # else each is the only row of a node that was selected for it
         scores = scores[positions]
-    is_kept = eligible.are_rows(rows)
-    if is_kept is not None:
-        scores, rows = scores[is_kept], rows[is_kept]
+        is_kept = eligible.are_rows(rows)
+        if is_kept is not None:
+            scores, rows = scores[is_kept], rows[is_kept]
     if not node_rows.has_distinct_rows:
         first = np.sort(np.unique(rows, return_index=True)[1])  # a text's best window comes first
         scores, rows = scores[first], rows[first]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -83,6 +84,30 @@ class ManyEligible:
         return None
 
 
+class RangeEligible:
+    """Nodes with a row that passes a filter on ranges. Of the rows, those that are asked for are looked at.
+
+    Immutable and thread-safe.
+    """
+
+    def __init__(
+        self, nodes: NodeSelection, are_rows: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    ) -> None:
+        """`are_rows` returns which of some rows, (n,), may be answered."""
+        self.nodes = nodes
+        self._are_rows = are_rows
+
+    @property
+    def nbytes(self) -> int:
+        return self.nodes.nbytes
+
+    def are_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self._are_rows(rows)
+
+    def few_rows(self, _queries: Queries) -> None:
+        return None
+
+
 class LiveEligible:
     """The rows that are not dead, as a mask, (rows,): every search without a filter asks it.
 
@@ -133,8 +158,7 @@ class FewEligible:
         if codes is None or not self._vectors.are_few(queries, len(self._rows)):
             return None
         if self._few is None and self._node_rows.has_distinct_rows:
-            rows, nodes = self._node_rows.with_nodes(self._rows)
-            self._few = FewRows(codes, rows, self._vectors.addresses_of(nodes))
+            self._few = FewRows(codes, *self._node_rows.addresses_of(self._rows, self._vectors.addresses_of))
         return self._few
 
 

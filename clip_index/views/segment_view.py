@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +23,11 @@ from clip_index.vectors.vector_file import VectorFile
 from clip_index.views.best_rows import NO_ROWS, RowScores, find_best_rows
 from clip_index.views.eligible import (
     ALL_ELIGIBLE,
+    FEW_PART,
     Eligible,
     FewEligible,
     LiveEligible,
+    RangeEligible,
     eligible_of_mask,
 )
 
@@ -45,6 +48,7 @@ class SegmentView:
             _NUM_CACHED_FILTERS, size_of=lambda eligible: eligible.nbytes
         )
         self._live: dict[Modality, LiveEligible] = {}
+        self._is_live_pair: dict[Modality, NDArray[np.bool_]] = {}
         self._is_live: NDArray[np.bool_] | None = None
         if former is not None and former._is_live is not None and former.dead.issubset(dead):
             self._is_live = former._is_live.copy()
@@ -145,7 +149,7 @@ class SegmentView:
     def _find_eligible(self, file: VectorFile, modality: Modality, row_filter: RowFilter | None) -> Eligible:
         if row_filter is not None:
             key = f"{modality} {row_filter.key}"
-            return self._filtered.find_or_build(key, lambda: self._select(file, row_filter))
+            return self._filtered.find_or_build(key, lambda: self._select(file, modality, row_filter))
         if self._is_live is None:
             return ALL_ELIGIBLE
         if modality not in self._live:
@@ -153,14 +157,37 @@ class SegmentView:
             self._live[modality] = LiveEligible(self._is_live, nodes)
         return self._live[modality]
 
-    def _select(self, file: VectorFile, row_filter: RowFilter) -> Eligible:
+    def _select(self, file: VectorFile, modality: Modality, row_filter: RowFilter) -> Eligible:
         """Look at the rows that pass only, if they are few and known without a look at all of them."""
         rows = self.segment.few_rows(row_filter)
         if rows is None:
+            by_pairs = self._select_by_pairs(file, modality, row_filter)
+            if by_pairs is not None:
+                return by_pairs
             return eligible_of_mask(file.vectors, file.node_rows, self.eligible_rows(row_filter))
         if self._is_live is not None:
             rows = rows[self._is_live[rows]]
         return FewEligible(file.vectors, file.node_rows, rows)
+
+    def _select_by_pairs(
+        self, file: VectorFile, modality: Modality, row_filter: RowFilter
+    ) -> RangeEligible | None:
+        """Return what many rows a filter on ranges leaves; None for other filters, and for few rows."""
+        is_pair = self.segment.pair_mask(modality, row_filter)
+        if is_pair is None:
+            return None
+        if self._is_live is not None:
+            is_pair &= self._live_pairs(file, modality)
+        nodes = file.vectors.select(file.node_rows.nodes_of_pairs(is_pair))
+        if nodes.num_nodes <= file.num_nodes // FEW_PART:
+            return None
+        return RangeEligible(nodes, partial(_may_answer, self.segment, self._is_live, modality, row_filter))
+
+    def _live_pairs(self, file: VectorFile, modality: Modality) -> NDArray[np.bool_]:
+        assert self._is_live is not None
+        if modality not in self._is_live_pair:
+            self._is_live_pair[modality] = file.node_rows.in_pair_order(self._is_live)
+        return self._is_live_pair[modality]
 
     def are_eligible(self, rows: NDArray[np.int64], row_filter: RowFilter | None) -> NDArray[np.bool_]:
         """Return which of the given rows, (n,), are alive and pass the filter."""
@@ -175,3 +202,18 @@ class SegmentView:
             return np.ones(self.segment.num_rows, np.bool_) if self._is_live is None else self._is_live
         mask = self.segment.row_mask(row_filter)
         return mask if self._is_live is None else mask & self._is_live
+
+
+def _may_answer(
+    segment: Segment,
+    is_live: NDArray[np.bool_] | None,
+    modality: Modality,
+    row_filter: RowFilter,
+    rows: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Return which of some rows, (n,), are alive and pass a filter that was evaluated by pairs.
+
+    No method of a view, because the view's own cache would keep the view alive.
+    """
+    passes = segment.rows_pass(modality, row_filter, rows)
+    return passes if is_live is None else passes & is_live[rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +18,14 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.row_filter import AllOf, AnyOf, Condition, Exists, InRange, RowFilter
 from clip_index.searching.searcher import Searcher
 from clip_index.segments import row_masks
+from clip_index.segments.bands import Bands, bands_of
 from clip_index.segments.columns import BufferedContent, contents_batch
 from clip_index.segments.ordered_numbers import order_numbers
+from clip_index.segments.pair_masks import PairMasks
 from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.vectors.lists.inverted_lists import InvertedLists
+from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import WriterSettings
 from fakes.shards import content, create_index, fingerprint, take_over
@@ -123,6 +127,44 @@ def test_rows_that_an_order_leads_to_are_those_of_the_mask(
         patch.setattr(row_masks, "_FEW_PART", 1)  # any number of rows is few
         rows = masks.find_few(row_filter)
     assert rows is None or rows.tolist() == expected
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(contents, min_size=1, max_size=12),
+    st.builds(RowFilter, *[st.lists(ranges | conditions, max_size=2).map(tuple)] * 3),
+    st.randoms(),
+)
+def test_the_pairs_of_nodes_and_rows_that_pass_are_those_of_the_mask_of_rows(
+    items: list[EncodedContent], row_filter: RowFilter, random: Random
+) -> None:
+    masks = masks_with_small_blocks(contents_batch([BufferedContent(item, None) for item in items]))
+    rows = sorted(random.sample(range(len(items)), random.randint(1, len(items))))
+    nodes = [random.randrange(3) for _ in rows]
+    numbered = {node: number for number, node in enumerate(sorted(set(nodes)))}
+    pairs = sorted((numbered[node], row) for node, row in zip(nodes, rows, strict=True))
+    node_rows = NodeRows(np.array(pairs, np.uint32).T.copy(), len(numbered))
+    by_pairs = PairMasks(masks, node_rows)
+    found = by_pairs.find(row_filter)
+    if found is None:
+        return
+    of_rows = masks.find(row_filter)
+    assert found.tolist() == node_rows.in_pair_order(of_rows).tolist()
+    assert by_pairs.holds_at(row_filter, np.array(rows)).tolist() == of_rows[rows].tolist()
+    assert node_rows.nodes_of_pairs(found).tolist() == node_rows.eligible_nodes(of_rows).tolist()
+
+
+@pytest.mark.parametrize("num_ranks", [0, 1, 254, 255, 256, 1000])
+def test_a_range_of_an_order_is_whole_bands_and_the_ends_of_two(num_ranks: int) -> None:
+    random = np.random.default_rng(1)
+    rows = random.permutation(num_ranks + 3)[:num_ranks].astype(np.uint32)
+    bands = Bands(bands_of(rows, num_ranks + 3), num_ranks)
+    for first, last in [(0, num_ranks), (0, 0), *random.integers(0, num_ranks + 1, (50, 2)).tolist()]:
+        mask, ends = bands.within(first, max(first, last))
+        for start, end in ends:
+            assert not mask[rows[start:end]].any()
+            mask[rows[start:end]] = True
+        assert sorted(np.flatnonzero(mask)) == sorted(rows[first : max(first, last)])
 
 
 def masks_with_small_blocks(columns: pa.RecordBatch) -> RowMasks:
@@ -317,6 +359,29 @@ def test_searches_by_an_order_answer_what_searches_by_a_mask_do(
     other_key = RowFilter(must=(condition, Exists("source")))  # so that no cache answers
     by_mask = searcher.search(queries, k=30, modality="image", row_filter=other_key)
     assert [[(h.content_id, h.score) for h in hits] for hits in by_order] == [
+        [(h.content_id, h.score) for h in hits] for hits in by_mask
+    ]
+
+
+WIDE = [
+    RowFilter((InRange("metadata.n", lt=600.0),)),
+    RowFilter((InRange("metadata.n", gte=100.0, lt=900.0), InRange("occurred_at", lt=1e15))),
+    RowFilter((), (InRange("metadata.n", lt=300.0), InRange("metadata.n", gt=500.0))),
+    RowFilter((), (), (InRange("metadata.n", gt=400.0),)),
+]
+
+
+@pytest.mark.parametrize("row_filter", WIDE, ids=["one", "two", "either", "not"])
+def test_searches_by_pairs_answer_what_searches_by_a_mask_of_rows_do(
+    searcher: Searcher, row_filter: RowFilter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = draw_queries(draw_space(5), "text", 4, 8)
+    [shard] = searcher.shard_views
+    assert shard.segments[0].segment.pair_mask("image", row_filter) is not None
+    by_pairs = searcher.search(queries, k=30, modality="image", row_filter=row_filter)
+    other_key = replace(row_filter, must=(*row_filter.must, Exists("source")))  # so that no cache answers
+    by_mask = searcher.search(queries, k=30, modality="image", row_filter=other_key)
+    assert [[(h.content_id, h.score) for h in hits] for hits in by_pairs] == [
         [(h.content_id, h.score) for h in hits] for hits in by_mask
     ]
 

@@ -16,6 +16,9 @@ from clip_index.vectors.vectors import NodeSelection
 _FEW_LISTS = 1 / 4
 """Up to this share of the lists, their members are counted by themselves. All lists are counted together."""
 
+_MANY_POSITIONS = 1 / 8
+"""From this share of the nodes on, their lists are read from a table of all nodes, which is made for that."""
+
 _MANY_COUNTS = 8
 """A selection that more searches have counted is that of the rows that are not dead, or a usual filter's."""
 
@@ -85,7 +88,10 @@ class ListMembers:
         return self.nodes[positions], *self._at(positions)
 
     def _at(self, positions: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        lists = np.searchsorted(self.starts, positions, side="right") - 1
+        if len(positions) > _MANY_POSITIONS * self.num_nodes:
+            lists = np.repeat(np.arange(self._num_lists), self.lengths)[positions]
+        else:
+            lists = np.searchsorted(self.starts, positions, side="right") - 1
         return lists, positions - self.starts[lists]
 
     def count_in_all(self, is_node: NDArray[np.int8]) -> NDArray[np.int64]:

@@ -76,8 +76,11 @@ class ListRanking:
 
         It depends on no query, so queries that are asked together are answered as they are alone.
         """
+        copying = _seconds_of_copying(num_selected)
+        if copying <= _SECONDS_OF_TRIAL and self._share_of(num_selected) < _WIDE:
+            return True  # a trial takes longer, whatever it scans
         near_seconds = self._seconds_of_near(queries, num_selected)
-        return min(_seconds_of_copying(num_selected), self._seconds_of_all(num_selected)) <= near_seconds
+        return min(copying, self._seconds_of_all(num_selected)) <= near_seconds
 
     def is_scan_cheaper_than_copies(self, num_selected: int) -> bool:
         """Whether all lists are scanned where all selected nodes are, because copying these costs more."""

@@ -27,7 +27,7 @@ class ListedCodes(ScatteredCodes):
         """Return the address of each list's first code. FAISS is asked once for a list."""
         found = self._first_codes[lists]
         if not found.all():
-            for number in np.unique(lists[found == 0]).tolist():
+            for number in np.flatnonzero(np.bincount(lists[found == 0])).tolist():
                 self._first_codes[number] = int(self._lists.get_codes(number))
             found = self._first_codes[lists]
         return found

@@ -5,10 +5,13 @@ from __future__ import annotations
 import tracemalloc
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clip_index.vectors import node_rows
 from clip_index.vectors.node_rows import NodeRows
+from clip_index.vectors.row_addresses import RowAddresses
 
 NUM_NODES, NUM_ROWS = 6, 8
 rows_of_a_node = st.sets(st.integers(0, NUM_ROWS - 1), min_size=1, max_size=4)
@@ -83,3 +86,36 @@ def test_lookups_in_both_directions_keep_eight_bytes_for_each_node() -> None:
     finally:
         tracemalloc.stop()
     assert kept_bytes < 8.1 * num_nodes
+
+
+@given(
+    st.sets(st.integers(0, NUM_ROWS - 1)),
+    st.sets(st.integers(0, NUM_ROWS + 2)),
+    st.sampled_from([2, 8, 1024]),
+)
+def test_a_table_of_addresses_says_where_the_code_of_each_row_lies(
+    known: set[int], wanted: set[int], code_size: int
+) -> None:
+    rows = np.array(sorted(known), np.uint32)
+    addresses = 2**45 + code_size * np.random.default_rng(1).permutation(100)[: len(rows)]
+    table = RowAddresses(rows, addresses)
+    found, where = table.find(np.array(sorted(wanted), np.int64))
+    expected = dict(zip(rows.tolist(), addresses.tolist(), strict=True))
+    assert found.tolist() == sorted(known & wanted)
+    assert where.tolist() == [expected[row] for row in found.tolist()]
+
+
+def test_addresses_that_lie_far_apart_fit_into_the_table() -> None:
+    rows, addresses = np.arange(3, dtype=np.uint32), np.array([2**20, 2**46, 2**20 + 4])
+    assert RowAddresses(rows, addresses).find(np.arange(3))[1].tolist() == addresses.tolist()
+
+
+def test_a_large_file_has_a_table_of_addresses_and_a_small_one_finds_the_same() -> None:
+    pairs = {(node, 2 * node + 1) for node in range(NUM_NODES)}
+    rows, found = np.array([0, 1, 3, 4, 11, 12]), []
+    for least in (NUM_NODES, NUM_NODES + 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(node_rows, "_MIN_TABLED", least)
+            found.append(open_map(pairs).addresses_of(rows, lambda nodes: 4096 + 8 * nodes.astype(np.int64)))
+    for rows_and_addresses in found:
+        assert [of.tolist() for of in rows_and_addresses] == [[1, 3, 11], [4096, 4104, 4136]]

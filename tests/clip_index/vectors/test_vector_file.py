@@ -138,21 +138,6 @@ def test_few_selected_nodes_are_found_as_a_scan_of_all_lists_finds_them(
     assert file.vectors.are_near(queries, 0, np.flatnonzero(is_node), selection).all()
 
 
-def test_few_selected_nodes_are_found_while_other_threads_search(file: VectorFile) -> None:
-    queries = draw_queries(draw_space(5), "text", 1, 10)
-
-    def search(num_selected: int) -> list[list[float]]:
-        is_node = np.zeros(file.num_nodes, np.bool_)
-        is_node[-num_selected:] = True
-        found = file.vectors.search(Queries(queries), 10, file.vectors.select(is_node))
-        return [part[0].tolist() for part in found]
-
-    asked = [300, 20, 150, 700] * 25
-    expected = {num_selected: search(num_selected) for num_selected in set(asked)}
-    with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(search, asked)) == [expected[num_selected] for num_selected in asked]
-
-
 @pytest.mark.parametrize("num_selected", [300, 5000])
 def test_a_filtered_query_among_others_is_answered_as_it_is_alone(
     file: VectorFile, num_selected: int
@@ -224,3 +209,18 @@ def test_codes_are_read_wherever_a_processor_may_map_them(dimension: int) -> Non
     assert memory.itemsize == 2 * dimension
     assert memory.strides == (1,)
     assert memory.__array_interface__["data"][0] + len(memory) == 2**48
+
+
+def test_searches_at_once_do_not_share_the_room_for_copies(file: VectorFile) -> None:
+    queries = [Queries(query[None]) for query in draw_queries(draw_space(5), "text", 40, 13)]
+    is_node = np.zeros(file.num_nodes, np.bool_)
+    is_node[::17] = True
+    nodes = np.flatnonzero(is_node).astype(np.int32)
+    assert file.vectors.codes is not None
+    codes, addresses = file.vectors.codes, file.vectors.addresses_of(nodes)
+    alone = [codes.search(query, 5, addresses) for query in queries]
+    with ThreadPoolExecutor(8) as threads:
+        at_once = list(threads.map(lambda query: codes.search(query, 5, addresses), queries))
+    for (scores, numbers), (expected_scores, expected) in zip(at_once, alone, strict=True):
+        assert np.array_equal(scores, expected_scores)
+        assert np.array_equal(numbers, expected)

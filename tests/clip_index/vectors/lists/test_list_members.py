@@ -29,3 +29,18 @@ def test_reading_embeddings_keeps_four_bytes_for_each_node() -> None:
         tracemalloc.stop()
     assert np.array_equal(found, embeddings[asked])
     assert kept_bytes < 4.5 * NUM_NODES
+
+
+def test_a_node_lies_in_one_list_whether_few_nodes_are_asked_for_or_many() -> None:
+    rng = np.random.default_rng(1)
+    list_of_node = rng.integers(0, NUM_LISTS, 1000)
+    index = build_lists(faiss.IndexFlatIP(DIMENSION), NUM_LISTS)
+    add_listed(index, rng.standard_normal((1000, DIMENSION)).astype(np.float16), list_of_node)
+    members = InvertedLists(index, index.quantizer, list_of_node=list_of_node).members
+    nodes = rng.permutation(1000)
+    lists, positions = members.find(nodes)
+    assert lists.tolist() == list_of_node[nodes].tolist()
+    for node, of_node, position in zip(nodes.tolist(), lists.tolist(), positions.tolist(), strict=True):
+        found = members.find(np.array([node]))
+        assert (found[0].item(), found[1].item()) == (of_node, position)
+        assert members.nodes[members.starts[of_node] + position] == node
