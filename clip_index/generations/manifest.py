@@ -64,7 +64,7 @@ class SegmentEntry:
 
     A segment of format 1 has no `pack`: its parts are `files` in a folder. `centroids` tells, by
     modality, the file of the set of centroids that the segment's lists share with other segments, where
-    they do.
+    they do. Flat vectors may name a set as well: then the pack tells which of its lists each would lie in.
     """
 
     segment_id: str

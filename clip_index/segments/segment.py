@@ -28,6 +28,7 @@ from clip_index.segments.segment_files import (
     codes_name,
     effort_name,
     embeddings_name,
+    lists_name,
     nodes_name,
     vectors_name,
 )
@@ -176,8 +177,9 @@ def _open_vectors(parts: SegmentParts, modality: Modality, shared: CentroidSet |
     node_rows = map_array(parts.map(nodes_name(modality)))
     exact = parts.map(embeddings_name(modality)) if embeddings_name(modality) in parts else None
     codes = parts.map(codes_name(modality)) if codes_name(modality) in parts else None
+    listed = parts.map(lists_name(modality)) if lists_name(modality) in parts else None
     vectors, effort = parts.map(vectors_name(modality)), _read_effort(parts, modality)
-    return VectorFile(vectors, node_rows, effort, shared, exact, codes)
+    return VectorFile(vectors, node_rows, effort, shared, exact, codes, listed)
 
 
 def _open_set(

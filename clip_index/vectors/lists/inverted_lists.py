@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clip_index.content import Embeddings
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train
-from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
+from clip_index.vectors.centroid_set import CentroidSet, nearest_lists, num_lists_of, train_centroids
 from clip_index.vectors.effort import UNCALIBRATED, Effort
 from clip_index.vectors.lists.list_members import ListedSelection, ListMembers, listed
 from clip_index.vectors.lists.list_ranking import ListRanking
@@ -248,9 +248,7 @@ class InvertedLists:
 
     def assign(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
         """Return the list whose centroid is nearest to each embedding, (n,)."""
-        use_one_thread()
-        lists: NDArray[np.int64] = self.centroids.assign(embeddings.astype(np.float32), 1)[:, 0]
-        return np.ascontiguousarray(lists)
+        return nearest_lists(self.centroids, embeddings)
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
         return self._select_bits(pack_bits(is_node), int(np.count_nonzero(is_node)))
