@@ -37,6 +37,8 @@ from clip_index.views.segment_view import SegmentView
 from clip_index.views.snapshot import ShardSnapshot, ShardView, count_contents
 from clip_index.views.tail import build_tails
 
+_FOLLOW_WATERMARK_EVERY_SECONDS = 0.2
+"""While other shards commit. It is a time that a reader shows, and no content waits for it."""
 _MAX_RETRIES = 10
 _MAX_STEPS = 4
 _LIST_EVERY_SECONDS = 1.0
@@ -121,7 +123,7 @@ class ShardReader:
 
     def _reload(self) -> bool:
         if not self._has_changed():
-            if self._clock() - self._watermark_read_at >= self.store.look_every_seconds:
+            if not self._has_read_watermark_lately():
                 self._follow_watermark()
             return False
         for _ in range(_MAX_RETRIES):
@@ -328,6 +330,10 @@ class ShardReader:
         )
         return ShardView(self.store.name, snapshot, segments, build_tails(segments, self.view.tails))
 
+    def _has_read_watermark_lately(self) -> bool:
+        every_seconds = max(_FOLLOW_WATERMARK_EVERY_SECONDS, self.store.look_every_seconds)
+        return self._clock() - self._watermark_read_at < every_seconds
+
     def _follow_watermark(self) -> None:
         snapshot = self.view.snapshot
         watermark_ms = self._watermark_ms(snapshot.next_offset, self._writer_epoch, snapshot.watermark_ms)
@@ -340,6 +346,8 @@ class ShardReader:
         A stored watermark holds for every generation of its writer epoch, or of a later one, that covers
         its next offset.
         """
+        if known_ms is not None and self._has_read_watermark_lately():
+            return known_ms
         self._watermark_read_at = self._clock()
         watermark = read_watermark(self.store)
         if watermark is None or watermark.next_offset > next_offset or watermark.writer_epoch > writer_epoch:

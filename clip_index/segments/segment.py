@@ -61,7 +61,6 @@ class Segment:
         self.contents = self._ids.contents
         self.deletes = self._ids.deletes
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
-        self._reader = ColumnReader(self.contents)
         self._row_masks = RowMasks(self.contents)
         self._value_counts: BoundedCache[str, pa.Table] = BoundedCache(
             _NUM_CACHED_COUNTS, size_of=lambda counts: counts.nbytes
@@ -72,6 +71,11 @@ class Segment:
             modality: _open_vectors(parts, modality, _open_set(store, entry, modality, known_sets))
             for modality in entry.num_vectors
         }
+
+    @cached_property
+    def _reader(self) -> ColumnReader:
+        """Opened by the first hit. Most small segments are merged before they have one."""
+        return ColumnReader(self.contents)
 
     @cached_property
     def time_blocks(self) -> TimeBlocks:

@@ -98,9 +98,15 @@ def build_lists(centroids: Any, num_lists: int | None = None) -> Any:
 
 
 def add_listed(index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.int64]) -> None:
-    """Add embeddings to an index of `build_lists`, each to the list that it is assigned to."""
-    nodes = embeddings.astype(np.float32)
-    index.add_core(len(nodes), faiss.swig_ptr(nodes), None, faiss.swig_ptr(lists))
+    """Add embeddings to an index of `build_lists`, each to the list that it is assigned to.
+
+    Their codes are fp16 numbers as they are. FAISS takes each behind the number of its list.
+    """
+    num_bytes = int(index.coarse_code_size())
+    codes = np.empty((len(embeddings), num_bytes + int(index.code_size)), np.uint8)
+    codes[:, :num_bytes] = lists.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :num_bytes]
+    codes[:, num_bytes:] = np.ascontiguousarray(embeddings).view(np.uint8)
+    index.add_sa_codes(codes, np.arange(index.ntotal, index.ntotal + len(codes)))
 
 
 class InvertedLists:

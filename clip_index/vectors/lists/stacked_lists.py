@@ -58,7 +58,8 @@ def part_of_stack(vectors: Vectors, node_rows: NodeRows, num_rows: int) -> Stack
 class StackedLists:
     """Lists that can be stacked, all around the same centroids. Immutable and thread-safe."""
 
-    def __init__(self, files: Sequence[InvertedLists]) -> None:
+    def __init__(self, files: Sequence[InvertedLists], former: StackedLists | None = None) -> None:
+        """`former` is an earlier stack around these centroids. Its codes are shared if they are the same."""
         self._files = tuple(files)  # kept alive, because FAISS reads their lists
         self.around = files[0].around
         self._num_lists = self.around.num_lists
@@ -68,7 +69,7 @@ class StackedLists:
         self._first_ids = np.zeros(len(files) * self._num_lists, np.int64)
         """The address of each list's first id; 0 until somebody asks for it."""
         self._parameters = SearchParameters()
-        self._codes = _stack_codes(files)
+        self._codes: StackedCodes | None = _stack_codes(files, None if former is None else former._codes)
         self._without_codes = self._first_lists
         if self._codes is not None:
             are_without = [number not in self._codes.numbers for number in range(len(files))]
@@ -190,14 +191,20 @@ class StackedLists:
         return found
 
 
-def _stack_codes(files: Sequence[InvertedLists]) -> StackedCodes | None:
-    """Return the codes of those files that have some. Of two with equal tags, one does without."""
+def _stack_codes(files: Sequence[InvertedLists], former: StackedCodes | None) -> StackedCodes | None:
+    """Return the codes of those files that have some: the former ones, if they are the same.
+
+    Of two files with equal tags, one does without.
+    """
     by_tag = {
         one.scan_codes.tag: (number, one.scan_codes)
         for number, one in enumerate(files)
         if one.scan_codes is not None
     }
-    return StackedCodes(list(by_tag.values())) if by_tag else None
+    found = list(by_tag.values())
+    if former is not None and former.has(found):
+        return former
+    return StackedCodes(found) if found else None
 
 
 def _join(first: Found, second: Found, k: int) -> Found:
