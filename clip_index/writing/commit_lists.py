@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from clip_index.content import Modality
 from clip_index.errors import DamagedFile
@@ -22,7 +24,7 @@ from clip_index.vectors.centroid_set import CentroidSet, CentroidSets, KnownList
 
 @dataclass(frozen=True, slots=True)
 class _Guide:
-    """A set of centroids; None where its file cannot be read."""
+    """A set of centroids; None where its file is damaged."""
 
     digest: FileDigest
     centroids: CentroidSet | None
@@ -55,18 +57,20 @@ class CommitLists:
         return replace(vectors, known=KnownLists(digest, centroids.nearest(vectors.embeddings)))
 
     def _find(self, modality: Modality, digest: FileDigest) -> CentroidSet | None:
+        """Return the set; None if its file is damaged, or cannot be read now."""
         guide = self._guides.get(modality)
         if guide is None or guide.digest != digest:
-            guide = self._guides[modality] = _Guide(digest, self._open(digest))
+            try:
+                guide = _Guide(digest, self._sets.find_or_open(digest, partial(self._path_of, digest)))
+            except DamagedFile:
+                guide = _Guide(digest, None)
+            except OSError:
+                return None
+            self._guides[modality] = guide
         return guide.centroids
 
-    def _open(self, digest: FileDigest) -> CentroidSet | None:
-        try:
-            return self._sets.find_or_open(
-                digest, lambda: self._store.local_file(centroids_name(digest), digest)
-            )
-        except (DamagedFile, OSError):
-            return None
+    def _path_of(self, digest: FileDigest) -> Path:
+        return self._store.local_file(centroids_name(digest), digest)
 
 
 def guide_of(entries: Sequence[SegmentEntry], modality: Modality) -> FileDigest | None:
