@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from clip_index.errors import ClipIndexError
@@ -22,10 +21,10 @@ class QuickLooks:
     system for each shard, and the thread that asks it stays in its own loop.
     """
 
-    def __init__(self, reader: Reader, is_awaited: Callable[[], bool] = lambda: False) -> None:
-        """`is_awaited` says whether somebody waits for a newer generation, and ends each rest."""
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._is_awaited = is_awaited
+        self.num_awaiting = 0
+        """How many requests wait for a newer generation. While there are some, there is no rest."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="quick look")
         self._is_closing = False
         self._looking_since: float | None = None
@@ -56,7 +55,7 @@ class QuickLooks:
         rested, deadline = began + rest_seconds, began + FULL_LOOK_SECONDS
         while not self._is_closing and time.monotonic() < deadline:
             time.sleep(interval_seconds)  # an event with a timeout would take five times the CPU time
-            if (time.monotonic() >= rested or self._is_awaited()) and self._has_news():
+            if (time.monotonic() >= rested or self.num_awaiting) and self._has_news():
                 return
 
     def _has_news(self) -> bool:

@@ -67,8 +67,7 @@ class ServedIndex:
         self._metrics = metrics
         self._max_wait_seconds = max_wait_seconds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reload")
-        self._quick_looks = QuickLooks(reader, lambda: self._num_waiting > 0)
-        self._num_waiting = 0
+        self._quick_looks = QuickLooks(reader)
         self._rest_seconds = 0.0
         self._lock = asyncio.Lock()
         self._num_begun = 0
@@ -215,12 +214,12 @@ class ServedIndex:
 
     async def wait_until_covered(self, min_offsets: Mapping[str, int]) -> None:
         """Wait until the newest searcher covers these offsets. All shards must be known."""
-        self._num_waiting += 1
+        self._quick_looks.num_awaiting += 1
         try:
             async with self._changed:
                 await self._changed.wait_for(lambda: not missing_offsets(self.searcher, min_offsets))
         finally:
-            self._num_waiting -= 1
+            self._quick_looks.num_awaiting -= 1
 
     def _refuse_unknown(self, min_offsets: Mapping[str, int]) -> None:
         if unknown := sorted(min_offsets.keys() - self.searcher.shards.keys()):

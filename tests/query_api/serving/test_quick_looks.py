@@ -84,13 +84,14 @@ async def test_a_long_interval_needs_no_quick_looks() -> None:
     waiting.cancel()
 
 
-@pytest.mark.parametrize("is_awaited", [False, True], ids=["nobody waits", "somebody waits"])
-async def test_nothing_is_looked_for_during_a_rest_unless_somebody_waits_for_it(is_awaited: bool) -> None:
+@pytest.mark.parametrize("num_awaiting", [0, 1], ids=["nobody waits", "somebody waits"])
+async def test_nothing_is_looked_for_during_a_rest_unless_somebody_waits_for_it(num_awaiting: int) -> None:
     reader: Any = SimpleNamespace(may_have_news=lambda: True)
-    quick = QuickLooks(reader, lambda: is_awaited)
+    quick = QuickLooks(reader)
+    quick.num_awaiting = num_awaiting
     waiting = asyncio.create_task(quick.wait(0.001, rest_seconds=0.3))
     ended, _ = await asyncio.wait([waiting], timeout=0.1)
-    assert bool(ended) == is_awaited
+    assert len(ended) == num_awaiting
     await asyncio.wait_for(waiting, PATIENCE_SECONDS)
     quick.close()
 
