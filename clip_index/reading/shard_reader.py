@@ -264,9 +264,12 @@ class ShardReader:
     def _watermark_before(self, manifest: Manifest) -> int | None:
         """The known watermark, if this manifest continues the known generation.
 
-        It does not after a repair or a rollback, and not in a shard that was built again or put back.
+        It does not after a repair or a rollback, and not in a shard that was built again or put back. None
+        also where it does not matter, because the manifest itself has a later one.
         """
         known = self.view.snapshot
+        if known.watermark_ms is None or known.watermark_ms <= (manifest.watermark_ms or 0):
+            return None
         is_continued = manifest.next_offset >= known.next_offset and self._is_still_there()
         return known.watermark_ms if is_continued else None
 

@@ -59,14 +59,14 @@ class StackedLists:
     """Lists that can be stacked, all around the same centroids. Immutable and thread-safe."""
 
     def __init__(self, files: Sequence[InvertedLists], former: StackedLists | None = None) -> None:
-        """`former` is an earlier stack around these centroids. Its codes are shared if they are the same."""
+        """`former` is an earlier stack around these centroids. What it knows of the same files is kept."""
         self._files = tuple(files)  # kept alive, because FAISS reads their lists
         self.around = files[0].around
         self._num_lists = self.around.num_lists
         self._index, self._lists = _stack(files)
         self._first_lists = (np.arange(len(files)) * self._num_lists)[:, None]
         self.num_nodes = int(self._index.ntotal)
-        self._first_ids = np.zeros(len(files) * self._num_lists, np.int64)
+        self._first_ids = self._known_first_ids(former)
         """The address of each list's first id; 0 until somebody asks for it."""
         self._parameters = SearchParameters()
         self._codes: StackedCodes | None = _stack_codes(files, None if former is None else former._codes)
@@ -79,6 +79,17 @@ class StackedLists:
         efforts = [one.around.effort for one in files if one.scan_codes is not None]
         self._scan_error = max((effort.scan_error for effort in efforts), default=0.0)
         self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
+
+    def _known_first_ids(self, former: StackedLists | None) -> NDArray[np.int64]:
+        """Return what the former stack knows of the same files, (files · lists,), with 0 for the others."""
+        known = np.zeros((len(self._files), self._num_lists), np.int64)
+        if former is not None:
+            of_files = former._first_ids.reshape(-1, self._num_lists)
+            places = {id(file): place for place, file in enumerate(former._files)}
+            for own, file in zip(known, self._files, strict=True):
+                if id(file) in places:
+                    own[:] = of_files[places[id(file)]]
+        return known.ravel()
 
     def search(self, queries: Queries, k: int, near: NearLists | None = None) -> Found:
         """Return the k best nodes of each query in the near lists of all files: scores and labels.
