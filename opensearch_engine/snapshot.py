@@ -72,6 +72,7 @@ class OpenSearchSnapshot:
         self._observer = observer
         self.shards = shards
         self.dimension = index.description.fingerprint.dimension
+        self.lineage: object = object()
 
     def observed_by(self, observer: SearchObserver | None) -> OpenSearchSnapshot:
         if observer is None:

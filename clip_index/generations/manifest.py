@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import xxhash
@@ -13,7 +15,7 @@ from pyroaring import BitMap
 
 from clip_index.content import Modality
 from clip_index.errors import DamagedFile, OtherFormat
-from clip_index.storage.digested_json import dump_digested, parse_digested
+from clip_index.storage.digested_json import canonical_of, dump_digested, parse_digested
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.pack import ALIGNMENT, PackPart
 
@@ -30,6 +32,8 @@ SEGMENTS = "segments"
 TOMBSTONES = "tombstones"
 CENTROIDS = "centroids"
 _PACK_SUFFIX = ".pack"
+_SEGMENTS_BEGIN, _SEGMENTS_END = b'"segments":[', b'],"tombstones":{'
+"""Around the segments in a manifest as it is written now. A text in it would have its quotes escaped."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _GREATEST = 2**63 - 1
@@ -58,13 +62,16 @@ class SegmentPack:
     parts: Mapping[str, PackPart]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SegmentEntry:
     """A segment as a manifest names it; `num_vectors` counts distinct embeddings by modality.
 
     A segment of format 1 has no `pack`: its parts are `files` in a folder. `centroids` tells, by
     modality, the file of the set of centroids that the segment's lists share with other segments, where
-    they do.
+    they do. Flat vectors may name a set as well: then the pack tells which of its lists each would lie in.
+
+    It has no slots, because the names of its files are made once: every reload asks for those of all
+    segments.
     """
 
     segment_id: str
@@ -83,7 +90,7 @@ class SegmentEntry:
     def size_bytes(self) -> int:
         return sum(digest.size_bytes for _, digest in self.stored_files())
 
-    @property
+    @cached_property
     def stored_name(self) -> str:
         """The name in the shard's store of the pack or the folder."""
         return pack_name(self.segment_id) if self.pack else f"{SEGMENTS}/{self.segment_id}"
@@ -95,11 +102,11 @@ class SegmentEntry:
         for name, digest in self.files.items():
             yield f"{self.stored_name}/{name}", digest
 
-    def files_needed(self) -> Iterator[tuple[str, FileDigest]]:
-        """Yield also the sets of centroids, which other segments may need as well."""
-        yield from self.stored_files()
-        for digest in self.centroids.values():
-            yield centroids_name(digest), digest
+    @cached_property
+    def files_needed(self) -> Sequence[tuple[str, FileDigest]]:
+        """The same, and also the sets of centroids, which other segments may need as well."""
+        sets = ((centroids_name(digest), digest) for digest in self.centroids.values())
+        return (*self.stored_files(), *sets)
 
     @property
     def is_quantised(self) -> bool:
@@ -182,7 +189,7 @@ class Manifest:
 
     def files(self) -> Iterator[tuple[str, FileDigest]]:
         """Yield the name of every file that this generation needs once, with the digest that it must have."""
-        yield from dict(file for entry in self.segments for file in entry.files_needed()).items()
+        yield from dict(file for entry in self.segments for file in entry.files_needed).items()
         yield from self.tombstone_files()
 
     def tombstone_files(self) -> Iterator[tuple[str, FileDigest]]:
@@ -217,12 +224,34 @@ class ParsedSegments:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[dict[str, Any], SegmentEntry]] = {}
+        self._text = b""
+        self._fields: list[dict[str, Any]] = []
+
+    def read(self, data: bytes, file: str) -> dict[str, Any]:
+        """Do what `parse_digested` does. Segments that were named in front before are not parsed again.
+
+        The digest is one of all bytes, so what is left out is what the manifest before said.
+        """
+        canonical = canonical_of(data) or b""
+        before, begin, rest = canonical.partition(_SEGMENTS_BEGIN)
+        text, end, behind = rest.partition(_SEGMENTS_END)
+        if not (begin and end):
+            self._text = b""
+            return parse_digested(data, file)
+        known = self._text
+        if not known or not text.startswith(known) or text[len(known) : len(known) + 1] not in (b"", b","):
+            fields = parse_digested(data, file)
+        else:
+            fields = json.loads(b"".join([before, begin, text[len(known) + 1 :], end, behind]))
+            fields["segments"] = [*self._fields, *fields["segments"]]
+        self._text, self._fields = text, fields["segments"]
+        return fields
 
     def parse(self, segments: Sequence[dict[str, Any]]) -> tuple[SegmentEntry, ...]:
         parsed: dict[str, tuple[dict[str, Any], SegmentEntry]] = {}
         for fields in segments:
             known = self._known.get(fields["id"])
-            is_known = known is not None and known[0] == fields
+            is_known = known is not None and (known[0] is fields or known[0] == fields)
             parsed[fields["id"]] = known if known and is_known else (fields, _parse_segment(fields))
         if len(parsed) != len(segments):
             raise ValueError("a segment is named twice")
@@ -237,12 +266,12 @@ def parse_manifest(data: bytes, file: str, parsed: ParsedSegments | None = None)
 
     `file` names the file in these errors.
     """
-    fields = parse_digested(data, file)
     try:
+        fields = parse_digested(data, file) if parsed is None else parsed.read(data, file)
         manifest = _manifest_from_fields(fields, file, parsed or ParsedSegments())
         _check(manifest)
         return manifest
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DamagedFile(file, f"unexpected content ({error!r})") from error
 
 
@@ -287,7 +316,7 @@ def _parse_segment(fields: dict[str, Any]) -> SegmentEntry:
     _check_names(entry.segment_id, *entry.files)
     _check_names(*(digest.xxh3_128 for digest in entry.centroids.values()))
     _check_counts(entry.num_contents, entry.num_deletes, *entry.num_vectors.values())
-    _check_counts(*(digest.size_bytes for _, digest in entry.files_needed()))
+    _check_counts(*(digest.size_bytes for _, digest in entry.files_needed))
     if entry.pack is not None:
         _check_parts(entry.pack)
     return entry

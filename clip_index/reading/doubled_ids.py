@@ -64,10 +64,11 @@ class _KnownSegments:
         Most calls come because another shard has changed, and find the views of the call before. These are
         not kept alive, because they may be those of a former generation or of an index that was replaced.
         """
-        if [known() for known in self._latest] == list(views):
-            return []
-        self._latest = list(map(ref, views))
-        return [view.segment for view in views if view.segment not in self]
+        latest = {id(view) for known in self._latest if (view := known()) is not None}
+        changed = [view for view in views if id(view) not in latest]
+        if changed:
+            self._latest = list(map(ref, views))
+        return [view.segment for view in changed if view.segment not in self]
 
     def __contains__(self, segment: Segment) -> bool:
         return segment in (self._small if _is_small(segment) else self._large)

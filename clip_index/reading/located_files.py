@@ -66,7 +66,7 @@ class LocatedFiles:
             known = self._find_known(name, entry)
             if known is None:
                 before_each()
-                known = Located(entry, self.verify(entry.files_needed()))
+                known = Located(entry, self.verify(entry.files_needed))
             located[name] = known
         for dead in filter(None, (entry.file for entry in manifest.tombstones.values())):
             name = tombstones_name(dead.file_name)
@@ -96,7 +96,7 @@ class LocatedFiles:
 
     def check_sizes(self, entry: SegmentEntry) -> None:
         """Raise `DamagedFile` if a file was cut short since it was verified."""
-        for name, digest in entry.files_needed():
+        for name, digest in entry.files_needed:
             check_size(self._store.local_file(name, digest), digest)
 
     def _find_known(self, name: str, named: SegmentEntry | TombstonesFile) -> Located | None:

@@ -37,6 +37,8 @@ from clip_index.views.segment_view import SegmentView
 from clip_index.views.snapshot import ShardSnapshot, ShardView, count_contents
 from clip_index.views.tail import build_tails
 
+_FOLLOW_WATERMARK_EVERY_SECONDS = 0.2
+"""While other shards commit. It is a time that a reader shows, and no content waits for it."""
 _MAX_RETRIES = 10
 _MAX_STEPS = 4
 _LIST_EVERY_SECONDS = 1.0
@@ -121,7 +123,7 @@ class ShardReader:
 
     def _reload(self) -> bool:
         if not self._has_changed():
-            if self._clock() - self._watermark_read_at >= self.store.look_every_seconds:
+            if not self._has_read_watermark_lately():
                 self._follow_watermark()
             return False
         for _ in range(_MAX_RETRIES):
@@ -262,9 +264,12 @@ class ShardReader:
     def _watermark_before(self, manifest: Manifest) -> int | None:
         """The known watermark, if this manifest continues the known generation.
 
-        It does not after a repair or a rollback, and not in a shard that was built again or put back.
+        It does not after a repair or a rollback, and not in a shard that was built again or put back. None
+        also where it does not matter, because the manifest itself has a later one.
         """
         known = self.view.snapshot
+        if known.watermark_ms is None or known.watermark_ms <= (manifest.watermark_ms or 0):
+            return None
         is_continued = manifest.next_offset >= known.next_offset and self._is_still_there()
         return known.watermark_ms if is_continued else None
 
@@ -328,6 +333,10 @@ class ShardReader:
         )
         return ShardView(self.store.name, snapshot, segments, build_tails(segments, self.view.tails))
 
+    def _has_read_watermark_lately(self) -> bool:
+        every_seconds = max(_FOLLOW_WATERMARK_EVERY_SECONDS, self.store.look_every_seconds)
+        return self._clock() - self._watermark_read_at < every_seconds
+
     def _follow_watermark(self) -> None:
         snapshot = self.view.snapshot
         watermark_ms = self._watermark_ms(snapshot.next_offset, self._writer_epoch, snapshot.watermark_ms)
@@ -340,6 +349,8 @@ class ShardReader:
         A stored watermark holds for every generation of its writer epoch, or of a later one, that covers
         its next offset.
         """
+        if known_ms is not None and self._has_read_watermark_lately():
+            return known_ms
         self._watermark_read_at = self._clock()
         watermark = read_watermark(self.store)
         if watermark is None or watermark.next_offset > next_offset or watermark.writer_epoch > writer_epoch:

@@ -20,6 +20,7 @@ from clip_index.searching.sampling import sample_contents
 from clip_index.searching.sources import FewOfAll, ShardSource, Source, Sources
 from clip_index.searching.value_counts import CountedField, ValueCounts, count_values
 from clip_index.segments.id_table import hash_ids
+from clip_index.segments.segment import Segment
 from clip_index.vectors.queries import MIN_DEPTH, Around, Queries, Reach
 from clip_index.views.best_rows import RowScores
 from clip_index.views.snapshot import Hit, Location, SearchObserver, ShardSnapshot, ShardView
@@ -42,6 +43,8 @@ class Searcher:
         self._sources: dict[Modality, Sources] = {}
         self._searched: set[Modality] = set()
         self.dimension = dimension
+        self.lineage: object = object()
+        """What searchers have in common that differ by small segments alone, each from the one before."""
         self.shards: Mapping[str, ShardSnapshot] = {shard.name: shard.snapshot for shard in self._shards}
 
     @property
@@ -54,12 +57,19 @@ class Searcher:
             return self
         observed = Searcher(self._shards, self.dimension, observer)
         observed._sources, observed._searched = self._sources, self._searched
+        observed.lineage = self.lineage
         return observed
 
     def prepare_like(self, former: Searcher) -> None:
         """Prepare for searches of what was searched in `former`, or the first of each would do it."""
+        if self._merged_segments() <= former._merged_segments():
+            self.lineage = former.lineage
         for modality in tuple(former._searched):
-            self._sources_of(modality)
+            self._sources[modality] = Sources(self._shards, modality, former._sources_of(modality))
+
+    def _merged_segments(self) -> set[Segment]:
+        segments = (view.segment for shard in self._shards for view in shard.segments)
+        return {one for one in segments if any(not file.is_flat for file in one.vector_files.values())}
 
     def search(
         self,

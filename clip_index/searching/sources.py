@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import compress
+from itertools import chain, compress
 from operator import not_
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -61,10 +61,9 @@ class _NumberedSources:
 
     def __init__(self, sources: Sequence[ShardSource]) -> None:
         self._views = [(source.shard, view) for source in sources for view in source.rows.views]
-        self._rows = NumberedRows(view.segment.num_rows for _, view in self._views)
-        self.first_rows = starts_of(
-            sum(view.segment.num_rows for view in source.rows.views) for source in sources
-        )
+        num_rows = [[view.segment.num_rows for view in source.rows.views] for source in sources]
+        self._rows = NumberedRows(chain.from_iterable(num_rows))
+        self.first_rows = starts_of(map(sum, num_rows))
 
     def locate(self, row: int) -> Location:
         number, own_row = self._rows.locate(row)
@@ -80,15 +79,25 @@ class Stack:
     Their rows are numbered through. Immutable and thread-safe.
     """
 
-    def __init__(self, sources: Sequence[ShardSource], modality: Modality) -> None:
+    def __init__(
+        self, sources: Sequence[ShardSource], modality: Modality, former: Stack | None = None
+    ) -> None:
+        """`former` is an earlier stack around the same centroids."""
         parts = [part for source in sources if (part := source.rows.part_of_stack(modality))]
-        self._lists = StackedLists([part.lists for part in parts])
+        self._lists: StackedLists = StackedLists(
+            [part.lists for part in parts], former._lists if former else None
+        )
         self._sources = _NumberedSources(sources)
         self._first_rows = np.array(self._sources.first_rows)
         self._node_rows = StackedRows([part.node_rows for part in parts], self._sources.first_rows)
         self._eligible = [source.rows.eligible(modality, None) for source in sources]
         num_live = sum(eligible.nodes.num_nodes for eligible in self._eligible if eligible.nodes is not None)
         self._live_share = max(1, num_live) / self._lists.num_nodes
+
+    @property
+    def centroids(self) -> Any:
+        """The FAISS index of the centroids."""
+        return self._lists.around.centroids
 
     def locate(self, row: int) -> Location:
         return self._sources.locate(row)
@@ -137,16 +146,24 @@ Source: TypeAlias = "ShardSource | Stack | FewOfAll"
 class Sources:
     """The segments and tails of a modality in all shards. Immutable and thread-safe."""
 
-    def __init__(self, shards: Iterable[ShardView], modality: Modality) -> None:
+    def __init__(
+        self, shards: Iterable[ShardView], modality: Modality, former: Sources | None = None
+    ) -> None:
+        """Of `former`, the sources of an earlier searcher, is shared what has not changed."""
+        known = {} if former is None else former._of_shards
+        self._of_shards: dict[int, tuple[ShardView, Sequence[ShardSource]]] = {
+            id(shard): known.get(id(shard)) or (shard, _sources_of(shard, modality)) for shard in shards
+        }
         self.by_shard: Sequence[tuple[str, Sequence[ShardSource]]] = [
-            (shard.name, [ShardSource(shard.name, source) for source in shard.sources(modality)])
-            for shard in shards
+            (shard.name, sources) for shard, sources in self._of_shards.values()
         ]
         self.all = [source for _, sources in self.by_shard for source in sources]
         self.around = _find_around(self.all, modality)
         self.has_rest = any(source.rows.has_rest(modality) for source in self.all)
         """Whether a search may leave out anything: only inverted lists have lists that it does not scan."""
-        self.stacks, self.alone = _stack(self.all, modality)
+        self.stacks: list[Stack]
+        self.alone: list[ShardSource]
+        self.stacks, self.alone = _stack(self.all, modality, () if former is None else former.stacks)
         self._modality = modality
         self._thinned: dict[tuple[int, ...], Stack] = {}
         self._prepare_thinned()
@@ -226,6 +243,10 @@ class Sources:
         return _NumberedSources(self.all)
 
 
+def _sources_of(shard: ShardView, modality: Modality) -> Sequence[ShardSource]:
+    return [ShardSource(shard.name, source) for source in shard.sources(modality)]
+
+
 def _find_around(sources: Iterable[ShardSource], modality: Modality) -> Mapping[int, Around]:
     """Return the lists of all shards around the same centroids together, by the `id` of these."""
     parts: defaultdict[int, list[Around]] = defaultdict(list)
@@ -234,7 +255,9 @@ def _find_around(sources: Iterable[ShardSource], modality: Modality) -> Mapping[
     return {key: join_around(arounds) for key, arounds in parts.items()}
 
 
-def _stack(sources: Iterable[ShardSource], modality: Modality) -> tuple[list[Stack], list[ShardSource]]:
+def _stack(
+    sources: Iterable[ShardSource], modality: Modality, former: Sequence[Stack]
+) -> tuple[list[Stack], list[ShardSource]]:
     """Return stacks of what can be stacked, and the other sources."""
     alone: list[ShardSource] = []
     groups: defaultdict[int, list[ShardSource]] = defaultdict(list)
@@ -243,7 +266,8 @@ def _stack(sources: Iterable[ShardSource], modality: Modality) -> tuple[list[Sta
         has_dead = source.rows.eligible(modality, None).nodes is not None
         (alone if part is None or has_dead else groups[id(part.lists.centroids)]).append(source)
     are_stacked = [len(group) >= _MIN_STACKED or _has_codes(group[0], modality) for group in groups.values()]
-    stacks = [Stack(group, modality) for group in compress(groups.values(), are_stacked)]
+    known = {id(stack.centroids): stack for stack in former}
+    stacks = [Stack(group, modality, known.get(key)) for key, group in compress(groups.items(), are_stacked)]
     alone += [source for group in compress(groups.values(), map(not_, are_stacked)) for source in group]
     return stacks, alone
 

@@ -29,6 +29,7 @@ from clip_index.segments.segment_files import (
     codes_name,
     effort_name,
     embeddings_name,
+    lists_name,
     nodes_name,
     vectors_name,
 )
@@ -61,7 +62,6 @@ class Segment:
         self.contents = self._ids.contents
         self.deletes = self._ids.deletes
         self.is_image: NDArray[np.bool_] = np.asarray(pc.equal(self.contents.column("modality"), "image"))
-        self._reader = ColumnReader(self.contents)
         self._row_masks = RowMasks(self.contents)
         self._value_counts: BoundedCache[str, pa.Table] = BoundedCache(
             _NUM_CACHED_COUNTS, size_of=lambda counts: counts.nbytes
@@ -76,6 +76,11 @@ class Segment:
             modality: PairMasks(self._row_masks, file.node_rows)
             for modality, file in self.vector_files.items()
         }
+
+    @cached_property
+    def _reader(self) -> ColumnReader:
+        """Opened by the first hit. Most small segments are merged before they have one."""
+        return ColumnReader(self.contents)
 
     @cached_property
     def time_blocks(self) -> TimeBlocks:
@@ -199,8 +204,9 @@ def _open_vectors(parts: SegmentParts, modality: Modality, shared: CentroidSet |
     node_rows = map_array(parts.map(nodes_name(modality)))
     exact = parts.map(embeddings_name(modality)) if embeddings_name(modality) in parts else None
     codes = parts.map(codes_name(modality)) if codes_name(modality) in parts else None
+    listed = parts.map(lists_name(modality)) if lists_name(modality) in parts else None
     vectors, effort = parts.map(vectors_name(modality)), _read_effort(parts, modality)
-    return VectorFile(vectors, node_rows, effort, shared, exact, codes)
+    return VectorFile(vectors, node_rows, effort, shared, exact, codes, listed)
 
 
 def _open_set(

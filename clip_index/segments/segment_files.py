@@ -72,6 +72,11 @@ def codes_name(modality: Modality) -> str:
     return f"{modality}.codes.npy"
 
 
+def lists_name(modality: Modality) -> str:
+    """Only beside flat vectors whose lists around a shared set of centroids are known."""
+    return f"{modality}.lists.npy"
+
+
 @dataclass(frozen=True, slots=True)
 class ModalityVectors:
     """fp16 embeddings (n, dimension) and the row of the segment that each belongs to, (n,) uint32."""
@@ -79,7 +84,7 @@ class ModalityVectors:
     embeddings: NDArray[np.float16]
     rows: NDArray[np.uint32]
     known: KnownLists | None = None
-    """The lists that the embeddings lie in already."""
+    """The lists that the embeddings lie in already. Beside flat vectors they are stored if all are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ def write_segment(
     try:
         with PackWriter(store.staging_path(name)) as pack:
             written = _write_parts(pack, rows, write_vectors)
-        shared = _publish_shared(store, written)
+        _publish_shared(store, written)
         digest = store.publish(name)
     finally:
         store.remove_staged(name)  # if the segment was published, nothing is left to remove
@@ -141,7 +146,7 @@ def write_segment(
         num_deletes=rows.deletes.num_rows,
         num_vectors={modality: vectors.num_nodes for modality, vectors in written.items()},
         pack=SegmentPack(digest, _with_digests(pack.parts, digest.size_bytes)),
-        centroids=shared,
+        centroids={modality: vectors.around for modality, vectors in written.items() if vectors.around},
     )
 
 
@@ -159,16 +164,18 @@ def remove_segment(store: ShardStore, segment_id: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _WrittenVectors:
-    """How many distinct embeddings a modality has, and its lists, if it has any."""
+    """How many distinct embeddings a modality has, and its lists, if it has any.
+
+    `around` is the set of centroids that the lists share, or that flat vectors have lists around.
+    """
 
     num_nodes: int
     lists: WrittenLists | None
+    around: FileDigest | None
 
 
-def _publish_shared(
-    store: ShardStore, written: Mapping[Modality, _WrittenVectors]
-) -> dict[Modality, FileDigest]:
-    """Write the sets of centroids that the lists share; return them.
+def _publish_shared(store: ShardStore, written: Mapping[Modality, _WrittenVectors]) -> None:
+    """Write the sets of centroids that the lists share. Those of flat vectors are in the shard already.
 
     One that is there is written again. A former owner of the shard may be in the middle of its collection,
     and may have found the file to be old and unused: it looks at the age again before it removes the file.
@@ -176,10 +183,9 @@ def _publish_shared(
     Each shard has a copy of its own. So its generations need nothing of other shards, whose writers
     collect garbage as they like.
     """
-    shared = {m: v.lists.shared for m, v in written.items() if v.lists is not None and v.lists.shared}
-    for file in shared.values():
-        store.renew(centroids_name(file.digest), file.data)
-    return {modality: file.digest for modality, file in shared.items()}
+    for vectors in written.values():
+        if vectors.lists is not None and (file := vectors.lists.shared) is not None:
+            store.renew(centroids_name(file.digest), file.data)
 
 
 def _write_parts(
@@ -204,15 +210,24 @@ def _write_vectors(
     _write_array(pack, nodes_name(modality), node_map.node_rows)
     with pack.part(vectors_name(modality)) as file:
         lists = write_vectors(file, node_map.embeddings, others, modality, node_map.known)
-    if lists is not None and lists.is_quantised:
+    if lists is None:
+        return _WrittenVectors(len(node_map.embeddings), None, _write_known(pack, modality, node_map.known))
+    if lists.is_quantised:
         _write_array(pack, embeddings_name(modality), node_map.embeddings)
-    if lists is not None:
-        with pack.part(effort_name(modality)) as file:
-            write_effort(file, lists.effort)
-    if lists is not None and lists.write_codes is not None:
+    with pack.part(effort_name(modality)) as file:
+        write_effort(file, lists.effort)
+    if lists.write_codes is not None:
         with pack.part(codes_name(modality)) as file:
             lists.write_codes(file)
-    return _WrittenVectors(len(node_map.embeddings), lists)
+    return _WrittenVectors(len(node_map.embeddings), lists, lists.shared.digest if lists.shared else None)
+
+
+def _write_known(pack: PackWriter, modality: Modality, known: KnownLists | None) -> FileDigest | None:
+    """Write the lists of flat vectors if all of them are known; return the set that they lie around."""
+    if known is None or (known.lists < 0).any():
+        return None
+    _write_array(pack, lists_name(modality), known.lists.astype(np.uint32))
+    return known.digest
 
 
 def _write_tables(pack: PackWriter, rows: SegmentRows) -> None:

@@ -6,6 +6,8 @@ the life of each array.
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 from typing import Any
 
@@ -22,8 +24,19 @@ PARSING_HEADERS = threading.Lock()
 at a time may end in "SystemError: AST constructor recursion depth mismatch"."""
 
 
+_USUAL_MAGIC = b"\x93NUMPY\x01\x00"
+_USUAL_HEADER = re.compile(
+    rb"\{'descr': '(<[fiu][248]|\|[biu]1)', 'fortran_order': False, 'shape': \((\d+),(?: (\d+))?\), \} *\n"
+)
+"""What NumPy writes of an array of one or two dimensions. To parse it by `ast` takes 40 µs, and a new segment
+has five of them."""
+
+
 def map_array(part: MappedPart) -> NDArray[Any]:
     """Return the C-ordered array of a `.npy`, read-only. The mapping lives as long as the array."""
+    usual = _map_usual(part)
+    if usual is not None:
+        return usual
     with pa.BufferReader(part.data) as source:
         try:
             version = npy.read_magic(source)
@@ -34,3 +47,20 @@ def map_array(part: MappedPart) -> NDArray[Any]:
             return data.reshape(shape)
         except (ValueError, KeyError) as error:
             raise DamagedFile(part.path, f"not an array ({error})") from error
+
+
+def _map_usual(part: MappedPart) -> NDArray[Any] | None:
+    """Return the array if its header is a usual one, and its bytes are as many as the header says."""
+    begin = part.data.slice(0, min(part.data.size, 10)).to_pybytes()
+    first = 10 + int.from_bytes(begin[8:], "little")
+    if begin[:8] != _USUAL_MAGIC or part.data.size < first:
+        return None
+    header = _USUAL_HEADER.fullmatch(part.data.slice(10, first - 10).to_pybytes())
+    if header is None:
+        return None
+    dtype = np.dtype(header[1].decode())
+    shape = tuple(int(length) for length in header.groups()[1:] if length is not None)
+    num_bytes = dtype.itemsize * math.prod(shape)
+    if part.data.size != first + num_bytes:
+        return None
+    return np.frombuffer(part.data, dtype, offset=first, count=math.prod(shape)).reshape(shape)

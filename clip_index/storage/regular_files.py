@@ -32,7 +32,7 @@ _KINDS = {
 }
 
 
-def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+def open_regular(path: Path | str, flags: int = os.O_RDONLY) -> int:
     """Open a regular file, never a link; return its descriptor, which the caller closes."""
     regular_size(path)
     try:
@@ -64,12 +64,12 @@ def again_if_stale(action: Callable[[], _ResultT]) -> _ResultT:
     return action()
 
 
-def read_regular(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+def read_regular(path: Path | str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Read a regular file of at most `max_bytes`; `FileNotFoundError` if there is none."""
     return again_if_stale(partial(_read_once, path, max_bytes))
 
 
-def _read_once(path: Path, max_bytes: int) -> bytes:
+def _read_once(path: Path | str, max_bytes: int) -> bytes:
     with os.fdopen(open_regular(path), "rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
         # `read` reserves as much memory as it is asked for
@@ -81,14 +81,14 @@ def _read_once(path: Path, max_bytes: int) -> bytes:
     return data
 
 
-def regular_size(path: Path) -> int:
+def regular_size(path: Path | str) -> int:
     """Return the size of a regular file without opening it; `FileNotFoundError` if there is none."""
     status = os.lstat(path)
     _refuse_irregular(path, status)
     return status.st_size
 
 
-def check_folders(top: Path, folder: Path) -> None:
+def check_folders(top: Path | str, folder: Path | str) -> None:
     """Raise `DamagedFile` if something between `top` and `folder` is no directory; `top` may be a link.
 
     `folder` is built from `top`. Folders that are missing are no damage: whoever opens a file in them
@@ -107,7 +107,7 @@ def check_folders(top: Path, folder: Path) -> None:
             raise DamagedFile(current, f"{_kind(mode)}, where a directory is expected")
 
 
-def _refuse_irregular(path: Path, status: os.stat_result) -> None:
+def _refuse_irregular(path: Path | str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise DamagedFile(path, f"{_kind(status.st_mode)}, where a file is expected")
 

@@ -34,6 +34,7 @@ from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.regular_files import read_regular
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.lists.codebook import fits_codebook, may_have_codes, train_codebook
+from clip_index.vectors.vectors import use_one_thread
 
 _FEW_PER_ROOT, _FEW_LISTS, _LISTS_PER_ROOT = 2.0, 447, 2**0.5
 """Lists are 2·√nodes up to 447 (50,000 nodes), and √(2·nodes) from 100,000 nodes on.
@@ -115,6 +116,14 @@ class CentroidSet:
             cosines[first : first + _BLOCK] = scores[np.arange(len(scores)), nearest]
         return Assigned(lists, cosines)
 
+    def nearest(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
+        """Return the nearest list of each embedding, (n,), which does not depend on the other embeddings.
+
+        The last bits of a product of matrices do. Between two centroids that are about as near, `assign` may
+        choose the other one.
+        """
+        return nearest_lists(self.index, embeddings)
+
     def lists_of(
         self, embeddings: NDArray[np.float16], known: NDArray[np.int64] | None = None
     ) -> NDArray[np.int64]:
@@ -125,6 +134,13 @@ class CentroidSet:
         lists: NDArray[np.int64] = known.copy()
         lists[is_new] = self.assign(embeddings[is_new]).lists
         return lists
+
+
+def nearest_lists(centroids: Any, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
+    """Return which of the centroids (a FAISS index) is nearest to each embedding, (n,)."""
+    use_one_thread()
+    lists: NDArray[np.int64] = centroids.assign(embeddings.astype(np.float32), 1)[:, 0]
+    return np.ascontiguousarray(lists)
 
 
 def num_lists_of(num_nodes: int) -> int:

@@ -160,12 +160,14 @@ class VectorFile:
         shared: CentroidSet | None = None,
         exact: MappedPart | None = None,
         codes: MappedPart | None = None,
+        listed: MappedPart | None = None,
     ) -> None:
         """Open what is mapped; `FileNotFoundError` if its file was collected.
 
         It must have been verified: a truncated mapped file kills the process. `effort` is what was
         measured for its lists, and `shared` the set of centroids that they lie around. Quantised lists
-        have the embeddings themselves in `exact`. Other lists may have `codes` beside them.
+        have the embeddings themselves in `exact`. Other lists may have `codes` beside them. Flat embeddings
+        may have beside them, in `listed`, the list around `shared` that each of them would lie in.
         """
         self._part = part  # kept alive, because the index points into its bytes
         try:
@@ -181,7 +183,10 @@ class VectorFile:
             else None
         )
         self.vectors: Vectors = self.lists or FlatVectors(self._index)
+        self.shared = shared  # kept alive, because others look for it while somebody uses it
         self._around: tuple[Any, NDArray[np.int64]] | None = None
+        if listed is not None and shared is not None:
+            self._around = (shared.index, _map_listed(listed, self.num_nodes, shared))
 
     def _open_lists(
         self,
@@ -249,14 +254,17 @@ class VectorFile:
         return embeddings
 
     def lists_of_pairs(self, is_kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return the list of each kept pair of the node map, (kept,); −1 where the file has no lists."""
+        """Return the list of each kept pair of the node map, (kept,); −1 where no list is known."""
         nodes = self.node_rows.nodes[is_kept].astype(np.int64)
-        return np.full(len(nodes), -1) if self.lists is None else self.lists.lists_of(nodes)
+        if self.lists is not None:
+            return self.lists.lists_of(nodes)
+        return np.full(len(nodes), -1) if self._around is None else self._around[1][nodes]
 
     def lists_around(self, guide: InvertedLists, merged: Sequence[VectorFile] = ()) -> NDArray[np.int64]:
         """Return the list of `guide` that each node would lie in, (nodes,); remembered for its centroids.
 
-        A merge may have made this file of the `merged` ones. What they remember is not looked for again.
+        Whoever has written the file may have stored them. If not, a merge may have made this file of the
+        `merged` ones. What they remember is not looked for again.
         """
         known = self._around
         if known is None or known[0] is not guide.centroids:
@@ -288,6 +296,16 @@ def _remembered_lists(nodes: NDArray[np.float16], files: Sequence[VectorFile]) -
     order, wanted = np.argsort(digests), _digests(nodes)[:, 0]
     at = order[np.searchsorted(digests, wanted, sorter=order).clip(max=len(order) - 1)]
     return np.where(digests[at] == wanted, lists[at], -1)
+
+
+def _map_listed(part: MappedPart, num_nodes: int, shared: CentroidSet) -> NDArray[np.int64]:
+    """Read the list of each node, (nodes,); `DamagedFile` if they are not lists of the set."""
+    lists = map_array(part)
+    if lists.dtype != np.uint32 or lists.shape != (num_nodes,):
+        raise DamagedFile(part.path, f"an array of {lists.dtype} {lists.shape}, where lists are expected")
+    if lists.max(initial=0) >= shared.num_lists:
+        raise DamagedFile(part.path, f"list {lists.max()} of {shared.num_lists}")
+    return lists.astype(np.int64)
 
 
 def _open_index(part: MappedPart) -> Any:

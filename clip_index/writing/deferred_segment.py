@@ -86,7 +86,7 @@ class DeferredSegment:
 
     def _open(self) -> Segment:
         """Verify what is not verified yet, then map all of it. A file that is missing is damage."""
-        for name, digest in self.entry.files_needed():
+        for name, digest in self.entry.files_needed:
             self._verify_file(name, digest)
         try:
             return Segment(self._store, self.entry, self._sets)
@@ -108,7 +108,7 @@ class DeferredSegment:
         A file that is damaged or missing is looked at once more as a whole, as at a takeover: that names the
         damage, and fetches a damaged local copy again. That it was good in a former try does not count.
         """
-        for name, digest in self.entry.files_needed():
+        for name, digest in self.entry.files_needed:
             if self.is_whole or self._damage is not None:
                 break
             try:

@@ -24,7 +24,8 @@ from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.shard_store import ShardStore
 from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.calibration import TARGET_RECALL
-from clip_index.vectors.centroid_set import KnownLists
+from clip_index.vectors.centroid_set import CentroidSets, KnownLists
+from clip_index.vectors.lists.inverted_lists import MIN_NODES
 from clip_index.vectors.shared_vectors import SharedVectors
 from clip_index.vectors.vector_file import VectorFile
 from clip_index.writing.other_segments import OtherSegments, open_verified
@@ -101,9 +102,9 @@ def renumbered_rows(row_map: NDArray[np.int64], dead: BitMap) -> BitMap:
 
 def _open_sources(job: MergeJob, manifest: Manifest) -> list[_Source]:
     entries = [entry for entry in manifest.segments if entry.segment_id in job.segment_ids]
-    sources, num_rows = [], 0
+    sources, num_rows, sets = [], 0, CentroidSets()
     for entry in entries:
-        segment = open_verified(job.store, entry)
+        segment = open_verified(job.store, entry, sets)
         is_alive = live_rows_mask(_read_dead(job.store, manifest, entry), entry.num_contents)
         row_map = np.where(is_alive, num_rows + np.cumsum(is_alive) - 1, DROPPED)
         num_rows += int(is_alive.sum())
@@ -196,15 +197,20 @@ def _merge_modality(sources: Sequence[_Source], modality: Modality) -> ModalityV
         file.read_pairs(is_kept, embeddings[first:end])
         _refuse_not_finite(source.segment, modality, embeddings[first:end])
         rows[first:end] = source.row_map[file.node_rows.rows[is_kept]]
-    return ModalityVectors(embeddings, rows, _known_lists(files, kept, modality))
+    return ModalityVectors(embeddings, rows, _known_lists(files, kept, modality, embeddings))
 
 
 def _known_lists(
-    files: Sequence[tuple[_Source, VectorFile]], kept: Sequence[NDArray[np.bool_]], modality: Modality
+    files: Sequence[tuple[_Source, VectorFile]],
+    kept: Sequence[NDArray[np.bool_]],
+    modality: Modality,
+    embeddings: NDArray[np.float16],
 ) -> KnownLists | None:
     """Return the lists that what stays lies in already, around the set that most of it lies around.
 
-    To find the nearest of 2,000 lists takes half the CPU time of a merge.
+    To find the nearest of 2,000 lists takes half the CPU time of a merge. In a segment that is too small for
+    lists, the others are looked for now, so that those of all `embeddings` are stored beside it. Otherwise
+    they are looked for when a set is chosen.
     """
     digests = [source.segment.entry.centroids.get(modality) for source, _ in files]
     num_around: Counter[FileDigest] = Counter()
@@ -218,7 +224,12 @@ def _known_lists(
         file.lists_of_pairs(is_kept) if digest == most else np.full(np.count_nonzero(is_kept), -1)
         for (_, file), digest, is_kept in zip(files, digests, kept, strict=True)
     ]
-    return KnownLists(most, np.concatenate(lists))
+    known = np.concatenate(lists)
+    around = next(f.shared for (_, f), d in zip(files, digests, strict=True) if d == most)
+    is_new = known < 0
+    if around is not None and len(known) < MIN_NODES and is_new.any():
+        known[is_new] = around.nearest(embeddings[is_new])
+    return KnownLists(most, known)
 
 
 def _refuse_not_finite(segment: Segment, modality: Modality, embeddings: NDArray[np.float16]) -> None:

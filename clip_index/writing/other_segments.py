@@ -21,17 +21,17 @@ from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore
 from clip_index.storage.verified_files import verified_file
-from clip_index.vectors.centroid_set import CentroidFile, read_file
+from clip_index.vectors.centroid_set import CentroidFile, CentroidSets, read_file
 
 _MAX_SIBLINGS = 64
 _SEED = 7
 
 
-def open_verified(store: ShardStore, entry: SegmentEntry) -> Segment:
+def open_verified(store: ShardStore, entry: SegmentEntry, sets: CentroidSets) -> Segment:
     """Open a segment whose files are what its entry says; else raise `DamagedFile`."""
     for name, digest in entry.stored_files():
         verified_file(store, name, digest)
-    return Segment(store, entry)
+    return Segment(store, entry, sets)
 
 
 class OtherSegments:
@@ -49,6 +49,7 @@ class OtherSegments:
         self._own = [(store, entry) for entry in manifest.segments]
         self._without = without
         self._siblings = siblings[:_MAX_SIBLINGS]
+        self._sets = CentroidSets()
         self.num_shards = 1 + len(siblings)
 
     def num_nodes(self, modality: Modality) -> int:
@@ -79,7 +80,7 @@ class OtherSegments:
         for store, entry in rest:
             num_drawn = round(num_nodes * entry.num_vectors[modality] / max(1, total))
             try:
-                file = open_verified(store, entry).vector_files[modality]
+                file = open_verified(store, entry, self._sets).vector_files[modality]
             except (DamagedFile, OSError):
                 continue
             nodes = random.choice(file.num_nodes, min(num_drawn, file.num_nodes), replace=False)

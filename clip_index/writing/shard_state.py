@@ -140,7 +140,7 @@ def open_for_look_ups(store: ShardStore, manifest: Manifest) -> ShardState:
         if can_be_deferred(entry):
             segments[entry.segment_id] = DeferredSegment(store, entry, sets)
         else:
-            for name, digest in entry.files_needed():
+            for name, digest in entry.files_needed:
                 verified_file(store, name, digest, verify)
             segments[entry.segment_id] = Segment(store, entry, sets)
     for name, digest in manifest.tombstone_files():

@@ -21,6 +21,7 @@ from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.flat_vectors import write_flat
 from clip_index.vectors.vector_file import VectorWriter
 from clip_index.writing.buffer import Buffer
+from clip_index.writing.commit_lists import CommitLists
 from clip_index.writing.current_state import CurrentState
 from clip_index.writing.erasure import ErasureBacklog, ErasureBudget
 from clip_index.writing.merge_policy import MergeSettings
@@ -80,6 +81,7 @@ class ShardWriter:
             clock=clock,
             siblings=tuple(index.shard_store(p) for p in index.partitions if p != partition),
         )
+        self._lists = CommitLists(self.store, state.sets)
         self._buffer = Buffer()
         self._next_offset = state.manifest.next_offset
         self._watermark_ms = state.manifest.watermark_ms or 0
@@ -254,7 +256,7 @@ class ShardWriter:
         contents, deletes = self._buffer.contents(), self._buffer.deletes()
         if not contents and not deletes:
             return []
-        rows = rows_from_buffer(contents, deletes)
+        rows = self._lists.listed(rows_from_buffer(contents, deletes), self.manifest.segments)
         return [write_segment(self.store, new_segment_id(self.epoch), rows, self._settings.write_sealed)]
 
     def _install(self, sealed: list[SegmentEntry]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Sequence
 
 from query_api.search.ranking.query_embedding import QueryEmbedding
@@ -21,28 +20,29 @@ class QuickSearches:
     """Decides whether a plain search runs on the event loop. Used by the event loop's thread alone.
 
     It does if no other request is worked on, and if the last search of the same searcher took at most
-    `max_seconds`. The queries of a batch are taken to need that time each. So the first search of each
-    searcher runs in a worker, where it may wait for a disk. With 0 no search runs on the loop.
+    `max_seconds`. The queries of a batch are taken to need that time each. So the first search of a
+    searcher runs in a worker, where it may wait for a disk, unless a few small segments are all that it has
+    beside the last one. With 0 no search runs on the loop.
     """
 
     def __init__(self, slots: RequestSlots, workers: Workers, max_seconds: float = DEFAULT_SECONDS) -> None:
         self._slots = slots
         self._workers = workers
         self._max_seconds = max_seconds
-        self._searched: weakref.ref[Snapshot] | None = None
+        self._searched: object = None  # the lineage of the last searcher
         self._seconds_of_query = 0.0
 
     def note(self, searcher: Snapshot, stages: Stages, num_queries: int = 1) -> None:
         """Remember how long a search that has been made took for each of its queries."""
         seconds = sum(stages.seconds.get(stage, 0.0) for stage in _STAGES)
-        self._searched = weakref.ref(searcher)
+        self._searched = searcher.lineage
         self._seconds_of_query = seconds / num_queries
 
     async def may_run(
         self, searcher: Snapshot, searches: Sequence[tuple[QueryEmbedding, RatedOptions]]
     ) -> bool:
         """Whether the loop may make these searches now, in one call."""
-        if self._searched is None or self._searched() is not searcher:
+        if self._searched is not searcher.lineage:
             return False
         if len(searches) * self._seconds_of_query > self._max_seconds:
             return False

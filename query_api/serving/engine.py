@@ -75,6 +75,14 @@ class Snapshot(Protocol):
         """What is covered of each shard, by the shard's name."""
         ...
 
+    @property
+    def lineage(self) -> object:
+        """The same object for snapshots of which the first search takes no longer than later ones.
+
+        What each of them has beside the one before is small, and was read just now.
+        """
+        ...
+
     def observed_by(self, observer: SearchObserver | None) -> Snapshot:
         """Return the same snapshot, whose searches tell the observer of each shard's part."""
         ...

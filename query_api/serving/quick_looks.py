@@ -23,6 +23,8 @@ class QuickLooks:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self.num_awaiting = 0
+        """How many requests wait for a newer generation. While there are some, there is no rest."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="quick look")
         self._is_closing = False
         self._looking_since: float | None = None
@@ -32,22 +34,28 @@ class QuickLooks:
         """When the present quick look began; None between two of them. It hangs if that was long ago."""
         return self._looking_since
 
-    async def wait(self, interval_seconds: float) -> None:
-        """Return when a full look is due: after a hint, or after 0.5 s or the interval if that is longer."""
+    async def wait(self, interval_seconds: float, rest_seconds: float = 0.0) -> None:
+        """Return when a full look is due: after a hint, or after 0.5 s or the interval if that is longer.
+
+        For the first `rest_seconds` nothing is looked for, unless somebody waits for it.
+        """
         if interval_seconds >= FULL_LOOK_SECONDS:
             await asyncio.sleep(interval_seconds)
             return
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._wait, interval_seconds)
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._wait, interval_seconds, rest_seconds
+        )
 
     def close(self) -> None:
         self._is_closing = True
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _wait(self, interval_seconds: float) -> None:
-        deadline = time.monotonic() + FULL_LOOK_SECONDS
+    def _wait(self, interval_seconds: float, rest_seconds: float) -> None:
+        began = time.monotonic()
+        rested, deadline = began + rest_seconds, began + FULL_LOOK_SECONDS
         while not self._is_closing and time.monotonic() < deadline:
             time.sleep(interval_seconds)  # an event with a timeout would take five times the CPU time
-            if self._has_news():
+            if (time.monotonic() >= rested or self.num_awaiting) and self._has_news():
                 return
 
     def _has_news(self) -> bool:

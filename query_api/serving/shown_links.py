@@ -103,6 +103,10 @@ class LinkShowingSnapshot:
     def shards(self) -> Mapping[str, ShardSnapshot]:
         return self.inner.shards
 
+    @property
+    def lineage(self) -> object:
+        return self.inner.lineage
+
     def observed_by(self, observer: SearchObserver | None) -> Snapshot:
         observed = self.inner.observed_by(observer)
         return self if observed is self.inner else LinkShowingSnapshot(observed, self._shown_links)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clip_index.content import Embeddings
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train
-from clip_index.vectors.centroid_set import CentroidSet, num_lists_of, train_centroids
+from clip_index.vectors.centroid_set import CentroidSet, nearest_lists, num_lists_of, train_centroids
 from clip_index.vectors.effort import UNCALIBRATED, Effort
 from clip_index.vectors.lists.list_members import ListedSelection, ListMembers, listed
 from clip_index.vectors.lists.list_ranking import ListRanking
@@ -98,9 +98,15 @@ def build_lists(centroids: Any, num_lists: int | None = None) -> Any:
 
 
 def add_listed(index: Any, embeddings: NDArray[np.float16], lists: NDArray[np.int64]) -> None:
-    """Add embeddings to an index of `build_lists`, each to the list that it is assigned to."""
-    nodes = embeddings.astype(np.float32)
-    index.add_core(len(nodes), faiss.swig_ptr(nodes), None, faiss.swig_ptr(lists))
+    """Add embeddings to an index of `build_lists`, each to the list that it is assigned to.
+
+    Their codes are fp16 numbers as they are. FAISS takes each behind the number of its list.
+    """
+    num_bytes = int(index.coarse_code_size())
+    codes = np.empty((len(embeddings), num_bytes + int(index.code_size)), np.uint8)
+    codes[:, :num_bytes] = lists.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :num_bytes]
+    codes[:, num_bytes:] = np.ascontiguousarray(embeddings).view(np.uint8)
+    index.add_sa_codes(codes, np.arange(index.ntotal, index.ntotal + len(codes)))
 
 
 class InvertedLists:
@@ -248,9 +254,7 @@ class InvertedLists:
 
     def assign(self, embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
         """Return the list whose centroid is nearest to each embedding, (n,)."""
-        use_one_thread()
-        lists: NDArray[np.int64] = self.centroids.assign(embeddings.astype(np.float32), 1)[:, 0]
-        return np.ascontiguousarray(lists)
+        return nearest_lists(self.centroids, embeddings)
 
     def select(self, is_node: NDArray[np.bool_]) -> NodeSelection:
         return self._select_bits(pack_bits(is_node), int(np.count_nonzero(is_node)))

@@ -205,6 +205,7 @@ class StackedCodes:
 
     def __init__(self, files: Sequence[tuple[int, ScanCodes]]) -> None:
         """Each file has a number. Its codes have a tag that no other file's have."""
+        self._numbered = list(files)
         self._files = tuple(codes for _, codes in files)  # kept alive, because FAISS reads their lists
         by_tag = sorted((codes.tag, number) for number, codes in files)
         self._tags = np.array([tag for tag, _ in by_tag])
@@ -214,6 +215,10 @@ class StackedCodes:
         self._index, self._stack = _stack(self._files)
         self._lengths = np.sum([codes.lengths for codes in self._files], axis=0)
         self.numbers = frozenset(number for number, _ in files)
+
+    def has(self, files: Sequence[tuple[int, ScanCodes]]) -> bool:
+        """Whether these are the files, each with its number."""
+        return self._numbered == files
 
     def count(self, lists: NDArray[np.int64]) -> int:
         """Return how many nodes lie in some lists, (n,), of all files."""

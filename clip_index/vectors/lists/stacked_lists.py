@@ -58,17 +58,18 @@ def part_of_stack(vectors: Vectors, node_rows: NodeRows, num_rows: int) -> Stack
 class StackedLists:
     """Lists that can be stacked, all around the same centroids. Immutable and thread-safe."""
 
-    def __init__(self, files: Sequence[InvertedLists]) -> None:
+    def __init__(self, files: Sequence[InvertedLists], former: StackedLists | None = None) -> None:
+        """`former` is an earlier stack around these centroids. What it knows of the same files is kept."""
         self._files = tuple(files)  # kept alive, because FAISS reads their lists
         self.around = files[0].around
         self._num_lists = self.around.num_lists
         self._index, self._lists = _stack(files)
         self._first_lists = (np.arange(len(files)) * self._num_lists)[:, None]
         self.num_nodes = int(self._index.ntotal)
-        self._first_ids = np.zeros(len(files) * self._num_lists, np.int64)
+        self._first_ids = self._known_first_ids(former)
         """The address of each list's first id; 0 until somebody asks for it."""
         self._parameters = SearchParameters()
-        self._codes = _stack_codes(files)
+        self._codes: StackedCodes | None = _stack_codes(files, None if former is None else former._codes)
         self._without_codes = self._first_lists
         if self._codes is not None:
             are_without = [number not in self._codes.numbers for number in range(len(files))]
@@ -78,6 +79,17 @@ class StackedLists:
         efforts = [one.around.effort for one in files if one.scan_codes is not None]
         self._scan_error = max((effort.scan_error for effort in efforts), default=0.0)
         self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
+
+    def _known_first_ids(self, former: StackedLists | None) -> NDArray[np.int64]:
+        """Return what the former stack knows of the same files, (files · lists,), with 0 for the others."""
+        known = np.zeros((len(self._files), self._num_lists), np.int64)
+        if former is not None:
+            of_files = former._first_ids.reshape(-1, self._num_lists)
+            places = {id(file): place for place, file in enumerate(former._files)}
+            for own, file in zip(known, self._files, strict=True):
+                if id(file) in places:
+                    own[:] = of_files[places[id(file)]]
+        return known.ravel()
 
     def search(self, queries: Queries, k: int, near: NearLists | None = None) -> Found:
         """Return the k best nodes of each query in the near lists of all files: scores and labels.
@@ -190,14 +202,20 @@ class StackedLists:
         return found
 
 
-def _stack_codes(files: Sequence[InvertedLists]) -> StackedCodes | None:
-    """Return the codes of those files that have some. Of two with equal tags, one does without."""
+def _stack_codes(files: Sequence[InvertedLists], former: StackedCodes | None) -> StackedCodes | None:
+    """Return the codes of those files that have some: the former ones, if they are the same.
+
+    Of two files with equal tags, one does without.
+    """
     by_tag = {
         one.scan_codes.tag: (number, one.scan_codes)
         for number, one in enumerate(files)
         if one.scan_codes is not None
     }
-    return StackedCodes(list(by_tag.values())) if by_tag else None
+    found = list(by_tag.values())
+    if former is not None and former.has(found):
+        return former
+    return StackedCodes(found) if found else None
 
 
 def _join(first: Found, second: Found, k: int) -> Found:

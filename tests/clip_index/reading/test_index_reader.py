@@ -153,8 +153,8 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
     """Files that are there and cannot be opened, as with a failing disk or without the right to."""
     paths, open_file = set[Path](), os.open
 
-    def fail_to_open(path: Path, *arguments: int, **options: int) -> int:
-        if path in paths:
+    def fail_to_open(path: Path | str, *arguments: int, **options: int) -> int:
+        if Path(path) in paths:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return open_file(path, *arguments, **options)
 
@@ -553,9 +553,11 @@ def test_a_reload_prepares_the_searches_that_the_former_searcher_has_made_and_no
     prepared: list[str] = []
 
     class NotedSources(Sources):
-        def __init__(self, shards: Iterable[ShardView], modality: Modality) -> None:
+        def __init__(
+            self, shards: Iterable[ShardView], modality: Modality, former: Sources | None = None
+        ) -> None:
             prepared.append(modality)
-            super().__init__(shards, modality)
+            super().__init__(shards, modality, former)
 
     monkeypatch.setattr(searcher, "Sources", NotedSources)
     writer = take_over(index)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clip_index.errors import DamagedFile
 from clip_index.generations.history import ManifestReader, manifest_name, read_newest
 from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.manifest import dump_manifest
+from clip_index.generations.manifest import (
+    Manifest,
+    ParsedSegments,
+    SegmentEntry,
+    SegmentPack,
+    dump_manifest,
+    parse_manifest,
+)
 from clip_index.reading.shard_reader import ShardReader
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
+from clip_index.storage.pack import PackPart
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.shards import add, content, create_index, path_of, removal, take_over
 
@@ -165,3 +176,34 @@ def test_a_segment_that_is_named_again_is_parsed_once(writer: ShardWriter) -> No
     assert second is not None
     assert second[0] == read_newest(writer.store)
     assert [a is b for a, b in zip(first[0].segments, second[0].segments, strict=False)] == [True] * 5
+
+
+def entry_of(number: int) -> SegmentEntry:
+    parts = {"contents.arrow": PackPart(0, 64), 'odd"],"tombstones":{': PackPart(64, number)}
+    pack = SegmentPack(FileDigest(1_000, f"{number:032x}"), parts)
+    return SegmentEntry(f"1-{number}", 5, 0, {"image": 5}, pack=pack)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(st.integers(1, 6), max_size=5, unique=True), min_size=1, max_size=8))
+def test_manifests_are_read_alike_after_whatever_other_ones(generations: list[list[int]]) -> None:
+    """After a commit that appends segments, a merge that replaces some, a rollback."""
+    parsed = ParsedSegments()
+    for number, segments in enumerate(generations, 1):
+        manifest = Manifest(number, 1, 'a "writer"', "nonce", 0, number, tuple(map(entry_of, segments)))
+        data = dump_manifest(manifest)
+        assert parse_manifest(data, "manifest", parsed) == parse_manifest(data, "manifest") == manifest
+        former = json.dumps(json.loads(data), sort_keys=True).encode()  # as earlier releases wrote it
+        assert parse_manifest(former, "manifest", parsed) == manifest
+
+
+def test_what_is_damaged_behind_known_segments_is_damage() -> None:
+    parsed = ParsedSegments()
+    manifest = Manifest(1, 1, "writer", "nonce", 0, 1, (entry_of(1),))
+    parse_manifest(dump_manifest(manifest), "manifest", parsed)
+    data = dump_manifest(replace(manifest, segments=(entry_of(1), entry_of(2))))
+    for position in range(len(data)):
+        changed = bytearray(data)
+        changed[position] ^= 1
+        with pytest.raises(DamagedFile):
+            parse_manifest(bytes(changed), "manifest", parsed)

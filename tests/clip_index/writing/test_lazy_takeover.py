@@ -270,7 +270,7 @@ def test_a_segment_without_digests_of_parts_is_verified_as_a_whole(index: IndexD
     store, manifest = index.shard_store(0), newest(index)
     former = dump_manifest(manifest).decode()
     for part in parts_with_digests(manifest.segments[0]):
-        former = former.replace(f', "{part}"', "")
+        former = former.replace(f',"{part}"', "")
     assert without_part_digests(parse_unchecked(former).segments[0])
     damage(index, _DEFERRED)
     name = f"manifest-{manifest.generation:020d}.json"

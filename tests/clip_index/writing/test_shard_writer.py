@@ -247,7 +247,7 @@ def test_a_failed_directory_fsync_leaves_the_outcome_to_the_disk(
 
 def test_a_damaged_manifest_is_never_skipped(index: IndexDirectory, writer: ShardWriter) -> None:
     name = manifest_name(writer.generation)
-    damaged = writer.store.read(name).replace(b'"writer_epoch": 1', b'"writer_epoch": 2')
+    damaged = writer.store.read(name).replace(b'"writer_epoch":1', b'"writer_epoch":2')
     rewrite(writer.store, name, damaged)
     with pytest.raises(DamagedFile, match=name):
         take_over(index)

@@ -22,6 +22,7 @@ from query_api.search.ranking.query_embedding import QueryEmbedding
 from query_api.search.request.options import RatedOptions
 from query_api.serving.request_slots import RequestSlots
 from query_api.serving.workers import Workers
+from query_api.swap.index_swap import INDEX_SWAP
 from query_api.telemetry.stages import Stages
 from tests.query_api.conftest import StartService
 from tests.query_api.small_index import SmallIndex
@@ -67,7 +68,11 @@ async def test_the_first_search_of_a_searcher_is_made_in_a_worker_and_the_next_o
     assert threads[1:] == [loop_thread, loop_thread]
     small_index.commit(0, small_index.text("t-new", "a new dress"))
     await ask(client, vector=VECTOR, modality="text", min_offsets={"content-uploads-0": 4}, timeout_ms=60_000)
-    assert threads[3].startswith("worker")
+    assert threads[3] == loop_thread, "beside the searcher before it has a small segment alone"
+    searcher = client.app[INDEX_SWAP].pair.index.searcher  # type: ignore[union-attr, index]
+    searcher.lineage = object()  # type: ignore[misc]
+    await ask(client, vector=VECTOR, modality="text")
+    assert threads[4].startswith("worker")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from clip_index.reading.index_reader import IndexReader
 from query_api import opened_index, options_from_settings
 from query_api.serving import quick_looks
 from query_api.serving.quick_looks import QuickLooks
+from query_api.serving.served_index import MAX_REST_SECONDS, REST_FACTOR
 from query_api.settings import IndexSettings
 from query_api.swap.index_swap import INDEX_SWAP
 from tests.consumer.running import PATIENCE_SECONDS
@@ -80,6 +82,37 @@ async def test_a_long_interval_needs_no_quick_looks() -> None:
     waiting = asyncio.create_task(looks(fail).wait(LONG))
     assert not (await asyncio.wait([waiting], timeout=0.01))[0]
     waiting.cancel()
+
+
+@pytest.mark.parametrize("num_awaiting", [0, 1], ids=["nobody waits", "somebody waits"])
+async def test_nothing_is_looked_for_during_a_rest_unless_somebody_waits_for_it(num_awaiting: int) -> None:
+    reader: Any = SimpleNamespace(may_have_news=lambda: True)
+    quick = QuickLooks(reader)
+    quick.num_awaiting = num_awaiting
+    waiting = asyncio.create_task(quick.wait(0.001, rest_seconds=0.3))
+    ended, _ = await asyncio.wait([waiting], timeout=0.1)
+    assert len(ended) == num_awaiting
+    await asyncio.wait_for(waiting, PATIENCE_SECONDS)
+    quick.close()
+
+
+async def test_after_a_reload_the_loop_rests_in_proportion_to_its_cpu_time(
+    small_index: SmallIndex, start_service: StartService
+) -> None:
+    client = await start_service(small_index)
+    assert client.app is not None
+    served = client.app[INDEX_SWAP].pair.index
+    reload = served._reader.reload
+
+    def reload_slowly() -> bool:
+        end = time.thread_time() + 0.005
+        while time.thread_time() < end:
+            pass
+        return reload()
+
+    served._reader.reload = reload_slowly  # type: ignore[method-assign]
+    await served.reload()
+    assert REST_FACTOR * 0.005 <= served._rest_seconds <= MAX_REST_SECONDS
 
 
 async def test_a_quick_look_that_hangs_is_seen(small_index: SmallIndex, start_service: StartService) -> None:

@@ -1,0 +1,44 @@
+"""Arrays are mapped as NumPy has written them, whether their headers are usual ones or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clip_index.errors import DamagedFile
+from clip_index.storage.mapped_array import map_array
+from clip_index.storage.mapped_part import map_file
+
+ARRAYS = [
+    np.arange(6, dtype=np.uint64).reshape(2, 3),
+    np.arange(5, dtype=np.uint32),
+    np.arange(6, dtype=np.float16).reshape(3, 2),
+    np.arange(3, dtype=np.uint8),
+    np.array([True, False]),
+    np.empty((2, 0), np.uint64),
+    np.empty(0, np.float32),
+    np.arange(8, dtype=np.int64).reshape(2, 2, 2),
+    np.arange(3, dtype=">u4"),
+    np.array(7),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype} {array.shape}")
+def test_an_array_is_mapped_as_numpy_reads_it(array: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", array)
+    mapped = map_array(map_file(tmp_path / "array.npy"))
+    assert (mapped.dtype, mapped.shape, mapped.tolist()) == (array.dtype, array.shape, array.tolist())
+    assert not mapped.flags.writeable
+
+
+@pytest.mark.parametrize("array", ARRAYS[:4], ids=lambda array: f"{array.dtype} {array.shape}")
+def test_an_array_that_is_cut_short_is_damage(array: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "array.npy"
+    np.save(path, array)
+    for length in (0, 5, 9, 60, path.stat().st_size - 1):
+        cut = tmp_path / f"{length}.npy"
+        cut.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(DamagedFile):
+            map_array(map_file(cut))
