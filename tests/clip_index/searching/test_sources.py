@@ -141,19 +141,22 @@ def test_equal_scores_of_a_stack_are_ordered_by_content_id_across_shards(searche
         assert answers(searcher, FEW[:1], k=k) == [whole[:k]]
 
 
-def test_segments_with_dead_rows_are_searched_beside_the_stack(searcher: Searcher) -> None:
+def with_a_third_dead(searcher: Searcher) -> tuple[Searcher, SegmentView]:
+    """Let every third row of the second shard's merged segment die; return that segment's new view too."""
     first, second = searcher.shard_views
     [merged, *others] = second.segments
-    dead = BitMap(range(0, merged.segment.num_rows, 3))
-    views = (SegmentView(merged.segment, dead), *others)
-    part_dead = Searcher(
-        [first, ShardView(second.name, ShardSnapshot(1, 0, 0, None, {}), views, second.tails)], DIMENSION
-    )
+    view = SegmentView(merged.segment, BitMap(range(0, merged.segment.num_rows, 3)))
+    shard = ShardView(second.name, ShardSnapshot(1, 0, 0, None, {}), (view, *others), second.tails)
+    return Searcher([first, shard], DIMENSION), view
+
+
+def test_segments_with_dead_rows_are_searched_beside_the_stack(searcher: Searcher) -> None:
+    part_dead, view = with_a_third_dead(searcher)
     sources = Sources(part_dead.shard_views, "image")
-    assert [source.rows for source in sources.alone] == [views[0]]
+    assert [source.rows for source in sources.alone] == [view]
     found = answers(part_dead, QUERIES, k=20)
     assert found == answers(part_dead.observed_by(Timed()), QUERIES, k=20)
-    assert not any(loc.view is views[0] and loc.row in dead for hits in found for _, _, loc in hits)
+    assert not any(loc.view is view and loc.row % 3 == 0 for hits in found for _, _, loc in hits)
 
 
 def with_dead(searcher: Searcher, *, nearest_to: np.ndarray | None, share: float) -> Searcher:
@@ -245,18 +248,13 @@ def test_the_few_rows_of_all_segments_and_tails_are_scanned_in_one_call(searcher
 
 
 def test_dead_rows_are_not_among_the_few(searcher: Searcher) -> None:
-    first, second = searcher.shard_views
-    [merged, *others] = second.segments
-    dead = BitMap(range(0, merged.segment.num_rows, 3))
-    views = (SegmentView(merged.segment, dead), *others)
-    part_dead = Searcher(
-        [first, ShardView(second.name, ShardSnapshot(1, 0, 0, None, {}), views, second.tails)], DIMENSION
-    )
+    merged = searcher.shard_views[1].segments[0]
+    part_dead, _ = with_a_third_dead(searcher)
     ask = {"k": 400, "row_filter": below(40)}
     found = answers(part_dead, QUERIES, **ask)
     assert found == answers(part_dead.observed_by(Timed()), QUERIES, **ask)
     [all_alive] = answers(searcher, QUERIES[:1], **ask)
-    alive = [hit for hit in all_alive if hit[2].view is not merged or hit[2].row not in dead]
+    alive = [hit for hit in all_alive if hit[2].view is not merged or hit[2].row % 3]
     assert [hit[:2] for hit in found[0]] == [hit[:2] for hit in alive]
     assert len(alive) < len(all_alive)
 

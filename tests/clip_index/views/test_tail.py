@@ -264,13 +264,18 @@ def test_beside_lists_a_single_small_segment_lies_in_lists_too(tmp_path: Path) -
     assert (len(sources.stacks), sources.alone) == (1, [])
 
 
+def open_merging(root: Path) -> tuple[ShardWriter, InlineLanes, IndexReader]:
+    """Open a new index whose writer merges three segments; the merge ends when the lanes release it."""
+    lanes = InlineLanes()
+    settings = WriterSettings(write_sealed=write_fastest, merge=MergeSettings(merge_factor=3))
+    writer = take_over(create_index(root), lanes=lanes, settings=settings)
+    return writer, lanes, IndexReader(root, clock=iter(range(0, 10**9, 1000)).__next__)
+
+
 def test_the_lists_of_merged_nodes_are_not_looked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lanes = InlineLanes()
-    settings = WriterSettings(write_sealed=write_fastest, merge=MergeSettings(merge_factor=3))
-    writer = take_over(create_index(tmp_path), lanes=lanes, settings=settings)
-    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    writer, lanes, reader = open_merging(tmp_path)
     for seed, num_rows in enumerate((4_100, 30, 30, 30)):
         commit_rows(writer, seed, num_rows)
     view_of(reader)
@@ -348,10 +353,7 @@ def test_a_merge_of_the_newest_segments_leaves_the_settled_block_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although the manifest names its result before the other segments."""
-    lanes = InlineLanes()
-    settings = WriterSettings(write_sealed=write_fastest, merge=MergeSettings(merge_factor=3))
-    writer = take_over(create_index(tmp_path), lanes=lanes, settings=settings)
-    reader = IndexReader(tmp_path, clock=iter(range(0, 10**9, 1000)).__next__)
+    writer, lanes, reader = open_merging(tmp_path)
     for seed, num_rows in enumerate((4_100, 600, 30, 30, 30)):
         commit_rows(writer, seed, num_rows)
     settled, _ = view_of(reader).tails["image"]
