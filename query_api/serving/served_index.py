@@ -35,8 +35,8 @@ STALLED_SECONDS = 120.0  # a look that opens and verifies a large segment may la
 REST_FACTOR, MAX_REST_SECONDS = 19.0, 0.2
 """After a reload the loop rests for 19 times its CPU time, so that reloads take a twentieth of a processor.
 
-Shards that commit 80 times a second together had fifty reloads, which took a fifth. Now one reload follows
-several commits. Whoever waits for an offset does not wait for the rest.
+With 60 to 76 commits a second in four shards they took a fifth. Now one reload follows several commits.
+Whoever waits for an offset does not wait for the rest.
 """
 RETRY_SECONDS = 1.0  # after "refused" and "failed": such causes change slowly
 
