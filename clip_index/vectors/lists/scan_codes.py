@@ -238,7 +238,7 @@ class StackedCodes:
         lists in each file.
         """
         probed = (lists + self._first_lists).ravel()
-        their_scores = np.ascontiguousarray(np.broadcast_to(scores, (len(self._files), len(scores))))
+        their_scores = np.concatenate([scores] * len(self._files))
         found, ids = np.empty(k, np.float32), np.empty(k, np.int64)
         self._index.search_preassigned_c(
             1,

@@ -220,10 +220,10 @@ def _stack_codes(files: Sequence[InvertedLists], former: StackedCodes | None) ->
 
 def _join(first: Found, second: Found, k: int) -> Found:
     """Return the k best of two results of one query, both best first."""
-    scores = np.concatenate([first[0], second[0]], axis=1)
-    labels = np.concatenate([first[1], second[1]], axis=1)
-    order = np.argsort(np.where(labels < 0, np.inf, -scores), axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(labels, order, 1)
+    scores = np.concatenate([first[0][0], second[0][0]])
+    labels = np.concatenate([first[1][0], second[1][0]])
+    order = np.where(labels < 0, np.inf, -scores).argsort(kind="stable")[:k]
+    return scores[None, order], labels[None, order]
 
 
 def _stack(files: Sequence[InvertedLists]) -> tuple[Any, Any]:
