@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,9 +134,20 @@ def lay_index(site: Site, layout: Layout, fingerprint: EncoderFingerprint) -> No
     )
     index, source = IndexDirectory.create(site.root, "main", description), cached_index(layout)
     for partition in range(NUM_PARTITIONS):
-        shutil.copytree(source.shard_path(partition), index.shard_path(partition))
+        shutil.copytree(
+            source.shard_path(partition), index.shard_path(partition), copy_function=_link_or_copy
+        )
     newest = [read_newest(site.shard_store(p)) for p in range(NUM_PARTITIONS)]
     _fill_log(site, max(manifest.next_offset for manifest in newest if manifest))
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Link packs, which nobody changes: written by the writer they lie in huge pages, copies do not."""
+    if source.endswith(".pack"):
+        with suppress(OSError):  # another file system
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 def _fill_log(site: Site, num_records: int) -> None:
