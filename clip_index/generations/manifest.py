@@ -232,20 +232,32 @@ class ParsedSegments:
 
         The digest is one of all bytes, so what is left out is what the manifest before said.
         """
-        canonical = canonical_of(data) or b""
+        canonical = canonical_of(data)
+        fields = None if canonical is None else self._read_new(canonical)
+        return parse_digested(data, file) if fields is None else fields
+
+    def _read_new(self, canonical: bytes) -> dict[str, Any] | None:
+        """Parse the segments apart from the rest; None if the manifest is not of the form of this release.
+
+        A later release may have lists behind the segments, or within fields that this one does not know.
+        """
         before, begin, rest = canonical.partition(_SEGMENTS_BEGIN)
         text, end, behind = rest.partition(_SEGMENTS_END)
-        if not (begin and end):
-            self._text = b""
-            return parse_digested(data, file)
-        known = self._text
-        if not known or not text.startswith(known) or text[len(known) : len(known) + 1] not in (b"", b","):
-            fields = parse_digested(data, file)
+        known, known_fields, new = self._text, self._fields, text
+        if known and text.startswith(known) and text[len(known) : len(known) + 1] in (b"", b","):
+            new = text[len(known) + 1 :]
         else:
-            fields = json.loads(b"".join([before, begin, text[len(known) + 1 :], end, behind]))
-            fields["segments"] = [*self._fields, *fields["segments"]]
-        self._text, self._fields = text, fields["segments"]
-        return fields
+            known, known_fields = b"", []
+        try:
+            new_fields = json.loads(b"[%b]" % new)
+            fields: dict[str, Any] = json.loads(b"".join([before, begin, b"null", end, behind]))
+        except (ValueError, RecursionError):
+            return None
+        has_gap = bool(known) and len(text) > len(known) and not new_fields  # a comma with nothing behind it
+        if has_gap or fields.get("segments") != [None]:
+            return None
+        self._text, self._fields = text, [*known_fields, *new_fields]
+        return {**fields, "segments": self._fields}
 
     def parse(self, segments: Sequence[dict[str, Any]]) -> tuple[SegmentEntry, ...]:
         parsed: dict[str, tuple[dict[str, Any], SegmentEntry]] = {}

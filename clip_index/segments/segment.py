@@ -39,6 +39,7 @@ from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.storage.mapped_array import map_array
 from clip_index.storage.shard_store import ShardStore
+from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.centroid_set import CentroidSet, CentroidSets
 from clip_index.vectors.effort import UNCALIBRATED, Effort, read_effort
 from clip_index.vectors.vector_file import VectorFile
@@ -215,7 +216,7 @@ def _open_set(
     digest = entry.centroids.get(modality)
     if digest is None:
         return None
-    return sets.find_or_open(digest, lambda: store.local_file(centroids_name(digest), digest))
+    return sets.find_or_open(digest, lambda: verified_file(store, centroids_name(digest), digest))
 
 
 def _read_effort(parts: SegmentParts, modality: Modality) -> Effort:

@@ -26,10 +26,11 @@ at a time may end in "SystemError: AST constructor recursion depth mismatch"."""
 
 _USUAL_MAGIC = b"\x93NUMPY\x01\x00"
 _USUAL_HEADER = re.compile(
-    rb"\{'descr': '(<[fiu][248]|\|[biu]1)', 'fortran_order': False, 'shape': \((\d+),(?: (\d+))?\), \} *\n"
+    rb"\{'descr': '(<[fiu][248]|\|[biu]1)', 'fortran_order': False, "
+    rb"'shape': \(([1-9]\d{0,17}),(?: ([1-9]\d{0,17}))?\), \} *\n"
 )
-"""What NumPy writes of an array of one or two dimensions. To parse it by `ast` takes 20 µs, and a new segment
-has five of them."""
+"""What NumPy writes of an array of one or two dimensions that is not empty. To parse it by `ast` takes 20 µs,
+and a new segment has five of them."""
 
 
 def map_array(part: MappedPart) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from clip_index.generations.manifest import SegmentEntry, centroids_name
 from clip_index.segments.segment_files import ModalityVectors, SegmentRows, effort_name
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.shard_store import ShardStore
+from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.centroid_set import CentroidSet, CentroidSets, KnownLists
 
 
@@ -70,7 +71,7 @@ class CommitLists:
         return guide.centroids
 
     def _path_of(self, digest: FileDigest) -> Path:
-        return self._store.local_file(centroids_name(digest), digest)
+        return verified_file(self._store, centroids_name(digest), digest)
 
 
 def guide_of(entries: Sequence[SegmentEntry], modality: Modality) -> FileDigest | None:

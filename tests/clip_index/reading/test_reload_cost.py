@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from clip_index.generations.manifest import (
     parse_manifest,
 )
 from clip_index.reading.shard_reader import ShardReader
+from clip_index.storage.digested_json import canonical_of, dump_digested, parse_digested
 from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.pack import PackPart
@@ -207,3 +209,30 @@ def test_what_is_damaged_behind_known_segments_is_damage() -> None:
         changed[position] ^= 1
         with pytest.raises(DamagedFile):
             parse_manifest(bytes(changed), "manifest", parsed)
+
+
+def with_lists_of_a_later_release(manifest: Manifest, names: list[str]) -> bytes:
+    fields = parse_digested(dump_manifest(manifest), "manifest")
+    return dump_digested({**fields, "details": {"segments": names, "tombstones": {}}, "sets": names})
+
+
+def test_lists_that_a_later_release_has_beside_the_segments_are_no_segments() -> None:
+    parsed = ParsedSegments()
+    for number, (segments, names) in enumerate([([1], ["a"]), ([1], ["a", "b"]), ([1, 2], ["a", "b"])], 1):
+        manifest = Manifest(number, 1, "writer", "nonce", 0, number, tuple(map(entry_of, segments)))
+        data = with_lists_of_a_later_release(manifest, names)
+        assert parse_manifest(data, "manifest", parsed) == manifest
+
+
+@pytest.mark.parametrize("gap", [b",", b", "])
+def test_a_comma_behind_known_segments_with_nothing_behind_it_is_damage(gap: bytes) -> None:
+    parsed = ParsedSegments()
+    data = dump_manifest(Manifest(1, 1, "writer", "nonce", 0, 1, (entry_of(1),)))
+    parse_manifest(data, "manifest", parsed)
+    canonical = canonical_of(data)
+    assert canonical is not None
+    before, end, behind = canonical.rpartition(b'],"tombstones":{')
+    spoilt = before + gap + end + behind
+    digest = xxhash.xxh3_128_hexdigest(spoilt).encode()
+    with pytest.raises(DamagedFile):
+        parse_manifest(spoilt[:-1] + b',"self_xxh3_128":"%b"}' % digest, "manifest", parsed)

@@ -42,3 +42,13 @@ def test_an_array_that_is_cut_short_is_damage(array: np.ndarray, tmp_path: Path)
         cut.write_bytes(path.read_bytes()[:length])
         with pytest.raises(DamagedFile):
             map_array(map_file(cut))
+
+
+@pytest.mark.parametrize("shape", ["9" * 5_000 + ",", "0, " + "9" * 30, f"0, {2**62}", f"{2**63}, 0", "007,"])
+def test_a_shape_that_no_array_has_is_damage(shape: str, tmp_path: Path) -> None:
+    text = f"{{'descr': '<u4', 'fortran_order': False, 'shape': ({shape}), }}\n".encode()
+    path = tmp_path / "array.npy"
+    items = bytes(28 if shape == "007," else 0)
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + items)
+    with pytest.raises(DamagedFile):
+        map_array(map_file(path))

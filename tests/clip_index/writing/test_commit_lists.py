@@ -16,6 +16,7 @@ from clip_index.searching.searcher import Searcher
 from clip_index.segments.columns import BufferedContent
 from clip_index.segments.segment_files import lists_name, nodes_name, rows_from_buffer, vectors_name
 from clip_index.segments.segment_parts import SegmentParts
+from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.mapped_array import map_array
 from clip_index.storage.mapped_part import map_file
 from clip_index.vectors.centroid_set import CentroidSet, CentroidSets
@@ -26,6 +27,7 @@ from clip_index.writing.commit_lists import CommitLists
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
+from fakes.object_stores import memory_bucket, object_store
 from fakes.shards import add, content, create_index, path_of, take_over, unit_vectors
 
 LISTS = lists_name("image")
@@ -36,7 +38,7 @@ HALF = 2_100
 class Shard:
     """One shard with a merged segment, whose merges run when a test says so."""
 
-    def __init__(self, root: Path, merge_factor: int = 2) -> None:
+    def __init__(self, root: IndexRoot, merge_factor: int = 2) -> None:
         self.lanes = InlineLanes()
         self.root = root
         merge = MergeSettings(merge_factor=merge_factor, max_dead_share=1.0)
@@ -60,7 +62,7 @@ class Shard:
         return view_of(self.root)
 
 
-def view_of(root: Path) -> ShardView:
+def view_of(root: IndexRoot) -> ShardView:
     reader = IndexReader(root)
     reader.reload()
     assert reader.searcher is not None
@@ -208,3 +210,17 @@ def test_lists_that_do_not_fit_are_damage(shard: Shard, tmp_path: Path, lists: n
         VectorFile(
             parts.map(vectors_name("image")), nodes, shared=shared, listed=map_file(tmp_path / "lists.npy")
         )
+
+
+def test_a_damaged_copy_of_a_set_is_fetched_again_by_merges_and_commits(tmp_path: Path) -> None:
+    shard = Shard(object_store(memory_bucket(), "", tmp_path / "machine"), merge_factor=3)
+    for seed in range(3):
+        shard.commit(unit_vectors(10 + seed, 30))
+    store, digest = shard.writer.store, shard.writer.manifest.segments[0].centroids["image"]
+    spoil(store.local_file(centroids_name(digest), digest))
+    shard.merge()
+    assert has_lists(shard.writer) == [True, False]
+    spoil(store.local_file(centroids_name(digest), digest))
+    rows = rows_from_buffer([BufferedContent(content("a"), None)], [])
+    found = CommitLists(store, CentroidSets()).listed(rows, shard.writer.manifest.segments)
+    assert found.vectors["image"].known is not None
