@@ -228,9 +228,11 @@ class RowMasks:
         assert positions.numbers is not None
         if positions.rows is None:
             return positions.numbers[rows]
+        if not len(positions.rows):
+            return np.full(len(rows), np.nan)
         items = np.searchsorted(positions.rows, rows)
-        numbers = np.append(positions.numbers, np.nan)[items]
-        return np.where(np.append(positions.rows, -1)[items] == rows, numbers, np.nan)
+        items[items == len(positions.rows)] = 0  # a row behind all that have one is none of these
+        return np.where(positions.rows[items] == rows, positions.numbers[items], np.nan)
 
     def _may_have_numbers(self, key: str) -> bool:
         return _NUMBERS in self._metadata and self._may_have(_NUMBERS, key)

@@ -27,6 +27,9 @@ MAX_K = 100
 SHORT_SECONDS = 0.001
 """About the CPU time that a search must take so that a second thread gains more than it costs the first."""
 
+_SHORT_TIMES = 10  # a search that takes so many times the seconds of a short one waits for a disk
+PATIENCE_SECONDS = 0.1  # a call of `MAX_TOGETHER` short searches takes a sixth of it
+
 _Waiting: TypeAlias = tuple[Snapshot, SharedSearch, "asyncio.Future[bytes]"]
 
 
@@ -40,6 +43,8 @@ class SharedSearches:
     While searches take less than `short_seconds` of CPU time each, one call fewer runs. The event loop
     then has a core for itself. It and the threads of more calls would spend their time handing the GIL to
     each other: on two cores, with 16 clients, a query takes a sixth less CPU time in one call at a time.
+    That holds only for calls that do not wait for a disk. So a call that runs for longer than
+    `patience_seconds` lets another one start: it may hang, and must not keep all searches waiting.
     """
 
     def __init__(
@@ -48,14 +53,17 @@ class SharedSearches:
         max_at_once: int,
         quick: QuickSearches | None = None,
         short_seconds: float = SHORT_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._workers = workers
         self._quick = quick
         self._max_at_once = max_at_once
         self._short_seconds = short_seconds
-        self._seconds_of_search = math.inf  # of CPU time, in the call that ended last
-        self._num_running = 0
+        self._patience_seconds = patience_seconds
+        self._are_short = False  # the searches of the call that ended last
+        self._running: dict[object, float] = {}  # since when each call runs
         self._waiting: deque[_Waiting] = deque()
+        self._is_looking = False
 
     async def search(
         self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages
@@ -65,27 +73,48 @@ class SharedSearches:
             answer = search(searcher, query, options, stages)
             self._quick.note(searcher, stages)
             return answer
-        if not self._waiting and self._num_running < self._num_allowed:
+        if not self._waiting and len(self._running) < self._num_allowed:
             return await self._search_at_once(searcher, query, options, stages)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting.append((searcher, SharedSearch(query, options, stages), future))
         self._start()
+        self._look_later()
         return await future
 
     @property
     def _num_allowed(self) -> int:
         """How many calls may run now."""
-        is_short = self._seconds_of_search < self._short_seconds
-        return max(1, self._max_at_once - is_short)
+        return max(1, self._max_at_once - (self._are_short and not self._has_long_call))
+
+    @property
+    def _has_long_call(self) -> bool:
+        latest = time.monotonic() - self._patience_seconds
+        return any(began <= latest for began in self._running.values())
+
+    def _look_later(self) -> None:
+        """Look again whether a call may start: no call may end until then."""
+        if self._waiting and not self._is_looking:
+            self._is_looking = True
+            asyncio.get_running_loop().call_later(self._patience_seconds, self._look)
+
+    def _look(self) -> None:
+        self._is_looking = False
+        self._start()
+        self._look_later()
+
+    def _begin(self) -> object:
+        call = object()
+        self._running[call] = time.monotonic()
+        return call
 
     async def _search_at_once(
         self, searcher: Snapshot, query: QueryEmbedding, options: RatedOptions, stages: Stages
     ) -> bytes:
-        self._num_running += 1
+        running = self._begin()
         try:
             answer = await self._workers.run(self._search_alone, searcher, query, options, stages)
         finally:
-            self._num_running -= 1
+            del self._running[running]
             self._start()
         if self._quick is not None:
             self._quick.note(searcher, stages)
@@ -103,10 +132,12 @@ class SharedSearches:
 
     @contextmanager
     def _timing(self, num_searches: int) -> Iterator[None]:
-        """Remember how much CPU time each search of a call takes."""
-        began = time.thread_time()
+        """Remember whether the searches of a call are short."""
+        began, began_work = time.monotonic(), time.thread_time()
         yield
-        self._seconds_of_search = (time.thread_time() - began) / num_searches
+        work = (time.thread_time() - began_work) / num_searches
+        seconds = (time.monotonic() - began) / num_searches
+        self._are_short = work < self._short_seconds and seconds < _SHORT_TIMES * self._short_seconds
 
     async def search_batch(
         self, searcher: Snapshot, queries: Sequence[tuple[QueryEmbedding, RatedOptions]], stages: Stages
@@ -122,11 +153,11 @@ class SharedSearches:
         return answer
 
     def _start(self) -> None:
-        while self._num_running < self._num_allowed and (taken := self._take()):
-            self._num_running += 1
+        while len(self._running) < self._num_allowed and (taken := self._take()):
+            running = self._begin()
             searcher, searches = taken[0][0], [one for _, one, _ in taken]
             call = self._workers.run(self._search_each, searcher, searches)
-            call.add_done_callback(partial(self._end, [future for _, _, future in taken]))
+            call.add_done_callback(partial(self._end, running, [future for _, _, future in taken]))
 
     def _take(self) -> list[_Waiting]:
         """Take one call's part of the waiting searches, so that the other calls get as many."""
@@ -143,10 +174,11 @@ class SharedSearches:
 
     def _end(
         self,
+        running: object,
         futures: Sequence[asyncio.Future[bytes]],
         call: asyncio.Future[list[bytes | Exception]],
     ) -> None:
-        self._num_running -= 1
+        del self._running[running]
         self._start()
         failure = call.exception()
         settle_each(futures, call.result() if failure is None else [failure] * len(futures))

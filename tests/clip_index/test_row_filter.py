@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -152,6 +153,19 @@ def test_the_pairs_of_nodes_and_rows_that_pass_are_those_of_the_mask_of_rows(
     assert found.tolist() == node_rows.in_pair_order(of_rows).tolist()
     assert by_pairs.holds_at(row_filter, np.array(rows)).tolist() == of_rows[rows].tolist()
     assert node_rows.nodes_of_pairs(found).tolist() == node_rows.eligible_nodes(of_rows).tolist()
+
+
+def test_to_look_at_few_rows_the_numbers_of_all_are_not_copied() -> None:
+    items = [content(str(n), metadata={"n": float(n)} if n % 2 else {}) for n in range(5000)]
+    masks = RowMasks(contents_batch([BufferedContent(item, None) for item in items]))
+    rows = np.array([1, 2, 4999])
+    masks.numbers_at("n", rows)  # the positions of the key are kept
+    tracemalloc.start()
+    found = masks.numbers_at("n", rows)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, [1.0, np.nan, 4999.0])
+    assert most < 5000
 
 
 @pytest.mark.parametrize("num_ranks", [0, 1, 254, 255, 256, 1000])

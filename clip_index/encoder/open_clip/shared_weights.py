@@ -13,9 +13,11 @@ here.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from uuid import uuid4
@@ -33,6 +35,7 @@ _ALIGNMENT = 64  # what oneDNN allocates weights with
 _COMPARED_BYTES = 2**20
 _PACKED_LAYOUT = 3  # c10::Layout::Mkldnn
 _READ_ONLY = 0o444
+_UNFINISHED = "unfinished-"
 
 
 class WeightsNotShared(Exception):
@@ -137,6 +140,7 @@ def _map_file(parts: Sequence[Bytes], directory: Path) -> Bytes:
     """Return the mapped bytes of the file that holds the parts, each at its start."""
     file = directory / f"weights-{_digest(parts)}"
     directory.mkdir(parents=True, exist_ok=True)
+    _remove_left_over(directory)
     for should_write in (False, True):
         if should_write:
             _write(parts, file)
@@ -182,19 +186,30 @@ def _equal(one: Bytes, other: Bytes) -> bool:
 def _write(parts: Sequence[Bytes], file: Path) -> None:
     """Write a file, or write one again that holds something else. All processes map the one that is first."""
     is_there = file.exists()
-    unfinished = file.with_name(f"unfinished-{file.name}-{uuid4().hex}")
+    unfinished = file.with_name(f"{_UNFINISHED}{file.name}-{uuid4().hex}")
     try:
         with unfinished.open("xb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # as long as somebody is writing it
             for part, start in zip(parts, _starts(parts), strict=True):
                 stream.seek(start)
                 stream.write(part.data)
-        unfinished.chmod(_READ_ONLY)
-        if is_there:
-            os.replace(unfinished, file)
-        else:
-            _link(unfinished, file)
+            stream.flush()
+            unfinished.chmod(_READ_ONLY)
+            if is_there:
+                os.replace(unfinished, file)
+            else:
+                _link(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _remove_left_over(directory: Path) -> None:
+    """Remove what processes have left that were killed while they were writing: 300 MB each time."""
+    for unfinished in directory.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError), unfinished.open("rb") as stream:  # one that is being written is locked
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(stream.fileno()).st_size:  # else it is about to be locked
+                unfinished.unlink()
 
 
 def _link(unfinished: Path, file: Path) -> None:

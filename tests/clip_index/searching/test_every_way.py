@@ -17,13 +17,14 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.row_filter import TIME_FIELD, AllOf, AnyOf, Condition, Exists, InRange, RowFilter
 from clip_index.searching import searcher as searching
 from clip_index.searching.searcher import Searcher
+from clip_index.segments import row_masks
 from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
-from clip_index.vectors import flat_vectors, queries, shared_vectors
+from clip_index.vectors import flat_vectors, node_rows, queries, scattered_codes, shared_vectors
 from clip_index.vectors.lists import inverted_lists, list_ranking, list_trial, stacked_lists
 from clip_index.vectors.vector_file import write_fastest
-from clip_index.views import best_rows, tail
+from clip_index.views import best_rows, eligible, segment_view, tail
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.inline_merges import InlineLanes
@@ -245,8 +246,18 @@ def lower_thresholds(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) 
     monkeypatch.setattr(TimeBlocks.__init__, "__defaults__", (int(rng.choice([5, 4096])),))
     if rng.random() < 0.3:
         forget_now_and_then(monkeypatch, np.random.default_rng(1))
+    lower_thresholds_of_few_rows(monkeypatch, rng.spawn(1)[0])
     bounds = [(20_000, 500, 64), (200, 40, 8), (40, 10, 4)][rng.integers(3)]
     monkeypatch.setattr(tail.build_tails, "__defaults__", bounds)
+
+
+def lower_thresholds_of_few_rows(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    monkeypatch.setattr(node_rows, "_MIN_TABLED", int(rng.choice([1, 50, 4096])))
+    monkeypatch.setattr(scattered_codes, "_BLOCK", int(rng.choice([3, 17, 1024])))
+    few_part = int(rng.choice([1, 2, 8, 30]))
+    for module in (eligible, segment_view):
+        monkeypatch.setattr(module, "FEW_PART", few_part)
+    monkeypatch.setattr(row_masks, "_FEW_PART", int(rng.choice([1, 2, 8, 30])))
 
 
 def forget_now_and_then(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:

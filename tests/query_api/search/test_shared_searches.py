@@ -115,7 +115,7 @@ async def test_it_is_shared_out_among_the_calls_that_may_run_at_once(searcher: G
 
 async def test_short_searches_leave_a_core_to_the_event_loop(searcher: GatedSearcher) -> None:
     with Workers(3) as workers:
-        searches = SharedSearches(workers, 2, short_seconds=3600.0)
+        searches = SharedSearches(workers, 2, short_seconds=3600.0, patience_seconds=3600.0)
         searcher.gate.set()
         await ask(searches, searcher, TEXTS[0])
         searcher.gate.clear()
@@ -124,6 +124,38 @@ async def test_short_searches_leave_a_core_to_the_event_loop(searcher: GatedSear
         searcher.gate.set()
         await asyncio.gather(*asked)
     assert searcher.sizes == [1, 1, 6]
+
+
+async def test_a_call_that_hangs_after_short_searches_does_not_keep_the_others_waiting(
+    searcher: GatedSearcher,
+) -> None:
+    other = GatedSearcher(searcher)
+    other.gate.set()
+    with Workers(3) as workers:
+        searches = SharedSearches(workers, 2, short_seconds=3600.0, patience_seconds=0.01)
+        await ask(searches, other, TEXTS[0])
+        hangs = ask(searches, searcher, TEXTS[0])
+        await until_begun(searcher)
+        waiting = [ask(searches, other, text) for text in TEXTS[1:]]
+        _, left = await asyncio.wait(waiting, timeout=PATIENCE_SECONDS)
+        searcher.gate.set()
+        await asyncio.gather(hangs, *waiting)
+    assert not left
+
+
+async def test_searches_that_wait_for_a_disk_are_not_short(searcher: GatedSearcher) -> None:
+    with Workers(3) as workers:
+        searches = SharedSearches(workers, 2, short_seconds=0.02, patience_seconds=3600.0)
+        first = ask(searches, searcher, TEXTS[0])
+        await until_begun(searcher)
+        await asyncio.sleep(0.25)  # more than ten times as long as a short search takes
+        searcher.gate.set()
+        await first
+        searcher.gate.clear()
+        asked = [ask(searches, searcher, text) for text in TEXTS[1:]]
+        await until_begun(searcher, 2)  # both wait at the gate
+        searcher.gate.set()
+        await asyncio.gather(*asked)
 
 
 async def test_as_many_go_together_as_are_bounded(searcher: GatedSearcher) -> None:

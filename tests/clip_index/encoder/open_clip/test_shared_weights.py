@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,20 @@ def test_a_damaged_file_is_written_again(settings: EncoderSettings, damage: Call
     damage(file)
     assert embeddings(load_encoder(settings)) == own_embeddings(settings)
     assert file.read_bytes() == whole
+
+
+def test_what_a_killed_process_has_left_is_removed_and_what_one_is_writing_is_not(
+    settings: EncoderSettings,
+) -> None:
+    load_encoder(settings)
+    file = only_file(settings)
+    killed, alive = (file.with_name(f"unfinished-{file.name}-{number}") for number in range(2))
+    killed.write_bytes(b"half")
+    alive.write_bytes(b"half")
+    with alive.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        load_encoder(settings)
+        assert set(file.parent.iterdir()) == {file, alive}
 
 
 def test_an_encoder_that_is_not_used_any_more_lets_go_of_the_file(settings: EncoderSettings) -> None:
