@@ -23,7 +23,15 @@ from benchmarks.indexes.searched_index import Layout, queries_of
 from benchmarks.processes.cores import own_core, started_on
 from benchmarks.processes.generated_encoder import FINGERPRINT
 from benchmarks.processes.process_figures import cpu_seconds
-from benchmarks.processes.services import Program, Running, lay_index, open_site, running, running_broker
+from benchmarks.processes.services import (
+    NO_RATE_LIMIT,
+    Program,
+    Running,
+    lay_index,
+    open_site,
+    running,
+    running_broker,
+)
 from benchmarks.segment_tax import LIVING
 from clip_index.content import MODALITIES
 from clip_index.reading.index_reader import IndexReader
@@ -87,6 +95,7 @@ def measure(*, quick: bool) -> Figure:
         program = Program(
             "benchmarks.processes.generated_consumer",
             "benchmarks.processes.generated_query_service",
+            NO_RATE_LIMIT,
             query_cores=own,
         )
         services = stack.enter_context(running(site, program))

@@ -12,7 +12,15 @@ from benchmarks.indexes.searched_index import Layout
 from benchmarks.peer_services.system import PATIENCE_SECONDS, as_list
 from benchmarks.processes.generated_encoder import FINGERPRINT
 from benchmarks.processes.process_figures import session_cpu_seconds
-from benchmarks.processes.services import Program, Running, lay_index, open_site, running, running_broker
+from benchmarks.processes.services import (
+    NO_RATE_LIMIT,
+    Program,
+    Running,
+    lay_index,
+    open_site,
+    running,
+    running_broker,
+)
 from clip_index.content import Embeddings
 from event_log.kafka.publisher import KafkaPublisher
 from schemas.events import ImageContent
@@ -21,7 +29,7 @@ NAME = "cliptide"
 _PROGRAM = Program(
     "benchmarks.processes.generated_consumer",
     "benchmarks.processes.generated_query_service",
-    {"CLIPTIDE_QUERY_API__RATE_PER_SECOND": "1000000", "CLIPTIDE_QUERY_API__RATE_BURST": "1000000"},
+    NO_RATE_LIMIT,
 )
 
 

@@ -28,6 +28,12 @@ from event_log.kafka.publisher import KafkaPublisher
 from event_log.kafka.settings import MAX_RECORD_BYTES, KafkaSettings
 
 PATIENCE_SECONDS = 120.0
+NO_RATE_LIMIT = {
+    "CLIPTIDE_QUERY_API__RATE_PER_SECOND": "1000000",
+    "CLIPTIDE_QUERY_API__RATE_BURST": "1000000",
+}
+"""For clients that all ask from one address, more often than one client may."""
+
 _POLL_SECONDS = 0.01
 _NUM_UNACKNOWLEDGED = 10_000
 
