@@ -7,17 +7,16 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 
 from benchmarks.clients.search_connection import SearchConnection
-from benchmarks.clients.uploads import encode_upload
+from benchmarks.clients.steady_uploads import steady_uploads
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
 from benchmarks.indexes.searched_index import Layout, queries_of
 from benchmarks.processes.cores import own_core, started_on
@@ -35,8 +34,6 @@ from benchmarks.processes.services import (
 from benchmarks.segment_tax import LIVING
 from clip_index.content import MODALITIES
 from clip_index.reading.index_reader import IndexReader
-from event_log.kafka.publisher import KafkaPublisher
-from schemas.events import ImageContent
 
 NAME = "kept_under_ingest"
 RATES = (500, 1000)
@@ -99,53 +96,19 @@ def measure(*, quick: bool) -> Figure:
             query_cores=own,
         )
         services = stack.enter_context(running(site, program))
-        publisher = stack.enter_context(closing(KafkaPublisher(kafka)))
-        ingest, queries = Ingest(services, publisher), Queries(services)
+        uploads = stack.enter_context(steady_uploads(kafka, services.site.topic))
+        queries = Queries(services)
         most = queries.ask(seconds).queries_per_second  # a warm-up, whose result is replaced
         most = queries.ask(seconds).queries_per_second
         before = num_rows_in_no_lists(services.site.root)
         for _ in range(rounds):
             for rate in rates:
-                with ingest.running(rate):
+                with uploads.at_rate(rate):
                     time.sleep(0 if quick else 1)
                     samples[rate].most.append(queries.ask(seconds / 4).queries_per_second)
                     samples[rate].windows.append(queries.ask(seconds, rate=most / 2))
         after = num_rows_in_no_lists(services.site.root)
     return _figure(num_rows, samples, (before, after))
-
-
-class Ingest:
-    """Uploads single vectors at a steady rate from another thread."""
-
-    def __init__(self, services: Running, publisher: KafkaPublisher) -> None:
-        self._topic = services.site.topic
-        self._publisher = publisher
-        self._numbers = itertools.count()
-
-    @contextmanager
-    def running(self, rate: float) -> Iterator[None]:
-        """Publish `rate` uploads a second until the context ends; none if the rate is 0."""
-        done = Event()
-        with ThreadPoolExecutor(1) as pool:
-            publishing = pool.submit(self._publish, rate, done) if rate else None
-            try:
-                yield
-            finally:
-                done.set()
-            if publishing is not None:
-                publishing.result()
-
-    def _publish(self, rate: float, done: Event) -> None:
-        began, num_published = time.monotonic(), 0
-        while not done.wait(0.01):
-            due = int((time.monotonic() - began) * rate)
-            for _ in range(due - num_published):
-                self._publish_one(next(self._numbers))
-            num_published = max(due, num_published)
-
-    def _publish_one(self, number: int) -> None:
-        event = encode_upload(f"upload-{number}", ImageContent(str(number).encode()))
-        self._publisher.publish(self._topic, key=event.key, value=event.value)
 
 
 class Queries:
