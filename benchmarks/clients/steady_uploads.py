@@ -42,7 +42,9 @@ def steady_uploads(kafka: KafkaSettings, topic: str) -> Iterator[SteadyUploads]:
     """Start the process. Raises `RuntimeError` at the end if it has failed."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_publish_at_rates, args=(kafka, topic, theirs), daemon=True)
+    process = context.Process(
+        target=_publish_at_rates, args=(kafka.bootstrap_servers, topic, theirs), daemon=True
+    )
     process.start()
     theirs.close()
     try:
@@ -56,10 +58,10 @@ def steady_uploads(kafka: KafkaSettings, topic: str) -> Iterator[SteadyUploads]:
         raise RuntimeError(f"the process that publishes ended with {process.exitcode}")
 
 
-def _publish_at_rates(kafka: KafkaSettings, topic: str, orders: Connection[object, float | None]) -> None:
+def _publish_at_rates(bootstrap_servers: str, topic: str, orders: Connection[object, float | None]) -> None:
     numbers = itertools.count()
     rate, began, num_published = 0.0, time.monotonic(), 0
-    with closing(KafkaPublisher(kafka)) as publisher:
+    with closing(KafkaPublisher(KafkaSettings(bootstrap_servers))) as publisher:
         while True:
             if orders.poll(_PAUSE_SECONDS if rate else None):
                 order = orders.recv()
