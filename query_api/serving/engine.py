@@ -77,7 +77,7 @@ class Snapshot(Protocol):
 
     @property
     def lineage(self) -> object:
-        """The same object for snapshots of which the first search takes no longer than later ones.
+        """The same object for snapshots of which the first search takes hardly longer than later ones.
 
         What each of them has beside the one before is small, and was read just now.
         """
