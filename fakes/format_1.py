@@ -13,9 +13,9 @@ from clip_index.generations.manifest import (
     SegmentEntry,
     TombstonesEntry,
     TombstonesFile,
-    dump_manifest,
     tombstones_name,
 )
+from clip_index.generations.manifest_format import dump_manifest
 from clip_index.generations.tombstones import read_tombstones
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.durable_files import READ_ONLY

@@ -7,7 +7,8 @@ import re
 import time
 
 from clip_index.errors import CommitUnknown, DamagedFile
-from clip_index.generations.manifest import Manifest, ParsedSegments, dump_manifest, parse_manifest
+from clip_index.generations.manifest import Manifest
+from clip_index.generations.manifest_format import ParsedSegments, dump_manifest, parse_manifest
 from clip_index.storage.parsed_files import parse_file
 from clip_index.storage.shard_store import CreationUnknown, ShardStore, StoreUnreachable
 

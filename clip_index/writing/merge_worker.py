@@ -22,7 +22,8 @@ from uuid import uuid4
 import numpy as np
 
 from clip_index.errors import BrokenEmbeddings, ClipIndexError, DamagedFile
-from clip_index.generations.manifest import SEGMENTS, segment_fields, segment_from_fields
+from clip_index.generations.manifest import SEGMENTS
+from clip_index.generations.manifest_format import segment_fields, segment_from_fields
 from clip_index.storage.index_roots import store_fields, store_from_fields
 from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.shard_store import ShardStore

@@ -17,7 +17,8 @@ from clip_index.errors import DamagedFile, IndexRefused
 from clip_index.generations.canaries import FILE as CANARIES
 from clip_index.generations.history import list_generations, manifest_name
 from clip_index.generations.index_directory import DESCRIPTION, IndexDirectory, folder_of
-from clip_index.generations.manifest import Manifest, parse_manifest
+from clip_index.generations.manifest import Manifest
+from clip_index.generations.manifest_format import parse_manifest
 from clip_index.generations.pointer import dump_first
 from clip_index.generations.recorded_model import copy_model
 from clip_index.storage.digested_json import dump_digested, parse_digested

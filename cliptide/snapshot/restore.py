@@ -23,7 +23,8 @@ from clip_index.generations.history import (
     read_newest,
 )
 from clip_index.generations.index_directory import DESCRIPTION, RESTORING, IndexDirectory, folder_of
-from clip_index.generations.manifest import Manifest, dump_manifest
+from clip_index.generations.manifest import Manifest
+from clip_index.generations.manifest_format import dump_manifest
 from clip_index.generations.pointer import dump_first, newest_number
 from clip_index.generations.recorded_model import copy_model
 from clip_index.storage.digested_json import dump_digested

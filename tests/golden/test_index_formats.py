@@ -18,9 +18,9 @@ from clip_index.generations.manifest import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
     QUANTISED_MAJOR,
-    READABLE_MAJORS,
     Manifest,
 )
+from clip_index.generations.manifest_format import READABLE_MAJORS
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns

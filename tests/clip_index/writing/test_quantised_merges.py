@@ -8,7 +8,7 @@ import pytest
 
 from clip_index.content import VectorForm
 from clip_index.errors import DamagedFile, OtherFormat
-from clip_index.generations import history, manifest
+from clip_index.generations import history, manifest_format
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import EMBEDDINGS_SUFFIX, SegmentEntry
@@ -141,7 +141,7 @@ def test_a_release_that_knows_no_quantised_lists_refuses_them_by_name(
     for seed in range(2):
         commit(writer, seed)
     merged(writer)
-    monkeypatch.setattr(manifest, "READABLE_MAJORS", (1, 2))
+    monkeypatch.setattr(manifest_format, "READABLE_MAJORS", (1, 2))
     with pytest.raises(OtherFormat, match="3"):
         history.read_newest(writer.store)
 
