@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clip_index.content import Modality
-from clip_index.searching.sources import Source
+from clip_index.searching.stacks import Source
 from clip_index.views.best_rows import RowScores
 from clip_index.views.snapshot import Hit
 

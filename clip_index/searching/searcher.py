@@ -17,7 +17,8 @@ from clip_index.searching.browsing import NewestContent, TimePosition, find_newe
 from clip_index.searching.candidates import Candidates
 from clip_index.searching.newcomers import occurrence_times_of_newcomers
 from clip_index.searching.sampling import sample_contents
-from clip_index.searching.sources import FewOfAll, ShardSource, Source, Sources
+from clip_index.searching.sources import Sources
+from clip_index.searching.stacks import FewOfAll, ShardSource, Source
 from clip_index.searching.value_counts import CountedField, ValueCounts, count_values
 from clip_index.segments.id_table import hash_ids
 from clip_index.segments.segment import Segment
@@ -137,9 +138,9 @@ class Searcher:
                 return self._find_in_stacks(queries, ask, sources, untried)
         if ask.row_filter is not None:
             few, others = sources.split_few(queries, ask.row_filter)
-            sources.try_together(queries, ask.num_ranked + 1, ask.row_filter, others)
+            untried = sources.try_together(queries, ask.num_ranked + 1, ask.row_filter, others)
             if reach is Reach.NEAR and self._observer is None:
-                return self._find_filtered(queries, ask, few, others)
+                return self._find_filtered(queries, ask, sources, few, others, untried)
         found = []
         for shard, members in sources.by_shard:
             with self._observing(shard, ask.modality):
@@ -157,7 +158,7 @@ class Searcher:
         untried: Sequence[tuple[list[int], NDArray[np.int64]]],
     ) -> list[Candidates]:
         """Scan what is stacked in one call; nobody is told how long each shard took."""
-        thinned, alone = sources.find_thinned(queries, ask.num_ranked, untried)
+        thinned, alone = sources.find_thinned(queries, ask.num_ranked, None, sources.alone, untried)
         found = [stack.search(queries, ask.num_ranked) for stack in sources.stacks]
         found += [rows for _, rows in thinned]
         found += [source.search(queries, ask.num_ranked, ask.modality, None, Reach.NEAR) for source in alone]
@@ -165,15 +166,27 @@ class Searcher:
         return _candidates(members, found, ask.modality, len(queries))
 
     def _find_filtered(
-        self, queries: Queries, ask: _Ask, few: Sequence[FewOfAll], others: Sequence[ShardSource]
+        self,
+        queries: Queries,
+        ask: _Ask,
+        sources: Sources,
+        few: Sequence[FewOfAll],
+        others: Sequence[ShardSource],
+        untried: Sequence[tuple[list[int], NDArray[np.int64]]],
     ) -> list[Candidates]:
-        """Scan in one call what the filter leaves few rows of; nobody is told how long each shard took."""
+        """Scan in one call what the filter leaves few rows of, and in one what it leaves most rows of.
+
+        Nobody is told how long each shard took.
+        """
+        thinned, alone = sources.find_thinned(queries, ask.num_ranked, ask.row_filter, others, untried)
         found = [one.search(queries, ask.num_ranked) for one in few]
+        found += [rows for _, rows in thinned]
         found += [
             source.search(queries, ask.num_ranked, ask.modality, ask.row_filter, Reach.NEAR)
-            for source in others
+            for source in alone
         ]
-        return _candidates((*few, *others), found, ask.modality, len(queries))
+        members: list[Source] = [*few, *(stack for stack, _ in thinned), *alone]
+        return _candidates(members, found, ask.modality, len(queries))
 
     def _observing(self, shard: str, modality: Modality) -> AbstractContextManager[None]:
         return _NO_CONTEXT if self._observer is None else self._observer.searching(shard, modality)

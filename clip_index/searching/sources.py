@@ -1,7 +1,8 @@
 """What a search of one modality asks, prepared once for a searcher.
 
 Most lists lie around the same centroids. A plain search scans those of all shards in one call, as a stack.
-A search with a filter, one that is traced by shard, and what cannot be stacked take a call for each segment.
+So does one with a filter that keeps half or more and does not depend on the query. Other filters, a search
+that is traced by shard, and what cannot be stacked take a call for each segment.
 """
 
 from __future__ import annotations
@@ -9,28 +10,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, compress
+from itertools import compress
 from operator import not_
-from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from clip_index.content import Modality
 from clip_index.row_filter import RowFilter
+from clip_index.searching.stacks import FewOfAll, NumberedSources, ShardSource, Stack
 from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.joined_trial import try_together
 from clip_index.vectors.lists.list_members import ListedSelection, listed
-from clip_index.vectors.lists.stacked_lists import StackedLists
-from clip_index.vectors.queries import Around, Queries, Reach, join_around
-from clip_index.vectors.stacked_rows import StackedRows
-from clip_index.views.best_rows import RowScores, Thinned, find_best_distinct_rows, find_best_few_rows
-from clip_index.views.eligible import FewRows
-from clip_index.views.numbered_rows import NumberedRows, starts_of
-from clip_index.views.segment_view import SegmentView
-from clip_index.views.snapshot import Location, ShardView
-from clip_index.views.tail import Tail
+from clip_index.vectors.queries import Around, Queries, join_around
+from clip_index.views.best_rows import RowScores
+from clip_index.views.snapshot import ShardView
 
 _MIN_STACKED = 2
 """A single file without codes is searched as fast alone."""
@@ -38,109 +32,6 @@ _MIN_STACKED = 2
 
 _KEPT_BESIDE = 16
 """Beside twice the wanted nodes. Equal scores are asked for again, and quantised lists ask for candidates."""
-
-
-class ShardSource(NamedTuple):
-    """A segment or a tail of one shard."""
-
-    shard: str
-    rows: SegmentView | Tail
-
-    def locate(self, row: int) -> Location:
-        view, own_row = self.rows.locate(row)
-        return Location(self.shard, view, own_row)
-
-    def search(
-        self, queries: Queries, k: int, modality: Modality, row_filter: RowFilter | None, reach: Reach
-    ) -> list[RowScores]:
-        return self.rows.search(queries, k, modality, row_filter, reach)
-
-
-class _NumberedSources:
-    """Sources whose rows are numbered through. Immutable and thread-safe."""
-
-    def __init__(self, sources: Sequence[ShardSource]) -> None:
-        self._views = [(source.shard, view) for source in sources for view in source.rows.views]
-        num_rows = [[view.segment.num_rows for view in source.rows.views] for source in sources]
-        self._rows = NumberedRows(chain.from_iterable(num_rows))
-        self.first_rows = starts_of(map(sum, num_rows))
-
-    def locate(self, row: int) -> Location:
-        number, own_row = self._rows.locate(row)
-        return Location(*self._views[number], own_row)
-
-    def content_ids(self, rows: NDArray[np.int64]) -> pa.Array:
-        return self._rows.content_ids(rows, lambda number, own: self._views[number][1].content_ids(own))
-
-
-class Stack:
-    """Segments and tails of all shards around the same centroids; all of them have dead rows, or none.
-
-    Their rows are numbered through. Immutable and thread-safe.
-    """
-
-    def __init__(
-        self, sources: Sequence[ShardSource], modality: Modality, former: Stack | None = None
-    ) -> None:
-        """`former` is an earlier stack around the same centroids."""
-        parts = [part for source in sources if (part := source.rows.part_of_stack(modality))]
-        self._lists: StackedLists = StackedLists(
-            [part.lists for part in parts], former._lists if former else None
-        )
-        self._sources = _NumberedSources(sources)
-        self._first_rows = np.array(self._sources.first_rows)
-        self._node_rows = StackedRows([part.node_rows for part in parts], self._sources.first_rows)
-        self._eligible = [source.rows.eligible(modality, None) for source in sources]
-        num_live = sum(eligible.nodes.num_nodes for eligible in self._eligible if eligible.nodes is not None)
-        self._live_share = max(1, num_live) / self._lists.num_nodes
-
-    @property
-    def centroids(self) -> Any:
-        """The FAISS index of the centroids."""
-        return self._lists.around.centroids
-
-    def locate(self, row: int) -> Location:
-        return self._sources.locate(row)
-
-    def search(self, queries: Queries, k: int) -> list[RowScores]:
-        """Return the k best rows of each query in the near lists."""
-        return find_best_distinct_rows(self._lists, self._node_rows, queries, k, self._sources.content_ids)
-
-    def search_thinned(self, queries: Queries, k: int, num_near: NDArray[np.int64]) -> list[RowScores]:
-        """Return the k best live rows of each query in its first lists, as many as `num_near`, (q,), says."""
-        thinned = Thinned(num_near, self._live_share, self._are_live)
-        ids_of_rows = self._sources.content_ids
-        return find_best_distinct_rows(self._lists, self._node_rows, queries, k, ids_of_rows, thinned)
-
-    def _are_live(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        files = np.searchsorted(self._first_rows, rows, side="right") - 1
-        own_rows = rows - self._first_rows[files]
-        are_live = np.ones(len(rows), np.bool_)
-        for file in set(files.tolist()):
-            is_here = files == file
-            alive = self._eligible[file].are_rows(own_rows[is_here])
-            if alive is not None:
-                are_live[is_here] = alive
-        return are_live
-
-
-class FewOfAll:
-    """The few rows that a filter leaves of segments and tails. They are scanned in one call."""
-
-    def __init__(self, sources: _NumberedSources, parts: Sequence[tuple[int, FewRows]]) -> None:
-        """`parts` are the number of each source's first row, and its rows."""
-        self._sources = sources
-        self._parts = parts
-
-    def locate(self, row: int) -> Location:
-        return self._sources.locate(row)
-
-    def search(self, queries: Queries, k: int) -> list[RowScores]:
-        """Return the k best of the rows."""
-        return find_best_few_rows(self._parts, queries, k, self._sources.content_ids)
-
-
-Source: TypeAlias = "ShardSource | Stack | FewOfAll"
 
 
 class Sources:
@@ -166,7 +57,8 @@ class Sources:
         self.stacks, self.alone = _stack(self.all, modality, () if former is None else former.stacks)
         self._modality = modality
         self._thinned: dict[tuple[int, ...], Stack] = {}
-        self._prepare_thinned()
+        self._whole: dict[int, Stack] = {}
+        self._prepare_stacks(former)
 
     def try_together(
         self, queries: Queries, k: int, row_filter: RowFilter | None, members: Sequence[ShardSource]
@@ -195,37 +87,81 @@ class Sources:
         return untried
 
     def find_thinned(
-        self, queries: Queries, k: int, untried: Iterable[tuple[list[int], NDArray[np.int64]]]
+        self,
+        queries: Queries,
+        k: int,
+        row_filter: RowFilter | None,
+        members: Sequence[ShardSource],
+        untried: Iterable[tuple[list[int], NDArray[np.int64]]],
     ) -> tuple[list[tuple[Stack, list[RowScores]]], list[ShardSource]]:
-        """Return what stacks of sources with dead rows have to offer, and the other sources beside stacks.
+        """Return what stacks have to offer under a filter, or in spite of dead rows, and the other members.
 
-        `untried` is what `try_together` returns for `alone`.
+        `untried` is what `try_together` returns for these members.
         """
         found, stacked = [], set[int]()
         for numbers, num_near in untried:
-            members = tuple(n for n in numbers if self.alone[n].rows.part_of_stack(self._modality))
-            if members:
-                stack = self._thinned_stack(members)
-                found.append((stack, stack.search_thinned(queries, k, num_near)))
-                stacked.update(members)
-        return found, [source for number, source in enumerate(self.alone) if number not in stacked]
+            chosen = [n for n in numbers if members[n].rows.part_of_stack(self._modality)]
+            if not chosen:
+                continue
+            stack = self._stack_for([members[n] for n in chosen], row_filter)
+            are_chosen = {id(members[n].rows) for n in chosen}
+            eligible = [
+                source.rows.eligible(self._modality, row_filter) if id(source.rows) in are_chosen else None
+                for source in stack.sources
+            ]
+            found.append((stack, stack.search_thinned(queries, k, num_near, eligible)))
+            stacked.update(chosen)
+        return found, [source for number, source in enumerate(members) if number not in stacked]
 
-    def _prepare_thinned(self) -> None:
+    def _stack_for(self, chosen: Sequence[ShardSource], row_filter: RowFilter | None) -> Stack:
+        """Return a stack that has some sources around the same centroids.
+
+        Every filter chooses others, so all filters share a stack of all sources around these centroids.
+        """
+        if row_filter is None:
+            return self._thinned_stack(chosen)
+        lists = chosen[0].rows.lists(self._modality)
+        assert lists is not None
+        return self._whole_stack(id(lists.centroids))
+
+    def _prepare_stacks(self, former: Sources | None) -> None:
         """Build the stacks that most searches ask for, so that the first one need not."""
-        groups: defaultdict[int, list[int]] = defaultdict(list)
-        for number, source in enumerate(self.alone):
-            part = source.rows.part_of_stack(self._modality)
-            if part is not None and source.rows.eligible(self._modality, None).nodes is not None:
-                groups[id(part.lists.centroids)].append(number)
-        for numbers in groups.values():
-            self._thinned_stack(tuple(numbers))
+        for sources in self._around_each(
+            [source for source in self.alone if self._has_dead(source)]
+        ).values():
+            self._thinned_stack(sources)
+        for key, stack in () if former is None else former._whole.items():
+            if key in self.around:
+                self._whole_stack(key, stack)
 
-    def _thinned_stack(self, members: tuple[int, ...]) -> Stack:
-        known = self._thinned.get(members)
+    def _has_dead(self, source: ShardSource) -> bool:
+        return source.rows.eligible(self._modality, None).nodes is not None
+
+    def _thinned_stack(self, sources: Sequence[ShardSource]) -> Stack:
+        key = tuple(id(source.rows) for source in sources)
+        known = self._thinned.get(key)
         if known is None:
-            stack = Stack([self.alone[number] for number in members], self._modality)
-            known = self._thinned[members] = stack
+            known = self._thinned[key] = Stack(sources, self._modality)
         return known
+
+    def _whole_stack(self, key: int, former: Stack | None = None) -> Stack:
+        """Return the stack of all sources around the centroids of this `id`."""
+        known = self._whole.get(key)
+        if known is None:
+            sources = self._around_each(self.all)[key]
+            same = (stack for stack in self.stacks if len(stack.sources) == len(sources))
+            plain = next((stack for stack in same if id(stack.centroids) == key), None)
+            known = self._whole[key] = plain or Stack(sources, self._modality, former)
+        return known
+
+    def _around_each(self, sources: Iterable[ShardSource]) -> Mapping[int, Sequence[ShardSource]]:
+        """Return the sources that can be stacked, by the `id` of the centroids that they lie around."""
+        groups: defaultdict[int, list[ShardSource]] = defaultdict(list)
+        for source in sources:
+            part = source.rows.part_of_stack(self._modality)
+            if part is not None:
+                groups[id(part.lists.centroids)].append(source)
+        return groups
 
     def split_few(self, queries: Queries, row_filter: RowFilter) -> tuple[list[FewOfAll], list[ShardSource]]:
         """Return what a filter leaves few rows of, at most one for all, and the other sources."""
@@ -239,8 +175,8 @@ class Sources:
         return [FewOfAll(self._numbered, parts)] if parts else [], others
 
     @cached_property
-    def _numbered(self) -> _NumberedSources:
-        return _NumberedSources(self.all)
+    def _numbered(self) -> NumberedSources:
+        return NumberedSources(self.all)
 
 
 def _sources_of(shard: ShardView, modality: Modality) -> Sequence[ShardSource]:

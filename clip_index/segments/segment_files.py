@@ -68,8 +68,11 @@ def embeddings_name(modality: Modality) -> str:
 
 
 def codes_name(modality: Modality) -> str:
-    """Only beside lists of fp16 embeddings around a shared set of centroids that has a codebook."""
-    return f"{modality}.codes.npy"
+    """Only beside lists of fp16 embeddings around a shared set of centroids that has a codebook.
+
+    Former releases wrote other codes as `<modality>.codes.npy`, which are not read.
+    """
+    return f"{modality}.pca_codes.npy"
 
 
 def lists_name(modality: Modality) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 from clip_index.vectors.effort import Effort
-from clip_index.vectors.lists.codebook import decode
+from clip_index.vectors.lists.codebook import Codebook
 
 TARGET_RECALL = 0.99
 """Mean share of a query's ten best contents that a search of one segment finds."""
@@ -45,6 +45,7 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)  # of splitmix64
 
 _SURE_OF_SCAN = 1 - 1 / 30_000
 """The share of scores by codes that are too low by less than the measured error."""
+_LEAST_DEVIATION = 1e-6  # where codes lose nothing
 _NUM_SCANNED = 16_384  # nodes whose codes are looked at
 _NUM_SCANNING = 64  # queries of each kind
 
@@ -87,7 +88,7 @@ def calibrate(
     others: NDArray[np.float16] | None = None,
     target_recall: float = TARGET_RECALL,
     num_shards: int = 1,
-    codebook: NDArray[np.float16] | None = None,
+    codebook: Codebook | None = None,
 ) -> Effort:
     """Return the smallest effort that reaches the target for every kind of query.
 
@@ -127,7 +128,7 @@ def _measure_scans(
     nodes: NDArray[np.float16],
     centroids: Embeddings,
     list_of_node: NDArray[np.int64],
-    codebook: NDArray[np.float16],
+    codebook: Codebook,
     asked: list[tuple[Embeddings, NDArray[np.float16]]],
 ) -> Effort:
     """Measure how far scores by codes are off, and how many candidates must be taken because of that.
@@ -135,23 +136,30 @@ def _measure_scans(
     `asked` are queries of each kind, (q, dimension), each with the last node that it should find. A candidate
     is what scores by its code as much as that node, less the error. The last kind is rare.
 
-    The error is a quantile. Deviations would be too few where some lists are far tighter than others: there
-    four of them left out 1.8 % of the ten best.
+    The error is a quantile, in deviations that the codebook tells for each query. A number of them as of a
+    normal distribution would be too few where some lists are far tighter than others: there four left out
+    1.8 % of the ten best. Nodes that score better than the usual last one do not count. They resemble a query
+    so closely, as it does itself, that their scores are much lower by codes. Searches see to these.
     """
     chosen = np.sort(_draw(len(nodes), _NUM_SCANNED))
     lists, embeddings = list_of_node[chosen], nodes[chosen].astype(np.float32)
     differences = embeddings - centroids[lists]
-    lost = differences - decode(codebook, differences)
-    errors = [queries @ lost.T for queries, _ in asked]
-    error = float(max(np.quantile(found, _SURE_OF_SCAN) for found in errors))
+    lost = differences - codebook.decode(differences)
+    measured = []
+    for queries, last in asked:
+        scores, off = queries @ embeddings.T, queries @ lost.T
+        least = np.einsum("qd,qd->q", queries, last.astype(np.float32))
+        usual = np.maximum(codebook.code_queries(queries).deviations, _LEAST_DEVIATION)
+        too_low = np.where(scores <= np.median(least), off / usual[:, None], 0)
+        measured.append((scores - off, least, usual, float(np.quantile(too_low, _SURE_OF_SCAN))))
+    deviations = max(error for _, _, _, error in measured)
     counts = []
-    for (queries, last), off in zip(asked[:-1] or asked, errors, strict=False):
-        are_near = _are_near(effort.gap, queries @ centroids.T)
-        least = np.einsum("qd,qd->q", queries, last.astype(np.float32)) - error
-        are_candidates = (queries @ embeddings.T - off >= least[:, None]) & are_near[:, lists]
+    for (queries, _), (by_codes, least, usual, _) in zip(asked[:-1] or asked, measured, strict=False):
+        are_near = _are_near(effort.gap, queries @ centroids.T)[:, lists]
+        are_candidates = are_near & (by_codes >= (least - deviations * usual)[:, None])
         counts.append(are_candidates.sum(axis=1) * (len(nodes) / len(chosen)))
     return replace(
-        effort, scan_error=error, scan_candidates=int(np.quantile(np.concatenate(counts), 0.9)) + 1
+        effort, scan_deviations=deviations, scan_candidates=int(np.quantile(np.concatenate(counts), 0.9)) + 1
     )
 
 

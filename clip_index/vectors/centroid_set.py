@@ -8,15 +8,17 @@ The file is a `.npy` array, (lists, dimension) fp16. The direction of a row is a
 the mean cosine of the embeddings that lay around it when the set was trained. So the file also says how
 well the set fitted then, and a merge can tell whether it still fits.
 
-A second array may follow, (dimension ÷ 2, 16, 2) fp16: the codebook of the codes beside the lists
-(`clip_index/vectors/lists/scan_codes.py`). Files of earlier releases have none.
+Further arrays may follow: the codebook of the codes beside the lists (`CodebookArrays`). Before them lies an
+array that former releases read as a codebook, (dimension ÷ 2, 16, 2) fp16. They had other codes, which are
+not read any more, so theirs says nothing here, and they scan embeddings. Sets of former releases have that
+array alone, or none.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -33,7 +35,7 @@ from clip_index.storage.file_digest import FileDigest, digest_of
 from clip_index.storage.mapped_array import PARSING_HEADERS
 from clip_index.storage.regular_files import read_regular
 from clip_index.vectors.flat_vectors import build_flat
-from clip_index.vectors.lists.codebook import fits_codebook, may_have_codes, train_codebook
+from clip_index.vectors.lists.codebook import Codebook, CodebookArrays, may_have_codes, train_codebook
 from clip_index.vectors.vectors import use_one_thread
 
 _FEW_PER_ROOT, _FEW_LISTS, _LISTS_PER_ROOT = 2.0, 447, 2**0.5
@@ -77,8 +79,8 @@ class KnownLists:
 class CentroidSet:
     """Unit centroids with the precision of fp16. Immutable and thread-safe."""
 
-    def __init__(self, stored: NDArray[np.float16], codebook: NDArray[np.float16] | None = None) -> None:
-        """`stored` are the rows of the file, (lists, dimension); `codebook` is its second array."""
+    def __init__(self, stored: NDArray[np.float16], codebook: Codebook | None = None) -> None:
+        """`stored` are the rows of the file, (lists, dimension)."""
         rows = stored.astype(np.float32)
         self.codebook = codebook
         self.mean_cosines: NDArray[np.float32] = np.linalg.norm(rows, axis=1)
@@ -202,15 +204,21 @@ def build_file(
     lengths = np.clip(1 - distances, _LEAST_LENGTH, 1)
     np.save(file, (centroids * lengths[:, None]).astype(np.float16), allow_pickle=False)
     if may_have_codes(around.dimension):
-        np.save(file, _train_codebook(around, embeddings, assigned), allow_pickle=False)
+        codebook = _train_codebook(around, embeddings, assigned)
+        for array in (np.zeros(_former_shape(around.dimension), np.float16), *astuple(codebook.arrays)):
+            np.save(file, array, allow_pickle=False)
     return parse_file(file.getvalue(), "a new set of centroids")
 
 
-def _train_codebook(
-    around: CentroidSet, embeddings: NDArray[np.float16], assigned: Assigned
-) -> NDArray[np.float16]:
+def _train_codebook(around: CentroidSet, embeddings: NDArray[np.float16], assigned: Assigned) -> Codebook:
     some = slice(None, None, max(1, len(embeddings) // _CODEBOOK_TRAINING))
-    return train_codebook(embeddings[some].astype(np.float32) - around.centroids[assigned.lists[some]])
+    exact = embeddings[some].astype(np.float32)
+    return train_codebook(exact, exact - around.centroids[assigned.lists[some]])
+
+
+def _former_shape(dimension: int) -> tuple[int, int, int]:
+    """Return the shape of the array that former releases read as a codebook."""
+    return (dimension // 2, 16, 2)
 
 
 def read_file(path: Path, digest: FileDigest) -> CentroidFile:
@@ -230,12 +238,20 @@ def parse_file(data: bytes, file: Path | str) -> CentroidFile:
     lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
     if not (np.isfinite(lengths).all() and lengths.all()):
         raise DamagedFile(file, "a centroid has no direction")
-    codebook = _parse_array(stream, file) if stream.tell() < len(data) else None
-    if codebook is not None and not fits_codebook(codebook, rows.shape[1]):
-        raise DamagedFile(
-            file, f"an array of {codebook.dtype} {codebook.shape}, where a codebook is expected"
-        )
+    if stream.tell() < len(data):  # what former releases read as a codebook
+        former = _parse_array(stream, file)
+        if former.dtype != np.float16 or former.shape != _former_shape(rows.shape[1]):
+            raise DamagedFile(file, f"an array of {former.dtype} {former.shape} after the centroids")
+    codebook = _parse_codebook(stream, rows.shape[1], file) if stream.tell() < len(data) else None
     return CentroidFile(CentroidSet(rows, codebook), data)
+
+
+def _parse_codebook(stream: io.BytesIO, dimension: int, file: Path | str) -> Codebook:
+    arrays = CodebookArrays(*(_parse_array(stream, file) for _ in fields(CodebookArrays)))
+    if not arrays.fit(dimension):
+        shapes = ", ".join(f"{array.dtype} {array.shape}" for array in astuple(arrays))
+        raise DamagedFile(file, f"arrays of {shapes}, where a codebook is expected")
+    return Codebook(arrays)
 
 
 def _parse_array(stream: io.BytesIO, file: Path | str) -> NDArray[Any]:

@@ -20,14 +20,15 @@ class Effort:
     score. `usual_lists` is how many lists nine of ten queries scan: as many are ranked at first. Where the
     lists hold quantised embeddings, a score by these is off by up to `code_error`; else it is 0.
 
-    Where codes lie beside the lists, a score by these is too low by up to `scan_error`, and nine of ten
-    queries take up to `scan_candidates` from them; else both are 0.
+    Where codes lie beside the lists, a score by these is too low by up to `scan_deviations` of those that
+    the codebook tells for a query, and nine of ten queries take up to `scan_candidates` from them; else both
+    are 0.
     """
 
     gap: float
     usual_lists: int
     code_error: float = 0.0
-    scan_error: float = 0.0
+    scan_deviations: float = 0.0
     scan_candidates: int = 0
 
 
@@ -48,7 +49,7 @@ def read_effort(part: MappedPart) -> Effort:
             float(fields["gap"]),
             int(fields["usual_lists"]),
             float(fields.get("code_error", 0.0)),
-            float(fields.get("scan_error", 0.0)),
+            float(fields.get("scan_deviations", 0.0)),
             int(fields.get("scan_candidates", 0)),
         )
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:

@@ -19,7 +19,7 @@ from clip_index.vectors.scattered_codes import SECONDS_OF_ASKING, SECONDS_OF_COP
 _OPPOSED_BASE = 4
 """Times as many nodes are met before further lists are tried, if a selection is opposed to the query."""
 
-_WIDE = 0.5
+_WIDE = 0.45
 _WIDE_MARGIN = 0.15
 _MARGIN_OF_LEFT_OUT = 3  # times the share that is left out, where that is less: few dead rows cost little
 _MORE_LEFT_OUT = 1.1
@@ -38,6 +38,8 @@ _SECONDS_OF_LIST = 0.3e-6  # that is scanned
 _SECONDS_OF_TRIAL = 300e-6  # of a file, beside the scans
 _OPPOSED_SHARE = 1 / 2  # of the filters that keep less than half: what they are is not known beforehand
 _SECONDS_OF_NODE = 280e-9  # that is selected
+_SECONDS_OF_CODE = 15e-9
+_SECONDS_OF_CANDIDATES = 200e-6  # of all, if codes are scanned
 
 
 class Members(Protocol):
@@ -94,7 +96,10 @@ class ListRanking:
         share, least = self._share_of(num_selected), queries.least_near(self._around)
         num_usual = queries.usual_near(self._around)
         if share >= _WIDE:
-            return self._seconds_of_lists(_num_wide(num_usual, least, share), share)
+            num_wide = _num_wide(num_usual, least, share)
+            if self._around.effort.scan_candidates:
+                return self._seconds_by_codes(num_wide)
+            return self._seconds_of_lists(num_wide, share)
         tried = self._seconds_of_lists(max(num_usual, least) / share * 2**VAIN_STEPS, share)
         opposed = self._seconds_of_all(num_selected)
         return _SECONDS_OF_TRIAL + (1 - _OPPOSED_SHARE) * tried + _OPPOSED_SHARE * opposed
@@ -105,6 +110,11 @@ class ListRanking:
             + _SECONDS_OF_LIST
             + self._list_length * (SECONDS_OF_ASKING + share * _SECONDS_OF_NODE)
         )
+
+    def _seconds_by_codes(self, num_lists: float) -> float:
+        """Estimate a scan of the codes of all nodes in lists, which takes candidates from them."""
+        seconds_of_list = _SECONDS_OF_RANKING + _SECONDS_OF_LIST + self._list_length * _SECONDS_OF_CODE
+        return _SECONDS_OF_CANDIDATES + min(num_lists, self._num_lists) * seconds_of_list
 
     def _seconds_of_all(self, num_selected: int) -> float:
         """Estimate a scan of all lists, one after another as they lie in memory."""

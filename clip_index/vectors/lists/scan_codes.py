@@ -1,9 +1,10 @@
-"""Codes of 2 bits a dimension beside inverted lists, from which a long scan takes candidates.
+"""Codes of 1 or 2 bits a dimension beside inverted lists, from which a long scan takes candidates.
 
 Where data has no clusters, a query scans a fifth of all embeddings, and the scan waits for memory. Codes of
-a product quantiser ("PQ fast scan": André, Kermarrec and Le Scouarnec, "Quicker ADC", 2019) are an eighth of
-the bytes, and FAISS compares 32 of them at once in registers. They code what an embedding differs from the
-centroid of its list. The best by codes are scored again from their fp16 embeddings.
+a product quantiser ("PQ fast scan": André, Kermarrec and Le Scouarnec, "Quicker ADC", 2019) are a sixteenth
+of the bytes, and FAISS compares 32 of them at once in registers. They code what an embedding differs from the
+centroid of its list (`clip_index/vectors/lists/codebook.py`). The best by codes are scored again from their
+fp16 embeddings.
 
 A segment's codes are one array of bytes. List after list it has blocks of 32 codes, as FAISS's registers
 take them, and then the ids of the nodes. The last block is filled up. So FAISS can map them where they lie.
@@ -26,7 +27,7 @@ from clip_index.errors import DamagedFile
 from clip_index.storage.mapped_array import map_array
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.lists.codebook import BITS, SUBSPACE, fill
+from clip_index.vectors.lists.codebook import BITS, Codebook, CodedQueries
 
 _CODE_BLOCK = 32
 _MAX_FILLED = 3
@@ -44,8 +45,8 @@ _TAGS = 1 << (63 - _FILE_SHIFT)
 class _Layout:
     """Where lists of given lengths lie in the array of a segment's codes."""
 
-    def __init__(self, lengths: NDArray[np.int64], dimension: int) -> None:
-        self.code_bytes = dimension // SUBSPACE * BITS // 8
+    def __init__(self, lengths: NDArray[np.int64], code_bytes: int) -> None:
+        self.code_bytes = code_bytes
         self.lengths = lengths
         self.room = _room(lengths)
         ends = np.cumsum(self.room) * (self.code_bytes + _ID_BYTES)
@@ -59,10 +60,11 @@ class ListCodes(NamedTuple):
     embeddings: NDArray[np.float16]
     lists: NDArray[np.int64]
     centroids: Embeddings
-    codebook: NDArray[np.float16]
+    codebook: Codebook
 
     def write(self, file: ByteSink) -> None:
-        layout = _Layout(np.bincount(self.lists, minlength=len(self.centroids)), self.centroids.shape[1])
+        lengths = np.bincount(self.lists, minlength=len(self.centroids))
+        layout = _Layout(lengths, self.codebook.code_bytes)
         shape = (layout.num_bytes,)
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         tag = xxhash.xxh3_64_intdigest(np.ascontiguousarray(self.embeddings[:1024]).data) % _TAGS
@@ -89,14 +91,15 @@ class ListCodes(NamedTuple):
         """
         at_once = -(-_ENCODED // _CODE_BLOCK) * _CODE_BLOCK
         parts = [nodes[first : first + at_once] for first in range(0, len(nodes), at_once)]
-        return np.concatenate([encoder.encode(self._differences(part)) for part in parts or [nodes]])
+        return np.concatenate([encoder.encode(self._inputs(part)) for part in parts or [nodes]])
 
-    def _differences(self, nodes: NDArray[np.int64]) -> Embeddings:
-        """Return what embeddings differ from their centroids, (n, dimension); 0 for −1."""
-        differences = np.zeros((len(nodes), self.centroids.shape[1]), np.float32)
+    def _inputs(self, nodes: NDArray[np.int64]) -> Embeddings:
+        """Return what the codes of nodes stand for, (n, inputs); 0 for −1."""
+        inputs = np.zeros((len(nodes), self.codebook.num_inputs), np.float32)
         members = nodes[nodes >= 0]
-        differences[nodes >= 0] = self.embeddings[members] - self.centroids[self.lists[members]]
-        return differences
+        differences = self.embeddings[members] - self.centroids[self.lists[members]]
+        inputs[nodes >= 0] = self.codebook.inputs_of(differences)
+        return inputs
 
 
 def should_write(lists: NDArray[np.int64], num_lists: int) -> bool:
@@ -128,32 +131,32 @@ def _parts(room: NDArray[np.int64]) -> Iterator[slice]:
 class _Encoder:
     """Lays codes out in blocks of 32, as FAISS scans them."""
 
-    def __init__(self, codebook: NDArray[np.float16]) -> None:
-        dimension = len(codebook) * codebook.shape[2]
-        self._index = faiss.IndexPQFastScan(dimension, len(codebook), BITS, faiss.METRIC_INNER_PRODUCT)
-        fill(self._index.pq, codebook)
+    def __init__(self, codebook: Codebook) -> None:
+        num_inputs = codebook.num_inputs
+        self._index = faiss.IndexPQFastScan(num_inputs, codebook.num_codes, BITS, faiss.METRIC_INNER_PRODUCT)
+        codebook.fill(self._index.pq)
         self._index.is_trained = True
 
-    def encode(self, differences: Embeddings) -> NDArray[np.uint8]:
-        """Return the codes, (n, bytes), of whole blocks of differences, (n, dimension)."""
+    def encode(self, inputs: Embeddings) -> NDArray[np.uint8]:
+        """Return the codes, (n, bytes), of whole blocks of inputs, (n, inputs)."""
         self._index.reset()
-        if not len(differences):
+        if not len(inputs):
             return np.empty((0, int(self._index.code_size)), np.uint8)
-        self._index.add(differences)
+        self._index.add(inputs)
         codes: NDArray[np.uint8] = faiss.vector_to_array(self._index.codes)
-        return codes.reshape(len(differences), -1)
+        return codes.reshape(len(inputs), -1)
 
 
 class ScanCodes:
     """The codes of one segment's lists, mapped. Immutable and thread-safe."""
 
-    def __init__(self, part: MappedPart, lengths: NDArray[np.int64], codebook: NDArray[np.float16]) -> None:
+    def __init__(self, part: MappedPart, lengths: NDArray[np.int64], codebook: Codebook) -> None:
         """`lengths` are those of the lists, (lists,). `DamagedFile` if the part does not fit them.
 
         `FileNotFoundError` if the file was collected. It may be collected later, because FAISS has mapped it.
         """
         self.codebook = codebook
-        self._layout = _Layout(lengths, len(codebook) * SUBSPACE)
+        self._layout = _Layout(lengths, codebook.code_bytes)
         self._array = map_array(part)
         if self._array.dtype != np.uint8 or self._array.shape != (self._layout.num_bytes,):
             expected = f"{self._layout.num_bytes} bytes of codes"
@@ -212,6 +215,7 @@ class StackedCodes:
         self._numbers = np.array([number for _, number in by_tag])
         self._num_lists = len(self._files[0].lengths)
         self._first_lists = (np.arange(len(files)) * self._num_lists)[:, None]
+        self._codebook = self._files[0].codebook
         self._index, self._stack = _stack(self._files)
         self._lengths = np.sum([codes.lengths for codes in self._files], axis=0)
         self.numbers = frozenset(number for number, _ in files)
@@ -224,15 +228,19 @@ class StackedCodes:
         """Return how many nodes lie in some lists, (n,), of all files."""
         return int(self._lengths.take(lists).sum())
 
+    def code_query(self, query: Embeddings) -> CodedQueries:
+        """Return a query, (1, dimension), as the codes are compared with it."""
+        return self._codebook.code_queries(query)
+
     def scan(
         self,
-        query: Embeddings,
+        query: CodedQueries,
         k: int,
         lists: NDArray[np.int64],
         scores: NDArray[np.float32],
         parameters: Any,
     ) -> Candidates:
-        """Return up to k nodes of a query, (1, dimension), in some lists, (n,), by the scores of their codes.
+        """Return up to k nodes of one query in some lists, (n,), by the scores of their codes.
 
         `scores`, (n,), are the query's with the centroids of the lists. `parameters` are for a scan of n
         lists in each file.
@@ -242,7 +250,7 @@ class StackedCodes:
         found, ids = np.empty(k, np.float32), np.empty(k, np.int64)
         self._index.search_preassigned_c(
             1,
-            faiss.swig_ptr(query),
+            faiss.swig_ptr(query.inputs),
             k,
             faiss.swig_ptr(probed),
             faiss.swig_ptr(their_scores),
@@ -268,12 +276,11 @@ def _stack(files: Sequence[ScanCodes]) -> tuple[Any, Any]:
         lists.push_back(one.stored_lists)
     stack = faiss.VStackInvertedLists(lists.size(), lists.data())
     codebook = files[0].codebook
-    dimension = len(codebook) * SUBSPACE
     index = faiss.IndexIVFPQFastScan(
-        faiss.IndexFlatIP(dimension),  # an empty one, because the lists are given to each scan
-        dimension,
+        faiss.IndexFlatIP(codebook.num_inputs),  # an empty one, because the lists are given to each scan
+        codebook.num_inputs,
         int(stack.nlist),
-        len(codebook),
+        codebook.num_codes,
         BITS,
         faiss.METRIC_INNER_PRODUCT,
         _CODE_BLOCK,
@@ -281,7 +288,7 @@ def _stack(files: Sequence[ScanCodes]) -> tuple[Any, Any]:
     )
     index.by_residual = True
     index.implem = _ONE_QUERY
-    fill(index.pq, codebook)
+    codebook.fill(index.pq)
     index.replace_invlists(stack)
     index.is_trained = True
     index.ntotal = sum(int(one.lengths.sum()) for one in files)

@@ -34,6 +34,8 @@ _MIN_SCANNED = 5_000
 _NODES_OF_CANDIDATE = 8
 """To score more than an eighth of the nodes takes as long as to scan them in order."""
 _MORE_CANDIDATES = 1.25  # than nine of ten queries need; a few more cost less than another scan
+_TIMES_MORE = 4
+_ERROR_MARGIN = 1.25
 _FIRST_SCORED = 100
 
 
@@ -77,7 +79,7 @@ class StackedLists:
         self._embeddings = ListedCodes(self._index)
         # A tail has the effort of its guide, but no codes.
         efforts = [one.around.effort for one in files if one.scan_codes is not None]
-        self._scan_error = max((effort.scan_error for effort in efforts), default=0.0)
+        self._scan_deviations = max((effort.scan_deviations for effort in efforts), default=0.0)
         self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
 
     def _known_first_ids(self, former: StackedLists | None) -> NDArray[np.int64]:
@@ -132,31 +134,50 @@ class StackedLists:
         assert self._codes is not None
         parameters = self._parameters.of(self._codes.num_probed(len(lists)))
         others = self._scan(query, k, (lists + self._without_codes).reshape(1, -1))
+        coded = self._codes.code_query(query.embeddings)
+        error = self._scan_deviations * float(coded.deviations[0])
         num_nodes, num_asked = self._codes.count(lists), max(2 * k, self._num_candidates)
         while _NODES_OF_CANDIDATE * num_asked <= num_nodes:
-            found = self._codes.scan(query.embeddings, num_asked, lists, of_lists, parameters)
-            scores, labels = self._score_best(query, k, found, others)
-            if len(found.scores) < num_asked or found.scores[-1] + self._scan_error < scores[0, -1]:
-                return scores, labels
-            num_asked *= 2
+            found = self._codes.scan(coded, num_asked, lists, of_lists, parameters)
+            best, needed = self._score_best(query, k, found, others, error)
+            if len(found.scores) < num_asked or found.scores[-1] < needed:
+                return best
+            num_asked *= _TIMES_MORE
         return self._scan(query, k, (lists + self._first_lists).reshape(1, -1))
 
-    def _score_best(self, query: Queries, k: int, found: Candidates, others: Found) -> Found:
-        """Return the k best of candidates and others. Most of the candidates cannot be among them."""
+    def _score_best(
+        self, query: Queries, k: int, found: Candidates, others: Found, error: float
+    ) -> tuple[Found, float]:
+        """Return the k best of candidates and others, and the score by its code that any better node has.
+
+        Scores by codes are too low by up to `error`. They are lower still where a node resembles the query
+        so closely that it has the same of what codes do not tell. If the k-th best does, there may be many,
+        as of copies of one picture. So what the nodes from there on are off by is taken into account.
+        """
         labels = (found.files * self._num_lists + found.lists) << _LIST_BITS | found.positions
-        num_first = 2 * k + _FIRST_SCORED
-        best = _join(others, self._score(query, k, labels[:num_first]), k)
-        num_near = int(np.searchsorted(-found.scores, self._scan_error - best[0][0, -1], side="right"))
-        if num_near <= num_first:
-            return best
-        return _join(best, self._score(query, k, labels[num_first:num_near]), k)
+        num_first = min(2 * k + _FIRST_SCORED, len(labels))
+        scores, numbers = self._score(query, num_first, labels[:num_first])
+        best = _join(others, (scores[:, :k], labels[numbers[:, :k]]), k)
+        least = best[0][0, -1]
+        behind = slice(int(np.searchsorted(-scores[0], -least)), None)
+        too_low = scores[0, behind] - found.scores[numbers[0, behind]]
+        needed = least - max(error, _ERROR_MARGIN * float(too_low.max(initial=0)))
+        num_near = int(np.searchsorted(-found.scores, -needed, side="right"))
+        if num_near > num_first:
+            scores, numbers = self._score(query, min(k, num_near - num_first), labels[num_first:num_near])
+            best = _join(best, (scores, labels[num_first + numbers]), k)
+        return best, needed
 
     def _score(self, query: Queries, k: int, labels: NDArray[np.int64]) -> Found:
-        """Return the k best of some nodes, (n,), by their embeddings: scores and labels, both (1, k)."""
-        labels = np.sort(labels)  # as they lie in memory
+        """Return the scores by their embeddings, and the places, of the k best of some nodes, (n,).
+
+        Both are (1, k).
+        """
+        order = labels.argsort()  # as they lie in memory
+        labels = labels[order]
         addresses = self._embeddings.addresses(labels >> _LIST_BITS, labels & _POSITION)
-        scores, numbers = self._embeddings.search(query, min(k, len(labels)), addresses)
-        return clip_scores((scores, labels[numbers]))
+        scores, numbers = self._embeddings.search(query, k, addresses)
+        return clip_scores((scores, order[numbers]))
 
     def _scan(self, queries: Queries, k: int, probed: NDArray[np.int64]) -> Found:
         """Scan the embeddings in some lists of the stack, (q, probes)."""

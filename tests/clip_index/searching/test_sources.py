@@ -18,6 +18,7 @@ from clip_index.reading.index_reader import IndexReader
 from clip_index.row_filter import AnyOf, InRange, RowFilter
 from clip_index.searching.searcher import Searcher
 from clip_index.searching.sources import Sources
+from clip_index.searching.stacks import Stack
 from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.list_ranking import ListRanking
 from clip_index.vectors.queries import Queries
@@ -236,6 +237,57 @@ def test_the_few_rows_that_a_filter_leaves_are_ranked_as_each_segment_ranks_them
     together = answers(searcher, queries, **ask)
     assert together == answers(searcher.observed_by(Timed()), queries, **ask)
     assert together == [answers(searcher, query[None], **ask)[0] for query in queries]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    chosen=st.lists(st.integers(0, len(QUERIES) - 1), min_size=1, max_size=4),
+    num_kept=st.sampled_from([1_400, 1_600, 2_400, 3_100, 10_000]),
+    k=st.sampled_from([1, 2, 10, 90, 700, 20_000]),
+    depth=st.sampled_from([None, 20_000]),
+    has_dead=st.booleans(),
+)
+def test_what_a_filter_leaves_most_of_is_ranked_as_each_segment_ranks_it_alone(
+    searcher: Searcher, chosen: list[int], num_kept: int, k: int, depth: int | None, *, has_dead: bool
+) -> None:
+    some = with_a_third_dead(searcher)[0] if has_dead else searcher
+    queries, ask = QUERIES[chosen], {"k": k, "depth": depth, "row_filter": below(num_kept)}
+    together = answers(some, queries, **ask)
+    assert together == answers(some.observed_by(Timed()), queries, **ask)
+    assert together == [answers(some, query[None], **ask)[0] for query in queries]
+
+
+def test_what_a_filter_leaves_most_of_is_searched_in_one_call(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stacks = []
+    search = Stack.search_thinned
+
+    def spy(self: Stack, *args: Any) -> Any:
+        stacks.append(self)
+        return search(self, *args)
+
+    monkeypatch.setattr(Stack, "search_thinned", spy)
+    [plain] = Sources(searcher.shard_views, "image").stacks
+    answers(searcher, QUERIES[-1:], k=10, row_filter=below(2_400))
+    [stack] = stacks
+    assert stack.sources == plain.sources
+    some, _ = with_a_third_dead(searcher)
+    answers(some, QUERIES[-1:], k=10, row_filter=below(2_400))
+    assert len(stacks[1].sources) == len(plain.sources)  # those with dead rows among them
+
+
+def test_a_later_searcher_keeps_the_stack_of_all_for_filters(searcher: Searcher) -> None:
+    some, _ = with_a_third_dead(searcher)
+    answers(some, QUERIES[-1:], k=10, row_filter=below(2_400))
+    later = Searcher(some.shard_views, DIMENSION)
+    later.prepare_like(some)
+    former, own = (one._sources_of("image")._whole for one in (some, later))
+    assert list(own) == list(former)
+    assert len(own) == 1
+    assert answers(later, QUERIES, k=10, row_filter=below(2_400)) == answers(
+        some, QUERIES, k=10, row_filter=below(2_400)
+    )
 
 
 def test_the_few_rows_of_all_segments_and_tails_are_scanned_in_one_call(searcher: Searcher) -> None:

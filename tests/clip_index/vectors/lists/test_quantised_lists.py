@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ def write(
     opened = VectorFile(
         map_file(path),
         node_map.node_rows,
-        written.effort,
+        replace(written.effort, scan_candidates=0),  # there are no further codes beside these lists
         written.shared.centroids,
         map_file(beside) if written.is_quantised else None,
     )
