@@ -24,10 +24,10 @@ _WIDE_MARGIN = 0.15
 _MARGIN_OF_LEFT_OUT = 3  # times the share that is left out, where that is less: few dead rows cost little
 _MORE_LEFT_OUT = 1.1
 _DEVIATIONS = 3
-"""A wide selection keeps half of the nodes or more. If the near lists hold hardly more of the nodes that it
-leaves out than chance would put there, it does not depend on the query, and few lists are scanned: recall@10
-stayed 0.998 or more for filters that keep a half. Of filters that keep a fifth it fell to 0.98, because some
-depend on what lies behind the near lists."""
+"""A wide selection keeps about half of the nodes or more. If the near lists hold hardly more of the nodes
+that it leaves out than chance would put there, it does not depend on the query, and few lists are scanned:
+recall@10 stayed 0.998 or more for filters that keep a half. Of filters that keep a fifth it fell to 0.98,
+because some depend on what lies behind the near lists."""
 
 _NEAREST_PART = 4  # a fourth of the near lists
 _EMPTIED = 0.15  # of the selected nodes that they would have by chance
