@@ -84,6 +84,8 @@ class CodebookArrays:
         arrays: list[NDArray[Any]] = list(astuple(self))
         if [array.dtype for array in arrays] != [np.float16, np.int16, np.float16, np.float32]:
             return False
+        if [array.ndim for array in arrays] != [2, 2, 3, 1]:
+            return False
         num_components, num_codes = len(self.components), len(self.inputs)
         values = (num_codes, 2**BITS, SUBSPACE)
         shapes = [(num_components, dimension), (num_codes, SUBSPACE), values, (num_components + 1,)]

@@ -188,6 +188,8 @@ def test_a_codebook_is_read_as_it_is_stored() -> None:
         {"values": np.full((4, 16, 2), np.inf, np.float16)},
         {"losses": ARRAYS.losses[:6]},
         {"losses": -ARRAYS.losses},
+        {"losses": np.array(1, np.float32)},
+        {"components": np.array(1, np.float16)},
         {"losses": np.full(7, np.nan, np.float32)},
     ],
 )
