@@ -34,8 +34,9 @@ _MIN_SCANNED = 5_000
 _NODES_OF_CANDIDATE = 8
 """To score more than an eighth of the nodes takes as long as to scan them in order."""
 _MORE_CANDIDATES = 1.25  # than nine of ten queries need; a few more cost less than another scan
-_TIMES_MORE = 4
+_LEAST_MORE = 1.5
 _ERROR_MARGIN = 1.25
+_PART_OF_STEP, _MOST_STEPS = 4, 10
 _FIRST_SCORED = 100
 
 
@@ -142,7 +143,7 @@ class StackedLists:
             best, needed = self._score_best(query, k, found, others, error)
             if len(found.scores) < num_asked or found.scores[-1] < needed:
                 return best
-            num_asked *= _TIMES_MORE
+            num_asked = _num_at_least(needed, found.scores)
         return self._scan(query, k, (lists + self._first_lists).reshape(1, -1))
 
     def _score_best(
@@ -237,6 +238,17 @@ def _stack_codes(files: Sequence[InvertedLists], former: StackedCodes | None) ->
     if former is not None and former.has(found):
         return former
     return StackedCodes(found) if found else None
+
+
+def _num_at_least(least: float, scores: NDArray[np.float32]) -> int:
+    """Estimate how many candidates score a least value, from the scores of fewer, best first.
+
+    Their number grows by about the same factor for each step in score; by a little less, the lower it is.
+    """
+    num = len(scores)
+    step = float(scores[num // _PART_OF_STEP] - scores[-1])
+    factor = _PART_OF_STEP ** min((float(scores[-1]) - least) / max(step, 1e-6), _MOST_STEPS)
+    return int(num * max(_LEAST_MORE, factor)) + 1
 
 
 def _join(first: Found, second: Found, k: int) -> Found:
