@@ -35,8 +35,13 @@ class OrderedNumbers:
 
     def range_of(self, condition: InRange) -> tuple[int, int] | None:
         """Return the half-open range of ranks whose numbers keep the bounds; None if no order can tell it."""
-        given = [b for b in (condition.gt, condition.gte, condition.lt, condition.lte) if b is not None]
-        if not given or any(map(isnan, given)):
+        is_bound = False
+        for bound in (condition.gt, condition.gte, condition.lt, condition.lte):
+            if bound is not None:
+                if isnan(bound):
+                    return None
+                is_bound = True
+        if not is_bound:
             return None
         first, last = self._find(condition)
         return first, max(first, last)

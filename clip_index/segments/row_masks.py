@@ -89,6 +89,7 @@ class RowMasks:
     def __init__(self, columns: pa.RecordBatch, min_ordered_rows: int = _MIN_ORDERED_ROWS) -> None:
         """Values of fewer rows than `min_ordered_rows` are not put in order."""
         self._columns = columns
+        self.num_rows = int(columns.num_rows)
         self.has_orders = columns.num_rows >= min_ordered_rows
         """Whether values are put in order."""
         self._masks: BoundedCache[str, NDArray[np.uint8]] = BoundedCache(
@@ -109,7 +110,7 @@ class RowMasks:
         """
         bits = self._masks.find(row_filter.key)
         if bits is not None:
-            return np.unpackbits(bits, count=self._columns.num_rows).view(np.bool_)
+            return np.unpackbits(bits, count=self.num_rows).view(np.bool_)
         mask = self._build(row_filter)
         self._masks.keep(row_filter.key, np.packbits(mask))
         return mask
@@ -122,7 +123,7 @@ class RowMasks:
         """
         if not self.has_orders:
             return None
-        most = self._columns.num_rows // _FEW_PART
+        most = self.num_rows // _FEW_PART
         if len(row_filter.must) == 1 and not row_filter.should and not row_filter.must_not:
             return self._rows_by_order(row_filter.must[0], most)
         found = [self._rows_by_order(condition, most) for condition in row_filter.must]
@@ -160,9 +161,10 @@ class RowMasks:
 
         A row has a key in one map at most, so the rows of two maps differ.
         """
-        ordered = self.numbers_of(key) if isinstance(condition, InRange) else None
-        if ordered is not None and isinstance(condition, InRange):  # only numbers are within a range
-            return ordered.rows_within(condition, most)
+        if isinstance(condition, InRange):  # only numbers are within a range
+            ordered = self.numbers_of(key)
+            if ordered is not None:
+                return ordered.rows_within(condition, most)
         parts = []
         for name in self._metadata:
             if not (_METADATA_COLUMNS[name](condition) and self._may_have(name, key)):
@@ -211,15 +213,14 @@ class RowMasks:
         return times
 
     def _build(self, row_filter: RowFilter) -> Mask:
-        return combine(row_filter, self._condition_mask, self._columns.num_rows)
-
-    @property
-    def num_rows(self) -> int:
-        return int(self._columns.num_rows)
+        return combine(row_filter, self._condition_mask, self.num_rows)
 
     def numbers_of(self, key: str) -> OrderedNumbers | None:
         """Return the numbers of a metadata key in their order; None if no row has one, or without orders."""
-        ordered = self._number_positions(key).ordered if self._may_have_numbers(key) else None
+        known = self._key_positions.find(f"{_NUMBERS} {key}")
+        if known is None and self._may_have_numbers(key):
+            known = self._number_positions(key)
+        ordered = None if known is None else known.ordered
         return ordered if isinstance(ordered, OrderedNumbers) else None
 
     def numbers_at(self, key: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -261,7 +262,7 @@ class RowMasks:
 
     def _metadata_mask(self, key: str, condition: SimpleCondition) -> Mask:
         """A row has a key in one map at most, in that of its value's type."""
-        num_rows, masks = self._columns.num_rows, []
+        num_rows, masks = self.num_rows, []
         for name, column in self._metadata.items():
             if _METADATA_COLUMNS[name](condition) and self._may_have(name, key):
                 positions = self._positions_of(name, key)

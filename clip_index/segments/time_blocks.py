@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,6 +40,9 @@ class TimeBlocks:
         starts, of_all = np.arange(0, len(times), block_rows), times[:]
         self._first = np.minimum.reduceat(of_all, starts) if len(of_all) else of_all
         self._last = np.maximum.reduceat(of_all, starts) if len(of_all) else of_all
+        # Both ascend, whatever order the times have. Of lists, because numpy takes longer for one number.
+        self._last_until: list[int] = np.maximum.accumulate(self._last).tolist()
+        self._first_from: list[int] = np.minimum.accumulate(self._first[::-1])[::-1].tolist()
 
     def latest(self, until: int | None = None) -> Iterator[tuple[NDArray[np.int64], int | None]]:
         """Yield groups of rows, each with the latest time that rows of later groups may have, else None.
@@ -62,15 +66,15 @@ class TimeBlocks:
         None also if more than half of the blocks would be read.
         """
         inside, partly = self._split(least, most)
+        if not inside and len(partly) == 1 < len(self._first):
+            rows = self._rows_of_block(partly[0], least, most)
+            return rows if len(rows) <= max_rows else None
         if (len(inside) - 1) * self._block_rows > max_rows or len(partly) > len(self._first) // 2:
             return None
         parts = [(block, np.arange(*self._range(block))) for block in inside]
         parts += [(block, self._rows_of_block(block, least, most)) for block in partly]
-        if len(parts) == 1:
-            rows = parts[0][1]
-        else:
-            parts.sort(key=lambda part: part[0])
-            rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
+        parts.sort(key=lambda part: part[0])
+        rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
         return rows if len(rows) <= max_rows else None
 
     def mask_within(self, least: int, most: int) -> NDArray[np.bool_]:
@@ -90,18 +94,21 @@ class TimeBlocks:
 
     def _split(self, least: int, most: int) -> tuple[list[int], list[int]]:
         """Return the blocks in which all rows have times from `least` to `most`, and where some may have."""
-        may_have = np.flatnonzero((self._last >= least) & (self._first <= most))
-        if len(may_have) <= 1:  # to read a block takes no longer than to find out whether it must be read
-            return [], may_have.tolist()
-        are_inside = (self._first[may_have] >= least) & (self._last[may_have] <= most)
-        return may_have[are_inside].tolist(), may_have[~are_inside].tolist()
+        start, end = bisect_left(self._last_until, least), bisect_right(self._first_from, most)
+        if end - start <= 1:  # to read a block takes no longer than to find out whether it must be read
+            return [], list(range(start, end))
+        first, last = self._first[start:end], self._last[start:end]
+        may_have = ((last >= least) & (first <= most)).nonzero()[0]
+        are_inside = (first[may_have] >= least) & (last[may_have] <= most)
+        blocks = may_have + start
+        return blocks[are_inside].tolist(), blocks[~are_inside].tolist()
 
     def _range(self, block: int) -> tuple[int, int]:
         start = block * self._block_rows
         return start, min(start + self._block_rows, self._num_rows)
 
     def _rows_of_block(self, block: int, least: int, most: int) -> NDArray[np.int64]:
-        return block * self._block_rows + np.flatnonzero(self._is_within(block, least, most))
+        return self._is_within(block, least, most).nonzero()[0] + block * self._block_rows
 
     def _is_within(self, block: int, least: int, most: int) -> NDArray[np.bool_]:
         """Return which rows of a block have times from `least` to `most`, (n,)."""

@@ -33,6 +33,7 @@ class BoundedCache(Generic[_KeyT, _ValueT]):
         self._num_bytes = 0
         self._lock = threading.Lock()
         self._values: OrderedDict[_KeyT, _ValueT] = OrderedDict()
+        self._sizes: dict[_KeyT, int] = {}
 
     def find(self, key: _KeyT) -> _ValueT | None:
         with self._lock:
@@ -43,30 +44,32 @@ class BoundedCache(Generic[_KeyT, _ValueT]):
 
     def keep(self, key: _KeyT, value: _ValueT) -> None:
         """Keep a value; if there is too much, drop what was used the longest time ago."""
+        size = self._size_of(value)
         with self._lock:
-            self._forget(self._values.pop(key, None))
-            self._values[key] = value
-            self._num_bytes += self._size_of(value)
+            self._forget(key)
+            self._values[key], self._sizes[key] = value, size
+            self._num_bytes += size
             while self._has_too_much():
-                self._forget(self._values.popitem(last=False)[1])
+                self._forget(next(iter(self._values)))
 
     def drop_if(self, is_old: Callable[[_ValueT], bool]) -> None:
         with self._lock:
             for key in [key for key, value in self._values.items() if is_old(value)]:
-                self._forget(self._values.pop(key))
+                self._forget(key)
 
     def drop(self, key: _KeyT) -> None:
         """Forget a value, if it is there."""
         with self._lock:
-            self._forget(self._values.pop(key, None))
+            self._forget(key)
 
     def _has_too_much(self) -> bool:
         num_entries = len(self._values)
         return num_entries > self._max_entries or (num_entries > 1 and self._num_bytes > self._max_bytes)
 
-    def _forget(self, value: _ValueT | None) -> None:
-        if value is not None:
-            self._num_bytes -= self._size_of(value)
+    def _forget(self, key: _KeyT) -> None:
+        if key in self._values:
+            del self._values[key]
+            self._num_bytes -= self._sizes.pop(key)
 
     def find_or_build(self, key: _KeyT, build: Callable[[], _ValueT]) -> _ValueT:
         """Return the value of a key. Two threads that miss it at the same time both build it."""

@@ -16,10 +16,13 @@ class RowAddresses:
 
     def __init__(self, rows: NDArray[np.uint32], addresses: NDArray[np.int64]) -> None:
         """`rows`, (n,), have their codes at `addresses`, (n,). Each row has one."""
-        self._first = int(addresses.min()) if len(addresses) else 0
-        distances = addresses - self._first
-        self._shift = _UNIT_SHIFT if not (distances & (1 << _UNIT_SHIFT) - 1).any() else 0
-        units = distances >> self._shift
+        first = int(addresses.min()) if len(addresses) else 0
+        distances = addresses - first
+        shift = _UNIT_SHIFT if not (distances & (1 << _UNIT_SHIFT) - 1).any() else 0
+        units = distances >> shift
+        # As arrays, because numpy takes longer to convert numbers of Python than to compute with a few rows.
+        self._first = np.array(first, np.int64)
+        self._unit = np.array(1 << shift, np.int64)
         is_small = int(units.max(initial=0)) <= _MAX_UNITS
         num_rows = int(rows.max()) + 1 if len(rows) else 0
         self._units: NDArray[np.signedinteger] = np.full(num_rows, -1, np.int32 if is_small else np.int64)
@@ -35,7 +38,6 @@ class RowAddresses:
         if not self._is_complete:
             has_node = units >= 0
             rows, units = rows[has_node], units[has_node]
-        addresses = units.astype(np.int64)
-        addresses <<= self._shift
+        addresses: NDArray[np.int64] = units * self._unit
         addresses += self._first
         return rows, addresses

@@ -151,7 +151,7 @@ class FewEligible:
     @property
     def nbytes(self) -> int:
         """The bytes with everything that can be asked for."""
-        return self._vectors.num_nodes // 8 + 5 * len(self._rows) * np.dtype(np.int64).itemsize
+        return self._vectors.num_nodes // 8 + 5 * self._rows.nbytes
 
     def few_rows(self, queries: Queries) -> FewRows | None:
         codes = self._vectors.codes
