@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK_ROWS = 4096
+_MAX_UNCHECKED = 2
+"""To read so many blocks takes no longer than to find out which of them must be read."""
 
 
 class TakenTimes:
@@ -66,15 +68,17 @@ class TimeBlocks:
         None also if more than half of the blocks would be read.
         """
         inside, partly = self._split(least, most)
-        if not inside and len(partly) == 1 < len(self._first):
-            rows = self._rows_of_block(partly[0], least, most)
-            return rows if len(rows) <= max_rows else None
-        if (len(inside) - 1) * self._block_rows > max_rows or len(partly) > len(self._first) // 2:
+        if len(partly) > len(self._first) // 2:
             return None
-        parts = [(block, np.arange(*self._range(block))) for block in inside]
-        parts += [(block, self._rows_of_block(block, least, most)) for block in partly]
-        parts.sort(key=lambda part: part[0])
-        rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
+        if len(partly) == 1 and not inside:
+            rows = self._rows_of_block(partly[0], least, most)
+        elif (sum(end - start for start, end in inside) - 1) * self._block_rows > max_rows:
+            return None
+        else:
+            parts = [(start, np.arange(*self._range(start, end))) for start, end in inside]
+            parts += [(block, self._rows_of_block(block, least, most)) for block in partly]
+            parts.sort(key=lambda part: part[0])
+            rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
         return rows if len(rows) <= max_rows else None
 
     def mask_within(self, least: int, most: int) -> NDArray[np.bool_]:
@@ -86,33 +90,47 @@ class TimeBlocks:
     def mark_within(self, least: int, most: int, mask: NDArray[np.bool_]) -> None:
         """Mark the rows that have times from `least` to `most` in a mask of zeros, (rows or more,)."""
         inside, partly = self._split(least, most)
-        for first, last in _runs(inside):
-            mask[first * self._block_rows : min(last * self._block_rows, self._num_rows)] = True
+        for block, end_block in inside:
+            start, end = self._range(block, end_block)
+            mask[start:end] = True
         for block in partly:
-            start, end = self._range(block)
+            start, end = self._range(block, block + 1)
             mask[start:end] = self._is_within(block, least, most)
 
-    def _split(self, least: int, most: int) -> tuple[list[int], list[int]]:
-        """Return the blocks in which all rows have times from `least` to `most`, and where some may have."""
+    def _split(self, least: int, most: int) -> tuple[list[tuple[int, int]], list[int]]:
+        """Return where all rows have times from `least` to `most`, and the blocks where some may have.
+
+        The former are half-open ranges of blocks.
+        """
         start, end = bisect_left(self._last_until, least), bisect_right(self._first_from, most)
-        if end - start <= 1:  # to read a block takes no longer than to find out whether it must be read
-            return [], list(range(start, end))
+        first, last = bisect_left(self._first_from, least), bisect_right(self._last_until, most)
+        if first >= last:
+            first = last = end
+        partly = [*range(start, first), *range(last, end)]
+        if len(partly) <= _MAX_UNCHECKED:
+            return [(first, last)] if first < last else [], partly
+        return self._split_unordered(start, end, least, most)
+
+    def _split_unordered(
+        self, start: int, end: int, least: int, most: int
+    ) -> tuple[list[tuple[int, int]], list[int]]:
+        """Return what `_split` does, from a look at each block from `start` to `end`."""
         first, last = self._first[start:end], self._last[start:end]
-        may_have = ((last >= least) & (first <= most)).nonzero()[0]
+        may_have = np.flatnonzero((last >= least) & (first <= most))
         are_inside = (first[may_have] >= least) & (last[may_have] <= most)
         blocks = may_have + start
-        return blocks[are_inside].tolist(), blocks[~are_inside].tolist()
+        return list(_runs(blocks[are_inside].tolist())), blocks[~are_inside].tolist()
 
-    def _range(self, block: int) -> tuple[int, int]:
-        start = block * self._block_rows
-        return start, min(start + self._block_rows, self._num_rows)
+    def _range(self, block: int, end_block: int) -> tuple[int, int]:
+        """Return the half-open range of rows that a half-open range of blocks has."""
+        return block * self._block_rows, min(end_block * self._block_rows, self._num_rows)
 
     def _rows_of_block(self, block: int, least: int, most: int) -> NDArray[np.int64]:
         return self._is_within(block, least, most).nonzero()[0] + block * self._block_rows
 
     def _is_within(self, block: int, least: int, most: int) -> NDArray[np.bool_]:
         """Return which rows of a block have times from `least` to `most`, (n,)."""
-        start, end = self._range(block)
+        start, end = self._range(block, block + 1)
         times = self._times[start:end]
         is_within: NDArray[np.bool_] = times >= least
         if self._last[block] > most:
