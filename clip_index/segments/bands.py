@@ -35,7 +35,8 @@ class Bands:
         low, high = -(-first // self._length), last // self._length  # whole bands
         if low >= high:
             return Range(np.zeros(len(self._bands), np.bool_), ((first, last), (last, last)))
-        mask: NDArray[np.bool_] = self._bands - np.uint8(low) < np.uint8(high - low)
+        bands = self._bands if low == 0 else self._bands - np.uint8(low)
+        mask: NDArray[np.bool_] = bands < np.uint8(high - low)
         return Range(mask, ((first, low * self._length), (high * self._length, last)))
 
 

@@ -35,16 +35,24 @@ class OrderedNumbers:
 
     def range_of(self, condition: InRange) -> tuple[int, int] | None:
         """Return the half-open range of ranks whose numbers keep the bounds; None if no order can tell it."""
-        is_bound = False
-        for bound in (condition.gt, condition.gte, condition.lt, condition.lte):
-            if bound is not None:
-                if isnan(bound):
-                    return None
-                is_bound = True
-        if not is_bound:
-            return None
-        first, last = self._find(condition)
-        return first, max(first, last)
+        first, last, has_bounds = 0, len(self.rows), False
+        for bound, side, is_least in (
+            (condition.gt, "right", True),
+            (condition.gte, "left", True),
+            (condition.lt, "left", False),
+            (condition.lte, "right", False),
+        ):
+            if bound is None:
+                continue
+            if isnan(bound):
+                return None
+            has_bounds = True
+            position = int(self.numbers.searchsorted(float(bound), side))  # type: ignore[call-overload]
+            if is_least:
+                first = max(first, position)
+            else:
+                last = min(last, position)
+        return (first, max(first, last)) if has_bounds else None
 
     def rows_with(self, numbers: Sequence[float], most: int) -> NDArray[np.int64] | None:
         """Return the rows that have one of the numbers, ascending; None if they are more than `most`."""
@@ -52,23 +60,6 @@ class OrderedNumbers:
         first = np.searchsorted(self.numbers, wanted, side="left").tolist()
         last = np.searchsorted(self.numbers, wanted, side="right").tolist()
         return self._rows_of(list(zip(first, last, strict=True)), most)
-
-    def _find(self, condition: InRange) -> tuple[int, int]:
-        """Return the half-open range of positions whose numbers keep the bounds."""
-        gt, gte, lt, lte = condition.gt, condition.gte, condition.lt, condition.lte
-        first, last = 0, len(self.rows)
-        if gt is not None:
-            first = self._position(gt, "right")
-        if gte is not None:
-            first = max(first, self._position(gte, "left"))
-        if lt is not None:
-            last = self._position(lt, "left")
-        if lte is not None:
-            last = min(last, self._position(lte, "right"))
-        return first, last
-
-    def _position(self, bound: float, side: str) -> int:
-        return int(self.numbers.searchsorted(float(bound), side))  # type: ignore[call-overload]
 
     def _rows_of(self, ranges: Sequence[tuple[int, int]], most: int) -> NDArray[np.int64] | None:
         if sum(last - first for first, last in ranges) > most:

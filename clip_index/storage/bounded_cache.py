@@ -46,7 +46,8 @@ class BoundedCache(Generic[_KeyT, _ValueT]):
         """Keep a value; if there is too much, drop what was used the longest time ago."""
         size = self._size_of(value)
         with self._lock:
-            self._forget(key)
+            if key in self._values:
+                self._forget(key)
             self._values[key], self._sizes[key] = value, size
             self._num_bytes += size
             while self._has_too_much():
@@ -60,16 +61,16 @@ class BoundedCache(Generic[_KeyT, _ValueT]):
     def drop(self, key: _KeyT) -> None:
         """Forget a value, if it is there."""
         with self._lock:
-            self._forget(key)
+            if key in self._values:
+                self._forget(key)
 
     def _has_too_much(self) -> bool:
         num_entries = len(self._values)
         return num_entries > self._max_entries or (num_entries > 1 and self._num_bytes > self._max_bytes)
 
     def _forget(self, key: _KeyT) -> None:
-        if key in self._values:
-            del self._values[key]
-            self._num_bytes -= self._sizes.pop(key)
+        del self._values[key]
+        self._num_bytes -= self._sizes.pop(key)
 
     def find_or_build(self, key: _KeyT, build: Callable[[], _ValueT]) -> _ValueT:
         """Return the value of a key. Two threads that miss it at the same time both build it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,7 @@ class SegmentView:
         self.segment = segment
         self.dead = dead
         self._filtered: BoundedCache[str, Eligible] = BoundedCache(
-            _NUM_CACHED_FILTERS, size_of=lambda eligible: eligible.nbytes
+            _NUM_CACHED_FILTERS, size_of=attrgetter("nbytes")
         )
         self._live: dict[Modality, LiveEligible] = {}
         self._is_live_pair: dict[Modality, NDArray[np.bool_]] = {}

@@ -14,6 +14,7 @@ In a shard without a merged segment, a tail answers exactly what its segments wo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
 import numpy as np
 import pyarrow as pa
@@ -142,7 +143,7 @@ class Tail:
         num_rows = sum(view.segment.num_rows for view in views)
         self._part = part_of_stack(self.joined.vectors, self._node_rows, num_rows)
         self._eligible: BoundedCache[str, Eligible] = BoundedCache(
-            _NUM_CACHED_FILTERS, size_of=lambda eligible: eligible.nbytes
+            _NUM_CACHED_FILTERS, size_of=attrgetter("nbytes")
         )
 
     def locate(self, row: int) -> tuple[SegmentView, int]:
