@@ -26,7 +26,7 @@ class NodeRows:
 
     Beside the file each direction takes 4 bytes a node, once somebody has asked for it: `marked_rows`, and
     `_pair_of_row`. For texts of several windows the second one takes 8 bytes for each pair. Masks take 8
-    bytes a node more, and the addresses of codes 4 bytes a row.
+    bytes a node more, and the addresses of codes 8 bytes a row.
     """
 
     def __init__(self, pairs: NDArray[np.uint32], num_nodes: int) -> None:
