@@ -71,7 +71,8 @@ class PairMasks:
         mask, ends = bands.within(first, last)
         for start, end in ends:
             if start < end:
-                mask[self._node_rows.pairs_of(ordered.rows[start:end])] = True
+                pairs = self._node_rows.pairs_of(ordered.rows[start:end])
+                mask[pairs.astype(np.int64)] = True  # numpy indexes by 32 bits more slowly
         return mask
 
     def _bands_of(self, ordered: OrderedNumbers) -> Bands:

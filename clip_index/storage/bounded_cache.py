@@ -16,8 +16,9 @@ _ValueT = TypeVar("_ValueT")
 class BoundedCache(Generic[_KeyT, _ValueT]):
     """The values used last, by key, up to `max_entries`; None is not a value. Thread-safe.
 
-    With `size_of`, the bytes of a value, all values together have at most `max_bytes`. The value that
-    was kept last stays even if it alone is larger. Keys do not count: a long key should be a digest.
+    With `size_of`, the bytes of a value when it is kept, all values together have at most `max_bytes`. The
+    value that was kept last stays even if it alone is larger. Keys do not count: a long key should be a
+    digest.
     """
 
     def __init__(

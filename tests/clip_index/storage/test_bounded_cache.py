@@ -58,3 +58,15 @@ def test_what_is_old_can_be_dropped_and_its_bytes_count_no_more() -> None:
     cache.drop_if(lambda value: len(value) > 1)
     cache.keep("newer", b"12345678")
     assert (cache.find("old"), cache.find("new"), cache.find("newer")) == (None, b"1", b"12345678")
+
+
+def test_the_size_of_a_value_is_that_of_the_time_when_it_was_kept() -> None:
+    cache: BoundedCache[str, bytearray] = BoundedCache(100, max_bytes=10, size_of=len)
+    growing = bytearray(4)
+    cache.keep("growing", growing)
+    growing += bytes(100)
+    cache.keep("other", bytearray(6))
+    assert cache.find("growing") is growing
+    cache.drop("growing")
+    cache.keep("last", bytearray(4))
+    assert (cache.find("other"), cache.find("last")) == (bytearray(6), bytearray(4))

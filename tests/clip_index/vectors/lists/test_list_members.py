@@ -6,8 +6,10 @@ import tracemalloc
 
 import faiss
 import numpy as np
+import pytest
 
 from clip_index.vectors.lists.inverted_lists import InvertedLists, add_listed, build_lists
+from clip_index.vectors.vectors import pack_bits
 
 NUM_NODES, DIMENSION, NUM_LISTS = 50_000, 8, 4
 
@@ -44,3 +46,18 @@ def test_a_node_lies_in_one_list_whether_few_nodes_are_asked_for_or_many() -> No
         found = members.find(np.array([node]))
         assert (found[0].item(), found[1].item()) == (of_node, position)
         assert members.nodes[members.starts[of_node] + position] == node
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known lists", "lists read from the file"])
+def test_selected_nodes_are_counted_alike_in_all_lists_and_in_some(is_known: bool) -> None:
+    rng = np.random.default_rng(2)
+    list_of_node = rng.choice([0, 1, 3], 1000, p=[0.8, 0.15, 0.05])  # more than a byte counts, and none
+    index = build_lists(faiss.IndexFlatIP(DIMENSION), NUM_LISTS)
+    add_listed(index, rng.standard_normal((1000, DIMENSION)).astype(np.float16), list_of_node)
+    lists = InvertedLists(index, index.quantizer, list_of_node=list_of_node if is_known else None)
+    for is_node in (rng.random(1000) < 0.6, np.arange(1000) >= 400, np.ones(1000, np.bool_)):
+        expected = np.bincount(list_of_node[is_node], minlength=NUM_LISTS).tolist()
+        assert lists.members.count_in_all(is_node.view(np.int8)).tolist() == expected
+        some = np.array([3, 0, 2])
+        found = lists.members.count_in(some, pack_bits(is_node)).tolist()
+        assert found == [expected[number] for number in some.tolist()]
