@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ import numpy as np
 from benchmarks.commit_cost import CommitLoop
 from benchmarks.data import draw_queries, draw_space
 from benchmarks.figure import Figure
+from benchmarks.processes.process_figures import anonymous_bytes
 from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
 from clip_index.reading.index_reader import IndexReader
@@ -26,11 +31,12 @@ TARGET = (
     f"p99 ≤ {MAX_MS:g} ms, 200 k ÷ 20 k ≤ {MAX_RATIO}; after a merge p99 ≤ {MAX_TAIL}×, "
     f"swap ≤ {MAX_SWAP_SECONDS:g} s; memory ≤ {MAX_MEMORY}×"
 )
+_MEMORY_PAUSE_SECONDS = 0.01
 
 
 @dataclass(slots=True)
 class Watched:
-    """Queries of another thread during reloads: the seconds of each, and the peak of anonymous bytes."""
+    """Queries beside a reload: the seconds of each, and the peak of anonymous bytes."""
 
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
@@ -79,19 +85,15 @@ def _follow_a_merge(num_rows: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as root, CommitLoop(num_rows, Path(root)):
         reader = IndexReader(Path(root))
         reader.reload()
-        steady, during = Watched(), Watched()
-        _watch(reader, steady, threading.Event(), seconds=2.0)
+        with _watched(reader) as steady:
+            time.sleep(2.0)
         _merge_all(Path(root))
-        stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(reader, during, stop))
-        watcher.start()
-        start = time.perf_counter()
-        while not reader.reload():
-            pass
-        swap_seconds = time.perf_counter() - start
-        time.sleep(0.5)
-        stop.set()
-        watcher.join()
+        with _watched(reader) as during:
+            start = time.perf_counter()
+            while not reader.reload():
+                pass
+            swap_seconds = time.perf_counter() - start
+            time.sleep(0.5)
     tails = [float(np.percentile(watched.seconds, 99)) for watched in (during, steady)]
     return {
         "tail": round(tails[0] / tails[1], 2),
@@ -111,22 +113,38 @@ def _merge_all(root: Path) -> None:
     writer.close()
 
 
-def _watch(reader: IndexReader, watched: Watched, stop: threading.Event, seconds: float = 60.0) -> None:
+@contextmanager
+def _watched(reader: IndexReader) -> Iterator[Watched]:
+    """Ask one query after another in a thread of its own, and look at the memory in another one."""
+    watched, stop = Watched(), threading.Event()
     query = draw_queries(draw_space(1), "text", 1, seed=6)
-    deadline = time.perf_counter() + seconds
-    while not stop.is_set() and time.perf_counter() < deadline:
+    watchers = [
+        threading.Thread(target=watch, args=(watched, stop))
+        for watch in (partial(_ask_until, reader, query), _follow_memory)
+    ]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        yield watched
+    finally:
+        stop.set()
+        for watcher in watchers:
+            watcher.join()
+
+
+def _ask_until(reader: IndexReader, query: np.ndarray, watched: Watched, stop: threading.Event) -> None:
+    while not stop.is_set():
         start = time.perf_counter()
         _ask(reader, query)
         watched.seconds.append(time.perf_counter() - start)
-        watched.peak_bytes = max(watched.peak_bytes, anonymous_bytes())
+
+
+def _follow_memory(watched: Watched, stop: threading.Event) -> None:
+    """Read a number that Linux keeps; what it counts page by page delays the page faults of queries."""
+    while not stop.wait(_MEMORY_PAUSE_SECONDS):
+        watched.peak_bytes = max(watched.peak_bytes, anonymous_bytes(os.getpid()))
 
 
 def _ask(reader: IndexReader, query: np.ndarray) -> None:
     assert reader.searcher is not None
     reader.searcher.search(query, k=10, modality="image")
-
-
-def anonymous_bytes() -> int:
-    """Return the memory of this process that no file backs (Linux's smaps_rollup)."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
