@@ -130,8 +130,11 @@ class Sources:
             [source for source in self.alone if self._has_dead(source)]
         ).values():
             self._thinned_stack(sources)
-        for key, stack in () if former is None else former._whole.items():
-            if key in self.around:
+        if former is None or not former._whole:
+            return
+        stackable = self._around_each(self.all)
+        for key, stack in tuple(former._whole.items()):  # searches of other threads may add some meanwhile
+            if key in stackable:
                 self._whole_stack(key, stack)
 
     def _has_dead(self, source: ShardSource) -> bool:

@@ -24,6 +24,7 @@ from clip_index.vectors.lists.list_ranking import ListRanking
 from clip_index.vectors.queries import Queries
 from clip_index.views.segment_view import SegmentView
 from clip_index.views.snapshot import ShardSnapshot, ShardView
+from clip_index.views.tail import Tail
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import WriterSettings
 from fakes.inline_merges import InlineLanes
@@ -288,6 +289,39 @@ def test_a_later_searcher_keeps_the_stack_of_all_for_filters(searcher: Searcher)
     assert answers(later, QUERIES, k=10, row_filter=below(2_400)) == answers(
         some, QUERIES, k=10, row_filter=below(2_400)
     )
+
+
+def test_a_later_searcher_whose_segments_cannot_be_stacked_any_more_is_prepared(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as after a merge with texts of several windows."""
+    former = Searcher(searcher.shard_views, DIMENSION)
+    expected = answers(former, QUERIES, k=10, row_filter=below(2_400))
+    assert former._sources_of("image")._whole
+    later = Searcher(searcher.shard_views, DIMENSION)
+    with monkeypatch.context() as patch:
+        for kind in (SegmentView, Tail):
+            patch.setattr(kind, "part_of_stack", lambda *_: None)
+        later.prepare_like(former)
+        assert not later._sources_of("image")._whole
+        assert answers(later, QUERIES, k=10, row_filter=below(2_400)) == expected
+
+
+def test_a_stack_that_another_thread_builds_while_a_later_searcher_is_prepared_does_no_harm(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = Searcher(searcher.shard_views, DIMENSION)
+    answers(former, QUERIES, k=10, row_filter=below(2_400))
+    known = former._sources_of("image")._whole
+    whole_stack = Sources._whole_stack
+
+    def meanwhile(self: Sources, key: int, *args: Any) -> Stack:
+        known[-1] = known[key]
+        return whole_stack(self, key, *args)
+
+    monkeypatch.setattr(Sources, "_whole_stack", meanwhile)
+    Searcher(searcher.shard_views, DIMENSION).prepare_like(former)
+    assert -1 in known
 
 
 def test_the_few_rows_of_all_segments_and_tails_are_scanned_in_one_call(searcher: Searcher) -> None:
