@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,17 @@ PARSING_HEADERS = threading.Lock()
 """NumPy parses a header by `ast`. Python 3.11 counts the depth of that for all threads together, so that two
 at a time may end in "SystemError: AST constructor recursion depth mismatch"."""
 
+HEADER_ERRORS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    SyntaxError,
+    TokenError,
+    MemoryError,
+    RecursionError,
+)
+"""What NumPy raises for bytes that are no header, or for a header of an array that no file can hold."""
 
 _USUAL_MAGIC = b"\x93NUMPY\x01\x00"
 _USUAL_HEADER = re.compile(
@@ -46,8 +58,8 @@ def map_array(part: MappedPart) -> NDArray[Any]:
                 shape, _, dtype = read_header(source)
             data = np.frombuffer(source.read_buffer(), dtype)
             return data.reshape(shape)
-        except (ValueError, KeyError) as error:
-            raise DamagedFile(part.path, f"not an array ({error})") from error
+        except HEADER_ERRORS as error:
+            raise DamagedFile(part.path, f"not an array ({error!r})") from error
 
 
 def _map_usual(part: MappedPart) -> NDArray[Any] | None:

@@ -27,12 +27,13 @@ from weakref import WeakValueDictionary
 
 import faiss
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 from clip_index.errors import DamagedFile
 from clip_index.storage.file_digest import FileDigest, digest_of
-from clip_index.storage.mapped_array import PARSING_HEADERS
+from clip_index.storage.mapped_array import HEADER_ERRORS, PARSING_HEADERS
 from clip_index.storage.regular_files import read_regular
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.lists.codebook import Codebook, CodebookArrays, may_have_codes, train_codebook
@@ -257,9 +258,9 @@ def _parse_codebook(stream: io.BytesIO, dimension: int, file: Path | str) -> Cod
 def _parse_array(stream: io.BytesIO, file: Path | str) -> NDArray[Any]:
     try:
         with PARSING_HEADERS:
-            array: NDArray[Any] = np.load(stream, allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
-        raise DamagedFile(file, f"not an array ({error})") from error
+            array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+    except HEADER_ERRORS as error:
+        raise DamagedFile(file, f"not an array ({error!r})") from error
     return array
 
 

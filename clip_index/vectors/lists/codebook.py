@@ -84,17 +84,17 @@ class CodebookArrays:
         arrays: list[NDArray[Any]] = list(astuple(self))
         if [array.dtype for array in arrays] != [np.float16, np.int16, np.float16, np.float32]:
             return False
-        if [array.ndim for array in arrays] != [2, 2, 3, 1]:
-            return False
-        num_components, num_codes = len(self.components), len(self.inputs)
+        num_components, num_codes = self.losses.size - 1, self.inputs.size // SUBSPACE
         values = (num_codes, 2**BITS, SUBSPACE)
         shapes = [(num_components, dimension), (num_codes, SUBSPACE), values, (num_components + 1,)]
         if [array.shape for array in arrays] != shapes or not may_have_codes(dimension):
             return False
-        is_divisible = num_codes > 0 and num_codes % _CODES_AT_ONCE == 0
+        is_divisible = num_components > 0 and num_codes > 0 and num_codes % _CODES_AT_ONCE == 0
         if not is_divisible or self.inputs.min() < -1 or self.inputs.max() >= num_components:
             return False
         if not all(np.isfinite(array).all() for array in arrays) or self.losses.min() < 0:
+            return False
+        if 2 * self.num_fine > num_codes:
             return False
         firsts = self.inputs[: num_codes - self.num_fine]
         used = firsts[firsts >= 0]

@@ -140,8 +140,10 @@ class StackedLists:
         num_nodes, num_asked = self._codes.count(lists), max(2 * k, self._num_candidates)
         while _NODES_OF_CANDIDATE * num_asked <= num_nodes:
             found = self._codes.scan(coded, num_asked, lists, of_lists, parameters)
+            if len(found.scores) < num_asked:
+                break  # to a query of zeros, FAISS finds none
             best, needed = self._score_best(query, k, found, others, error)
-            if len(found.scores) < num_asked or found.scores[-1] < needed:
+            if found.scores[-1] < needed:
                 return best
             num_asked = _num_at_least(needed, found.scores)
         return self._scan(query, k, (lists + self._first_lists).reshape(1, -1))

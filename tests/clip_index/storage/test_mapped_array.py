@@ -52,3 +52,13 @@ def test_a_shape_that_no_array_has_is_damage(shape: str, tmp_path: Path) -> None
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + items)
     with pytest.raises(DamagedFile):
         map_array(map_file(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "'''", "{[]: 1}", "{1: 2, 'a': 3}", "-" * 9_000], ids=lambda text: text[:9]
+)
+def test_a_header_that_python_cannot_read_is_damage(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "array.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode())
+    with pytest.raises(DamagedFile):
+        map_array(map_file(path))

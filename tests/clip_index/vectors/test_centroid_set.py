@@ -39,6 +39,36 @@ def saved(array: object) -> bytes:
     return buffer.getvalue()
 
 
+def with_header(text: str) -> bytes:
+    """Return an array whose header is this text."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(64)
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, np.ones((2, 3), np.float16))
+    return buffer.getvalue()
+
+
+HOSTILE = {
+    "huge": with_header("{'descr': '<f2', 'fortran_order': False, 'shape': (1000000000000000, 16), }\n"),
+    "beyond a word": with_header(f"{{'descr': '<f2', 'fortran_order': False, 'shape': ({2**70}, 16), }}\n"),
+    "true": with_header("{'descr': '<f2', 'fortran_order': False, 'shape': (True, True), }\n"),
+    "open bracket": with_header("["),
+    "keys": with_header("{[]: 1}"),
+    "zip": zipped(),
+    "no zip": b"PK\x03\x04" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("num_before", [0, 1, 2])
+def test_a_hostile_file_is_damaged(data: bytes, num_before: int) -> None:
+    before = [saved(unit_vectors(2, 5, 16).astype(np.float16)), FORMER_CODEBOOK][:num_before]
+    with pytest.raises(DamagedFile, match=r"set\.npy"):
+        parse_file(b"".join(before) + data, "set.npy")
+
+
 def test_a_set_says_how_near_the_embeddings_lay_at_its_training(file: CentroidFile) -> None:
     assigned = file.centroids.assign(EMBEDDINGS)
     expected = file.centroids.mean_cosines[assigned.lists]
@@ -182,6 +212,15 @@ def test_a_codebook_is_read_as_it_is_stored() -> None:
         {"inputs": np.array([[0, -1], [1, 2], [-2, -1], [0, -1]], np.int16)},
         {"inputs": np.array([[0, -1], [1, 2], [3, -1], [1, -1]], np.int16)},
         {"inputs": np.array([[0, -1], [1, 2], [1, -1], [0, -1]], np.int16)},
+        {"inputs": np.array([[0, 1], [2, 3], [0, 1], [2, 3]], np.int16)},
+        {"inputs": np.array([[0, -1]] * 4, np.int16)},
+        {"inputs": np.int16(0)},
+        {"components": np.float16(1)},
+        {
+            "components": ARRAYS.components[:0],
+            "inputs": np.full((4, 2), -1, np.int16),
+            "losses": ARRAYS.losses[:1],
+        },
         {"inputs": ARRAYS.inputs[:3], "values": ARRAYS.values[:3]},
         {"inputs": ARRAYS.inputs[:0], "values": ARRAYS.values[:0]},
         {"values": ARRAYS.values[:2]},

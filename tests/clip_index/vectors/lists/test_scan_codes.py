@@ -267,6 +267,17 @@ def test_the_best_of_many_that_hardly_differ_from_the_query_are_found_by_codes(
         assert stack.search(query, 10)[0].tobytes() == scores.tobytes()
 
 
+def test_a_query_of_zeros_is_answered(
+    tmp_path: Path, around: CentroidSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacked_lists, "_NODES_OF_CANDIDATE", 1)
+    monkeypatch.setattr(stacked_lists, "_MIN_SCANNED", 1)
+    stack = StackedLists(Files(tmp_path, around).files)
+    scores, labels = stack.search(Queries(np.zeros((1, DIMENSION), np.float32)), 10)
+    assert not scores.any()
+    assert (labels >= 0).all()
+
+
 def test_pages_go_on_without_codes(
     tmp_path: Path, around: CentroidSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
