@@ -1,12 +1,11 @@
-"""What the codes beside inverted lists stand for: the principal components of embeddings, in few bits.
+"""What the codes beside inverted lists stand for: what embeddings differ from their centroids, in few bits.
 
-A score by codes should be off by little for usual queries, which resemble the embeddings themselves. So the
-principal components of the embeddings are coded: in them queries differ most. A product quantiser (Jégou,
-Douze and Schmid, "Product quantization for nearest neighbor search", 2011) with 16 values a code stores what
-an embedding differs from its centroid. The components that weigh most have two codes each, the second of
-which refines the first; the next ones have one; further ones share one in pairs; the last ones have none.
-How many there are of each kind follows from the variances, as reverse water-filling assigns bits (Cover and
-Thomas, "Elements of Information Theory", 2nd edition, section 10.3.3).
+A product quantiser (Jégou, Douze and Schmid, "Product quantization for nearest neighbor search", 2011) with
+16 values a code stores two dimensions in each. Where some principal components hold much of the variance,
+most of the errors would be theirs. So these are taken out and have codes of their own: those that weigh most
+have two each, the second of which refines the first, and the others one. That is how reverse water-filling
+assigns bits (Cover and Thomas, "Elements of Information Theory", 2nd edition, section 10.3.3), but for one
+thing: every direction has codes. What is common to a rare kind of contents may lie anywhere.
 """
 
 from __future__ import annotations
@@ -22,31 +21,25 @@ from clip_index.content import Embeddings
 
 BITS = 4
 SUBSPACE = 2
-"""Components that share a code, at most."""
+"""Dimensions that share a code."""
 _CODES_AT_ONCE = 4  # in multiples of these, each list of codes begins at a multiple of 64 bytes
 _DIMENSIONS = 8  # an embedding has a multiple of these
-_DIMENSIONS_OF_CODE = (8, 4, 2)
-_MAX_LOSS = 0.2
-"""The fewest codes are taken by which scores are off by less than this share of their deviation.
-
-With a power-law spectrum of variances a code for each eight dimensions suffices: scores are off by a tenth.
-If all variances are equal, there is a code for each two dimensions, and scores are off by a third.
+_DIMENSIONS_OF_COMPONENT_CODE = 16
+"""There is one more code for so many dimensions, if components have codes of their own."""
+_LEAST_SHARE = 0.3
+"""Of the errors, which the components must cause that would have codes of their own."""
+_LEAST_VARYING = 16
+"""Components that vary least have codes of their own, too. Embeddings of the other modality differ from these
+most in directions in which neither varies (Zhang et al., "Diagnosing and rectifying vision models using
+language", 2023). So the scores of such queries would be off most by what lies in these directions.
 """
 _LEAST_IMPORTANCE = 0.1
 """A query may lie anywhere. So no direction counts less than this share of the mean."""
-
-_LEAST_VARYING = 16
-"""Components without a code whose losses are kept: those that vary least. Embeddings of the other modality
-differ from these most in directions in which neither varies (Zhang et al., "Diagnosing and rectifying vision
-models using language", 2023), and such queries would seem to lose what they do not."""
-
 _LOSS_OF_PAIR, _LOSS_OF_SINGLE = 0.107, 0.0095
 """The share of a normal variance that is lost by two bits and by four (Max, "Quantizing for minimum
-distortion", 1960, table I; a pair of components loses a little less than two that are coded alone)."""
-_GAIN_OF_PAIR = 2 * (1 - _LOSS_OF_PAIR)
-_SINGLE_FROM = _GAIN_OF_PAIR / (2 * (_LOSS_OF_PAIR - _LOSS_OF_SINGLE))
-_FINE_FROM = _GAIN_OF_PAIR / _LOSS_OF_SINGLE
-"""How many times as much as the last pair a component must weigh, so that one more code gains as much."""
+distortion", 1960, table I; two dimensions that share a code lose a little less than with two bits each)."""
+_FINE_FROM = (_LOSS_OF_PAIR - _LOSS_OF_SINGLE) / _LOSS_OF_SINGLE
+"""How many times as much as the last component with a code of its own one must weigh to have two."""
 
 
 class CodedQueries(NamedTuple):
@@ -62,13 +55,16 @@ class CodedQueries(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CodebookArrays:
-    """A codebook as it is stored, in this order: P components and M codes."""
+    """A codebook as it is stored, in this order: P components and M codes.
+
+    Directions are the components, and then the dimensions of what is left without them.
+    """
 
     components: NDArray[np.float16]
-    """Orthogonal unit vectors, (P, dimension). The last ones may have no code."""
+    """Orthogonal unit vectors, (P, dimension)."""
 
     inputs: NDArray[np.int16]
-    """The two components that each code stands for, (M, 2); −1 for none.
+    """The two directions that each code stands for, (M, 2); −1 for none.
 
     The last codes have the components of the first ones again, which they refine.
     """
@@ -77,29 +73,32 @@ class CodebookArrays:
     """What each value of a code stands for, (M, 16, 2)."""
 
     losses: NDArray[np.float32]
-    """The mean square that is lost of each component, and of each direction beside them, (P + 1,)."""
+    """The mean square that is lost in each direction, (P + dimension,)."""
 
     def fit(self, dimension: int) -> bool:
         """Whether these arrays are a codebook for embeddings of this dimension."""
         arrays: list[NDArray[Any]] = list(astuple(self))
         if [array.dtype for array in arrays] != [np.float16, np.int16, np.float16, np.float32]:
             return False
-        num_components, num_codes = self.losses.size - 1, self.inputs.size // SUBSPACE
+        num_directions, num_codes = self.losses.size, self.inputs.size // SUBSPACE
+        components = (num_directions - dimension, dimension)
         values = (num_codes, 2**BITS, SUBSPACE)
-        shapes = [(num_components, dimension), (num_codes, SUBSPACE), values, (num_components + 1,)]
+        shapes = [components, (num_codes, SUBSPACE), values, (num_directions,)]
         if [array.shape for array in arrays] != shapes or not may_have_codes(dimension):
             return False
-        is_divisible = num_components > 0 and num_codes > 0 and num_codes % _CODES_AT_ONCE == 0
-        if not is_divisible or self.inputs.min() < -1 or self.inputs.max() >= num_components:
+        is_divisible = num_codes > 0 and num_codes % _CODES_AT_ONCE == 0
+        if not is_divisible or self.inputs.min() < -1 or self.inputs.max() >= num_directions:
             return False
         if not all(np.isfinite(array).all() for array in arrays) or self.losses.min() < 0:
             return False
-        if 2 * self.num_fine > num_codes:
-            return False
-        firsts = self.inputs[: num_codes - self.num_fine]
-        used = firsts[firsts >= 0]
+        num_first = num_codes - self.num_fine
+        used = self.inputs[:num_first][self.inputs[:num_first] >= 0]
         refined = self.inputs[: self.num_fine]
-        return len(np.unique(used)) == len(used) and np.array_equal(self.inputs[len(firsts) :], refined)
+        return (
+            2 * self.num_fine <= num_codes
+            and len(np.unique(used)) == len(used)
+            and np.array_equal(self.inputs[num_first:], refined)
+        )
 
     @property
     def num_fine(self) -> int:
@@ -125,19 +124,16 @@ class Codebook:
 
     def code_queries(self, queries: Embeddings) -> CodedQueries:
         """Return queries, (q, dimension), as codes are compared with them."""
-        projected = queries @ self._components.T
-        squares = projected * projected
-        losses = self.arrays.losses
-        beside = np.maximum(0, (queries * queries).sum(axis=1) - squares.sum(axis=1))
-        inputs = self._select(projected)
+        along = self._along(queries)
+        inputs = self._select(along)
         # FAISS rounds what each value adds to a score, to a 255th of the widest range of a code.
         ranges = (np.abs(inputs) * self._ranges).reshape(len(queries), -1, SUBSPACE).sum(axis=2)
         rounded = self.num_codes / 12 * np.square(ranges.max(axis=1) / 255)
-        return CodedQueries(inputs, np.sqrt(squares @ losses[:-1] + beside * losses[-1] + rounded))
+        return CodedQueries(inputs, np.sqrt(np.square(along) @ self.arrays.losses + rounded))
 
     def inputs_of(self, differences: Embeddings) -> Embeddings:
         """Return what the codes of differences, (n, dimension), stand for exactly, (n, 2 · codes)."""
-        inputs = self._select(differences @ self._components.T)
+        inputs = self._select(self._along(differences))
         if self._num_fine:
             num_coarse = self._num_fine * SUBSPACE
             coarse = np.ascontiguousarray(inputs[:, :num_coarse])
@@ -146,15 +142,42 @@ class Codebook:
 
     def decode(self, differences: Embeddings) -> Embeddings:
         """Return what the codes of differences, (n, dimension), give back."""
-        decoded: Embeddings = _quantise(self._values, self.inputs_of(differences)) * self._is_input
-        return decoded @ self._components[self._inputs]
+        along = self._decode_along(differences)
+        num_components = len(self._components)
+        beside = along[:, num_components:]
+        # Codes of what is left are compared with what is left of a query.
+        left: Embeddings = beside - (beside @ self._components.T) @ self._components
+        return left + along[:, :num_components] @ self._components
+
+    def _decode_along(self, differences: Embeddings) -> Embeddings:
+        """Return what codes give back in each direction, (n, directions)."""
+        given_back = _quantise(self._values, self.inputs_of(differences))
+        along = np.zeros((len(differences), len(self.arrays.losses)), np.float32)
+        num_first = self.num_inputs - self._num_fine * SUBSPACE
+        for codes in (slice(num_first), slice(num_first, None)):  # in each of which directions are distinct
+            is_input = self._inputs[codes] >= 0
+            along[:, self._inputs[codes][is_input]] += given_back[:, codes][:, is_input]
+        return along
+
+    def lost_along(self, differences: Embeddings) -> NDArray[np.float32]:
+        """Return the mean square that is lost of differences, (n, dimension), in each direction."""
+        lost = self._along(differences) - self._decode_along(differences)
+        squares: NDArray[np.float32] = np.square(lost).mean(axis=0)
+        return squares
 
     def fill(self, quantiser: Any) -> None:
         """Give a product quantiser of FAISS what its codes stand for."""
         faiss.copy_array_to_vector(self._values.ravel(), quantiser.centroids)
 
-    def _select(self, projected: Embeddings) -> Embeddings:
-        return projected.take(self._inputs, axis=1) * self._is_input
+    def _along(self, vectors: Embeddings) -> Embeddings:
+        """Return vectors, (n, dimension), along all directions: (n, directions)."""
+        projected = vectors @ self._components.T
+        return np.concatenate([projected, vectors - projected @ self._components], axis=1)
+
+    def _select(self, along: Embeddings) -> Embeddings:
+        inputs: Embeddings = along.take(self._inputs, axis=1)
+        inputs *= self._is_input
+        return inputs
 
 
 def may_have_codes(dimension: int) -> bool:
@@ -172,68 +195,49 @@ def train_codebook(embeddings: Embeddings, differences: Embeddings) -> Codebook:
     importance = np.maximum(seconds, _LEAST_IMPORTANCE * seconds.mean())
     weights = importance * (differences @ directions).var(axis=0)
     order = np.argsort(-weights, kind="stable")
-    components, importance, weights = directions.T[order], importance[order], weights[order]
-    for dimensions_of_code in _DIMENSIONS_OF_CODE:
-        num_codes = -(-dimension // (dimensions_of_code * _CODES_AT_ONCE)) * _CODES_AT_ONCE
-        codebook, losses = _train(components, differences, _choose_kinds(weights, num_codes), num_codes)
-        if importance @ losses <= _MAX_LOSS**2 * weights.sum():
-            break
-    return codebook
+    num_fine, num_components = _count_components(weights[order], dimension // _DIMENSIONS_OF_COMPONENT_CODE)
+    if num_components:
+        least = order[max(num_components, dimension - _LEAST_VARYING) :]
+        order = np.concatenate([order[:num_components], least])
+    else:
+        order = order[:0]
+    components = np.ascontiguousarray(directions.T[order], np.float16)
+    return _train(components, differences, num_fine)
 
 
-class _Kinds(NamedTuple):
-    """How many components have at least two codes, one, and half a one."""
+def _count_components(weights: NDArray[np.floating], num_codes: int) -> tuple[int, int]:
+    """Return how many components have two codes of their own, and how many have one or two.
 
-    fine: int
-    single: int
-    coded: int
-
-    @property
-    def num_codes(self) -> int:
-        return self.fine + self.single + -(-(self.coded - self.single) // SUBSPACE)
-
-
-def _choose_kinds(weights: NDArray[np.floating], num_codes: int) -> _Kinds:
-    """Return the kinds that lose least, of components with these weights, descending."""
-    kinds = _Kinds(0, 0, 0)
-    for least in weights[::-1]:  # of a component that has half a code
-        bounds = -least * np.array([_FINE_FROM, _SINGLE_FROM, 1.0])
-        found = _Kinds(*np.searchsorted(-weights, bounds, side="right").tolist())
-        if found.num_codes <= num_codes:
-            kinds = found
-            break
-    unused = num_codes - kinds.num_codes
-    coded = min(len(weights), kinds.coded + SUBSPACE * unused)
-    unused = num_codes - _Kinds(kinds.fine, kinds.single, coded).num_codes
-    return _Kinds(kinds.fine, min(coded, kinds.single + SUBSPACE * unused), coded)
-
-
-def _train(
-    components: NDArray[np.floating], differences: Embeddings, kinds: _Kinds, num_codes: int
-) -> tuple[Codebook, NDArray[np.float32]]:
-    """Train so many codes on differences, (n, dimension), for the first of all their components.
-
-    Return the mean square that is lost of each component, too, (dimension,).
+    `weights`, (dimension,), are descending; there are so many codes.
     """
-    inputs = np.full((num_codes, SUBSPACE), -1, np.int16)
-    inputs[: kinds.single, 0] = np.arange(kinds.single)
-    inputs[kinds.single :].reshape(-1)[: kinds.coded - kinds.single] = np.arange(kinds.single, kinds.coded)
-    num_first = num_codes - kinds.fine
-    inputs[num_first:] = inputs[: kinds.fine]
-    num_left_out = max(0, len(components) - kinds.coded - _LEAST_VARYING)
-    is_left_out = np.zeros(len(components), np.bool_)
-    is_left_out[kinds.coded : kinds.coded + num_left_out] = True
-    kept = components[~is_left_out].astype(np.float16)
-    values = np.zeros((num_codes, 2**BITS, SUBSPACE), np.float16)
-    arrays = CodebookArrays(kept, inputs, values, np.zeros(len(kept) + 1, np.float32))
+    for num_single in range(num_codes, 0, -1):
+        num_fine = num_codes - num_single
+        if num_single <= num_fine or weights[num_fine] < _FINE_FROM * weights[num_single - 1]:
+            break
+    else:
+        return 0, 0
+    if weights[:num_single].sum() < _LEAST_SHARE * weights.sum():
+        return 0, 0
+    return num_fine, num_single
+
+
+def _train(components: NDArray[np.float16], differences: Embeddings, num_fine: int) -> Codebook:
+    """Train codes on differences, (n, dimension), of these components and of what is left."""
+    num_components, dimension = components.shape
+    of_components = np.full((num_components, SUBSPACE), -1, np.int16)
+    of_components[:, 0] = np.arange(num_components)
+    of_pairs = num_components + np.arange(dimension, dtype=np.int16).reshape(-1, SUBSPACE)
+    num_first = num_components + len(of_pairs)
+    unused = np.full((-(num_first + num_fine) % _CODES_AT_ONCE, SUBSPACE), -1, np.int16)
+    inputs = np.concatenate([of_components, of_pairs, unused, of_components[:num_fine]])
+    values = np.zeros((len(inputs), 2**BITS, SUBSPACE), np.float16)
+    arrays = CodebookArrays(components, inputs, values, np.zeros(num_components + dimension, np.float32))
     values[:num_first] = _train_values(Codebook(arrays).inputs_of(differences)[:, : num_first * SUBSPACE])
-    if kinds.fine:
-        values[num_first:] = _train_values(Codebook(arrays).inputs_of(differences)[:, num_first * SUBSPACE :])
-    lost = differences - Codebook(arrays).decode(differences)
-    losses = np.square(lost @ components.T.astype(np.float32)).mean(axis=0)
-    arrays.losses[:-1] = losses[~is_left_out]
-    arrays.losses[-1] = losses[is_left_out].mean() if num_left_out else 0
-    return Codebook(arrays), losses
+    if num_fine:
+        exact = Codebook(arrays).inputs_of(differences)
+        values[-num_fine:] = _train_values(exact[:, -num_fine * SUBSPACE :])
+    arrays.losses[:] = Codebook(arrays).lost_along(differences)
+    return Codebook(arrays)
 
 
 def _train_values(inputs: Embeddings) -> NDArray[np.float16]:

@@ -1,7 +1,7 @@
-"""Codes of 1 or 2 bits a dimension beside inverted lists, from which a long scan takes candidates.
+"""Codes of about 2 bits a dimension beside inverted lists, from which a long scan takes candidates.
 
 Where data has no clusters, a query scans a fifth of all embeddings, and the scan waits for memory. Codes of
-a product quantiser ("PQ fast scan": André, Kermarrec and Le Scouarnec, "Quicker ADC", 2019) are a sixteenth
+a product quantiser ("PQ fast scan": André, Kermarrec and Le Scouarnec, "Quicker ADC", 2019) are an eighth
 of the bytes, and FAISS compares 32 of them at once in registers. They code what an embedding differs from the
 centroid of its list (`clip_index/vectors/lists/codebook.py`). The best by codes are scored again from their
 fp16 embeddings.

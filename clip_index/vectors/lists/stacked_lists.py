@@ -35,7 +35,7 @@ _NODES_OF_CANDIDATE = 8
 """To score more than an eighth of the nodes takes as long as to scan them in order."""
 _MORE_CANDIDATES = 1.25  # than nine of ten queries need; a few more cost less than another scan
 _LEAST_MORE = 1.5
-_ERROR_MARGIN = 1.25
+_BIAS_MARGIN = 1.5  # because the scores of those that are found are the least biased ones
 _PART_OF_STEP, _MOST_STEPS = 4, 10
 _FIRST_SCORED = 100
 
@@ -164,7 +164,8 @@ class StackedLists:
         least = best[0][0, -1]
         behind = slice(int(np.searchsorted(-scores[0], -least)), None)
         too_low = scores[0, behind] - found.scores[numbers[0, behind]]
-        needed = least - max(error, _ERROR_MARGIN * float(too_low.max(initial=0)))
+        bias = max(0.0, float(too_low.mean())) if too_low.size else 0.0
+        needed = least - error - _BIAS_MARGIN * bias
         num_near = int(np.searchsorted(-found.scores, -needed, side="right"))
         if num_near > num_first:
             scores, numbers = self._score(query, min(k, num_near - num_first), labels[num_first:num_near])

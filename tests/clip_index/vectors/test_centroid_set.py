@@ -147,7 +147,7 @@ def test_a_set_has_a_codebook_that_says_nothing_to_earlier_releases(file: Centro
     codebook = file.centroids.codebook
     assert codebook is not None
     assert codebook.arrays.values.shape[1:] == (16, 2)
-    assert dimension // 4 <= codebook.num_codes <= dimension // 2
+    assert dimension // 2 <= codebook.num_codes <= dimension
     stream = io.BytesIO(file.data)
     assert np.load(stream).shape == (200, dimension)
     former = np.load(stream)
@@ -182,11 +182,17 @@ def test_a_set_with_another_thing_behind_it_is_damaged(former: bytes) -> None:
 
 
 ARRAYS = CodebookArrays(
-    components=np.eye(6, 16, dtype=np.float16),
-    inputs=np.array([[0, -1], [1, 2], [3, -1], [0, -1]], np.int16),
-    values=np.ones((4, 16, 2), np.float16),
-    losses=np.ones(7, np.float32),
+    components=np.eye(2, 16, dtype=np.float16),
+    inputs=np.array([[0, -1], [1, -1], *np.arange(2, 18).reshape(-1, 2), [-1, -1], [0, -1]], np.int16),
+    values=np.ones((12, 16, 2), np.float16),
+    losses=np.ones(18, np.float32),
 )
+
+
+def with_inputs(code: int, *inputs: int) -> np.ndarray:
+    changed = ARRAYS.inputs.copy()
+    changed[code] = inputs
+    return changed
 
 
 def parse_arrays(arrays: CodebookArrays) -> CentroidFile:
@@ -205,31 +211,27 @@ def test_a_codebook_is_read_as_it_is_stored() -> None:
     "changed",
     [
         {"components": ARRAYS.components.astype(np.float32)},
-        {"components": np.eye(6, 8, dtype=np.float16)},
-        {"components": np.full((6, 16), np.nan, np.float16)},
-        {"inputs": ARRAYS.inputs.astype(np.int64)},
-        {"inputs": np.array([[0, -1], [1, 2], [6, -1], [0, -1]], np.int16)},
-        {"inputs": np.array([[0, -1], [1, 2], [-2, -1], [0, -1]], np.int16)},
-        {"inputs": np.array([[0, -1], [1, 2], [3, -1], [1, -1]], np.int16)},
-        {"inputs": np.array([[0, -1], [1, 2], [1, -1], [0, -1]], np.int16)},
-        {"inputs": np.array([[0, 1], [2, 3], [0, 1], [2, 3]], np.int16)},
-        {"inputs": np.array([[0, -1]] * 4, np.int16)},
-        {"inputs": np.int16(0)},
+        {"components": np.eye(2, 8, dtype=np.float16)},
+        {"components": np.eye(3, 16, dtype=np.float16)},
+        {"components": np.full((2, 16), np.nan, np.float16)},
         {"components": np.float16(1)},
-        {
-            "components": ARRAYS.components[:0],
-            "inputs": np.full((4, 2), -1, np.int16),
-            "losses": ARRAYS.losses[:1],
-        },
-        {"inputs": ARRAYS.inputs[:3], "values": ARRAYS.values[:3]},
+        {"inputs": ARRAYS.inputs.astype(np.int64)},
+        {"inputs": with_inputs(2, 18, 3)},
+        {"inputs": with_inputs(2, -2, 3)},
+        {"inputs": with_inputs(2, 1, 3)},
+        {"inputs": with_inputs(11, 1, -1)},
+        {"inputs": np.tile(ARRAYS.inputs[:6], (2, 1))[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 6]]},
+        {"inputs": np.full((12, 2), [0, -1], np.int16)},
+        {"inputs": np.int16(0)},
+        {"inputs": ARRAYS.inputs[:11], "values": ARRAYS.values[:11]},
         {"inputs": ARRAYS.inputs[:0], "values": ARRAYS.values[:0]},
-        {"values": ARRAYS.values[:2]},
-        {"values": np.full((4, 16, 2), np.inf, np.float16)},
-        {"losses": ARRAYS.losses[:6]},
+        {"values": ARRAYS.values[:8]},
+        {"values": np.full((12, 16, 2), np.inf, np.float16)},
+        {"losses": ARRAYS.losses[:16]},
+        {"losses": ARRAYS.losses[:4]},
         {"losses": -ARRAYS.losses},
+        {"losses": np.full(18, np.nan, np.float32)},
         {"losses": np.array(1, np.float32)},
-        {"components": np.array(1, np.float16)},
-        {"losses": np.full(7, np.nan, np.float32)},
     ],
 )
 def test_arrays_that_are_no_codebook_are_damaged(changed: dict[str, np.ndarray]) -> None:
