@@ -18,11 +18,13 @@ SMALL_INPUT = 4 * 2**20  # less memory than for this one is not asked for
 def assert_bounded(call: Callable[[], object], num_bytes: int, max_seconds: float = MAX_SECONDS) -> None:
     """Make a call twice: it takes little processor time, and little memory for an input of that size.
 
-    Processor time and not waiting, because other work on the machine stretches the latter.
+    Processor time and not waiting, because other work on the machine stretches the latter. It is that of all
+    threads, and those of OpenMP spin for a while after the work of an earlier test. So a call that seems to
+    take long is made once more.
     """
-    began = time.process_time()
-    call()
-    seconds = time.process_time() - began
+    seconds = _processor_seconds(call)
+    if seconds >= max_seconds:
+        seconds = _processor_seconds(call)
     assert seconds < max_seconds, f"took {seconds:.2f} s"
     tracemalloc.start()
     try:
@@ -31,6 +33,12 @@ def assert_bounded(call: Callable[[], object], num_bytes: int, max_seconds: floa
     finally:
         tracemalloc.stop()
     assert peak < MEMORY_FACTOR * max(num_bytes, SMALL_INPUT), f"took {peak} bytes"
+
+
+def _processor_seconds(call: Callable[[], object]) -> float:
+    began = time.process_time()
+    call()
+    return time.process_time() - began
 
 
 async def longest_hold(call: Callable[[], Awaitable[Any]]) -> float:
