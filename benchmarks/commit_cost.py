@@ -13,8 +13,8 @@ from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_rows, draw_space
 from benchmarks.figure import MIN_ROUNDS, Figure, interleaved, median_ratio
 from clip_index.content import Change, ContentFacts, Delta, EncodedContent, RemovedContent
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.vectors.vector_file import write_fastest
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 

@@ -19,8 +19,8 @@ from benchmarks.commit_cost import CommitLoop
 from benchmarks.data import draw_queries, draw_space
 from benchmarks.figure import Figure
 from benchmarks.processes.process_figures import anonymous_bytes
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings

@@ -7,9 +7,9 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from clip_index.content import Derived
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
 from clip_index.generations.watermark import Watermark, read_watermark
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.buckets.object_store import ObjectShardStore
 from clip_index.writing.erasure import ErasureBudget
 from clip_index.writing.merge_worker import MergeLanes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clip_index.encoder.protocol import Encoder
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.storage.index_roots import IndexRoot, local_directory
 from clip_index.storage.shard_store import ShardStore
 from clip_index.writing.shard_writer import WriterSettings

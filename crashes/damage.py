@@ -11,8 +11,8 @@ from typing import Any
 from clip_index.content import Change
 from clip_index.errors import DamagedFile
 from clip_index.generations.history import manifest_name, read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.watermark import read_watermark
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.vectors.lists.inverted_lists import MIN_NODES

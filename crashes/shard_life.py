@@ -14,7 +14,7 @@ import numpy as np
 from clip_index.content import MODALITIES, Delta
 from clip_index.generations.garbage import names_of
 from clip_index.generations.history import list_generations, read_manifest
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot, open_root

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from clip_index.content import Delta
 from clip_index.errors import ClipIndexError, CommitUnknown, Fenced
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.buckets.object_bucket import ObjectBucket
 from clip_index.storage.buckets.object_store import ObjectShardStore
 from clip_index.storage.shard_store import ShardStore

@@ -20,8 +20,8 @@ from clip_index.content import (
     RemovedContent,
 )
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.storage.buckets.object_store import ObjectShardStore
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings

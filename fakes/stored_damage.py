@@ -5,7 +5,7 @@ In a bucket the object changes, and no copy of it stays on this machine.
 
 from __future__ import annotations
 
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.index_roots import open_root
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore

@@ -13,8 +13,8 @@ from clip_index.encoder.picture_crops import max_crops_of
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, EncoderMismatch, IndexMissing
-from clip_index.generations.index_directory import IndexDescription
 from clip_index.guarantees import Guarantees
+from clip_index.indexes.index_directory import IndexDescription
 from opensearch_engine.connection import Connection, Json, OpenSearchSettings
 from opensearch_engine.errors import EngineConflict, EngineMissing, EngineRefused
 from opensearch_engine.layout import (

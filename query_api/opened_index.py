@@ -12,9 +12,9 @@ import structlog
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, DamagedFile, IndexMissing, IndexUnavailable
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.kept_crops import with_crops_of_index
-from clip_index.generations.recorded_model import RecordedModel
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.kept_crops import with_crops_of_index
+from clip_index.indexes.recorded_model import RecordedModel
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.file_systems import is_shared
 from clip_index.storage.shard_store import StoreUnreachable

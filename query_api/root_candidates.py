@@ -20,9 +20,9 @@ from clip_index.errors import (
     IndexRefused,
     OtherFormat,
 )
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
-from clip_index.generations.pointer import PointerReader, read_history
-from clip_index.generations.recorded_model import RecordedModel, read_model
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
+from clip_index.indexes.pointer import PointerReader, read_history
+from clip_index.indexes.recorded_model import RecordedModel, read_model
 from clip_index.storage.index_roots import IndexRoot, open_root
 from query_api.serving.engine import Reader
 from query_api.swap.candidates import NamedIndex, OpenedIndex

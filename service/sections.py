@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from clip_index.errors import IndexRefused
-from clip_index.generations.pointer import check_index_id
+from clip_index.indexes.pointer import check_index_id
 from service.environment import Section
 from service.host_names import is_host_name
 

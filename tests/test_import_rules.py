@@ -95,7 +95,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("searching",),
         ("views",),
         ("fold", "patching", "segments"),
-        ("generations", "row_filter", "vectors"),
+        ("generations", "indexes", "row_filter", "vectors"),
         ("encoder", "storage"),
         ("content", "errors", "guarantees"),
     ),

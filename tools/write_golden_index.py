@@ -22,8 +22,8 @@ import numpy as np
 
 from clip_index.content import MODALITIES, Change, Delta, EncodedContent, VectorForm
 from clip_index.generations.history import manifest_name
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.tombstones import MAX_BYTES_IN_MANIFEST
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.vectors import shared_vectors
 from clip_index.vectors.lists import inverted_lists
 from clip_index.writing.merge_policy import MergeSettings

@@ -24,8 +24,8 @@ from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_queries, draw_rows, 
 from benchmarks.processes.process_figures import anonymous_bytes
 from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent, VectorForm
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.vectors.vectors import use_one_thread
 from clip_index.writing.merge_policy import MergeSettings

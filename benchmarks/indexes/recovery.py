@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.data import DIMENSION, NUM_PARTITIONS, draw_rows, draw_space
 from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
 
 

@@ -14,8 +14,8 @@ from pyroaring import BitMap
 from benchmarks.data import DIMENSION, Kind, draw_queries, draw_rows, draw_space
 from clip_index.content import ContentFacts, Delta, Embeddings, EncodedContent, Modality
 from clip_index.encoder.protocol import EncoderFingerprint
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.pack import ByteSink

@@ -11,8 +11,8 @@ from benchmarks.data import DIMENSION, draw_rows, draw_space
 from clip_index.content import ContentFacts, Delta, EncodedContent
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.generations.history import manifest_name
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
 
 ROWS_A_COMMIT = 25

@@ -17,7 +17,7 @@ from benchmarks.processes.cores import started_on
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.generations.history import read_newest
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import ShardStore
 from cliptide.demo.child_process import Child, free_port

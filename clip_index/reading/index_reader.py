@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.errors import DamagedFile, EncoderMismatch, GenerationGone, IndexMissing, OtherFormat
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import NO_GENERATION, GenerationKey
 from clip_index.generations.traces import TracedRecord, read_traces
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.doubled_ids import DoubledIds
 from clip_index.reading.held_generations import HeldGenerations
 from clip_index.reading.shard_reader import ShardReader

@@ -10,12 +10,12 @@ from pyroaring import BitMap
 
 from clip_index.content import Change, Delta, Derived, PatchedContent
 from clip_index.errors import DeltaMismatch
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import CENTROIDS, SEGMENTS, TOMBSTONES, Manifest, SegmentEntry
 from clip_index.generations.takeover import Claim, take_over_manifest
 from clip_index.generations.tombstones import MAX_BYTES_IN_MANIFEST, union_tombstones
 from clip_index.generations.traces import TracedRecord, write_traces
 from clip_index.generations.watermark import Watermark, write_watermark
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.segments.segment_files import new_segment_id, rows_from_buffer, write_segment
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.flat_vectors import write_flat

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clip_index.errors import ClipIndexError, IndexMissing
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.durable_files import has_hard_links
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot, local_directory, open_root
 from cliptide.doctor.findings import Finding, failed, ok, warning

@@ -9,8 +9,8 @@ from clip_index.encoder.canary import warm_up
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.kept_crops import with_crops_of_index
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.kept_crops import with_crops_of_index
 from clip_index.storage.shard_store import StoreUnreachable
 from cliptide.doctor.findings import Finding, failed, ok, skipped, warning
 from cliptide.terminal.waiting import waiting_told

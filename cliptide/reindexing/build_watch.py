@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from cliptide.reindexing.forecast import in_words
 from cliptide.reindexing.shard_gaps import ShardGap, read_gaps, read_next_offsets
 from cliptide.terminal.waiting import tell

@@ -11,7 +11,7 @@ import click
 
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.generations.recorded_model import RecordedModel
+from clip_index.indexes.recorded_model import RecordedModel
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from cliptide.evaluation.job import build_gallery_of_pairs, scored

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clip_index.errors import IndexRefused
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot, local_directory
 from cliptide.dead_letters.reading import TopicScan

@@ -14,8 +14,8 @@ import click
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import IndexMissing, IndexRefused
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
-from clip_index.generations.recorded_model import RecordedModel, record_model
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
+from clip_index.indexes.recorded_model import RecordedModel, record_model
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot

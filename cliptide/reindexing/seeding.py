@@ -13,9 +13,9 @@ from clip_index.content import Change, Delta, Embeddings, EncodedContent, Remove
 from clip_index.encoder.protocol import Encoder, Prepared, PreparedText
 from clip_index.errors import BadContent, IndexRefused
 from clip_index.generations.history import GenerationTaken, read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.restoration import Restoration, commit_restoration
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.shard_reader import ShardReader
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.shard_store import ShardStore

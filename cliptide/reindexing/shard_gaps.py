@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from clip_index.errors import IndexRefused
 from clip_index.generations.history import read_newest
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 
 _NUM_NAMED = 5
 

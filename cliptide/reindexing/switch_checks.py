@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clip_index.errors import IndexRefused
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
+from clip_index.indexes.index_directory import IndexDirectory
 from cliptide.reindexing.comparing import ComparisonRequest, compare
 from cliptide.reindexing.shard_gaps import described, read_gaps, read_next_offsets
 from cliptide.searching.query_client import QueryClient, QueryServiceAway, QueryServiceError

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_index.errors import ClipIndexError
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import (
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.pointer import (
     Pointer,
     find_former,
     name_current,

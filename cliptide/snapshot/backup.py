@@ -14,13 +14,13 @@ from typing import Any
 from uuid import uuid4
 
 from clip_index.errors import DamagedFile, IndexRefused
-from clip_index.generations.canaries import FILE as CANARIES
 from clip_index.generations.history import list_generations, manifest_name
-from clip_index.generations.index_directory import DESCRIPTION, IndexDirectory, folder_of
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.manifest_format import parse_manifest
-from clip_index.generations.pointer import dump_first
-from clip_index.generations.recorded_model import copy_model
+from clip_index.indexes.canaries import FILE as CANARIES
+from clip_index.indexes.index_directory import DESCRIPTION, IndexDirectory, folder_of
+from clip_index.indexes.pointer import dump_first
+from clip_index.indexes.recorded_model import copy_model
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.index_roots import IndexRoot, local_directory, open_root
 from clip_index.storage.shard_store import UNFINISHED_PREFIX, ShardStore

@@ -16,7 +16,6 @@ import click
 from rich.console import Console
 
 from clip_index.generations.history import GenerationTaken
-from clip_index.generations.index_directory import IndexDirectory, repair_current
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.restoration import (
@@ -26,6 +25,7 @@ from clip_index.generations.restoration import (
     plan_repair,
     plan_rollback,
 )
+from clip_index.indexes.index_directory import IndexDirectory, repair_current
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.shard_store import ShardStore
 from cliptide.snapshot.backup import CopiedShard, back_up, open_backup

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_index.errors import IndexMissing, IndexRefused
-from clip_index.generations.canaries import FILE as CANARIES
 from clip_index.generations.history import (
     GenerationTaken,
     link_manifest,
@@ -22,11 +21,12 @@ from clip_index.generations.history import (
     manifest_name,
     read_newest,
 )
-from clip_index.generations.index_directory import DESCRIPTION, RESTORING, IndexDirectory, folder_of
 from clip_index.generations.manifest import Manifest
 from clip_index.generations.manifest_format import dump_manifest
-from clip_index.generations.pointer import dump_first, newest_number
-from clip_index.generations.recorded_model import copy_model
+from clip_index.indexes.canaries import FILE as CANARIES
+from clip_index.indexes.index_directory import DESCRIPTION, RESTORING, IndexDirectory, folder_of
+from clip_index.indexes.pointer import dump_first, newest_number
+from clip_index.indexes.recorded_model import copy_model
 from clip_index.storage.digested_json import dump_digested
 from clip_index.storage.durable_files import fsync_path
 from clip_index.storage.index_roots import IndexRoot, open_root

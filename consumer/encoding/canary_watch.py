@@ -8,7 +8,7 @@ import structlog
 
 from clip_index.encoder.canary import encode_canaries, number_format_of
 from clip_index.encoder.protocol import Encoder
-from clip_index.generations.canaries import KeptCanaries, ensure_canaries, library_versions
+from clip_index.indexes.canaries import KeptCanaries, ensure_canaries, library_versions
 from clip_index.storage.shard_store import ShardStore
 from consumer.telemetry.metrics import Metrics
 

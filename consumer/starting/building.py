@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.kept_crops import with_crops_of_index
-from clip_index.generations.recorded_model import RecordedModel, record_model
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.kept_crops import with_crops_of_index
+from clip_index.indexes.recorded_model import RecordedModel, record_model
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot
 from clip_index.storage.shard_store import StoreRefused
 from consumer.app import Connections, build_consumer

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from clip_index.content import LONG_FACTS, Embeddings, Headline, LongFact, Modality, StoredContent
-from clip_index.generations.canaries import KeptCanaries, library_versions
-from clip_index.generations.index_directory import IndexDescription
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.traces import TracedRecord
 from clip_index.guarantees import Guarantees
+from clip_index.indexes.canaries import KeptCanaries, library_versions
+from clip_index.indexes.index_directory import IndexDescription
 from clip_index.row_filter import RowFilter
 from clip_index.searching.browsing import NewestContent, TimePosition
 from clip_index.searching.value_counts import CountedField, ValueCounts

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from clip_index.content import Delta, EncodedContent
 from clip_index.fold import UNSEEN, IdState, fold
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.local_store import LocalShardStore

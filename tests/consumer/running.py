@@ -13,7 +13,7 @@ from pathlib import Path
 from opentelemetry.trace import Tracer
 
 from clip_index.encoder.protocol import Encoder
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.buckets.object_bucket import ObjectBucket
 from clip_index.storage.shard_store import StoreUnreachable
 from consumer.errors import ConsumerFault

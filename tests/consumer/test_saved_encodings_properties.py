@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clip_index.content import ContentFacts, Delta, Derived, EncodedContent, RemovedContent
 from clip_index.encoder.protocol import Prepared
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings

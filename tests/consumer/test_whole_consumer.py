@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from clip_index.content import StoredContent
 from clip_index.errors import EncoderMismatch
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.watermark import Watermark, write_watermark
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.index_roots import IndexRoot
 from consumer.backlog.backlog import BacklogLimits
 from consumer.dead_letters.dead_letter_limit import FloodThreshold

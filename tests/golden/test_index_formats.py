@@ -13,7 +13,6 @@ import pytest
 
 from clip_index.content import FACT_NAMES, Modality, StoredContent
 from clip_index.generations.history import manifest_name, read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
@@ -21,6 +20,7 @@ from clip_index.generations.manifest import (
     Manifest,
 )
 from clip_index.generations.manifest_format import READABLE_MAJORS
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.segments.columns import CONTENTS_SCHEMA, open_columns

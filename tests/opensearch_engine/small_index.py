@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_index.encoder.protocol import Encoder
-from clip_index.generations.index_directory import IndexDescription
+from clip_index.indexes.index_directory import IndexDescription
 from opensearch_engine.connection import Connection
 from opensearch_engine.index import create_index
 from opensearch_engine.reader import OpenSearchReader

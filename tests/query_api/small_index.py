@@ -17,8 +17,8 @@ from clip_index.content import (
     RemovedContent,
 )
 from clip_index.encoder.protocol import Encoder
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.hash_encoder import HashEncoder

@@ -20,9 +20,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import name_current
-from clip_index.generations.recorded_model import RecordedModel, record_model
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.pointer import name_current
+from clip_index.indexes.recorded_model import RecordedModel, record_model
 from clip_index.storage.index_roots import open_root
 from fakes.hash_encoder import HashEncoder
 from query_api.__main__ import run

@@ -9,8 +9,8 @@ import pytest
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError, EncoderMismatch, EncoderUnavailable
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
-from clip_index.generations.recorded_model import RecordedModel, record_model
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
+from clip_index.indexes.recorded_model import RecordedModel, record_model
 from clip_index.reading.index_reader import IndexReader
 from fakes.hash_encoder import HashEncoder
 from query_api.opened_index import Models, load_first_encoder

@@ -8,9 +8,9 @@ import pytest
 
 from clip_index.errors import OtherFormat
 from clip_index.generations.history import list_generations, manifest_name
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import plan_refill, plan_repair
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from fakes.shards import add, content, create_index, take_over

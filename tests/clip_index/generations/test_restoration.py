@@ -11,7 +11,6 @@ from clip_index.content import Delta
 from clip_index.errors import DamagedFile, Fenced, IndexRefused
 from clip_index.generations.garbage import GarbageCollector
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name, read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import (
     Restoration,
@@ -21,6 +20,7 @@ from clip_index.generations.restoration import (
     plan_rollback,
 )
 from clip_index.generations.watermark import Watermark, write_watermark
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.shard_store import ShardStore

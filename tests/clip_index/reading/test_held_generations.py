@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import GenerationKey
 from clip_index.generations.reader_leases import LEASE_SECONDS, MAX_HELD_SECONDS
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading import held_generations, located_files
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.file_systems import is_shared

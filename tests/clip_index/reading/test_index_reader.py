@@ -16,10 +16,10 @@ import pytest
 from clip_index.content import Modality
 from clip_index.errors import DamagedFile, EncoderMismatch, IndexMissing, IndexRefused
 from clip_index.generations.history import manifest_name
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import SegmentEntry
 from clip_index.generations.restoration import commit_restoration, plan_refill, plan_repair
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading import shard_reader
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching import searcher

@@ -18,10 +18,10 @@ from clip_index.errors import CommitUnknown
 from clip_index.generations import garbage, history
 from clip_index.generations.garbage import GarbageCollector
 from clip_index.generations.history import list_generations, manifest_name
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import PointerReader, name_current, name_former, read_pointer
 from clip_index.generations.takeover import Claim, take_over_manifest
 from clip_index.generations.watermark import read_watermark
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.pointer import PointerReader, name_current, name_former, read_pointer
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import StoreUnreachable

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import DamagedFile
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.buckets import file_cache
 from clip_index.storage.buckets.file_cache import FileCache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader, ShardReader
 from clip_index.storage import file_digest
 from clip_index.writing.shard_writer import ShardWriter

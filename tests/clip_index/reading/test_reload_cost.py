@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from clip_index.errors import DamagedFile
 from clip_index.generations.history import ManifestReader, manifest_name, read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import Manifest, SegmentEntry, SegmentPack
 from clip_index.generations.manifest_format import ParsedSegments, dump_manifest, parse_manifest
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.shard_reader import ShardReader
 from clip_index.storage.digested_json import canonical_of, dump_digested, parse_digested
 from clip_index.storage.file_digest import FileDigest

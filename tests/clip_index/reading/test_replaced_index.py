@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import DamagedFile, EncoderMismatch
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.watermark import Watermark, write_watermark
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.shards import (

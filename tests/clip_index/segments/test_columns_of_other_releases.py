@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from clip_index.content import StoredContent
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.segments import columns, segment_files
 from clip_index.segments.columns import CONTENTS_SCHEMA, BufferedContent, contents_batch

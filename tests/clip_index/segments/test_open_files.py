@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.pack import PackWriter
 from clip_index.vectors.flat_vectors import write_flat
 from clip_index.writing.shard_writer import ShardWriter

@@ -15,13 +15,13 @@ import pytest
 from pyroaring import BitMap
 
 from clip_index.errors import DamagedFile, DamagedIndexFile, IndexRefused
-from clip_index.generations.canaries import ensure_canaries
 from clip_index.generations.history import generation_of
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import Manifest, TombstonesEntry, TombstonesFile
 from clip_index.generations.manifest_format import dump_manifest, parse_manifest
 from clip_index.generations.watermark import Watermark, read_watermark
+from clip_index.indexes.canaries import ensure_canaries
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from clip_index.storage.file_digest import FileDigest, digest_of, verify_file, verify_slowly

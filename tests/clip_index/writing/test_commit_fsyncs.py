@@ -10,8 +10,8 @@ import pytest
 from pyroaring import BitMap
 
 from clip_index.content import Change
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.tombstones import read_tombstones
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from fakes.format_1 import rewrite_as_format_1

@@ -13,7 +13,7 @@ import pytest
 from clip_index.errors import CommitUnknown, Fenced
 from clip_index.generations import history
 from clip_index.generations.history import list_generations
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage import local_store
 from clip_index.storage.local_store import LocalShardStore

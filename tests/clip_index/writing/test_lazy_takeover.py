@@ -19,11 +19,11 @@ import pytest
 from clip_index.content import Delta
 from clip_index.errors import DamagedFile, Fenced
 from clip_index.generations.history import read_manifest, read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import Manifest, SegmentEntry
 from clip_index.generations.manifest_format import dump_manifest, parse_manifest
 from clip_index.generations.restoration import commit_restoration, plan_repair
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.segments.segment_files import PARTS_OF_IDS
 from clip_index.storage.buckets.object_bucket import open_bucket
 from clip_index.storage.digested_json import dump_digested

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.writing.merge import MergeJob
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.merge_worker import MergeFailed, MergeWorker, _answer, _job_fields

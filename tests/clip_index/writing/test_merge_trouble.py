@@ -19,8 +19,8 @@ import pytest
 
 from clip_index.generations import installation
 from clip_index.generations.history import list_generations
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import pack_name
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.writing import merge_worker
 from clip_index.writing.merge import MergeJob, MergeResult, run_merge
 from clip_index.writing.merge_policy import MergeLane, MergeSettings

@@ -13,8 +13,8 @@ import pytest
 from clip_index.content import Change
 from clip_index.generations.garbage import retained_generations
 from clip_index.generations.history import list_generations, manifest_name
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import Manifest, SegmentEntry, TombstonesEntry
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.local_store import LocalShardStore

@@ -9,9 +9,9 @@ import pytest
 from clip_index.content import VectorForm
 from clip_index.errors import DamagedFile, OtherFormat
 from clip_index.generations import history, manifest_format
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import EMBEDDINGS_SUFFIX, SegmentEntry
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.segments.segment import Segment

@@ -13,8 +13,8 @@ from pyroaring import BitMap
 from clip_index.content import Delta, Embeddings, StoredContent
 from clip_index.errors import CommitUnknown, DamagedFile, DeltaMismatch, Fenced
 from clip_index.generations.history import list_generations, manifest_name, read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.tombstones import read_tombstones
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot

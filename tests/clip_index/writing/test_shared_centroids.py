@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from clip_index.errors import DamagedFile
 from clip_index.generations.garbage import GarbageCollector
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.manifest import CENTROIDS, SegmentEntry, centroids_name
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.segments.segment_files import codes_name

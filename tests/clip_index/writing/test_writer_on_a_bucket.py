@@ -11,10 +11,10 @@ import pytest
 from clip_index.content import Change
 from clip_index.errors import DamagedFile, Fenced
 from clip_index.generations.history import list_generations, manifest_name
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
 from clip_index.generations.restoration import commit_restoration, plan_rollback
 from clip_index.generations.watermark import read_watermark
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.buckets.object_bucket import ObjectBucket
 from clip_index.storage.index_roots import ObjectRoot
 from clip_index.writing.merge_policy import MergeSettings

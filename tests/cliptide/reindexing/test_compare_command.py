@@ -13,9 +13,9 @@ from clip_index.content import Change
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import read_pointer
-from clip_index.generations.recorded_model import RecordedModel, record_model
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.pointer import read_pointer
+from clip_index.indexes.recorded_model import RecordedModel, record_model
 from clip_index.storage.index_roots import open_root
 from cliptide.__main__ import main
 from cliptide.reindexing import comparing

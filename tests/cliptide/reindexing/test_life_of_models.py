@@ -24,11 +24,11 @@ from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Encoder, Prepared, PreparedImage, PreparedText
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
-from clip_index.generations.canaries import FILE as CANARIES
-from clip_index.generations.canaries import ensure_canaries
 from clip_index.generations.history import read_newest
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import read_pointer
+from clip_index.indexes.canaries import FILE as CANARIES
+from clip_index.indexes.canaries import ensure_canaries
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.pointer import read_pointer
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import open_root
 from clip_index.storage.local_store import LocalShardStore

@@ -25,9 +25,9 @@ from clip_index.encoder.protocol import Encoder, Prepared
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import IndexRefused
 from clip_index.generations.history import read_newest
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
-from clip_index.generations.recorded_model import RecordedModel, read_model
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
+from clip_index.indexes.recorded_model import RecordedModel, read_model
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot, open_root

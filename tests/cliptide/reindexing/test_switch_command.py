@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import name_current, newest_number, read_pointer
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.pointer import name_current, newest_number, read_pointer
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot, open_root
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main

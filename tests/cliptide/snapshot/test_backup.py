@@ -16,11 +16,11 @@ from click.testing import CliRunner, Result
 
 import cliptide.snapshot.backup as backup_module
 from clip_index.errors import Fenced, IndexRefused
-from clip_index.generations.canaries import ensure_canaries
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name, read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.inspection import Inspection
-from clip_index.generations.recorded_model import RecordedModel, read_model, record_model
+from clip_index.indexes.canaries import ensure_canaries
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.recorded_model import RecordedModel, read_model, record_model
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.local_store import LocalShardStore
 from clip_index.storage.shard_store import UNFINISHED_PREFIX

@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 
 import cliptide.snapshot.restore as restore_module
 from clip_index.errors import CommitUnknown, DamagedFile, IndexMissing, IndexRefused
-from clip_index.generations.canaries import ensure_canaries
 from clip_index.generations.history import list_generations
-from clip_index.generations.index_directory import RESTORING, IndexDirectory
-from clip_index.generations.recorded_model import RecordedModel, read_model, record_model
+from clip_index.indexes.canaries import ensure_canaries
+from clip_index.indexes.index_directory import RESTORING, IndexDirectory
+from clip_index.indexes.recorded_model import RecordedModel, read_model, record_model
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import IndexRoot, ObjectRoot, open_root
 from clip_index.writing.merge_policy import MergeSettings

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import cliptide.snapshot.command
 from clip_index.generations.history import GenerationTaken, list_generations, manifest_name
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
 from cliptide.__main__ import main
 from fakes.shards import add, content, create_index, path_of, take_over

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_index.generations.history import read_newest
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.manifest import SegmentEntry
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.searching.searcher import Searcher
 from clip_index.storage.index_roots import IndexRoot

@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from clip_index.errors import DamagedIndexFile
-from clip_index.generations.canaries import read_canaries
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.canaries import read_canaries
+from clip_index.indexes.index_directory import IndexDirectory
 from consumer.errors import ConsumerFault
 from consumer.health import HealthCheck
 from fakes.drifting_encoder import DriftingEncoder

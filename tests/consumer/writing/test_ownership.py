@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from clip_index.errors import CommitUnknown, IndexRefused
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
 from consumer.backlog.backlog import BacklogLimits
 from consumer.backoff import Backoff

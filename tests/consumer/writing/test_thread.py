@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from clip_index.content import Delta, RemovedContent
 from clip_index.errors import Fenced
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
 from clip_index.generations.takeover import Claim
 from clip_index.generations.watermark import Watermark
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
 from consumer.backoff import Backoff

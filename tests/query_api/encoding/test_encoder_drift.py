@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestClient
 from structlog.testing import capture_logs
 
 from clip_index.encoder.image_headers import ImageLimits
-from clip_index.generations.canaries import ensure_canaries
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.canaries import ensure_canaries
+from clip_index.indexes.index_directory import IndexDirectory
 from fakes.drifting_encoder import DriftingEncoder
 from fakes.hash_encoder import HashEncoder
 from query_api.encoding.encoder_drift import EncoderDrift

@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp.test_utils import TestClient
 
 from clip_index.content import Delta, EncodedContent
-from clip_index.generations.index_directory import IndexDirectory
 from clip_index.generations.takeover import Claim
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.writing.shard_writer import ShardWriter
 from fakes.inline_merges import InlineLanes
 from query_api.serving.served_index import ServedIndex

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
-from clip_index.generations.recorded_model import RecordedModel
+from clip_index.indexes.recorded_model import RecordedModel
 from clip_index.reading.index_reader import IndexReader
 from query_api.app import AppSettings, build_app
 from query_api.root_candidates import RootCandidates

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestClient
 from clip_index.encoder.protocol import Encoder
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderUnavailable
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import name_current, newest_number
-from clip_index.generations.recorded_model import RecordedModel, record_model
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.pointer import name_current, newest_number
+from clip_index.indexes.recorded_model import RecordedModel, record_model
 from clip_index.storage.index_roots import open_root
 from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.swap.index_swap import INDEX_SWAP, IndexSwap

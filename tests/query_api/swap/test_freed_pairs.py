@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from clip_index.generations.canaries import ensure_canaries
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.canaries import ensure_canaries
+from clip_index.indexes.index_directory import IndexDirectory
 from fakes.hash_encoder import HashEncoder
 from tests.query_api.swap.swapping_service import (
     NEW,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_index.generations.pointer import name_former
-from clip_index.generations.recorded_model import RecordedModel
+from clip_index.indexes.pointer import name_former
+from clip_index.indexes.recorded_model import RecordedModel
 from clip_index.storage.index_roots import open_root
 from fakes.hash_encoder import HashEncoder, draw_picture
 from query_api.swap import index_swap

@@ -11,9 +11,9 @@ import pytest
 from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 
-from clip_index.generations.canaries import ensure_canaries
-from clip_index.generations.index_directory import IndexDirectory
-from clip_index.generations.pointer import name_current, name_former, newest_number
+from clip_index.indexes.canaries import ensure_canaries
+from clip_index.indexes.index_directory import IndexDirectory
+from clip_index.indexes.pointer import name_current, name_former, newest_number
 from clip_index.reading.index_reader import IndexReader
 from clip_index.storage.index_roots import open_root
 from fakes.hash_encoder import HashEncoder

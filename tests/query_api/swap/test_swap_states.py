@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clip_index.generations.canaries import ensure_canaries
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.canaries import ensure_canaries
+from clip_index.indexes.index_directory import IndexDirectory
 from fakes.hash_encoder import HashEncoder
 from tests.query_api.conftest import metrics_of
 from tests.query_api.small_index import SmallIndex

@@ -14,7 +14,7 @@ import pytest
 
 from clip_index.errors import DamagedFile, IndexRefused
 from clip_index.generations.history import list_generations
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.buckets import object_bucket
 from clip_index.storage.buckets.object_bucket import ObjectBucket, ObjectFacts, open_bucket
 from clip_index.storage.buckets.object_store import ObjectShardStore

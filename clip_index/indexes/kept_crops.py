@@ -7,7 +7,7 @@ from dataclasses import replace
 from clip_index.encoder.picture_crops import max_crops_of
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import ClipIndexError
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.index_roots import IndexRoot
 from clip_index.storage.shard_store import StoreUnreachable
 

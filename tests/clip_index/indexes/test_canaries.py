@@ -15,8 +15,8 @@ from clip_index.encoder.canary import CANARIES, Canary, encode_canaries, likenes
 from clip_index.encoder.image_headers import ImageLimits
 from clip_index.encoder.protocol import Prepared
 from clip_index.errors import DamagedIndexFile
-from clip_index.generations.canaries import KeptCanaries, ensure_canaries, read_canaries
-from clip_index.generations.index_directory import IndexDirectory
+from clip_index.indexes.canaries import KeptCanaries, ensure_canaries, read_canaries
+from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.storage.digested_json import dump_digested, parse_digested
 from fakes.drifting_encoder import DriftingEncoder
 from fakes.hash_encoder import HashEncoder
@@ -117,7 +117,7 @@ def test_an_index_keeps_its_canaries_when_a_release_has_others(
     index: IndexDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = (Canary("a canary of an earlier release"),)
-    monkeypatch.setattr("clip_index.generations.canaries.encode_canaries", lambda e: encode_canaries(e, own))
+    monkeypatch.setattr("clip_index.indexes.canaries.encode_canaries", lambda e: encode_canaries(e, own))
     ensure_canaries(index.store, HashEncoder())
     monkeypatch.undo()
     kept = ensure_canaries(index.store, HashEncoder())

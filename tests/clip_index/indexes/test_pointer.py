@@ -9,8 +9,8 @@ import pytest
 
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import DamagedFile, IndexMissing, IndexRefused
-from clip_index.generations.index_directory import IndexDirectory, list_indexes, repair_current
-from clip_index.generations.pointer import (
+from clip_index.indexes.index_directory import IndexDirectory, list_indexes, repair_current
+from clip_index.indexes.pointer import (
     find_former,
     name_current,
     name_former,
@@ -18,7 +18,7 @@ from clip_index.generations.pointer import (
     read_history,
     read_pointer,
 )
-from clip_index.generations.recorded_model import RecordedModel, read_model, record_model
+from clip_index.indexes.recorded_model import RecordedModel, read_model, record_model
 from clip_index.storage.digested_json import dump_digested
 from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.shard_store import ShardStore

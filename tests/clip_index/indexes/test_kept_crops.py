@@ -9,8 +9,8 @@ import pytest
 from clip_index.encoder.protocol import EncoderFingerprint
 from clip_index.encoder.settings import EncoderSettings
 from clip_index.errors import EncoderMismatch
-from clip_index.generations.index_directory import IndexDescription, IndexDirectory
-from clip_index.generations.kept_crops import with_crops_of_index
+from clip_index.indexes.index_directory import IndexDescription, IndexDirectory
+from clip_index.indexes.kept_crops import with_crops_of_index
 from clip_index.reading.index_reader import IndexReader
 from fakes.hash_encoder import HashEncoder
 

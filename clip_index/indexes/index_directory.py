@@ -16,8 +16,9 @@ from clip_index.errors import (
     IndexRefused,
     OtherFormat,
 )
-from clip_index.generations.canaries import KeptCanaries, read_canaries
-from clip_index.generations.pointer import (
+from clip_index.guarantees import Guarantees
+from clip_index.indexes.canaries import KeptCanaries, read_canaries
+from clip_index.indexes.pointer import (
     INDEX_ID,
     check_index_id,
     dump_first,
@@ -25,7 +26,6 @@ from clip_index.generations.pointer import (
     newest_number,
     read_pointer,
 )
-from clip_index.guarantees import Guarantees
 from clip_index.storage.digested_json import dump_digested
 from clip_index.storage.index_roots import IndexRoot, open_root
 from clip_index.storage.parsed_files import read_digested
