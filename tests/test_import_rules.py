@@ -95,6 +95,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("searching",),
         ("views",),
         ("fold", "patching", "segments"),
+        ("masks",),
         ("generations", "indexes", "row_filter", "vectors"),
         ("encoder", "storage"),
         ("content", "errors", "guarantees"),

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from clip_index.content import LONG_FACTS, Derived, Embeddings, Headline, LongFact, Modality, StoredContent
 from clip_index.generations.manifest import SegmentEntry, centroids_name
+from clip_index.masks.pair_masks import PairMasks
+from clip_index.masks.row_masks import RowMasks
+from clip_index.masks.time_blocks import TimeBlocks
 from clip_index.row_filter import RowFilter
 from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import (
@@ -20,9 +23,7 @@ from clip_index.segments.columns import (
     count_column,
 )
 from clip_index.segments.id_table import find_entries, open_id_table
-from clip_index.segments.pair_masks import PairMasks
 from clip_index.segments.recencies import Recencies, recencies
-from clip_index.segments.row_masks import RowMasks
 from clip_index.segments.segment_files import (
     OWNERS,
     THUMBNAILS,
@@ -35,7 +36,6 @@ from clip_index.segments.segment_files import (
 )
 from clip_index.segments.segment_ids import FoundEntry, SegmentIds, map_columns
 from clip_index.segments.segment_parts import SegmentParts
-from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.storage.mapped_array import map_array
 from clip_index.storage.shard_store import ShardStore

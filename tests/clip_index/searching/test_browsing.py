@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_index.content import Modality
+from clip_index.masks.time_blocks import TimeBlocks
 from clip_index.reading.index_reader import IndexReader
 from clip_index.row_filter import AnyOf, RowFilter
 from clip_index.searching.browsing import TimePosition
 from clip_index.searching.searcher import Searcher
-from clip_index.segments.time_blocks import TimeBlocks
 from fakes.shards import add, content, create_index, removal, take_over
 
 BLOCK_ROWS = 4

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from clip_index.content import EncodedContent, MetadataValue, Modality
+from clip_index.masks import row_masks
+from clip_index.masks.row_masks import RowMasks
+from clip_index.masks.time_blocks import TimeBlocks
 from clip_index.reading.index_reader import IndexReader
 from clip_index.row_filter import TIME_FIELD, AllOf, AnyOf, Condition, Exists, InRange, RowFilter
 from clip_index.searching import searcher as searching
 from clip_index.searching.searcher import Searcher
-from clip_index.segments import row_masks
-from clip_index.segments.row_masks import RowMasks
-from clip_index.segments.time_blocks import TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.vectors import flat_vectors, node_rows, queries, scattered_codes, shared_vectors
 from clip_index.vectors.lists import inverted_lists, list_ranking, list_trial, stacked_lists

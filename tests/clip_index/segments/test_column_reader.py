@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_index.content import EncodedContent, StoredContent
+from clip_index.masks.row_masks import RowMasks
 from clip_index.row_filter import AnyOf, RowFilter
 from clip_index.segments.column_reader import ColumnReader
 from clip_index.segments.columns import (
@@ -22,7 +23,6 @@ from clip_index.segments.columns import (
     write_columns,
 )
 from clip_index.segments.recencies import recencies
-from clip_index.segments.row_masks import RowMasks
 from clip_index.storage.mapped_part import map_file
 from clip_index.storage.pack import PackWriter
 from fakes.shards import content

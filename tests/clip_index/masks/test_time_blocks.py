@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_index.segments.time_blocks import TimeBlocks
+from clip_index.masks.time_blocks import TimeBlocks
 
 BLOCK_ROWS = 3
 

@@ -13,19 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clip_index.content import MetadataScalar
-from clip_index.row_filter import (
-    METADATA_PREFIX,
-    TEXT_FIELDS,
-    TIME_FIELD,
-    AllOf,
-    AnyOf,
-    Condition,
-    Exists,
-    InRange,
-    RowFilter,
-    SimpleCondition,
-)
-from clip_index.segments.condition_masks import (
+from clip_index.masks.condition_masks import (
     Mask,
     all_of,
     any_of,
@@ -38,9 +26,21 @@ from clip_index.segments.condition_masks import (
     texts_wanted,
     whole_bounds,
 )
-from clip_index.segments.ordered_numbers import OrderedNumbers, order_numbers
-from clip_index.segments.ordered_texts import OrderedTexts, order_texts
-from clip_index.segments.time_blocks import TimeBlocks
+from clip_index.masks.ordered_numbers import OrderedNumbers, order_numbers
+from clip_index.masks.ordered_texts import OrderedTexts, order_texts
+from clip_index.masks.time_blocks import TimeBlocks
+from clip_index.row_filter import (
+    METADATA_PREFIX,
+    TEXT_FIELDS,
+    TIME_FIELD,
+    AllOf,
+    AnyOf,
+    Condition,
+    Exists,
+    InRange,
+    RowFilter,
+    SimpleCondition,
+)
 from clip_index.storage.bounded_cache import BoundedCache
 
 _FEW_PART = 8

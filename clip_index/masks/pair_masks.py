@@ -12,12 +12,12 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_index.masks.bands import Bands, bands_of
+from clip_index.masks.condition_masks import Mask, number_mask, whole_bounds
+from clip_index.masks.ordered_numbers import OrderedNumbers
+from clip_index.masks.row_masks import RowMasks, combine
+from clip_index.masks.time_blocks import TakenTimes, TimeBlocks
 from clip_index.row_filter import METADATA_PREFIX, TIME_FIELD, Condition, InRange, RowFilter
-from clip_index.segments.bands import Bands, bands_of
-from clip_index.segments.condition_masks import Mask, number_mask, whole_bounds
-from clip_index.segments.ordered_numbers import OrderedNumbers
-from clip_index.segments.row_masks import RowMasks, combine
-from clip_index.segments.time_blocks import TakenTimes, TimeBlocks
 from clip_index.storage.bounded_cache import BoundedCache
 from clip_index.vectors.node_rows import NodeRows
 
