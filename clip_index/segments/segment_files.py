@@ -33,7 +33,7 @@ from clip_index.storage.file_digest import FileDigest
 from clip_index.storage.pack import PackPart, PackWriter
 from clip_index.storage.shard_store import ShardStore
 from clip_index.vectors.centroid_set import KnownLists
-from clip_index.vectors.effort import write_effort
+from clip_index.vectors.near_lists.effort import write_effort
 from clip_index.vectors.vector_file import NodeMap, VectorWriter, WrittenLists, build_node_map
 
 CONTENTS = "contents.arrow"
@@ -70,9 +70,9 @@ def embeddings_name(modality: Modality) -> str:
 def codes_name(modality: Modality) -> str:
     """Only beside lists of fp16 embeddings around a shared set of centroids that has a codebook.
 
-    Former releases wrote other codes as `<modality>.codes.npy`, which are not read.
+    Former releases wrote codes as `<modality>.codes.npy` and `<modality>.pca_codes.npy`, which are not read.
     """
-    return f"{modality}.pca_codes.npy"
+    return f"{modality}.scan_codes.npy"
 
 
 def lists_name(modality: Modality) -> str:

@@ -36,7 +36,8 @@ from clip_index.storage.file_digest import FileDigest, digest_of
 from clip_index.storage.mapped_array import HEADER_ERRORS, PARSING_HEADERS
 from clip_index.storage.regular_files import read_regular
 from clip_index.vectors.flat_vectors import build_flat
-from clip_index.vectors.lists.codebook import Codebook, CodebookArrays, may_have_codes, train_codebook
+from clip_index.vectors.lists.codebook import Codebook, CodebookArrays, may_have_codes
+from clip_index.vectors.lists.codebook_training import train_codebook
 from clip_index.vectors.vectors import use_one_thread
 
 _FEW_PER_ROOT, _FEW_LISTS, _LISTS_PER_ROOT = 2.0, 447, 2**0.5

@@ -7,12 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_index.vectors.lists.codebook import (
-    Codebook,
-    _count_components,
-    _train,
-    train_codebook,
-)
+from clip_index.vectors.lists.codebook import Codebook
+from clip_index.vectors.lists.codebook_training import _count_components, _train, train_codebook
 from fakes.shards import unit_vectors
 
 DIMENSION, NUM = 256, 3_000
