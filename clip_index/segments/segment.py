@@ -41,7 +41,7 @@ from clip_index.storage.mapped_array import map_array
 from clip_index.storage.shard_store import ShardStore
 from clip_index.storage.verified_files import verified_file
 from clip_index.vectors.centroid_set import CentroidSet, CentroidSets
-from clip_index.vectors.effort import UNCALIBRATED, Effort, read_effort
+from clip_index.vectors.near_lists.effort import UNCALIBRATED, Effort, read_effort
 from clip_index.vectors.vector_file import VectorFile
 
 _NUM_CACHED_COUNTS = 8

@@ -1,83 +1,51 @@
 """How many lists a query must scan, measured on a segment's own embeddings.
 
-A query ranks the centroids. Where one of them is clearly the nearest, few lists hold the best
-embeddings; where many are about as near, the best embeddings are spread over many lists. So a
-query scans the lists whose centroid scores within `gap` of its nearest centroid. How wide the
-gap must be depends on the data, and is measured when the lists are built.
+A query scans the lists in which all but a small share of its best embeddings are expected
+(`clip_index/vectors/near_lists/spread.py`). How small the share must be depends on the data, and is measured
+when the lists are built, with several kinds of queries. On 100,000 embeddings with a power-law spectrum,
+recall@10 of 0.99 needed a share of 0.010 to 0.017 for all kinds but those that are far from everything, which
+need 0.006.
 
-Measured on 25,000 and 60,000 rows of 512 dimensions, recall@10 of 0.99 needed about the same gap
-whether the queries came from the same modality, from the other one or were sums of two: 0.10 on
-embeddings with a power-law spectrum (120 to 160 lists of 632), 0.02 to 0.03 on clustered ones (5
-lists). A fixed number of lists would have to be the largest of these for every query.
+Where the spread is not known, a query scans all lists whose centroid scores within a gap of its nearest one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from math import comb
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
-from clip_index.vectors.effort import Effort
+from clip_index.vectors.calibration_queries import NUM_BEST, SEED, AskedKind, find_best, kinds_of_queries
 from clip_index.vectors.lists.codebook import Codebook
+from clip_index.vectors.near_lists.effort import Effort
+from clip_index.vectors.near_lists.rule import NearRule
+from clip_index.vectors.near_lists.spread import Spread, count_lists, expect_best
 
 TARGET_RECALL = 0.99
 """Mean share of a query's ten best contents that a search of one segment finds."""
 
-_FAR_TARGET = 0.985  # for queries that are far from everything, whose ranking is nearly arbitrary
-_K = 10
-_NUM_QUERIES = 512
-_NUM_FAR_QUERIES = 128
+_SHARES_OF_USUAL = 0.95, 0.9, 0.75, 0.5
+"""A query that needs more lists than such a share of the usual ones is taken to be far from everything."""
+_STRICTER = 1, 1 / 2, 1 / 4
+"""What such a query leaves out, times what all of them might. Some are not told from usual ones."""
+_SLACK = 5e-4
+"""The recall of queries that are ranked in part, or scan few lists by the gap, differs by less."""
 _NUM_CODES = 4096
 _CODE_MARGIN = 1.25
 _MARGIN = 1 / 3
 """Of the misses that the target allows, because the sample is not the traffic. A query takes the mean gap of
 all shards, each of which has a sample of its own. So the margin shrinks as the error of a mean does."""
-_BLOCK = 16384
-_SEED = 4321
-_HELD_OUT_PART = 8
-_ASKED_PART = 12  # so few that they are all held out, although by chance fewer than an eighth may be
-_MIX = np.uint64(0xBF58476D1CE4E5B9)  # of splitmix64
-
 _SURE_OF_SCAN = 1 - 1 / 30_000
 """The share of scores by codes that are too low by less than the measured error."""
 _LEAST_DEVIATION = 1e-6  # where codes lose nothing
 _NUM_SCANNED = 16_384  # nodes whose codes are looked at
 _NUM_SCANNING = 64  # queries of each kind
-
-_Kind: TypeAlias = tuple[Embeddings, "NDArray[np.int64] | None", float]
-"""Queries (q, dimension), the nodes that they are themselves, and the recall that they should reach."""
-
-
-def hold_out(embeddings: NDArray[np.float16]) -> NDArray[np.int64]:
-    """Return the embeddings that calibration asks with, (n,); no training may see them.
-
-    The embeddings themselves decide it. So an embedding that one merge asks with was kept from the
-    training of a set of centroids in an earlier merge, or in another shard's.
-    """
-    num_asked = min(_NUM_QUERIES, len(embeddings) // _ASKED_PART + 1)
-    return np.argpartition(_lots(embeddings), num_asked - 1)[:num_asked]
-
-
-def may_train(embeddings: NDArray[np.float16]) -> NDArray[np.bool_]:
-    """Return which embeddings training may see, (n,). Of 1,000 and more, those that are held out are not."""
-    may: NDArray[np.bool_] = _lots(embeddings) >= np.uint64(2**64 // _HELD_OUT_PART)
-    return may
-
-
-def _lots(embeddings: NDArray[np.float16]) -> NDArray[np.uint64]:
-    """Return a number for each embedding that depends on its bits alone, evenly from 0 to 2^64."""
-    factors = np.random.default_rng(_SEED).integers(2**64, size=embeddings.shape[1], dtype=np.uint64)
-    lots = np.empty(len(embeddings), np.uint64)
-    for first in range(0, len(embeddings), _BLOCK):
-        block = np.ascontiguousarray(embeddings[first : first + _BLOCK]).view(np.uint16).astype(np.uint64)
-        lots[first : first + _BLOCK] = block @ factors
-    mixed: NDArray[np.uint64] = (lots ^ (lots >> np.uint64(29))) * _MIX
-    return mixed
 
 
 def calibrate(
@@ -89,6 +57,7 @@ def calibrate(
     target_recall: float = TARGET_RECALL,
     num_shards: int = 1,
     codebook: Codebook | None = None,
+    spread: Spread | None = None,
 ) -> Effort:
     """Return the smallest effort that reaches the target for every kind of query.
 
@@ -97,30 +66,158 @@ def calibrate(
 
     `nodes` (n, dimension) are the segment's embeddings of one modality. Those that are held out of the
     training stand for queries of that modality: a centroid lies nearer to what trained it than to
-    a query, so the others would ask for wider gaps. `others` are embeddings of the other modality: a
+    a query, so the others would ask for more. `others` are embeddings of the other modality: a
     text's embedding is the best example there is of a text that asks for pictures. A kind of its own
     are random directions, which are far from everything. With a `codebook`, what scans of its codes need
-    is measured too.
+    is measured too, and with the `spread` which share of the best may be left out.
     """
-    kinds = _kinds_of_queries(nodes, others, target_recall)
-    weights, margin = _rank_weights(num_shards), _MARGIN / np.sqrt(num_shards)
-    best = [_find_best(queries, nodes, own) for queries, own, _ in kinds]
-    of_centroids = [queries @ centroids.T for queries, _, _ in kinds]
-    needed = [
-        _needed_gap(scores, list_of_node[found], weights, 1 - (1 - target) * (1 - margin))
-        for scores, found, (_, _, target) in zip(of_centroids, best, kinds, strict=True)
+    kinds = kinds_of_queries(nodes, others, target_recall)
+    asked = [
+        _Asked(kind, kind.queries @ centroids.T, find_best(kind.queries, nodes, kind.own)) for kind in kinds
     ]
-    gap = max(needed)
-    counts = [_are_near(gap, scores).sum(axis=1) for scores in of_centroids[:-1]]
-    effort = Effort(gap, int(np.quantile(np.concatenate(counts), 0.9)) + 1)
+    weights, margin = _rank_weights(num_shards), _MARGIN / np.sqrt(num_shards)
+    gaps = [one.scores.max(axis=1, keepdims=True) - one.scores for one in asked]
+    gap = max(
+        one.least_that_finds(list_of_node, costs, weights, margin)
+        for one, costs in zip(asked, gaps, strict=True)
+    )
+    rule = NearRule(Effort(gap, 0), spread, len(centroids), num_shards * len(nodes))
+    if spread is not None:
+        rule = replace(rule, effort=_measure_left_out(rule, spread, asked, list_of_node, weights, margin))
+    effort, are_near = rule.effort, [one.are_near(rule) for one in asked]
+    counts = np.concatenate(
+        [near.sum(axis=1) for one, near in zip(asked, are_near, strict=True) if not one.kind.is_rare]
+    )
+    effort = replace(effort, usual_lists=int(np.quantile(counts, 0.9)) + 1)
     if codebook is None:
         return effort
-    last = max(1, round(_K / num_shards)) - 1  # as many of the ten best lie in this segment
-    asked = [
-        (queries[:_NUM_SCANNING], nodes[found[:_NUM_SCANNING, min(last, found.shape[1] - 1)]])
-        for (queries, _, _), found in zip(kinds, best, strict=True)
+    last = max(1, round(NUM_BEST / num_shards)) - 1  # as many of the ten best lie in this segment
+    scanned = []
+    for one, near in zip(asked, are_near, strict=True):
+        some = slice(None, None, -(-len(near) // _NUM_SCANNING))
+        their_last = nodes[one.best[some, min(last, one.best.shape[1] - 1)]]
+        scanned.append(_Scanned(one.kind.queries[some], their_last, near[some], one.kind.is_rare))
+    return _measure_scans(effort, nodes, centroids, list_of_node, codebook, scanned)
+
+
+def _measure_left_out(
+    rule: NearRule,
+    spread: Spread,
+    asked: list[_Asked],
+    lists: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    margin: float,
+) -> Effort:
+    """Return the effort of a rule with the shares of the best that queries may leave out.
+
+    The last kind asked is far from everything. Its queries are told by the many lists that they need. Some
+    may need no more than usual queries do, and leave out too much. Then the others leave out less, or fewer
+    queries count as usual, so that all kinds reach their targets.
+    """
+    expected = [_Expected(one, spread, int(rule.num_nodes)) for one in asked]
+    needed = [
+        max(0.0, 1 - one.least_that_finds(lists, of_kind.before, weights, margin))
+        for one, of_kind in zip(asked, expected, strict=True)
     ]
-    return _measure_scans(effort, nodes, centroids, list_of_node, codebook, asked)
+    left_out = min(needed[:-1])
+    usual = np.concatenate([of_kind.count_lists(left_out) for of_kind in expected[:-1]])
+    for share, stricter in product(_SHARES_OF_USUAL, _STRICTER):
+        effort = replace(
+            rule.effort,
+            left_out=left_out,
+            least_left_out=stricter * min(needed),
+            most_lists=int(np.quantile(usual, share)) + 1,
+        )
+        tried = replace(rule, effort=effort)
+        if all(one.is_found(lists, one.are_near(tried), weights, margin) for one in asked):
+            return effort
+    return replace(effort, left_out=min(needed), least_left_out=min(needed))
+
+
+class _Asked(NamedTuple):
+    """A kind of queries with their scores with the centroids, (q, lists), and their best nodes, (q, 10)."""
+
+    kind: AskedKind
+    scores: NDArray[np.float32]
+    best: NDArray[np.int64]
+
+    def least_that_finds(
+        self,
+        lists: NDArray[np.int64],
+        costs: NDArray[np.float32],
+        weights: NDArray[np.float64],
+        margin: float,
+    ) -> float:
+        """Return the least cost at which lists hold a share of the best nodes, the target with a margin.
+
+        `costs`, (q, lists), are those at which each list is scanned. The best nodes, which lie in `lists`,
+        (nodes,), count by the `weights` of their ranks.
+
+        The best one of the ten lies nearer its centroid than the others: on 40,000 rows with a power-law
+        spectrum, a gap that found 0.9925 of the ten found 0.9967 of the best.
+        """
+        of_best = np.take_along_axis(costs, lists[self.best], axis=1)
+        order = np.argsort(of_best, axis=None)
+        within = np.cumsum(self._weigh(weights).ravel()[order])
+        least = self._with_margin(margin) * within[-1]
+        return float(of_best.ravel()[order[np.searchsorted(within, least)]])
+
+    def is_found(
+        self,
+        lists: NDArray[np.int64],
+        are_near: NDArray[np.bool_],
+        weights: NDArray[np.float64],
+        margin: float,
+    ) -> bool:
+        """Whether the lists that queries scan, (q, lists), hold the share of the best nodes."""
+        are_found = np.take_along_axis(are_near, lists[self.best], axis=1)
+        recall = np.average(are_found, weights=self._weigh(weights))
+        return bool(recall >= self._with_margin(margin) - _SLACK)
+
+    def _weigh(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.broadcast_to(weights[: self.best.shape[1]], self.best.shape)
+
+    def _with_margin(self, margin: float) -> float:
+        return 1 - (1 - self.kind.target) * (1 - margin)
+
+    def are_near(self, rule: NearRule) -> NDArray[np.bool_]:
+        """Return which lists each query scans, (q, lists)."""
+        order = np.argsort(-self.scores, axis=1, kind="stable")
+        ranked = np.take_along_axis(self.scores, order, 1)
+        counts = [
+            rule.count(*query) or rule.num_lists for query in zip(self.kind.queries, ranked, strict=True)
+        ]
+        are_near: NDArray[np.bool_] = np.argsort(order, axis=1) < np.array(counts)[:, None]
+        return are_near
+
+
+class _Expected:
+    """Where the best nodes of one kind of queries are expected."""
+
+    def __init__(self, asked: _Asked, spread: Spread, num_nodes: int) -> None:
+        order = np.argsort(-asked.scores, axis=1, kind="stable")
+        ranked = np.take_along_axis(asked.scores, order, 1)
+        deviations = np.array([spread.deviation(query) for query in asked.kind.queries], np.float32)
+        gaps = (ranked[:, :1] - ranked) / deviations[:, None]
+        self._expected = np.array([expect_best(row, len(row), num_nodes) for row in gaps])
+        before = self._expected / self._expected[:, -1:]
+        before[:, 1:] = before[:, :-1].copy()
+        before[:, 0] = 0
+        self.before = np.take_along_axis(before, np.argsort(order, axis=1), 1)
+        """The share that is expected in the lists nearer than each, (q, lists)."""
+
+    def count_lists(self, left_out: float) -> list[int]:
+        """Return how many lists each query scans to leave out a share of its best."""
+        return [count_lists(row, left_out) for row in self._expected]
+
+
+class _Scanned(NamedTuple):
+    """Queries, (q, dimension), the last node that each should find, and the lists it scans, (q, lists)."""
+
+    queries: Embeddings
+    last: NDArray[np.float16]
+    are_near: NDArray[np.bool_]
+    are_rare: bool
 
 
 def _measure_scans(
@@ -129,12 +226,12 @@ def _measure_scans(
     centroids: Embeddings,
     list_of_node: NDArray[np.int64],
     codebook: Codebook,
-    asked: list[tuple[Embeddings, NDArray[np.float16]]],
+    scanned: list[_Scanned],
 ) -> Effort:
     """Measure how far scores by codes are off, and how many candidates must be taken because of that.
 
-    `asked` are queries of each kind, (q, dimension), each with the last node that it should find. A candidate
-    is what scores by its code as much as that node, less the error. The last kind is rare.
+    A candidate is what scores by its code as much as the last node that a query should find, less the error.
+    Sums and queries far from everything are rare: some of these ask a second time.
 
     The error is a quantile, in deviations that the codebook tells for each query. A number of them as of a
     normal distribution would be too few where some lists are far tighter than others: there four left out
@@ -146,7 +243,7 @@ def _measure_scans(
     differences = embeddings - centroids[lists]
     lost = differences - codebook.decode(differences)
     measured = []
-    for queries, last in asked:
+    for queries, last, *_ in scanned:
         scores, off = queries @ embeddings.T, queries @ lost.T
         least = np.einsum("qd,qd->q", queries, last.astype(np.float32))
         usual = np.maximum(codebook.code_queries(queries).deviations, _LEAST_DEVIATION)
@@ -154,9 +251,10 @@ def _measure_scans(
         measured.append((scores - off, least, usual, float(np.quantile(too_low, _SURE_OF_SCAN))))
     deviations = max(error for _, _, _, error in measured)
     counts = []
-    for (queries, _), (by_codes, least, usual, _) in zip(asked[:-1] or asked, measured, strict=False):
-        are_near = _are_near(effort.gap, queries @ centroids.T)[:, lists]
-        are_candidates = are_near & (by_codes >= (least - deviations * usual)[:, None])
+    for one, (by_codes, least, usual, _) in zip(scanned, measured, strict=True):
+        if one.are_rare:
+            continue
+        are_candidates = one.are_near[:, lists] & (by_codes >= (least - deviations * usual)[:, None])
         counts.append(are_candidates.sum(axis=1) * (len(nodes) / len(chosen)))
     return replace(
         effort, scan_deviations=deviations, scan_candidates=int(np.quantile(np.concatenate(counts), 0.9)) + 1
@@ -164,7 +262,7 @@ def _measure_scans(
 
 
 def _draw(num: int, num_drawn: int) -> NDArray[np.int64]:
-    return np.random.default_rng(_SEED).choice(num, min(num_drawn, num), replace=False)
+    return np.random.default_rng(SEED).choice(num, min(num_drawn, num), replace=False)
 
 
 def measure_code_error(
@@ -180,39 +278,8 @@ def measure_code_error(
     """
     embeddings = nodes[np.sort(_draw(len(nodes), _NUM_CODES))].astype(np.float32)
     lost = embeddings - decoded(embeddings)
-    queries = np.concatenate([queries for queries, _, _ in _kinds_of_queries(nodes, others, TARGET_RECALL)])
+    queries = np.concatenate([kind.queries for kind in kinds_of_queries(nodes, others, TARGET_RECALL)])
     return float(np.abs(queries @ lost.T).max()) * _CODE_MARGIN
-
-
-def _kinds_of_queries(
-    nodes: NDArray[np.float16], others: NDArray[np.float16] | None, target_recall: float
-) -> list[_Kind]:
-    own = hold_out(nodes)
-    kinds: list[_Kind] = [(nodes[own].astype(np.float32), own, target_recall)]
-    if others is not None and len(others):
-        kinds.append((others[hold_out(others)].astype(np.float32), None, target_recall))
-    far = np.random.default_rng(_SEED).standard_normal((_NUM_FAR_QUERIES, nodes.shape[1]))
-    far /= np.linalg.norm(far, axis=1, keepdims=True)
-    kinds.append((far.astype(np.float32), None, min(_FAR_TARGET, target_recall)))
-    return kinds
-
-
-def _find_best(
-    queries: Embeddings, nodes: NDArray[np.float16], own: NDArray[np.int64] | None
-) -> NDArray[np.int64]:
-    """Return the ten best nodes of each query, (q, 10), best first, by a scan; without the query itself."""
-    scores = np.empty((len(queries), 0), np.float32)
-    best = np.empty((len(queries), 0), np.int64)
-    for first, block in _blocks(nodes):
-        found = queries @ block.T
-        if own is not None:
-            is_own = (own >= first) & (own < first + len(block))
-            found[np.flatnonzero(is_own), own[is_own] - first] = -np.inf
-        scores = np.concatenate([scores, found], axis=1)
-        best = np.concatenate([best, np.broadcast_to(np.arange(first, first + len(block)), found.shape)], 1)
-        order = np.argpartition(-scores, min(_K, scores.shape[1]) - 1, axis=1)[:, :_K]
-        scores, best = np.take_along_axis(scores, order, 1), np.take_along_axis(best, order, 1)
-    return np.take_along_axis(best, np.argsort(-scores, axis=1, kind="stable"), 1)
 
 
 def _rank_weights(num_shards: int) -> NDArray[np.float64]:
@@ -221,33 +288,5 @@ def _rank_weights(num_shards: int) -> NDArray[np.float64]:
     It is the chance that at least so many of ten contents fall into the shard.
     """
     share = 1 / num_shards
-    chances = [comb(_K, n) * share**n * (1 - share) ** (_K - n) for n in range(_K + 1)]
+    chances = [comb(NUM_BEST, n) * share**n * (1 - share) ** (NUM_BEST - n) for n in range(NUM_BEST + 1)]
     return np.cumsum(chances[::-1])[::-1][1:]
-
-
-def _blocks(nodes: NDArray[np.float16]) -> Iterator[tuple[int, Embeddings]]:
-    for first in range(0, len(nodes), _BLOCK):
-        yield first, nodes[first : first + _BLOCK].astype(np.float32)
-
-
-def _needed_gap(
-    scores: NDArray[np.float32], lists: NDArray[np.int64], weights: NDArray[np.float64], target: float
-) -> float:
-    """Return the gap within which a share of `target` of the best nodes lie.
-
-    `scores` are those of the centroids, (q, lists), and `lists` the best nodes' lists, (q, 10), which
-    count by the `weights` of their ranks.
-
-    The best one of the ten lies nearer its centroid than the others: on 40,000 rows with a power-law
-    spectrum, a gap that found 0.9925 of the ten found 0.9967 of the best.
-    """
-    gaps = scores.max(axis=1, keepdims=True) - np.take_along_axis(scores, lists, axis=1)
-    order = np.argsort(gaps, axis=None)
-    within = np.cumsum(np.broadcast_to(weights[: lists.shape[1]], gaps.shape).ravel()[order])
-    return float(gaps.ravel()[order[np.searchsorted(within, target * within[-1])]])
-
-
-def _are_near(gap: float, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which lists each query scans, (q, lists). `scores` are those of the centroids."""
-    are_near: NDArray[np.bool_] = scores >= scores.max(axis=1, keepdims=True) - gap
-    return are_near

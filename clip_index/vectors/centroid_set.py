@@ -11,7 +11,8 @@ well the set fitted then, and a merge can tell whether it still fits.
 Further arrays may follow: the codebook of the codes beside the lists (`CodebookArrays`). Before them lies an
 array that former releases read as a codebook, (dimension ÷ 2, 16, 2) fp16. They had other codes, which are
 not read any more, so theirs says nothing here, and they scan embeddings. Sets of former releases have that
-array alone, or none.
+array alone, or none. Last comes the spread around the centroids, (dimension, dimension) fp16
+(`clip_index/vectors/near_lists/spread.py`).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from clip_index.storage.regular_files import read_regular
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.lists.codebook import Codebook, CodebookArrays, may_have_codes
 from clip_index.vectors.lists.codebook_training import train_codebook
+from clip_index.vectors.near_lists.spread import Spread, measure_spread
 from clip_index.vectors.vectors import use_one_thread
 
 _FEW_PER_ROOT, _FEW_LISTS, _LISTS_PER_ROOT = 2.0, 447, 2**0.5
@@ -50,9 +52,13 @@ with 316 as much as with 447, and 1.07 times. Few lists hold several clusters ea
 hides the nearest cluster is taken for one that does not depend on the query: 195 lists of 20,000 rows in
 256 clusters did that. An index that has grown fourfold since its set was trained has half as many lists.
 """
-TRAINING_NODES_OF_LIST = 48  # with 32, searches read 3 % more nodes
+_TRAINING = ((6, 24), (4, 96))
+"""Rounds of the training, and how many nodes of each list they look at. The first rounds need few. Where data
+has no clusters, searches for queries of the other modality read a sixth less than after four rounds with 48
+nodes, and others 2 to 5 % less; ten rounds with 220 would take five times as long, and save hardly more."""
+TRAINING_NODES_OF_LIST = max(num_nodes for _, num_nodes in _TRAINING)
+_SPREAD_NODES = 2_048  # with as many, a query's deviation is off by some percent
 _CODEBOOK_TRAINING = 8_192  # embeddings; each pair of dimensions has only 16 codes
-_TRAINING_ROUNDS = 4  # more rounds changed recall by less than 0.003
 _SEED = 1234
 _BLOCK = 2048
 _MAX_BYTES = 2**30
@@ -81,10 +87,13 @@ class KnownLists:
 class CentroidSet:
     """Unit centroids with the precision of fp16. Immutable and thread-safe."""
 
-    def __init__(self, stored: NDArray[np.float16], codebook: Codebook | None = None) -> None:
+    def __init__(
+        self, stored: NDArray[np.float16], codebook: Codebook | None = None, spread: Spread | None = None
+    ) -> None:
         """`stored` are the rows of the file, (lists, dimension)."""
         rows = stored.astype(np.float32)
         self.codebook = codebook
+        self.spread = spread
         self.mean_cosines: NDArray[np.float32] = np.linalg.norm(rows, axis=1)
         """The mean cosine of the embeddings around each centroid at the training, (lists,)."""
         self.index: Any = build_flat(rows.shape[1])
@@ -156,18 +165,21 @@ def num_lists_of(num_nodes: int) -> int:
 def train_centroids(embeddings: NDArray[np.float16], num_lists: int) -> Embeddings:
     """Return unit centroids, (lists, dimension); fewer than `num_lists` if there are fewer embeddings."""
     num_lists = min(num_lists, len(embeddings))
-    num_nodes = min(len(embeddings), TRAINING_NODES_OF_LIST * num_lists)
-    chosen = np.random.default_rng(_SEED).choice(len(embeddings), num_nodes, replace=False)
-    clusters = faiss.Kmeans(
-        embeddings.shape[1],
-        num_lists,
-        niter=_TRAINING_ROUNDS,
-        spherical=True,
-        min_points_per_centroid=1,
-        seed=_SEED,
-    )
-    clusters.train(embeddings[np.sort(chosen)].astype(np.float32))
-    centroids: Embeddings = clusters.centroids
+    order = np.random.default_rng(_SEED).permutation(len(embeddings))
+    centroids: Embeddings | None = None
+    for num_rounds, nodes_of_list in _TRAINING:
+        clusters = faiss.Kmeans(
+            embeddings.shape[1],
+            num_lists,
+            niter=num_rounds,
+            spherical=True,
+            min_points_per_centroid=1,
+            seed=_SEED,
+        )
+        chosen = np.sort(order[: nodes_of_list * num_lists])
+        clusters.train(embeddings[chosen].astype(np.float32), init_centroids=centroids)
+        centroids = clusters.centroids
+    assert centroids is not None
     return centroids
 
 
@@ -207,7 +219,14 @@ def build_file(
     np.save(file, (centroids * lengths[:, None]).astype(np.float16), allow_pickle=False)
     if may_have_codes(around.dimension):
         codebook = _train_codebook(around, embeddings, assigned)
-        for array in (np.zeros(_former_shape(around.dimension), np.float16), *astuple(codebook.arrays)):
+        has_unseen = len(unseen) >= _SPREAD_NODES
+        spread = (
+            measure_spread(unseen, around.centroids, of_unseen.lists)
+            if has_unseen
+            else measure_spread(embeddings, around.centroids, assigned.lists)
+        )
+        former = np.zeros(_former_shape(around.dimension), np.float16)
+        for array in (former, *astuple(codebook.arrays), spread):
             np.save(file, array, allow_pickle=False)
     return parse_file(file.getvalue(), "a new set of centroids")
 
@@ -245,7 +264,15 @@ def parse_file(data: bytes, file: Path | str) -> CentroidFile:
         if former.dtype != np.float16 or former.shape != _former_shape(rows.shape[1]):
             raise DamagedFile(file, f"an array of {former.dtype} {former.shape} after the centroids")
     codebook = _parse_codebook(stream, rows.shape[1], file) if stream.tell() < len(data) else None
-    return CentroidFile(CentroidSet(rows, codebook), data)
+    spread = _parse_spread(stream, rows.shape[1], file) if stream.tell() < len(data) else None
+    return CentroidFile(CentroidSet(rows, codebook, spread), data)
+
+
+def _parse_spread(stream: io.BytesIO, dimension: int, file: Path | str) -> Spread:
+    stored = _parse_array(stream, file)
+    if stored.dtype != np.float16 or stored.shape != (dimension, dimension) or not np.isfinite(stored).all():
+        raise DamagedFile(file, f"an array of {stored.dtype} {stored.shape}, where a spread is expected")
+    return Spread(stored)
 
 
 def _parse_codebook(stream: io.BytesIO, dimension: int, file: Path | str) -> Codebook:

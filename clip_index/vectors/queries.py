@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
-from clip_index.vectors.effort import Effort
+from clip_index.vectors.near_lists.effort import Effort
+from clip_index.vectors.near_lists.rule import NearRule
+from clip_index.vectors.near_lists.spread import Spread
 
 Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Scores and nodes (or lists) of each query, both (q, k), best first; −1 where there are fewer."""
@@ -23,6 +25,7 @@ MIN_DEPTH = 100
 
 _NODES_MET_OF_HIT = 4
 _LEAST_OF_GAP = 0.95  # of the greatest gap of all segments
+_MOST_OF_LEFT_OUT = 1.25  # times the least share that a segment may leave out
 _MIN_RANKED = 32  # of the centroids; fewer take as long
 
 
@@ -44,30 +47,51 @@ class Around:
     """The lists around some centroids: those of one file, or those of all files of an index together.
 
     `centroids` are a FAISS index. `nodes_per_row` is how many nodes a row has in the mean, at least 1.
+    `spread` is None where it is not known for the centroids.
     """
 
     centroids: Any
     num_nodes: int
     effort: Effort
     nodes_per_row: float = 1.0
+    spread: Spread | None = None
 
     @property
     def num_lists(self) -> int:
         return int(self.centroids.ntotal)
 
+    @property
+    def near_rule(self) -> NearRule:
+        """What tells how many of the lists a query scans."""
+        return NearRule(self.effort, self.spread, self.num_lists, self.num_nodes / self.nodes_per_row)
+
 
 def join_around(parts: Sequence[Around]) -> Around:
     """Return the lists of all parts together, which lie around the same centroids.
 
-    The gaps of segments of one kind differ by chance, by a tenth or so. Their mean serves all of them;
-    a segment that needs much more gets nearly what it needs.
+    What was measured for segments of one kind differs by chance, by a tenth or so. Their mean serves all of
+    them; a segment that needs much more gets nearly what it needs.
     """
-    gaps = np.array([part.effort.gap for part in parts])
+    efforts = [part.effort for part in parts]
     num_nodes = [part.num_nodes for part in parts]
-    gap = max(float(np.average(gaps, weights=num_nodes)), _LEAST_OF_GAP * float(gaps.max()))
-    usual_lists = max(part.effort.usual_lists for part in parts)
+    gaps, left_out, least_left_out = np.array([(e.gap, e.left_out, e.least_left_out) for e in efforts]).T
+    effort = Effort(
+        max(float(np.average(gaps, weights=num_nodes)), _LEAST_OF_GAP * float(gaps.max())),
+        max(effort.usual_lists for effort in efforts),
+        left_out=_join_left_out(left_out, num_nodes),
+        least_left_out=_join_left_out(least_left_out, num_nodes),
+        most_lists=max(effort.most_lists for effort in efforts),
+    )
     nodes_per_row = max(part.nodes_per_row for part in parts)
-    return Around(parts[0].centroids, sum(num_nodes), Effort(gap, usual_lists), nodes_per_row)
+    return Around(parts[0].centroids, sum(num_nodes), effort, nodes_per_row, parts[0].spread)
+
+
+def _join_left_out(shares: NDArray[np.float64], num_nodes: list[int]) -> float:
+    """Return the geometric mean of shares, which differ by factors; 0 if one of them is not known."""
+    if not shares.all():
+        return 0.0
+    mean = np.exp(np.average(np.log(shares), weights=num_nodes))
+    return min(float(mean), _MOST_OF_LEFT_OUT * float(shares.min()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +150,7 @@ class Queries:
         self._around = around or {}
         self._known: dict[int, tuple[object, NDArray[np.int64], object]] = {}
         self._ranked: dict[int, Found] = {}
-        self._near: dict[tuple[int, int, float], NearLists] = {}
+        self._near: dict[tuple[int, int, Effort], NearLists] = {}
 
     def __len__(self) -> int:
         return self._num_queries
@@ -134,12 +158,11 @@ class Queries:
     def near(self, own: Around) -> NearLists:
         """Return the lists that are searched around the centroids of `own`, a file's lists.
 
-        They are the lists whose centroid scores within the calibrated gap of the nearest one, and always
-        a few.
+        They are those that the calibrated effort tells, and always a few.
         """
         around = self.around_of(own)
         least = self.least_near(around)
-        key = (id(around.centroids), least, around.effort.gap)
+        key = (id(around.centroids), least, around.effort)
         found = self._near.get(key)
         if found is None:
             found = self._near[key] = self._find_near(around, least)
@@ -183,14 +206,15 @@ class Queries:
 
     def _find_near(self, around: Around, least: int) -> NearLists:
         """Rank a little more than most queries need; ranking again costs as much as ranking."""
-        num_lists, num_ranked = around.num_lists, max(around.effort.usual_lists, least) + 1
+        rule = around.near_rule
+        num_ranked = max(rule.num_ranked_first, least)
         while True:
-            scores, lists = self.nearest(around.centroids, min(num_ranked, num_lists))
-            within = [np.count_nonzero(row >= row[:1] - around.effort.gap) for row in scores]
-            counts = [max(least, count) for count in within]  # an axis costs more for one row
-            if lists.shape[1] == num_lists or max(counts) < lists.shape[1]:
-                return _near_lists((scores, lists), np.array(counts))
-            num_ranked = 4 * lists.shape[1]
+            ranked = self.nearest(around.centroids, min(num_ranked, rule.num_lists))
+            counts = [rule.count(*query) for query in zip(self.embeddings, ranked[0], strict=True)]
+            known = [max(least, count) for count in counts if count is not None]
+            if len(known) == len(counts):
+                return _near_lists(ranked, np.array(known))
+            num_ranked = 4 * ranked[0].shape[1]
 
     def nearest(self, centroids: Any, num_lists: int) -> Found:
         """Return at least the `num_lists` nearest of the centroids (a FAISS index), at most all of them."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from clip_index.content import Modality, VectorForm
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train, measure_code_error
+from clip_index.vectors.calibration import TARGET_RECALL, calibrate, measure_code_error
+from clip_index.vectors.calibration_queries import may_train
 from clip_index.vectors.centroid_set import (
     TRAINING_NODES_OF_LIST,
     CentroidFile,
@@ -96,6 +97,7 @@ class SharedVectors:
             target_recall=self._target_recall,
             num_shards=self._rest.num_shards,
             codebook=codebook,
+            spread=around.spread,
         )
         write_codes = (
             None if codebook is None else ListCodes(embeddings, lists, around.centroids, codebook).write
@@ -139,6 +141,8 @@ class SharedVectors:
         sample = self._rest.sample(modality, int(share * self._rest.num_nodes(modality)))
         drawn = np.concatenate([embeddings[is_drawn], sample]) if len(sample) else embeddings[is_drawn]
         is_training = may_train(drawn)
+        if not is_training.any():  # by chance, of a few embeddings
+            is_training[:] = True
         training, unseen = drawn[is_training], drawn[~is_training]
         del drawn  # the training takes memory itself
         return build_file(train_centroids(training, num_lists), training, unseen)
@@ -150,7 +154,8 @@ def _fits(centroids: CentroidSet, embeddings: NDArray[np.float16], wanted_lists:
         return False
     if centroids.dimension != embeddings.shape[1]:
         return False
-    if centroids.codebook is None and may_have_codes(centroids.dimension):
+    is_whole = centroids.codebook is not None and centroids.spread is not None
+    if not is_whole and may_have_codes(centroids.dimension):
         return False  # trained by an earlier release
     chosen = np.random.default_rng(_SEED).choice(len(embeddings), min(_NUM_TRIED, len(embeddings)), False)
     assigned = centroids.assign(embeddings[np.sort(chosen)])

@@ -23,13 +23,13 @@ from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.calibration import TARGET_RECALL
 from clip_index.vectors.centroid_set import CentroidFile, CentroidSet, KnownLists
-from clip_index.vectors.effort import UNCALIBRATED, Effort
 from clip_index.vectors.flat_vectors import FlatVectors, open_flat, write_flat
 from clip_index.vectors.lists import inverted_lists
 from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.mapped_lists import has_lists, open_lists
 from clip_index.vectors.lists.quantised_lists import QuantisedLists, is_quantised
 from clip_index.vectors.lists.scan_codes import ScanCodes
+from clip_index.vectors.near_lists.effort import UNCALIBRATED, Effort
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.vectors import Vectors
 

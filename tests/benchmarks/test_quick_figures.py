@@ -28,7 +28,7 @@ def test_a_quick_look_at_the_figure_gives_its_value_and_its_target(name: str) ->
 def test_a_quick_look_at_recall_asks_every_kind_of_query_of_both_kinds_of_data() -> None:
     found = as_json(find_figures()["recall"].measure(quick=True))
     asked = {(one["data"], one["queries"], one["search"]) for one in found["searches"]}
-    assert len(asked) == 2 * 4 * 3
+    assert len(asked) == 2 * 6 * 3
     assert found["value"]["recall"] == 1.0  # segments this small are scanned
 
 

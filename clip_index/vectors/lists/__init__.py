@@ -1,1 +1,1 @@
-"""Inverted lists: the embeddings around each centroid, which lists a query scans, and the scan."""
+"""Inverted lists: the embeddings around each centroid, the codes beside them, and how both are scanned."""

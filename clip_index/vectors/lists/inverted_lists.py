@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
 from clip_index.storage.pack import ByteSink
-from clip_index.vectors.calibration import TARGET_RECALL, calibrate, may_train
+from clip_index.vectors.calibration import TARGET_RECALL, calibrate
+from clip_index.vectors.calibration_queries import may_train
 from clip_index.vectors.centroid_set import CentroidSet, nearest_lists, num_lists_of, train_centroids
-from clip_index.vectors.effort import UNCALIBRATED, Effort
 from clip_index.vectors.lists.list_members import ListedSelection, ListMembers, listed
 from clip_index.vectors.lists.list_ranking import ListRanking
 from clip_index.vectors.lists.list_trial import KeptScans, ScanLists
@@ -31,6 +31,7 @@ from clip_index.vectors.lists.list_writer import write_listed
 from clip_index.vectors.lists.listed_codes import ListedCodes
 from clip_index.vectors.lists.scan_codes import ScanCodes
 from clip_index.vectors.lists.search_parameters import SearchParameters
+from clip_index.vectors.near_lists.effort import UNCALIBRATED, Effort
 from clip_index.vectors.queries import Around, Found, Queries, Reach, pointer_to_zeros
 from clip_index.vectors.scattered_codes import ScatteredCodes
 from clip_index.vectors.vectors import (
@@ -144,7 +145,8 @@ class InvertedLists:
         self.members = ListMembers(lists, self.num_nodes, list_of_node)
         self._codes = ListedCodes(index)
         self.codes: ScatteredCodes | None = self._codes
-        self.around = Around(centroids, self.num_nodes, effort, nodes_per_row)
+        spread = None if shared is None else shared.spread
+        self.around = Around(centroids, self.num_nodes, effort, nodes_per_row, spread)
         self._num_lists = int(index.nlist)
         self._ranking = ListRanking(self.around, self.members, self._num_lists)
         self._parameters = SearchParameters()

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from clip_index.content import Embeddings
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.centroid_set import CentroidSet
-from clip_index.vectors.effort import Effort
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.list_writer import write_listed
+from clip_index.vectors.near_lists.effort import Effort
 from clip_index.vectors.queries import Found, Queries, Reach
 from clip_index.vectors.vectors import NodeSelection, VectorPart, clip_scores
 

@@ -11,7 +11,8 @@ import pytest
 
 from clip_index.errors import DamagedFile
 from clip_index.storage.file_digest import digest_of
-from clip_index.vectors.calibration import calibrate, hold_out, may_train
+from clip_index.vectors.calibration import calibrate
+from clip_index.vectors.calibration_queries import hold_out, may_train
 from clip_index.vectors.centroid_set import (
     CentroidFile,
     CentroidSets,
@@ -20,8 +21,8 @@ from clip_index.vectors.centroid_set import (
     read_file,
     train_centroids,
 )
-from clip_index.vectors.effort import Effort
 from clip_index.vectors.lists.codebook import CodebookArrays
+from clip_index.vectors.near_lists.effort import Effort
 from clip_index.vectors.queries import Around, join_around
 from fakes.shards import unit_vectors
 
@@ -245,6 +246,44 @@ def test_a_codebook_whose_last_array_is_missing_is_damaged() -> None:
         parse_file(data[: -len(saved(ARRAYS.losses))], "set.npy")
 
 
+def with_spread(spread: object) -> bytes:
+    return parse_arrays(ARRAYS).data + saved(spread)
+
+
+def test_a_set_has_a_spread_behind_its_codebook(file: CentroidFile) -> None:
+    spread = file.centroids.spread
+    assert spread is not None
+    assert file.data.endswith(saved(spread.stored))
+    stored = np.arange(256).reshape(16, 16).astype(np.float16)
+    found = parse_file(with_spread(stored), "set.npy").centroids.spread
+    assert found is not None
+    assert found.stored.tolist() == stored.tolist()
+
+
+def test_a_set_of_an_earlier_release_has_no_spread() -> None:
+    assert parse_arrays(ARRAYS).centroids.spread is None
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        np.ones((16, 16), np.float32),
+        np.ones((16, 8), np.float16),
+        np.ones(256, np.float16),
+        np.full((16, 16), np.nan, np.float16),
+    ],
+    ids=["fp32", "narrow", "flat", "nan"],
+)
+def test_an_array_that_is_no_spread_is_damaged(spread: np.ndarray) -> None:
+    with pytest.raises(DamagedFile, match=r"set\.npy.*spread"):
+        parse_file(with_spread(spread), "set.npy")
+
+
+def test_a_spread_that_is_cut_is_damaged() -> None:
+    with pytest.raises(DamagedFile, match=r"set\.npy"):
+        parse_file(with_spread(np.ones((16, 16), np.float16))[:-1], "set.npy")
+
+
 def test_embeddings_of_another_dimension_have_no_codebook() -> None:
     rows = unit_vectors(3, 50, 12).astype(np.float16)
     assert build_file(train_centroids(rows, 4), rows, rows[:0]).centroids.codebook is None
@@ -276,6 +315,21 @@ def test_gaps_that_differ_by_chance_serve_by_their_mean_and_a_much_greater_one_n
     assert joined_gap(0.1) == pytest.approx(0.1)
     assert joined_gap(0.100, 0.104) == pytest.approx(0.102)
     assert joined_gap(0.02, 0.1) == pytest.approx(0.095)
+
+
+def test_shares_left_out_serve_by_their_geometric_mean_and_a_much_smaller_one_nearly_as_it_is(
+    file: CentroidFile,
+) -> None:
+    def joined(*shares: float) -> tuple[float, float]:
+        efforts = [Effort(0.1, 8, left_out=share, least_left_out=share / 2, most_lists=9) for share in shares]
+        found = join_around([Around(file.centroids.index, 100, effort) for effort in efforts]).effort
+        assert found.most_lists == 9
+        return found.left_out, found.least_left_out
+
+    assert joined(0.01) == pytest.approx((0.01, 0.005))
+    assert joined(0.01, 0.014) == pytest.approx((0.01183, 0.005916), rel=1e-3)
+    assert joined(0.001, 0.016) == pytest.approx((0.00125, 0.000625))
+    assert joined(0, 0.016) == (0, 0)  # one of them was not measured
 
 
 @pytest.mark.parametrize("num_later", [4_000, 6_000])

@@ -11,9 +11,9 @@ import pytest
 from benchmarks.data import DIMENSION, draw_queries, draw_rows, draw_space
 from clip_index.storage.mapped_part import map_file
 from clip_index.vectors import scattered_codes
-from clip_index.vectors.effort import UNCALIBRATED
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.lists.inverted_lists import MIN_NODES, build_lists
+from clip_index.vectors.near_lists.effort import UNCALIBRATED
 from clip_index.vectors.queries import Queries, Reach
 from clip_index.vectors.vector_file import NodeMap, VectorFile, build_node_map, write_fastest
 

@@ -295,7 +295,7 @@ def test_shared_lists_answer_what_own_lists_and_a_scan_do(shards: Shards, tmp_pa
         parts = [unit_vectors(10 * partition + half, HALF) for half in range(2)]
         commit_at_once(own, partition, np.concatenate(parts))
         rows += parts
-    queries, all_rows = unit_vectors(999, 60), np.concatenate(rows)
+    queries, all_rows = unit_vectors(999, 600), np.concatenate(rows)
     exact = np.sort(queries @ all_rows.T, axis=1)[:, :-11:-1]
     for searcher in (searcher_of(tmp_path), searcher_of(tmp_path / "own")):
         assert all(lists.num_nodes == 2 * HALF for lists in lists_of(searcher))

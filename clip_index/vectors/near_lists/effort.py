@@ -16,9 +16,14 @@ _ALWAYS_WRITTEN = ("gap", "usual_lists")
 class Effort:
     """Which lists a query scans.
 
-    `gap` is how far below the nearest centroid's score (a cosine) a scanned list's centroid may
-    score. `usual_lists` is how many lists nine of ten queries scan: as many are ranked at first. Where the
-    lists hold quantised embeddings, a score by these is off by up to `code_error`; else it is 0.
+    `gap` is how far below the nearest centroid's score (a cosine) a scanned list's centroid may score, if
+    these lists are few. Beyond, where the spread around the centroids is known (`Spread`), a query scans the
+    lists in which all but a share `left_out` of its ten best nodes are expected; or `least_left_out`, if it
+    would scan more than `most_lists` otherwise. Where the spread is not known, these three are 0, and the gap
+    counts for all queries.
+
+    `usual_lists` is how many lists nine of ten queries scan. Where the lists hold quantised embeddings, a
+    score by these is off by up to `code_error`; else it is 0.
 
     Where codes lie beside the lists, a score by these is too low by up to `scan_deviations` of those that
     the codebook tells for a query, and nine of ten queries take up to `scan_candidates` from them; else both
@@ -30,6 +35,9 @@ class Effort:
     code_error: float = 0.0
     scan_deviations: float = 0.0
     scan_candidates: int = 0
+    left_out: float = 0.0
+    least_left_out: float = 0.0
+    most_lists: int = 0
 
 
 UNCALIBRATED = Effort(gap=0.1, usual_lists=64)
@@ -51,6 +59,9 @@ def read_effort(part: MappedPart) -> Effort:
             float(fields.get("code_error", 0.0)),
             float(fields.get("scan_deviations", 0.0)),
             int(fields.get("scan_candidates", 0)),
+            float(fields.get("left_out", 0.0)),
+            float(fields.get("least_left_out", 0.0)),
+            int(fields.get("most_lists", 0)),
         )
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise DamagedFile(part.path, f"unexpected content ({error!r})") from error

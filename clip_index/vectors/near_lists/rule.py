@@ -1,0 +1,71 @@
+"""How many of the nearest lists a query scans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_index.vectors.near_lists.effort import Effort
+from clip_index.vectors.near_lists.spread import Spread, count_lists, expect_best
+
+_FEW_PART = 32  # of the lists; to scan these takes no longer than to find out whether fewer would do
+_MIN_RANKED = 32  # fewer take as long
+_RANKED_MORE = 1.5  # than most queries scan: in the lists beyond, next to none of the best are expected
+_UNRANKED_PART = 1 / 2  # of what may be left out: lists beyond those that are ranked hold less by far
+
+
+@dataclass(frozen=True, slots=True)
+class NearRule:
+    """Tells how many lists a query scans, among `num_lists` lists of `num_nodes` nodes (or rows)."""
+
+    effort: Effort
+    spread: Spread | None
+    num_lists: int
+    num_nodes: float
+
+    @property
+    def num_ranked_first(self) -> int:
+        """How many lists are ranked for a query, unless it needs more; at most all."""
+        more = int(_RANKED_MORE * self.effort.most_lists) + _MIN_RANKED if self._has_spread else 0
+        return min(max(more, self.effort.usual_lists + 1), self.num_lists)
+
+    @property
+    def _has_spread(self) -> bool:
+        return self.spread is not None and self.effort.left_out > 0
+
+    def count(self, query: NDArray[np.float32], scores: NDArray[np.float32]) -> int | None:
+        """Return how many lists a query, (dimension,), scans; None if more must be ranked to tell.
+
+        `scores`, (n,), are those of the nearest centroids, best first. The count does not depend on n.
+        """
+        gaps = scores[0] - scores
+        count = int(gaps.searchsorted(self.effort.gap, side="right"))
+        has_all = len(scores) == self.num_lists
+        if self.spread is None or not self._has_spread or count <= self.num_lists // _FEW_PART:
+            return count if count < len(scores) or has_all else None
+        gaps /= np.float32(self.spread.deviation(query))
+        num_first = self.num_ranked_first
+        known = self._count_expected(gaps[:num_first]) if len(gaps) >= num_first else None
+        return self._count_expected(gaps) if known is None and has_all else known
+
+    def _count_expected(self, gaps: NDArray[np.float32]) -> int | None:
+        """Return how many lists a query scans, by how far they score below the nearest one, (n,), in
+        deviations.
+
+        It cannot be told if the query is far from everything, or if lists beyond these may hold much.
+        """
+        expected = expect_best(gaps, self.num_lists, self.num_nodes)
+        count = count_lists(expected, self.effort.left_out)
+        is_far = count > self.effort.most_lists
+        if len(gaps) < self.num_lists and (is_far or self._may_hold_much(expected)):
+            return None
+        if is_far:
+            count = count_lists(expected, self.effort.least_left_out)
+        return max(count, self.num_lists // _FEW_PART)
+
+    def _may_hold_much(self, expected: NDArray[np.float32]) -> bool:
+        """Whether lists beyond the ranked ones may hold much, if each holds as much as the last one."""
+        in_last, in_all = float(expected[-1] - expected[-2]), float(expected[-1])
+        return (self.num_lists - len(expected)) * in_last > _UNRANKED_PART * self.effort.left_out * in_all
