@@ -13,6 +13,12 @@ from clip_index.vectors.near_lists.spread import Spread, count_lists, expect_bes
 _FEW_PART = 32  # of the lists; to scan these takes no longer than to find out whether fewer would do
 _MIN_RANKED = 32  # fewer take as long
 _RANKED_MORE = 1.5  # than most queries scan: in the lists beyond, next to none of the best are expected
+_LEAST_OF_GAP = 0.4
+"""Usual queries expect their best in two fifths to four fifths of the lists within the gap. One that expects
+them in fewer is taken to ask for a rare kind of contents, which may be spread otherwise than most, and scans
+all of these. Without this rule, queries for 130 of 40,000 contents with a mean and directions of their own
+found 0.71 of their ten best, where the gap finds 0.95.
+"""
 _UNRANKED_PART = 1 / 2  # of what may be left out: lists beyond those that are ranked hold less by far
 
 
@@ -41,14 +47,18 @@ class NearRule:
         `scores`, (n,), are those of the nearest centroids, best first. The count does not depend on n.
         """
         gaps = scores[0] - scores
-        count = int(gaps.searchsorted(self.effort.gap, side="right"))
+        within = int(gaps.searchsorted(self.effort.gap, side="right"))
         has_all = len(scores) == self.num_lists
-        if self.spread is None or not self._has_spread or count <= self.num_lists // _FEW_PART:
-            return count if count < len(scores) or has_all else None
+        if within == len(scores) and not has_all:
+            return None
+        if self.spread is None or not self._has_spread or within <= self.num_lists // _FEW_PART:
+            return within
         gaps /= np.float32(self.spread.deviation(query))
         num_first = self.num_ranked_first
-        known = self._count_expected(gaps[:num_first]) if len(gaps) >= num_first else None
-        return self._count_expected(gaps) if known is None and has_all else known
+        count = self._count_expected(gaps[:num_first]) if len(gaps) >= num_first else None
+        if count is None and has_all:
+            count = self._count_expected(gaps)
+        return within if count is not None and count < _LEAST_OF_GAP * within else count
 
     def _count_expected(self, gaps: NDArray[np.float32]) -> int | None:
         """Return how many lists a query scans, by how far they score below the nearest one, (n,), in

@@ -11,6 +11,7 @@ from clip_index.vectors.calibration import calibrate
 from clip_index.vectors.centroid_set import CentroidFile, build_file, train_centroids
 from clip_index.vectors.near_lists.effort import Effort
 from clip_index.vectors.near_lists.rule import NearRule
+from clip_index.vectors.near_lists.spread import Spread
 from fakes.shards import unit_vectors
 
 DIMENSION, NUM_NODES, NUM_LISTS = 128, 30_000, 240
@@ -127,6 +128,38 @@ def test_few_lists_are_scanned_by_the_gap_alone(rule: NearRule, file: CentroidFi
     narrow = replace(rule, effort=replace(rule.effort, gap=1e-4))
     for queries in kinds_of_queries().values():
         assert counts_of(narrow, file, queries[:20]).max() < 5
+
+
+def test_a_rare_kind_that_is_spread_otherwise_than_most_is_found_nearly_as_by_the_gap() -> None:
+    """Its contents differ in all directions alike, so they lie in more lists than is expected."""
+    own = unit_vectors(7, 1, DIMENSION)
+    rare, queries = (
+        unit(_SHARE_OF_MEAN * PICTURES + 0.3 * own + 0.7 * unit_vectors(seed, 130, DIMENSION))
+        for seed in (8, 9)
+    )
+    rows = np.concatenate([ROWS[130:], rare]).astype(np.float16)
+    around = build_file(train_centroids(rows[::2], NUM_LISTS), rows[::2], rows[1::2]).centroids
+    lists = around.assign(rows).lists
+    effort = calibrate(rows, around.centroids, lists, spread=around.spread)
+    rule = NearRule(effort, around.spread, NUM_LISTS, NUM_NODES)
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for query in queries:
+        scores = around.centroids @ query
+        order = np.argsort(-scores)
+        best = np.argpartition(-(rows.astype(np.float32) @ query), 10)[:10]
+        for by_gap in found:
+            count = replace(rule, spread=None if by_gap else rule.spread).count(query, scores[order])
+            found[by_gap].append(np.isin(lists[best], order[:count]).mean())
+    assert np.mean(found[False]) > np.mean(found[True]) - 0.06
+
+
+def test_a_query_that_expects_its_best_in_next_to_no_lists_scans_those_within_the_gap(
+    rule: NearRule, file: CentroidFile
+) -> None:
+    narrow = replace(rule, spread=Spread(np.zeros((DIMENSION, DIMENSION), np.float16)))
+    by_gap = replace(rule, spread=None)
+    queries = kinds_of_queries()["same modality"][:20]
+    assert counts_of(narrow, file, queries).tolist() == counts_of(by_gap, file, queries).tolist()
 
 
 @pytest.mark.parametrize("gap", [0.05, 3.0])
