@@ -13,11 +13,11 @@ from clip_index.vectors.near_lists.spread import Spread, count_lists, expect_bes
 _FEW_PART = 32  # of the lists; to scan these takes no longer than to find out whether fewer would do
 _MIN_RANKED = 32  # fewer take as long
 _RANKED_MORE = 1.5  # than most queries scan: in the lists beyond, next to none of the best are expected
-_LEAST_OF_GAP = 0.4
+_LEAST_OF_GAP = 1 / 3
 """Usual queries expect their best in two fifths to four fifths of the lists within the gap. One that expects
-them in fewer is taken to ask for a rare kind of contents, which may be spread otherwise than most, and scans
-all of these. Without this rule, queries for 130 of 40,000 contents with a mean and directions of their own
-found 0.71 of their ten best, where the gap finds 0.95.
+them in less than a third is taken to ask for a rare kind of contents, which may be spread otherwise than
+most, and scans all of these. Without this rule, queries for 130 of 40,000 contents with a mean and
+directions of their own found 0.71 of their ten best, where the gap finds 0.95.
 """
 _UNRANKED_PART = 1 / 2  # of what may be left out: lists beyond those that are ranked hold less by far
 

@@ -150,7 +150,7 @@ def test_a_rare_kind_that_is_spread_otherwise_than_most_is_found_nearly_as_by_th
         for by_gap in found:
             count = replace(rule, spread=None if by_gap else rule.spread).count(query, scores[order])
             found[by_gap].append(np.isin(lists[best], order[:count]).mean())
-    assert np.mean(found[False]) > np.mean(found[True]) - 0.06
+    assert np.mean(found[False]) > np.mean(found[True]) - 0.09
 
 
 def test_a_query_that_expects_its_best_in_next_to_no_lists_scans_those_within_the_gap(
