@@ -6,8 +6,8 @@ along directions in which the nodes of a list differ much. So the scores of the 
 of each list are expected among a query's ten best.
 
 A query scans the lists in which all but a small share of its best nodes are expected (`Effort`). Compared
-with all lists whose centroid scores within a fixed gap of the nearest one's, this takes a tenth to a half
-less where data has no clusters, and serves different kinds of queries alike: those of either modality, sums,
+with all lists whose centroid scores within a fixed gap of the nearest one's, these are up to a half fewer
+where data has no clusters. They serve different kinds of queries alike: those of either modality, sums,
 differences, and those that are unlike everything. Each of these needs a gap of its own: on 100,000 rows with
 a power-law spectrum, from 0.06 to 0.11.
 """
