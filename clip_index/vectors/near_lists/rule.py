@@ -61,10 +61,10 @@ class NearRule:
         return within if count is not None and count < _LEAST_OF_GAP * within else count
 
     def _count_expected(self, gaps: NDArray[np.float32]) -> int | None:
-        """Return how many lists a query scans, by how far they score below the nearest one, (n,), in
-        deviations.
+        """Return how many lists a query scans; None if the lists that are ranked do not tell.
 
-        It cannot be told if the query is far from everything, or if lists beyond these may hold much.
+        `gaps`, (n,), are how far these score below the nearest one, in deviations. They do not tell if the
+        query is far from everything, or if lists beyond them may hold much.
         """
         expected = expect_best(gaps, self.num_lists, self.num_nodes)
         count = count_lists(expected, self.effort.left_out)
