@@ -79,7 +79,7 @@ def _measure_kind(layout: Layout, num_queries: int) -> list[dict[str, Any]]:
     searcher, rows = searcher_of(layout), layout.rows()
     exact, flat = queries @ rows.T, _flat(rows)
     found = [_measure_case(case, flat, queries, exact) for case in _cases(layout, searcher, rows)]
-    found.append(_measure_other_modality(layout, queries))
+    found.append(_measure_other_modality(layout, num_queries))
     return [result | {"case": f"{layout.kind}, {result['case']}"} for result in found]
 
 
@@ -163,10 +163,10 @@ def _measure_case(
     return _result(case.name, recall(answers, eligible, K), times, scan_times, answers)
 
 
-def _measure_other_modality(layout: Layout, queries: Embeddings) -> dict[str, Any]:
-    """Ask for texts with queries that are texts."""
+def _measure_other_modality(layout: Layout, num_queries: int) -> dict[str, Any]:
+    """Ask for texts with queries that are texts, from everywhere: no filter needs them to be alike."""
     other = Layout(layout.num_rows, modality="text", kind=layout.kind)
-    rows = other.rows()
+    queries, rows = queries_of("text", num_queries, layout.kind), other.rows()
     case = _unfiltered("other modality", searcher_of(other), np.ones(other.num_rows, np.bool_), "text")
     return _measure_case(case, _flat(rows), queries, queries @ rows.T)
 

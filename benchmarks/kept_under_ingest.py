@@ -19,7 +19,7 @@ from benchmarks.clients.search_connection import SearchConnection
 from benchmarks.clients.steady_uploads import steady_uploads
 from benchmarks.figure import MIN_ROUNDS, Figure, Ratio, median_ratio
 from benchmarks.indexes.searched_index import Layout, queries_of
-from benchmarks.processes.cores import own_core, started_on
+from benchmarks.processes.cores import go_first, own_core, started_on
 from benchmarks.processes.generated_encoder import FINGERPRINT
 from benchmarks.processes.process_figures import cpu_seconds
 from benchmarks.processes.services import (
@@ -77,7 +77,7 @@ def measure(*, quick: bool) -> Figure:
 
     Vectors are uploaded through the log and the consumer, whose encoder takes no time.
     A window begins one second after each change of the rate. The query service has a processor of its
-    own; clients, consumer and broker share the others, so that p99 contains what the clients wait for.
+    own. Clients, consumer and broker share the others, where the clients go first if the system allows it.
     """
     num_rows, rounds, seconds = (2_000, 1, 1.0) if quick else (100_000, MIN_ROUNDS, 4.0)
     rates = (_IDLE, *RATES)
@@ -108,7 +108,7 @@ def measure(*, quick: bool) -> Figure:
                     samples[rate].most.append(queries.ask(seconds / 4).queries_per_second)
                     samples[rate].windows.append(queries.ask(seconds, rate=most / 2))
         after = num_rows_in_no_lists(services.site.root)
-    return _figure(num_rows, samples, (before, after))
+    return _figure(num_rows, samples, (before, after), clients_go_first=queries.go_first)
 
 
 class Queries:
@@ -121,6 +121,8 @@ class Queries:
         vectors = queries_of("text", 500)
         bodies = [{"vector": [round(float(x), 6) for x in v], "modality": "image", "k": 10} for v in vectors]
         self._bodies = [json.dumps(body) for body in bodies]
+        self.go_first = False
+        """Whether the system lets the clients run before all others of their processors."""
 
     def ask(self, seconds: float, *, rate: float | None = None) -> Sample:
         """Ask at this rate, counted over all clients, or as fast as possible."""
@@ -134,6 +136,7 @@ class Queries:
 
     def _ask(self, seconds: float, interval: float | None, first: int) -> list[float]:
         latencies: list[float] = []
+        self.go_first = go_first()
         with closing(SearchConnection(self._port)) as connection:
             began = due = time.perf_counter()
             for body in itertools.islice(itertools.cycle(self._bodies), first * 100, None):
@@ -164,7 +167,13 @@ def num_rows_in_no_lists(root: Path) -> int:
     return sum(view.num_live[modality] for source, modality in unlisted for view in source.views)
 
 
-def _figure(num_rows: int, samples: dict[int, Samples], rows_in_no_lists: tuple[int, int]) -> Figure:
+def _figure(
+    num_rows: int,
+    samples: dict[int, Samples],
+    rows_in_no_lists: tuple[int, int],
+    *,
+    clients_go_first: bool,
+) -> Figure:
     idle = samples[_IDLE]
     cpu = {rate: median_ratio(samples[rate].cpu_seconds, idle.cpu_seconds) for rate in RATES}
     tail = {rate: median_ratio(samples[rate].p99s, idle.p99s) for rate in RATES}
@@ -186,6 +195,7 @@ def _figure(num_rows: int, samples: dict[int, Samples], rows_in_no_lists: tuple[
         {
             "rows": num_rows,
             "has_own_core": own_core()[0] != own_core()[1],
+            "clients_go_first": clients_go_first,
             "cpu": _as_dicts(cpu),
             "p99": _as_dicts(tail),
             "queries_per_second_kept": _as_dicts(kept),

@@ -1,4 +1,4 @@
-"""The processors that a part of a measurement runs on; whatever a thread starts inherits them from it."""
+"""The processors that a part of a measurement runs on, and who goes first there."""
 
 from __future__ import annotations
 
@@ -18,10 +18,26 @@ def own_core() -> tuple[frozenset[int], frozenset[int]]:
 
 @contextmanager
 def started_on(cores: Collection[int]) -> Iterator[None]:
-    """What this thread starts meanwhile runs on these processors, and so does this thread."""
+    """What this thread starts meanwhile runs on these processors, and so does this thread.
+
+    Whatever a thread starts inherits them from it.
+    """
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def go_first() -> bool:
+    """Let this thread run before all others of its processors. Return whether the system allows it.
+
+    Clients of a service often run on other machines. Where they share processors with other parts of
+    a measurement, they would also wait for their turn, and count that as time that the service takes.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))
+    except PermissionError:
+        return False
+    return True

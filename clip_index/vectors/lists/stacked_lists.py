@@ -19,6 +19,7 @@ from clip_index.vectors.lists.inverted_lists import InvertedLists
 from clip_index.vectors.lists.listed_codes import ListedCodes
 from clip_index.vectors.lists.scan_codes import Candidates, StackedCodes
 from clip_index.vectors.lists.search_parameters import SearchParameters
+from clip_index.vectors.near_lists.effort import Effort
 from clip_index.vectors.node_rows import NodeRows
 from clip_index.vectors.process_memory import ProcessMemory
 from clip_index.vectors.queries import Found, NearLists, Queries, pointer_to_zeros
@@ -35,6 +36,7 @@ _NODES_OF_CANDIDATE = 8
 """To score more than an eighth of the nodes takes as long as to scan them in order."""
 _MORE_CANDIDATES = 1.25  # than nine of ten queries need; a few more cost less than another scan
 _LEAST_MORE = 1.5
+_LEAST_OF_DEVIATIONS = 0.9  # of the greatest of all files
 _BIAS_MARGIN = 1.5  # because the scores of those that are found are the least biased ones
 _PART_OF_STEP, _MOST_STEPS = 4, 10
 _FIRST_SCORED = 100
@@ -79,8 +81,9 @@ class StackedLists:
             self._without_codes = self._first_lists[are_without]
         self._embeddings = ListedCodes(self._index)
         # A tail has the effort of its guide, but no codes.
-        efforts = [one.around.effort for one in files if one.scan_codes is not None]
-        self._scan_deviations = max((effort.scan_deviations for effort in efforts), default=0.0)
+        with_codes = [one for one in files if one.scan_codes is not None]
+        efforts = [one.around.effort for one in with_codes]
+        self._scan_deviations = _join_deviations(efforts, [one.num_nodes for one in with_codes])
         self._num_candidates = int(_MORE_CANDIDATES * sum(effort.scan_candidates for effort in efforts))
 
     def _known_first_ids(self, former: StackedLists | None) -> NDArray[np.int64]:
@@ -241,6 +244,14 @@ def _stack_codes(files: Sequence[InvertedLists], former: StackedCodes | None) ->
     if former is not None and former.has(found):
         return former
     return StackedCodes(found) if found else None
+
+
+def _join_deviations(efforts: Sequence[Effort], num_nodes: Sequence[int]) -> float:
+    """Return how far scores by the codes of all files are off. Their measured errors differ by chance."""
+    if not efforts:
+        return 0.0
+    deviations = [effort.scan_deviations for effort in efforts]
+    return max(float(np.average(deviations, weights=num_nodes)), _LEAST_OF_DEVIATIONS * max(deviations))
 
 
 def _num_at_least(least: float, scores: NDArray[np.float32]) -> int:

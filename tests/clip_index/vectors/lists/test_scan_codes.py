@@ -17,6 +17,7 @@ from clip_index.vectors.lists.inverted_lists import InvertedLists, add_listed, b
 from clip_index.vectors.lists.scan_codes import ListCodes, ScanCodes, StackedCodes, should_write
 from clip_index.vectors.lists.search_parameters import SearchParameters
 from clip_index.vectors.lists.stacked_lists import StackedLists
+from clip_index.vectors.near_lists.effort import Effort
 from clip_index.vectors.queries import Queries
 from fakes.shards import unit_vectors
 
@@ -234,6 +235,17 @@ def test_a_stack_finds_by_codes_what_it_finds_without_them(
             for labels in (without[1][query], together[1][query], alone[query][1][0])
         ]
         assert sorted(nodes[0]) == sorted(nodes[1]) == sorted(nodes[2])
+
+
+@pytest.mark.parametrize(
+    ("measured", "joined"), [([], 0.0), ([5.0], 5.0), ([4.8, 5.2, 5.0], 5.05), ([3.0, 6.0, 3.0], 5.4)]
+)
+def test_errors_that_differ_by_chance_serve_by_their_mean_and_a_much_greater_one_nearly_as_it_is(
+    measured: list[float], joined: float
+) -> None:
+    efforts = [Effort(0.1, 8, scan_deviations=deviations) for deviations in measured]
+    found = stacked_lists._join_deviations(efforts, [100, 200, 100][: len(efforts)])
+    assert found == pytest.approx(joined)
 
 
 def test_the_best_of_many_that_hardly_differ_from_the_query_are_found_by_codes(
