@@ -24,6 +24,7 @@ from query_api.app import AppSettings, build_app
 from query_api.http.connections.connection import ConnectionLimits
 from query_api.http.connections.listener import Address, listening
 from query_api.http.guards.rate_limit import RateLimit
+from service.process.event_loop import TURN_SECONDS
 from service.process.gc_tuning import freeze_gc
 
 _UNLIMITED = RateLimit(per_second=1e9, burst=10**9)
@@ -58,23 +59,25 @@ def serving(encoder: Encoder, reader: IndexReader) -> Iterator[int]:
     """Serve an index on a free loopback port; yield the port.
 
     Percentiles are off, because their scales would be built during the measurement. The rate limit is
-    high enough for one fast caller. The garbage collector looks as seldom as in the service's own process.
+    high enough for one fast caller. Garbage collector and threads are tuned as in the service's own process.
     """
     settings = AppSettings(has_percentiles=False, rate_limit=_UNLIMITED)
     app = build_app(encoder, reader, CollectorRegistry(), settings)
-    with _collecting_as_services_do(), serving_app(app) as port:
+    with _tuned_as_services_are(), serving_app(app) as port:
         yield port
 
 
 @contextmanager
-def _collecting_as_services_do() -> Iterator[None]:
-    before = gc.get_threshold()
+def _tuned_as_services_are() -> Iterator[None]:
+    threshold, turn_seconds = gc.get_threshold(), sys.getswitchinterval()
     freeze_gc()
+    sys.setswitchinterval(TURN_SECONDS)
     try:
         yield
     finally:
+        sys.setswitchinterval(turn_seconds)
         gc.unfreeze()
-        gc.set_threshold(*before)
+        gc.set_threshold(*threshold)
 
 
 @contextmanager

@@ -43,8 +43,7 @@ BACKGROUND_JOBS = web.AppKey("background_jobs", BackgroundJobs)
 class BackgroundJob:
     """A loop on the event loop, and one thread for its blocking calls.
 
-    The calls pause often, so that requests get the processor. A low priority of the thread would not
-    do: the thread would wait for its turn while it holds the GIL, and every request would wait with it.
+    The calls pause often, so that requests get the processor.
     """
 
     def __init__(self, name: str) -> None:

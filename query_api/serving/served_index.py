@@ -22,6 +22,7 @@ from query_api.serving.quick_looks import FULL_LOOK_SECONDS, QuickLooks
 from query_api.serving.traced_records import newly_searchable
 from query_api.telemetry.metrics import Metrics
 from query_api.telemetry.tracing import record_searchable
+from service.process.event_loop import go_behind_the_loop
 
 log = structlog.get_logger()
 _UNHELD = (
@@ -32,8 +33,8 @@ _MAX_NAMED = 10  # shards that a client names and the index does not have
 REQUEST_PATIENCE_SECONDS = 5.0  # for a look at the index, which can hang on a network mount
 SHOW_SECONDS = 1.0
 STALLED_SECONDS = 120.0  # a look that opens and verifies a large segment may last for a minute
-REST_FACTOR, MAX_REST_SECONDS = 19.0, 0.2
-"""After a reload the loop rests for 19 times its CPU time, so that reloads take a twentieth of a processor.
+REST_FACTOR, MAX_REST_SECONDS = 29.0, 0.25
+"""After a reload the loop rests for 29 times its CPU time, so that reloads take a thirtieth of a processor.
 
 With 60 to 76 commits a second in four shards they took a fifth. Now one reload follows several commits.
 Whoever waits for an offset does not wait for the rest.
@@ -66,7 +67,7 @@ class ServedIndex:
         self._tracer = tracer
         self._metrics = metrics
         self._max_wait_seconds = max_wait_seconds
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reload")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reload", initializer=go_behind_the_loop)
         self._quick_looks = QuickLooks(reader)
         self._rest_seconds = 0.0
         self._lock = asyncio.Lock()

@@ -6,7 +6,6 @@ A request holds one pair of index and encoder until its answer, so no answer mix
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,12 +29,6 @@ _T = TypeVar("_T")
 LOOK_SECONDS = 1.0
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 300.0
 SCALES_SECONDS = 1800.0  # for the percentiles: on a large index their searches pause a lot
-PREPARING_SWITCH_SECONDS = 0.0001
-"""While a model is loaded, how long a thread that computes in Python makes the event loop wait for its turn.
-
-A query gives its turn away at each of some 200 steps of its encoding. With 0.5 ms and an idle machine, one
-at the beginning of a load took up to 0.2 s. Loading takes no more CPU time for it.
-"""
 CATCH_UP_SECONDS = 10.0  # for the new index to hold what the served one holds; after a rollback it may not
 
 
@@ -188,8 +181,6 @@ class IndexSwap:
     async def _prepare_while_named(self, named: NamedIndex, candidates: Candidates) -> ServedPair | None:
         """Prepare the index; None if another one is named meanwhile, because of a rollback perhaps."""
         preparing = asyncio.create_task(self._prepare(named.index_id, candidates), name="prepare an index")
-        usual_seconds = sys.getswitchinterval()
-        sys.setswitchinterval(PREPARING_SWITCH_SECONDS)
         try:
             while True:
                 await asyncio.wait([preparing], timeout=max(LOOK_SECONDS, candidates.look_every_seconds))
@@ -203,7 +194,6 @@ class IndexSwap:
             await self._drop(preparing)
             raise
         finally:
-            sys.setswitchinterval(usual_seconds)
             # its error refers to this frame, and would keep the pair that could not be prepared
             del preparing
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from clip_index.indexes.pointer import name_former
 from clip_index.indexes.recorded_model import RecordedModel
 from clip_index.storage.index_roots import open_root
 from fakes.hash_encoder import HashEncoder, draw_picture
-from query_api.swap import index_swap
 from tests.query_api.small_index import TOPIC, SmallIndex
 from tests.query_api.swap.swapping_service import (
     NEW,
@@ -256,17 +254,3 @@ async def test_a_vector_of_the_former_dimension_is_refused_after_the_swap(root: 
     await until_served(client, "v2")
     refused = await client.post("/v1/search", json=vector)
     assert (refused.status, (await refused.json())["error"]["code"]) == (422, "wrong_dimension")
-
-
-async def test_while_an_index_is_prepared_the_event_loop_gets_its_turn_soon(
-    root: Path, start: Any, models: Models
-) -> None:
-    usual = sys.getswitchinterval()
-    client = await start()
-    models.may_load.clear()
-    switch(root, "v2")
-    await until(lambda: models.loaded != [])
-    assert sys.getswitchinterval() == pytest.approx(index_swap.PREPARING_SWITCH_SECONDS)
-    models.may_load.set()
-    await until_served(client, "v2")
-    assert sys.getswitchinterval() == pytest.approx(usual)

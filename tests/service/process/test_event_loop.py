@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
 
-from service.process.event_loop import run_in_loop
+from service.process.event_loop import TURN_SECONDS, go_behind_the_loop, run_in_loop
+
+
+@pytest.fixture(autouse=True)
+def _usual_turns() -> Iterator[None]:
+    usual = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(usual)
 
 
 def module_of_loop() -> str:
@@ -36,3 +46,36 @@ def test_what_goes_wrong_inside_reaches_the_caller() -> None:
 
     with pytest.raises(ArithmeticError, match="inside"):
         run_in_loop(fail())
+
+
+def test_while_a_service_runs_other_threads_give_their_turns_away_soon() -> None:
+    found: list[float] = []
+
+    async def note() -> None:
+        found.append(sys.getswitchinterval())
+
+    run_in_loop(note())
+    assert found == pytest.approx([TURN_SECONDS])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
+def test_a_thread_that_goes_behind_the_loop_has_a_lower_priority_than_all_others() -> None:
+    before, found = os.getpriority(os.PRIO_PROCESS, 0), list[int]()
+
+    def go_behind() -> None:
+        go_behind_the_loop()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=go_behind)
+    thread.start()
+    thread.join()
+    assert found == [min(before + 10, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_a_thread_goes_on_where_the_system_refuses_it_a_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    go_behind_the_loop()
