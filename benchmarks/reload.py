@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,12 +19,14 @@ import numpy as np
 from benchmarks.commit_cost import CommitLoop
 from benchmarks.data import draw_queries, draw_space
 from benchmarks.figure import Figure
+from benchmarks.processes.cores import short_turns
 from benchmarks.processes.process_figures import anonymous_bytes
 from clip_index.generations.takeover import Claim
 from clip_index.indexes.index_directory import IndexDirectory
 from clip_index.reading.index_reader import IndexReader
 from clip_index.writing.merge_policy import MergeSettings
 from clip_index.writing.shard_writer import ShardWriter, WriterSettings
+from service.process.event_loop import go_behind_the_loop
 
 NAME = "reload"
 MAX_MS, MAX_RATIO, MAX_TAIL, MAX_SWAP_SECONDS, MAX_MEMORY = 50.0, 1.3, 1.2, 2.0, 1.15
@@ -85,16 +88,19 @@ def _follow_commits(num_rows: int, num_reloads: int) -> list[float]:
 
 
 def _follow_a_merge(num_rows: int) -> dict[str, float]:
-    """Merge the segments of one shard into one. Return how queries slow down, and when it is served."""
-    with tempfile.TemporaryDirectory() as root, CommitLoop(num_rows, Path(root)):
+    """Merge the segments of one shard into one. Return how queries slow down, and when it is served.
+
+    The thread that reloads has the priority that it has in the query service, where threads take such turns.
+    """
+    with tempfile.TemporaryDirectory() as root, CommitLoop(num_rows, Path(root)), short_turns():
         reader = IndexReader(Path(root))
         reader.reload()
         with _watched(reader) as steady:
             time.sleep(2.0)
         _merge_all(Path(root))
-        with _watched(reader) as during:
+        with _watched(reader) as during, ThreadPoolExecutor(1, initializer=go_behind_the_loop) as pool:
             start = time.perf_counter()
-            while not reader.reload():
+            while not pool.submit(reader.reload).result():
                 pass
             swap_seconds = time.perf_counter() - start
             time.sleep(0.5)

@@ -17,6 +17,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from benchmarks.data import DIMENSION
+from benchmarks.processes.cores import short_turns
 from clip_index.content import Embeddings
 from clip_index.encoder.protocol import Encoder, EncoderFingerprint, Prepared, PreparedImage, PreparedText
 from clip_index.reading.index_reader import IndexReader
@@ -24,7 +25,6 @@ from query_api.app import AppSettings, build_app
 from query_api.http.connections.connection import ConnectionLimits
 from query_api.http.connections.listener import Address, listening
 from query_api.http.guards.rate_limit import RateLimit
-from service.process.event_loop import TURN_SECONDS
 from service.process.gc_tuning import freeze_gc
 
 _UNLIMITED = RateLimit(per_second=1e9, burst=10**9)
@@ -69,13 +69,12 @@ def serving(encoder: Encoder, reader: IndexReader) -> Iterator[int]:
 
 @contextmanager
 def _tuned_as_services_are() -> Iterator[None]:
-    threshold, turn_seconds = gc.get_threshold(), sys.getswitchinterval()
+    threshold = gc.get_threshold()
     freeze_gc()
-    sys.setswitchinterval(TURN_SECONDS)
     try:
-        yield
+        with short_turns():
+            yield
     finally:
-        sys.setswitchinterval(turn_seconds)
         gc.unfreeze()
         gc.set_threshold(*threshold)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+
+from service.process.event_loop import TURN_SECONDS
 
 
 def own_core() -> tuple[frozenset[int], frozenset[int]]:
@@ -28,6 +31,17 @@ def started_on(cores: Collection[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Meanwhile threads of this process take turns as they do in a service."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def go_first() -> bool:
