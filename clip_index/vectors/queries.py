@@ -25,7 +25,7 @@ MIN_DEPTH = 100
 
 _NODES_MET_OF_HIT = 4
 _LEAST_OF_GAP = 0.95  # of the greatest gap of all segments
-_MOST_OF_LEFT_OUT = 2  # times the least share that a segment may leave out
+_MOST_OF_LEFT_OUT = 1.5  # times the least share that a segment may leave out
 _MIN_RANKED = 32  # of the centroids; fewer take as long
 
 

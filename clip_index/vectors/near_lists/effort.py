@@ -19,8 +19,9 @@ class Effort:
     `gap` is how far below the nearest centroid's score (a cosine) a scanned list's centroid may score, if
     these lists are few. Beyond, where the spread around the centroids is known (`Spread`), a query scans the
     lists in which all but a share `left_out` of its ten best nodes are expected; or `least_left_out`, if it
-    would scan more than `most_lists` otherwise. Where the spread is not known, these three are 0, and the gap
-    counts for all queries.
+    would scan more than `most_lists` otherwise. Where `left_out` is 0, because the spread is not known or
+    nothing may be left out, the gap counts for all queries. So it does for a query that expects its best in
+    few of the lists within it.
 
     `usual_lists` is how many lists nine of ten queries scan. Where the lists hold quantised embeddings, a
     score by these is off by up to `code_error`; else it is 0.

@@ -57,6 +57,14 @@ def test_a_spread_is_measured_to_scale_in_any_dimension(centroids: np.ndarray) -
     assert Spread(stored).deviation(centroids[0]) == pytest.approx(0, abs=1e-3)
 
 
+def test_a_spread_of_nodes_without_a_common_direction_has_room_in_fp16() -> None:
+    opposed = np.zeros((2, 512), np.float16)
+    opposed[:, 0] = 1, -1
+    stored = measure_spread(opposed, opposed[:1].astype(np.float32), np.zeros(2, np.int64))
+    assert stored.max() < np.finfo(np.float16).max
+    assert Spread(stored).deviation(opposed[0].astype(np.float32)) == pytest.approx(10, abs=0.1)
+
+
 def test_where_the_best_are_expected_is_where_they_are(
     spread: Spread, centroids: np.ndarray, lists: np.ndarray, nodes: np.ndarray
 ) -> None:
