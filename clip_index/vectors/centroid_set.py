@@ -36,6 +36,7 @@ from clip_index.errors import DamagedFile
 from clip_index.storage.file_digest import FileDigest, digest_of
 from clip_index.storage.mapped_array import HEADER_ERRORS, PARSING_HEADERS
 from clip_index.storage.regular_files import read_regular
+from clip_index.vectors.centroid_graph import build_finder
 from clip_index.vectors.flat_vectors import build_flat
 from clip_index.vectors.lists.codebook import Codebook, CodebookArrays, may_have_codes
 from clip_index.vectors.lists.codebook_training import train_codebook
@@ -133,9 +134,13 @@ class CentroidSet:
         """Return the nearest list of each embedding, (n,), which does not depend on the other embeddings.
 
         The last bits of a product of matrices do. Between two centroids that are about as near, `assign` may
-        choose the other one.
+        choose the other one. So may this, of many centroids (`clip_index/vectors/centroid_graph.py`).
         """
-        return nearest_lists(self.index, embeddings)
+        return nearest_lists(self._finder, embeddings)
+
+    @cached_property
+    def _finder(self) -> Any:
+        return build_finder(self.index)
 
     def lists_of(
         self, embeddings: NDArray[np.float16], known: NDArray[np.int64] | None = None

@@ -36,7 +36,7 @@ _NODES_OF_CANDIDATE = 8
 """To score more than an eighth of the nodes takes as long as to scan them in order."""
 _MORE_CANDIDATES = 1.25  # than nine of ten queries need; a few more cost less than another scan
 _LEAST_MORE = 1.5
-_LEAST_OF_DEVIATIONS = 0.9  # of the greatest of all files
+_LEAST_OF_DEVIATIONS = 0.85  # of the greatest of all files
 _BIAS_MARGIN = 1.5  # because the scores of those that are found are the least biased ones
 _PART_OF_STEP, _MOST_STEPS = 4, 10
 _FIRST_SCORED = 100

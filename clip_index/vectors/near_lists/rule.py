@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from clip_index.vectors.near_lists.effort import Effort
 from clip_index.vectors.near_lists.spread import Spread, count_lists, expect_best
 
-_FEW_PART = 32  # of the lists; to scan these takes no longer than to find out whether fewer would do
+_FEW_PART, _FEW_NODES = 32, 8_000
+"""A 32nd of the lists are few, but no more than hold 8,000 nodes: to scan them takes no longer than to find
+out whether fewer would do."""
 _MIN_RANKED = 32  # fewer take as long
 _RANKED_MORE = 1.5  # than most queries scan: in the lists beyond, next to none of the best are expected
 _LEAST_OF_GAP = 1 / 3
@@ -38,6 +40,10 @@ class NearRule:
         return min(max(more, self.effort.usual_lists + 1), self.num_lists)
 
     @property
+    def _num_few(self) -> int:
+        return int(min(1 / _FEW_PART, _FEW_NODES / self.num_nodes) * self.num_lists)
+
+    @property
     def _has_spread(self) -> bool:
         return self.spread is not None and self.effort.left_out > 0
 
@@ -51,7 +57,7 @@ class NearRule:
         has_all = len(scores) == self.num_lists
         if within == len(scores) and not has_all:
             return None
-        if self.spread is None or not self._has_spread or within <= self.num_lists // _FEW_PART:
+        if self.spread is None or not self._has_spread or within <= self._num_few:
             return within
         gaps /= np.float32(self.spread.deviation(query))
         num_first = self.num_ranked_first
@@ -73,7 +79,7 @@ class NearRule:
             return None
         if is_far:
             count = count_lists(expected, self.effort.least_left_out)
-        return max(count, self.num_lists // _FEW_PART)
+        return max(count, self._num_few)
 
     def _may_hold_much(self, expected: NDArray[np.float32]) -> bool:
         """Whether lists beyond the ranked ones may hold much, if each holds as much as the last one."""

@@ -130,6 +130,22 @@ def test_few_lists_are_scanned_by_the_gap_alone(rule: NearRule, file: CentroidFi
         assert counts_of(narrow, file, queries[:20]).max() < 5
 
 
+def test_lists_of_many_nodes_are_not_few(rule: NearRule, file: CentroidFile) -> None:
+    """Where a list has 3,000 nodes, a query that needs fewer than lie within the gap scans fewer."""
+    gap = 0.02
+    short = replace(rule, effort=replace(rule.effort, gap=gap))
+    long = replace(short, num_nodes=3_000 * NUM_LISTS)
+    scanned = []
+    for query in kinds_of_queries()["same modality"]:
+        scores, _ = rank(file, query)
+        within = int((scores >= scores[0] - gap).sum())
+        if 2 < within <= NUM_LISTS // 32:
+            assert short.count(query, scores) == within
+            scanned.append((long.count(query, scores), within))
+    assert len(scanned) > 10
+    assert all(count != within for count, within in scanned)
+
+
 def test_a_rare_kind_that_is_spread_otherwise_than_most_is_found_nearly_as_by_the_gap() -> None:
     """Its contents differ in all directions alike, so they lie in more lists than is expected."""
     own = unit_vectors(7, 1, DIMENSION)
