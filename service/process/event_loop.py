@@ -17,7 +17,7 @@ A query gives its turn away at each of some 200 steps of its encoding, and at se
 5 ms, the p99 of queries was 2.1 to 2.6 times that of an idle index while 500 vectors a second were taken in,
 and with 0.5 ms 1.85 times. With 0.5 ms, a query at the beginning of a load of a model took up to 0.2 s.
 """
-_BEHIND = 5  # in niceness: a quarter of a processor, if another thread wants the rest
+_BEHIND = 10  # in niceness: a tenth of a processor, if another thread wants the rest
 
 
 def run_in_loop(main: Coroutine[Any, Any, None]) -> None:
@@ -39,7 +39,7 @@ def go_behind_the_loop() -> None:
 
     Otherwise Linux lets a thread that has rested, such as one that reloads now and then, run for up to 4 ms
     before the loop, which has worked meanwhile. Where other threads fill all processors, this one takes
-    longer (a reload 0.11 s, where it took 0.05), and the loop waits for Python's lock no longer than before.
+    longer (a reload 0.2 s, where it took 0.05), and the loop waits for Python's lock no longer than before.
     Threads that this one starts have its priority.
     """
     if sys.platform != "linux":

@@ -69,7 +69,7 @@ def test_a_thread_that_goes_behind_the_loop_has_a_lower_priority_than_all_others
     thread = threading.Thread(target=go_behind)
     thread.start()
     thread.join()
-    assert found == [min(before + 5, 19)]
+    assert found == [min(before + 10, 19)]
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
