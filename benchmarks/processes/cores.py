@@ -21,10 +21,7 @@ def own_core() -> tuple[frozenset[int], frozenset[int]]:
 
 @contextmanager
 def started_on(cores: Collection[int]) -> Iterator[None]:
-    """What this thread starts meanwhile runs on these processors, and so does this thread.
-
-    Whatever a thread starts inherits them from it.
-    """
+    """Meanwhile this thread runs on these processors, and so does whatever it starts."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
