@@ -1,9 +1,11 @@
 """The indexes of the figure of growth, and the program that looks at one of them in a process of its own.
 
 `python -m benchmarks.indexes.grown_index build ROOT ROWS FORM` lets the real writer commit the rows
-of each shard in eight parts, and its merge process makes one segment of them, whose lists have the form. Rows
-are drawn part by part, because ten million do not fit into memory, and what a merge has replaced is deleted,
-because both together may not fit on the disk. A shard is not begun if the disk has not the room for it.
+of each shard in eight parts. Then its merge process makes one segment of them, whose lists have the form,
+shard after shard. So the first merge finds as many rows as the index will have, as it does where shards grow
+side by side, and chooses lists that suit so many. Rows are drawn part by part, because ten million do not fit
+into memory. What a merge has replaced is deleted, because both together may not fit on the disk, and no index
+is begun for which the disk has no room.
 `… open ROOT` and `… own ROOT` print what a query service and a consumer need, as JSON.
 """
 
@@ -53,9 +55,11 @@ def build(root: Path, num_rows: int, form: VectorForm) -> Measured:
     fingerprint = EncoderFingerprint("generated", "0", DIMENSION, "none", "none")
     description = IndexDescription("content-uploads", None, NUM_PARTITIONS, "cliptide-main", fingerprint)
     index = IndexDirectory.create(root, "main", description)
+    _need_room(root, num_rows, form)
     for partition in range(NUM_PARTITIONS):
-        _need_room(root, _ROW_BYTES[form] * _rows_to_hold(num_rows, NUM_PARTITIONS - partition))
-        _build_shard(index, partition, num_rows // NUM_PARTITIONS, form)
+        _commit_parts(index, partition, num_rows // NUM_PARTITIONS)
+    for partition in range(NUM_PARTITIONS):
+        _merge_parts(index, partition, form)
         sys.stderr.write(f"built shard {partition + 1} of {NUM_PARTITIONS} of {num_rows:,} rows\n")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
@@ -64,13 +68,17 @@ def build(root: Path, num_rows: int, form: VectorForm) -> Measured:
     }
 
 
-def _build_shard(index: IndexDirectory, partition: int, num_rows: int, form: VectorForm) -> None:
-    """Commit the rows in parts, merge the parts, and delete them."""
+def _commit_parts(index: IndexDirectory, partition: int, num_rows: int) -> None:
     space = draw_space(SEED)
-    settings = WriterSettings(merge=replace(_MERGES_ALL, vectors=form))
-    writer = _take_over(index, partition, settings)
+    writer = _take_over(index, partition, WriterSettings(merge=_MERGES_ALL))
     for part in range(NUM_PARTS):
         _commit(writer, draw_rows(space, "image", num_rows // NUM_PARTS, SEED + 100 * partition + part))
+    writer.close()
+
+
+def _merge_parts(index: IndexDirectory, partition: int, form: VectorForm) -> None:
+    """Merge the parts of a shard, and delete them."""
+    writer = _take_over(index, partition, WriterSettings(merge=replace(_MERGES_ALL, vectors=form)))
     writer.maintain()
     while len(writer.manifest.segments) > 1:
         time.sleep(0.05)
@@ -82,15 +90,12 @@ def _build_shard(index: IndexDirectory, partition: int, num_rows: int, form: Vec
         writer.close()
 
 
-def _rows_to_hold(num_rows: int, num_shards: int) -> int:
-    """Return the rows of the shards that are still to be built, and of one with its parts beside it."""
-    return num_rows // NUM_PARTITIONS * (num_shards + 1)
-
-
-def _need_room(root: Path, num_bytes: int) -> None:
+def _need_room(root: Path, num_rows: int, form: VectorForm) -> None:
+    """Exit if the disk has not the room for all merged rows, and for the parts of one shard beside them."""
+    num_bytes = _ROW_BYTES[form] * (num_rows + num_rows // NUM_PARTITIONS)
     needed, free = (num_bytes + _SPARE_BYTES) / 1e9, shutil.disk_usage(root).free / 1e9
     if needed > free:
-        sys.exit(f"the index needs {needed:.1f} GB more of the disk, where {free:.1f} GB are free")
+        sys.exit(f"the index needs {needed:.1f} GB of the disk, where {free:.1f} GB are free")
 
 
 def open_as_query_service(root: Path) -> Measured:

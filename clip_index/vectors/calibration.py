@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from math import comb
 from typing import NamedTuple
@@ -186,7 +187,8 @@ class _Asked(NamedTuple):
         order = np.argsort(-self.scores, axis=1, kind="stable")
         ranked = np.take_along_axis(self.scores, order, 1)
         counts = [
-            rule.count(*query) or rule.num_lists for query in zip(self.kind.queries, ranked, strict=True)
+            rule.count(scores, partial(Spread.deviation, query=query)) or rule.num_lists
+            for query, scores in zip(self.kind.queries, ranked, strict=True)
         ]
         are_near: NDArray[np.bool_] = np.argsort(order, axis=1) < np.array(counts)[:, None]
         return are_near
@@ -247,7 +249,7 @@ def _measure_scans(
     for queries, last, *_ in scanned:
         scores, off = queries @ embeddings.T, queries @ lost.T
         least = np.einsum("qd,qd->q", queries, last.astype(np.float32))
-        usual = np.maximum(codebook.code_queries(queries).deviations, _LEAST_DEVIATION)
+        usual = np.maximum(codebook.code_queries(codebook.along(queries)).deviations, _LEAST_DEVIATION)
         too_low = np.where(scores <= np.median(least), off / usual[:, None], 0)
         measured.append((scores - off, least, usual, float(np.quantile(too_low, _SURE_OF_SCAN))))
     # The greatest of many kinds' errors would be greater by chance. Sums are off as what they are made of is.

@@ -168,7 +168,11 @@ def num_lists_of(num_nodes: int) -> int:
 
 
 def train_centroids(embeddings: NDArray[np.float16], num_lists: int) -> Embeddings:
-    """Return unit centroids, (lists, dimension); fewer than `num_lists` if there are fewer embeddings."""
+    """Return unit centroids, (lists, dimension); fewer than `num_lists` if there are fewer embeddings.
+
+    Each is followed by the nearest of those that are left, so that a query finds its near lists in fewer
+    places of a file.
+    """
     num_lists = min(num_lists, len(embeddings))
     order = np.random.default_rng(_SEED).permutation(len(embeddings))
     centroids: Embeddings | None = None
@@ -185,7 +189,17 @@ def train_centroids(embeddings: NDArray[np.float16], num_lists: int) -> Embeddin
         clusters.train(embeddings[chosen].astype(np.float32), init_centroids=centroids)
         centroids = clusters.centroids
     assert centroids is not None
-    return centroids
+    return centroids[_order_by_nearness(centroids)]
+
+
+def _order_by_nearness(centroids: Embeddings) -> NDArray[np.int64]:
+    """Return numbers of centroids, (lists,): after each the nearest of those that are left."""
+    order, are_left = np.zeros(len(centroids), np.int64), np.ones(len(centroids), np.bool_)
+    for place in range(1, len(centroids)):
+        last = order[place - 1]
+        are_left[last] = False
+        order[place] = np.where(are_left, centroids @ centroids[last], -np.inf).argmax()
+    return order
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,15 +283,15 @@ def parse_file(data: bytes, file: Path | str) -> CentroidFile:
         if former.dtype != np.float16 or former.shape != _former_shape(rows.shape[1]):
             raise DamagedFile(file, f"an array of {former.dtype} {former.shape} after the centroids")
     codebook = _parse_codebook(stream, rows.shape[1], file) if stream.tell() < len(data) else None
-    spread = _parse_spread(stream, rows.shape[1], file) if stream.tell() < len(data) else None
+    spread = _parse_spread(stream, rows.shape[1], codebook, file) if stream.tell() < len(data) else None
     return CentroidFile(CentroidSet(rows, codebook, spread), data)
 
 
-def _parse_spread(stream: io.BytesIO, dimension: int, file: Path | str) -> Spread:
+def _parse_spread(stream: io.BytesIO, dimension: int, codebook: Codebook | None, file: Path | str) -> Spread:
     stored = _parse_array(stream, file)
     if stored.dtype != np.float16 or stored.shape != (dimension, dimension) or not np.isfinite(stored).all():
         raise DamagedFile(file, f"an array of {stored.dtype} {stored.shape}, where a spread is expected")
-    return Spread(stored)
+    return Spread(stored, codebook)
 
 
 def _parse_codebook(stream: io.BytesIO, dimension: int, file: Path | str) -> Codebook:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import faiss
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
+from clip_index.vectors.lists.codebook import Codebook
 from clip_index.vectors.near_lists.effort import Effort
 from clip_index.vectors.near_lists.rule import NearRule
 from clip_index.vectors.near_lists.spread import Spread
@@ -150,6 +151,7 @@ class Queries:
         self._around = around or {}
         self._known: dict[int, tuple[object, NDArray[np.int64], object]] = {}
         self._ranked: dict[int, Found] = {}
+        self._along: tuple[Codebook, Embeddings] | None = None
         self._near: dict[tuple[int, int, Effort], NearLists] = {}
 
     def __len__(self) -> int:
@@ -210,11 +212,24 @@ class Queries:
         num_ranked = max(rule.num_ranked_first, least)
         while True:
             ranked = self.nearest(around.centroids, min(num_ranked, rule.num_lists))
-            counts = [rule.count(*query) for query in zip(self.embeddings, ranked[0], strict=True)]
+            counts = [
+                rule.count(scores, partial(self._deviation, query)) for query, scores in enumerate(ranked[0])
+            ]
             known = [max(least, count) for count in counts if count is not None]
             if len(known) == len(counts):
                 return _near_lists(ranked, np.array(known))
             num_ranked = 4 * ranked[0].shape[1]
+
+    def _deviation(self, query: int, spread: Spread) -> float:
+        if spread.codebook is None:
+            return spread.deviation(self.embeddings[query])
+        return spread.deviation_along(self.along(spread.codebook)[query])
+
+    def along(self, codebook: Codebook) -> Embeddings:
+        """Return the queries along all directions of a codebook, (q, D)."""
+        if self._along is None or self._along[0] is not codebook:
+            self._along = codebook, codebook.along(self.embeddings)
+        return self._along[1]
 
     def nearest(self, centroids: Any, num_lists: int) -> Found:
         """Return at least the `num_lists` nearest of the centroids (a FAISS index), at most all of them."""
@@ -231,7 +246,12 @@ class Queries:
 
     def one(self, query: int) -> Queries:
         """Return one of the queries by itself, without what is known of lists."""
-        return self if len(self) == 1 else Queries(self.embeddings[query : query + 1])
+        if len(self) == 1:
+            return self
+        one = Queries(self.embeddings[query : query + 1])
+        if self._along is not None:
+            one._along = self._along[0], self._along[1][query : query + 1]
+        return one
 
     def empty(self, k: int) -> Found:
         """Return arrays for k results of each query."""

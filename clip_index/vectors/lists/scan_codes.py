@@ -28,6 +28,7 @@ from clip_index.storage.mapped_array import map_array
 from clip_index.storage.mapped_part import MappedPart
 from clip_index.storage.pack import ByteSink
 from clip_index.vectors.lists.codebook import BITS, Codebook, CodedQueries
+from clip_index.vectors.queries import Queries
 
 _CODE_BLOCK = 32
 _MAX_FILLED = 3
@@ -228,9 +229,9 @@ class StackedCodes:
         """Return how many nodes lie in some lists, (n,), of all files."""
         return int(self._lengths.take(lists).sum())
 
-    def code_query(self, query: Embeddings) -> CodedQueries:
-        """Return a query, (1, dimension), as the codes are compared with it."""
-        return self._codebook.code_queries(query)
+    def code_query(self, query: Queries) -> CodedQueries:
+        """Return a single query as the codes are compared with it."""
+        return self._codebook.code_queries(query.along(self._codebook))
 
     def scan(
         self,

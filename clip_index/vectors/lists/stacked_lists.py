@@ -137,8 +137,10 @@ class StackedLists:
         """Score the best by codes from their embeddings, until no other can score as high as the k-th."""
         assert self._codes is not None
         parameters = self._parameters.of(self._codes.num_probed(len(lists)))
-        others = self._scan(query, k, (lists + self._without_codes).reshape(1, -1))
-        coded = self._codes.code_query(query.embeddings)
+        others = None
+        if self._without_codes.size:
+            others = self._scan(query, k, (lists + self._without_codes).reshape(1, -1))
+        coded = self._codes.code_query(query)
         error = self._scan_deviations * float(coded.deviations[0])
         num_nodes, num_asked = self._codes.count(lists), max(2 * k, self._num_candidates)
         while _NODES_OF_CANDIDATE * num_asked <= num_nodes:
@@ -152,7 +154,7 @@ class StackedLists:
         return self._scan(query, k, (lists + self._first_lists).reshape(1, -1))
 
     def _score_best(
-        self, query: Queries, k: int, found: Candidates, others: Found, error: float
+        self, query: Queries, k: int, found: Candidates, others: Found | None, error: float
     ) -> tuple[Found, float]:
         """Return the k best of candidates and others, and the score by its code that any better node has.
 
@@ -163,7 +165,9 @@ class StackedLists:
         labels = (found.files * self._num_lists + found.lists) << _LIST_BITS | found.positions
         num_first = min(2 * k + _FIRST_SCORED, len(labels))
         scores, numbers = self._score(query, num_first, labels[:num_first])
-        best = _join(others, (scores[:, :k], labels[numbers[:, :k]]), k)
+        best = scores[:, :k], labels[numbers[:, :k]]
+        if others is not None:
+            best = _join(others, best, k)
         least = best[0][0, -1]
         behind = slice(int(np.searchsorted(-scores[0], -least)), None)
         too_low = scores[0, behind] - found.scores[numbers[0, behind]]

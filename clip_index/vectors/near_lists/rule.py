@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +48,11 @@ class NearRule:
     def _has_spread(self) -> bool:
         return self.spread is not None and self.effort.left_out > 0
 
-    def count(self, query: NDArray[np.float32], scores: NDArray[np.float32]) -> int | None:
-        """Return how many lists a query, (dimension,), scans; None if more must be ranked to tell.
+    def count(self, scores: NDArray[np.float32], deviation: Callable[[Spread], float]) -> int | None:
+        """Return how many lists a query scans; None if more must be ranked to tell.
 
         `scores`, (n,), are those of the nearest centroids, best first. The count does not depend on n.
+        `deviation` tells the query's deviation by the spread; not every query asks for it.
         """
         gaps = scores[0] - scores
         within = int(gaps.searchsorted(self.effort.gap, side="right"))
@@ -59,7 +61,7 @@ class NearRule:
             return None
         if self.spread is None or not self._has_spread or within <= self._num_few:
             return within
-        gaps /= np.float32(self.spread.deviation(query))
+        gaps /= np.float32(deviation(self.spread))
         num_first = self.num_ranked_first
         count = self._count_expected(gaps[:num_first]) if len(gaps) >= num_first else None
         if count is None and has_all:

@@ -14,6 +14,7 @@ a power-law spectrum, from 0.06 to 0.11.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import log, sqrt
 
 import faiss
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_index.content import Embeddings
+from clip_index.vectors.lists.codebook import Codebook
 
 _LEAST_VARIANCE = 1e-8
 _LEAST_COSINE = 0.1  # of less, the moments of 512 dimensions would have no room in fp16
@@ -34,9 +36,14 @@ six deviations it is off by less than a sixth."""
 class Spread:
     """How the nodes around centroids are spread. Immutable and thread-safe."""
 
-    def __init__(self, stored: NDArray[np.float16]) -> None:
-        """`stored` is what `measure_spread` has returned."""
+    def __init__(self, stored: NDArray[np.float16], codebook: Codebook | None = None) -> None:
+        """`stored` is what `measure_spread` has returned.
+
+        The components of a `codebook` are nearly those of the moments. So if it has all of them, the
+        deviation follows from the query along these, which codes ask for as well.
+        """
         self.stored = stored
+        self.codebook = codebook if codebook is not None and codebook.has_all_components else None
         moments: Embeddings = stored.astype(np.float32) / np.float32(len(stored))
         self._moments = moments  # kept alive, because FAISS reads them
         self._pointer = faiss.swig_ptr(moments)
@@ -47,11 +54,25 @@ class Spread:
         It is as of nodes whose mean is the centroid. FAISS multiplies in this thread alone, which takes less
         than to wake others.
         """
+        if self.codebook is not None:
+            return self.deviation_along(self.codebook.along(query[None])[0])
         size = len(query)
         product = np.empty(size, np.float32)
         pointers = faiss.swig_ptr(product), faiss.swig_ptr(query), self._pointer
         faiss.fvec_inner_products_ny(*pointers, size, size)
         return sqrt(max(_LEAST_VARIANCE, float(product.dot(query))))
+
+    def deviation_along(self, along: NDArray[np.float32]) -> float:
+        """Return the same for a query along the components of the codebook, (dimension,)."""
+        return sqrt(max(_LEAST_VARIANCE, float(np.square(along).dot(self._variances))))
+
+    @cached_property
+    def _variances(self) -> NDArray[np.float32]:
+        """The variances along the components, (dimension,)."""
+        assert self.codebook is not None
+        components = self.codebook.components
+        variances: NDArray[np.float32] = np.einsum("cd,cd->c", components @ self._moments, components)
+        return variances
 
 
 def measure_spread(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,17 +75,21 @@ def rank(file: CentroidFile, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return scores[order], order
 
 
+def count(rule: NearRule, query: np.ndarray, scores: np.ndarray) -> int | None:
+    return rule.count(scores, partial(Spread.deviation, query=query))
+
+
 def counts_of(rule: NearRule, file: CentroidFile, queries: np.ndarray) -> np.ndarray:
-    counts = [rule.count(query, rank(file, query)[0]) for query in queries]
+    counts = [count(rule, query, rank(file, query)[0]) for query in queries]
     assert None not in counts
     return np.array(counts)
 
 
 def recall(rule: NearRule, file: CentroidFile, lists: np.ndarray, queries: np.ndarray) -> float:
     found = []
-    for query, count in zip(queries, counts_of(rule, file, queries), strict=True):
+    for query, num_near in zip(queries, counts_of(rule, file, queries), strict=True):
         best = np.argpartition(-(ROWS @ query), 10)[:10]
-        found.append(np.isin(lists[best], rank(file, query)[1][:count]).mean())
+        found.append(np.isin(lists[best], rank(file, query)[1][:num_near]).mean())
     return float(np.mean(found))
 
 
@@ -112,16 +117,16 @@ def test_a_count_does_not_depend_on_how_many_lists_are_ranked(rule: NearRule, fi
     for queries in kinds_of_queries().values():
         for query in queries[:20]:
             scores, _ = rank(file, query)
-            known = {rule.count(query, scores[:num]) for num in (1, 30, first, first + 20, NUM_LISTS)}
-            assert known - {None} == {rule.count(query, scores)}
+            known = {count(rule, query, scores[:num]) for num in (1, 30, first, first + 20, NUM_LISTS)}
+            assert known - {None} == {count(rule, query, scores)}
 
 
 def test_most_queries_are_settled_by_the_lists_that_are_ranked_first(
     rule: NearRule, file: CentroidFile
 ) -> None:
     queries = kinds_of_queries()["same modality"]
-    counts = [rule.count(query, rank(file, query)[0][: rule.num_ranked_first]) for query in queries]
-    assert sum(count is None for count in counts) < len(counts) / 10
+    counts = [count(rule, query, rank(file, query)[0][: rule.num_ranked_first]) for query in queries]
+    assert sum(num_near is None for num_near in counts) < len(counts) / 10
 
 
 def test_few_lists_are_scanned_by_the_gap_alone(rule: NearRule, file: CentroidFile) -> None:
@@ -140,10 +145,10 @@ def test_lists_of_many_nodes_are_not_few(rule: NearRule, file: CentroidFile) -> 
         scores, _ = rank(file, query)
         within = int((scores >= scores[0] - gap).sum())
         if 2 < within <= NUM_LISTS // 32:
-            assert short.count(query, scores) == within
-            scanned.append((long.count(query, scores), within))
+            assert count(short, query, scores) == within
+            scanned.append((count(long, query, scores), within))
     assert len(scanned) > 10
-    assert all(count != within for count, within in scanned)
+    assert all(num_near != within for num_near, within in scanned)
 
 
 def test_a_rare_kind_that_is_spread_otherwise_than_most_is_found_nearly_as_by_the_gap() -> None:
@@ -164,8 +169,9 @@ def test_a_rare_kind_that_is_spread_otherwise_than_most_is_found_nearly_as_by_th
         order = np.argsort(-scores)
         best = np.argpartition(-(rows.astype(np.float32) @ query), 10)[:10]
         for by_gap in found:
-            count = replace(rule, spread=None if by_gap else rule.spread).count(query, scores[order])
-            found[by_gap].append(np.isin(lists[best], order[:count]).mean())
+            tried = replace(rule, spread=None if by_gap else rule.spread)
+            num_near = count(tried, query, scores[order])
+            found[by_gap].append(np.isin(lists[best], order[:num_near]).mean())
     assert np.mean(found[False]) > np.mean(found[True]) - 0.09
 
 
@@ -184,11 +190,11 @@ def test_without_a_spread_the_gap_tells_which_lists_are_near(file: CentroidFile,
     assert rule.num_ranked_first == 11
     for query in kinds_of_queries()["same modality"][:20]:
         scores, _ = rank(file, query)
-        assert rule.count(query, scores) == (scores >= scores[0] - np.float32(gap)).sum()
-        assert rule.count(query, scores[:2]) == (1 if scores[0] - scores[1] > gap else None)
+        assert count(rule, query, scores) == (scores >= scores[0] - np.float32(gap)).sum()
+        assert count(rule, query, scores[:2]) == (1 if scores[0] - scores[1] > gap else None)
 
 
 def test_a_query_of_zeros_scans_lists_too(rule: NearRule) -> None:
-    count = rule.count(np.zeros(DIMENSION, np.float32), np.zeros(NUM_LISTS, np.float32))
-    assert count is not None
-    assert 1 <= count <= NUM_LISTS
+    num_near = count(rule, np.zeros(DIMENSION, np.float32), np.zeros(NUM_LISTS, np.float32))
+    assert num_near is not None
+    assert 1 <= num_near <= NUM_LISTS
