@@ -15,9 +15,9 @@ from clip_index.content import VectorForm
 from clip_index.generations.manifest import SegmentEntry, pack_name
 from clip_index.storage.shard_store import ShardStore
 
-GROWTH: Mapping[VectorForm, float] = MappingProxyType({"fp16": 1.15, "sq8": 1.6})
-"""A merged segment is larger than sources without lists. Codes of 2 bits take an eighth of what embeddings
-do, and each node 16 bytes more. With quantised lists it holds codes of 8 bits beside the embeddings."""
+GROWTH: Mapping[VectorForm, float] = MappingProxyType({"fp16": 1.2, "sq8": 1.6})
+"""A merged segment is larger than sources without lists. Codes take up to a fifth of what embeddings do,
+and each node 16 bytes more. With quantised lists it holds codes of 8 bits beside the embeddings."""
 MAX_SPARE_BYTES = 2**30
 """Left for commits, which go on meanwhile. Of a smaller merge it is as much as the merge takes."""
 

@@ -1,10 +1,10 @@
-"""Codes of about 2 bits a dimension beside inverted lists, from which a long scan takes candidates.
+"""Codes of 1.5 to 3 bits a dimension beside inverted lists, from which a long scan takes candidates.
 
 Where data has no clusters, a query scans a fifth of all embeddings, and the scan waits for memory. Codes of
-a product quantiser ("PQ fast scan": André, Kermarrec and Le Scouarnec, "Quicker ADC", 2019) are an eighth
-of the bytes, and FAISS compares 32 of them at once in registers. They code what an embedding differs from the
-centroid of its list (`clip_index/vectors/lists/codebook.py`). The best by codes are scored again from their
-fp16 embeddings.
+a product quantiser ("PQ fast scan": André, Kermarrec and Le Scouarnec, "Quicker ADC", 2019) are a tenth to
+a fifth of the bytes, and FAISS compares 32 of them at once in registers. They code what an embedding differs
+from the centroid of its list (`clip_index/vectors/lists/codebook.py`). The best by codes are scored again
+from their fp16 embeddings.
 
 A segment's codes are one array of bytes. List after list it has blocks of 32 codes, as FAISS's registers
 take them, and then the ids of the nodes. The last block is filled up. So FAISS can map them where they lie.
@@ -196,9 +196,15 @@ class ScanCodes:
 
 
 class Candidates(NamedTuple):
-    """Scores by codes, (n,), best first; and file, list and position of each node, all (n,)."""
+    """Scores by codes, (n,), best first, and ids, (n,), of which `StackedCodes.find` tells whose they are."""
 
     scores: NDArray[np.float32]
+    ids: NDArray[np.int64]
+
+
+class Places(NamedTuple):
+    """File, list and position of some nodes, all (n,)."""
+
     files: NDArray[np.int64]
     lists: NDArray[np.int64]
     positions: NDArray[np.int64]
@@ -262,8 +268,12 @@ class StackedCodes:
         )
         if ids[-1] < 0:
             found, ids = found[ids >= 0], ids[ids >= 0]
-        files = self._numbers[np.searchsorted(self._tags, ids >> _FILE_SHIFT)]
-        return Candidates(found, files, ids >> _POSITION_BITS & ((1 << _LIST_BITS) - 1), ids & _POSITIONS)
+        return Candidates(found, ids)
+
+    def find(self, ids: NDArray[np.int64]) -> Places:
+        """Return where the nodes of ids, (n,), lie."""
+        files = self._numbers[self._tags.searchsorted(ids >> _FILE_SHIFT)]
+        return Places(files, ids >> _POSITION_BITS & ((1 << _LIST_BITS) - 1), ids & _POSITIONS)
 
     def num_probed(self, num_lists: int) -> int:
         """Return how many lists of all files are scanned for so many of one."""

@@ -162,22 +162,29 @@ class StackedLists:
         so closely that it has the same of what codes do not tell. If the k-th best does, there may be many,
         as of copies of one picture. So what the nodes from there on are off by is taken into account.
         """
-        labels = (found.files * self._num_lists + found.lists) << _LIST_BITS | found.positions
-        num_first = min(2 * k + _FIRST_SCORED, len(labels))
-        scores, numbers = self._score(query, num_first, labels[:num_first])
+        num_first = min(2 * k + _FIRST_SCORED, len(found.ids))
+        labels = self._labels_of(found.ids[:num_first])
+        scores, numbers = self._score(query, num_first, labels)
         best = scores[:, :k], labels[numbers[:, :k]]
         if others is not None:
             best = _join(others, best, k)
         least = best[0][0, -1]
         behind = slice(int(np.searchsorted(-scores[0], -least)), None)
         too_low = scores[0, behind] - found.scores[numbers[0, behind]]
-        bias = max(0.0, float(too_low.mean())) if too_low.size else 0.0
+        bias = max(0.0, float(np.add.reduce(too_low)) / too_low.size) if too_low.size else 0.0
         needed = least - error - _BIAS_MARGIN * bias
         num_near = int(np.searchsorted(-found.scores, -needed, side="right"))
         if num_near > num_first:
-            scores, numbers = self._score(query, min(k, num_near - num_first), labels[num_first:num_near])
-            best = _join(best, (scores, labels[num_first + numbers]), k)
+            labels = self._labels_of(found.ids[num_first:num_near])
+            scores, numbers = self._score(query, min(k, num_near - num_first), labels)
+            best = _join(best, (scores, labels[numbers]), k)
         return best, needed
+
+    def _labels_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the labels of nodes, (n,), by their ids among the codes."""
+        assert self._codes is not None
+        files, lists, positions = self._codes.find(ids)
+        return (files * self._num_lists + lists) << _LIST_BITS | positions
 
     def _score(self, query: Queries, k: int, labels: NDArray[np.int64]) -> Found:
         """Return the scores by their embeddings, and the places, of the k best of some nodes, (n,).

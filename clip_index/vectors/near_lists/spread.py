@@ -14,7 +14,6 @@ a power-law spectrum, from 0.06 to 0.11.
 
 from __future__ import annotations
 
-from functools import cached_property
 from math import log, sqrt
 
 import faiss
@@ -45,8 +44,12 @@ class Spread:
         self.stored = stored
         self.codebook = codebook if codebook is not None and codebook.has_all_components else None
         moments: Embeddings = stored.astype(np.float32) / np.float32(len(stored))
-        self._moments = moments  # kept alive, because FAISS reads them
-        self._pointer = faiss.swig_ptr(moments)
+        if self.codebook is None:
+            self._moments = moments  # kept alive, because FAISS reads them
+            self._pointer = faiss.swig_ptr(moments)
+        else:
+            components = self.codebook.components
+            self._variances = np.einsum("cd,cd->c", components @ moments, components)
 
     def deviation(self, query: NDArray[np.float32]) -> float:
         """Return the deviation of what a query, (dimension,), scores with the nodes of a list.
@@ -65,14 +68,6 @@ class Spread:
     def deviation_along(self, along: NDArray[np.float32]) -> float:
         """Return the same for a query along the components of the codebook, (dimension,)."""
         return sqrt(max(_LEAST_VARIANCE, float(np.square(along).dot(self._variances))))
-
-    @cached_property
-    def _variances(self) -> NDArray[np.float32]:
-        """The variances along the components, (dimension,)."""
-        assert self.codebook is not None
-        components = self.codebook.components
-        variances: NDArray[np.float32] = np.einsum("cd,cd->c", components @ self._moments, components)
-        return variances
 
 
 def measure_spread(

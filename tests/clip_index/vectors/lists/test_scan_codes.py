@@ -106,7 +106,7 @@ def test_a_scan_finds_the_best_by_codes_in_the_lists_of_every_file(
             [by_codes[number][np.isin(lists[number], probed)] @ query[0] for number in files]
         )
         assert found.scores == pytest.approx(np.sort(expected)[::-1][:50], abs=1e-2)
-        for score, number, of_list, position in zip(*found, strict=True):
+        for score, number, of_list, position in zip(found.scores, *stack.find(found.ids), strict=True):
             [members] = np.nonzero(lists[number] == of_list)
             assert score == pytest.approx(by_codes[number][members[position]] @ query[0], abs=1.5e-2)
         of_lists = [np.bincount(one, minlength=NUM_LISTS)[probed].sum() for one in lists.values()]

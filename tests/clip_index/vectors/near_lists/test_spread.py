@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from clip_index.vectors.lists.codebook_training import train_codebook
 from clip_index.vectors.near_lists.spread import Spread, count_lists, expect_best, measure_spread
 from fakes.shards import unit_vectors
 
@@ -49,6 +50,18 @@ def test_the_deviation_of_a_query_is_that_of_its_scores_around_those_of_the_cent
         off = nodes @ query / mean_cosine - centroids[lists] @ query
         assert spread.deviation(query) == pytest.approx(np.sqrt(np.square(off).mean()), rel=0.02)
     assert spread.deviation(along[0]) > 3 * spread.deviation(along[2])
+
+
+def test_a_deviation_along_the_components_of_a_codebook_is_nearly_that_of_the_query(
+    spread: Spread, centroids: np.ndarray, lists: np.ndarray, nodes: np.ndarray
+) -> None:
+    some = slice(None, None, 4)
+    codebook = train_codebook(nodes[some], nodes[some] - centroids[lists[some]])
+    by_components = Spread(spread.stored, codebook)
+    queries = unit_vectors(3, 4, DIMENSION)
+    for query, along in zip(queries, codebook.along(queries), strict=True):
+        expected = pytest.approx(spread.deviation(query), rel=0.02)
+        assert by_components.deviation(query) == by_components.deviation_along(along) == expected
 
 
 def test_a_spread_is_measured_to_scale_in_any_dimension(centroids: np.ndarray) -> None:
