@@ -121,6 +121,14 @@ def test_a_process_has_a_set_once_while_something_uses_it(file: CentroidFile, tm
     assert len(opened) == 2
 
 
+def test_each_centroid_is_followed_by_the_nearest_of_those_that_are_left() -> None:
+    """So the near lists of a query lie in fewer places of a file."""
+    centroids = train_centroids(EMBEDDINGS, 40)
+    for number, centroid in enumerate(centroids[:-1]):
+        scores = centroids[number + 1 :] @ centroid
+        assert scores[0] == pytest.approx(scores.max(), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "data",
     [
