@@ -59,7 +59,7 @@ has no clusters, searches for queries of the other modality read a sixth less th
 nodes, and others 2 to 5 % less; ten rounds with 220 would take five times as long, and save hardly more."""
 TRAINING_NODES_OF_LIST = max(num_nodes for _, num_nodes in _TRAINING)
 _SPREAD_NODES = 2_048  # with as many, a query's deviation is off by some percent
-_CODEBOOK_TRAINING = 8_192  # embeddings; each pair of dimensions has only 16 codes
+_CODEBOOK_TRAINING = 8_192  # embeddings at most; each code has only 16 values
 _SEED = 1234
 _BLOCK = 2048
 _MAX_BYTES = 2**30
@@ -251,7 +251,7 @@ def build_file(
 
 
 def _train_codebook(around: CentroidSet, embeddings: NDArray[np.float16], assigned: Assigned) -> Codebook:
-    some = slice(None, None, max(1, len(embeddings) // _CODEBOOK_TRAINING))
+    some = slice(None, None, -(-len(embeddings) // _CODEBOOK_TRAINING) or 1)
     exact = embeddings[some].astype(np.float32)
     return train_codebook(exact, exact - around.centroids[assigned.lists[some]])
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from clip_index.content import Embeddings
 
 BITS = 4
-_MOST_SHARED = 64
+_MOST_SHARED = 64  # directions of a code in a file, whose bytes may be anything
 CODES_AT_ONCE = 4  # in multiples of these, each list of codes begins at a multiple of 64 bytes
 DIMENSIONS = 8  # an embedding has a multiple of these
 
@@ -70,7 +70,8 @@ class CodebookArrays:
         if self.inputs.ndim != 2 or self.components.ndim != 2 or not may_have_codes(dimension):
             return False
         num_components, (num_codes, num_shared) = len(self.components), self.inputs.shape
-        num_directions = dimension if num_components == dimension else num_components + dimension
+        has_all = num_components == dimension == self.losses.size
+        num_directions = dimension if has_all else num_components + dimension
         values = (num_codes, 2**BITS, num_shared)
         shapes = [(num_components, dimension), (num_codes, num_shared), values, (num_directions,)]
         if [array.shape for array in arrays] != shapes or not 0 < num_shared <= _MOST_SHARED:

@@ -63,6 +63,7 @@ def _train(components: NDArray[np.float16], inputs: NDArray[np.int16], differenc
     exact = Codebook(arrays).inputs_of(trained).reshape(len(trained), *inputs.shape)
     values[:num_first] = _train_values(exact[:, :num_first])
     if num_fine:
+        del exact  # a hundred megabytes and more
         exact = Codebook(arrays).inputs_of(trained).reshape(len(trained), *inputs.shape)
         values[num_first:] = _train_values(exact[:, num_first:])
     arrays.losses[:] = Codebook(arrays).lost_along(differences)
@@ -84,8 +85,9 @@ def _train_values(inputs: Embeddings) -> NDArray[np.float16]:
     num_codes, num_shared = inputs.shape[1:]
     quantiser = faiss.ProductQuantizer(num_codes * num_shared, num_codes, BITS)
     quantiser.cp.min_points_per_centroid = 1
-    # Few are repeated, because FAISS asks for one for each value.
-    repeated = np.resize(inputs, (max(len(inputs), 2**BITS), num_codes * num_shared))
-    quantiser.train(repeated)
+    inputs = inputs.reshape(len(inputs), -1)
+    if len(inputs) < 2**BITS:  # FAISS asks for one for each value
+        inputs = np.resize(inputs, (2**BITS, inputs.shape[1]))
+    quantiser.train(np.ascontiguousarray(inputs))
     values: NDArray[np.float16] = faiss.vector_to_array(quantiser.centroids).astype(np.float16)
     return values.reshape(num_codes, quantiser.ksub, num_shared)

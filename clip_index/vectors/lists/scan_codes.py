@@ -35,7 +35,7 @@ _MAX_FILLED = 3
 """Times the nodes. Beyond, a scan of codes reads little less than one of the embeddings."""
 _ONE_QUERY = 11  # FAISS's scan for one query that collects many results: a tenth faster than what it chooses
 _ID_BYTES = 8
-_ENCODED = 16_384  # nodes at once: 32 MB of 512 dimensions
+_ENCODED = 16_384  # nodes at once: 50 MB of 512 dimensions
 _POSITION_BITS = 20
 _LIST_BITS = 20
 _POSITIONS = (1 << _POSITION_BITS) - 1

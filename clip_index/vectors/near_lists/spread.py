@@ -43,7 +43,7 @@ class Spread:
         """
         self.stored = stored
         self.codebook = codebook if codebook is not None and codebook.has_all_components else None
-        moments: Embeddings = stored.astype(np.float32) / np.float32(len(stored))
+        moments: Embeddings = np.ascontiguousarray(stored, np.float32) / np.float32(len(stored))
         if self.codebook is None:
             self._moments = moments  # kept alive, because FAISS reads them
             self._pointer = faiss.swig_ptr(moments)

@@ -11,7 +11,6 @@ from clip_index.vectors.lists.codebook_training import train_codebook
 from fakes.shards import unit_vectors
 
 DIMENSION, NUM = 256, 3_000
-NUM_FORMER = 8
 
 
 def spectrum(seed: int, num: int = NUM) -> np.ndarray:
@@ -136,15 +135,16 @@ def test_a_query_along_all_directions_does_not_depend_on_others(codebook: Codebo
     assert np.array_equal(alone, along)
 
 
-@pytest.fixture(scope="module")
-def former() -> Codebook:
+@pytest.fixture(scope="module", params=[8, DIMENSION])
+def former(request: pytest.FixtureRequest) -> Codebook:
     """A codebook of earlier releases: of a few components, and of pairs of dimensions of what is left."""
+    num: int = request.param
     differences = around_mean(spectrum(1))
-    components = np.linalg.eigh(differences.T @ differences)[1].T[: -NUM_FORMER - 1 : -1].astype(np.float16)
-    of_components = np.full((NUM_FORMER, 2), -1, np.int16)
-    of_components[:, 0] = np.arange(NUM_FORMER)
-    inputs = np.concatenate([of_components, NUM_FORMER + np.arange(DIMENSION, dtype=np.int16).reshape(-1, 2)])
-    losses = np.zeros(NUM_FORMER + DIMENSION, np.float32)
+    components = np.linalg.eigh(differences.T @ differences)[1].T[: -num - 1 : -1].astype(np.float16)
+    of_components = np.full((num, 2), -1, np.int16)
+    of_components[:, 0] = np.arange(num)
+    inputs = np.concatenate([of_components, num + np.arange(DIMENSION, dtype=np.int16).reshape(-1, 2)])
+    losses = np.zeros(num + DIMENSION, np.float32)
     random = np.random.default_rng(1)
     values = 0.05 * random.standard_normal((len(inputs), 16, 2)).astype(np.float16)
     arrays = CodebookArrays(components, inputs, values, losses)
@@ -156,7 +156,7 @@ def test_codebooks_of_earlier_releases_are_read(former: Codebook) -> None:
     assert not former.has_all_components
     assert_scores_by_inputs(former)
     queries = spectrum(3, 3)
-    assert former.along(queries).shape == (3, NUM_FORMER + DIMENSION)
+    assert former.along(queries).shape == (3, len(former.arrays.components) + DIMENSION)
 
 
 def test_equal_embeddings_are_given_back() -> None:
