@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +46,7 @@ def assign_codes(weights: NDArray[np.floating]) -> list[list[int]]:
     `weights`, (dimension,), are descending: by how much queries vary along a component, times how much what
     is coded does. The weighted errors are the least that the number of codes allows, but for a fiftieth.
     """
-    return _Assignment(weights * np.linspace(_TILT, 1, len(weights))).codes
+    return _Assignment(weights * np.linspace(_TILT, 1, len(weights))).find_codes()
 
 
 class _Assignment:
@@ -59,11 +58,10 @@ class _Assignment:
         self._total = max(_LEAST_WEIGHT, float(sums[-1]))
         self._sums: list[float] = sums.tolist()
 
-    @cached_property
-    def codes(self) -> list[list[int]]:
+    def find_codes(self) -> list[list[int]]:
         least, most = (int(np.ceil(part * self._num)) for part in (_LEAST_CODES, _MOST_CODES))
         cheap, dear = 1e-12, 1.0  # what a code may cost, of the sum of all weights
-        chosen = self._choose(cheap)
+        chosen = self._choose(dear)
         for _ in range(_HALVINGS):
             middle = float(np.sqrt(cheap * dear))
             shares = self._choose(middle)

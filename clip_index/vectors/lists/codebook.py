@@ -105,8 +105,9 @@ class Codebook:
         self.num_codes, self._num_shared = arrays.inputs.shape
         self.num_inputs = arrays.inputs.size
         self.code_bytes = self.num_codes * BITS // 8
-        self._components: Embeddings = np.ascontiguousarray(arrays.components, np.float32)
-        self._pointer = faiss.swig_ptr(self._components)
+        self.components: Embeddings = np.ascontiguousarray(arrays.components, np.float32)
+        """Orthogonal unit vectors, (P, dimension)."""
+        self._pointer = faiss.swig_ptr(self.components)
         self._values = arrays.values.astype(np.float32)
         self.has_all_components = len(arrays.components) == len(arrays.losses)
         """Whether the directions are as many components as there are dimensions."""
@@ -114,11 +115,6 @@ class Codebook:
         self._inputs = arrays.inputs.ravel().astype(np.int64)
         self._is_input = (self._inputs >= 0).astype(np.float32)
         self._ranges = np.ptp(self._values, axis=1).ravel()
-
-    @property
-    def components(self) -> Embeddings:
-        """Orthogonal unit vectors, (P, dimension)."""
-        return self._components
 
     def along(self, queries: Embeddings) -> Embeddings:
         """Return queries, (q, dimension), along all directions: (q, D).
@@ -131,7 +127,7 @@ class Codebook:
         along = np.empty(queries.shape, np.float32)
         for query, of_query in zip(queries, along, strict=True):
             pointers = faiss.swig_ptr(of_query), faiss.swig_ptr(query), self._pointer
-            faiss.fvec_inner_products_ny(*pointers, queries.shape[1], len(self._components))
+            faiss.fvec_inner_products_ny(*pointers, queries.shape[1], len(self.components))
         return along
 
     def code_queries(self, along: Embeddings) -> CodedQueries:
@@ -154,14 +150,14 @@ class Codebook:
     def decode(self, differences: Embeddings) -> Embeddings:
         """Return what the codes of differences, (n, dimension), give back."""
         along = self._decode_along(differences)
-        num_components = len(self._components)
+        num_components = len(self.components)
         if self.has_all_components:
-            all_of_it: Embeddings = along @ self._components
+            all_of_it: Embeddings = along @ self.components
             return all_of_it
         beside = along[:, num_components:]
         # Codes of what is left are compared with what is left of a query.
-        left: Embeddings = beside - (beside @ self._components.T) @ self._components
-        return left + along[:, :num_components] @ self._components
+        left: Embeddings = beside - (beside @ self.components.T) @ self.components
+        return left + along[:, :num_components] @ self.components
 
     def _decode_along(self, differences: Embeddings) -> Embeddings:
         """Return what codes give back in each direction, (n, directions)."""
@@ -185,10 +181,10 @@ class Codebook:
 
     def _along(self, vectors: Embeddings) -> Embeddings:
         """Return vectors, (n, dimension), along all directions: (n, directions)."""
-        projected: Embeddings = vectors @ self._components.T
+        projected: Embeddings = vectors @ self.components.T
         if self.has_all_components:
             return projected
-        return np.concatenate([projected, vectors - projected @ self._components], axis=1)
+        return np.concatenate([projected, vectors - projected @ self.components], axis=1)
 
     def _select(self, along: Embeddings) -> Embeddings:
         inputs: Embeddings = along.take(self._inputs, axis=1)
