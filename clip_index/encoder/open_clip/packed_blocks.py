@@ -5,7 +5,9 @@ The arithmetic is open_clip's own (pre-norm residual blocks). The execution diff
 - oneDNN's prepacked weights, with GELU and the residual sum fused into the layer before them;
 - all tokens of a batch go through the linear layers as one matrix without padding, and only
   attention looks at one group of equally long sequences at a time;
-- after the last attention, only the rows that are pooled are computed.
+- after the last attention, only the rows that are pooled are computed;
+- a token that begins all sequences of a causal transformer is computed once, because it attends to itself
+  alone.
 """
 
 from __future__ import annotations
@@ -135,36 +137,45 @@ class PackedBlock:
         self._activate = nn.Identity() if fused is not None else mlp.gelu
         self._narrow = PackedLinear(mlp.c_proj.weight, mlp.c_proj.bias, dtype)
 
-    def __call__(self, rows: Tensor, groups: Groups) -> Tensor:
-        return self._feed_forward(self._out.plus(self._attend(rows, groups), rows))
+    def __call__(self, rows: Tensor, groups: Groups, first: Tensor | None = None) -> Tensor:
+        """Return the output (as rows). `first` is what `project` gives of a token before each sequence."""
+        return self._feed_forward(self._out.plus(self._attend(rows, groups, first), rows))
+
+    def project(self, rows: Tensor) -> Tensor:
+        """Return query, key and value of the rows, side by side."""
+        return self._qkv(self._norm_1(rows))
 
     def exchange_weights(self, exchange: Exchange) -> None:
         for layer in (self._qkv, self._out, self._widen, self._narrow):
             layer.exchange_weights(exchange)
 
-    def pooled(self, rows: Tensor, groups: Groups, wanted: Tensor) -> Tensor:
+    def pooled(self, rows: Tensor, groups: Groups, wanted: Tensor, first: Tensor | None = None) -> Tensor:
         """Return the block's output for the rows `wanted` only."""
-        return self._feed_forward(self._out.plus(self._attend(rows, groups)[wanted], rows[wanted]))
+        return self._feed_forward(self._out.plus(self._attend(rows, groups, first)[wanted], rows[wanted]))
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
         return self._narrow.plus(self._activate(self._widen(self._norm_2(rows))), rows)
 
-    def _attend(self, rows: Tensor, groups: Groups) -> Tensor:
-        qkv = self._qkv(self._norm_1(rows))
+    def _attend(self, rows: Tensor, groups: Groups, first: Tensor | None) -> Tensor:
+        qkv = self.project(rows)
         sizes = [group.num_tokens for group in groups]
         num_filling = len(rows) - sum(sizes)
         if len(groups) == 1 and num_filling == 0:
-            return self._attend_group(qkv, groups[0])
+            return self._attend_group(qkv, groups[0], first)
         *parts, filling = torch.split(qkv, [*sizes, num_filling])
-        attended = [self._attend_group(part, group) for part, group in zip(parts, groups, strict=True)]
+        attended = [self._attend_group(part, group, first) for part, group in zip(parts, groups, strict=True)]
         return torch.cat([*attended, filling[:, : rows.shape[1]]])  # nobody reads what becomes of the filling
 
-    def _attend_group(self, qkv: Tensor, group: SequenceGroup) -> Tensor:
-        shape = (group.num_sequences, group.length, 3, self._num_heads, -1)
-        query, key, value = qkv.view(shape).permute(2, 0, 3, 1, 4)
+    def _attend_group(self, qkv: Tensor, group: SequenceGroup, first: Tensor | None) -> Tensor:
+        tokens = qkv.view(group.num_sequences, group.length, -1)
+        if first is not None:
+            tokens = torch.cat([first.expand(group.num_sequences, 1, -1), tokens], dim=1)
+        heads = tokens.view(*tokens.shape[:2], 3, self._num_heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=self._is_causal)
-        # nothing is copied: torch's attention on CPUs lays out the heads of a token side by side in memory
-        return attended.transpose(1, 2).reshape(group.num_tokens, -1)
+        # torch's attention on CPUs lays out the heads of a token side by side in memory, so that without
+        # `first` nothing is copied
+        return attended.transpose(1, 2)[:, -group.length :].reshape(group.num_tokens, -1)
 
 
 class PackedTransformer:
@@ -173,14 +184,31 @@ class PackedTransformer:
     def __init__(self, transformer: Transformer, dtype: torch.dtype, *, is_causal: bool) -> None:
         self._blocks = [PackedBlock(block, dtype, is_causal=is_causal) for block in transformer.resblocks]
 
-    def __call__(self, rows: Tensor, groups: Groups, wanted: Tensor) -> Tensor:
+    def __call__(
+        self, rows: Tensor, groups: Groups, wanted: Tensor, firsts: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
         """Map token rows (sum of the groups, width) to the rows `wanted` of the output, in their order.
 
-        Rows after those of the groups only fill the matrix (`filled_size`).
+        Rows after those of the groups only fill the matrix (`filled_size`). `firsts` is what `begin` gives of
+        a token that stands before each sequence, and is not among the rows.
         """
-        for block in self._blocks[:-1]:
-            rows = block(rows, groups)
-        return self._blocks[-1].pooled(rows, groups, filled_indices(wanted))[: len(wanted)]
+        *inner, last = zip(self._blocks, firsts or [None] * len(self._blocks), strict=True)
+        for block, first in inner:
+            rows = block(rows, groups, first)
+        block, first = last
+        return block.pooled(rows, groups, filled_indices(wanted), first)[: len(wanted)]
+
+    def begin(self, row: Tensor) -> list[Tensor]:
+        """Return what each block's attention reads of a token that begins a sequence (3 · width).
+
+        In a causal transformer it is the same for all sequences that begin with it. The token is given as a
+        row (1, width).
+        """
+        rows, firsts = row.expand(_MIN_ROWS, -1), []
+        for block in self._blocks:
+            firsts.append(block.project(rows)[0])
+            rows = block(rows, [SequenceGroup(_MIN_ROWS, 1)])
+        return firsts
 
     def exchange_weights(self, exchange: Exchange) -> None:
         for block in self._blocks:

@@ -10,6 +10,7 @@ import copy
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -125,10 +126,19 @@ def _patch_layer(visual: VisionTransformer, dtype: torch.dtype) -> PackedLinear:
     return PackedLinear((weight / (255 * std)).flatten(1), bias, dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A start token, and what each block's attention reads of it."""
+
+    token: int
+    firsts: Sequence[Tensor]
+
+
 class PackedTextTower:
     """A causal text transformer that stops at each text's end token.
 
-    Attention is causal and the end token is pooled, so tokens after it do not change the result.
+    Attention is causal and the end token is pooled, so tokens after it do not change the result. For the same
+    reason the start token is computed once for all texts.
     """
 
     def __init__(self, text: ClipModule, dtype: torch.dtype) -> None:
@@ -138,14 +148,20 @@ class PackedTextTower:
         self._transformer = PackedTransformer(text.transformer, dtype, is_causal=True)
         self._norm_after = Norm(text.ln_final, torch.float32)
         self._project = _projection(text.text_projection)
+        self._start: _Start | None = None
 
     def __call__(self, batch: Tensor) -> Tensor:
         ends = self._end_positions(batch)
         order = torch.argsort(ends, stable=True)
-        groups = length_groups((ends[order] + 1).tolist())
-        rows, first_rows = self._tokens(batch[order], groups)
-        pooled = self._norm_after(self._transformer(rows, groups, first_rows + ends[order]).float())
-        return self._project(pooled)[torch.argsort(order)]
+        tokens, ends = batch[order], ends[order]
+        start = self._start_of(tokens, ends)
+        skipped = 0 if start is None else 1
+        groups = length_groups((ends + 1 - skipped).tolist())
+        rows, first_rows = self._tokens(tokens, groups, skipped)
+        pooled = self._transformer(
+            rows, groups, first_rows + ends - skipped, None if start is None else start.firsts
+        )
+        return self._project(self._norm_after(pooled.float()))[torch.argsort(order)]
 
     def exchange_weights(self, exchange: Exchange) -> None:
         self._embedding = exchange(self._embedding)
@@ -154,24 +170,39 @@ class PackedTextTower:
     def shortened(self) -> PackedTextTower:
         """Return a tower of two blocks that uses the same kernels."""
         short = copy.copy(self)
-        short._transformer = self._transformer.shortened()
+        short._transformer, short._start = self._transformer.shortened(), None
         return short
+
+    def _start_of(self, tokens: Tensor, ends: Tensor) -> _Start | None:
+        """Return the token that all of these texts start with; None if they differ, or if it ends a text.
+
+        `ends` are ascending.
+        """
+        token, start = int(tokens[0, 0]), self._start
+        if int(ends[0]) == 0 or not bool((tokens[:, 0] == token).all()):
+            return None
+        if start is None or start.token != token:
+            row = functional.embedding(tokens[:1, 0], self._embedding) + self._position[:1]
+            self._start = start = _Start(token, self._transformer.begin(row))
+        return start
 
     def _end_positions(self, tokens: Tensor) -> Tensor:
         # argmax: the end token has the greatest id, and argmax returns the first of equal values
         scores = tokens if self._end_token is None else torch.eq(tokens, self._end_token).int()
         return scores.argmax(dim=-1)
 
-    def _tokens(self, tokens: Tensor, groups: Sequence[SequenceGroup]) -> tuple[Tensor, Tensor]:
+    def _tokens(self, tokens: Tensor, groups: Sequence[SequenceGroup], skipped: int) -> tuple[Tensor, Tensor]:
         """Return the embedded tokens of all groups as one matrix, and the row where each sequence begins.
 
-        The matrix ends in rows of zeros that fill it (`filled_size`).
+        The first `skipped` tokens of each text are left out. The matrix ends in rows of zeros that fill it
+        (`filled_size`).
         """
         rows, first_rows = [], []
         start = num_rows = 0
         for group in groups:
-            members = tokens[start : start + group.num_sequences, : group.length]
-            embedded = functional.embedding(members, self._embedding) + self._position[: group.length]
+            positions = slice(skipped, skipped + group.length)
+            members = tokens[start : start + group.num_sequences, positions]
+            embedded = functional.embedding(members, self._embedding) + self._position[positions]
             rows.append(embedded.flatten(0, 1))
             first_rows.append(torch.arange(group.num_sequences) * group.length + num_rows)
             start += group.num_sequences

@@ -140,6 +140,57 @@ def test_two_blocks_tell_what_the_whole_tower_tells(
         )
 
 
+@pytest.mark.usefixtures("num_threads")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_computing_the_start_token_once_changes_no_embedding(
+    precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_tiny_clip(tmp_path / "model", CONFIGS["width of ViT-B-32"])
+    encoder = load_encoder(EncoderSettings(str(directory), precision=precision, threads=1))
+    contents = [encoder.prepare_text("red " * number) for number in range(1, 25)]
+    monkeypatch.setattr(towers, "filled_size", int)
+    rows_with_start = num_rows_of(encoder, contents, monkeypatch)
+    once = np.concatenate(encoder.encode(contents))
+    monkeypatch.setattr(PackedTextTower, "_start_of", lambda *_: None)
+    assert rows_with_start < num_rows_of(encoder, contents, monkeypatch)
+    np.testing.assert_array_equal(once, np.concatenate(encoder.encode(contents)))
+
+
+def num_rows_of(encoder: Encoder, contents: Sequence[Prepared], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many rows the layers multiply, once the start token is known."""
+    encoder.encode(contents)
+    multiply, sizes = PackedLinear.__call__, []
+
+    def counting(layer: PackedLinear, rows: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(rows))
+        return multiply(layer, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PackedLinear, "__call__", counting)
+        encoder.encode(contents)
+    return sum(sizes)
+
+
+@pytest.mark.parametrize("are_packed", [True, False], ids=["packed kernels", "kernels of another processor"])
+def test_texts_may_start_with_any_token_and_end_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, are_packed: bool
+) -> None:
+    if not are_packed:
+        monkeypatch.setattr(packed_blocks, "_can_pack", lambda: False)
+    directory = write_tiny_clip(tmp_path / "model", CONFIGS["width of ViT-B-32"])
+    model = open_clip.create_model(f"local-dir:{directory}").eval()
+    tower = build_text_tower(model, torch.float32)
+    assert isinstance(tower, PackedTextTower)
+    end = 49407
+    tokens = torch.zeros(6, 77, dtype=torch.int32)
+    for row, ids in enumerate([[end], [7, end], [7, 8, end], [9, 8, end], [9, end], [7, 8, 9, end]]):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+    with torch.inference_mode():
+        expected = model.encode_text(tokens.long())
+        for chosen in ([0, 1, 2, 3, 4, 5], [1, 2, 5], [3, 4], [2, 5, 1], [0], [5]):
+            torch.testing.assert_close(tower(tokens[chosen]), expected[chosen], atol=1e-5, rtol=1e-5)
+
+
 def test_2500_numbers_of_tokens_are_filled_up_to_few_sizes_by_an_eighth_at_most() -> None:
     numbers = range(1, 2_500)
     assert len({filled_size(number) for number in numbers}) <= 71
