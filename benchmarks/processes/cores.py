@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from service.process.event_loop import TURN_SECONDS
+from service.process.event_loop import take_short_turns
 
 
 def own_core() -> tuple[frozenset[int], frozenset[int]]:
@@ -32,9 +32,9 @@ def started_on(cores: Collection[int]) -> Iterator[None]:
 
 @contextmanager
 def short_turns() -> Iterator[None]:
-    """Meanwhile threads of this process take turns as they do in a service."""
+    """Meanwhile threads take turns as they do in a service: this one and those that it starts."""
     before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_SECONDS)
+    take_short_turns()
     try:
         yield
     finally:
