@@ -44,8 +44,8 @@ _MARGIN = 1 / 3
 all shards, each of which has a sample of its own. So the margin shrinks as the error of a mean does."""
 _TOLD_BY = 1 - 1 / 1_000
 _BEYOND = 3.99 / 3.09
-"""Scores by codes are too low by more than the measured error with a chance of 1 / 30,000, if their errors are
-distributed as normal ones from 1 / 1,000 on, as they exceed 3.09 and 3.99 deviations. The former quantile
+"""Scores by codes are too low by more than the measured error with a chance of 1 / 30,000, if their errors
+are distributed as normal ones from 1 / 1,000 on, as they exceed 3.09 and 3.99 deviations. The former quantile
 itself would be that of one or two odd nodes, which are off for all queries: among 16,384 nodes of 240,000
 in 256 clusters, one shard had some, and its error was 6.3; in others it was 4.2. Whoever asks for such
 a node resembles it, and searches see to that."""
@@ -241,9 +241,10 @@ def _measure_scans(
     A candidate is what scores by its code as much as the last node that a query should find, less the error.
     Sums and queries far from everything are rare: some of these ask a second time.
 
-    The error follows from a quantile, in deviations that the codebook tells for each query. Four of them would
-    be too few where some lists are far tighter than others: there they left out 1.8 % of the ten best. Nodes that score better than the usual last one do not count. They resemble a query
-    so closely, as it does itself, that their scores are much lower by codes. Searches see to these.
+    The error follows from a quantile, in deviations that the codebook tells for each query. Four of them
+    would be too few where some lists are far tighter than others: there they left out 1.8 % of the ten best.
+    Nodes that score better than the usual last one do not count. They resemble a query so closely, as it does
+    itself, that their scores are much lower by codes. Searches see to these.
     """
     chosen = np.sort(_draw(len(nodes), _NUM_SCANNED))
     lists, embeddings = list_of_node[chosen], nodes[chosen].astype(np.float32)

@@ -9,11 +9,11 @@ import hashlib
 import json
 import logging
 import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def map_model(settings: EncoderSettings) -> Model:
     Raises EncoderUnavailable, with one sentence.
     """
     try:
-        with _muted_log():
+        with _muted_log:
             return _load(_find(settings), settings)
     except _Refused as refused:
         raise EncoderUnavailable(settings.model, str(refused)) from None
@@ -327,12 +327,29 @@ def _one_line(error: Exception) -> str:
     return textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
 
 
-@contextmanager
-def _muted_log() -> Iterator[None]:
-    """Mute the log of open_clip and of the hub's client: the raised error says the same."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
+class _MutedLog:
+    """Mutes the log of open_clip and of the hub's client: the raised error says the same.
+
+    Python mutes all threads at once. So the last of several that load models at a time ends it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._num_muting = 0
+        self._before = logging.NOTSET
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._num_muting:
+                self._before = logging.root.manager.disable
+                logging.disable(logging.ERROR)
+            self._num_muting += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_muting -= 1
+            if not self._num_muting:
+                logging.disable(self._before)
+
+
+_muted_log = _MutedLog()

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clip_index.encoder.open_clip import load_encoder
+from clip_index.encoder.open_clip import load_encoder, models
 from clip_index.encoder.open_clip.models import load_model
 from clip_index.encoder.open_clip.tokens import WordTokenizer
 from clip_index.encoder.protocol import EncoderFingerprint
@@ -251,3 +254,36 @@ def test_settings_and_errors_do_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_after_two_loads_at_a_time_the_log_is_as_it_was(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, before = models._load, logging.root.manager.disable
+    has_begun, other_has_begun, is_over = threading.Event(), threading.Event(), threading.Event()
+    disabled: list[int] = []
+
+    def load_while_another_loads(*arguments: Any) -> models.Model:
+        has_begun.set()
+        assert other_has_begun.wait(60)
+        return load(*arguments)
+
+    def load_for_longer(*arguments: Any) -> models.Model:
+        other_has_begun.set()
+        assert is_over.wait(60)
+        disabled.append(logging.root.manager.disable)
+        return load(*arguments)
+
+    settings = EncoderSettings(str(directory))
+    monkeypatch.setattr(models, "_load", load_while_another_loads)
+    first = threading.Thread(target=load_model, args=(settings,))
+    first.start()
+    assert has_begun.wait(60)
+    monkeypatch.setattr(models, "_load", load_for_longer)
+    second = threading.Thread(target=load_model, args=(settings,))
+    second.start()
+    first.join()
+    is_over.set()
+    second.join()
+    assert disabled == [logging.ERROR]
+    assert logging.root.manager.disable == before
