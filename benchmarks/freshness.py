@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.clients.photographs import crop_jpegs
+from benchmarks.clients.photographs import crop_jpegs, with_other_bytes
 from benchmarks.clients.search_connection import SearchConnection
 from benchmarks.clients.uploads import encode_upload, publish_steadily
 from benchmarks.clip_models import write_model
@@ -179,9 +179,10 @@ class Load:
         return waiting.seconds
 
     def _publish(self, waiting: Waiting) -> None:
-        content_id = f"upload-{next(self._numbers)}"
+        number = next(self._numbers)
+        content_id, picture = f"upload-{number}", with_other_bytes(next(self._pictures), number)
         waiting.publish(content_id, datetime.now(timezone.utc) - timedelta(milliseconds=1))
-        event = encode_upload(content_id, ImageContent(next(self._pictures)))
+        event = encode_upload(content_id, ImageContent(picture))
         delivery = self._publisher.publish(self._services.site.topic, key=event.key, value=event.value)
         delivery.add_done_callback(lambda done: waiting.acknowledge(content_id, done))
 

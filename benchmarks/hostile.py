@@ -19,7 +19,7 @@ from threading import Event
 
 import numpy as np
 
-from benchmarks.clients.photographs import crop_jpegs
+from benchmarks.clients.photographs import crop_jpegs, with_other_bytes
 from benchmarks.clients.poison import build_poison
 from benchmarks.clients.search_connection import Refused, SearchConnection
 from benchmarks.clients.uploads import encode_upload
@@ -134,8 +134,8 @@ class Stream:
 
     def _publish_good(self) -> None:
         picture = self._pictures[self._num_published % len(self._pictures)]
-        behind_the_end = self._num_published.to_bytes(8, "big")  # no decoder of JPEG reads it
-        event = encode_upload(f"upload-{self._num_published}", ImageContent(picture + behind_the_end))
+        content = ImageContent(with_other_bytes(picture, self._num_published))
+        event = encode_upload(f"upload-{self._num_published}", content)
         self._publisher.publish(self._services.site.topic, key=event.key, value=event.value)
         self._num_published += 1
 

@@ -19,7 +19,7 @@ import torch
 from confluent_kafka import Consumer, TopicPartition
 from PIL import Image
 
-from benchmarks.clients.photographs import crop_jpegs
+from benchmarks.clients.photographs import crop_jpegs, with_other_bytes
 from benchmarks.clients.uploads import encode_upload
 from benchmarks.clip_models import NaiveClip, write_model
 from benchmarks.data import DIMENSION, NUM_PARTITIONS
@@ -103,11 +103,15 @@ class Stream:
         self._numbers = itertools.count()
 
     def run(self, pictures: Sequence[bytes], num_uploads: int) -> float:
-        """Publish all uploads at once. Return the uploads a second from the first commit to the last."""
+        """Publish all uploads at once, each of which is encoded.
+
+        Return the uploads a second from the first commit to the last.
+        """
         watch = CommitWatch(self._services)
         before = watch.look().num_records
         for picture in itertools.islice(itertools.cycle(pictures), num_uploads):
-            event = encode_upload(f"upload-{next(self._numbers)}", ImageContent(picture))
+            number = next(self._numbers)
+            event = encode_upload(f"upload-{number}", ImageContent(with_other_bytes(picture, number)))
             self._publisher.publish(self._services.site.topic, key=event.key, value=event.value)
         return burst_per_second(watch.follow(before + num_uploads))
 

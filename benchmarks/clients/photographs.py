@@ -55,6 +55,14 @@ def crop_jpegs(num_images: int, width: int, height: int, seed: int = 0) -> list[
     return jpegs
 
 
+def with_other_bytes(jpeg: bytes, number: int) -> bytes:
+    """Return a JPEG of the same pixels that no other number gives, so that a consumer encodes it again.
+
+    Bytes that it has seen before it does not encode.
+    """
+    return jpeg + number.to_bytes(8, "big")  # no decoder of JPEG reads what is behind its end
+
+
 def crop_images(num_images: int, side: int, seed: int = 0) -> list[PreparedImage]:
     """Return random crops of the photographs, prepared as model input."""
     rng = np.random.default_rng(seed)
