@@ -65,8 +65,9 @@ class Lengths:
 def measure(*, quick: bool) -> Figure:
     """Measure ViT-B-32 (random weights) with 320 × 240 JPEGs, on two indexes that take turns.
 
-    The highest rate is the rate of commits while 128 uploads are always waiting. Each index has
-    its own processes; those of the index that is not measured are idle.
+    The highest rate is the rate of commits while 128 uploads are always waiting, beside the same queries
+    and the same looks for what is new. Each index has its own processes; those of the index that is not
+    measured are idle.
     """
     sizes = (1_000, 2_000) if quick else (20_000, 200_000)
     lengths = Lengths(2, 1.0, 2.0) if quick else Lengths()
@@ -152,19 +153,19 @@ class Load:
         self._numbers = itertools.count()
 
     def saturate(self, seconds: float) -> float:
-        """Return the commits a second while 128 uploads are always waiting."""
-        watch = CommitWatch(self._services)
+        """Return the commits a second while 128 uploads are always waiting and are looked for."""
+        watch, waiting = CommitWatch(self._services), Waiting()
         commits: list[Mark] = []
         mark = watch.look()
         published = covered = mark.num_records
         deadline = mark.seconds + seconds
-        with querying(self._services.port):
+        with querying(self._services.port), self._probing(waiting):
             while (mark := watch.look()).seconds < deadline or len(commits) < _MIN_COMMITS:
                 if mark.num_records > covered:
                     commits.append(mark)
                     covered = mark.num_records
                 while published - covered < _MAX_LAG:
-                    self._publish(Waiting())
+                    self._publish(waiting)
                     published += 1
                 time.sleep(_PROBE_SECONDS)
             watch.follow(published)
