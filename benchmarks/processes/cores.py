@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from service.process.event_loop import take_short_turns
+from service.process.event_loop import set_timer_slack, take_short_turns
 
 
 def own_core() -> tuple[frozenset[int], frozenset[int]]:
@@ -39,6 +39,7 @@ def short_turns() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+        set_timer_slack(0)  # or services that other figures start would have it too
 
 
 def go_first() -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.process.event_loop import TURN_SECONDS, go_behind_the_loop, run_in_loop
+from service.process.event_loop import TURN_SECONDS, go_behind_the_loop, run_in_loop, set_timer_slack
 
-_PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30  # linux/prctl.h
+_PR_GET_TIMERSLACK = 30  # linux/prctl.h
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +21,7 @@ def _usual_turns() -> Iterator[None]:
     usual = sys.getswitchinterval()
     yield
     sys.setswitchinterval(usual)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(0))  # the thread's default
+    set_timer_slack(0)
 
 
 def module_of_loop() -> str:

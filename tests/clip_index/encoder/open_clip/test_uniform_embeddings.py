@@ -52,6 +52,12 @@ def write_contents(encoder: Encoder, num_each: int) -> list[Prepared]:
     return [*images, *(encoder.prepare_text(text) for text in texts)]
 
 
+def load_wide(directory: Path, precision: Any) -> Encoder:
+    """Load a model as wide as ViT-B-32, with two layers, for one thread."""
+    model = write_tiny_clip(directory / "model", CONFIGS["width of ViT-B-32"])
+    return load_encoder(EncoderSettings(str(model), precision=precision, threads=1))
+
+
 def embeddings_by_content(encoder: Encoder, contents: Sequence[Prepared]) -> list[set[bytes]]:
     """Encode the contents in random batches of every size; return the different embeddings of each."""
     rng = np.random.default_rng(1)
@@ -145,8 +151,7 @@ def test_two_blocks_tell_what_the_whole_tower_tells(
 def test_computing_the_start_token_once_changes_no_embedding(
     precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = write_tiny_clip(tmp_path / "model", CONFIGS["width of ViT-B-32"])
-    encoder = load_encoder(EncoderSettings(str(directory), precision=precision, threads=1))
+    encoder = load_wide(tmp_path, precision)
     contents = [encoder.prepare_text("red " * number) for number in range(1, 25)]
     monkeypatch.setattr(towers, "filled_size", int)
     rows_with_start = num_rows_of(encoder, contents, monkeypatch)
@@ -202,8 +207,7 @@ def test_2500_numbers_of_tokens_are_filled_up_to_few_sizes_by_an_eighth_at_most(
 def test_filling_up_the_tokens_of_a_batch_changes_no_embedding(
     precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = write_tiny_clip(tmp_path / "model", CONFIGS["width of ViT-B-32"])
-    encoder = load_encoder(EncoderSettings(str(directory), precision=precision, threads=1))
+    encoder = load_wide(tmp_path, precision)
     contents = write_contents(encoder, 9)
     filled = np.concatenate(encoder.encode(contents))
     monkeypatch.setattr(towers, "filled_size", int)
