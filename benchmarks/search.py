@@ -44,8 +44,9 @@ def measure(*, quick: bool) -> Figure:
 
     In a round one side answers all queries, then the other. They do not alternate by query, because a
     flat scan reads 200 MB and more, so our next query would always start with empty processor caches.
+    Nor are the queries few: 30 of ours take 15 ms, for much of which the caches fill again.
     """
-    num_queries, rounds = (5, 2) if quick else (30, MIN_ROUNDS)
+    num_queries, rounds = (5, 2) if quick else (100, MIN_ROUNDS)
     sizes = [
         _measure_size(kind, 2_000 if quick else num_rows, target, num_queries=num_queries, rounds=rounds)
         for kind, targets in TARGETS.items()
