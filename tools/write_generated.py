@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.published import build_short_table
 from benchmarks.published import build_table as build_figures_table
 from tools.event_documents import write_documents
 from tools.flags_table import build_table as build_flags_table
@@ -68,6 +69,7 @@ PARTS: tuple[GeneratedPart | GeneratedFile, ...] = (
     GeneratedPart("settings", "docs/settings.md", build_settings_table),
     GeneratedPart("flags", "docs/settings.md", build_flags_table),
     GeneratedPart("figures", "docs/figures.md", build_figures_table),
+    GeneratedPart("figures in short", "README.md", build_short_table),
     GeneratedPart("folders", "ARCHITECTURE.md", build_folders_table),
     GeneratedFile("runbooks", "deploy/grafana/dashboards/runbooks.json", build_runbooks),
     GeneratedFile("alerts", "deploy/kubernetes/overlays/production/alerts.yaml", build_rules),
