@@ -72,7 +72,7 @@ def measure(*, quick: bool) -> Figure:
     weighs the more, the less an upload costs. No two uploads have the same bytes, because known bytes
     are not encoded again.
     """
-    num_good, num_slow, rounds = (190, 20, 1) if quick else (1_900, 500, MIN_ROUNDS)
+    num_good, num_slow, rounds = (190, 20, 1) if quick else (1_900, 500, 3 * MIN_ROUNDS)
     windows = Windows()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -55,6 +55,8 @@ def open_image(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
     check_size(image, limits, _cost_of_a_pixel(data, image, has_several_scans=has_several_scans))
     if has_several_scans:
         _check_scans(data, image, limits)
+    if isinstance(image, JpegImageFile):
+        image.decodermaxblock = len(data)  # Pillow copies the file twice if it reads it in pieces
     return image
 
 

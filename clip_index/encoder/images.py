@@ -277,7 +277,8 @@ def _plain_mode(image: Image.Image, profile: bytes | None) -> Image.Image:
         return lab_to_srgb(image)
     if image.has_transparency_data:
         return image.convert("RGBA")
-    return image if image.mode == "L" or is_of_ink(profile, image.mode) else image.convert("RGB")
+    is_plain = image.mode in ("L", "RGB") or is_of_ink(profile, image.mode)
+    return image if is_plain else image.convert("RGB")
 
 
 def _eight_bits(values: NDArray[np.generic]) -> Image.Image:
@@ -326,7 +327,7 @@ def _shown(small: Image.Image, profile: bytes | None) -> Image.Image:
 def _on_background(image: Image.Image) -> Image.Image:
     """Lay the picture on white; on black, if it cannot be made out on white and can on black."""
     if image.mode != "RGBA":
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     on_white = _laid_on("white", image)
     if _contrast(on_white) >= _FAINT:
         return on_white
