@@ -26,6 +26,7 @@ from clip_index.encoder.open_clip.models import (
     map_model,
     weights_digest,
 )
+from clip_index.encoder.open_clip.processor import multiplies_bf16
 from clip_index.encoder.open_clip.shared_tower import SharedTower
 from clip_index.encoder.open_clip.shared_weights import WeightsNotShared, share_weights
 from clip_index.encoder.open_clip.single_threads import on_one_processor
@@ -285,11 +286,3 @@ def _dtype(precision: Precision) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if multiplies_bf16() else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
-
-
-def multiplies_bf16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor has bf16 instructions. Without them bf16 is emulated, slower than fp32."""
-    if not torch.backends.mkldnn.enabled or not cpu_info.is_file():
-        return False
-    flags = next((line for line in cpu_info.read_text().splitlines() if line.startswith("flags")), "")
-    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(flags.split())

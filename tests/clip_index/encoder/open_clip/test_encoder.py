@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from clip_index.content import Embeddings
 from clip_index.encoder.open_clip import load_encoder
-from clip_index.encoder.open_clip.encoder import multiplies_bf16
 from clip_index.encoder.open_clip.towers import (
     EagerImageTower,
     EagerTextTower,
@@ -324,22 +323,3 @@ def test_only_equal_lengths_share_a_group() -> None:
         (1, 8),
         (1, 20),
     ]
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        pytest.param("flags\t\t: fpu avx512f avx512_bf16", True, id="avx512"),
-        pytest.param("flags\t\t: fpu amx_bf16 amx_tile", True, id="amx"),
-        pytest.param("flags\t\t: fpu avx2 avx512f", False, id="neither"),
-        pytest.param("", False, id="no flags"),
-    ],
-)
-def test_bf16_is_chosen_where_the_processor_has_it(flags: str, expected: bool, tmp_path: Path) -> None:
-    cpu_info = tmp_path / "cpuinfo"
-    cpu_info.write_text(f"processor\t: 0\n{flags}\n")
-    assert multiplies_bf16(cpu_info) is expected
-
-
-def test_without_a_description_of_the_processor_bf16_is_not_chosen(tmp_path: Path) -> None:
-    assert not multiplies_bf16(tmp_path / "cpuinfo")
