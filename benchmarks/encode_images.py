@@ -18,7 +18,7 @@ from cliptide.demo.garments.catalogue import build_catalogue
 from cliptide.demo.small_clip.model import write_model_directory
 
 NAME = "encode_images"
-_TARGET_WITH_AMX, _TARGET = 8.0, 1.15
+_TARGET_WITH_AMX, _TARGET = 5.0, 1.15
 _BATCH = 32
 _COSINE_TARGET, _OVERLAP_TARGET = 0.999, 0.99
 
