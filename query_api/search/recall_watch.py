@@ -137,6 +137,7 @@ class RecallWatch:
             else:
                 if sample.latest is self._latest:
                     self._count(compared)
+            del sample  # or the wait for the next one would keep the searcher, also of a closed index
 
     def _compare(self, sample: _Sample) -> list[Compared]:
         began = self._clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,16 @@ async def test_the_gauge_is_the_offline_recall_of_lists_that_are_too_few(searche
     assert sum(filter(None, counts)) == NUM_QUERIES * K
     assert sample(metrics, "cliptide_query_recall_queries_total", modality="image") == NUM_QUERIES
     assert sample(metrics, "cliptide_query_recall_queries_total", modality="text") is None
+
+
+async def test_no_searcher_is_kept_once_its_query_is_compared(searcher: Searcher) -> None:
+    watch = RecallWatch(Metrics(CollectorRegistry()), EVERY)
+    other = Searcher(searcher.shard_views, DIMENSION)
+    kept = weakref.ref(other)
+    async with watch.watching():
+        watch.offer(other, one_query())
+        del other
+        await asyncio.wait_for(until(lambda: kept() is None), 20)
 
 
 def test_an_exact_search_finds_what_a_scan_finds(searcher: Searcher) -> None:
