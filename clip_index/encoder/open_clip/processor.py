@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -24,9 +25,14 @@ def attends_slowly(cpu_info: Path = CPU_INFO) -> bool:
     return _VECTORS in flags and _TILES not in flags
 
 
-def _flags(cpu_info: Path) -> set[str]:
+def _flags(cpu_info: Path) -> frozenset[str]:
     """Return the flags; none if torch leaves oneDNN unused, which multiplies in bf16."""
-    if not torch.backends.mkldnn.enabled or not cpu_info.is_file():
-        return set()
+    return _read_flags(cpu_info) if torch.backends.mkldnn.enabled else frozenset()
+
+
+@cache  # each layer of a model asks, and with many processors Linux takes milliseconds to write the file
+def _read_flags(cpu_info: Path) -> frozenset[str]:
+    if not cpu_info.is_file():
+        return frozenset()
     flags = next((line for line in cpu_info.read_text().splitlines() if line.startswith("flags")), "")
-    return set(flags.split())
+    return frozenset(flags.split())
