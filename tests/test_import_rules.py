@@ -45,7 +45,12 @@ ALLOWED = {
 
 HOMES = {
     "confluent_kafka": ("event_log/",),
-    "torch": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/finetuning/"),
+    "torch": (
+        "clip_index/encoder/open_clip/",
+        "clip_index/encoder/image_resampling.py",
+        "cliptide/demo/",
+        "cliptide/finetuning/",
+    ),
     "open_clip": ("clip_index/encoder/open_clip/", "cliptide/demo/", "cliptide/finetuning/"),
     "faiss": ("clip_index/vectors/",),
     "PIL": (

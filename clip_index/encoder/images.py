@@ -15,9 +15,9 @@ The rules, which `docs/pictures.md` tells users:
 - **Which background**: white, or black where the picture would vanish on white.
 - **What it may cost**: the limits follow what decoding costs (`image_headers`).
 
-JPEGs are decoded at the smallest DCT scale that is not below the wanted size, and only the part that
-the centre crop keeps is resampled. The pixels differ a little from those of a full decode, and the
-embeddings hardly at all (`benchmarks/decode.py` measures both).
+JPEGs are decoded at the smallest DCT scale that is not below the wanted size, and resampled from there
+(`image_resampling`). The pixels differ a little from those of a full decode, and the embeddings hardly at
+all (`benchmarks/decode.py` measures both).
 """
 
 from __future__ import annotations
@@ -39,14 +39,18 @@ from PIL.TiffImagePlugin import TiffImageFile
 from clip_index.encoder.image_colors import is_of_ink, lab_to_srgb, profile_of, to_srgb
 from clip_index.encoder.image_headers import ImageLimits, check_size, num_halvings, open_image
 from clip_index.encoder.image_repair import DECODE_ERRORS, open_damaged
+from clip_index.encoder.image_resampling import (
+    Extent,
+    Interpolation,
+    Size,
+    Window,
+    resample,
+    resample_rgb,
+)
 from clip_index.encoder.picture_crops import Cropping
 from clip_index.errors import BadContent
 
 ResizeMode: TypeAlias = Literal["shortest", "longest", "squash"]
-Interpolation: TypeAlias = Literal["bicubic", "bilinear"]
-Size: TypeAlias = tuple[int, int]
-Extent: TypeAlias = tuple[float, float]
-Box: TypeAlias = tuple[float, float, float, float]
 Result = TypeVar("Result")
 
 _TURNS = {
@@ -64,7 +68,6 @@ _SAID_OF_UNREAD_KINDS = ("unknown pixel mode", "unsupported bmp bitfields")  # b
 _BLANK = 12  # of 255: the most that the pixels of a blank frame differ
 _FAINT = 8.0  # of 255: a picture whose pixels deviate less from their mean cannot be made out
 _SPARE = 4  # times the wanted size is a JPEG 2000 picture decoded, because halving shifts it a little
-_REDUCING_GAP = 3.0  # Pillow: "close to fair resampling" from 3.0 on, and much faster for big pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def read_crops(
         middle, *others = (
             _fit(image, extent, scaled, resizing, picture.profile, shift=shift) for shift in shifts
         )
-        return [np.array(middle), *(np.array(other) for other in others if not _is_flat(other))]
+        return [middle, *(other for other in others if not _is_flat(Image.fromarray(other)))]
 
     return _read(data, limits, model_input)
 
@@ -141,7 +144,7 @@ def make_thumbnail(data: bytes, side: int, limits: ImageLimits) -> bytes:
         ratio = max(1.0, max(width, height) / side)
         size = max(1, round(width / ratio)), max(1, round(height / ratio))
         image, extent = picture.load(size)
-        return _shown(_resample(image, size, (0, 0, *extent), Image.Resampling.BICUBIC), picture.profile)
+        return _shown(resample(image, extent, Window.whole(size), "bicubic"), picture.profile)
 
     output = io.BytesIO()
     _read(data, limits, shrunk).save(output, "WEBP", quality=80, method=2)
@@ -297,7 +300,7 @@ def _fit(
     profile: bytes | None,
     *,
     shift: float,
-) -> Image.Image:
+) -> NDArray[np.uint8]:
     """Resample the part of the picture that the target shows; pad where the target is larger.
 
     `shift` 0.5 is the part in the middle, 0 the one at the left or top, 1 the one at the right or bottom.
@@ -305,18 +308,23 @@ def _fit(
     target = resizing.width, resizing.height
     shown = min(scaled[0], target[0]), min(scaled[1], target[1])
     left, top = round((scaled[0] - shown[0]) * shift), round((scaled[1] - shown[1]) * shift)
-    scale_x, scale_y = extent[0] / scaled[0], extent[1] / scaled[1]
-    box = (left * scale_x, top * scale_y, (left + shown[0]) * scale_x, (top + shown[1]) * scale_y)
-    small = _shown(_resample(image, shown, box, Image.Resampling[resizing.interpolation.upper()]), profile)
+    window = Window(scaled, (left, top), shown)
+    small = _resampled(image, extent, window, resizing.interpolation, profile)
     if shown == target:
         return small
-    padded = Image.new("RGB", target, (resizing.fill,) * 3)
-    padded.paste(small, ((target[0] - shown[0]) // 2, (target[1] - shown[1]) // 2))
+    padded = np.full((target[1], target[0], 3), resizing.fill, np.uint8)
+    left, top = (target[0] - shown[0]) // 2, (target[1] - shown[1]) // 2
+    padded[top : top + shown[1], left : left + shown[0]] = small
     return padded
 
 
-def _resample(image: Image.Image, size: Size, box: Box, filter_: Image.Resampling) -> Image.Image:
-    return image.resize(size, filter_, box, _REDUCING_GAP)
+def _resampled(
+    image: Image.Image, extent: Extent, window: Window, interpolation: Interpolation, profile: bytes | None
+) -> NDArray[np.uint8]:
+    if image.mode != "RGB":
+        return np.array(_shown(resample(image, extent, window, interpolation), profile))
+    pixels = resample_rgb(image, extent, window, interpolation)
+    return pixels if profile is None else np.array(to_srgb(Image.fromarray(pixels), profile))
 
 
 def _shown(small: Image.Image, profile: bytes | None) -> Image.Image:
