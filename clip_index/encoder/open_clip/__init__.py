@@ -1,4 +1,4 @@
-"""CLIP by open_clip and torch. No other package of the index imports them; importing this one loads both."""
+"""CLIP by open_clip and torch; importing it loads both. Beside it only `image_resampling` uses torch."""
 
 from clip_index.encoder.open_clip.deferred_imports import deferred_imports
 
