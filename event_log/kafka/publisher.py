@@ -104,6 +104,7 @@ class KafkaPublisher:
             limit = f"queue.buffering.max.kbytes allows {self._max_queued_bytes}"
             future.set_exception(RecordTooLarge(f"a value of {len(value)} bytes, {limit}"))
             return future
+        producer = self._producer  # read first: when it fails, this future fails with it
         future.set_running_or_notify_cancel()  # nobody can cancel a record that is queued
         if self._closing.is_set():
             future.set_exception(FatalLogError("the publisher is closed"))
@@ -115,7 +116,6 @@ class KafkaPublisher:
         def on_delivery(error: KafkaError | None, message: Any) -> None:
             self._resolve(future, topic, error, message)
 
-        producer = self._producer
         try:
             producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=on_delivery)
         except BufferError:
@@ -174,9 +174,11 @@ class KafkaPublisher:
                 return  # another thread has replaced it
             with self._undelivered_lock:
                 queued = set(self._undelivered)
-            for future in queued:
-                _fail(future, FatalLogError(f"{error.name()}: {error.str()}"))
-            self._producer = build_client(Producer, self._config)
+            try:
+                self._producer = build_client(Producer, self._config)
+            finally:  # not before: whoever learns of the failure may publish the next record at once
+                for future in queued:
+                    _fail(future, FatalLogError(f"{error.name()}: {error.str()}"))
         producer.purge()
 
 
