@@ -93,7 +93,8 @@ class ConsumerSettings(Section):
         description="Changes are committed, and so searchable, this long after the first of them. Unset: "
         "0.05; 1 with an index in a bucket, because each commit there is requests that cost money; 0.5 with "
         "the engine opensearch, because each commit is a refresh there. A shard that commits all the time "
-        "goes on at 0.2 after 600 commits, because its old generations are kept for minutes.",
+        "goes on at 0.2 after about a second, because query services open what each commit has added, "
+        "and old generations are kept for minutes.",
     )
     buffer_bytes: int = Field(
         default=256 * 2**20,
