@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -63,14 +64,15 @@ class Searcher:
 
     def prepare_like(self, former: Searcher) -> None:
         """Prepare for searches of what was searched in `former`, or the first of each would do it."""
-        if self._merged_segments() <= former._merged_segments():
+        if self._merged_segments <= former._merged_segments:
             self.lineage = former.lineage
         for modality in tuple(former._searched):
             self._sources[modality] = Sources(self._shards, modality, former._sources_of(modality))
 
+    @cached_property
     def _merged_segments(self) -> set[Segment]:
         segments = (view.segment for shard in self._shards for view in shard.segments)
-        return {one for one in segments if any(not file.is_flat for file in one.vector_files.values())}
+        return {segment for segment in segments if segment.has_lists}
 
     def search(
         self,

@@ -87,6 +87,11 @@ class Segment:
     def time_blocks(self) -> TimeBlocks:
         return self._row_masks.time_blocks
 
+    @cached_property
+    def has_lists(self) -> bool:
+        """Whether vectors of it lie in lists, because a merge has made it large."""
+        return any(not file.is_flat for file in self.vector_files.values())
+
     @property
     def num_rows(self) -> int:
         return self.entry.num_contents

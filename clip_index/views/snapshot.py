@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -78,10 +77,11 @@ class ShardView:
 
 def count_contents(segments: Iterable[SegmentView]) -> dict[Modality, int]:
     """Count the live contents of segments by modality."""
-    counts: Counter[Modality] = Counter()
+    counts: dict[Modality, int] = {}
     for view in segments:
-        counts.update(view.num_live)
-    return dict(counts)
+        for modality, num_live in view.num_live.items():
+            counts[modality] = counts.get(modality, 0) + num_live
+    return counts
 
 
 class SearchObserver(Protocol):
