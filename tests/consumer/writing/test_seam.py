@@ -145,7 +145,7 @@ def test_the_number_of_segments_has_a_bound_when_no_merge_ever_ends(tmp_path: Pa
     settings = WriterSettings(merge=MergeSettings(max_debt=5))
     lanes = InlineLanes()
     shards = DirectoryShards(create_index(tmp_path), "writer", settings, lanes)
-    policy = CommitPolicy(interval_seconds=0.0, max_merge_debt=5)
+    policy = CommitPolicy(max_bytes=0, max_merge_debt=5)  # each change is due at once
     shard = OwnedShard(
         shards, AssignedPartition(0, 1, 0), policy=policy, metrics=Metrics(), notices=Notices()
     )
