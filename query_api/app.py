@@ -142,9 +142,12 @@ def build_app(
 def _add_search(app: web.Application, settings: AppSettings) -> SharedParts:
     """Add what searches need beside an index and its encoder; return what all pairs of them share."""
     workers = app[WORKERS] = Workers(settings.num_workers)
-    quick = QuickSearches(app[REQUEST_SLOTS], workers, settings.loop_search_seconds)
+    num_at_once = max(1, settings.num_workers - 2)
+    quick = QuickSearches(
+        app[REQUEST_SLOTS], workers, settings.loop_search_seconds, has_one_processor=num_at_once == 1
+    )
     app[BACKGROUND_JOBS] = BackgroundJobs()
-    app[SHARED_SEARCHES] = SharedSearches(workers, max(1, settings.num_workers - 2), quick)
+    app[SHARED_SEARCHES] = SharedSearches(workers, num_at_once, quick)
     app[RECALL_WATCH] = RecallWatch(app[METRICS], settings.recall) if settings.recall.every else None
     app[QUERY_SAMPLE] = QuerySample(settings.query_sample)
     app[OWNER_INTERESTS] = OwnerInterests()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import platform
+import struct
 import sys
 import threading
 from collections.abc import Coroutine
@@ -20,15 +22,21 @@ and with 0.5 ms 1.85 times. With 0.5 ms, a query at the beginning of a load of a
 """
 _PR_SET_TIMERSLACK = 29  # linux/prctl.h
 _SLACK_NANOSECONDS = 1_000
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # Linux's numbers of the call, which libc hardly ever has
+_SCHED_ATTR = "=IIQiIQQQ"  # struct sched_attr of linux/sched/types.h in its first version
+_RESET_ON_FORK = 0x01  # linux/sched.h
+_SLICE_NANOSECONDS = 100_000  # the least that Linux takes
 _BEHIND = 10  # in niceness: a tenth of a processor, if another thread wants the rest
 
 
 def run_in_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run until `main` is done, as `asyncio.run` does, on uvloop where the operator has installed it.
 
-    Threads beside the loop, such as one that takes in a new generation, give their turns away soon.
+    Threads beside the loop, such as one that takes in a new generation, give their turns away soon, and the
+    loop interrupts them where it shares a processor with them.
     """
     take_short_turns()
+    take_short_slices()
     try:
         import uvloop
     except ImportError:
@@ -45,6 +53,34 @@ def take_short_turns() -> None:
     """
     sys.setswitchinterval(TURN_SECONDS)
     set_timer_slack(_SLACK_NANOSECONDS)
+
+
+def take_short_slices() -> None:
+    """Let this thread interrupt others of its processor as soon as it has work, on Linux 6.12 and newer.
+
+    Linux lets a thread go on for about a millisecond before it gives the processor to one that has woken up,
+    unless the latter asks for shorter slices. Threads that this one starts have the usual ones.
+    """
+    set_slice(_SLICE_NANOSECONDS)
+
+
+def set_slice(nanoseconds: int) -> None:
+    """Set how long this thread runs before others of its processor have their turn; 0 stands for the usual.
+
+    Threads that it starts have the usual one. Without effect where the system does not know this.
+    """
+    if sys.platform != "linux":
+        return
+    number, policy = (
+        _SCHED_SETATTR.get(platform.machine()),
+        os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK,
+    )
+    if number is None or policy != os.SCHED_OTHER:
+        return
+    niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    size = struct.calcsize(_SCHED_ATTR)
+    attributes = struct.pack(_SCHED_ATTR, size, policy, _RESET_ON_FORK, niceness, 0, nanoseconds, 0, 0)
+    ctypes.CDLL(None).syscall(ctypes.c_long(number), 0, attributes, ctypes.c_uint(0))
 
 
 def set_timer_slack(nanoseconds: int) -> None:

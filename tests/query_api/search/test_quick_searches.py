@@ -110,17 +110,30 @@ async def test_with_0_no_search_is_made_on_the_event_loop(
     assert all(name.startswith("worker") for name in threads)
 
 
+async def test_a_service_with_one_search_at_a_time_makes_all_short_ones_on_the_event_loop(
+    small_index: SmallIndex, start_service: StartService, threads: list[str]
+) -> None:
+    client = await start_service(small_index, loop_search_seconds=ALWAYS, num_workers=3)
+    await ask(client, vector=VECTOR, modality="text")
+    await asyncio.gather(*(ask(client, vector=VECTOR, modality="text") for _ in range(8)))
+    assert threads[1:] == [threading.current_thread().name] * 8
+
+
 class TestTheDecision:
     searcher = Searcher((), len(VECTOR))
     query = QueryEmbedding(EMBEDDING)
 
-    def quick(self, *, seconds: float, slots: RequestSlots | None = None) -> QuickSearches:
+    def quick(
+        self, *, seconds: float, slots: RequestSlots | None = None, has_one_processor: bool = False
+    ) -> QuickSearches:
         """Its last search took so long, by a clock of our own."""
         moments = iter([0.0, 0.0, seconds])
         stages = Stages(clock=lambda: next(moments))
         with stages.measure("search"):
             pass
-        searches = QuickSearches(slots or RequestSlots(4), Workers(1), max_seconds=0.01)
+        searches = QuickSearches(
+            slots or RequestSlots(4), Workers(1), max_seconds=0.01, has_one_processor=has_one_processor
+        )
         searches.note(self.searcher, stages)
         return searches
 
@@ -160,6 +173,15 @@ class TestTheDecision:
             assert await quick.may_run(self.searcher, [(self.query, RatedOptions())])
             with slots.working("b"):
                 assert not await quick.may_run(self.searcher, [(self.query, RatedOptions())])
+
+    async def test_with_one_processor_short_ones_are_made_on_the_loop_beside_other_requests(self) -> None:
+        slots = RequestSlots(4)
+        quick = self.quick(seconds=0.009, slots=slots, has_one_processor=True)
+        slow = self.quick(seconds=0.011, slots=slots, has_one_processor=True)
+        with slots.working("a"), slots.working("b"):
+            assert await quick.may_run(self.searcher, [(self.query, RatedOptions())])
+            assert not await slow.may_run(self.searcher, [(self.query, RatedOptions())])
+            assert not await quick.may_run(Searcher((), len(VECTOR)), [(self.query, RatedOptions())])
 
     async def test_requests_that_arrive_together_see_each_other(self) -> None:
         slots = RequestSlots(4)

@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import platform
+import struct
 import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from service.process.event_loop import TURN_SECONDS, go_behind_the_loop, run_in_loop, set_timer_slack
+from service.process.event_loop import (
+    TURN_SECONDS,
+    go_behind_the_loop,
+    run_in_loop,
+    set_slice,
+    set_timer_slack,
+    take_short_slices,
+)
 
 _PR_GET_TIMERSLACK = 30  # linux/prctl.h
 
@@ -22,6 +31,7 @@ def _usual_turns() -> Iterator[None]:
     yield
     sys.setswitchinterval(usual)
     set_timer_slack(0)
+    set_slice(0)
 
 
 def module_of_loop() -> str:
@@ -98,3 +108,44 @@ def test_a_thread_goes_on_where_the_system_refuses_it_a_priority(monkeypatch: py
 
     monkeypatch.setattr(os, "setpriority", refuse)
     go_behind_the_loop()
+
+
+_SCHED_GETATTR = 315  # on x86-64
+
+
+def attributes_of_this_thread() -> tuple[int, int]:
+    """Return its niceness, and its slice in nanoseconds."""
+    attributes = ctypes.create_string_buffer(48)
+    call = (ctypes.c_long(_SCHED_GETATTR), 0, attributes, ctypes.c_uint(48), ctypes.c_uint(0))
+    assert ctypes.CDLL(None).syscall(*call) == 0
+    _, _, _, niceness, _, slice_nanoseconds, _, _ = struct.unpack("=IIQiIQQQ", attributes.raw)
+    return niceness, slice_nanoseconds
+
+
+def has_slices() -> bool:
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    major, minor = platform.release().split(".")[:2]
+    return (int(major), int("".join(filter(str.isdigit, minor)))) >= (6, 12)
+
+
+@pytest.mark.skipif(not has_slices(), reason="Linux has slices of one thread since 6.12")
+def test_the_loop_has_short_slices_and_the_threads_that_it_starts_do_not() -> None:
+    niceness, usual = attributes_of_this_thread()
+    found = []
+    take_short_slices()
+    thread = threading.Thread(target=lambda: found.append(attributes_of_this_thread()))
+    thread.start()
+    thread.join()
+    assert attributes_of_this_thread() == (niceness, 100_000)
+    assert found == [(niceness, usual)]
+    set_slice(0)
+    assert attributes_of_this_thread() == (niceness, usual)
+
+
+@pytest.mark.skipif(not has_slices(), reason="Linux has slices of one thread since 6.12")
+def test_where_the_number_of_the_call_is_not_known_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = attributes_of_this_thread()
+    monkeypatch.setattr(platform, "machine", lambda: "another")
+    take_short_slices()
+    assert attributes_of_this_thread() == before
